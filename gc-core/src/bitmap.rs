@@ -1,0 +1,113 @@
+//! The mark bitmap: one bit per 8-byte granule of the heap, set at the start of each live object.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a granule: objects start at multiples of it.
+pub const GRANULE_BYTES: usize = 8;
+
+/// Mark bits of a whole heap, in memory of its own.
+///
+/// All accesses are relaxed: marking orders itself by the handing-over of work, and every other reader comes after a
+/// stop or a handshake.
+#[derive(Debug)]
+pub struct MarkBitmap {
+    words: Box<[AtomicU64]>,
+}
+
+#[cfg(not(loom))]
+fn zeroed(len: usize) -> Box<[AtomicU64]> {
+    // `vec![0; n]` asks for zeroed memory, so that untouched parts of a large bitmap cost nothing.
+    let plain = vec![0_u64; len].into_boxed_slice();
+    // SAFETY: AtomicU64 has the size, alignment and bit validity of u64, and the box is the only owner.
+    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
+}
+
+#[cfg(loom)]
+fn zeroed(len: usize) -> Box<[AtomicU64]> {
+    (0..len).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl MarkBitmap {
+    /// A clear bitmap for `granules` granules.
+    #[must_use]
+    pub fn new(granules: usize) -> MarkBitmap {
+        MarkBitmap { words: zeroed(granules.div_ceil(64)) }
+    }
+
+    #[inline(always)]
+    fn word(&self, granule: usize) -> (&AtomicU64, u64) {
+        (&self.words[granule / 64], 1 << (granule % 64))
+    }
+
+    /// Whether the granule's bit is set.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, granule: usize) -> bool {
+        let (word, bit) = self.word(granule);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Sets the bit; true if this call set it. Any number of threads may set bits at once.
+    #[inline]
+    pub fn set(&self, granule: usize) -> bool {
+        let (word, bit) = self.word(granule);
+        // The load first: most references lead to objects that are marked already, and a locked operation costs 18
+        // cycles even then.
+        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Sets the bit without a locked operation; true if it was clear. Only one thread may set bits of this word.
+    #[inline(always)]
+    pub fn set_alone(&self, granule: usize) -> bool {
+        let (word, bit) = self.word(granule);
+        let old = word.load(Ordering::Relaxed);
+        if old & bit != 0 {
+            return false;
+        }
+        word.store(old | bit, Ordering::Relaxed);
+        true
+    }
+
+    /// The address of the word that holds a granule's bit, to prefetch it.
+    #[inline(always)]
+    #[must_use]
+    pub fn word_address(&self, granule: usize) -> *const u8 {
+        self.words.as_ptr().wrapping_add(granule / 64).cast()
+    }
+
+    /// The 64 bits beginning at granule `64 * index`.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, index: usize) -> u64 {
+        self.words[index].load(Ordering::Relaxed)
+    }
+
+    /// Sets (`u64::MAX`) or clears (0) whole words: the granules `64 * first ..  64 * (first + count)`.
+    pub fn store_words(&self, first: usize, count: usize, value: u64) {
+        for word in &self.words[first..first + count] {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bit_is_set_once() {
+        let map = MarkBitmap::new(1000);
+        assert!(map.set(777) && !map.set(777) && map.get(777));
+        assert!(map.set_alone(778) && !map.set_alone(778) && !map.set(778));
+        assert!(!map.get(776) && !map.get(779));
+    }
+
+    #[test]
+    fn words_are_filled_and_cleared_whole() {
+        let map = MarkBitmap::new(256);
+        map.store_words(1, 2, u64::MAX);
+        assert!(!map.get(63) && map.get(64) && map.get(191) && !map.get(192));
+        map.store_words(1, 2, 0);
+        assert!((0..256).all(|g| !map.get(g)));
+    }
+}

@@ -1,0 +1,137 @@
+//! Forwarding of one evacuated block: where each of its live objects has gone.
+//!
+//! It stands outside the heap and owns a copy of the block's mark bits, so the block's memory and mark bits can be used
+//! again at once, while stale pointers into it are still told apart by their color. An object's entry is found by the
+//! rank of its mark bit. An entry goes once from "none" to a destination, by compare-and-swap; the destination may be
+//! the object's own place, where there was nowhere to copy it to.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a block: the unit of evacuation.
+pub const BLOCK_BYTES: usize = 64 << 10;
+/// Granules of a block.
+pub const BLOCK_GRANULES: usize = BLOCK_BYTES / 8;
+/// 64-bit words of a block's mark bits.
+pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
+
+/// Destinations of the live objects of one block.
+#[derive(Debug)]
+pub struct Forwarding {
+    bits: [u64; BLOCK_MARK_WORDS],
+    /// Live objects that begin before each word of `bits`.
+    ranks: [u16; BLOCK_MARK_WORDS],
+    /// 0: not moved yet; else heap granule of the destination + 1, so that granule 0 can be a destination.
+    entries: Box<[AtomicU64]>,
+}
+
+impl Forwarding {
+    /// The forwarding of a block with these frozen mark bits, no object moved yet.
+    #[must_use]
+    pub fn new(bits: [u64; BLOCK_MARK_WORDS]) -> Forwarding {
+        let mut ranks = [0; BLOCK_MARK_WORDS];
+        let mut live = 0;
+        for (rank, word) in ranks.iter_mut().zip(bits) {
+            *rank = live;
+            live += word.count_ones() as u16;
+        }
+        Forwarding { bits, ranks, entries: (0..live).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Live objects of the block.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of the object at a granule of the block; `None` where no live object begins there.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self, granule: usize) -> Option<Entry<'_>> {
+        let word = self.bits[granule / 64];
+        let bit = granule % 64;
+        if word >> bit & 1 == 0 {
+            return None;
+        }
+        let below = (word & ((1 << bit) - 1)).count_ones() as usize;
+        Some(Entry(&self.entries[self.ranks[granule / 64] as usize + below]))
+    }
+
+    /// The granules (within the block) at which live objects begin, in address order, with their entries.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, Entry<'_>)> {
+        let starts = self.bits.iter().enumerate().flat_map(|(index, &word)| {
+            std::iter::successors((word != 0).then_some(word), |w| {
+                let rest = w & (w - 1);
+                (rest != 0).then_some(rest)
+            })
+            .map(move |w| index * 64 + w.trailing_zeros() as usize)
+        });
+        starts.zip(self.entries.iter().map(Entry))
+    }
+}
+
+/// One object's entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a>(&'a AtomicU64);
+
+impl Entry<'_> {
+    /// The heap granule at which the object is now, once published. Acquire: who sees a destination sees the copy.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> Option<usize> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            published => Some(published as usize - 1),
+        }
+    }
+
+    /// Offers a heap granule as destination. `Ok` if this call published it; else the one that was published first.
+    ///
+    /// Release on success: the copy was written before. Acquire on failure: the winner's copy can be read.
+    #[inline]
+    pub fn publish(&self, granule: usize) -> Result<(), usize> {
+        match self.0.compare_exchange(0, granule as u64 + 1, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(published) => Err(published as usize - 1),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn bits(granules: &[usize]) -> [u64; BLOCK_MARK_WORDS] {
+        let mut bits = [0; BLOCK_MARK_WORDS];
+        for g in granules {
+            bits[g / 64] |= 1 << (g % 64);
+        }
+        bits
+    }
+
+    #[test]
+    fn entries_are_found_by_rank() {
+        let starts = [0, 1, 63, 64, 700, 8191];
+        let forwarding = Forwarding::new(bits(&starts));
+        assert_eq!(forwarding.objects(), starts.len());
+        for (i, &g) in starts.iter().enumerate() {
+            forwarding.entry(g).unwrap().publish(1000 + i).unwrap();
+        }
+        for (i, &g) in starts.iter().enumerate() {
+            assert_eq!(forwarding.entry(g).unwrap().destination(), Some(1000 + i));
+        }
+        assert!(forwarding.entry(2).is_none() && forwarding.entry(8190).is_none());
+        let walked: Vec<_> = forwarding.iter().map(|(g, e)| (g, e.destination().unwrap())).collect();
+        let expected: Vec<_> = starts.iter().enumerate().map(|(i, &g)| (g, 1000 + i)).collect();
+        assert_eq!(walked, expected);
+    }
+
+    #[test]
+    fn the_first_publication_stands() {
+        let forwarding = Forwarding::new(bits(&[5]));
+        let entry = forwarding.entry(5).unwrap();
+        assert_eq!(entry.destination(), None);
+        assert_eq!(entry.publish(0), Ok(()));
+        assert_eq!(entry.publish(9), Err(0));
+        assert_eq!(entry.destination(), Some(0));
+    }
+}

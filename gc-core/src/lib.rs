@@ -1,0 +1,20 @@
+//! What the kernel and the machine word give a collector. This crate knows no heap: it offers mechanisms, and `gc-heap`
+//! builds the collector from them.
+//!
+//! Two halves:
+//!
+//! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one memfd several times,
+//!   [`probe`] tells what this kernel and this sandbox can do.
+//! - **Without**: colors, bitmaps, forwarding, page states and stops. They use atomics only, through one private module that
+//!   is the standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); then the first half is
+//!   not built.
+
+#[cfg(not(loom))]
+pub mod probe;
+#[cfg(not(loom))]
+pub mod sys;
+#[cfg(not(loom))]
+pub mod views;
+
+pub mod page_state;
+mod sync;
