@@ -1,0 +1,126 @@
+//! Reads the struct and its attributes, and refuses what cannot be an object.
+
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, Generics, Ident, Meta, Path, Result, Token,
+    Type, Visibility, parse_quote,
+};
+
+/// What the derive needs to know of a struct.
+pub(crate) struct Input {
+    pub(crate) vis: Visibility,
+    pub(crate) name: Ident,
+    pub(crate) generics: Generics,
+    pub(crate) fields: Fields,
+    pub(crate) tail: Option<Type>,
+    /// Path of `gc_heap`.
+    pub(crate) krate: Path,
+}
+
+impl Input {
+    pub(crate) fn read(input: DeriveInput) -> Result<Self> {
+        let fields = match input.data {
+            Data::Struct(data) => data.fields,
+            Data::Enum(data) => {
+                return Err(Error::new(
+                    data.enum_token.span,
+                    "an enum cannot be a heap object: a word that is a slot in one variant and a number in another cannot be \
+                     mapped; use a struct, with `Slot<Tagged>` for what varies",
+                ));
+            }
+            Data::Union(data) => {
+                return Err(Error::new(
+                    data.union_token.span,
+                    "a union cannot be a heap object: its slots cannot be told from its numbers; use a struct",
+                ));
+            }
+        };
+        if let Some(lifetime) = input.generics.lifetimes().next() {
+            return Err(Error::new(
+                lifetime.span(),
+                "a heap object has no lifetime: it outlives every borrow; keep references in a `Slot`, other data in a `Plain`",
+            ));
+        }
+        refuse_packed(&input.attrs)?;
+        for field in &fields {
+            refuse_attribute(field)?;
+        }
+        let Options { tail, krate } = Options::read(&input.attrs)?;
+        Ok(Self {
+            vis: input.vis,
+            name: input.ident,
+            generics: input.generics,
+            fields,
+            tail,
+            krate: krate.unwrap_or_else(|| parse_quote!(::gc_heap)),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Options {
+    tail: Option<Type>,
+    krate: Option<Path>,
+}
+
+impl Options {
+    fn read(attrs: &[Attribute]) -> Result<Self> {
+        let mut options = Self::default();
+        for attr in attrs.iter().filter(|attr| attr.path().is_ident("trace")) {
+            attr.parse_nested_meta(|meta| {
+                let twice = || meta.error("given twice");
+                if meta.path.is_ident("tail") {
+                    if options.tail.replace(meta.value()?.parse()?).is_some() {
+                        return Err(twice());
+                    }
+                } else if meta.path.is_ident("crate") {
+                    if options
+                        .krate
+                        .replace(meta.value()?.call(Path::parse_mod_style)?)
+                        .is_some()
+                    {
+                        return Err(twice());
+                    }
+                } else {
+                    return Err(meta.error("expected `tail = Element` or `crate = path`"));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(options)
+    }
+}
+
+fn refuse_packed(attrs: &[Attribute]) -> Result<()> {
+    for attr in attrs.iter().filter(|attr| attr.path().is_ident("repr")) {
+        for meta in attr.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)? {
+            if meta.path().is_ident("packed") {
+                return Err(Error::new(
+                    meta.span(),
+                    "a heap object cannot be packed: its slots are read as whole, aligned words",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_attribute(field: &Field) -> Result<()> {
+    match field
+        .attrs
+        .iter()
+        .find(|attr| attr.path().is_ident("trace"))
+    {
+        Some(attr) => Err(Error::new(
+            attr.span(),
+            "a field has no `trace` attribute: every field is traced, none can be skipped",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether a field is `PhantomData`: it holds nothing, so it is no `Field` and is made from itself.
+pub(crate) fn is_phantom(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "PhantomData"))
+}

@@ -1,0 +1,226 @@
+//! What may stand in an object.
+
+use core::fmt;
+use core::ops::Deref;
+use core::sync::atomic::{
+    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
+    AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
+
+use super::map::WordMap;
+
+/// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`, [`Num`], [`Plain`],
+/// `Slot<S>`, `WeakSlot<T>`, arrays of these, and structs that derive `Trace` and have no tail.
+///
+/// # Safety
+///
+/// [`Field::MAP`] is exact and [`Field::write`] initialises the whole value. The type does not need drop, is aligned to at
+/// most 8 bytes, and is immutable or atomic through `&self`: threads share objects. What it holds never refers into the
+/// heap except by the slots that the map names.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a field of a heap object",
+    label = "not a field of a heap object",
+    note = "use `Slot` or `WeakSlot` for references, `Num` for a number that changes, `Plain` for data that is `Copy`, `Send`, \
+            `Sync` and `'static`, or a struct that derives `Trace`"
+)]
+pub unsafe trait Field: Sized + 'static {
+    /// What the field is made from: the number itself, `Gc<'g, T>` for a `Slot<T>`, `NodeInit<'g>` for a `Node`.
+    type Init<'g>;
+
+    /// Which of its words are slots.
+    #[doc(hidden)]
+    const MAP: WordMap;
+
+    /// Writes the field.
+    ///
+    /// # Safety
+    ///
+    /// `dst` is valid for writing a `Self`, aligned, in the heap, and not yet reachable from any slot. `init` was made under
+    /// the borrow of the mutator that still holds.
+    #[doc(hidden)]
+    unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self);
+}
+
+macro_rules! plain_fields {
+    ($($number:ty)*) => {$(
+        // SAFETY: plain data of at most 8 bytes, no slot in it, written whole.
+        unsafe impl Field for $number {
+            type Init<'g> = $number;
+            const MAP: WordMap = WordMap::empty_for::<Self>();
+
+            #[inline(always)]
+            unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
+                // SAFETY: the caller's.
+                unsafe { dst.write(init) }
+            }
+        }
+    )*};
+}
+
+plain_fields! { u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 bool char }
+
+// SAFETY: the elements' map side by side; each is written by its own `write`.
+unsafe impl<F: Field, const N: usize> Field for [F; N] {
+    type Init<'g> = [F::Init<'g>; N];
+    const MAP: WordMap = WordMap::array::<F>(F::MAP, N);
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
+        let first = dst.cast::<F>();
+        for (i, element) in init.into_iter().enumerate() {
+            // SAFETY: `i < N`, so this is an element of the array that the caller vouches for.
+            unsafe { F::write(element, first.add(i)) }
+        }
+    }
+}
+
+/// Data that never changes: any `T` that is `Copy`, `Send`, `Sync` and `'static`. Made from the `T` itself.
+///
+/// No reference into the heap is `'static`, so none gets in.
+///
+/// ```compile_fail,E0261
+/// # use gc_heap::{Gc, Plain, Trace};
+/// #[derive(Trace)]
+/// struct Sneaky { stale: Plain<Gc<'g, Sneaky>> }
+/// ```
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Plain<T>(T);
+
+impl<T: Copy> Plain<T> {
+    /// The value.
+    #[inline(always)]
+    pub fn get(&self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Plain<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Plain<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// SAFETY: `Copy` has no drop and no interior mutability that is not atomic behind a reference (`Sync`); `'static` keeps
+// references into the heap out, and slots are not `Copy`. Written whole. Alignment is checked where the kind is made.
+unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
+    type Init<'g> = T;
+    const MAP: WordMap = WordMap::empty_for::<Self>();
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: T, dst: *mut Self) {
+        // SAFETY: the caller's.
+        unsafe { dst.write(Plain(init)) }
+    }
+}
+
+/// A number that changes, read and written whole by any thread. Made from the number itself.
+///
+/// ```ignore
+/// struct Counter { hits: Num<u64> }
+/// counter.hits.set(counter.hits.get() + 1);
+/// ```
+#[repr(transparent)]
+pub struct Num<N: Number>(N::Cell);
+
+impl<N: Number> Num<N> {
+    /// The number. Relaxed: it orders nothing else.
+    #[inline(always)]
+    pub fn get(&self) -> N {
+        N::load(&self.0)
+    }
+
+    /// Overwrites the number. Relaxed: it orders nothing else.
+    #[inline(always)]
+    pub fn set(&self, value: N) {
+        N::store(&self.0, value);
+    }
+}
+
+impl<N: Number + fmt::Debug> fmt::Debug for Num<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+// SAFETY: an atomic of at most 8 bytes, no slot in it, written whole.
+unsafe impl<N: Number> Field for Num<N> {
+    type Init<'g> = N;
+    const MAP: WordMap = WordMap::empty_for::<Self>();
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: N, dst: *mut Self) {
+        // SAFETY: the caller's.
+        unsafe { dst.write(Num(N::cell(init))) }
+    }
+}
+
+/// A number that fits an atomic word: integers up to 64 bits, floats, `bool` and `char`.
+///
+/// # Safety
+///
+/// The cell is at most 8 bytes, aligned to at most 8, shared by threads without a lock, and holds only what was stored.
+pub unsafe trait Number: Copy + Send + Sync + 'static {
+    /// The atomic that holds it.
+    #[doc(hidden)]
+    type Cell: Send + Sync + 'static;
+    #[doc(hidden)]
+    fn cell(self) -> Self::Cell;
+    #[doc(hidden)]
+    fn load(cell: &Self::Cell) -> Self;
+    #[doc(hidden)]
+    fn store(cell: &Self::Cell, value: Self);
+}
+
+macro_rules! numbers {
+    ($($number:ty, $atomic:ty, $in:expr, $out:expr;)*) => {$(
+        // SAFETY: a lock-free atomic of the number's own size; what is loaded was stored by `$in`.
+        unsafe impl Number for $number {
+            type Cell = $atomic;
+
+            #[inline(always)]
+            fn cell(self) -> $atomic {
+                <$atomic>::new($in(self))
+            }
+
+            #[inline(always)]
+            fn load(cell: &$atomic) -> Self {
+                $out(cell.load(Relaxed))
+            }
+
+            #[inline(always)]
+            fn store(cell: &$atomic, value: Self) {
+                cell.store($in(value), Relaxed);
+            }
+        }
+    )*};
+}
+
+use core::convert::identity;
+
+numbers! {
+    u8, AtomicU8, identity, identity;
+    u16, AtomicU16, identity, identity;
+    u32, AtomicU32, identity, identity;
+    u64, AtomicU64, identity, identity;
+    usize, AtomicUsize, identity, identity;
+    i8, AtomicI8, identity, identity;
+    i16, AtomicI16, identity, identity;
+    i32, AtomicI32, identity, identity;
+    i64, AtomicI64, identity, identity;
+    isize, AtomicIsize, identity, identity;
+    bool, AtomicBool, identity, identity;
+    f32, AtomicU32, f32::to_bits, f32::from_bits;
+    f64, AtomicU64, f64::to_bits, f64::from_bits;
+    // Only chars are stored, so the fallback is never taken; it costs a compare and saves an unsafe block.
+    char, AtomicU32, u32::from, |code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+}

@@ -1,0 +1,122 @@
+//! The first word of every object.
+//!
+//! | bits   | meaning                                                                            |
+//! |--------|------------------------------------------------------------------------------------|
+//! | 0..3   | flags: pinned, has an identity hash, is a filler                                   |
+//! | 4..47  | address of the [`Kind`], which is aligned to 64 bytes; 0 in a filler               |
+//! | 48..63 | size in 8-byte granules; 0 above 65535, the size then follows from kind and length |
+
+use super::kind::Kind;
+
+/// Bytes of the header: fields start here in an object without a tail.
+pub(crate) const HEADER_BYTES: usize = 8;
+
+/// Bytes of header and length word: fields start here in an object with a tail.
+pub(crate) const TAILED_HEADER_BYTES: usize = 16;
+
+/// Largest size that a header can say.
+pub(crate) const MAX_HEADER_BYTES: usize = 0xffff * 8;
+
+const SIZE_SHIFT: u32 = 48;
+const KIND_MASK: u64 = ((1 << SIZE_SHIFT) - 1) & !0xf;
+
+/// A header word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Header(pub(crate) u64);
+
+impl Header {
+    /// Flag: the object may not move.
+    pub(crate) const PINNED: u64 = 1;
+    /// Flag: an identity hash was taken, so it must be kept when the object moves.
+    pub(crate) const HASHED: u64 = 1 << 1;
+    /// Flag: no object, only bytes to step over.
+    pub(crate) const FILLER: u64 = 1 << 2;
+
+    /// Whether this stands before a gap.
+    #[inline]
+    pub(crate) const fn is_filler(self) -> bool {
+        self.0 & Self::FILLER != 0
+    }
+
+    /// Whether the object may not move.
+    #[inline]
+    pub(crate) const fn is_pinned(self) -> bool {
+        self.0 & Self::PINNED != 0
+    }
+
+    /// Whether an identity hash was taken.
+    #[inline]
+    pub(crate) const fn is_hashed(self) -> bool {
+        self.0 & Self::HASHED != 0
+    }
+
+    /// Size in bytes where the header says it: of fillers, and of objects up to 65535 granules.
+    #[inline]
+    pub(crate) const fn bytes(self) -> Option<usize> {
+        match self.0 >> SIZE_SHIFT {
+            0 => None,
+            granules => Some(granules as usize * 8),
+        }
+    }
+
+    /// The object's kind.
+    ///
+    /// # Safety
+    ///
+    /// The word is an object's header, made by [`header_for`]; not a filler's.
+    #[inline(always)]
+    pub(crate) unsafe fn kind(self) -> &'static Kind {
+        debug_assert!(
+            !self.is_filler() && self.0 & KIND_MASK != 0,
+            "no object's header: {:#x}",
+            self.0
+        );
+        let address = (self.0 & KIND_MASK) as usize;
+        // SAFETY: by the contract the bits are the address of a `&'static Kind`, whose provenance `header_for` exposed.
+        unsafe { &*core::ptr::with_exposed_provenance::<Kind>(address) }
+    }
+}
+
+/// The header of an object of `bytes` bytes, a multiple of 8, without flags.
+#[inline(always)]
+pub(crate) fn header_for(kind: &'static Kind, bytes: usize) -> u64 {
+    let address = core::ptr::from_ref(kind).expose_provenance() as u64;
+    debug_assert!(
+        address & !KIND_MASK == 0,
+        "a kind at {address:#x} does not fit a header"
+    );
+    debug_assert!(bytes.is_multiple_of(8));
+    // Granules above 65535 become 0. A caller with a constant size pays one `or`.
+    let granules = if bytes > MAX_HEADER_BYTES {
+        0
+    } else {
+        (bytes / 8) as u64
+    };
+    address | granules << SIZE_SHIFT
+}
+
+/// The header of a gap of `bytes` bytes: a multiple of 8, from 8 to [`MAX_HEADER_BYTES`].
+#[inline]
+pub(crate) const fn filler(bytes: usize) -> u64 {
+    debug_assert!(bytes.is_multiple_of(8) && bytes != 0 && bytes <= MAX_HEADER_BYTES);
+    Header::FILLER | (bytes as u64 / 8) << SIZE_SHIFT
+}
+
+/// Bytes of the object or gap with this header. `read_length` reads the length word; it is called only when the size
+/// does not fit the header, which happens only to objects with a tail.
+///
+/// # Safety
+///
+/// As [`Header::kind`], but a filler's header is allowed.
+#[inline]
+pub(crate) unsafe fn object_bytes(header: u64, read_length: impl FnOnce() -> u64) -> usize {
+    match Header(header).bytes() {
+        Some(bytes) => bytes,
+        None => {
+            // SAFETY: a filler always says its size, so this is an object's header, as the caller promises.
+            let kind = unsafe { Header(header).kind() };
+            kind.size_of(read_length())
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The table by which the collector knows a type.
+
+use core::any::TypeId;
+
+use super::map::{GROUPS, WordMap};
+use super::trace::{Tail, Trace, fields_at};
+
+/// What the collector knows of a type: how large its objects are and which of their words are slots.
+///
+/// One exists for each type that derives [`Trace`]; every object's header points to one. What marking and repair read
+/// stands first, in one cache line.
+#[repr(C, align(64))]
+pub struct Kind {
+    /// Bit `i`: word `i` of the object (word 0 is the header) is a typed slot. The first 64 words; the rest is in `more`.
+    pub(crate) strong: u64,
+    /// The same for tagged slots.
+    pub(crate) tagged: u64,
+    /// The same for weak slots.
+    pub(crate) weak: u64,
+    /// Bytes of header, length word when there is a tail, and fields; a multiple of 8. The tail starts here.
+    pub(crate) fixed_bytes: u32,
+    /// Bytes of a tail element; 0 when there is no tail. A multiple of 8 when an element has slots.
+    pub(crate) tail_stride: u32,
+    /// Bit `i`: word `i` of each tail element is a typed slot.
+    pub(crate) tail_strong: u64,
+    /// The same for tagged slots.
+    pub(crate) tail_tagged: u64,
+    /// The same for weak slots.
+    pub(crate) tail_weak: u64,
+    /// The slots in words 64 and up of the fixed part, when there are any.
+    pub(crate) more: Option<&'static MoreMap>,
+
+    type_id: TypeId,
+    name: fn() -> &'static str,
+    generic: bool,
+}
+
+/// The slots in words 64 to 511 of a fixed part: group `g`, bit `i` stands for word `64 * (g + 1) + i`.
+#[derive(Debug)]
+pub(crate) struct MoreMap {
+    pub(crate) strong: [u64; GROUPS - 1],
+    pub(crate) tagged: [u64; GROUPS - 1],
+    pub(crate) weak: [u64; GROUPS - 1],
+}
+
+impl MoreMap {
+    const fn of(map: &WordMap) -> Self {
+        let mut more = Self {
+            strong: [0; GROUPS - 1],
+            tagged: [0; GROUPS - 1],
+            weak: [0; GROUPS - 1],
+        };
+        let mut group = 1;
+        while group < GROUPS {
+            more.strong[group - 1] = map.strong[group];
+            more.tagged[group - 1] = map.tagged[group];
+            more.weak[group - 1] = map.weak[group];
+            group += 1;
+        }
+        more
+    }
+
+    const fn any(&self) -> bool {
+        let mut group = 0;
+        while group < GROUPS - 1 {
+            if self.strong[group] | self.tagged[group] | self.weak[group] != 0 {
+                return true;
+            }
+            group += 1;
+        }
+        false
+    }
+}
+
+/// Constants that depend on `T`: a const fn has nowhere to put a `&'static MoreMap`, an associated constant has.
+struct Layout<T>(T);
+
+impl<T: Trace> Layout<T> {
+    /// The fixed part of the object, header included.
+    const MAP: WordMap = WordMap::empty(1).merge(T::MAP, fields_at::<T>() / 8);
+    const MORE: &'static MoreMap = &MoreMap::of(&Self::MAP);
+}
+
+impl Kind {
+    /// The kind of `T`. `generic` says that the kind is a promoted constant, which has no one address; otherwise it is a
+    /// static, and its address is the type's identity.
+    ///
+    /// # Panics
+    ///
+    /// At compile time, when `T` cannot live in the heap; the text says why.
+    #[doc(hidden)]
+    pub const fn of<T: Trace>(generic: bool) -> Self {
+        assert!(
+            !core::mem::needs_drop::<T>(),
+            "a heap object cannot implement `Drop` or hold what does: the collector reuses its memory without a call"
+        );
+        assert!(
+            !core::mem::needs_drop::<T::Tail>(),
+            "a tail element cannot implement `Drop` or hold what does"
+        );
+        assert!(
+            align_of::<T>() <= 8,
+            "a heap object cannot be aligned to more than 8 bytes"
+        );
+        assert!(
+            align_of::<T::Tail>() <= 8,
+            "a tail element cannot be aligned to more than 8 bytes"
+        );
+        let stride = <T::Tail as Tail>::STRIDE;
+        assert!(stride <= u32::MAX as usize, "a tail element is too large");
+        let (map, tail) = (&Layout::<T>::MAP, <T::Tail as Tail>::MAP);
+        let mut group = 1;
+        while group < GROUPS {
+            assert!(
+                tail.strong[group] | tail.tagged[group] | tail.weak[group] == 0,
+                "slots of a tail element must stand in its first 64 words"
+            );
+            group += 1;
+        }
+        assert!(
+            !tail.has_slots() || stride.is_multiple_of(8),
+            "a slot is not aligned to a word"
+        );
+        Self {
+            strong: map.strong[0],
+            tagged: map.tagged[0],
+            weak: map.weak[0],
+            fixed_bytes: (fields_at::<T>() + size_of::<T>().next_multiple_of(8)) as u32,
+            tail_stride: stride as u32,
+            tail_strong: tail.strong[0],
+            tail_tagged: tail.tagged[0],
+            tail_weak: tail.weak[0],
+            more: if Layout::<T>::MORE.any() {
+                Some(Layout::<T>::MORE)
+            } else {
+                None
+            },
+            type_id: TypeId::of::<T>(),
+            name: core::any::type_name::<T>,
+            generic,
+        }
+    }
+
+    /// The type's name, for people: not unique, and it may differ between compilers.
+    pub fn name(&self) -> &'static str {
+        (self.name)()
+    }
+
+    /// The type's identity.
+    pub fn type_id(&self) -> TypeId {
+        self.type_id
+    }
+
+    /// Whether this is the kind of `T`.
+    #[inline(always)]
+    pub fn is<T: Trace>(&self) -> bool {
+        // A plain type's kind is a static, so its address decides. Of a generic type's kind several copies may exist, one
+        // for each codegen unit; two types never share one, since their `TypeId`s differ.
+        core::ptr::eq(self, T::KIND)
+            || (const { T::KIND.generic } && self.type_id == TypeId::of::<T>())
+    }
+
+    /// Whether objects have a tail.
+    #[inline]
+    pub(crate) const fn has_tail(&self) -> bool {
+        self.tail_stride != 0
+    }
+
+    /// Whether a tail element has a slot.
+    #[inline]
+    pub(crate) const fn tail_has_slots(&self) -> bool {
+        self.tail_strong | self.tail_tagged | self.tail_weak != 0
+    }
+
+    /// Whether an object can have a slot: if not, marking only sets its bit.
+    #[inline]
+    pub(crate) const fn has_slots(&self) -> bool {
+        self.strong | self.tagged | self.weak != 0 || self.tail_has_slots() || self.more.is_some()
+    }
+
+    /// Bytes of an object with a tail of `len` elements (0 without a tail), a multiple of 8. For objects that exist: a
+    /// length that does not fit wraps.
+    #[inline]
+    pub(crate) const fn size_of(&self, len: u64) -> usize {
+        let tail = (len as usize).wrapping_mul(self.tail_stride as usize);
+        (self.fixed_bytes as usize)
+            .wrapping_add(tail)
+            .wrapping_add(7)
+            & !7
+    }
+
+    /// As `size_of`, for a length that someone asks for: `None` when it fits no address space.
+    #[inline]
+    pub(crate) const fn checked_size_of(&self, len: usize) -> Option<usize> {
+        let Some(tail) = len.checked_mul(self.tail_stride as usize) else {
+            return None;
+        };
+        match tail.checked_add(self.fixed_bytes as usize + 7) {
+            Some(bytes) if bytes <= isize::MAX as usize => Some(bytes & !7),
+            _ => None,
+        }
+    }
+}
+
+impl core::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Kind")
+            .field("name", &self.name())
+            .field("fixed_bytes", &self.fixed_bytes)
+            .field("tail_stride", &self.tail_stride)
+            .field("has_slots", &self.has_slots())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Which words are slots, computed at compile time and composed from field to struct to array.
+
+/// Words that an object's fixed part can have, header included: a longer one wants a tail.
+pub(crate) const MAX_WORDS: usize = 512;
+
+/// 64-bit groups of a map that covers [`MAX_WORDS`].
+pub(crate) const GROUPS: usize = MAX_WORDS / 64;
+
+type Bits = [u64; GROUPS];
+
+/// What the collector does with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// A typed reference: null or an address.
+    Strong,
+    /// A tagged word: a number, a boolean, nil, or a reference.
+    Tagged,
+    /// A typed reference that keeps nothing alive and is cleared when its object dies.
+    Weak,
+}
+
+/// The slots of a run of words, of a field or a struct: bit `i` stands for the `i`-th word from its start.
+///
+/// Derived code composes these in constants. There is no reason to make one by hand, except in an `unsafe impl` of
+/// [`Field`](super::Field), which must be exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WordMap {
+    pub(crate) words: usize,
+    pub(crate) strong: Bits,
+    pub(crate) tagged: Bits,
+    pub(crate) weak: Bits,
+}
+
+impl WordMap {
+    /// A map of `words` words without a slot.
+    ///
+    /// # Panics
+    ///
+    /// Over 512 words; in a constant, that is a compile error.
+    pub const fn empty(words: usize) -> Self {
+        assert!(
+            words <= MAX_WORDS,
+            "the fixed part of a heap object is limited to 512 words (4096 bytes, header included): use a tail"
+        );
+        Self {
+            words,
+            strong: [0; GROUPS],
+            tagged: [0; GROUPS],
+            weak: [0; GROUPS],
+        }
+    }
+
+    /// A map without a slot for a value of type `T`, rounded up to whole words.
+    pub const fn empty_for<T>() -> Self {
+        Self::empty(size_of::<T>().div_ceil(8))
+    }
+
+    /// One word, and it is a slot.
+    pub const fn slot(sort: Sort) -> Self {
+        let mut map = Self::empty(1);
+        match sort {
+            Sort::Strong => map.strong[0] = 1,
+            Sort::Tagged => map.tagged[0] = 1,
+            Sort::Weak => map.weak[0] = 1,
+        }
+        map
+    }
+
+    /// Whether any word is a slot.
+    pub const fn has_slots(&self) -> bool {
+        let mut group = 0;
+        while group < GROUPS {
+            if self.strong[group] | self.tagged[group] | self.weak[group] != 0 {
+                return true;
+            }
+            group += 1;
+        }
+        false
+    }
+
+    /// This map with the slots of `other`, whose first word stands at `at_word`. Grows to hold it.
+    ///
+    /// # Panics
+    ///
+    /// Over 512 words, and when both claim a word.
+    pub const fn merge(self, other: Self, at_word: usize) -> Self {
+        let end = at_word + other.words;
+        let mut map = Self::empty(if end > self.words { end } else { self.words });
+        map.strong = or_shifted(self.strong, other.strong, at_word);
+        map.tagged = or_shifted(self.tagged, other.tagged, at_word);
+        map.weak = or_shifted(self.weak, other.weak, at_word);
+        map
+    }
+
+    /// This map `n` times in a row.
+    ///
+    /// # Panics
+    ///
+    /// Over 512 words.
+    pub const fn repeat(self, n: usize) -> Self {
+        let mut map = Self::empty(self.words.saturating_mul(n));
+        if self.has_slots() {
+            let mut i = 0;
+            while i < n {
+                map = map.merge(self, i * self.words);
+                i += 1;
+            }
+        }
+        map
+    }
+
+    /// The map of a struct `S`, so far `self`, with a field of type `F` and map `field` at `offset` bytes.
+    ///
+    /// # Panics
+    ///
+    /// When the struct is packed tighter than its field allows, or as [`WordMap::merge`].
+    #[doc(hidden)]
+    pub const fn with_field<S, F>(self, field: Self, offset: usize) -> Self {
+        assert!(
+            align_of::<S>() >= align_of::<F>() && offset.is_multiple_of(align_of::<F>()),
+            "a heap object cannot be packed: its slots are read as whole, aligned words"
+        );
+        // A field without slots may share its words with others.
+        if !field.has_slots() {
+            return self;
+        }
+        assert!(
+            offset.is_multiple_of(8) && size_of::<F>() == field.words * 8,
+            "a slot is not aligned to a word"
+        );
+        self.merge(field, offset / 8)
+    }
+
+    /// The map of `[F; n]`, given the map of `F`.
+    pub(crate) const fn array<F>(element: Self, n: usize) -> Self {
+        if element.has_slots() {
+            assert!(
+                size_of::<F>() == element.words * 8,
+                "a slot is not aligned to a word"
+            );
+            element.repeat(n)
+        } else {
+            // Elements smaller than a word share words.
+            Self::empty(size_of::<F>().saturating_mul(n).div_ceil(8))
+        }
+    }
+}
+
+const fn or_shifted(mut to: Bits, from: Bits, by: usize) -> Bits {
+    let (skip, shift) = (by / 64, by % 64);
+    let mut group = 0;
+    while group < GROUPS {
+        if from[group] != 0 {
+            let low = from[group] << shift;
+            let high = if shift == 0 {
+                0
+            } else {
+                from[group] >> (64 - shift)
+            };
+            // `merge` has checked that the words fit, so what would fall off the end is zero.
+            if low != 0 {
+                assert!(to[group + skip] & low == 0, "two fields claim one word");
+                to[group + skip] |= low;
+            }
+            if high != 0 {
+                assert!(
+                    to[group + skip + 1] & high == 0,
+                    "two fields claim one word"
+                );
+                to[group + skip + 1] |= high;
+            }
+        }
+        group += 1;
+    }
+    to
+}

@@ -1,0 +1,48 @@
+//! What an object is: its header, the map of its slots, and the traits that `#[derive(Trace)]` implements.
+//!
+//! The collector runs no code of the embedder. It knows an object by its [`Kind`], a table of words that the derive
+//! computes at compile time: which words of the fixed part are slots, and which words of each tail element.
+//!
+//! - [`map`]: the compile-time maps and how they compose.
+//! - [`kind`]: the table that marking and repair read.
+//! - [`header`]: the first word of every object.
+//! - [`field`]: what may stand in an object.
+//! - [`trace`]: what an object and its initialiser are.
+//! - [`builtin`]: `Bytes` and arrays.
+//!
+//! # Invariants
+//!
+//! The unsafe code of this module, of the derive, and of everyone who trusts a [`Kind`] leans on these:
+//!
+//! 1. **Exact maps.** Bit `i` of a map is set if and only if word `i` is a slot of that sort. Maps come from
+//!    [`Field::MAP`] and `offset_of!`, and both traits are unsafe.
+//! 2. **Slots only in the heap.** No safe code makes a slot, so no safe code makes a struct that holds one. It comes into
+//!    being by [`Field::write`], called by the allocator alone.
+//! 3. **Nothing to drop.** An object's memory is reused without notice, so no object and no element needs drop;
+//!    [`Kind::of`] refuses them at compile time.
+//! 4. **Shared by threads.** A field is immutable, or atomic.
+
+pub(crate) mod builtin;
+pub(crate) mod field;
+pub(crate) mod header;
+pub(crate) mod kind;
+pub(crate) mod map;
+pub(crate) mod trace;
+
+pub use builtin::{Array, Bytes, SlotArray};
+pub use field::{Field, Num, Number, Plain};
+pub use kind::Kind;
+pub use map::{Sort, WordMap};
+// The derive macro and the trait share their name.
+pub use gc_heap_derive::Trace;
+pub use trace::{Empty, Init, NoTail, Tail, TailElement, Trace};
+
+/// What derived code names. Not part of the API: any release may change it.
+#[doc(hidden)]
+pub mod __private {
+    pub use super::field::Field;
+    pub use super::kind::Kind;
+    pub use super::map::WordMap;
+    pub use super::trace::{Init, NoTail, Trace};
+    pub use ::core;
+}

@@ -1,0 +1,157 @@
+//! What an object is, and what it is made from.
+
+use core::marker::PhantomData;
+
+use super::field::Field;
+use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
+use super::kind::Kind;
+use super::map::WordMap;
+
+/// A type whose objects live in the heap. Implemented by `#[derive(Trace)]`, and by nothing else.
+///
+/// # Safety
+///
+/// [`Trace::MAP`] is exact, [`Trace::KIND`] is [`Kind::of`] this very type, and [`Trace::write`] initialises every field.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a heap object",
+    label = "not a heap object",
+    note = "write `#[derive(Trace)]` on a struct whose fields are numbers, `Slot`, `WeakSlot`, `Num` or `Plain`"
+)]
+pub unsafe trait Trace: Sized + 'static {
+    /// What a new object is made from: the struct `NodeInit<'g>` that the derive puts beside `Node`, with one field for
+    /// each of its fields; `()` when it has none.
+    type Init<'g>;
+
+    /// The element type of the tail, or [`NoTail`].
+    type Tail: Tail;
+
+    /// Which words of the fields are slots; word 0 is the first of the fields, not the header.
+    #[doc(hidden)]
+    const MAP: WordMap;
+
+    /// What the collector knows of the type.
+    #[doc(hidden)]
+    const KIND: &'static Kind;
+
+    /// Writes the fields.
+    ///
+    /// # Safety
+    ///
+    /// `dst` is valid for writing a `Self`, aligned to 8, in the heap, and not yet reachable from any slot. `init` was made
+    /// under the borrow of the mutator that still holds.
+    #[doc(hidden)]
+    unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self);
+}
+
+/// What an object without a tail is made from: `place` tells the type of the object from it.
+///
+/// The derive implements it for the struct `NodeInit` that it makes; [`Empty`] does it for types without fields.
+///
+/// # Safety
+///
+/// [`Init::write`] initialises every field of the object.
+#[diagnostic::on_unimplemented(
+    message = "no heap object is made from `{Self}`",
+    label = "not an initialiser",
+    note = "an object is placed by its initialiser: `place(NodeInit {{ .. }})` makes a `Node`"
+)]
+pub unsafe trait Init<'g>: Sized {
+    /// The type of the object.
+    type Object: Trace;
+
+    /// Writes the fields.
+    ///
+    /// # Safety
+    ///
+    /// As [`Trace::write`].
+    #[doc(hidden)]
+    unsafe fn write(self, dst: *mut Self::Object);
+}
+
+/// Makes an object that has no fields: `m.place(Empty::<Marker>::new())`.
+pub struct Empty<T>(PhantomData<fn() -> T>);
+
+impl<T> Empty<T> {
+    /// The initialiser.
+    #[inline]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Default for Empty<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: `()` is all that `T` is made from, and its own `write` initialises it.
+unsafe impl<'g, T: Trace<Init<'g> = ()>> Init<'g> for Empty<T> {
+    type Object = T;
+
+    #[inline(always)]
+    unsafe fn write(self, dst: *mut T) {
+        // SAFETY: passed on.
+        unsafe { T::write((), dst) }
+    }
+}
+
+/// The tail of an object that has none.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTail;
+
+/// What an object may end in: [`NoTail`], or a run of elements.
+///
+/// # Safety
+///
+/// [`Tail::STRIDE`] is the size of an element and [`Tail::MAP`] its map; both are 0 for no tail.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a tail element of a heap object",
+    label = "not a tail element",
+    note = "a tail is made of numbers, `Slot`, `WeakSlot`, `Num`, `Plain`, arrays of these, or structs that derive `Trace` \
+            and have no tail themselves"
+)]
+pub unsafe trait Tail: Sized + 'static {
+    /// Bytes of an element; 0 when there is no tail.
+    #[doc(hidden)]
+    const STRIDE: usize;
+
+    /// Which words of an element are slots.
+    #[doc(hidden)]
+    const MAP: WordMap;
+}
+
+// SAFETY: no tail, no elements.
+unsafe impl Tail for NoTail {
+    const STRIDE: usize = 0;
+    const MAP: WordMap = WordMap::empty(0);
+}
+
+// SAFETY: a field's size and its own exact map.
+unsafe impl<E: Field> Tail for E {
+    const STRIDE: usize = {
+        assert!(size_of::<E>() != 0, "a tail element cannot be empty");
+        size_of::<E>()
+    };
+    const MAP: WordMap = E::MAP;
+}
+
+/// What a tail is made of: every [`Field`].
+#[diagnostic::on_unimplemented(
+    message = "the object has no tail of such elements",
+    label = "`{Self}` is not a tail element",
+    note = "give the type a tail: `#[trace(tail = Element)]`"
+)]
+pub trait TailElement: Tail + Field {}
+
+impl<E: Field> TailElement for E {}
+
+/// Bytes from an object's start to its fields.
+#[inline(always)]
+pub(crate) const fn fields_at<T: Trace>() -> usize {
+    if <T::Tail as Tail>::STRIDE == 0 {
+        HEADER_BYTES
+    } else {
+        TAILED_HEADER_BYTES
+    }
+}
