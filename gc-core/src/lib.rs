@@ -16,5 +16,9 @@ pub mod sys;
 #[cfg(not(loom))]
 pub mod views;
 
+pub mod bitmap;
+pub mod color;
+pub mod forwarding;
 pub mod page_state;
+pub mod stop;
 mod sync;

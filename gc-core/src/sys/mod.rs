@@ -1,1 +1,34 @@
-//! System calls.
+//! Every system call of the project. Nothing outside this module calls the kernel for itself: what a heap needs from
+//! Linux can be read here from end to end, and a port or a sandbox has one place to look at.
+//!
+//! Addresses and lengths are plain `usize`s in bytes, multiples of the page size ([`page_size`]) where the kernel wants
+//! that; it answers `EINVAL` otherwise, and so do we. Functions that change mappings at an address given to them are
+//! `unsafe`, all for the same reason, which their `# Safety` sections call *ownership*: the caller must own the range,
+//! that is, have got it from [`reserve`] or [`reserve_at`] and not given it back, and no Rust reference into it may be
+//! alive that the change would contradict.
+//!
+//! A failed call is a [`SysError`], which names the call, its arguments and the errno, and allocates nothing: it may be
+//! made in a signal handler.
+
+mod advise;
+mod error;
+mod file;
+mod futex;
+mod map;
+mod memory;
+mod time;
+mod uffd;
+
+pub use advise::{collapse, discard, dont_fork, huge, populate_write, populate_write_supported};
+pub use error::SysError;
+pub use file::HeapFile;
+pub use futex::{futex_wait, futex_wake};
+pub use map::{
+    Access, map_file_at, mirror_at, protect, release_to_reservation, reserve, reserve_at, reserve_writable, take_away,
+    unmap,
+};
+pub use memory::{available_memory, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use time::{process_cpu_time, thread_cpu_time};
+pub use uffd::{UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api};
+
+pub(crate) use map::remap_file_pages;

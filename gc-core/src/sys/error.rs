@@ -1,0 +1,75 @@
+//! What a failed system call was.
+
+use std::{fmt, io};
+
+/// A system call that failed: which, with what, and why. `Display` gives one line, such as
+/// `mremap(from=0x7f0000000000, len=0x200000): Invalid argument (os error 22)`.
+///
+/// It is `Copy` and owns no memory, so that it can be made where nothing may be allocated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SysError {
+    call: &'static str,
+    arguments: [(&'static str, usize); 4],
+    errno: i32,
+}
+
+impl SysError {
+    /// The error of `call` with `errno`; at most four arguments are kept.
+    pub(crate) fn new(call: &'static str, arguments: &[(&'static str, usize)], errno: i32) -> SysError {
+        let mut kept = [("", 0); 4];
+        for (to, from) in kept.iter_mut().zip(arguments) {
+            *to = *from;
+        }
+        SysError { call, arguments: kept, errno }
+    }
+
+    /// The error of `call` with the errno that this thread's last failed call left behind.
+    pub(crate) fn last(call: &'static str, arguments: &[(&'static str, usize)]) -> SysError {
+        SysError::from_io(call, arguments, &io::Error::last_os_error())
+    }
+
+    /// The error of `call`, made with the standard library or a crate above it. `EIO` where that knows no errno.
+    pub(crate) fn from_io(call: &'static str, arguments: &[(&'static str, usize)], error: &io::Error) -> SysError {
+        SysError::new(call, arguments, error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// The name of the call, as its manual page has it.
+    pub fn call(&self) -> &'static str {
+        self.call
+    }
+
+    /// The error number, `errno(3)`.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+
+    /// The arguments that were kept, by name.
+    pub fn arguments(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.arguments.into_iter().filter(|(name, _)| !name.is_empty())
+    }
+}
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(", self.call)?;
+        for (i, (name, value)) in self.arguments().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}={value:#x}")?;
+        }
+        write!(f, "): {}", io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl fmt::Debug for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SysError({self})")
+    }
+}
+
+impl std::error::Error for SysError {}
+
+impl From<SysError> for io::Error {
+    fn from(error: SysError) -> io::Error {
+        io::Error::new(io::Error::from_raw_os_error(error.errno).kind(), error)
+    }
+}

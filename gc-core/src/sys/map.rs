@@ -1,0 +1,215 @@
+//! Mappings: [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) and
+//! [`mremap(2)`](https://man7.org/linux/man-pages/man2/mremap.2.html).
+
+use super::{HeapFile, SysError, page_size};
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+/// What a range allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: every access raises `SIGSEGV`.
+    None,
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+impl Access {
+    fn bits(self) -> i32 {
+        match self {
+            Access::None => libc::PROT_NONE,
+            Access::Read => libc::PROT_READ,
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        }
+    }
+}
+
+pub(super) fn at(address: usize) -> *mut libc::c_void {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+/// `mmap` with the arguments as given.
+///
+/// # Safety
+/// With `MAP_FIXED` in `flags`: ownership of the range (see the [module](super)).
+unsafe fn mmap(
+    address: usize,
+    len: usize,
+    access: Access,
+    flags: i32,
+    file: Option<(&HeapFile, usize)>,
+) -> Result<usize, SysError> {
+    let (fd, offset) = file.map_or((-1, 0), |(file, offset)| (file.as_raw_fd(), offset));
+    // SAFETY: without MAP_FIXED the kernel never replaces a mapping; with it the caller owns the range.
+    let mapped = unsafe { libc::mmap(at(address), len, access.bits(), flags, fd, offset as i64) };
+    if mapped == libc::MAP_FAILED {
+        let offset = ("offset", offset);
+        return Err(SysError::last("mmap", &[("addr", address), ("len", len), ("flags", flags as usize), offset]));
+    }
+    Ok(mapped.expose_provenance())
+}
+
+/// Reserves `bytes` of addresses, aligned to `align` (a power of two, at least a page), wherever the kernel likes: no
+/// access, no memory, nothing counted against overcommit.
+///
+/// # Errors
+/// `ENOMEM` where there are no such addresses, `RLIMIT_AS` forbids them, or the process has `vm.max_map_count` mappings.
+pub fn reserve(bytes: usize, align: usize) -> Result<usize, SysError> {
+    let error = |errno| SysError::new("mmap(reserve)", &[("len", bytes), ("align", align)], errno);
+    if !align.is_power_of_two() || align < page_size() || bytes == 0 || !bytes.is_multiple_of(page_size()) {
+        return Err(error(libc::EINVAL));
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // The kernel aligns to pages only, so ask for more and give back what sticks out.
+    let asked = bytes.checked_add(align - page_size()).ok_or(error(libc::ENOMEM))?;
+    // SAFETY: no MAP_FIXED.
+    let start = unsafe { mmap(0, asked, Access::None, flags, None) }.map_err(|e| error(e.errno()))?;
+    let base = start.next_multiple_of(align);
+    let (before, after) = (base - start, start + asked - (base + bytes));
+    // SAFETY: both ends belong to the reservation just made, and nobody knows of them.
+    unsafe {
+        if before > 0 {
+            unmap(start, before)?;
+        }
+        if after > 0 {
+            unmap(base + bytes, after)?;
+        }
+    }
+    Ok(base)
+}
+
+/// Reserves exactly `address..address + bytes`, and fails where anything is mapped there (`MAP_FIXED_NOREPLACE`, Linux
+/// 4.17; an older kernel takes the address for a hint, which is told from the answer).
+///
+/// # Errors
+/// `EEXIST` where the range is taken, `ENOMEM` as [`reserve`], `EPERM` below `vm.mmap_min_addr`.
+pub fn reserve_at(address: usize, bytes: usize) -> Result<(), SysError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: MAP_FIXED_NOREPLACE replaces nothing.
+    let got = unsafe { mmap(address, bytes, Access::None, flags, None) }?;
+    if got != address {
+        // SAFETY: the kernel gave us this range instead, and nobody knows of it.
+        unsafe { unmap(got, bytes) }?;
+        return Err(SysError::new("mmap(MAP_FIXED_NOREPLACE)", &[("addr", address), ("len", bytes)], libc::EEXIST));
+    }
+    Ok(())
+}
+
+/// Maps `bytes` of private memory, zeroed when first touched, readable and writable, not counted against overcommit.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn reserve_writable(bytes: usize) -> Result<usize, SysError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: no MAP_FIXED.
+    unsafe { mmap(0, bytes, Access::ReadWrite, flags, None) }
+}
+
+/// Maps `len` bytes of `file` from `offset` at `address`, shared, in place of whatever is mapped there. 3 us, any size.
+///
+/// # Safety
+/// Ownership of `address..address + len` (see the [module](super)).
+pub unsafe fn map_file_at(
+    address: usize,
+    file: &HeapFile,
+    offset: usize,
+    len: usize,
+    access: Access,
+) -> Result<(), SysError> {
+    // NORESERVE: memory is committed page by page, the maximum heap is a limit and no promise.
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // SAFETY: the caller owns the range.
+    unsafe { mmap(address, len, access, flags, Some((file, offset))) }.map(|_| ())
+}
+
+/// `mremap` to a fixed place.
+///
+/// # Safety
+/// Ownership of both ranges.
+unsafe fn mremap(
+    call: &'static str,
+    from: usize,
+    old_len: usize,
+    new_len: usize,
+    flags: i32,
+    to: usize,
+) -> Result<(), SysError> {
+    // The fifth argument is in C's prototype a variadic one, documented for MREMAP_FIXED. The kernel reads it for
+    // MREMAP_DONTUNMAP too, so it is always given.
+    // SAFETY: the caller owns both ranges.
+    let moved = unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) };
+    if moved == libc::MAP_FAILED {
+        return Err(SysError::last(call, &[("from", from), ("len", new_len), ("to", to)]));
+    }
+    Ok(())
+}
+
+/// Maps at `to` what is mapped at `from..from + len`, a second view of the same shared pages (`mremap` with an old size
+/// of 0). The source stays as it is. 8 us, any size.
+///
+/// # Errors
+/// `EINVAL` for private memory (since Linux 4.14).
+///
+/// # Safety
+/// Ownership of both ranges (see the [module](super)), which must not overlap.
+pub unsafe fn mirror_at(from: usize, len: usize, to: usize) -> Result<(), SysError> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the caller owns both ranges.
+    unsafe { mremap("mremap(old_size=0)", from, 0, len, flags, to) }
+}
+
+/// Moves the page tables of `from..from + len` to `to`, and leaves the source mapped but empty: the next touch of it
+/// faults (`MREMAP_DONTUNMAP`: private memory Linux 5.7, shared memory 5.13). The source must be one VMA.
+///
+/// 3 to 30 us at any size where both ends are aligned to 1 GiB, or a memfd view of 8 GiB in 10 us.
+///
+/// # Safety
+/// Ownership of both ranges (see the [module](super)), which must not overlap.
+pub unsafe fn take_away(from: usize, len: usize, to: usize) -> Result<(), SysError> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: the caller owns both ranges.
+    unsafe { mremap("mremap(DONTUNMAP)", from, len, len, flags, to) }
+}
+
+/// Changes what a range allows, `mprotect(2)`. 6.6 ms per populated GiB.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub unsafe fn protect(address: usize, len: usize, access: Access) -> Result<(), SysError> {
+    // SAFETY: the caller owns the range.
+    let done = unsafe { libc::mprotect(at(address), len, access.bits()) };
+    if done < 0 { Err(SysError::last("mprotect", &[("addr", address), ("len", len)])) } else { Ok(()) }
+}
+
+/// Gives a range of addresses back. 25 ms per populated GiB.
+///
+/// # Safety
+/// Ownership (see the [module](super)), which ends here.
+pub unsafe fn unmap(address: usize, len: usize) -> Result<(), SysError> {
+    // SAFETY: the caller owns the range.
+    let done = unsafe { libc::munmap(at(address), len) };
+    if done < 0 { Err(SysError::last("munmap", &[("addr", address), ("len", len)])) } else { Ok(()) }
+}
+
+/// Makes a range what [`reserve`] left there: addresses without access and without memory.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub unsafe fn release_to_reservation(address: usize, len: usize) -> Result<(), SysError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: the caller owns the range.
+    unsafe { mmap(address, len, Access::None, flags, None) }.map(|_| ())
+}
+
+/// Makes `address..address + len` of a shared mapping show its file from page `page_offset` on. Deprecated since Linux
+/// 3.16 and emulated by a mapping of its own since 4.0; [`probe`](crate::probe) asks about it, nothing uses it.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub(crate) unsafe fn remap_file_pages(address: usize, len: usize, page_offset: usize) -> Result<(), SysError> {
+    // SAFETY: the caller owns the range.
+    let done = unsafe { libc::remap_file_pages(at(address), len, 0, page_offset, 0) };
+    if done < 0 { Err(SysError::last("remap_file_pages", &[("addr", address), ("len", len)])) } else { Ok(()) }
+}

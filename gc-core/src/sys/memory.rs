@@ -1,0 +1,197 @@
+//! How much memory there is, and the limits on mapping it.
+
+use super::SysError;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::{fs, io};
+
+/// Bytes in a page, `sysconf(_SC_PAGESIZE)`: 4096 on x86-64.
+pub fn page_size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        // SAFETY: sysconf takes no pointer.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size).expect("every kernel tells its page size")
+    })
+}
+
+/// Bytes of memory this process can hope for: the machine's (`MemTotal` of `proc_meminfo(5)`), or less where a memory
+/// cgroup above it sets a limit (`memory.max` of version 2, `memory.limit_in_bytes` of version 1).
+pub fn total_memory() -> Result<usize, SysError> {
+    let total = meminfo(Path::new("/"), "MemTotal:")?;
+    Ok(cgroups(Path::new("/")).fold(total, |total, group| total.min(group.limit)))
+}
+
+/// Bytes that could be had now without swapping: `MemAvailable` (Linux 3.14), or less where a memory cgroup has less left
+/// below its limit. What a cgroup's page cache would give back counts as left.
+pub fn available_memory() -> Result<usize, SysError> {
+    let available = meminfo(Path::new("/"), "MemAvailable:")?;
+    Ok(cgroups(Path::new("/")).fold(available, |available, group| available.min(group.left())))
+}
+
+/// The most mappings a process may have, `vm.max_map_count` (65530 unless set otherwise).
+pub fn max_map_count() -> Result<usize, SysError> {
+    let text = read(Path::new("/proc/sys/vm/max_map_count"), "read(/proc/sys/vm/max_map_count)")?;
+    text.trim().parse().map_err(|_| SysError::new("read(/proc/sys/vm/max_map_count)", &[], libc::EINVAL))
+}
+
+/// The system's setting for 2 MiB pages in shared memory, of `/sys/kernel/mm/transparent_hugepage/shmem_enabled` (Linux
+/// 4.8): `always`, `within_size`, `advise`, `never`, `deny` or `force`.
+pub fn shmem_huge_pages() -> Result<String, SysError> {
+    let call = "read(transparent_hugepage/shmem_enabled)";
+    let text = read(Path::new("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), call)?;
+    chosen(&text).map(str::to_owned).ok_or(SysError::new(call, &[], libc::EINVAL))
+}
+
+/// The word in brackets of a line such as `always [never] force`.
+fn chosen(text: &str) -> Option<&str> {
+    text.split_once('[')?.1.split_once(']').map(|(word, _)| word)
+}
+
+fn read(path: &Path, call: &'static str) -> Result<String, SysError> {
+    fs::read_to_string(path).map_err(|error| SysError::from_io(call, &[], &error))
+}
+
+/// A line of `/proc/meminfo` in bytes.
+fn meminfo(root: &Path, name: &str) -> Result<usize, SysError> {
+    let call = "read(/proc/meminfo)";
+    let text = read(&root.join("proc/meminfo"), call)?;
+    field(&text, name).map(|kib| kib * 1024).ok_or(SysError::new(call, &[], libc::EINVAL))
+}
+
+/// The number that follows `name` at the start of a line.
+fn field(text: &str, name: &str) -> Option<usize> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+}
+
+/// What one memory cgroup says, in bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Cgroup {
+    limit: usize,
+    used: usize,
+    reclaimable: usize,
+}
+
+impl Cgroup {
+    fn left(&self) -> usize {
+        self.limit.saturating_sub(self.used.saturating_sub(self.reclaimable))
+    }
+}
+
+/// The memory cgroups with a limit, from the one of this process up to the root of each hierarchy, `cgroups(7)`. Groups
+/// that cannot be read (a container shows only its own part of the tree) are passed over.
+fn cgroups(root: &Path) -> impl Iterator<Item = Cgroup> {
+    let lines = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let mut found = Vec::new();
+    for line in lines.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        // Version 2 has an empty list of controllers; where both versions run it is mounted a level deeper.
+        let (mounts, read_group): (&[&str], fn(&Path) -> io::Result<Option<Cgroup>>) = if controllers.is_empty() {
+            (&["sys/fs/cgroup", "sys/fs/cgroup/unified"], version_2)
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (&["sys/fs/cgroup/memory"], version_1)
+        } else {
+            continue;
+        };
+        for mount in mounts {
+            let mount = root.join(mount);
+            let own = mount.join(path.trim_start_matches('/'));
+            let up = own.ancestors().take_while(|directory| directory.starts_with(&mount));
+            found.extend(up.filter_map(|directory| read_group(directory).ok().flatten()));
+        }
+    }
+    found.into_iter()
+}
+
+fn version_2(directory: &Path) -> io::Result<Option<Cgroup>> {
+    // "max" is no number, and no limit.
+    let Ok(limit) = fs::read_to_string(directory.join("memory.max"))?.trim().parse() else { return Ok(None) };
+    let used = fs::read_to_string(directory.join("memory.current")).ok().and_then(|text| text.trim().parse().ok());
+    let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+    let reclaimable = field(&stat, "inactive_file ").unwrap_or(0);
+    Ok(Some(Cgroup { limit, used: used.unwrap_or(0), reclaimable }))
+}
+
+fn version_1(directory: &Path) -> io::Result<Option<Cgroup>> {
+    // No limit is a number near 2^63 here, which loses every comparison.
+    let Ok(limit) = fs::read_to_string(directory.join("memory.limit_in_bytes"))?.trim().parse() else {
+        return Ok(None);
+    };
+    let used = fs::read_to_string(directory.join("memory.usage_in_bytes")).ok().and_then(|text| text.trim().parse().ok());
+    let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+    let reclaimable = field(&stat, "total_inactive_file ").unwrap_or(0);
+    Ok(Some(Cgroup { limit, used: used.unwrap_or(0), reclaimable }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A made-up root of a file system, gone with the value.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(name: &str, files: &[(&str, &str)]) -> Root {
+            let root = std::env::temp_dir().join(format!("parallax-{name}-{}", std::process::id()));
+            for (path, text) in files {
+                let path = root.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            Root(root)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_tightest_cgroup_of_version_2_on_the_way_up_counts() {
+        let root = Root::new(
+            "v2",
+            &[
+                ("proc/self/cgroup", "0::/slice/unit\n"),
+                ("sys/fs/cgroup/slice/memory.max", "1000000\n"),
+                ("sys/fs/cgroup/slice/memory.current", "400000\n"),
+                ("sys/fs/cgroup/slice/memory.stat", "anon 1\ninactive_file 100000\n"),
+                ("sys/fs/cgroup/slice/unit/memory.max", "max\n"),
+            ],
+        );
+        let found: Vec<_> = cgroups(&root.0).collect();
+        assert_eq!(found, [Cgroup { limit: 1_000_000, used: 400_000, reclaimable: 100_000 }]);
+        assert_eq!(found[0].left(), 700_000);
+    }
+
+    #[test]
+    fn version_1_is_read_beside_version_2() {
+        let root = Root::new(
+            "v1",
+            &[
+                ("proc/self/cgroup", "4:cpu,memory:/job\n1:cpuset:/\n0::/\n"),
+                ("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "5000\n"),
+                ("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "9000\n"),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ],
+        );
+        let limits: Vec<_> = cgroups(&root.0).map(|group| (group.limit, group.left())).collect();
+        assert_eq!(limits, [(5000, 0), (9_223_372_036_854_771_712, 9_223_372_036_854_771_712)]);
+    }
+
+    #[test]
+    fn lines_of_meminfo_are_kibibytes() {
+        let root = Root::new("mem", &[("proc/meminfo", "MemTotal:       24684096 kB\nMemFree: 12 kB\n")]);
+        assert_eq!(meminfo(&root.0, "MemTotal:").unwrap(), 24_684_096 * 1024);
+        assert_eq!(meminfo(&root.0, "MemAvailable:").unwrap_err().errno(), libc::EINVAL);
+    }
+
+    #[test]
+    fn the_word_in_brackets_is_the_setting() {
+        assert_eq!(chosen("always within_size advise [never] deny force\n"), Some("never"));
+        assert_eq!(chosen("nothing chosen"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! Descriptors of [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html), and the look at page
+//! tables that goes with them.
+//!
+//! The `userfaultfd` crate (0.9) opens `/dev/userfaultfd` without falling back to the system call and drops the kernel's
+//! answer about features, so both are done here; what it wraps well (register, continue, copy, wake) is used as it is.
+
+use super::{SysError, page_size};
+use linux_raw_sys::general::{PAGE_IS_PRESENT, UFFD_API, page_region, pm_scan_arg, uffdio_api};
+use linux_raw_sys::ioctl::UFFDIO_API;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, FromRawFd};
+use userfaultfd::Uffd;
+
+/// Where a descriptor comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UffdSource {
+    /// `/dev/userfaultfd` (Linux 6.1), governed by the permissions of that file.
+    Device,
+    /// The system call, with faults of user mode and of the kernel (Linux 4.3): needs `CAP_SYS_PTRACE` or
+    /// `vm.unprivileged_userfaultfd=1`.
+    SystemCall,
+    /// The system call, with faults of user mode only (`UFFD_USER_MODE_ONLY`, Linux 5.11): needs no privilege.
+    SystemCallUserModeOnly,
+}
+
+impl UffdSource {
+    /// All of them, in the order to try: least privilege first.
+    pub const ALL: [UffdSource; 3] =
+        [UffdSource::SystemCallUserModeOnly, UffdSource::Device, UffdSource::SystemCall];
+}
+
+/// What the kernel answered to [`uffd_api`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UffdAnswer {
+    /// Every feature the kernel has, a set of `UFFD_FEATURE_*`.
+    pub features: u64,
+    /// The ioctls of the descriptor, bits of their numbers.
+    pub ioctls: u64,
+}
+
+/// Opens a descriptor, close-on-exec and non-blocking; [`uffd_api`] must follow before anything else.
+///
+/// # Errors
+/// `EPERM` where privilege or a seccomp filter forbids it, `ENOSYS` from a kernel without it, `EINVAL` from the system
+/// call of a kernel that does not know `UFFD_USER_MODE_ONLY`, `ENOENT` and `EACCES` for the device.
+pub fn open_uffd(source: UffdSource) -> Result<Uffd, SysError> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let (call, fd) = match source {
+        UffdSource::Device => {
+            let device = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/userfaultfd")
+                .map_err(|error| SysError::from_io("open(/dev/userfaultfd)", &[], &error))?;
+            let flags = flags | userfaultfd_sys::UFFD_USER_MODE_ONLY as i32;
+            // SAFETY: the ioctl takes flags, no pointer.
+            ("ioctl(USERFAULTFD_IOC_NEW)", unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) }.into())
+        }
+        UffdSource::SystemCall => {
+            // SAFETY: the call takes flags, no pointer.
+            ("userfaultfd", unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
+        }
+        UffdSource::SystemCallUserModeOnly => {
+            let flags = flags | userfaultfd_sys::UFFD_USER_MODE_ONLY as i32;
+            // SAFETY: the call takes flags, no pointer.
+            ("userfaultfd(USER_MODE_ONLY)", unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
+        }
+    };
+    if fd < 0 {
+        return Err(SysError::last(call, &[]));
+    }
+    // SAFETY: the kernel has just made this descriptor for us, nobody else has it.
+    Ok(unsafe { Uffd::from_raw_fd(fd as i32) })
+}
+
+/// `_IO(0xAA, 0)`, of `/dev/userfaultfd`.
+const USERFAULTFD_IOC_NEW: libc::Ioctl = (userfaultfd_sys::USERFAULTFD_IOC << 8) as libc::Ioctl;
+
+/// Agrees with the kernel on `features` (a set of `UFFD_FEATURE_*`), once per descriptor.
+///
+/// # Errors
+/// `EINVAL` where one of the features is unknown to the kernel.
+pub fn uffd_api(uffd: &Uffd, features: u64) -> Result<UffdAnswer, SysError> {
+    let mut api = uffdio_api { api: UFFD_API.into(), features, ioctls: 0 };
+    // SAFETY: the kernel reads and writes one `uffdio_api`, a value of this frame.
+    let done = unsafe { libc::ioctl(uffd.as_raw_fd(), UFFDIO_API as libc::Ioctl, &raw mut api) };
+    if done < 0 {
+        return Err(SysError::last("ioctl(UFFDIO_API)", &[("features", features as usize)]));
+    }
+    Ok(UffdAnswer { features: api.features, ioctls: api.ioctls })
+}
+
+/// `_IOWR('f', 16, struct pm_scan_arg)`, of `/proc/PID/pagemap`.
+const PAGEMAP_SCAN: libc::Ioctl = (3 << 30 | (size_of::<pm_scan_arg>() as u32) << 16 | (b'f' as u32) << 8 | 16) as _;
+
+/// How many pages of a range have an entry in this process's page tables, [`PAGEMAP_SCAN`] (Linux 6.7). A page of the
+/// file that this range has not mapped yet does not count.
+///
+/// # Errors
+/// `ENOTTY` from an older kernel, and what opening `/proc/self/pagemap` gives.
+///
+/// [`PAGEMAP_SCAN`]: https://docs.kernel.org/admin-guide/mm/pagemap.html
+pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
+    let pagemap =
+        File::open("/proc/self/pagemap").map_err(|error| SysError::from_io("open(/proc/self/pagemap)", &[], &error))?;
+    let end = (address + len) as u64;
+    let mut regions = [page_region { start: 0, end: 0, categories: 0 }; 32];
+    let mut scan = pm_scan_arg {
+        size: size_of::<pm_scan_arg>() as u64,
+        flags: 0,
+        start: address as u64,
+        end,
+        walk_end: 0,
+        vec: regions.as_mut_ptr().expose_provenance() as u64,
+        vec_len: regions.len() as u64,
+        max_pages: 0,
+        category_inverted: 0,
+        category_mask: PAGE_IS_PRESENT.into(),
+        category_anyof_mask: 0,
+        return_mask: PAGE_IS_PRESENT.into(),
+    };
+    let mut bytes = 0;
+    while scan.start < end {
+        // SAFETY: the kernel reads and writes one `pm_scan_arg` and at most `vec_len` regions, values of this frame.
+        let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+        if found < 0 {
+            return Err(SysError::last("ioctl(PAGEMAP_SCAN)", &[("addr", address), ("len", len)]));
+        }
+        bytes += regions[..found as usize].iter().map(|region| region.end - region.start).sum::<u64>();
+        // The kernel says how far it came: to the end, or to where the regions ran out.
+        scan.start = scan.walk_end;
+    }
+    Ok(bytes as usize / page_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ioctl_numbers_are_the_kernels() {
+        assert_eq!(PAGEMAP_SCAN, 0xc060_6610);
+        assert_eq!(USERFAULTFD_IOC_NEW, 0xaa00);
+    }
+}

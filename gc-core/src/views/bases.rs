@@ -1,0 +1,232 @@
+//! Where heaps stand in the address space.
+//!
+//! A load barrier tests an address against a mask. If the mask contains the base bits that are *not* this heap's, the same
+//! test catches a reference of another heap, at no cost. That works when no heap's base bits are a subset of another's: then
+//! each address of one has a bit that the other's base has not. (Of two heaps of different size, only the bits above the
+//! larger reservation count: below them an offset of the larger one may have any pattern.) Sets of which none contains
+//! another are largest, and leave most room for later ones, when about half of the bits are set (Sperner).
+//!
+//! So bases are chosen here, before the kernel is asked for its own choice. That choice, on an ordinary system, is just
+//! below the stack, with *all* of the upper bits set: as long as such a heap lives, every other base is a subset of its
+//! bits for any heap of 256 GiB or more, and for smaller ones soon. The kernel's choice is taken where no base of ours is
+//! free (ThreadSanitizer forbids most addresses), if it keeps apart from the heaps that live.
+
+use super::{ADDRESS_LIMIT, ViewsError};
+use crate::sys::{self, SysError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The live heaps of the process, as base and reservation.
+static LIVE: Mutex<Vec<Claim>> = Mutex::new(Vec::new());
+
+/// ThreadSanitizer keeps its own data at these places.
+const AVOIDED: [usize; 5] = [0x0400_0000_0000, 0x0800_0000_0000, 0x1000_0000_0000, 0x2000_0000_0000, 0x4000_0000_0000];
+
+/// A search ends after this many system calls. Bases that are not apart cost none.
+const MOST_TRIES: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    base: usize,
+    /// Four spans, a power of two.
+    bytes: usize,
+}
+
+impl Claim {
+    /// Whether neither base's bits above the larger reservation are a subset of the other's.
+    fn is_apart(self, other: Claim) -> bool {
+        let above = !(self.bytes.max(other.bytes) - 1);
+        let (a, b) = (self.base & above, other.base & above);
+        a & !b != 0 && b & !a != 0
+    }
+}
+
+/// A reservation of four spans whose base no other live heap's can be taken for. Dropping it unmaps the whole range.
+#[derive(Debug)]
+pub(super) struct Base {
+    claim: Claim,
+    /// The process that reserved it. A child made by `fork` has a copy of this value but not of the views, and may by
+    /// then have something else at their addresses.
+    process: u32,
+}
+
+impl Base {
+    pub(super) fn reserve(span: usize) -> Result<Base, ViewsError> {
+        let bytes = 4 * span;
+        let mut live = lock();
+        let mut tried = 0;
+        let mut last = None;
+        for base in candidates(bytes) {
+            let claim = Claim { base, bytes };
+            if !live.iter().all(|other| claim.is_apart(*other)) {
+                continue;
+            }
+            match sys::reserve_at(base, bytes) {
+                Ok(()) => return Ok(Base::register(&mut live, claim)),
+                Err(error) => last = Some(error),
+            }
+            tried += 1;
+            if tried == MOST_TRIES {
+                break;
+            }
+        }
+        let base = match sys::reserve(bytes, bytes) {
+            Ok(base) => base,
+            Err(error) => return Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: error }),
+        };
+        let claim = Claim { base, bytes };
+        if base + bytes <= ADDRESS_LIMIT && live.iter().all(|other| claim.is_apart(*other)) {
+            return Ok(Base::register(&mut live, claim));
+        }
+        // SAFETY: the range was reserved just now, and nobody knows of it.
+        unsafe { sys::unmap(base, bytes) }?;
+        let taken = SysError::new("mmap(reserve)", &[("addr", base), ("len", bytes)], libc::EADDRINUSE);
+        Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: last.unwrap_or(taken) })
+    }
+
+    fn register(live: &mut Vec<Claim>, claim: Claim) -> Base {
+        live.push(claim);
+        Base { claim, process: std::process::id() }
+    }
+
+    pub(super) fn address(&self) -> usize {
+        self.claim.base
+    }
+
+    pub(super) fn span(&self) -> usize {
+        self.claim.bytes / 4
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            return;
+        }
+        let mut live = lock();
+        // SAFETY: the whole range is ours since `reserve`; whoever mapped views in it owns this value and ends with it.
+        match unsafe { sys::unmap(self.claim.base, self.claim.bytes) } {
+            Ok(()) => live.retain(|claim| *claim != self.claim),
+            // Still mapped, so still taken: the claim stays, and with it the guarantee to the others.
+            Err(error) => debug_assert!(false, "{error}"),
+        }
+    }
+}
+
+fn lock() -> MutexGuard<'static, Vec<Claim>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bases for a reservation of `bytes`, best first: patterns with about half of the bits above it set.
+fn candidates(bytes: usize) -> impl Iterator<Item = usize> {
+    let low = bytes.trailing_zeros();
+    let bits = ADDRESS_LIMIT.trailing_zeros() - low;
+    // Half of the bits in each group first: then the pattern is as balanced to a larger reservation, which sees the upper
+    // groups only. A first heap that is small so leaves room for large ones.
+    let grouped = grouped(low);
+    let ones = grouped.first().map_or(bits.div_ceil(2), |base| base.count_ones());
+    let all = patterns(bits, ones).map(move |pattern| pattern << low);
+    grouped.into_iter().chain(all).filter(|base| !AVOIDED.contains(base))
+}
+
+/// Bits 40 to 46 are the upmost group.
+const TOP: u32 = 40;
+/// The groups below it have this many bits.
+const GROUP: u32 = 4;
+
+/// The patterns of the bits from `low` on with half of each group set. Empty where only the upmost group is left.
+fn grouped(low: u32) -> Vec<usize> {
+    if low > TOP {
+        return Vec::new();
+    }
+    // ThreadSanitizer allows a program 0x55.. to 0x59.. of these; at 0x55.. and 0x56.. stand position-independent programs
+    // and what they allocate with brk(2).
+    let (first, last) = (0x59, [0x55, 0x56]);
+    let others = patterns(7, 4).filter(|top| *top != first && !last.contains(top));
+    let tops = std::iter::once(first).chain(others).chain(last);
+    let mut bases: Vec<usize> = tops.map(|top| top << TOP).collect();
+    let mut at = TOP;
+    // Enough for any process long before all are made: stop where the list is long, the rest comes from `patterns`.
+    while at > low {
+        let width = GROUP.min(at - low);
+        at -= width;
+        let parts: Vec<usize> = patterns(width, width.div_ceil(2)).map(|part| part << at).collect();
+        if bases.len() > 4096 {
+            bases.iter_mut().for_each(|base| *base |= parts[0]);
+        } else {
+            bases = bases.iter().flat_map(|base| parts.iter().map(move |part| base | part)).collect();
+        }
+    }
+    bases
+}
+
+/// The numbers below `1 << bits` with `ones` bits set, in order.
+fn patterns(bits: u32, ones: u32) -> impl Iterator<Item = usize> {
+    let first = (1_usize << ones) - 1;
+    std::iter::successors(Some(first), |pattern| {
+        // The next number with as many bits (HAKMEM 175). It shifts out of range at the last; the limit below ends it.
+        let lowest = pattern & pattern.wrapping_neg();
+        let ripple = pattern + lowest;
+        Some(ripple | ((pattern ^ ripple) >> 2) / lowest.max(1))
+    })
+    .take_while(move |pattern| *pattern < 1 << bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn patterns_are_all_numbers_with_that_many_ones() {
+        for bits in 1..=11_u32 {
+            for ones in 1..=bits {
+                let got: Vec<_> = patterns(bits, ones).collect();
+                let want: Vec<_> = (0..1_usize << bits).filter(|n| n.count_ones() == ones).collect();
+                assert_eq!(got, want, "{ones} of {bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_are_aligned_below_the_limit_and_not_avoided() {
+        for low in 23..=45 {
+            for base in candidates(1 << low).take(20_000) {
+                assert_eq!(base % (1 << low), 0, "{base:#x}");
+                assert!(base != 0 && base + (1 << low) <= ADDRESS_LIMIT, "{base:#x}");
+                assert!(!AVOIDED.contains(&base), "{base:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_heaps_of_one_size_keep_apart_as_there_are_half_full_patterns() {
+        // 16 GiB spans: 11 bits, C(11, 6). 1 TiB spans: 5 bits, C(5, 3).
+        for (low, most) in [(36, 462), (42, 10)] {
+            let all: HashSet<_> = candidates(1 << low).collect();
+            assert_eq!(all.len(), most);
+            let claims: Vec<_> = all.iter().map(|base| Claim { base: *base, bytes: 1 << low }).collect();
+            for (i, a) in claims.iter().enumerate() {
+                assert!(claims[..i].iter().all(|b| a.is_apart(*b)));
+            }
+        }
+    }
+
+    #[test]
+    fn small_heaps_leave_bases_for_large_ones() {
+        let mut live: Vec<Claim> = Vec::new();
+        // Rising sizes are the hard order: each newcomer sees fewer bits of those before it.
+        for low in (23..=42).flat_map(|low| [low, low]) {
+            let bytes = 1 << low;
+            let mut claims = candidates(bytes).map(|base| Claim { base, bytes });
+            let apart = claims.find(|claim| live.iter().all(|other| claim.is_apart(*other)));
+            live.push(apart.unwrap_or_else(|| panic!("no base for {bytes:#x} beside {} heaps", live.len())));
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_choice_would_leave_none() {
+        let kernels = Claim { base: 0x7f12_0000_0000, bytes: 4 << 30 };
+        let bytes = 1 << 40;
+        assert!(!candidates(bytes).any(|base| Claim { base, bytes }.is_apart(kernels)));
+    }
+}
