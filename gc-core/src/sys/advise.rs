@@ -2,6 +2,7 @@
 
 use super::map::{at, reserve_writable, unmap};
 use super::{SysError, page_size};
+use std::hint::black_box;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -88,7 +89,9 @@ pub unsafe fn populate_write(address: usize, len: usize) -> Result<(), SysError>
 unsafe fn touch(address: usize, len: usize) {
     for page in (address..address + len).step_by(page_size()) {
         // SAFETY: the byte is mapped and writable, and an atomic addition of zero loses no write of another thread.
-        unsafe { AtomicU8::from_ptr(ptr::with_exposed_provenance_mut(page)) }.fetch_add(0, Ordering::Relaxed);
+        let byte = unsafe { AtomicU8::from_ptr(ptr::with_exposed_provenance_mut(page)) };
+        // A zero that the compiler sees makes a load of this, or nothing at all.
+        byte.fetch_add(black_box(0), Ordering::Relaxed);
     }
 }
 

@@ -43,6 +43,12 @@ pub fn shmem_huge_pages() -> Result<String, SysError> {
     chosen(&text).map(str::to_owned).ok_or(SysError::new(call, &[], libc::EINVAL))
 }
 
+/// The release of the running kernel, such as `6.18.44`, of `/proc/sys/kernel/osrelease`.
+pub fn kernel_release() -> Result<String, SysError> {
+    let text = read(Path::new("/proc/sys/kernel/osrelease"), "read(/proc/sys/kernel/osrelease)")?;
+    Ok(text.trim().to_owned())
+}
+
 /// The word in brackets of a line such as `always [never] force`.
 fn chosen(text: &str) -> Option<&str> {
     text.split_once('[')?.1.split_once(']').map(|(word, _)| word)

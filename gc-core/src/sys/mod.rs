@@ -27,7 +27,7 @@ pub use map::{
     Access, map_file_at, mirror_at, protect, release_to_reservation, reserve, reserve_at, reserve_writable, take_away,
     unmap,
 };
-pub use memory::{available_memory, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api};
 

@@ -21,8 +21,9 @@ static LIVE: Mutex<Vec<Claim>> = Mutex::new(Vec::new());
 /// ThreadSanitizer keeps its own data at these places.
 const AVOIDED: [usize; 5] = [0x0400_0000_0000, 0x0800_0000_0000, 0x1000_0000_0000, 0x2000_0000_0000, 0x4000_0000_0000];
 
-/// A search ends after this many system calls. Bases that are not apart cost none.
-const MOST_TRIES: usize = 1024;
+/// After this many refusals by the kernel, bases with the same upmost bits (1 TiB) are no longer tried: somebody else has
+/// that part of the address space, or forbids it.
+const MOST_REFUSALS: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
@@ -55,19 +56,19 @@ impl Base {
         let mut live = lock();
         let mut tried = 0;
         let mut last = None;
+        let mut refusals = [0_u8; ADDRESS_LIMIT >> TOP];
         for base in candidates(bytes) {
             let claim = Claim { base, bytes };
-            if !live.iter().all(|other| claim.is_apart(*other)) {
+            let refusals = &mut refusals[base >> TOP];
+            if *refusals == MOST_REFUSALS || !live.iter().all(|other| claim.is_apart(*other)) {
                 continue;
             }
             match sys::reserve_at(base, bytes) {
                 Ok(()) => return Ok(Base::register(&mut live, claim)),
                 Err(error) => last = Some(error),
             }
+            *refusals += 1;
             tried += 1;
-            if tried == MOST_TRIES {
-                break;
-            }
         }
         let base = match sys::reserve(bytes, bytes) {
             Ok(base) => base,
@@ -133,17 +134,21 @@ const TOP: u32 = 40;
 /// The groups below it have this many bits.
 const GROUP: u32 = 4;
 
+/// Where to begin: well balanced, and among the addresses that ThreadSanitizer allows a program.
+const FIRST: usize = 0x59;
+/// Here stand position-independent programs, and after them what they allocate with `brk(2)`.
+const OCCUPIED: [usize; 2] = [0x55, 0x56];
+
 /// The patterns of the bits from `low` on with half of each group set. Empty where only the upmost group is left.
 fn grouped(low: u32) -> Vec<usize> {
     if low > TOP {
         return Vec::new();
     }
-    // ThreadSanitizer allows a program 0x55.. to 0x59.. of these; at 0x55.. and 0x56.. stand position-independent programs
-    // and what they allocate with brk(2).
-    let (first, last) = (0x59, [0x55, 0x56]);
-    let others = patterns(7, 4).filter(|top| *top != first && !last.contains(top));
-    let tops = std::iter::once(first).chain(others).chain(last);
-    let mut bases: Vec<usize> = tops.map(|top| top << TOP).collect();
+    let mut tops: Vec<usize> = patterns(7, 4).collect();
+    // Balanced ones first, and of those the ones that share upper bits: larger reservations see no more than these.
+    let unbalance = |top: &usize| (1..7).map(|less| ((top >> less).count_ones() * 2).abs_diff(7 - less)).sum::<u32>();
+    tops.sort_by_key(|top| (OCCUPIED.contains(top), *top != FIRST, unbalance(top), top ^ FIRST));
+    let mut bases: Vec<usize> = tops.into_iter().map(|top| top << TOP).collect();
     let mut at = TOP;
     // Enough for any process long before all are made: stop where the list is long, the rest comes from `patterns`.
     while at > low {
@@ -215,7 +220,7 @@ mod tests {
     fn small_heaps_leave_bases_for_large_ones() {
         let mut live: Vec<Claim> = Vec::new();
         // Rising sizes are the hard order: each newcomer sees fewer bits of those before it.
-        for low in (23..=42).flat_map(|low| [low, low]) {
+        for low in (23..=41).flat_map(|low| [low, low]).chain([42]) {
             let bytes = 1 << low;
             let mut claims = candidates(bytes).map(|base| Claim { base, bytes });
             let apart = claims.find(|claim| live.iter().all(|other| claim.is_apart(*other)));
