@@ -9,7 +9,7 @@
 //! | --- | --- | --- | --- |
 //! | running | parked | the mutator | SeqCst: publishes its caches (Release), and is ordered with the handshake flag |
 //! | parked | running | the mutator, by CAS | SeqCst: sees what a stop changed (Acquire); fails while held |
-//! | any | held | the collector that arms a stop | AcqRel: sees what a parked mutator published |
+//! | any | held | the collector that arms a stop | SeqCst: sees what a parked mutator published, and is ordered with the poll word |
 //! | held | not held | nobody: void when [`StopGate::finish`] moves the number | Release there, Acquire in [`StopGate::is_over`] |
 //!
 //! A stop is prepared and armed by the collector and *run by the last mutator to arrive*, or by the collector where all
@@ -67,9 +67,18 @@ impl MutatorState {
     }
 
     /// The stop that a running mutator must arrive at, if any.
+    ///
+    /// SeqCst: a mutator that re-arms its poll word (SeqCst) and then sees no hold is polled again by the collector,
+    /// which holds first and polls after.
     #[inline]
     pub fn held(&self, gate: &StopGate) -> Option<Held> {
-        held(self.word.load(Ordering::Acquire), gate)
+        held(self.word.load(Ordering::SeqCst), gate)
+    }
+
+    /// Whether a handshake waits for this mutator, without taking it.
+    #[inline]
+    pub fn handshake_waits(&self) -> bool {
+        self.handshake.load(Ordering::SeqCst)
     }
 
     /// Whether the mutator may be touching the heap.
@@ -82,7 +91,7 @@ impl MutatorState {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let new = word & RUNNING | HELD | u64::from(number) << NUMBER;
-            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(word, new, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return word & RUNNING != 0,
                 Err(now) => word = now,
             }
@@ -147,6 +156,16 @@ impl StopGate {
             }
         }
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// The stop that the next [`arm`](Self::arm) will make; for the thread that arms.
+    pub fn next(&self) -> Held {
+        Held(self.finished.load(Ordering::Relaxed).wrapping_add(1))
+    }
+
+    /// Wakes those who sleep on [`word`](Self::word), by way of the caller's system call.
+    pub fn wake(&self, wake: impl FnOnce(&AtomicU32, u32) -> usize) {
+        wake(&self.finished, u32::MAX);
     }
 
     /// A held running mutator arrives (or has just parked). `true`: it is the last, and runs the stop.

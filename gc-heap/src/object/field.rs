@@ -3,8 +3,8 @@
 use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{
-    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
-    AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    AtomicUsize, Ordering::Relaxed,
 };
 
 use super::map::WordMap;
@@ -169,6 +169,11 @@ unsafe impl<N: Number> Field for Num<N> {
 /// # Safety
 ///
 /// The cell is at most 8 bytes, aligned to at most 8, shared by threads without a lock, and holds only what was stored.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be in a `Num`",
+    label = "not a number that fits an atomic word",
+    note = "a `Num` holds an integer of up to 64 bits, a float, a `bool` or a `char`"
+)]
 pub unsafe trait Number: Copy + Send + Sync + 'static {
     /// The atomic that holds it.
     #[doc(hidden)]

@@ -67,11 +67,7 @@ impl Header {
     /// The word is an object's header, made by [`header_for`]; not a filler's.
     #[inline(always)]
     pub(crate) unsafe fn kind(self) -> &'static Kind {
-        debug_assert!(
-            !self.is_filler() && self.0 & KIND_MASK != 0,
-            "no object's header: {:#x}",
-            self.0
-        );
+        debug_assert!(!self.is_filler() && self.0 & KIND_MASK != 0, "no object's header: {:#x}", self.0);
         let address = (self.0 & KIND_MASK) as usize;
         // SAFETY: by the contract the bits are the address of a `&'static Kind`, whose provenance `header_for` exposed.
         unsafe { &*core::ptr::with_exposed_provenance::<Kind>(address) }
@@ -82,17 +78,10 @@ impl Header {
 #[inline(always)]
 pub(crate) fn header_for(kind: &'static Kind, bytes: usize) -> u64 {
     let address = core::ptr::from_ref(kind).expose_provenance() as u64;
-    debug_assert!(
-        address & !KIND_MASK == 0,
-        "a kind at {address:#x} does not fit a header"
-    );
+    debug_assert!(address & !KIND_MASK == 0, "a kind at {address:#x} does not fit a header");
     debug_assert!(bytes.is_multiple_of(8));
     // Granules above 65535 become 0. A caller with a constant size pays one `or`.
-    let granules = if bytes > MAX_HEADER_BYTES {
-        0
-    } else {
-        (bytes / 8) as u64
-    };
+    let granules = if bytes > MAX_HEADER_BYTES { 0 } else { (bytes / 8) as u64 };
     address | granules << SIZE_SHIFT
 }
 

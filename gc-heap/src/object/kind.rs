@@ -45,11 +45,7 @@ pub(crate) struct MoreMap {
 
 impl MoreMap {
     const fn of(map: &WordMap) -> Self {
-        let mut more = Self {
-            strong: [0; GROUPS - 1],
-            tagged: [0; GROUPS - 1],
-            weak: [0; GROUPS - 1],
-        };
+        let mut more = Self { strong: [0; GROUPS - 1], tagged: [0; GROUPS - 1], weak: [0; GROUPS - 1] };
         let mut group = 1;
         while group < GROUPS {
             more.strong[group - 1] = map.strong[group];
@@ -94,18 +90,9 @@ impl Kind {
             !core::mem::needs_drop::<T>(),
             "a heap object cannot implement `Drop` or hold what does: the collector reuses its memory without a call"
         );
-        assert!(
-            !core::mem::needs_drop::<T::Tail>(),
-            "a tail element cannot implement `Drop` or hold what does"
-        );
-        assert!(
-            align_of::<T>() <= 8,
-            "a heap object cannot be aligned to more than 8 bytes"
-        );
-        assert!(
-            align_of::<T::Tail>() <= 8,
-            "a tail element cannot be aligned to more than 8 bytes"
-        );
+        assert!(!core::mem::needs_drop::<T::Tail>(), "a tail element cannot implement `Drop` or hold what does");
+        assert!(align_of::<T>() <= 8, "a heap object cannot be aligned to more than 8 bytes");
+        assert!(align_of::<T::Tail>() <= 8, "a tail element cannot be aligned to more than 8 bytes");
         let stride = <T::Tail as Tail>::STRIDE;
         assert!(stride <= u32::MAX as usize, "a tail element is too large");
         let (map, tail) = (&Layout::<T>::MAP, <T::Tail as Tail>::MAP);
@@ -117,10 +104,7 @@ impl Kind {
             );
             group += 1;
         }
-        assert!(
-            !tail.has_slots() || stride.is_multiple_of(8),
-            "a slot is not aligned to a word"
-        );
+        assert!(!tail.has_slots() || stride.is_multiple_of(8), "a slot is not aligned to a word");
         Self {
             strong: map.strong[0],
             tagged: map.tagged[0],
@@ -130,11 +114,7 @@ impl Kind {
             tail_strong: tail.strong[0],
             tail_tagged: tail.tagged[0],
             tail_weak: tail.weak[0],
-            more: if Layout::<T>::MORE.any() {
-                Some(Layout::<T>::MORE)
-            } else {
-                None
-            },
+            more: if Layout::<T>::MORE.any() { Some(Layout::<T>::MORE) } else { None },
             type_id: TypeId::of::<T>(),
             name: core::any::type_name::<T>,
             generic,
@@ -156,8 +136,7 @@ impl Kind {
     pub fn is<T: Trace>(&self) -> bool {
         // A plain type's kind is a static, so its address decides. Of a generic type's kind several copies may exist, one
         // for each codegen unit; two types never share one, since their `TypeId`s differ.
-        core::ptr::eq(self, T::KIND)
-            || (const { T::KIND.generic } && self.type_id == TypeId::of::<T>())
+        core::ptr::eq(self, T::KIND) || (const { T::KIND.generic } && self.type_id == TypeId::of::<T>())
     }
 
     /// Whether objects have a tail.
@@ -183,10 +162,7 @@ impl Kind {
     #[inline]
     pub(crate) const fn size_of(&self, len: u64) -> usize {
         let tail = (len as usize).wrapping_mul(self.tail_stride as usize);
-        (self.fixed_bytes as usize)
-            .wrapping_add(tail)
-            .wrapping_add(7)
-            & !7
+        (self.fixed_bytes as usize).wrapping_add(tail).wrapping_add(7) & !7
     }
 
     /// As `size_of`, for a length that someone asks for: `None` when it fits no address space.

@@ -42,12 +42,7 @@ impl WordMap {
             words <= MAX_WORDS,
             "the fixed part of a heap object is limited to 512 words (4096 bytes, header included): use a tail"
         );
-        Self {
-            words,
-            strong: [0; GROUPS],
-            tagged: [0; GROUPS],
-            weak: [0; GROUPS],
-        }
+        Self { words, strong: [0; GROUPS], tagged: [0; GROUPS], weak: [0; GROUPS] }
     }
 
     /// A map without a slot for a value of type `T`, rounded up to whole words.
@@ -124,20 +119,14 @@ impl WordMap {
         if !field.has_slots() {
             return self;
         }
-        assert!(
-            offset.is_multiple_of(8) && size_of::<F>() == field.words * 8,
-            "a slot is not aligned to a word"
-        );
+        assert!(offset.is_multiple_of(8) && size_of::<F>() == field.words * 8, "a slot is not aligned to a word");
         self.merge(field, offset / 8)
     }
 
     /// The map of `[F; n]`, given the map of `F`.
     pub(crate) const fn array<F>(element: Self, n: usize) -> Self {
         if element.has_slots() {
-            assert!(
-                size_of::<F>() == element.words * 8,
-                "a slot is not aligned to a word"
-            );
+            assert!(size_of::<F>() == element.words * 8, "a slot is not aligned to a word");
             element.repeat(n)
         } else {
             // Elements smaller than a word share words.
@@ -152,21 +141,14 @@ const fn or_shifted(mut to: Bits, from: Bits, by: usize) -> Bits {
     while group < GROUPS {
         if from[group] != 0 {
             let low = from[group] << shift;
-            let high = if shift == 0 {
-                0
-            } else {
-                from[group] >> (64 - shift)
-            };
+            let high = if shift == 0 { 0 } else { from[group] >> (64 - shift) };
             // `merge` has checked that the words fit, so what would fall off the end is zero.
             if low != 0 {
                 assert!(to[group + skip] & low == 0, "two fields claim one word");
                 to[group + skip] |= low;
             }
             if high != 0 {
-                assert!(
-                    to[group + skip + 1] & high == 0,
-                    "two fields claim one word"
-                );
+                assert!(to[group + skip + 1] & high == 0, "two fields claim one word");
                 to[group + skip + 1] |= high;
             }
         }

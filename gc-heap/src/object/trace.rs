@@ -149,9 +149,5 @@ impl<E: Field> TailElement for E {}
 /// Bytes from an object's start to its fields.
 #[inline(always)]
 pub(crate) const fn fields_at<T: Trace>() -> usize {
-    if <T::Tail as Tail>::STRIDE == 0 {
-        HEADER_BYTES
-    } else {
-        TAILED_HEADER_BYTES
-    }
+    if <T::Tail as Tail>::STRIDE == 0 { HEADER_BYTES } else { TAILED_HEADER_BYTES }
 }

@@ -1,0 +1,2 @@
+//! placeholder until the API stands
+fn main() {}

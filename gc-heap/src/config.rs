@@ -1,0 +1,186 @@
+//! How a heap is built.
+
+use crate::error::BuildError;
+use crate::heap::Heap;
+use crate::space::BLOCK_BYTES;
+use gc_core::views::Mirror;
+use std::time::Duration;
+
+/// Which collector drives the heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Barrier {
+    /// Concurrent marking and relocation; loads test the color of what they load.
+    #[default]
+    Load,
+    /// The same phases inside one stop: the baseline that every figure is read against.
+    StopTheWorld,
+}
+
+/// Whether the heap asks for 2 MiB pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HugePages {
+    /// 4 KiB pages.
+    #[default]
+    Never,
+    /// `MADV_HUGEPAGE`: effective where the system's `shmem_enabled` is `advise`.
+    Advise,
+    /// `MADV_COLLAPSE` of pretouched memory (Linux 6.1); takes about 3 s per GiB while building.
+    Collapse,
+}
+
+/// How the stress mode disturbs the heap. Off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stress {
+    /// Every so many reservations of a thread ask for a cycle; 0: off.
+    pub cycle_every: u32,
+    /// One in so many slow paths sleeps or yields at an unlucky place; 0: off.
+    pub delay_one_in: u32,
+    /// Where the delays fall.
+    pub seed: u64,
+}
+
+impl Stress {
+    pub(crate) fn is_on(&self) -> bool {
+        self.cycle_every != 0 || self.delay_one_in != 0
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) barrier: Barrier,
+    pub(crate) max_bytes: usize,
+    pub(crate) workers: usize,
+    pub(crate) pretouch: bool,
+    pub(crate) huge_pages: HugePages,
+    pub(crate) mirror: Mirror,
+    pub(crate) verify: bool,
+    pub(crate) single_view: bool,
+    pub(crate) stress: Stress,
+    pub(crate) uncommit_delay: Option<Duration>,
+    pub(crate) name: String,
+}
+
+/// The least size of a heap: 4 MiB.
+pub const LEAST_HEAP_BYTES: usize = 4 << 20;
+
+/// Builds a [`Heap`].
+///
+/// ```
+/// use gc_heap::{Barrier, Heap};
+/// let heap = Heap::builder().max_bytes(64 << 20).barrier(Barrier::Load).build()?;
+/// # Ok::<(), gc_heap::BuildError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct HeapBuilder {
+    config: Config,
+}
+
+impl Default for HeapBuilder {
+    fn default() -> Self {
+        let config = Config {
+            barrier: Barrier::Load,
+            max_bytes: 256 << 20,
+            workers: 1,
+            pretouch: false,
+            huge_pages: HugePages::Never,
+            mirror: Mirror::MmapMemfd,
+            verify: false,
+            single_view: false,
+            stress: Stress::default(),
+            uncommit_delay: Some(Duration::from_secs(300)),
+            name: "parallax".into(),
+        };
+        HeapBuilder { config }
+    }
+}
+
+impl HeapBuilder {
+    /// The collector. Default: [`Barrier::Load`].
+    pub fn barrier(mut self, barrier: Barrier) -> Self {
+        self.config.barrier = barrier;
+        self
+    }
+
+    /// The most memory that objects may take, in bytes; rounded up to 64 KiB. From 4 MiB to the machine's memory.
+    /// Default: 256 MiB.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_bytes = bytes;
+        self
+    }
+
+    /// Collector threads, 1 to 64. Default: 1.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Commits the whole heap while building, so that no first touch (microseconds a page) falls into the program.
+    pub fn pretouch(mut self, pretouch: bool) -> Self {
+        self.config.pretouch = pretouch;
+        self
+    }
+
+    /// 2 MiB pages. Default: never.
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.config.huge_pages = huge_pages;
+        self
+    }
+
+    /// How the views are made. Default: by mapping the memfd.
+    pub fn mirror(mut self, mirror: Mirror) -> Self {
+        self.config.mirror = mirror;
+        self
+    }
+
+    /// Verifies the whole heap in a stop after each phase; a violation panics in the collector with what was found.
+    /// Slow; for tests.
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.config.verify = verify;
+        self
+    }
+
+    /// Maps only the current view: dereferencing a stale address faults. For tests.
+    pub fn single_view(mut self, single_view: bool) -> Self {
+        self.config.single_view = single_view;
+        self
+    }
+
+    /// Disturbs the heap. For tests.
+    pub fn stress(mut self, stress: Stress) -> Self {
+        self.config.stress = stress;
+        self
+    }
+
+    /// How long a block stays free before its memory goes back to the system; `None`: never. Default: five minutes.
+    pub fn uncommit_delay(mut self, delay: Option<Duration>) -> Self {
+        self.config.uncommit_delay = delay;
+        self
+    }
+
+    /// The name of the memfd in `/proc/self/maps`, and of the collector threads. Default: `parallax`.
+    pub fn name(mut self, name: &str) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// Builds the heap and starts its collector threads. May take long with [`pretouch`](Self::pretouch): some
+    /// microseconds a page.
+    pub fn build(self) -> Result<Heap, BuildError> {
+        let mut config = self.config;
+        if config.max_bytes < LEAST_HEAP_BYTES {
+            return Err(BuildError::TooSmall { bytes: config.max_bytes, least: LEAST_HEAP_BYTES });
+        }
+        // Where the system does not say, nothing is refused here.
+        let memory = gc_core::sys::total_memory().unwrap_or(usize::MAX);
+        if config.max_bytes > memory {
+            return Err(BuildError::TooLarge { bytes: config.max_bytes, memory });
+        }
+        if !(1..=64).contains(&config.workers) {
+            return Err(BuildError::Workers { workers: config.workers });
+        }
+        config.max_bytes = config.max_bytes.next_multiple_of(BLOCK_BYTES);
+        Heap::start(config)
+    }
+}

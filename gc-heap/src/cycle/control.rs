@@ -1,0 +1,182 @@
+//! Who asks for cycles, who waits for them, and when one begins by itself.
+
+use crate::shared::Shared;
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Something asked for: done when as many of its kind have finished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ticket {
+    Cycle(u64),
+    Compaction(u64),
+}
+
+/// What the collector has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Cycle,
+    /// Compaction in a stop, for a run of so many blocks.
+    Compaction(usize),
+    /// Nothing was asked for: time for chores.
+    Idle,
+    Shutdown,
+}
+
+#[derive(Default)]
+struct State {
+    requested: u64,
+    started: u64,
+    compactions_requested: u64,
+    compactions_started: u64,
+    needed_run: usize,
+    shutdown: bool,
+}
+
+/// Requests to the collector thread.
+pub(crate) struct Control {
+    state: Mutex<State>,
+    work: Condvar,
+    finished: Condvar,
+    cycles_finished: AtomicU64,
+    compactions_finished: AtomicU64,
+    /// A mutator that leaves fewer free blocks than this asks for a cycle.
+    trigger: AtomicUsize,
+    triggered: AtomicBool,
+    shut: AtomicBool,
+    /// Why the collector gave up, if it did.
+    failure: Mutex<Option<String>>,
+}
+
+impl Control {
+    pub(crate) fn new(blocks: usize) -> Control {
+        Control {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            finished: Condvar::new(),
+            cycles_finished: AtomicU64::new(0),
+            compactions_finished: AtomicU64::new(0),
+            trigger: AtomicUsize::new(blocks / 2),
+            triggered: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn is_done(&self, ticket: Ticket) -> bool {
+        match ticket {
+            Ticket::Cycle(number) => self.cycles_finished.load(Ordering::Acquire) >= number,
+            Ticket::Compaction(number) => self.compactions_finished.load(Ordering::Acquire) >= number,
+        }
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
+    /// The collector's reason for giving up.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.is_shut().then(|| self.failure.lock().clone()).flatten()
+    }
+
+    pub(crate) fn fail(&self, why: String) {
+        *self.failure.lock() = Some(why);
+        self.shut.store(true, Ordering::Release);
+        let _state = self.state.lock();
+        self.finished.notify_all();
+    }
+
+    fn request(&self) -> Ticket {
+        let mut state = self.state.lock();
+        // A cycle that runs may have begun marking before what the caller wants freed became unreachable.
+        let number = state.started + 1;
+        state.requested = state.requested.max(number);
+        self.work.notify_one();
+        Ticket::Cycle(number)
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.state.lock().shutdown = true;
+        self.work.notify_one();
+    }
+
+    /// Waits for something to do, at most `timeout`.
+    pub(crate) fn wait_for_work(&self, timeout: Duration) -> Work {
+        let mut state = self.state.lock();
+        for waited in [false, true] {
+            if state.shutdown {
+                return Work::Shutdown;
+            }
+            if state.requested > state.started {
+                state.started += 1;
+                return Work::Cycle;
+            }
+            if state.compactions_requested > state.compactions_started {
+                state.compactions_started += 1;
+                return Work::Compaction(std::mem::take(&mut state.needed_run));
+            }
+            if !waited {
+                self.work.wait_for(&mut state, timeout);
+            }
+        }
+        Work::Idle
+    }
+
+    /// Sets the number of free blocks below which mutators ask for a cycle.
+    pub(crate) fn cycle_trigger(&self, trigger: usize) {
+        self.trigger.store(trigger, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cycle_finished(&self, trigger: usize) {
+        self.trigger.store(trigger, Ordering::Relaxed);
+        self.triggered.store(false, Ordering::Relaxed);
+        let _state = self.state.lock();
+        self.cycles_finished.fetch_add(1, Ordering::Release);
+        self.finished.notify_all();
+    }
+
+    pub(crate) fn compaction_finished(&self) {
+        let _state = self.state.lock();
+        self.compactions_finished.fetch_add(1, Ordering::Release);
+        self.finished.notify_all();
+    }
+
+    fn wait(&self, ticket: Ticket) {
+        let mut state = self.state.lock();
+        while !self.is_done(ticket) && !self.is_shut() {
+            self.finished.wait(&mut state);
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn request_cycle(&self) -> Ticket {
+        self.control.request()
+    }
+
+    pub(crate) fn request_compaction(&self, needed_run: usize) -> Ticket {
+        let mut state = self.control.state.lock();
+        let number = state.compactions_started + 1;
+        state.compactions_requested = state.compactions_requested.max(number);
+        state.needed_run = state.needed_run.max(needed_run);
+        self.control.work.notify_one();
+        Ticket::Compaction(number)
+    }
+
+    /// Runs a cycle that begins after the call, and waits for its end. The caller is parked or not attached.
+    pub(crate) fn collect(&self) {
+        self.control.wait(self.request_cycle());
+    }
+
+    /// After a mutator took blocks: asks for a cycle where few are left.
+    #[inline]
+    pub(crate) fn after_taking(&self) {
+        let control = &self.control;
+        if self.free.free() < control.trigger.load(Ordering::Relaxed)
+            && !control.triggered.load(Ordering::Relaxed)
+            && !control.triggered.swap(true, Ordering::Relaxed)
+        {
+            control.request();
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Marking: traces what was reachable at mark start.
+//!
+//! Offsets on the way to be marked go through a short first-in-first-out queue that prefetches the object's mark word and
+//! header, so that the misses of several objects overlap. With one marker the mark bits are set without locked
+//! operations: mutators hand references over, they do not mark.
+
+use crate::object::Kind;
+use crate::object::header::{Header, object_bytes};
+use crate::shared::Shared;
+use crate::slot::is_reference;
+use crate::space::BLOCK_BYTES;
+use crossbeam_deque::{Injector, Steal};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Objects whose header is being fetched. Measured: 8 to 16 are best.
+const AHEAD: usize = 16;
+const NONE: usize = usize::MAX;
+
+/// Offsets that a marker keeps to itself before it shares some.
+const SHARE_ABOVE: usize = 512;
+const SHARE: usize = 128;
+
+/// What several markers share.
+#[derive(Default)]
+pub(crate) struct Pool {
+    chunks: Injector<Vec<usize>>,
+    /// Markers that have found nothing to do.
+    idle: AtomicUsize,
+}
+
+impl Pool {
+    /// Before the markers begin together again.
+    pub(crate) fn reset(&self) {
+        self.idle.store(0, Ordering::Relaxed);
+    }
+}
+
+/// One marker. `MANY`: others mark at the same time.
+pub(crate) struct Marker<'a, const MANY: bool> {
+    shared: &'a Shared,
+    pool: &'a Pool,
+    canonical: usize,
+    bad_mask: u64,
+    good_view: u64,
+    stack: Vec<usize>,
+    queue: [usize; AHEAD],
+    next: usize,
+    /// Weak slots of marked objects, by offset.
+    pub(crate) weak: Vec<usize>,
+    objects: u64,
+    bytes: u64,
+}
+
+impl<'a, const MANY: bool> Marker<'a, MANY> {
+    pub(crate) fn new(shared: &'a Shared, pool: &'a Pool) -> Marker<'a, MANY> {
+        let good = shared.phase.good();
+        Marker {
+            shared,
+            pool,
+            canonical: shared.views.canonical(),
+            bad_mask: shared.space.bad_mask(good),
+            good_view: shared.space.view(good),
+            stack: Vec::with_capacity(4096),
+            queue: [NONE; AHEAD],
+            next: 0,
+            weak: Vec::new(),
+            objects: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Where the object of a word is. All entries of the last relocation are published before a marking begins.
+    #[inline]
+    fn remap(&self, word: u64) -> usize {
+        remap(self.shared, word)
+    }
+
+    /// Marks what a slot refers to; a slot that is still stale is healed.
+    #[inline(always)]
+    pub(crate) fn visit(&mut self, slot: &AtomicU64) {
+        let word = slot.load(Ordering::Acquire);
+        if !is_reference(word) {
+            return;
+        }
+        let offset = if word & self.bad_mask == 0 {
+            self.shared.space.offset(word) as usize
+        } else {
+            let offset = self.remap(word);
+            // Who is faster than this heals with the same word, or stores a good one.
+            let _ = slot.compare_exchange(word, self.good_view + offset as u64, Ordering::Release, Ordering::Relaxed);
+            offset
+        };
+        self.stack.push(offset);
+    }
+
+    /// Marks what a logged word refers to, whatever its color.
+    pub(crate) fn mark_word(&mut self, word: u64) {
+        let offset = self.remap(word);
+        self.stack.push(offset);
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, offset: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing and never faults.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>((self.canonical + offset) as *const i8);
+            _mm_prefetch::<_MM_HINT_T0>(self.shared.marks.word_address(offset / 8).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = offset;
+    }
+
+    /// Marks everything on the stack and all it leads to.
+    pub(crate) fn drain(&mut self) {
+        loop {
+            let entered = match self.stack.pop() {
+                Some(offset) => {
+                    self.prefetch(offset);
+                    offset
+                }
+                None => NONE,
+            };
+            let offset = std::mem::replace(&mut self.queue[self.next], entered);
+            self.next = (self.next + 1) % AHEAD;
+            if offset != NONE {
+                self.mark(offset);
+            } else if entered == NONE && self.queue.iter().all(|&queued| queued == NONE) {
+                return;
+            }
+            if MANY && self.stack.len() > SHARE_ABOVE && self.pool.idle.load(Ordering::Relaxed) > 0 {
+                // The oldest entries: they lead to the most.
+                self.pool.chunks.push(self.stack.drain(..SHARE).collect());
+            }
+        }
+    }
+
+    /// Works until no marker has anything left. All markers call it.
+    pub(crate) fn drain_together(&mut self, markers: usize) {
+        loop {
+            self.drain();
+            if !MANY {
+                return;
+            }
+            self.pool.idle.fetch_add(1, Ordering::AcqRel);
+            loop {
+                match self.pool.chunks.steal() {
+                    Steal::Success(chunk) => {
+                        self.pool.idle.fetch_sub(1, Ordering::AcqRel);
+                        self.stack.extend(chunk);
+                        break;
+                    }
+                    Steal::Retry => {}
+                    // All idle and nothing shared: a marker shares only while it is not idle, so nothing can come.
+                    Steal::Empty if self.pool.idle.load(Ordering::Acquire) == markers => return,
+                    Steal::Empty => std::thread::yield_now(),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mark(&mut self, offset: usize) {
+        let granule = offset / 8;
+        let new = if MANY { self.shared.marks.set(granule) } else { self.shared.marks.set_alone(granule) };
+        if new {
+            self.scan(offset);
+        }
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: usize) -> &'a AtomicU64 {
+        self.shared.word(offset)
+    }
+
+    #[inline(always)]
+    fn scan(&mut self, offset: usize) {
+        // Acquire is not needed: the reference that led here was loaded Acquire, after the header was written.
+        let header = self.word(offset).load(Ordering::Relaxed);
+        // SAFETY: a reference leads to an object's header (slots invariant 1).
+        let kind = unsafe { Header(header).kind() };
+        // SAFETY: as above; the length word exists where the header does not say the size.
+        let bytes = unsafe { object_bytes(header, || self.word(offset + 8).load(Ordering::Relaxed)) };
+        self.objects += 1;
+        self.bytes += bytes as u64;
+        let block = offset / BLOCK_BYTES;
+        let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if MANY {
+            self.shared.blocks.add_live(block, counted);
+        } else {
+            self.shared.blocks.add_live_alone(block, counted);
+        }
+        self.scan_slots(offset, kind);
+    }
+
+    #[inline(always)]
+    fn scan_slots(&mut self, offset: usize, kind: &'static Kind) {
+        self.visit_map(offset, kind.strong | kind.tagged);
+        if kind.weak != 0 {
+            self.note_weak(offset, kind.weak);
+        }
+        if kind.tail_has_slots() {
+            self.scan_tail(offset, kind);
+        }
+        if let Some(more) = kind.more {
+            for group in 0..more.strong.len() {
+                let first = offset + (group + 1) * 64 * 8;
+                self.visit_map(first, more.strong[group] | more.tagged[group]);
+                self.note_weak(first, more.weak[group]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn visit_map(&mut self, first: usize, mut map: u64) {
+        while map != 0 {
+            self.visit(self.word(first + map.trailing_zeros() as usize * 8));
+            map &= map - 1;
+        }
+    }
+
+    fn note_weak(&mut self, first: usize, mut map: u64) {
+        while map != 0 {
+            let slot = first + map.trailing_zeros() as usize * 8;
+            if self.word(slot).load(Ordering::Relaxed) != 0 {
+                self.weak.push(slot);
+            }
+            map &= map - 1;
+        }
+    }
+
+    fn scan_tail(&mut self, offset: usize, kind: &'static Kind) {
+        let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
+        let first = offset + kind.fixed_bytes as usize;
+        let stride = kind.tail_stride as usize;
+        let strong = kind.tail_strong | kind.tail_tagged;
+        for index in 0..len {
+            let element = first + index * stride;
+            self.visit_map(element, strong);
+            if kind.tail_weak != 0 {
+                self.note_weak(element, kind.tail_weak);
+            }
+        }
+    }
+
+    /// Adds what this marker counted to the heap's counters.
+    pub(crate) fn count(&mut self) -> u64 {
+        self.shared.counters.marked_objects.add(std::mem::take(&mut self.objects));
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// The offset of a word's object, where the last relocation is complete.
+#[inline]
+pub(crate) fn remap(shared: &Shared, word: u64) -> usize {
+    debug_assert!(shared.space.owns(word));
+    let offset = shared.space.offset(word) as usize;
+    if word & shared.space.bad_mask(shared.phase.good()) == 0 {
+        return offset;
+    }
+    match shared.forwarding.entry(offset) {
+        None => offset,
+        // Every entry was published before this marking began.
+        Some(entry) => entry.destination().expect("a relocation ends when every entry is published") * 8,
+    }
+}

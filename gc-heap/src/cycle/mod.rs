@@ -1,0 +1,280 @@
+//! The cycle: mark, reclaim, plan, relocate, on a thread of the collector's own.
+
+pub(crate) mod control;
+pub(crate) mod mark;
+pub(crate) mod pacing;
+pub(crate) mod pause;
+pub(crate) mod plan;
+pub(crate) mod reclaim;
+pub(crate) mod relocate;
+pub(crate) mod verify;
+
+use crate::config::Barrier;
+use crate::events::{Event, PauseKind, Phase, PhaseSpan};
+use crate::shared::Shared;
+use crate::space::BLOCK_BYTES;
+use control::Work;
+use mark::{Marker, Pool};
+use pacing::Pacing;
+use pause::StopOp;
+use plan::Goal;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// How often the idle collector looks for memory to give back.
+const CHORES: Duration = Duration::from_millis(500);
+
+/// Blocks given back to the system at a time.
+const UNCOMMIT_BATCH: usize = 256;
+
+/// Runs `work` on `workers` threads, this one included.
+pub(crate) fn on_workers(workers: usize, work: impl Fn(usize) + Sync) {
+    if workers <= 1 {
+        return work(0);
+    }
+    std::thread::scope(|scope| {
+        for worker in 1..workers {
+            let work = &work;
+            scope.spawn(move || work(worker));
+        }
+        work(0);
+    });
+}
+
+/// The collector thread.
+pub(crate) struct Collector {
+    shared: Arc<Shared>,
+    /// Blocks whose forwarding exists since the last relocation.
+    forwarded: Vec<usize>,
+    pacing: Pacing,
+    cycle: u64,
+}
+
+impl Collector {
+    pub(crate) fn new(shared: Arc<Shared>) -> Collector {
+        let pacing = Pacing::new(&shared);
+        Collector { shared, forwarded: Vec::new(), pacing, cycle: 0 }
+    }
+
+    /// Works until shutdown.
+    pub(crate) fn run(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.control.cycle_trigger(self.pacing.first_trigger(&shared));
+        loop {
+            match shared.control.wait_for_work(CHORES) {
+                Work::Cycle => {
+                    self.pacing.cycle_begins(&shared);
+                    match shared.config.barrier {
+                        Barrier::Load => self.cycle(false, Goal::Pace),
+                        Barrier::StopTheWorld => {
+                            shared.hold(PauseKind::Collection, |_| self.cycle(true, Goal::Pace));
+                        }
+                    }
+                    let trigger = self.pacing.cycle_ended(&shared);
+                    shared.control.cycle_finished(trigger);
+                    shared.free.wake_all();
+                }
+                Work::Compaction(_) => {
+                    shared.hold(PauseKind::Compaction, |_| self.cycle(true, Goal::Pack));
+                    shared.counters.compactions.add(1);
+                    shared.control.compaction_finished();
+                    shared.free.wake_all();
+                }
+                Work::Idle => self.chores(),
+                Work::Shutdown => return,
+            }
+            if shared.control.is_shut() {
+                return;
+            }
+        }
+    }
+
+    fn chores(&mut self) {
+        if let Some(delay) = self.shared.config.uncommit_delay {
+            self.shared.uncommit(delay);
+        }
+        self.shared.roots.reclaim();
+        self.shared.weak_roots.reclaim();
+    }
+
+    fn stop(&self, held: bool, op: StopOp, kind: PauseKind) -> bool {
+        if held { self.shared.apply(op) } else { self.shared.stop(op, kind) }
+    }
+
+    fn verify(&self, held: bool, when: verify::When) {
+        if self.shared.config.verify {
+            if held {
+                verify::verify(&self.shared, when);
+            } else {
+                self.shared.hold(PauseKind::Verification, |shared| verify::verify(shared, when));
+            }
+        }
+    }
+
+    /// One cycle. `held`: inside a stop already.
+    fn cycle(&mut self, held: bool, goal: Goal) {
+        let shared = Arc::clone(&self.shared);
+        self.cycle += 1;
+        let workers = shared.config.workers;
+
+        let started = shared.events.now();
+        self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
+        let (weak, live_bytes) =
+            if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
+        shared.counters.live_bytes.set(live_bytes);
+        let started = self.phase(Phase::Mark, started);
+        self.verify(held, verify::When::AfterMarking);
+
+        reclaim::resolve_weak(&shared, &weak);
+        shared.phase.set_resolving(false);
+        if !held {
+            shared.handshake(); // each mutator stops resolving; no weak load is in flight
+            shared.handshake(); // kept until ephemerons are modelled (PROTOCOL)
+        }
+        for block in self.forwarded.drain(..) {
+            shared.forwarding.clear(block);
+        }
+        reclaim::free_dead(&shared);
+        self.forget_roots();
+        let started = self.phase(Phase::Reclaim, started);
+        self.verify(held, verify::When::AfterFreeing);
+
+        let set = plan::plan(&shared, goal, live_bytes);
+        let started = self.phase(Phase::Plan, started);
+        if !set.is_empty() {
+            shared.counters.relocations.add(1);
+            self.stop(held, StopOp::RelocateStart, PauseKind::RelocateStart);
+            relocate::relocate(&shared, &set, workers, goal == Goal::Pack);
+            self.forwarded = set;
+            self.phase(Phase::Relocate, started);
+            self.verify(held, verify::When::AfterRelocation);
+        }
+        reclaim::clear_marks(&shared);
+        shared.counters.cycles.add(1);
+    }
+
+    /// Marks until nothing is left. Gives the weak slots found and the bytes marked.
+    fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> (Vec<usize>, u64) {
+        let shared = &*self.shared;
+        let pool = Pool::default();
+        let mut marker = Marker::<MANY>::new(shared, &pool);
+        self.mark_roots(&mut marker);
+        let others = Mutex::new((Vec::new(), 0));
+        self.drain(&mut marker, &pool, workers, &others);
+        loop {
+            self.take_logs(&mut marker, &pool, workers, &others);
+            if !held {
+                shared.handshake();
+                self.take_logs(&mut marker, &pool, workers, &others);
+            }
+            if self.stop(held, StopOp::MarkEnd, PauseKind::MarkEnd) {
+                break;
+            }
+            shared.counters.mark_end_retries.add(1);
+        }
+        let mut bytes = marker.count();
+        let mut weak = std::mem::take(&mut marker.weak);
+        let (mut more, other_bytes) = others.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        weak.append(&mut more);
+        bytes += other_bytes;
+        (weak, bytes)
+    }
+
+    fn mark_roots<const MANY: bool>(&self, marker: &mut Marker<'_, MANY>) {
+        let shared = &*self.shared;
+        let epoch = shared.phase.epoch();
+        let mutators = shared.mutators.lock().clone();
+        for record in mutators {
+            record.scan_locals(epoch, |slot| marker.visit(slot));
+            marker.drain();
+        }
+        let stacks = shared.stacks.lock().clone();
+        for stack in stacks {
+            stack.scan(|slot| marker.visit(slot));
+            stack.set_scanned(epoch);
+            marker.drain();
+        }
+        shared.roots.for_each(|slot| marker.visit(slot));
+    }
+
+    fn take_logs<const MANY: bool>(
+        &self,
+        marker: &mut Marker<'_, MANY>,
+        pool: &Pool,
+        workers: usize,
+        others: &Mutex<(Vec<usize>, u64)>,
+    ) {
+        let mut any = false;
+        while let Some(words) = self.shared.log.pop() {
+            words.into_iter().for_each(|word| marker.mark_word(word));
+            any = true;
+        }
+        if any {
+            self.drain(marker, pool, workers, others);
+        }
+    }
+
+    /// Drains with the other collector threads' help, where there are any.
+    fn drain<const MANY: bool>(
+        &self,
+        marker: &mut Marker<'_, MANY>,
+        pool: &Pool,
+        workers: usize,
+        others: &Mutex<(Vec<usize>, u64)>,
+    ) {
+        if !MANY {
+            return marker.drain();
+        }
+        pool.reset();
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|| {
+                    let mut helper = Marker::<MANY>::new(&self.shared, pool);
+                    helper.drain_together(workers);
+                    let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    others.0.append(&mut helper.weak);
+                    others.1 += helper.count();
+                });
+            }
+            marker.drain_together(workers);
+        });
+    }
+
+    /// Forgets roots that were given up. No marking runs.
+    fn forget_roots(&self) {
+        self.shared.roots.reclaim();
+        self.shared.weak_roots.reclaim();
+        self.shared.stacks.lock().retain(|stack| !stack.is_given_up());
+    }
+
+    /// Reports a phase that ends now; gives the time.
+    fn phase(&self, phase: Phase, start_ns: u64) -> u64 {
+        let now = self.shared.events.now();
+        let used_bytes = self.shared.used_bytes();
+        let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };
+        self.shared.events.push(Event::Phase(span));
+        now
+    }
+}
+
+impl Shared {
+    /// Gives memory that has been free for a while back to the system. Returns the bytes given back.
+    pub(crate) fn uncommit(&self, delay: Duration) -> usize {
+        let mut bytes = 0;
+        loop {
+            let idle = self.free.idle(delay, UNCOMMIT_BATCH);
+            if idle.is_empty() {
+                return bytes;
+            }
+            // Neighbours go back in one call.
+            for run in idle.chunk_by(|a, b| a + 1 == *b) {
+                // A failure keeps the memory: it is used again later, and asked for again at the next occasion.
+                if self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES).is_ok() {
+                    bytes += run.len() * BLOCK_BYTES;
+                }
+            }
+            self.free.uncommitted(&idle);
+        }
+    }
+}

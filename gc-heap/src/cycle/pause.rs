@@ -1,0 +1,239 @@
+//! Stops: prepared by the collector, run by the last mutator to arrive.
+//!
+//! What runs inside a stop changes a few words of the heap, whatever its size; each mutator copies them when it goes on.
+
+use crate::events::{Event, Pause, PauseKind};
+use crate::shared::Shared;
+use gc_core::sys::{futex_wait, futex_wake};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a stop does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum StopOp {
+    MarkStart,
+    MarkEnd,
+    RelocateStart,
+    /// The collector thread does the work while everybody is held.
+    Hold,
+}
+
+/// How long the collector looks for the end of a stop before it sleeps, where a processor is to spare.
+const SPINS: u32 = 4000;
+
+/// The prepared stop. The fields are written by the collector before it arms (the gate's Release covers them) and by the
+/// runner before it finishes.
+pub(crate) struct PauseSlot {
+    op: AtomicU8,
+    start_ns: AtomicU64,
+    reached_ns: AtomicU64,
+    end_ns: AtomicU64,
+    done: AtomicBool,
+    /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
+    holds: AtomicU32,
+    /// Threads that sleep until the stop is over.
+    sleepers: AtomicU32,
+}
+
+impl Default for PauseSlot {
+    fn default() -> Self {
+        PauseSlot {
+            op: AtomicU8::new(0),
+            start_ns: AtomicU64::new(0),
+            reached_ns: AtomicU64::new(0),
+            end_ns: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+            holds: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+        }
+    }
+}
+
+impl PauseSlot {
+    /// Runs `wait`, counted as a sleeper: the end of a stop makes a system call only where somebody sleeps.
+    pub(crate) fn sleep(&self, wait: impl FnOnce()) {
+        // SeqCst: either the finisher sees the sleeper, or the sleeper sees (in `wait`, in the kernel) the stop over.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        wait();
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn op(&self) -> StopOp {
+        match self.op.load(Ordering::Relaxed) {
+            0 => StopOp::MarkStart,
+            1 => StopOp::MarkEnd,
+            2 => StopOp::RelocateStart,
+            _ => StopOp::Hold,
+        }
+    }
+}
+
+impl Shared {
+    /// Runs the prepared stop. Called by the last to arrive, while everybody else is stopped.
+    pub(crate) fn run_stop(&self) {
+        let slot = &self.pause;
+        slot.reached_ns.store(self.events.now(), Ordering::Relaxed);
+        match slot.op() {
+            StopOp::Hold => {
+                slot.holds.fetch_add(1, Ordering::SeqCst);
+                futex_wake(&slot.holds, u32::MAX);
+                return;
+            }
+            op => slot.done.store(self.apply(op), Ordering::Relaxed),
+        }
+        self.finish_stop();
+    }
+
+    fn finish_stop(&self) {
+        let slot = &self.pause;
+        slot.end_ns.store(self.events.now(), Ordering::Relaxed);
+        self.gate.finish();
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if slot.sleepers.load(Ordering::SeqCst) != 0 {
+            self.gate.wake(futex_wake);
+        }
+    }
+
+    /// The work of a stop: O(1). `false`: marking is not at its end.
+    pub(crate) fn apply(&self, op: StopOp) -> bool {
+        match op {
+            StopOp::MarkStart => {
+                self.phase.next_epoch();
+                self.phase.set_logging(true);
+            }
+            StopOp::MarkEnd => {
+                // Everybody has handed over its log by arriving or parking.
+                if !self.log.is_empty() {
+                    return false;
+                }
+                self.phase.set_logging(false);
+                self.phase.set_resolving(true);
+            }
+            StopOp::RelocateStart => {
+                let good = self.phase.good().other();
+                self.phase.set_good(good);
+                if self.config.single_view {
+                    let shown = self.views.protect_view(good.parity(), true);
+                    let hidden = self.views.protect_view(good.other().parity(), false);
+                    if let Err(error) = shown.and(hidden) {
+                        self.control.fail(format!("cannot change the protection of a view: {error}"));
+                    }
+                }
+            }
+            StopOp::Hold => {}
+        }
+        true
+    }
+
+    fn arm(&self, mutators: &[std::sync::Arc<crate::mutator::record::MutatorRecord>], op: StopOp) -> (bool, usize) {
+        self.pause.op.store(op as u8, Ordering::Relaxed);
+        self.pause.start_ns.store(self.events.now(), Ordering::Relaxed);
+        let mut running = 0;
+        let alone = self.gate.arm(mutators.iter().map(|record| &record.state), |index| {
+            running += 1;
+            mutators[index].poll();
+        });
+        (alone, running)
+    }
+
+    fn report(&self, kind: PauseKind) {
+        let start_ns = self.pause.start_ns.load(Ordering::Relaxed);
+        let since = |ns: u64| ns.saturating_sub(start_ns);
+        self.events.push(Event::Pause(Pause {
+            kind,
+            start_ns,
+            reach_ns: since(self.pause.reached_ns.load(Ordering::Relaxed)),
+            total_ns: since(self.pause.end_ns.load(Ordering::Relaxed)),
+        }));
+    }
+
+    /// Stops all mutators for one operation. Returns what the operation did; on return the mutators run again.
+    pub(crate) fn stop(&self, op: StopOp, kind: PauseKind) -> bool {
+        // Held until the stop is over: nobody attaches or detaches.
+        let attaching = self.attaching.lock();
+        let mutators = self.mutators.lock().clone();
+        let held = self.gate.next();
+        let (alone, running) = self.arm(&mutators, op);
+        if alone {
+            self.run_stop();
+        } else {
+            // Beside as many mutators as processors, looking on costs one of them a time slice.
+            let mut spins = if running < processors() { SPINS } else { 0 };
+            while !self.gate.is_over(held) {
+                if spins > 0 {
+                    spins -= 1;
+                    std::hint::spin_loop();
+                    continue;
+                }
+                let (word, unfinished) = self.gate.word(held);
+                self.pause.sleep(|| {
+                    if !self.gate.is_over(held) {
+                        futex_wait(word, unfinished, None);
+                    }
+                });
+            }
+        }
+        drop(attaching);
+        self.report(kind);
+        self.pause.done.load(Ordering::Relaxed)
+    }
+
+    /// Stops all mutators, runs `work` on this thread, and lets them go on.
+    pub(crate) fn hold<R>(&self, kind: PauseKind, work: impl FnOnce(&Shared) -> R) -> R {
+        let attaching = self.attaching.lock();
+        let mutators = self.mutators.lock().clone();
+        let before = self.pause.holds.load(Ordering::SeqCst);
+        let (alone, _) = self.arm(&mutators, StopOp::Hold);
+        if alone {
+            self.pause.reached_ns.store(self.events.now(), Ordering::Relaxed);
+        } else {
+            while self.pause.holds.load(Ordering::SeqCst) == before {
+                futex_wait(&self.pause.holds, before, None);
+            }
+        }
+        /// Lets the mutators go also when `work` panics: they find the failure at their next safepoint.
+        struct Finish<'a>(&'a Shared);
+        impl Drop for Finish<'_> {
+            fn drop(&mut self) {
+                self.0.finish_stop();
+            }
+        }
+        let finish = Finish(self);
+        let result = work(self);
+        drop(finish);
+        drop(attaching);
+        self.report(kind);
+        result
+    }
+
+    /// Asks every mutator to hand over its log and renew its phase, and waits until all have.
+    pub(crate) fn handshake(&self) {
+        let all_parked = {
+            let mutators = self.mutators.lock();
+            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| mutators[index].poll())
+        };
+        if all_parked {
+            return;
+        }
+        let pending = self.handshake.pending();
+        let mut spins = SPINS;
+        loop {
+            let left = pending.load(Ordering::Acquire);
+            if left == 0 {
+                return;
+            }
+            if spins > 0 && processors() > 1 {
+                spins -= 1;
+                std::hint::spin_loop();
+            } else {
+                futex_wait(pending, left, Some(Duration::from_millis(1)));
+            }
+        }
+    }
+}
+
+pub(crate) fn processors() -> usize {
+    static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}

@@ -1,0 +1,68 @@
+//! Planning: which blocks are evacuated.
+
+use crate::shared::Shared;
+use crate::space::blocks::Use;
+use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use gc_core::forwarding::Forwarding;
+
+/// What a relocation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Free memory worth the copying.
+    Pace,
+    /// A run of so many blocks, whatever it costs: everything is packed towards the start.
+    Pack,
+}
+
+/// Blocks fuller than this (of 64 KiB) do not pay: copying them gives too little back.
+const FULLEST: u32 = (BLOCK_BYTES as u32 / 100) * 75;
+
+/// Share of the memory that is not live that a cycle wants to see free at its end, in percent.
+const WANTED_FREE: usize = 85;
+
+/// Where dead blocks alone give this share, in percent, nothing is relocated: no flip, no slot made stale.
+const ENOUGH_FREE: usize = 60;
+
+/// Chooses the relocation set and makes its forwarding. The set is in the order of evacuation.
+pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
+    let blocks = &shared.blocks;
+    let epoch = shared.phase.epoch();
+    let mut set: Vec<usize> = (0..blocks.len())
+        .filter(|&block| blocks.usage(block) == Use::Closed && blocks.birth(block) != epoch)
+        .filter(|&block| blocks.live(block) != 0 && blocks.pins(block) == 0)
+        .collect();
+    match goal {
+        Goal::Pack => set.retain(|&block| blocks.live(block) < BLOCK_BYTES as u32 - 8),
+        Goal::Pace => {
+            let not_live = shared.config.max_bytes.saturating_sub(live_bytes as usize);
+            let mut free = shared.free.free() * BLOCK_BYTES;
+            if free >= not_live / 100 * ENOUGH_FREE {
+                return Vec::new();
+            }
+            set.retain(|&block| blocks.live(block) <= FULLEST);
+            set.sort_unstable_by_key(|&block| blocks.live(block));
+            let wanted = not_live / 100 * WANTED_FREE;
+            let mut count = 0;
+            for &block in &set {
+                if free >= wanted {
+                    break;
+                }
+                free += BLOCK_BYTES - blocks.live(block) as usize;
+                count += 1;
+            }
+            set.truncate(count);
+        }
+    }
+    for &block in &set {
+        forward(shared, block);
+    }
+    set
+}
+
+/// Moves a block's mark bits into its forwarding.
+fn forward(shared: &Shared, block: usize) {
+    let first = block * BLOCK_MARK_WORDS;
+    let bits = std::array::from_fn(|index| shared.marks.load(first + index));
+    shared.forwarding.insert(block, Box::new(Forwarding::new(bits)));
+    shared.clear_marks(block);
+}

@@ -1,0 +1,73 @@
+//! After marking: weak references, then dead blocks.
+
+use super::mark::remap;
+use crate::shared::Shared;
+use crate::slot::is_reference;
+use crate::space::blocks::Use;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Clears weak slots whose object is dead and remaps the others.
+pub(crate) fn resolve_weak(shared: &Shared, slots: &[usize]) {
+    for &slot in slots {
+        resolve_slot(shared, shared.word(slot));
+    }
+    shared.weak_roots.for_each(|slot| resolve_slot(shared, slot));
+}
+
+fn resolve_slot(shared: &Shared, slot: &AtomicU64) {
+    let view = shared.space.view(shared.phase.good());
+    let mut word = slot.load(Ordering::Acquire);
+    while is_reference(word) {
+        let offset = remap(shared, word);
+        let resolved = if shared.is_live(offset) { view + offset as u64 } else { 0 };
+        if resolved == word {
+            return;
+        }
+        match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => return,
+            // A mutator stored or healed: look again.
+            Err(now) => word = now,
+        }
+    }
+}
+
+/// Frees the blocks that hold nothing live. Returns the bytes found live, in blocks that are not young.
+pub(crate) fn free_dead(shared: &Shared) -> usize {
+    let blocks = &shared.blocks;
+    let epoch = shared.phase.epoch();
+    let mut dead = Vec::new();
+    // From the end, so that the lowest of them is taken first and the next one follows it in memory.
+    for block in (0..blocks.len()).rev() {
+        if blocks.birth(block) == epoch || blocks.live(block) != 0 {
+            continue;
+        }
+        match blocks.usage(block) {
+            Use::Closed => {
+                blocks.set_usage(block, Use::Free);
+                dead.push(block);
+            }
+            Use::LargeHead => {
+                for part in (block..block + blocks.run(block)).rev() {
+                    blocks.set_usage(part, Use::Free);
+                    dead.push(part);
+                }
+            }
+            _ => {}
+        }
+    }
+    let freed = dead.len();
+    shared.free.give(dead);
+    freed
+}
+
+/// Makes the mark bits and the live counts clean for the next marking.
+pub(crate) fn clear_marks(shared: &Shared) {
+    let blocks = &shared.blocks;
+    let epoch = shared.phase.epoch();
+    for block in 0..blocks.len() {
+        if blocks.live(block) != 0 || blocks.birth(block) == epoch {
+            shared.clear_marks(block);
+            blocks.set_live(block, 0);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Relocation: each object of the set is copied once, by whoever needs it first, and published by compare-and-swap.
+//!
+//! Nobody waits for a thread that may be preempted: each copies to a place of its own and the first to publish wins.
+//! Where there is no place, the object's own place is published: it stays, and its block survives the cycle.
+
+use crate::object::header::object_bytes;
+use crate::shared::Shared;
+use crate::space::blocks::Use;
+use crate::space::free::Taker;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
+use gc_core::forwarding::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+/// Where a thread copies to: a private bump region.
+pub(crate) trait CopyPlace {
+    /// The offset of the next `bytes`; `None` where there is no block.
+    fn bump(&mut self, bytes: usize) -> Option<usize>;
+    /// Gives back the last `bytes`, which were the last bump.
+    fn rewind(&mut self, bytes: usize);
+}
+
+/// What became of an attempt to copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// By this thread.
+    Here,
+    /// Published in its own place by this thread.
+    Kept,
+    /// By another thread, before.
+    Elsewhere,
+}
+
+/// Moves the object at `offset`, whose entry was empty, or finds where somebody else has moved it. Gives its offset.
+#[inline(never)]
+pub(crate) fn relocate_object(
+    shared: &Shared,
+    offset: usize,
+    entry: Entry<'_>,
+    place: &mut impl CopyPlace,
+) -> (usize, Copied) {
+    let header = shared.word(offset).load(Ordering::Relaxed);
+    // The header is believed only if the entry is still empty after it was read: a block is released, and may be
+    // written again, only when all its entries are published.
+    fence(Ordering::Acquire);
+    if let Some(granule) = entry.destination() {
+        return (granule * 8, Copied::Elsewhere);
+    }
+    // SAFETY: the entry was empty after the header was read, so it is the object's; evacuated objects are not large, so
+    // the header says the size and the length is not asked for.
+    let bytes = unsafe { object_bytes(header, || shared.word(offset + 8).load(Ordering::Relaxed)) };
+    let Some(to) = place.bump(bytes) else {
+        return match entry.publish(offset / 8) {
+            Ok(()) => (offset, Copied::Kept),
+            Err(granule) => (granule * 8, Copied::Elsewhere),
+        };
+    };
+    for at in (0..bytes).step_by(8) {
+        // Relaxed: if the block is released meanwhile this copies garbage, and then loses the race below.
+        let word = shared.word(offset + at).load(Ordering::Relaxed);
+        shared.word(to + at).store(word, Ordering::Relaxed);
+    }
+    match entry.publish(to / 8) {
+        Ok(()) => (to, Copied::Here),
+        Err(granule) => {
+            place.rewind(bytes);
+            (granule * 8, Copied::Elsewhere)
+        }
+    }
+}
+
+/// Where a collector thread copies to.
+struct CollectorPlace<'a> {
+    shared: &'a Shared,
+    /// Offsets.
+    top: usize,
+    limit: usize,
+    lowest: bool,
+}
+
+impl CopyPlace for CollectorPlace<'_> {
+    fn bump(&mut self, bytes: usize) -> Option<usize> {
+        if self.limit - self.top < bytes {
+            let free = &self.shared.free;
+            let block = if self.lowest { free.take_lowest() } else { free.take(Taker::Collector) }?;
+            self.close();
+            self.shared.open_block(block, self.shared.phase.epoch(), false);
+            self.top = block * BLOCK_BYTES;
+            self.limit = self.top + BLOCK_BYTES;
+        }
+        let start = self.top;
+        self.top += bytes;
+        Some(start)
+    }
+
+    fn rewind(&mut self, bytes: usize) {
+        self.top -= bytes;
+    }
+}
+
+impl CollectorPlace<'_> {
+    fn close(&mut self) {
+        if self.limit != 0 {
+            let block = (self.limit - 1) / BLOCK_BYTES;
+            self.shared.close_block(block, self.limit - self.top == BLOCK_BYTES);
+            (self.top, self.limit) = (0, 0);
+        }
+    }
+}
+
+/// Evacuates the blocks of the set, `workers` threads at once. `lowest`: towards the start of the heap.
+pub(crate) fn relocate(shared: &Shared, set: &[usize], workers: usize, lowest: bool) {
+    let next = AtomicUsize::new(0);
+    super::on_workers(workers, |_| {
+        let mut place = CollectorPlace { shared, top: 0, limit: 0, lowest };
+        let mut copied = 0;
+        let mut kept = 0;
+        while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if evacuate(shared, block, &mut place, &mut copied, &mut kept) {
+                shared.blocks.set_live(block, 0);
+                shared.blocks.set_usage(block, Use::Free);
+                // At once: a stalled mutator takes the first block freed.
+                shared.free.give([block]);
+            }
+        }
+        place.close();
+        shared.counters.collector_copies.add(copied);
+        shared.counters.kept_in_place.add(kept);
+    });
+}
+
+/// Publishes every entry of a block. `true`: nothing stayed, so the block can be released.
+fn evacuate(shared: &Shared, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
+    let forwarding = shared.forwarding.of_block(block).expect("a block of the set has its forwarding");
+    let first = block * BLOCK_GRANULES;
+    let mut empty = true;
+    for (granule, entry) in forwarding.iter() {
+        let own = first + granule;
+        let destination = match entry.destination() {
+            Some(granule) => granule,
+            None => {
+                let (offset, how) = relocate_object(shared, own * 8, entry, place);
+                match how {
+                    Copied::Here => *copied += 1,
+                    Copied::Kept => *kept += 1,
+                    Copied::Elsewhere => {}
+                }
+                offset / 8
+            }
+        };
+        empty &= destination != own;
+    }
+    empty
+}

@@ -1,0 +1,168 @@
+//! Verification of the whole heap, in a stop.
+//!
+//! Walks everything that is reachable from the roots and checks each slot on the way. Only reachable objects are looked
+//! at: the slots of dead ones are undefined.
+
+use crate::object::Kind;
+use crate::object::header::{Header, object_bytes};
+use crate::shared::Shared;
+use crate::slot::is_reference;
+use crate::space::blocks::Use;
+use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Between which phases the verification runs; decides what must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Marks are final; weak slots are not resolved yet.
+    AfterMarking,
+    /// Weak slots are resolved, the old forwarding is gone, dead blocks are free.
+    AfterFreeing,
+    /// Every entry of the new forwarding is published; slots may be stale.
+    AfterRelocation,
+}
+
+struct Verifier<'a> {
+    shared: &'a Shared,
+    when: When,
+    seen: Vec<u64>,
+    todo: Vec<usize>,
+    slots: u64,
+}
+
+/// Checks the heap; mutators are stopped.
+///
+/// # Panics
+/// With what was found, if an invariant does not hold.
+pub(crate) fn verify(shared: &Shared, when: When) {
+    let seen = vec![0; shared.config.max_bytes / 8 / 64];
+    let mut verifier = Verifier { shared, when, seen, todo: Vec::new(), slots: 0 };
+    for record in shared.mutators.lock().clone() {
+        record.each_local(|slot| verifier.strong(slot, "a local"));
+    }
+    for stack in shared.stacks.lock().clone() {
+        if !stack.is_given_up() {
+            stack.scan(|slot| verifier.strong(slot, "a root stack"));
+        }
+    }
+    shared.roots.for_each(|slot| verifier.strong(slot, "a process-wide root"));
+    shared.weak_roots.for_each(|slot| verifier.weak(slot, "a weak root"));
+    while let Some(offset) = verifier.todo.pop() {
+        verifier.object(offset);
+    }
+    shared.counters.verified_slots.add(verifier.slots);
+}
+
+impl Verifier<'_> {
+    fn fail(&self, what: &str, place: &str, word: u64) -> ! {
+        panic!("verification ({:?}): {what}: {place} holds {word:#x}", self.when)
+    }
+
+    /// Where the word's object is, after checks that apply to every slot.
+    fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(u64, usize)> {
+        self.slots += 1;
+        let shared = self.shared;
+        let word = slot.load(Ordering::Relaxed);
+        if !is_reference(word) {
+            return None;
+        }
+        let Some(color) = shared.space.color(word) else {
+            self.fail("a word that is no address of this heap", place, word)
+        };
+        let mut offset = shared.space.offset(word) as usize;
+        if offset >= shared.config.max_bytes || !offset.is_multiple_of(8) {
+            self.fail("a reference outside the heap", place, word);
+        }
+        if color != shared.phase.good() {
+            match shared.forwarding.entry(offset).map(|entry| entry.destination()) {
+                None => {}
+                Some(Some(granule)) => offset = granule * 8,
+                Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
+            }
+        } else if self.when != When::AfterMarking && shared.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
+            // Good colored, in an evacuated block: only right if the block has been reused since (or kept).
+            if shared.blocks.usage(offset / BLOCK_BYTES) == Use::Free {
+                self.fail("a good reference into an evacuated block", place, word);
+            }
+        }
+        Some((word, offset))
+    }
+
+    fn strong(&mut self, slot: &AtomicU64, place: &str) {
+        let Some((word, offset)) = self.check(slot, place) else { return };
+        let shared = self.shared;
+        let stale = shared.space.color(word) != Some(shared.phase.good());
+        if stale && self.when != When::AfterRelocation {
+            self.fail("a reachable slot is stale after marking", place, word);
+        }
+        if self.when != When::AfterRelocation && !shared.is_live(offset) {
+            self.fail("a reachable object is not marked", place, word);
+        }
+        self.reach(offset, place, word);
+    }
+
+    fn weak(&mut self, slot: &AtomicU64, place: &str) {
+        let Some((word, offset)) = self.check(slot, place) else { return };
+        if self.when == When::AfterFreeing && !self.shared.is_live(offset) {
+            self.fail("a weak slot still refers to a dead object", place, word);
+        }
+    }
+
+    fn reach(&mut self, offset: usize, place: &str, word: u64) {
+        let granule = offset / 8;
+        let (index, bit) = (granule / 64, 1 << (granule % 64));
+        if self.seen[index] & bit != 0 {
+            return;
+        }
+        self.seen[index] |= bit;
+        let usage = self.shared.blocks.usage(offset / BLOCK_BYTES);
+        if !matches!(usage, Use::Closed | Use::Open | Use::LargeHead) {
+            self.fail(&format!("a reference into a block that is {usage:?}"), place, word);
+        }
+        self.todo.push(offset);
+    }
+
+    fn object(&mut self, offset: usize) {
+        let shared = self.shared;
+        let header = shared.word(offset).load(Ordering::Relaxed);
+        if Header(header).is_filler() || header & 0xffff_ffff_fff0 == 0 || header & 0x38 != 0 {
+            panic!("verification ({:?}): no object's header at offset {offset:#x}: {header:#x}", self.when);
+        }
+        // SAFETY: a plausible header of a reachable object, as far as can be told.
+        let kind: &'static Kind = unsafe { Header(header).kind() };
+        let len = if kind.has_tail() { shared.word(offset + 8).load(Ordering::Relaxed) } else { 0 };
+        // SAFETY: as above.
+        let bytes = unsafe { object_bytes(header, || len) };
+        if bytes != kind.size_of(len) {
+            panic!("verification ({:?}): {} at offset {offset:#x}: size {bytes}, length {len}", self.when, kind.name());
+        }
+        if bytes <= LARGE_BYTES && offset / BLOCK_BYTES != (offset + bytes - 1) / BLOCK_BYTES {
+            panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
+        }
+        let name = kind.name();
+        self.map(offset, kind.strong | kind.tagged, kind.weak, name);
+        if let Some(more) = kind.more {
+            for group in 0..more.strong.len() {
+                let first = offset + (group + 1) * 512;
+                self.map(first, more.strong[group] | more.tagged[group], more.weak[group], name);
+            }
+        }
+        if kind.tail_has_slots() {
+            for index in 0..len as usize {
+                let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
+                self.map(element, kind.tail_strong | kind.tail_tagged, kind.tail_weak, name);
+            }
+        }
+    }
+
+    fn map(&mut self, first: usize, strong: u64, weak: u64, name: &str) {
+        for bit in 0..64 {
+            let slot = first + bit * 8;
+            if strong >> bit & 1 == 1 {
+                self.strong(self.shared.word(slot), name);
+            } else if weak >> bit & 1 == 1 {
+                self.weak(self.shared.word(slot), name);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What can go wrong, and what to do about it.
+
+use gc_core::views::ViewsError;
+use std::fmt;
+
+/// An allocation failed after everything was tried: a cycle begun after the request, and a compaction in a stop.
+///
+/// The heap stays usable: drop references and go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct OutOfMemory {
+    requested: usize,
+    free: usize,
+    heap: usize,
+}
+
+impl OutOfMemory {
+    pub(crate) fn of(requested: usize) -> OutOfMemory {
+        OutOfMemory { requested, free: 0, heap: 0 }
+    }
+
+    pub(crate) fn in_heap(requested: usize, free: usize, heap: usize) -> OutOfMemory {
+        OutOfMemory { requested, free, heap }
+    }
+
+    /// Bytes asked for (saturated).
+    #[must_use]
+    pub fn requested_bytes(&self) -> usize {
+        self.requested
+    }
+
+    /// Bytes in free blocks when the request was given up (0 where the heap was not involved).
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.free
+    }
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.heap == 0 {
+            return write!(f, "out of memory: no address space for {} bytes", self.requested);
+        }
+        write!(
+            f,
+            "out of memory: {} bytes asked for, {} of {} free after a full collection; give the heap more or keep less",
+            self.requested, self.free, self.heap
+        )
+    }
+}
+
+/// Why a thread could not enter a heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnterError {
+    /// This thread is already inside a heap (this one or another). Leave it, or be in `blocking`, to enter.
+    #[error("this thread is already inside a heap; leave it, or enter from within `blocking`")]
+    AlreadyEntered,
+    /// No address space was left for the thread's roots.
+    #[error("no address space for the roots of another thread")]
+    NoAddressSpace,
+}
+
+/// Why a heap could not be built. One line each that says what would work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The size is below the least that works.
+    #[error("a heap of {bytes} bytes is too small: the least is {least} (4 MiB)")]
+    TooSmall {
+        /// What was asked for.
+        bytes: usize,
+        /// The least size, in bytes.
+        least: usize,
+    },
+    /// The size is more than the machine has.
+    #[error("a heap of {bytes} bytes does not fit this machine: it has {memory} bytes of memory; ask for less")]
+    TooLarge {
+        /// What was asked for.
+        bytes: usize,
+        /// Memory of the machine or its control group, in bytes.
+        memory: usize,
+    },
+    /// More collector threads than make sense.
+    #[error("{workers} collector threads: 1 to 64 are possible")]
+    Workers {
+        /// What was asked for.
+        workers: usize,
+    },
+    /// The memory could not be mapped.
+    #[error("cannot map the heap: {0}")]
+    Views(#[from] ViewsError),
+    /// The memory could not be populated.
+    #[error("cannot populate the heap: {0}; build it without `pretouch`")]
+    Populate(String),
+    /// A collector thread could not be started.
+    #[error("cannot start a collector thread: {0}")]
+    Thread(#[from] std::io::Error),
+}

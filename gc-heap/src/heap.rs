@@ -1,0 +1,175 @@
+//! The heap as the embedder holds it.
+
+use crate::config::{Config, HeapBuilder, HugePages};
+use crate::cycle::Collector;
+use crate::error::{BuildError, EnterError};
+use crate::events::Event;
+use crate::mutator::Mutator;
+use crate::mutator::thread::HeapThread;
+use crate::shared::Shared;
+use crate::space::BLOCK_BYTES;
+use crate::stats::HeapStats;
+use gc_core::views::Views;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A garbage-collected heap. A handle: clones are the same heap, which ends with the last of them.
+#[derive(Clone)]
+pub struct Heap {
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    collector: Option<JoinHandle<()>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.control.shutdown();
+        if let Some(thread) = self.collector.take() {
+            // A collector that failed has said why to those who wait; there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Heap {
+    /// Starts to describe a heap.
+    pub fn builder() -> HeapBuilder {
+        HeapBuilder::default()
+    }
+
+    pub(crate) fn start(config: Config) -> Result<Heap, BuildError> {
+        let views = Views::new(&config.name, config.max_bytes, config.mirror)?;
+        if config.huge_pages == HugePages::Advise {
+            views.advise_huge().map_err(|error| BuildError::Populate(error.to_string()))?;
+        }
+        let shared = Arc::new(Shared::new(config, views));
+        shared.prepare()?;
+        let for_collector = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(format!("{}-gc", shared.config.name));
+        let collector = thread.spawn(move || collect_until_shutdown(&for_collector))?;
+        Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector) }) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    /// Attaches this thread, runs `f` inside the heap, and detaches. Waits while a stop is under way.
+    ///
+    /// # Errors
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`].
+    pub fn enter<R>(&self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
+        self.thread()?.enter(f)
+    }
+
+    /// Attaches a thread, to be kept for many [`HeapThread::enter`]s. Waits while a stop is under way.
+    ///
+    /// # Errors
+    /// [`EnterError::NoAddressSpace`].
+    pub fn thread(&self) -> Result<HeapThread, EnterError> {
+        HeapThread::attach(self)
+    }
+
+    /// Runs a whole cycle that begins after the call, and waits for it. For threads that are not inside the heap; those
+    /// that are call [`Mutator::collect`].
+    pub fn collect(&self) {
+        self.shared().collect();
+    }
+
+    /// Gives all free memory back to the system now. Returns the bytes given back.
+    pub fn release_memory(&self) -> usize {
+        self.shared().uncommit(Duration::ZERO)
+    }
+
+    /// Maximum size in bytes.
+    #[must_use]
+    pub fn max_bytes(&self) -> usize {
+        self.shared().config.max_bytes
+    }
+
+    /// Counters and sizes as of now.
+    #[must_use]
+    pub fn stats(&self) -> HeapStats {
+        let shared = self.shared();
+        let counters = &shared.counters;
+        let (committed, peak) = shared.free.committed();
+        HeapStats {
+            max_bytes: shared.config.max_bytes,
+            used_bytes: shared.used_bytes(),
+            committed_bytes: committed * BLOCK_BYTES,
+            committed_peak_bytes: peak * BLOCK_BYTES,
+            allocated_bytes: shared.free.taken() as u64 * BLOCK_BYTES as u64,
+            cycles: counters.cycles.get(),
+            relocations: counters.relocations.get(),
+            compactions: counters.compactions.get(),
+            marked_objects: counters.marked_objects.get(),
+            live_bytes: counters.live_bytes.get(),
+            collector_copies: counters.collector_copies.get(),
+            mutator_copies: counters.mutator_copies.get(),
+            kept_in_place: counters.kept_in_place.get(),
+            healed: counters.healed.get(),
+            logged: counters.logged.get(),
+            mark_end_retries: counters.mark_end_retries.get(),
+            stalls: counters.stalls.get(),
+            verified_slots: counters.verified_slots.get(),
+        }
+    }
+
+    /// Takes the events since the last call, and the number of those that did not fit the record.
+    #[must_use]
+    pub fn take_events(&self) -> (Vec<Event>, u64) {
+        self.shared().events.take()
+    }
+
+    /// Nanoseconds since the heap was built: the clock of its events.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.shared().events.now()
+    }
+}
+
+impl std::fmt::Debug for Heap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heap")
+            .field("name", &self.shared().config.name)
+            .field("max_bytes", &self.max_bytes())
+            .field("barrier", &self.shared().config.barrier)
+            .finish_non_exhaustive()
+    }
+}
+
+fn collect_until_shutdown(shared: &Arc<Shared>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(shared)).run()));
+    if let Err(panic) = outcome {
+        let why = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_else(|| "it panicked".to_owned());
+        shared.control.fail(why);
+        shared.free.wake_all();
+    }
+}
+
+impl Shared {
+    /// What building a heap does to its memory.
+    fn prepare(&self) -> Result<(), BuildError> {
+        let bytes = self.config.max_bytes;
+        if self.config.single_view {
+            self.views.protect_view(1, false).map_err(|error| BuildError::Populate(error.to_string()))?;
+        }
+        if self.config.pretouch {
+            self.views.populate(0, bytes).map_err(|error| BuildError::Populate(error.to_string()))?;
+            self.free.all_committed();
+            if self.config.huge_pages == HugePages::Collapse {
+                self.views.collapse(0, bytes).map_err(|error| BuildError::Populate(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}

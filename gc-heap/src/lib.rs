@@ -1,0 +1,74 @@
+//! A garbage-collected heap to embed in a Rust program: it collects and compacts while the program runs.
+//!
+//! Every object is seen through several virtual views of one memfd, so a pointer carries its state in its address (its
+//! color), and a load tests it with one instruction. See the `docs` folder of the repository for how the cycle works.
+//!
+//! # The one idea of the API
+//!
+//! `&mut Mutator` means that objects may move; `&Mutator` means that they do not. A raw reference ([`Gc`]) borrows a
+//! `&Mutator`, so the borrow checker ends it at the next safepoint: whatever can be one takes `&mut`.
+//! [`Mutator::reserve`] is the allocation safepoint; what is placed after it never is one and never fails.
+//!
+//! ```
+//! use gc_heap::{Heap, Room, Slot, Trace};
+//!
+//! #[derive(Trace)]
+//! struct Node { value: u64, next: Slot<Option<Node>> }
+//!
+//! let heap = Heap::builder().max_bytes(16 << 20).build()?;
+//! let sum = heap.enter(|m| -> Result<u64, gc_heap::OutOfMemory> {
+//!     let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+//!     for value in 0..1000 {
+//!         let m = m.reserve(Room::of::<Node>())?; // objects may move here
+//!         let node = m.place(NodeInit { value, next: list.get(m) }); // and not here
+//!         list.set(m, Some(node));
+//!     }
+//!     m.collect();
+//!     let (mut sum, mut node) = (0, list.get(m));
+//!     while let Some(n) = node {
+//!         sum += n.value;
+//!         node = n.next.get(m);
+//!     }
+//!     Ok(sum)
+//! })??;
+//! assert_eq!(sum, 499_500);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Rule of thumb: functions that take `&Mutator` take and return [`Gc`]s; functions that take `&mut Mutator` take and
+//! return [`Local`]s.
+
+extern crate self as gc_heap;
+
+mod config;
+mod cycle;
+mod error;
+mod events;
+mod heap;
+mod mutator;
+mod object;
+mod root;
+mod shared;
+mod slot;
+mod space;
+mod stats;
+
+pub use config::{Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
+pub use error::{BuildError, EnterError, OutOfMemory};
+pub use events::{Event, Pause, PauseKind, Phase, PhaseSpan, Stall};
+pub use gc_core::views::Mirror;
+pub use heap::Heap;
+pub use mutator::Mutator;
+pub use mutator::frame::{Frame, Local, Out};
+pub use mutator::room::Room;
+pub use mutator::thread::HeapThread;
+#[doc(hidden)]
+pub use object::__private;
+pub use object::{
+    Array, Bytes, Empty, Field, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort, Tail, TailElement, Trace,
+    WordMap,
+};
+pub use root::stack::DEFAULT_STACK_SLOTS;
+pub use root::{Root, RootSlot, RootStack};
+pub use slot::{AnyGc, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
+pub use stats::HeapStats;

@@ -1,0 +1,193 @@
+//! Reserving room: the allocation safepoint, and what happens when memory is short.
+
+use super::Mutator;
+use super::room::Room;
+use crate::error::OutOfMemory;
+use crate::events::{Event, Stall};
+use crate::space::blocks::Use;
+use crate::space::free::Taker;
+use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use std::time::Duration;
+
+/// Blocks taken for a reservation and not used yet.
+#[derive(Default)]
+pub(crate) struct Reserved {
+    /// For small and medium objects.
+    pub(crate) blocks: Vec<usize>,
+    /// For large ones: first block and count; zeroed, `Constructing`.
+    pub(crate) runs: Vec<(usize, usize)>,
+}
+
+/// How often a stalled thread looks again although nobody told it to.
+const STALL_TICK: Duration = Duration::from_millis(5);
+
+/// Bytes of a large object zeroed between two safepoints.
+const ZERO_SLICE: usize = 1 << 20;
+
+impl<'s> Mutator<'s> {
+    /// Makes room: the allocation safepoint. Objects may move, a cycle may begin, and where memory is short the thread
+    /// waits. What is placed through the returned `&Mutator` within the room never fails and is never a safepoint.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] after a full collection and a compaction did not give the room. The heap stays usable.
+    #[inline(always)]
+    pub fn reserve(&mut self, room: Room) -> Result<&Mutator<'s>, OutOfMemory> {
+        use std::sync::atomic::Ordering;
+        // `end` is 0 where a safepoint is wanted, so the test is written without a subtraction.
+        if self.top.get() + room.fast as u64 > self.record().end.load(Ordering::Relaxed) {
+            self.reserve_slow(room)?;
+        }
+        Ok(self)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve_slow(&mut self, room: Room) -> Result<(), OutOfMemory> {
+        self.poll();
+        self.harden();
+        self.release_reserved();
+        if self.cycle_is_due() {
+            self.shared.request_cycle();
+        }
+        let result = self.acquire(room);
+        if result.is_err() {
+            self.release_reserved();
+        }
+        if self.shared.config.stress.is_on() {
+            // What is placed past the room must fail each time, not only where memory is short.
+            self.limit.set(self.limit.get().min(self.top.get() + room.small as u64));
+        }
+        self.arm();
+        result
+    }
+
+    fn acquire(&mut self, room: Room) -> Result<(), OutOfMemory> {
+        if room.runs > 0 {
+            for _ in 0..room.runs {
+                let run = self.take_run(room.run_blocks, room)?;
+                self.reserved.borrow_mut().runs.push((run, room.run_blocks));
+                self.zero_run(run, room.run_blocks);
+            }
+        }
+        if room.small <= (self.limit.get() - self.top.get()) as usize {
+            return Ok(());
+        }
+        if room.small <= self.spare.rest() {
+            self.swap_spare();
+            return Ok(());
+        }
+        if room.small <= BLOCK_BYTES {
+            let block = self.take_blocks(1, room)?[0];
+            // Waiting may have renewed the phase and retired the TLABs: the block is opened after.
+            self.renew_tlab(block);
+            return Ok(());
+        }
+        // Each block may waste up to the size of the object that did not fit it.
+        let blocks = room.small.div_ceil(BLOCK_BYTES - room.largest.min(LARGE_BYTES)) + 1;
+        let taken = self.take_blocks(blocks, room)?;
+        self.reserved.borrow_mut().blocks = taken;
+        Ok(())
+    }
+
+    fn take_blocks(&mut self, count: usize, room: Room) -> Result<Vec<usize>, OutOfMemory> {
+        if count == 1
+            && let Some(block) = self.shared.take_block()
+        {
+            return Ok(vec![block]);
+        }
+        self.stall(count, false, room)
+    }
+
+    fn take_run(&mut self, count: usize, room: Room) -> Result<usize, OutOfMemory> {
+        if count <= self.shared.blocks.len()
+            && let Some(first) = self.shared.free.take_run(Taker::Mutator, count)
+        {
+            self.shared.after_taking();
+            return Ok(first);
+        }
+        self.stall(count, true, room).map(|blocks| blocks[0])
+    }
+
+    /// Waits for blocks. Parked: the cycle that frees them needs stops.
+    fn stall(&mut self, count: usize, run: bool, room: Room) -> Result<Vec<usize>, OutOfMemory> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let start_ns = shared.events.now();
+        let taken = if count > shared.blocks.len() - shared.free.reserve() {
+            None
+        } else {
+            self.parked(|| shared.wait_for_blocks(count, run))
+        };
+        let total_ns = shared.events.now() - start_ns;
+        let bytes = room.total_bytes();
+        shared.counters.stalls.add(1);
+        shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes }));
+        taken.ok_or_else(|| OutOfMemory::in_heap(bytes, shared.free.free() * BLOCK_BYTES, shared.config.max_bytes))
+    }
+
+    /// Zeroes a run in slices, with a safepoint between them. Nobody refers to it; `Constructing` keeps it from being
+    /// freed or moved.
+    fn zero_run(&mut self, first: usize, count: usize) {
+        for block in first..first + count {
+            self.shared.blocks.set_usage(block, Use::Constructing);
+        }
+        let bytes = count * BLOCK_BYTES;
+        for slice in (0..bytes).step_by(ZERO_SLICE) {
+            let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;
+            // SAFETY: the run was taken from the free space, so nobody else touches its memory; the good view maps it.
+            unsafe {
+                std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, ZERO_SLICE.min(bytes - slice));
+            }
+            self.poll();
+        }
+    }
+
+    /// Gives back what the last reservation took and nobody used.
+    pub(crate) fn release_reserved(&mut self) {
+        let reserved = self.reserved.get_mut();
+        if !reserved.blocks.is_empty() {
+            self.shared.free.give(reserved.blocks.drain(..));
+        }
+        for (first, count) in reserved.runs.drain(..) {
+            for block in first..first + count {
+                self.shared.blocks.set_usage(block, Use::Free);
+            }
+            self.shared.free.give(first..first + count);
+        }
+    }
+
+    /// Runs a whole cycle, begun after the call, and waits for it. A safepoint.
+    pub fn collect(&mut self) {
+        let shared = std::sync::Arc::clone(&self.shared);
+        self.parked(|| shared.collect());
+    }
+}
+
+impl crate::shared::Shared {
+    /// A block for a mutator's new objects, if there is one without waiting.
+    pub(crate) fn take_block(&self) -> Option<usize> {
+        let block = self.free.take(Taker::Mutator)?;
+        self.after_taking();
+        Some(block)
+    }
+
+    /// Waits for blocks until a cycle begun after the call, and then a compaction in a stop, have not given them.
+    fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
+        let waiting = self.free.await_blocks(count);
+        let needed_run = if run { count } else { 1 };
+        for compact in [false, true] {
+            let ticket = if compact { self.request_compaction(needed_run) } else { self.request_cycle() };
+            while !self.control.is_done(ticket) {
+                if let Some(taken) = waiting.take(run, STALL_TICK) {
+                    return Some(taken);
+                }
+                if self.control.is_shut() {
+                    return None;
+                }
+            }
+            if let Some(taken) = waiting.take(run, Duration::ZERO) {
+                return Some(taken);
+            }
+        }
+        None
+    }
+}

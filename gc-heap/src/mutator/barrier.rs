@@ -1,0 +1,98 @@
+//! The slow half of the barriers: what happens when a load meets a stale word.
+
+use super::Mutator;
+use crate::cycle::relocate::{Copied, CopyPlace, relocate_object};
+use crate::space::BLOCK_BYTES;
+use crate::space::free::Taker;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+impl Mutator<'_> {
+    /// Resolves a stale word that was loaded from a slot, and heals the slot.
+    ///
+    /// The slot may have changed meanwhile; then what is there now is at least as new and stays.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        let good = self.resolve(word);
+        // Release: the copy, which this thread may have made, is written before a reference to it.
+        if slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed).is_ok() {
+            self.counts.healed.set(self.counts.healed.get() + 1);
+        }
+        good
+    }
+
+    /// The good word for a word of any color: the object's new place, after copying it there if nobody has.
+    #[inline(never)]
+    pub(crate) fn resolve(&self, word: u64) -> u64 {
+        let shared = self.heap();
+        if word & self.bad_mask() == 0 {
+            return word;
+        }
+        assert!(shared.space.owns(word), "a reference of one heap was used with a mutator of another");
+        let offset = shared.space.offset(word) as usize;
+        let place = match shared.forwarding.entry(offset) {
+            None => offset,
+            Some(entry) => match entry.destination() {
+                Some(granule) => granule * 8,
+                None => {
+                    self.unlucky();
+                    let (place, copied) = relocate_object(shared, offset, entry, &mut MutatorPlace(self));
+                    match copied {
+                        Copied::Here => self.counts.copied.set(self.counts.copied.get() + 1),
+                        Copied::Kept => self.counts.kept.set(self.counts.kept.get() + 1),
+                        Copied::Elsewhere => {}
+                    }
+                    place
+                }
+            },
+        };
+        self.good_view.get() + place as u64
+    }
+
+    /// A weak load that the fast test did not settle: a stale word, or marking or resolution runs.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn load_weak(&self, slot: &AtomicU64, word: u64) -> u64 {
+        if word == 0 {
+            return 0;
+        }
+        let good = self.resolve(word);
+        if self.resolving.get() && !self.heap().is_live(self.heap().space.offset(good) as usize) {
+            // Dead: the collector is about to clear the slot. Marking is over, so nothing may come alive here.
+            return 0;
+        }
+        if good != word {
+            // A failure means that the slot was cleared, healed or overwritten: all fine.
+            let _ = slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed);
+        }
+        if self.logging.get() {
+            // What a weak load returns becomes strongly reachable behind the snapshot's back.
+            self.log(good);
+        }
+        good
+    }
+}
+
+/// Where a mutator copies to: a block of its own, apart from its TLABs, so that a copy never eats reserved room.
+struct MutatorPlace<'a, 's>(&'a Mutator<'s>);
+
+impl CopyPlace for MutatorPlace<'_, '_> {
+    fn bump(&mut self, bytes: usize) -> Option<usize> {
+        let m = self.0;
+        if m.copies.rest() < bytes {
+            let block = m.heap().free.take(Taker::MutatorCopy)?;
+            m.heap().close(m.copies.top.get(), m.copies.limit.get());
+            m.heap().open_block(block, m.epoch.get(), false);
+            let start = m.good_view.get() + (block * BLOCK_BYTES) as u64;
+            m.copies.set(start, start + BLOCK_BYTES as u64);
+        }
+        let top = m.copies.top.get();
+        m.copies.top.set(top + bytes as u64);
+        Some(m.heap().space.offset(top) as usize)
+    }
+
+    fn rewind(&mut self, bytes: usize) {
+        let copies = &self.0.copies;
+        copies.top.set(copies.top.get() - bytes as u64);
+    }
+}

@@ -1,0 +1,199 @@
+//! Frames and locals: roots that belong to a scope of one thread.
+
+use super::Mutator;
+use crate::slot::types::needs_barrier;
+use crate::slot::{SlotType, Word};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A rooted slot of a scope: `Copy`, alive across safepoints, inert without a mutator.
+pub struct Local<'s, S> {
+    slot: NonNull<AtomicU64>,
+    _scope: PhantomData<(fn(&'s ()) -> &'s (), *mut S)>,
+}
+
+impl<S> Clone for Local<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Local<'_, S> {}
+
+impl<S> fmt::Debug for Local<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Local({:p})", self.slot)
+    }
+}
+
+impl<S: SlotType> Local<'_, S> {
+    #[inline(always)]
+    fn slot(&self) -> &AtomicU64 {
+        // SAFETY: the slot is in the locals region of a mutator that is still attached: `'s` is a scope of its
+        // `enter`. Regions stay mapped until their thread detaches.
+        unsafe { self.slot.as_ref() }
+    }
+
+    /// Whether the slot belongs to this mutator, and not to one whose `blocking` this one runs in.
+    #[inline(always)]
+    fn check(&self, m: &Mutator<'_>) {
+        let address = self.slot.as_ptr() as u64;
+        assert!(
+            m.local_limit.get().wrapping_sub(address).wrapping_sub(1) < m.record().locals_len(),
+            "a local was used with another mutator than its own"
+        );
+    }
+
+    /// What the local holds.
+    #[inline(always)]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        let mut word = self.slot().load(Ordering::Relaxed);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(self.slot(), word);
+        } else if matches!(S::SORT, crate::object::Sort::Tagged) {
+            // A foreign typed reference fails the barrier's test; a foreign immediate would not.
+            self.check(m);
+        }
+        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Overwrites the local.
+    #[inline(always)]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        self.check(m);
+        if m.is_logging() {
+            m.log(self.slot().load(Ordering::Relaxed));
+        }
+        self.slot().store(S::to_word(value), Ordering::Release);
+    }
+}
+
+impl<'s> Mutator<'s> {
+    /// Roots a value in the current scope. Never a safepoint.
+    ///
+    /// # Panics
+    /// If the thread has more than 32 million locals.
+    #[inline(always)]
+    pub fn local<'g, V: Word<'g>>(&'g self, value: V) -> Local<'s, V::Slot> {
+        self.push_local(<V::Slot as SlotType>::to_word(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn push_local<S>(&self, word: u64) -> Local<'s, S> {
+        let address = self.local_top.get();
+        if address == self.local_limit.get() {
+            too_many_locals();
+        }
+        let slot = self.record().local(address);
+        slot.store(word, Ordering::Relaxed);
+        self.local_top.set(address + 8);
+        Local { slot: NonNull::from(slot), _scope: PhantomData }
+    }
+
+    /// Ends the locals above an address.
+    #[inline(always)]
+    pub(crate) fn pop_to(&self, address: u64) {
+        if address < self.watermark.get() {
+            self.pop_below_watermark(address);
+        }
+        self.local_top.set(address);
+    }
+
+    /// While marking: what is popped below the watermark may not have been scanned yet.
+    #[cold]
+    #[inline(never)]
+    fn pop_below_watermark(&self, address: u64) {
+        if !self.logging.get() || self.record().is_scanned(self.epoch.get()) {
+            self.watermark.set(0);
+            return;
+        }
+        let end = self.watermark.get().min(self.local_top.get());
+        (address..end).step_by(8).for_each(|slot| self.log(self.record().local(slot).load(Ordering::Relaxed)));
+        self.watermark.set(address);
+    }
+
+    /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual.
+    #[inline(always)]
+    pub fn frame(&mut self) -> Frame<'_> {
+        let saved = self.local_top.get();
+        Frame { mutator: NonNull::from(&mut *self).cast(), saved, _parent: PhantomData }
+    }
+
+    /// Opens a frame and a slot in the parent's scope for its result.
+    #[inline(always)]
+    pub fn frame_for<S: SlotType>(&mut self) -> (Frame<'_>, Out<'s, S>) {
+        let local = self.push_local(0);
+        (self.frame(), Out { local })
+    }
+
+    /// Runs `f` in a scope of its own and roots its result in this one.
+    #[inline(always)]
+    pub fn scope_local<S: SlotType, E>(
+        &mut self,
+        f: impl for<'g, 'i> FnOnce(&'g mut Mutator<'i>) -> Result<S::Loaded<'g>, E>,
+    ) -> Result<Local<'s, S>, E> {
+        let mut frame = self.frame();
+        let word = f(&mut frame).map(S::to_word);
+        drop(frame);
+        // No safepoint since the closure returned: the word is good.
+        word.map(|word| self.push_local(word))
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn too_many_locals() -> ! {
+    panic!("too many locals: a loop that roots needs a frame inside")
+}
+
+/// A scope of locals, ended when it is dropped. Dereferences to the mutator.
+pub struct Frame<'a> {
+    mutator: NonNull<Mutator<'a>>,
+    saved: u64,
+    _parent: PhantomData<&'a mut Mutator<'a>>,
+}
+
+impl<'a> Deref for Frame<'a> {
+    type Target = Mutator<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Mutator<'a> {
+        // SAFETY: made from `&'a mut Mutator`, which stays borrowed for 'a. The scope lifetime is a label only: locals of
+        // 'a cannot be used once the parent is, since they keep this borrow alive.
+        unsafe { self.mutator.as_ref() }
+    }
+}
+
+impl<'a> DerefMut for Frame<'a> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Mutator<'a> {
+        // SAFETY: as in `deref`, and `&mut self` makes this the only access.
+        unsafe { self.mutator.as_mut() }
+    }
+}
+
+impl Drop for Frame<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.pop_to(self.saved);
+    }
+}
+
+/// The slot for a frame's result, in the scope around it.
+#[must_use]
+pub struct Out<'s, S> {
+    local: Local<'s, S>,
+}
+
+impl<'s, S: SlotType> Out<'s, S> {
+    /// Fills the slot.
+    #[inline(always)]
+    pub fn put<'g>(self, m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Local<'s, S> {
+        self.local.set(m, value);
+        self.local
+    }
+}

@@ -1,0 +1,149 @@
+//! The mutator: a thread's way into the heap.
+//!
+//! `&mut Mutator` means that objects may move (a safepoint is possible), `&Mutator` means that they do not. Everything
+//! else follows from that: raw references borrow `&Mutator`, and whatever can be a safepoint takes `&mut`.
+//!
+//! # Invariants
+//!
+//! 1. One *active* mutator a thread over all heaps (a thread-local flag that `enter` and `blocking` keep), so a raw
+//!    reference of one heap never meets the mutator of another.
+//! 2. No word that another thread writes lies inside [`Mutator`]: those are in its [`record::MutatorRecord`].
+//! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are renewed by the mutator itself, whenever it leaves
+//!    a safepoint and before it touches a slot.
+
+pub(crate) mod alloc;
+pub(crate) mod barrier;
+pub(crate) mod frame;
+pub(crate) mod place;
+pub(crate) mod record;
+pub(crate) mod room;
+pub(crate) mod safepoint;
+pub(crate) mod thread;
+pub(crate) mod tlab;
+
+use crate::mutator::alloc::Reserved;
+use crate::mutator::record::MutatorRecord;
+use crate::mutator::tlab::Bump;
+use crate::shared::Shared;
+use gc_core::color::Color;
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// A thread's access to the heap while it is inside [`Heap::enter`](crate::Heap::enter).
+///
+/// `'s` is the scope that [`Local`](crate::Local)s made here belong to.
+#[repr(C)]
+pub struct Mutator<'s> {
+    record: NonNull<MutatorRecord>,
+    bad_mask: Cell<u64>,
+    /// Current TLAB; addresses in the good view.
+    top: Cell<u64>,
+    limit: Cell<u64>,
+    logging: Cell<bool>,
+    resolving: Cell<bool>,
+    epoch: Cell<u32>,
+    /// Next free local, end of the region, and the address below which locals are logged before they go.
+    local_top: Cell<u64>,
+    local_limit: Cell<u64>,
+    watermark: Cell<u64>,
+    good_view: Cell<u64>,
+    good: Cell<Color>,
+    /// A second TLAB, for what does not fit the first; and the block that this thread copies to.
+    spare: Bump,
+    copies: Bump,
+    /// The real end of the TLAB where stress mode has set `limit` to the end of the reserved room.
+    hard_limit: Cell<u64>,
+    reserved: RefCell<Reserved>,
+    log: RefCell<Vec<u64>>,
+    counts: Counts,
+    random: Cell<u64>,
+    until_cycle: Cell<u32>,
+    shared: Arc<Shared>,
+    _scope: PhantomData<(fn(&'s ()) -> &'s (), *mut ())>,
+}
+
+/// Counted privately, added up at safepoints.
+#[derive(Default)]
+pub(crate) struct Counts {
+    healed: Cell<u64>,
+    copied: Cell<u64>,
+    kept: Cell<u64>,
+    logged: Cell<u64>,
+}
+
+impl<'s> Mutator<'s> {
+    pub(crate) fn new(shared: Arc<Shared>, record: &MutatorRecord) -> Mutator<'s> {
+        let good = shared.phase.good();
+        let seed = shared.config.stress.seed ^ (std::ptr::from_ref(record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Mutator {
+            record: NonNull::from(record),
+            bad_mask: Cell::new(shared.space.bad_mask(good)),
+            top: Cell::new(0),
+            limit: Cell::new(0),
+            logging: Cell::new(false),
+            resolving: Cell::new(false),
+            epoch: Cell::new(0),
+            local_top: Cell::new(record.locals_base()),
+            local_limit: Cell::new(record.locals_end()),
+            watermark: Cell::new(0),
+            good_view: Cell::new(shared.space.view(good)),
+            good: Cell::new(good),
+            spare: Bump::default(),
+            copies: Bump::default(),
+            hard_limit: Cell::new(0),
+            reserved: RefCell::default(),
+            log: RefCell::default(),
+            counts: Counts::default(),
+            random: Cell::new(seed | 1),
+            until_cycle: Cell::new(shared.config.stress.cycle_every),
+            shared,
+            _scope: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn record(&self) -> &MutatorRecord {
+        // SAFETY: the record is in an `Arc` that the `HeapThread` holding this mutator keeps.
+        unsafe { self.record.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn heap(&self) -> &Shared {
+        &self.shared
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared_ptr(&self) -> *const Shared {
+        Arc::as_ptr(&self.shared)
+    }
+
+    /// Bits that no good reference of this heap has.
+    #[inline(always)]
+    pub(crate) fn bad_mask(&self) -> u64 {
+        self.bad_mask.get()
+    }
+
+    /// Whether marking runs, as of the last safepoint.
+    #[inline(always)]
+    pub(crate) fn is_logging(&self) -> bool {
+        self.logging.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_marking_or_resolving(&self) -> bool {
+        self.logging.get() | self.resolving.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.get()
+    }
+}
+
+impl std::fmt::Debug for Mutator<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mutator").field("heap", &self.shared.config.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! How much room a piece of code needs for the objects it is about to place.
+
+use crate::object::Trace;
+use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use std::ops::Add;
+
+/// No room is larger than this; it makes every check fail, so too much is out of memory and never an overflow.
+const MOST: usize = 1 << 60;
+
+/// Room for objects, to ask for with [`Mutator::reserve`](crate::Mutator::reserve). Sums saturate: a room too large to
+/// exist is out of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// What the fast check compares with the rest of the TLAB: all bytes, or `MOST` when there is a large object.
+    pub(crate) fast: usize,
+    /// Bytes of objects that are not large, and of the largest of them.
+    pub(crate) small: usize,
+    pub(crate) largest: usize,
+    /// Large objects, and the blocks that the largest of them takes.
+    pub(crate) runs: usize,
+    pub(crate) run_blocks: usize,
+}
+
+const fn sum(a: usize, b: usize) -> usize {
+    let sum = a.saturating_add(b);
+    if sum > MOST { MOST } else { sum }
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+impl Room {
+    /// No room.
+    pub const NONE: Room = Room { fast: 0, small: 0, largest: 0, runs: 0, run_blocks: 0 };
+
+    const fn bytes(bytes: Option<usize>) -> Room {
+        match bytes {
+            Some(bytes) if bytes <= LARGE_BYTES => Room { fast: bytes, small: bytes, largest: bytes, ..Room::NONE },
+            Some(bytes) if bytes < MOST => {
+                Room { fast: MOST, runs: 1, run_blocks: bytes.div_ceil(BLOCK_BYTES), ..Room::NONE }
+            }
+            _ => Room { fast: MOST, small: MOST, ..Room::NONE },
+        }
+    }
+
+    /// Room for one object of a type without a tail.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of<T: Trace>() -> Room {
+        Room::bytes(T::KIND.checked_size_of(0))
+    }
+
+    /// Room for one object with a tail of `len` elements.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tail<T: Trace>(len: usize) -> Room {
+        Room::bytes(T::KIND.checked_size_of(len))
+    }
+
+    /// Room for both.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Room) -> Room {
+        Room {
+            fast: sum(self.fast, other.fast),
+            small: sum(self.small, other.small),
+            largest: max(self.largest, other.largest),
+            runs: sum(self.runs, other.runs),
+            run_blocks: max(self.run_blocks, other.run_blocks),
+        }
+    }
+
+    /// Room for this `n` times.
+    #[inline(always)]
+    #[must_use]
+    pub const fn times(self, n: usize) -> Room {
+        if n == 0 {
+            return Room::NONE;
+        }
+        let Room { fast, small, largest, runs, run_blocks } = self;
+        let fast = fast.saturating_mul(n);
+        Room {
+            fast: if fast > MOST { MOST } else { fast },
+            small: sum(small.saturating_mul(n), 0),
+            largest,
+            runs: sum(runs.saturating_mul(n), 0),
+            run_blocks,
+        }
+    }
+
+    /// Bytes in all (saturated).
+    #[must_use]
+    pub const fn total_bytes(&self) -> usize {
+        sum(self.small, self.runs.saturating_mul(self.run_blocks).saturating_mul(BLOCK_BYTES))
+    }
+}
+
+impl Add for Room {
+    type Output = Room;
+
+    #[inline(always)]
+    fn add(self, other: Room) -> Room {
+        self.and(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Bytes;
+
+    #[test]
+    fn rooms_add_up_and_saturate() {
+        let message = Room::tail::<Bytes>(1024);
+        assert_eq!((message.fast, message.small, message.largest), (1040, 1040, 1040));
+        let more = message.times(3) + Room::tail::<Bytes>(1);
+        assert_eq!((more.fast, more.largest, more.total_bytes()), (3 * 1040 + 24, 1040, 3 * 1040 + 24));
+        for too_much in
+            [Room::tail::<Bytes>(usize::MAX), message.times(usize::MAX), Room::tail::<Bytes>(isize::MAX as usize)]
+        {
+            assert_eq!(too_much.fast, MOST);
+            assert!((too_much + too_much).total_bytes() >= MOST.min(too_much.total_bytes()));
+        }
+    }
+
+    #[test]
+    fn large_objects_count_as_runs_of_blocks() {
+        let large = Room::tail::<Bytes>(LARGE_BYTES);
+        assert_eq!((large.fast, large.small, large.runs, large.run_blocks), (MOST, 0, 1, 1));
+        let two = large + Room::tail::<Bytes>(5 * BLOCK_BYTES);
+        assert_eq!((two.runs, two.run_blocks), (2, 6));
+        assert_eq!(two.times(0), Room::NONE);
+    }
+}

@@ -1,0 +1,237 @@
+//! Safepoints: where a mutator meets stops and handshakes.
+
+use super::Mutator;
+use crate::shared::Shared;
+use crate::slot::is_reference;
+use gc_core::stop::Held;
+use gc_core::sys::futex_wait;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Words of overwritten slots kept before they are handed to the marker.
+const LOG_WORDS: usize = 1024;
+
+/// How long a held mutator looks before it sleeps: waking a sleeper costs some 70 µs, more than most stops.
+const SPINS: u32 = 2000;
+
+impl<'s> Mutator<'s> {
+    /// A safepoint: objects may move here. Costs four instructions while nothing is asked for.
+    #[inline(always)]
+    pub fn safepoint(&mut self) {
+        if self.record().end.load(Ordering::Relaxed) == 0 {
+            self.safepoint_slow();
+        }
+    }
+
+    /// Whether the collector waits for this thread: loops that cannot call [`safepoint`](Self::safepoint) can leave.
+    #[inline]
+    #[must_use]
+    pub fn safepoint_wanted(&self) -> bool {
+        self.record().state.held(&self.shared.gate).is_some() || self.record().state.handshake_waits()
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn safepoint_slow(&mut self) {
+        self.poll();
+        self.arm();
+    }
+
+    /// Answers what the collector wants, until it wants nothing.
+    pub(crate) fn poll(&mut self) {
+        let shared = std::sync::Arc::clone(&self.shared);
+        self.unlucky();
+        loop {
+            if self.record().state.take_handshake() {
+                self.publish();
+                self.refresh();
+                shared.handshake_done();
+            } else if let Some(held) = self.record().state.held(&shared.gate) {
+                self.publish();
+                if shared.gate.arrive() {
+                    shared.run_stop();
+                } else {
+                    shared.wait_for_stop(held);
+                }
+                self.refresh();
+            } else {
+                break;
+            }
+        }
+        if let Some(why) = shared.control.failure() {
+            panic!("the collector has failed: {why}");
+        }
+    }
+
+    /// Makes the allocation check pass again, unless the collector has asked meanwhile.
+    pub(crate) fn arm(&self) {
+        let end = if self.shared.config.stress.is_on() { 0 } else { self.limit.get() };
+        // SeqCst store, then SeqCst loads; the collector holds first and zeroes `end` after: one of the two sees.
+        self.record().end.store(end, Ordering::SeqCst);
+        if self.safepoint_wanted() {
+            self.record().end.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Hands over what the collector may need while this thread is stopped.
+    pub(crate) fn publish(&self) {
+        self.record().publish_top(self.local_top.get());
+        self.flush_log();
+        let counters = &self.shared.counters;
+        for (cell, counter) in [
+            (&self.counts.healed, &counters.healed),
+            (&self.counts.copied, &counters.mutator_copies),
+            (&self.counts.kept, &counters.kept_in_place),
+            (&self.counts.logged, &counters.logged),
+        ] {
+            if cell.get() != 0 {
+                counter.add(cell.replace(0));
+            }
+        }
+    }
+
+    /// Copies the phase into the mutator's cells (invariant 3), before it touches a slot.
+    pub(crate) fn refresh(&self) {
+        let phase = &self.shared.phase;
+        let good = phase.good();
+        if good != self.good.get() {
+            self.change_color(good);
+        }
+        self.logging.set(phase.is_logging());
+        self.resolving.set(phase.is_resolving());
+        let epoch = phase.epoch();
+        if epoch != self.epoch.get() {
+            // Mark start: what is in the TLAB was allocated before it and needs marks; the next objects do not.
+            self.retire();
+            self.epoch.set(epoch);
+            let top = self.local_top.get();
+            self.record().begin_marking(epoch, top);
+            self.watermark.set(top);
+        }
+        if !self.logging.get() {
+            self.watermark.set(0);
+        }
+    }
+
+    fn change_color(&self, good: gc_core::color::Color) {
+        let view = self.shared.space.view(good);
+        let current = super::Bump::default();
+        current.set(self.top.get(), self.limit.get());
+        let hard = self.hard_limit.get().wrapping_sub(self.limit.get());
+        current.change_view(&self.shared, view);
+        self.top.set(current.top.get());
+        self.limit.set(current.limit.get());
+        self.hard_limit.set(current.limit.get().wrapping_add(hard));
+        self.spare.change_view(&self.shared, view);
+        self.copies.change_view(&self.shared, view);
+        self.good.set(good);
+        self.good_view.set(view);
+        self.bad_mask.set(self.shared.space.bad_mask(good));
+    }
+
+    /// Parks: the thread counts as stopped, and nothing of it needs to be asked for.
+    pub(crate) fn park(&mut self) {
+        self.publish();
+        let shared = &self.shared;
+        if self.record().state.park(&shared.gate).is_some() && shared.gate.arrive() {
+            shared.run_stop();
+        }
+        if self.record().state.take_handshake_parked() {
+            shared.handshake_done();
+        }
+    }
+
+    /// Leaves the parked state; waits while a stop holds the thread.
+    pub(crate) fn unpark(&mut self) {
+        while let Err(held) = self.record().state.leave(&self.shared.gate) {
+            self.shared.wait_for_stop(held);
+        }
+        self.refresh();
+        self.arm();
+    }
+
+    /// Logs a word that is about to be overwritten.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn log(&self, word: u64) {
+        if is_reference(word) {
+            let mut log = self.log.borrow_mut();
+            log.push(word);
+            if log.len() >= LOG_WORDS {
+                drop(log);
+                self.flush_log();
+            }
+        }
+    }
+
+    pub(crate) fn flush_log(&self) {
+        let mut log = self.log.borrow_mut();
+        if !log.is_empty() {
+            self.counts.logged.set(self.counts.logged.get() + log.len() as u64);
+            self.shared.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
+        }
+    }
+
+    /// Next number of a private xorshift generator, for the stress mode.
+    fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    /// Stress mode: sleeps or yields now and then.
+    pub(crate) fn unlucky(&self) {
+        let one_in = u64::from(self.shared.config.stress.delay_one_in);
+        if one_in != 0 {
+            let x = self.random() >> 16;
+            if x.is_multiple_of(one_in) {
+                match x / one_in % 4 {
+                    0 => std::thread::sleep(Duration::from_micros(x % 300)),
+                    _ => std::thread::yield_now(),
+                }
+            }
+        }
+    }
+
+    /// Stress mode: whether this reservation asks for a cycle.
+    pub(crate) fn cycle_is_due(&self) -> bool {
+        let every = self.shared.config.stress.cycle_every;
+        if every == 0 {
+            return false;
+        }
+        let left = self.until_cycle.get().saturating_sub(1);
+        self.until_cycle.set(if left == 0 { every } else { left });
+        left == 0
+    }
+}
+
+impl Shared {
+    pub(crate) fn handshake_done(&self) {
+        if self.handshake.done() {
+            gc_core::sys::futex_wake(self.handshake.pending(), u32::MAX);
+        }
+    }
+
+    /// Waits until the stop that holds the caller is over: looks for a while, then sleeps.
+    pub(crate) fn wait_for_stop(&self, held: Held) {
+        for spin in 0..SPINS {
+            if self.gate.is_over(held) {
+                return;
+            }
+            if spin % 64 == 63 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        let (word, unfinished) = self.gate.word(held);
+        self.pause.sleep(|| {
+            if !self.gate.is_over(held) {
+                futex_wait(word, unfinished, None);
+            }
+        });
+    }
+}

@@ -1,0 +1,102 @@
+//! Entering a heap, leaving it, and waiting outside.
+
+use super::Mutator;
+use super::record::MutatorRecord;
+use crate::error::EnterError;
+use crate::heap::Heap;
+use crate::shared::Shared;
+use std::cell::Cell;
+use std::sync::Arc;
+
+thread_local! {
+    /// Whether a mutator of some heap is active on this thread.
+    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
+pub struct HeapThread {
+    // Boxed: `Mutator` holds pointers to the record, and its address is what `&Mutator` promises.
+    mutator: Box<Mutator<'static>>,
+    record: Arc<MutatorRecord>,
+    shared: Arc<Shared>,
+    /// Keeps the collector alive while threads are attached.
+    _heap: Heap,
+}
+
+// SAFETY: the mutator inside is reachable only within `enter`, which keeps it to the calling thread and publishes what it
+// did when it parks; between two calls nothing in it refers to a thread.
+unsafe impl Send for HeapThread {}
+
+impl HeapThread {
+    pub(crate) fn attach(heap: &Heap) -> Result<HeapThread, EnterError> {
+        let shared = Arc::clone(heap.shared());
+        let record = Arc::new(MutatorRecord::new().map_err(|_| EnterError::NoAddressSpace)?);
+        let mutator = Box::new(Mutator::new(Arc::clone(&shared), &record));
+        // The lock that a stop holds: a thread attaches before it or after it.
+        let attaching = shared.attaching.lock();
+        shared.mutators.lock().push(Arc::clone(&record));
+        drop(attaching);
+        Ok(HeapThread { mutator, record, shared, _heap: heap.clone() })
+    }
+
+    /// Runs `f` inside the heap. Waits while a stop is under way; the thread takes part in stops until `f` returns.
+    ///
+    /// # Errors
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`].
+    pub fn enter<R>(&mut self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
+        if ACTIVE.replace(true) {
+            return Err(EnterError::AlreadyEntered);
+        }
+        let entered = Entered(&mut self.mutator);
+        entered.0.unpark();
+        Ok(f(entered.0))
+    }
+}
+
+/// Leaves the heap, also on unwinding.
+struct Entered<'a>(&'a mut Mutator<'static>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // Frames may have been forgotten: nothing refers to the locals any more.
+        self.0.pop_to(self.0.record().locals_base());
+        self.0.release_reserved();
+        self.0.park();
+        ACTIVE.set(false);
+    }
+}
+
+impl Drop for HeapThread {
+    fn drop(&mut self) {
+        // Parked: closing a block is a hand-over that the collector may see at any time.
+        self.mutator.retire();
+        let _attaching = self.shared.attaching.lock();
+        self.shared.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
+    }
+}
+
+/// Returns from a parked wait, also on unwinding.
+struct Away<'a, 's>(&'a mut Mutator<'s>);
+
+impl Drop for Away<'_, '_> {
+    fn drop(&mut self) {
+        ACTIVE.set(true);
+        self.0.unpark();
+    }
+}
+
+impl<'s> Mutator<'s> {
+    /// Runs `f` outside the heap: for system calls, locks, joins, anything that waits. A safepoint before and after;
+    /// meanwhile the thread counts as stopped, so it delays nobody. `f` may enter another heap.
+    pub fn blocking<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        self.park();
+        ACTIVE.set(false);
+        let _away = Away(self);
+        f()
+    }
+
+    /// As `blocking`, for the heap's own waits.
+    pub(crate) fn parked<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        self.blocking(f)
+    }
+}

@@ -1,0 +1,116 @@
+//! Blocks that one thread bumps through: its TLABs, and the block it copies to.
+
+use super::Mutator;
+use crate::shared::Shared;
+use crate::space::BLOCK_BYTES;
+use crate::space::blocks::Use;
+use std::cell::Cell;
+
+/// A bump region: `top..limit` is free. Addresses in the good view; both 0 where there is no block.
+#[derive(Default)]
+pub(crate) struct Bump {
+    pub(crate) top: Cell<u64>,
+    pub(crate) limit: Cell<u64>,
+}
+
+impl Bump {
+    pub(crate) fn rest(&self) -> usize {
+        (self.limit.get() - self.top.get()) as usize
+    }
+
+    pub(crate) fn set(&self, top: u64, limit: u64) {
+        self.top.set(top);
+        self.limit.set(limit);
+    }
+
+    /// After a flip: the same memory in the other view.
+    pub(crate) fn change_view(&self, shared: &Shared, view: u64) {
+        if self.limit.get() != 0 {
+            // `limit` may be the end of the heap, one past the last offset: subtract before splitting.
+            let offset = shared.space.offset(self.limit.get() - 1) + 1;
+            let rest = self.limit.get() - self.top.get();
+            self.limit.set(view + offset);
+            self.top.set(view + offset - rest);
+        }
+    }
+}
+
+impl Shared {
+    /// Makes a taken block ready for bumping. Nothing in it can be referred to yet.
+    ///
+    /// `live`: marking or weak resolution runs, and what is allocated must count as marked.
+    pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
+        if live {
+            self.fill_marks(block);
+        }
+        self.blocks.set_live(block, 0);
+        self.blocks.set_birth(block, epoch);
+        self.blocks.set_usage(block, Use::Open);
+    }
+
+    /// Ends allocation in a block; an untouched one goes back.
+    pub(crate) fn close_block(&self, block: usize, untouched: bool) {
+        if untouched {
+            self.clear_marks(block);
+            self.blocks.set_birth(block, 0);
+            self.blocks.set_usage(block, Use::Free);
+            self.free.give([block]);
+        } else {
+            self.blocks.set_usage(block, Use::Closed);
+        }
+    }
+
+    /// The block that a bump region's limit ends.
+    pub(crate) fn close(&self, top: u64, limit: u64) {
+        if limit != 0 {
+            let block = self.space.offset(limit - 1) as usize / BLOCK_BYTES;
+            self.close_block(block, limit - top == BLOCK_BYTES as u64);
+        }
+    }
+}
+
+impl Mutator<'_> {
+    /// Ends allocation in all blocks this thread holds.
+    pub(crate) fn retire(&self) {
+        self.harden();
+        self.shared.close(self.top.replace(0), self.limit.replace(0));
+        self.hard_limit.set(0);
+        self.shared.close(self.spare.top.replace(0), self.spare.limit.replace(0));
+        self.shared.close(self.copies.top.replace(0), self.copies.limit.replace(0));
+    }
+
+    /// Undoes the soft limit of stress mode.
+    pub(crate) fn harden(&self) {
+        if self.shared.config.stress.is_on() && self.limit.get() != 0 {
+            self.limit.set(self.hard_limit.get());
+        }
+    }
+
+    /// Begins to bump through a taken block, for objects.
+    pub(crate) fn open_tlab(&self, block: usize) {
+        self.shared.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
+        let start = self.good_view.get() + (block * BLOCK_BYTES) as u64;
+        self.top.set(start);
+        self.limit.set(start + BLOCK_BYTES as u64);
+        self.hard_limit.set(self.limit.get());
+    }
+
+    /// Exchanges the TLAB and the spare one.
+    pub(crate) fn swap_spare(&self) {
+        let (top, limit) = (self.top.get(), self.limit.get());
+        self.top.set(self.spare.top.get());
+        self.limit.set(self.spare.limit.get());
+        self.hard_limit.set(self.limit.get());
+        self.spare.set(top, limit);
+    }
+
+    /// Replaces the TLAB or the spare one, whichever has less left, by a taken block, which becomes the TLAB.
+    pub(crate) fn renew_tlab(&self, block: usize) {
+        let rest = (self.limit.get() - self.top.get()) as usize;
+        if self.spare.limit.get() == 0 || self.spare.rest() < rest {
+            self.swap_spare();
+        }
+        self.shared.close(self.top.get(), self.limit.get());
+        self.open_tlab(block);
+    }
+}

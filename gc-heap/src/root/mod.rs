@@ -1,0 +1,15 @@
+//! Roots: slots outside the heap that keep objects alive.
+//!
+//! | root | lives in | owner |
+//! | --- | --- | --- |
+//! | [`Local`](crate::Local) | the mutator's frame region ([`frame`](crate::mutator)) | one scope of one thread |
+//! | [`Root`] | a table of the heap ([`table`]) | whoever holds it, on any thread |
+//! | [`RootStack`] | a region of its own ([`stack`]) | whoever holds it, one thread at a time |
+//!
+//! No pause visits any of them: they are scanned and repaired while the mutators run.
+
+pub(crate) mod stack;
+pub(crate) mod table;
+
+pub use stack::{RootSlot, RootStack};
+pub use table::Root;

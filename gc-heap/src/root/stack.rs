@@ -1,0 +1,319 @@
+//! Root stacks: the operand stacks of a VM.
+//!
+//! A stack is a region of address space that is committed as it is touched. It never moves, so no word is ever copied
+//! raw from slot to slot. Its first page holds the words that the collector and the owner share.
+//!
+//! # Protocol with the marker
+//!
+//! The collector scans `0..top` of a stack when it comes to it, at any time after mark start. Until then, whoever pops
+//! or overwrites a slot while marking runs logs its word first, because the object may by then be reachable from
+//! nowhere else that is still to be scanned. Once scanned (`scanned == epoch`), nothing more is logged. A slot is
+//! written before `top` covers it (Release, Acquire).
+
+use crate::error::OutOfMemory;
+use crate::heap::Heap;
+use crate::mutator::Mutator;
+use crate::object::Trace;
+use crate::shared::Shared;
+use crate::slot::types::needs_barrier;
+use crate::slot::value::word_as_num;
+use crate::slot::{Gc, SlotType, Tagged, Value};
+use gc_core::views::RootRegion;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
+pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
+
+/// A stack's memory, shared by its owner and the collector.
+pub(crate) struct StackRegion {
+    region: RootRegion,
+    capacity: usize,
+    top: AtomicU64,
+    /// Number of the last marking that has scanned the stack.
+    scanned: AtomicU32,
+    /// The owner is gone: the collector forgets the stack at the next occasion without a marking.
+    given_up: AtomicBool,
+    heap: Weak<Shared>,
+}
+
+impl StackRegion {
+    fn slot(&self, index: usize) -> &AtomicU64 {
+        debug_assert!(index < self.capacity);
+        // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
+        unsafe { &*self.region.as_ptr().cast::<AtomicU64>().add(index) }
+    }
+
+    /// Visits the slots below the top. The collector's side of the protocol above.
+    pub(crate) fn scan(&self, mut visit: impl FnMut(&AtomicU64)) {
+        let top = self.top.load(Ordering::Acquire) as usize;
+        (0..top).for_each(|index| visit(self.slot(index)));
+    }
+
+    pub(crate) fn set_scanned(&self, epoch: u32) {
+        self.scanned.store(epoch, Ordering::Release);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+}
+
+/// A stack of rooted values that an interpreter owns: `Send`, so a green thread's stack can move between threads, but
+/// used by one at a time.
+///
+/// Pushing past the capacity panics: a VM checks its call depth with [`room`](Self::room) and reports its own error.
+pub struct RootStack<S = Tagged> {
+    region: Arc<StackRegion>,
+    /// The owner's copy of the top: a relaxed atomic would be loaded and stored anew at each push.
+    top: std::cell::Cell<usize>,
+    _holds: PhantomData<fn() -> S>,
+}
+
+/// One slot of a [`RootStack`], borrowed with its mutator.
+#[repr(transparent)]
+pub struct RootSlot<S> {
+    word: AtomicU64,
+    _holds: PhantomData<*mut S>,
+}
+
+impl<S: SlotType> RootStack<S> {
+    /// An empty stack of [`DEFAULT_STACK_SLOTS`].
+    pub fn new(heap: &Heap) -> Result<RootStack<S>, OutOfMemory> {
+        RootStack::with_capacity(heap, DEFAULT_STACK_SLOTS)
+    }
+
+    /// An empty stack for `slots` values (8 bytes each; rounded up to whole pages). Takes address space now and memory
+    /// as it is touched.
+    pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
+        let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
+        let region = RootRegion::reserve(bytes).map_err(|_| OutOfMemory::of(bytes))?;
+        let capacity = region.len() / 8;
+        let region = Arc::new(StackRegion {
+            region,
+            capacity,
+            top: AtomicU64::new(0),
+            scanned: AtomicU32::new(0),
+            given_up: AtomicBool::new(false),
+            heap: Arc::downgrade(heap.shared()),
+        });
+        heap.shared().stacks.lock().push(Arc::clone(&region));
+        Ok(RootStack { region, top: std::cell::Cell::new(0), _holds: PhantomData })
+    }
+
+    #[inline(always)]
+    fn check(&self, m: &Mutator<'_>) {
+        assert!(
+            std::ptr::eq(self.region.heap.as_ptr(), m.shared_ptr()),
+            "a root stack of one heap was used with a mutator of another"
+        );
+    }
+
+    /// Values on the stack.
+    #[inline(always)]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.top.get()
+    }
+
+    /// Whether nothing is on the stack.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many more values fit.
+    #[inline(always)]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.region.capacity - self.top.get()
+    }
+
+    fn set_top(&self, top: usize) {
+        self.top.set(top);
+        self.region.top.store(top as u64, Ordering::Release);
+    }
+
+    /// Pushes a value.
+    ///
+    /// # Panics
+    /// If the stack is full, or belongs to another heap.
+    #[inline(always)]
+    pub fn push<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        self.check(m);
+        let top = self.top.get();
+        assert!(top < self.region.capacity, "root stack overflow: check `room` first");
+        // Relaxed: `set_top` is the Release that covers it.
+        self.region.slot(top).store(S::to_word(value), Ordering::Relaxed);
+        self.set_top(top + 1);
+    }
+
+    /// Pops the last value; `None` from an empty stack.
+    #[inline(always)]
+    pub fn pop<'g>(&self, m: &'g Mutator<'_>) -> Option<S::Loaded<'g>> {
+        self.check(m);
+        let index = self.top.get().checked_sub(1)?;
+        let value = self.load(m, index);
+        self.cut(m, index);
+        Some(value)
+    }
+
+    #[inline(always)]
+    fn load<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
+        let slot = self.region.slot(index);
+        let mut word = slot.load(Ordering::Acquire);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(slot, word);
+        }
+        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
+        unsafe { S::from_word(word) }
+    }
+
+    #[inline(always)]
+    fn cut(&self, m: &Mutator<'_>, new_top: usize) {
+        if m.is_logging() {
+            self.log_range(m, new_top, self.top.get());
+        }
+        self.set_top(new_top);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
+        if self.region.scanned.load(Ordering::Acquire) != m.epoch() {
+            (from..to).for_each(|index| m.log(self.region.slot(index).load(Ordering::Acquire)));
+        }
+    }
+
+    fn index(&self, depth: usize) -> usize {
+        let len = self.len();
+        assert!(depth < len, "root stack index out of range: depth {depth} of {len}");
+        len - 1 - depth
+    }
+
+    /// The value `depth` below the last (0: the last).
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    pub fn peek<'g>(&self, m: &'g Mutator<'_>, depth: usize) -> S::Loaded<'g> {
+        self.check(m);
+        self.load(m, self.index(depth))
+    }
+
+    /// Overwrites the value `depth` below the last.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    pub fn poke<'g>(&self, m: &'g Mutator<'_>, depth: usize, value: S::Loaded<'g>) {
+        self.set(m, self.index(depth), value);
+    }
+
+    /// The value at an index counted from the bottom.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    #[inline(always)]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
+        self.check(m);
+        assert!(index < self.len(), "root stack index out of range");
+        self.load(m, index)
+    }
+
+    /// Overwrites the value at an index counted from the bottom.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    #[inline(always)]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, index: usize, value: S::Loaded<'g>) {
+        self.check(m);
+        assert!(index < self.len(), "root stack index out of range");
+        if m.is_logging() {
+            self.log_range(m, index, index + 1);
+        }
+        self.region.slot(index).store(S::to_word(value), Ordering::Release);
+    }
+
+    /// Drops all but the first `len` values; no effect if there are not more.
+    #[inline(always)]
+    pub fn truncate(&self, m: &Mutator<'_>, len: usize) {
+        self.check(m);
+        if len < self.len() {
+            self.cut(m, len);
+        }
+    }
+
+    /// Drops the last `count` values (all, if there are fewer).
+    #[inline(always)]
+    pub fn drop_top(&self, m: &Mutator<'_>, count: usize) {
+        self.truncate(m, self.len().saturating_sub(count));
+    }
+
+    /// The last `N` slots, the lowest first: one check for all.
+    ///
+    /// # Panics
+    /// If there are fewer than `N`.
+    #[inline(always)]
+    pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
+        self.check(m);
+        let first = self.len().checked_sub(N).expect("root stack index out of range");
+        let slot: *const AtomicU64 = if N == 0 { self.region.region.as_ptr().cast() } else { self.region.slot(first) };
+        // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
+        // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
+        // memory stays, and only words of this stack's type are ever written there.
+        unsafe { &*slot.cast::<[RootSlot<S>; N]>() }
+    }
+}
+
+impl RootStack<Tagged> {
+    /// The object `depth` below the last, if that is a reference to a `T`.
+    #[inline(always)]
+    pub fn peek_as<'g, T: Trace>(&self, m: &'g Mutator<'_>, depth: usize) -> Option<Gc<'g, T>> {
+        self.peek(m, depth).downcast()
+    }
+}
+
+impl<S: SlotType> RootSlot<S> {
+    /// What the slot holds.
+    #[inline(always)]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        let mut word = self.word.load(Ordering::Acquire);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(&self.word, word);
+        }
+        // SAFETY: as in `RootStack::load`.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Overwrites the slot.
+    #[inline(always)]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        if m.is_logging() {
+            m.log(self.word.load(Ordering::Acquire));
+        }
+        self.word.store(S::to_word(value), Ordering::Release);
+    }
+}
+
+impl RootSlot<Tagged> {
+    /// The number in the slot, if it holds one; no barrier.
+    #[inline(always)]
+    pub fn num(&self) -> Option<f64> {
+        word_as_num(self.word.load(Ordering::Relaxed))
+    }
+
+    /// Overwrites the slot with a number.
+    #[inline(always)]
+    pub fn set_num(&self, m: &Mutator<'_>, x: f64) {
+        self.set(m, Value::num(x));
+    }
+}
+
+impl<S> Drop for RootStack<S> {
+    fn drop(&mut self) {
+        // The words stay until the collector forgets the stack, after the marking that may be running.
+        self.region.given_up.store(true, Ordering::Release);
+    }
+}

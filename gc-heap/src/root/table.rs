@@ -1,0 +1,154 @@
+//! Process-wide roots: a table of slots that any thread may hold an entry of.
+//!
+//! Entries are handed out under a lock and given up without one: dropping a root pushes its index on a lock-free list,
+//! so it works anywhere, also after the heap is gone. A given-up entry keeps its word until no marking runs, which is
+//! what a log entry for the overwritten word would do.
+
+use crate::mutator::Mutator;
+use crate::slot::SlotType;
+use crate::slot::types::needs_barrier;
+use crossbeam_queue::SegQueue;
+use parking_lot::Mutex;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const CHUNK: usize = 1024;
+
+type Chunk = Box<[AtomicU64; CHUNK]>;
+
+#[derive(Default)]
+struct State {
+    chunks: Vec<Chunk>,
+    free: Vec<u32>,
+}
+
+/// Slots of process-wide roots, strong or weak.
+#[derive(Default)]
+pub(crate) struct RootTable {
+    state: Mutex<State>,
+    dropped: SegQueue<u32>,
+}
+
+impl RootTable {
+    /// Visits all slots that may be in use, without holding the lock meanwhile.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&AtomicU64)) {
+        let mut index = 0;
+        while let Some(chunk) = self.chunk(index) {
+            // SAFETY: chunks are boxes that neither move nor are freed before the table.
+            unsafe { chunk.as_ref() }.iter().for_each(&mut visit);
+            index += 1;
+        }
+    }
+
+    fn chunk(&self, index: usize) -> Option<NonNull<[AtomicU64; CHUNK]>> {
+        self.state.lock().chunks.get(index).map(|chunk| NonNull::from(&**chunk))
+    }
+
+    /// Takes back the entries of dropped roots. No marking may run.
+    pub(crate) fn reclaim(&self) {
+        let mut state = self.state.lock();
+        self.reclaim_into(&mut state);
+    }
+
+    fn reclaim_into(&self, state: &mut State) {
+        while let Some(index) = self.dropped.pop() {
+            state.chunks[index as usize / CHUNK][index as usize % CHUNK].store(0, Ordering::Relaxed);
+            state.free.push(index);
+        }
+    }
+}
+
+/// One entry of a table.
+pub(crate) struct RootCell {
+    table: Arc<RootTable>,
+    slot: NonNull<AtomicU64>,
+    index: u32,
+}
+
+// SAFETY: the slot is atomic and stays where it is as long as the table, which the cell keeps alive.
+unsafe impl Send for RootCell {}
+// SAFETY: as for Send.
+unsafe impl Sync for RootCell {}
+
+impl RootCell {
+    /// `idle`: no marking runs (and none can begin, since the caller borrows a mutator).
+    pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
+        let mut state = table.state.lock();
+        if state.free.is_empty() && idle {
+            table.reclaim_into(&mut state);
+        }
+        if state.free.is_empty() {
+            let first = (state.chunks.len() * CHUNK) as u32;
+            state.chunks.push(Box::new([const { AtomicU64::new(0) }; CHUNK]));
+            state.free.extend((first..first + CHUNK as u32).rev());
+        }
+        let index = state.free.pop().expect("entries were added above");
+        let slot = &state.chunks[index as usize / CHUNK][index as usize % CHUNK];
+        slot.store(word, Ordering::Release);
+        let slot = NonNull::from(slot);
+        drop(state);
+        RootCell { table: Arc::clone(table), slot, index }
+    }
+
+    /// # Panics
+    /// If the entry belongs to another heap's table.
+    #[inline]
+    pub(crate) fn slot(&self, table: &Arc<RootTable>) -> &AtomicU64 {
+        assert!(Arc::ptr_eq(&self.table, table), "a root of one heap was used with a mutator of another");
+        // SAFETY: see `Send`.
+        unsafe { self.slot.as_ref() }
+    }
+}
+
+impl Drop for RootCell {
+    fn drop(&mut self) {
+        self.table.dropped.push(self.index);
+    }
+}
+
+/// A root that any thread may hold: `Send`, `Sync`, dropped without the heap at hand.
+///
+/// `S` is a slot type: `Root<Node>`, `Root<Option<Node>>`, `Root<Tagged>`.
+pub struct Root<S> {
+    cell: RootCell,
+    _holds: PhantomData<fn() -> S>,
+}
+
+impl<S: SlotType> Root<S> {
+    /// Roots a value. Takes a lock for an instant; never a safepoint.
+    #[must_use]
+    pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {
+        let cell = RootCell::new(&m.heap().roots, S::to_word(value), !m.is_logging());
+        Root { cell, _holds: PhantomData }
+    }
+
+    /// What the root holds. Never blocks.
+    ///
+    /// # Panics
+    /// If the root belongs to another heap than the mutator.
+    #[inline]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        let slot = self.cell.slot(&m.heap().roots);
+        let mut word = slot.load(Ordering::Acquire);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(slot, word);
+        }
+        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Overwrites the root. Never blocks.
+    ///
+    /// # Panics
+    /// If the root belongs to another heap than the mutator.
+    #[inline]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        let slot = self.cell.slot(&m.heap().roots);
+        if m.is_logging() {
+            m.log(slot.load(Ordering::Acquire));
+        }
+        slot.store(S::to_word(value), Ordering::Release);
+    }
+}

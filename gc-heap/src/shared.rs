@@ -1,0 +1,164 @@
+//! What the mutators and the collector share.
+
+use crate::config::Config;
+use crate::cycle::control::Control;
+use crate::events::Events;
+use crate::mutator::record::MutatorRecord;
+use crate::root::stack::StackRegion;
+use crate::root::table::RootTable;
+use crate::space::blocks::BlockTable;
+use crate::space::forward::ForwardingTable;
+use crate::space::free::FreeSpace;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+use crate::stats::Counters;
+use crossbeam_queue::SegQueue;
+use gc_core::bitmap::MarkBitmap;
+use gc_core::color::{AddressSpace, Color};
+use gc_core::stop::{Handshake, StopGate};
+use gc_core::views::Views;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// Mutators copy these when they leave a safepoint. Written inside stops, except for `resolving`, which is turned off
+/// before a handshake.
+pub(crate) struct PhaseWords {
+    good: AtomicU8,
+    /// The store barrier logs, and what is allocated is live.
+    logging: AtomicBool,
+    /// Weak references are being resolved: a weak load tests the mark.
+    resolving: AtomicBool,
+    /// Number of the current or last marking, from 1.
+    epoch: AtomicU32,
+}
+
+impl PhaseWords {
+    pub(crate) fn good(&self) -> Color {
+        Color::from_parity(self.good.load(Ordering::SeqCst) as usize)
+    }
+
+    pub(crate) fn set_good(&self, color: Color) {
+        self.good.store(color as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_logging(&self) -> bool {
+        self.logging.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_logging(&self, on: bool) {
+        self.logging.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_resolving(&self) -> bool {
+        self.resolving.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_resolving(&self, on: bool) {
+        self.resolving.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) views: Views,
+    pub(crate) space: AddressSpace,
+    pub(crate) blocks: BlockTable,
+    pub(crate) free: FreeSpace,
+    pub(crate) marks: MarkBitmap,
+    pub(crate) forwarding: ForwardingTable,
+    pub(crate) phase: PhaseWords,
+    /// Whoever stops the world holds this until the stop is over; so do threads while they attach or detach.
+    pub(crate) attaching: Mutex<()>,
+    /// Attached mutators; changed under `attaching` too.
+    pub(crate) mutators: Mutex<Vec<Arc<MutatorRecord>>>,
+    pub(crate) gate: StopGate,
+    pub(crate) handshake: Handshake,
+    pub(crate) pause: crate::cycle::pause::PauseSlot,
+    /// Words that mutators overwrote while marking ran.
+    pub(crate) log: SegQueue<Vec<u64>>,
+    pub(crate) roots: Arc<RootTable>,
+    pub(crate) weak_roots: Arc<RootTable>,
+    pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
+    pub(crate) control: Control,
+    pub(crate) events: Events,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, views: Views) -> Shared {
+        let blocks = config.max_bytes / BLOCK_BYTES;
+        let space = AddressSpace::new(views.base() as u64, views.span() as u64);
+        let reserve = relocation_reserve(blocks, config.workers);
+        Shared {
+            blocks: BlockTable::new(blocks),
+            free: FreeSpace::new(blocks, reserve),
+            marks: MarkBitmap::new(blocks * BLOCK_GRANULES),
+            forwarding: ForwardingTable::new(blocks),
+            phase: PhaseWords {
+                good: AtomicU8::new(Color::Even as u8),
+                logging: AtomicBool::new(false),
+                resolving: AtomicBool::new(false),
+                epoch: AtomicU32::new(1),
+            },
+            attaching: Mutex::default(),
+            mutators: Mutex::default(),
+            gate: StopGate::new(),
+            handshake: Handshake::new(),
+            pause: crate::cycle::pause::PauseSlot::default(),
+            log: SegQueue::new(),
+            roots: Arc::default(),
+            weak_roots: Arc::default(),
+            stacks: Mutex::default(),
+            control: Control::new(blocks),
+            events: Events::new(),
+            counters: Counters::default(),
+            space,
+            views,
+            config,
+        }
+    }
+
+    /// The word at an offset, through the canonical view.
+    #[inline(always)]
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset < self.config.max_bytes && offset.is_multiple_of(8));
+        let address = self.views.canonical() + offset;
+        // SAFETY: the canonical view maps the whole heap readable and writable as long as `self`; every word of it is
+        // accessed atomically by the collector, and offsets below the heap's size are all that ever get here.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
+    }
+
+    /// Clears the mark bits of a block.
+    pub(crate) fn clear_marks(&self, block: usize) {
+        self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, 0);
+    }
+
+    /// Marks a whole block: what will be allocated in it is live, and the marker finds its bit set.
+    pub(crate) fn fill_marks(&self, block: usize) {
+        self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, u64::MAX);
+    }
+
+    /// Whether the object at an offset is live: marked, or allocated since mark start.
+    pub(crate) fn is_live(&self, offset: usize) -> bool {
+        self.marks.get(offset / 8) || self.blocks.birth(offset / BLOCK_BYTES) == self.phase.epoch()
+    }
+
+    /// Bytes in blocks that are not free.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.config.max_bytes - self.free.free() * BLOCK_BYTES
+    }
+}
+
+/// Blocks that only relocation may take, so that compaction always progresses: two for each collector thread and a few for
+/// mutators, but never more than a sixteenth of the heap.
+fn relocation_reserve(blocks: usize, workers: usize) -> usize {
+    (2 * workers + 4).min(blocks / 16).max(workers + 1)
+}

@@ -1,0 +1,148 @@
+//! Raw references: plain pointers that the borrow checker ends at the next safepoint.
+
+use crate::mutator::Mutator;
+use crate::object::header::Header;
+use crate::object::trace::fields_at;
+use crate::object::{Kind, Tail, TailElement, Trace};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// A reference to an object of type `T`: one word, `Copy`, good until the next safepoint.
+///
+/// It borrows the [`Mutator`] (`'g`), so whatever can be a safepoint ends it: those functions take `&mut Mutator`.
+pub struct Gc<'g, T> {
+    start: NonNull<u64>,
+    /// Neither `Send` nor `Sync`: another thread may be at a safepoint.
+    _borrows: PhantomData<(&'g Mutator<'g>, *const T)>,
+}
+
+impl<T> Clone for Gc<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Gc<'_, T> {}
+
+impl<'g, T: Trace> Gc<'g, T> {
+    /// # Safety
+    /// `word` is a good reference to an object of type `T`, and the mutator stays borrowed for `'g`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_word(word: u64) -> Gc<'g, T> {
+        let start = std::ptr::with_exposed_provenance_mut(word as usize);
+        // SAFETY: a reference is not 0.
+        Gc { start: unsafe { NonNull::new_unchecked(start) }, _borrows: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// The object, for as long as the mutator is borrowed (`*gc` and `gc.field` do for shorter uses).
+    #[inline(always)]
+    #[must_use]
+    pub fn as_ref(self) -> &'g T {
+        // SAFETY: a raw reference is good, so the address is mapped in the view that is current for this mutator; the
+        // fields begin at `fields_at`; objects do not move and are not reused while the mutator is borrowed.
+        unsafe { self.start.byte_add(fields_at::<T>()).cast().as_ref() }
+    }
+
+    /// Elements of the tail; 0 for a type without one.
+    #[inline(always)]
+    #[must_use]
+    pub fn tail_len(self) -> usize {
+        if <T::Tail as Tail>::STRIDE == 0 {
+            return 0;
+        }
+        // SAFETY: as in `as_ref`; a tailed object has its length in word 1, and it never changes.
+        unsafe { self.start.add(1).read() as usize }
+    }
+
+    /// The tail.
+    #[inline(always)]
+    #[must_use]
+    pub fn tail(self) -> &'g [T::Tail]
+    where
+        T::Tail: TailElement,
+    {
+        let first = self.start.as_ptr().wrapping_byte_add(T::KIND.fixed_bytes as usize).cast::<T::Tail>();
+        // SAFETY: as in `as_ref`; the allocator initialised `tail_len` elements at the end of the fixed part.
+        unsafe { std::slice::from_raw_parts(first, self.tail_len()) }
+    }
+
+    /// The reference without its type.
+    #[inline(always)]
+    #[must_use]
+    pub fn any(self) -> AnyGc<'g> {
+        AnyGc { start: self.start, _borrows: PhantomData }
+    }
+
+    /// Whether both refer to the same object. Two good references are equal exactly when their objects are.
+    #[inline(always)]
+    #[must_use]
+    pub fn ptr_eq(self, other: Gc<'_, T>) -> bool {
+        self.start == other.start
+    }
+}
+
+impl<T: Trace> Deref for Gc<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        self.as_ref()
+    }
+}
+
+impl<T: Trace> fmt::Debug for Gc<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gc<{}>({:p})", T::KIND.name(), self.start)
+    }
+}
+
+/// A reference to an object of any type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AnyGc<'g> {
+    start: NonNull<u64>,
+    _borrows: PhantomData<(&'g Mutator<'g>, *const ())>,
+}
+
+impl<'g> AnyGc<'g> {
+    /// # Safety
+    /// `word` is a good reference, and the mutator stays borrowed for `'g`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_word(word: u64) -> AnyGc<'g> {
+        let start = std::ptr::with_exposed_provenance_mut(word as usize);
+        // SAFETY: a reference is not 0.
+        AnyGc { start: unsafe { NonNull::new_unchecked(start) }, _borrows: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// What the object is.
+    #[inline(always)]
+    #[must_use]
+    pub fn kind(self) -> &'static Kind {
+        // SAFETY: a raw reference is good, so this is the header of an object, whose kind bits never change.
+        unsafe { Header(self.start.read()).kind() }
+    }
+
+    /// The reference with its type, if the object is a `T`.
+    #[inline(always)]
+    #[must_use]
+    pub fn downcast<T: Trace>(self) -> Option<Gc<'g, T>> {
+        self.kind().is::<T>().then_some(Gc { start: self.start, _borrows: PhantomData })
+    }
+}
+
+impl fmt::Debug for AnyGc<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnyGc<{}>({:p})", self.kind().name(), self.start)
+    }
+}

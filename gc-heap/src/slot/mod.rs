@@ -1,0 +1,31 @@
+//! What stands in a slot and what comes out of it: references, values, weak references, and the barriers between.
+//!
+//! # Words
+//!
+//! Every slot holds one 64-bit word, and a word says by itself whether it is a reference: then its upper 16 bits are 0
+//! and it is not 0. A typed slot holds 0 (null) or a reference. A tagged slot holds a reference, or a number, or another
+//! immediate, all of which have upper bits set ([`value`]). So the collector reads root slots and fields of every sort
+//! alike.
+//!
+//! # Invariants
+//!
+//! 1. A slot only ever holds words that were good when they were stored; words travel by load, heal, store and by no
+//!    other way, so a failed heal always means that somebody stored or healed something good.
+//! 2. Slots are loaded Acquire and stored Release: an object's header and fields are written before a reference to it.
+//! 3. A raw reference (`Gc`, `Value`, `AnyGc`) is good, borrows the mutator, and so dies at the next safepoint.
+
+pub(crate) mod gc;
+pub(crate) mod types;
+pub(crate) mod value;
+pub(crate) mod weak;
+
+pub use gc::{AnyGc, Gc};
+pub use types::{Slot, SlotType, Tagged, Word};
+pub use value::{Unpacked, Value};
+pub use weak::{Weak, WeakSlot};
+
+/// Whether a word is a reference (of any color).
+#[inline(always)]
+pub(crate) const fn is_reference(word: u64) -> bool {
+    word.wrapping_sub(1) < (1 << 48) - 1
+}

@@ -1,0 +1,204 @@
+//! Slots: the fields of heap objects that hold references or values.
+
+use super::gc::Gc;
+use super::is_reference;
+use super::value::Value;
+use crate::mutator::Mutator;
+use crate::object::{Field, Sort, Trace, WordMap};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a slot can hold: `T` (a reference to a `T`), `Option<T>` (that or null), [`Tagged`] (any [`Value`]).
+///
+/// # Safety
+/// `to_word` and `from_word` are inverse, and a word is a reference exactly when the loaded thing holds one.
+pub unsafe trait SlotType: 'static {
+    /// What a load gives.
+    type Loaded<'g>: Copy;
+
+    #[doc(hidden)]
+    const SORT: Sort;
+
+    #[doc(hidden)]
+    fn to_word(loaded: Self::Loaded<'_>) -> u64;
+
+    /// # Safety
+    /// The word came from `to_word` of this type, is good, and the mutator stays borrowed for `'g`.
+    #[doc(hidden)]
+    unsafe fn from_word<'g>(word: u64) -> Self::Loaded<'g>;
+}
+
+// SAFETY: a reference that is never null; its word is its address.
+unsafe impl<T: Trace> SlotType for T {
+    type Loaded<'g> = Gc<'g, T>;
+    const SORT: Sort = Sort::Strong;
+
+    #[inline(always)]
+    fn to_word(loaded: Gc<'_, T>) -> u64 {
+        loaded.word()
+    }
+
+    #[inline(always)]
+    unsafe fn from_word<'g>(word: u64) -> Gc<'g, T> {
+        // SAFETY: the caller's; a `Slot<T>` is never null, because it is made from a `Gc` and only a `Gc` is stored.
+        unsafe { Gc::from_word(word) }
+    }
+}
+
+// SAFETY: null is 0, else as above.
+unsafe impl<T: Trace> SlotType for Option<T> {
+    type Loaded<'g> = Option<Gc<'g, T>>;
+    const SORT: Sort = Sort::Strong;
+
+    #[inline(always)]
+    fn to_word(loaded: Option<Gc<'_, T>>) -> u64 {
+        loaded.map_or(0, Gc::word)
+    }
+
+    #[inline(always)]
+    unsafe fn from_word<'g>(word: u64) -> Option<Gc<'g, T>> {
+        // SAFETY: the caller's, and not null.
+        if word == 0 { None } else { Some(unsafe { Gc::from_word(word) }) }
+    }
+}
+
+/// Any [`Value`]: what slots of a dynamically typed language hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Tagged {}
+
+// SAFETY: a value is its word.
+unsafe impl SlotType for Tagged {
+    type Loaded<'g> = Value<'g>;
+    const SORT: Sort = Sort::Tagged;
+
+    #[inline(always)]
+    fn to_word(loaded: Value<'_>) -> u64 {
+        loaded.word()
+    }
+
+    #[inline(always)]
+    unsafe fn from_word<'g>(word: u64) -> Value<'g> {
+        // SAFETY: the caller's.
+        unsafe { Value::from_word(word) }
+    }
+}
+
+/// What can be rooted as it stands: [`Gc`], `Option<Gc>`, [`Value`].
+pub trait Word<'g>: Copy {
+    /// The type of the slot that holds it.
+    type Slot: SlotType<Loaded<'g> = Self>;
+}
+
+impl<'g, T: Trace> Word<'g> for Gc<'g, T> {
+    type Slot = T;
+}
+
+impl<'g, T: Trace> Word<'g> for Option<Gc<'g, T>> {
+    type Slot = Option<T>;
+}
+
+impl<'g> Word<'g> for Value<'g> {
+    type Slot = Tagged;
+}
+
+/// Whether the barrier has to look at the word.
+#[inline(always)]
+pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
+    match S::SORT {
+        Sort::Tagged => is_reference(word) && word & m.bad_mask() != 0,
+        _ => word & m.bad_mask() != 0,
+    }
+}
+
+/// A slot of a heap object. Made by the allocator alone, from the object's initialiser.
+///
+/// Loads and stores are atomic and ordered like release and acquire, so threads may share objects; what they do with
+/// one slot at the same time is up to them.
+#[repr(transparent)]
+pub struct Slot<S> {
+    word: AtomicU64,
+    /// Not `Sync`: a reference to an object must not reach a thread that is in another heap.
+    _holds: PhantomData<*mut S>,
+}
+
+impl<S: SlotType> Slot<S> {
+    /// Loads what the slot holds. Never blocks.
+    #[inline(always)]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        let mut word = self.word.load(Ordering::Acquire);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(&self.word, word);
+        }
+        // SAFETY: the word was stored by `to_word` of this type and is good now, and `m` is borrowed for 'g.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Stores. Never blocks.
+    #[inline(always)]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        if m.is_logging() {
+            m.log(self.word.load(Ordering::Acquire));
+        }
+        self.word.store(S::to_word(value), Ordering::Release);
+    }
+
+    /// Stores and gives back what was there.
+    #[inline]
+    pub fn swap<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) -> S::Loaded<'g> {
+        let mut word = self.word.swap(S::to_word(value), Ordering::AcqRel);
+        if m.is_logging() {
+            m.log(word);
+        }
+        if needs_barrier::<S>(word, m) {
+            word = m.resolve(word);
+        }
+        // SAFETY: as in `get`.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Stores `new` if the slot holds `current` (the same object, the same immediate); else gives what it holds.
+    #[inline]
+    pub fn compare_exchange<'g>(
+        &self,
+        m: &'g Mutator<'_>,
+        current: S::Loaded<'g>,
+        new: S::Loaded<'g>,
+    ) -> Result<S::Loaded<'g>, S::Loaded<'g>> {
+        let expected = S::to_word(current);
+        // Heal first: a stale word for the same object would compare as different.
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if needs_barrier::<S>(word, m) {
+                m.heal(&self.word, word);
+                word = self.word.load(Ordering::Acquire);
+                continue;
+            }
+            if word != expected {
+                // SAFETY: as in `get`.
+                return Err(unsafe { S::from_word(word) });
+            }
+            match self.word.compare_exchange(word, S::to_word(new), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    if m.is_logging() {
+                        m.log(word);
+                    }
+                    return Ok(current);
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+// SAFETY: one word, a slot of the sort the type says; `write` initialises it whole. It needs no drop, is aligned to 8 and
+// atomic.
+unsafe impl<S: SlotType> Field for Slot<S> {
+    type Init<'g> = S::Loaded<'g>;
+    const MAP: WordMap = WordMap::slot(S::SORT);
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: S::Loaded<'g>, dst: *mut Self) {
+        // SAFETY: the caller's. A plain store: the object is not published yet, and publishing it is Release.
+        unsafe { dst.cast::<u64>().write(S::to_word(init)) }
+    }
+}

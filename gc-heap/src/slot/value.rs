@@ -1,0 +1,229 @@
+//! Tagged values: a number, an integer, a boolean, nil, or a reference in one 64-bit word.
+//!
+//! | upper 16 bits | meaning |
+//! | --- | --- |
+//! | `0000` | a reference: the address |
+//! | `0001` to `fff9` | a double: its bits plus 2^48 |
+//! | `fffa` | nil, false, true |
+//! | `fffb` | a 32-bit integer |
+//!
+//! Doubles are moved up so that a reference is an address as it stands, and one compare tells references from all else.
+//! Every NaN is stored as the one quiet NaN `7ff8...`: another payload could look like a tag, or forge a reference.
+
+use super::gc::{AnyGc, Gc};
+use super::is_reference;
+use crate::mutator::Mutator;
+use crate::object::Trace;
+use std::fmt;
+use std::marker::PhantomData;
+
+const DOUBLE_OFFSET: u64 = 1 << 48;
+const CANONICAL_NAN: u64 = 0x7ff8 << 48;
+const IMMEDIATE: u64 = 0xfffa << 48;
+const INT: u64 = 0xfffb << 48;
+
+/// A value of a dynamically typed language; one word, `Copy`, good until the next safepoint.
+#[derive(Clone, Copy)]
+pub struct Value<'g> {
+    word: u64,
+    _borrows: PhantomData<(&'g Mutator<'g>, *const ())>,
+}
+
+/// What a [`Value`] is, to match on.
+#[derive(Clone, Copy, Debug)]
+pub enum Unpacked<'g> {
+    /// Nil.
+    Nil,
+    /// A boolean.
+    Bool(bool),
+    /// A 32-bit integer.
+    Int(i32),
+    /// A double.
+    Num(f64),
+    /// A reference.
+    Ref(AnyGc<'g>),
+}
+
+impl<'g> Value<'g> {
+    /// Nil.
+    pub const NIL: Value<'static> = Value::of_word(IMMEDIATE);
+    /// False.
+    pub const FALSE: Value<'static> = Value::of_word(IMMEDIATE | 2);
+    /// True.
+    pub const TRUE: Value<'static> = Value::of_word(IMMEDIATE | 3);
+
+    const fn of_word(word: u64) -> Value<'g> {
+        Value { word, _borrows: PhantomData }
+    }
+
+    /// # Safety
+    /// `word` was made by a `Value`; if it is a reference it is good and the mutator stays borrowed for `'g`.
+    #[inline(always)]
+    pub(crate) const unsafe fn from_word(word: u64) -> Value<'g> {
+        Value::of_word(word)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn word(self) -> u64 {
+        self.word
+    }
+
+    /// A double. Every NaN becomes the canonical one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn num(x: f64) -> Value<'g> {
+        let bits = if x.is_nan() { CANONICAL_NAN } else { x.to_bits() };
+        Value::of_word(bits + DOUBLE_OFFSET)
+    }
+
+    /// A 32-bit integer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn int(x: i32) -> Value<'g> {
+        Value::of_word(INT | x as u32 as u64)
+    }
+
+    /// A boolean.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bool(x: bool) -> Value<'g> {
+        Value::of_word(IMMEDIATE | 2 | x as u64)
+    }
+
+    /// The double, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_num(self) -> Option<f64> {
+        word_as_num(self.word)
+    }
+
+    /// The integer, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_int(self) -> Option<i32> {
+        if self.word & 0xffff << 48 == INT { Some(self.word as i32) } else { None }
+    }
+
+    /// The boolean, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_bool(self) -> Option<bool> {
+        if self.word & !1 == IMMEDIATE | 2 { Some(self.word & 1 == 1) } else { None }
+    }
+
+    /// Whether this is nil.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_nil(self) -> bool {
+        self.word == IMMEDIATE
+    }
+
+    /// The reference, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_any(self) -> Option<AnyGc<'g>> {
+        // SAFETY: a value's reference is good and borrows the mutator for 'g.
+        is_reference(self.word).then(|| unsafe { AnyGc::from_word(self.word) })
+    }
+
+    /// The reference to a `T`, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn downcast<T: Trace>(self) -> Option<Gc<'g, T>> {
+        self.as_any()?.downcast()
+    }
+
+    /// What it is, to match on.
+    #[inline]
+    #[must_use]
+    pub fn unpack(self) -> Unpacked<'g> {
+        if let Some(any) = self.as_any() {
+            Unpacked::Ref(any)
+        } else if let Some(x) = self.as_num() {
+            Unpacked::Num(x)
+        } else if let Some(x) = self.as_int() {
+            Unpacked::Int(x)
+        } else if let Some(x) = self.as_bool() {
+            Unpacked::Bool(x)
+        } else {
+            Unpacked::Nil
+        }
+    }
+
+    /// Whether both are the same word: equal immediates, the same object. A NaN is identical to itself.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_identical(self, other: Value<'_>) -> bool {
+        self.word == other.word
+    }
+}
+
+/// The double that a word holds, if it does; needs no barrier.
+#[inline(always)]
+pub(crate) const fn word_as_num(word: u64) -> Option<f64> {
+    if word.wrapping_sub(DOUBLE_OFFSET) < IMMEDIATE - DOUBLE_OFFSET {
+        Some(f64::from_bits(word - DOUBLE_OFFSET))
+    } else {
+        None
+    }
+}
+
+impl<'g, T: Trace> From<Gc<'g, T>> for Value<'g> {
+    #[inline(always)]
+    fn from(gc: Gc<'g, T>) -> Value<'g> {
+        Value::of_word(gc.word())
+    }
+}
+
+impl<'g> From<AnyGc<'g>> for Value<'g> {
+    #[inline(always)]
+    fn from(gc: AnyGc<'g>) -> Value<'g> {
+        Value::of_word(gc.word())
+    }
+}
+
+impl From<f64> for Value<'_> {
+    fn from(x: f64) -> Self {
+        Value::num(x)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(x: bool) -> Self {
+        Value::bool(x)
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.unpack().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn immediates_come_back() {
+        for x in [0.0, -0.0, 1.5, f64::MIN, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::from_bits(1)] {
+            assert_eq!(Value::num(x).as_num().unwrap().to_bits(), x.to_bits());
+        }
+        for x in [0, 1, -1, i32::MIN, i32::MAX] {
+            assert_eq!(Value::int(x).as_int(), Some(x));
+            assert_eq!(Value::int(x).as_num(), None);
+        }
+        assert_eq!(Value::bool(true).as_bool(), Some(true));
+        assert_eq!(Value::bool(false).as_bool(), Some(false));
+        assert!(Value::NIL.is_nil() && Value::NIL.as_bool().is_none() && Value::NIL.as_num().is_none());
+    }
+
+    #[test]
+    fn no_double_is_taken_for_a_reference_or_a_tag() {
+        for bits in [0x7ff8_0000_0000_0001, 0xfff8 << 48, u64::MAX, 0xffff_0000_dead_beef, 1, 0x7fff_ffff_ffff_ffff] {
+            let value = Value::num(f64::from_bits(bits));
+            assert!(value.as_num().is_some() && value.as_any().is_none() && value.as_int().is_none());
+            assert!(value.as_bool().is_none() && !value.is_nil());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Weak references: they do not keep their object alive, and give `None` once it is gone.
+
+use super::gc::Gc;
+use crate::mutator::Mutator;
+use crate::object::{Field, Sort, Trace, WordMap};
+use crate::root::table::RootCell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`.
+#[repr(transparent)]
+pub struct WeakSlot<T> {
+    word: AtomicU64,
+    _holds: PhantomData<*mut T>,
+}
+
+impl<T: Trace> WeakSlot<T> {
+    /// The object, if it is still there. A strong reference for as long as the mutator is borrowed. Never blocks.
+    #[inline]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<Gc<'g, T>> {
+        let word = load(&self.word, m);
+        // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`.
+        (word != 0).then(|| unsafe { Gc::from_word(word) })
+    }
+
+    /// Refers to another object, or to none.
+    #[inline]
+    pub fn set<'g>(&self, _m: &'g Mutator<'_>, value: Option<Gc<'g, T>>) {
+        // What is overwritten is not logged: it was not kept alive from here.
+        self.word.store(value.map_or(0, Gc::word), Ordering::Release);
+    }
+}
+
+/// Loads a weak slot of any place.
+#[inline]
+pub(crate) fn load(slot: &AtomicU64, m: &Mutator<'_>) -> u64 {
+    let word = slot.load(Ordering::Acquire);
+    if word & m.bad_mask() == 0 && !m.is_marking_or_resolving() {
+        return word;
+    }
+    m.load_weak(slot, word)
+}
+
+// SAFETY: one word, a weak slot; `write` initialises it whole.
+unsafe impl<T: Trace> Field for WeakSlot<T> {
+    type Init<'g> = Option<Gc<'g, T>>;
+    const MAP: WordMap = WordMap::slot(Sort::Weak);
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: Option<Gc<'g, T>>, dst: *mut Self) {
+        // SAFETY: the caller's; published by a later Release.
+        unsafe { dst.cast::<u64>().write(init.map_or(0, Gc::word)) }
+    }
+}
+
+/// A weak reference outside the heap: `Send`, `Sync`, dropped without the heap at hand.
+pub struct Weak<T> {
+    cell: RootCell,
+    _holds: PhantomData<fn() -> T>,
+}
+
+impl<T: Trace> Weak<T> {
+    /// A weak reference to the object.
+    #[must_use]
+    pub fn new<'g>(m: &'g Mutator<'_>, value: Gc<'g, T>) -> Weak<T> {
+        let cell = RootCell::new(&m.heap().weak_roots, value.word(), !m.is_logging());
+        Weak { cell, _holds: PhantomData }
+    }
+
+    /// The object, if it is still there. Never blocks.
+    ///
+    /// # Panics
+    /// If the reference belongs to another heap than the mutator.
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<Gc<'g, T>> {
+        let slot = self.cell.slot(&m.heap().weak_roots);
+        let word = load(slot, m);
+        // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`.
+        (word != 0).then(|| unsafe { Gc::from_word(word) })
+    }
+}

@@ -1,0 +1,116 @@
+//! What each block is used for, since when, and how much of it is live.
+
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+
+/// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Use {
+    /// In the free space, or on its way there.
+    Free = 0,
+    /// Small and medium objects; nothing is allocated here any more.
+    Closed = 1,
+    /// A TLAB: its mutator may still allocate in it. Never in the relocation set.
+    Open = 2,
+    /// First block of a large object.
+    LargeHead = 3,
+    /// Further block of a large object.
+    LargeRest = 4,
+    /// Taken for a large object that is not initialised yet: live, untraced, never moved.
+    Constructing = 5,
+}
+
+impl Use {
+    fn from_u8(value: u8) -> Use {
+        match value {
+            0 => Use::Free,
+            1 => Use::Closed,
+            2 => Use::Open,
+            3 => Use::LargeHead,
+            4 => Use::LargeRest,
+            _ => Use::Constructing,
+        }
+    }
+}
+
+/// Metadata of all blocks, one array a property so that a scan touches few lines.
+pub(crate) struct BlockTable {
+    usage: Box<[AtomicU8]>,
+    birth: Box<[AtomicU32]>,
+    live: Box<[AtomicU32]>,
+    /// Blocks of the large object that begins here.
+    run: Box<[AtomicU32]>,
+    pins: Box<[AtomicU16]>,
+}
+
+fn array<T: Default>(len: usize) -> Box<[T]> {
+    (0..len).map(|_| T::default()).collect()
+}
+
+impl BlockTable {
+    pub(crate) fn new(blocks: usize) -> BlockTable {
+        BlockTable {
+            usage: array(blocks),
+            birth: array(blocks),
+            live: array(blocks),
+            run: array(blocks),
+            pins: array(blocks),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.usage.len()
+    }
+
+    pub(crate) fn usage(&self, block: usize) -> Use {
+        Use::from_u8(self.usage[block].load(Ordering::Acquire))
+    }
+
+    /// Release: who sees the use sees the birth and the run set before.
+    pub(crate) fn set_usage(&self, block: usize, usage: Use) {
+        self.usage[block].store(usage as u8, Ordering::Release);
+    }
+
+    /// The marking during or after which the block's memory was first published.
+    pub(crate) fn birth(&self, block: usize) -> u32 {
+        self.birth[block].load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_birth(&self, block: usize, epoch: u32) {
+        self.birth[block].store(epoch, Ordering::Release);
+    }
+
+    /// Bytes marked live by the last marking. Large objects count in their first block.
+    pub(crate) fn live(&self, block: usize) -> u32 {
+        self.live[block].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_live(&self, block: usize, bytes: u32) {
+        self.live[block].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds marked bytes; several markers may.
+    #[inline]
+    pub(crate) fn add_live(&self, block: usize, bytes: u32) {
+        self.live[block].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds marked bytes; the caller is the only marker.
+    #[inline(always)]
+    pub(crate) fn add_live_alone(&self, block: usize, bytes: u32) {
+        let live = &self.live[block];
+        live.store(live.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn run(&self, block: usize) -> usize {
+        self.run[block].load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn set_run(&self, block: usize, blocks: usize) {
+        self.run[block].store(blocks as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pins(&self, block: usize) -> u16 {
+        self.pins[block].load(Ordering::Acquire)
+    }
+}

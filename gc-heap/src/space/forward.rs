@@ -1,0 +1,70 @@
+//! The forwarding of the current relocation: which blocks are in its set, and where their objects went.
+//!
+//! One relocation's forwarding exists at a time: it is dropped after the next marking has remapped every stale slot,
+//! and before that marking's plan makes a new one (PROTOCOL: "two colors are enough").
+
+use super::{BLOCK_BYTES, BLOCK_GRANULES};
+use gc_core::forwarding::{Entry, Forwarding};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+pub(crate) struct ForwardingTable {
+    /// Null where the block is not in the relocation set.
+    table: Box<[AtomicPtr<Forwarding>]>,
+}
+
+impl ForwardingTable {
+    pub(crate) fn new(blocks: usize) -> ForwardingTable {
+        ForwardingTable { table: (0..blocks).map(|_| AtomicPtr::new(null_mut())).collect() }
+    }
+
+    /// The block's forwarding, if it is in the relocation set.
+    #[inline]
+    pub(crate) fn of_block(&self, block: usize) -> Option<&Forwarding> {
+        // SAFETY: a non-null pointer came from `Box::into_raw` in `insert`, and `clear` runs only when no thread can
+        // be looking at a stale word: after the handshake that follows weak resolution.
+        unsafe { self.table[block].load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The entry of the object at a stale offset; `None`: its block is not in the set and it stays where it is.
+    ///
+    /// # Panics
+    /// If the block is in the set and no live object begins there: a reference to an object that was dead when its
+    /// block was planned, which only a broken invariant can produce.
+    #[inline]
+    pub(crate) fn entry(&self, offset: usize) -> Option<Entry<'_>> {
+        let forwarding = self.of_block(offset / BLOCK_BYTES)?;
+        match forwarding.entry(offset / 8 % BLOCK_GRANULES) {
+            Some(entry) => Some(entry),
+            None => lost(offset),
+        }
+    }
+
+    pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
+        let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::Release);
+        debug_assert!(old.is_null());
+    }
+
+    /// Drops a block's forwarding. No thread may hold a stale word any more.
+    pub(crate) fn clear(&self, block: usize) {
+        let old = self.table[block].swap(null_mut(), Ordering::AcqRel);
+        if !old.is_null() {
+            // SAFETY: from `Box::into_raw` in `insert`, and taken out of the table by this swap alone.
+            drop(unsafe { Box::from_raw(old) });
+        }
+    }
+}
+
+impl Drop for ForwardingTable {
+    fn drop(&mut self) {
+        for block in 0..self.table.len() {
+            self.clear(block);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn lost(offset: usize) -> ! {
+    panic!("heap corrupted: a stale reference to offset {offset:#x}, where no object was live (a missed barrier)")
+}

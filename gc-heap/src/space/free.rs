@@ -1,0 +1,384 @@
+//! Free blocks: who may take them, in which order, and when their memory goes back to the system.
+//!
+//! Single blocks are taken last in, first out, so that physical pages are reused while they are in the caches. Runs
+//! come from a bitmap. The stack may hold entries whose block has been taken as part of a run since; such an entry is
+//! passed over, because the bitmap is what counts.
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Who asks for blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// A mutator, for new objects: leaves the relocation reserve alone, and those who stalled before it go first.
+    Mutator,
+    /// A mutator that has stalled: only the reserve is denied to it.
+    Stalled,
+    /// A mutator that copies an object: leaves the collector threads what they need to go on.
+    MutatorCopy,
+    /// A collector thread.
+    Collector,
+}
+
+struct State {
+    free: Box<[u64]>,
+    stack: Vec<u32>,
+    committed: Box<[u64]>,
+    freed_at: Box<[u32]>,
+    /// Blocks that stalled threads wait for.
+    awaited: usize,
+    /// Blocks kept for relocation.
+    reserve: usize,
+}
+
+/// The free blocks of a heap.
+pub(crate) struct FreeSpace {
+    state: Mutex<State>,
+    /// Notified when blocks come back while somebody waits, and by the collector when waiting is over.
+    returned: Condvar,
+    /// Mirrors of what the lock guards, to be read without it.
+    free: AtomicUsize,
+    committed: AtomicUsize,
+    committed_peak: AtomicUsize,
+    /// Blocks ever taken: the measure of allocation.
+    taken: AtomicUsize,
+    born: Instant,
+}
+
+fn bit(map: &[u64], block: usize) -> bool {
+    map[block / 64] >> (block % 64) & 1 == 1
+}
+
+fn set(map: &mut [u64], block: usize, value: bool) {
+    let mask = 1 << (block % 64);
+    if value {
+        map[block / 64] |= mask;
+    } else {
+        map[block / 64] &= !mask;
+    }
+}
+
+impl FreeSpace {
+    pub(crate) fn new(blocks: usize, reserve: usize) -> FreeSpace {
+        let words = blocks.div_ceil(64);
+        let mut free = vec![0; words].into_boxed_slice();
+        (0..blocks).for_each(|block| set(&mut free, block, true));
+        let state = State {
+            free,
+            // The lowest block on top.
+            stack: (0..blocks as u32).rev().collect(),
+            committed: vec![0; words].into_boxed_slice(),
+            freed_at: vec![0; blocks].into_boxed_slice(),
+            awaited: 0,
+            reserve,
+        };
+        FreeSpace {
+            state: Mutex::new(state),
+            returned: Condvar::new(),
+            free: AtomicUsize::new(blocks),
+            committed: AtomicUsize::new(0),
+            committed_peak: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            born: Instant::now(),
+        }
+    }
+
+    /// Free blocks now.
+    pub(crate) fn free(&self) -> usize {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Blocks ever taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Blocks whose memory is committed, now and at most.
+    pub(crate) fn committed(&self) -> (usize, usize) {
+        (self.committed.load(Ordering::Relaxed), self.committed_peak.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn reserve(&self) -> usize {
+        self.state.lock().reserve
+    }
+
+    /// Whole blocks are committed from the start (pretouched heaps).
+    pub(crate) fn all_committed(&self) {
+        let mut state = self.state.lock();
+        state.committed.fill(u64::MAX);
+        let blocks = state.freed_at.len();
+        self.committed.store(blocks, Ordering::Relaxed);
+        self.committed_peak.fetch_max(blocks, Ordering::Relaxed);
+    }
+
+    /// Takes one block, the one freed last.
+    pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
+        let mut state = self.state.lock();
+        self.may(&state, taker, 1).then(|| self.pop(&mut state))
+    }
+
+    /// Takes the free block of the lowest address: compaction packs towards the start.
+    pub(crate) fn take_lowest(&self) -> Option<usize> {
+        let mut state = self.state.lock();
+        let (index, word) = state.free.iter().enumerate().find(|(_, word)| **word != 0)?;
+        let block = index * 64 + word.trailing_zeros() as usize;
+        self.mark_taken(&mut state, block);
+        Some(block)
+    }
+
+    /// Takes `count` blocks in a row; the first is returned.
+    pub(crate) fn take_run(&self, taker: Taker, count: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        if !self.may(&state, taker, count) {
+            return None;
+        }
+        let first = first_run(&state.free, state.freed_at.len(), count)?;
+        (first..first + count).for_each(|block| self.mark_taken(&mut state, block));
+        Some(first)
+    }
+
+    fn may(&self, state: &State, taker: Taker, count: usize) -> bool {
+        let free = self.free.load(Ordering::Relaxed);
+        let kept = match taker {
+            Taker::Mutator => state.reserve + state.awaited,
+            Taker::Stalled => state.reserve,
+            Taker::MutatorCopy => state.reserve / 2,
+            Taker::Collector => 0,
+        };
+        free >= kept + count
+    }
+
+    fn pop(&self, state: &mut State) -> usize {
+        loop {
+            // The bitmap says that a block is free, and every free block has an entry on the stack.
+            let block = state.stack.pop().expect("a free block is on the stack") as usize;
+            if bit(&state.free, block) {
+                self.mark_taken(state, block);
+                return block;
+            }
+        }
+    }
+
+    fn mark_taken(&self, state: &mut State, block: usize) {
+        set(&mut state.free, block, false);
+        self.free.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        if !bit(&state.committed, block) {
+            set(&mut state.committed, block, true);
+            let now = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
+            self.committed_peak.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives blocks back; stalled threads are told.
+    pub(crate) fn give(&self, blocks: impl IntoIterator<Item = usize>) {
+        let mut state = self.state.lock();
+        let now = self.born.elapsed().as_millis() as u32;
+        for block in blocks {
+            debug_assert!(!bit(&state.free, block));
+            set(&mut state.free, block, true);
+            state.freed_at[block] = now;
+            state.stack.push(block as u32);
+            self.free.fetch_add(1, Ordering::Relaxed);
+        }
+        self.tidy(&mut state);
+        if state.awaited > 0 {
+            self.returned.notify_all();
+        }
+    }
+
+    /// Passed-over entries must not pile up.
+    fn tidy(&self, state: &mut State) {
+        if state.stack.len() > 2 * state.freed_at.len() {
+            let mut seen = vec![0_u64; state.free.len()].into_boxed_slice();
+            let mut kept = Vec::with_capacity(self.free());
+            for &block in state.stack.iter().rev() {
+                if bit(&state.free, block as usize) && !bit(&seen, block as usize) {
+                    set(&mut seen, block as usize, true);
+                    kept.push(block);
+                }
+            }
+            kept.reverse();
+            state.stack = kept;
+        }
+    }
+
+    /// Begins to wait for `count` blocks: from now on others leave that many alone.
+    pub(crate) fn await_blocks(&self, count: usize) -> Awaiting<'_> {
+        self.state.lock().awaited += count;
+        Awaiting { space: self, count }
+    }
+
+    /// Wakes all who wait, to look again whether waiting still makes sense.
+    pub(crate) fn wake_all(&self) {
+        let _state = self.state.lock();
+        self.returned.notify_all();
+    }
+
+    /// The longest run of free blocks.
+    pub(crate) fn longest_run(&self) -> usize {
+        let state = self.state.lock();
+        let (mut longest, mut current) = (0, 0);
+        for block in 0..state.freed_at.len() {
+            current = if bit(&state.free, block) { current + 1 } else { 0 };
+            longest = longest.max(current);
+        }
+        longest
+    }
+
+    /// Whether the block is free now.
+    pub(crate) fn is_free(&self, block: usize) -> bool {
+        bit(&self.state.lock().free, block)
+    }
+
+    /// Free committed blocks that have been free for at least `delay`, at most `most` of them, taken out of the free
+    /// space while their memory is given back; [`uncommitted`](Self::uncommitted) returns them.
+    pub(crate) fn idle(&self, delay: Duration, most: usize) -> Vec<usize> {
+        let mut state = self.state.lock();
+        let now = self.born.elapsed().as_millis() as u32;
+        let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
+        let blocks: Vec<usize> = (0..state.freed_at.len())
+            .filter(|&b| bit(&state.free, b) && bit(&state.committed, b))
+            .filter(|&b| now.wrapping_sub(state.freed_at[b]) >= delay)
+            .take(most)
+            .collect();
+        for &block in &blocks {
+            set(&mut state.free, block, false);
+            self.free.fetch_sub(1, Ordering::Relaxed);
+        }
+        blocks
+    }
+
+    /// Returns blocks whose memory has been given back to the bottom of the stack: they are used last.
+    pub(crate) fn uncommitted(&self, blocks: &[usize]) {
+        let mut state = self.state.lock();
+        let mut stack: Vec<u32> = blocks.iter().map(|&b| b as u32).collect();
+        for &block in blocks {
+            set(&mut state.free, block, true);
+            set(&mut state.committed, block, false);
+        }
+        self.free.fetch_add(blocks.len(), Ordering::Relaxed);
+        self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
+        stack.append(&mut state.stack);
+        state.stack = stack;
+        self.tidy(&mut state);
+        if state.awaited > 0 {
+            self.returned.notify_all();
+        }
+    }
+}
+
+/// Lowest run of `count` set bits.
+fn first_run(map: &[u64], blocks: usize, count: usize) -> Option<usize> {
+    let mut length = 0;
+    let mut block = 0;
+    while block < blocks {
+        if map[block / 64] == 0 {
+            length = 0;
+            block = (block / 64 + 1) * 64;
+            continue;
+        }
+        length = if bit(map, block) { length + 1 } else { 0 };
+        block += 1;
+        if length == count {
+            return Some(block - count);
+        }
+    }
+    None
+}
+
+/// A place in the queue of those who stalled.
+pub(crate) struct Awaiting<'a> {
+    space: &'a FreeSpace,
+    count: usize,
+}
+
+impl Awaiting<'_> {
+    /// Tries to take (`run`: in a row), and if that fails waits until blocks come back, the collector calls, or the
+    /// time is over. The result is the first block taken, or the blocks themselves.
+    pub(crate) fn take(&self, run: bool, timeout: Duration) -> Option<Vec<usize>> {
+        if let Some(taken) = self.try_take(run) {
+            return Some(taken);
+        }
+        let mut state: MutexGuard<'_, State> = self.space.state.lock();
+        if !(self.space.may(&state, Taker::Stalled, self.count) && !run) {
+            self.space.returned.wait_for(&mut state, timeout);
+        }
+        drop(state);
+        self.try_take(run)
+    }
+
+    fn try_take(&self, run: bool) -> Option<Vec<usize>> {
+        if run {
+            let first = self.space.take_run(Taker::Stalled, self.count)?;
+            return Some((first..first + self.count).collect());
+        }
+        let mut state = self.space.state.lock();
+        let enough = self.space.may(&state, Taker::Stalled, self.count);
+        enough.then(|| (0..self.count).map(|_| self.space.pop(&mut state)).collect())
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.space.state.lock().awaited -= self.count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_freed_last_is_taken_first() {
+        let space = FreeSpace::new(8, 0);
+        let taken: Vec<_> = (0..8).map(|_| space.take(Taker::Mutator).unwrap()).collect();
+        assert_eq!(taken, (0..8).collect::<Vec<_>>());
+        assert_eq!(space.take(Taker::Mutator), None);
+        space.give([3, 5]);
+        assert_eq!(space.take(Taker::Mutator), Some(5));
+        assert_eq!(space.committed(), (8, 8));
+    }
+
+    #[test]
+    fn runs_and_single_blocks_do_not_overlap() {
+        let space = FreeSpace::new(130, 0);
+        assert_eq!(space.take_run(Taker::Mutator, 70), Some(0));
+        assert_eq!(space.take(Taker::Mutator), Some(70));
+        space.give(10..20);
+        assert_eq!(space.take_run(Taker::Mutator, 60), None);
+        assert_eq!(space.take_run(Taker::Mutator, 59), Some(71));
+        assert_eq!(space.longest_run(), 10);
+        let rest: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        assert_eq!(rest.len(), 10);
+        assert!(rest.iter().all(|b| (10..20).contains(b)));
+    }
+
+    #[test]
+    fn the_reserve_is_for_relocation_and_the_stalled_go_first() {
+        let space = FreeSpace::new(4, 1);
+        let waiting = space.await_blocks(2);
+        assert!(space.take(Taker::Mutator).is_some());
+        assert_eq!(space.take(Taker::Mutator), None, "two are awaited and one is reserved");
+        assert_eq!(waiting.take(false, Duration::ZERO).unwrap().len(), 2);
+        drop(waiting);
+        assert_eq!(space.take(Taker::Stalled), None);
+        assert!(space.take(Taker::Collector).is_some());
+    }
+
+    #[test]
+    fn idle_memory_is_used_last() {
+        let space = FreeSpace::new(4, 0);
+        for _ in 0..4 {
+            space.take(Taker::Mutator);
+        }
+        space.give([0, 1, 2]);
+        let idle = space.idle(Duration::ZERO, 2);
+        assert_eq!(idle, [0, 1]);
+        assert_eq!(space.free(), 1);
+        space.uncommitted(&idle);
+        assert_eq!((space.free(), space.committed()), (3, (2, 4)));
+        assert_eq!(space.take(Taker::Mutator), Some(2));
+    }
+}

@@ -1,0 +1,13 @@
+//! The heap's memory as blocks: what each is used for, which are free, and where evacuated ones went.
+
+pub(crate) mod blocks;
+pub(crate) mod forward;
+pub(crate) mod free;
+
+pub(crate) use gc_core::forwarding::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+
+/// Objects above this size take runs of blocks of their own and are never copied.
+pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;
+
+/// Blocks of a 2 MiB chunk.
+pub(crate) const CHUNK_BLOCKS: usize = (2 << 20) / BLOCK_BYTES;

@@ -1,0 +1,88 @@
+//! The cycle end to end: objects survive, garbage goes, everything verified after each phase.
+
+use gc_heap::{Barrier, Gc, Heap, Local, Mirror, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
+
+#[derive(Trace)]
+struct Tree {
+    left: Slot<Option<Tree>>,
+    right: Slot<Option<Tree>>,
+}
+
+fn small<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Tree> {
+    let (left, right) = if depth == 0 { (None, None) } else { (Some(small(m, depth - 1)), Some(small(m, depth - 1))) };
+    m.place(TreeInit { left, right })
+}
+
+fn build<'s>(m: &mut Mutator<'s>, depth: u32) -> Result<Local<'s, Tree>, OutOfMemory> {
+    m.scope_local(|m| {
+        if depth <= 4 {
+            let m = m.reserve(Room::of::<Tree>().times((2 << depth) - 1))?;
+            return Ok(small(m, depth));
+        }
+        let (left, right) = (build(m, depth - 1)?, build(m, depth - 1)?);
+        let m = m.reserve(Room::of::<Tree>())?;
+        Ok(m.place(TreeInit { left: Some(left.get(m)), right: Some(right.get(m)) }))
+    })
+}
+
+fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> u64 {
+    1 + tree.left.get(m).map_or(0, |t| count(m, t)) + tree.right.get(m).map_or(0, |t| count(m, t))
+}
+
+fn heaps() -> Vec<Heap> {
+    let mut heaps = Vec::new();
+    for barrier in [Barrier::Load, Barrier::StopTheWorld] {
+        for (mirror, workers) in [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)] {
+            let builder = Heap::builder().max_bytes(4 << 20).barrier(barrier).mirror(mirror).workers(workers);
+            heaps.push(builder.verify(true).single_view(true).build().unwrap());
+        }
+    }
+    heaps
+}
+
+#[test]
+fn trees_survive_while_garbage_goes() {
+    for heap in heaps() {
+        heap.enter(|m| {
+            let kept = build(m, 14).unwrap();
+            for _ in 0..60 {
+                let m = &mut *m.frame();
+                let tree = build(m, 12).unwrap();
+                assert_eq!(count(m, tree.get(m)), (2 << 12) - 1);
+                assert_eq!(count(m, kept.get(m)), (2 << 14) - 1);
+            }
+        })
+        .unwrap();
+        let stats = heap.stats();
+        assert!(stats.cycles > 0 && stats.verified_slots > 0, "{stats:?}");
+    }
+}
+
+#[test]
+fn scattered_survivors_are_compacted() {
+    for heap in heaps() {
+        heap.enter(|m| {
+            let m2 = m.reserve(Room::tail::<SlotArray<Option<Tree>>>(10_000)).unwrap();
+            let table = m2.place_array::<SlotArray<Option<Tree>>>((), 10_000, None);
+            let table = m2.local(table);
+            for round in 0..40_u32 {
+                for index in 0..10_000 {
+                    let m = m.reserve(Room::of::<Tree>().times(4)).unwrap();
+                    let tree = small(m, 1);
+                    // One in eight stays, at places that differ from round to round.
+                    if (index as u32).wrapping_mul(2_654_435_761) >> 16 & 7 == round & 7 {
+                        table.get(m).tail()[index].set(m, Some(tree));
+                    }
+                }
+            }
+            m.collect();
+            m.collect();
+            let table = table.get(m);
+            let alive = table.tail().iter().filter_map(|slot| slot.get(m)).map(|tree| count(m, tree)).sum::<u64>();
+            let places = table.tail().iter().filter(|slot| slot.get(m).is_some()).count() as u64;
+            assert_eq!(alive, places * 3);
+        })
+        .unwrap();
+        assert!(heap.stats().relocations > 0, "{:?}", heap.stats());
+    }
+}
