@@ -1,1 +1,242 @@
-//! To be filled in this hour.
+//! The states of a page under the page barrier, from one flip to the end of its cycle.
+//!
+//! ```text
+//! Gated ── claim: CAS, Acquire ──► Claimed ── repaired: store, Release ──► Repaired ── install: CAS ──► Installed
+//! ```
+//!
+//! Until `Repaired` a page holds addresses from before the flip only, afterwards only addresses from after it. Repairing
+//! in place twice would forward twice, and two threads that both produce "the same" bytes lose the update of a mutator that
+//! got the page first. So exactly one thread, the claimant, writes the page, and it does so once; who comes second backs
+//! off until it is done.
+//!
+//! A state carries the number of its flip, and any other number reads as `Gated`. A flip therefore gates all pages by
+//! moving one number, in the stop: the words of a heap of any size are left as they are. Numbers must move by one and only
+//! while all threads that use these words are stopped; [`Flip`] has 30 bits of it, so a word left alone for 2^30 flips
+//! would be believed again. (At a flip a second that is 34 years.)
+//!
+//! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system calls: a thread that
+//! traps on an installed page does the CONTINUE again.
+
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{hint, thread};
+use std::ops::Range;
+
+/// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flip(u32);
+
+impl Flip {
+    /// The first flip of a heap.
+    pub const FIRST: Flip = Flip(1);
+
+    /// The flip after this one. Zero is passed over: it is what words are made with.
+    #[must_use]
+    pub fn next(self) -> Flip {
+        let next = (self.0 + 1) & (u32::MAX >> STATE_BITS);
+        Flip(next.max(1))
+    }
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// What has been done to a page since the flip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PageState {
+    /// Nothing. The page holds addresses from before the flip, and mutators cannot reach it.
+    Gated,
+    /// One thread is repairing it.
+    Claimed,
+    /// It holds addresses from after the flip only.
+    Repaired,
+    /// It is back in the mutators' view.
+    Installed,
+}
+
+const STATE_BITS: u32 = 2;
+
+fn word(flip: Flip, state: PageState) -> u32 {
+    flip.0 << STATE_BITS | state as u32
+}
+
+fn state_in(word: u32, flip: Flip) -> PageState {
+    if word >> STATE_BITS != flip.0 {
+        return PageState::Gated;
+    }
+    match word & ((1 << STATE_BITS) - 1) {
+        0 => PageState::Gated,
+        1 => PageState::Claimed,
+        2 => PageState::Repaired,
+        _ => PageState::Installed,
+    }
+}
+
+/// The right, and the duty, to repair one page. It must end in [`repaired`](Claim::repaired): a claim that is dropped
+/// leaves the page claimed for ever, because what was half done can neither be done again nor be given out.
+#[derive(Debug)]
+#[must_use = "a page that is claimed and never repaired stops every thread that touches it"]
+pub struct Claim<'a> {
+    word: &'a AtomicU32,
+    flip: Flip,
+}
+
+impl Claim<'_> {
+    /// Publishes the repaired bytes (Release): whoever reads [`PageState::Repaired`] sees them.
+    pub fn repaired(self) {
+        // A plain store will do: while the page is claimed nobody else writes its word.
+        self.word.store(word(self.flip, PageState::Repaired), Ordering::Release);
+    }
+}
+
+/// The states of all pages of a heap, four bytes each. Nothing here allocates, sleeps or panics on an index in range
+/// once it is made, so that a signal handler may use it.
+#[derive(Debug)]
+pub struct PageStates {
+    words: Box<[AtomicU32]>,
+}
+
+impl PageStates {
+    /// States for `pages` pages, all gated.
+    pub fn new(pages: usize) -> PageStates {
+        PageStates { words: (0..pages).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    /// The number of pages.
+    pub fn pages(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The state of a page since `flip` (Acquire).
+    pub fn state(&self, page: usize, flip: Flip) -> PageState {
+        state_in(self.words[page].load(Ordering::Acquire), flip)
+    }
+
+    /// Claims a gated page; the caller alone may then write it. A page that is not gated gives its state: `Claimed` means
+    /// to [wait](PageStates::wait_until_repaired), the others that there is nothing to repair.
+    pub fn claim(&self, page: usize, flip: Flip) -> Result<Claim<'_>, PageState> {
+        let word_of_page = &self.words[page];
+        let mut seen = word_of_page.load(Ordering::Acquire);
+        loop {
+            match state_in(seen, flip) {
+                PageState::Gated => {}
+                state => return Err(state),
+            }
+            let claimed = word(flip, PageState::Claimed);
+            // Acquire, although the page's bytes come with the stop that ended the old flip: the claimant reads what
+            // earlier repairs of other pages copied here as a destination.
+            match word_of_page.compare_exchange_weak(seen, claimed, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Ok(Claim { word: word_of_page, flip }),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Backs off until the claimant of a page is done, and tells how many rounds that took. It spins, then yields the
+    /// processor each round: a system call that a signal handler may make.
+    ///
+    /// Call it for a page that is or was claimed; a gated one that nobody claims keeps it waiting.
+    pub fn wait_until_repaired(&self, page: usize, flip: Flip) -> u32 {
+        let mut rounds = 0;
+        while self.state(page, flip) < PageState::Repaired {
+            // A repair takes a few microseconds; past that the claimant is likely not running.
+            if rounds < SPINS {
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+            rounds += 1;
+        }
+        rounds
+    }
+
+    /// The first run of repaired, not yet installed pages in `within`, for one CONTINUE; empty, at the end of `within`,
+    /// where there is none.
+    pub fn run_to_install(&self, within: Range<usize>, flip: Flip) -> Range<usize> {
+        let is_repaired = |page: &usize| self.state(*page, flip) == PageState::Repaired;
+        let start = within.clone().find(is_repaired).unwrap_or(within.end);
+        let end = (start..within.end).find(|page| !is_repaired(page)).unwrap_or(within.end);
+        start..end
+    }
+
+    /// Marks pages as installed after their CONTINUE succeeded, or said `EEXIST` because another thread's had. Pages that
+    /// are installed already stay so.
+    ///
+    /// # Panics
+    /// In debug builds, if a page was not even repaired: it must not have been let in.
+    pub fn install(&self, pages: Range<usize>, flip: Flip) {
+        for page in pages {
+            let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Installed));
+            // Not a store: that would end the release sequence of `repaired`, and who reads `Installed` reads the page too.
+            // An exchange continues it, so that Relaxed is enough.
+            let before = self.words[page].compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+            debug_assert!(before.is_ok() || before == Err(to), "page {page} was let in unrepaired: {before:?}");
+        }
+    }
+
+    /// The first page of `within` that still is to be repaired. None anywhere is what an UNREGISTER waits for.
+    pub fn first_unrepaired(&self, within: Range<usize>, flip: Flip) -> Option<usize> {
+        within.into_iter().find(|page| self.state(*page, flip) < PageState::Repaired)
+    }
+}
+
+/// Rounds of waiting before the processor is yielded. A model has no time to spin.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_through_its_states_in_order() {
+        let states = PageStates::new(3);
+        let flip = Flip::FIRST;
+        assert_eq!(states.state(1, flip), PageState::Gated);
+        let claim = states.claim(1, flip).unwrap();
+        assert_eq!(states.state(1, flip), PageState::Claimed);
+        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Claimed);
+        claim.repaired();
+        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Repaired);
+        assert_eq!(states.wait_until_repaired(1, flip), 0);
+        states.install(1..2, flip);
+        states.install(1..2, flip);
+        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Installed);
+        assert_eq!(states.state(0, flip), PageState::Gated);
+    }
+
+    #[test]
+    fn another_flip_gates_every_page() {
+        let states = PageStates::new(2);
+        let flip = Flip::FIRST;
+        states.claim(0, flip).unwrap().repaired();
+        let _left_claimed = states.claim(1, flip).unwrap();
+        let next = flip.next();
+        assert_eq!(states.first_unrepaired(0..2, next), Some(0));
+        states.claim(0, next).unwrap().repaired();
+        states.claim(1, next).unwrap().repaired();
+        assert_eq!(states.first_unrepaired(0..2, next), None);
+        assert_eq!(states.state(0, flip), PageState::Gated, "the past flip is over");
+    }
+
+    #[test]
+    fn runs_hold_repaired_pages_only() {
+        let states = PageStates::new(8);
+        let flip = Flip::FIRST;
+        for page in [1, 2, 3, 5] {
+            states.claim(page, flip).unwrap().repaired();
+        }
+        states.install(1..2, flip);
+        assert_eq!(states.run_to_install(0..8, flip), 2..4);
+        assert_eq!(states.run_to_install(0..3, flip), 2..3);
+        assert_eq!(states.run_to_install(4..8, flip), 5..6);
+        assert_eq!(states.run_to_install(6..8, flip), 8..8);
+    }
+
+    #[test]
+    fn flips_never_have_number_zero() {
+        let last = Flip(u32::MAX >> STATE_BITS);
+        assert_eq!(last.next(), Flip::FIRST);
+        assert_eq!(Flip::FIRST.next().number(), 2);
+    }
+}

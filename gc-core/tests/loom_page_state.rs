@@ -1,0 +1,160 @@
+//! Page states under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_state`.
+//!
+//! A page is a `loom` cell, which panics when it is written while anybody else reads or writes it, or when a read is not
+//! ordered after the write it should see.
+#![cfg(loom)]
+
+use gc_core::page_state::{Flip, PageState, PageStates};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+const OLD: u32 = 0;
+
+/// One page with its state, and how often it was repaired.
+struct Page {
+    states: PageStates,
+    bytes: UnsafeCell<u32>,
+    repairs: AtomicUsize,
+}
+
+// SAFETY: the cell is reached through `claim` and after `Repaired` only; that this is enough is what loom checks.
+unsafe impl Sync for Page {}
+
+impl Page {
+    fn new() -> Arc<Page> {
+        Arc::new(Page { states: PageStates::new(1), bytes: UnsafeCell::new(OLD), repairs: AtomicUsize::new(0) })
+    }
+
+    /// What a thread does that faults on the page, and what it reads then.
+    fn touch(&self, flip: Flip) -> u32 {
+        if self.repair(flip).is_err() {
+            self.states.wait_until_repaired(0, flip);
+        }
+        self.read()
+    }
+
+    /// What a thread does that repairs ahead: it passes over a page that another has claimed. Every repair adds one to
+    /// the bytes, as forwarding twice would forward too far.
+    fn repair(&self, flip: Flip) -> Result<(), PageState> {
+        match self.states.claim(0, flip) {
+            Ok(claim) => {
+                // SAFETY: only the claimant is here; loom checks it.
+                self.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+                self.repairs.fetch_add(1, Ordering::Relaxed);
+                claim.repaired();
+            }
+            Err(PageState::Claimed) => return Err(PageState::Claimed),
+            Err(state) => assert!(state >= PageState::Repaired),
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> u32 {
+        // SAFETY: the page is repaired and nobody writes it before the next flip; loom checks it.
+        self.bytes.with(|bytes| unsafe { *bytes })
+    }
+}
+
+fn spawn<T: 'static>(page: &Arc<Page>, work: impl FnOnce(&Page) -> T + 'static) -> thread::JoinHandle<T> {
+    let page = Arc::clone(page);
+    thread::spawn(move || work(&page))
+}
+
+#[test]
+fn a_page_is_written_by_its_claimant_alone_and_once() {
+    loom::model(|| {
+        let page = Page::new();
+        // Two that pass over a claimed page: three that wait for each other would spin in the model without end.
+        let others = [0, 1].map(|_| spawn(&page, |page| page.repair(Flip::FIRST).is_ok().then(|| page.read())));
+        assert_eq!(page.touch(Flip::FIRST), OLD + 1);
+        for other in others {
+            assert!(matches!(other.join().unwrap(), None | Some(1)), "a page that is read holds the repaired bytes");
+        }
+        assert_eq!(page.repairs.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn nobody_reads_a_page_before_it_is_repaired() {
+    loom::model(|| {
+        let page = Page::new();
+        let repairer = spawn(&page, |page| page.touch(Flip::FIRST));
+        let reader =
+            spawn(&page, |page| (page.states.state(0, Flip::FIRST) >= PageState::Repaired).then(|| page.read()));
+        assert!(matches!(reader.join().unwrap(), None | Some(1)));
+        repairer.join().unwrap();
+    });
+}
+
+#[test]
+fn the_second_claimant_backs_off_until_the_first_is_done() {
+    loom::model(|| {
+        let page = Page::new();
+        let claim = page.states.claim(0, Flip::FIRST).unwrap();
+        let second = spawn(&page, |page| {
+            // Gated is excluded: the claim above was made before this thread.
+            assert!(page.states.claim(0, Flip::FIRST).is_err());
+            page.states.wait_until_repaired(0, Flip::FIRST);
+            page.read()
+        });
+        // SAFETY: we are the claimant; loom checks it.
+        page.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+        claim.repaired();
+        assert_eq!(second.join().unwrap(), OLD + 1);
+    });
+}
+
+#[test]
+fn installing_and_repairing_do_not_disturb_each_other() {
+    loom::model(|| {
+        let page = Page::new();
+        let installers = [0, 1].map(|_| {
+            spawn(&page, |page| {
+                let run = page.states.run_to_install(0..1, Flip::FIRST);
+                // What is let in is read by mutators at once.
+                let read = (!run.is_empty()).then(|| page.read());
+                page.states.install(run, Flip::FIRST);
+                read
+            })
+        });
+        page.touch(Flip::FIRST);
+        for installer in installers {
+            assert!(matches!(installer.join().unwrap(), None | Some(1)));
+        }
+        assert!(page.states.state(0, Flip::FIRST) >= PageState::Repaired);
+        assert_eq!(page.states.first_unrepaired(0..1, Flip::FIRST), None);
+    });
+}
+
+#[test]
+fn who_sees_a_page_installed_sees_it_repaired() {
+    loom::model(|| {
+        let page = Page::new();
+        let repairer = spawn(&page, |page| page.repair(Flip::FIRST));
+        let installer = spawn(&page, |page| {
+            let run = page.states.run_to_install(0..1, Flip::FIRST);
+            page.states.install(run, Flip::FIRST);
+        });
+        if page.states.state(0, Flip::FIRST) == PageState::Installed {
+            assert_eq!(page.read(), OLD + 1);
+        }
+        installer.join().unwrap();
+        repairer.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_flip_gates_what_was_installed_and_the_page_is_repaired_once_more() {
+    loom::model(|| {
+        let page = Page::new();
+        page.touch(Flip::FIRST);
+        page.states.install(0..1, Flip::FIRST);
+        // The stop: every thread is started after the number moved.
+        let second = Flip::FIRST.next();
+        let other = spawn(&page, move |page| page.touch(second));
+        assert_eq!(page.touch(second), OLD + 2);
+        assert_eq!(other.join().unwrap(), OLD + 2);
+    });
+}
