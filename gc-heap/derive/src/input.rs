@@ -47,15 +47,42 @@ impl Input {
             refuse_attribute(field)?;
         }
         let Options { tail, krate } = Options::read(&input.attrs)?;
+        let krate = krate.unwrap_or_else(|| parse_quote!(::gc_heap));
         Ok(Self {
             vis: input.vis,
             name: input.ident,
-            generics: input.generics,
+            generics: bounded(input.generics, &fields, &krate),
             fields,
             tail,
-            krate: krate.unwrap_or_else(|| parse_quote!(::gc_heap)),
+            krate,
         })
     }
+}
+
+/// The struct's generics, and `T: Field` for each parameter `T` that is the whole type of a field, as the derives of the
+/// standard library do. No bound for `Slot<T>`: a type that refers to itself would have to be a field before it is one.
+fn bounded(mut generics: Generics, fields: &Fields, krate: &Path) -> Generics {
+    let params: Vec<Ident> = generics
+        .type_params()
+        .map(|param| param.ident.clone())
+        .collect();
+    for field in fields {
+        let Type::Path(path) = &field.ty else {
+            continue;
+        };
+        if path
+            .path
+            .get_ident()
+            .is_some_and(|name| params.contains(name))
+        {
+            let ty = &field.ty;
+            generics
+                .make_where_clause()
+                .predicates
+                .push(parse_quote!(#ty: #krate::__private::Field));
+        }
+    }
+    generics
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //!
 //! | bits   | meaning                                                                            |
 //! |--------|------------------------------------------------------------------------------------|
-//! | 0..3   | flags: pinned, has an identity hash, is a filler                                   |
+//! | 0..3   | flags: bit 2 is a filler; bits 0 and 1 are kept for pins and identity hashes        |
 //! | 4..47  | address of the [`Kind`], which is aligned to 64 bytes; 0 in a filler               |
 //! | 48..63 | size in 8-byte granules; 0 above 65535, the size then follows from kind and length |
 
@@ -26,10 +26,6 @@ const KIND_MASK: u64 = ((1 << SIZE_SHIFT) - 1) & !0xf;
 pub(crate) struct Header(pub(crate) u64);
 
 impl Header {
-    /// Flag: the object may not move.
-    pub(crate) const PINNED: u64 = 1;
-    /// Flag: an identity hash was taken, so it must be kept when the object moves.
-    pub(crate) const HASHED: u64 = 1 << 1;
     /// Flag: no object, only bytes to step over.
     pub(crate) const FILLER: u64 = 1 << 2;
 
@@ -37,18 +33,6 @@ impl Header {
     #[inline]
     pub(crate) const fn is_filler(self) -> bool {
         self.0 & Self::FILLER != 0
-    }
-
-    /// Whether the object may not move.
-    #[inline]
-    pub(crate) const fn is_pinned(self) -> bool {
-        self.0 & Self::PINNED != 0
-    }
-
-    /// Whether an identity hash was taken.
-    #[inline]
-    pub(crate) const fn is_hashed(self) -> bool {
-        self.0 & Self::HASHED != 0
     }
 
     /// Size in bytes where the header says it: of fillers, and of objects up to 65535 granules.
@@ -106,6 +90,53 @@ pub(crate) unsafe fn object_bytes(header: u64, read_length: impl FnOnce() -> u64
             // SAFETY: a filler always says its size, so this is an object's header, as the caller promises.
             let kind = unsafe { Header(header).kind() };
             kind.size_of(read_length())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Array, Bytes, SlotArray, Trace};
+    use crate::slot::Tagged;
+
+    fn no_length() -> u64 {
+        panic!("the header says the size")
+    }
+
+    #[test]
+    fn header_says_kind_and_size() {
+        for (kind, bytes) in [(Bytes::KIND, 16), (Bytes::KIND, MAX_HEADER_BYTES), (<Array<f64>>::KIND, 4096)] {
+            let header = header_for(kind, bytes);
+            assert!(!Header(header).is_filler());
+            // SAFETY: made by `header_for`.
+            unsafe {
+                assert!(core::ptr::eq(Header(header).kind(), kind));
+                assert_eq!(object_bytes(header, no_length), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn size_above_the_header_comes_from_the_length() {
+        for elements in [8190, 65534, 65535, 1 << 20] {
+            let kind = <SlotArray<Tagged>>::KIND;
+            let bytes = kind.size_of(elements);
+            let header = header_for(kind, bytes);
+            assert_eq!(Header(header).bytes().is_some(), bytes <= MAX_HEADER_BYTES);
+            // SAFETY: made by `header_for`.
+            assert_eq!(unsafe { object_bytes(header, || elements) }, 16 + elements as usize * 8);
+        }
+    }
+
+    #[test]
+    fn filler_is_stepped_over_and_is_no_object() {
+        for bytes in [8, 16, 65536, MAX_HEADER_BYTES] {
+            let header = filler(bytes);
+            assert!(Header(header).is_filler());
+            assert_eq!(header & KIND_MASK, 0);
+            // SAFETY: a filler's header is allowed.
+            assert_eq!(unsafe { object_bytes(header, no_length) }, bytes);
         }
     }
 }

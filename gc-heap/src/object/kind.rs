@@ -188,3 +188,140 @@ impl core::fmt::Debug for Kind {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Array, Bytes, NoTail, Num, Plain, SlotArray, Trace, WordMap};
+    use crate::slot::{Slot, Tagged, WeakSlot};
+    use core::mem::offset_of;
+
+    #[derive(Trace)]
+    struct Empty;
+
+    #[derive(Trace)]
+    struct Node {
+        flag: bool,
+        left: Slot<Option<Node>>,
+        count: Num<u32>,
+        value: Slot<Tagged>,
+        owner: WeakSlot<Node>,
+    }
+
+    #[derive(Trace)]
+    #[trace(tail = Node)]
+    struct Forest(Plain<(u8, u64)>, Slot<Node>, u8);
+
+    #[derive(Trace)]
+    struct Long {
+        numbers: [u64; 100],
+        slots: [Slot<Tagged>; 30],
+    }
+
+    #[derive(Trace)]
+    #[trace(tail = [u8; 3])]
+    struct Odd(u8);
+
+    #[derive(Trace)]
+    struct Generic<T: 'static> {
+        held: T,
+    }
+
+    /// The bit of the word at byte `offset` of the fields, which start at byte `at`.
+    fn bit(at: usize, offset: usize) -> u64 {
+        assert_eq!(offset % 8, 0);
+        1 << ((at + offset) / 8)
+    }
+
+    #[test]
+    fn marking_reads_one_cache_line() {
+        assert_eq!(align_of::<Kind>(), 64);
+        assert!(offset_of!(Kind, more) + size_of::<Option<&MoreMap>>() <= 64);
+        assert!(offset_of!(Kind, type_id) >= 64);
+    }
+
+    #[test]
+    fn slots_are_where_the_compiler_put_the_fields() {
+        let kind = Node::KIND;
+        assert_eq!(kind.strong, bit(8, offset_of!(Node, left)));
+        assert_eq!(kind.tagged, bit(8, offset_of!(Node, value)));
+        assert_eq!(kind.weak, bit(8, offset_of!(Node, owner)));
+        assert_eq!((kind.fixed_bytes as usize, kind.tail_stride), (8 + size_of::<Node>(), 0));
+        assert!(kind.has_slots() && !kind.has_tail() && kind.more.is_none());
+    }
+
+    #[test]
+    fn a_tail_moves_the_fields_behind_the_length() {
+        let kind = Forest::KIND;
+        assert_eq!(kind.strong, bit(16, offset_of!(Forest, 1)));
+        assert_eq!((kind.tagged, kind.weak), (0, 0));
+        assert_eq!(kind.fixed_bytes as usize, 16 + size_of::<Forest>());
+        assert_eq!(kind.tail_stride as usize, size_of::<Node>());
+        // An element's map is the object's without the header.
+        let node = Node::KIND;
+        assert_eq!(
+            (kind.tail_strong, kind.tail_tagged, kind.tail_weak),
+            (node.strong >> 1, node.tagged >> 1, node.weak >> 1)
+        );
+        assert!(kind.has_tail() && kind.tail_has_slots());
+    }
+
+    #[test]
+    fn words_past_the_first_64_are_in_the_second_map() {
+        let kind = Long::KIND;
+        let more = kind.more.expect("slots past word 64");
+        let first = (8 + offset_of!(Long, slots)) / 8;
+        for word in 0..512 {
+            let tagged = match word / 64 {
+                0 => kind.tagged,
+                group => more.tagged[group - 1],
+            };
+            assert_eq!(tagged >> (word % 64) & 1 == 1, (first..first + 30).contains(&word), "word {word}");
+        }
+        assert_eq!((more.strong, more.weak), ([0; 7], [0; 7]));
+        assert!(kind.has_slots());
+    }
+
+    #[test]
+    fn sizes_are_rounded_to_granules() {
+        assert_eq!(Empty::KIND.size_of(0), 8);
+        assert_eq!(
+            (0..10).map(|len| Bytes::KIND.size_of(len)).collect::<Vec<_>>(),
+            [16, 24, 24, 24, 24, 24, 24, 24, 24, 32]
+        );
+        assert_eq!((Odd::KIND.fixed_bytes, Odd::KIND.size_of(3)), (24, 40));
+        for len in [0, 1, 2, 1000] {
+            for kind in [Bytes::KIND, Odd::KIND, Forest::KIND, <Array<u16>>::KIND] {
+                assert_eq!(kind.checked_size_of(len), Some(kind.size_of(len as u64)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_fits_no_address_space_has_no_size() {
+        for len in [usize::MAX, usize::MAX / 8, usize::MAX / 8 - 1, usize::MAX / 16 + 1, isize::MAX as usize] {
+            assert_eq!(<Array<u64>>::KIND.checked_size_of(len), None, "{len}");
+        }
+        for len in [usize::MAX, usize::MAX - 16, usize::MAX - 23, isize::MAX as usize] {
+            assert_eq!(Bytes::KIND.checked_size_of(len), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn objects_without_slots_say_so() {
+        assert!(!Bytes::KIND.has_slots() && !<Array<Num<f64>>>::KIND.has_slots() && !Empty::KIND.has_slots());
+        assert!(<SlotArray<Tagged>>::KIND.has_slots() && <Array<WeakSlot<Node>>>::KIND.has_slots());
+        assert_eq!(<NoTail as Tail>::MAP, WordMap::empty(0));
+    }
+
+    #[test]
+    fn a_kind_is_its_own_type_and_no_other() {
+        assert!(Node::KIND.is::<Node>() && !Node::KIND.is::<Forest>() && !Node::KIND.is::<Generic<u8>>());
+        // These two have equal maps.
+        assert!(<Generic<u8>>::KIND.is::<Generic<u8>>() && !<Generic<u8>>::KIND.is::<Generic<i8>>());
+        // A copy, as another codegen unit has: only the `TypeId` tells.
+        let copy = Kind::of::<Generic<u8>>(true);
+        assert!(copy.is::<Generic<u8>>() && !copy.is::<Generic<i8>>() && !copy.is::<Node>());
+        assert_eq!(copy.type_id(), TypeId::of::<Generic<u8>>());
+    }
+}

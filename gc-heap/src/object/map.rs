@@ -156,3 +156,82 @@ const fn or_shifted(mut to: Bits, from: Bits, by: usize) -> Bits {
     }
     to
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRONG: WordMap = WordMap::slot(Sort::Strong);
+    const WEAK: WordMap = WordMap::slot(Sort::Weak);
+
+    // What derived code does, in constants: that these compile is part of the test.
+    const MIXED: WordMap = WordMap::empty(2).merge(STRONG, 0).merge(WordMap::slot(Sort::Tagged), 3);
+    const WIDE: WordMap = WordMap::empty(1).merge(MIXED.repeat(20), 62);
+    const FULL: WordMap = STRONG.repeat(MAX_WORDS);
+
+    fn bits(of: &Bits) -> Vec<usize> {
+        (0..MAX_WORDS).filter(|i| of[i / 64] >> (i % 64) & 1 == 1).collect()
+    }
+
+    #[test]
+    fn merge_places_each_slot_at_its_word_and_grows() {
+        assert_eq!(MIXED.words, 4);
+        assert_eq!((bits(&MIXED.strong), bits(&MIXED.tagged), bits(&MIXED.weak)), (vec![0], vec![3], vec![]));
+    }
+
+    #[test]
+    fn repeat_crosses_groups() {
+        assert_eq!(WIDE.words, 62 + 80);
+        assert_eq!(bits(&WIDE.strong), (0..20).map(|i| 62 + 4 * i).collect::<Vec<_>>());
+        assert_eq!(bits(&WIDE.tagged), (0..20).map(|i| 65 + 4 * i).collect::<Vec<_>>());
+        assert_eq!(FULL.strong, [u64::MAX; GROUPS]);
+        assert_eq!(WEAK.repeat(0), WordMap::empty(0));
+    }
+
+    #[test]
+    fn any_pair_of_offsets_composes_as_bit_by_bit() {
+        for at in 0..MAX_WORDS - 80 {
+            let inner = WordMap::empty(80).merge(WEAK, 0).merge(WEAK, 17).merge(WEAK, 79);
+            let map = STRONG.merge(inner, at);
+            assert_eq!(bits(&map.weak), [at, at + 17, at + 79]);
+            assert_eq!((bits(&map.strong), map.words), (vec![0], at + 80));
+        }
+    }
+
+    #[test]
+    fn arrays_of_small_numbers_share_words() {
+        assert_eq!(WordMap::array::<u8>(WordMap::empty_for::<u8>(), 17), WordMap::empty(3));
+        assert_eq!(WordMap::array::<[u8; 0]>(WordMap::empty(0), 1000), WordMap::empty(0));
+        assert_eq!(WordMap::array::<u64>(STRONG, 3), STRONG.repeat(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "use a tail")]
+    fn too_many_words_name_the_remedy() {
+        let _ = STRONG.repeat(MAX_WORDS).merge(WEAK, MAX_WORDS);
+    }
+
+    #[test]
+    #[should_panic(expected = "use a tail")]
+    fn an_absurd_array_does_not_wrap() {
+        let _ = WordMap::array::<u64>(STRONG, usize::MAX / 8 + 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "two fields claim one word")]
+    fn two_slots_in_one_word_are_refused() {
+        let _ = MIXED.merge(STRONG, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot be packed")]
+    fn a_field_aligned_more_than_its_struct_is_refused() {
+        let _ = WordMap::empty(2).with_field::<[u8; 16], u64>(STRONG, 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned to a word")]
+    fn a_slot_between_words_is_refused() {
+        let _ = WordMap::empty(2).with_field::<[u32; 4], [u32; 2]>(STRONG, 4);
+    }
+}
