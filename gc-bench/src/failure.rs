@@ -1,0 +1,57 @@
+//! How the bench says no: one line on standard error, and one of two exit codes.
+
+use std::fmt;
+
+/// Why the bench stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// What was asked for cannot be: exit code 2, and nothing was run for it.
+    Input(String),
+    /// A run was started and went wrong: exit code 1.
+    Run(String),
+}
+
+impl Failure {
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Self::Input(message.into())
+    }
+
+    pub(crate) fn run(message: impl Into<String>) -> Self {
+        Self::Run(message.into())
+    }
+
+    /// The process's exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Input(_) => 2,
+            Self::Run(_) => 1,
+        }
+    }
+
+    /// The message as one line, whatever a lower layer put into it.
+    pub(crate) fn line(&self) -> String {
+        let (Self::Input(text) | Self::Run(text)) = self;
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_and_the_code_tells_whose_fault_it_was() {
+        let bad = Failure::input("no such\n  file\r\n");
+        assert_eq!(bad.to_string(), "no such file");
+        assert_eq!(bad.code(), 2);
+        assert_eq!(Failure::run("x").code(), 1);
+    }
+}

@@ -1,0 +1,28 @@
+//! `gc-bench list`: what there is.
+
+/// The text of `gc-bench list`.
+pub(crate) const TEXT: &str = "\
+gcbench        Ellis, Kovac and Boehm's: a long-lived tree and 500,000 doubles, beside them trees of depth 4 to 16, built
+               top-down and bottom-up and dropped. Objects: two references and two 32-bit integers.
+               heap 256m; --size rounds [30]; one thread; an operation is a round, latency is of each subtree of depth 4
+
+binary-trees   Trees of every second depth, built bottom-up, counted, dropped; each thread takes its share of each depth.
+               heap 512m; --size depth [20]; --threads [once 1 and once 2]; an operation is a subtree of depth 4
+
+message-ring   A ring of 200,000 messages of 1 KiB, each a fresh byte array, filled; what dies is always the oldest.
+               heap 1g; --size pushes [5,000,000]; one thread; an operation is a push
+
+table-churn    A chained hash table a thread; an operation is a random key, looked up (record, payload, linked record, its
+               payload) or replaced (unlink, allocate a record and 24 to 512 bytes, link it to another): death at random.
+               heap 2g; --size records a thread [750,000]; --threads [2]; --seconds [10]; --seed; --rate operations a
+               second and thread, done every millisecond by a thousandth: then a latency sample is a tick, from its due time
+
+Of their own, and not in a plain run:
+
+json           A document (a file, or what `cargo metadata` says) parsed into heap objects over and over by one thread, the
+               last four kept, beside threads that query them. heap 512m; --threads [2]; --seconds [10]; --seed
+pause-scaling  Cycle after cycle beside a thread that churns: 16 MiB to 4 GiB of live data, 10 to 1,000,000 roots.
+               Points that the machine has no memory for are left out, and named.
+
+Barriers       load (test each loaded reference, compact beside the program), stw (the same work in one stop: the baseline)
+";

@@ -1,0 +1,121 @@
+//! What the figures were measured on: the machine and its kernel, read from `/proc` and `/sys`.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Memory;
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu_model: String,
+    /// Processors this process may run on.
+    pub(crate) cpus: u64,
+    /// Memory this process may use: the machine's, or less where a control group says so.
+    pub(crate) memory_bytes: u64,
+    /// Whether the processor says that it is a virtual one.
+    pub(crate) virtual_machine: bool,
+    pub(crate) architecture: String,
+}
+
+/// The kernel, and those of its settings that change what a heap costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kernel {
+    pub(crate) release: String,
+    pub(crate) version: String,
+    /// Transparent huge pages of anonymous memory: `always`, `madvise` or `never`.
+    pub(crate) thp: String,
+    /// The same for shared memory, which is what a heap is.
+    pub(crate) shmem_thp: String,
+    pub(crate) max_map_count: u64,
+    pub(crate) clocksource: String,
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).map(|s| s.trim().to_owned()).unwrap_or_default()
+}
+
+/// `always [madvise] never` is `madvise`.
+fn chosen(setting: &str) -> String {
+    let inside = setting.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(inside, _)| inside);
+    inside.unwrap_or("unknown").to_owned()
+}
+
+/// The value of `name` in a list of `name   : value` lines.
+fn field<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    list.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}
+
+/// Bytes of a `/proc/meminfo` line, which counts in kB.
+fn kib_field(list: &str, name: &str) -> Option<u64> {
+    field(list, name)?.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// What a control group leaves: its limit, and what of it is unused.
+fn group_limit() -> Option<Memory> {
+    let limit = read("/sys/fs/cgroup/memory.max").parse().ok()?;
+    let used: u64 = read("/sys/fs/cgroup/memory.current").parse().unwrap_or(0);
+    Some(Memory { total_bytes: limit, available_bytes: limit.saturating_sub(used) })
+}
+
+/// The memory this process may use now. Where the kernel does not say, more than any machine has.
+pub(crate) fn memory() -> Memory {
+    let info = read("/proc/meminfo");
+    let total = kib_field(&info, "MemTotal").unwrap_or(u64::MAX);
+    let machine = Memory { total_bytes: total, available_bytes: kib_field(&info, "MemAvailable").unwrap_or(total) };
+    match group_limit() {
+        Some(group) => Memory {
+            total_bytes: machine.total_bytes.min(group.total_bytes),
+            available_bytes: machine.available_bytes.min(group.available_bytes),
+        },
+        None => machine,
+    }
+}
+
+/// Looks at the machine.
+pub(crate) fn machine() -> Machine {
+    let cpuinfo = read("/proc/cpuinfo");
+    Machine {
+        cpu_model: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
+        cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
+        memory_bytes: memory().total_bytes,
+        virtual_machine: field(&cpuinfo, "flags").is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
+        architecture: std::env::consts::ARCH.to_owned(),
+    }
+}
+
+/// Looks at the kernel.
+pub(crate) fn kernel() -> Kernel {
+    Kernel {
+        release: read("/proc/sys/kernel/osrelease"),
+        version: read("/proc/sys/kernel/version"),
+        thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        shmem_thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
+        max_map_count: read("/proc/sys/vm/max_map_count").parse().unwrap_or(0),
+        clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_and_fields_are_read() {
+        assert_eq!(chosen("always [madvise] never"), "madvise");
+        assert_eq!(chosen(""), "unknown");
+        assert_eq!(kib_field("MemTotal:       24113344 kB\nMemFree: 1 kB", "MemTotal"), Some(24_113_344 << 10));
+        assert_eq!(field("a : b\nmodel name\t: Some CPU", "model name"), Some("Some CPU"));
+    }
+
+    #[test]
+    fn this_machine_has_a_kernel_and_memory() {
+        let (m, k, free) = (machine(), kernel(), memory());
+        assert!(m.cpus >= 1 && m.memory_bytes > 1 << 20 && !k.release.is_empty());
+        assert!(free.available_bytes <= free.total_bytes);
+    }
+}

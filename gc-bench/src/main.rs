@@ -1,0 +1,120 @@
+//! The instrument of the Parallax heap: workloads, clocks and histograms, reports. `gc-bench --help` says how to use it.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`cli`], [`plan`], [`size`] | what is asked for, and whether it can be |
+//! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
+//! | [`workload`], [`measure`] | the work, and the measured part of it |
+//! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
+//! | [`machine`], [`process`] | what it ran on, and what it used |
+//! | [`json_text`], [`document`] | the `json` workload's parser and its input |
+//! | [`record`], [`report`], [`output`] | results, what they look like, and how they are written |
+
+mod child;
+mod cli;
+mod document;
+mod failure;
+mod json_text;
+mod list;
+mod machine;
+mod measure;
+mod output;
+mod plan;
+mod process;
+mod record;
+mod recorder;
+mod report;
+mod session;
+mod size;
+mod stats;
+mod time;
+mod workload;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, OutputArgs};
+use crate::failure::Failure;
+use crate::output::{Json, Outputs};
+use crate::plan::Plan;
+use crate::record::{Document, FORMAT};
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()).and_then(dispatch) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("gc-bench: {e}");
+            ExitCode::from(e.code())
+        }
+    }
+}
+
+fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(help) => return print(&help),
+    };
+    match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.output),
+        Command::PauseScaling(args) => {
+            let (plans, left_out) = plan::scaling_runs(&args, machine::memory());
+            for line in &left_out {
+                eprintln!("gc-bench: {line}");
+            }
+            bench(&plans, &[], left_out, &args.output)
+        }
+        Command::Json(args) => {
+            let document = document::load(args.file.as_deref())?;
+            let plans = plan::json_runs(&args, document.text.len() as u64)?;
+            for plan in &plans {
+                workload::check_document(document.census, plan.heap_bytes)?;
+            }
+            bench(&plans, document.text.as_bytes(), Vec::new(), &args.output)
+        }
+        Command::List => print(list::TEXT),
+        Command::RunOne => child::main(),
+    }
+}
+
+/// Runs the plans and reports: everything that can be refused is, before anything is run, and nothing is written unless
+/// every run succeeded.
+fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &OutputArgs) -> Result<(), Failure> {
+    let memory = machine::memory();
+    for plan in plans {
+        plan.check(memory)?;
+    }
+    if plans.is_empty() {
+        return Err(Failure::input("this machine has no memory for any of it"));
+    }
+    let mut outputs = Outputs::prepare(output)?;
+    let when = time::now();
+    let runs = session::run_all(plans, document)?;
+    let document = Document {
+        format: FORMAT,
+        tool: "gc-bench".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+        command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
+        when,
+        machine: machine::machine(),
+        kernel: machine::kernel(),
+        left_out,
+        runs,
+    };
+    outputs.write(&report::json::text(&document), &report::html::text(&document))?;
+    if outputs.json == Json::StandardOutput {
+        return Ok(());
+    }
+    print(&report::table::text(&document))?;
+    for file in outputs.files() {
+        eprintln!("wrote {}", file.display());
+    }
+    Ok(())
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Failure::run(format!("cannot write to standard output: {e}")))
+}

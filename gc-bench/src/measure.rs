@@ -1,0 +1,287 @@
+//! The measured part of a run: where it begins and ends, and what the heap did in it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use gc_heap::{Event, Heap, HeapStats, PauseKind};
+
+use crate::plan::Plan;
+use crate::process::{Usage, Used};
+use crate::record::{Occupancy, Phase, Stop};
+use crate::recorder::{Recorder, nanos};
+use crate::stats::Samples;
+
+/// What a workload gives back.
+pub(crate) struct Measured {
+    pub(crate) ops: u64,
+    pub(crate) checksum: i64,
+    pub(crate) latency: Recorder,
+    /// Documents parsed (json).
+    pub(crate) documents: u64,
+}
+
+impl Measured {
+    pub(crate) fn new(ops: u64, checksum: i64, latency: Recorder) -> Self {
+        Self { ops, checksum, latency, documents: 0 }
+    }
+}
+
+/// A run, as its workload sees it.
+pub(crate) struct Bench<'a> {
+    pub(crate) heap: &'a Heap,
+    pub(crate) plan: &'a Plan,
+    /// The text that `json` parses.
+    pub(crate) document: &'a [u8],
+    window: Mutex<Option<Window>>,
+    gauge: &'a Gauge,
+}
+
+struct Window {
+    usage: Usage,
+    /// The same moment on the clock of the heap's events.
+    from_ns: u64,
+    before: HeapStats,
+    closed: Option<Closed>,
+}
+
+/// The measured part, when it is over.
+pub(crate) struct Closed {
+    pub(crate) wall: Duration,
+    pub(crate) used: Used,
+    pub(crate) cycles: u64,
+    pub(crate) heap: HeapEvents,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(heap: &'a Heap, plan: &'a Plan, document: &'a [u8], gauge: &'a Gauge) -> Self {
+        Self { heap, plan, document, window: Mutex::new(None), gauge }
+    }
+
+    /// Begins the measured part: times, samples and events from now on count. Once a run, by whoever begins it.
+    pub(crate) fn begin(&self) {
+        self.gauge.set_phase(MEASURED);
+        let mut window = self.window.lock().expect("no holder panics");
+        assert!(window.is_none(), "the measured part begins once");
+        let before = self.heap.stats();
+        drop(self.heap.take_events());
+        let usage = Usage::start();
+        *window = Some(Window { usage, from_ns: self.heap.now_ns(), before, closed: None });
+        self.gauge.open();
+    }
+
+    /// Ends it. Once a run, after [`begin`](Self::begin).
+    pub(crate) fn end(&self) {
+        let now = Instant::now();
+        let mut window = self.window.lock().expect("no holder panics");
+        let window = window.as_mut().expect("the measured part has begun");
+        let wall = now - window.usage.since();
+        let used = window.usage.end();
+        let (events, lost) = self.heap.take_events();
+        let after = self.heap.stats();
+        self.gauge.set_phase(FINISHING);
+        let to_ns = window.from_ns + wall.as_nanos() as u64;
+        let heap = HeapEvents::of(&events, lost, window.from_ns, to_ns);
+        let cycles = after.cycles - window.before.cycles;
+        window.closed = Some(Closed { wall, used, cycles, heap });
+    }
+
+    /// Says how much of the current part is done, from 0 to 1. Costs a store.
+    pub(crate) fn progress(&self, done: f64) {
+        self.gauge.done.store((done * 1000.0) as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn warming_up(&self) {
+        self.gauge.set_phase(WARM_UP);
+    }
+
+    /// What was measured; `None` if the measured part was not begun and ended.
+    pub(crate) fn into_closed(self) -> Option<Closed> {
+        self.window.into_inner().expect("no holder panics")?.closed
+    }
+}
+
+/// What the heap reported of a stretch of time.
+pub(crate) struct HeapEvents {
+    pub(crate) pauses: Samples,
+    pub(crate) safepoint: Samples,
+    pub(crate) stalls: Samples,
+    pub(crate) stops: Vec<Stop>,
+    pub(crate) phases: Vec<Phase>,
+    /// How full the heap was where phases ended.
+    pub(crate) fill: Vec<(u64, u64)>,
+    /// Events that the heap had no room to keep.
+    pub(crate) lost: u64,
+}
+
+impl HeapEvents {
+    /// Events of a stretch; times from its start. What began before it counts whole (it was taken out of this stretch);
+    /// what ends after it does not.
+    fn of(events: &[Event], lost: u64, from_ns: u64, to_ns: u64) -> Self {
+        let mut out = Self {
+            pauses: Samples::new(),
+            safepoint: Samples::new(),
+            stalls: Samples::new(),
+            stops: Vec::new(),
+            phases: Vec::new(),
+            fill: Vec::new(),
+            lost,
+        };
+        for event in events {
+            match event {
+                Event::Pause(p) if p.start_ns < to_ns => {
+                    out.pauses.record(p.total_ns);
+                    out.safepoint.record(p.reach_ns);
+                    out.stops.push(Stop {
+                        kind: pause_name(p.kind).into(),
+                        start_ns: p.start_ns.saturating_sub(from_ns),
+                        duration_ns: p.total_ns,
+                        safepoint_ns: p.reach_ns,
+                    });
+                }
+                Event::Stall(s) if s.start_ns < to_ns => out.stalls.record(s.total_ns),
+                Event::Phase(p) if p.start_ns < to_ns => {
+                    let start_ns = p.start_ns.saturating_sub(from_ns);
+                    let end_ns = (p.start_ns + p.total_ns).saturating_sub(from_ns);
+                    out.phases.push(Phase {
+                        name: format!("{:?}", p.phase).to_lowercase(),
+                        start_ns,
+                        duration_ns: end_ns - start_ns,
+                    });
+                    out.fill.push((end_ns, p.used_bytes as u64));
+                }
+                _ => {}
+            }
+        }
+        out.stops.sort_by_key(|s| s.start_ns);
+        out.phases.sort_by_key(|p| p.start_ns);
+        out
+    }
+}
+
+fn pause_name(kind: PauseKind) -> &'static str {
+    match kind {
+        PauseKind::MarkStart => "mark start",
+        PauseKind::MarkEnd => "mark end",
+        PauseKind::RelocateStart => "relocate start",
+        PauseKind::Collection => "collection",
+        PauseKind::Compaction => "compaction",
+        PauseKind::Verification => "verification",
+        _ => "other",
+    }
+}
+
+const STARTING: u8 = 0;
+const WARM_UP: u8 = 1;
+const MEASURED: u8 = 2;
+const FINISHING: u8 = 3;
+
+/// Where the run is, read by the [`Watcher`].
+pub(crate) struct Gauge {
+    phase: AtomicU8,
+    /// Of the phase, in thousandths.
+    done: AtomicU64,
+    /// Start of the measured part.
+    start: Mutex<Option<Instant>>,
+    stop: AtomicBool,
+    samples: Mutex<Vec<(Instant, u64, u64)>>,
+}
+
+impl Gauge {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: AtomicU8::new(STARTING),
+            done: AtomicU64::new(0),
+            start: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            samples: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn set_phase(&self, phase: u8) {
+        self.done.store(0, Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn open(&self) {
+        *self.start.lock().expect("no holder panics") = Some(Instant::now());
+    }
+
+    /// How full the heap was over the measured part of length `wall`: the watcher's samples and where phases ended.
+    pub(crate) fn occupancy(&self, closed: &Closed) -> Vec<Occupancy> {
+        let Some(start) = *self.start.lock().expect("no holder panics") else { return Vec::new() };
+        let wall = closed.wall.as_nanos() as u64;
+        let samples = self.samples.lock().expect("no holder panics");
+        let mut out: Vec<Occupancy> = samples
+            .iter()
+            .filter(|(at, ..)| *at >= start)
+            .map(|&(at, used_bytes, committed_bytes)| Occupancy {
+                at_ns: nanos(start, at),
+                used_bytes,
+                committed_bytes,
+            })
+            .collect();
+        // Between two samples a cycle may have begun and ended: its own reports draw the teeth of the saw.
+        let committed = out.last().map_or(0, |o| o.committed_bytes);
+        out.extend(closed.heap.fill.iter().map(|&(at_ns, used_bytes)| Occupancy {
+            at_ns,
+            used_bytes,
+            committed_bytes: 0,
+        }));
+        out.retain(|o| o.at_ns <= wall);
+        out.sort_by_key(|o| o.at_ns);
+        let mut last = out.iter().map(|o| o.committed_bytes).find(|&c| c > 0).unwrap_or(committed);
+        for o in &mut out {
+            if o.committed_bytes == 0 {
+                o.committed_bytes = last;
+            }
+            last = o.committed_bytes;
+        }
+        out
+    }
+}
+
+/// How often the watcher looks. Each look takes some microseconds of a processor.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Looks at the heap while a workload runs, and tells the parent how far it is.
+pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&str, f64)>) {
+    let mut looks = 0u32;
+    while !gauge.stop.load(Ordering::Acquire) {
+        let phase = gauge.phase.load(Ordering::Relaxed);
+        if phase == MEASURED {
+            let stats = heap.stats();
+            let sample = (Instant::now(), stats.used_bytes as u64, stats.committed_bytes as u64);
+            gauge.samples.lock().expect("no holder panics").push(sample);
+        }
+        if looks.is_multiple_of(8)
+            && let Some(report) = &mut report
+        {
+            let done = gauge.done.load(Ordering::Relaxed) as f64 / 1000.0;
+            // Of a whole run, by the usual share of its parts.
+            let (name, of_run) = match phase {
+                STARTING => ("filling", 0.1 * done),
+                WARM_UP => ("warm-up", 0.1 + 0.2 * done),
+                MEASURED => ("measuring", 0.3 + 0.7 * done),
+                _ => ("summing up", 1.0),
+            };
+            report(name, of_run);
+        }
+        looks += 1;
+        thread::park_timeout(LOOK);
+    }
+}
+
+/// Ends [`watch`] when it goes.
+pub(crate) struct StopWatching<'a> {
+    pub(crate) gauge: &'a Gauge,
+    pub(crate) watcher: Thread,
+}
+
+impl Drop for StopWatching<'_> {
+    fn drop(&mut self) {
+        self.gauge.stop.store(true, Ordering::Release);
+        self.watcher.unpark();
+    }
+}

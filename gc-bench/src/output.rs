@@ -1,0 +1,254 @@
+//! Files that appear whole or not at all.
+//!
+//! What cannot be written is found out before anything is run; results go to a temporary file beside the target and are
+//! renamed over it, so that a reader never meets half a report and a failed run leaves the last one alone.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::OutputArgs;
+use crate::failure::Failure;
+
+/// Where the JSON goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Json {
+    Nowhere,
+    StandardOutput,
+    File(PathBuf),
+}
+
+/// Where everything goes, found writable.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    pub(crate) json: Json,
+    pub(crate) html: Option<PathBuf>,
+    /// Folders made for this report, outermost last: taken away again if it is never written.
+    made: Vec<PathBuf>,
+    written: bool,
+}
+
+impl Outputs {
+    /// Works out the targets and tries each folder.
+    pub(crate) fn prepare(args: &OutputArgs) -> Result<Self, Failure> {
+        let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
+        let in_folder = |name: &str| folder.join(name);
+        let asked_files = args.json.is_some() || args.html.is_some();
+        // Without any wish both files; with `--out` both there; otherwise what was asked for and no more.
+        let both = args.out.is_some() || !asked_files;
+        let json = match &args.json {
+            Some(path) if path.as_os_str() == "-" => Json::StandardOutput,
+            Some(path) => Json::File(path.clone()),
+            None if both => Json::File(in_folder("gc-bench-report.json")),
+            None => Json::Nowhere,
+        };
+        let html = args.html.clone().or_else(|| both.then(|| in_folder("gc-bench-report.html")));
+        let mut outputs = Self { json, html, made: Vec::new(), written: false };
+        if let Some(out) = &args.out {
+            outputs.make_folder(out)?;
+        }
+        let targets: Vec<PathBuf> = outputs.files().map(Path::to_owned).collect();
+        for target in &targets {
+            try_target(target)?;
+        }
+        if targets.len() == 2 && targets[0] == targets[1] {
+            return Err(Failure::input(format!("{} cannot hold both the JSON and the page", targets[0].display())));
+        }
+        Ok(outputs)
+    }
+
+    /// The files that will be written.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let json = match &self.json {
+            Json::File(path) => Some(path.as_path()),
+            _ => None,
+        };
+        json.into_iter().chain(self.html.as_deref())
+    }
+
+    fn make_folder(&mut self, out: &Path) -> Result<(), Failure> {
+        let missing: Vec<PathBuf> =
+            out.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_owned).collect();
+        fs::create_dir_all(out)
+            .map_err(|e| Failure::input(format!("cannot make the folder {}: {e}", out.display())))?;
+        self.made = missing;
+        Ok(())
+    }
+
+    /// Writes the texts of the files asked for. Both are complete on disk before either gets its name.
+    pub(crate) fn write(&mut self, json: &str, html: &str) -> Result<(), Failure> {
+        let mut staged = Vec::new();
+        if let Json::File(path) = &self.json {
+            staged.push(Staged::new(path, json)?);
+        }
+        if let Some(path) = &self.html {
+            staged.push(Staged::new(path, html)?);
+        }
+        for file in staged {
+            file.publish()?;
+        }
+        self.written = true;
+        if self.json == Json::StandardOutput {
+            let mut out = io::stdout().lock();
+            out.write_all(json.as_bytes())
+                .and_then(|()| out.flush())
+                .map_err(|e| Failure::run(format!("cannot write to standard output: {e}")))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        if !self.written {
+            for folder in &self.made {
+                // Not empty means that someone else uses it by now.
+                let _ = fs::remove_dir(folder);
+            }
+        }
+    }
+}
+
+/// The folder a file is in.
+fn parent(target: &Path) -> &Path {
+    match target.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// A name beside the target that no other run of the bench uses.
+fn temporary(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    parent(target).join(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+fn try_target(target: &Path) -> Result<(), Failure> {
+    let refuse = |why: String| Err(Failure::input(format!("cannot write {}: {why}", target.display())));
+    if target.file_name().is_none() || target.is_dir() {
+        return refuse("it is a folder".into());
+    }
+    let folder = parent(target);
+    if !folder.is_dir() {
+        return refuse(format!("there is no folder {}", folder.display()));
+    }
+    let probe = temporary(target);
+    match File::create(&probe) {
+        Ok(_) => {
+            let _ = fs::remove_file(&probe);
+            Ok(())
+        }
+        Err(e) => refuse(e.to_string()),
+    }
+}
+
+/// A file complete on disk that has not got its name yet.
+struct Staged<'a> {
+    temporary: PathBuf,
+    target: &'a Path,
+    published: bool,
+}
+
+impl<'a> Staged<'a> {
+    fn new(target: &'a Path, text: &str) -> Result<Self, Failure> {
+        let staged = Self { temporary: temporary(target), target, published: false };
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&staged.temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        match write() {
+            Ok(()) => Ok(staged),
+            Err(e) => Err(Failure::run(format!("cannot write {}: {e}", target.display()))),
+        }
+    }
+
+    fn publish(mut self) -> Result<(), Failure> {
+        fs::rename(&self.temporary, self.target)
+            .map_err(|e| Failure::run(format!("cannot write {}: {e}", self.target.display())))?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(json: Option<&Path>, html: Option<&Path>, out: Option<&Path>) -> OutputArgs {
+        OutputArgs { json: json.map(Path::to_owned), html: html.map(Path::to_owned), out: out.map(Path::to_owned) }
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("gc-bench-output-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_written() {
+        let dir = scratch("asked");
+        let file = dir.join("a.json");
+        let both = Outputs::prepare(&args(None, None, Some(&dir))).unwrap();
+        assert_eq!(both.files().count(), 2);
+        let json = Outputs::prepare(&args(Some(&file), None, None)).unwrap();
+        assert_eq!(json.files().collect::<Vec<_>>(), [file.as_path()]);
+        let dash = Outputs::prepare(&args(Some(Path::new("-")), None, None)).unwrap();
+        assert_eq!((dash.files().count(), &dash.json), (0, &Json::StandardOutput));
+        let dash = Outputs::prepare(&args(Some(Path::new("-")), None, Some(&dir))).unwrap();
+        assert_eq!(dash.files().count(), 1);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "preparing leaves nothing behind");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn files_appear_whole_and_replace_the_last_ones() {
+        let dir = scratch("whole");
+        let mut outputs = Outputs::prepare(&args(None, None, Some(&dir.join("deep/er")))).unwrap();
+        outputs.write("{}\n", "<p>").unwrap();
+        outputs.write("{1}\n", "<b>").unwrap();
+        drop(outputs);
+        let read = |name: &str| fs::read_to_string(dir.join("deep/er").join(name)).unwrap();
+        assert_eq!((read("gc-bench-report.json"), read("gc-bench-report.html")), ("{1}\n".into(), "<b>".into()));
+        assert_eq!(fs::read_dir(dir.join("deep/er")).unwrap().count(), 2, "no temporary file is left");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_report_that_is_never_written_leaves_no_folder() {
+        let dir = scratch("gone");
+        drop(Outputs::prepare(&args(None, None, Some(&dir.join("deep/er")))).unwrap());
+        assert!(!dir.join("deep").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_beforehand() {
+        let dir = scratch("refused");
+        let file = dir.join("file");
+        fs::write(&file, "x").unwrap();
+        for bad in [
+            args(None, None, Some(&file)),
+            args(None, None, Some(&file.join("below"))),
+            args(None, None, Some(Path::new("/proc/nowhere"))),
+            args(Some(&dir), None, None),
+            args(Some(&dir.join("no/such/folder.json")), None, None),
+            args(None, Some(Path::new("")), None),
+            args(Some(&dir.join("same")), Some(&dir.join("same")), None),
+        ] {
+            let e = Outputs::prepare(&bad).expect_err(&format!("{bad:?}"));
+            assert_eq!(e.code(), 2, "{e}");
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

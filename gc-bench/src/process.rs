@@ -1,0 +1,98 @@
+//! What this process used, and what the rest of the machine did meanwhile.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Processor time of all threads of this process so far, user and system.
+pub(crate) fn cpu_time() -> Duration {
+    gc_core::sys::process_cpu_time()
+}
+
+/// The proportional set size in bytes: private pages, and of shared ones this process's part. A heap's pages count once,
+/// however many views map them. 0 where the kernel does not say.
+///
+/// The kernel walks every page table for it (some 15 ms a GiB and four views) and holds the address space's lock meanwhile,
+/// so this is read outside the measured part only.
+pub(crate) fn pss_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .map_or(0, |kib| kib << 10)
+}
+
+/// Ticks (1/100 s) the processors were busy for anyone, and stolen by the hypervisor, since the machine started.
+fn machine_ticks() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let v: Vec<u64> =
+        text.lines().next().unwrap_or("").split_whitespace().skip(1).filter_map(|x| x.parse().ok()).collect();
+    let at = |i: usize| v.get(i).copied().unwrap_or(0);
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    (at(0) + at(1) + at(2) + at(5) + at(6), at(7))
+}
+
+/// A stretch of time, and who used the processors in it.
+pub(crate) struct Usage {
+    since: Instant,
+    cpu: Duration,
+    machine: (u64, u64),
+}
+
+/// What [`Usage`] found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) cpu: Duration,
+    /// Processor time of other processes, in percent of one processor.
+    pub(crate) other_percent: f64,
+    /// Time the hypervisor gave to others, in percent of one processor.
+    pub(crate) stolen_percent: f64,
+}
+
+impl Usage {
+    pub(crate) fn start() -> Self {
+        // The clock last: what the reading itself costs is not the workload's.
+        let (machine, cpu) = (machine_ticks(), cpu_time());
+        Self { since: Instant::now(), cpu, machine }
+    }
+
+    /// When the stretch began.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(crate) fn end(&self) -> Used {
+        let cpu = cpu_time().saturating_sub(self.cpu);
+        let seconds = self.since.elapsed().as_secs_f64().max(1e-6);
+        let (busy, stolen) = machine_ticks();
+        let (busy, stolen) = (busy.saturating_sub(self.machine.0), stolen.saturating_sub(self.machine.1));
+        let percent = |s: f64| ((s / seconds * 1000.0).round() / 10.0).max(0.0);
+        // Ticks of 10 ms say nothing about others in a run that is hardly longer.
+        let others = if seconds > 0.2 { percent(busy as f64 / 100.0 - cpu.as_secs_f64()) } else { 0.0 };
+        Used { cpu, other_percent: others, stolen_percent: percent(stolen as f64 / 100.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_counted() {
+        let usage = Usage::start();
+        let mut x = 1u64;
+        while usage.since().elapsed() < Duration::from_millis(30) {
+            x = std::hint::black_box(x.wrapping_mul(3));
+        }
+        let used = usage.end();
+        assert!(used.cpu >= Duration::from_millis(5), "{used:?}");
+    }
+
+    #[test]
+    fn memory_of_this_process_is_counted() {
+        let before = pss_bytes();
+        let block = std::hint::black_box(vec![1u8; 32 << 20]);
+        assert!(pss_bytes() >= before + (30 << 20));
+        drop(block);
+    }
+}

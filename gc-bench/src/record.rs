@@ -1,0 +1,181 @@
+//! What one run found, with the keys its JSON has. `docs/bench.md` says what each means; keep them as they are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{Kernel, Machine};
+use crate::plan::{Barrier, Plan, Workload};
+use crate::stats::Summary;
+
+/// The version of the keys: raised when one changes its meaning or goes, not when one is added.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A value in nanoseconds, and how many samples it stands for.
+pub(crate) type Bucket = (u64, u64);
+
+/// A whole report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Document {
+    pub(crate) format: u32,
+    pub(crate) tool: String,
+    pub(crate) version: String,
+    /// `release` or `debug`: figures of the second say nothing.
+    pub(crate) profile: String,
+    pub(crate) command: Vec<String>,
+    /// When the first run began, UTC.
+    pub(crate) when: String,
+    pub(crate) machine: Machine,
+    pub(crate) kernel: Kernel,
+    /// What was asked for and could not be run here, and why.
+    pub(crate) left_out: Vec<String>,
+    pub(crate) runs: Vec<Record>,
+}
+
+/// One run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) workload: Workload,
+    pub(crate) barrier: Barrier,
+    pub(crate) heap_bytes: u64,
+    pub(crate) threads: u64,
+    pub(crate) repeat: u64,
+    pub(crate) wall_s: f64,
+    pub(crate) cpu_s: f64,
+    pub(crate) ops: u64,
+    pub(crate) ops_per_s: f64,
+    pub(crate) committed_peak_bytes: u64,
+    pub(crate) pss_peak_bytes: u64,
+    pub(crate) cycles: u64,
+    pub(crate) checksum: i64,
+    /// Documents parsed; 0 save for `json`.
+    pub(crate) documents: u64,
+    pub(crate) pauses: Summary,
+    pub(crate) safepoint: Summary,
+    pub(crate) stalls: Summary,
+    pub(crate) latency: Summary,
+    /// Processor time of other processes during the measured part, in percent of one processor.
+    pub(crate) other_cpu_percent: f64,
+    /// Time the hypervisor gave to others, in percent of one processor.
+    pub(crate) stolen_percent: f64,
+    /// Events that the heap could not keep: above 0, the figures of pauses and stalls miss some.
+    pub(crate) lost_events: u64,
+    pub(crate) settings: Plan,
+    pub(crate) histograms: Histograms,
+    /// Each stop, in order.
+    pub(crate) stops: Vec<Stop>,
+    /// Each phase of each cycle, in order of its start.
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) occupancy: Vec<Occupancy>,
+}
+
+/// Every sample set's histogram.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Histograms {
+    pub(crate) pauses: Vec<Bucket>,
+    pub(crate) safepoint: Vec<Bucket>,
+    pub(crate) stalls: Vec<Bucket>,
+    pub(crate) latency: Vec<Bucket>,
+}
+
+/// One stop of the program's threads. Times count from the start of the measured part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stop {
+    pub(crate) kind: String,
+    pub(crate) start_ns: u64,
+    pub(crate) duration_ns: u64,
+    /// Of it, until the last thread stood still.
+    pub(crate) safepoint_ns: u64,
+}
+
+/// One phase of a cycle. Times count from the start of the measured part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    pub(crate) start_ns: u64,
+    pub(crate) duration_ns: u64,
+}
+
+/// The heap at one moment, from the start of the measured part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Occupancy {
+    pub(crate) at_ns: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) committed_bytes: u64,
+}
+
+impl Record {
+    /// Whether another process took so much of the machine that the figures are not the heap's.
+    pub(crate) fn noisy(&self) -> bool {
+        self.other_cpu_percent > 6.0
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use crate::cli;
+    use crate::plan;
+    use crate::stats::Samples;
+
+    /// A made-up run of `workload` for tests of the reports.
+    pub(crate) fn record(workload: &str, repeat: u64) -> Record {
+        let cli = cli::parse(["gc-bench", workload]).unwrap().unwrap();
+        let settings = Plan { repeat, ..plan::standard_runs(&cli.run).unwrap().remove(0) };
+        let pauses: Samples = (1..60u64).map(|i| 9_000 + i * i * 40).collect();
+        let safepoint: Samples = (1..60u64).map(|i| 1_000 + i * 100).collect();
+        let latency: Samples = (1..20_000u64).map(|i| 40 + i % 300 + (i / 19_990) * 2_000_000).collect();
+        let none = Samples::new();
+        let names = ["mark", "plan", "relocate"];
+        Record {
+            workload: settings.workload,
+            barrier: settings.barrier,
+            heap_bytes: settings.heap_bytes,
+            threads: settings.threads,
+            repeat,
+            wall_s: 2.0 + repeat as f64,
+            cpu_s: 3.5,
+            ops: 5_000_000,
+            ops_per_s: 2.5e6,
+            committed_peak_bytes: settings.heap_bytes,
+            pss_peak_bytes: settings.heap_bytes + (9 << 20),
+            cycles: 20,
+            checksum: -15,
+            documents: 0,
+            pauses: pauses.summary(),
+            safepoint: safepoint.summary(),
+            stalls: none.summary(),
+            latency: latency.summary(),
+            other_cpu_percent: 0.4,
+            stolen_percent: 0.0,
+            lost_events: 0,
+            histograms: Histograms {
+                pauses: pauses.buckets(),
+                safepoint: safepoint.buckets(),
+                stalls: none.buckets(),
+                latency: latency.buckets(),
+            },
+            stops: (0..59)
+                .map(|i| Stop {
+                    kind: "mark start".into(),
+                    start_ns: i * 30_000_000,
+                    duration_ns: 9_000 + i * i * 40,
+                    safepoint_ns: 1_000 + i * 100,
+                })
+                .collect(),
+            phases: (0..60)
+                .map(|i| Phase {
+                    name: names[(i % 3) as usize].into(),
+                    start_ns: i * 30_000_000,
+                    duration_ns: if i % 3 == 0 { 20_000_000 } else { 3_000_000 },
+                })
+                .collect(),
+            occupancy: (0..100)
+                .map(|i| Occupancy {
+                    at_ns: i * 20_000_000,
+                    used_bytes: settings.heap_bytes / 4 + (i % 10) * (settings.heap_bytes / 20),
+                    committed_bytes: settings.heap_bytes * 3 / 4,
+                })
+                .collect(),
+            settings,
+        }
+    }
+}

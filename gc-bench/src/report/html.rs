@@ -1,0 +1,187 @@
+//! The report as one page: nothing in it is loaded from elsewhere, and it reads in light and in dark.
+
+use std::fmt::Write as _;
+
+use super::plot::{self, Point};
+use super::svg::escape;
+use super::table::ROWS;
+use super::{Group, groups};
+use crate::plan::Workload;
+use crate::record::Document;
+use crate::size::{bytes, duration, grouped, three};
+
+const STYLE: &str = include_str!("page.css");
+
+/// The page.
+pub(crate) fn text(document: &Document) -> String {
+    let groups = groups(document);
+    let mut out = String::with_capacity(1 << 20);
+    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    let _ = writeln!(out, "<title>gc-bench: a Parallax run of {}</title>", escape(&document.when));
+    let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>");
+    head(&mut out, document);
+    let scaling: Vec<&Group<'_>> = groups.iter().filter(|g| g.runs[0].workload == Workload::PauseScaling).collect();
+    if !scaling.is_empty() {
+        scaling_section(&mut out, &scaling);
+    }
+    summary(&mut out, &groups);
+    let range = plot::pause_range(document.runs.iter());
+    for group in &groups {
+        section(&mut out, group, range);
+    }
+    out.push_str("</body>\n</html>\n");
+    out
+}
+
+fn head(out: &mut String, document: &Document) {
+    let (m, k) = (&document.machine, &document.kernel);
+    out.push_str("<h1>Parallax: what the program felt of its collector</h1>\n");
+    let virtual_machine = if m.virtual_machine { ", a virtual machine" } else { "" };
+    let _ = writeln!(
+        out,
+        "<p class=\"quiet\">{} on {} &times; {}, {} of memory{virtual_machine}; Linux {}, huge pages {} (shared memory: {}); \
+         gc-bench {} ({}).<br><code>{}</code></p>",
+        escape(&document.when),
+        m.cpus,
+        escape(&m.cpu_model),
+        bytes(m.memory_bytes),
+        escape(&k.release),
+        escape(&k.thp),
+        escape(&k.shmem_thp),
+        escape(&document.version),
+        escape(&document.profile),
+        escape(&document.command.join(" ")),
+    );
+    if document.profile != "release" {
+        out.push_str("<p class=\"warn\">Built without optimisation: these figures say nothing about the heap.</p>\n");
+    }
+    for line in &document.left_out {
+        let _ = writeln!(out, "<p class=\"warn\">{}</p>", escape(line));
+    }
+    for run in document.runs.iter().filter(|r| r.noisy()) {
+        let _ = writeln!(
+            out,
+            "<p class=\"warn\">Other processes used {} % of a processor during {} (repeat {}).</p>",
+            three(run.other_cpu_percent),
+            escape(&run.settings.label()),
+            run.repeat
+        );
+    }
+}
+
+/// The table of the terminal, as a table.
+fn summary(out: &mut String, groups: &[Group<'_>]) {
+    out.push_str("<div class=\"scroll\"><table>\n<thead><tr><th></th><th></th>");
+    for g in groups {
+        let repeats = if g.runs.len() > 1 { format!("<br>median of {}", g.runs.len()) } else { String::new() };
+        let _ = write!(out, "<th>{}{repeats}</th>", escape(&g.label).replace(", ", "<br>"));
+    }
+    out.push_str("</tr></thead>\n<tbody>\n");
+    for (heading, name, cell) in ROWS {
+        let begin = if heading.is_empty() { "" } else { " class=\"begin\"" };
+        let _ = write!(out, "<tr{begin}><th class=\"name\">{heading}</th><td class=\"name\">{name}</td>");
+        for g in groups {
+            let _ = write!(out, "<td>{}</td>", escape(&cell(g)));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div>\n");
+}
+
+/// The colors of a plot and what they stand for.
+fn legend(out: &mut String, keys: &[(&str, &str)]) {
+    out.push_str("<p class=\"legend\">");
+    for (class, what) in keys {
+        let _ = write!(out, "<span class=\"key {class}\"></span>{what}");
+    }
+    out.push_str("</p>");
+}
+
+fn figure(out: &mut String, class: &str, title: &str, keys: &[(&str, &str)], svg: &str) {
+    let _ = write!(out, "<figure class=\"{class}\"><h3>{title}</h3>");
+    legend(out, keys);
+    let _ = writeln!(out, "{svg}</figure>");
+}
+
+fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
+    let middle = group.middle();
+    let _ = writeln!(out, "<h2>{}</h2>", escape(&group.label));
+    let _ = writeln!(
+        out,
+        "<p class=\"quiet\">{} operations in {} s, heap {}, {} cycles, checksum {}; {} pauses, the longest {}; {} stalls.</p>",
+        grouped(middle.ops),
+        three(middle.wall_s),
+        bytes(middle.heap_bytes),
+        grouped(middle.cycles),
+        middle.checksum,
+        grouped(middle.pauses.count),
+        duration(middle.pauses.max_ns),
+        grouped(middle.stalls.count),
+    );
+    out.push_str("<div class=\"grid\">\n");
+    let keys = [("c0", "whole pause"), ("c1 soft", "until the last thread stood still")];
+    figure(out, "", "Pauses", &keys, &plot::pauses(&group.runs, range));
+    let each = if group.runs.len() > 1 { "one operation (a line a run)" } else { "one operation" };
+    figure(out, "", "Latency the program saw", &[("c0", each)], &plot::latency(&group.runs));
+    let keys = [
+        ("c4", "used"),
+        ("c5", "committed"),
+        ("c0", "mark"),
+        ("c3", "plan"),
+        ("c1", "relocate"),
+        ("c2", "other phases"),
+    ];
+    figure(out, "wide", "Heap over time", &keys, &plot::occupancy(middle));
+    out.push_str("</div>\n");
+}
+
+fn scaling_section(out: &mut String, groups: &[&Group<'_>]) {
+    let few = groups.iter().map(|g| g.runs[0].settings.roots).min().unwrap_or(0);
+    let live_of_roots =
+        groups.iter().filter(|g| g.runs[0].settings.roots > few).map(|g| g.runs[0].settings.live_bytes).next();
+    let by_live: Vec<Point<'_>> = groups
+        .iter()
+        .map(|g| g.middle())
+        .filter(|r| r.settings.roots == few)
+        .map(|run| Point { x: run.settings.live_bytes as f64, label: bytes(run.settings.live_bytes), run })
+        .collect();
+    let by_roots: Vec<Point<'_>> = groups
+        .iter()
+        .map(|g| g.middle())
+        .filter(|r| Some(r.settings.live_bytes) == live_of_roots)
+        .map(|run| Point { x: run.settings.roots as f64, label: grouped(run.settings.roots), run })
+        .collect();
+    out.push_str("<h2>Does a pause grow?</h2>\n");
+    out.push_str(
+        "<p class=\"quiet\">One thread replaces live objects and makes garbage while cycle follows cycle.</p>\n",
+    );
+    out.push_str("<div class=\"grid\">\n");
+    let keys = [("c0", "p50"), ("c4", "p99"), ("c1", "max")];
+    figure(out, "", "By live data", &keys, &plot::scaling(&by_live, "live data"));
+    figure(out, "", "By roots", &keys, &plot::scaling(&by_roots, "root slots"));
+    out.push_str("</div>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples::document;
+
+    #[test]
+    fn the_page_stands_alone() {
+        let page = text(&document());
+        for elsewhere in ["http://", "https://", "<script", "<link", "<img", "@import", "url("] {
+            assert!(!page.contains(elsewhere), "{elsewhere}");
+        }
+        assert_eq!(page.matches("<svg").count(), 6);
+        assert!(page.contains("prefers-color-scheme: dark") && !page.contains("NaN"));
+    }
+
+    #[test]
+    fn what_a_command_line_says_cannot_become_markup() {
+        let mut document = document();
+        document.command.push("--out=<script>".into());
+        assert!(!text(&document).contains("<script"));
+    }
+}

@@ -1,0 +1,146 @@
+//! The table on the terminal: a column a workload, a row a figure, medians where there were repeats.
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use super::{Group, groups};
+use crate::plan::Workload;
+use crate::record::{Document, Record};
+use crate::size::{bytes, duration, grouped, three};
+use crate::stats::Summary;
+
+/// A row: its heading (none where the figure above has it), its name, and the cell of a group.
+pub(crate) type Row = (&'static str, &'static str, fn(&Group<'_>) -> String);
+
+fn seconds(g: &Group<'_>, of: fn(&Record) -> f64) -> String {
+    let median = format!("{} s", three(g.median(of)));
+    if g.runs.len() == 1 {
+        return median;
+    }
+    let all = g.runs.iter().map(|r| of(r));
+    let (low, high) = all.fold((f64::MAX, 0f64), |(l, h), v| (l.min(v), h.max(v)));
+    format!("{median} ({}..{})", three(low), three(high))
+}
+
+fn time(g: &Group<'_>, of: fn(&Record) -> u64) -> String {
+    duration(g.median_u64(of))
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        r if r >= 1e6 => format!("{} M", three(r / 1e6)),
+        r if r >= 1e3 => format!("{} k", three(r / 1e3)),
+        r => three(r),
+    }
+}
+
+/// Every figure of a report, in its order.
+pub(crate) const ROWS: &[Row] = &[
+    ("heap", "", |g| bytes(g.runs[0].heap_bytes)),
+    ("wall time", "", |g| seconds(g, |r| r.wall_s)),
+    ("CPU time", "", |g| seconds(g, |r| r.cpu_s)),
+    ("operations a second", "", |g| rate(g.median(|r| r.ops_per_s))),
+    ("peak memory", "committed", |g| bytes(g.median_u64(|r| r.committed_peak_bytes))),
+    ("", "PSS", |g| bytes(g.median_u64(|r| r.pss_peak_bytes))),
+    ("cycles", "", |g| grouped(g.median_u64(|r| r.cycles))),
+    ("pauses", "count", |g| grouped(g.median_u64(|r| r.pauses.count))),
+    ("", "p50", |g| time(g, |r| r.pauses.p50_ns)),
+    ("", "p99", |g| time(g, |r| r.pauses.p99_ns)),
+    ("", "p99.9", |g| time(g, |r| r.pauses.p999_ns)),
+    ("", "max", |g| time(g, |r| r.pauses.max_ns)),
+    ("", "total", |g| time(g, |r| r.pauses.total_ns)),
+    ("to the safepoint", "p99", |g| time(g, |r| r.safepoint.p99_ns)),
+    ("", "max", |g| time(g, |r| r.safepoint.max_ns)),
+    ("", "total", |g| time(g, |r| r.safepoint.total_ns)),
+    ("stalls", "count", |g| grouped(g.median_u64(|r| r.stalls.count))),
+    ("", "max", |g| time(g, |r| r.stalls.max_ns)),
+    ("", "total", |g| time(g, |r| r.stalls.total_ns)),
+    ("latency", "p50", |g| time(g, |r| r.latency.p50_ns)),
+    ("", "p99", |g| time(g, |r| r.latency.p99_ns)),
+    ("", "p99.9", |g| time(g, |r| r.latency.p999_ns)),
+    ("", "p99.99", |g| time(g, |r| r.latency.p9999_ns)),
+    ("", "max", |g| time(g, |r| r.latency.max_ns)),
+    ("checksum", "", |g| g.runs[0].checksum.to_string()),
+];
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table
+}
+
+/// The report as a table, ready to print.
+pub(crate) fn text(document: &Document) -> String {
+    let groups = groups(document);
+    let mut table = table();
+    if groups.iter().all(|g| g.runs[0].workload == Workload::PauseScaling) {
+        scaling(&mut table, &groups);
+    } else {
+        let names = groups.iter().map(|g| {
+            let repeats = if g.runs.len() > 1 { format!(", median of {}", g.runs.len()) } else { String::new() };
+            Cell::new((g.label.clone() + &repeats).replace(", ", "\n")).set_alignment(CellAlignment::Right)
+        });
+        table.set_header([Cell::new(""), Cell::new("")].into_iter().chain(names));
+        for (heading, name, cell) in ROWS {
+            let cells = groups.iter().map(|g| Cell::new(cell(g)).set_alignment(CellAlignment::Right));
+            table.add_row([Cell::new(heading), Cell::new(name)].into_iter().chain(cells));
+        }
+        // A rule before each heading would drown the figures; the headings alone part the rows.
+        table.load_preset("     ──            ");
+    }
+    let mut out = table.trim_fmt();
+    out.push('\n');
+    for run in document.runs.iter().filter(|r| r.noisy()) {
+        let (label, repeat, share) = (run.settings.label(), run.repeat, three(run.other_cpu_percent));
+        out += &format!(
+            "note: other processes used {share} % of a processor during {label} (repeat {repeat}): read it with care\n"
+        );
+    }
+    out
+}
+
+fn scaling(table: &mut Table, groups: &[Group<'_>]) {
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let heads = ["live", "roots", "cycles", "pauses", "p50", "p99", "max", "safepoint max", "stalls", "one cycle"];
+    table.set_header(heads.map(|h| right(h.into())));
+    for g in groups {
+        let s = &g.runs[0].settings;
+        let pauses = |of: fn(&Summary) -> u64| right(duration(g.median_u64(|r| of(&r.pauses))));
+        table.add_row([
+            right(bytes(s.live_bytes)),
+            right(grouped(s.roots)),
+            right(grouped(g.median_u64(|r| r.cycles))),
+            right(grouped(g.median_u64(|r| r.pauses.count))),
+            pauses(|p| p.p50_ns),
+            pauses(|p| p.p99_ns),
+            pauses(|p| p.max_ns),
+            right(duration(g.median_u64(|r| r.safepoint.max_ns))),
+            right(grouped(g.median_u64(|r| r.stalls.count))),
+            right(duration((g.median(|r| r.wall_s * 1e9 / (r.cycles.max(1) as f64))) as u64)),
+        ]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples::document;
+
+    #[test]
+    fn every_figure_is_in_the_table_and_no_line_is_too_long() {
+        let text = text(&document());
+        for part in
+            ["gcbench", "message-ring", "median of 3", "4.00 s (3.00..5.00)", "2.50 M", "148 µs", "-15", "p99.99"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn a_disturbed_run_is_called_that() {
+        let mut document = document();
+        assert!(!text(&document).contains("note:"));
+        document.runs[1].other_cpu_percent = 31.0;
+        assert!(text(&document).contains("31.0 % of a processor during gcbench (repeat 2)"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The parent's side of a run: a process for each, so that every peak is that run's own.
+
+use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::size::{duration, grouped, three};
+
+/// What a run's process is told, as one line on its standard input; the document, if there is one, follows. The pipe stays
+/// open until the parent is gone: then the process ends, too.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) plan: Plan,
+    /// Whether anybody looks at [`Message::Progress`].
+    pub(crate) progress: bool,
+}
+
+/// What a run's process says, a line each on its standard output.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Message {
+    Progress { phase: String, done: f64 },
+    Record(Box<Record>),
+    Failure { code: u8, message: String },
+}
+
+/// Runs every plan, one after another, and stops at the first that fails.
+pub(crate) fn run_all(plans: &[Plan], document: &[u8]) -> Result<Vec<Record>, Failure> {
+    let mut meter = Meter::new(plans.len());
+    let mut records = Vec::with_capacity(plans.len());
+    for plan in plans {
+        meter.begin(plan);
+        let record = run(plan, document, &mut meter)?;
+        meter.end(&record);
+        records.push(record);
+    }
+    meter.finish();
+    Ok(records)
+}
+
+/// A process that does not outlive what waits for it.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
+    let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
+    let program =
+        std::env::current_exe().map_err(|e| failed(format!("cannot find this program to start it again: {e}")))?;
+    let child = Command::new(program).arg("run-one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = Guard(child.map_err(|e| failed(format!("cannot start a process: {e}")))?);
+    let mut stdin = child.0.stdin.take().expect("asked for");
+    let mut order = serde_json::to_vec(&Order { plan: plan.clone(), progress: meter.shows() }).expect("plain data");
+    order.push(b'\n');
+    // A process that is gone already says why below; the broken pipe is not the news.
+    let _ = stdin.write_all(&order).and_then(|()| stdin.write_all(document)).and_then(|()| stdin.flush());
+    let lines = BufReader::new(child.0.stdout.take().expect("asked for")).lines();
+    let mut record = None;
+    for line in lines {
+        let line = line.map_err(|e| failed(format!("cannot read from its process: {e}")))?;
+        match serde_json::from_str(&line) {
+            Ok(Message::Progress { phase, done }) => meter.show(&phase, done),
+            Ok(Message::Record(r)) => record = Some(*r),
+            Ok(Message::Failure { code: 2, message }) => return Err(Failure::input(message)),
+            Ok(Message::Failure { message, .. }) => return Err(failed(message)),
+            Err(e) => return Err(failed(format!("its process said what is not a message ({e})"))),
+        }
+    }
+    let status = child.0.wait().map_err(|e| failed(format!("cannot wait for its process: {e}")))?;
+    drop(stdin);
+    match record {
+        Some(record) if status.success() => Ok(record),
+        _ => Err(failed(format!("its process ended without a result ({status})"))),
+    }
+}
+
+/// Progress on standard error: a bar where somebody watches, otherwise a line a run.
+struct Meter {
+    bar: Option<ProgressBar>,
+    runs: usize,
+    done: usize,
+    label: String,
+}
+
+/// Steps of the bar a run.
+const STEPS: u64 = 1000;
+
+impl Meter {
+    fn new(runs: usize) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(runs as u64 * STEPS);
+            let style = ProgressStyle::with_template("{elapsed_precise} {bar:32.cyan/blue} {percent:>3} %  {msg}");
+            bar.set_style(style.expect("a fixed template").progress_chars("━╸─"));
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        Self { bar, runs, done: 0, label: String::new() }
+    }
+
+    fn shows(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    fn begin(&mut self, plan: &Plan) {
+        self.label = plan.label();
+        if plan.repeat > 1 {
+            self.label += &format!(" (repeat {})", plan.repeat);
+        }
+        self.show("starting", 0.0);
+    }
+
+    fn show(&self, phase: &str, done: f64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done as u64 * STEPS + (done.clamp(0.0, 1.0) * STEPS as f64) as u64);
+            bar.set_message(format!("{}: {phase}", self.label));
+        }
+    }
+
+    fn end(&mut self, record: &Record) {
+        self.done += 1;
+        match &self.bar {
+            Some(bar) => bar.set_position(self.done as u64 * STEPS),
+            None => eprintln!(
+                "[{}/{}] {}: {} s, {} cycles, longest pause {}",
+                self.done,
+                self.runs,
+                self.label,
+                three(record.wall_s),
+                grouped(record.cycles),
+                duration(record.pauses.max_ns)
+            ),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // An error line must not stand behind half a bar.
+        self.finish();
+    }
+}

@@ -1,0 +1,118 @@
+//! Binary trees: built bottom-up, counted, dropped; each thread takes its share of every depth.
+
+use std::thread;
+
+use gc_heap::{EnterError, Gc, Local, Mutator, OutOfMemory, Room, Slot, Trace};
+
+use crate::measure::{Bench, Measured};
+use crate::recorder::Ticker;
+
+const MIN_DEPTH: u32 = 4;
+/// Trees up to this depth are built within one reservation; also what a latency sample is taken of.
+const UNIT: u32 = 4;
+
+#[derive(Trace)]
+struct Tree {
+    left: Slot<Option<Tree>>,
+    right: Slot<Option<Tree>>,
+}
+
+const NODE: Room = Room::of::<Tree>();
+
+/// Within the room reserved.
+fn small<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Tree> {
+    if depth == 0 {
+        return m.place(TreeInit { left: None, right: None });
+    }
+    let (left, right) = (small(m, depth - 1), small(m, depth - 1));
+    m.place(TreeInit { left: Some(left), right: Some(right) })
+}
+
+fn build<'s>(m: &mut Mutator<'s>, depth: u32, ticker: &mut Ticker) -> Result<Local<'s, Tree>, OutOfMemory> {
+    m.scope_local(|m| {
+        if depth <= UNIT {
+            if depth == UNIT {
+                ticker.tick();
+            }
+            let m = m.reserve(const { NODE.times((2 << UNIT) - 1) })?;
+            return Ok(small(m, depth));
+        }
+        let (left, right) = (build(m, depth - 1, ticker)?, build(m, depth - 1, ticker)?);
+        let m = m.reserve(NODE)?;
+        Ok(m.place(TreeInit { left: Some(left.get(m)), right: Some(right.get(m)) }))
+    })
+}
+
+/// The tree's nodes. Children come in pairs.
+fn check(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> i64 {
+    match (tree.left.get(m), tree.right.get(m)) {
+        (Some(left), Some(right)) => 1 + check(m, left) + check(m, right),
+        _ => 1,
+    }
+}
+
+/// A thread's share: of each second depth, so many trees that all depths allocate alike.
+fn share(
+    m: &mut Mutator<'_>,
+    depth: u32,
+    threads: u64,
+    ticker: &mut Ticker,
+    done: impl Fn(f64),
+) -> Result<i64, OutOfMemory> {
+    let mut sum = 0;
+    ticker.skip();
+    for d in (MIN_DEPTH..=depth).step_by(2) {
+        let trees = (1u64 << (depth - d + MIN_DEPTH)) / threads;
+        for _ in 0..trees {
+            let m = &mut *m.frame();
+            let tree = build(m, d, ticker)?;
+            sum += check(m, tree.get(m));
+        }
+        done(f64::from(d - MIN_DEPTH + 2) / f64::from(depth - MIN_DEPTH + 2));
+    }
+    Ok(sum)
+}
+
+/// Another thread's share, in the heap.
+type Share = Result<Result<(i64, Ticker), OutOfMemory>, EnterError>;
+
+pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
+    let (depth, threads, heap) = (bench.plan.size as u32, bench.plan.threads, bench.heap);
+    let mut ticker = Ticker::new();
+    bench.warming_up();
+    share(m, bench.plan.warm_up as u32, 1, &mut ticker, |done| bench.progress(done))?;
+    bench.begin();
+    ticker.reset();
+    let mut sum = {
+        let m = &mut *m.frame();
+        let stretch = build(m, depth + 1, &mut ticker)?;
+        check(m, stretch.get(m))
+    };
+    let kept = build(m, depth, &mut ticker)?;
+    let (own, others) = thread::scope(|scope| {
+        let other = || -> Share {
+            heap.enter(|m| {
+                let mut ticker = Ticker::new();
+                share(m, depth, threads, &mut ticker, |_| {}).map(|sum| (sum, ticker))
+            })
+        };
+        let handles: Vec<_> = (1..threads).map(|_| scope.spawn(other)).collect();
+        let own = share(m, depth, threads, &mut ticker, |done| bench.progress(done));
+        // Every thread is waited for here, and outside the heap: the end of the scope would wait inside.
+        let others: Vec<_> = m.blocking(|| handles.into_iter().map(|h| h.join()).collect());
+        (own, others)
+    });
+    sum += own?;
+    let mut latencies = Vec::new();
+    for other in others {
+        let share = other.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (other, ticker) = share.expect("a new thread is in no heap")?;
+        sum += other;
+        latencies.push(ticker.into_recorder());
+    }
+    sum += check(m, kept.get(m));
+    bench.end();
+    let mut latency = ticker.into_recorder();
+    latencies.iter().for_each(|other| latency.merge(other));
+    Ok(Measured::new(latency.count(), sum, latency))
+}

@@ -1,0 +1,285 @@
+//! A document parsed into heap objects over and over, beside queries on the last few.
+//!
+//! One thread parses and puts each finished document in the place of the oldest; the others pick one of them and walk a
+//! random path down to a leaf. Now and then they count a whole document, which must have as many values as serde_json
+//! found in the text: objects that move under a reader, checked end to end.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gc_heap::{AnyGc, Bytes, Gc, Mutator, OutOfMemory, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value};
+
+use super::{Meetings, Rng, from_enter, from_memory};
+use crate::failure::Failure;
+use crate::json_text::{Census, MAX_DEPTH, Sink, Stop, parse};
+use crate::measure::{Bench, Measured};
+use crate::recorder::{Recorder, Ticker};
+
+/// Documents kept.
+const KEPT: usize = 4;
+/// One in so many queries is followed by a count of a whole document.
+const COUNT_EVERY: u64 = 4096;
+
+type List = SlotArray<Tagged>;
+
+/// An object: key, value, key, value.
+#[derive(Trace)]
+#[trace(tail = Slot<Tagged>)]
+struct Dict;
+
+fn nil<'g>() -> Value<'g> {
+    Value::int(0)
+}
+
+/// Builds the objects. What is not in a container yet is on the stack.
+struct Builder<'a, 's> {
+    m: &'a mut Mutator<'s>,
+    stack: &'a RootStack<Tagged>,
+}
+
+impl Builder<'_, '_> {
+    fn text(&mut self, text: &str) -> Result<(), OutOfMemory> {
+        let m = self.m.reserve(Room::tail::<Bytes>(text.len()))?;
+        self.stack.push(m, m.place_bytes::<Bytes>((), text.as_bytes()).into());
+        Ok(())
+    }
+
+    /// Takes the last `n` values off the stack into an object of type `T`.
+    fn container<T>(&mut self, n: usize) -> Result<(), OutOfMemory>
+    where
+        T: for<'g> Trace<Tail = Slot<Tagged>, Init<'g> = ()>,
+    {
+        let m = self.m.reserve(Room::tail::<T>(n))?;
+        let container = m.place_tail::<T, _>((), (0..n).rev().map(|depth| self.stack.peek(m, depth)));
+        self.stack.drop_top(m, n);
+        self.stack.push(m, container.into());
+        Ok(())
+    }
+}
+
+impl Sink for Builder<'_, '_> {
+    type Error = OutOfMemory;
+
+    fn null(&mut self) -> Result<(), OutOfMemory> {
+        self.stack.push(self.m, nil());
+        Ok(())
+    }
+
+    fn bool(&mut self, value: bool) -> Result<(), OutOfMemory> {
+        self.stack.push(self.m, Value::bool(value));
+        Ok(())
+    }
+
+    fn number(&mut self, value: f64) -> Result<(), OutOfMemory> {
+        self.stack.push(self.m, Value::num(value));
+        Ok(())
+    }
+
+    fn string(&mut self, value: &str) -> Result<(), OutOfMemory> {
+        self.text(value)
+    }
+
+    fn key(&mut self, value: &str) -> Result<(), OutOfMemory> {
+        self.text(value)
+    }
+
+    fn array(&mut self, values: usize) -> Result<(), OutOfMemory> {
+        self.container::<List>(values)
+    }
+
+    fn object(&mut self, pairs: usize) -> Result<(), OutOfMemory> {
+        self.container::<Dict>(2 * pairs)
+    }
+}
+
+/// The values of a container: all of a list's, every second of an object's.
+fn values<'g>(any: AnyGc<'g>) -> Option<(&'g [Slot<Tagged>], usize)> {
+    if let Some(list) = any.downcast::<List>() {
+        return Some((list.tail(), 1));
+    }
+    any.downcast::<Dict>().map(|dict: Gc<'g, Dict>| (dict.tail(), 2))
+}
+
+/// What all threads of a run share.
+struct Scene<'a> {
+    text: &'a str,
+    census: Census,
+    kept: Root<SlotArray<Tagged>>,
+    documents: AtomicU64,
+    stop: AtomicBool,
+    barrier: Barrier,
+}
+
+impl Scene<'_> {
+    /// Parses the document and puts it in the place of the oldest.
+    fn parse(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>) -> Result<(), Failure> {
+        match parse(self.text, &mut Builder { m, stack }) {
+            Ok(()) => {}
+            Err(Stop::Sink(e)) => return Err(from_memory(e)),
+            Err(Stop::Syntax(e)) => return Err(Failure::run(format!("the document changed: {e}"))),
+        }
+        let number = self.documents.fetch_add(1, Ordering::Relaxed);
+        let document = stack.pop(m).expect("a parsed document is one value");
+        self.kept.get(m).tail()[number as usize % KEPT].set(m, document);
+        Ok(())
+    }
+
+    /// Walks from the root of a document to a leaf.
+    fn query(&self, m: &Mutator<'_>, rng: &mut Rng) -> u64 {
+        let mut value = self.kept.get(m).tail()[rng.next() as usize % KEPT].get(m);
+        loop {
+            let Some(any) = value.as_any() else { return value.as_num().map_or(1, f64::to_bits) };
+            match values(any) {
+                Some((slots, step)) if !slots.is_empty() => {
+                    let pick = (rng.next() >> 8) as usize % (slots.len() / step);
+                    value = slots[pick * step + step - 1].get(m);
+                }
+                Some(_) => return 0,
+                None => return any.downcast::<Bytes>().map_or(0, |text| text.tail().len() as u64),
+            }
+        }
+    }
+
+    /// Counts a whole document. It takes a while, so other threads' stops are let in between; what is still to be visited
+    /// is on the stack meanwhile.
+    fn count(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, which: usize) -> u64 {
+        stack.push(m, self.kept.get(m).tail()[which % KEPT].get(m));
+        let mut nodes = 0;
+        while let Some(value) = stack.pop(m) {
+            nodes += 1;
+            if let Some((slots, step)) = value.as_any().and_then(values) {
+                for slot in slots.iter().skip(step - 1).step_by(step) {
+                    stack.push(m, slot.get(m));
+                }
+            }
+            if nodes % 64 == 0 {
+                m.safepoint();
+            }
+        }
+        nodes
+    }
+
+    fn check_count(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, which: usize) -> Result<(), Failure> {
+        let (found, expected) = (self.count(m, stack, which), self.census.nodes);
+        if found == expected {
+            return Ok(());
+        }
+        Err(Failure::run(format!("a document in the heap has {found} values, and its text {expected}")))
+    }
+}
+
+/// Room on a stack for everything of a document that can be waiting there.
+fn stack_slots(census: Census) -> usize {
+    // A parser's stack holds at most all values and keys; a count's at most all values.
+    2 * census.nodes as usize + MAX_DEPTH
+}
+
+/// Whether the run's document may be worked on; the parent asks before it starts one.
+pub(crate) fn check(census: Census, heap_bytes: u64) -> Result<(), Failure> {
+    // Those kept, the one in the making, and the one just replaced.
+    let least = census.heap_bytes * (KEPT as u64 + 2);
+    if heap_bytes > least {
+        return Ok(());
+    }
+    let (heap, least) = (crate::size::bytes(heap_bytes), crate::size::bytes(least));
+    Err(Failure::input(format!("a heap of {heap} cannot hold json at this size: more than {least} are alive at once")))
+}
+
+fn querying(bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recorder), Failure> {
+    let mut meetings = Meetings::new(&scene.barrier, 2);
+    let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
+    let mut rng = Rng::new(bench.plan.seed, id);
+    let result = bench.heap.enter(|m| {
+        let warm = Instant::now() + Duration::from_secs_f64(bench.plan.warm_up_seconds);
+        while Instant::now() < warm {
+            m.safepoint();
+            std::hint::black_box(scene.query(m, &mut rng));
+        }
+        meetings.meet(m);
+        if id == 1 {
+            m.blocking(|| bench.begin());
+        }
+        meetings.meet(m);
+        let mut ticker = Ticker::new();
+        let start = ticker.last();
+        let end = start + Duration::from_secs_f64(bench.plan.seconds);
+        let (mut queries, mut sum, mut failed) = (0u64, 0u64, Ok(()));
+        while failed.is_ok() {
+            m.safepoint();
+            sum = sum.wrapping_add(scene.query(m, &mut rng));
+            queries += 1;
+            if ticker.tick() >= end {
+                break;
+            }
+            if queries.is_multiple_of(COUNT_EVERY) {
+                failed = scene.check_count(m, &stack, rng.next() as usize);
+                ticker.skip();
+                bench.progress(start.elapsed().as_secs_f64() / bench.plan.seconds);
+            }
+        }
+        std::hint::black_box(sum);
+        failed.map(|()| (queries, ticker.into_recorder()))
+    });
+    let outcome = result.map_err(from_enter).and_then(|r| r);
+    scene.stop.store(true, Ordering::Release);
+    outcome
+}
+
+fn parsing(bench: &Bench<'_>, scene: &Scene<'_>) -> Result<u64, Failure> {
+    let mut meetings = Meetings::new(&scene.barrier, 2);
+    let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
+    let outcome = bench.heap.enter(|m| {
+        let mut failed = Ok(());
+        let warm = Instant::now() + Duration::from_secs_f64(bench.plan.warm_up_seconds);
+        while failed.is_ok() && Instant::now() < warm {
+            failed = scene.parse(m, &stack);
+        }
+        meetings.meet(m);
+        meetings.meet(m);
+        let before = scene.documents.load(Ordering::Relaxed);
+        while failed.is_ok() && !scene.stop.load(Ordering::Acquire) {
+            failed = scene.parse(m, &stack);
+        }
+        failed.map(|()| scene.documents.load(Ordering::Relaxed) - before)
+    });
+    outcome.map_err(from_enter)?
+}
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
+    let text = std::str::from_utf8(bench.document).map_err(|e| Failure::run(format!("the document: {e}")))?;
+    let census = Census::of(text).map_err(|e| Failure::run(format!("the document: {e}")))?;
+    let kept = bench.heap.enter(|m| {
+        let m = m.reserve(Room::tail::<List>(KEPT))?;
+        Ok(Root::new(m, m.place_array::<List>((), KEPT, nil())))
+    });
+    let kept = kept.map_err(from_enter)?.map_err(from_memory)?;
+    let (documents, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let scene = Scene { text, census, kept, documents, stop, barrier: Barrier::new(bench.plan.threads as usize) };
+    let stack = RootStack::with_capacity(bench.heap, stack_slots(census)).map_err(from_memory)?;
+    let enter = |f: &dyn Fn(&mut Mutator<'_>, usize) -> Result<(), Failure>| {
+        (0..KEPT).try_for_each(|i| bench.heap.enter(|m| f(m, i)).map_err(from_enter)?)
+    };
+    enter(&|m, i| scene.parse(m, &stack).and_then(|()| scene.check_count(m, &stack, i)))?;
+    bench.warming_up();
+    let (documents, queries) = thread::scope(|scope| {
+        let parser = scope.spawn(|| parsing(bench, &scene));
+        let scene = &scene;
+        let others: Vec<_> =
+            (1..bench.plan.threads).map(|id| scope.spawn(move || querying(bench, scene, id))).collect();
+        let queries: Vec<_> =
+            others.into_iter().map(|h| h.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect();
+        (parser.join().unwrap_or_else(|p| std::panic::resume_unwind(p)), queries)
+    });
+    let documents = documents?;
+    let (mut ops, mut latency) = (0, Recorder::new());
+    for part in queries {
+        let (queries, recorder) = part?;
+        ops += queries;
+        latency.merge(&recorder);
+    }
+    bench.end();
+    enter(&|m, i| scene.check_count(m, &stack, i))?;
+    Ok(Measured { ops, checksum: census.nodes as i64, latency, documents })
+}

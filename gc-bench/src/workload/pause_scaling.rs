@@ -1,0 +1,196 @@
+//! Whether a pause grows: cycle follows cycle beside a thread that churns, at a given size of live data and number of roots.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use gc_heap::{Local, Mutator, OutOfMemory, Room, Root, RootStack, Slot, SlotArray, Trace};
+
+use super::{Rng, from_enter, from_memory};
+use crate::failure::Failure;
+use crate::measure::{Bench, Measured};
+use crate::plan::{BLOCK_BYTES, Plan};
+use crate::recorder::{Recorder, Ticker};
+
+/// A small object of its own for each block and each root, so that marking follows references and does not only set bits.
+#[derive(Trace)]
+struct Tag {
+    number: u64,
+}
+
+/// A piece of the live data.
+#[derive(Trace)]
+#[trace(tail = u8)]
+struct Block {
+    tag: Slot<Tag>,
+    number: u64,
+}
+
+/// Header, length, two fields; with its tag (16 bytes) and its slot in the table a block is [`BLOCK_BYTES`].
+const TAIL_BYTES: usize = BLOCK_BYTES as usize - 32 - 16 - 8;
+
+type Table = SlotArray<Option<Block>>;
+
+/// Live blocks that each operation reads besides the one it replaces.
+const READS: usize = 8;
+/// Collections before the measured ones.
+const WARM_UP: u64 = 3;
+
+struct Churn<'s> {
+    table: Local<'s, Table>,
+    blocks: usize,
+    /// Half of the roots are slots of a stack, as an interpreter's are, half process-wide ones.
+    stack: RootStack<Tag>,
+    roots: Vec<Root<Tag>>,
+    rng: Rng,
+}
+
+impl<'s> Churn<'s> {
+    fn new(bench: &Bench<'_>, m: &mut Mutator<'s>) -> Result<Self, OutOfMemory> {
+        let Plan { live_bytes, roots, seed, .. } = *bench.plan;
+        let blocks = (live_bytes / BLOCK_BYTES) as usize;
+        let on_stack = roots as usize / 2;
+        let stack = RootStack::with_capacity(bench.heap, on_stack.max(1))?;
+        let table = {
+            let m = m.reserve(Room::tail::<Table>(blocks))?;
+            m.local(m.place_array::<Table>((), blocks, None))
+        };
+        let mut churn = Self { table, blocks, stack, roots: Vec::new(), rng: Rng::new(seed, 0) };
+        for i in 0..blocks {
+            churn.replace(m, i)?;
+            if i & 0xfff == 0 {
+                bench.progress(i as f64 / blocks as f64);
+            }
+        }
+        for number in 0..roots {
+            let m = m.reserve(const { Room::of::<Tag>() })?;
+            let tag = m.place(TagInit { number });
+            if churn.stack.len() < on_stack {
+                churn.stack.push(m, tag);
+            } else {
+                churn.roots.push(Root::new(m, tag));
+            }
+        }
+        Ok(churn)
+    }
+
+    /// A fresh block with a fresh tag in the place of block `i`, which dies.
+    fn replace(&mut self, m: &mut Mutator<'_>, i: usize) -> Result<(), OutOfMemory> {
+        let m = m.reserve(const { Room::tail::<Block>(TAIL_BYTES).and(Room::of::<Tag>()) })?;
+        let number = i as u64;
+        let tag = m.place(TagInit { number });
+        let block = m.place_array::<Block>(BlockInit { tag, number }, TAIL_BYTES, i as u8);
+        self.table.get(m).tail()[i].set(m, Some(block));
+        Ok(())
+    }
+
+    /// Replaces one block and one root, and reads a few blocks and a root; each must be what was put there.
+    fn op(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
+        let at = self.pick(self.blocks);
+        self.replace(m, at)?;
+        let root = self.pick(self.stack.len() + self.roots.len());
+        self.renew_root(m.reserve(const { Room::of::<Tag>() })?, root);
+        for _ in 0..READS {
+            let at = self.pick(self.blocks);
+            assert!(self.is_intact(m, at), "live block {at} is not what was put there");
+        }
+        Ok(())
+    }
+
+    fn pick(&mut self, below: usize) -> usize {
+        (self.rng.next() >> 8) as usize % below
+    }
+
+    fn renew_root(&self, m: &Mutator<'_>, at: usize) {
+        let on_stack = self.stack.len();
+        let old = if at < on_stack { self.stack.get(m, at) } else { self.roots[at - on_stack].get(m) };
+        assert_eq!(old.number, at as u64, "a root does not hold what was put there");
+        let new = m.place(TagInit { number: at as u64 });
+        if at < on_stack {
+            self.stack.set(m, at, new);
+        } else {
+            self.roots[at - on_stack].set(m, new);
+        }
+    }
+
+    fn is_intact(&self, m: &Mutator<'_>, at: usize) -> bool {
+        self.table.get(m).tail()[at].get(m).is_some_and(|block| {
+            let number = at as u64;
+            block.number == number && block.tag.get(m).number == number && block.tail()[TAIL_BYTES - 1] == at as u8
+        })
+    }
+
+    /// How many of the live blocks are what was put there.
+    fn intact(&self, m: &mut Mutator<'_>) -> i64 {
+        let mut intact = 0;
+        for at in 0..self.blocks {
+            intact += i64::from(self.is_intact(m, at));
+            if at & 0xff == 0 {
+                m.safepoint();
+            }
+        }
+        intact
+    }
+}
+
+/// What the thread that collects tells the one that churns.
+#[derive(Default)]
+struct Flags {
+    measured: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// The churning thread's side.
+fn churning(bench: &Bench<'_>, ready: &mpsc::Sender<()>, flags: &Flags) -> Result<(u64, i64, Recorder), Failure> {
+    let outcome = bench.heap.enter(|m| -> Result<_, OutOfMemory> {
+        let mut churn = Churn::new(bench, m)?;
+        // Who waits for it may be gone if the other side failed; then `stop` is set.
+        let _ = ready.send(());
+        let mut ticker = Ticker::new();
+        let (mut ops, mut measured) = (0, false);
+        while !flags.stop.load(Ordering::Relaxed) {
+            if !measured && flags.measured.load(Ordering::Relaxed) {
+                measured = true;
+                ops = 0;
+                ticker.reset();
+            }
+            churn.op(m)?;
+            ticker.tick();
+            ops += 1;
+        }
+        Ok((ops, churn.intact(m), ticker.into_recorder()))
+    });
+    outcome.map_err(from_enter)?.map_err(from_memory)
+}
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
+    let cycles = bench.plan.cycles;
+    let (ready, is_ready) = mpsc::channel();
+    let flags = Flags::default();
+    let (ops, intact, latency) = thread::scope(|scope| {
+        let flags = &flags;
+        let churner = scope.spawn(move || churning(bench, &ready, flags));
+        // An error means that the thread has failed: its result says how.
+        if is_ready.recv().is_ok() {
+            bench.warming_up();
+            (0..WARM_UP).for_each(|_| bench.heap.collect());
+            bench.begin();
+            flags.measured.store(true, Ordering::Relaxed);
+            for i in 0..cycles {
+                if churner.is_finished() {
+                    break;
+                }
+                bench.heap.collect();
+                bench.progress(i as f64 / cycles as f64);
+            }
+            bench.end();
+        }
+        flags.stop.store(true, Ordering::Relaxed);
+        churner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    let blocks = (bench.plan.live_bytes / BLOCK_BYTES) as i64;
+    if intact != blocks {
+        return Err(Failure::run(format!("only {intact} of {blocks} live blocks are what was put there")));
+    }
+    Ok(Measured::new(ops, intact, latency))
+}
