@@ -43,12 +43,28 @@ fn build<'s>(m: &mut Mutator<'s>, depth: u32, ticker: &mut Ticker) -> Result<Loc
     })
 }
 
-/// The tree's nodes. Children come in pairs.
-fn check(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> i64 {
+/// Trees up to this depth are counted without a safepoint: some microseconds.
+const COUNTED_WHOLE: u32 = 9;
+
+/// The nodes of a small tree. Children come in pairs.
+fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> i64 {
     match (tree.left.get(m), tree.right.get(m)) {
-        (Some(left), Some(right)) => 1 + check(m, left) + check(m, right),
+        (Some(left), Some(right)) => 1 + count(m, left) + count(m, right),
         _ => 1,
     }
+}
+
+/// The nodes of a tree of this depth. A safepoint for each part of it, so that no pause waits for a whole tree.
+fn check(m: &mut Mutator<'_>, depth: u32, tree: Local<'_, Tree>) -> i64 {
+    m.safepoint();
+    if depth <= COUNTED_WHOLE {
+        return count(m, tree.get(m));
+    }
+    let m = &mut *m.frame();
+    let node = tree.get(m);
+    let (Some(left), Some(right)) = (node.left.get(m), node.right.get(m)) else { return 1 };
+    let (left, right) = (m.local(left), m.local(right));
+    1 + check(m, depth - 1, left) + check(m, depth - 1, right)
 }
 
 /// A thread's share: of each second depth, so many trees that all depths allocate alike.
@@ -66,7 +82,7 @@ fn share(
         for _ in 0..trees {
             let m = &mut *m.frame();
             let tree = build(m, d, ticker)?;
-            sum += check(m, tree.get(m));
+            sum += check(m, d, tree);
         }
         done(f64::from(d - MIN_DEPTH + 2) / f64::from(depth - MIN_DEPTH + 2));
     }
@@ -86,7 +102,7 @@ pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, Ou
     let mut sum = {
         let m = &mut *m.frame();
         let stretch = build(m, depth + 1, &mut ticker)?;
-        check(m, stretch.get(m))
+        check(m, depth + 1, stretch)
     };
     let kept = build(m, depth, &mut ticker)?;
     let (own, others) = thread::scope(|scope| {
@@ -110,7 +126,7 @@ pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, Ou
         sum += other;
         latencies.push(ticker.into_recorder());
     }
-    sum += check(m, kept.get(m));
+    sum += check(m, depth, kept);
     bench.end();
     let mut latency = ticker.into_recorder();
     latencies.iter().for_each(|other| latency.merge(other));
