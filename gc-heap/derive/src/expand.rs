@@ -29,24 +29,16 @@ impl FieldOf<'_> {
 }
 
 pub(crate) fn expand(input: &Input) -> TokenStream {
-    let Input {
-        name, krate, tail, ..
-    } = input;
+    let Input { name, krate, tail, .. } = input;
     let private = quote!(#krate::__private);
     let core = quote!(#private::core);
     let fields = fields_of(&input.fields);
     let empty = fields.iter().all(|field| field.phantom);
 
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
-    let init_name = Ident::new(
-        &format!("{name}Init"),
-        Span::call_site().located_at(name.span()),
-    );
-    let (init_struct, init_type) = if empty {
-        (None, quote!(()))
-    } else {
-        init_struct(input, &init_name, &fields, &private)
-    };
+    let init_name = Ident::new(&format!("{name}Init"), Span::call_site().located_at(name.span()));
+    let (init_struct, init_type) =
+        if empty { (None, quote!(())) } else { init_struct(input, &init_name, &fields, &private) };
 
     let maps = fields.iter().filter(|field| !field.phantom).map(|field| {
         let (member, ty, as_field) = (&field.member, field.ty, field.as_field(&private));
@@ -96,7 +88,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             }
         }
     });
-    let init_impl = (!empty).then(|| {
+    let init_impl = (!empty && tail.is_none()).then(|| {
         let generics = with_g(input);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         quote! {
@@ -164,13 +156,7 @@ fn init_struct(
     let (_, ty_generics, where_clause) = generics.split_for_impl();
     let doc = format!("What a new [`{name}`] is made from.");
     let init_fields = fields.iter().map(|field| {
-        let FieldOf {
-            member,
-            vis,
-            docs,
-            ty,
-            phantom,
-        } = field;
+        let FieldOf { member, vis, docs, ty, phantom } = field;
         let docs = if docs.is_empty() {
             let doc = format!("What `{}` starts as.", member_name(member));
             quote!(#[doc = #doc])
@@ -216,11 +202,7 @@ fn fields_of(fields: &Fields) -> Vec<FieldOf<'_>> {
                 None => Member::Unnamed(Index::from(i)),
             },
             vis: &field.vis,
-            docs: field
-                .attrs
-                .iter()
-                .filter(|attr| attr.path().is_ident("doc"))
-                .collect(),
+            docs: field.attrs.iter().filter(|attr| attr.path().is_ident("doc")).collect(),
             ty: &field.ty,
             phantom: is_phantom(&field.ty),
         })

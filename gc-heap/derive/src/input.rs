@@ -3,8 +3,8 @@
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, Generics, Ident, Meta, Path, Result, Token,
-    Type, Visibility, parse_quote,
+    Attribute, Data, DeriveInput, Error, Field, Fields, Generics, Ident, Meta, Path, Result, Token, Type, Visibility,
+    parse_quote,
 };
 
 /// What the derive needs to know of a struct.
@@ -62,24 +62,14 @@ impl Input {
 /// The struct's generics, and `T: Field` for each parameter `T` that is the whole type of a field, as the derives of the
 /// standard library do. No bound for `Slot<T>`: a type that refers to itself would have to be a field before it is one.
 fn bounded(mut generics: Generics, fields: &Fields, krate: &Path) -> Generics {
-    let params: Vec<Ident> = generics
-        .type_params()
-        .map(|param| param.ident.clone())
-        .collect();
+    let params: Vec<Ident> = generics.type_params().map(|param| param.ident.clone()).collect();
     for field in fields {
         let Type::Path(path) = &field.ty else {
             continue;
         };
-        if path
-            .path
-            .get_ident()
-            .is_some_and(|name| params.contains(name))
-        {
+        if path.path.get_ident().is_some_and(|name| params.contains(name)) {
             let ty = &field.ty;
-            generics
-                .make_where_clause()
-                .predicates
-                .push(parse_quote!(#ty: #krate::__private::Field));
+            generics.make_where_clause().predicates.push(parse_quote!(#ty: #krate::__private::Field));
         }
     }
     generics
@@ -102,11 +92,7 @@ impl Options {
                         return Err(twice());
                     }
                 } else if meta.path.is_ident("crate") {
-                    if options
-                        .krate
-                        .replace(meta.value()?.call(Path::parse_mod_style)?)
-                        .is_some()
-                    {
+                    if options.krate.replace(meta.value()?.call(Path::parse_mod_style)?).is_some() {
                         return Err(twice());
                     }
                 } else {
@@ -134,15 +120,10 @@ fn refuse_packed(attrs: &[Attribute]) -> Result<()> {
 }
 
 fn refuse_attribute(field: &Field) -> Result<()> {
-    match field
-        .attrs
-        .iter()
-        .find(|attr| attr.path().is_ident("trace"))
-    {
-        Some(attr) => Err(Error::new(
-            attr.span(),
-            "a field has no `trace` attribute: every field is traced, none can be skipped",
-        )),
+    match field.attrs.iter().find(|attr| attr.path().is_ident("trace")) {
+        Some(attr) => {
+            Err(Error::new(attr.span(), "a field has no `trace` attribute: every field is traced, none can be skipped"))
+        }
         None => Ok(()),
     }
 }

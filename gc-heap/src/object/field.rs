@@ -77,12 +77,6 @@ unsafe impl<F: Field, const N: usize> Field for [F; N] {
 /// Data that never changes: any `T` that is `Copy`, `Send`, `Sync` and `'static`. Made from the `T` itself.
 ///
 /// No reference into the heap is `'static`, so none gets in.
-///
-/// ```compile_fail,E0261
-/// # use gc_heap::{Gc, Plain, Trace};
-/// #[derive(Trace)]
-/// struct Sneaky { stale: Plain<Gc<'g, Sneaky>> }
-/// ```
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Plain<T>(T);
@@ -125,9 +119,20 @@ unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
 
 /// A number that changes, read and written whole by any thread. Made from the number itself.
 ///
-/// ```ignore
+/// ```
+/// use gc_heap::{Heap, Num, Trace};
+///
+/// #[derive(Trace)]
 /// struct Counter { hits: Num<u64> }
-/// counter.hits.set(counter.hits.get() + 1);
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let hits = heap.enter(|m| -> Result<u64, gc_heap::OutOfMemory> {
+///     let counter = m.alloc::<Counter>(|_| CounterInit { hits: 1 })?;
+///     counter.get(m).hits.set(2);
+///     Ok(counter.get(m).hits.get())
+/// })??;
+/// assert_eq!(hits, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[repr(transparent)]
 pub struct Num<N: Number>(N::Cell);

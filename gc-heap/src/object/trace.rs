@@ -45,7 +45,8 @@ pub unsafe trait Trace: Sized + 'static {
 
 /// What an object without a tail is made from: `place` tells the type of the object from it.
 ///
-/// The derive implements it for the struct `NodeInit` that it makes; [`Empty`] does it for types without fields.
+/// The derive implements it for the struct `NodeInit` that it makes; [`Empty`] stands in for types without fields. With a
+/// tail it is not implemented: how many elements there are is not the initialiser's to say.
 ///
 /// # Safety
 ///
@@ -53,11 +54,12 @@ pub unsafe trait Trace: Sized + 'static {
 #[diagnostic::on_unimplemented(
     message = "no heap object is made from `{Self}`",
     label = "not an initialiser",
-    note = "an object is placed by its initialiser: `place(NodeInit {{ .. }})` makes a `Node`"
+    note = "an object without a tail is placed by its initialiser: `place(NodeInit {{ .. }})` makes a `Node`; one with a \
+            tail by `place_tail`, `place_array` or `place_bytes`"
 )]
 pub unsafe trait Init<'g>: Sized {
     /// The type of the object.
-    type Object: Trace;
+    type Object: Trace<Tail = NoTail>;
 
     /// Writes the fields.
     ///
@@ -86,7 +88,7 @@ impl<T> Default for Empty<T> {
 }
 
 // SAFETY: `()` is all that `T` is made from, and its own `write` initialises it.
-unsafe impl<'g, T: Trace<Init<'g> = ()>> Init<'g> for Empty<T> {
+unsafe impl<'g, T: Trace<Init<'g> = (), Tail = NoTail>> Init<'g> for Empty<T> {
     type Object = T;
 
     #[inline(always)]
