@@ -150,17 +150,23 @@ impl<'s> Mutator<'s> {
         self.arm();
     }
 
-    /// Logs a word that is about to be overwritten.
+    /// Logs a word that is about to be overwritten, unless its object is marked already: then the marker has it, or has
+    /// been at it. Without this test a busy mutator would never let marking end. (A stale word is logged untested.)
     #[cold]
     #[inline(never)]
     pub(crate) fn log(&self, word: u64) {
-        if is_reference(word) {
-            let mut log = self.log.borrow_mut();
-            log.push(word);
-            if log.len() >= LOG_WORDS {
-                drop(log);
-                self.flush_log();
-            }
+        if !is_reference(word) {
+            return;
+        }
+        let good = word & self.bad_mask.get() == 0;
+        if good && self.shared.marks.get(self.shared.space.offset(word) as usize / 8) {
+            return;
+        }
+        let mut log = self.log.borrow_mut();
+        log.push(word);
+        if log.len() >= LOG_WORDS {
+            drop(log);
+            self.flush_log();
         }
     }
 
