@@ -75,8 +75,8 @@ impl Collector {
                     shared.control.cycle_finished(trigger);
                     shared.free.wake_all();
                 }
-                Work::Compaction(_) => {
-                    shared.hold(PauseKind::Compaction, |_| self.cycle(true, Goal::Pack));
+                Work::Compaction(run) => {
+                    shared.hold(PauseKind::Compaction, |_| self.cycle(true, Goal::Pack { runs: run > 1 }));
                     shared.counters.compactions.add(1);
                     shared.control.compaction_finished();
                     shared.free.wake_all();
@@ -145,7 +145,7 @@ impl Collector {
         if !set.is_empty() {
             shared.counters.relocations.add(1);
             self.stop(held, StopOp::RelocateStart, PauseKind::RelocateStart);
-            relocate::relocate(&shared, &set, workers, goal == Goal::Pack);
+            relocate::relocate(&shared, &set, workers, goal != Goal::Pace);
             self.forwarded = set;
             self.phase(Phase::Relocate, started);
             self.verify(held, verify::When::AfterRelocation);

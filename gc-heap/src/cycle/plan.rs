@@ -10,8 +10,9 @@ use gc_core::forwarding::Forwarding;
 pub(crate) enum Goal {
     /// Free memory worth the copying.
     Pace,
-    /// A run of so many blocks, whatever it costs: everything is packed towards the start.
-    Pack,
+    /// All memory that can be had, whatever it costs: packed towards the start of the heap. `runs`: full blocks move
+    /// too, because neighbouring free blocks are wanted.
+    Pack { runs: bool },
 }
 
 /// Blocks fuller than this (of 64 KiB) do not pay: copying them gives too little back.
@@ -32,7 +33,7 @@ pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
         .filter(|&block| blocks.live(block) != 0 && blocks.pins(block) == 0)
         .collect();
     match goal {
-        Goal::Pack => set.retain(|&block| blocks.live(block) < BLOCK_BYTES as u32 - 8),
+        Goal::Pack { runs } => set.retain(|&block| runs || blocks.live(block) < BLOCK_BYTES as u32),
         Goal::Pace => {
             let not_live = shared.config.max_bytes.saturating_sub(live_bytes as usize);
             let mut free = shared.free.free() * BLOCK_BYTES;
