@@ -137,9 +137,8 @@ fn who_sees_a_page_installed_sees_it_repaired() {
             let run = page.states.run_to_install(0..1, Flip::FIRST);
             page.states.install(run, Flip::FIRST);
         });
-        let reader = spawn(&page, |page| {
-            (page.states.state(0, Flip::FIRST) == PageState::Installed).then(|| page.read())
-        });
+        let reader =
+            spawn(&page, |page| (page.states.state(0, Flip::FIRST) == PageState::Installed).then(|| page.read()));
         assert!(matches!(reader.join().unwrap(), None | Some(1)));
         installer.join().unwrap();
         repairer.join().unwrap().unwrap();

@@ -1,9 +1,8 @@
 //! One trial for each feature: what was found, or why not, in words.
 
-use crate::sys::{self, Access, HeapFile, SysError, UffdSource};
+use crate::sys::{self, Access, HeapFile, RegisterMode, SysError, Uffd, UffdSource};
 use std::ptr;
-use userfaultfd::{IoctlFlags, RegisterMode, Uffd};
-use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS, UFFDIO_CONTINUE};
+use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 type Trial = Result<String, String>;
 
@@ -149,26 +148,25 @@ pub(super) fn userfaultfd() -> Trial {
             Err(error) => refusals.push(said(error)),
         }
     }
-    if open.is_empty() { Err(refusals.join("; ")) } else { Ok(format!("by {}; features {features:#x}", open.join(", "))) }
+    if open.is_empty() {
+        Err(refusals.join("; "))
+    } else {
+        Ok(format!("by {}; features {features:#x}", open.join(", ")))
+    }
 }
 
 pub(super) fn minor_shmem() -> Trial {
     let uffd = connected(UFFD_FEATURE_MINOR_SHMEM)?;
     let scratch = Scratch::new(sys::page_size(), 2).map_err(said)?;
     scratch.map(1).map_err(said)?;
-    // SAFETY: the first place is ours and mapped.
-    unsafe { scratch.word(0).write_volatile(MARK) };
-    let view = scratch.word(1).cast();
-    let ioctls = uffd
-        .register_with_mode(view, scratch.bytes(), RegisterMode::MINOR)
-        .map_err(|error| format!("UFFDIO_REGISTER of a memfd in minor mode: {error:?}"))?;
-    // The ioctl's number is the lowest byte of its code.
-    if !ioctls.contains(IoctlFlags::from_bits_retain(1 << (UFFDIO_CONTINUE & 0xff))) {
-        return Err(format!("registered, without UFFDIO_CONTINUE: {ioctls:?}"));
+    let (view, bytes) = (scratch.place(1), scratch.bytes());
+    // SAFETY: both places are ours and mapped. The second is touched when its page is there, so that it does not fault.
+    unsafe {
+        scratch.word(0).write_volatile(MARK);
+        sys::uffd_register(&uffd, view, bytes, RegisterMode::MINOR).map_err(said)?;
+        sys::uffd_continue(&uffd, view, bytes, false).map_err(said)?;
+        same(scratch.word(1).read_volatile()).map(|_| "registered and continued a page".into())
     }
-    uffd.r#continue(view, scratch.bytes(), false).map_err(|error| format!("UFFDIO_CONTINUE: {error:?}"))?;
-    // SAFETY: the second place is ours and mapped, and its page is there, so that this access does not fault.
-    same(unsafe { scratch.word(1).read_volatile() }).map(|_| "registered and continued a page".into())
 }
 
 pub(super) fn sigbus() -> Trial {

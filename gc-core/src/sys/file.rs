@@ -31,10 +31,7 @@ impl HeapFile {
             return Err(SysError::new("ftruncate", &arguments, libc::EINVAL));
         }
         let (memfd, no_exec) = create(name)?;
-        memfd
-            .as_file()
-            .set_len(bytes as u64)
-            .map_err(|error| SysError::from_io("ftruncate", &arguments, &error))?;
+        memfd.as_file().set_len(bytes as u64).map_err(|error| SysError::from_io("ftruncate", &arguments, &error))?;
         memfd
             .add_seals(&[FileSeal::SealGrow, FileSeal::SealShrink, FileSeal::SealSeal])
             .map_err(|error| from_memfd("fcntl(F_ADD_SEALS)", &error))?;

@@ -141,7 +141,11 @@ unsafe fn mremap(
     // SAFETY: the caller owns both ranges.
     let moved = unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) };
     if moved == libc::MAP_FAILED {
-        return Err(SysError::last(call, &[("from", from), ("len", new_len), ("to", to)]));
+        let error = SysError::last(call, &[("from", from), ("len", new_len), ("to", to)]);
+        // Many kernels unmap the destination before they look at the source, and leave a hole that any thread's `mmap`
+        // may fill. Close it, so that the caller still owns what it owned; where nothing was unmapped this is refused.
+        let _ = reserve_at(to, new_len);
+        return Err(error);
     }
     Ok(())
 }
@@ -150,7 +154,7 @@ unsafe fn mremap(
 /// of 0). The source stays as it is. 8 us, any size.
 ///
 /// # Errors
-/// `EINVAL` for private memory (since Linux 4.14).
+/// `EINVAL` for private memory (since Linux 4.14). The destination is then what it was, or what [`reserve`] makes.
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)), which must not overlap.
@@ -163,7 +167,11 @@ pub unsafe fn mirror_at(from: usize, len: usize, to: usize) -> Result<(), SysErr
 /// Moves the page tables of `from..from + len` to `to`, and leaves the source mapped but empty: the next touch of it
 /// faults (`MREMAP_DONTUNMAP`: private memory Linux 5.7, shared memory 5.13). The source must be one VMA.
 ///
-/// 3 to 30 us at any size where both ends are aligned to 1 GiB, or a memfd view of 8 GiB in 10 us.
+/// 3 to 30 us at any size where both ends are aligned to 1 GiB.
+///
+/// # Errors
+/// `EINVAL` from an older kernel, `EFAULT` where the source is not one VMA, `ENOMEM` near `vm.max_map_count`. The
+/// destination is then what it was, or what [`reserve`] makes.
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)), which must not overlap.

@@ -1,9 +1,9 @@
 //! How much memory there is, and the limits on mapping it.
 
 use super::SysError;
+use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::{fs, io};
 
 /// Bytes in a page, `sysconf(_SC_PAGESIZE)`: 4096 on x86-64.
 pub fn page_size() -> usize {
@@ -84,50 +84,62 @@ impl Cgroup {
     }
 }
 
+/// The names a version of cgroups has for things.
+struct Version {
+    mounts: &'static [&'static str],
+    limit: &'static str,
+    used: &'static str,
+    reclaimable: &'static str,
+}
+
+/// No limit is a number near 2^63 here, which loses every comparison.
+const VERSION_1: Version = Version {
+    mounts: &["sys/fs/cgroup/memory"],
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    reclaimable: "total_inactive_file ",
+};
+
+/// No limit is the word `max` here. Where both versions run, this one is mounted a level deeper.
+const VERSION_2: Version = Version {
+    mounts: &["sys/fs/cgroup", "sys/fs/cgroup/unified"],
+    limit: "memory.max",
+    used: "memory.current",
+    reclaimable: "inactive_file ",
+};
+
+impl Version {
+    /// A directory's group, if it has a limit and can be read.
+    fn group(&self, directory: &Path) -> Option<Cgroup> {
+        let text = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let limit = text(self.limit).trim().parse().ok()?;
+        let used = text(self.used).trim().parse().unwrap_or(0);
+        let reclaimable = field(&text("memory.stat"), self.reclaimable).unwrap_or(0);
+        Some(Cgroup { limit, used, reclaimable })
+    }
+}
+
 /// The memory cgroups with a limit, from the one of this process up to the root of each hierarchy, `cgroups(7)`. Groups
 /// that cannot be read (a container shows only its own part of the tree) are passed over.
 fn cgroups(root: &Path) -> impl Iterator<Item = Cgroup> {
     let lines = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mut found = Vec::new();
     for line in lines.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        // Version 2 has an empty list of controllers; where both versions run it is mounted a level deeper.
-        let (mounts, read_group): (&[&str], fn(&Path) -> io::Result<Option<Cgroup>>) = if controllers.is_empty() {
-            (&["sys/fs/cgroup", "sys/fs/cgroup/unified"], version_2)
-        } else if controllers.split(',').any(|name| name == "memory") {
-            (&["sys/fs/cgroup/memory"], version_1)
-        } else {
-            continue;
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let version = match controllers {
+            "" => VERSION_2,
+            names if names.split(',').any(|name| name == "memory") => VERSION_1,
+            _ => continue,
         };
-        for mount in mounts {
+        for mount in version.mounts {
             let mount = root.join(mount);
             let own = mount.join(path.trim_start_matches('/'));
             let up = own.ancestors().take_while(|directory| directory.starts_with(&mount));
-            found.extend(up.filter_map(|directory| read_group(directory).ok().flatten()));
+            found.extend(up.filter_map(|directory| version.group(directory)));
         }
     }
     found.into_iter()
-}
-
-fn version_2(directory: &Path) -> io::Result<Option<Cgroup>> {
-    // "max" is no number, and no limit.
-    let Ok(limit) = fs::read_to_string(directory.join("memory.max"))?.trim().parse() else { return Ok(None) };
-    let used = fs::read_to_string(directory.join("memory.current")).ok().and_then(|text| text.trim().parse().ok());
-    let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
-    let reclaimable = field(&stat, "inactive_file ").unwrap_or(0);
-    Ok(Some(Cgroup { limit, used: used.unwrap_or(0), reclaimable }))
-}
-
-fn version_1(directory: &Path) -> io::Result<Option<Cgroup>> {
-    // No limit is a number near 2^63 here, which loses every comparison.
-    let Ok(limit) = fs::read_to_string(directory.join("memory.limit_in_bytes"))?.trim().parse() else {
-        return Ok(None);
-    };
-    let used = fs::read_to_string(directory.join("memory.usage_in_bytes")).ok().and_then(|text| text.trim().parse().ok());
-    let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
-    let reclaimable = field(&stat, "total_inactive_file ").unwrap_or(0);
-    Ok(Some(Cgroup { limit, used: used.unwrap_or(0), reclaimable }))
 }
 
 #[cfg(test)]

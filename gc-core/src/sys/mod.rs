@@ -29,6 +29,9 @@ pub use map::{
 };
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
 pub use time::{process_cpu_time, thread_cpu_time};
-pub use uffd::{UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api};
+pub use uffd::{
+    UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api, uffd_continue, uffd_register, uffd_unregister,
+};
+pub use userfaultfd::{RegisterMode, Uffd};
 
 pub(crate) use map::remap_file_pages;

@@ -4,12 +4,13 @@
 //! The `userfaultfd` crate (0.9) opens `/dev/userfaultfd` without falling back to the system call and drops the kernel's
 //! answer about features, so both are done here; what it wraps well (register, continue, copy, wake) is used as it is.
 
+use super::map::at;
 use super::{SysError, page_size};
 use linux_raw_sys::general::{PAGE_IS_PRESENT, UFFD_API, page_region, pm_scan_arg, uffdio_api};
 use linux_raw_sys::ioctl::UFFDIO_API;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, FromRawFd};
-use userfaultfd::Uffd;
+use userfaultfd::{RegisterMode, Uffd};
 
 /// Where a descriptor comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +26,7 @@ pub enum UffdSource {
 
 impl UffdSource {
     /// All of them, in the order to try: least privilege first.
-    pub const ALL: [UffdSource; 3] =
-        [UffdSource::SystemCallUserModeOnly, UffdSource::Device, UffdSource::SystemCall];
+    pub const ALL: [UffdSource; 3] = [UffdSource::SystemCallUserModeOnly, UffdSource::Device, UffdSource::SystemCall];
 }
 
 /// What the kernel answered to [`uffd_api`].
@@ -54,7 +54,10 @@ pub fn open_uffd(source: UffdSource) -> Result<Uffd, SysError> {
                 .map_err(|error| SysError::from_io("open(/dev/userfaultfd)", &[], &error))?;
             let flags = flags | userfaultfd_sys::UFFD_USER_MODE_ONLY as i32;
             // SAFETY: the ioctl takes flags, no pointer.
-            ("ioctl(USERFAULTFD_IOC_NEW)", unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) }.into())
+            (
+                "ioctl(USERFAULTFD_IOC_NEW)",
+                unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) }.into(),
+            )
         }
         UffdSource::SystemCall => {
             // SAFETY: the call takes flags, no pointer.
@@ -88,6 +91,56 @@ pub fn uffd_api(uffd: &Uffd, features: u64) -> Result<UffdAnswer, SysError> {
         return Err(SysError::last("ioctl(UFFDIO_API)", &[("features", features as usize)]));
     }
     Ok(UffdAnswer { features: api.features, ioctls: api.ioctls })
+}
+
+/// What the crate's calls fail with. Nothing is allocated, so that a signal handler may ask.
+fn from_uffd(call: &'static str, address: usize, len: usize, error: &userfaultfd::Error) -> SysError {
+    let errno = match error {
+        userfaultfd::Error::SystemError(errno) => *errno as i32,
+        // The crate keeps other shapes for calls that are not made here.
+        _ => libc::EIO,
+    };
+    SysError::new(call, &[("addr", address), ("len", len)], errno)
+}
+
+/// Registers a range, which must lie in one VMA: its absent pages then fault to this descriptor. 1 to 3 us at any size.
+///
+/// # Errors
+/// `EINVAL` where the memory or the kernel does not support the mode, `EBUSY` where another descriptor has the range.
+///
+/// # Safety
+/// Ownership (see the [module](super)). Whoever touches the range must be served: pages that are not there block the
+/// thread, or raise `SIGBUS` where that feature was agreed on.
+pub unsafe fn uffd_register(uffd: &Uffd, address: usize, len: usize, mode: RegisterMode) -> Result<(), SysError> {
+    match uffd.register_with_mode(at(address), len, mode) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(from_uffd("ioctl(UFFDIO_REGISTER)", address, len, &error)),
+    }
+}
+
+/// Ends the registration of a range; who waits for a page of it is woken and faults as usual. 1 to 5 us at any size.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub unsafe fn uffd_unregister(uffd: &Uffd, address: usize, len: usize) -> Result<(), SysError> {
+    uffd.unregister(at(address), len).map_err(|error| from_uffd("ioctl(UFFDIO_UNREGISTER)", address, len, &error))
+}
+
+/// Maps the pages that the file already has in a range registered in minor mode, and tells how many bytes came in: fewer
+/// than `len` where the kernel stopped on the way. 0.34 us for a page, 0.09 us a page from 64 KiB on. `wake` wakes the
+/// threads that wait for them; with the `SIGBUS` feature none do.
+///
+/// # Errors
+/// `EEXIST` where the first page is there already (success for most), `ENOENT` where the range is not registered as one,
+/// `EAGAIN` while mappings change, `EFAULT` over a hole of the file.
+///
+/// # Safety
+/// Ownership (see the [module](super)); the bytes of the pages are fit to be seen by whoever touches them.
+pub unsafe fn uffd_continue(uffd: &Uffd, address: usize, len: usize, wake: bool) -> Result<usize, SysError> {
+    match uffd.r#continue(at(address), len, wake) {
+        Ok(mapped) => Ok(mapped as usize),
+        Err(error) => Err(from_uffd("ioctl(UFFDIO_CONTINUE)", address, len, &error)),
+    }
 }
 
 /// `_IOWR('f', 16, struct pm_scan_arg)`, of `/proc/PID/pagemap`.

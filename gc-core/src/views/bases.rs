@@ -72,7 +72,9 @@ impl Base {
         }
         let base = match sys::reserve(bytes, bytes) {
             Ok(base) => base,
-            Err(error) => return Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: error }),
+            Err(error) => {
+                return Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: Box::new(error) });
+            }
         };
         let claim = Claim { base, bytes };
         if base + bytes <= ADDRESS_LIMIT && live.iter().all(|other| claim.is_apart(*other)) {
@@ -81,7 +83,7 @@ impl Base {
         // SAFETY: the range was reserved just now, and nobody knows of it.
         unsafe { sys::unmap(base, bytes) }?;
         let taken = SysError::new("mmap(reserve)", &[("addr", base), ("len", bytes)], libc::EADDRINUSE);
-        Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: last.unwrap_or(taken) })
+        Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: Box::new(last.unwrap_or(taken)) })
     }
 
     fn register(live: &mut Vec<Claim>, claim: Claim) -> Base {
@@ -168,10 +170,10 @@ fn grouped(low: u32) -> Vec<usize> {
 fn patterns(bits: u32, ones: u32) -> impl Iterator<Item = usize> {
     let first = (1_usize << ones) - 1;
     std::iter::successors(Some(first), |pattern| {
-        // The next number with as many bits (HAKMEM 175). It shifts out of range at the last; the limit below ends it.
+        // The next number with as many bits (HAKMEM 175); the limit below ends it. `ones` is not 0, nor is `lowest`.
         let lowest = pattern & pattern.wrapping_neg();
         let ripple = pattern + lowest;
-        Some(ripple | ((pattern ^ ripple) >> 2) / lowest.max(1))
+        Some(ripple | (((pattern ^ ripple) >> 2) / lowest))
     })
     .take_while(move |pattern| *pattern < 1 << bits)
 }

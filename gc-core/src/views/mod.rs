@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Every view maps all of the file, so that the byte at an offset is the same byte in each. Which bits the base has is the
-//! business of [`bases`](self::bases): no two live heaps of a process share a pattern that would let a reference of one
+//! business of the private module `bases`: no two live heaps of a process share a pattern that would let a reference of one
 //! pass for the other's.
 
 mod bases;
@@ -44,7 +44,9 @@ pub enum Mirror {
 #[derive(Debug, thiserror::Error)]
 pub enum ViewsError {
     /// The size is zero, no multiple of the page size, or four spans of it do not fit below 2^47.
-    #[error("a heap of {bytes} bytes cannot be mapped: it must be a multiple of the page size, more than 0 and at most {max}")]
+    #[error(
+        "a heap of {bytes} bytes cannot be mapped: it must be a multiple of the page size, more than 0 and at most {max}"
+    )]
     Size {
         /// The size asked for.
         bytes: usize,
@@ -64,7 +66,7 @@ pub enum ViewsError {
         /// Bases tried.
         tried: usize,
         /// Why the last of them could not be had.
-        last: SysError,
+        last: Box<SysError>,
     },
     /// A system call failed.
     #[error(transparent)]

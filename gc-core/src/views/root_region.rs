@@ -17,10 +17,11 @@ impl RootRegion {
     /// # Errors
     /// `EINVAL` for zero bytes, `ENOMEM` where there are no such addresses.
     pub fn reserve(bytes: usize) -> Result<RootRegion, SysError> {
-        let len = bytes
-            .checked_next_multiple_of(sys::page_size())
-            .filter(|len| *len > 0)
-            .ok_or(SysError::new("mmap", &[("len", bytes)], libc::EINVAL))?;
+        let len = bytes.checked_next_multiple_of(sys::page_size()).filter(|len| *len > 0).ok_or(SysError::new(
+            "mmap",
+            &[("len", bytes)],
+            libc::EINVAL,
+        ))?;
         Ok(RootRegion { address: sys::reserve_writable(len)?, len })
     }
 

@@ -1,0 +1,148 @@
+//! Userfaultfd on a view of a heap's file: through our constants, the `userfaultfd` crate and the kernel.
+//!
+//! Where a sandbox refuses it there is nothing to test; `sys_probe_refused` tests the refusal.
+
+use gc_core::sys::{self, Access, HeapFile, RegisterMode, Uffd, UffdSource};
+use std::{ptr, thread};
+use userfaultfd::{Event, FaultKind, ReadWrite};
+use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_SIGBUS};
+
+const PAGE: usize = 4096;
+const PAGES: usize = 16;
+const BYTES: usize = PAGES * PAGE;
+
+fn uffd(features: u64) -> Option<Uffd> {
+    let uffd = UffdSource::ALL.into_iter().find_map(|source| sys::open_uffd(source).ok());
+    let Some(uffd) = uffd else {
+        eprintln!("no userfaultfd here: nothing tested");
+        return None;
+    };
+    match sys::uffd_api(&uffd, features) {
+        Ok(answer) => {
+            assert_eq!(answer.features & features, features);
+            Some(uffd)
+        }
+        Err(error) => {
+            eprintln!("{error}: nothing tested");
+            None
+        }
+    }
+}
+
+/// A canonical view, a gated one, and the place its page tables go, each of `BYTES`; with page `n` holding `n + 1`.
+struct Heap {
+    file: HeapFile,
+    canonical: usize,
+    view: usize,
+    from: usize,
+}
+
+impl Heap {
+    fn new() -> Heap {
+        let file = HeapFile::new("uffd", BYTES).unwrap();
+        let base = sys::reserve(3 * BYTES, BYTES).unwrap();
+        let heap = Heap { file: file, canonical: base, view: base + BYTES, from: base + 2 * BYTES };
+        // SAFETY: the reservation is this test's.
+        unsafe {
+            sys::map_file_at(heap.canonical, &heap.file, 0, BYTES, Access::ReadWrite).unwrap();
+            sys::map_file_at(heap.view, &heap.file, 0, BYTES, Access::ReadWrite).unwrap();
+            (0..PAGES).for_each(|page| word(heap.view + page * PAGE).write_volatile(page as u64 + 1));
+        }
+        heap
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: the reservation is this test's and ends here.
+        unsafe { sys::unmap(self.canonical, 3 * BYTES).unwrap() };
+    }
+}
+
+fn word(address: usize) -> *mut u64 {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+/// Reads a word as the kernel does for a system call: a page that is not there is an error, not a signal.
+fn try_read(address: usize) -> Result<u64, i32> {
+    let mut value = 0_u64;
+    let here = libc::iovec { iov_base: ptr::from_mut(&mut value).cast(), iov_len: 8 };
+    let there = libc::iovec { iov_base: word(address).cast(), iov_len: 8 };
+    // SAFETY: `here` is a word of this frame; the kernel checks `there`.
+    let got = unsafe { libc::process_vm_readv(libc::getpid(), &here, 1, &there, 1, 0) };
+    if got == 8 { Ok(value) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) }
+}
+
+#[test]
+fn a_flip_gates_every_page_and_continue_lets_one_in() {
+    let features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM;
+    let Some(uffd) = uffd(features) else { return };
+    let heap = Heap::new();
+    let modes = RegisterMode::MINOR | RegisterMode::MISSING;
+    // SAFETY: the ranges are this test's. Pages are touched by the kernel only, which answers where they are absent.
+    unsafe {
+        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::uffd_register(&uffd, heap.view, BYTES, modes).unwrap();
+        sys::discard(heap.view, BYTES).unwrap();
+        for page in 0..PAGES {
+            assert_eq!(try_read(heap.view + page * PAGE), Err(libc::EFAULT), "page {page}");
+            assert_eq!(try_read(heap.from + page * PAGE), Ok(page as u64 + 1));
+        }
+        // Repaired through the canonical view, then let in.
+        word(heap.canonical + 3 * PAGE).write_volatile(33);
+        assert_eq!(sys::uffd_continue(&uffd, heap.view + 3 * PAGE, PAGE, false).unwrap(), PAGE);
+        assert_eq!(try_read(heap.view + 3 * PAGE), Ok(33));
+        assert_eq!(try_read(heap.view + 4 * PAGE), Err(libc::EFAULT), "its neighbour stays gated");
+        // A second thread that lets the page in is told so; a run stops there and goes on after it.
+        let again = sys::uffd_continue(&uffd, heap.view + 3 * PAGE, PAGE, false).unwrap_err();
+        assert_eq!(again.errno(), libc::EEXIST, "{again}");
+        assert_eq!(sys::uffd_continue(&uffd, heap.view, BYTES, false).unwrap(), 3 * PAGE);
+        let rest = sys::uffd_continue(&uffd, heap.view + 4 * PAGE, BYTES - 4 * PAGE, false).unwrap();
+        assert_eq!(rest, BYTES - 4 * PAGE);
+        sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
+        let gone = sys::uffd_continue(&uffd, heap.view, PAGE, false).unwrap_err();
+        assert_eq!(gone.errno(), libc::ENOENT, "{gone}");
+        // The view is one mapping again: it can be taken away a second time.
+        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        assert_eq!(word(heap.view).read_volatile(), 1);
+    }
+}
+
+#[test]
+fn a_hole_of_the_file_is_an_error_to_continue() {
+    let Some(uffd) = uffd(UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM) else { return };
+    let heap = Heap::new();
+    heap.file.punch_hole(5 * PAGE, PAGE).unwrap();
+    // SAFETY: as above.
+    unsafe {
+        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
+        let hole = sys::uffd_continue(&uffd, heap.view + 5 * PAGE, PAGE, false).unwrap_err();
+        assert_eq!(hole.errno(), libc::EFAULT, "{hole}");
+        sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
+    }
+}
+
+#[test]
+fn a_fault_is_read_as_the_event_it_was() {
+    let Some(uffd) = uffd(UFFD_FEATURE_MINOR_SHMEM) else { return };
+    let heap = Heap::new();
+    let touched = heap.view + 7 * PAGE;
+    // SAFETY: the ranges are this test's, and the one thread that touches an absent page is served below.
+    unsafe {
+        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
+        let toucher = thread::spawn(move || word(touched).read_volatile());
+        let event = loop {
+            match uffd.read_event().unwrap() {
+                Some(event) => break event,
+                None => thread::yield_now(),
+            }
+        };
+        let Event::Pagefault { kind, rw, addr, .. } = event else { panic!("{event:?}") };
+        assert_eq!((kind, rw, addr.expose_provenance()), (FaultKind::Minor, ReadWrite::Read, touched));
+        assert_eq!(sys::uffd_continue(&uffd, touched, PAGE, true).unwrap(), PAGE);
+        assert_eq!(toucher.join().unwrap(), 8);
+        sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
+    }
+}
