@@ -2,7 +2,7 @@
 
 use core::any::TypeId;
 
-use super::map::{GROUPS, WordMap};
+use super::map::{GROUPS, MAX_WORDS, WordMap};
 use super::trace::{Tail, Trace, fields_at};
 
 /// What the collector knows of a type: how large its objects are and which of their words are slots.
@@ -44,7 +44,7 @@ pub(crate) struct MoreMap {
 }
 
 impl MoreMap {
-    const fn of(map: &WordMap) -> Self {
+    const fn of(map: WordMap) -> Self {
         let mut more = Self { strong: [0; GROUPS - 1], tagged: [0; GROUPS - 1], weak: [0; GROUPS - 1] };
         let mut group = 1;
         while group < GROUPS {
@@ -68,13 +68,20 @@ impl MoreMap {
     }
 }
 
-/// Constants that depend on `T`: a const fn has nowhere to put a `&'static MoreMap`, an associated constant has.
-struct Layout<T>(T);
+/// The map of an object of type `T`, header included.
+const fn object_map<T: Trace>() -> WordMap {
+    WordMap::empty(1).merge(T::MAP, fields_at::<T>() / 8)
+}
 
-impl<T: Trace> Layout<T> {
-    /// The fixed part of the object, header included.
-    const MAP: WordMap = WordMap::empty(1).merge(T::MAP, fields_at::<T>() / 8);
-    const MORE: &'static MoreMap = &MoreMap::of(&Self::MAP);
+/// A const fn has nowhere to put a `&'static MoreMap`, an associated constant has.
+struct More<T>(T);
+
+impl<T: Trace> More<T> {
+    const MAP: &'static MoreMap = &{
+        // Too long: `Kind::of` reports it, and with the place of the type, which this constant does not know.
+        let fits = T::MAP.words + fields_at::<T>() / 8 <= MAX_WORDS;
+        MoreMap::of(if fits { object_map::<T>() } else { WordMap::empty(0) })
+    };
 }
 
 impl Kind {
@@ -94,8 +101,9 @@ impl Kind {
         assert!(align_of::<T>() <= 8, "a heap object cannot be aligned to more than 8 bytes");
         assert!(align_of::<T::Tail>() <= 8, "a tail element cannot be aligned to more than 8 bytes");
         let stride = <T::Tail as Tail>::STRIDE;
+        assert!(stride != 0 || !<T::Tail as Tail>::IS_SOME, "a tail element cannot be empty");
         assert!(stride <= u32::MAX as usize, "a tail element is too large");
-        let (map, tail) = (&Layout::<T>::MAP, <T::Tail as Tail>::MAP);
+        let (map, tail) = (object_map::<T>(), <T::Tail as Tail>::MAP);
         let mut group = 1;
         while group < GROUPS {
             assert!(
@@ -114,7 +122,7 @@ impl Kind {
             tail_strong: tail.strong[0],
             tail_tagged: tail.tagged[0],
             tail_weak: tail.weak[0],
-            more: if Layout::<T>::MORE.any() { Some(Layout::<T>::MORE) } else { None },
+            more: if More::<T>::MAP.any() { Some(More::<T>::MAP) } else { None },
             type_id: TypeId::of::<T>(),
             name: core::any::type_name::<T>,
             generic,

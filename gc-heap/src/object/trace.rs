@@ -114,7 +114,11 @@ pub struct NoTail;
             and have no tail themselves"
 )]
 pub unsafe trait Tail: Sized + 'static {
-    /// Bytes of an element; 0 when there is no tail.
+    /// Whether there is a tail.
+    #[doc(hidden)]
+    const IS_SOME: bool;
+
+    /// Bytes of an element; 0 when there is no tail. An element of 0 bytes is refused where the kind is made.
     #[doc(hidden)]
     const STRIDE: usize;
 
@@ -125,16 +129,15 @@ pub unsafe trait Tail: Sized + 'static {
 
 // SAFETY: no tail, no elements.
 unsafe impl Tail for NoTail {
+    const IS_SOME: bool = false;
     const STRIDE: usize = 0;
     const MAP: WordMap = WordMap::empty(0);
 }
 
 // SAFETY: a field's size and its own exact map.
 unsafe impl<E: Field> Tail for E {
-    const STRIDE: usize = {
-        assert!(size_of::<E>() != 0, "a tail element cannot be empty");
-        size_of::<E>()
-    };
+    const IS_SOME: bool = true;
+    const STRIDE: usize = size_of::<E>();
     const MAP: WordMap = E::MAP;
 }
 
