@@ -19,8 +19,9 @@ pub(crate) enum StopOp {
     Hold,
 }
 
-/// How long the collector looks for the end of a stop before it sleeps, where a processor is to spare.
-const SPINS: u32 = 4000;
+/// How long the collector looks for the end of a stop or handshake before it sleeps, where a processor is to spare. Longer
+/// than a mutator needs to its next safepoint; short, because the processor may after all be the one that it waits for.
+const SPIN_NS: u64 = 10_000;
 
 /// The prepared stop. The fields are written by the collector before it arms (the gate's Release covers them) and by the
 /// runner before it finishes.
@@ -159,13 +160,10 @@ impl Shared {
             self.run_stop();
         } else {
             // Beside as many mutators as processors, looking on costs one of them a time slice.
-            let mut spins = if running < processors() { SPINS } else { 0 };
+            if running < processors() {
+                self.spin(|| self.gate.is_over(held));
+            }
             while !self.gate.is_over(held) {
-                if spins > 0 {
-                    spins -= 1;
-                    std::hint::spin_loop();
-                    continue;
-                }
                 let (word, unfinished) = self.gate.word(held);
                 self.pause.sleep(|| {
                     if !self.gate.is_over(held) {
@@ -209,26 +207,34 @@ impl Shared {
 
     /// Asks every mutator to hand over its log and renew its phase, and waits until all have.
     pub(crate) fn handshake(&self) {
+        let mut running = 0;
         let all_parked = {
             let mutators = self.mutators.lock();
-            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| mutators[index].poll())
+            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| {
+                running += 1;
+                mutators[index].poll();
+            })
         };
         if all_parked {
             return;
         }
         let pending = self.handshake.pending();
-        let mut spins = SPINS;
+        if running < processors() {
+            self.spin(|| pending.load(Ordering::Acquire) == 0);
+        }
         loop {
             let left = pending.load(Ordering::Acquire);
             if left == 0 {
                 return;
             }
-            if spins > 0 && processors() > 1 {
-                spins -= 1;
-                std::hint::spin_loop();
-            } else {
-                futex_wait(pending, left, Some(Duration::from_millis(1)));
-            }
+            futex_wait(pending, left, Some(Duration::from_millis(1)));
+        }
+    }
+
+    fn spin(&self, done: impl Fn() -> bool) {
+        let start = self.events.now();
+        while !done() && self.events.now() - start < SPIN_NS {
+            std::hint::spin_loop();
         }
     }
 }

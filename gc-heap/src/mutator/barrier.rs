@@ -4,49 +4,57 @@ use super::Mutator;
 use crate::cycle::relocate::{Copied, CopyPlace, relocate_object};
 use crate::space::BLOCK_BYTES;
 use crate::space::free::Taker;
+use gc_core::forwarding::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 impl Mutator<'_> {
-    /// Resolves a stale word that was loaded from a slot, and heals the slot.
+    /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see [`try_resolve`](Self::try_resolve).
     ///
     /// The slot may have changed meanwhile; then what is there now is at least as new and stays.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
-        let good = self.resolve(word);
+    pub(super) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
+        let good = self.try_resolve(word)?;
         // Release: the copy, which this thread may have made, is written before a reference to it.
         if slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed).is_ok() {
             self.counts.healed.set(self.counts.healed.get() + 1);
         }
-        good
+        Some(good)
     }
 
     /// The good word for a word of any color: the object's new place, after copying it there if nobody has.
     #[inline(never)]
     pub(crate) fn resolve(&self, word: u64) -> u64 {
+        self.try_resolve(word).expect("a reference of this heap to a live object")
+    }
+
+    /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its block was planned.
+    fn try_resolve(&self, word: u64) -> Option<u64> {
         let shared = self.heap();
         if word & self.bad_mask() == 0 {
-            return word;
+            return Some(word);
         }
-        assert!(shared.space.owns(word), "a reference of one heap was used with a mutator of another");
+        if !shared.space.owns(word) {
+            return None;
+        }
         let offset = shared.space.offset(word) as usize;
-        let place = match shared.forwarding.entry(offset) {
+        let place = match shared.forwarding.lookup(offset)? {
             None => offset,
             Some(entry) => match entry.destination() {
                 Some(granule) => granule * 8,
-                None => {
-                    self.unlucky();
-                    let (place, copied) = relocate_object(shared, offset, entry, &mut MutatorPlace(self));
-                    match copied {
-                        Copied::Here => self.counts.copied.set(self.counts.copied.get() + 1),
-                        Copied::Kept => self.counts.kept.set(self.counts.kept.get() + 1),
-                        Copied::Elsewhere => {}
-                    }
-                    place
-                }
+                None => self.copy(offset, entry),
             },
         };
-        self.good_view.get() + place as u64
+        Some(self.good_view.get() + place as u64)
+    }
+
+    fn copy(&self, offset: usize, entry: Entry<'_>) -> usize {
+        self.unlucky();
+        let (place, copied) = relocate_object(self.heap(), offset, entry, &mut MutatorPlace(self));
+        match copied {
+            Copied::Here => self.counts.copied.set(self.counts.copied.get() + 1),
+            Copied::Kept => self.counts.kept.set(self.counts.kept.get() + 1),
+            Copied::Elsewhere => {}
+        }
+        place
     }
 
     /// A weak load that the fast test did not settle: a stale word, or marking or resolution runs.

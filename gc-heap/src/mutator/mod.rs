@@ -18,6 +18,7 @@ pub(crate) mod place;
 pub(crate) mod record;
 pub(crate) mod room;
 pub(crate) mod safepoint;
+pub(crate) mod stub;
 pub(crate) mod thread;
 pub(crate) mod tlab;
 

@@ -55,17 +55,9 @@ impl<'s> Mutator<'s> {
         top
     }
 
-    #[cold]
-    #[inline(never)]
-    fn bump_slow(&self, bytes: usize) -> u64 {
-        match self.try_bump_slow(bytes) {
-            Some(start) => start,
-            None => panic!("placed {bytes} bytes past the reserved room: `reserve` must count every object"),
-        }
-    }
-
     /// Past the TLAB's end: the rest of the reservation, or a block that is free without waiting.
-    fn try_bump_slow(&self, bytes: usize) -> Option<u64> {
+    #[inline(never)]
+    pub(super) fn try_bump_slow(&self, bytes: usize) -> Option<u64> {
         if bytes > LARGE_BYTES {
             return self.take_large(bytes);
         }

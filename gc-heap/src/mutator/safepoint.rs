@@ -152,9 +152,7 @@ impl<'s> Mutator<'s> {
 
     /// Logs a word that is about to be overwritten, unless its object is marked already: then the marker has it, or has
     /// been at it. Without this test a busy mutator would never let marking end. (A stale word is logged untested.)
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn log(&self, word: u64) {
+    pub(crate) fn log_slow(&self, word: u64) {
         if !is_reference(word) {
             return;
         }

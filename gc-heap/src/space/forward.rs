@@ -26,18 +26,24 @@ impl ForwardingTable {
         unsafe { self.table[block].load(Ordering::Acquire).as_ref() }
     }
 
-    /// The entry of the object at a stale offset; `None`: its block is not in the set and it stays where it is.
+    /// The entry of the object at a stale offset. `Some(None)`: its block is not in the set and it stays where it is.
+    /// `None`: the block is in the set and no live object begins there, so the reference is to an object that was dead
+    /// when its block was planned, which only a broken invariant can produce.
+    #[inline]
+    pub(crate) fn lookup(&self, offset: usize) -> Option<Option<Entry<'_>>> {
+        match self.of_block(offset / BLOCK_BYTES) {
+            None => Some(None),
+            Some(forwarding) => forwarding.entry(offset / 8 % BLOCK_GRANULES).map(Some),
+        }
+    }
+
+    /// As `lookup`, for the collector.
     ///
     /// # Panics
-    /// If the block is in the set and no live object begins there: a reference to an object that was dead when its
-    /// block was planned, which only a broken invariant can produce.
+    /// Where `lookup` gives `None`.
     #[inline]
     pub(crate) fn entry(&self, offset: usize) -> Option<Entry<'_>> {
-        let forwarding = self.of_block(offset / BLOCK_BYTES)?;
-        match forwarding.entry(offset / 8 % BLOCK_GRANULES) {
-            Some(entry) => Some(entry),
-            None => lost(offset),
-        }
+        self.lookup(offset).unwrap_or_else(|| lost(offset))
     }
 
     pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
