@@ -1,5 +1,6 @@
 //! Where heaps of one process stand. Alone in its binary: the bases are the process's, and other tests' heaps would be in
 //! the way.
+#![cfg(not(loom))]
 
 use gc_core::views::{ADDRESS_LIMIT, Mirror, Views, ViewsError};
 

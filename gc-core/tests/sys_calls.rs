@@ -1,4 +1,5 @@
 //! The system calls one by one.
+#![cfg(not(loom))]
 
 use gc_core::sys::{self, Access, HeapFile};
 use std::ptr;

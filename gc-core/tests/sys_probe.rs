@@ -1,4 +1,5 @@
 //! The probe answers, and leaves nothing behind.
+#![cfg(not(loom))]
 
 use gc_core::probe::{Capabilities, Support};
 use std::fs;

@@ -1,6 +1,7 @@
 //! The probe in a sandbox: what a seccomp filter refuses is reported with the filter's errno, and nothing crashes.
 //!
 //! A filter binds the thread that installs it and those it starts, so each test has a thread of its own for it.
+#![cfg(not(loom))]
 
 use gc_core::probe::{Capabilities, Support};
 use std::{ptr, thread};

@@ -1,6 +1,7 @@
 //! Userfaultfd on a view of a heap's file: through our constants, the `userfaultfd` crate and the kernel.
 //!
 //! Where a sandbox refuses it there is nothing to test; `sys_probe_refused` tests the refusal.
+#![cfg(not(loom))]
 
 use gc_core::sys::{self, Access, HeapFile, RegisterMode, Uffd, UffdSource};
 use std::{ptr, thread};
@@ -41,7 +42,7 @@ impl Heap {
     fn new() -> Heap {
         let file = HeapFile::new("uffd", BYTES).unwrap();
         let base = sys::reserve(3 * BYTES, BYTES).unwrap();
-        let heap = Heap { file: file, canonical: base, view: base + BYTES, from: base + 2 * BYTES };
+        let heap = Heap { file, canonical: base, view: base + BYTES, from: base + 2 * BYTES };
         // SAFETY: the reservation is this test's.
         unsafe {
             sys::map_file_at(heap.canonical, &heap.file, 0, BYTES, Access::ReadWrite).unwrap();

@@ -1,4 +1,5 @@
 //! What the views of a heap must do.
+#![cfg(not(loom))]
 
 use gc_core::probe::Capabilities;
 use gc_core::sys;
