@@ -37,7 +37,7 @@ Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is w
 
 #[derive(Debug, Parser)]
 #[command(name = "gc-bench", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, allow_negative_numbers = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

@@ -131,7 +131,7 @@ mod tests {
         let e = load(Some(Path::new("/no/such/file"))).expect_err("no file");
         assert!(e.code() == 2 && e.line().contains("/no/such/file"), "{e}");
         let e = check(b"{\n  \"a\": [1, 2}\n".to_vec(), "some.json").expect_err("broken");
-        assert_eq!((e.code(), e.line()), (2, "some.json is not JSON: line 2, column 14: `,` or `]` expected".into()));
+        assert_eq!((e.code(), e.line()), (2, "some.json is not JSON: line 2, column 13: `,` or `]` expected".into()));
         let e = check(b"[\"\xff\"]".to_vec(), "some.json").expect_err("not UTF-8");
         assert_eq!(e.line(), "some.json is not JSON: line 1, column 3: not UTF-8");
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use gc_core::probe::Support;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Memory;
@@ -30,6 +31,17 @@ pub(crate) struct Kernel {
     pub(crate) shmem_thp: String,
     pub(crate) max_map_count: u64,
     pub(crate) clocksource: String,
+    /// What of that which a heap would like to use is there, found out by trying.
+    pub(crate) capabilities: Vec<Capability>,
+}
+
+/// A feature of the kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Capability {
+    pub(crate) name: String,
+    pub(crate) available: bool,
+    /// In what way, or why not.
+    pub(crate) detail: String,
 }
 
 fn read(path: &str) -> String {
@@ -88,6 +100,18 @@ pub(crate) fn machine() -> Machine {
     }
 }
 
+fn capabilities() -> Vec<Capability> {
+    let found = gc_core::probe::Capabilities::probe();
+    let one = |item: &gc_core::probe::Item| {
+        let (available, detail) = match &item.support {
+            Support::Yes { how } => (true, how.clone()),
+            Support::No { why, since } => (false, format!("{why} (since {since})")),
+        };
+        Capability { name: item.name.to_owned(), available, detail }
+    };
+    found.iter().map(one).collect()
+}
+
 /// Looks at the kernel.
 pub(crate) fn kernel() -> Kernel {
     Kernel {
@@ -97,6 +121,7 @@ pub(crate) fn kernel() -> Kernel {
         shmem_thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
         max_map_count: read("/proc/sys/vm/max_map_count").parse().unwrap_or(0),
         clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        capabilities: capabilities(),
     }
 }
 

@@ -66,7 +66,9 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         Command::Json(args) => {
             let document = document::load(args.file.as_deref())?;
             let plans = plan::json_runs(&args, document.text.len() as u64)?;
+            let memory = machine::memory();
             for plan in &plans {
+                plan.check(memory)?;
                 workload::check_document(document.census, plan.heap_bytes)?;
             }
             bench(&plans, document.text.as_bytes(), Vec::new(), &args.output)

@@ -185,6 +185,7 @@ pub(crate) struct Gauge {
     /// Start of the measured part.
     start: Mutex<Option<Instant>>,
     stop: AtomicBool,
+    /// When, used, committed.
     samples: Mutex<Vec<(Instant, u64, u64)>>,
 }
 
@@ -244,16 +245,27 @@ impl Gauge {
 
 /// How often the watcher looks. Each look takes some microseconds of a processor.
 const LOOK: Duration = Duration::from_millis(25);
+/// Looks kept of one run: of a longer one every second is dropped, and fewer are made.
+const MOST_LOOKS: usize = 2000;
 
 /// Looks at the heap while a workload runs, and tells the parent how far it is.
 pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&str, f64)>) {
-    let mut looks = 0u32;
+    let (mut looks, mut every) = (0u32, 1);
     while !gauge.stop.load(Ordering::Acquire) {
         let phase = gauge.phase.load(Ordering::Relaxed);
-        if phase == MEASURED {
+        if phase == MEASURED && looks.is_multiple_of(every) {
             let stats = heap.stats();
             let sample = (Instant::now(), stats.used_bytes as u64, stats.committed_bytes as u64);
-            gauge.samples.lock().expect("no holder panics").push(sample);
+            let mut samples = gauge.samples.lock().expect("no holder panics");
+            samples.push(sample);
+            if samples.len() == MOST_LOOKS {
+                let mut at = 0;
+                samples.retain(|_| {
+                    at += 1;
+                    at % 2 == 1
+                });
+                every *= 2;
+            }
         }
         if looks.is_multiple_of(8)
             && let Some(report) = &mut report

@@ -16,7 +16,7 @@ pub(crate) const TABLE_BITS: u32 = 20;
 /// Bytes of a message of `message-ring`.
 pub(crate) const MESSAGE_BYTES: usize = 1024;
 /// Bytes of a live block of `pause-scaling`, its header and fields included.
-pub(crate) const BLOCK_BYTES: u64 = 1024;
+pub(crate) const BLOCK_BYTES: u64 = 2048;
 
 /// A workload, by the name it has on the command line and in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,18 +140,18 @@ impl Plan {
         let pick = |standard: u64, small: u64| if quick { small } else { standard };
         match workload {
             Workload::GcBench => {
-                (p.heap_bytes, p.size, p.warm_up) = (pick(256, 128) * MIB, pick(30, 2), pick(3, 1));
+                (p.heap_bytes, p.size, p.warm_up) = (pick(256, 128) * MIB, pick(30, 8), pick(3, 1));
             }
             Workload::BinaryTrees => {
-                (p.heap_bytes, p.size) = (pick(512, 64) * MIB, pick(20, 16));
+                (p.heap_bytes, p.size) = (pick(512, 128) * MIB, pick(20, 18));
             }
             Workload::MessageRing => {
-                (p.heap_bytes, p.size) = (pick(1024, 128) * MIB, pick(5_000_000, 500_000));
+                (p.heap_bytes, p.size) = (pick(1024, 128) * MIB, pick(5_000_000, 2_000_000));
                 (p.held, p.warm_up) = (pick(200_000, 20_000), pick(2_000_000, 200_000));
             }
             Workload::TableChurn => {
                 (p.heap_bytes, p.size, p.threads) = (pick(2048, 256) * MIB, pick(750_000, 50_000), 2);
-                (p.seconds, p.warm_up_seconds) = if quick { (1.0, 0.4) } else { (10.0, 4.0) };
+                (p.seconds, p.warm_up_seconds) = if quick { (2.0, 0.5) } else { (10.0, 4.0) };
                 p.seed = PEER_SEED;
             }
             Workload::Json => {

@@ -120,7 +120,7 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
         grouped(middle.stalls.count),
     );
     out.push_str("<div class=\"grid\">\n");
-    let keys = [("c0", "whole pause"), ("c1 soft", "until the last thread stood still")];
+    let keys = [("c0", "whole pause"), ("c1 hollow", "of it, until the last thread stood still")];
     figure(out, "", "Pauses", &keys, &plot::pauses(&group.runs, range));
     let each = if group.runs.len() > 1 { "one operation (a line a run)" } else { "one operation" };
     figure(out, "", "Latency the program saw", &[("c0", each)], &plot::latency(&group.runs));

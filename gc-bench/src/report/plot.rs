@@ -7,7 +7,7 @@ use crate::size::{bytes, duration, grouped};
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 18.0;
+const RIGHT: f64 = 30.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 46.0;
 
@@ -129,7 +129,9 @@ pub(crate) fn pauses(runs: &[&Record], range: (f64, f64)) -> String {
     for v in x.powers() {
         x_tick(&mut svg, x.at(v), &power(v));
     }
-    for (class, bins, what) in [("c1 soft", &reach, "reached the safepoint within"), ("c0", &whole, "pauses of")] {
+    for (class, bins, what) in
+        [("c0 half", &whole, "pauses of"), ("c1 outline", &reach, "reached the safepoint within")]
+    {
         for (&bin, &n) in bins {
             let (from, to) = (10f64.powf(f64::from(bin) / TO_A_DECADE), 10f64.powf(f64::from(bin + 1) / TO_A_DECADE));
             let (left, right) = (x.at(from), x.at(to));

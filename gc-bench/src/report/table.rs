@@ -1,6 +1,6 @@
 //! The table on the terminal: a column a workload, a row a figure, medians where there were repeats.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table};
 
 use super::{Group, groups};
 use crate::plan::Workload;
@@ -64,7 +64,8 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn table() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    // One rule below the head: rules between the rows would drown the figures.
+    table.load_preset("     ──            ");
     table
 }
 
@@ -84,8 +85,6 @@ pub(crate) fn text(document: &Document) -> String {
             let cells = groups.iter().map(|g| Cell::new(cell(g)).set_alignment(CellAlignment::Right));
             table.add_row([Cell::new(heading), Cell::new(name)].into_iter().chain(cells));
         }
-        // A rule before each heading would drown the figures; the headings alone part the rows.
-        table.load_preset("     ──            ");
     }
     let mut out = table.trim_fmt();
     out.push('\n');

@@ -1,0 +1,5 @@
+//! The built bench, run as its users run it.
+
+mod common;
+mod refusals;
+mod runs;

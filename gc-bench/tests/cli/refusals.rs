@@ -1,0 +1,96 @@
+//! What cannot be is refused at once: one clear line, exit code 2, and nothing half written.
+
+use std::fs;
+
+use crate::common::{Scratch, assert_refused, text};
+
+#[test]
+fn a_heap_that_cannot_be() {
+    assert_refused(&["gcbench", "--heap", "0"], 2, &["0 bytes"]);
+    assert_refused(&["gcbench", "--heap", "1024t"], 2, &["1024 TiB", "does not fit this machine"]);
+    assert_refused(&["gcbench", "--heap", "lots"], 2, &["lots", "256m"]);
+    assert_refused(&["message-ring", "--heap", "16m"], 2, &["message-ring", "alive at once"]);
+    assert_refused(&["binary-trees", "--size", "32"], 2, &["binary-trees", "alive at once"]);
+    assert_refused(&["json", "--heap", "0"], 2, &["0 bytes"]);
+    // Larger than what is alive, and still smaller than any heap.
+    assert_refused(&["binary-trees", "--size", "5", "--heap", "1m"], 2, &["4 MiB"]);
+}
+
+#[test]
+fn a_barrier_that_is_not_there() {
+    assert_refused(&["gcbench", "--barrier", "page"], 2, &["page barrier", "load", "stw"]);
+    assert_refused(&["gcbench", "--barrier", "paige"], 2, &["paige", "load", "stw"]);
+}
+
+#[test]
+fn words_that_mean_nothing() {
+    assert_refused(&["gcbanch"], 2, &["gcbanch", "gcbench"]);
+    assert_refused(&["gcbench", "--nonsense"], 2, &["--nonsense"]);
+    assert_refused(&["gcbench", "--repeats", "0"], 2, &["--repeats"]);
+    assert_refused(&["gcbench", "--workers", "65", "--heap", "64m"], 2, &["65 collector threads"]);
+    assert_refused(&["table-churn", "--seconds", "-1"], 2, &["--seconds"]);
+}
+
+#[test]
+fn an_option_that_the_workload_has_no_use_for() {
+    assert_refused(
+        &["gcbench", "--threads", "2"],
+        2,
+        &["gcbench has no use for --threads", "binary-trees, table-churn"],
+    );
+    assert_refused(&["message-ring", "--rate", "1000"], 2, &["no use for --rate"]);
+    assert_refused(&["--seconds", "1"], 2, &["no use for --seconds"]);
+    assert_refused(&["--size", "1"], 2, &["--size"]);
+    assert_refused(&["pause-scaling", "--heap", "1g"], 2, &["--heap"]);
+    assert_refused(&["json", "--rate", "5"], 2, &["--rate"]);
+}
+
+#[test]
+fn a_document_that_cannot_be_read() {
+    let scratch = Scratch::new("documents");
+    let path = |name: &str, bytes: &[u8]| {
+        let path = scratch.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    assert_refused(&["json", "/no/such/file.json"], 2, &["/no/such/file.json"]);
+    assert_refused(&["json", "/"], 2, &["cannot read /"]);
+    assert_refused(&["json", &path("broken", b"{\"a\":\n [1,,2]}")], 2, &["line 2, column 5"]);
+    assert_refused(&["json", &path("short", b"{\"a\": tru")], 2, &["line 1, column 7"]);
+    assert_refused(&["json", &path("empty", b"")], 2, &["line 1, column 1"]);
+    assert_refused(&["json", &path("bytes", b"[\"\xff\"]")], 2, &["not UTF-8"]);
+    assert_refused(&["json", &path("deep", &[b'['; 4000])], 2, &["nested"]);
+}
+
+#[test]
+fn a_place_that_cannot_be_written() {
+    let scratch = Scratch::new("places");
+    let file = scratch.0.join("file");
+    fs::write(&file, "x").unwrap();
+    let (file, folder) = (file.to_str().unwrap(), scratch.0.to_str().unwrap());
+    assert_refused(&["gcbench", "--out", file], 2, &[file]);
+    assert_refused(&["gcbench", "--out", "/proc/nowhere"], 2, &["/proc/nowhere"]);
+    assert_refused(&["gcbench", "--json", folder], 2, &[folder, "folder"]);
+    assert_refused(&["gcbench", "--html", "/no/such/folder/page.html"], 2, &["/no/such/folder"]);
+    assert_refused(&["--html", "-", "--json", "-", "--out", file], 2, &[file]);
+    assert_eq!(scratch.entries(), ["file"]);
+    assert_eq!(fs::read_to_string(file).unwrap(), "x");
+}
+
+#[test]
+fn a_run_that_fails_is_code_1_and_keeps_the_last_report() {
+    let scratch = Scratch::new("failing");
+    fs::write(scratch.0.join("gc-bench-report.json"), "the last one").unwrap();
+    // Room for the records and not for what dies beside them: it is accepted, and cannot work.
+    let out = scratch.bench(&["binary-trees", "--threads", "1", "--size", "16", "--heap", "6200k", "--repeats", "1"]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("out of memory"), "{said}");
+    assert_eq!(scratch.entries(), ["gc-bench-report.json"]);
+    assert_eq!(fs::read_to_string(scratch.0.join("gc-bench-report.json")).unwrap(), "the last one");
+}
+
+#[test]
+fn run_one_is_not_for_people() {
+    assert_refused(&["run-one"], 2, &["gc-bench run"]);
+}

@@ -1,0 +1,223 @@
+//! Small runs of everything, as a user starts them.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{Scratch, bench_in, json, text};
+use serde_json::Value;
+
+/// The keys that each run has, and nothing in them is null.
+#[track_caller]
+fn assert_run(run: &Value) {
+    for key in ["workload", "barrier"] {
+        assert!(run[key].is_string(), "{key}");
+    }
+    for key in [
+        "heap_bytes",
+        "threads",
+        "wall_s",
+        "cpu_s",
+        "ops",
+        "ops_per_s",
+        "committed_peak_bytes",
+        "pss_peak_bytes",
+        "cycles",
+        "checksum",
+    ] {
+        assert!(run[key].is_number(), "{key}");
+    }
+    for set in ["pauses", "safepoint", "stalls", "latency"] {
+        for key in ["count", "p50_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns", "total_ns", "over_1ms_ns"] {
+            assert!(run[set][key].is_u64(), "{set}.{key}");
+        }
+        let counted: u64 = run["histograms"][set].as_array().unwrap().iter().map(|b| b[1].as_u64().unwrap()).sum();
+        assert_eq!(run[set]["count"], counted, "{set}: the histogram holds every sample");
+        let s = |key: &str| run[set][key].as_u64().unwrap();
+        assert!(
+            s("p50_ns") <= s("p99_ns") && s("p9999_ns") <= s("max_ns") && s("over_1ms_ns") <= s("total_ns"),
+            "{set}"
+        );
+    }
+    assert_eq!(run["pauses"]["count"], run["stops"].as_array().unwrap().len());
+    assert_eq!(run["lost_events"], 0);
+    let bytes = |key: &str| run[key].as_u64().unwrap();
+    assert!(bytes("committed_peak_bytes") <= bytes("heap_bytes"));
+    assert!(bytes("pss_peak_bytes") > 0);
+    assert!(!run.to_string().contains("null"));
+}
+
+fn only_run(document: &Value) -> &Value {
+    let runs = document["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 1);
+    assert_run(&runs[0]);
+    &runs[0]
+}
+
+#[test]
+fn gcbench_sums_up_as_its_peers_do() {
+    for barrier in ["load", "stw"] {
+        let document =
+            json(&["run", "gcbench", "--barrier", barrier, "--heap", "64m", "--size", "1", "--repeats", "1"]);
+        let run = only_run(&document);
+        assert_eq!((run["checksum"].as_i64(), run["ops"].as_u64()), (Some(15), Some(1)));
+        assert_eq!(run["barrier"], barrier);
+        assert!(run["cycles"].as_u64() > Some(0) && run["pauses"]["count"].as_u64() > Some(0));
+        // A round has as many subtrees of depth 4 as this.
+        let (size, stretch) = (|d: u64| (2u64 << d) - 1, (2u64 << 18) - 1);
+        let subtrees: u64 = (4..=16).step_by(2).map(|d| 2 * (2 * stretch / size(d)) * (1 << (d - 4))).sum();
+        assert_eq!(run["latency"]["count"], subtrees);
+    }
+}
+
+#[test]
+fn binary_trees_counts_every_node_in_any_number_of_threads() {
+    let depth = 12u32;
+    let tree = |d: u32| (2i64 << d) - 1;
+    let expected = tree(depth + 1)
+        + tree(depth)
+        + (4..=depth).step_by(2).map(|d| (1i64 << (depth - d + 4)) * tree(d)).sum::<i64>();
+    for threads in ["1", "2", "4"] {
+        let args = ["binary-trees", "--threads", threads, "--size", "12", "--heap", "16m", "--repeats", "1"];
+        let document = json(&args);
+        let run = only_run(&document);
+        assert_eq!(run["checksum"], expected, "{threads} threads");
+        assert_eq!(run["threads"].to_string(), threads);
+        assert_eq!(run["ops"], run["latency"]["count"]);
+    }
+}
+
+#[test]
+fn message_ring_holds_the_last_messages() {
+    let document = json(&["message-ring", "--quick", "--size", "100001"]);
+    let run = only_run(&document);
+    // The middle bytes of the last messages, the low byte of each one's number, signed.
+    let held = run["settings"]["held"].as_i64().unwrap();
+    let expected: i64 = (100_001 - held..100_001).map(|i| i64::from(i as i8)).sum();
+    assert_eq!((run["checksum"].as_i64(), run["ops"].as_u64()), (Some(expected), Some(100_001)));
+    assert_eq!(run["latency"]["count"], 100_001);
+}
+
+#[test]
+fn table_churn_runs_for_as_long_and_as_fast_as_it_is_told() {
+    let base = ["table-churn", "--quick", "--size", "20000", "--heap", "96m", "--seconds", "0.5"];
+    let document = json(&base);
+    let run = only_run(&document);
+    assert_eq!(run["ops"], run["latency"]["count"]);
+    assert!((0.5..2.0).contains(&run["wall_s"].as_f64().unwrap()));
+    let document = json(&[&base[..], &["--rate", "20500", "--threads", "1"]].concat());
+    let run = only_run(&document);
+    assert_eq!(run["latency"]["count"], 500, "a sample a tick");
+    assert_eq!(run["ops"], 20_500 / 2);
+}
+
+#[test]
+fn a_document_is_parsed_over_and_over() {
+    let scratch = Scratch::new("json-input");
+    let file = scratch.0.join("doc.json");
+    let items: Vec<Value> =
+        (0..500).map(|i| serde_json::json!({ "id": i, "name": format!("é{i}"), "tags": [true, null] })).collect();
+    fs::write(&file, serde_json::to_string(&items).unwrap()).unwrap();
+    let document = json(&["json", file.to_str().unwrap(), "--seconds", "0.4", "--heap", "32m", "--threads", "3"]);
+    let run = only_run(&document);
+    assert_eq!(run["checksum"], 1 + 500 * 6, "values in the document");
+    assert!(run["documents"].as_u64() > Some(0) && run["ops"].as_u64() > Some(0));
+}
+
+#[test]
+fn both_files_appear_with_a_table() {
+    let scratch = Scratch::new("files");
+    let out = scratch.bench(&["gcbench", "message-ring", "--quick", "--repeats", "2", "--out", "new/folder"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let table = text(&out.stdout);
+    assert!(table.contains("gcbench") && table.contains("median of 2") && table.contains("p99.99"), "{table}");
+    assert_eq!(
+        text(&out.stderr).lines().filter(|l| l.starts_with('[')).count(),
+        4,
+        "a line a run where nobody watches"
+    );
+    let read = |name: &str| fs::read_to_string(scratch.0.join("new/folder").join(name)).unwrap();
+    let (page, report) = (read("gc-bench-report.html"), read("gc-bench-report.json"));
+    assert!(page.contains("<svg") && !page.contains("http") && !page.contains("<script"));
+    let document: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(document["runs"].as_array().unwrap().len(), 4);
+    document["runs"].as_array().unwrap().iter().for_each(assert_run);
+    assert!(document["machine"]["cpus"].as_u64() > Some(0) && document["kernel"]["release"].is_string());
+    assert_eq!(fs::read_dir(scratch.0.join("new/folder")).unwrap().count(), 2, "no temporary file is left");
+}
+
+#[test]
+fn a_plain_run_goes_to_the_current_folder_and_asking_for_one_file_writes_one() {
+    let scratch = Scratch::new("plain");
+    let args = ["binary-trees", "--threads", "1", "--size", "8", "--heap", "8m", "--repeats", "1"];
+    assert_eq!(scratch.bench(&[&args[..], &["--html", "page.html"]].concat()).status.code(), Some(0));
+    assert_eq!(scratch.entries(), ["page.html"]);
+    assert_eq!(scratch.bench(&args).status.code(), Some(0));
+    assert_eq!(scratch.entries(), ["gc-bench-report.html", "gc-bench-report.json", "page.html"]);
+}
+
+#[test]
+fn pause_scaling_reports_every_point() {
+    let document = json(&["pause-scaling", "--quick", "--cycles", "3"]);
+    let runs = document["runs"].as_array().unwrap();
+    assert_eq!(runs.len() + document["left_out"].as_array().unwrap().len(), 5);
+    for run in runs {
+        assert_run(run);
+        assert!(run["cycles"].as_u64() >= Some(3));
+        assert_eq!(run["checksum"].as_i64(), run["settings"]["live_bytes"].as_i64().map(|n| n / 2048));
+    }
+}
+
+#[test]
+fn help_teaches_and_list_names_everything() {
+    let scratch = Scratch::new("help");
+    let help = scratch.bench(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    for word in ["gcbench", "--barrier", "--rate", "pause-scaling", "Examples:", "Exit codes"] {
+        assert!(text(&help.stdout).contains(word), "{word}");
+    }
+    let list = scratch.bench(&["list"]);
+    assert_eq!(list.status.code(), Some(0));
+    for word in ["gcbench", "binary-trees", "message-ring", "table-churn", "json", "pause-scaling", "stw"] {
+        assert!(text(&list.stdout).contains(word), "{word}");
+    }
+    assert_eq!(scratch.entries(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_ends_with_the_bench_that_started_it() {
+    let scratch = Scratch::new("killed");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
+        .args(["table-churn", "--quick", "--seconds", "600"])
+        .current_dir(&scratch.0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let children = |pid: u32| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let since = Instant::now();
+        while !done() {
+            assert!(since.elapsed() < Duration::from_secs(30), "{what} takes too long");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait("starting the run's process", &|| !children(bench.id()).trim().is_empty());
+    let child = children(bench.id()).split_whitespace().next().unwrap().to_owned();
+    // Not a signal that could be handled.
+    bench.kill().unwrap();
+    let mut out = String::new();
+    bench.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    bench.wait().unwrap();
+    wait("the end of the run's process", &|| !fs::exists(format!("/proc/{child}/exe")).unwrap_or(false));
+    assert!(out.is_empty());
+    assert_eq!(scratch.entries(), Vec::<String>::new());
+}
+
+#[test]
+fn the_bench_works_from_any_folder() {
+    let out = bench_in("/".as_ref(), &["gcbench", "--quick", "--size", "1", "--json", "-"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    only_run(&serde_json::from_slice(&out.stdout).unwrap());
+}
