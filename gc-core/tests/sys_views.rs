@@ -67,7 +67,7 @@ fn what_is_not_a_view_faults() {
         assert_eq!(try_read(place + 3 * MIB - 8), Ok(0));
         assert_eq!(try_read(place + 3 * MIB), Err(libc::EFAULT), "past the end of the heap");
     }
-    assert_eq!(try_read(heap.base() | 3 * heap.span()), Err(libc::EFAULT), "both color bits");
+    assert_eq!(try_read(heap.base() | (3 * heap.span())), Err(libc::EFAULT), "both color bits");
 }
 
 #[test]
