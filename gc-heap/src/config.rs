@@ -4,6 +4,7 @@ use crate::error::BuildError;
 use crate::heap::Heap;
 use crate::space::BLOCK_BYTES;
 use gc_core::views::Mirror;
+use std::cell::Cell;
 use std::time::Duration;
 
 /// Which collector drives the heap.
@@ -43,6 +44,28 @@ pub struct Stress {
 impl Stress {
     pub(crate) fn is_on(&self) -> bool {
         self.cycle_every != 0 || self.delay_one_in != 0
+    }
+
+    /// Sleeps or yields at one of `delay_one_in` calls. `random` is the caller's generator, advanced by each call.
+    #[inline]
+    pub(crate) fn delay(&self, random: &Cell<u64>) {
+        let one_in = u64::from(self.delay_one_in);
+        if one_in == 0 {
+            return;
+        }
+        // Xorshift: never 0 once it is not.
+        let mut x = random.get() | 1;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        random.set(x);
+        let x = x >> 16;
+        if x.is_multiple_of(one_in) {
+            match x / one_in % 4 {
+                0 => std::thread::sleep(Duration::from_micros(x % 300)),
+                _ => std::thread::yield_now(),
+            }
+        }
     }
 }
 

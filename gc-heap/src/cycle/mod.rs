@@ -18,8 +18,8 @@ use mark::{Marker, Pool};
 use pacing::Pacing;
 use pause::StopOp;
 use plan::Goal;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How often the idle collector looks for memory to give back.
@@ -49,12 +49,15 @@ pub(crate) struct Collector {
     forwarded: Vec<usize>,
     pacing: Pacing,
     cycle: u64,
+    /// For the stress mode.
+    random: Cell<u64>,
 }
 
 impl Collector {
     pub(crate) fn new(shared: Arc<Shared>) -> Collector {
         let pacing = Pacing::new(&shared);
-        Collector { shared, forwarded: Vec::new(), pacing, cycle: 0 }
+        let random = Cell::new(shared.config.stress.seed);
+        Collector { shared, forwarded: Vec::new(), pacing, cycle: 0, random }
     }
 
     /// Works until shutdown.
@@ -227,10 +230,11 @@ impl Collector {
             return marker.drain();
         }
         pool.reset();
+        let shared = &*self.shared;
         std::thread::scope(|scope| {
             for _ in 1..workers {
                 scope.spawn(|| {
-                    let mut helper = Marker::<MANY>::new(&self.shared, pool);
+                    let mut helper = Marker::<MANY>::new(shared, pool);
                     helper.drain_together(workers);
                     let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     others.0.append(&mut helper.weak);
@@ -250,6 +254,7 @@ impl Collector {
 
     /// Reports a phase that ends now; gives the time.
     fn phase(&self, phase: Phase, start_ns: u64) -> u64 {
+        self.shared.config.stress.delay(&self.random);
         let now = self.shared.events.now();
         let used_bytes = self.shared.used_bytes();
         let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };

@@ -9,6 +9,7 @@ use crate::space::blocks::Use;
 use crate::space::free::Taker;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
 use gc_core::forwarding::Entry;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// Where a thread copies to: a private bump region.
@@ -75,6 +76,8 @@ struct CollectorPlace<'a> {
     top: usize,
     limit: usize,
     lowest: bool,
+    /// For the stress mode.
+    random: Cell<u64>,
 }
 
 impl CopyPlace for CollectorPlace<'_> {
@@ -111,7 +114,7 @@ impl CollectorPlace<'_> {
 pub(crate) fn relocate(shared: &Shared, set: &[usize], workers: usize, lowest: bool) {
     let next = AtomicUsize::new(0);
     super::on_workers(workers, |_| {
-        let mut place = CollectorPlace { shared, top: 0, limit: 0, lowest };
+        let mut place = CollectorPlace { shared, top: 0, limit: 0, lowest, random: Cell::new(shared.config.stress.seed) };
         let mut copied = 0;
         let mut kept = 0;
         while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -138,6 +141,7 @@ fn evacuate(shared: &Shared, block: usize, place: &mut CollectorPlace<'_>, copie
         let destination = match entry.destination() {
             Some(granule) => granule,
             None => {
+                shared.config.stress.delay(&place.random);
                 let (offset, how) = relocate_object(shared, own * 8, entry, place);
                 match how {
                     Copied::Here => *copied += 1,

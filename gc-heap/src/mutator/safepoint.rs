@@ -6,7 +6,6 @@ use crate::slot::is_reference;
 use gc_core::stop::Held;
 use gc_core::sys::futex_wait;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Words of overwritten slots kept before they are handed to the marker.
 const LOG_WORDS: usize = 1024;
@@ -53,6 +52,7 @@ impl<'s> Mutator<'s> {
                 } else {
                     shared.wait_for_stop(held);
                 }
+                self.unlucky(); // released, but with the phase of before
                 self.refresh();
             } else {
                 break;
@@ -146,6 +146,7 @@ impl<'s> Mutator<'s> {
         while let Err(held) = self.record().state.leave(&self.shared.gate) {
             self.shared.wait_for_stop(held);
         }
+        self.unlucky(); // running, but with the phase of before
         self.refresh();
         self.arm();
     }
@@ -176,28 +177,9 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Next number of a private xorshift generator, for the stress mode.
-    fn random(&self) -> u64 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        x
-    }
-
     /// Stress mode: sleeps or yields now and then.
     pub(crate) fn unlucky(&self) {
-        let one_in = u64::from(self.shared.config.stress.delay_one_in);
-        if one_in != 0 {
-            let x = self.random() >> 16;
-            if x.is_multiple_of(one_in) {
-                match x / one_in % 4 {
-                    0 => std::thread::sleep(Duration::from_micros(x % 300)),
-                    _ => std::thread::yield_now(),
-                }
-            }
-        }
+        self.shared.config.stress.delay(&self.random);
     }
 
     /// Stress mode: whether this reservation asks for a cycle.

@@ -216,22 +216,6 @@ impl FreeSpace {
         self.returned.notify_all();
     }
 
-    /// The longest run of free blocks.
-    pub(crate) fn longest_run(&self) -> usize {
-        let state = self.state.lock();
-        let (mut longest, mut current) = (0, 0);
-        for block in 0..state.freed_at.len() {
-            current = if bit(&state.free, block) { current + 1 } else { 0 };
-            longest = longest.max(current);
-        }
-        longest
-    }
-
-    /// Whether the block is free now.
-    pub(crate) fn is_free(&self, block: usize) -> bool {
-        bit(&self.state.lock().free, block)
-    }
-
     /// Free committed blocks that have been free for at least `delay`, at most `most` of them, taken out of the free
     /// space while their memory is given back; [`uncommitted`](Self::uncommitted) returns them.
     pub(crate) fn idle(&self, delay: Duration, most: usize) -> Vec<usize> {
@@ -349,7 +333,6 @@ mod tests {
         space.give(10..20);
         assert_eq!(space.take_run(Taker::Mutator, 60), None);
         assert_eq!(space.take_run(Taker::Mutator, 59), Some(71));
-        assert_eq!(space.longest_run(), 10);
         let rest: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
         assert_eq!(rest.len(), 10);
         assert!(rest.iter().all(|b| (10..20).contains(b)));

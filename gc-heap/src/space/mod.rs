@@ -8,6 +8,3 @@ pub(crate) use gc_core::forwarding::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WOR
 
 /// Objects above this size take runs of blocks of their own and are never copied.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;
-
-/// Blocks of a 2 MiB chunk.
-pub(crate) const CHUNK_BLOCKS: usize = (2 << 20) / BLOCK_BYTES;
