@@ -87,11 +87,17 @@ pub enum BuildError {
     },
     /// The memory could not be mapped.
     #[error("cannot map the heap: {0}")]
-    Views(#[from] ViewsError),
+    Views(Box<ViewsError>),
     /// The memory could not be populated.
     #[error("cannot populate the heap: {0}; build it without `pretouch`")]
     Populate(String),
     /// A collector thread could not be started.
     #[error("cannot start a collector thread: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl From<ViewsError> for BuildError {
+    fn from(error: ViewsError) -> BuildError {
+        BuildError::Views(Box::new(error))
+    }
 }

@@ -127,7 +127,7 @@ impl Collector {
             if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
         shared.counters.live_bytes.set(live_bytes);
         let started = self.phase(Phase::Mark, started);
-        self.verify(held, verify::When::AfterMarking);
+        self.verify(held, verify::When::Marked);
 
         reclaim::resolve_weak(&shared, &weak);
         shared.phase.set_resolving(false);
@@ -141,7 +141,7 @@ impl Collector {
         reclaim::free_dead(&shared);
         self.forget_roots();
         let started = self.phase(Phase::Reclaim, started);
-        self.verify(held, verify::When::AfterFreeing);
+        self.verify(held, verify::When::Freed);
 
         let set = plan::plan(&shared, goal, live_bytes);
         let started = self.phase(Phase::Plan, started);
@@ -151,7 +151,7 @@ impl Collector {
             relocate::relocate(&shared, &set, workers, goal != Goal::Pace);
             self.forwarded = set;
             self.phase(Phase::Relocate, started);
-            self.verify(held, verify::When::AfterRelocation);
+            self.verify(held, verify::When::Relocated);
         }
         reclaim::clear_marks(&shared);
         shared.counters.cycles.add(1);

@@ -114,7 +114,8 @@ impl CollectorPlace<'_> {
 pub(crate) fn relocate(shared: &Shared, set: &[usize], workers: usize, lowest: bool) {
     let next = AtomicUsize::new(0);
     super::on_workers(workers, |_| {
-        let mut place = CollectorPlace { shared, top: 0, limit: 0, lowest, random: Cell::new(shared.config.stress.seed) };
+        let mut place =
+            CollectorPlace { shared, top: 0, limit: 0, lowest, random: Cell::new(shared.config.stress.seed) };
         let mut copied = 0;
         let mut kept = 0;
         while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {

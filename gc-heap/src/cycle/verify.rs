@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     /// Marks are final; weak slots are not resolved yet.
-    AfterMarking,
+    Marked,
     /// Weak slots are resolved, the old forwarding is gone, dead blocks are free.
-    AfterFreeing,
+    Freed,
     /// Every entry of the new forwarding is published; slots may be stale.
-    AfterRelocation,
+    Relocated,
 }
 
 struct Verifier<'a> {
@@ -79,7 +79,7 @@ impl Verifier<'_> {
                 Some(Some(granule)) => offset = granule * 8,
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
-        } else if self.when != When::AfterMarking && shared.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
+        } else if self.when != When::Marked && shared.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
             // Good colored, in an evacuated block: only right if the block has been reused since (or kept).
             if shared.blocks.usage(offset / BLOCK_BYTES) == Use::Free {
                 self.fail("a good reference into an evacuated block", place, word);
@@ -92,10 +92,10 @@ impl Verifier<'_> {
         let Some((word, offset)) = self.check(slot, place) else { return };
         let shared = self.shared;
         let stale = shared.space.color(word) != Some(shared.phase.good());
-        if stale && self.when != When::AfterRelocation {
+        if stale && self.when != When::Relocated {
             self.fail("a reachable slot is stale after marking", place, word);
         }
-        if self.when != When::AfterRelocation && !shared.is_live(offset) {
+        if self.when != When::Relocated && !shared.is_live(offset) {
             self.fail("a reachable object is not marked", place, word);
         }
         self.reach(offset, place, word);
@@ -103,7 +103,7 @@ impl Verifier<'_> {
 
     fn weak(&mut self, slot: &AtomicU64, place: &str) {
         let Some((word, offset)) = self.check(slot, place) else { return };
-        if self.when == When::AfterFreeing && !self.shared.is_live(offset) {
+        if self.when == When::Freed && !self.shared.is_live(offset) {
             self.fail("a weak slot still refers to a dead object", place, word);
         }
     }
@@ -125,7 +125,7 @@ impl Verifier<'_> {
     fn object(&mut self, offset: usize) {
         let shared = self.shared;
         let header = shared.word(offset).load(Ordering::Relaxed);
-        if Header(header).is_filler() || header & 0xffff_ffff_fff0 == 0 || header & 0x38 != 0 {
+        if header & 0xffff_ffff_fff0 == 0 || header & 0x3f != 0 {
             panic!("verification ({:?}): no object's header at offset {offset:#x}: {header:#x}", self.when);
         }
         // SAFETY: a plausible header of a reachable object, as far as can be told.

@@ -1,6 +1,6 @@
 //! Frames and locals: roots that belong to a scope of one thread.
 
-use super::Mutator;
+use super::{Mutator, Scope};
 use crate::slot::types::needs_barrier;
 use crate::slot::{SlotType, Word};
 use std::fmt;
@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A rooted slot of a scope: `Copy`, alive across safepoints, inert without a mutator.
 pub struct Local<'s, S> {
     slot: NonNull<AtomicU64>,
-    _scope: PhantomData<(fn(&'s ()) -> &'s (), *mut S)>,
+    _scope: Scope<'s>,
+    _holds: PhantomData<*mut S>,
 }
 
 impl<S> Clone for Local<'_, S> {
@@ -91,7 +92,7 @@ impl<'s> Mutator<'s> {
         let slot = self.record().local(address);
         slot.store(word, Ordering::Relaxed);
         self.local_top.set(address + 8);
-        Local { slot: NonNull::from(slot), _scope: PhantomData }
+        Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
     }
 
     /// Ends the locals above an address.

@@ -32,6 +32,9 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+/// Invariant in the scope: a scope can be neither lengthened nor shortened.
+pub(crate) type Scope<'s> = PhantomData<fn(&'s ()) -> &'s ()>;
+
 /// A thread's access to the heap while it is inside [`Heap::enter`](crate::Heap::enter).
 ///
 /// `'s` is the scope that [`Local`](crate::Local)s made here belong to.
@@ -62,7 +65,8 @@ pub struct Mutator<'s> {
     random: Cell<u64>,
     until_cycle: Cell<u32>,
     shared: Arc<Shared>,
-    _scope: PhantomData<(fn(&'s ()) -> &'s (), *mut ())>,
+    _scope: Scope<'s>,
+    _thread: PhantomData<*mut ()>,
 }
 
 /// Counted privately, added up at safepoints.
@@ -101,6 +105,7 @@ impl<'s> Mutator<'s> {
             until_cycle: Cell::new(shared.config.stress.cycle_every),
             shared,
             _scope: PhantomData,
+            _thread: PhantomData,
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! | bits   | meaning                                                                            |
 //! |--------|------------------------------------------------------------------------------------|
-//! | 0..3   | flags: bit 2 is a filler; bits 0 and 1 are kept for pins and identity hashes        |
-//! | 4..47  | address of the [`Kind`], which is aligned to 64 bytes; 0 in a filler               |
+//! | 0..3   | kept for flags: pins and identity hashes                                           |
+//! | 4..47  | address of the [`Kind`], which is aligned to 64 bytes                              |
 //! | 48..63 | size in 8-byte granules; 0 above 65535, the size then follows from kind and length |
 
 use super::kind::Kind;
@@ -26,16 +26,7 @@ const KIND_MASK: u64 = ((1 << SIZE_SHIFT) - 1) & !0xf;
 pub(crate) struct Header(pub(crate) u64);
 
 impl Header {
-    /// Flag: no object, only bytes to step over.
-    pub(crate) const FILLER: u64 = 1 << 2;
-
-    /// Whether this stands before a gap.
-    #[inline]
-    pub(crate) const fn is_filler(self) -> bool {
-        self.0 & Self::FILLER != 0
-    }
-
-    /// Size in bytes where the header says it: of fillers, and of objects up to 65535 granules.
+    /// Size in bytes where the header says it: of objects up to 65535 granules.
     #[inline]
     pub(crate) const fn bytes(self) -> Option<usize> {
         match self.0 >> SIZE_SHIFT {
@@ -48,10 +39,10 @@ impl Header {
     ///
     /// # Safety
     ///
-    /// The word is an object's header, made by [`header_for`]; not a filler's.
+    /// The word is an object's header, made by [`header_for`].
     #[inline(always)]
     pub(crate) unsafe fn kind(self) -> &'static Kind {
-        debug_assert!(!self.is_filler() && self.0 & KIND_MASK != 0, "no object's header: {:#x}", self.0);
+        debug_assert!(self.0 & KIND_MASK != 0, "no object's header: {:#x}", self.0);
         let address = (self.0 & KIND_MASK) as usize;
         // SAFETY: by the contract the bits are the address of a `&'static Kind`, whose provenance `header_for` exposed.
         unsafe { &*core::ptr::with_exposed_provenance::<Kind>(address) }
@@ -69,25 +60,18 @@ pub(crate) fn header_for(kind: &'static Kind, bytes: usize) -> u64 {
     address | granules << SIZE_SHIFT
 }
 
-/// The header of a gap of `bytes` bytes: a multiple of 8, from 8 to [`MAX_HEADER_BYTES`].
-#[inline]
-pub(crate) const fn filler(bytes: usize) -> u64 {
-    debug_assert!(bytes.is_multiple_of(8) && bytes != 0 && bytes <= MAX_HEADER_BYTES);
-    Header::FILLER | (bytes as u64 / 8) << SIZE_SHIFT
-}
-
-/// Bytes of the object or gap with this header. `read_length` reads the length word; it is called only when the size
+/// Bytes of the object with this header. `read_length` reads the length word; it is called only when the size
 /// does not fit the header, which happens only to objects with a tail.
 ///
 /// # Safety
 ///
-/// As [`Header::kind`], but a filler's header is allowed.
+/// As [`Header::kind`].
 #[inline]
 pub(crate) unsafe fn object_bytes(header: u64, read_length: impl FnOnce() -> u64) -> usize {
     match Header(header).bytes() {
         Some(bytes) => bytes,
         None => {
-            // SAFETY: a filler always says its size, so this is an object's header, as the caller promises.
+            // SAFETY: the caller's.
             let kind = unsafe { Header(header).kind() };
             kind.size_of(read_length())
         }
@@ -108,7 +92,6 @@ mod tests {
     fn header_says_kind_and_size() {
         for (kind, bytes) in [(Bytes::KIND, 16), (Bytes::KIND, MAX_HEADER_BYTES), (<Array<f64>>::KIND, 4096)] {
             let header = header_for(kind, bytes);
-            assert!(!Header(header).is_filler());
             // SAFETY: made by `header_for`.
             unsafe {
                 assert!(core::ptr::eq(Header(header).kind(), kind));
@@ -126,17 +109,6 @@ mod tests {
             assert_eq!(Header(header).bytes().is_some(), bytes <= MAX_HEADER_BYTES);
             // SAFETY: made by `header_for`.
             assert_eq!(unsafe { object_bytes(header, || elements) }, 16 + elements as usize * 8);
-        }
-    }
-
-    #[test]
-    fn filler_is_stepped_over_and_is_no_object() {
-        for bytes in [8, 16, 65536, MAX_HEADER_BYTES] {
-            let header = filler(bytes);
-            assert!(Header(header).is_filler());
-            assert_eq!(header & KIND_MASK, 0);
-            // SAFETY: a filler's header is allowed.
-            assert_eq!(unsafe { object_bytes(header, no_length) }, bytes);
         }
     }
 }

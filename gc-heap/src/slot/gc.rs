@@ -44,6 +44,7 @@ impl<'g, T: Trace> Gc<'g, T> {
     /// The object, for as long as the mutator is borrowed (`*gc` and `gc.field` do for shorter uses).
     #[inline(always)]
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "`AsRef` would shorten the lifetime to that of the `Gc`")]
     pub fn as_ref(self) -> &'g T {
         // SAFETY: a raw reference is good, so the address is mapped in the view that is current for this mutator; the
         // fields begin at `fields_at`; objects do not move and are not reused while the mutator is borrowed.

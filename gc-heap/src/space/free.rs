@@ -286,7 +286,7 @@ impl Awaiting<'_> {
             return Some(taken);
         }
         let mut state: MutexGuard<'_, State> = self.space.state.lock();
-        if !(self.space.may(&state, Taker::Stalled, self.count) && !run) {
+        if run || !self.space.may(&state, Taker::Stalled, self.count) {
             self.space.returned.wait_for(&mut state, timeout);
         }
         drop(state);
