@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 pub struct Gc<'g, T> {
     start: NonNull<u64>,
     /// Neither `Send` nor `Sync`: another thread may be at a safepoint.
-    _borrows: PhantomData<(&'g Mutator<'g>, *const T)>,
+    _borrows: PhantomData<(&'g Mutator<'static>, *const T)>,
 }
 
 impl<T> Clone for Gc<'_, T> {
@@ -108,7 +108,7 @@ impl<T: Trace> fmt::Debug for Gc<'_, T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AnyGc<'g> {
     start: NonNull<u64>,
-    _borrows: PhantomData<(&'g Mutator<'g>, *const ())>,
+    _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
 }
 
 impl<'g> AnyGc<'g> {

@@ -26,7 +26,7 @@ const INT: u64 = 0xfffb << 48;
 #[derive(Clone, Copy)]
 pub struct Value<'g> {
     word: u64,
-    _borrows: PhantomData<(&'g Mutator<'g>, *const ())>,
+    _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
 }
 
 /// What a [`Value`] is, to match on.

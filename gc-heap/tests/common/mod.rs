@@ -1,0 +1,71 @@
+//! What the integration tests share: heaps of every sort, a deadline, a generator of numbers.
+
+// Each test file is a crate of its own and uses its part.
+#![allow(dead_code)]
+
+use gc_heap::{Barrier, Heap, HeapBuilder, Mirror, Stress};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// Factor on the number of cases, from `PARALLAX_STRESS`; 1 where it is not set.
+pub(crate) fn factor() -> u32 {
+    std::env::var("PARALLAX_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Ends the process when a test hangs: a deadlock is a failure, not patience. Dropped, it does nothing.
+pub(crate) struct Deadline(#[allow(dead_code, reason = "its drop is the signal")] Sender<()>);
+
+/// The longest a test may take. Far above what any takes on a loaded machine.
+pub(crate) fn deadline(what: &'static str) -> Deadline {
+    let (sender, receiver) = channel();
+    let limit = Duration::from_secs(120) * factor();
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{what}: no end after {limit:?}: a deadlock or a livelock");
+            std::process::abort();
+        }
+    });
+    Deadline(sender)
+}
+
+/// The heap that tests begin with: everything verified, stale addresses fault.
+pub(crate) fn checked(max_bytes: usize) -> HeapBuilder {
+    Heap::builder().max_bytes(max_bytes).verify(true).single_view(true)
+}
+
+/// Cycles all the time, threads delayed at unlucky places.
+pub(crate) fn stress(seed: u64) -> Stress {
+    Stress { cycle_every: 50, delay_one_in: 16, seed }
+}
+
+/// Both barriers, both mirrors, one and two collector threads.
+pub(crate) fn every_sort() -> impl Iterator<Item = (Barrier, Mirror, usize)> {
+    [Barrier::Load, Barrier::StopTheWorld].into_iter().flat_map(|barrier| {
+        [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)]
+            .map(move |(mirror, workers)| (barrier, mirror, workers))
+    })
+}
+
+/// A xorshift generator: the same numbers for the same seed, on every machine.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 11) as usize % limit
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}

@@ -1,0 +1,123 @@
+//! Values as an embedder uses them: constants beside references, in every kind of root and slot.
+
+mod common;
+
+use gc_heap::{Mutator, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
+
+#[derive(Trace)]
+struct Pair {
+    first: Slot<Tagged>,
+    second: Slot<Tagged>,
+}
+
+/// The shorter of two borrows: a value made before lives as long as what it is stored beside.
+fn either<'g>(m: &'g Mutator<'_>, slot: &Slot<Tagged>, constant: Value<'static>) -> [Value<'g>; 2] {
+    [slot.get(m), constant]
+}
+
+#[test]
+fn constants_go_wherever_references_do() {
+    let heap = common::checked(4 << 20).build().unwrap();
+    heap.enter(|m| {
+        let m = m.reserve(Room::of::<Pair>().times(2) + Room::tail::<SlotArray<Tagged>>(3)).unwrap();
+        let pair = m.place(PairInit { first: Value::NIL, second: Value::TRUE });
+        let other = m.place(PairInit { first: pair.into(), second: Value::NIL });
+        let array = m.place_array::<SlotArray<Tagged>>((), 3, Value::NIL);
+        array.tail()[0].set(m, Value::FALSE);
+        array.tail()[1].set(m, other.into());
+        assert!(array.tail()[2].get(m).is_nil());
+        assert!(array.tail()[0].get(m).is_identical(Value::FALSE));
+        let [held, nil] = either(m, &other.first, Value::NIL);
+        assert!(held.is_identical(pair.into()) && nil.is_nil());
+        assert!(other.second.swap(m, Value::TRUE).is_nil());
+        assert!(other.second.compare_exchange(m, Value::NIL, Value::FALSE).is_err());
+        assert!(other.second.compare_exchange(m, Value::TRUE, Value::FALSE).is_ok());
+        let (local, root) = (m.local(Value::NIL), Root::<Tagged>::new(m, Value::NIL));
+        assert!(local.get(m).is_nil() && root.get(m).is_nil());
+        local.set(m, pair.into());
+        local.set(m, Value::NIL);
+        root.set(m, Value::TRUE);
+        let stack = RootStack::<Tagged>::new(&heap).unwrap();
+        stack.push(m, Value::NIL);
+        stack.push(m, pair.into());
+        stack.poke(m, 0, Value::NIL);
+        assert_eq!(stack.len(), 2);
+    })
+    .unwrap();
+}
+
+#[test]
+fn immediates_and_references_survive_cycles() {
+    for (barrier, mirror, workers) in common::every_sort() {
+        let heap = common::checked(4 << 20).barrier(barrier).mirror(mirror).workers(workers);
+        let heap = heap.stress(common::stress(1)).build().unwrap();
+        heap.enter(|m| {
+            let doubles =
+                [0.0, -0.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, f64::NAN, -f64::NAN, f64::from_bits(1)];
+            let stack = RootStack::<Tagged>::new(&heap).unwrap();
+            for (i, x) in doubles.into_iter().enumerate() {
+                let m = m.reserve(Room::of::<Pair>()).unwrap();
+                let pair = m.place(PairInit { first: Value::num(x), second: Value::int(i as i32) });
+                stack.push(m, pair.into());
+                stack.push(m, Value::num(x));
+            }
+            for _ in 0..5 {
+                m.collect();
+                for (i, x) in doubles.into_iter().enumerate() {
+                    let pair = stack.get(m, 2 * i).downcast::<Pair>().unwrap();
+                    let Unpacked::Num(first) = pair.first.get(m).unpack() else { panic!("a number") };
+                    assert!(first.to_bits() == x.to_bits() || first.is_nan() && x.is_nan());
+                    assert_eq!(pair.second.get(m).as_int(), Some(i as i32));
+                    assert!(stack.get(m, 2 * i + 1).is_identical(Value::num(x)));
+                }
+            }
+        })
+        .unwrap();
+        assert!(heap.stats().relocations > 0);
+    }
+}
+
+/// A double whose bits are a reference's must not be taken for one, by barriers or collector.
+#[test]
+fn no_double_forges_a_reference() {
+    let heap = common::checked(4 << 20).stress(common::stress(2)).build().unwrap();
+    heap.enter(|m| {
+        let local = m.local(Value::NIL);
+        let root = Root::<Tagged>::new(m, Value::NIL);
+        // Every 16-bit pattern above, with payloads that look like addresses below.
+        for high in (0..=u64::from(u16::MAX)).step_by(7) {
+            for low in [1, 0x0000_7f00_1234_5678, 0xffff_ffff_ffff] {
+                let x = f64::from_bits(high << 48 | low);
+                local.set(m, Value::num(x));
+                root.set(m, Value::num(x));
+                for value in [local.get(m), root.get(m)] {
+                    assert!(value.as_any().is_none() && !value.is_nil() && value.as_int().is_none());
+                    let back = value.as_num().unwrap();
+                    assert!(back.to_bits() == x.to_bits() || back.is_nan() && x.is_nan());
+                }
+            }
+            if high % 1024 < 7 {
+                m.collect();
+            }
+        }
+    })
+    .unwrap();
+}
+
+/// The two heaps of a process do not mix, whatever a root holds.
+#[test]
+fn an_immediate_of_another_heap_is_refused_too() {
+    let (one, two) = (common::checked(4 << 20).build().unwrap(), common::checked(4 << 20).build().unwrap());
+    let root = one.enter(|m| Root::<Tagged>::new(m, Value::TRUE)).unwrap();
+    let stack = RootStack::<Tagged>::new(&one).unwrap();
+    one.enter(|m| stack.push(m, Value::TRUE)).unwrap();
+    // A wrong answer would panic as well: ask for the right one, which a missing check gives.
+    let refused = |f: &dyn Fn(&Mutator<'_>)| {
+        two.enter(|m| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(m))).is_err()).unwrap()
+    };
+    assert!(refused(&|m| assert_eq!(root.get(m).as_bool(), Some(true))));
+    assert!(refused(&|m| root.set(m, Value::NIL)));
+    assert!(refused(&|m| assert_eq!(stack.peek(m, 0).as_bool(), Some(true))));
+    assert!(refused(&|m| stack.push(m, Value::NIL)));
+    assert_eq!(one.enter(|m| root.get(m).as_bool()).unwrap(), Some(true));
+}
