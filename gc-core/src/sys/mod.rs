@@ -16,6 +16,7 @@ mod file;
 mod futex;
 mod map;
 mod memory;
+mod sched;
 mod time;
 mod uffd;
 
@@ -28,6 +29,7 @@ pub use map::{
     unmap,
 };
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use sched::set_thread_slice;
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
     UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api, uffd_continue, uffd_register, uffd_unregister,
