@@ -50,10 +50,10 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         let (member, as_field) = (&field.member, field.as_field(&private));
         match (field.phantom, empty) {
             (true, true) => {
-                quote!(#core::ptr::write(&raw mut (*dst).#member, #core::marker::PhantomData);)
+                quote!(#core::ptr::write(&raw mut (*_dst).#member, #core::marker::PhantomData);)
             }
-            (true, false) => quote!(#core::ptr::write(&raw mut (*dst).#member, init.#member);),
-            (false, _) => quote!(#as_field::write(init.#member, &raw mut (*dst).#member);),
+            (true, false) => quote!(#core::ptr::write(&raw mut (*_dst).#member, _init.#member);),
+            (false, _) => quote!(#as_field::write(_init.#member, &raw mut (*_dst).#member);),
         }
     });
     let members = fields.iter().map(|field| &field.member);
@@ -122,9 +122,9 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             };
             const KIND: &'static #private::Kind = #kind;
 
+            // Named so that no lint wants them used: a struct without fields uses neither.
             #[inline(always)]
-            #[allow(unused_variables)]
-            unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
+            unsafe fn write<'g>(_init: Self::Init<'g>, _dst: *mut Self) {
                 // Fails to compile when a field was added after the derive has seen the struct.
                 let _ = |all: Self| { let Self { #(#members: _,)* } = all; };
                 // SAFETY: each field lies in `dst`, which the caller vouches for.

@@ -1,0 +1,12 @@
+//! Attributes that the derive does not know.
+use gc_heap::Trace;
+
+#[derive(Trace)]
+#[trace(tails = u8)]
+struct Misspelt;
+
+#[derive(Trace)]
+#[trace(tail = u8, tail = u16)]
+struct Twice;
+
+fn main() {}
