@@ -177,7 +177,7 @@ const WARM_UP: u8 = 1;
 const MEASURED: u8 = 2;
 const FINISHING: u8 = 3;
 
-/// Where the run is, read by the [`Watcher`].
+/// Where the run is, read by [`watch`].
 pub(crate) struct Gauge {
     phase: AtomicU8,
     /// Of the phase, in thousandths.

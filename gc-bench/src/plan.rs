@@ -179,7 +179,7 @@ impl Plan {
             label += &format!(", {} op/s each", grouped(self.rate));
         }
         if self.barrier != Barrier::Load {
-            label += &format!(" ({})", self.barrier.name());
+            label += &format!(", {}", self.barrier.name());
         }
         label
     }

@@ -86,7 +86,7 @@ pub(crate) fn three(x: f64) -> String {
 }
 
 /// Like [`three`], without zeros that say nothing.
-fn short(x: f64) -> String {
+pub(crate) fn short(x: f64) -> String {
     let text = three(x);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
@@ -96,7 +96,7 @@ pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

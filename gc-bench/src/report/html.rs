@@ -116,7 +116,7 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
         grouped(middle.cycles),
         middle.checksum,
         grouped(middle.pauses.count),
-        duration(middle.pauses.max_ns),
+        duration(group.runs.iter().map(|r| r.pauses.max_ns).max().unwrap_or(0)),
         grouped(middle.stalls.count),
     );
     out.push_str("<div class=\"grid\">\n");

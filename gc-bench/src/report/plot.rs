@@ -2,7 +2,7 @@
 
 use super::svg::{Anchor, Svg};
 use crate::record::{Bucket, Record};
-use crate::size::{bytes, duration, grouped};
+use crate::size::{bytes, duration, grouped, short};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
@@ -238,7 +238,7 @@ pub(crate) fn occupancy(run: &Record) -> String {
     for v in round_steps(run.wall_s) {
         let at = x.at(v * 1e9);
         svg.line("axis", (at, strip + STRIP - 6.0), (at, strip + STRIP - 2.0));
-        svg.text("tick", (at, strip + STRIP + 11.0), Anchor::Middle, &format!("{v} s"));
+        svg.text("tick", (at, strip + STRIP + 11.0), Anchor::Middle, &format!("{} s", short(v)));
     }
     svg.line("axis", (LEFT, HEIGHT - BOTTOM), (WIDE - RIGHT, HEIGHT - BOTTOM));
     svg.finish()

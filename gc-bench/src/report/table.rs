@@ -12,6 +12,9 @@ use crate::stats::Summary;
 pub(crate) type Row = (&'static str, &'static str, fn(&Group<'_>) -> String);
 
 fn seconds(g: &Group<'_>, of: fn(&Record) -> f64) -> String {
+    if g.median(of) < 0.1 {
+        return duration((g.median(of) * 1e9) as u64);
+    }
     let median = format!("{} s", three(g.median(of)));
     if g.runs.len() == 1 {
         return median;

@@ -29,10 +29,6 @@ type List = SlotArray<Tagged>;
 #[trace(tail = Slot<Tagged>)]
 struct Dict;
 
-fn nil<'g>() -> Value<'g> {
-    Value::int(0)
-}
-
 /// Builds the objects. What is not in a container yet is on the stack.
 struct Builder<'a, 's> {
     m: &'a mut Mutator<'s>,
@@ -63,7 +59,7 @@ impl Sink for Builder<'_, '_> {
     type Error = OutOfMemory;
 
     fn null(&mut self) -> Result<(), OutOfMemory> {
-        self.stack.push(self.m, nil());
+        self.stack.push(self.m, Value::NIL);
         Ok(())
     }
 
@@ -252,7 +248,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let census = Census::of(text).map_err(|e| Failure::run(format!("the document: {e}")))?;
     let kept = bench.heap.enter(|m| {
         let m = m.reserve(Room::tail::<List>(KEPT))?;
-        Ok(Root::new(m, m.place_array::<List>((), KEPT, nil())))
+        Ok(Root::new(m, m.place_array::<List>((), KEPT, Value::NIL)))
     });
     let kept = kept.map_err(from_enter)?.map_err(from_memory)?;
     let (documents, stop) = (AtomicU64::new(0), AtomicBool::new(false));

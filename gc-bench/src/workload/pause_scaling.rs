@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use gc_heap::{Local, Mutator, OutOfMemory, Room, Root, RootStack, Slot, SlotArray, Trace};
 
@@ -35,6 +36,8 @@ type Table = SlotArray<Option<Block>>;
 const READS: usize = 8;
 /// Collections before the measured ones.
 const WARM_UP: u64 = 3;
+/// Between two collections, so that each finds garbage to free and holes to fill.
+const GAP: Duration = Duration::from_millis(10);
 
 struct Churn<'s> {
     table: Local<'s, Table>,
@@ -180,6 +183,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
                 if churner.is_finished() {
                     break;
                 }
+                thread::sleep(GAP);
                 bench.heap.collect();
                 bench.progress(i as f64 / cycles as f64);
             }
