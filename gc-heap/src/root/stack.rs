@@ -68,7 +68,8 @@ pub struct RootStack<S = Tagged> {
     region: Arc<StackRegion>,
     /// The owner's copy of the top: a relaxed atomic would be loaded and stored anew at each push.
     top: std::cell::Cell<usize>,
-    _holds: PhantomData<fn() -> S>,
+    /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
+    _holds: PhantomData<fn(S) -> S>,
 }
 
 /// One slot of a [`RootStack`], borrowed with its mutator.

@@ -113,7 +113,8 @@ impl Drop for RootCell {
 /// `S` is a slot type: `Root<Node>`, `Root<Option<Node>>`, `Root<Tagged>`.
 pub struct Root<S> {
     cell: RootCell,
-    _holds: PhantomData<fn() -> S>,
+    /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
+    _holds: PhantomData<fn(S) -> S>,
 }
 
 impl<S: SlotType> Root<S> {

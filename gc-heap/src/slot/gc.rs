@@ -14,8 +14,9 @@ use std::ptr::NonNull;
 /// It borrows the [`Mutator`] (`'g`), so whatever can be a safepoint ends it: those functions take `&mut Mutator`.
 pub struct Gc<'g, T> {
     start: NonNull<u64>,
-    /// Neither `Send` nor `Sync`: another thread may be at a safepoint.
-    _borrows: PhantomData<(&'g Mutator<'static>, *const T)>,
+    /// Neither `Send` nor `Sync`: another thread may be at a safepoint. Invariant in `T`: of two types of which one is a
+    /// subtype of the other (`for<'a> fn(&'a u8)`, `fn(&'static u8)`) the objects may have different tails.
+    _borrows: PhantomData<(&'g Mutator<'static>, *mut T)>,
 }
 
 impl<T> Clone for Gc<'_, T> {

@@ -56,7 +56,8 @@ unsafe impl<T: Trace> Field for WeakSlot<T> {
 /// A weak reference outside the heap: `Send`, `Sync`, dropped without the heap at hand.
 pub struct Weak<T> {
     cell: RootCell,
-    _holds: PhantomData<fn() -> T>,
+    /// Invariant: of two types of which one is a subtype of the other, the objects may differ.
+    _holds: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Trace> Weak<T> {
