@@ -5,7 +5,7 @@ use crate::cycle::Collector;
 use crate::error::{BuildError, EnterError};
 use crate::events::Event;
 use crate::mutator::Mutator;
-use crate::mutator::thread::HeapThread;
+use crate::mutator::thread::{HeapThread, is_inside};
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::stats::HeapStats;
@@ -70,14 +70,19 @@ impl Heap {
     /// Attaches a thread, to be kept for many [`HeapThread::enter`]s. Waits while a stop is under way.
     ///
     /// # Errors
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
     /// [`EnterError::NoAddressSpace`].
     pub fn thread(&self) -> Result<HeapThread, EnterError> {
         HeapThread::attach(self)
     }
 
-    /// Runs a whole cycle that begins after the call, and waits for it. For threads that are not inside the heap; those
+    /// Runs a whole cycle that begins after the call, and waits for it. For threads that are not inside a heap; those
     /// that are call [`Mutator::collect`].
+    ///
+    /// # Panics
+    /// If this thread is inside a heap: the cycle would wait for it for ever.
     pub fn collect(&self) {
+        assert!(!is_inside(), "Heap::collect from inside a heap: call Mutator::collect");
         self.shared().collect();
     }
 

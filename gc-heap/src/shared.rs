@@ -75,9 +75,9 @@ pub(crate) struct Shared {
     pub(crate) marks: MarkBitmap,
     pub(crate) forwarding: ForwardingTable,
     pub(crate) phase: PhaseWords,
-    /// Whoever stops the world holds this until the stop is over; so do threads while they attach or detach.
+    /// Whoever stops the world holds this until the stop is over; so do threads while they attach.
     pub(crate) attaching: Mutex<()>,
-    /// Attached mutators; changed under `attaching` too.
+    /// Attached mutators. Held for moments only: stops and the marker work on copies.
     pub(crate) mutators: Mutex<Vec<Arc<MutatorRecord>>>,
     pub(crate) gate: StopGate,
     pub(crate) handshake: Handshake,

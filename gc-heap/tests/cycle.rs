@@ -86,3 +86,29 @@ fn scattered_survivors_are_compacted() {
         assert!(heap.stats().relocations > 0, "{:?}", heap.stats());
     }
 }
+
+#[test]
+fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop() {
+    use gc_heap::EnterError::AlreadyEntered;
+    let heap = Heap::builder().max_bytes(4 << 20).build().unwrap();
+    let other = heap.thread().unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                heap.collect();
+            }
+        });
+        heap.enter(|m| {
+            for _ in 0..20_000 {
+                assert!(matches!(heap.thread(), Err(AlreadyEntered)));
+                assert!(matches!(heap.enter(|_| ()), Err(AlreadyEntered)));
+                m.safepoint();
+            }
+            drop(other);
+            m.blocking(|| drop(heap.thread().unwrap()));
+        })
+        .unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

@@ -13,6 +13,11 @@ thread_local! {
     static ACTIVE: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether this thread is inside a heap, and not in `blocking`.
+pub(crate) fn is_inside() -> bool {
+    ACTIVE.get()
+}
+
 /// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
 pub struct HeapThread {
     // Boxed: `Mutator` holds pointers to the record, and its address is what `&Mutator` promises.
@@ -29,6 +34,10 @@ unsafe impl Send for HeapThread {}
 
 impl HeapThread {
     pub(crate) fn attach(heap: &Heap) -> Result<HeapThread, EnterError> {
+        if is_inside() {
+            // Attaching waits for a stop to end, and a stop would wait for this thread.
+            return Err(EnterError::AlreadyEntered);
+        }
         let shared = Arc::clone(heap.shared());
         let record = Arc::new(MutatorRecord::new().map_err(|_| EnterError::NoAddressSpace)?);
         let mutator = Box::new(Mutator::new(Arc::clone(&shared), &record));
@@ -70,7 +79,8 @@ impl Drop for HeapThread {
     fn drop(&mut self) {
         // Parked: closing a block is a hand-over that the collector may see at any time.
         self.mutator.retire();
-        let _attaching = self.shared.attaching.lock();
+        // Not `attaching`, which a stop holds while it may wait for this very thread (inside the heap by another
+        // `HeapThread`). A stop that is under way has its own list, and asks nothing of a parked thread.
         self.shared.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
     }
 }
