@@ -67,7 +67,7 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
 
 fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> {
     let heap = build(plan)?;
-    let gauge = Gauge::new();
+    let gauge = Gauge::new(plan.seconds);
     let bench = Bench::new(&heap, plan, document, &gauge);
     let measured = thread::scope(|scope| {
         let report = progress.then_some(|phase: &str, done: f64| say(&Message::Progress { phase: phase.into(), done }));

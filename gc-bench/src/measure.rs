@@ -179,6 +179,7 @@ const FINISHING: u8 = 3;
 
 /// Where the run is, read by [`watch`].
 pub(crate) struct Gauge {
+    seconds: f64,
     phase: AtomicU8,
     /// Of the phase, in thousandths.
     done: AtomicU64,
@@ -190,8 +191,10 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    pub(crate) fn new() -> Self {
+    /// For a run whose measured part lasts so long; 0 where its work is fixed.
+    pub(crate) fn new(seconds: f64) -> Self {
         Self {
+            seconds,
             phase: AtomicU8::new(STARTING),
             done: AtomicU64::new(0),
             start: Mutex::new(None),
@@ -203,6 +206,15 @@ impl Gauge {
     fn set_phase(&self, phase: u8) {
         self.done.store(0, Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    /// How much of the phase is done, from 0 to 1: of a timed one by the clock, else as far as the workload said.
+    fn done(&self) -> f64 {
+        let start = *self.start.lock().expect("no holder panics");
+        match start {
+            Some(start) if self.seconds > 0.0 => start.elapsed().as_secs_f64() / self.seconds,
+            _ => self.done.load(Ordering::Relaxed) as f64 / 1000.0,
+        }
     }
 
     fn open(&self) {
@@ -270,7 +282,7 @@ pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&s
         if looks.is_multiple_of(8)
             && let Some(report) = &mut report
         {
-            let done = gauge.done.load(Ordering::Relaxed) as f64 / 1000.0;
+            let done = gauge.done();
             // Of a whole run, by the usual share of its parts.
             let (name, of_run) = match phase {
                 STARTING => ("filling", 0.1 * done),

@@ -1,6 +1,7 @@
 //! What cannot be is refused at once: one clear line, exit code 2, and nothing half written.
 
 use std::fs;
+use std::process::Command;
 
 use crate::common::{Scratch, assert_refused, text};
 
@@ -60,6 +61,17 @@ fn a_document_that_cannot_be_read() {
     assert_refused(&["json", &path("empty", b"")], 2, &["line 1, column 1"]);
     assert_refused(&["json", &path("bytes", b"[\"\xff\"]")], 2, &["not UTF-8"]);
     assert_refused(&["json", &path("deep", &[b'['; 4000])], 2, &["nested"]);
+}
+
+#[test]
+fn a_machine_without_cargo() {
+    let scratch = Scratch::new("no-cargo");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"));
+    let out =
+        bench.arg("json").current_dir(&scratch.0).env_remove("CARGO").env("PATH", "/nonexistent").output().unwrap();
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("cargo metadata") && said.contains("a file instead"), "{said}");
 }
 
 #[test]
