@@ -141,6 +141,14 @@ fn evacuate(shared: &Shared, block: usize, place: &mut CollectorPlace<'_>, copie
         let own = first + granule;
         let destination = match entry.destination() {
             Some(granule) => granule,
+            // The block survives this cycle: copying the rest of it would use memory and free none.
+            None if !empty => match entry.publish(own) {
+                Ok(()) => {
+                    *kept += 1;
+                    own
+                }
+                Err(granule) => granule,
+            },
             None => {
                 shared.config.stress.delay(&place.random);
                 let (offset, how) = relocate_object(shared, own * 8, entry, place);
