@@ -34,8 +34,18 @@ pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
         .collect();
     match goal {
         Goal::Pack { runs } => set.retain(|&block| runs || blocks.live(block) < BLOCK_BYTES as u32),
-        // All of them: else nothing would move before the heap is nearly full.
-        Goal::Pace if shared.config.stress.is_on() => {}
+        // Whatever there is room for: else nothing would move before the heap is nearly full.
+        Goal::Pace if shared.config.stress.is_on() => {
+            let mut room = shared.free.free() / 2 * BLOCK_BYTES;
+            let first = epoch as usize % set.len().max(1);
+            set.rotate_left(first);
+            set.retain(|&block| {
+                let live = blocks.live(block) as usize;
+                let fits = live <= room;
+                room -= if fits { live } else { 0 };
+                fits
+            });
+        }
         Goal::Pace => {
             let not_live = shared.config.max_bytes.saturating_sub(live_bytes as usize);
             let mut free = shared.free.free() * BLOCK_BYTES;
