@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::plot::{self, Point};
 use super::svg::escape;
-use super::table::ROWS;
+use super::table::rows;
 use super::{Group, groups};
 use crate::plan::Workload;
 use crate::record::Document;
@@ -78,7 +78,7 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
         let _ = write!(out, "<th>{}{repeats}</th>", escape(&g.label).replace(", ", "<br>"));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
-    for (heading, name, cell) in ROWS {
+    for (heading, name, cell) in rows(groups) {
         let begin = if heading.is_empty() { "" } else { " class=\"begin\"" };
         let _ = write!(out, "<tr{begin}><th class=\"name\">{heading}</th><td class=\"name\">{name}</td>");
         for g in groups {

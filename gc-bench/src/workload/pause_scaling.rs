@@ -179,13 +179,13 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
             (0..WARM_UP).for_each(|_| bench.heap.collect());
             bench.begin();
             flags.measured.store(true, Ordering::Relaxed);
-            for i in 0..cycles {
-                if churner.is_finished() {
-                    break;
-                }
+            // The churn may begin cycles of its own; they count as well.
+            let (before, mut done) = (bench.heap.stats().cycles, 0);
+            while done < cycles && !churner.is_finished() {
                 thread::sleep(GAP);
                 bench.heap.collect();
-                bench.progress(i as f64 / cycles as f64);
+                done = bench.heap.stats().cycles - before;
+                bench.progress(done as f64 / cycles as f64);
             }
             bench.end();
         }
