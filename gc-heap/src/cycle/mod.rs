@@ -20,7 +20,7 @@ use pause::StopOp;
 use plan::Goal;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the idle collector looks for memory to give back.
 const CHORES: Duration = Duration::from_millis(500);
@@ -49,6 +49,8 @@ pub(crate) struct Collector {
     forwarded: Vec<usize>,
     pacing: Pacing,
     cycle: u64,
+    /// When the free space was last searched for memory to give back.
+    looked_for_idle: Instant,
     /// For the stress mode.
     random: Cell<u64>,
 }
@@ -57,7 +59,7 @@ impl Collector {
     pub(crate) fn new(shared: Arc<Shared>) -> Collector {
         let pacing = Pacing::new(&shared);
         let random = Cell::new(shared.config.stress.seed);
-        Collector { shared, forwarded: Vec::new(), pacing, cycle: 0, random }
+        Collector { shared, forwarded: Vec::new(), pacing, cycle: 0, looked_for_idle: Instant::now(), random }
     }
 
     /// Works until shutdown.
@@ -94,7 +96,11 @@ impl Collector {
     }
 
     fn chores(&mut self) {
-        if let Some(delay) = self.shared.config.uncommit_delay {
+        // Four looks in a delay: a look takes the free space's lock, again and again.
+        if let Some(delay) = self.shared.config.uncommit_delay
+            && self.looked_for_idle.elapsed() >= delay / 4
+        {
+            self.looked_for_idle = Instant::now();
             self.shared.uncommit(delay);
         }
         self.shared.roots.reclaim();
@@ -267,11 +273,9 @@ impl Shared {
     /// Gives memory that has been free for a while back to the system. Returns the bytes given back.
     pub(crate) fn uncommit(&self, delay: Duration) -> usize {
         let mut bytes = 0;
-        loop {
-            let idle = self.free.idle(delay, UNCOMMIT_BATCH);
-            if idle.is_empty() {
-                return bytes;
-            }
+        // In slices: mutators wait for the lock that a search holds.
+        for first in (0..self.blocks.len()).step_by(UNCOMMIT_BATCH) {
+            let idle = self.free.idle(delay, first..(first + UNCOMMIT_BATCH).min(self.blocks.len()));
             // Neighbours go back in one call.
             for run in idle.chunk_by(|a, b| a + 1 == *b) {
                 // A failure keeps the memory: it is used again later, and asked for again at the next occasion.
@@ -281,5 +285,6 @@ impl Shared {
             }
             self.free.uncommitted(&idle);
         }
+        bytes
     }
 }

@@ -5,6 +5,7 @@
 //! passed over, because the bitmap is what counts.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -216,16 +217,15 @@ impl FreeSpace {
         self.returned.notify_all();
     }
 
-    /// Free committed blocks that have been free for at least `delay`, at most `most` of them, taken out of the free
+    /// The blocks of a range that are free, committed, and have been free for at least `delay`, taken out of the free
     /// space while their memory is given back; [`uncommitted`](Self::uncommitted) returns them.
-    pub(crate) fn idle(&self, delay: Duration, most: usize) -> Vec<usize> {
+    pub(crate) fn idle(&self, delay: Duration, range: Range<usize>) -> Vec<usize> {
         let mut state = self.state.lock();
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
-        let blocks: Vec<usize> = (0..state.freed_at.len())
+        let blocks: Vec<usize> = range
             .filter(|&b| bit(&state.free, b) && bit(&state.committed, b))
             .filter(|&b| now.wrapping_sub(state.freed_at[b]) >= delay)
-            .take(most)
             .collect();
         for &block in &blocks {
             set(&mut state.free, block, false);
@@ -241,6 +241,9 @@ impl FreeSpace {
         for &block in blocks {
             set(&mut state.free, block, true);
             set(&mut state.committed, block, false);
+        }
+        if blocks.is_empty() {
+            return;
         }
         self.free.fetch_add(blocks.len(), Ordering::Relaxed);
         self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
@@ -357,7 +360,7 @@ mod tests {
             space.take(Taker::Mutator);
         }
         space.give([0, 1, 2]);
-        let idle = space.idle(Duration::ZERO, 2);
+        let idle = space.idle(Duration::ZERO, 0..2);
         assert_eq!(idle, [0, 1]);
         assert_eq!(space.free(), 1);
         space.uncommitted(&idle);
