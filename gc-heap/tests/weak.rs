@@ -1,0 +1,246 @@
+//! Weak references: gone exactly when their object is, never before, and never to something else.
+
+mod common;
+
+use common::{Random, checked, deadline, every_sort, factor, stress};
+use gc_heap::{Array, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Trace, Weak, WeakSlot};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Trace)]
+struct Item {
+    id: u64,
+    check: u64,
+    other: WeakSlot<Item>,
+}
+
+#[derive(Trace)]
+struct Holder<T: Trace> {
+    before: u64,
+    weak: WeakSlot<T>,
+    strong: Slot<Option<T>>,
+}
+
+fn place<'g>(m: &'g Mutator<'_>, id: u64) -> Gc<'g, Item> {
+    m.place(ItemInit { id, check: !id, other: None })
+}
+
+fn check(item: Gc<'_, Item>) -> u64 {
+    assert_eq!(item.check, !item.id, "a weak reference gave something else");
+    item.id
+}
+
+fn heaps() -> impl Iterator<Item = Heap> {
+    every_sort().map(|(barrier, mirror, workers)| {
+        checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(7)).build().unwrap()
+    })
+}
+
+#[test]
+fn a_weak_slot_is_empty_exactly_when_its_object_is_gone() {
+    for heap in heaps() {
+        heap.enter(|m| {
+            let room = Room::of::<Holder<Item>>() + Room::of::<Item>();
+            let holder = m.build::<Holder<Item>>(room, |m| {
+                let item = place(m, 1);
+                m.place(HolderInit { before: 7, weak: Some(item), strong: Some(item) })
+            });
+            let holder = holder.unwrap();
+            for _ in 0..5 {
+                m.collect();
+                assert_eq!(holder.get(m).weak.get(m).map(check), Some(1));
+            }
+            // A local holds it as well as a slot does.
+            let local = m.local(holder.get(m).strong.swap(m, None));
+            m.collect();
+            assert_eq!(holder.get(m).weak.get(m).map(check), Some(1));
+            local.set(m, None);
+            m.collect();
+            assert!(holder.get(m).weak.get(m).is_none());
+            assert_eq!(holder.get(m).before, 7);
+        })
+        .unwrap();
+    }
+}
+
+/// Arrays of weak slots of every size, every other target alive.
+#[test]
+fn arrays_of_weak_slots() {
+    for heap in heaps() {
+        for len in [3, 700, 6000] {
+            heap.enter(|m| {
+                let alive = m.build::<SlotArray<Option<Item>>>(Room::tail::<SlotArray<Option<Item>>>(len), |m| {
+                    m.place_array((), len, None)
+                });
+                let weak = m.build::<Array<WeakSlot<Item>>>(Room::tail::<Array<WeakSlot<Item>>>(len), |m| {
+                    m.place_array((), len, None)
+                });
+                let (alive, weak) = (alive.unwrap(), weak.unwrap());
+                for index in 0..len {
+                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let item = place(m, index as u64);
+                    weak.get(m).tail()[index].set(m, Some(item));
+                    alive.get(m).tail()[index].set(m, Some(item));
+                }
+                m.collect();
+                let all = weak.get(m).tail().iter().enumerate();
+                all.for_each(|(index, slot)| assert_eq!(slot.get(m).map(check), Some(index as u64)));
+                alive.get(m).tail().iter().step_by(2).for_each(|slot| slot.set(m, None));
+                m.collect();
+                for (index, slot) in weak.get(m).tail().iter().enumerate() {
+                    assert_eq!(slot.get(m).map(check), (index % 2 == 1).then_some(index as u64));
+                }
+            })
+            .unwrap();
+        }
+    }
+}
+
+#[test]
+fn weak_references_to_large_objects() {
+    for heap in heaps() {
+        heap.enter(|m| {
+            let bytes = vec![0x5a; 3 << 20];
+            let large = m.build::<Option<Bytes>>(Room::tail::<Bytes>(bytes.len()), |m| Some(m.place_bytes((), &bytes)));
+            let large = large.unwrap();
+            let weak = Weak::new(m, large.get(m).unwrap());
+            let holder = m.build::<Holder<Bytes>>(Room::of::<Holder<Bytes>>(), |m| {
+                m.place(HolderInit { before: 0, weak: None, strong: None })
+            });
+            let holder = holder.unwrap();
+            holder.get(m).weak.set(m, large.get(m));
+            m.collect();
+            assert!(weak.get(m).unwrap().tail() == bytes && holder.get(m).weak.get(m).unwrap().tail() == bytes);
+            large.set(m, None);
+            m.collect();
+            assert!(weak.get(m).is_none() && holder.get(m).weak.get(m).is_none());
+            // Its memory is there for the next.
+            let again = m.build::<Bytes>(Room::tail::<Bytes>(bytes.len()), |m| m.place_bytes((), &bytes));
+            assert!(again.unwrap().get(m).tail() == bytes);
+            assert!(weak.get(m).is_none() && holder.get(m).weak.get(m).is_none());
+        })
+        .unwrap();
+    }
+}
+
+/// Two that only know each other weakly, and a ring that knows itself strongly.
+#[test]
+fn cycles_of_references_do_not_hold_themselves() {
+    for heap in heaps() {
+        heap.enter(|m| {
+            let m2 = m.reserve(Room::of::<Item>().times(2)).unwrap();
+            let (a, b) = (place(m2, 1), place(m2, 2));
+            a.other.set(m2, Some(b));
+            b.other.set(m2, Some(a));
+            let (weak_a, weak_b) = (Weak::new(m2, a), Weak::new(m2, b));
+            let local = m2.local(Some(a));
+            m.collect();
+            assert_eq!(weak_a.get(m).map(check), Some(1));
+            assert!(weak_b.get(m).is_none() && local.get(m).unwrap().other.get(m).is_none());
+            local.set(m, None);
+            m.collect();
+            assert!(weak_a.get(m).is_none());
+        })
+        .unwrap();
+    }
+}
+
+/// What a weak reference gave is held by a local alone, through the end of a marking.
+#[test]
+fn an_upgraded_reference_is_strong() {
+    for heap in heaps() {
+        heap.enter(|m| {
+            for id in 0..200 {
+                let m = &mut *m.frame();
+                let weak = {
+                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    Weak::new(m, place(m, id))
+                };
+                m.safepoint();
+                let held = m.local(weak.get(m));
+                m.safepoint();
+                assert_eq!(held.get(m).map(check), weak.get(m).map(check));
+                m.collect();
+                assert_eq!(held.get(m).is_some(), weak.get(m).is_some());
+                assert!(held.get(m).is_none_or(|item| check(item) == id));
+            }
+        })
+        .unwrap();
+    }
+}
+
+/// Threads that upgrade, drop and renew the objects of one array of weak slots while cycles run. Whoever has upgraded
+/// one finds it unchanged as long as it is held.
+#[test]
+fn upgrades_race_with_the_end_of_marking() {
+    const SLOTS: usize = 300;
+    let _deadline = deadline("upgrading while marking ends");
+    for (verify, workers) in [(true, 1), (false, 2)] {
+        let heap = checked(8 << 20).verify(verify).workers(workers).stress(stress(9)).build().unwrap();
+        let room = Room::tail::<Array<WeakSlot<Item>>>(SLOTS);
+        let table = heap.enter(|m| {
+            let m = m.reserve(room).unwrap();
+            Root::<Array<WeakSlot<Item>>>::new(m, m.place_array((), SLOTS, None))
+        });
+        let table = table.unwrap();
+        let done = AtomicBool::new(false);
+        let renewed: u64 = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    heap.collect();
+                }
+            });
+            let threads: Vec<_> = (0..3)
+                .map(|seed| {
+                    let (heap, table) = (&heap, &table);
+                    scope.spawn(move || heap.enter(|m| upgrade(m, table, Random::new(seed))).unwrap())
+                })
+                .collect();
+            let renewed = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+            done.store(true, Ordering::Relaxed);
+            renewed
+        });
+        assert!(renewed > SLOTS as u64, "nothing was ever collected");
+    }
+}
+
+fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random: Random) -> u64 {
+    let mut renewed = 0;
+    for _ in 0..1500 * factor() {
+        let m = &mut *m.frame();
+        let held: Vec<_> = (0..4)
+            .map(|_| {
+                let index = random.below(table.get(m).tail_len());
+                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let slot = &table.get(m).tail()[index];
+                let item = slot.get(m).unwrap_or_else(|| {
+                    renewed += 1;
+                    let item = place(m, index as u64);
+                    slot.set(m, Some(item));
+                    item
+                });
+                assert_eq!(check(item), index as u64);
+                (index as u64, m.local(item))
+            })
+            .collect();
+        (0..random.below(3)).for_each(|_| m.safepoint());
+        held.iter().for_each(|(id, local)| assert_eq!(check(local.get(m)), *id));
+    }
+    renewed
+}
+
+#[test]
+fn weak_roots_are_dropped_and_their_places_reused() {
+    let heap = checked(8 << 20).stress(stress(11)).build().unwrap();
+    heap.enter(|m| {
+        let item = m.build::<Item>(Room::of::<Item>(), |m| place(m, 1)).unwrap();
+        let kept = Weak::new(m, item.get(m));
+        for _ in 0..50 {
+            let many: Vec<_> = (0..2000).map(|_| Weak::new(m, item.get(m))).collect();
+            m.safepoint();
+            assert!(many.iter().all(|weak| weak.get(m).map(check) == Some(1)));
+        }
+        m.collect();
+        assert_eq!(kept.get(m).map(check), Some(1));
+    })
+    .unwrap();
+}
