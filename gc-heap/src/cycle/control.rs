@@ -5,6 +5,9 @@ use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// Where less than this part of the trigger is left while a cycle runs, memory is short.
+const SHORT: usize = 3;
+
 /// Something asked for: done when as many of its kind have finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ticket {
@@ -43,6 +46,7 @@ pub(crate) struct Control {
     /// A mutator that leaves fewer free blocks than this asks for a cycle.
     trigger: AtomicUsize,
     triggered: AtomicBool,
+    running: AtomicBool,
     shut: AtomicBool,
     /// Why the collector gave up, if it did.
     failure: Mutex<Option<String>>,
@@ -58,6 +62,7 @@ impl Control {
             compactions_finished: AtomicU64::new(0),
             trigger: AtomicUsize::new(blocks / 2),
             triggered: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             failure: Mutex::new(None),
         }
@@ -109,6 +114,7 @@ impl Control {
             }
             if state.requested > state.started {
                 state.started += 1;
+                self.running.store(true, Ordering::Relaxed);
                 return Work::Cycle;
             }
             if state.compactions_requested > state.compactions_started {
@@ -130,6 +136,7 @@ impl Control {
     pub(crate) fn cycle_finished(&self, trigger: usize) {
         self.trigger.store(trigger, Ordering::Relaxed);
         self.triggered.store(false, Ordering::Relaxed);
+        self.running.store(false, Ordering::Relaxed);
         let _state = self.state.lock();
         self.cycles_finished.fetch_add(1, Ordering::Release);
         self.finished.notify_all();
@@ -166,6 +173,12 @@ impl Shared {
     /// Runs a cycle that begins after the call, and waits for its end. The caller is parked or not attached.
     pub(crate) fn collect(&self) {
         self.control.wait(self.request_cycle());
+    }
+
+    /// Whether mutators should let the collector have the processor: it is at work, and memory is running out.
+    pub(crate) fn is_short(&self) -> bool {
+        let control = &self.control;
+        control.running.load(Ordering::Relaxed) && self.free.free() < control.trigger.load(Ordering::Relaxed) / SHORT
     }
 
     /// After a mutator took blocks: asks for a cycle where few are left.

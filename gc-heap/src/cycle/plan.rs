@@ -24,6 +24,13 @@ const WANTED_FREE: usize = 85;
 /// Where dead blocks alone give this share, in percent, nothing is relocated: no flip, no slot made stale.
 const ENOUGH_FREE: usize = 60;
 
+/// A flip makes every slot stale, and the next marking heals each by a compare-and-swap (about twice its time). Less than
+/// this part of the heap gained does not pay for that, ...
+const WORTH_GAINING: usize = 16;
+
+/// ... unless less than this part of the heap is free.
+const SHORT: usize = 8;
+
 /// Chooses the relocation set and makes its forwarding. The set is in the order of evacuation.
 pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
     let blocks = &shared.blocks;
@@ -55,6 +62,7 @@ pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
             set.retain(|&block| blocks.live(block) <= FULLEST);
             set.sort_unstable_by_key(|&block| blocks.live(block));
             let wanted = not_live / 100 * WANTED_FREE;
+            let free_before = free;
             let mut count = 0;
             for &block in &set {
                 if free >= wanted {
@@ -64,6 +72,10 @@ pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
                 count += 1;
             }
             set.truncate(count);
+            let heap = shared.config.max_bytes;
+            if free - free_before < heap / WORTH_GAINING && free_before >= heap / SHORT {
+                return Vec::new();
+            }
         }
     }
     for &block in &set {
