@@ -8,7 +8,7 @@ use gc_heap::Heap;
 
 use crate::failure::Failure;
 use crate::measure::{Bench, Closed, Gauge, Measured, StopWatching, watch};
-use crate::plan::{Barrier, Plan};
+use crate::plan::{Barrier, HugePages, Plan};
 use crate::process::pss_bytes;
 use crate::record::{Histograms, Record};
 use crate::session::{Message, Order};
@@ -59,6 +59,11 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
         Barrier::Page => return Err(Failure::input("the page barrier is not built into this bench")),
     };
     let mut builder = Heap::builder().barrier(barrier).max_bytes(plan.heap_bytes as usize).pretouch(plan.pretouch);
+    builder = builder.huge_pages(match plan.huge_pages {
+        HugePages::Never => gc_heap::HugePages::Never,
+        HugePages::Advise => gc_heap::HugePages::Advise,
+        HugePages::Collapse => gc_heap::HugePages::Collapse,
+    });
     if plan.workers > 0 {
         builder = builder.workers(plan.workers as usize);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
-use crate::plan::{Barrier, Workload};
+use crate::plan::{Barrier, HugePages, Workload};
 use crate::size::{parse_count, parse_seconds, parse_size};
 
 const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compacts while the program runs.";
@@ -171,6 +171,12 @@ pub(crate) struct HeapArgs {
     /// Collector threads [default: the heap's own choice]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub(crate) workers: Option<u64>,
+
+    /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per GiB), or 2 MiB ones
+    /// where the system's shmem_enabled is advise [default: collapse for table-churn, whose accesses are random, where
+    /// the kernel can; else never]
+    #[arg(long, value_enum)]
+    pub(crate) huge_pages: Option<HugePages>,
 
     /// Do not touch the heap's pages before the run: their first touch then falls into it
     #[arg(long)]

@@ -1,6 +1,9 @@
 //! What one run is to do, worked out from the command line before anything is started.
 
+use std::sync::OnceLock;
+
 use clap::ValueEnum;
+use gc_core::probe::Capabilities;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{HeapArgs, JsonArgs, RunArgs, ScalingArgs};
@@ -73,6 +76,27 @@ impl Barrier {
     }
 }
 
+/// The heap's pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HugePages {
+    /// 4 KiB
+    Never,
+    /// 2 MiB where the system's setting is advise
+    Advise,
+    /// 2 MiB, made of touched memory before the run
+    Collapse,
+}
+
+impl HugePages {
+    /// What a workload gets that was not told: large pages where misses of the address cache are what it costs.
+    fn standard(workload: Workload, pretouch: bool, quick: bool) -> Self {
+        static CAN_COLLAPSE: OnceLock<bool> = OnceLock::new();
+        let can = || *CAN_COLLAPSE.get_or_init(|| Capabilities::probe().collapse.support.is_yes());
+        if workload == Workload::TableChurn && pretouch && !quick && can() { Self::Collapse } else { Self::Never }
+    }
+}
+
 /// One run. What a workload has no use for is 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -96,6 +120,7 @@ pub(crate) struct Plan {
     /// Collector threads; 0: the heap's own choice.
     pub(crate) workers: u64,
     pub(crate) pretouch: bool,
+    pub(crate) huge_pages: HugePages,
     /// Live data beside the churn (pause-scaling).
     pub(crate) live_bytes: u64,
     /// Root slots (pause-scaling).
@@ -125,6 +150,7 @@ impl Plan {
             seed: 0,
             workers: heap.workers.unwrap_or(0),
             pretouch: !heap.no_pretouch,
+            huge_pages: heap.huge_pages.unwrap_or(HugePages::Never),
             live_bytes: 0,
             roots: 0,
             cycles: 0,
@@ -137,6 +163,7 @@ impl Plan {
     /// The standard sizes, or the small ones.
     fn standard(workload: Workload, heap: &HeapArgs, quick: bool) -> Self {
         let mut p = Self { quick, ..Self::new(workload, heap) };
+        p.huge_pages = heap.huge_pages.unwrap_or_else(|| HugePages::standard(workload, p.pretouch, quick));
         let pick = |standard: u64, small: u64| if quick { small } else { standard };
         match workload {
             Workload::GcBench => {
@@ -207,6 +234,11 @@ impl Plan {
         let name = self.workload.name();
         if self.barrier == Barrier::Page {
             return Err(Failure::input("the page barrier is not built into this bench; `load` and `stw` are"));
+        }
+        if self.huge_pages == HugePages::Collapse && !self.pretouch {
+            return Err(Failure::input(
+                "--huge-pages collapse makes large pages of touched ones: leave --no-pretouch out",
+            ));
         }
         if self.heap_bytes == 0 {
             return Err(Failure::input("a heap of 0 bytes holds nothing: give --heap a size such as 256m"));
