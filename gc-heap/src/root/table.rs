@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHUNK: usize = 1024;
 
+/// Entries of dropped roots taken back under one hold of the lock.
+const RECLAIMED_AT_ONCE: usize = 64;
+
 type Chunk = Box<[AtomicU64; CHUNK]>;
 
 #[derive(Default)]
@@ -48,15 +51,17 @@ impl RootTable {
 
     /// Takes back the entries of dropped roots. No marking may run.
     pub(crate) fn reclaim(&self) {
-        let mut state = self.state.lock();
-        self.reclaim_into(&mut state);
+        while self.reclaim_some(&mut self.state.lock()) {}
     }
 
-    fn reclaim_into(&self, state: &mut State) {
-        while let Some(index) = self.dropped.pop() {
+    /// Takes back some: a thread that wants a root waits for the lock, or does this itself, and a stop may wait for it.
+    fn reclaim_some(&self, state: &mut State) -> bool {
+        for _ in 0..RECLAIMED_AT_ONCE {
+            let Some(index) = self.dropped.pop() else { return false };
             state.chunks[index as usize / CHUNK][index as usize % CHUNK].store(0, Ordering::Relaxed);
             state.free.push(index);
         }
+        true
     }
 }
 
@@ -77,7 +82,7 @@ impl RootCell {
     pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
         let mut state = table.state.lock();
         if state.free.is_empty() && idle {
-            table.reclaim_into(&mut state);
+            table.reclaim_some(&mut state);
         }
         if state.free.is_empty() {
             let first = (state.chunks.len() * CHUNK) as u32;
