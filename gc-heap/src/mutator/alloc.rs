@@ -120,6 +120,8 @@ impl<'s> Mutator<'s> {
         let taken = if count > shared.blocks.len() - shared.free.reserve() {
             None
         } else {
+            // Blocks that this thread holds half used could be neither freed nor moved while it waits.
+            self.retire();
             self.parked(|| shared.wait_for_blocks(count, run))
         };
         let total_ns = shared.events.now() - start_ns;
