@@ -1,0 +1,412 @@
+//! Threads that come, go, wait, stall, hand themselves on and are forgotten, in every phase of a cycle.
+
+mod common;
+
+use common::{Random, checked, deadline, every_sort, factor, stress};
+use gc_heap::{Barrier, Bytes, EnterError, Heap, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+#[derive(Trace)]
+struct Node {
+    id: u64,
+    next: Slot<Option<Node>>,
+}
+
+/// A list of so many nodes, the first of which has number `count - 1`.
+fn list<'s>(m: &mut Mutator<'s>, count: u64) -> Local<'s, Option<Node>> {
+    let head = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+    for id in 0..count {
+        let m = m.reserve(Room::of::<Node>()).unwrap();
+        head.set(m, Some(m.place(NodeInit { id, next: head.get(m) })));
+    }
+    head
+}
+
+fn check(m: &Mutator<'_>, head: Option<gc_heap::Gc<'_, Node>>, count: u64) {
+    let (mut node, mut expected) = (head, count);
+    while let Some(found) = node {
+        expected -= 1;
+        assert_eq!(found.id, expected);
+        node = found.next.get(m);
+    }
+    assert_eq!(expected, 0);
+}
+
+fn rooted(m: &mut Mutator<'_>, count: u64) -> Root<Option<Node>> {
+    let head = list(m, count);
+    Root::new(m, head.get(m))
+}
+
+fn made_and_checked(m: &mut Mutator<'_>, count: u64) {
+    let head = list(m, count);
+    check(m, head.get(m), count);
+}
+
+/// Runs `work` while another thread, outside the heap, collects all the time.
+fn while_collecting<R>(heap: &Heap, work: impl FnOnce() -> R) -> R {
+    /// Stops the collecting thread also where `work` panics.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                heap.collect();
+            }
+        });
+        let _done = Done(&done);
+        work()
+    })
+}
+
+#[test]
+fn threads_attach_and_detach_in_every_phase() {
+    let _deadline = deadline("attaching and detaching");
+    for (barrier, mirror, workers) in every_sort() {
+        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap();
+        while_collecting(&heap, || {
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        for round in 0..20 * u64::from(factor()) {
+                            let mut thread = heap.thread().unwrap();
+                            let root = thread.enter(|m| {
+                                let head = list(m, round % 50);
+                                check(m, head.get(m), round % 50);
+                                Root::<Option<Node>>::new(m, head.get(m))
+                            });
+                            if round % 3 == 0 {
+                                drop(heap.thread().unwrap());
+                            }
+                            thread.enter(|m| check(m, root.unwrap().get(m), round % 50)).unwrap();
+                        }
+                    });
+                }
+            });
+        });
+    }
+}
+
+/// Real threads that end, with objects in half-used blocks, while phases run.
+#[test]
+fn threads_end_in_every_phase() {
+    let _deadline = deadline("threads that end");
+    let heap = checked(8 << 20).stress(stress(2)).build().unwrap();
+    while_collecting(&heap, || {
+        let mut roots: Vec<(Root<Option<Node>>, u64)> = Vec::new();
+        for round in 0..60 * u64::from(factor()) {
+            let thread =
+                std::thread::scope(|scope| scope.spawn(|| heap.enter(|m| rooted(m, round % 37)).unwrap()).join());
+            roots.push((thread.unwrap(), round % 37));
+            if roots.len() > 20 {
+                roots.swap_remove(round as usize % 20);
+            }
+            heap.enter(|m| roots.iter().for_each(|(root, count)| check(m, root.get(m), *count))).unwrap();
+        }
+    });
+}
+
+/// A thread that is parked for good delays nobody, and finds its locals as they were.
+#[test]
+fn a_thread_that_blocks_for_long() {
+    let _deadline = deadline("a blocked thread");
+    for (barrier, mirror, workers) in every_sort() {
+        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
+        let (wake, woken) = channel::<()>();
+        let (ready, is_ready) = channel::<()>();
+        std::thread::scope(|scope| {
+            let heap = &heap;
+            scope.spawn(move || {
+                heap.enter(|m| {
+                    let head = list(m, 3000);
+                    let stack = RootStack::<Tagged>::new(heap).unwrap();
+                    stack.push(m, head.get(m).unwrap().into());
+                    m.blocking(|| {
+                        ready.send(()).unwrap();
+                        woken.recv().unwrap();
+                    });
+                    check(m, head.get(m), 3000);
+                    check(m, stack.pop(m).unwrap().downcast(), 3000);
+                })
+                .unwrap();
+            });
+            is_ready.recv().unwrap();
+            heap.enter(|m| {
+                for _ in 0..20 {
+                    let m = &mut *m.frame();
+                    let head = list(m, 5000);
+                    m.collect();
+                    check(m, head.get(m), 5000);
+                }
+            })
+            .unwrap();
+            wake.send(()).unwrap();
+        });
+    }
+}
+
+/// A thread that comes to a safepoint now and then only.
+#[test]
+fn a_thread_that_polls_rarely() {
+    let _deadline = deadline("a thread that polls rarely");
+    let heap = checked(8 << 20).build().unwrap();
+    while_collecting(&heap, || {
+        heap.enter(|m| {
+            let head = list(m, 1000);
+            for _ in 0..30 {
+                let begun = std::time::Instant::now();
+                while begun.elapsed() < Duration::from_millis(10) {
+                    check(m, head.get(m), 1000);
+                }
+                m.safepoint();
+            }
+        })
+        .unwrap();
+    });
+    assert!(heap.stats().cycles > 5);
+}
+
+#[test]
+fn a_place_in_the_heap_moves_between_threads() {
+    let _deadline = deadline("a place that moves");
+    let heap = checked(8 << 20).stress(stress(3)).build().unwrap();
+    while_collecting(&heap, || {
+        let mut thread = heap.thread().unwrap();
+        let mut stack = RootStack::<Tagged>::new(&heap).unwrap();
+        for round in 0..100_u64 {
+            (thread, stack) = std::thread::scope(|scope| {
+                let moved = scope.spawn(move || {
+                    thread
+                        .enter(|m| {
+                            let head = list(m, 10 + round % 5);
+                            if stack.len() > 20 {
+                                stack.truncate(m, 3);
+                            }
+                            stack.push(m, head.get(m).unwrap().into());
+                            let last = stack.peek_as::<Node>(m, 0);
+                            check(m, last, 10 + round % 5);
+                        })
+                        .unwrap();
+                    (thread, stack)
+                });
+                moved.join().unwrap()
+            });
+        }
+    });
+}
+
+/// The place keeps the heap, whoever drops the handle.
+#[test]
+fn a_heap_dropped_before_a_threads_place_in_it() {
+    let _deadline = deadline("a heap that is dropped first");
+    let mut kept = Vec::new();
+    for count in 0..10_u64 {
+        let heap = checked(4 << 20).build().unwrap();
+        let mut thread = heap.thread().unwrap();
+        let root = thread.enter(|m| rooted(m, count)).unwrap();
+        drop(heap);
+        thread
+            .enter(|m| {
+                m.collect();
+                check(m, root.get(m), count);
+            })
+            .unwrap();
+        kept.push((thread, root, count));
+    }
+    for (mut thread, root, count) in kept {
+        thread.enter(|m| check(m, root.get(m), count)).unwrap();
+        drop(thread);
+        // The heap is gone now; the root is dropped without it.
+        drop(root);
+    }
+}
+
+#[test]
+fn the_last_handle_dropped_inside() {
+    let _deadline = deadline("the last handle dropped inside");
+    let heap = checked(4 << 20).build().unwrap();
+    let mut thread = heap.thread().unwrap();
+    thread
+        .enter(|m| {
+            let head = list(m, 100);
+            drop(heap);
+            m.collect();
+            check(m, head.get(m), 100);
+        })
+        .unwrap();
+}
+
+/// Everything that can be forgotten is.
+#[test]
+fn what_is_forgotten_costs_memory_and_nothing_else() {
+    let _deadline = deadline("forgotten roots");
+    for (barrier, mirror, workers) in every_sort() {
+        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(4)).build().unwrap();
+        let mut thread = heap.thread().unwrap();
+        for round in 0..20_u64 {
+            thread
+                .enter(|m| {
+                    let head = list(m, 50);
+                    std::mem::forget(Root::<Option<Node>>::new(m, head.get(m)));
+                    let stack = RootStack::<Option<Node>>::with_capacity(&heap, 100).unwrap();
+                    stack.push(m, head.get(m));
+                    std::mem::forget(stack);
+                    let mut frame = m.frame();
+                    let inner = list(&mut frame, 20);
+                    frame.safepoint();
+                    check(&frame, inner.get(&frame), 20);
+                    std::mem::forget(frame);
+                })
+                .unwrap();
+            thread.enter(|m| made_and_checked(m, round)).unwrap();
+        }
+        std::mem::forget(heap.thread().unwrap());
+        heap.collect();
+        std::mem::forget(thread);
+        heap.enter(|m| {
+            for _ in 0..100 {
+                made_and_checked(&mut m.frame(), 1000);
+            }
+        })
+        .unwrap();
+    }
+}
+
+/// More threads than the heap has room for, were those that wait for memory to keep their blocks.
+#[test]
+fn sixty_four_threads_in_a_small_heap() {
+    let _deadline = deadline("sixty-four threads");
+    for barrier in [Barrier::Load, Barrier::StopTheWorld] {
+        let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap();
+        std::thread::scope(|scope| {
+            for seed in 0..64 {
+                let heap = &heap;
+                scope.spawn(move || {
+                    let mut random = Random::new(seed);
+                    heap.enter(|m| {
+                        for step in 0..500 {
+                            let m = &mut *m.frame();
+                            let head = list(m, 5);
+                            let len = random.below(3000);
+                            m.reserve(Room::tail::<Bytes>(len))
+                                .map(|m| assert_eq!(m.place_bytes::<Bytes>((), &vec![1; len]).tail_len(), len))
+                                .unwrap_or_else(|error| panic!("step {step}: {error}"));
+                            check(m, head.get(m), 5);
+                            if random.one_in(50) {
+                                m.blocking(|| std::thread::sleep(Duration::from_micros(100)));
+                            }
+                        }
+                    })
+                    .unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_thread_is_inside_one_heap_at_a_time() {
+    let _deadline = deadline("entering twice");
+    let (one, two) = (checked(4 << 20).build().unwrap(), checked(4 << 20).build().unwrap());
+    let mut other = two.thread().unwrap();
+    // While stops come and go: a thread that runs must not wait for one.
+    while_collecting(&one, || {
+        for _ in 0..300 {
+            one.enter(|m| {
+                assert_eq!(one.enter(|_| ()), Err(EnterError::AlreadyEntered));
+                assert_eq!(two.enter(|_| ()), Err(EnterError::AlreadyEntered));
+                assert_eq!(other.enter(|_| ()), Err(EnterError::AlreadyEntered));
+                assert_eq!(one.thread().err(), Some(EnterError::AlreadyEntered));
+                assert_eq!(two.thread().err(), Some(EnterError::AlreadyEntered));
+                let inner = m.blocking(|| {
+                    let inner = other.enter(|m| {
+                        assert_eq!(one.enter(|_| ()), Err(EnterError::AlreadyEntered));
+                        m.safepoint();
+                        m.blocking(|| one.enter(|m| list(m, 10).get(m).unwrap().id))
+                    });
+                    (inner.unwrap().unwrap(), one.enter(|_| 7).unwrap())
+                });
+                assert_eq!(inner, (9, 7));
+                assert_eq!(one.enter(|_| ()), Err(EnterError::AlreadyEntered));
+            })
+            .unwrap();
+        }
+    });
+}
+
+/// Two heaps, two threads each inside both in turn: neither waits for the other's stop.
+#[test]
+fn two_heaps_do_not_deadlock() {
+    let _deadline = deadline("two heaps");
+    let heaps =
+        [checked(4 << 20).stress(stress(5)).build().unwrap(), checked(4 << 20).stress(stress(6)).build().unwrap()];
+    let rounds = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for number in 0..2 {
+            let (heaps, rounds) = (&heaps, &rounds);
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let spare = heaps[1 - number].thread().unwrap();
+                    heaps[number]
+                        .enter(|m| {
+                            let head = list(m, 100);
+                            m.blocking(|| {
+                                heaps[1 - number].enter(|m| {
+                                    let head = list(m, 50);
+                                    m.collect();
+                                    check(m, head.get(m), 50);
+                                })
+                            })
+                            .unwrap();
+                            // Detached from within the one heap while the other may be stopped.
+                            drop(spare);
+                            m.collect();
+                            check(m, head.get(m), 100);
+                        })
+                        .unwrap();
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(rounds.into_inner(), 200);
+}
+
+/// A child shares the heap's file: the views are not mapped in it, so that it cannot write there.
+#[test]
+fn a_forked_child_does_not_disturb_its_parent() {
+    let _deadline = deadline("fork");
+    let heap = checked(8 << 20).build().unwrap();
+    heap.enter(|m| {
+        let head = list(m, 10_000);
+        let address = format!("{:?}", head.get(m).unwrap());
+        let address = address.split("0x").nth(1).and_then(|hex| hex.split(')').next()).unwrap();
+        let address = usize::from_str_radix(address, 16).unwrap();
+        for _ in 0..5 {
+            // SAFETY: the child calls nothing but `mincore` and `_exit`, which are safe after a fork of many threads.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let mut resident = 0_u8;
+                // SAFETY: `mincore` looks up a mapping and writes one byte to `resident`; it touches nothing else.
+                unsafe {
+                    let mapped = libc::mincore((address & !4095) as *mut libc::c_void, 1, (&raw mut resident).cast());
+                    libc::_exit(if mapped == 0 { 1 } else { 0 });
+                }
+            }
+            assert!(child > 0);
+            m.collect();
+            let mut status = 0;
+            // SAFETY: waits for our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child sees the heap: {status}");
+            check(m, head.get(m), 10_000);
+        }
+    })
+    .unwrap();
+}
