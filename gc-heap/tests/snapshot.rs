@@ -29,7 +29,7 @@ type Hub = SlotArray<Option<Item>>;
 const ITEMS: usize = 64;
 const MOVED: usize = 16;
 const LINKS: usize = 100_000;
-const CYCLES: u64 = 30;
+const CYCLES: u64 = 12;
 
 fn check(item: Gc<'_, Item>) -> u64 {
     assert_eq!(item.check, !item.id, "an item was overwritten");

@@ -249,7 +249,7 @@ fn what_is_forgotten_costs_memory_and_nothing_else() {
     for (barrier, mirror, workers) in every_sort() {
         let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(4)).build().unwrap();
         let mut thread = heap.thread().unwrap();
-        for round in 0..20_u64 {
+        for round in 0..10_u64 {
             thread
                 .enter(|m| {
                     let head = list(m, 50);
@@ -270,8 +270,8 @@ fn what_is_forgotten_costs_memory_and_nothing_else() {
         heap.collect();
         std::mem::forget(thread);
         heap.enter(|m| {
-            for _ in 0..100 {
-                made_and_checked(&mut m.frame(), 1000);
+            for _ in 0..20 {
+                made_and_checked(&mut m.frame(), 300);
             }
         })
         .unwrap();
