@@ -90,7 +90,8 @@ impl<'s> Mutator<'s> {
             too_many_locals();
         }
         let slot = self.record().local(address);
-        slot.store(word, Ordering::Relaxed);
+        // Release: the marker may come upon a slot that ended after mark start and is used again.
+        slot.store(word, Ordering::Release);
         self.local_top.set(address + 8);
         Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
     }

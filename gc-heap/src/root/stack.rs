@@ -145,8 +145,8 @@ impl<S: SlotType> RootStack<S> {
         self.check(m);
         let top = self.top.get();
         assert!(top < self.region.capacity, "root stack overflow: check `room` first");
-        // Relaxed: `set_top` is the Release that covers it.
-        self.region.slot(top).store(S::to_word(value), Ordering::Relaxed);
+        // Release: the marker may have read a higher top before values were popped.
+        self.region.slot(top).store(S::to_word(value), Ordering::Release);
         self.set_top(top + 1);
     }
 
