@@ -7,6 +7,7 @@ use gc_heap::{
     Array, Barrier, Bytes, Heap, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Value,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Trace)]
@@ -256,19 +257,26 @@ fn memory_is_given_back_after_a_while() {
 fn giving_back_does_not_starve_who_allocates() {
     let _deadline = deadline("giving back");
     let heap = Heap::builder().max_bytes(4 << 20).build().unwrap();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    /// Ends the thread that gives back also where a panic ends the other.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 heap.release_memory();
             }
         });
-        let outcome = heap.enter(|m| {
+        let _done = Done(&done);
+        heap.enter(|m| {
             let table = table(m, 10);
-            (0..30_000).try_for_each(|step| place(m, table, step % 10, 1000))
-        });
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        outcome.unwrap().unwrap();
+            (0..30_000).for_each(|step| place(m, table, step % 10, 1000).unwrap());
+        })
+        .unwrap();
     });
 }
 

@@ -7,9 +7,8 @@
 
 mod common;
 
-use common::{Random, deadline, factor};
+use common::{Random, deadline, factor, while_collecting};
 use gc_heap::{Gc, Heap, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Trace, Weak};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -98,36 +97,32 @@ fn moved_while(way: Way, parked: bool) {
     for workers in [1, 2] {
         let heap = common::checked(16 << 20).single_view(false).workers(workers).build().unwrap();
         let (sender, receiver) = channel();
-        let (done, over) = (AtomicBool::new(false), channel::<()>());
+        let (over, is_over) = channel::<()>();
         std::thread::scope(|scope| {
+            // Dropped last, also on unwinding, before the scope waits for its threads.
+            let _over = over;
             // Attached first, scanned first.
-            scope.spawn(|| heap.enter(|m| hold(m, sender, over.1)).unwrap());
+            scope.spawn(|| heap.enter(|m| hold(m, sender, is_over)).unwrap());
             let (hub, cellar) = receiver.recv().unwrap();
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    heap.collect();
-                    std::thread::sleep(Duration::from_micros(500));
-                }
-            });
             let stack = RootStack::with_capacity(&heap, 1024).unwrap();
             let mut hands = Hands { random: Random::new(3), stack, cellar, parked, heap: heap.clone() };
             let wanted = heap.stats().cycles + CYCLES * u64::from(factor());
             let mut thread = heap.thread().unwrap();
-            while heap.stats().cycles < wanted {
-                let steps = |m: &mut Mutator<'_>| {
-                    let hub = m.local(hub.get(m));
-                    (0..4).for_each(|_| way(m, hub, &mut hands));
-                };
-                thread.enter(steps).unwrap();
-            }
-            done.store(true, Ordering::Relaxed);
+            while_collecting(&heap, Duration::from_micros(500), || {
+                while heap.stats().cycles < wanted {
+                    let steps = |m: &mut Mutator<'_>| {
+                        let hub = m.local(hub.get(m));
+                        (0..4).for_each(|_| way(m, hub, &mut hands));
+                    };
+                    thread.enter(steps).unwrap();
+                }
+            });
             let ids = thread.enter(|m| {
                 let mut ids: Vec<u64> = hub.get(m).tail().iter().map(|slot| check(slot.get(m).unwrap())).collect();
                 ids.sort_unstable();
                 ids
             });
             assert!(ids.unwrap().into_iter().eq(0..ITEMS as u64));
-            drop(over.0);
         });
     }
 }

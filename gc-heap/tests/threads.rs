@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Random, checked, deadline, every_sort, factor, stress};
+use common::{Random, checked, deadline, every_sort, factor, stress, while_collecting};
 use gc_heap::{Barrier, Bytes, EnterError, Heap, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -44,33 +44,12 @@ fn made_and_checked(m: &mut Mutator<'_>, count: u64) {
     check(m, head.get(m), count);
 }
 
-/// Runs `work` while another thread, outside the heap, collects all the time.
-fn while_collecting<R>(heap: &Heap, work: impl FnOnce() -> R) -> R {
-    /// Stops the collecting thread also where `work` panics.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                heap.collect();
-            }
-        });
-        let _done = Done(&done);
-        work()
-    })
-}
-
 #[test]
 fn threads_attach_and_detach_in_every_phase() {
     let _deadline = deadline("attaching and detaching");
     for (barrier, mirror, workers) in every_sort() {
         let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap();
-        while_collecting(&heap, || {
+        while_collecting(&heap, Duration::ZERO, || {
             std::thread::scope(|scope| {
                 for _ in 0..3 {
                     scope.spawn(|| {
@@ -98,7 +77,7 @@ fn threads_attach_and_detach_in_every_phase() {
 fn threads_end_in_every_phase() {
     let _deadline = deadline("threads that end");
     let heap = checked(8 << 20).stress(stress(2)).build().unwrap();
-    while_collecting(&heap, || {
+    while_collecting(&heap, Duration::ZERO, || {
         let mut roots: Vec<(Root<Option<Node>>, u64)> = Vec::new();
         for round in 0..60 * u64::from(factor()) {
             let thread =
@@ -156,7 +135,7 @@ fn a_thread_that_blocks_for_long() {
 fn a_thread_that_polls_rarely() {
     let _deadline = deadline("a thread that polls rarely");
     let heap = checked(8 << 20).build().unwrap();
-    while_collecting(&heap, || {
+    while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             let head = list(m, 1000);
             for _ in 0..30 {
@@ -176,7 +155,7 @@ fn a_thread_that_polls_rarely() {
 fn a_place_in_the_heap_moves_between_threads() {
     let _deadline = deadline("a place that moves");
     let heap = checked(8 << 20).stress(stress(3)).build().unwrap();
-    while_collecting(&heap, || {
+    while_collecting(&heap, Duration::ZERO, || {
         let mut thread = heap.thread().unwrap();
         let mut stack = RootStack::<Tagged>::new(&heap).unwrap();
         for round in 0..100_u64 {
@@ -316,7 +295,7 @@ fn a_thread_is_inside_one_heap_at_a_time() {
     let (one, two) = (checked(4 << 20).build().unwrap(), checked(4 << 20).build().unwrap());
     let mut other = two.thread().unwrap();
     // While stops come and go: a thread that runs must not wait for one.
-    while_collecting(&one, || {
+    while_collecting(&one, Duration::ZERO, || {
         for _ in 0..300 {
             one.enter(|m| {
                 assert_eq!(one.enter(|_| ()), Err(EnterError::AlreadyEntered));

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Random, checked, deadline, every_sort, factor, stress};
+use common::{Random, checked, deadline, every_sort, factor, stress, while_collecting};
 use gc_heap::{Array, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Trace, Weak, WeakSlot};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[derive(Trace)]
 struct Item {
@@ -182,22 +182,14 @@ fn upgrades_race_with_the_end_of_marking() {
             Root::<Array<WeakSlot<Item>>>::new(m, m.place_array((), SLOTS, None))
         });
         let table = table.unwrap();
-        let done = AtomicBool::new(false);
-        let renewed: u64 = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    heap.collect();
-                }
-            });
-            let threads: Vec<_> = (0..3)
-                .map(|seed| {
-                    let (heap, table) = (&heap, &table);
-                    scope.spawn(move || heap.enter(|m| upgrade(m, table, Random::new(seed))).unwrap())
-                })
-                .collect();
-            let renewed = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-            done.store(true, Ordering::Relaxed);
-            renewed
+        let renewed: u64 = while_collecting(&heap, Duration::ZERO, || {
+            std::thread::scope(|scope| {
+                let (heap, table) = (&heap, &table);
+                let threads: Vec<_> = (0..3)
+                    .map(|seed| scope.spawn(move || heap.enter(|m| upgrade(m, table, Random::new(seed))).unwrap()))
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            })
         });
         assert!(renewed > SLOTS as u64, "nothing was ever collected");
     }

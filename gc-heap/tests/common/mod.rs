@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use gc_heap::{Barrier, Heap, HeapBuilder, Mirror, Stress};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -43,6 +44,28 @@ pub(crate) fn every_sort() -> impl Iterator<Item = (Barrier, Mirror, usize)> {
     [Barrier::Load, Barrier::StopTheWorld].into_iter().flat_map(|barrier| {
         [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)]
             .map(move |(mirror, workers)| (barrier, mirror, workers))
+    })
+}
+
+/// Runs `work` while another thread, outside the heap, collects all the time, with a pause between two cycles.
+pub(crate) fn while_collecting<R>(heap: &Heap, pause: Duration, work: impl FnOnce() -> R) -> R {
+    /// Ends the collecting thread also where `work` panics.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                heap.collect();
+                std::thread::sleep(pause);
+            }
+        });
+        let _done = Done(&done);
+        work()
     })
 }
 
