@@ -72,3 +72,8 @@ pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{Root, RootSlot, RootStack};
 pub use slot::{AnyGc, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
 pub use stats::HeapStats;
+
+/// The README's program compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
