@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Random, checked, deadline, every_sort, factor, stress, while_collecting};
-use gc_heap::{Barrier, Bytes, EnterError, Heap, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace};
+use gc_heap::{
+    Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace,
+};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -355,6 +358,59 @@ fn two_heaps_do_not_deadlock() {
         }
     });
     assert_eq!(rounds.into_inner(), 200);
+}
+
+/// Thread-locals that end after everything else of their thread: a place in the heap, a root, a stack, a handle.
+#[test]
+fn what_thread_locals_hold_ends_with_their_thread() {
+    struct Kept {
+        thread: HeapThread,
+        root: Root<Option<Node>>,
+        stack: RootStack<Tagged>,
+        heap: Heap,
+        count: u64,
+    }
+    impl Drop for Kept {
+        fn drop(&mut self) {
+            // In the destructor of a thread-local the heap can still be entered.
+            let inside = self.thread.enter(|m| {
+                m.collect();
+                check(m, self.root.get(m), self.count);
+                check(m, self.stack.peek_as(m, 0), self.count);
+            });
+            assert_eq!(inside, Ok(()));
+            assert_eq!(self.heap.enter(|_| 3), Ok(3));
+            ENDED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    static ENDED: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    }
+    let _deadline = deadline("thread-locals");
+    for keep_heap in [true, false] {
+        let mut outer = Some(checked(4 << 20).stress(stress(8)).build().unwrap());
+        for count in 1..20 {
+            let heap = outer.clone().unwrap_or_else(|| checked(4 << 20).build().unwrap());
+            if !keep_heap {
+                // The thread-local holds the last handles from the second round on.
+                outer = None;
+            }
+            let thread = std::thread::spawn(move || {
+                let mut thread = heap.thread().unwrap();
+                let stack = RootStack::new(&heap).unwrap();
+                let root = thread.enter(|m| {
+                    let head = list(m, count);
+                    stack.push(m, head.get(m).unwrap().into());
+                    Root::new(m, head.get(m))
+                });
+                let kept = Kept { thread, root: root.unwrap(), stack, heap, count };
+                KEPT.with(|place| place.replace(Some(kept)));
+            });
+            thread.join().unwrap();
+        }
+    }
+    assert_eq!(ENDED.load(Ordering::Relaxed), 38);
 }
 
 /// A child shares the heap's file: the views are not mapped in it, so that it cannot write there.
