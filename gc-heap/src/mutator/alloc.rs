@@ -21,6 +21,10 @@ pub(crate) struct Reserved {
 /// How often a stalled thread looks again although nobody told it to.
 const STALL_TICK: Duration = Duration::from_millis(5);
 
+/// A thread that let the collector have the processor has stalled if it got it back only after this: less is what the system
+/// calls take.
+const STALL_NS: u64 = 20_000;
+
 /// Bytes of a large object zeroed between two safepoints.
 const ZERO_SLICE: usize = 1 << 20;
 
@@ -91,9 +95,7 @@ impl<'s> Mutator<'s> {
 
     fn take_blocks(&mut self, count: usize, room: Room) -> Result<Vec<usize>, OutOfMemory> {
         if self.shared.is_short() {
-            // A short wait for each block now, instead of a long one when none is left: the collector's time slices are
-            // a tenth of a millisecond, and where it runs on another processor this returns at once.
-            self.parked(std::thread::yield_now);
+            self.let_collector_in(room);
         }
         if count == 1
             && let Some(block) = self.shared.take_block()
@@ -101,6 +103,18 @@ impl<'s> Mutator<'s> {
             return Ok(vec![block]);
         }
         self.stall(count, false, room)
+    }
+
+    /// A short wait for each block now, instead of a long one when none is left: the collector's time slices are a tenth
+    /// of a millisecond, and where it runs on another processor this returns at once. A wait that was one is a stall.
+    fn let_collector_in(&mut self, room: Room) {
+        let start_ns = self.shared.events.now();
+        self.parked(std::thread::yield_now);
+        let total_ns = self.shared.events.now() - start_ns;
+        if total_ns >= STALL_NS {
+            self.shared.counters.stalls.add(1);
+            self.shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes: room.total_bytes() }));
+        }
     }
 
     fn take_run(&mut self, count: usize, room: Room) -> Result<usize, OutOfMemory> {
