@@ -112,3 +112,39 @@ fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn compare_exchange_compares_objects_not_addresses() {
+    use gc_heap::Stress;
+    // Stress mode evacuates whatever can be, so that every slot is stale after a cycle.
+    let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+    let heap = Heap::builder().max_bytes(4 << 20).stress(stress).verify(true).single_view(true).build().unwrap();
+    heap.enter(|m| {
+        const PAIRS: usize = 1000;
+        type Table = SlotArray<Option<Tree>>;
+        let table = m.build::<Table>(Room::tail::<Table>(2 * PAIRS), |m| m.place_array((), 2 * PAIRS, None)).unwrap();
+        for pair in 0..PAIRS {
+            let m = m.reserve(Room::of::<Tree>()).unwrap();
+            let tree = Some(small(m, 0));
+            table.get(m).tail()[2 * pair].set(m, tree);
+            table.get(m).tail()[2 * pair + 1].set(m, tree);
+        }
+        for _ in 0..4 {
+            m.collect();
+            let slots = table.get(m).tail();
+            for pair in slots.chunks_exact(2) {
+                // The first slot is healed by the load; the second is as the relocation left it.
+                let tree = pair[0].get(m);
+                let other = pair[1].compare_exchange(m, None, None).unwrap_err();
+                assert!(other.unwrap().ptr_eq(tree.unwrap()));
+            }
+            m.collect();
+            for pair in table.get(m).tail().chunks_exact(2) {
+                let tree = pair[0].get(m);
+                assert!(pair[1].compare_exchange(m, tree, tree).is_ok(), "a stale word compared as another object");
+            }
+        }
+    })
+    .unwrap();
+    assert!(heap.stats().collector_copies > 0, "{:?}", heap.stats());
+}
