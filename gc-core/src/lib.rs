@@ -21,4 +21,7 @@ pub mod color;
 pub mod forwarding;
 pub mod page_state;
 pub mod stop;
+#[cfg(loom)]
+pub mod sync;
+#[cfg(not(loom))]
 mod sync;

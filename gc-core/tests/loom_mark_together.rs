@@ -1,0 +1,121 @@
+//! Several markers drain together, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
+//! --test 'loom_*'`.
+//!
+//! When the last marker is done, everything that was to be marked is. What `crossbeam`'s injector does is taken for
+//! granted: here it is a queue under a lock.
+#![cfg(loom)]
+
+mod support;
+
+use gc_core::bitmap::MarkBitmap;
+use gc_core::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::Mutex;
+use loom::thread;
+use std::sync::Arc;
+use support::check;
+
+/// What a model can leave out, to show that it finds what follows.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// A marker that finds all others idle looks for shared work before it gives up, not only after.
+    look_then_leave: bool,
+    /// Markers share work only where somebody is idle.
+    share: bool,
+}
+
+const ALL: Rules = Rules { look_then_leave: true, share: true };
+
+/// Objects, a tree: object `n` refers to `2n` and `2n + 1`.
+const OBJECTS: usize = 8;
+/// A marker shares when it has more than this.
+const SHARE_ABOVE: usize = 1;
+
+/// `Pool`, and what the markers share beside it.
+struct Pool {
+    rules: Rules,
+    chunks: Mutex<Vec<Vec<usize>>>,
+    idle: AtomicUsize,
+    marks: MarkBitmap,
+    scanned: AtomicUsize,
+}
+
+impl Pool {
+    fn new(rules: Rules) -> Arc<Pool> {
+        Arc::new(Pool {
+            rules,
+            chunks: Mutex::new(Vec::new()),
+            idle: AtomicUsize::new(0),
+            marks: MarkBitmap::new(64),
+            scanned: AtomicUsize::new(0),
+        })
+    }
+
+    /// `Marker::drain`, without the prefetch queue.
+    fn drain(&self, stack: &mut Vec<usize>) {
+        while let Some(object) = stack.pop() {
+            if self.marks.set(object) {
+                self.scanned.fetch_add(1, Ordering::Relaxed);
+                stack.extend([2 * object, 2 * object + 1].into_iter().filter(|&child| child < OBJECTS));
+            }
+            if self.rules.share && stack.len() > SHARE_ABOVE && self.idle.load(Ordering::Relaxed) > 0 {
+                self.chunks.lock().unwrap().push(stack.drain(..1).collect());
+            }
+        }
+    }
+
+    /// `Marker::drain_together`.
+    fn drain_together(&self, markers: usize, mut stack: Vec<usize>) {
+        loop {
+            self.drain(&mut stack);
+            self.idle.fetch_add(1, Ordering::AcqRel);
+            loop {
+                if !self.rules.look_then_leave && self.idle.load(Ordering::Acquire) == markers {
+                    return;
+                }
+                let stolen = self.chunks.lock().unwrap().pop();
+                if let Some(chunk) = stolen {
+                    self.idle.fetch_sub(1, Ordering::AcqRel);
+                    stack.extend(chunk);
+                    break;
+                }
+                if self.rules.look_then_leave && self.idle.load(Ordering::Acquire) == markers {
+                    return;
+                }
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// So many markers, of which the first has the root.
+fn mark(rules: Rules, markers: usize) {
+    let pool = Pool::new(rules);
+    let helpers: Vec<_> = (1..markers)
+        .map(|_| {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || pool.drain_together(markers, Vec::new()))
+        })
+        .collect();
+    pool.drain_together(markers, vec![1]);
+    for helper in helpers {
+        helper.join().unwrap();
+    }
+    assert!((1..OBJECTS).all(|object| pool.marks.get(object)), "marking work was left");
+    assert_eq!(pool.scanned.load(Ordering::Acquire), OBJECTS - 1, "each object is scanned once");
+}
+
+#[test]
+fn two_markers_leave_no_work() {
+    check(3, || mark(ALL, 2));
+}
+
+#[test]
+#[should_panic(expected = "marking work was left")]
+fn a_marker_that_leaves_without_a_last_look_leaves_work() {
+    check(2, || mark(Rules { look_then_leave: false, ..ALL }, 2));
+}
+
+#[test]
+fn markers_that_share_nothing_end_too() {
+    check(3, || mark(Rules { share: false, ..ALL }, 2));
+}

@@ -1,0 +1,202 @@
+//! Stops under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
+//!
+//! A mutator reads a cell while it runs, a stop writes it: loom panics where the two are not ordered, which is what
+//! "nobody runs during a stop" means. It panics at a deadlock, which is what "nobody is lost" means.
+#![cfg(loom)]
+
+mod support;
+
+use loom::thread;
+use std::sync::Arc;
+use support::check;
+use support::world::{Mutator, Rules, StopOp, World};
+
+/// A thread that enters the heap, runs over a safepoint, and leaves the heap. A stop that it has seen, it sees later too.
+fn enter(mutator: &mut Mutator) {
+    mutator.unpark();
+    let seen = mutator.touch();
+    mutator.safepoint();
+    assert!(mutator.touch() >= seen);
+    mutator.park();
+}
+
+fn spawn_entering(mut mutator: Mutator) -> thread::JoinHandle<Mutator> {
+    thread::spawn(move || {
+        enter(&mut mutator);
+        mutator
+    })
+}
+
+/// One stop against two threads that enter, run and park.
+fn one_stop(rules: Rules) {
+    let world = World::new(rules);
+    let others = [World::attach(&world), World::attach(&world)].map(spawn_entering);
+    assert!(world.stop(StopOp::MarkStart));
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(world.stops(), 1);
+}
+
+#[test]
+fn nobody_runs_during_a_stop_and_nobody_is_lost() {
+    check(2, || one_stop(Rules::ALL));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn who_parks_without_arriving_is_waited_for_in_vain() {
+    check(2, || one_stop(Rules { arrive_when_parking: false, ..Rules::ALL }));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_sleeper_that_is_not_counted_is_not_woken() {
+    check(2, || one_stop(Rules { count_sleepers: false, ..Rules::ALL }));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_sleeper_is_overlooked_without_the_fence() {
+    check(2, || one_stop(Rules { fence_then_look: false, ..Rules::ALL }));
+}
+
+/// Two stops in a row against one thread that parks and leaves again: the hold of the first is void in the second.
+#[test]
+fn a_hold_is_void_after_its_stop() {
+    check(3, || {
+        let world = World::new(Rules::ALL);
+        let mut mutator = World::attach(&world);
+        let other = thread::spawn(move || {
+            enter(&mut mutator);
+            enter(&mut mutator);
+            mutator
+        });
+        for _ in 0..2 {
+            assert!(world.stop(StopOp::MarkStart));
+        }
+        other.join().unwrap();
+        assert_eq!(world.stops(), 2);
+    });
+}
+
+#[test]
+fn a_parked_thread_sees_what_stops_have_changed_when_it_leaves() {
+    check(3, || {
+        let world = World::new(Rules::ALL);
+        let mut mutator = World::attach(&world);
+        let stopper = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.stop(StopOp::MarkStart))
+        };
+        mutator.unpark();
+        // The phase and the heap are of one side of the stop.
+        assert_eq!(u32::from(mutator.logging), mutator.touch());
+        mutator.park();
+        assert!(stopper.join().unwrap());
+    });
+}
+
+/// A stop against a thread that attaches and one that detaches.
+fn attach_and_detach(rules: Rules) {
+    let world = World::new(rules);
+    let old = World::attach(&world);
+    let newcomer = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            let mut mutator = World::attach(&world);
+            enter(&mut mutator);
+            mutator.detach();
+        })
+    };
+    let leaver = thread::spawn(move || {
+        let mut old = old;
+        enter(&mut old);
+        old.detach();
+    });
+    assert!(world.stop(StopOp::MarkStart));
+    newcomer.join().unwrap();
+    leaver.join().unwrap();
+    assert_eq!(world.stops(), 1);
+}
+
+#[test]
+fn threads_attach_and_detach_before_a_stop_or_after_it() {
+    check(2, || attach_and_detach(Rules::ALL));
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn who_attaches_past_the_lock_runs_into_the_stop() {
+    check(2, || attach_and_detach(Rules { attach_under_lock: false, ..Rules::ALL }));
+}
+
+/// A thread re-arms its allocation limit while the collector arms a stop: either it sees the hold, or its limit is zero
+/// afterwards, and so it comes to a safepoint.
+fn re_arming(rules: Rules) {
+    let world = World::new(rules);
+    let mut mutator = World::attach(&world);
+    mutator.unpark();
+    let stopper = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.stop(StopOp::MarkStart))
+    };
+    mutator.arm();
+    // A loop that allocates: it runs into the limit sooner or later, if that is zero.
+    while mutator.touch() == 0 {
+        if mutator.record.end.fetch_or(0, loom::sync::atomic::Ordering::Relaxed) == 0 {
+            mutator.safepoint();
+        }
+        thread::yield_now();
+    }
+    stopper.join().unwrap();
+    mutator.park();
+}
+
+#[test]
+fn no_poll_is_lost() {
+    check(3, || re_arming(Rules::ALL));
+}
+
+#[test]
+#[should_panic(expected = "exceeded maximum number of branches")]
+fn a_poll_is_lost_on_who_looks_before_arming() {
+    check(3, || re_arming(Rules { arm_then_look: false, ..Rules::ALL }));
+}
+
+/// The collector works in a stop itself, and a second stop follows at once.
+fn hold_then_stop(rules: Rules) {
+    let world = World::new(rules);
+    let others = [World::attach(&world), World::attach(&world)].map(|mut mutator| {
+        mutator.unpark();
+        spawn_running(mutator)
+    });
+    world.hold();
+    assert!(world.stop(StopOp::MarkStart));
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(world.stops(), 2);
+}
+
+/// A running thread that meets a safepoint or two, and leaves the heap.
+fn spawn_running(mut mutator: Mutator) -> thread::JoinHandle<Mutator> {
+    thread::spawn(move || {
+        mutator.touch();
+        mutator.safepoint();
+        mutator.touch();
+        mutator.park();
+        mutator
+    })
+}
+
+#[test]
+fn the_collector_works_in_a_hold_while_everybody_is_held() {
+    check(2, || hold_then_stop(Rules::ALL));
+}
+
+#[test]
+#[should_panic]
+fn the_last_to_arrive_at_a_hold_arrives_at_the_next_stop_too_if_it_does_not_wait() {
+    check(2, || hold_then_stop(Rules { last_waits: false, ..Rules::ALL }));
+}

@@ -1,0 +1,74 @@
+//! One marker and the store logs of mutators, on the mark bitmap of `gc-core`. Each function carries the name of the one
+//! in `gc-heap` that it transcribes.
+
+use super::words::{good, granule, is_bad};
+use gc_core::bitmap::MarkBitmap;
+use loom::cell::UnsafeCell;
+use loom::sync::Mutex;
+
+/// Objects at mark start, by granule; what is allocated while marking runs begins at [`YOUNG`].
+pub(crate) const A: usize = 1;
+pub(crate) const B: usize = 2;
+pub(crate) const DEAD: usize = 3;
+pub(crate) const YOUNG: usize = 64;
+const WORDS: usize = 2;
+
+pub(crate) struct Marking {
+    pub(crate) marks: MarkBitmap,
+    /// `Shared::log`.
+    log: Mutex<Vec<u64>>,
+    /// Headers of the young objects: loom panics where the marker reads one whose writing is not ordered before.
+    headers: [UnsafeCell<u64>; 2],
+}
+
+// SAFETY: a header is written before its object is published; that this is enough is what loom checks.
+unsafe impl Sync for Marking {}
+// SAFETY: as above.
+unsafe impl Send for Marking {}
+
+impl Marking {
+    pub(crate) fn new() -> Marking {
+        Marking {
+            marks: MarkBitmap::new(WORDS * 64),
+            log: Mutex::new(Vec::new()),
+            headers: [0; 2].map(UnsafeCell::new),
+        }
+    }
+
+    /// `Marker::mark`, by the only marker: an object that was not marked is scanned.
+    pub(crate) fn mark(&self, granule: usize) {
+        assert_ne!(granule, DEAD, "the marker visits a slot that nobody has written");
+        if self.marks.set_alone(granule) && granule >= YOUNG {
+            // SAFETY: as for `Sync`.
+            let header = self.headers[granule - YOUNG].with(|header| unsafe { *header });
+            unreachable!("a young object is marked from the start, and not scanned (its header: {header})");
+        }
+    }
+
+    /// `open_block` and `place`, while marking runs: makes the `index`th young object, and gives its word.
+    pub(crate) fn allocate(&self, index: usize) -> u64 {
+        self.marks.store_words(YOUNG / 64, WORDS - YOUNG / 64, u64::MAX);
+        // SAFETY: not published yet.
+        self.headers[index].with_mut(|header| unsafe { *header = 1 });
+        good(YOUNG + index)
+    }
+
+    /// `Mutator::log`: into the mutator's own log.
+    pub(crate) fn log(&self, own: &mut Vec<u64>, word: u64) {
+        if word != 0 && (is_bad(word) || !self.marks.get(granule(word))) {
+            own.push(word);
+        }
+    }
+
+    /// `Mutator::flush_log`, at a safepoint.
+    pub(crate) fn flush_log(&self, own: &mut Vec<u64>) {
+        self.log.lock().unwrap().append(own);
+    }
+
+    /// `Collector::take_logs`.
+    pub(crate) fn take_logs(&self, remap: impl Fn(u64) -> usize) {
+        for word in std::mem::take(&mut *self.log.lock().unwrap()) {
+            self.mark(remap(word));
+        }
+    }
+}
