@@ -4,11 +4,14 @@
 //! ordered after the write it should see.
 #![cfg(loom)]
 
+mod support;
+
 use gc_core::page_state::{Flip, PageState, PageStates};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use support::check;
 
 const OLD: u32 = 0;
 
@@ -64,7 +67,7 @@ fn spawn<T: 'static>(page: &Arc<Page>, work: impl FnOnce(&Page) -> T + 'static) 
 
 #[test]
 fn a_page_is_written_by_its_claimant_alone_and_once() {
-    loom::model(|| {
+    check(3, || {
         let page = Page::new();
         // Two that pass over a claimed page: three that wait for each other would spin in the model without end.
         let others = [0, 1].map(|_| spawn(&page, |page| page.repair(Flip::FIRST).is_ok().then(|| page.read())));
@@ -78,7 +81,7 @@ fn a_page_is_written_by_its_claimant_alone_and_once() {
 
 #[test]
 fn nobody_reads_a_page_before_it_is_repaired() {
-    loom::model(|| {
+    check(3, || {
         let page = Page::new();
         let repairer = spawn(&page, |page| page.touch(Flip::FIRST));
         let reader =
@@ -90,7 +93,7 @@ fn nobody_reads_a_page_before_it_is_repaired() {
 
 #[test]
 fn the_second_claimant_backs_off_until_the_first_is_done() {
-    loom::model(|| {
+    check(3, || {
         let page = Page::new();
         let claim = page.states.claim(0, Flip::FIRST).unwrap();
         let second = spawn(&page, |page| {
@@ -108,7 +111,7 @@ fn the_second_claimant_backs_off_until_the_first_is_done() {
 
 #[test]
 fn installing_and_repairing_do_not_disturb_each_other() {
-    loom::model(|| {
+    check(3, || {
         let page = Page::new();
         let installers = [0, 1].map(|_| {
             spawn(&page, |page| {
@@ -130,7 +133,7 @@ fn installing_and_repairing_do_not_disturb_each_other() {
 
 #[test]
 fn who_sees_a_page_installed_sees_it_repaired() {
-    loom::model(|| {
+    check(3, || {
         let page = Page::new();
         let repairer = spawn(&page, |page| page.repair(Flip::FIRST));
         let installer = spawn(&page, |page| {
@@ -147,7 +150,7 @@ fn who_sees_a_page_installed_sees_it_repaired() {
 
 #[test]
 fn a_flip_gates_what_was_installed_and_the_page_is_repaired_once_more() {
-    loom::model(|| {
+    check(3, || {
         let page = Page::new();
         page.touch(Flip::FIRST);
         page.states.install(0..1, Flip::FIRST);
