@@ -1,7 +1,9 @@
 //! Several markers drain together, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 //!
-//! When the last marker is done, everything that was to be marked is. What `crossbeam`'s injector does is taken for
+//! When the last marker is done, everything that was to be marked is. (One may leave while another has just taken the last
+//! chunk and does not count as busy again yet. That one goes on alone: time is lost, and no work, since who shares work
+//! looks for it before it leaves.) What `crossbeam`'s injector does is taken for
 //! granted: here it is a queue under a lock.
 #![cfg(loom)]
 
@@ -87,35 +89,31 @@ impl Pool {
     }
 }
 
-/// So many markers, of which the first has the root.
-fn mark(rules: Rules, markers: usize) {
+/// Two markers, of which the first has the root. (Where three spin, two starve the third in loom's schedules.)
+fn mark(rules: Rules) {
     let pool = Pool::new(rules);
-    let helpers: Vec<_> = (1..markers)
-        .map(|_| {
-            let pool = Arc::clone(&pool);
-            thread::spawn(move || pool.drain_together(markers, Vec::new()))
-        })
-        .collect();
-    pool.drain_together(markers, vec![1]);
-    for helper in helpers {
-        helper.join().unwrap();
-    }
+    let helper = {
+        let pool = Arc::clone(&pool);
+        thread::spawn(move || pool.drain_together(2, Vec::new()))
+    };
+    pool.drain_together(2, vec![1]);
+    helper.join().unwrap();
     assert!((1..OBJECTS).all(|object| pool.marks.get(object)), "marking work was left");
     assert_eq!(pool.scanned.load(Ordering::Acquire), OBJECTS - 1, "each object is scanned once");
 }
 
 #[test]
 fn two_markers_leave_no_work() {
-    check(3, || mark(ALL, 2));
+    check(3, || mark(ALL));
 }
 
 #[test]
 #[should_panic(expected = "marking work was left")]
 fn a_marker_that_leaves_without_a_last_look_leaves_work() {
-    check(2, || mark(Rules { look_then_leave: false, ..ALL }, 2));
+    check(2, || mark(Rules { look_then_leave: false, ..ALL }));
 }
 
 #[test]
 fn markers_that_share_nothing_end_too() {
-    check(3, || mark(Rules { share: false, ..ALL }, 2));
+    check(3, || mark(Rules { share: false, ..ALL }));
 }

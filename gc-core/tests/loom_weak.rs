@@ -1,18 +1,21 @@
-//! Weak loads against weak resolution and freeing, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core
-//! --release --test 'loom_*'`.
+//! Weak loads against the end of marking, weak resolution, and freeing, under every interleaving: `RUSTFLAGS="--cfg loom"
+//! cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! At mark start one object is reachable weakly only, another one is marked. A mutator loads both weak slots at any time;
-//! what it gets it keeps. What is kept is never freed, and what is alive is never said to be dead.
+//! An object is reachable through a weak slot only, which is still stale; another one is alive. A mutator loads the weak
+//! slots at any time and keeps what it gets. What it keeps is not freed, and what is alive is not said to be dead.
 #![cfg(loom)]
 
 mod support;
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use loom::sync::Mutex;
+use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
 use support::check;
+use support::words::{good, granule, is_bad, stale};
+use support::world::{Mutator, Rules as WorldRules, StopOp, World};
 
 /// What a model can leave out, to show that it finds what follows.
 #[derive(Clone, Copy)]
@@ -21,100 +24,138 @@ struct Rules {
     log: bool,
     /// A weak load tests the mark, while weak slots are resolved.
     test: bool,
-    /// Marks are cleared and memory is freed after a handshake.
-    handshake: bool,
+    /// A mutator turns its `resolving` off itself, at a safepoint.
+    own_phase: bool,
+    /// Handshakes between resolution and what comes after it: the old forwarding goes, blocks are freed, marks cleared.
+    handshakes: usize,
 }
 
-const ALL: Rules = Rules { log: true, test: true, handshake: true };
+const ALL: Rules = Rules { log: true, test: true, own_phase: true, handshakes: 1 };
 
-/// Reachable weakly only; alive.
-const WEAK: usize = 1;
-const ALIVE: usize = 2;
+/// Where the weakly reachable object was before the last relocation, where it is, and where the live one is.
+const BEFORE: usize = 1;
+const WEAK: usize = 2;
+const ALIVE: usize = 3;
 
 struct Heap {
     rules: Rules,
+    world: Arc<World>,
     marks: MarkBitmap,
+    forwarding: Forwarding,
+    /// Read by who looks into the forwarding, written by who drops it: loom panics where the two are not ordered.
+    forwarding_memory: UnsafeCell<()>,
     slots: [AtomicU64; 2],
-    logging: AtomicBool,
-    resolving: AtomicBool,
-    /// Held by the mutator between two safepoints, and by a stop or handshake while it is at one.
-    running: Mutex<()>,
-    log: Mutex<Vec<usize>>,
-    kept: AtomicBool,
     freed: AtomicBool,
 }
 
+// SAFETY: the cell is written when no thread can hold a stale word; that this is so is what loom checks.
+unsafe impl Sync for Heap {}
+// SAFETY: as above.
+unsafe impl Send for Heap {}
+
 impl Heap {
-    fn new(rules: Rules) -> Arc<Heap> {
+    /// A heap that is being marked. `word`: what the weak slot of the weakly reachable object holds.
+    fn new(rules: Rules, word: u64) -> Arc<Heap> {
+        let world = World::new(WorldRules::ALL);
+        world.phase.logging.store(true, Ordering::SeqCst);
+        let mut bits = [0; BLOCK_MARK_WORDS];
+        bits[0] = 1 << BEFORE;
+        let forwarding = Forwarding::new(bits);
+        forwarding.entry(BEFORE).unwrap().publish(WEAK).unwrap();
         Arc::new(Heap {
             rules,
+            world,
             marks: MarkBitmap::new(64),
-            slots: [WEAK, ALIVE].map(|object| AtomicU64::new(object as u64)),
-            logging: AtomicBool::new(true),
-            resolving: AtomicBool::new(false),
-            running: Mutex::new(()),
-            log: Mutex::new(Vec::new()),
-            kept: AtomicBool::new(false),
+            forwarding,
+            forwarding_memory: UnsafeCell::new(()),
+            slots: [word, good(ALIVE)].map(AtomicU64::new),
             freed: AtomicBool::new(false),
         })
     }
 
-    /// `Mutator::load_weak`, with the phase that `refresh` has copied at the last safepoint.
-    fn load_weak(&self, slot: &AtomicU64, logging: bool, resolving: bool) -> Option<usize> {
-        let object = slot.load(Ordering::Acquire) as usize;
-        if object == 0 {
-            return None;
+    /// `remap`, and `Mutator::resolve` where all entries are published.
+    fn resolve(&self, word: u64) -> u64 {
+        if !is_bad(word) {
+            return word;
         }
-        if resolving && self.rules.test && !self.marks.get(object) {
-            return None;
-        }
-        if logging && self.rules.log && !self.marks.get(object) {
-            self.log.lock().unwrap().push(object);
-        }
-        Some(object)
+        self.forwarding_memory.with(|_| ());
+        good(self.forwarding.entry(granule(word)).unwrap().destination().unwrap())
     }
 
-    fn mutate(&self) {
-        for slot in &self.slots {
-            let running = self.running.lock().unwrap();
-            let phase = (self.logging.load(Ordering::Acquire), self.resolving.load(Ordering::Acquire));
-            match self.load_weak(slot, phase.0, phase.1) {
-                Some(WEAK) => {
-                    assert!(!self.freed.load(Ordering::Acquire), "a weak load gave freed memory");
-                    self.kept.store(true, Ordering::Release);
-                }
-                Some(_) => {}
-                None => assert!(std::ptr::eq(slot, &self.slots[0]), "a live object was said to be dead"),
+    /// `weak::load` and `Mutator::load_weak`.
+    fn load_weak(&self, mutator: &mut Mutator, slot: &AtomicU64) -> u64 {
+        let word = slot.load(Ordering::Acquire);
+        let resolving = match self.rules.own_phase {
+            true => mutator.resolving,
+            false => self.world.phase.resolving.load(Ordering::SeqCst),
+        };
+        if word == 0 || !is_bad(word) && !mutator.logging && !resolving {
+            return word;
+        }
+        let found = self.resolve(word);
+        if resolving && self.rules.test && !self.marks.get(granule(found)) {
+            return 0;
+        }
+        if found != word {
+            let _ = slot.compare_exchange(word, found, Ordering::Release, Ordering::Relaxed);
+        }
+        if mutator.logging && self.rules.log && !self.marks.get(granule(found)) {
+            mutator.log.push(found);
+        }
+        found
+    }
+
+    /// A thread that enters, loads the weak slots before and after a safepoint, and leaves the heap. Tells whether it has
+    /// got the weakly reachable object, and so keeps it.
+    fn mutate(&self, mutator: &mut Mutator) -> bool {
+        mutator.unpark();
+        let mut kept = self.load_weak(mutator, &self.slots[0]) != 0;
+        mutator.safepoint();
+        kept |= self.load_weak(mutator, &self.slots[0]) != 0;
+        if kept {
+            assert!(!self.freed.load(Ordering::Acquire), "an object that a weak load gave was freed");
+        }
+        assert_ne!(self.load_weak(mutator, &self.slots[1]), 0, "a live object was said to be dead");
+        mutator.park();
+        kept
+    }
+
+    /// `Collector::take_logs`.
+    fn take_logs(&self) {
+        for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
+            self.marks.set_alone(granule(self.resolve(word)));
+        }
+    }
+
+    /// `resolve_slot`.
+    fn resolve_slot(&self, slot: &AtomicU64) {
+        let mut word = slot.load(Ordering::Acquire);
+        while word != 0 {
+            let found = self.resolve(word);
+            let resolved = if self.marks.get(granule(found)) { found } else { 0 };
+            if resolved == word {
+                return;
             }
-            drop(running);
+            match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
         }
     }
 
-    /// `Collector::cycle`, from marking to the clearing of marks.
+    /// `Collector::cycle`, from the end of marking to the clearing of marks.
     fn collect(&self) {
         self.marks.set_alone(ALIVE);
         loop {
-            // `take_logs`, then the stop for mark end.
-            let logged = std::mem::take(&mut *self.log.lock().unwrap());
-            logged.into_iter().for_each(|object| _ = self.marks.set_alone(object));
-            let _stop = self.running.lock().unwrap();
-            if self.log.lock().unwrap().is_empty() {
-                self.logging.store(false, Ordering::Release);
-                self.resolving.store(true, Ordering::Release);
+            self.take_logs();
+            if self.world.stop(StopOp::MarkEnd) {
                 break;
             }
         }
-        for slot in &self.slots {
-            // `resolve_slot`.
-            let object = slot.load(Ordering::Acquire);
-            if object != 0 && !self.marks.get(object as usize) {
-                let _ = slot.compare_exchange(object, 0, Ordering::Release, Ordering::Acquire);
-            }
-        }
-        self.resolving.store(false, Ordering::Release);
-        if self.rules.handshake {
-            drop(self.running.lock().unwrap());
-        }
+        self.slots.iter().for_each(|slot| self.resolve_slot(slot));
+        self.world.phase.resolving.store(false, Ordering::SeqCst);
+        (0..self.rules.handshakes).for_each(|_| self.world.handshake());
+        self.forwarding_memory.with_mut(|_| ());
         if !self.marks.get(WEAK) {
             self.freed.store(true, Ordering::Release);
         }
@@ -122,35 +163,55 @@ impl Heap {
     }
 }
 
-fn run(rules: Rules) {
-    let heap = Heap::new(rules);
-    let mutator = Arc::clone(&heap);
-    let collector = Arc::clone(&heap);
-    let threads = [thread::spawn(move || mutator.mutate()), thread::spawn(move || collector.collect())];
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let (kept, freed) = (heap.kept.load(Ordering::Acquire), heap.freed.load(Ordering::Acquire));
-    assert!(!(kept && freed), "an object that a weak load gave was freed");
+fn run(rules: Rules, word: u64) {
+    let heap = Heap::new(rules, word);
+    let mut mutator = World::attach(&heap.world);
+    let mutator = {
+        let heap = Arc::clone(&heap);
+        thread::spawn(move || heap.mutate(&mut mutator))
+    };
+    heap.collect();
+    let kept = mutator.join().unwrap();
+    assert!(!(kept && heap.freed.load(Ordering::Acquire)), "an object that a weak load gave was freed");
 }
 
 #[test]
-fn what_a_weak_load_gives_is_kept() {
-    check(4, || run(ALL));
+fn what_a_weak_load_gives_is_not_freed() {
+    check(2, || run(ALL, stale(BEFORE)));
+}
+
+#[test]
+fn what_a_weak_load_gives_is_not_freed_with_two_handshakes() {
+    check(2, || run(Rules { handshakes: 2, ..ALL }, stale(BEFORE)));
 }
 
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_weak_load_that_does_not_log_gives_what_is_freed() {
-    check(3, || run(Rules { log: false, ..ALL }));
+    check(3, || run(Rules { log: false, ..ALL }, stale(BEFORE)));
 }
 
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_weak_load_that_does_not_test_the_mark_gives_what_is_freed() {
-    check(3, || run(Rules { test: false, ..ALL }));
+    check(3, || run(Rules { test: false, ..ALL }, stale(BEFORE)));
+}
+
+/// It has loaded the word before the collector cleared the slot, and sees the phase that came after.
+#[test]
+#[should_panic(expected = "was freed")]
+fn a_weak_load_whose_phase_changes_under_it_gives_what_is_freed() {
+    check(3, || run(Rules { own_phase: false, ..ALL }, good(WEAK)));
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_a_handshake_a_weak_load_in_flight_looks_into_dropped_forwarding() {
+    check(3, || run(Rules { handshakes: 0, ..ALL }, stale(BEFORE)));
 }
 
 #[test]
 #[should_panic(expected = "a live object was said to be dead")]
 fn without_a_handshake_a_weak_load_in_flight_tests_a_cleared_mark() {
-    check(3, || run(Rules { handshake: false, ..ALL }));
+    check(3, || run(Rules { handshakes: 0, ..ALL }, good(WEAK)));
 }

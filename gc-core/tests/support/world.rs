@@ -23,6 +23,8 @@ pub(crate) struct Rules {
     pub(crate) last_waits: bool,
     /// The allocation limit is set first, and then it is looked for what the collector wants.
     pub(crate) arm_then_look: bool,
+    /// Who is woken looks whether the stop is over, and sleeps again if not: a signal wakes too.
+    pub(crate) look_when_woken: bool,
     /// Who sleeps until a stop is over is counted before.
     pub(crate) count_sleepers: bool,
     /// A full fence stands between ending a stop and looking for sleepers.
@@ -43,6 +45,7 @@ impl Rules {
         attach_under_lock: true,
         last_waits: true,
         arm_then_look: true,
+        look_when_woken: true,
         count_sleepers: true,
         fence_then_look: true,
         wake_after_answer: true,
@@ -208,7 +211,15 @@ impl World {
                 self.gate_futex.wait(word, unfinished);
             }
             self.sleepers.fetch_sub(counted, Ordering::SeqCst);
+            if !self.rules.look_when_woken {
+                return;
+            }
         }
+    }
+
+    /// A signal: whoever sleeps until a stop is over wakes, though it is not.
+    pub(crate) fn signal(&self) {
+        self.gate_futex.wake();
     }
 
     /// `Shared::arm`.
@@ -230,7 +241,9 @@ impl World {
         if self.arm(&mutators, op) {
             self.run_stop();
         } else {
-            self.wait_for_stop(held);
+            while !self.gate.is_over(held) {
+                self.wait_for_stop(held);
+            }
         }
         self.done.load(Ordering::Relaxed)
     }
@@ -299,7 +312,7 @@ impl Mutator {
     }
 
     /// `Mutator::poll`.
-    pub(crate) fn poll(&mut self) {
+    fn poll(&mut self) {
         loop {
             if self.record.state.take_handshake() {
                 self.publish();
@@ -381,9 +394,8 @@ impl Mutator {
         self.arm();
     }
 
-    /// `HeapThread::drop`, of a parked thread.
+    /// `HeapThread::drop`, of a parked thread. A stop that is under way has its own list.
     pub(crate) fn detach(self) {
-        let _attaching = self.world.attaching.lock().unwrap();
         self.world.mutators.lock().unwrap().retain(|record| !Arc::ptr_eq(record, &self.record));
     }
 }

@@ -1,0 +1,139 @@
+//! The end of marking with store logs, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
+//! --test 'loom_*'`.
+//!
+//! At mark start three objects form a chain from a root. Mutators cut it, keep what was behind the cut in registers, and
+//! log. When mark end succeeds, everything of the snapshot is marked and no log holds anything.
+#![cfg(loom)]
+
+mod support;
+
+use gc_core::bitmap::MarkBitmap;
+use gc_core::sync::atomic::{AtomicU64, Ordering};
+use loom::thread;
+use std::sync::Arc;
+use support::world::{Mutator, Rules, StopOp, World};
+use support::{check, store};
+
+/// The chain: object `n` refers to `n + 1`.
+const FIRST: usize = 1;
+const LAST: usize = 3;
+
+struct Heap {
+    world: Arc<World>,
+    marks: MarkBitmap,
+    /// The slot of each object, by its number; a word is the number of the object it refers to.
+    slots: [AtomicU64; 4],
+}
+
+impl Heap {
+    /// A heap that is being marked: the stop for mark start is over.
+    fn new(rules: Rules) -> Arc<Heap> {
+        let world = World::new(rules);
+        world.phase.logging.store(true, Ordering::SeqCst);
+        Arc::new(Heap { world, marks: MarkBitmap::new(64), slots: [1, 2, 3, 0].map(AtomicU64::new) })
+    }
+
+    /// `Marker::mark_word` and `drain`.
+    fn mark_from(&self, word: u64) {
+        let mut word = word;
+        while word != 0 && self.marks.set_alone(word as usize) {
+            word = self.slots[word as usize].load(Ordering::Acquire);
+        }
+    }
+
+    /// `Collector::take_logs`.
+    fn take_logs(&self) {
+        let words = std::mem::take(&mut *self.world.log.lock().unwrap());
+        words.into_iter().for_each(|word| self.mark_from(word));
+    }
+
+    /// `Collector::mark`.
+    fn mark(&self) {
+        self.mark_from(FIRST as u64);
+        loop {
+            self.take_logs();
+            self.world.handshake();
+            self.take_logs();
+            if self.world.stop(StopOp::MarkEnd) {
+                break;
+            }
+        }
+        assert!((FIRST..=LAST).all(|object| self.marks.get(object)), "mark end succeeds before all is marked");
+    }
+
+    /// `Slot::get`, then `Slot::set` to null: gives the object that was there.
+    fn cut(&self, mutator: &mut Mutator, object: u64) -> u64 {
+        let slot = &self.slots[object as usize];
+        let found = slot.load(Ordering::Acquire);
+        if mutator.logging {
+            let word = slot.load(Ordering::Acquire);
+            if word != 0 && !self.marks.get(word as usize) {
+                mutator.log.push(word);
+            }
+        }
+        store(slot, 0, Ordering::Release);
+        found
+    }
+}
+
+/// A thread that enters, does `work` around a safepoint, and leaves the heap.
+fn spawn(heap: &Arc<Heap>, work: impl FnOnce(&Heap, &mut Mutator) + 'static) -> thread::JoinHandle<Mutator> {
+    let mut mutator = World::attach(&heap.world);
+    let heap = Arc::clone(heap);
+    thread::spawn(move || {
+        mutator.unpark();
+        work(&heap, &mut mutator);
+        mutator.park();
+        mutator
+    })
+}
+
+fn end_marking(heap: &Heap, mutators: impl IntoIterator<Item = thread::JoinHandle<Mutator>>) {
+    heap.mark();
+    for mutator in mutators {
+        assert!(mutator.join().unwrap().log.is_empty(), "a word was logged after mark end");
+    }
+    assert!(heap.world.log.lock().unwrap().is_empty(), "a word was logged after mark end");
+}
+
+/// One mutator cuts the chain twice, with a safepoint between.
+fn cut_twice(rules: Rules) {
+    let heap = Heap::new(rules);
+    let mutator = spawn(&heap, |heap, mutator| {
+        let second = heap.cut(mutator, 1);
+        mutator.safepoint();
+        heap.cut(mutator, second);
+    });
+    end_marking(&heap, [mutator]);
+}
+
+#[test]
+fn mark_end_succeeds_when_all_is_marked_and_no_log_is_left() {
+    check(3, || cut_twice(Rules::ALL));
+}
+
+#[test]
+#[should_panic(expected = "mark end")]
+fn mark_end_must_look_at_the_logs_inside_the_stop() {
+    check(3, || cut_twice(Rules { mark_end_looks: false, ..Rules::ALL }));
+}
+
+#[test]
+#[should_panic(expected = "mark end")]
+fn a_thread_must_hand_its_log_over_before_it_arrives() {
+    check(3, || cut_twice(Rules { publish: false, ..Rules::ALL }));
+}
+
+/// One cuts the chain after the first object, one after the second.
+#[test]
+fn two_mutators_cut_the_chain_at_two_places() {
+    check(2, || {
+        let heap = Heap::new(Rules::ALL);
+        let mutators = [1, 2].map(|object| {
+            spawn(&heap, move |heap, mutator| {
+                heap.cut(mutator, object);
+            })
+        });
+        end_marking(&heap, mutators);
+    });
+}
