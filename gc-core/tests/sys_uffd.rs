@@ -6,7 +6,7 @@
 use gc_core::sys::{self, Access, HeapFile, RegisterMode, Uffd, UffdSource};
 use std::{ptr, thread};
 use userfaultfd::{Event, FaultKind, ReadWrite};
-use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_SIGBUS};
+use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 16;
@@ -120,6 +120,79 @@ fn a_hole_of_the_file_is_an_error_to_continue() {
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
         let hole = sys::uffd_continue(&uffd, heap.view + 5 * PAGE, PAGE, false).unwrap_err();
         assert_eq!(hole.errno(), libc::EFAULT, "{hole}");
+        sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
+    }
+}
+
+/// Two private ranges of `BYTES`: pages to be filled, which are registered, and pages to fill them with, `n + 1` in each.
+fn private_ranges(uffd: &Uffd) -> (usize, usize) {
+    let (to, from) = (sys::reserve_writable(BYTES).unwrap(), sys::reserve_writable(BYTES).unwrap());
+    // SAFETY: the ranges are this test's.
+    unsafe {
+        (0..PAGES).for_each(|page| word(from + page * PAGE).write_volatile(page as u64 + 1));
+        sys::uffd_register(uffd, to, BYTES, RegisterMode::MISSING).unwrap();
+    }
+    (to, from)
+}
+
+#[test]
+fn copy_fills_a_page_once() {
+    let Some(uffd) = uffd(UFFD_FEATURE_SIGBUS) else { return };
+    let (to, from) = private_ranges(&uffd);
+    // SAFETY: the ranges are this test's. Absent pages are touched by the kernel only.
+    unsafe {
+        assert_eq!(try_read(to), Err(libc::EFAULT));
+        assert_eq!(sys::uffd_copy(&uffd, to + 2 * PAGE, from + 2 * PAGE, PAGE, false).unwrap(), PAGE);
+        assert_eq!((try_read(to + 2 * PAGE), try_read(to + 3 * PAGE)), (Ok(3), Err(libc::EFAULT)));
+        word(to + 2 * PAGE).write_volatile(30);
+        // Who comes second is told so and changes nothing; a run stops at a page that is there.
+        let second = sys::uffd_copy(&uffd, to + 2 * PAGE, from + 2 * PAGE, PAGE, true).unwrap_err();
+        assert_eq!((second.call(), second.errno()), ("ioctl(UFFDIO_COPY)", libc::EEXIST), "{second}");
+        assert_eq!(sys::uffd_copy(&uffd, to, from, BYTES, false).unwrap(), 2 * PAGE);
+        assert_eq!((try_read(to + PAGE), try_read(to + 2 * PAGE)), (Ok(2), Ok(30)));
+        assert_eq!(try_read(from + PAGE), Ok(2), "the source stays");
+        sys::uffd_wake(&uffd, to, BYTES).unwrap();
+        sys::uffd_unregister(&uffd, to, BYTES).unwrap();
+        let gone = sys::uffd_copy(&uffd, to + 5 * PAGE, from, PAGE, false).unwrap_err();
+        assert_eq!(gone.errno(), libc::ENOENT, "{gone}");
+        sys::unmap(to, BYTES).unwrap();
+        sys::unmap(from, BYTES).unwrap();
+    }
+}
+
+#[test]
+fn move_takes_the_page_itself() {
+    let Some(uffd) = uffd(UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE) else { return };
+    let (to, from) = private_ranges(&uffd);
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(sys::uffd_move(&uffd, to + PAGE, from + PAGE, 3 * PAGE, false).unwrap(), 3 * PAGE);
+        assert_eq!((try_read(to), try_read(to + PAGE), try_read(to + 3 * PAGE)), (Err(libc::EFAULT), Ok(2), Ok(4)));
+        assert_eq!(word(from + PAGE).read_volatile(), 0, "what moved away is fresh memory");
+        let second = sys::uffd_move(&uffd, to + PAGE, from + 5 * PAGE, PAGE, false).unwrap_err();
+        assert_eq!((second.call(), second.errno()), ("ioctl(UFFDIO_MOVE)", libc::EEXIST), "{second}");
+        assert_eq!(word(from + 5 * PAGE).read_volatile(), 6, "what was refused stays");
+        let hole = sys::uffd_move(&uffd, to + 7 * PAGE, from + 2 * PAGE, PAGE, false).unwrap_err();
+        assert_eq!(hole.errno(), libc::ENOENT, "{hole}");
+        sys::uffd_unregister(&uffd, to, BYTES).unwrap();
+        sys::unmap(to, BYTES).unwrap();
+        sys::unmap(from, BYTES).unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_a_heap_cannot_be_moved_but_its_holes_can_be_filled() {
+    let Some(uffd) = uffd(UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE | UFFD_FEATURE_MISSING_SHMEM) else { return };
+    let heap = Heap::new();
+    heap.file.punch_hole(5 * PAGE, PAGE).unwrap();
+    // SAFETY: as above.
+    unsafe {
+        sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MISSING).unwrap();
+        let refused = sys::uffd_move(&uffd, heap.view + 5 * PAGE, heap.canonical, PAGE, false).unwrap_err();
+        assert_eq!(refused.errno(), libc::EINVAL, "{refused}");
+        let page = heap.view + 5 * PAGE;
+        assert_eq!(sys::uffd_copy(&uffd, page, heap.canonical + 8 * PAGE, PAGE, false).unwrap(), PAGE);
+        assert_eq!((try_read(page), try_read(heap.canonical + 5 * PAGE)), (Ok(9), Ok(9)));
         sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
     }
 }

@@ -17,6 +17,7 @@ mod futex;
 mod map;
 mod memory;
 mod sched;
+mod signal;
 mod time;
 mod uffd;
 
@@ -30,9 +31,15 @@ pub use map::{
 };
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
 pub use sched::set_thread_slice;
+pub use signal::{
+    AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo,
+    alternate_stack, alternate_stack_minimum, block_signal, fault_address, install_signal_handler, preserve_errno,
+    set_alternate_stack, signal_is_blocked, unblock_signal,
+};
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
-    UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api, uffd_continue, uffd_register, uffd_unregister,
+    UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api, uffd_continue, uffd_copy, uffd_move, uffd_register,
+    uffd_unregister, uffd_wake,
 };
 pub use userfaultfd::{RegisterMode, Uffd};
 
