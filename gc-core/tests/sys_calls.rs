@@ -66,6 +66,42 @@ fn taking_away_moves_the_pages_and_leaves_an_empty_mapping() {
 }
 
 #[test]
+fn a_moved_mapping_takes_its_pages_along_and_leaves_nothing() {
+    let (page, file) = (sys::page_size(), HeapFile::new("a-moved-mapping", 2 * sys::page_size()).unwrap());
+    let base = sys::reserve(4 * page, page).unwrap();
+    // SAFETY: the reservation is this test's; what is read is mapped.
+    unsafe {
+        sys::map_file_at(base, &file, 0, 2 * page, Access::ReadWrite).unwrap();
+        word(base + page).write_volatile(5);
+        sys::move_mapping(base, 2 * page, base + 2 * page).unwrap();
+        assert_eq!(word(base + 3 * page).read_volatile(), 5);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let views: Vec<_> = maps.lines().filter(|line| line.contains("memfd:a-moved-mapping")).collect();
+        assert!(views.len() == 1 && views[0].starts_with(&format!("{:x}-", base + 2 * page)), "{views:?}");
+        // The other way to show a page elsewhere.
+        sys::remap_file_pages(base + 2 * page, page, 1).unwrap();
+        assert_eq!(word(base + 2 * page).read_volatile(), 5);
+        // The source is nobody's by now, perhaps another thread's.
+        sys::unmap(base + 2 * page, 2 * page).unwrap();
+    }
+}
+
+#[test]
+fn small_pages_stay_small_and_collapse_is_refused_there() {
+    const HUGE: usize = 2 << 20;
+    let base = sys::reserve_writable(2 * HUGE).unwrap();
+    let piece = base.next_multiple_of(HUGE);
+    // SAFETY: the range is this test's.
+    unsafe {
+        if sys::no_huge(base, 2 * HUGE).is_ok() {
+            sys::populate_write(piece, HUGE).unwrap();
+            assert!(sys::collapse(piece, HUGE).is_err(), "the advice counts");
+        }
+        sys::unmap(base, 2 * HUGE).unwrap();
+    }
+}
+
+#[test]
 fn pages_are_counted_over_more_pieces_than_one_scan_returns() {
     let pages = 200;
     let base = sys::reserve_writable(pages * 4096).unwrap();

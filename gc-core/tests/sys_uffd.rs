@@ -3,9 +3,9 @@
 //! Where a sandbox refuses it there is nothing to test; `sys_probe_refused` tests the refusal.
 #![cfg(not(loom))]
 
-use gc_core::sys::{self, Access, HeapFile, RegisterMode, Uffd, UffdSource};
+use gc_core::sys::{self, Access, Fault, HeapFile, RegisterMode, Uffd, UffdSource};
+use std::time::Duration;
 use std::{ptr, thread};
-use userfaultfd::{Event, FaultKind, ReadWrite};
 use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 const PAGE: usize = 4096;
@@ -207,16 +207,11 @@ fn a_fault_is_read_as_the_event_it_was() {
         sys::take_away(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
         let toucher = thread::spawn(move || word(touched).read_volatile());
-        let event = loop {
-            match uffd.read_event().unwrap() {
-                Some(event) => break event,
-                None => thread::yield_now(),
-            }
-        };
-        let Event::Pagefault { kind, rw, addr, .. } = event else { panic!("{event:?}") };
-        assert_eq!((kind, rw, addr.expose_provenance()), (FaultKind::Minor, ReadWrite::Read, touched));
+        let fault = sys::next_fault(&uffd, Duration::from_secs(30)).unwrap();
+        assert_eq!(fault, Some(Fault { address: touched, write: false, minor: true }));
         assert_eq!(sys::uffd_continue(&uffd, touched, PAGE, true).unwrap(), PAGE);
         assert_eq!(toucher.join().unwrap(), 8);
+        assert_eq!(sys::next_fault(&uffd, Duration::from_millis(1)).unwrap(), None, "no other");
         sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
     }
 }

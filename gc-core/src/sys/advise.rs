@@ -49,6 +49,18 @@ pub unsafe fn huge(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(HUGEPAGE)", address, len, libc::MADV_HUGEPAGE) }
 }
 
+/// Keeps a range to small pages whatever the system's setting. `MADV_NOHUGEPAGE` (Linux 2.6.38).
+///
+/// # Errors
+/// `EINVAL` from a kernel built without transparent huge pages, which has small ones only.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub unsafe fn no_huge(address: usize, len: usize) -> Result<(), SysError> {
+    // SAFETY: the caller owns the range.
+    unsafe { madvise("madvise(NOHUGEPAGE)", address, len, libc::MADV_NOHUGEPAGE) }
+}
+
 /// Makes 2 MiB pages of what a range has in small ones now, in this call, whatever the system's setting.
 /// `MADV_COLLAPSE` (Linux 6.1; read and write mappings of shared memory too). 2.9 s per GiB: not in a pause.
 ///

@@ -15,20 +15,22 @@ mod error;
 mod file;
 mod futex;
 mod map;
+mod membarrier;
 mod memory;
 mod sched;
 mod signal;
 mod time;
 mod uffd;
 
-pub use advise::{collapse, discard, dont_fork, huge, populate_write, populate_write_supported};
+pub use advise::{collapse, discard, dont_fork, huge, no_huge, populate_write, populate_write_supported};
 pub use error::SysError;
 pub use file::HeapFile;
 pub use futex::{futex_wait, futex_wake};
 pub use map::{
-    Access, map_file_at, mirror_at, protect, release_to_reservation, reserve, reserve_at, reserve_writable, take_away,
-    unmap,
+    Access, map_file_at, mirror_at, move_mapping, protect, release_to_reservation, remap_file_pages, reserve,
+    reserve_at, reserve_writable, take_away, unmap,
 };
+pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
 pub use sched::set_thread_slice;
 pub use signal::{
@@ -38,9 +40,7 @@ pub use signal::{
 };
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
-    UffdAnswer, UffdSource, open_uffd, present_pages, uffd_api, uffd_continue, uffd_copy, uffd_move, uffd_register,
-    uffd_unregister, uffd_wake,
+    Fault, UffdAnswer, UffdSource, next_fault, open_uffd, present_pages, uffd_api, uffd_continue, uffd_copy, uffd_move,
+    uffd_register, uffd_unregister, uffd_wake,
 };
 pub use userfaultfd::{RegisterMode, Uffd};
-
-pub(crate) use map::remap_file_pages;

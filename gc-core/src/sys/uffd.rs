@@ -12,7 +12,8 @@ use linux_raw_sys::general::{
 use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_COPY};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, FromRawFd};
-use userfaultfd::{RegisterMode, Uffd};
+use std::time::Duration;
+use userfaultfd::{Event, FaultKind, ReadWrite, RegisterMode, Uffd};
 
 /// Where a descriptor comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,6 +191,44 @@ pub unsafe fn uffd_move(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
 /// `EINVAL` where the range is no whole pages.
 pub fn uffd_wake(uffd: &Uffd, address: usize, len: usize) -> Result<(), SysError> {
     uffd.wake(at(address), len).map_err(|error| from_uffd("ioctl(UFFDIO_WAKE)", address, len, &error))
+}
+
+/// A fault that a thread sleeps on, as the descriptor tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The page's address; with `UFFD_FEATURE_EXACT_ADDRESS` (Linux 5.18) that of the access.
+    pub address: usize,
+    /// Whether the access was a write.
+    pub write: bool,
+    /// Whether the file has the page, so that [`uffd_continue`] lets it in; else it is missing.
+    pub minor: bool,
+}
+
+/// Waits for a fault of a descriptor without the `SIGBUS` feature, at most for `timeout`; `None` where the time is over or
+/// something other than a fault was told. [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html) and `read(2)`.
+///
+/// # Errors
+/// `EIO` for what the descriptor should never say.
+pub fn next_fault(uffd: &Uffd, timeout: Duration) -> Result<Option<Fault>, SysError> {
+    let mut ready = libc::pollfd { fd: uffd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let timeout = timeout.as_millis().min(i32::MAX as u128) as i32;
+    // SAFETY: one `pollfd`, a value of this frame.
+    let found = unsafe { libc::poll(&mut ready, 1, timeout) };
+    if found < 0 {
+        let error = SysError::last("poll", &[]);
+        return if error.errno() == libc::EINTR { Ok(None) } else { Err(error) };
+    }
+    if found == 0 {
+        return Ok(None);
+    }
+    match uffd.read_event().map_err(|error| from_uffd("read(userfaultfd)", 0, 0, &error))? {
+        Some(Event::Pagefault { kind, rw, addr, .. }) => Ok(Some(Fault {
+            address: addr.expose_provenance(),
+            write: rw == ReadWrite::Write,
+            minor: kind == FaultKind::Minor,
+        })),
+        _ => Ok(None),
+    }
 }
 
 /// The call that a count of bytes belongs to.
