@@ -68,6 +68,24 @@ impl MarkBitmap {
         true
     }
 
+    /// The last set bit before granule `before`, from granule `first` on, which begins a word of the bitmap.
+    #[must_use]
+    pub fn last_before(&self, before: usize, first: usize) -> Option<usize> {
+        debug_assert!(first.is_multiple_of(64));
+        let mut index = before / 64;
+        let mut bits = if before.is_multiple_of(64) { 0 } else { self.load(index) & ((1 << (before % 64)) - 1) };
+        loop {
+            if bits != 0 {
+                return Some(index * 64 + 63 - bits.leading_zeros() as usize);
+            }
+            if index <= first / 64 {
+                return None;
+            }
+            index -= 1;
+            bits = self.load(index);
+        }
+    }
+
     /// The address of the word that holds a granule's bit, to prefetch it.
     #[inline(always)]
     #[must_use]
@@ -100,6 +118,20 @@ mod tests {
         assert!(map.set(777) && !map.set(777) && map.get(777));
         assert!(map.set_alone(778) && !map.set_alone(778) && !map.set(778));
         assert!(!map.get(776) && !map.get(779));
+    }
+
+    #[test]
+    fn the_last_bit_before_another_is_found() {
+        let map = MarkBitmap::new(1024);
+        for granule in [128, 191, 192, 700] {
+            map.set(granule);
+        }
+        let last = |before| map.last_before(before, 128);
+        assert_eq!(
+            [128, 129, 192, 193, 256, 700, 701].map(last),
+            [None, Some(128), Some(191), Some(192), Some(192), Some(192), Some(700)]
+        );
+        assert_eq!(map.last_before(500, 256), None);
     }
 
     #[test]

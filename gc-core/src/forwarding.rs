@@ -58,14 +58,26 @@ impl Forwarding {
 
     /// The granules (within the block) at which live objects begin, in address order, with their entries.
     pub fn iter(&self) -> impl Iterator<Item = (usize, Entry<'_>)> {
-        let starts = self.bits.iter().enumerate().flat_map(|(index, &word)| {
+        self.iter_from(0)
+    }
+
+    /// As [`iter`](Forwarding::iter), of the objects that begin at `granule` or after it. Allocates nothing.
+    pub fn iter_from(&self, granule: usize) -> impl Iterator<Item = (usize, Entry<'_>)> {
+        let first = (granule / 64).min(BLOCK_MARK_WORDS);
+        let above = u64::MAX << (granule % 64);
+        let skipped = match self.bits.get(first) {
+            Some(word) => self.ranks[first] as usize + (word & !above).count_ones() as usize,
+            None => self.entries.len(),
+        };
+        let starts = self.bits[first..].iter().enumerate().flat_map(move |(index, &word)| {
+            let word = if index == 0 { word & above } else { word };
             std::iter::successors((word != 0).then_some(word), |w| {
                 let rest = w & (w - 1);
                 (rest != 0).then_some(rest)
             })
-            .map(move |w| index * 64 + w.trailing_zeros() as usize)
+            .map(move |w| (first + index) * 64 + w.trailing_zeros() as usize)
         });
-        starts.zip(self.entries.iter().map(Entry))
+        starts.zip(self.entries[skipped..].iter().map(Entry))
     }
 }
 
@@ -120,6 +132,11 @@ mod tests {
             assert_eq!(forwarding.entry(g).unwrap().destination(), Some(1000 + i));
         }
         assert!(forwarding.entry(2).is_none() && forwarding.entry(8190).is_none());
+        for from in [0, 1, 2, 63, 64, 65, 700, 701, 8191, 8192] {
+            let after: Vec<_> = forwarding.iter_from(from).map(|(g, e)| (g, e.destination().unwrap())).collect();
+            let expected = starts.iter().enumerate().filter(|(_, g)| **g >= from).map(|(i, &g)| (g, 1000 + i));
+            assert_eq!(after, expected.collect::<Vec<_>>(), "from {from}");
+        }
         let walked: Vec<_> = forwarding.iter().map(|(g, e)| (g, e.destination().unwrap())).collect();
         let expected: Vec<_> = starts.iter().enumerate().map(|(i, &g)| (g, 1000 + i)).collect();
         assert_eq!(walked, expected);

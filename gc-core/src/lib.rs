@@ -3,12 +3,15 @@
 //!
 //! Two halves:
 //!
-//! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one memfd several times,
-//!   [`probe`] tells what this kernel and this sandbox can do.
+//! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one memfd several times and takes
+//!   a view away from the program, [`fault`] brings a thread's faults to the heap they belong to, [`probe`] tells what this
+//!   kernel and this sandbox can do.
 //! - **Without**: colors, bitmaps, forwarding, page states and stops. They use atomics only, through one private module that
 //!   is the standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); then the first half is
 //!   not built.
 
+#[cfg(not(loom))]
+pub mod fault;
 #[cfg(not(loom))]
 pub mod probe;
 #[cfg(not(loom))]

@@ -17,7 +17,7 @@
 //! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system calls: a thread that
 //! traps on an installed page does the CONTINUE again.
 
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{hint, thread};
 use std::ops::Range;
 
@@ -39,6 +39,48 @@ impl Flip {
     /// The number.
     pub fn number(self) -> u32 {
         self.0
+    }
+}
+
+/// The flip that a heap's pages are gated by, and whether its repair is under way.
+///
+/// Both are moved inside stops only ([`begin`](CurrentFlip::begin)) or when every page is repaired
+/// ([`end`](CurrentFlip::end)), so threads between two safepoints read one and the same flip.
+#[derive(Debug)]
+pub struct CurrentFlip {
+    number: AtomicU32,
+    active: AtomicBool,
+}
+
+impl Default for CurrentFlip {
+    fn default() -> Self {
+        CurrentFlip { number: AtomicU32::new(Flip::FIRST.0), active: AtomicBool::new(false) }
+    }
+}
+
+impl CurrentFlip {
+    /// The flip under way, or the last one.
+    pub fn get(&self) -> Flip {
+        Flip(self.number.load(Ordering::Acquire))
+    }
+
+    /// Whether pages may be gated.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Gates every page: the next flip. Only while all threads that use the pages are stopped.
+    pub fn begin(&self) -> Flip {
+        let next = self.get().next();
+        // Release: who sees the flip sees what was planned for it.
+        self.number.store(next.0, Ordering::Release);
+        self.active.store(true, Ordering::Release);
+        next
+    }
+
+    /// No page is gated any more.
+    pub fn end(&self) {
+        self.active.store(false, Ordering::Release);
     }
 }
 
@@ -99,6 +141,17 @@ pub struct PageStates {
 
 impl PageStates {
     /// States for `pages` pages, all gated.
+    ///
+    /// The words are memory that the system gives when it is touched: pages that nobody uses cost nothing.
+    #[cfg(not(loom))]
+    pub fn new(pages: usize) -> PageStates {
+        let words = Box::<[AtomicU32]>::new_zeroed_slice(pages);
+        // SAFETY: an `AtomicU32` has the layout of a `u32`, for which all bits zero is a value.
+        PageStates { words: unsafe { words.assume_init() } }
+    }
+
+    /// States for `pages` pages, all gated.
+    #[cfg(loom)]
     pub fn new(pages: usize) -> PageStates {
         PageStates { words: (0..pages).map(|_| AtomicU32::new(0)).collect() }
     }

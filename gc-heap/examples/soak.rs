@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const USAGE: &str =
-    "soak [--minutes M] [--mutators N] [--barrier load|stw] [--workers N] [--heap MIB] [--seed N] [--no-verify]";
+    "soak [--minutes M] [--mutators N] [--barrier load|stw|page] [--workers N] [--heap MIB] [--seed N] [--no-verify]";
 
 /// No progress for so long is a deadlock.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -60,7 +60,8 @@ fn options() -> Result<Options, String> {
                 options.plan.barrier = match value.as_str() {
                     "load" => Barrier::Load,
                     "stw" => Barrier::StopTheWorld,
-                    _ => return Err(format!("--barrier {value}: load or stw")),
+                    "page" => Barrier::Page,
+                    _ => return Err(format!("--barrier {value}: load, stw or page")),
                 }
             }
             _ => return Err(format!("{name}: no such option")),
@@ -106,6 +107,16 @@ fn main() -> ExitCode {
     };
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&plan, enough))) {
         Ok(stats) => {
+            if plan.barrier == Barrier::Page {
+                println!(
+                    "{} pages repaired ({} by mutators), {} rounds of waiting, {} flips abandoned, {} compactions in a stop",
+                    stats.pages_repaired,
+                    stats.pages_repaired_by_mutators,
+                    stats.page_waits,
+                    stats.flips_abandoned,
+                    stats.compactions
+                );
+            }
             println!(
                 "{} cycles, {} relocations, {} objects copied ({} by mutators), {} slots verified: nothing found",
                 stats.cycles,

@@ -16,6 +16,10 @@ pub enum Barrier {
     Load,
     /// The same phases inside one stop: the baseline that every figure is read against.
     StopTheWorld,
+    /// Concurrent marking and relocation, with the MMU as the barrier: a flip takes every page of the mutators' view away
+    /// (`MREMAP_DONTUNMAP`), and a page comes back repaired when it is touched (userfaultfd). Loads test nothing that can
+    /// fail. Needs Linux 5.14 and leave to use userfaultfd; [`build`](HeapBuilder::build) says what is missing.
+    Page,
 }
 
 /// Whether the heap asks for 2 MiB pages.
@@ -79,10 +83,13 @@ pub(crate) struct Config {
     pub(crate) mirror: Mirror,
     pub(crate) verify: bool,
     pub(crate) single_view: bool,
+    pub(crate) fault_cluster: usize,
     pub(crate) stress: Stress,
     pub(crate) uncommit_delay: Option<Duration>,
     pub(crate) name: String,
 }
+
+const DEFAULT_FAULT_CLUSTER: usize = 4;
 
 /// The least size of a heap: 4 MiB.
 pub const LEAST_HEAP_BYTES: usize = 4 << 20;
@@ -111,6 +118,7 @@ impl Default for HeapBuilder {
             mirror: Mirror::MmapMemfd,
             verify: false,
             single_view: false,
+            fault_cluster: DEFAULT_FAULT_CLUSTER,
             stress: Stress::default(),
             uncommit_delay: Some(Duration::from_secs(300)),
             name: "parallax".into(),
@@ -164,7 +172,15 @@ impl HeapBuilder {
         self
     }
 
-    /// Maps only the current view: dereferencing a stale address faults. For tests.
+    /// With [`Barrier::Page`]: pages that a fault repairs and lets in at once, the touched one and its neighbours. A power
+    /// of two up to 64; 1: the touched one alone. Default: 4, measured (docs/performance.md).
+    pub fn fault_cluster(mut self, pages: usize) -> Self {
+        self.config.fault_cluster = pages;
+        self
+    }
+
+    /// Maps only the current view: dereferencing a stale address faults. For tests. With [`Barrier::Page`] there is one
+    /// view only, and this has no effect.
     pub fn single_view(mut self, single_view: bool) -> Self {
         self.config.single_view = single_view;
         self
@@ -202,6 +218,9 @@ impl HeapBuilder {
         }
         if !(1..=64).contains(&config.workers) {
             return Err(BuildError::Workers { workers: config.workers });
+        }
+        if !config.fault_cluster.is_power_of_two() || config.fault_cluster > 64 {
+            return Err(BuildError::FaultCluster { pages: config.fault_cluster });
         }
         config.max_bytes = config.max_bytes.next_multiple_of(BLOCK_BYTES);
         Heap::start(config)

@@ -85,6 +85,15 @@ pub enum BuildError {
         /// What was asked for.
         workers: usize,
     },
+    /// A fault cluster that is no power of two or too large.
+    #[error("a fault cluster of {pages} pages: 1, 2, 4 ... 64 are possible")]
+    FaultCluster {
+        /// What was asked for.
+        pages: usize,
+    },
+    /// [`Barrier::Page`](crate::Barrier::Page) was asked for, and this kernel or this sandbox does not give what it needs.
+    #[error("the page barrier is not to be had: {0}")]
+    PageBarrier(String),
     /// The memory could not be mapped.
     #[error("cannot map the heap: {0}")]
     Views(Box<ViewsError>),

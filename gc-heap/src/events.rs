@@ -15,6 +15,8 @@ pub enum PauseKind {
     MarkEnd,
     /// The other color becomes good.
     RelocateStart,
+    /// The page barrier takes all pages away.
+    Flip,
     /// A whole cycle in one stop (`StopTheWorld`).
     Collection,
     /// Compaction in a stop, the last resort before out of memory.
@@ -59,6 +61,8 @@ pub enum Phase {
     Plan,
     /// Copying it.
     Relocate,
+    /// Page barrier: bringing every page back, copies included.
+    Repair,
 }
 
 /// A phase, when it was, and what the heap held at its end.

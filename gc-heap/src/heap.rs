@@ -1,17 +1,21 @@
 //! The heap as the embedder holds it.
 
-use crate::config::{Config, HeapBuilder, HugePages};
+use crate::config::{Barrier, Config, HeapBuilder, HugePages};
 use crate::cycle::Collector;
 use crate::error::{BuildError, EnterError};
 use crate::events::Event;
 use crate::mutator::Mutator;
 use crate::mutator::thread::{HeapThread, is_inside};
+use crate::root::memory::{ROOT_AREA_BYTES, RootArea, RootMemory};
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
-use crate::stats::HeapStats;
-use gc_core::views::Views;
+use crate::space::pages::{FaultServer, Pages};
+use crate::stats::{Durations, HeapStats};
+use gc_core::fault::{self, Registration};
+use gc_core::views::{Gate, Views};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +26,8 @@ pub struct Heap {
 }
 
 struct Owner {
+    /// Ends before the memory does. No thread is attached by then: each keeps a handle of the heap.
+    _faults: Option<Registration>,
     shared: Arc<Shared>,
     collector: Option<JoinHandle<()>>,
 }
@@ -43,16 +49,17 @@ impl Heap {
     }
 
     pub(crate) fn start(config: Config) -> Result<Heap, BuildError> {
-        let views = Views::new(&config.name, config.max_bytes, config.mirror)?;
+        let (views, root_memory, pages) = map(&config)?;
         if config.huge_pages == HugePages::Advise {
             views.advise_huge().map_err(|error| BuildError::Populate(error.to_string()))?;
         }
-        let shared = Arc::new(Shared::new(config, views));
+        let shared = Arc::new(Shared::new(config, views, root_memory, pages));
+        let faults = shared.serve_faults()?;
         shared.prepare()?;
         let for_collector = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(format!("{}-gc", shared.config.name));
         let collector = thread.spawn(move || collect_until_shutdown(&for_collector))?;
-        Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector) }) })
+        Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector), _faults: faults }) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -121,8 +128,19 @@ impl Heap {
             logged: counters.logged.get(),
             mark_end_retries: counters.mark_end_retries.get(),
             stalls: counters.stalls.get(),
+            flips_abandoned: counters.flips_abandoned.get(),
+            pages_repaired: counters.pages_repaired.get() + shared.repaired_by_mutators(),
+            pages_repaired_by_mutators: shared.repaired_by_mutators(),
+            page_waits: shared.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
             verified_slots: counters.verified_slots.get(),
         }
+    }
+
+    /// The faults that mutators have served themselves, with [`Barrier::Page`]: how long each took, in the signal handler.
+    /// The way of the kernel to it and back, some 1 to 2 us, comes on top.
+    #[must_use]
+    pub fn faults(&self) -> Durations {
+        self.shared().pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record.
@@ -148,6 +166,19 @@ impl std::fmt::Debug for Heap {
     }
 }
 
+/// The memory of a heap. With the page barrier the file goes on behind the heap proper, for the roots.
+fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError> {
+    if config.barrier != Barrier::Page {
+        return Ok((Views::new(&config.name, config.max_bytes, config.mirror)?, RootMemory::Private, None));
+    }
+    let roots_at = config.max_bytes.next_multiple_of(gc_core::views::MIN_SPAN);
+    let views = Views::new(&config.name, roots_at + ROOT_AREA_BYTES, config.mirror)?;
+    let gate = Gate::new(&views).map_err(|error| BuildError::PageBarrier(error.to_string()))?;
+    let roots = RootArea::new(&views, roots_at);
+    let pages = Pages::new(gate, views.bytes(), config.max_bytes);
+    Ok((views, RootMemory::Gated(Arc::new(roots)), Some(pages)))
+}
+
 /// The time slice that the collector asks for: a mutator that wakes up is let in after this, not after some 3 ms.
 const COLLECTOR_SLICE: Duration = Duration::from_micros(100);
 
@@ -167,10 +198,22 @@ fn collect_until_shutdown(shared: &Arc<Shared>) {
 }
 
 impl Shared {
+    fn repaired_by_mutators(&self) -> u64 {
+        self.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
+    }
+
+    /// Has the faults of the mutators' view served, with the page barrier.
+    fn serve_faults(self: &Arc<Shared>) -> Result<Option<Registration>, BuildError> {
+        let Some(pages) = &self.pages else { return Ok(None) };
+        let server = Arc::new(FaultServer(Arc::downgrade(self)));
+        let registered = fault::register(pages.gate.view(), self.views.span(), server);
+        registered.map(Some).map_err(|error| BuildError::PageBarrier(error.to_string()))
+    }
+
     /// What building a heap does to its memory.
     fn prepare(&self) -> Result<(), BuildError> {
         let bytes = self.config.max_bytes;
-        if self.config.single_view {
+        if self.config.single_view && self.pages.is_none() {
             self.views.protect_view(1, false).map_err(|error| BuildError::Populate(error.to_string()))?;
         }
         if self.config.pretouch {

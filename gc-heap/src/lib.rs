@@ -71,7 +71,7 @@ pub use object::{
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{Root, RootSlot, RootStack};
 pub use slot::{AnyGc, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
-pub use stats::HeapStats;
+pub use stats::{Durations, HeapStats};
 
 /// The README's program compiles and runs.
 #[cfg(doctest)]

@@ -4,11 +4,13 @@ use crate::config::Config;
 use crate::cycle::control::Control;
 use crate::events::Events;
 use crate::mutator::record::MutatorRecord;
+use crate::root::memory::RootMemory;
 use crate::root::stack::StackRegion;
 use crate::root::table::RootTable;
 use crate::space::blocks::BlockTable;
 use crate::space::forward::ForwardingTable;
 use crate::space::free::FreeSpace;
+use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use crate::stats::Counters;
 use crossbeam_queue::SegQueue;
@@ -84,6 +86,10 @@ pub(crate) struct Shared {
     pub(crate) pause: crate::cycle::pause::PauseSlot,
     /// Words that mutators overwrote while marking ran.
     pub(crate) log: SegQueue<Vec<u64>>,
+    /// Where root slots live.
+    pub(crate) root_memory: RootMemory,
+    /// With the page barrier: its side of the heap.
+    pub(crate) pages: Option<Pages>,
     pub(crate) roots: Arc<RootTable>,
     pub(crate) weak_roots: Arc<RootTable>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
@@ -93,7 +99,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, views: Views) -> Shared {
+    pub(crate) fn new(config: Config, views: Views, root_memory: RootMemory, pages: Option<Pages>) -> Shared {
         let blocks = config.max_bytes / BLOCK_BYTES;
         let space = AddressSpace::new(views.base() as u64, views.span() as u64);
         let reserve = relocation_reserve(blocks, config.workers);
@@ -114,8 +120,10 @@ impl Shared {
             handshake: Handshake::new(),
             pause: crate::cycle::pause::PauseSlot::default(),
             log: SegQueue::new(),
-            roots: Arc::default(),
-            weak_roots: Arc::default(),
+            roots: Arc::new(RootTable::new(&root_memory)),
+            weak_roots: Arc::new(RootTable::new(&root_memory)),
+            root_memory,
+            pages,
             stacks: Mutex::default(),
             control: Control::new(blocks),
             events: Events::new(),
@@ -134,6 +142,13 @@ impl Shared {
         // SAFETY: the canonical view maps the whole heap readable and writable as long as `self`; every word of it is
         // accessed atomically by the collector, and offsets below the heap's size are all that ever get here.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
+    }
+
+    /// A word of the root area, through the canonical view.
+    pub(crate) fn root_word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!((self.config.max_bytes..self.views.bytes()).contains(&offset));
+        // SAFETY: as in `word`; the file of a heap with a root area is longer than the heap.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.views.canonical() + offset) }
     }
 
     /// Clears the mark bits of a block.

@@ -40,6 +40,15 @@ pub struct HeapStats {
     pub mark_end_retries: u64,
     /// Waits for memory.
     pub stalls: u64,
+    /// Page barrier: relocations planned and then left out, because an object of the set had been pinned or the kernel
+    /// refused the flip.
+    pub flips_abandoned: u64,
+    /// Page barrier: pages repaired.
+    pub pages_repaired: u64,
+    /// Of these, by mutators that touched them first, or a neighbour.
+    pub pages_repaired_by_mutators: u64,
+    /// Page barrier: rounds of waiting for a page that another thread was repairing.
+    pub page_waits: u64,
     /// Live objects and slots looked at by verification.
     pub verified_slots: u64,
 }
@@ -65,6 +74,8 @@ counters!(
     logged,
     mark_end_retries,
     stalls,
+    flips_abandoned,
+    pages_repaired,
     verified_slots
 );
 
@@ -83,5 +94,113 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a histogram: eight to each doubling, up to 2^40 ns.
+const BUCKETS: usize = 40 * 8;
+
+/// Counts of durations, added to by any thread, in a signal handler too.
+pub(crate) struct Histogram {
+    counts: Box<[AtomicU64]>,
+    sum_ns: AtomicU64,
+    max_ns: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            sum_ns: AtomicU64::new(0),
+            max_ns: AtomicU64::new(0),
+        }
+    }
+}
+
+fn bucket(ns: u64) -> usize {
+    let ns = ns.max(1);
+    let log = ns.ilog2() as usize;
+    let eighth = if log >= 3 { (ns >> (log - 3)) & 7 } else { (ns << (3 - log)) & 7 } as usize;
+    (log * 8 + eighth).min(BUCKETS - 1)
+}
+
+/// The longest duration of a bucket.
+fn longest(bucket: usize) -> u64 {
+    let (log, eighth) = (bucket / 8, (bucket % 8) as u64);
+    ((8 + eighth + 1) << log).div_ceil(8) - 1
+}
+
+impl Histogram {
+    pub(crate) fn record(&self, ns: u64) {
+        self.counts[bucket(ns)].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        self.max_ns.fetch_max(ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn durations(&self) -> Durations {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
+        let buckets: Vec<_> = counts.filter(|(_, n)| *n != 0).map(|(bucket, n)| (longest(bucket), n)).collect();
+        Durations {
+            count: buckets.iter().map(|(_, n)| n).sum(),
+            sum_ns: self.sum_ns.load(Ordering::Relaxed),
+            max_ns: self.max_ns.load(Ordering::Relaxed),
+            buckets,
+        }
+    }
+}
+
+/// Durations of one sort of event, counted in buckets an eighth of a doubling wide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// How many.
+    pub count: u64,
+    /// All of them together, in nanoseconds.
+    pub sum_ns: u64,
+    /// The longest, in nanoseconds.
+    pub max_ns: u64,
+    /// The longest duration of each bucket that has any, in nanoseconds, with its count; ascending.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+impl Durations {
+    /// The duration that a share `q` (0 to 1) of all do not exceed, in nanoseconds; 0 where there are none.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> u64 {
+        let wanted = ((self.count as f64 * q).ceil() as u64).max(1);
+        let mut seen = 0;
+        for &(ns, n) in &self.buckets {
+            seen += n;
+            if seen >= wanted {
+                return ns.min(self.max_ns);
+            }
+        }
+        self.max_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_what_it_says() {
+        for ns in (0..100_000).chain([1 << 30, (1 << 39) + 12345]) {
+            let bucket = bucket(ns);
+            assert!(ns <= longest(bucket), "{ns} is in the bucket up to {}", longest(bucket));
+            assert!(bucket == 0 || longest(bucket - 1) < ns.max(1), "{ns} belongs in an earlier bucket");
+        }
+    }
+
+    #[test]
+    fn quantiles_are_within_an_eighth() {
+        let histogram = Histogram::default();
+        (1..=1000).for_each(|ns| histogram.record(ns * 100));
+        let durations = histogram.durations();
+        assert_eq!((durations.count, durations.max_ns), (1000, 100_000));
+        for (q, exact) in [(0.5, 50_000.0), (0.99, 99_000.0)] {
+            let found = durations.quantile(q) as f64;
+            assert!((exact..exact * 1.126).contains(&found), "{q}: {found}");
+        }
+        assert_eq!((durations.quantile(1.0), Durations::default().quantile(0.5)), (100_000, 0));
     }
 }

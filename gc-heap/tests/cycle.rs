@@ -31,7 +31,7 @@ fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> u64 {
 
 fn heaps() -> Vec<Heap> {
     let mut heaps = Vec::new();
-    for barrier in [Barrier::Load, Barrier::StopTheWorld] {
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
         for (mirror, workers) in [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)] {
             let builder = Heap::builder().max_bytes(4 << 20).barrier(barrier).mirror(mirror).workers(workers);
             heaps.push(builder.verify(true).single_view(true).build().unwrap());

@@ -470,7 +470,7 @@ fn placing_past_the_room_is_safe() {
 #[test]
 fn threads_that_stall_together_all_go_on() {
     let _deadline = deadline("stalls");
-    for barrier in [Barrier::Load, Barrier::StopTheWorld] {
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
         let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {

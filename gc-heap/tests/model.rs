@@ -148,7 +148,7 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let barrier = prop_oneof![3 => Just(Barrier::Load), 1 => Just(Barrier::StopTheWorld)];
+    let barrier = prop_oneof![3 => Just(Barrier::Load), 1 => Just(Barrier::StopTheWorld), 3 => Just(Barrier::Page)];
     let mirror = prop_oneof![Just(Mirror::MmapMemfd), Just(Mirror::MremapOldSizeZero)];
     // Verification stops the world for long, so it hides races: half of the cases go without.
     let stress = (prop_oneof![1..4_u32, 4..60_u32, 60..500_u32], prop_oneof![Just(0_u32), 2..40_u32], any::<u64>());

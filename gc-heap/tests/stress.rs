@@ -46,3 +46,10 @@ fn four_mutators_unverified() {
 fn four_mutators_stopping_the_world() {
     cycles(&plan(Barrier::StopTheWorld, 5), 60);
 }
+
+#[test]
+fn four_mutators_with_the_page_barrier() {
+    cycles(&plan(Barrier::Page, 6), 100);
+    cycles(&Plan { workers: 2, mirror: Mirror::MremapOldSizeZero, ..plan(Barrier::Page, 7) }, 100);
+    cycles(&Plan { verify: false, ..plan(Barrier::Page, 8) }, 150);
+}

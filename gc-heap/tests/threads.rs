@@ -264,7 +264,7 @@ fn what_is_forgotten_costs_memory_and_nothing_else() {
 #[test]
 fn sixty_four_threads_in_a_small_heap() {
     let _deadline = deadline("sixty-four threads");
-    for barrier in [Barrier::Load, Barrier::StopTheWorld] {
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
         let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap();
         std::thread::scope(|scope| {
             for seed in 0..64 {

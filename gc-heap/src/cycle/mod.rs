@@ -1,18 +1,22 @@
 //! The cycle: mark, reclaim, plan, relocate, on a thread of the collector's own.
 
 pub(crate) mod control;
+pub(crate) mod flip;
 pub(crate) mod mark;
 pub(crate) mod pacing;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod reclaim;
 pub(crate) mod relocate;
+pub(crate) mod repair;
 pub(crate) mod verify;
 
 use crate::config::Barrier;
 use crate::events::{Event, PauseKind, Phase, PhaseSpan};
+use crate::root::memory::RootMemory;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
+use crate::space::pages::Pages;
 use control::Work;
 use mark::{Marker, Pool};
 use pacing::Pacing;
@@ -71,7 +75,7 @@ impl Collector {
                 Work::Cycle => {
                     self.pacing.cycle_begins(&shared);
                     match shared.config.barrier {
-                        Barrier::Load => self.cycle(false, Goal::Pace),
+                        Barrier::Load | Barrier::Page => self.cycle(false, Goal::Pace),
                         Barrier::StopTheWorld => {
                             shared.hold(PauseKind::Collection, |_| self.cycle(true, Goal::Pace));
                         }
@@ -149,18 +153,64 @@ impl Collector {
         let started = self.phase(Phase::Reclaim, started);
         self.verify(held, verify::When::Freed);
 
-        let set = plan::plan(&shared, goal, live_bytes);
-        let started = self.phase(Phase::Plan, started);
-        if !set.is_empty() {
-            shared.counters.relocations.add(1);
-            self.stop(held, StopOp::RelocateStart, PauseKind::RelocateStart);
-            relocate::relocate(&shared, &set, workers, goal != Goal::Pace);
-            self.forwarded = set;
-            self.phase(Phase::Relocate, started);
-            self.verify(held, verify::When::Relocated);
+        match &shared.pages {
+            Some(pages) if !held => self.flip(&shared, pages, goal, live_bytes, started),
+            pages => self.relocate(&shared, pages.as_ref(), held, goal, live_bytes, started),
         }
         reclaim::clear_marks(&shared);
         shared.counters.cycles.add(1);
+    }
+
+    /// Relocation by flipping pages.
+    fn flip(&mut self, shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64, started: u64) {
+        let plan = flip::plan_flip(shared, pages, goal, live_bytes);
+        let started = self.phase(Phase::Plan, started);
+        let Some(plan) = plan else { return };
+        if !self.stop(false, StopOp::Flip, PauseKind::Flip) {
+            shared.counters.flips_abandoned.add(1);
+            return flip::abandon(shared, plan);
+        }
+        shared.counters.relocations.add(1);
+        flip::repair_all(shared, pages, &plan, shared.config.workers);
+        // No thread is in its fault handler any more, and none will come there.
+        shared.handshake();
+        self.phase(Phase::Repair, started);
+        self.verify(false, verify::When::Relocated);
+        for (block, _) in plan.sources {
+            shared.forwarding.clear(block);
+        }
+    }
+
+    /// Relocation by copying objects as they are asked for; in a stop, at once.
+    fn relocate(
+        &mut self,
+        shared: &Shared,
+        pages: Option<&Pages>,
+        held: bool,
+        goal: Goal,
+        live_bytes: u64,
+        started: u64,
+    ) {
+        let workers = shared.config.workers;
+        let set = plan::plan(shared, goal, live_bytes);
+        let started = self.phase(Phase::Plan, started);
+        if !set.is_empty() {
+            shared.counters.relocations.add(1);
+            if pages.is_none() {
+                self.stop(held, StopOp::RelocateStart, PauseKind::RelocateStart);
+            }
+            relocate::relocate(shared, &set, workers, goal != Goal::Pace);
+            if let Some(pages) = pages {
+                // The page barrier knows no stale slots: all are rewritten before the stop ends.
+                repair::repair_everything(shared, pages);
+            }
+            self.phase(Phase::Relocate, started);
+            self.verify(held, verify::When::Relocated);
+            self.forwarded = set;
+            if pages.is_some() {
+                self.forwarded.drain(..).for_each(|block| shared.forwarding.clear(block));
+            }
+        }
     }
 
     /// Marks until nothing is left. Gives the weak slots found and the bytes marked.
@@ -256,6 +306,9 @@ impl Collector {
         self.shared.roots.reclaim();
         self.shared.weak_roots.reclaim();
         self.shared.stacks.lock().retain(|stack| !stack.is_given_up());
+        if let RootMemory::Gated(area) = &self.shared.root_memory {
+            area.tidy(&self.shared.views);
+        }
     }
 
     /// Reports a phase that ends now; gives the time.

@@ -31,7 +31,7 @@ impl Pacing {
     /// Before anything has been measured: half of the heap is used first.
     pub(crate) fn first_trigger(&self, shared: &Shared) -> usize {
         match shared.config.barrier {
-            Barrier::Load => shared.blocks.len() / 2,
+            Barrier::Load | Barrier::Page => shared.blocks.len() / 2,
             Barrier::StopTheWorld => least(shared),
         }
     }

@@ -15,6 +15,8 @@ pub(crate) enum StopOp {
     MarkStart,
     MarkEnd,
     RelocateStart,
+    /// The page barrier takes every page away.
+    Flip,
     /// The collector thread does the work while everybody is held.
     Hold,
 }
@@ -65,6 +67,7 @@ impl PauseSlot {
             0 => StopOp::MarkStart,
             1 => StopOp::MarkEnd,
             2 => StopOp::RelocateStart,
+            3 => StopOp::Flip,
             _ => StopOp::Hold,
         }
     }
@@ -122,6 +125,7 @@ impl Shared {
                     }
                 }
             }
+            StopOp::Flip => return self.flip(),
             StopOp::Hold => {}
         }
         true

@@ -33,6 +33,15 @@ const SHORT: usize = 8;
 
 /// Chooses the relocation set and makes its forwarding. The set is in the order of evacuation.
 pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
+    let set = choose(shared, goal, live_bytes);
+    for &block in &set {
+        forward(shared, block);
+    }
+    set
+}
+
+/// Chooses the relocation set, in the order of evacuation.
+pub(crate) fn choose(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
     let blocks = &shared.blocks;
     let epoch = shared.phase.epoch();
     let mut set: Vec<usize> = (0..blocks.len())
@@ -78,14 +87,11 @@ pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
             }
         }
     }
-    for &block in &set {
-        forward(shared, block);
-    }
     set
 }
 
 /// Moves a block's mark bits into its forwarding.
-fn forward(shared: &Shared, block: usize) {
+pub(crate) fn forward(shared: &Shared, block: usize) {
     let first = block * BLOCK_MARK_WORDS;
     let bits = std::array::from_fn(|index| shared.marks.load(first + index));
     shared.forwarding.insert(block, Box::new(Forwarding::new(bits)));

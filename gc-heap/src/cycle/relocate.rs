@@ -104,7 +104,7 @@ impl CollectorPlace<'_> {
     fn close(&mut self) {
         if self.limit != 0 {
             let block = (self.limit - 1) / BLOCK_BYTES;
-            self.shared.close_block(block, self.limit - self.top == BLOCK_BYTES);
+            self.shared.close_block(block, BLOCK_BYTES - (self.limit - self.top));
             (self.top, self.limit) = (0, 0);
         }
     }

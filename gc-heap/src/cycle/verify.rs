@@ -51,6 +51,10 @@ pub(crate) fn verify(shared: &Shared, when: When) {
         verifier.object(offset);
     }
     shared.counters.verified_slots.add(verifier.slots);
+    if let Some(pages) = &shared.pages {
+        let lost = pages.lost.load(Ordering::Relaxed);
+        assert!(lost == 0, "verification ({when:?}): {lost} slots were repaired that led to no live object");
+    }
 }
 
 impl Verifier<'_> {

@@ -57,6 +57,8 @@ pub struct Mutator<'s> {
     /// A second TLAB, for what does not fit the first; and the block that this thread copies to.
     spare: Bump,
     copies: Bump,
+    /// The flip that the TLABs are younger than (page barrier).
+    flip: Cell<u32>,
     /// The real end of the TLAB where stress mode has set `limit` to the end of the reserved room.
     hard_limit: Cell<u64>,
     reserved: RefCell<Reserved>,
@@ -97,6 +99,7 @@ impl<'s> Mutator<'s> {
             good: Cell::new(good),
             spare: Bump::default(),
             copies: Bump::default(),
+            flip: Cell::new(0),
             hard_limit: Cell::new(0),
             reserved: RefCell::default(),
             log: RefCell::default(),

@@ -100,11 +100,16 @@ impl<'s> Mutator<'s> {
             (first + needed..first + count).for_each(|block| blocks.set_usage(block, Use::Free));
             self.shared.free.give(first + needed..first + count);
         }
+        if let Some(pages) = &self.shared.pages {
+            // As in `open_tlab`: before the use tells a repair to look for an object here.
+            pages.admit(&self.shared, first, needed);
+        }
         if self.is_marking_or_resolving() {
             self.shared.fill_marks(first);
         }
         blocks.set_live(first, 0);
         blocks.set_run(first, needed);
+        (first + 1..first + needed).for_each(|block| blocks.set_run(block, block - first));
         for block in (first..first + needed).rev() {
             blocks.set_birth(block, self.epoch.get());
             blocks.set_usage(block, if block == first { Use::LargeHead } else { Use::LargeRest });

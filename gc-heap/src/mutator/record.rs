@@ -1,20 +1,25 @@
 //! What the collector sees of a mutator. Everything here is atomic or constant: `&mut Mutator` must not alias it.
 
+use crate::root::memory::{NoAddresses, Region, RootMemory};
 use crate::root::stack::DEFAULT_STACK_SLOTS;
 use gc_core::stop::MutatorState;
-use gc_core::sys::SysError;
-use gc_core::views::RootRegion;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Address space of a thread's locals: 32 million of them. Committed as it is touched.
 const LOCALS_BYTES: usize = 256 * DEFAULT_STACK_SLOTS * 8;
+
+/// The same where they are taken from the heap's file: 2 million locals, so that a thousand threads fit the root area.
+const GATED_LOCALS_BYTES: usize = 16 * DEFAULT_STACK_SLOTS * 8;
 
 #[repr(C)]
 pub(crate) struct MutatorRecord {
     /// End of the TLAB as the allocation check reads it; 0 asks the mutator to come to a safepoint.
     pub(crate) end: AtomicU64,
     pub(crate) state: MutatorState,
-    locals: RootRegion,
+    locals: Region,
+    locals_base: u64,
+    /// What to add to a local's address for the collector's view of it.
+    to_collector: u64,
     /// Locals in use, as of the last safepoint.
     published_top: AtomicU64,
     /// The marking for which `scan_limit` was set by the mutator itself.
@@ -25,11 +30,20 @@ pub(crate) struct MutatorRecord {
 }
 
 impl MutatorRecord {
-    pub(crate) fn new() -> Result<MutatorRecord, SysError> {
+    pub(crate) fn new(memory: &RootMemory) -> Result<MutatorRecord, NoAddresses> {
+        let bytes = match memory {
+            RootMemory::Private => LOCALS_BYTES,
+            RootMemory::Gated(_) => GATED_LOCALS_BYTES,
+        };
+        let locals = Region::reserve(memory, bytes)?;
+        let locals_base = locals.as_ptr().expose_provenance() as u64;
+        let to_collector = (locals.collector_ptr().expose_provenance() as u64).wrapping_sub(locals_base);
         Ok(MutatorRecord {
             end: AtomicU64::new(0),
             state: MutatorState::new(),
-            locals: RootRegion::reserve(LOCALS_BYTES)?,
+            locals,
+            locals_base,
+            to_collector,
             published_top: AtomicU64::new(0),
             scan_epoch: AtomicU32::new(0),
             scan_limit: AtomicU64::new(0),
@@ -44,7 +58,7 @@ impl MutatorRecord {
 
     /// Address of the first local.
     pub(crate) fn locals_base(&self) -> u64 {
-        self.locals.as_ptr() as u64
+        self.locals_base
     }
 
     /// Bytes of the locals region.
@@ -63,6 +77,19 @@ impl MutatorRecord {
         debug_assert!((self.locals_base()..self.locals_end()).contains(&address));
         // SAFETY: the region is mapped as long as `self`, and all accesses to it are atomic.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address as usize) }
+    }
+
+    /// As `local`, through the collector's view.
+    fn local_for_collector(&self, address: u64) -> &AtomicU64 {
+        debug_assert!((self.locals_base()..self.locals_end()).contains(&address));
+        // SAFETY: as in `local`; the same words.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address.wrapping_add(self.to_collector) as usize) }
+    }
+
+    /// Pages of the heap's file that hold the locals in use.
+    pub(crate) fn local_pages(&self) -> std::ops::Range<usize> {
+        let top = self.published_top.load(Ordering::Acquire).max(self.locals_base);
+        self.locals.pages((top - self.locals_base) as usize)
     }
 
     /// At every safepoint, before the mutator arrives or parks: Release pairs with the collector's Acquire.
@@ -94,7 +121,7 @@ impl MutatorRecord {
         };
         let mut address = self.locals_base();
         while address < limit {
-            visit(self.local(address));
+            visit(self.local_for_collector(address));
             address += 8;
         }
         self.scanned.store(epoch, Ordering::Release);
@@ -103,6 +130,6 @@ impl MutatorRecord {
     /// Visits the locals of a stopped or parked mutator, for verification.
     pub(crate) fn each_local(&self, mut visit: impl FnMut(&AtomicU64)) {
         let top = self.published_top.load(Ordering::Acquire);
-        (self.locals_base()..top).step_by(8).for_each(|address| visit(self.local(address)));
+        (self.locals_base()..top).step_by(8).for_each(|address| visit(self.local_for_collector(address)));
     }
 }

@@ -76,6 +76,7 @@ impl<'s> Mutator<'s> {
     /// Hands over what the collector may need while this thread is stopped.
     pub(crate) fn publish(&self) {
         self.record().publish_top(self.local_top.get());
+        self.publish_fill();
         self.flush_log();
         let counters = &self.shared.counters;
         for (cell, counter) in [
@@ -99,6 +100,13 @@ impl<'s> Mutator<'s> {
         }
         self.logging.set(phase.is_logging());
         self.resolving.set(phase.is_resolving());
+        if let Some(pages) = &self.shared.pages {
+            let flip = pages.flip.get().number();
+            if self.flip.replace(flip) != flip {
+                // What is in the TLABs is repaired as it was at the flip; the next ones come without faults.
+                self.retire();
+            }
+        }
         let epoch = phase.epoch();
         if epoch != self.epoch.get() {
             // Mark start: what is in the TLAB was allocated before it and needs marks; the next objects do not.

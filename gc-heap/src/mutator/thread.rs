@@ -5,12 +5,16 @@ use super::record::MutatorRecord;
 use crate::error::EnterError;
 use crate::heap::Heap;
 use crate::shared::Shared;
-use std::cell::Cell;
+use gc_core::fault::FaultStack;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 thread_local! {
     /// Whether a mutator of some heap is active on this thread.
     static ACTIVE: Cell<bool> = const { Cell::new(false) };
+
+    /// What a thread needs that serves its own faults, from its first time in a heap with the page barrier until it ends.
+    static FAULTS: OnceCell<Option<FaultStack>> = const { OnceCell::new() };
 }
 
 /// Whether this thread is inside a heap, and not in `blocking`.
@@ -39,7 +43,7 @@ impl HeapThread {
             return Err(EnterError::AlreadyEntered);
         }
         let shared = Arc::clone(heap.shared());
-        let record = Arc::new(MutatorRecord::new().map_err(|_| EnterError::NoAddressSpace)?);
+        let record = Arc::new(MutatorRecord::new(&shared.root_memory).map_err(|_| EnterError::NoAddressSpace)?);
         let mutator = Box::new(Mutator::new(Arc::clone(&shared), &record));
         // The lock that a stop holds: a thread attaches before it or after it.
         let attaching = shared.attaching.lock();
@@ -55,6 +59,11 @@ impl HeapThread {
     pub fn enter<R>(&mut self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
         if ACTIVE.replace(true) {
             return Err(EnterError::AlreadyEntered);
+        }
+        if self.shared.pages.is_some() && FAULTS.with(|faults| faults.get_or_init(|| FaultStack::new().ok()).is_none())
+        {
+            ACTIVE.set(false);
+            return Err(EnterError::NoAddressSpace);
         }
         let entered = Entered(&mut self.mutator);
         entered.0.unpark();

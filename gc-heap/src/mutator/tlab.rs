@@ -44,13 +44,18 @@ impl Shared {
             self.fill_marks(block);
         }
         self.blocks.set_live(block, 0);
+        self.blocks.set_fill(block, 0);
+        if let Some(pages) = &self.pages {
+            pages.forget_first(block);
+        }
         self.blocks.set_birth(block, epoch);
         self.blocks.set_usage(block, Use::Open);
     }
 
-    /// Ends allocation in a block; an untouched one goes back.
-    pub(crate) fn close_block(&self, block: usize, untouched: bool) {
-        if untouched {
+    /// Ends allocation in a block that holds `fill` bytes; an untouched one goes back.
+    pub(crate) fn close_block(&self, block: usize, fill: usize) {
+        self.blocks.set_fill(block, fill);
+        if fill == 0 {
             self.clear_marks(block);
             self.blocks.set_birth(block, 0);
             self.blocks.set_usage(block, Use::Free);
@@ -63,9 +68,15 @@ impl Shared {
     /// The block that a bump region's limit ends.
     pub(crate) fn close(&self, top: u64, limit: u64) {
         if limit != 0 {
-            let block = self.space.offset(limit - 1) as usize / BLOCK_BYTES;
-            self.close_block(block, limit - top == BLOCK_BYTES as u64);
+            let (block, fill) = self.filled(top, limit);
+            self.close_block(block, fill);
         }
+    }
+
+    /// The block that a bump region's limit ends, and the bytes bumped.
+    fn filled(&self, top: u64, limit: u64) -> (usize, usize) {
+        let block = self.space.offset(limit - 1) as usize / BLOCK_BYTES;
+        (block, BLOCK_BYTES - (limit - top) as usize)
     }
 }
 
@@ -79,6 +90,20 @@ impl Mutator<'_> {
         self.shared.close(self.copies.top.replace(0), self.copies.limit.replace(0));
     }
 
+    /// Page barrier: says how far the TLABs are filled, so that others can repair what is in them.
+    pub(crate) fn publish_fill(&self) {
+        if self.shared.pages.is_some() {
+            for (top, limit) in
+                [(self.top.get(), self.hard_limit.get()), (self.spare.top.get(), self.spare.limit.get())]
+            {
+                if limit != 0 {
+                    let (block, fill) = self.shared.filled(top, limit);
+                    self.shared.blocks.set_fill(block, fill);
+                }
+            }
+        }
+    }
+
     /// Undoes the soft limit of stress mode.
     pub(crate) fn harden(&self) {
         if self.shared.config.stress.is_on() && self.limit.get() != 0 {
@@ -88,6 +113,10 @@ impl Mutator<'_> {
 
     /// Begins to bump through a taken block, for objects.
     pub(crate) fn open_tlab(&self, block: usize) {
+        if let Some(pages) = &self.shared.pages {
+            // First: a repair must find the block as it was at the flip, or not come.
+            pages.admit(&self.shared, block, 1);
+        }
         self.shared.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
         let start = self.good_view.get() + (block * BLOCK_BYTES) as u64;
         self.top.set(start);

@@ -27,6 +27,7 @@ pub(crate) mod field;
 pub(crate) mod header;
 pub(crate) mod kind;
 pub(crate) mod map;
+mod slots;
 pub(crate) mod trace;
 
 pub use builtin::{Array, Bytes, SlotArray};

@@ -8,6 +8,7 @@
 //!
 //! No pause visits any of them: they are scanned and repaired while the mutators run.
 
+pub(crate) mod memory;
 pub(crate) mod stack;
 pub(crate) mod table;
 

@@ -14,11 +14,11 @@ use crate::error::OutOfMemory;
 use crate::heap::Heap;
 use crate::mutator::Mutator;
 use crate::object::Trace;
+use crate::root::memory::Region;
 use crate::shared::Shared;
 use crate::slot::types::needs_barrier;
 use crate::slot::value::word_as_num;
 use crate::slot::{Gc, SlotType, Tagged, Value};
-use gc_core::views::RootRegion;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -28,7 +28,10 @@ pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
 
 /// A stack's memory, shared by its owner and the collector.
 pub(crate) struct StackRegion {
-    region: RootRegion,
+    region: Region,
+    /// Addresses of the first slot, the owner's and the collector's.
+    slots: usize,
+    collector_slots: usize,
     capacity: usize,
     top: AtomicU64,
     /// Number of the last marking that has scanned the stack.
@@ -42,13 +45,24 @@ impl StackRegion {
     fn slot(&self, index: usize) -> &AtomicU64 {
         debug_assert!(index < self.capacity);
         // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
-        unsafe { &*self.region.as_ptr().cast::<AtomicU64>().add(index) }
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.slots).add(index) }
+    }
+
+    fn collector_slot(&self, index: usize) -> &AtomicU64 {
+        debug_assert!(index < self.capacity);
+        // SAFETY: as in `slot`; the same words.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.collector_slots).add(index) }
+    }
+
+    /// Pages of the heap's file that hold slots below the top.
+    pub(crate) fn pages(&self) -> std::ops::Range<usize> {
+        self.region.pages(self.top.load(Ordering::Acquire) as usize * 8)
     }
 
     /// Visits the slots below the top. The collector's side of the protocol above.
     pub(crate) fn scan(&self, mut visit: impl FnMut(&AtomicU64)) {
         let top = self.top.load(Ordering::Acquire) as usize;
-        (0..top).for_each(|index| visit(self.slot(index)));
+        (0..top).for_each(|index| visit(self.collector_slot(index)));
     }
 
     pub(crate) fn set_scanned(&self, epoch: u32) {
@@ -89,11 +103,12 @@ impl<S: SlotType> RootStack<S> {
     /// as it is touched.
     pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
         let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
-        let region = RootRegion::reserve(bytes).map_err(|_| OutOfMemory::of(bytes))?;
-        let capacity = region.len() / 8;
+        let region = Region::reserve(&heap.shared().root_memory, bytes).map_err(|_| OutOfMemory::of(bytes))?;
         let region = Arc::new(StackRegion {
+            slots: region.as_ptr().expose_provenance(),
+            collector_slots: region.collector_ptr().expose_provenance(),
+            capacity: region.len() / 8,
             region,
-            capacity,
             top: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
             given_up: AtomicBool::new(false),

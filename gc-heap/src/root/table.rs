@@ -4,6 +4,7 @@
 //! so it works anywhere, also after the heap is gone. A given-up entry keeps its word until no marking runs, which is
 //! what a log entry for the overwritten word would do.
 
+use super::memory::{Region, RootMemory};
 use crate::mutator::Mutator;
 use crate::slot::SlotType;
 use crate::slot::types::needs_barrier;
@@ -19,7 +20,32 @@ const CHUNK: usize = 1024;
 /// Entries of dropped roots taken back under one hold of the lock.
 const RECLAIMED_AT_ONCE: usize = 64;
 
-type Chunk = Box<[AtomicU64; CHUNK]>;
+/// Slots that never move.
+struct Chunk {
+    region: Region,
+}
+
+impl Chunk {
+    fn new(memory: &RootMemory) -> Chunk {
+        let region = Region::reserve(memory, CHUNK * 8).expect("address space for another 1024 roots");
+        let chunk = Chunk { region };
+        // A piece of the root area may have been used before.
+        chunk.slots().iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+        chunk
+    }
+
+    /// As mutators see them.
+    fn slots(&self) -> &[AtomicU64; CHUNK] {
+        // SAFETY: the region has room for them, is mapped as long as `self`, and all accesses are atomic.
+        unsafe { &*self.region.as_ptr().cast() }
+    }
+
+    /// As the collector sees them.
+    fn collector_slots(&self) -> &[AtomicU64; CHUNK] {
+        // SAFETY: as in `slots`; the same words.
+        unsafe { &*self.region.collector_ptr().cast() }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -28,25 +54,34 @@ struct State {
 }
 
 /// Slots of process-wide roots, strong or weak.
-#[derive(Default)]
 pub(crate) struct RootTable {
+    memory: RootMemory,
     state: Mutex<State>,
     dropped: SegQueue<u32>,
 }
 
 impl RootTable {
+    pub(crate) fn new(memory: &RootMemory) -> RootTable {
+        RootTable { memory: memory.clone(), state: Mutex::default(), dropped: SegQueue::new() }
+    }
+
+    /// Pages of the heap's file that hold the slots.
+    pub(crate) fn pages(&self) -> Vec<std::ops::Range<usize>> {
+        self.state.lock().chunks.iter().map(|chunk| chunk.region.pages(CHUNK * 8)).collect()
+    }
+
     /// Visits all slots that may be in use, without holding the lock meanwhile.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&AtomicU64)) {
         let mut index = 0;
         while let Some(chunk) = self.chunk(index) {
-            // SAFETY: chunks are boxes that neither move nor are freed before the table.
+            // SAFETY: a chunk's slots neither move nor are freed before the table.
             unsafe { chunk.as_ref() }.iter().for_each(&mut visit);
             index += 1;
         }
     }
 
     fn chunk(&self, index: usize) -> Option<NonNull<[AtomicU64; CHUNK]>> {
-        self.state.lock().chunks.get(index).map(|chunk| NonNull::from(&**chunk))
+        self.state.lock().chunks.get(index).map(|chunk| NonNull::from(chunk.collector_slots()))
     }
 
     /// Takes back the entries of dropped roots. No marking may run.
@@ -58,7 +93,8 @@ impl RootTable {
     fn reclaim_some(&self, state: &mut State) -> bool {
         for _ in 0..RECLAIMED_AT_ONCE {
             let Some(index) = self.dropped.pop() else { return false };
-            state.chunks[index as usize / CHUNK][index as usize % CHUNK].store(0, Ordering::Relaxed);
+            let chunk = &state.chunks[index as usize / CHUNK];
+            chunk.collector_slots()[index as usize % CHUNK].store(0, Ordering::Relaxed);
             state.free.push(index);
         }
         true
@@ -86,11 +122,11 @@ impl RootCell {
         }
         if state.free.is_empty() {
             let first = (state.chunks.len() * CHUNK) as u32;
-            state.chunks.push(Box::new([const { AtomicU64::new(0) }; CHUNK]));
+            state.chunks.push(Chunk::new(&table.memory));
             state.free.extend((first..first + CHUNK as u32).rev());
         }
         let index = state.free.pop().expect("entries were added above");
-        let slot = &state.chunks[index as usize / CHUNK][index as usize % CHUNK];
+        let slot = &state.chunks[index as usize / CHUNK].slots()[index as usize % CHUNK];
         slot.store(word, Ordering::Release);
         let slot = NonNull::from(slot);
         drop(state);

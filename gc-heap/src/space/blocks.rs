@@ -18,6 +18,8 @@ pub(crate) enum Use {
     LargeRest = 4,
     /// Taken for a large object that is not initialised yet: live, untraced, never moved.
     Constructing = 5,
+    /// Page barrier: withheld at plan, filled page by page while it is repaired. Live as a whole.
+    Destination = 6,
 }
 
 impl Use {
@@ -28,7 +30,8 @@ impl Use {
             2 => Use::Open,
             3 => Use::LargeHead,
             4 => Use::LargeRest,
-            _ => Use::Constructing,
+            5 => Use::Constructing,
+            _ => Use::Destination,
         }
     }
 }
@@ -38,8 +41,10 @@ pub(crate) struct BlockTable {
     usage: Box<[AtomicU8]>,
     birth: Box<[AtomicU32]>,
     live: Box<[AtomicU32]>,
-    /// Blocks of the large object that begins here.
+    /// Of a large object's first block: its blocks; of a further one: how many blocks before it the object begins.
     run: Box<[AtomicU32]>,
+    /// Bytes from the block's start that may hold objects; of an open block as of its mutator's last safepoint.
+    fill: Box<[AtomicU32]>,
     pins: Box<[AtomicU16]>,
 }
 
@@ -54,6 +59,7 @@ impl BlockTable {
             birth: array(blocks),
             live: array(blocks),
             run: array(blocks),
+            fill: array(blocks),
             pins: array(blocks),
         }
     }
@@ -108,6 +114,15 @@ impl BlockTable {
 
     pub(crate) fn set_run(&self, block: usize, blocks: usize) {
         self.run[block].store(blocks as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fill(&self, block: usize) -> usize {
+        self.fill[block].load(Ordering::Acquire) as usize
+    }
+
+    /// Release: who sees the fill sees the headers below it.
+    pub(crate) fn set_fill(&self, block: usize, bytes: usize) {
+        self.fill[block].store(bytes as u32, Ordering::Release);
     }
 
     pub(crate) fn pins(&self, block: usize) -> u16 {

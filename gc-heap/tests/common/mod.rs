@@ -41,7 +41,7 @@ pub(crate) fn stress(seed: u64) -> Stress {
 
 /// Both barriers, both mirrors, one and two collector threads.
 pub(crate) fn every_sort() -> impl Iterator<Item = (Barrier, Mirror, usize)> {
-    [Barrier::Load, Barrier::StopTheWorld].into_iter().flat_map(|barrier| {
+    [Barrier::Load, Barrier::StopTheWorld, Barrier::Page].into_iter().flat_map(|barrier| {
         [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)]
             .map(move |(mirror, workers)| (barrier, mirror, workers))
     })

@@ -1,0 +1,220 @@
+//! Faults of the program in memory that a gate has taken away, brought to whoever can serve them.
+//!
+//! One `SIGBUS` handler for the process, installed when the first range is registered and left there: a handler cannot be
+//! taken out safely while other libraries chain to it. It looks the faulting address up in a table of ranges without a
+//! lock, calls the range's [`Server`] on the thread that faulted, and hands every other fault to the handler that was
+//! there before.
+//!
+//! # What runs in the handler
+//!
+//! Everything below [`Server::serve`] runs in a signal handler, on the thread's alternate stack, in the middle of ordinary
+//! code: it allocates nothing, takes no lock that other code takes, does not panic, and leaves `errno` alone
+//! ([`signal-safety(7)`](https://man7.org/linux/man-pages/man7/signal-safety.7.html)).
+//!
+//! # The table
+//!
+//! An entry is two words: a key (start of the range, with the logarithm of its size in the low bits) and a pointer to the
+//! server. The pointer is written before the key (Release) and read after it (Acquire). An entry is removed when no thread
+//! can touch the range any more, so a handler that has read the key of a range never sees its server end.
+
+use crate::sys::{self, AlternateStack, OldHandler, SIGBUS, SignalContext, SignalFlags, SignalInfo, SysError};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What serving a fault came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// The page is there: the access is made again.
+    Yes,
+    /// There was nothing to do, in the server's round of this number: the access is made again, and if it faults again in
+    /// the same round it is not the server's.
+    Nothing(u64),
+    /// The fault is not the server's.
+    No,
+}
+
+/// Serves the faults of a range.
+pub trait Server: Send + Sync {
+    /// Serves a fault at an address of the range. Runs in a signal handler: see the [module](self).
+    fn serve(&self, address: usize) -> Served;
+}
+
+/// Ranges that can be registered at one time.
+const MOST_RANGES: usize = 1024;
+
+struct Entry {
+    key: AtomicU64,
+    /// Thin pointer to the fat one, which a signal handler must read in one piece.
+    server: AtomicPtr<Arc<dyn Server>>,
+}
+
+static RANGES: [Entry; MOST_RANGES] =
+    [const { Entry { key: AtomicU64::new(0), server: AtomicPtr::new(std::ptr::null_mut()) } }; MOST_RANGES];
+
+/// Entries from here on were never used.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Guards changes of the table. The handler does not take it.
+static CHANGES: Mutex<()> = Mutex::new(());
+
+/// What happened at a `SIGBUS` before.
+static BEFORE: OnceLock<OldHandler> = OnceLock::new();
+
+fn key(start: usize, len: usize) -> u64 {
+    start as u64 | u64::from(len.trailing_zeros())
+}
+
+fn contains(key: u64, address: usize) -> bool {
+    let (start, log) = (key & !0xfff, key & 0xfff);
+    key != 0 && (address as u64).wrapping_sub(start) >> log == 0
+}
+
+/// A registered range; dropping it ends that. By then no thread may touch the range.
+#[derive(Debug)]
+pub struct Registration {
+    index: usize,
+}
+
+/// Why a range could not be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// Too many ranges.
+    #[error("the faults of more than 1024 heaps cannot be told apart; drop some")]
+    TooMany,
+    /// The handler could not be installed.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+/// Sends the faults of `start..start + len` to `server`; `len` is a power of two, and `start` a multiple of a page.
+///
+/// # Errors
+/// [`FaultError`].
+///
+/// # Panics
+/// If `len` is not a power of two of at least a page, or `start` not page-aligned.
+pub fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Registration, FaultError> {
+    assert!(len.is_power_of_two() && len >= 4096 && start.is_multiple_of(4096), "a range of whole pages");
+    let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+    if BEFORE.get().is_none() {
+        // Not deferred: while an old handler runs that we chain to, a fault in one of our ranges is still served.
+        let flags = SignalFlags { on_stack: true, no_defer: true };
+        // SAFETY: `on_sigbus` keeps to what a handler may do.
+        let before = unsafe { sys::install_signal_handler(SIGBUS, on_sigbus, flags) }?;
+        // A fault between the two calls is not one of ours: no range has ever been registered.
+        BEFORE.get_or_init(|| before);
+    }
+    let index = (0..MOST_RANGES).find(|&i| RANGES[i].key.load(Ordering::Relaxed) == 0).ok_or(FaultError::TooMany)?;
+    let entry = &RANGES[index];
+    entry.server.store(Box::into_raw(Box::new(server)), Ordering::Relaxed);
+    entry.key.store(key(start, len), Ordering::Release);
+    USED.fetch_max(index + 1, Ordering::Release);
+    Ok(Registration { index })
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = &RANGES[self.index];
+        entry.key.store(0, Ordering::Release);
+        let server = entry.server.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: made by `Box::into_raw` in `register`. Nobody touches the range any more, so no handler looks at it.
+        drop(unsafe { Box::from_raw(server) });
+    }
+}
+
+thread_local! {
+    /// The last access that nothing could be done for: its address and the server's round. Constant and without a
+    /// destructor, so that a signal handler may use it.
+    static STRAY: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
+}
+
+extern "C" fn on_sigbus(_signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    sys::preserve_errno(|| {
+        // SAFETY: the kernel's own pointer.
+        let address = unsafe { sys::fault_address(info) };
+        if !serve(address)
+            && let Some(before) = BEFORE.get()
+        {
+            // SAFETY: the kernel's own pointers; the code of a handler that was installed once is taken to stay.
+            unsafe { before.chain(info, context) };
+        }
+    });
+}
+
+/// Whether the access is worth another try.
+fn serve(address: usize) -> bool {
+    let used = USED.load(Ordering::Acquire);
+    let Some(entry) = RANGES[..used].iter().find(|entry| contains(entry.key.load(Ordering::Acquire), address)) else {
+        return false;
+    };
+    // SAFETY: written before the key; not dropped while a thread touches the range, as this one does.
+    let server = unsafe { &*entry.server.load(Ordering::Acquire) };
+    match server.serve(address) {
+        Served::Yes => {
+            STRAY.set((0, 0));
+            true
+        }
+        Served::Nothing(round) => STRAY.replace((address, round)) != (address, round),
+        Served::No => false,
+    }
+}
+
+/// Bytes of the alternate stack that [`FaultStack`] gives a thread, below it a page without access.
+pub const FAULT_STACK_BYTES: usize = 64 << 10;
+
+/// A thread made ready to have its faults served: `SIGBUS` unblocked (a fault whose signal is blocked kills), and an
+/// alternate stack large enough, unless it has one. Dropping it, on the same thread, undoes the second.
+#[derive(Debug)]
+pub struct FaultStack {
+    mapped: Option<(usize, Option<AlternateStack>)>,
+    /// To this thread alone.
+    _thread: std::marker::PhantomData<*mut ()>,
+}
+
+impl FaultStack {
+    /// For the calling thread.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there are no addresses.
+    pub fn new() -> Result<FaultStack, SysError> {
+        STRAY.set((0, 0)); // the thread-local is there before a handler asks for it
+        sys::unblock_signal(SIGBUS)?;
+        let old = sys::alternate_stack();
+        let wanted = sys::alternate_stack_minimum() + FAULT_STACK_BYTES / 2;
+        if old.is_some_and(|stack| stack.len >= wanted) {
+            return Ok(FaultStack { mapped: None, _thread: std::marker::PhantomData });
+        }
+        let page = sys::page_size();
+        let base = sys::reserve_writable(FAULT_STACK_BYTES + page)?;
+        let stack = AlternateStack { base: base + page, len: FAULT_STACK_BYTES };
+        // SAFETY: the mapping was made for this.
+        let set =
+            unsafe { sys::protect(base, page, sys::Access::None).and_then(|()| sys::set_alternate_stack(Some(stack))) };
+        match set {
+            Ok(_) => Ok(FaultStack { mapped: Some((base, old)), _thread: std::marker::PhantomData }),
+            Err(error) => {
+                // SAFETY: as above; it is nobody's stack.
+                let _ = unsafe { sys::unmap(base, FAULT_STACK_BYTES + page) };
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for FaultStack {
+    fn drop(&mut self) {
+        if let Some((base, old)) = self.mapped.take() {
+            // Only where ours is still the thread's: who has set another meanwhile keeps it.
+            let ours = sys::alternate_stack().is_some_and(|stack| stack.base == base + sys::page_size());
+            // SAFETY: the old stack was the thread's before; ours ends, and no handler runs on it, since this code runs.
+            unsafe {
+                if ours && sys::set_alternate_stack(old).is_err() {
+                    return; // in use after all: it stays, with its memory
+                }
+                let _ = sys::unmap(base, FAULT_STACK_BYTES + sys::page_size());
+            }
+        }
+    }
+}

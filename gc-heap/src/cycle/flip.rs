@@ -1,0 +1,302 @@
+//! Relocation with the page barrier: destinations fixed in advance, one flip, then every page repaired.
+//!
+//! Any thread can produce any page, because the plan says where each object of the set goes and which source object is the
+//! first of each destination page. Destinations are free blocks withheld at plan: `D` of them take in sources of density
+//! `r` worth `D / r` blocks and so gain `D (1/r - 1)`. A source is released as soon as the last destination page that is
+//! copied from it is repaired.
+
+use super::on_workers;
+use super::plan::{Goal, choose, forward};
+use crate::object::header::object_bytes;
+use crate::shared::Shared;
+use crate::space::blocks::Use;
+use crate::space::free::Taker;
+use crate::space::pages::Pages;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Bytes given back with one move of page tables: each is a flush of translations on every processor that runs the
+/// program, and each holds the memory map's lock, so neither few nor large.
+const GIVE_BACK: usize = 32 << 20;
+
+/// What a flip will do.
+pub(crate) struct FlipPlan {
+    /// In the order of evacuation, each with the last destination (index) that takes something of it in.
+    pub(crate) sources: Vec<(usize, usize)>,
+    pub(crate) destinations: Vec<usize>,
+}
+
+/// Chooses the set and fixes every destination. `None`: a flip would not pay, or there is nowhere to copy to.
+pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64) -> Option<FlipPlan> {
+    let set = choose(shared, goal, live_bytes);
+    pages.spoiled.store(false, Ordering::SeqCst);
+    // Mutators go on allocating until the first sources are released.
+    let most = shared.free.free() / 2;
+    let live: usize = set.iter().map(|&block| shared.blocks.live(block) as usize).sum();
+    if set.is_empty() || most < 2 || !gains(shared, set.len(), live.div_ceil(BLOCK_BYTES)) {
+        return None;
+    }
+    let mut filler = Filler {
+        shared,
+        pages,
+        most,
+        plan: FlipPlan { sources: Vec::new(), destinations: Vec::new() },
+        tops: Vec::new(),
+    };
+    for &block in &set {
+        if !filler.takes_in(block) {
+            break;
+        }
+    }
+    filler.finish()
+}
+
+/// Whether so many destinations for so many sources give memory back. The stress mode moves for the sake of moving.
+fn gains(shared: &Shared, sources: usize, destinations: usize) -> bool {
+    sources > destinations || shared.config.stress.is_on()
+}
+
+/// Fills destination blocks, one object after another.
+struct Filler<'a> {
+    shared: &'a Shared,
+    pages: &'a Pages,
+    most: usize,
+    plan: FlipPlan,
+    /// Bytes of each destination that are filled.
+    tops: Vec<usize>,
+}
+
+impl Filler<'_> {
+    /// Adds a block to the set, if the destinations left are sure to suffice for it.
+    fn takes_in(&mut self, block: usize) -> bool {
+        // What a block holds may fill the last destination and one more, and may not pack as well as it did.
+        if self.plan.destinations.len() + 2 > self.most {
+            return false;
+        }
+        let (count, top) = (self.tops.len(), self.tops.last().copied().unwrap_or(0));
+        forward(self.shared, block);
+        if let Some(&(before, _)) = self.plan.sources.last() {
+            self.pages.set_next_source(before, Some(block));
+        }
+        self.pages.set_next_source(block, None);
+        let shared = self.shared;
+        let forwarding = shared.forwarding.of_block(block).expect("made above");
+        for (granule, entry) in forwarding.iter() {
+            let from = block * BLOCK_GRANULES + granule;
+            let header = shared.word(from * 8).load(Ordering::Relaxed);
+            // SAFETY: a marked object's header; the block is closed and its memory is not reused while it is planned.
+            let bytes = unsafe { object_bytes(header, || shared.word(from * 8 + 8).load(Ordering::Relaxed)) };
+            let Some(to) = self.place(bytes) else {
+                // Destinations ran out although enough were free: others took them. The set ends before this block.
+                self.drop_last(block, count, top);
+                return false;
+            };
+            entry.publish(to / 8).expect("nobody else publishes before the flip");
+            for page in to / PAGE_BYTES..=(to + bytes - 1) / PAGE_BYTES {
+                if self.pages.first(page).is_none() {
+                    self.pages.set_first(page, from);
+                }
+            }
+        }
+        let last = self.plan.destinations.len().saturating_sub(1);
+        self.plan.sources.push((block, last));
+        true
+    }
+
+    fn place(&mut self, bytes: usize) -> Option<usize> {
+        if self.tops.last().is_none_or(|&top| top + bytes > BLOCK_BYTES) {
+            let block = self.shared.free.take(Taker::Collector)?;
+            self.pages.forget_first(block);
+            self.plan.destinations.push(block);
+            self.tops.push(0);
+        }
+        let (block, top) = (self.plan.destinations.last()?, self.tops.last_mut()?);
+        let to = block * BLOCK_BYTES + *top;
+        *top += bytes;
+        Some(to)
+    }
+
+    /// Takes the block whose destinations could not all be fixed out of the set, and its objects out of the destinations,
+    /// of which there were `count`, the last filled up to `top`.
+    fn drop_last(&mut self, block: usize, count: usize, top: usize) {
+        let shared = self.shared;
+        shared.forwarding.clear(block);
+        if let Some(&(before, _)) = self.plan.sources.last() {
+            self.pages.set_next_source(before, None);
+        }
+        shared.free.give(self.plan.destinations.drain(count..));
+        self.tops.truncate(count);
+        if let Some(last) = self.tops.last_mut() {
+            *last = top;
+            let destination = self.plan.destinations[count - 1];
+            self.pages.forget_first_from(destination * BLOCK_PAGES + top.div_ceil(PAGE_BYTES), destination);
+        }
+    }
+
+    fn finish(self) -> Option<FlipPlan> {
+        let (shared, plan) = (self.shared, self.plan);
+        if plan.sources.is_empty() || !gains(shared, plan.sources.len(), plan.destinations.len()) {
+            abandon(shared, plan);
+            return None;
+        }
+        for (&block, &top) in plan.destinations.iter().zip(&self.tops) {
+            shared.blocks.set_live(block, 0);
+            shared.blocks.set_fill(block, top);
+            shared.blocks.set_birth(block, shared.phase.epoch());
+            shared.blocks.set_usage(block, Use::Destination);
+        }
+        Some(plan)
+    }
+}
+
+/// Undoes a plan. No flip has happened.
+pub(crate) fn abandon(shared: &Shared, plan: FlipPlan) {
+    for (block, _) in plan.sources {
+        shared.forwarding.clear(block);
+    }
+    for &block in &plan.destinations {
+        shared.blocks.set_birth(block, 0);
+        shared.blocks.set_usage(block, Use::Free);
+    }
+    shared.free.give(plan.destinations);
+}
+
+impl Shared {
+    /// The flip, in a stop. `false`: nothing was gated.
+    pub(super) fn flip(&self) -> bool {
+        let Some(pages) = &self.pages else { return false };
+        if pages.spoiled.load(Ordering::SeqCst) {
+            return false;
+        }
+        // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
+        if unsafe { pages.gate.flip() }.is_err() {
+            return false;
+        }
+        pages.flip.begin();
+        if self.config.verify
+            && let Ok(present @ 1..) = pages.gate.present_pages()
+        {
+            self.control.fail(format!("verification: {present} pages do not fault after a flip"));
+        }
+        true
+    }
+
+    /// Pages that hold roots, in the heap's file.
+    pub(crate) fn root_pages(&self) -> Vec<Range<usize>> {
+        let mut pages = Vec::new();
+        pages.extend(self.mutators.lock().iter().map(|record| record.local_pages()));
+        pages.extend(self.stacks.lock().iter().map(|stack| stack.pages()));
+        pages.extend(self.roots.pages());
+        pages.extend(self.weak_roots.pages());
+        pages
+    }
+}
+
+/// Brings every page back. On return no page is gated and the sources are free.
+pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, workers: usize) {
+    // What running threads touch first.
+    for page in shared.root_pages().into_iter().flatten() {
+        repair(shared, pages, page);
+    }
+    let release = Mutex::new(Release { plan, done: vec![false; plan.destinations.len()], next: 0, released: 0 });
+    let next = AtomicUsize::new(0);
+    on_workers(workers, |_| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&block) = plan.destinations.get(index) else { return };
+            repair_pages_of(shared, pages, block);
+            release.lock().repaired(shared, index);
+        }
+    });
+    let heap = shared.config.max_bytes;
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    on_workers(workers, |_| {
+        loop {
+            let start = next.fetch_add(1, Ordering::Relaxed) * GIVE_BACK;
+            if start >= heap {
+                return;
+            }
+            let end = (start + GIVE_BACK).min(heap);
+            (start / BLOCK_BYTES..end / BLOCK_BYTES).for_each(|block| repair_pages_of(shared, pages, block));
+            give_back(pages, start..end, &failed);
+        }
+    });
+    if let crate::root::memory::RootMemory::Gated(area) = &shared.root_memory {
+        let used = area.used();
+        give_back(pages, used.start..used.end.next_multiple_of(gc_core::views::MIN_SPAN), &failed);
+    }
+    // SAFETY: every page that holds anything is repaired.
+    if let Err(error) = unsafe { pages.gate.end() } {
+        shared.control.fail(format!("cannot end a flip: {error}"));
+    }
+    pages.flip.end();
+    if failed.load(Ordering::Relaxed) {
+        // What could not be given back is still in the from-view, which must be empty before the next flip.
+        for start in (0..shared.views.bytes()).step_by(GIVE_BACK) {
+            let _ = pages.gate.empty(start, GIVE_BACK.min(shared.views.bytes() - start));
+        }
+    }
+    for &block in &plan.destinations {
+        shared.blocks.set_usage(block, Use::Closed);
+    }
+}
+
+fn repair(shared: &Shared, pages: &Pages, page: usize) {
+    if pages.repair(shared, page) {
+        shared.counters.pages_repaired.add(1);
+    }
+}
+
+/// Repairs the pages of a block that hold something, or waits until who is at them has.
+fn repair_pages_of(shared: &Shared, pages: &Pages, block: usize) {
+    let bytes = match shared.blocks.usage(block) {
+        Use::Free | Use::Constructing => return,
+        // A source: nothing refers to it any more.
+        Use::Closed if shared.forwarding.of_block(block).is_some() => return,
+        Use::Closed | Use::Open | Use::Destination => shared.blocks.fill(block),
+        Use::LargeHead | Use::LargeRest => BLOCK_BYTES,
+    };
+    let first = block * BLOCK_PAGES;
+    (first..first + bytes.div_ceil(PAGE_BYTES)).for_each(|page| repair(shared, pages, page));
+}
+
+/// Gives page tables back. A range that the kernel refuses stays gated until the end of the flip; its pages are let in as
+/// they are touched.
+fn give_back(pages: &Pages, range: Range<usize>, failed: &AtomicBool) {
+    // SAFETY: the pages that hold anything are repaired; of the others no byte has a meaning yet.
+    if !range.is_empty() && unsafe { pages.gate.give_back(range.start, range.len()) }.is_err() {
+        failed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Which sources can be released.
+struct Release<'a> {
+    plan: &'a FlipPlan,
+    done: Vec<bool>,
+    /// Destinations before this one are repaired, sources before this one released.
+    next: usize,
+    released: usize,
+}
+
+impl Release<'_> {
+    /// A destination is repaired: releases the sources that nothing is copied from any more.
+    fn repaired(&mut self, shared: &Shared, index: usize) {
+        self.done[index] = true;
+        while self.done.get(self.next) == Some(&true) {
+            self.next += 1;
+        }
+        while let Some(&(block, last)) = self.plan.sources.get(self.released)
+            && last < self.next
+        {
+            shared.blocks.set_live(block, 0);
+            shared.blocks.set_birth(block, 0);
+            shared.blocks.set_usage(block, Use::Free);
+            // At once: a stalled mutator takes the first block freed.
+            shared.free.give([block]);
+            self.released += 1;
+        }
+    }
+}

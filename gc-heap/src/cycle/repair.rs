@@ -1,0 +1,253 @@
+//! Repair: what makes a page fit to be seen after a flip.
+//!
+//! Runs on collector threads and in the fault handler of mutators: allocates nothing, takes no lock, does not panic on a
+//! sound heap. The caller has claimed the page, so it is written by one thread, once. All is read and written through the
+//! canonical view; what is read does not change while pages are gated: sources, mark bits, headers, forwarding, the use
+//! of blocks that were in use at the flip.
+//!
+//! What a page is decides its repair:
+//!
+//! - of a *destination* block: the objects that the plan put there are copied in, and their slots rewritten;
+//! - of a block that stays: the slots of its objects are rewritten in place. Objects are found by mark bits, or, in a young
+//!   block, by walking it (everything in it is live);
+//! - of a large object: the slots that lie in the page;
+//! - of roots: every word that is a reference. Words that no longer are roots may be rewritten too; nobody reads them;
+//! - of a source, of a free block, of a run under construction: nothing.
+
+use crate::object::Kind;
+use crate::object::header::{Header, object_bytes};
+use crate::shared::Shared;
+use crate::slot::is_reference;
+use crate::space::blocks::Use;
+use crate::space::pages::Pages;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+/// Granules of a page.
+const PAGE_GRANULES: usize = PAGE_BYTES / 8;
+
+/// Repairs a page that the caller has claimed.
+pub(crate) fn repair_page(shared: &Shared, pages: &Pages, page: usize) {
+    let start = page * PAGE_BYTES;
+    let repair = Repair { shared, pages, page: start..start + PAGE_BYTES };
+    if start >= shared.config.max_bytes {
+        return repair.roots();
+    }
+    let block = start / BLOCK_BYTES;
+    match shared.blocks.usage(block) {
+        Use::Free | Use::Constructing => {}
+        Use::Destination => repair.produce(),
+        Use::Closed | Use::Open => repair.in_place(block),
+        Use::LargeHead => repair.large(block),
+        Use::LargeRest => repair.large(block - shared.blocks.run(block)),
+    }
+}
+
+/// Rewrites every slot there is, roots included, inside a stop, after a relocation that gated nothing.
+pub(crate) fn repair_everything(shared: &Shared, pages: &Pages) {
+    shared.root_pages().into_iter().flatten().for_each(|page| repair_page(shared, pages, page));
+    (0..shared.blocks.len()).for_each(|block| repair_block(shared, pages, block));
+}
+
+fn repair_block(shared: &Shared, pages: &Pages, block: usize) {
+    match shared.forwarding.of_block(block) {
+        // A block of the set that survives: what stayed in place is in its forwarding.
+        Some(forwarding)
+            if shared.blocks.usage(block) == Use::Closed && shared.blocks.birth(block) != shared.phase.epoch() =>
+        {
+            let repair = Repair { shared, pages, page: block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES };
+            for (granule, entry) in forwarding.iter() {
+                let own = block * BLOCK_GRANULES + granule;
+                if entry.destination() == Some(own) {
+                    repair.object(own * 8, own * 8);
+                }
+            }
+        }
+        _ => (block * BLOCK_PAGES..(block + 1) * BLOCK_PAGES).for_each(|page| repair_page(shared, pages, page)),
+    }
+}
+
+struct Repair<'a> {
+    shared: &'a Shared,
+    pages: &'a Pages,
+    /// Offsets of the page.
+    page: Range<usize>,
+}
+
+impl Repair<'_> {
+    #[inline(always)]
+    fn load(&self, offset: usize) -> u64 {
+        self.shared.word(offset).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn store(&self, offset: usize, word: u64) {
+        self.shared.word(offset).store(word, Ordering::Relaxed);
+    }
+
+    /// Where a word leads after the flip, if that is elsewhere.
+    #[inline(always)]
+    fn moved(&self, word: u64) -> Option<u64> {
+        if !is_reference(word) {
+            return None;
+        }
+        let offset = self.shared.space.offset(word) as usize;
+        let forwarding = self.shared.forwarding.of_block(offset / BLOCK_BYTES)?;
+        let destination = forwarding.entry(offset / 8 % BLOCK_GRANULES).and_then(|entry| entry.destination());
+        if destination.is_none() {
+            self.pages.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        destination.map(|granule| self.pages.gate.view() as u64 + granule as u64 * 8)
+    }
+
+    #[inline(always)]
+    fn rewrite(&self, offset: usize) {
+        if let Some(word) = self.moved(self.load(offset)) {
+            self.store(offset, word);
+        }
+    }
+
+    /// Every word of a page of roots that is a reference. Words above a stack's top, or of entries that were given up,
+    /// lead anywhere; those that lead to nothing stay.
+    fn roots(&self) {
+        let shared = self.shared;
+        for offset in self.page.clone().step_by(8) {
+            let word = shared.root_word(offset).load(Ordering::Relaxed);
+            if !is_reference(word) || !shared.space.owns(word) {
+                continue;
+            }
+            let target = shared.space.offset(word) as usize;
+            if target < shared.config.max_bytes
+                && let Some(forwarding) = shared.forwarding.of_block(target / BLOCK_BYTES)
+                && let Some(entry) = forwarding.entry(target / 8 % BLOCK_GRANULES)
+                && let Some(granule) = entry.destination()
+            {
+                let word = self.pages.gate.view() as u64 + granule as u64 * 8;
+                shared.root_word(offset).store(word, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What the header at an offset says.
+    #[inline(always)]
+    fn header(&self, offset: usize) -> (&'static Kind, usize) {
+        let header = self.load(offset);
+        // SAFETY: `offset` is a marked object's start, or one found by walking a young block from its start to its fill:
+        // a header made by `header_for` is there, and does not change. The length word exists where it is asked for.
+        unsafe { (Header(header).kind(), object_bytes(header, || self.load(offset + 8))) }
+    }
+
+    /// Copies the part of the object at `from` that lies, at its new place `to`, in the page, and rewrites its slots. With
+    /// `from == to` it only rewrites. Gives the object's size.
+    #[inline(always)]
+    fn object(&self, from: usize, to: usize) -> usize {
+        let (kind, bytes) = self.header(from);
+        self.part(kind, bytes, from, to);
+        bytes
+    }
+
+    #[inline(always)]
+    fn part(&self, kind: &'static Kind, bytes: usize, from: usize, to: usize) {
+        // The object's bytes that are in the page.
+        let low = self.page.start.saturating_sub(to).min(bytes);
+        let high = self.page.end.saturating_sub(to).min(bytes);
+        if from != to {
+            for at in (low..high).step_by(8) {
+                self.store(to + at, self.load(from + at));
+            }
+        }
+        if low >= high {
+            return;
+        }
+        kind.each_slot(low / 8..high / 8, || self.load(from + 8) as usize, |word| self.rewrite(to + word * 8));
+    }
+
+    /// A page of a destination block.
+    fn produce(&self) {
+        let shared = self.shared;
+        let block = self.page.start / BLOCK_BYTES;
+        let Some(mut granule) = self.pages.first(self.page.start / PAGE_BYTES) else { return };
+        loop {
+            let in_block = granule / BLOCK_GRANULES;
+            let Some(forwarding) = shared.forwarding.of_block(in_block) else { return };
+            for (start, entry) in forwarding.iter_from(granule % BLOCK_GRANULES) {
+                let Some(to) = entry.destination().map(|granule| granule * 8) else { return };
+                if to / BLOCK_BYTES != block || to >= self.page.end {
+                    return;
+                }
+                self.object((in_block * BLOCK_GRANULES + start) * 8, to);
+            }
+            // The plan goes on with the next block of the set.
+            let Some(next) = self.pages.next_source(in_block) else { return };
+            granule = next * BLOCK_GRANULES;
+        }
+    }
+
+    /// A page of a block that stays.
+    fn in_place(&self, block: usize) {
+        let shared = self.shared;
+        let end = (block * BLOCK_BYTES + shared.blocks.fill(block)).min(self.page.end);
+        if self.page.start >= end {
+            return;
+        }
+        if shared.blocks.birth(block) == shared.phase.epoch() {
+            return self.young(block, end);
+        }
+        if shared.forwarding.of_block(block).is_some() {
+            return; // a source
+        }
+        let first = self.page.start / 8;
+        if let Some(before) = shared.marks.last_before(first, block * BLOCK_GRANULES) {
+            self.object(before * 8, before * 8);
+        }
+        for word in 0..PAGE_GRANULES / 64 {
+            let mut bits = shared.marks.load(first / 64 + word);
+            while bits != 0 {
+                let offset = (first + word * 64 + bits.trailing_zeros() as usize) * 8;
+                self.object(offset, offset);
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// A page of a young block: everything in it is live, its objects follow one another.
+    fn young(&self, block: usize, end: usize) {
+        let page = self.page.start / PAGE_BYTES;
+        let mut offset = match self.pages.first(page) {
+            Some(granule) => granule * 8,
+            None => self.walk(block, page),
+        };
+        while offset < end {
+            offset += self.object(offset, offset);
+        }
+    }
+
+    /// Walks a young block up to a page, and records for each page on the way which object overlaps its start.
+    fn walk(&self, block: usize, until: usize) -> usize {
+        let fill = block * BLOCK_BYTES + self.shared.blocks.fill(block);
+        let mut offset = block * BLOCK_BYTES;
+        let mut page = block * BLOCK_PAGES;
+        self.pages.set_first(page, offset / 8);
+        loop {
+            let next = if offset < fill { offset + self.header(offset).1 } else { usize::MAX };
+            while (page + 1) * PAGE_BYTES < next.min((block + 1) * BLOCK_BYTES) {
+                page += 1;
+                self.pages.set_first(page, offset / 8);
+            }
+            if page >= until || next == usize::MAX {
+                return self.pages.first(until).unwrap_or(fill / 8) * 8;
+            }
+            offset = next;
+        }
+    }
+
+    /// A page of a large object, which begins in block `head`.
+    fn large(&self, head: usize) {
+        let offset = head * BLOCK_BYTES;
+        let (kind, bytes) = self.header(offset);
+        if offset + bytes > self.page.start {
+            self.part(kind, bytes, offset, offset);
+        }
+    }
+}

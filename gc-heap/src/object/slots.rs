@@ -1,0 +1,109 @@
+//! The slots of a part of an object: a page may hold the middle of one.
+
+use super::kind::Kind;
+use std::ops::Range;
+
+/// The bits of a map of 64 words that begins at word `first`, for the words of a range.
+#[inline(always)]
+fn within(map: u64, first: usize, words: &Range<usize>) -> u64 {
+    let low = words.start.saturating_sub(first);
+    let high = words.end.saturating_sub(first);
+    if low >= 64 || high == 0 {
+        return 0;
+    }
+    let below_high = if high >= 64 { u64::MAX } else { (1 << high) - 1 };
+    map & below_high & (u64::MAX << low)
+}
+
+#[inline(always)]
+fn each_bit(mut map: u64, mut visit: impl FnMut(usize)) {
+    while map != 0 {
+        visit(map.trailing_zeros() as usize);
+        map &= map - 1;
+    }
+}
+
+impl Kind {
+    /// Visits the words of `words` (of the object, from its header) that are slots of any sort. `len` reads the length of
+    /// the tail; it is called only where the range reaches into a tail with slots.
+    #[inline(always)]
+    pub(crate) fn each_slot(&self, words: Range<usize>, len: impl FnOnce() -> usize, mut visit: impl FnMut(usize)) {
+        each_bit(within(self.strong | self.tagged | self.weak, 0, &words), &mut visit);
+        if let Some(more) = self.more {
+            for group in 0..more.strong.len() {
+                let first = (group + 1) * 64;
+                let map = more.strong[group] | more.tagged[group] | more.weak[group];
+                each_bit(within(map, first, &words), |bit| visit(first + bit));
+            }
+        }
+        let tail = self.fixed_bytes as usize / 8;
+        if self.tail_has_slots() && words.end > tail {
+            let stride = self.tail_stride as usize / 8;
+            let map = self.tail_strong | self.tail_tagged | self.tail_weak;
+            let elements = (words.start.saturating_sub(tail) / stride)..(words.end - tail).div_ceil(stride).min(len());
+            for element in elements {
+                let first = tail + element * stride;
+                each_bit(within(map, first, &words), |bit| visit(first + bit));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::object::{Array, Bytes, Kind, Num, Plain, SlotArray, Trace};
+    use crate::slot::{Slot, Tagged, WeakSlot};
+
+    #[derive(Trace)]
+    #[trace(tail = Pair)]
+    struct Wide {
+        numbers: [u64; 70],
+        slots: [Slot<Tagged>; 70],
+        count: Num<u32>,
+        weak: WeakSlot<Wide>,
+    }
+
+    #[derive(Trace)]
+    struct Pair {
+        number: Plain<(u64, u64)>,
+        left: Slot<Option<Pair>>,
+        right: WeakSlot<Pair>,
+    }
+
+    fn slots(kind: &Kind, len: usize, words: std::ops::Range<usize>) -> Vec<usize> {
+        let mut found = Vec::new();
+        kind.each_slot(words, || len, |word| found.push(word));
+        found
+    }
+
+    /// What a range gives is what the whole object gives, cut to the range.
+    #[test]
+    fn a_part_has_the_slots_of_the_whole_that_lie_in_it() {
+        for (kind, len) in [
+            (Wide::KIND, 9),
+            (Wide::KIND, 0),
+            (Pair::KIND, 0),
+            (<SlotArray<Tagged>>::KIND, 300),
+            (<Array<WeakSlot<Pair>>>::KIND, 100),
+            (Bytes::KIND, 500),
+        ] {
+            let words = kind.size_of(len as u64) / 8;
+            let whole = slots(kind, len, 0..words);
+            assert_eq!(whole.is_empty(), !kind.has_slots());
+            for start in 0..words {
+                for end in [start, start + 1, start + 3, start + 64, start + 65, start + 512, words] {
+                    let part = start..end.clamp(start, words);
+                    let expected: Vec<_> = whole.iter().copied().filter(|word| part.contains(word)).collect();
+                    assert_eq!(slots(kind, len, part.clone()), expected, "{} {part:?}", kind.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_has_every_slot() {
+        assert_eq!(slots(<SlotArray<Tagged>>::KIND, 5, 0..7), [2, 3, 4, 5, 6]);
+        let wide = slots(Wide::KIND, 2, 0..Wide::KIND.size_of(2) / 8);
+        assert_eq!(wide.len(), 70 + 1 + 2 * 2);
+    }
+}

@@ -1,0 +1,207 @@
+//! What the page barrier keeps of each page, and how pages come back.
+//!
+//! A flip takes every page of the mutators' view away. A page comes back repaired: claimed by one thread, rewritten through
+//! the canonical view (`cycle::repair`), let in. Mutators that touch a gated page do this themselves, in the fault handler;
+//! the collector does the rest. The states are in `gc_core::page_state`.
+
+use super::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use crate::shared::Shared;
+use crate::stats::Histogram;
+use gc_core::fault::{Served, Server};
+use gc_core::page_state::{CurrentFlip, PageState, PageStates};
+use gc_core::views::{Gate, LetIn};
+use std::ops::Range;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// No object overlaps the page, or nobody has looked yet.
+const NONE: u64 = u64::MAX;
+
+/// End of a chain of blocks.
+const END: u32 = u32::MAX;
+
+/// The page barrier's side of a heap.
+pub(crate) struct Pages {
+    pub(crate) gate: Gate,
+    pub(crate) flip: CurrentFlip,
+    states: PageStates,
+    /// For each page of the heap proper: of a destination, the granule of the *source* object that overlaps its start, or
+    /// that begins first in it; of a young block, the same of the objects that are there.
+    first: Box<[AtomicU64]>,
+    /// The block evacuated after this one.
+    next_source: Box<[AtomicU32]>,
+    /// An object of the relocation set was pinned after the plan: no flip with this plan.
+    pub(crate) spoiled: AtomicBool,
+    pub(crate) faults: Histogram,
+    /// Rounds of waiting for another thread that was repairing the page.
+    pub(crate) waits: AtomicU64,
+    /// Pages repaired by mutators.
+    pub(crate) by_mutators: AtomicU64,
+    /// References found in repair that lead nowhere. Always 0, or an invariant is broken.
+    pub(crate) lost: AtomicU64,
+}
+
+impl Pages {
+    pub(crate) fn new(gate: Gate, file_bytes: usize, heap_bytes: usize) -> Pages {
+        let blocks = heap_bytes / BLOCK_BYTES;
+        Pages {
+            gate,
+            flip: CurrentFlip::default(),
+            states: PageStates::new(file_bytes / PAGE_BYTES),
+            first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
+            next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
+            spoiled: AtomicBool::new(false),
+            faults: Histogram::default(),
+            waits: AtomicU64::new(0),
+            by_mutators: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// The granule recorded for a page of the heap proper.
+    pub(crate) fn first(&self, page: usize) -> Option<usize> {
+        match self.first[page].load(Ordering::Acquire) {
+            NONE => None,
+            granule => Some(granule as usize),
+        }
+    }
+
+    /// Records it. Several threads may record the same.
+    pub(crate) fn set_first(&self, page: usize, granule: usize) {
+        self.first[page].store(granule as u64, Ordering::Release);
+    }
+
+    pub(crate) fn forget_first(&self, block: usize) {
+        self.forget_first_from(block * BLOCK_PAGES, block);
+    }
+
+    /// From a page of the block on.
+    pub(crate) fn forget_first_from(&self, page: usize, block: usize) {
+        for page in page..(block + 1) * BLOCK_PAGES {
+            self.first[page].store(NONE, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn next_source(&self, block: usize) -> Option<usize> {
+        match self.next_source[block].load(Ordering::Acquire) {
+            END => None,
+            next => Some(next as usize),
+        }
+    }
+
+    pub(crate) fn set_next_source(&self, block: usize, next: Option<usize>) {
+        self.next_source[block].store(next.map_or(END, |next| next as u32), Ordering::Release);
+    }
+
+    /// Repairs a page unless that is done; if another thread is at it, waits until it is.
+    pub(crate) fn repair(&self, shared: &Shared, page: usize) -> bool {
+        let flip = self.flip.get();
+        match self.states.claim(page, flip) {
+            Ok(claim) => {
+                crate::cycle::repair::repair_page(shared, self, page);
+                claim.repaired();
+                true
+            }
+            Err(PageState::Claimed | PageState::Gated) => {
+                let rounds = self.states.wait_until_repaired(page, flip);
+                self.waits.fetch_add(u64::from(rounds), Ordering::Relaxed);
+                false
+            }
+            Err(PageState::Repaired | PageState::Installed) => false,
+        }
+    }
+
+    /// Repairs a page if nobody has begun to.
+    fn try_repair(&self, shared: &Shared, page: usize) -> bool {
+        match self.states.claim(page, self.flip.get()) {
+            Ok(claim) => {
+                crate::cycle::repair::repair_page(shared, self, page);
+                claim.repaired();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Lets repaired pages in: each run of them with one call.
+    fn let_in(&self, pages: Range<usize>) {
+        let flip = self.flip.get();
+        let mut rest = pages;
+        loop {
+            let run = self.states.run_to_install(rest.clone(), flip);
+            if run.is_empty() {
+                return;
+            }
+            rest.start = run.end;
+            // SAFETY: every page of the run is repaired.
+            match unsafe { self.gate.let_in(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) } {
+                LetIn::Present => self.states.install(run, flip),
+                // A thread that touches them finds out.
+                LetIn::NotGated | LetIn::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Makes the pages of a block that the caller has just taken usable without a fault. Nothing is in it that a repair
+    /// would look at, and after this no repair will look at it.
+    pub(crate) fn admit(&self, shared: &Shared, block: usize, blocks: usize) {
+        if self.flip.is_active() {
+            let pages = block * BLOCK_PAGES..(block + blocks) * BLOCK_PAGES;
+            for page in pages.clone() {
+                self.repair(shared, page);
+            }
+            self.let_in(pages);
+        }
+    }
+
+    /// A page that was found repaired but still faults, or was just repaired, is let in.
+    fn serve(&self, shared: &Shared, page: usize) -> Served {
+        let flip = self.flip.get();
+        if !self.flip.is_active() {
+            return Served::Nothing(u64::from(flip.number()) << 1);
+        }
+        if self.repair(shared, page) {
+            self.by_mutators.fetch_add(1, Ordering::Relaxed);
+        }
+        let cluster = shared.config.fault_cluster;
+        let start = page / cluster * cluster;
+        let end = (start + cluster).min(self.states.pages());
+        for neighbour in (start..end).filter(|&neighbour| neighbour != page) {
+            if self.try_repair(shared, neighbour) {
+                self.by_mutators.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        // The page itself in any case: it may be installed and gone again, where the kernel dropped its entry.
+        // SAFETY: it is repaired.
+        match unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) } {
+            LetIn::Present => self.states.install(page..page + 1, flip),
+            LetIn::NotGated => return Served::Nothing(u64::from(flip.number()) << 1 | 1),
+            LetIn::Refused(_) => return Served::No,
+        }
+        self.let_in(start..end);
+        Served::Yes
+    }
+}
+
+/// Serves a heap's faults.
+pub(crate) struct FaultServer(pub(crate) Weak<Shared>);
+
+impl Server for FaultServer {
+    fn serve(&self, address: usize) -> Served {
+        // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
+        // signal handler.
+        let shared = self.0.as_ptr();
+        // SAFETY: only attached threads touch the view, and they keep the heap alive.
+        let shared = unsafe { &*shared };
+        let Some(pages) = &shared.pages else { return Served::No };
+        let began = Instant::now();
+        let page = (address - pages.gate.view()) / PAGE_BYTES;
+        if page >= pages.states.pages() {
+            return Served::No;
+        }
+        let served = pages.serve(shared, page);
+        pages.faults.record(began.elapsed().as_nanos() as u64);
+        served
+    }
+}
