@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::plan::{Barrier, HugePages, Workload};
+use crate::primitives::row::Group;
 use crate::size::{parse_count, parse_seconds, parse_size};
 
 const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compacts while the program runs.";
@@ -35,6 +36,25 @@ Examples:
 
 Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then).";
 
+const PRIMITIVES_AFTER: &str = "\
+Reading the table:
+  of          what a figure is the time of: a whole call over the range, or one page of 4 KiB of it
+  median, p99, max
+              of the repeats; where there are few, p99 is the longest
+  spread      how far off a repeat usually is: half of what lies between the quartiles, in percent of the median
+  compared    this median against another row's at the same size in this run: for taking away mprotect, for a served
+              touch the SIGBUS handler with UFFDIO_CONTINUE, for batches the same one page at a time
+  refused     what the kernel or the sandbox answered, and the first kernel that has the feature: a row, never an error
+
+Examples:
+  gc-bench primitives                             everything, about a minute; 8 GiB are brought in if there is room
+  gc-bench primitives --quick                     everything, small: some ten seconds
+  gc-bench primitives take-away --sizes 2g,16g    one group, other sizes
+  gc-bench primitives fault batch --json -        two groups, one JSON document on standard output
+
+Nothing of the system is changed, and no privilege is needed for what the system allows without. Each group has a process
+of its own; its memory is gone when the next begins.";
+
 #[derive(Debug, Parser)]
 #[command(name = "gc-bench", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER)]
 #[command(args_conflicts_with_subcommands = true, allow_negative_numbers = true)]
@@ -54,11 +74,17 @@ pub(crate) enum Command {
     PauseScaling(ScalingArgs),
     /// Parse a JSON document into heap objects over and over, beside queries on the last few
     Json(JsonArgs),
+    /// Measure what each mechanism of the kernel costs here: taking memory away, letting pages in, mirrors, touches
+    #[command(after_help = PRIMITIVES_AFTER)]
+    Primitives(PrimitivesArgs),
     /// Say what there is: each workload, what it does, its standard size and its options
     List,
     /// One run in a process of its own: the plan on standard input, messages on standard output
     #[command(hide = true)]
     RunOne,
+    /// One group of primitives in a process of its own: the order on standard input, messages on standard output
+    #[command(hide = true)]
+    MeasurePrimitives,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +179,26 @@ pub(crate) struct JsonArgs {
     pub(crate) seed: Option<u64>,
 
     /// One second instead of ten
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrimitivesArgs {
+    /// Which groups to measure [default: all]
+    #[arg(value_name = "GROUP", value_enum)]
+    pub(crate) groups: Vec<Group>,
+
+    /// Sizes of the view that is taken away and mirrored, with commas between them: numbers with k, m or g (KiB, MiB, GiB),
+    /// each a multiple of 2 MiB [default: 64m,256m,1g,4g,8g, with --quick 64m,256m]. One that the memory does not suffice
+    /// for is a row that says so
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = parse_size)]
+    pub(crate) sizes: Vec<u64>,
+
+    /// Small sizes and few repeats: a look at all of it in some ten seconds
     #[arg(long)]
     pub(crate) quick: bool,
 

@@ -23,6 +23,8 @@ json           A document (a file, or what `cargo metadata` says) parsed into he
                last four kept, beside threads that query them. heap 512m; --threads [2]; --seconds [10]; --seed
 pause-scaling  Cycle after cycle beside a thread that churns: 16 MiB to 4 GiB of live data, 10 to 1,000,000 roots.
                Points that the machine has no memory for are left out, and named.
+primitives     No heap: what each mechanism of the kernel costs by itself, from mremap and userfaultfd to membarrier.
+               groups take-away, fault, batch, chunk, view, touch, barrier [all]; --sizes [64m,256m,1g,4g,8g]
 
 Barriers       load (test each loaded reference, compact beside the program), stw (the same work in one stop: the baseline)
 ";

@@ -6,6 +6,7 @@
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
 //! | [`workload`], [`measure`] | the work, and the measured part of it |
 //! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
+//! | [`primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`process`] | what it ran on, and what it used |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
 //! | [`record`], [`report`], [`output`] | results, what they look like, and how they are written |
@@ -20,6 +21,7 @@ mod machine;
 mod measure;
 mod output;
 mod plan;
+mod primitives;
 mod process;
 mod record;
 mod recorder;
@@ -33,11 +35,11 @@ mod workload;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, OutputArgs};
+use crate::cli::{Cli, Command, OutputArgs, PrimitivesArgs};
 use crate::failure::Failure;
 use crate::output::{Json, Outputs};
 use crate::plan::Plan;
-use crate::record::{Document, FORMAT};
+use crate::record::{Document, Head};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()).and_then(dispatch) {
@@ -73,8 +75,10 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
             }
             bench(&plans, document.text.as_bytes(), Vec::new(), &args.output)
         }
+        Command::Primitives(args) => primitives(&args),
         Command::List => print(list::TEXT),
         Command::RunOne => child::main(),
+        Command::MeasurePrimitives => primitives::child::main(),
     }
 }
 
@@ -89,25 +93,28 @@ fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &Output
         return Err(Failure::input("this machine has no memory for any of it"));
     }
     let mut outputs = Outputs::prepare(output)?;
-    let when = time::now();
+    let head = Head::now();
     let runs = session::run_all(plans, document)?;
-    let document = Document {
-        format: FORMAT,
-        tool: "gc-bench".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
-        command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
-        when,
-        machine: machine::machine(),
-        kernel: machine::kernel(),
-        left_out,
-        runs,
-    };
+    let document = Document { head, left_out, runs };
     outputs.write(&report::json::text(&document), &report::html::text(&document))?;
+    show(&outputs, || report::table::text(&document))
+}
+
+/// `gc-bench primitives`.
+fn primitives(args: &PrimitivesArgs) -> Result<(), Failure> {
+    let plan = primitives::Plan::new(args)?;
+    let mut outputs = Outputs::prepare(&args.output)?;
+    let found = plan.run(Head::now())?;
+    outputs.write(&report::json::text(&found), &report::primitives::page(&found))?;
+    show(&outputs, || report::primitives::table(&found))
+}
+
+/// Prints the table, unless standard output has the JSON, and says which files there are.
+fn show(outputs: &Outputs, table: impl FnOnce() -> String) -> Result<(), Failure> {
     if outputs.json == Json::StandardOutput {
         return Ok(());
     }
-    print(&report::table::text(&document))?;
+    print(&table())?;
     for file in outputs.files() {
         eprintln!("wrote {}", file.display());
     }

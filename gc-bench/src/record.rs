@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Kernel, Machine};
+use crate::machine::{self, Kernel, Machine};
 use crate::plan::{Barrier, Plan, Workload};
 use crate::stats::Summary;
+use crate::time;
 
 /// The version of the keys: raised when one changes its meaning or goes, not when one is added.
 pub(crate) const FORMAT: u32 = 1;
@@ -12,9 +13,9 @@ pub(crate) const FORMAT: u32 = 1;
 /// A value in nanoseconds, and how many samples it stands for.
 pub(crate) type Bucket = (u64, u64);
 
-/// A whole report.
+/// What every report begins with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Document {
+pub(crate) struct Head {
     pub(crate) format: u32,
     pub(crate) tool: String,
     pub(crate) version: String,
@@ -25,6 +26,29 @@ pub(crate) struct Document {
     pub(crate) when: String,
     pub(crate) machine: Machine,
     pub(crate) kernel: Kernel,
+}
+
+impl Head {
+    /// Of a report that is begun now.
+    pub(crate) fn now() -> Self {
+        Self {
+            format: FORMAT,
+            tool: "gc-bench".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+            command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
+            when: time::now(),
+            machine: machine::machine(),
+            kernel: machine::kernel(),
+        }
+    }
+}
+
+/// A whole report of runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Document {
+    #[serde(flatten)]
+    pub(crate) head: Head,
     /// What was asked for and could not be run here, and why.
     pub(crate) left_out: Vec<String>,
     pub(crate) runs: Vec<Record>,

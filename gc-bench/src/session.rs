@@ -35,9 +35,12 @@ pub(crate) fn run_all(plans: &[Plan], document: &[u8]) -> Result<Vec<Record>, Fa
     let mut meter = Meter::new(plans.len());
     let mut records = Vec::with_capacity(plans.len());
     for plan in plans {
-        meter.begin(plan);
+        let repeat = if plan.repeat > 1 { format!(" (repeat {})", plan.repeat) } else { String::new() };
+        let label = plan.label() + &repeat;
+        meter.begin(&label);
         let record = run(plan, document, &mut meter)?;
-        meter.end(&record);
+        let (wall, cycles, longest) = (three(record.wall_s), grouped(record.cycles), duration(record.pauses.max_ns));
+        meter.end(&format!("{label}: {wall} s, {cycles} cycles, longest pause {longest}"));
         records.push(record);
     }
     meter.finish();
@@ -45,7 +48,7 @@ pub(crate) fn run_all(plans: &[Plan], document: &[u8]) -> Result<Vec<Record>, Fa
 }
 
 /// A process that does not outlive what waits for it.
-struct Guard(Child);
+pub(crate) struct Guard(pub(crate) Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -86,7 +89,7 @@ fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failur
 }
 
 /// Progress on standard error: a bar where somebody watches, otherwise a line a run.
-struct Meter {
+pub(crate) struct Meter {
     bar: Option<ProgressBar>,
     runs: usize,
     done: usize,
@@ -97,7 +100,7 @@ struct Meter {
 const STEPS: u64 = 1000;
 
 impl Meter {
-    fn new(runs: usize) -> Self {
+    pub(crate) fn new(runs: usize) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(runs as u64 * STEPS);
             let style = ProgressStyle::with_template("{elapsed_precise} {bar:32.cyan/blue} {percent:>3} %  {msg}");
@@ -108,42 +111,35 @@ impl Meter {
         Self { bar, runs, done: 0, label: String::new() }
     }
 
-    fn shows(&self) -> bool {
+    /// Whether somebody watches.
+    pub(crate) fn shows(&self) -> bool {
         self.bar.is_some()
     }
 
-    fn begin(&mut self, plan: &Plan) {
-        self.label = plan.label();
-        if plan.repeat > 1 {
-            self.label += &format!(" (repeat {})", plan.repeat);
-        }
+    /// A run begins.
+    pub(crate) fn begin(&mut self, label: &str) {
+        self.label = label.to_owned();
         self.show("starting", 0.0);
     }
 
-    fn show(&self, phase: &str, done: f64) {
+    /// How far the run is, from 0 to 1.
+    pub(crate) fn show(&self, phase: &str, done: f64) {
         if let Some(bar) = &self.bar {
             bar.set_position(self.done as u64 * STEPS + (done.clamp(0.0, 1.0) * STEPS as f64) as u64);
             bar.set_message(format!("{}: {phase}", self.label));
         }
     }
 
-    fn end(&mut self, record: &Record) {
+    /// A run is over; `line` is for where nobody watches.
+    pub(crate) fn end(&mut self, line: &str) {
         self.done += 1;
         match &self.bar {
             Some(bar) => bar.set_position(self.done as u64 * STEPS),
-            None => eprintln!(
-                "[{}/{}] {}: {} s, {} cycles, longest pause {}",
-                self.done,
-                self.runs,
-                self.label,
-                three(record.wall_s),
-                grouped(record.cycles),
-                duration(record.pauses.max_ns)
-            ),
+            None => eprintln!("[{}/{}] {line}", self.done, self.runs),
         }
     }
 
-    fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

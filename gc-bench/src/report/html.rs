@@ -7,55 +7,69 @@ use super::svg::escape;
 use super::table::rows;
 use super::{Group, groups};
 use crate::plan::Workload;
-use crate::record::Document;
+use crate::record::{Document, Head};
 use crate::size::{bytes, duration, grouped, three};
 
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
 pub(crate) fn text(document: &Document) -> String {
-    let groups = groups(document);
+    page(&document.head, "what the program felt of its collector", |out| body(out, document))
+}
+
+/// A page with the head that all have.
+pub(crate) fn page(of: &Head, title: &str, body: impl FnOnce(&mut String)) -> String {
     let mut out = String::with_capacity(1 << 20);
     out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    let _ = writeln!(out, "<title>gc-bench: a Parallax run of {}</title>", escape(&document.when));
+    let _ = writeln!(out, "<title>gc-bench: a Parallax run of {}</title>", escape(&of.when));
     let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>");
-    head(&mut out, document);
-    let scaling: Vec<&Group<'_>> = groups.iter().filter(|g| g.runs[0].workload == Workload::PauseScaling).collect();
-    if !scaling.is_empty() {
-        scaling_section(&mut out, &scaling);
-    }
-    summary(&mut out, &groups);
-    let range = plot::pause_range(document.runs.iter());
-    for group in &groups {
-        section(&mut out, group, range);
-    }
+    head(&mut out, of, title);
+    body(&mut out);
     out.push_str("</body>\n</html>\n");
     out
 }
 
-fn head(out: &mut String, document: &Document) {
-    let (m, k) = (&document.machine, &document.kernel);
-    out.push_str("<h1>Parallax: what the program felt of its collector</h1>\n");
+fn body(out: &mut String, document: &Document) {
+    warnings(out, document);
+    let groups = groups(document);
+    let scaling: Vec<&Group<'_>> = groups.iter().filter(|g| g.runs[0].workload == Workload::PauseScaling).collect();
+    if !scaling.is_empty() {
+        scaling_section(out, &scaling);
+    }
+    summary(out, &groups);
+    let range = plot::pause_range(document.runs.iter());
+    for group in &groups {
+        section(out, group, range);
+    }
+}
+
+fn head(out: &mut String, of: &Head, title: &str) {
+    let (m, k) = (&of.machine, &of.kernel);
+    let _ = writeln!(out, "<h1>Parallax: {title}</h1>");
     let virtual_machine = if m.virtual_machine { ", a virtual machine" } else { "" };
     let _ = writeln!(
         out,
         "<p class=\"quiet\">{} on {} &times; {}, {} of memory{virtual_machine}; Linux {}, huge pages {} (shared memory: {}); \
          gc-bench {} ({}).<br><code>{}</code></p>",
-        escape(&document.when),
+        escape(&of.when),
         m.cpus,
         escape(&m.cpu_model),
         bytes(m.memory_bytes),
         escape(&k.release),
         escape(&k.thp),
         escape(&k.shmem_thp),
-        escape(&document.version),
-        escape(&document.profile),
-        escape(&document.command.join(" ")),
+        escape(&of.version),
+        escape(&of.profile),
+        escape(&of.command.join(" ")),
     );
-    if document.profile != "release" {
+    if of.profile != "release" {
         out.push_str("<p class=\"warn\">Built without optimisation: these figures say nothing about the heap.</p>\n");
     }
+}
+
+/// What a reader must know before the figures.
+fn warnings(out: &mut String, document: &Document) {
     for line in &document.left_out {
         let _ = writeln!(out, "<p class=\"warn\">{}</p>", escape(line));
     }
@@ -90,7 +104,7 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
 }
 
 /// The colors of a plot and what they stand for.
-fn legend(out: &mut String, keys: &[(&str, &str)]) {
+pub(super) fn legend(out: &mut String, keys: &[(&str, &str)]) {
     out.push_str("<p class=\"legend\">");
     for (class, what) in keys {
         let _ = write!(out, "<span class=\"key {class}\"></span>{what}");
@@ -98,7 +112,7 @@ fn legend(out: &mut String, keys: &[(&str, &str)]) {
     out.push_str("</p>");
 }
 
-fn figure(out: &mut String, class: &str, title: &str, keys: &[(&str, &str)], svg: &str) {
+pub(super) fn figure(out: &mut String, class: &str, title: &str, keys: &[(&str, &str)], svg: &str) {
     let _ = write!(out, "<figure class=\"{class}\"><h3>{title}</h3>");
     legend(out, keys);
     let _ = writeln!(out, "{svg}</figure>");
@@ -181,7 +195,7 @@ mod tests {
     #[test]
     fn what_a_command_line_says_cannot_become_markup() {
         let mut document = document();
-        document.command.push("--out=<script>".into());
+        document.head.command.push("--out=<script>".into());
         assert!(!text(&document).contains("<script"));
     }
 }

@@ -1,15 +1,14 @@
-//! The report as JSON: one document, its keys those of [`Document`].
+//! The report as JSON: one document, its keys those of [`Document`](crate::record::Document)
+//! or of [`Primitives`](crate::primitives::Primitives).
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-use crate::record::Document;
-
 /// The document as text: one line a key down to the keys of a run, so that a person can read it, and below that compact,
 /// so that a histogram is one line.
-pub(crate) fn text(document: &Document) -> String {
+pub(crate) fn text(document: &impl Serialize) -> String {
     let mut out = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut out, Shallow::new());
     document.serialize(&mut serializer).expect("a document is plain data, and memory does not fail to be written");

@@ -3,6 +3,7 @@
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod plot;
+pub(crate) mod primitives;
 pub(crate) mod svg;
 pub(crate) mod table;
 
@@ -49,20 +50,16 @@ impl Group<'_> {
 
 #[cfg(test)]
 pub(crate) mod samples {
-    use crate::machine;
-    use crate::record::{Document, FORMAT, samples::record};
+    use crate::record::{Document, Head, samples::record};
+
+    pub(crate) fn head() -> Head {
+        Head { profile: "release".into(), command: vec!["gc-bench".into(), "run".into()], ..Head::now() }
+    }
 
     /// A made-up report.
     pub(crate) fn document() -> Document {
         Document {
-            format: FORMAT,
-            tool: "gc-bench".into(),
-            version: "0.1.0".into(),
-            profile: "release".into(),
-            command: vec!["gc-bench".into(), "run".into()],
-            when: "2026-01-02T03:04:05Z".into(),
-            machine: machine::machine(),
-            kernel: machine::kernel(),
+            head: head(),
             left_out: vec![],
             runs: ["gcbench", "message-ring"].iter().flat_map(|w| (1..=3).map(|i| record(w, i))).collect(),
         }

@@ -1,5 +1,7 @@
 //! The plots: each a function from figures to an SVG.
 
+pub(crate) mod primitives;
+
 use super::svg::{Anchor, Svg};
 use crate::record::{Bucket, Record};
 use crate::size::{bytes, duration, grouped, short};

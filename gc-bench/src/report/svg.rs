@@ -13,6 +13,7 @@ pub(crate) struct Svg {
 /// Where a text is held.
 #[derive(Clone, Copy)]
 pub(crate) enum Anchor {
+    Start,
     Middle,
     End,
 }
@@ -67,6 +68,7 @@ impl Svg {
 
     pub(crate) fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
         let anchor = match anchor {
+            Anchor::Start => "start",
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };

@@ -44,3 +44,6 @@ pub use uffd::{
     uffd_register, uffd_unregister, uffd_wake,
 };
 pub use userfaultfd::{RegisterMode, Uffd};
+pub use userfaultfd_sys::{
+    UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS,
+};
