@@ -127,6 +127,8 @@ impl Heap {
             healed: counters.healed.get(),
             logged: counters.logged.get(),
             mark_end_retries: counters.mark_end_retries.get(),
+            ephemeron_passes: counters.ephemeron_passes.get(),
+            ephemerons_cleared: counters.ephemerons_cleared.get(),
             stalls: counters.stalls.get(),
             flips_abandoned: counters.flips_abandoned.get(),
             pages_repaired: counters.pages_repaired.get() + shared.repaired_by_mutators(),

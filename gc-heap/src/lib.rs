@@ -52,6 +52,7 @@ mod shared;
 mod slot;
 mod space;
 mod stats;
+mod weak_map;
 
 pub use config::{Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, OutOfMemory};
@@ -65,15 +66,21 @@ pub use mutator::thread::HeapThread;
 #[doc(hidden)]
 pub use object::__private;
 pub use object::{
-    Array, Bytes, Empty, Field, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort, Tail, TailElement, Trace,
-    WordMap,
+    Array, Bytes, Empty, Field, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort, Tail,
+    TailElement, Trace, WordMap,
 };
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{Root, RootSlot, RootStack};
-pub use slot::{AnyGc, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
+pub use slot::{AnyGc, Ephemeron, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
 pub use stats::{Durations, HeapStats};
+pub use weak_map::WeakMap;
 
 /// The README's program compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So do those of the chapter on weak things.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/weak.md")]
+struct WeakThings;

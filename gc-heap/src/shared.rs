@@ -93,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) roots: Arc<RootTable>,
     pub(crate) weak_roots: Arc<RootTable>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
+    /// The next number for an identity hash.
+    pub(crate) identity_hashes: AtomicU64,
     pub(crate) control: Control,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
@@ -125,6 +127,7 @@ impl Shared {
             root_memory,
             pages,
             stacks: Mutex::default(),
+            identity_hashes: AtomicU64::new(1),
             control: Control::new(blocks),
             events: Events::new(),
             counters: Counters::default(),

@@ -38,6 +38,10 @@ pub struct HeapStats {
     pub logged: u64,
     /// Attempts to end marking that found work left.
     pub mark_end_retries: u64,
+    /// Markings that found ephemerons whose key had no mark yet, and so went over them once more.
+    pub ephemeron_passes: u64,
+    /// Ephemerons emptied because their key was dead.
+    pub ephemerons_cleared: u64,
     /// Waits for memory.
     pub stalls: u64,
     /// Page barrier: relocations planned and then left out, because an object of the set had been pinned or the kernel
@@ -73,6 +77,8 @@ counters!(
     healed,
     logged,
     mark_end_retries,
+    ephemeron_passes,
+    ephemerons_cleared,
     stalls,
     flips_abandoned,
     pages_repaired,

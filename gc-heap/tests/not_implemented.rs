@@ -4,8 +4,8 @@
 //! Checked when this file is compiled. Unlike the text of a compile error, this does not depend on private fields.
 
 use gc_heap::{
-    AnyGc, Array, Bytes, Field, Frame, Gc, Heap, HeapThread, Local, Mutator, Num, Out, Plain, Root, RootSlot,
-    RootStack, Slot, Tagged, Trace, Unpacked, Value, Weak, WeakSlot,
+    AnyGc, Array, Bytes, Ephemeron, Field, Frame, Gc, Heap, HeapThread, IdentityHash, Local, Mutator, Num, Out, Plain,
+    Root, RootSlot, RootStack, Slot, Tagged, Trace, Unpacked, Value, Weak, WeakSlot,
 };
 use std::ops::DerefMut;
 
@@ -45,7 +45,7 @@ assert_not! { Send:
 
 assert_not! { Sync:
     Mutator<'static>, Frame<'static>, Gc<'static, Node>, AnyGc<'static>, Value<'static>, Unpacked<'static>,
-    Local<'static, Node>, NodeInit<'static>, Node, Slot<Node>, WeakSlot<Node>, RootStack, RootSlot<Tagged>,
+    Local<'static, Node>, NodeInit<'static>, Node, Slot<Node>, WeakSlot<Node>, Ephemeron<Node, Node>, RootStack, RootSlot<Tagged>,
 }
 
 assert_not! { Field:
@@ -56,17 +56,20 @@ assert_not! { Field:
 
 assert_not! { Trace: Gc<'static, Node>, Value<'static>, Tagged, Slot<Node>, Root<Node>, u64, Vec<Node>, Box<Node>, Option<Node> }
 
-assert_not! { Copy: Slot<Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, Out<'static, Node> }
+assert_not! { Copy: Slot<Node>, Ephemeron<Node, Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, Out<'static, Node> }
 
 assert_not! { Clone:
-    Slot<Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, Out<'static, Node>, HeapThread,
+    Slot<Node>, Ephemeron<Node, Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, Out<'static, Node>, HeapThread,
     Root<Node>, RootStack, RootSlot<Tagged>,
 }
 
 assert_not! { Default:
-    Slot<Node>, Slot<Option<Node>>, Slot<Tagged>, WeakSlot<Node>, RootSlot<Tagged>, Gc<'static, Node>, AnyGc<'static>,
+    Slot<Node>, Ephemeron<Node, Node>, Slot<Option<Node>>, Slot<Tagged>, WeakSlot<Node>, RootSlot<Tagged>, Gc<'static, Node>, AnyGc<'static>,
     Local<'static, Node>, Mutator<'static>, Frame<'static>, Out<'static, Node>, Root<Node>, NodeInit<'static>,
 }
+
+// Only what says so has an identity hash.
+assert_not! { IdentityHash: Node, Numbers, Bytes, Array<f64> }
 
 // A raw reference is to be read only.
 assert_not! { DerefMut: Gc<'static, Node>, Local<'static, Node>, Plain<u64>, Num<u64> }

@@ -72,6 +72,14 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         quote!(&#private::Kind::of::<Self>(true))
     };
 
+    let identity_hash = input.identity_hash;
+    let hash_impl = identity_hash.then(|| {
+        quote! {
+            // SAFETY: the constant beside it says so.
+            #[automatically_derived]
+            unsafe impl #impl_generics #private::IdentityHash for #name #ty_generics #where_clause {}
+        }
+    });
     let field_impl = tail.is_none().then(|| {
         quote! {
             // SAFETY: the same map and the same writes as the struct's own.
@@ -121,6 +129,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
                 map
             };
             const KIND: &'static #private::Kind = #kind;
+            const IDENTITY_HASH: bool = #identity_hash;
 
             // Named so that no lint wants them used: a struct without fields uses neither.
             #[inline(always)]
@@ -132,6 +141,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             }
         }
 
+        #hash_impl
         #field_impl
         #init_impl
     }

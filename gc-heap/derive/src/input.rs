@@ -14,6 +14,7 @@ pub(crate) struct Input {
     pub(crate) generics: Generics,
     pub(crate) fields: Fields,
     pub(crate) tail: Option<Type>,
+    pub(crate) identity_hash: bool,
     /// Path of `gc_heap`.
     pub(crate) krate: Path,
 }
@@ -46,7 +47,7 @@ impl Input {
         for field in &fields {
             refuse_attribute(field)?;
         }
-        let Options { tail, krate } = Options::read(&input.attrs)?;
+        let Options { tail, identity_hash, krate } = Options::read(&input.attrs)?;
         let krate = krate.unwrap_or_else(|| parse_quote!(::gc_heap));
         Ok(Self {
             vis: input.vis,
@@ -54,6 +55,7 @@ impl Input {
             generics: bounded(input.generics, &fields, &krate),
             fields,
             tail,
+            identity_hash,
             krate,
         })
     }
@@ -78,6 +80,7 @@ fn bounded(mut generics: Generics, fields: &Fields, krate: &Path) -> Generics {
 #[derive(Default)]
 struct Options {
     tail: Option<Type>,
+    identity_hash: bool,
     krate: Option<Path>,
 }
 
@@ -91,12 +94,16 @@ impl Options {
                     if options.tail.replace(meta.value()?.parse()?).is_some() {
                         return Err(twice());
                     }
+                } else if meta.path.is_ident("identity_hash") {
+                    if std::mem::replace(&mut options.identity_hash, true) {
+                        return Err(twice());
+                    }
                 } else if meta.path.is_ident("crate") {
                     if options.krate.replace(meta.value()?.call(Path::parse_mod_style)?).is_some() {
                         return Err(twice());
                     }
                 } else {
-                    return Err(meta.error("expected `tail = Element` or `crate = path`"));
+                    return Err(meta.error("expected `tail = Element`, `identity_hash` or `crate = path`"));
                 }
                 Ok(())
             })?;

@@ -17,9 +17,10 @@ use syn::{DeriveInput, parse_macro_input};
 /// # Attributes
 ///
 /// - `#[trace(tail = Element)]`: objects end in a run of elements, whose number is fixed when the object is made.
+/// - `#[trace(identity_hash)]`: objects have an identity hash, which stays the same when they move. Eight bytes each.
 /// - `#[trace(crate = path)]`: where to find `gc_heap`, when it is not `::gc_heap`.
 ///
-/// Both may stand in one attribute. They belong to the struct: a field has none, for each is traced.
+/// They may stand in one attribute. They belong to the struct: a field has none, for each is traced.
 ///
 /// # What is refused
 ///

@@ -4,6 +4,7 @@
 //! header, so that the misses of several objects overlap. With one marker the mark bits are set without locked
 //! operations: mutators hand references over, they do not mark.
 
+use super::ephemeron::Waiting;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::shared::Shared;
@@ -26,6 +27,7 @@ pub(crate) struct Pool {
     chunks: Injector<Vec<usize>>,
     /// Markers that have found nothing to do.
     idle: AtomicUsize,
+    pub(crate) waiting: Waiting,
 }
 
 impl Pool {
@@ -47,6 +49,10 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     next: usize,
     /// Weak slots of marked objects, by offset.
     pub(crate) weak: Vec<usize>,
+    /// Ephemerons found before `looking`, by offset.
+    pub(crate) pairs: Vec<usize>,
+    /// Whether every mark looks for pairs that wait for it: after the pass over those found before.
+    pub(crate) looking: bool,
     objects: u64,
     bytes: u64,
 }
@@ -64,6 +70,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             queue: [NONE; AHEAD],
             next: 0,
             weak: Vec::new(),
+            pairs: Vec::new(),
+            looking: false,
             objects: 0,
             bytes: 0,
         }
@@ -166,7 +174,56 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         let new = if MANY { self.shared.marks.set(granule) } else { self.shared.marks.set_alone(granule) };
         if new {
             self.scan(offset);
+            if self.looking {
+                self.wake(offset);
+            }
         }
+    }
+
+    /// The values of the pairs that wait for an object that has just been marked.
+    #[cold]
+    fn wake(&mut self, offset: usize) {
+        let waiting = &self.pool.waiting;
+        // The only marker sees all that wait; of several, one may just be putting a pair there.
+        if MANY || waiting.len() != 0 {
+            waiting.take(offset, |pair| self.visit(self.word(pair + 8)));
+        }
+    }
+
+    /// A pair of a marked object: its value is marked if its key is, or waits for that.
+    fn scan_pair(&mut self, pair: usize) {
+        let slot = self.word(pair);
+        // Acquire: the value was written before the key. Without a key there is no value.
+        let word = slot.load(Ordering::Acquire);
+        if word == 0 {
+            return;
+        }
+        let key = self.remap(word);
+        if word & self.bad_mask != 0 {
+            let _ = slot.compare_exchange(word, self.good_view + key as u64, Ordering::Release, Ordering::Relaxed);
+        }
+        let shared = self.shared;
+        if shared.is_live(key) {
+            self.visit(self.word(pair + 8));
+        } else if !self.looking {
+            self.pairs.push(pair);
+        } else if !self.pool.waiting.wait_for(key, pair, || shared.is_live(key)) {
+            self.visit(self.word(pair + 8));
+        }
+    }
+
+    #[cold]
+    fn scan_pairs(&mut self, first: usize, mut map: u64) {
+        while map != 0 {
+            self.scan_pair(first + map.trailing_zeros() as usize * 8);
+            map &= map - 1;
+        }
+    }
+
+    /// The pass over the pairs found so far, when there is nothing else to mark. From now on every mark looks.
+    pub(crate) fn look(&mut self) {
+        self.looking = true;
+        std::mem::take(&mut self.pairs).into_iter().for_each(|pair| self.scan_pair(pair));
     }
 
     #[inline(always)]
@@ -208,6 +265,16 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                 let first = offset + (group + 1) * 64 * 8;
                 self.visit_map(first, more.strong[group] | more.tagged[group]);
                 self.note_weak(first, more.weak[group]);
+            }
+            for (group, &pairs) in more.pairs.iter().enumerate() {
+                self.scan_pairs(offset + group * 64 * 8, pairs);
+            }
+            if more.tail_pairs != 0 {
+                let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
+                for index in 0..len {
+                    let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
+                    self.scan_pairs(element, more.tail_pairs);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The cycle: mark, reclaim, plan, relocate, on a thread of the collector's own.
 
 pub(crate) mod control;
+pub(crate) mod ephemeron;
 pub(crate) mod flip;
 pub(crate) mod mark;
 pub(crate) mod pacing;
@@ -44,6 +45,23 @@ pub(crate) fn on_workers(workers: usize, work: impl Fn(usize) + Sync) {
         }
         work(0);
     });
+}
+
+/// What marking found.
+struct Marked {
+    /// Weak slots, by offset.
+    weak: Vec<usize>,
+    /// Ephemerons whose key has no mark, by offset.
+    dead_pairs: Vec<usize>,
+    live_bytes: u64,
+}
+
+/// What the other markers found.
+#[derive(Default)]
+struct Others {
+    weak: Vec<usize>,
+    pairs: Vec<usize>,
+    bytes: u64,
 }
 
 /// The collector thread.
@@ -133,17 +151,17 @@ impl Collector {
 
         let started = shared.events.now();
         self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
-        let (weak, live_bytes) =
+        let Marked { weak, dead_pairs, live_bytes } =
             if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
         shared.counters.live_bytes.set(live_bytes);
         let started = self.phase(Phase::Mark, started);
         self.verify(held, verify::When::Marked);
 
         reclaim::resolve_weak(&shared, &weak);
+        reclaim::resolve_pairs(&shared, &dead_pairs);
         shared.phase.set_resolving(false);
         if !held {
             shared.handshake(); // each mutator stops resolving; no weak load is in flight
-            shared.handshake(); // kept until ephemerons are modelled (PROTOCOL)
         }
         for block in self.forwarded.drain(..) {
             shared.forwarding.clear(block);
@@ -213,13 +231,13 @@ impl Collector {
         }
     }
 
-    /// Marks until nothing is left. Gives the weak slots found and the bytes marked.
-    fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> (Vec<usize>, u64) {
+    /// Marks until nothing is left.
+    fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> Marked {
         let shared = &*self.shared;
         let pool = Pool::default();
         let mut marker = Marker::<MANY>::new(shared, &pool);
         self.mark_roots(&mut marker);
-        let others = Mutex::new((Vec::new(), 0));
+        let others = Mutex::new(Others::default());
         self.drain(&mut marker, &pool, workers, &others);
         loop {
             self.take_logs(&mut marker, &pool, workers, &others);
@@ -232,12 +250,13 @@ impl Collector {
             }
             shared.counters.mark_end_retries.add(1);
         }
-        let mut bytes = marker.count();
+        let mut live_bytes = marker.count();
         let mut weak = std::mem::take(&mut marker.weak);
-        let (mut more, other_bytes) = others.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        weak.append(&mut more);
-        bytes += other_bytes;
-        (weak, bytes)
+        let mut others = others.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        weak.append(&mut others.weak);
+        live_bytes += others.bytes;
+        drop(marker);
+        Marked { weak, dead_pairs: pool.waiting.into_dead(), live_bytes }
     }
 
     fn mark_roots<const MANY: bool>(&self, marker: &mut Marker<'_, MANY>) {
@@ -262,7 +281,7 @@ impl Collector {
         marker: &mut Marker<'_, MANY>,
         pool: &Pool,
         workers: usize,
-        others: &Mutex<(Vec<usize>, u64)>,
+        others: &Mutex<Others>,
     ) {
         let mut any = false;
         while let Some(words) = self.shared.log.pop() {
@@ -274,31 +293,51 @@ impl Collector {
         }
     }
 
-    /// Drains with the other collector threads' help, where there are any.
+    /// Marks all that is found, ephemerons included: on return the keys of those that wait are not marked.
     fn drain<const MANY: bool>(
         &self,
         marker: &mut Marker<'_, MANY>,
         pool: &Pool,
         workers: usize,
-        others: &Mutex<(Vec<usize>, u64)>,
+        others: &Mutex<Others>,
+    ) {
+        self.drain_slots(marker, pool, workers, others);
+        if !marker.looking && !marker.pairs.is_empty() {
+            self.shared.counters.ephemeron_passes.add(1);
+            marker.look();
+            self.drain_slots(marker, pool, workers, others);
+        }
+    }
+
+    /// Drains with the other collector threads' help, where there are any.
+    fn drain_slots<const MANY: bool>(
+        &self,
+        marker: &mut Marker<'_, MANY>,
+        pool: &Pool,
+        workers: usize,
+        others: &Mutex<Others>,
     ) {
         if !MANY {
             return marker.drain();
         }
         pool.reset();
         let shared = &*self.shared;
+        let looking = marker.looking;
         std::thread::scope(|scope| {
             for _ in 1..workers {
-                scope.spawn(|| {
+                scope.spawn(move || {
                     let mut helper = Marker::<MANY>::new(shared, pool);
+                    helper.looking = looking;
                     helper.drain_together(workers);
                     let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    others.0.append(&mut helper.weak);
-                    others.1 += helper.count();
+                    others.weak.append(&mut helper.weak);
+                    others.pairs.append(&mut helper.pairs);
+                    others.bytes += helper.count();
                 });
             }
             marker.drain_together(workers);
         });
+        marker.pairs.append(&mut others.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pairs);
     }
 
     /// Forgets roots that were given up. No marking runs.

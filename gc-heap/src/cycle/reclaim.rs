@@ -11,24 +11,34 @@ pub(crate) fn resolve_weak(shared: &Shared, slots: &[usize]) {
     for &slot in slots {
         resolve_slot(shared, shared.word(slot));
     }
-    shared.weak_roots.for_each(|slot| resolve_slot(shared, slot));
+    shared.weak_roots.for_each(|slot| {
+        resolve_slot(shared, slot);
+    });
 }
 
-fn resolve_slot(shared: &Shared, slot: &AtomicU64) {
+/// Empties the ephemerons whose key is dead. Their values are left as they are: without a key nobody reads them.
+pub(crate) fn resolve_pairs(shared: &Shared, dead: &[usize]) {
+    let emptied = dead.iter().filter(|&&pair| resolve_slot(shared, shared.word(pair))).count();
+    shared.counters.ephemerons_cleared.add(emptied as u64);
+}
+
+/// `true`: the slot was cleared.
+fn resolve_slot(shared: &Shared, slot: &AtomicU64) -> bool {
     let view = shared.space.view(shared.phase.good());
     let mut word = slot.load(Ordering::Acquire);
     while is_reference(word) {
         let offset = remap(shared, word);
         let resolved = if shared.is_live(offset) { view + offset as u64 } else { 0 };
         if resolved == word {
-            return;
+            return false;
         }
         match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => return,
+            Ok(_) => return resolved == 0,
             // A mutator stored or healed: look again.
             Err(now) => word = now,
         }
     }
+    false
 }
 
 /// Frees the blocks that hold nothing live. Returns the bytes found live, in blocks that are not young.

@@ -108,6 +108,27 @@ impl Repair<'_> {
         }
     }
 
+    /// The value of an ephemeron. Without a key it is undefined, and may lead nowhere; but its key may be on a page where
+    /// mutators are at work, so it is rewritten wherever that can be done: one of them may have read the key before another
+    /// removed it.
+    fn rewrite_value(&self, offset: usize) {
+        let word = self.load(offset);
+        if is_reference(word)
+            && let Some(word) = self.moved_if_known(word)
+        {
+            self.store(offset, word);
+        }
+    }
+
+    /// Where a word leads after the flip, if it leads to an object that moves.
+    fn moved_if_known(&self, word: u64) -> Option<u64> {
+        let shared = self.shared;
+        let target = shared.space.offset(word) as usize;
+        let block = (target < shared.config.max_bytes).then_some(target / BLOCK_BYTES)?;
+        let entry = shared.forwarding.of_block(block)?.entry(target / 8 % BLOCK_GRANULES)?;
+        entry.destination().map(|granule| self.pages.gate.view() as u64 + granule as u64 * 8)
+    }
+
     /// Every word of a page of roots that is a reference. Words above a stack's top, or of entries that were given up,
     /// lead anywhere; those that lead to nothing stay.
     fn roots(&self) {
@@ -117,13 +138,7 @@ impl Repair<'_> {
             if !is_reference(word) || !shared.space.owns(word) {
                 continue;
             }
-            let target = shared.space.offset(word) as usize;
-            if target < shared.config.max_bytes
-                && let Some(forwarding) = shared.forwarding.of_block(target / BLOCK_BYTES)
-                && let Some(entry) = forwarding.entry(target / 8 % BLOCK_GRANULES)
-                && let Some(granule) = entry.destination()
-            {
-                let word = self.pages.gate.view() as u64 + granule as u64 * 8;
+            if let Some(word) = self.moved_if_known(word) {
                 shared.root_word(offset).store(word, Ordering::Relaxed);
             }
         }
@@ -160,7 +175,14 @@ impl Repair<'_> {
         if low >= high {
             return;
         }
-        kind.each_slot(low / 8..high / 8, || self.load(from + 8) as usize, |word| self.rewrite(to + word * 8));
+        let (words, len) = (low / 8..high / 8, || self.load(from + 8) as usize);
+        kind.each_slot(words.clone(), len, |word| self.rewrite(to + word * 8));
+        if kind.more.is_some() {
+            kind.each_pair(words, len, |word, is_value| match is_value {
+                true => self.rewrite_value(to + word * 8),
+                false => self.rewrite(to + word * 8),
+            });
+        }
     }
 
     /// A page of a destination block.

@@ -5,6 +5,7 @@
 
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
+use crate::object::uses::{SlotUse, each_slot};
 use crate::shared::Shared;
 use crate::slot::is_reference;
 use crate::space::blocks::Use;
@@ -144,29 +145,30 @@ impl Verifier<'_> {
             panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
         }
         let name = kind.name();
-        self.map(offset, kind.strong | kind.tagged, kind.weak, name);
-        if let Some(more) = kind.more {
-            for group in 0..more.strong.len() {
-                let first = offset + (group + 1) * 512;
-                self.map(first, more.strong[group] | more.tagged[group], more.weak[group], name);
+        let has_tail = kind.has_tail();
+        each_slot(kind, if has_tail { len as usize } else { 0 }, |at, usage| {
+            let slot = shared.word(offset + at);
+            match usage {
+                SlotUse::Strong => self.strong(slot, name),
+                SlotUse::Weak => self.weak(slot, name),
+                SlotUse::Key => self.pair(slot, shared.word(offset + at + 8), name),
             }
-        }
-        if kind.tail_has_slots() {
-            for index in 0..len as usize {
-                let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
-                self.map(element, kind.tail_strong | kind.tail_tagged, kind.tail_weak, name);
-            }
-        }
+        });
     }
 
-    fn map(&mut self, first: usize, strong: u64, weak: u64, name: &str) {
-        for bit in 0..64 {
-            let slot = first + bit * 8;
-            if strong >> bit & 1 == 1 {
-                self.strong(self.shared.word(slot), name);
-            } else if weak >> bit & 1 == 1 {
-                self.weak(self.shared.word(slot), name);
+    /// An ephemeron. Its value is there as long as its key is, and undefined without one.
+    fn pair(&mut self, key: &AtomicU64, value: &AtomicU64, place: &str) {
+        self.weak(key, place);
+        let Some((word, offset)) = self.check(key, place) else { return };
+        if self.when != When::Relocated {
+            if self.shared.space.color(word) != Some(self.shared.phase.good()) {
+                self.fail("the key of a reachable ephemeron is stale after marking", place, word);
+            }
+            if !self.shared.is_live(offset) {
+                // Before resolution: the pair is about to be emptied.
+                return;
             }
         }
+        self.strong(value, place);
     }
 }

@@ -66,10 +66,16 @@ pub struct Mutator<'s> {
     counts: Counts,
     random: Cell<u64>,
     until_cycle: Cell<u32>,
+    /// Numbers for identity hashes that are this thread's.
+    hashes: Cell<u64>,
+    hashes_end: Cell<u64>,
     shared: Arc<Shared>,
     _scope: Scope<'s>,
     _thread: PhantomData<*mut ()>,
 }
+
+/// Identity hashes that a thread takes at a time.
+const HASHES_AT_ONCE: u64 = 1024;
 
 /// Counted privately, added up at safepoints.
 #[derive(Default)]
@@ -106,6 +112,8 @@ impl<'s> Mutator<'s> {
             counts: Counts::default(),
             random: Cell::new(seed | 1),
             until_cycle: Cell::new(shared.config.stress.cycle_every),
+            hashes: Cell::new(0),
+            hashes_end: Cell::new(0),
             shared,
             _scope: PhantomData,
             _thread: PhantomData,
@@ -143,6 +151,21 @@ impl<'s> Mutator<'s> {
     #[inline(always)]
     pub(crate) fn is_marking_or_resolving(&self) -> bool {
         self.logging.get() | self.resolving.get()
+    }
+
+    /// An identity hash that no object has: never 0, and well spread in all its bits.
+    pub(crate) fn new_identity_hash(&self) -> u64 {
+        if self.hashes.get() == self.hashes_end.get() {
+            let first = self.shared.identity_hashes.fetch_add(HASHES_AT_ONCE, std::sync::atomic::Ordering::Relaxed);
+            self.hashes.set(first);
+            self.hashes_end.set(first + HASHES_AT_ONCE);
+        }
+        let number = self.hashes.get();
+        self.hashes.set(number + 1);
+        // The finalizer of splitmix64: a bijection, so numbers stay different, and only 0 becomes 0.
+        let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
     }
 
     #[inline(always)]

@@ -130,6 +130,9 @@ impl<'s> Mutator<'s> {
             if <T::Tail as Tail>::STRIDE != 0 {
                 words.add(1).write(len as u64);
             }
+            if T::IDENTITY_HASH {
+                words.byte_add(T::KIND.hash_at as usize).write(0);
+            }
         }
     }
 

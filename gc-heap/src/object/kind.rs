@@ -27,25 +27,38 @@ pub struct Kind {
     pub(crate) tail_tagged: u64,
     /// The same for weak slots.
     pub(crate) tail_weak: u64,
-    /// The slots in words 64 and up of the fixed part, when there are any.
+    /// The slots in words 64 and up of the fixed part and all ephemerons, when there are any.
     pub(crate) more: Option<&'static MoreMap>,
+
+    /// Byte of the hidden word for the identity hash; 0 when there is none.
+    pub(crate) hash_at: u32,
 
     type_id: TypeId,
     name: fn() -> &'static str,
     generic: bool,
 }
 
-/// The slots in words 64 to 511 of a fixed part: group `g`, bit `i` stands for word `64 * (g + 1) + i`.
+/// The slots in words 64 to 511 of a fixed part (group `g`, bit `i` stands for word `64 * (g + 1) + i`), and ephemerons.
 #[derive(Debug)]
 pub(crate) struct MoreMap {
     pub(crate) strong: [u64; GROUPS - 1],
     pub(crate) tagged: [u64; GROUPS - 1],
     pub(crate) weak: [u64; GROUPS - 1],
+    /// Group `g`, bit `i`: word `64 * g + i` is an ephemeron's key, and the next word its value.
+    pub(crate) pairs: [u64; GROUPS],
+    /// The same for each tail element.
+    pub(crate) tail_pairs: u64,
 }
 
 impl MoreMap {
-    const fn of(map: WordMap) -> Self {
-        let mut more = Self { strong: [0; GROUPS - 1], tagged: [0; GROUPS - 1], weak: [0; GROUPS - 1] };
+    const fn of(map: WordMap, tail: WordMap) -> Self {
+        let mut more = Self {
+            strong: [0; GROUPS - 1],
+            tagged: [0; GROUPS - 1],
+            weak: [0; GROUPS - 1],
+            pairs: map.pairs,
+            tail_pairs: tail.pairs[0],
+        };
         let mut group = 1;
         while group < GROUPS {
             more.strong[group - 1] = map.strong[group];
@@ -59,12 +72,12 @@ impl MoreMap {
     const fn any(&self) -> bool {
         let mut group = 0;
         while group < GROUPS - 1 {
-            if self.strong[group] | self.tagged[group] | self.weak[group] != 0 {
+            if self.strong[group] | self.tagged[group] | self.weak[group] | self.pairs[group] != 0 {
                 return true;
             }
             group += 1;
         }
-        false
+        self.pairs[GROUPS - 1] | self.tail_pairs != 0
     }
 }
 
@@ -80,7 +93,7 @@ impl<T: Trace> More<T> {
     const MAP: &'static MoreMap = &{
         // Too long: `Kind::of` reports it, and with the place of the type, which this constant does not know.
         let fits = T::MAP.words + fields_at::<T>() / 8 <= MAX_WORDS;
-        MoreMap::of(if fits { object_map::<T>() } else { WordMap::empty(0) })
+        MoreMap::of(if fits { object_map::<T>() } else { WordMap::empty(0) }, <T::Tail as Tail>::MAP)
     };
 }
 
@@ -107,22 +120,24 @@ impl Kind {
         let mut group = 1;
         while group < GROUPS {
             assert!(
-                tail.strong[group] | tail.tagged[group] | tail.weak[group] == 0,
+                tail.strong[group] | tail.tagged[group] | tail.weak[group] | tail.pairs[group] == 0,
                 "slots of a tail element must stand in its first 64 words"
             );
             group += 1;
         }
         assert!(!tail.has_slots() || stride.is_multiple_of(8), "a slot is not aligned to a word");
+        let fields_end = (fields_at::<T>() + size_of::<T>().next_multiple_of(8)) as u32;
         Self {
             strong: map.strong[0],
             tagged: map.tagged[0],
             weak: map.weak[0],
-            fixed_bytes: (fields_at::<T>() + size_of::<T>().next_multiple_of(8)) as u32,
+            fixed_bytes: if T::IDENTITY_HASH { fields_end + 8 } else { fields_end },
             tail_stride: stride as u32,
             tail_strong: tail.strong[0],
             tail_tagged: tail.tagged[0],
             tail_weak: tail.weak[0],
             more: if More::<T>::MAP.any() { Some(More::<T>::MAP) } else { None },
+            hash_at: if T::IDENTITY_HASH { fields_end } else { 0 },
             type_id: TypeId::of::<T>(),
             name: core::any::type_name::<T>,
             generic,
@@ -147,13 +162,18 @@ impl Kind {
         core::ptr::eq(self, T::KIND) || (const { T::KIND.generic } && self.type_id == TypeId::of::<T>())
     }
 
+    /// Whether objects have a hidden word for an identity hash.
+    pub const fn has_identity_hash(&self) -> bool {
+        self.hash_at != 0
+    }
+
     /// Whether objects have a tail.
     #[inline]
     pub(crate) const fn has_tail(&self) -> bool {
         self.tail_stride != 0
     }
 
-    /// Whether a tail element has a slot.
+    /// Whether a tail element has a slot that is no part of an ephemeron.
     #[inline]
     pub(crate) const fn tail_has_slots(&self) -> bool {
         self.tail_strong | self.tail_tagged | self.tail_weak != 0

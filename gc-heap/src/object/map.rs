@@ -29,6 +29,8 @@ pub struct WordMap {
     pub(crate) strong: Bits,
     pub(crate) tagged: Bits,
     pub(crate) weak: Bits,
+    /// Bit `i`: word `i` is the key of an ephemeron, and the next word its value. Neither is in another map.
+    pub(crate) pairs: Bits,
 }
 
 impl WordMap {
@@ -42,7 +44,7 @@ impl WordMap {
             words <= MAX_WORDS,
             "the fixed part of a heap object is limited to 512 words (4096 bytes, header included): use a tail"
         );
-        Self { words, strong: [0; GROUPS], tagged: [0; GROUPS], weak: [0; GROUPS] }
+        Self { words, strong: [0; GROUPS], tagged: [0; GROUPS], weak: [0; GROUPS], pairs: [0; GROUPS] }
     }
 
     /// A map without a slot for a value of type `T`, rounded up to whole words.
@@ -61,11 +63,18 @@ impl WordMap {
         map
     }
 
+    /// Two words, and they are an ephemeron.
+    pub(crate) const fn pair() -> Self {
+        let mut map = Self::empty(2);
+        map.pairs[0] = 1;
+        map
+    }
+
     /// Whether any word is a slot.
     pub const fn has_slots(&self) -> bool {
         let mut group = 0;
         while group < GROUPS {
-            if self.strong[group] | self.tagged[group] | self.weak[group] != 0 {
+            if self.strong[group] | self.tagged[group] | self.weak[group] | self.pairs[group] != 0 {
                 return true;
             }
             group += 1;
@@ -84,6 +93,7 @@ impl WordMap {
         map.strong = or_shifted(self.strong, other.strong, at_word);
         map.tagged = or_shifted(self.tagged, other.tagged, at_word);
         map.weak = or_shifted(self.weak, other.weak, at_word);
+        map.pairs = or_shifted(self.pairs, other.pairs, at_word);
         map
     }
 

@@ -6,6 +6,7 @@
 //! - [`map`]: the compile-time maps and how they compose.
 //! - [`kind`]: the table that marking and repair read.
 //! - [`header`]: the first word of every object.
+//! - [`slots`], [`uses`]: the slots of one object: those of a part of it, and each with what it is.
 //! - [`field`]: what may stand in an object.
 //! - [`trace`]: what an object and its initialiser are.
 //! - [`builtin`]: `Bytes` and arrays.
@@ -29,6 +30,7 @@ pub(crate) mod kind;
 pub(crate) mod map;
 mod slots;
 pub(crate) mod trace;
+pub(crate) mod uses;
 
 pub use builtin::{Array, Bytes, SlotArray};
 pub use field::{Field, Num, Number, Plain};
@@ -36,7 +38,7 @@ pub use kind::Kind;
 pub use map::{Sort, WordMap};
 // The derive macro and the trait share their name.
 pub use gc_heap_derive::Trace;
-pub use trace::{Empty, Init, NoTail, Tail, TailElement, Trace};
+pub use trace::{Empty, IdentityHash, Init, NoTail, Tail, TailElement, Trace};
 
 /// What derived code names. Not part of the API: any release may change it.
 #[doc(hidden)]
@@ -44,6 +46,6 @@ pub mod __private {
     pub use super::field::Field;
     pub use super::kind::Kind;
     pub use super::map::WordMap;
-    pub use super::trace::{Init, NoTail, Trace};
+    pub use super::trace::{IdentityHash, Init, NoTail, Trace};
     pub use ::core;
 }

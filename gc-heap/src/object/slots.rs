@@ -24,7 +24,7 @@ fn each_bit(mut map: u64, mut visit: impl FnMut(usize)) {
 }
 
 impl Kind {
-    /// Visits the words of `words` (of the object, from its header) that are slots of any sort. `len` reads the length of
+    /// Visits the words of `words` (of the object, from its header) that are slots of any sort, save ephemerons. `len` reads the length of
     /// the tail; it is called only where the range reaches into a tail with slots.
     #[inline(always)]
     pub(crate) fn each_slot(&self, words: Range<usize>, len: impl FnOnce() -> usize, mut visit: impl FnMut(usize)) {
@@ -47,12 +47,56 @@ impl Kind {
             }
         }
     }
+
+    /// Visits the words of `words` that are the key or (`true`) the value of an ephemeron, where `more` says that there are
+    /// some. `len` as in [`each_slot`](Self::each_slot).
+    #[cold]
+    pub(crate) fn each_pair(
+        &self,
+        words: Range<usize>,
+        len: impl FnOnce() -> usize,
+        mut visit: impl FnMut(usize, bool),
+    ) {
+        let Some(more) = self.more else { return };
+        let mut pairs = |map, first| {
+            each_bit(map, |bit| {
+                for (word, is_value) in [(first + bit, false), (first + bit + 1, true)] {
+                    if words.contains(&word) {
+                        visit(word, is_value);
+                    }
+                }
+            });
+        };
+        for (group, &map) in more.pairs.iter().enumerate() {
+            pairs(map, group * 64);
+        }
+        let tail = self.fixed_bytes as usize / 8;
+        if more.tail_pairs != 0 && words.end > tail {
+            let stride = self.tail_stride as usize / 8;
+            let elements = (words.start.saturating_sub(tail) / stride)..(words.end - tail).div_ceil(stride).min(len());
+            elements.for_each(|element| pairs(more.tail_pairs, tail + element * stride));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::object::{Array, Bytes, Kind, Num, Plain, SlotArray, Trace};
-    use crate::slot::{Slot, Tagged, WeakSlot};
+    use crate::slot::{Ephemeron, Slot, Tagged, WeakSlot};
+
+    #[derive(Trace)]
+    #[trace(tail = Note)]
+    struct Notes {
+        numbers: [u64; 61],
+        pairs: [Ephemeron<Pair, Tagged>; 3],
+        last: Slot<Tagged>,
+    }
+
+    #[derive(Trace)]
+    struct Note {
+        number: u64,
+        about: Ephemeron<Pair, Notes>,
+    }
 
     #[derive(Trace)]
     #[trace(tail = Pair)]
@@ -98,6 +142,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_has_the_halves_of_the_pairs_that_lie_in_it() {
+        use std::mem::offset_of;
+        let (kind, len) = (Notes::KIND, 40);
+        let pairs = |words: std::ops::Range<usize>| {
+            let mut found = Vec::new();
+            kind.each_pair(words, || len, |word, is_value| found.push((word, is_value)));
+            found
+        };
+        let words = kind.size_of(len as u64) / 8;
+        let first = 2 + offset_of!(Notes, pairs) / 8;
+        let tail = kind.fixed_bytes as usize / 8 + offset_of!(Note, about) / 8;
+        let keys = (0..3).map(|pair| first + pair * 2).chain((0..len).map(|element| tail + element * 3));
+        let whole: Vec<_> = keys.flat_map(|key| [(key, false), (key + 1, true)]).collect();
+        assert_eq!(pairs(0..words), whole);
+        for start in 0..words {
+            for end in start..=words {
+                let expected: Vec<_> = whole.iter().copied().filter(|pair| (start..end).contains(&pair.0)).collect();
+                assert_eq!(pairs(start..end), expected);
+            }
+        }
+        assert_eq!(slots(kind, len, 0..words), [2 + offset_of!(Notes, last) / 8]);
+        assert!(kind.has_slots() && !kind.tail_has_slots());
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub unsafe trait Trace: Sized + 'static {
     #[doc(hidden)]
     const KIND: &'static Kind;
 
+    /// Whether a hidden word stands behind the fields, for the identity hash.
+    #[doc(hidden)]
+    const IDENTITY_HASH: bool = false;
+
     /// Writes the fields.
     ///
     /// # Safety
@@ -42,6 +46,20 @@ pub unsafe trait Trace: Sized + 'static {
     #[doc(hidden)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self);
 }
+
+/// A type whose objects have an identity hash: `#[trace(identity_hash)]` beside `#[derive(Trace)]`.
+///
+/// It costs eight bytes an object and one store when the object is made. See [`Gc::identity_hash`](crate::Gc::identity_hash).
+///
+/// # Safety
+///
+/// [`Trace::IDENTITY_HASH`] is true. Implemented by the derive, and by nothing else.
+#[diagnostic::on_unimplemented(
+    message = "objects of type `{Self}` have no identity hash",
+    label = "no identity hash",
+    note = "write `#[trace(identity_hash)]` beside its `#[derive(Trace)]`: it costs eight bytes an object"
+)]
+pub unsafe trait IdentityHash: Trace {}
 
 /// What an object without a tail is made from: `place` tells the type of the object from it.
 ///

@@ -3,11 +3,12 @@
 use crate::mutator::Mutator;
 use crate::object::header::Header;
 use crate::object::trace::fields_at;
-use crate::object::{Kind, Tail, TailElement, Trace};
+use crate::object::{IdentityHash, Kind, Tail, TailElement, Trace};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A reference to an object of type `T`: one word, `Copy`, good until the next safepoint.
 ///
@@ -90,6 +91,61 @@ impl<'g, T: Trace> Gc<'g, T> {
     }
 }
 
+impl<T: IdentityHash> Gc<'_, T> {
+    /// A number that this object has and no other object of the heap, never 0, the same wherever the object moves. Made
+    /// at the first call, by any thread. Never blocks, never a safepoint.
+    ///
+    /// The types that have one say so, and pay a word an object for it: no object grows when it moves.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// #[trace(identity_hash)]
+    /// struct Symbol { length: u32 }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let a = m.alloc::<Symbol>(|_| SymbolInit { length: 1 })?;
+    ///     let b = m.alloc::<Symbol>(|_| SymbolInit { length: 1 })?;
+    ///     let before = a.get(m).identity_hash(m);
+    ///     m.collect();
+    ///     assert_eq!(a.get(m).identity_hash(m), before);
+    ///     assert_ne!(b.get(m).identity_hash(m), before);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn identity_hash(self, m: &Mutator<'_>) -> u64 {
+        // SAFETY: the type has the hidden word.
+        unsafe { identity_hash(self.start, T::KIND, m) }
+    }
+}
+
+/// The identity hash of an object, made where it has none.
+///
+/// The word changes once, from 0, and is copied with the object like a field: whoever has a raw reference has the object's
+/// only place of which others know, so no copy is under way from there.
+///
+/// # Safety
+/// `start` is a good reference to an object of this kind, which has the hidden word.
+#[inline]
+unsafe fn identity_hash(start: NonNull<u64>, kind: &Kind, m: &Mutator<'_>) -> u64 {
+    // SAFETY: the caller's: the word lies within the object, which does not move while the mutator is borrowed, and it is
+    // read and written atomically once the object is published.
+    let word = unsafe { start.byte_add(kind.hash_at as usize).cast::<AtomicU64>().as_ref() };
+    // Relaxed: the number orders nothing else, and it never changes again.
+    match word.load(Ordering::Relaxed) {
+        0 => {
+            let new = m.new_identity_hash();
+            word.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|other| other, |_| new)
+        }
+        hash => hash,
+    }
+}
+
 impl<T: Trace> Deref for Gc<'_, T> {
     type Target = T;
 
@@ -133,6 +189,15 @@ impl<'g> AnyGc<'g> {
     pub fn kind(self) -> &'static Kind {
         // SAFETY: a raw reference is good, so this is the header of an object, whose kind bits never change.
         unsafe { Header(self.start.read()).kind() }
+    }
+
+    /// The object's identity hash, if its type has one: see [`Gc::identity_hash`].
+    #[inline]
+    #[must_use]
+    pub fn identity_hash(self, m: &Mutator<'_>) -> Option<u64> {
+        let kind = self.kind();
+        // SAFETY: a raw reference is good, and the object's own kind says that it has the word.
+        kind.has_identity_hash().then(|| unsafe { identity_hash(self.start, kind, m) })
     }
 
     /// The reference with its type, if the object is a `T`.

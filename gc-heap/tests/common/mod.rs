@@ -47,6 +47,14 @@ pub(crate) fn every_sort() -> impl Iterator<Item = (Barrier, Mirror, usize)> {
     })
 }
 
+/// Checked heaps of every sort, each calm and under stress.
+pub(crate) fn every_heap(max_bytes: usize, seed: u64) -> impl Iterator<Item = Heap> {
+    every_sort().flat_map(move |(barrier, mirror, workers)| {
+        let builder = checked(max_bytes).barrier(barrier).mirror(mirror).workers(workers);
+        [builder.clone(), builder.stress(stress(seed))].map(|builder| builder.build().unwrap())
+    })
+}
+
 /// Runs `work` while another thread, outside the heap, collects all the time, with a pause between two cycles.
 pub(crate) fn while_collecting<R>(heap: &Heap, pause: Duration, work: impl FnOnce() -> R) -> R {
     /// Ends the collecting thread also where `work` panics.

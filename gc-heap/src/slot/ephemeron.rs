@@ -1,0 +1,137 @@
+//! Ephemerons: a value that is kept alive by its key, and by nothing else.
+
+use super::gc::Gc;
+use super::types::needs_barrier;
+use super::{SlotType, weak};
+use crate::mutator::Mutator;
+use crate::object::{Field, Trace, WordMap};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A pair of a key and a value in a heap object. Made from an `Option<(Gc<'g, K>, S::Loaded<'g>)>`.
+///
+/// The pair keeps nothing alive by itself. As long as the key is reachable by another way, so is the value (if the object
+/// that holds the pair is); when the key dies the pair becomes empty. A value that refers to its own key does not keep the
+/// pair, and chains and rings of pairs are exact. [`WeakMap`](crate::WeakMap) is a table of them.
+///
+/// One thread at a time changes a pair; others may read it meanwhile, and may then see the new value with the old key. A
+/// program that wants more brings its own lock, as `WeakMap` does. No access ever blocks.
+///
+/// ```
+/// use gc_heap::{Ephemeron, Heap, Room, Slot, Trace};
+///
+/// #[derive(Trace)]
+/// struct Object { id: u64 }
+///
+/// /// What somebody else wants to remember of an object, gone with it.
+/// #[derive(Trace)]
+/// struct Note { about: Ephemeron<Object, Object> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let key = m.build::<Option<Object>>(Room::of::<Object>(), |m| Some(m.place(ObjectInit { id: 1 })))?;
+///     let note = m.build::<Note>(Room::of::<Object>() + Room::of::<Note>(), |m| {
+///         let value = m.place(ObjectInit { id: 2 });
+///         m.place(NoteInit { about: key.get(m).map(|key| (key, value)) })
+///     })?;
+///     m.collect();
+///     assert_eq!(note.get(m).about.value_of(m, key.get(m).unwrap()).map(|value| value.id), Some(2));
+///     key.set(m, None);
+///     m.collect();
+///     assert!(note.get(m).about.get(m).is_none());
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Protocol
+///
+/// The key's word alone says whether there is a pair; where it is 0, the value's word is undefined and nobody reads it. Who
+/// stores a pair makes it empty, writes the value, and then the key; the collector clears the key of a dead pair by
+/// compare-and-swap and leaves the value as it is. See "Ephemerons" in `docs/protocol.md`.
+#[repr(C)]
+pub struct Ephemeron<K, S> {
+    key: AtomicU64,
+    value: AtomicU64,
+    _holds: PhantomData<*mut (K, S)>,
+}
+
+impl<K: Trace, S: SlotType> Ephemeron<K, S> {
+    /// The pair, if its key is still there. Both are strong for as long as the mutator is borrowed.
+    ///
+    /// While marking runs the key counts as reachable from now on: to look for a certain key, use
+    /// [`value_of`](Self::value_of), which keeps no other key alive.
+    #[inline]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<(Gc<'g, K>, S::Loaded<'g>)> {
+        let word = weak::load(&self.key, m);
+        // SAFETY: `load` gives 0 or a good reference to what was stored, a `K`.
+        (word != 0).then(|| (unsafe { Gc::from_word(word) }, self.value(m)))
+    }
+
+    /// The value, if the pair has this key.
+    #[inline]
+    pub fn value_of<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>) -> Option<S::Loaded<'g>> {
+        self.has_key(m, key).then(|| self.value(m))
+    }
+
+    /// Whether the pair has this key. Keeps no other key alive.
+    #[inline]
+    pub fn has_key(&self, m: &Mutator<'_>, key: Gc<'_, K>) -> bool {
+        // Acquire: whoever sees the key sees the value that was written before it.
+        let mut word = self.key.load(Ordering::Acquire);
+        if word & m.bad_mask() != 0 {
+            word = m.heal(&self.key, word);
+        }
+        word == key.word()
+    }
+
+    /// Whether there is no pair. A pair whose key has died may count until the collector has cleared it.
+    #[inline]
+    pub fn is_empty(&self, _m: &Mutator<'_>) -> bool {
+        self.key.load(Ordering::Acquire) == 0
+    }
+
+    /// The value of a pair whose key the caller has.
+    #[inline]
+    fn value<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        let mut word = self.value.load(Ordering::Acquire);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(&self.value, word);
+        }
+        // SAFETY: a key was seen, so the word was stored by `to_word` of this type; it is good now, and `m` is borrowed
+        // for 'g. That the object lives follows from the protocol: its key does.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Replaces the pair, or removes it.
+    #[inline]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, pair: Option<(Gc<'g, K>, S::Loaded<'g>)>) {
+        let old = self.key.swap(0, Ordering::AcqRel);
+        if old != 0 && m.is_logging() {
+            // Somebody may have it by this pair alone. (A key is not kept alive from here.)
+            m.log(self.value.load(Ordering::Acquire));
+        }
+        if let Some((key, value)) = pair {
+            // The marker reads the value as soon as it sees the key.
+            self.value.store(S::to_word(value), Ordering::Release);
+            self.key.store(key.word(), Ordering::Release);
+        }
+    }
+}
+
+// SAFETY: two words, the key and the value of an ephemeron; `write` initialises both. No drop, aligned to 8, atomic.
+unsafe impl<K: Trace, S: SlotType> Field for Ephemeron<K, S> {
+    type Init<'g> = Option<(Gc<'g, K>, S::Loaded<'g>)>;
+    const MAP: WordMap = WordMap::pair();
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
+        let (key, value) = init.map_or((0, 0), |(key, value)| (key.word(), S::to_word(value)));
+        let words = dst.cast::<u64>();
+        // SAFETY: the caller's; published by a later Release.
+        unsafe {
+            words.write(key);
+            words.add(1).write(value);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! A table from objects to values that keeps neither: each entry is an ephemeron.
+
+use crate::error::OutOfMemory;
+use crate::mutator::Mutator;
+use crate::mutator::frame::Local;
+use crate::mutator::room::Room;
+use crate::object::{Array, Field, IdentityHash, Num, Trace, WordMap};
+use crate::slot::{Ephemeron, Gc, Slot, SlotType};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Slots of the smallest table.
+const LEAST: usize = 8;
+
+/// Looks at a lock before the processor is given away.
+const SPINS: u32 = 100;
+
+/// A place of the table. `hash` is 0 until the place is used for the first time; a place that was used and has no pair
+/// any more may be used again, but ends no search.
+#[derive(Trace)]
+struct Entry<K: IdentityHash, S: SlotType> {
+    hash: Num<u64>,
+    pair: Ephemeron<K, S>,
+}
+
+type Table<K, S> = Array<Entry<K, S>>;
+
+/// A lock in a heap object: held for one search, and never over a safepoint.
+struct Lock(AtomicBool);
+
+// SAFETY: an atomic byte, no slot in it, written whole; no drop.
+unsafe impl Field for Lock {
+    type Init<'g> = ();
+    const MAP: WordMap = WordMap::empty_for::<Self>();
+
+    unsafe fn write<'g>((): (), dst: *mut Self) {
+        // SAFETY: the caller's.
+        unsafe { dst.write(Lock(AtomicBool::new(false))) }
+    }
+}
+
+struct Guard<'a>(&'a Lock);
+
+impl Lock {
+    /// Waits while another thread searches. The holder is never at a safepoint, so this ends without one.
+    fn lock(&self) -> Guard<'_> {
+        let mut spins = 0;
+        while self.0.swap(true, Ordering::Acquire) {
+            while self.0.load(Ordering::Relaxed) {
+                spins += 1;
+                if spins % SPINS == 0 {
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        Guard(self)
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
+/// A heap object that maps objects to values and keeps neither alive: as long as a key is reachable by another way, its
+/// value is (if the map is); when the key dies the entry vanishes. A value may refer to its key, or to the map.
+///
+/// Keys are told apart by identity, so their type has an identity hash (`#[trace(identity_hash)]`), which stays the same
+/// when they move. Any number of threads may use a map at once: each call holds the map's lock for one search, never over a
+/// safepoint.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Room, Trace, WeakMap};
+///
+/// #[derive(Trace)]
+/// #[trace(identity_hash)]
+/// struct Object { id: u64 }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let names = WeakMap::<Object, Bytes>::new(m)?;
+///     let object = m.build::<Option<Object>>(Room::of::<Object>(), |m| Some(m.place(ObjectInit { id: 1 })))?;
+///     {
+///         let m = &mut *m.frame();
+///         let key = m.local(object.get(m).unwrap());
+///         let name = m.build::<Bytes>(Room::tail::<Bytes>(5), |m| m.place_bytes((), b"first"))?;
+///         WeakMap::insert(names, m, key, name)?;
+///     }
+///     m.collect();
+///     let name = names.get(m).get(m, object.get(m).unwrap()).unwrap();
+///     assert_eq!(name.tail(), b"first");
+///     object.set(m, None);
+///     m.collect();
+///     assert_eq!((names.get(m).len(m), names.get(m).vanished(m)), (0, 1));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Trace)]
+pub struct WeakMap<K: IdentityHash, S: SlotType> {
+    table: Slot<Table<K, S>>,
+    lock: Lock,
+    /// Places of the table that were ever used.
+    used: Num<usize>,
+    /// Entries that came, and that somebody removed.
+    added: Num<u64>,
+    removed: Num<u64>,
+}
+
+/// What became of an attempt to insert.
+enum Inserted {
+    Done,
+    /// The table is full: one of so many places is wanted.
+    Full(usize),
+}
+
+impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
+    /// An empty map, rooted in the current scope. A safepoint.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new<'s>(m: &mut Mutator<'s>) -> Result<Local<'s, WeakMap<K, S>>, OutOfMemory> {
+        let room = Room::of::<WeakMap<K, S>>() + Room::tail::<Table<K, S>>(LEAST);
+        m.build::<WeakMap<K, S>>(room, |m| {
+            let table = new_table(m, LEAST);
+            m.place(WeakMapInit { table, lock: (), used: 0, added: 0, removed: 0 })
+        })
+    }
+
+    /// The value of a key. Waits while another thread searches the map; never a safepoint.
+    pub fn get<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>) -> Option<S::Loaded<'g>> {
+        let _guard = self.lock.lock();
+        find(m, self.table.get(m), key)?.pair.value_of(m, key)
+    }
+
+    /// Whether the key has a value. Waits while another thread searches the map; never a safepoint.
+    #[must_use]
+    pub fn contains(&self, m: &Mutator<'_>, key: Gc<'_, K>) -> bool {
+        let _guard = self.lock.lock();
+        find(m, self.table.get(m), key).is_some()
+    }
+
+    /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow.
+    ///
+    /// While marking runs, a growing table keeps all its keys for this cycle.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`], where the table cannot grow; the map is as before.
+    pub fn insert(
+        map: Local<'_, WeakMap<K, S>>,
+        m: &mut Mutator<'_>,
+        key: Local<'_, K>,
+        value: Local<'_, S>,
+    ) -> Result<(), OutOfMemory> {
+        loop {
+            let Inserted::Full(places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else { return Ok(()) };
+            let m = m.reserve(Room::tail::<Table<K, S>>(places))?;
+            map.get(m).grow(m, places);
+        }
+    }
+
+    /// Removes a key, and gives the value that it had. Waits while another thread searches the map; never a safepoint.
+    pub fn remove<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>) -> Option<S::Loaded<'g>> {
+        let _guard = self.lock.lock();
+        let entry = find(m, self.table.get(m), key)?;
+        let value = entry.pair.value_of(m, key)?;
+        entry.pair.set(m, None);
+        self.removed.set(self.removed.get() + 1);
+        Some(value)
+    }
+
+    /// Removes all entries. Waits while another thread searches the map; never a safepoint.
+    pub fn clear(&self, m: &Mutator<'_>) {
+        let _guard = self.lock.lock();
+        for entry in self.table.get(m).tail() {
+            if !entry.pair.is_empty(m) {
+                entry.pair.set(m, None);
+                self.removed.set(self.removed.get() + 1);
+            }
+        }
+    }
+
+    /// The entries. Dead ones count until a cycle has found them dead. Looks at the whole table; waits while another
+    /// thread searches the map; never a safepoint.
+    #[must_use]
+    pub fn len(&self, m: &Mutator<'_>) -> usize {
+        let _guard = self.lock.lock();
+        self.count(m)
+    }
+
+    fn count(&self, m: &Mutator<'_>) -> usize {
+        self.table.get(m).tail().iter().filter(|entry| !entry.pair.is_empty(m)).count()
+    }
+
+    /// Whether there are no entries: as [`len`](Self::len).
+    #[must_use]
+    pub fn is_empty(&self, m: &Mutator<'_>) -> bool {
+        self.len(m) == 0
+    }
+
+    /// Entries that have vanished because their key died, since the map was made: as [`len`](Self::len).
+    #[must_use]
+    pub fn vanished(&self, m: &Mutator<'_>) -> u64 {
+        let _guard = self.lock.lock();
+        self.added.get() - self.removed.get() - self.count(m) as u64
+    }
+
+    /// Visits the entries in no particular order. `visit` must not use this map: it would wait for itself for ever.
+    ///
+    /// While marking runs, every key that is visited counts as reachable from now on.
+    pub fn for_each<'g>(&self, m: &'g Mutator<'_>, mut visit: impl FnMut(Gc<'g, K>, S::Loaded<'g>)) {
+        let _guard = self.lock.lock();
+        for entry in self.table.get(m).tail() {
+            if let Some((key, value)) = entry.pair.get(m) {
+                visit(key, value);
+            }
+        }
+    }
+
+    fn try_insert<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>, value: S::Loaded<'g>) -> Inserted {
+        let _guard = self.lock.lock();
+        let hash = key.identity_hash(m);
+        let places = self.table.get(m).tail();
+        let mut free = None;
+        for index in probe(hash, places.len()) {
+            let entry = &places[index];
+            let found = entry.hash.get();
+            if found == hash && entry.pair.has_key(m, key) {
+                entry.pair.set(m, Some((key, value)));
+                return Inserted::Done;
+            }
+            if found != 0 && free.is_none() && entry.pair.is_empty(m) {
+                free = Some(entry);
+            }
+            if found != 0 {
+                continue;
+            }
+            // An unused place is the end of the search; and a quarter of them stays unused.
+            if free.is_none() {
+                if self.used.get() >= places.len() / 4 * 3 {
+                    break;
+                }
+                self.used.set(self.used.get() + 1);
+            }
+            let entry = free.unwrap_or(entry);
+            entry.pair.set(m, Some((key, value)));
+            entry.hash.set(hash);
+            self.added.set(self.added.get() + 1);
+            return Inserted::Done;
+        }
+        Inserted::Full((2 * self.count(m)).next_power_of_two().max(LEAST))
+    }
+
+    /// Moves what is there to a table of so many places, unless somebody was faster, or that is too few by now.
+    fn grow(&self, m: &Mutator<'_>, places: usize) {
+        let _guard = self.lock.lock();
+        let old = self.table.get(m).tail();
+        let count = self.count(m);
+        if self.used.get() < old.len() / 4 * 3 || count >= places / 4 * 3 {
+            return;
+        }
+        let table = new_table(m, places);
+        let mut used = 0;
+        for entry in old {
+            // A dead key is not given where it is known to be dead. Where marking runs this keeps it for the cycle, and the
+            // value with it, by the old table, which the marker finds.
+            let Some((key, value)) = entry.pair.get(m) else { continue };
+            let hash = entry.hash.get();
+            let index = probe(hash, places).find(|&index| table.tail()[index].hash.get() == 0);
+            let place = &table.tail()[index.expect("a quarter of the places is unused")];
+            place.hash.set(hash);
+            place.pair.set(m, Some((key, value)));
+            used += 1;
+        }
+        self.used.set(used);
+        self.table.set(m, table);
+    }
+}
+
+fn new_table<'g, K: IdentityHash, S: SlotType>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Table<K, S>> {
+    m.place_tail::<Table<K, S>, _>((), (0..places).map(|_| EntryInit { hash: 0, pair: None }))
+}
+
+/// The places where an object with this hash may be, one after the other; `places` is a power of two.
+fn probe(hash: u64, places: usize) -> impl Iterator<Item = usize> {
+    let first = hash as usize;
+    (0..places).map(move |step| first.wrapping_add(step) & (places - 1))
+}
+
+fn find<'g, K: IdentityHash, S: SlotType>(
+    m: &'g Mutator<'_>,
+    table: Gc<'g, Table<K, S>>,
+    key: Gc<'g, K>,
+) -> Option<&'g Entry<K, S>> {
+    let hash = key.identity_hash(m);
+    let places = table.tail();
+    probe(hash, places.len())
+        .map(|index| &places[index])
+        .take_while(|entry| entry.hash.get() != 0)
+        .find(|entry| entry.hash.get() == hash && entry.pair.has_key(m, key))
+}

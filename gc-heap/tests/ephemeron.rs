@@ -1,0 +1,507 @@
+//! Ephemerons and weak maps: a value lives exactly as long as its key, in chains and rings, while cycles run.
+
+mod common;
+
+use common::{Random, checked, deadline, every_heap, factor, stress, while_collecting};
+use gc_heap::{
+    Array, Bytes, Ephemeron, Gc, Local, Mutator, OutOfMemory, Room, Root, Slot, SlotArray, Tagged, Trace, Value, Weak,
+    WeakMap,
+};
+use std::time::Duration;
+
+#[derive(Trace)]
+#[trace(identity_hash)]
+struct Item {
+    id: u64,
+    check: u64,
+    other: Slot<Option<Item>>,
+}
+
+fn place<'g>(m: &'g Mutator<'_>, id: u64) -> Gc<'g, Item> {
+    m.place(ItemInit { id, check: !id, other: None })
+}
+
+fn check(item: Gc<'_, Item>) -> u64 {
+    assert_eq!(item.check, !item.id, "an ephemeron gave something else");
+    item.id
+}
+
+type Pairs = Array<Ephemeron<Item, Option<Item>>>;
+type Items = SlotArray<Option<Item>>;
+
+fn pairs<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Pairs> {
+    m.build::<Pairs>(Room::tail::<Pairs>(len), |m| m.place_array((), len, None)).unwrap()
+}
+
+/// Pairs `(i, i + 1)` of `len + 1` items, in an order that makes each pass of a naive marker find one pair only. Only the
+/// first item is held, by the local that is given.
+fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> (Local<'s, Pairs>, Local<'s, Option<Item>>) {
+    let table = pairs(m, len);
+    let first = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(place(m, 0))).unwrap();
+    let m = &mut *m.frame();
+    let last = m.local(first.get(m));
+    for index in 0..len {
+        let m = m.reserve(Room::of::<Item>()).unwrap();
+        let next = place(m, index as u64 + 1);
+        table.get(m).tail()[len - 1 - index].set(m, last.get(m).map(|key| (key, Some(next))));
+        last.set(m, Some(next));
+    }
+    (table, first)
+}
+
+#[test]
+fn a_chain_lives_as_long_as_its_first_key() {
+    for heap in every_heap(8 << 20, 1) {
+        for len in [1, 2, 1000, 5000] {
+            heap.enter(|m| {
+                let (table, first) = chain(m, len);
+                for _ in 0..3 {
+                    m.collect();
+                    let mut key = first.get(m).unwrap();
+                    for pair in table.get(m).tail().iter().rev() {
+                        let next = pair.value_of(m, key).expect("a pair of a live key").unwrap();
+                        assert_eq!(check(next), check(key) + 1);
+                        key = next;
+                    }
+                    assert_eq!(check(key), len as u64);
+                }
+                // Cut in the middle: what comes after is dead, what comes before is not.
+                let cut = len / 2;
+                table.get(m).tail()[len - 1 - cut].set(m, None);
+                m.collect();
+                m.collect();
+                let table_now = table.get(m).tail();
+                assert!(table_now.iter().rev().take(cut).all(|pair| pair.get(m).is_some()));
+                assert!(table_now.iter().rev().skip(cut).all(|pair| pair.get(m).is_none() && pair.is_empty(m)));
+                first.set(m, None);
+                m.collect();
+                m.collect();
+                assert!(table.get(m).tail().iter().all(|pair| pair.is_empty(m)));
+            })
+            .unwrap();
+        }
+        let stats = heap.stats();
+        assert!(stats.ephemerons_cleared > 0 && stats.ephemeron_passes > 0, "{stats:?}");
+    }
+}
+
+/// One pass is enough for chains of any length: the marker looks by key.
+#[test]
+fn a_long_chain_takes_one_pass() {
+    let heap = checked(32 << 20).verify(false).build().unwrap();
+    heap.enter(|m| {
+        let (_table, first) = chain(m, 100_000);
+        let before = heap.stats();
+        m.collect();
+        let after = heap.stats();
+        assert_eq!(after.ephemeron_passes - before.ephemeron_passes, after.cycles - before.cycles);
+        assert!(first.get(m).is_some() && after.ephemerons_cleared == before.ephemerons_cleared);
+    })
+    .unwrap();
+}
+
+/// Values that refer to their own keys, pairs in a ring, a key that is its own value: none holds itself.
+#[test]
+fn rings_do_not_hold_themselves() {
+    for heap in every_heap(4 << 20, 2) {
+        heap.enter(|m| {
+            let table = pairs(m, 4);
+            let held = m.build::<Option<Item>>(Room::of::<Item>().times(4), |m| {
+                let [a, b, c, d] = [1, 2, 3, 4].map(|id| place(m, id));
+                let tail = table.get(m).tail();
+                tail[0].set(m, Some((a, Some(b))));
+                tail[1].set(m, Some((b, Some(a))));
+                c.other.set(m, Some(c));
+                tail[2].set(m, Some((c, Some(c))));
+                d.other.set(m, Some(d));
+                tail[3].set(m, Some((d, Some(a))));
+                Some(b)
+            });
+            let held = held.unwrap();
+            m.collect();
+            let ids = |m: &Mutator<'_>| {
+                let tail = table.get(m).tail();
+                tail.iter()
+                    .map(|pair| pair.get(m).map(|(key, value)| (check(key), check(value.unwrap()))))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(ids(m), [Some((1, 2)), Some((2, 1)), None, None]);
+            held.set(m, None);
+            m.collect();
+            assert_eq!(ids(m), [None; 4]);
+        })
+        .unwrap();
+    }
+}
+
+/// A pair whose key is alive is there although its value's type changes, and numbers are values too.
+#[test]
+fn values_of_any_sort() {
+    #[derive(Trace)]
+    struct Two {
+        any: Ephemeron<Item, Tagged>,
+        count: u64,
+        item: Ephemeron<Item, Item>,
+    }
+    for heap in every_heap(4 << 20, 3) {
+        heap.enter(|m| {
+            let key = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(place(m, 1))).unwrap();
+            let two = m.build::<Two>(Room::of::<Two>() + Room::of::<Item>(), |m| {
+                let key = key.get(m).unwrap();
+                m.place(TwoInit { any: Some((key, Value::num(1.5))), count: 7, item: Some((key, place(m, 2))) })
+            });
+            let two = two.unwrap();
+            m.collect();
+            let at = |m: &Mutator<'_>| two.get(m).any.value_of(m, key.get(m).unwrap()).and_then(|value| value.as_num());
+            assert_eq!(at(m), Some(1.5));
+            {
+                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let value = place(m, 3);
+                two.get(m).any.set(m, Some((key.get(m).unwrap(), value.into())));
+            }
+            m.collect();
+            let value = two.get(m).any.value_of(m, key.get(m).unwrap()).unwrap();
+            assert_eq!(value.downcast::<Item>().map(check), Some(3));
+            assert_eq!(two.get(m).item.get(m).map(|(key, value)| (check(key), check(value))), Some((1, 2)));
+            // To look for another key keeps nothing alive.
+            let other = m.build::<Item>(Room::of::<Item>(), |m| place(m, 9)).unwrap();
+            key.set(m, None);
+            assert!(two.get(m).item.value_of(m, other.get(m)).is_none());
+            m.collect();
+            assert!(two.get(m).any.get(m).is_none() && two.get(m).item.get(m).is_none());
+            assert_eq!(two.get(m).count, 7);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn an_identity_hash_stays_while_its_object_moves() {
+    #[derive(Trace)]
+    #[trace(tail = u8, identity_hash)]
+    struct Name(u64);
+    for heap in every_heap(8 << 20, 4) {
+        heap.enter(|m| {
+            const LEN: usize = 3000;
+            let names = m.build::<SlotArray<Option<Name>>>(Room::tail::<SlotArray<Option<Name>>>(LEN), |m| {
+                m.place_array((), LEN, None)
+            });
+            let names = names.unwrap();
+            for index in 0..LEN {
+                let text = format!("name {index}");
+                let m = m.reserve(Room::tail::<Name>(text.len())).unwrap();
+                let name = m.place_tail::<Name, _>(NameInit(index as u64), text.bytes());
+                names.get(m).tail()[index].set(m, Some(name));
+            }
+            let hashes = |m: &Mutator<'_>| {
+                let names = names.get(m).tail().iter().map(|slot| slot.get(m).unwrap());
+                names.map(|name| name.identity_hash(m)).collect::<Vec<_>>()
+            };
+            let before = hashes(m);
+            let different: std::collections::HashSet<_> = before.iter().copied().collect();
+            assert!(different.len() == LEN && !different.contains(&0));
+            for _ in 0..4 {
+                m.collect();
+                assert_eq!(hashes(m), before);
+            }
+            for (index, slot) in names.get(m).tail().iter().enumerate() {
+                let name = slot.get(m).unwrap();
+                assert_eq!((name.0, name.tail()), (index as u64, format!("name {index}").as_bytes()));
+                assert_eq!(name.any().identity_hash(m), Some(before[index]));
+            }
+            let bytes = m.build::<Bytes>(Room::tail::<Bytes>(1), |m| m.place_bytes((), b"x")).unwrap();
+            assert_eq!(bytes.get(m).any().identity_hash(m), None);
+        })
+        .unwrap();
+    }
+}
+
+/// Threads ask for the hashes of the same objects for the first time, while these move.
+#[test]
+fn threads_agree_on_an_identity_hash() {
+    const LEN: usize = 2000;
+    let _deadline = deadline("identity hashes by several threads");
+    for heap in every_heap(8 << 20, 5) {
+        let items = heap.enter(|m| {
+            let items = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+            for index in 0..LEN {
+                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let item = place(m, index as u64);
+                items.get(m).tail()[index].set(m, Some(item));
+            }
+            Root::<Items>::new(m, items.get(m))
+        });
+        let items = items.unwrap();
+        let all: Vec<Vec<u64>> = while_collecting(&heap, Duration::ZERO, || {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..3)
+                    .map(|_| {
+                        let (heap, items) = (&heap, &items);
+                        scope.spawn(move || {
+                            let hash = |m: &mut Mutator<'_>, index: usize| {
+                                if index.is_multiple_of(16) {
+                                    m.safepoint();
+                                }
+                                items.get(m).tail()[index].get(m).unwrap().identity_hash(m)
+                            };
+                            heap.enter(|m| (0..LEN).map(|index| hash(m, index)).collect()).unwrap()
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            })
+        });
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
+        let now: Vec<u64> = heap
+            .enter(|m| items.get(m).tail().iter().map(|slot| slot.get(m).unwrap().identity_hash(m)).collect())
+            .unwrap();
+        assert_eq!(now, all[0]);
+    }
+}
+
+#[test]
+fn a_weak_map_forgets_dead_keys_and_counts_them() {
+    for heap in every_heap(8 << 20, 6) {
+        heap.enter(|m| -> Result<(), OutOfMemory> {
+            const LEN: usize = 2000;
+            let map = WeakMap::<Item, Item>::new(m)?;
+            let keys = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None))?;
+            for index in 0..LEN {
+                let m = &mut *m.frame();
+                let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, index as u64))?;
+                keys.get(m).tail()[index].set(m, Some(key.get(m)));
+                // A value that refers to its key, as most do.
+                let value = m.build::<Item>(Room::of::<Item>(), |m| {
+                    m.place(ItemInit { id: index as u64 + 1, check: !(index as u64 + 1), other: Some(key.get(m)) })
+                })?;
+                WeakMap::insert(map, m, key, value)?;
+            }
+            let found = |m: &Mutator<'_>, index: usize| {
+                let key = keys.get(m).tail()[index].get(m)?;
+                map.get(m).get(m, key).map(check)
+            };
+            assert_eq!((map.get(m).len(m), map.get(m).vanished(m)), (LEN, 0));
+            m.collect();
+            (0..LEN).for_each(|index| assert_eq!(found(m, index), Some(index as u64 + 1)));
+            keys.get(m).tail().iter().step_by(2).for_each(|slot| slot.set(m, None));
+            m.collect();
+            m.collect();
+            assert_eq!((map.get(m).len(m), map.get(m).vanished(m)), (LEN / 2, LEN as u64 / 2));
+            (0..LEN).for_each(|index| assert_eq!(found(m, index), (index % 2 == 1).then_some(index as u64 + 1)));
+            // Removed, replaced, iterated.
+            let one = m.local(keys.get(m).tail()[1].get(m).unwrap());
+            assert_eq!(map.get(m).remove(m, one.get(m)).map(check), Some(2));
+            assert!(map.get(m).remove(m, one.get(m)).is_none() && !map.get(m).contains(m, one.get(m)));
+            let three = m.local(keys.get(m).tail()[3].get(m).unwrap());
+            WeakMap::insert(map, m, three, one)?;
+            assert_eq!(found(m, 3), Some(1));
+            let mut sum = 0;
+            map.get(m).for_each(m, |key, value| {
+                assert!(check(value) == check(key) + 1 || check(key) == 3);
+                sum += check(key);
+            });
+            assert_eq!(sum, (5..LEN as u64).step_by(2).sum::<u64>() + 3);
+            assert_eq!((map.get(m).len(m), map.get(m).vanished(m)), (LEN / 2 - 1, LEN as u64 / 2));
+            map.get(m).clear(m);
+            assert!(map.get(m).is_empty(m) && map.get(m).vanished(m) == LEN as u64 / 2);
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
+    }
+}
+
+/// A map that is reachable through its own value alone is garbage, and so is a map of maps.
+#[test]
+fn a_map_does_not_hold_itself() {
+    #[derive(Trace)]
+    #[trace(identity_hash)]
+    struct Key {
+        map: Slot<Option<WeakMap<Key, Tagged>>>,
+    }
+    for heap in every_heap(4 << 20, 7) {
+        heap.enter(|m| -> Result<(), OutOfMemory> {
+            let weak = {
+                let m = &mut *m.frame();
+                let map = WeakMap::<Key, Tagged>::new(m)?;
+                let key = m.build::<Key>(Room::of::<Key>(), |m| m.place(KeyInit { map: Some(map.get(m)) }))?;
+                let value = m.local(Value::from(map.get(m)));
+                WeakMap::insert(map, m, key, value)?;
+                m.collect();
+                assert_eq!(map.get(m).len(m), 1);
+                Weak::new(m, map.get(m))
+            };
+            m.collect();
+            m.collect();
+            assert!(weak.get(m).is_none());
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
+    }
+}
+
+/// Threads put, find and drop entries of one map while cycles run: a held key's value is always there, and the right one.
+#[test]
+fn a_weak_map_is_used_by_several_threads() {
+    let _deadline = deadline("a weak map by several threads");
+    for heap in every_heap(8 << 20, 8) {
+        let map = heap.enter(|m| {
+            let map = WeakMap::<Item, Item>::new(m).unwrap();
+            Root::<WeakMap<Item, Item>>::new(m, map.get(m))
+        });
+        let map = map.unwrap();
+        let added: u64 = while_collecting(&heap, Duration::ZERO, || {
+            std::thread::scope(|scope| {
+                let (heap, map) = (&heap, &map);
+                let threads: Vec<_> = (0..3)
+                    .map(|seed| scope.spawn(move || heap.enter(|m| churn(m, map, seed).unwrap()).unwrap()))
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            })
+        });
+        heap.enter(|m| {
+            m.collect();
+            m.collect();
+            let map = map.get(m);
+            assert_eq!((map.len(m), map.vanished(m)), (0, added));
+        })
+        .unwrap();
+    }
+}
+
+fn churn(m: &mut Mutator<'_>, map: &Root<WeakMap<Item, Item>>, seed: u64) -> Result<u64, OutOfMemory> {
+    const HELD: usize = 40;
+    let mut random = Random::new(seed);
+    let keys = m.build::<Items>(Room::tail::<Items>(HELD), |m| m.place_array((), HELD, None))?;
+    let mut ids = [0; HELD];
+    let mut added = 0;
+    for round in 0..1500 * u64::from(factor()) {
+        let m = &mut *m.frame();
+        let map = m.local(map.get(m));
+        let index = random.below(HELD);
+        if let Some(key) = keys.get(m).tail()[index].get(m) {
+            let value = map.get(m).get(m, key).expect("the value of a key that is held");
+            assert_eq!((check(key), check(value)), (ids[index], ids[index] * 3));
+        }
+        let id = seed << 32 | round;
+        let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, id))?;
+        let value = m.build::<Item>(Room::of::<Item>(), |m| {
+            m.place(ItemInit { id: id * 3, check: !(id * 3), other: Some(key.get(m)) })
+        })?;
+        WeakMap::insert(map, m, key, value)?;
+        keys.get(m).tail()[index].set(m, Some(key.get(m)));
+        (ids[index], added) = (id, added + 1);
+    }
+    Ok(added)
+}
+
+/// Pairs are read, upgraded and replaced by several threads without a lock while marking ends.
+#[test]
+fn pairs_race_with_the_end_of_marking() {
+    const LEN: usize = 200;
+    let _deadline = deadline("ephemerons while marking ends");
+    for (verify, workers) in [(true, 1), (false, 2)] {
+        let heap = checked(8 << 20).verify(verify).workers(workers).stress(stress(10)).build().unwrap();
+        let table = heap.enter(|m| {
+            let table = pairs(m, LEN);
+            Root::<Pairs>::new(m, table.get(m))
+        });
+        let table = table.unwrap();
+        while_collecting(&heap, Duration::ZERO, || {
+            std::thread::scope(|scope| {
+                for thread in 0..3 {
+                    let (heap, table) = (&heap, &table);
+                    scope.spawn(move || heap.enter(|m| race(m, table, thread)).unwrap());
+                }
+            });
+        });
+        assert!(heap.stats().ephemerons_cleared > 0, "nothing was ever collected");
+    }
+}
+
+/// A value is taken out of a pair whose key is held, while the marker is busy elsewhere and has not come to the pair. From
+/// then on a local alone has it.
+#[test]
+fn a_value_taken_out_of_its_pair_is_strong() {
+    const LEN: usize = 64;
+    let _deadline = deadline("values taken out of pairs");
+    let heap = checked(16 << 20).build().unwrap();
+    let work = while_collecting(&heap, Duration::from_millis(1), || {
+        heap.enter(|m| {
+            // Locals are marked first: this keeps the marker from the table, which only a process-wide root has.
+            let list = m.build::<Option<Item>>(Room::NONE, |_| None).unwrap();
+            for id in 0..100_000 {
+                let m = m.reserve(Room::of::<Item>()).unwrap();
+                list.set(m, Some(m.place(ItemInit { id, check: !id, other: list.get(m) })));
+            }
+            let (table, keys) = {
+                let m = &mut *m.frame();
+                let table = pairs(m, LEN);
+                let keys = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+                for index in 0..LEN {
+                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let key = place(m, index as u64);
+                    keys.get(m).tail()[index].set(m, Some(key));
+                }
+                (Root::<Pairs>::new(m, table.get(m)), Root::<Items>::new(m, keys.get(m)))
+            };
+            for round in 0..40 * u64::from(factor()) {
+                let m = &mut *m.frame();
+                for index in 0..LEN {
+                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let (key, value) = (keys.get(m).tail()[index].get(m).unwrap(), place(m, round));
+                    table.get(m).tail()[index].set(m, Some((key, Some(value))));
+                }
+                let held: Vec<_> = (0..LEN)
+                    .map(|index| {
+                        // A cycle begins while one of these sleeps.
+                        m.blocking(|| std::thread::sleep(Duration::from_micros(50)));
+                        let key = keys.get(m).tail()[index].get(m).unwrap();
+                        let pair = &table.get(m).tail()[index];
+                        let value = pair.value_of(m, key).expect("a pair of a held key").unwrap();
+                        pair.set(m, None);
+                        m.local(value)
+                    })
+                    .collect();
+                m.collect();
+                // What was freed is used again.
+                (0..5000).for_each(|id| drop(m.reserve(Room::of::<Item>()).map(|m| place(m, id + 1000).id)));
+                held.iter().for_each(|value| assert_eq!(check(value.get(m)), round));
+            }
+        })
+    });
+    work.unwrap();
+}
+
+/// Each thread changes the pairs `thread`, `thread + 3`, ... and reads all.
+fn race(m: &mut Mutator<'_>, table: &Root<Pairs>, thread: usize) {
+    let mut random = Random::new(thread as u64);
+    for round in 0..4000 * u64::from(factor()) {
+        let m = &mut *m.frame();
+        let own = random.below(LEN_OF_ONE) * 3 + thread;
+        let seen = table.get(m).tail()[random.below(LEN_OF_ONE * 3)].get(m);
+        let (key, value) = (m.local(seen.map(|pair| pair.0)), m.local(seen.and_then(|pair| pair.1)));
+        (0..random.below(3)).for_each(|_| m.safepoint());
+        key.get(m).map(check);
+        value.get(m).map(check);
+        let room = m.reserve(Room::of::<Item>().times(2)).unwrap();
+        match random.below(4) {
+            0 => table.get(room).tail()[own].set(room, None),
+            // The key is held by nobody.
+            1 => table.get(room).tail()[own].set(room, Some((place(room, round), Some(place(room, round + 1))))),
+            // The key is held until the end of this round.
+            2 => {
+                let (key, value) = (place(room, round), place(room, round + 7));
+                table.get(room).tail()[own].set(room, Some((key, Some(value))));
+                let key = room.local(key);
+                m.safepoint();
+                let value = table.get(m).tail()[own].value_of(m, key.get(m)).expect("a pair of a held key");
+                assert_eq!(value.map(check), Some(round + 7));
+            }
+            _ => {}
+        }
+    }
+}
+
+const LEN_OF_ONE: usize = 200 / 3;
