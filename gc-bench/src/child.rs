@@ -56,7 +56,7 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
     let barrier = match plan.barrier {
         Barrier::Load => gc_heap::Barrier::Load,
         Barrier::Stw => gc_heap::Barrier::StopTheWorld,
-        Barrier::Page => return Err(Failure::input("the page barrier is not built into this bench")),
+        Barrier::Page => gc_heap::Barrier::Page,
     };
     let mut builder = Heap::builder().barrier(barrier).max_bytes(plan.heap_bytes as usize).pretouch(plan.pretouch);
     builder = builder.huge_pages(match plan.huge_pages {

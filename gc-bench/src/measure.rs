@@ -165,6 +165,7 @@ fn pause_name(kind: PauseKind) -> &'static str {
         PauseKind::MarkStart => "mark start",
         PauseKind::MarkEnd => "mark end",
         PauseKind::RelocateStart => "relocate start",
+        PauseKind::Flip => "flip",
         PauseKind::Collection => "collection",
         PauseKind::Compaction => "compaction",
         PauseKind::Verification => "verification",

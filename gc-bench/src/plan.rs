@@ -62,7 +62,7 @@ pub(crate) enum Barrier {
     Load,
     /// Stop the program for the whole collection: the baseline
     Stw,
-    #[value(hide = true)]
+    /// Take every page away and bring it back repaired when it is touched (Linux 5.14, userfaultfd)
     Page,
 }
 
@@ -232,9 +232,6 @@ impl Plan {
     /// Refuses a heap that cannot work here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
         let name = self.workload.name();
-        if self.barrier == Barrier::Page {
-            return Err(Failure::input("the page barrier is not built into this bench; `load` and `stw` are"));
-        }
         if self.huge_pages == HugePages::Collapse && !self.pretouch {
             return Err(Failure::input(
                 "--huge-pages collapse makes large pages of touched ones: leave --no-pretouch out",
@@ -468,7 +465,6 @@ mod tests {
         assert!(check(&["gcbench", "--heap", "1t"]).contains("does not fit this machine: it has 24 GiB"));
         assert!(check(&["gcbench", "--heap", "21g"]).contains("--no-pretouch"));
         assert!(check(&["message-ring", "--heap", "64m"]).contains("alive at once"));
-        assert!(check(&["gcbench", "--barrier", "page"]).contains("page barrier"));
         assert!(runs(&["gcbench", "--heap", "21g", "--no-pretouch"]).unwrap()[0].check(ROOMY).is_ok());
         assert!(runs(&["table-churn", "--heap", "1g"]).unwrap()[0].check(ROOMY).is_ok());
     }

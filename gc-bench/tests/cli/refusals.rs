@@ -19,7 +19,6 @@ fn a_heap_that_cannot_be() {
 
 #[test]
 fn a_barrier_that_is_not_there() {
-    assert_refused(&["gcbench", "--barrier", "page"], 2, &["page barrier", "load", "stw"]);
     assert_refused(&["gcbench", "--barrier", "paige"], 2, &["paige", "load", "stw"]);
 }
 

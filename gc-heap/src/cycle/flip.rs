@@ -17,9 +17,13 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Bytes given back with one move of page tables: each is a flush of translations on every processor that runs the
-/// program, and each holds the memory map's lock, so neither few nor large.
-const GIVE_BACK: usize = 32 << 20;
+/// Bytes given back with one move: a whole page of page tables, moved by writing one entry. The kernel flushes translations
+/// on every processor that runs the program for each such entry (13 us), however many one call moves; so larger calls
+/// save nothing, and hold the memory map's lock for longer.
+const GIVE_BACK: usize = 2 << 20;
+
+/// Bytes of the from-view emptied with one call, where that has to be done.
+const EMPTY: usize = 64 << 20;
 
 /// What a flip will do.
 pub(crate) struct FlipPlan {
@@ -235,8 +239,8 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     pages.flip.end();
     if failed.load(Ordering::Relaxed) {
         // What could not be given back is still in the from-view, which must be empty before the next flip.
-        for start in (0..shared.views.bytes()).step_by(GIVE_BACK) {
-            let _ = pages.gate.empty(start, GIVE_BACK.min(shared.views.bytes() - start));
+        for start in (0..shared.views.bytes()).step_by(EMPTY) {
+            let _ = pages.gate.empty(start, EMPTY.min(shared.views.bytes() - start));
         }
     }
     for &block in &plan.destinations {

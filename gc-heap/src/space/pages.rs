@@ -172,17 +172,33 @@ impl Pages {
                 self.by_mutators.fetch_add(1, Ordering::Relaxed);
             }
         }
+        let run = self.repaired_around(page);
         // The page itself in any case: it may be installed and gone again, where the kernel dropped its entry.
-        // SAFETY: it is repaired.
-        match unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) } {
-            LetIn::Present => self.states.install(page..page + 1, flip),
-            LetIn::NotGated => return Served::Nothing(u64::from(flip.number()) << 1 | 1),
-            LetIn::Refused(_) => return Served::No,
+        // SAFETY: every page of the run is repaired.
+        match unsafe { self.gate.let_in(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) } {
+            LetIn::Present => {
+                self.states.install(run, flip);
+                Served::Yes
+            }
+            LetIn::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
+            LetIn::Refused(_) => Served::No,
         }
-        self.let_in(start..end);
-        Served::Yes
+    }
+
+    /// The run of pages around a repaired one that wait to be let in: the collector may have been here, and a page that
+    /// comes with others costs a twentieth of what it costs alone.
+    fn repaired_around(&self, page: usize) -> Range<usize> {
+        let flip = self.flip.get();
+        let waits = |page: &usize| self.states.state(*page, flip) == PageState::Repaired;
+        let (low, high) = (page / REACH * REACH, (page / REACH * REACH + REACH).min(self.states.pages()));
+        let start = (low..page).rev().take_while(waits).last().unwrap_or(page);
+        let end = (page + 1..high).take_while(waits).last().map_or(page + 1, |last| last + 1);
+        start..end
     }
 }
+
+/// Pages let in with a faulting one at most: it and its neighbours within so many, if they are repaired.
+const REACH: usize = 64;
 
 /// Serves a heap's faults.
 pub(crate) struct FaultServer(pub(crate) Weak<Shared>);
