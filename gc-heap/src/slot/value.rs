@@ -8,7 +8,8 @@
 //! | `fffb` | a 32-bit integer |
 //!
 //! Doubles are moved up so that a reference is an address as it stands, and one compare tells references from all else.
-//! Every NaN is stored as the one quiet NaN `7ff8...`: another payload could look like a tag, or forge a reference.
+//! Every NaN is stored as the quiet NaN of its sign, `7ff8...` or `fff8...`: another payload could look like a tag, or
+//! forge a reference.
 
 use super::gc::{AnyGc, Gc};
 use super::is_reference;
@@ -19,6 +20,7 @@ use std::marker::PhantomData;
 
 const DOUBLE_OFFSET: u64 = 1 << 48;
 const CANONICAL_NAN: u64 = 0x7ff8 << 48;
+const SIGN: u64 = 1 << 63;
 const IMMEDIATE: u64 = 0xfffa << 48;
 const INT: u64 = 0xfffb << 48;
 
@@ -68,11 +70,11 @@ impl<'g> Value<'g> {
         self.word
     }
 
-    /// A double. Every NaN becomes the canonical one.
+    /// A double. Every NaN becomes the canonical one of its sign.
     #[inline(always)]
     #[must_use]
     pub const fn num(x: f64) -> Value<'g> {
-        let bits = if x.is_nan() { CANONICAL_NAN } else { x.to_bits() };
+        let bits = if x.is_nan() { CANONICAL_NAN | x.to_bits() & SIGN } else { x.to_bits() };
         Value::of_word(bits + DOUBLE_OFFSET)
     }
 
@@ -224,6 +226,14 @@ mod tests {
             let value = Value::num(f64::from_bits(bits));
             assert!(value.as_num().is_some() && value.as_any().is_none() && value.as_int().is_none());
             assert!(value.as_bool().is_none() && !value.is_nil());
+        }
+    }
+
+    #[test]
+    fn a_nan_keeps_its_sign_and_nothing_else() {
+        for bits in [0x7ff8_0000_0000_0001, 0xfff8 << 48, u64::MAX, 0xfff0_0000_0000_0001] {
+            let nan = Value::num(f64::from_bits(bits)).as_num().unwrap();
+            assert_eq!(nan.to_bits(), 0x7ff8 << 48 | bits & SIGN);
         }
     }
 }
