@@ -136,6 +136,30 @@ impl<'s> Mutator<'s> {
         Arc::as_ptr(&self.shared)
     }
 
+    /// Whether [`safepoint`](Self::safepoint) would do anything: one load and a test. An interpreter that holds raw
+    /// references asks this first, and gives them up only where it has to.
+    ///
+    /// ```
+    /// # let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// let turns = heap.enter(|m| {
+    ///     let mut turns = 0;
+    ///     while turns < 1000 {
+    ///         if m.safepoint_due() {
+    ///             m.safepoint();
+    ///         }
+    ///         turns += 1;
+    ///     }
+    ///     turns
+    /// })?;
+    /// assert_eq!(turns, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn safepoint_due(&self) -> bool {
+        self.record().end.load(std::sync::atomic::Ordering::Relaxed) == 0
+    }
+
     /// Bits that no good reference of this heap has.
     #[inline(always)]
     pub(crate) fn bad_mask(&self) -> u64 {
