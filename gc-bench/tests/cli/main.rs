@@ -4,4 +4,3 @@ mod common;
 mod primitives;
 mod refusals;
 mod runs;
-mod sandbox;

@@ -113,8 +113,7 @@ impl<'s> Mutator<'s> {
         let total_ns = self.shared.events.now() - start_ns;
         if total_ns >= STALL_NS {
             self.shared.counters.stalls.add(1);
-            let (bytes, mutator) = (room.total_bytes(), self.record().number);
-            self.shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes, mutator }));
+            self.shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes: room.total_bytes() }));
         }
     }
 
@@ -142,8 +141,7 @@ impl<'s> Mutator<'s> {
         let total_ns = shared.events.now() - start_ns;
         let bytes = room.total_bytes();
         shared.counters.stalls.add(1);
-        let mutator = self.record().number;
-        shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes, mutator }));
+        shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes }));
         taken.ok_or_else(|| OutOfMemory::in_heap(bytes, shared.free.free() * BLOCK_BYTES, shared.config.max_bytes))
     }
 

@@ -1,0 +1,131 @@
+//! Lox, the language of the book "Crafting Interpreters", on a heap of `gc-heap`.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod code;
+mod front;
+mod gc_log;
+mod names;
+mod native;
+mod object;
+mod output;
+mod prompt;
+mod report;
+mod shapes;
+mod strings;
+mod thread;
+mod vm;
+
+use clap::Parser;
+use cli::{Cli, Gc};
+use code::Source;
+use gc_heap::{Barrier, Heap, Mutator, OutOfMemory, Stress};
+use gc_log::GcLog;
+use report::Reporter;
+use std::process::ExitCode;
+use std::sync::Arc;
+use vm::{Failed, Shared, Vm};
+
+const USAGE: u8 = 64;
+const DOES_NOT_COMPILE: u8 = 65;
+const FAILED: u8 = 70;
+const CANNOT_READ: u8 = 74;
+
+/// Stack of the thread that compiles: as deep as sources nest. Taken as it is touched.
+const COMPILER_STACK: usize = 512 << 20;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Where the message cannot be written there is nobody to tell.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let thread = std::thread::Builder::new().name("lox-main".into()).stack_size(COMPILER_STACK);
+    match thread.spawn(move || run(&cli)).map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code.into(),
+        Ok(Err(_)) => FAILED.into(),
+        Err(error) => {
+            eprintln!("lox: cannot start a thread: {error}");
+            FAILED.into()
+        }
+    }
+}
+
+/// Exit code of the whole run.
+fn run(cli: &Cli) -> u8 {
+    let source = match &cli.file {
+        None => None,
+        Some(file) => match std::fs::read(file) {
+            Ok(text) => Some(Arc::new(Source { name: file.display().to_string(), text })),
+            Err(_) => {
+                eprintln!("Could not open file \"{}\".", file.display());
+                return CANNOT_READ;
+            }
+        },
+    };
+    let heap = match build_heap(cli) {
+        Ok(heap) => heap,
+        Err(why) => {
+            eprintln!("lox: {why}");
+            return USAGE;
+        }
+    };
+    let log = if cli.gc_log || cli.stats { GcLog::start(&heap, cli.gc_log).ok() } else { None };
+    let code = match heap.enter(|m| run_in(cli, &heap, m, source.as_ref())) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            eprintln!("lox: {error}");
+            FAILED
+        }
+        Err(error) => {
+            eprintln!("lox: {error}");
+            FAILED
+        }
+    };
+    if let Some(log) = log {
+        log.finish(cli.stats);
+    }
+    code
+}
+
+fn build_heap(cli: &Cli) -> Result<Heap, String> {
+    let barrier = match cli.gc {
+        Gc::Load => Barrier::Load,
+        Gc::Page => Barrier::Page,
+        Gc::Stw => Barrier::StopTheWorld,
+    };
+    let mut builder = Heap::builder().max_bytes(cli.heap).barrier(barrier).name("lox");
+    if cli.gc_stress {
+        let seed = u64::from(std::process::id());
+        builder = builder.verify(true).stress(Stress { cycle_every: 8, delay_one_in: 128, seed });
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+fn run_in(cli: &Cli, heap: &Heap, m: &mut Mutator<'_>, source: Option<&Arc<Source>>) -> Result<u8, OutOfMemory> {
+    let shared = Arc::new(Shared::new(heap, m, Reporter { excerpts: cli.source_excerpts })?);
+    let mut vm = Vm::new(&shared, m)?;
+    let outcome = match source {
+        Some(source) => vm.interpret(m, source, 0),
+        None => {
+            prompt::run(&mut vm, m);
+            Ok(())
+        }
+    };
+    let code = match outcome {
+        // A script that failed ends its threads with it: they may wait for it for ever.
+        Err(Failed::Running) => FAILED,
+        Err(Failed::Compiling) => DOES_NOT_COMPILE,
+        Ok(()) => {
+            let failed = m.blocking(|| shared.threads.finish());
+            if failed && source.is_some() { FAILED } else { 0 }
+        }
+    };
+    shared.output.flush();
+    Ok(code)
+}

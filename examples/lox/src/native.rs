@@ -1,0 +1,70 @@
+//! The functions that the VM defines: `clock`, and those for threads. They are ordinary globals: a program that defines
+//! one of these names has its own.
+
+use crate::vm::{Fault, Shared, Vm};
+use gc_heap::{Mutator, Value};
+
+/// A function of the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Native {
+    Clock,
+    Spawn,
+    Join,
+    Channel,
+    Send,
+    Receive,
+}
+
+impl Native {
+    pub(crate) const ALL: [Native; 6] =
+        [Native::Clock, Native::Spawn, Native::Join, Native::Channel, Native::Send, Native::Receive];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Native::Clock => "clock",
+            Native::Spawn => "spawn",
+            Native::Join => "join",
+            Native::Channel => "channel",
+            Native::Send => "send",
+            Native::Receive => "receive",
+        }
+    }
+
+    /// Calls the function with the arguments above a slot of the stack; the result goes to the slot. May be a safepoint.
+    ///
+    /// # Errors
+    /// What the program did wrong.
+    pub(crate) fn call(self, vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
+        match self {
+            Native::Clock => {
+                vm.slot(m, base).set(m, Value::num(processor_seconds()));
+                Ok(())
+            }
+            Native::Spawn => crate::thread::spawn(vm, m, base, arguments),
+            Native::Join => expect(1, arguments).and_then(|()| crate::thread::join(vm, m, base)),
+            Native::Channel => crate::thread::channel(vm, m, base, arguments),
+            Native::Send => expect(2, arguments).and_then(|()| crate::thread::send(vm, m, base)),
+            Native::Receive => expect(1, arguments).and_then(|()| crate::thread::receive(vm, m, base)),
+        }
+    }
+}
+
+fn expect(expected: usize, got: usize) -> Result<(), Fault> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(Fault::Error(format!("Expected {expected} arguments but got {got}.")))
+}
+
+/// C's `clock`: the processor time that the process has taken.
+fn processor_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    // Whole microseconds, as where CLOCKS_PER_SEC is a million.
+    (time.tv_sec * 1_000_000 + time.tv_nsec / 1000) as f64 / 1e6
+}
+
+/// The error for a global that nobody has defined.
+#[cold]
+pub(crate) fn undefined_global(shared: &Shared, global: usize) -> Fault {
+    Fault::Error(format!("Undefined variable '{}'.", shared.names.lock().global_name(global as u32)))
+}

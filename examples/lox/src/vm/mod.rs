@@ -1,0 +1,225 @@
+//! The virtual machine: one for each thread of the program, all on one heap.
+
+mod call;
+mod fault;
+mod load;
+mod object;
+mod property;
+mod run;
+
+pub(crate) use call::is_callable;
+pub(crate) use fault::{Fault, RuntimeError};
+
+use crate::code::{Code, Source};
+use crate::front::{emit, parser};
+use crate::names::Names;
+use crate::native::Native;
+use crate::object::{Globals, NativeFunctionInit, UNDEFINED};
+use crate::output::Output;
+use crate::report::Reporter;
+use crate::shapes::Shapes;
+use crate::strings::Strings;
+use crate::thread::Threads;
+use gc_heap::{Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Calls under way at a time.
+const FRAMES: usize = 64;
+/// Slots of the operand stack: slot 0 holds the globals, the rest is room for the frames.
+const SLOTS: usize = FRAMES * 256 + 257;
+/// Where the script's frame begins.
+const FIRST: usize = 1;
+/// Slow operations between two tidyings of the stack.
+const TIDY_EVERY: u32 = 4096;
+
+/// What the threads of a program share.
+pub(crate) struct Shared {
+    pub(crate) heap: Heap,
+    pub(crate) names: Mutex<Names>,
+    pub(crate) shapes: Shapes,
+    pub(crate) strings: Strings,
+    pub(crate) globals: Root<Option<Globals>>,
+    pub(crate) threads: Threads,
+    pub(crate) output: Output,
+    pub(crate) reporter: Reporter,
+}
+
+impl Shared {
+    /// # Errors
+    /// If the heap is too small for the tables.
+    pub(crate) fn new(heap: &Heap, m: &mut Mutator<'_>, reporter: Reporter) -> Result<Shared, OutOfMemory> {
+        Ok(Shared {
+            heap: heap.clone(),
+            names: Mutex::new(Names::new()),
+            shapes: Shapes::new(),
+            strings: Strings::new(m)?,
+            globals: Root::new(m, None),
+            threads: Threads::new(),
+            output: Output::new(),
+            reporter,
+        })
+    }
+
+    /// Makes room for the globals that the names know and `spare` more, and defines the VM's functions in it. Once, before
+    /// anything runs: all threads hold the same table.
+    ///
+    /// # Errors
+    /// If the heap is too small.
+    pub(crate) fn make_globals(&self, m: &mut Mutator<'_>, spare: usize) -> Result<(), OutOfMemory> {
+        let natives = Native::ALL.map(|native| (self.names.lock().global(native.name().as_bytes()), native));
+        let len = self.names.lock().globals() + spare;
+        let objects = Room::of::<crate::object::NativeFunction>().times(natives.len());
+        let m = m.reserve(Room::tail::<Globals>(len) + objects)?;
+        let globals = m.place_array::<Globals>((), len, UNDEFINED);
+        for (global, native) in natives {
+            let function = m.place(NativeFunctionInit { native });
+            globals.tail()[global as usize].set(m, function.into());
+        }
+        self.globals.set(m, Some(globals));
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    code: &'static Code,
+    /// Up to date in all frames but the running one.
+    pc: usize,
+    base: usize,
+}
+
+/// A thread's interpreter. It holds no reference but by its stack.
+pub(crate) struct Vm {
+    shared: Arc<Shared>,
+    /// Always full: its slots are the registers of the frames. What lies above the running frame is left over, and cleared
+    /// now and then so that it keeps nothing alive for long.
+    stack: RootStack<Tagged>,
+    frames: Box<[Frame; FRAMES]>,
+    depth: usize,
+    /// Slots from here up are nil.
+    used: usize,
+    until_tidy: u32,
+    text: Vec<u8>,
+}
+
+static NO_CODE: std::sync::LazyLock<Code> = std::sync::LazyLock::new(|| Code {
+    source: Arc::new(Source { name: String::new(), text: Vec::new() }),
+    name: None,
+    arity: 0,
+    closure: 0,
+    registers: 0,
+    instrs: Box::default(),
+    ats: Box::default(),
+    numbers: Box::default(),
+    sites: Box::default(),
+    captures: Box::default(),
+});
+
+/// Why a script did not end well. It has been reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    Compiling,
+    Running,
+}
+
+impl Vm {
+    /// # Errors
+    /// If there is no address space for the stack.
+    pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>) -> Result<Vm, OutOfMemory> {
+        let stack = RootStack::with_capacity(&shared.heap, SLOTS)?;
+        for _ in 0..SLOTS {
+            stack.push(m, Value::NIL);
+        }
+        let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
+        let frames = Box::new([frame; FRAMES]);
+        let shared = Arc::clone(shared);
+        Ok(Vm { shared, stack, frames, depth: 0, used: 0, until_tidy: TIDY_EVERY, text: Vec::new() })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// A slot of the stack.
+    pub(crate) fn slot<'g>(&'g self, m: &'g Mutator<'_>, index: usize) -> &'g RootSlot<Tagged> {
+        &self.stack.last::<SLOTS>(m)[index]
+    }
+
+    /// Compiles and runs a script; reports what goes wrong. `spare`: globals that later scripts may define, where this is
+    /// the first.
+    ///
+    /// # Errors
+    /// If it does not compile, or fails.
+    pub(crate) fn interpret(&mut self, m: &mut Mutator<'_>, source: &Arc<Source>, spare: usize) -> Result<(), Failed> {
+        let shared = Arc::clone(&self.shared);
+        let parsed = parser::parse(&source.text, &mut shared.names.lock());
+        let proto = match parsed {
+            Ok(function) => emit::emit(&function, source),
+            Err(errors) => {
+                shared.output.flush();
+                shared.reporter.compile_errors(source, &errors);
+                return Err(Failed::Compiling);
+            }
+        };
+        self.depth = 0;
+        let outcome = self.start(m, proto, spare);
+        outcome.map_err(|fault| {
+            self.report(fault);
+            Failed::Running
+        })
+    }
+
+    fn start(&mut self, m: &mut Mutator<'_>, proto: crate::code::Proto, spare: usize) -> Result<(), Fault> {
+        if self.shared.globals.get(m).is_none() {
+            self.shared.make_globals(m, spare)?;
+        }
+        self.take_globals(m)?;
+        self.load(m, proto)?;
+        self.call(m, FIRST, 0)?;
+        self.run(m)
+    }
+
+    /// Puts the globals where the code looks for them.
+    fn take_globals(&mut self, m: &Mutator<'_>) -> Result<(), Fault> {
+        let globals = self.shared.globals.get(m).ok_or_else(|| Fault::error("No globals."))?;
+        if globals.tail_len() < self.shared.names.lock().globals() {
+            return Err(Fault::error("Too many global variables in this session."));
+        }
+        self.slot(m, 0).set(m, globals.into());
+        Ok(())
+    }
+
+    /// Calls the value in the first slot with the arguments above it, for a thread that has just begun. The result takes
+    /// their place.
+    ///
+    /// # Errors
+    /// What goes wrong, not yet reported.
+    pub(crate) fn run_first(&mut self, m: &mut Mutator<'_>, arguments: &[Root<Tagged>]) -> Result<(), Fault> {
+        self.take_globals(m)?;
+        for (index, argument) in arguments.iter().enumerate() {
+            self.slot(m, FIRST + index).set(m, argument.get(m));
+        }
+        self.used = FIRST + arguments.len();
+        self.call(m, FIRST, arguments.len() - 1)?;
+        if self.depth > 0 { self.run(m) } else { Ok(()) }
+    }
+
+    /// What [`run_first`](Self::run_first) left.
+    pub(crate) fn result<'g>(&'g self, m: &'g Mutator<'_>) -> Value<'g> {
+        self.slot(m, FIRST).get(m)
+    }
+
+    /// Clears what lies above the running frame.
+    fn tidy(&mut self, m: &Mutator<'_>) {
+        self.until_tidy = TIDY_EVERY;
+        let end = match self.depth {
+            0 => FIRST,
+            depth => self.frames[depth - 1].base + self.frames[depth - 1].code.registers,
+        };
+        if let Some(left_over) = self.stack.last::<SLOTS>(m).get(end..self.used) {
+            left_over.iter().for_each(|slot| slot.set(m, Value::NIL));
+        }
+        self.used = end;
+    }
+}

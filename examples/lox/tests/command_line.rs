@@ -1,0 +1,105 @@
+//! The command line: exit codes, the prompt, reports.
+
+mod common;
+
+use common::{lox, run_text};
+
+#[test]
+fn wrong_usage_is_64() {
+    for arguments in [&["a.lox", "b.lox"][..], &["--gc", "none"], &["--heap", "1x"], &["--heap", "1k"], &["--what"]] {
+        let outcome = lox(arguments, b"");
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(64), ""), "{arguments:?}");
+        assert!(!outcome.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_says_what_there_is() {
+    let outcome = lox(&["--help"], b"");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    for flag in ["--gc", "--heap", "--gc-log", "--gc-stress", "--stats", "--source-excerpts", "stw"] {
+        assert!(outcome.stdout.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_74() {
+    for file in ["no/such/file.lox", "/"] {
+        let outcome = lox(&[file], b"");
+        assert_eq!(outcome.code, Some(74));
+        assert_eq!(outcome.stderr, format!("Could not open file \"{file}\".\n"));
+    }
+}
+
+#[test]
+fn the_prompt_runs_line_after_line() {
+    let input = "print 1;\nvar a = 2;\nprint a +;\nfun f() { return a * 10; }\nprint f();\nnil();\nprint a;\nclass A { m() { return a; } }\n\
+                 var x = A(); x.y = 7;\nprint x.m() + x.y;\nprint undefined;\n{ var b = a; print b; }\n";
+    let outcome = lox(&[], input.as_bytes());
+    assert_eq!(outcome.code, Some(0));
+    assert_eq!(outcome.stdout, "> 1\n> > > > 20\n> > 2\n> > > 9\n> > 2\n> \n");
+    let errors = "[line 1] Error at ';': Expect expression.\nCan only call functions and classes.\n[line 1] in script\n\
+                  Undefined variable 'undefined'.\n[line 1] in script\n";
+    assert_eq!(outcome.stderr, errors);
+}
+
+#[test]
+fn a_session_has_many_globals() {
+    let mut input = String::new();
+    for i in 0..3000 {
+        input += &format!("var g{i} = {i};\n");
+    }
+    input += "print g0 + g1234 + g2999;\n";
+    let outcome = lox(&["--gc-stress"], input.as_bytes());
+    assert!(outcome.stdout.ends_with("> 4233\n> \n"), "{outcome:?}");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn excerpts_show_the_source() {
+    let text = "var a = 1;\nfun f(x) {\n  return x + \"ü\" - a;\n}\nf(\"s\");\n";
+    let outcome = run_text("excerpt_runtime", text, &["--source-excerpts"]);
+    assert_eq!(outcome.code, Some(70));
+    for part in [
+        "error: Operands must be numbers.",
+        "excerpt_runtime.lox:3:",
+        "return x + \"ü\" - a;",
+        "in f()",
+        "[line 5] in script",
+    ] {
+        assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
+    }
+    let outcome = run_text("excerpt_compile", "var = 1;\n{ print 1\n", &["--source-excerpts"]);
+    assert_eq!(outcome.code, Some(65));
+    for part in ["error: Expect variable name.", "excerpt_compile.lox:1:5", "var = 1;", "Expect ';' after value."] {
+        assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
+    }
+}
+
+/// Fills the heap with what stays reachable.
+const FILL: &str = "class Node {}\nfun fill() {\n  var list = nil;\n  while (true) {\n    var n = Node(); n.next = list; list = n;\n  }\n}\n\
+                    print \"filling\";\nfill();\n";
+
+#[test]
+fn a_full_heap_is_a_runtime_error() {
+    for gc in ["load", "page", "stw"] {
+        let outcome = run_text(&format!("fill_{gc}"), FILL, &["--gc", gc]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(70), "filling\n"), "{gc}: {outcome:?}");
+        assert!(
+            outcome.stderr.starts_with("Out of memory.\n[line 5] in fill()\n[line 9] in script\n"),
+            "{gc}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn the_heap_tells_of_itself() {
+    let text = "class A { init(n) { this.n = n; } }\nvar kept;\nfor (var i = 0; i < 600000; i = i + 1) kept = A(i);\nprint kept.n;\n";
+    for gc in ["load", "page", "stw"] {
+        let outcome = run_text(&format!("log_{gc}"), text, &["--gc", gc, "--gc-log", "--stats"]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "599999\n"), "{gc}: {outcome:?}");
+        for part in ["] pause ", "cycle 1: ", "pauses: ", "stalls: ", "cycles: ", "memory: "] {
+            assert!(outcome.stderr.contains(part), "{gc}, {part}: {}", outcome.stderr);
+        }
+    }
+}
