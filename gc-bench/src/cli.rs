@@ -38,22 +38,23 @@ Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is w
 
 const PRIMITIVES_AFTER: &str = "\
 Reading the table:
-  of          what a figure is the time of: a whole call over the range, or one page of 4 KiB of it
-  median, p99, max
-              of the repeats; where there are few, p99 is the longest
-  spread      how far off a repeat usually is: half of what lies between the quartiles, in percent of the median
-  compared    this median against another row's at the same size in this run: for taking away mprotect, for a served
-              touch the SIGBUS handler with UFFDIO_CONTINUE, for batches the same one page at a time
-  refused     what the kernel or the sandbox answered, and the first kernel that has the feature: a row, never an error
+  of        what a figure is the time of: a whole call over the range, or one page of 4 KiB of it
+  p99, max  of the repeats; where there are few, p99 is the longest
+  spread    how far off a repeat usually is: half of what lies between the quartiles, in percent
+            of the median
+  compared  this median against another row's at the same size in this run; which, stands above
+            each group
+  refused   what the kernel or the sandbox answered, and the first kernel that has the feature: a
+            row, never an error
 
 Examples:
-  gc-bench primitives                             everything, about a minute; 8 GiB are brought in if there is room
-  gc-bench primitives --quick                     everything, small: some ten seconds
-  gc-bench primitives take-away --sizes 2g,16g    one group, other sizes
-  gc-bench primitives fault batch --json -        two groups, one JSON document on standard output
+  gc-bench primitives                           everything, about a minute; 8 GiB if there is room
+  gc-bench primitives --quick                   everything, small: a few seconds
+  gc-bench primitives take-away --sizes 2g,16g  one group, other sizes
+  gc-bench primitives fault batch --json -      two groups, JSON on standard output and no files
 
-Nothing of the system is changed, and no privilege is needed for what the system allows without. Each group has a process
-of its own; its memory is gone when the next begins.";
+Nothing of the system is changed, and no privilege is needed that the system does not ask for.
+Each group has a process of its own; its memory is gone when the next begins.";
 
 #[derive(Debug, Parser)]
 #[command(name = "gc-bench", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER)]
@@ -198,7 +199,7 @@ pub(crate) struct PrimitivesArgs {
     #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = parse_size)]
     pub(crate) sizes: Vec<u64>,
 
-    /// Small sizes and few repeats: a look at all of it in some ten seconds
+    /// Small sizes and few repeats: a look at all of it in a few seconds
     #[arg(long)]
     pub(crate) quick: bool,
 

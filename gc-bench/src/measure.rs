@@ -310,3 +310,37 @@ impl Drop for StopWatching<'_> {
         self.watcher.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gc_heap::{Pause, Stall};
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn what_reaches_over_an_end_is_lost_as_far_as_it_lies_inside() {
+        let pause = |start_ms: u64, ms: u64| {
+            let (start_ns, total_ns) = (start_ms * MS, ms * MS);
+            Event::Pause(Pause { kind: PauseKind::MarkStart, start_ns, reach_ns: 1000, total_ns })
+        };
+        let stall = |start_ms: u64, ms: u64, mutator: u64| {
+            let (start_ns, total_ns) = (start_ms * MS, ms * MS);
+            Event::Stall(Stall { start_ns, total_ns, bytes: 64, mutator })
+        };
+        // From 100 to 160 ms. One pause reaches in, one out; one lies behind. Two mutators wait, one of them for longer.
+        let events =
+            [pause(97, 5), pause(159, 10), pause(170, 1), stall(120, 3, 7), stall(120, 4, 9), stall(126, 1, 7)];
+        let found = HeapEvents::of(&events, 0, 100 * MS, 160 * MS);
+        let counts = (found.pauses.summary().count, found.stalls.summary().count, found.stops.len());
+        assert_eq!(counts, (2, 3, 2), "whole ones, as they were");
+        assert_eq!(found.pauses.summary().max_ns, 10 * MS);
+        let at = |ms: u64| found.mmu().iter().find(|mmu| mmu.window_ms == ms).map(|mmu| mmu.share);
+        // Two of the first pause; four of mutator 9, which in ten are as many as those of mutator 7; in fifty the first
+        // pause and either's four.
+        assert_eq!(
+            [at(1), at(2), at(5), at(10), at(50), at(100)],
+            [Some(0.0), Some(0.0), Some(0.2), Some(0.6), Some(0.88), None]
+        );
+    }
+}
