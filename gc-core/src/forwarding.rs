@@ -14,12 +14,19 @@ pub const BLOCK_GRANULES: usize = BLOCK_BYTES / 8;
 /// 64-bit words of a block's mark bits.
 pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
 
+/// 64 mark bits and what a look-up needs beside them, in one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+struct MarkWord {
+    bits: u64,
+    /// Live objects of the block that begin before these.
+    rank: u32,
+}
+
 /// Destinations of the live objects of one block.
 #[derive(Debug)]
 pub struct Forwarding {
-    bits: [u64; BLOCK_MARK_WORDS],
-    /// Live objects that begin before each word of `bits`.
-    ranks: [u16; BLOCK_MARK_WORDS],
+    words: [MarkWord; BLOCK_MARK_WORDS],
     /// 0: not moved yet; else heap granule of the destination + 1, so that granule 0 can be a destination.
     entries: Box<[AtomicU64]>,
 }
@@ -28,13 +35,26 @@ impl Forwarding {
     /// The forwarding of a block with these frozen mark bits, no object moved yet.
     #[must_use]
     pub fn new(bits: [u64; BLOCK_MARK_WORDS]) -> Forwarding {
-        let mut ranks = [0; BLOCK_MARK_WORDS];
         let mut live = 0;
-        for (rank, word) in ranks.iter_mut().zip(bits) {
-            *rank = live;
-            live += word.count_ones() as u16;
-        }
-        Forwarding { bits, ranks, entries: (0..live).map(|_| AtomicU64::new(0)).collect() }
+        let words = bits.map(|bits| {
+            let rank = live;
+            live += bits.count_ones();
+            MarkWord { bits, rank }
+        });
+        Forwarding { words, entries: (0..live).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The mark bits it was made with.
+    #[must_use]
+    pub fn bits(&self) -> [u64; BLOCK_MARK_WORDS] {
+        self.words.map(|word| word.bits)
+    }
+
+    /// The address of what [`entry`](Forwarding::entry) reads first of a granule, to prefetch it.
+    #[inline(always)]
+    #[must_use]
+    pub fn word_address(&self, granule: usize) -> *const u8 {
+        self.words.as_ptr().wrapping_add(granule / 64).cast()
     }
 
     /// Live objects of the block.
@@ -47,13 +67,13 @@ impl Forwarding {
     #[inline]
     #[must_use]
     pub fn entry(&self, granule: usize) -> Option<Entry<'_>> {
-        let word = self.bits[granule / 64];
+        let MarkWord { bits, rank } = self.words[granule / 64];
         let bit = granule % 64;
-        if word >> bit & 1 == 0 {
+        if bits >> bit & 1 == 0 {
             return None;
         }
-        let below = (word & ((1 << bit) - 1)).count_ones() as usize;
-        Some(Entry(&self.entries[self.ranks[granule / 64] as usize + below]))
+        let below = (bits & ((1 << bit) - 1)).count_ones();
+        Some(Entry(&self.entries[(rank + below) as usize]))
     }
 
     /// The granules (within the block) at which live objects begin, in address order, with their entries.
@@ -65,12 +85,12 @@ impl Forwarding {
     pub fn iter_from(&self, granule: usize) -> impl Iterator<Item = (usize, Entry<'_>)> {
         let first = (granule / 64).min(BLOCK_MARK_WORDS);
         let above = u64::MAX << (granule % 64);
-        let skipped = match self.bits.get(first) {
-            Some(word) => self.ranks[first] as usize + (word & !above).count_ones() as usize,
+        let skipped = match self.words.get(first) {
+            Some(word) => (word.rank + (word.bits & !above).count_ones()) as usize,
             None => self.entries.len(),
         };
-        let starts = self.bits[first..].iter().enumerate().flat_map(move |(index, &word)| {
-            let word = if index == 0 { word & above } else { word };
+        let starts = self.words[first..].iter().enumerate().flat_map(move |(index, word)| {
+            let word = if index == 0 { word.bits & above } else { word.bits };
             std::iter::successors((word != 0).then_some(word), |w| {
                 let rest = w & (w - 1);
                 (rest != 0).then_some(rest)
@@ -86,6 +106,19 @@ impl Forwarding {
 pub struct Entry<'a>(&'a AtomicU64);
 
 impl Entry<'_> {
+    /// The address of the entry, to prefetch it.
+    #[inline(always)]
+    #[must_use]
+    pub fn address(&self) -> *const u8 {
+        std::ptr::from_ref(self.0).cast()
+    }
+
+    /// Publishes a destination where nobody else can: the plan fixes it before any thread asks. (Release.)
+    #[inline]
+    pub fn set(&self, granule: usize) {
+        self.0.store(granule as u64 + 1, Ordering::Release);
+    }
+
     /// The heap granule at which the object is now, once published. Acquire: who sees a destination sees the copy.
     #[inline]
     #[must_use]

@@ -6,7 +6,7 @@
 //! copied from it is repaired.
 
 use super::on_workers;
-use super::plan::{Goal, choose, forward};
+use super::plan::{Goal, choose, forward, unforward};
 use crate::object::header::object_bytes;
 use crate::shared::Shared;
 use crate::space::blocks::Use;
@@ -26,35 +26,58 @@ const GIVE_BACK: usize = 2 << 20;
 const EMPTY: usize = 64 << 20;
 
 /// What a flip will do.
+#[derive(Default)]
 pub(crate) struct FlipPlan {
     /// In the order of evacuation, each with the last destination (index) that takes something of it in.
     pub(crate) sources: Vec<(usize, usize)>,
     pub(crate) destinations: Vec<usize>,
 }
 
-/// Chooses the set and fixes every destination. `None`: a flip would not pay, or there is nowhere to copy to.
-pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64) -> Option<FlipPlan> {
+/// What planning came to.
+pub(crate) enum Planned {
+    Flip(FlipPlan),
+    /// Dead blocks are enough, or there is nothing to gain.
+    Nothing,
+    /// There is much to gain, and too little free memory to copy to: only a compaction in a stop, which uses each block
+    /// again as soon as it is empty, gets out of this.
+    NoRoom,
+}
+
+/// Of the free blocks, one in so many is left to mutators until the first sources are released.
+const LEFT: usize = 8;
+
+/// A flip repairs every live page. Less than this part of the heap gained does not pay for that where much more is to
+/// be had with room to copy to.
+const LEAST_GAIN: usize = 64;
+
+/// Chooses the set and fixes every destination.
+pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64) -> Planned {
     let set = choose(shared, goal, live_bytes);
     pages.spoiled.store(false, Ordering::SeqCst);
-    // Mutators go on allocating until the first sources are released.
-    let most = shared.free.free() / 2;
-    let live: usize = set.iter().map(|&block| shared.blocks.live(block) as usize).sum();
-    if set.is_empty() || most < 2 || !gains(shared, set.len(), live.div_ceil(BLOCK_BYTES)) {
-        return None;
+    if set.is_empty() {
+        return Planned::Nothing;
     }
-    let mut filler = Filler {
-        shared,
-        pages,
-        most,
-        plan: FlipPlan { sources: Vec::new(), destinations: Vec::new() },
-        tops: Vec::new(),
-    };
+    let live = |set: &[usize]| set.iter().map(|&block| shared.blocks.live(block) as usize).sum::<usize>();
+    let wanted = live(&set).div_ceil(BLOCK_BYTES);
+    pages.density.store((wanted * 1000 / set.len()) as u32, Ordering::Relaxed);
+    if !gains(shared, set.len(), wanted) {
+        return Planned::Nothing;
+    }
+    let free = shared.free.free();
+    let most = free - free / LEFT;
+    let mut filler = Filler { shared, pages, most, plan: FlipPlan::default(), tops: Vec::new() };
     for &block in &set {
         if !filler.takes_in(block) {
             break;
         }
     }
-    filler.finish()
+    let (heap, got) = (shared.blocks.len(), filler.plan.sources.len());
+    let gained = got.saturating_sub(filler.plan.destinations.len());
+    if got < set.len() && gained < heap / LEAST_GAIN && gained < (set.len() - wanted) / 4 {
+        abandon(shared, filler.plan);
+        return Planned::NoRoom;
+    }
+    filler.finish().map_or(Planned::Nothing, Planned::Flip)
 }
 
 /// Whether so many destinations for so many sources give memory back. The stress mode moves for the sake of moving.
@@ -97,7 +120,7 @@ impl Filler<'_> {
                 self.drop_last(block, count, top);
                 return false;
             };
-            entry.publish(to / 8).expect("nobody else publishes before the flip");
+            entry.set(to / 8);
             for page in to / PAGE_BYTES..=(to + bytes - 1) / PAGE_BYTES {
                 if self.pages.first(page).is_none() {
                     self.pages.set_first(page, from);
@@ -126,7 +149,7 @@ impl Filler<'_> {
     /// of which there were `count`, the last filled up to `top`.
     fn drop_last(&mut self, block: usize, count: usize, top: usize) {
         let shared = self.shared;
-        shared.forwarding.clear(block);
+        unforward(shared, block);
         if let Some(&(before, _)) = self.plan.sources.last() {
             self.pages.set_next_source(before, None);
         }
@@ -158,7 +181,7 @@ impl Filler<'_> {
 /// Undoes a plan. No flip has happened.
 pub(crate) fn abandon(shared: &Shared, plan: FlipPlan) {
     for (block, _) in plan.sources {
-        shared.forwarding.clear(block);
+        unforward(shared, block);
     }
     for &block in &plan.destinations {
         shared.blocks.set_birth(block, 0);

@@ -19,6 +19,7 @@ use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use control::Work;
+use flip::Planned;
 use mark::{Marker, Pool};
 use pacing::Pacing;
 use pause::StopOp;
@@ -181,9 +182,19 @@ impl Collector {
 
     /// Relocation by flipping pages.
     fn flip(&mut self, shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64, started: u64) {
-        let plan = flip::plan_flip(shared, pages, goal, live_bytes);
+        let planned = flip::plan_flip(shared, pages, goal, live_bytes);
         let started = self.phase(Phase::Plan, started);
-        let Some(plan) = plan else { return };
+        let plan = match planned {
+            Planned::Flip(plan) => plan,
+            Planned::Nothing => return,
+            Planned::NoRoom => {
+                shared.hold(PauseKind::Compaction, |shared| {
+                    self.relocate(shared, Some(pages), true, Goal::Pack { runs: false }, live_bytes, started);
+                });
+                shared.counters.compactions.add(1);
+                return shared.free.wake_all();
+            }
+        };
         if !self.stop(false, StopOp::Flip, PauseKind::Flip) {
             shared.counters.flips_abandoned.add(1);
             return flip::abandon(shared, plan);

@@ -3,6 +3,7 @@
 use crate::config::Barrier;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What recent cycles and the allocation between them were like.
@@ -68,9 +69,27 @@ impl Pacing {
         }
         let rate = self.rate.max(self.last_rate);
         let expected = rate * (self.duration + 2.0 * self.deviation + MARGIN_S);
+        let wanted = expected as usize + least(shared);
         let most = shared.blocks.len() * 3 / 4;
-        (expected as usize + least(shared)).min(most)
+        if shared.pages.is_none() {
+            return wanted.min(most);
+        }
+        // While more than this is free a plan relocates nothing, and where no block dies whole the cycle was for nothing.
+        let live = shared.counters.live_bytes.get() as usize / BLOCK_BYTES;
+        let useless = shared.blocks.len().saturating_sub(live) / 100 * super::plan::ENOUGH_FREE;
+        (wanted + destinations(shared, expected)).min(most).min(useless.max(wanted))
     }
+}
+
+/// Page barrier: free blocks that a flip needs to copy to, if it is to gain what will be allocated until the next one.
+///
+/// `D` blocks take in sources of density `r` and gain `D (1/r - 1)`. Never more than a quarter of the heap is kept for this:
+/// where that does not do, cycles follow one another, and in the end a compaction in a stop.
+fn destinations(shared: &Shared, expected: f64) -> usize {
+    let Some(pages) = &shared.pages else { return 0 };
+    let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
+    let wanted = expected * density / (1.0 - density).max(0.05);
+    (wanted as usize).min(shared.blocks.len() / 4)
 }
 
 /// Blocks that must be left in any case: the reserve, and a few for each mutator so that none stalls on its way.

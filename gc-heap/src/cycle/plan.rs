@@ -22,7 +22,7 @@ const FULLEST: u32 = (BLOCK_BYTES as u32 / 100) * 75;
 const WANTED_FREE: usize = 85;
 
 /// Where dead blocks alone give this share, in percent, nothing is relocated: no flip, no slot made stale.
-const ENOUGH_FREE: usize = 60;
+pub(super) const ENOUGH_FREE: usize = 60;
 
 /// A flip makes every slot stale, and the next marking heals each by a compare-and-swap (about twice its time). Less than
 /// this part of the heap gained does not pay for that, ...
@@ -96,4 +96,14 @@ pub(crate) fn forward(shared: &Shared, block: usize) {
     let bits = std::array::from_fn(|index| shared.marks.load(first + index));
     shared.forwarding.insert(block, Box::new(Forwarding::new(bits)));
     shared.clear_marks(block);
+}
+
+/// Undoes [`forward`]: the block is as it was marked.
+pub(crate) fn unforward(shared: &Shared, block: usize) {
+    let first = block * BLOCK_MARK_WORDS;
+    let forwarding = shared.forwarding.of_block(block).expect("forwarded before");
+    for (index, bits) in forwarding.bits().into_iter().enumerate() {
+        shared.marks.store_words(first + index, 1, bits);
+    }
+    shared.forwarding.clear(block);
 }

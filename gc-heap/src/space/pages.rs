@@ -33,6 +33,8 @@ pub(crate) struct Pages {
     next_source: Box<[AtomicU32]>,
     /// An object of the relocation set was pinned after the plan: no flip with this plan.
     pub(crate) spoiled: AtomicBool,
+    /// Live share of the blocks that the last plan would have liked to evacuate, in thousandths.
+    pub(crate) density: AtomicU32,
     pub(crate) faults: Histogram,
     /// Rounds of waiting for another thread that was repairing the page.
     pub(crate) waits: AtomicU64,
@@ -52,6 +54,7 @@ impl Pages {
             first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
             next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
             spoiled: AtomicBool::new(false),
+            density: AtomicU32::new(500),
             faults: Histogram::default(),
             waits: AtomicU64::new(0),
             by_mutators: AtomicU64::new(0),
