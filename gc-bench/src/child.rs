@@ -116,6 +116,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         other_cpu_percent: closed.used.other_percent,
         stolen_percent: closed.used.stolen_percent,
         lost_events: events.lost,
+        mmu: events.mmu(),
+        lost: closed.lost,
         settings: plan.clone(),
         histograms: Histograms {
             pauses: events.pauses.buckets(),

@@ -23,6 +23,10 @@ Reading the table:
   pauses      how long the program's threads were stopped, the way to the safepoint included; one sample a stop
   safepoint   of that, the time from the request until the last thread stood still
   stalls      how long an allocation had to wait for memory
+  MMU         minimum mutator utilisation: of every window of that length, the least share that stops and stalls left
+              to a thread (faults and slow paths are not in it: only their lengths are recorded)
+  faults      touches of absent pages that threads served themselves (page barrier), and what part of their time it took
+  slow paths  stale references that threads healed (load barrier); only how many is recorded
   latency     what the program itself saw: the time of each operation (gcbench and binary-trees: of each subtree of
               depth 4; table-churn with --rate: from when a tick's work was due until it was done)
 
@@ -32,6 +36,7 @@ Examples:
   gc-bench message-ring --heap 512m --repeats 5   one workload, a tighter heap, medians of five
   gc-bench table-churn --rate 300000              at a set rate: latency without the queue a full speed run builds
   gc-bench binary-trees --threads 2 --barrier stw the same work with everything inside one pause
+  gc-bench gcbench --barrier load,page,stw        the barriers side by side, by turns in one session
   gc-bench --json -                               one JSON document on standard output, and nothing else there
 
 Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then).";
@@ -210,10 +215,11 @@ pub(crate) struct PrimitivesArgs {
 /// How the heap is built; every workload takes these.
 #[derive(Debug, Args)]
 pub(crate) struct HeapArgs {
-    /// What the mutators' reads go through: `load` tests each loaded reference and compacts beside the program; `stw`
-    /// stops the program for the whole collection, the baseline
-    #[arg(long, value_enum, default_value = "load")]
-    pub(crate) barrier: Barrier,
+    /// How the program is kept from stale references: `load` tests each loaded reference and compacts beside the program;
+    /// `page` has the page tables do it; `stw` stops the program for the whole collection, the baseline. Several, with
+    /// commas between them, take turns and are compared
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "load")]
+    pub(crate) barrier: Vec<Barrier>,
 
     /// Collector threads [default: the heap's own choice]
     #[arg(long, value_name = "N", value_parser = parse_count)]
@@ -228,6 +234,19 @@ pub(crate) struct HeapArgs {
     /// Do not touch the heap's pages before the run: their first touch then falls into it
     #[arg(long)]
     pub(crate) no_pretouch: bool,
+}
+
+impl HeapArgs {
+    /// Refuses a barrier that is named twice.
+    pub(crate) fn check_barriers(&self) -> Result<(), Failure> {
+        for (i, barrier) in self.barrier.iter().enumerate() {
+            if self.barrier[..i].contains(barrier) {
+                let name = barrier.name();
+                return Err(Failure::input(format!("{name} is named twice (--repeats N runs each barrier N times)")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where the results go.
@@ -327,7 +346,7 @@ mod tests {
             };
             assert_eq!(run.workloads, [Standard::TableChurn]);
             assert_eq!((run.heap_size, run.rate), (Some(1 << 30), Some(300_000)));
-            assert_eq!(run.heap.barrier, Barrier::Load);
+            assert_eq!(run.heap.barrier, [Barrier::Load]);
         }
         assert!(parse_ok(&[]).run.workloads.is_empty());
     }

@@ -26,5 +26,6 @@ pause-scaling  Cycle after cycle beside a thread that churns: 16 MiB to 4 GiB of
 primitives     No heap: what each mechanism of the kernel costs by itself, from mremap and userfaultfd to membarrier.
                groups take-away, fault, batch, chunk, view, touch, barrier [all]; --sizes [64m,256m,1g,4g,8g]
 
-Barriers       load (test each loaded reference, compact beside the program), stw (the same work in one stop: the baseline)
+Barriers       load (test each loaded reference, compact beside the program), page (take every page away, bring it back
+               repaired when it is touched), stw (the same work in one stop: the baseline)
 ";

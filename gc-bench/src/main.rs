@@ -6,6 +6,7 @@
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
 //! | [`workload`], [`measure`] | the work, and the measured part of it |
 //! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
+//! | [`mmu`], [`lost`] | what the mutators lost: by windows of time, and besides stops and stalls |
 //! | [`primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`process`] | what it ran on, and what it used |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
@@ -17,8 +18,10 @@ mod document;
 mod failure;
 mod json_text;
 mod list;
+mod lost;
 mod machine;
 mod measure;
+mod mmu;
 mod output;
 mod plan;
 mod primitives;
@@ -59,7 +62,7 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.output),
         Command::PauseScaling(args) => {
-            let (plans, left_out) = plan::scaling_runs(&args, machine::memory());
+            let (plans, left_out) = plan::scaling_runs(&args, machine::memory())?;
             for line in &left_out {
                 eprintln!("gc-bench: {line}");
             }

@@ -1,12 +1,15 @@
 //! The measured part of a run: where it begins and ends, and what the heap did in it.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use gc_heap::{Event, Heap, HeapStats, PauseKind};
+use gc_heap::{Event, Heap, PauseKind};
 
+use crate::lost::{Lost, Snapshot};
+use crate::mmu::{self, Interval, Mmu};
 use crate::plan::Plan;
 use crate::process::{Usage, Used};
 use crate::record::{Occupancy, Phase, Stop};
@@ -42,7 +45,7 @@ struct Window {
     usage: Usage,
     /// The same moment on the clock of the heap's events.
     from_ns: u64,
-    before: HeapStats,
+    before: Snapshot,
     closed: Option<Closed>,
 }
 
@@ -52,6 +55,7 @@ pub(crate) struct Closed {
     pub(crate) used: Used,
     pub(crate) cycles: u64,
     pub(crate) heap: HeapEvents,
+    pub(crate) lost: Lost,
 }
 
 impl<'a> Bench<'a> {
@@ -64,7 +68,7 @@ impl<'a> Bench<'a> {
         self.gauge.set_phase(MEASURED);
         let mut window = self.window.lock().expect("no holder panics");
         assert!(window.is_none(), "the measured part begins once");
-        let before = self.heap.stats();
+        let before = Snapshot::of(self.heap);
         drop(self.heap.take_events());
         let usage = Usage::start();
         *window = Some(Window { usage, from_ns: self.heap.now_ns(), before, closed: None });
@@ -79,12 +83,14 @@ impl<'a> Bench<'a> {
         let wall = now - window.usage.since();
         let used = window.usage.end();
         let (events, lost) = self.heap.take_events();
-        let after = self.heap.stats();
+        let after = Snapshot::of(self.heap);
         self.gauge.set_phase(FINISHING);
         let to_ns = window.from_ns + wall.as_nanos() as u64;
         let heap = HeapEvents::of(&events, lost, window.from_ns, to_ns);
-        let cycles = after.cycles - window.before.cycles;
-        window.closed = Some(Closed { wall, used, cycles, heap });
+        let cycles = after.stats().cycles - window.before.stats().cycles;
+        let mutators_ns = wall.as_nanos() as f64 * self.plan.threads as f64;
+        let lost = after.since(&window.before, self.plan.barrier, mutators_ns);
+        window.closed = Some(Closed { wall, used, cycles, heap, lost });
     }
 
     /// Says how much of the current part is done, from 0 to 1. Costs a store.
@@ -113,9 +119,19 @@ pub(crate) struct HeapEvents {
     pub(crate) fill: Vec<(u64, u64)>,
     /// Events that the heap had no room to keep.
     pub(crate) lost: u64,
+    /// When all mutators were stopped.
+    stopped: Vec<Interval>,
+    /// When each mutator that did waited for memory.
+    waited: BTreeMap<u64, Vec<Interval>>,
+    length_ns: u64,
 }
 
 impl HeapEvents {
+    /// The minimum mutator utilisation.
+    pub(crate) fn mmu(&self) -> Vec<Mmu> {
+        mmu::of_run(&self.stopped, self.waited.values().map(Vec::as_slice), self.length_ns)
+    }
+
     /// Events of a stretch; times from its start. What began before it counts whole (it was taken out of this stretch);
     /// what ends after it does not.
     fn of(events: &[Event], lost: u64, from_ns: u64, to_ns: u64) -> Self {
@@ -127,12 +143,19 @@ impl HeapEvents {
             phases: Vec::new(),
             fill: Vec::new(),
             lost,
+            stopped: Vec::new(),
+            waited: BTreeMap::new(),
+            length_ns: to_ns - from_ns,
         };
+        // What began before the stretch is cut there; what ends after it is cut where it is used.
+        let interval =
+            |start_ns: u64, ns: u64| (start_ns.saturating_sub(from_ns), (start_ns + ns).saturating_sub(from_ns));
         for event in events {
             match event {
                 Event::Pause(p) if p.start_ns < to_ns => {
                     out.pauses.record(p.total_ns);
                     out.safepoint.record(p.reach_ns);
+                    out.stopped.push(interval(p.start_ns, p.total_ns));
                     out.stops.push(Stop {
                         kind: pause_name(p.kind).into(),
                         start_ns: p.start_ns.saturating_sub(from_ns),
@@ -140,7 +163,10 @@ impl HeapEvents {
                         safepoint_ns: p.reach_ns,
                     });
                 }
-                Event::Stall(s) if s.start_ns < to_ns => out.stalls.record(s.total_ns),
+                Event::Stall(s) if s.start_ns < to_ns => {
+                    out.stalls.record(s.total_ns);
+                    out.waited.entry(s.mutator).or_default().push(interval(s.start_ns, s.total_ns));
+                }
                 Event::Phase(p) if p.start_ns < to_ns => {
                     let start_ns = p.start_ns.saturating_sub(from_ns);
                     let end_ns = (p.start_ns + p.total_ns).saturating_sub(from_ns);

@@ -135,10 +135,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// With the first of the barriers that were named.
     fn new(workload: Workload, heap: &HeapArgs) -> Self {
         Self {
             workload,
-            barrier: heap.barrier,
+            barrier: heap.barrier[0],
             heap_bytes: 0,
             threads: 1,
             size: 0,
@@ -192,6 +193,14 @@ impl Plan {
 
     /// The table's and the progress bar's name for the run, without its repeat.
     pub(crate) fn label(&self) -> String {
+        match self.barrier {
+            Barrier::Load => self.work(),
+            other => format!("{}, {}", self.work(), other.name()),
+        }
+    }
+
+    /// The label without the barrier: runs that share it did the same work.
+    pub(crate) fn work(&self) -> String {
         let mut label = self.workload.name().to_owned();
         match self.workload {
             Workload::PauseScaling => {
@@ -204,9 +213,6 @@ impl Plan {
         }
         if self.rate > 0 {
             label += &format!(", {} op/s each", grouped(self.rate));
-        }
-        if self.barrier != Barrier::Load {
-            label += &format!(", {}", self.barrier.name());
         }
         label
     }
@@ -232,6 +238,11 @@ impl Plan {
     /// Refuses a heap that cannot work here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
         let name = self.workload.name();
+        if self.barrier == Barrier::Page
+            && let Some(missing) = missing_for_page_barrier()
+        {
+            return Err(Failure::input(format!("the page barrier cannot work here: {missing}; `load` and `stw` can")));
+        }
         if self.huge_pages == HugePages::Collapse && !self.pretouch {
             return Err(Failure::input(
                 "--huge-pages collapse makes large pages of touched ones: leave --no-pretouch out",
@@ -269,6 +280,17 @@ impl Plan {
     }
 }
 
+/// What the page barrier needs and the kernel or a sandbox refuses.
+fn missing_for_page_barrier() -> Option<String> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let look = || {
+        let can = Capabilities::probe();
+        let needed = [&can.take_away, &can.userfaultfd, &can.uffd_minor_shmem, &can.uffd_sigbus];
+        needed.into_iter().find(|item| !item.support.is_yes()).map(|item| format!("{}: {}", item.name, item.support))
+    };
+    MISSING.get_or_init(look).clone()
+}
+
 /// What the machine, or the control group around us, lets a process have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
@@ -278,6 +300,7 @@ pub(crate) struct Memory {
 
 /// The runs of `gc-bench [run]`, in order.
 pub(crate) fn standard_runs(args: &RunArgs) -> Result<Vec<Plan>, Failure> {
+    args.heap.check_barriers()?;
     let mut workloads: Vec<Workload> = Vec::new();
     for w in args.workloads.iter().map(|&w| Workload::from(w)) {
         if workloads.contains(&w) {
@@ -297,8 +320,11 @@ pub(crate) fn standard_runs(args: &RunArgs) -> Result<Vec<Plan>, Failure> {
             _ => vec![base.threads],
         };
         for threads in threads {
+            // Barriers by turns, so that what changes on the machine meanwhile changes for all.
             for repeat in 1..=args.repeats.unwrap_or(if args.quick { 1 } else { 3 }) {
-                plans.push(Plan { threads, repeat, ..base.clone() });
+                for &barrier in &args.heap.barrier {
+                    plans.push(Plan { threads, repeat, barrier, ..base.clone() });
+                }
             }
         }
     }
@@ -359,6 +385,7 @@ fn with_options(mut p: Plan, args: &RunArgs) -> Result<Plan, Failure> {
 
 /// The runs of `gc-bench json`, for a document of that many bytes that keeps `live` bytes a copy in the heap.
 pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64) -> Result<Vec<Plan>, Failure> {
+    args.heap.check_barriers()?;
     let mut p = Plan::standard(Workload::Json, &args.heap, args.quick);
     p.heap_bytes = args.heap_size.unwrap_or(p.heap_bytes);
     p.threads = args.threads.unwrap_or(p.threads);
@@ -368,11 +395,17 @@ pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64) -> Result<Vec<Plan
     if p.threads < 2 {
         return Err(Failure::input("json needs at least 2 threads: one parses, the others query"));
     }
-    Ok((1..=args.repeats.unwrap_or(1)).map(|repeat| Plan { repeat, ..p.clone() }).collect())
+    let of_repeat = |repeat| args.heap.barrier.iter().map(move |&barrier| (repeat, barrier));
+    let turns = (1..=args.repeats.unwrap_or(1)).flat_map(of_repeat);
+    Ok(turns.map(|(repeat, barrier)| Plan { repeat, barrier, ..p.clone() }).collect())
 }
 
 /// The points of `gc-bench pause-scaling` that fit into `memory`, and of those that do not, why.
-pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> (Vec<Plan>, Vec<String>) {
+pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Vec<Plan>, Vec<String>), Failure> {
+    args.heap.check_barriers()?;
+    if args.heap.barrier.len() > 1 {
+        return Err(Failure::input("pause-scaling compares sizes: name one barrier"));
+    }
     let live: &[u64] = if args.quick { &[16, 64, 256] } else { &[16, 64, 256, 1024, 4096] };
     let roots: &[u64] = if args.quick { &[1_000, 100_000] } else { &[1_000, 100_000, 1_000_000] };
     // The smallest number of roots belongs to the row of live sizes, so that each point is run once.
@@ -398,7 +431,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> (Vec<Plan>, Ve
             plans.push(plan);
         }
     }
-    (plans, left_out)
+    Ok((plans, left_out))
 }
 
 #[cfg(test)]
@@ -440,6 +473,16 @@ mod tests {
     }
 
     #[test]
+    fn barriers_take_turns() {
+        let plans = runs(&["gcbench", "--barrier", "load,stw", "--repeats", "2"]).unwrap();
+        let turns: Vec<_> = plans.iter().map(|p| (p.repeat, p.barrier)).collect();
+        let (load, stw) = (Barrier::Load, Barrier::Stw);
+        assert_eq!(turns, [(1, load), (1, stw), (2, load), (2, stw)]);
+        assert_eq!((plans[1].label().as_str(), plans[1].work().as_str()), ("gcbench, stw", "gcbench"));
+        assert!(runs(&["gcbench", "--barrier", "stw,stw"]).unwrap_err().line().contains("twice"));
+    }
+
+    #[test]
     fn an_option_without_use_is_an_error() {
         for args in [
             &["message-ring", "--threads", "2"][..],
@@ -472,7 +515,7 @@ mod tests {
     #[test]
     fn scaling_leaves_out_what_does_not_fit_and_says_so() {
         let scaling = |memory| match cli::parse(["gc-bench", "pause-scaling"]).unwrap().unwrap().command {
-            Some(Command::PauseScaling(args)) => scaling_runs(&args, memory),
+            Some(Command::PauseScaling(args)) => scaling_runs(&args, memory).unwrap(),
             other => panic!("{other:?}"),
         };
         let (plans, left_out) = scaling(ROOMY);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lost::Lost;
 use crate::machine::{self, Kernel, Machine};
+use crate::mmu::Mmu;
 use crate::plan::{Barrier, Plan, Workload};
 use crate::stats::Summary;
 use crate::time;
@@ -82,6 +84,10 @@ pub(crate) struct Record {
     pub(crate) stolen_percent: f64,
     /// Events that the heap could not keep: above 0, the figures of pauses and stalls miss some.
     pub(crate) lost_events: u64,
+    /// Minimum mutator utilisation, at each window that is no longer than the run.
+    pub(crate) mmu: Vec<Mmu>,
+    /// What mutators lost besides stops and stalls; a key that is not there was not recorded.
+    pub(crate) lost: Lost,
     pub(crate) settings: Plan,
     pub(crate) histograms: Histograms,
     /// Each stop, in order.
@@ -127,6 +133,11 @@ pub(crate) struct Occupancy {
 }
 
 impl Record {
+    /// The utilisation at a window of [`WINDOWS_MS`](crate::mmu::WINDOWS_MS), if the run was that long.
+    pub(crate) fn mmu_at(&self, window_ms: u64) -> Option<f64> {
+        self.mmu.iter().find(|mmu| mmu.window_ms == window_ms).map(|mmu| mmu.share)
+    }
+
     /// Whether another process took so much of the machine that the figures are not the heap's.
     pub(crate) fn noisy(&self) -> bool {
         self.other_cpu_percent > 6.0
@@ -137,6 +148,8 @@ impl Record {
 pub(crate) mod samples {
     use super::*;
     use crate::cli;
+    use crate::lost::Kind;
+    use crate::mmu;
     use crate::plan;
     use crate::stats::Samples;
 
@@ -171,6 +184,8 @@ pub(crate) mod samples {
             other_cpu_percent: 0.4,
             stolen_percent: 0.0,
             lost_events: 0,
+            mmu: mmu::of_run(&[(10_000_000, 10_600_000), (13_000_000, 13_900_000)], std::iter::empty(), 60_000_000),
+            lost: Lost { slow_paths: Some(Kind { count: 1234, times: None }), faults: None },
             histograms: Histograms {
                 pauses: pauses.buckets(),
                 safepoint: safepoint.buckets(),

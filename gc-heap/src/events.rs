@@ -47,6 +47,8 @@ pub struct Stall {
     pub total_ns: u64,
     /// What was asked for.
     pub bytes: usize,
+    /// Which mutator waited: a number that tells those of one heap apart, and is never given twice.
+    pub mutator: u64,
 }
 
 /// Phases of a cycle.

@@ -84,6 +84,12 @@ fn out_of_memory_is_an_error_and_the_heap_goes_on() {
         .unwrap();
         let (events, _) = heap.take_events();
         assert!(events.iter().any(|event| matches!(event, gc_heap::Event::Stall(stall) if stall.total_ns > 0)));
+        let waited = |event: &gc_heap::Event| match event {
+            gc_heap::Event::Stall(stall) => Some(stall.mutator),
+            _ => None,
+        };
+        let mutators: std::collections::HashSet<u64> = events.iter().filter_map(waited).collect();
+        assert_eq!(mutators.len(), 1, "there was one mutator to wait");
     }
 }
 

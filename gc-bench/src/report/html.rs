@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
+use super::plot::barriers::{self, class};
 use super::plot::{self, Point};
 use super::svg::escape;
 use super::table::rows;
-use super::{Group, groups};
+use super::{Group, Work, by_barrier, groups};
 use crate::plan::Workload;
 use crate::record::{Document, Head};
 use crate::size::{bytes, duration, grouped, three};
 
+/// Faults and slow paths are recorded without their moments, so they are not in it.
+const MMU: &str = "Minimum mutator utilisation (stops and stalls)";
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
@@ -37,7 +40,13 @@ fn body(out: &mut String, document: &Document) {
     if !scaling.is_empty() {
         scaling_section(out, &scaling);
     }
-    summary(out, &groups);
+    let works = by_barrier(document);
+    if works.is_empty() {
+        summary(out, &groups, |g| g.label.clone());
+    }
+    for work in &works {
+        comparison(out, work);
+    }
     let range = plot::pause_range(document.runs.iter());
     for group in &groups {
         section(out, group, range);
@@ -85,11 +94,11 @@ fn warnings(out: &mut String, document: &Document) {
 }
 
 /// The table of the terminal, as a table.
-fn summary(out: &mut String, groups: &[Group<'_>]) {
+fn summary(out: &mut String, groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> String) {
     out.push_str("<div class=\"scroll\"><table>\n<thead><tr><th></th><th></th>");
     for g in groups {
         let repeats = if g.runs.len() > 1 { format!("<br>median of {}", g.runs.len()) } else { String::new() };
-        let _ = write!(out, "<th>{}{repeats}</th>", escape(&g.label).replace(", ", "<br>"));
+        let _ = write!(out, "<th>{}{repeats}</th>", escape(&name(g)).replace(", ", "<br>"));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for (heading, name, cell) in rows(groups) {
@@ -101,6 +110,22 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody></table></div>\n");
+}
+
+/// The barriers of one workload, side by side.
+fn comparison(out: &mut String, work: &Work<'_>) {
+    let _ = writeln!(out, "<h2>{}: the barriers side by side</h2>", escape(&work.name));
+    summary(out, &work.groups, |g| g.barrier().to_owned());
+    let classes: Vec<String> = (0..work.groups.len()).map(class).collect();
+    let keys: Vec<(&str, &str)> =
+        classes.iter().map(String::as_str).zip(work.groups.iter().map(Group::barrier)).collect();
+    out.push_str("<div class=\"grid\">\n");
+    figure(out, "", "Time", &[("c0", "wall"), ("c1", "CPU, collector included")], &barriers::times(&work.groups));
+    let waits = [("c0", "pauses: p50, p99, longest"), ("c1", "longest stall"), ("c4", "faults: p50, p99, longest")];
+    figure(out, "", "How long threads stood", &waits, &barriers::waits(&work.groups));
+    let lines = work.groups.iter().zip(&classes).map(|(group, class)| (class.clone(), group.barrier(), group));
+    figure(out, "", MMU, &keys, &barriers::mmu(lines));
+    out.push_str("</div>\n");
 }
 
 /// The colors of a plot and what they stand for.
@@ -138,6 +163,8 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     figure(out, "", "Pauses", &keys, &plot::pauses(&group.runs, range));
     let each = if group.runs.len() > 1 { "one operation (a line a run)" } else { "one operation" };
     figure(out, "", "Latency the program saw", &[("c0", each)], &plot::latency(&group.runs));
+    let line = std::iter::once((class(0), group.label.as_str(), group));
+    figure(out, "", MMU, &[("c0", "the least share of any window")], &barriers::mmu(line));
     let keys = [
         ("c4", "used"),
         ("c5", "committed"),
@@ -180,7 +207,7 @@ fn scaling_section(out: &mut String, groups: &[&Group<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples::document;
+    use crate::report::samples::{barriers, document};
 
     #[test]
     fn the_page_stands_alone() {
@@ -188,8 +215,19 @@ mod tests {
         for elsewhere in ["http://", "https://", "<script", "<link", "<img", "@import", "url("] {
             assert!(!page.contains(elsewhere), "{elsewhere}");
         }
-        assert_eq!(page.matches("<svg").count(), 6);
+        assert_eq!(page.matches("<svg").count(), 8);
         assert!(page.contains("prefers-color-scheme: dark") && !page.contains("NaN"));
+    }
+
+    #[test]
+    fn barriers_are_compared_on_the_page() {
+        let page = text(&barriers());
+        assert!(page.contains("the barriers side by side") && !page.contains("NaN"));
+        // Three plots that compare, four of each barrier.
+        assert_eq!(page.matches("<svg").count(), 3 + 3 * 4);
+        for part in ["page: fault p99 6.00 µs", "stw: wall time 4.00 s", "load: 10.0 % of any 1 ms"] {
+            assert!(page.contains(part), "{part}");
+        }
     }
 
     #[test]

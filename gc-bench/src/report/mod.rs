@@ -29,7 +29,37 @@ pub(crate) fn groups(document: &Document) -> Vec<Group<'_>> {
     groups
 }
 
+/// Groups that did the same work, each with a barrier of its own, in the order of the runs.
+pub(crate) struct Work<'a> {
+    pub(crate) name: String,
+    pub(crate) groups: Vec<Group<'a>>,
+}
+
+/// The works of a session that compares barriers; none where each work was done with one.
+pub(crate) fn by_barrier(document: &Document) -> Vec<Work<'_>> {
+    let mut works: Vec<Work<'_>> = Vec::new();
+    for group in groups(document) {
+        let name = group.runs[0].settings.work();
+        match works.iter_mut().find(|work| work.name == name) {
+            Some(work) => work.groups.push(group),
+            None => works.push(Work { name, groups: vec![group] }),
+        }
+    }
+    if works.iter().any(|work| work.groups.len() > 1) { works } else { Vec::new() }
+}
+
 impl Group<'_> {
+    /// The median of a figure over those repeats that have it; `None` where none has.
+    pub(crate) fn median_some(&self, figure: impl Fn(&Record) -> Option<f64>) -> Option<f64> {
+        let some: Vec<f64> = self.runs.iter().filter_map(|run| figure(run)).collect();
+        (!some.is_empty()).then(|| median(some))
+    }
+
+    /// The barrier's name.
+    pub(crate) fn barrier(&self) -> &'static str {
+        self.runs[0].barrier.name()
+    }
+
     /// The median of a figure over the repeats.
     pub(crate) fn median(&self, figure: impl Fn(&Record) -> f64) -> f64 {
         median(self.runs.iter().map(|r| figure(r)))
@@ -50,6 +80,8 @@ impl Group<'_> {
 
 #[cfg(test)]
 pub(crate) mod samples {
+    use crate::lost::{Kind, Lost, Times};
+    use crate::plan::Barrier;
     use crate::record::{Document, Head, samples::record};
 
     pub(crate) fn head() -> Head {
@@ -63,6 +95,35 @@ pub(crate) mod samples {
             left_out: vec![],
             runs: ["gcbench", "message-ring"].iter().flat_map(|w| (1..=3).map(|i| record(w, i))).collect(),
         }
+    }
+
+    /// The same work with three barriers, three times each.
+    pub(crate) fn barriers() -> Document {
+        let mut document = document();
+        document.runs.truncate(3);
+        let load = document.runs.clone();
+        for (barrier, share) in [(Barrier::Page, 0.03), (Barrier::Stw, 0.0)] {
+            for mut run in load.clone() {
+                run.barrier = barrier;
+                run.settings.barrier = barrier;
+                let times =
+                    Times { p50_ns: 2_100, p99_ns: 6_000, max_ns: 70_000, total_ns: 9_000_000, share_of_wall: share };
+                let faults = (barrier == Barrier::Page).then_some(Kind { count: 4_000, times: Some(times) });
+                run.lost = Lost { faults, slow_paths: None };
+                document.runs.push(run);
+            }
+        }
+        document
+    }
+
+    #[test]
+    fn the_same_work_is_told_from_other_work() {
+        assert!(super::by_barrier(&document()).is_empty(), "nothing to compare");
+        let document = barriers();
+        let works = super::by_barrier(&document);
+        assert_eq!((works.len(), works[0].name.as_str()), (1, "gcbench"));
+        let names: Vec<_> = works[0].groups.iter().map(|g| (g.barrier(), g.runs.len())).collect();
+        assert_eq!(names, [("load", 3), ("page", 3), ("stw", 3)]);
     }
 
     #[test]

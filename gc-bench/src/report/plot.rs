@@ -1,5 +1,6 @@
 //! The plots: each a function from figures to an SVG.
 
+pub(crate) mod barriers;
 pub(crate) mod primitives;
 
 use super::svg::{Anchor, Svg};

@@ -2,7 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{Group, groups};
+use super::{Group, by_barrier, groups};
+use crate::lost::{Kind, Times};
 use crate::plan::Workload;
 use crate::record::{Document, Record};
 use crate::size::{bytes, duration, grouped, three};
@@ -36,11 +37,35 @@ fn rate(per_second: f64) -> String {
 
 /// Only where there are repeats.
 const RANGE: &str = "range";
+/// A figure that the heap does not record for this barrier, or the run was too short for.
+const NOT_RECORDED: &str = "-";
 
-/// Every figure of these groups, in its order.
+/// Every figure that one of these groups has, in its order.
 pub(crate) fn rows(groups: &[Group<'_>]) -> impl Iterator<Item = &'static Row> {
     let repeated = groups.iter().any(|g| g.runs.len() > 1);
-    ROWS.iter().filter(move |row| repeated || row.1 != RANGE)
+    let some = |row: &Row| groups.iter().any(|g| row.2(g) != NOT_RECORDED);
+    ROWS.iter().filter(move |row| (repeated || row.1 != RANGE) && some(row))
+}
+
+fn percent(share: f64) -> String {
+    format!("{} %", three(share * 100.0))
+}
+
+fn utilisation(g: &Group<'_>, window_ms: u64) -> String {
+    g.median_some(|r| r.mmu_at(window_ms)).map_or(NOT_RECORDED.into(), percent)
+}
+
+/// A figure of the faults, in words.
+fn faults(g: &Group<'_>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> String {
+    g.median_some(|r| r.lost.faults?.times.as_ref().map(of)).map_or(NOT_RECORDED.into(), words)
+}
+
+fn count(g: &Group<'_>, of: fn(&Record) -> Option<Kind>) -> String {
+    g.median_some(|r| of(r).map(|kind| kind.count as f64)).map_or(NOT_RECORDED.into(), |n| grouped(n.round() as u64))
+}
+
+fn nanoseconds(ns: f64) -> String {
+    duration(ns as u64)
 }
 
 const ROWS: &[Row] = &[
@@ -64,6 +89,19 @@ const ROWS: &[Row] = &[
     ("stalls", "count", |g| grouped(g.median_u64(|r| r.stalls.count))),
     ("", "max", |g| time(g, |r| r.stalls.max_ns)),
     ("", "total", |g| time(g, |r| r.stalls.total_ns)),
+    ("faults", "count", |g| count(g, |r| r.lost.faults)),
+    ("", "p50", |g| faults(g, |t| t.p50_ns as f64, nanoseconds)),
+    ("", "p99", |g| faults(g, |t| t.p99_ns as f64, nanoseconds)),
+    ("", "max", |g| faults(g, |t| t.max_ns as f64, nanoseconds)),
+    ("", "share of wall", |g| faults(g, |t| t.share_of_wall, percent)),
+    ("slow paths", "count", |g| count(g, |r| r.lost.slow_paths)),
+    ("MMU", "1 ms", |g| utilisation(g, 1)),
+    ("", "2 ms", |g| utilisation(g, 2)),
+    ("", "5 ms", |g| utilisation(g, 5)),
+    ("", "10 ms", |g| utilisation(g, 10)),
+    ("", "20 ms", |g| utilisation(g, 20)),
+    ("", "50 ms", |g| utilisation(g, 50)),
+    ("", "100 ms", |g| utilisation(g, 100)),
     ("latency", "p50", |g| time(g, |r| r.latency.p50_ns)),
     ("", "p99", |g| time(g, |r| r.latency.p99_ns)),
     ("", "p99.9", |g| time(g, |r| r.latency.p999_ns)),
@@ -79,24 +117,37 @@ fn table() -> Table {
     table
 }
 
-/// The report as a table, ready to print.
+/// A table with a column a group, under these names.
+fn columns(groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> String) -> String {
+    let mut table = table();
+    let names = groups.iter().map(|g| {
+        let repeats = if g.runs.len() > 1 { format!(", median of {}", g.runs.len()) } else { String::new() };
+        Cell::new((name(g) + &repeats).replace(", ", "\n")).set_alignment(CellAlignment::Right)
+    });
+    table.set_header([Cell::new(""), Cell::new("")].into_iter().chain(names));
+    for (heading, name, cell) in rows(groups) {
+        let cells = groups.iter().map(|g| Cell::new(cell(g)).set_alignment(CellAlignment::Right));
+        table.add_row([Cell::new(heading), Cell::new(name)].into_iter().chain(cells));
+    }
+    table.trim_fmt()
+}
+
+/// The report as a table, ready to print; where barriers are compared, one a workload with a column a barrier.
 pub(crate) fn text(document: &Document) -> String {
     let groups = groups(document);
-    let mut table = table();
-    if groups.iter().all(|g| g.runs[0].workload == Workload::PauseScaling) {
+    let works = by_barrier(document);
+    let mut out = if groups.iter().all(|g| g.runs[0].workload == Workload::PauseScaling) {
+        let mut table = table();
         scaling(&mut table, &groups);
+        table.trim_fmt()
+    } else if works.is_empty() {
+        columns(&groups, |g| g.label.clone())
     } else {
-        let names = groups.iter().map(|g| {
-            let repeats = if g.runs.len() > 1 { format!(", median of {}", g.runs.len()) } else { String::new() };
-            Cell::new((g.label.clone() + &repeats).replace(", ", "\n")).set_alignment(CellAlignment::Right)
-        });
-        table.set_header([Cell::new(""), Cell::new("")].into_iter().chain(names));
-        for (heading, name, cell) in rows(&groups) {
-            let cells = groups.iter().map(|g| Cell::new(cell(g)).set_alignment(CellAlignment::Right));
-            table.add_row([Cell::new(heading), Cell::new(name)].into_iter().chain(cells));
-        }
-    }
-    let mut out = table.trim_fmt();
+        let tables = works
+            .iter()
+            .map(|work| format!("{}\n{}", work.name.to_uppercase(), columns(&work.groups, |g| g.barrier().to_owned())));
+        tables.collect::<Vec<_>>().join("\n\n")
+    };
     out.push('\n');
     for run in document.runs.iter().filter(|r| r.noisy()) {
         let (label, repeat, share) = (run.settings.label(), run.repeat, three(run.other_cpu_percent));
@@ -132,7 +183,7 @@ fn scaling(table: &mut Table, groups: &[Group<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples::document;
+    use crate::report::samples::{barriers, document};
 
     #[test]
     fn every_figure_is_in_the_table_and_no_line_is_too_long() {
@@ -143,6 +194,24 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn barriers_are_columns_of_one_table_and_what_is_not_recorded_is_a_dash() {
+        let text = text(&barriers());
+        assert!(text.starts_with("GCBENCH\n"), "{text}");
+        let line = |name: &str| {
+            text.lines().find(|l| l.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{name} in\n{text}"))
+        };
+        let cells = |name: &str| line(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(cells("load"), ["load", "page", "stw"]);
+        assert_eq!(cells("faults"), ["faults", "count", "-", "4,000", "-"]);
+        assert_eq!(cells("slow paths"), ["slow", "paths", "count", "1,234", "-", "-"]);
+        assert_eq!(cells("share of wall"), ["share", "of", "wall", "-", "3.00", "%", "-"]);
+        // 0.6 ms of one window, 0.9 of another, 1.5 of one that has both.
+        assert_eq!(cells("MMU")[..3], ["MMU", "1", "ms"]);
+        assert!(line("MMU").contains("10.0 %") && line("5 ms").contains("70.0 %"), "{text}");
+        assert!(!text.contains("100 ms"), "no run was that long");
     }
 
     #[test]

@@ -4,3 +4,4 @@ mod common;
 mod primitives;
 mod refusals;
 mod runs;
+mod sandbox;

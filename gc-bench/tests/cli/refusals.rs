@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::common::{Scratch, assert_refused, text};
+use crate::sandbox::{WITHOUT_USERFAULTFD, bench_with};
 
 #[test]
 fn a_heap_that_cannot_be() {
@@ -19,7 +20,22 @@ fn a_heap_that_cannot_be() {
 
 #[test]
 fn a_barrier_that_is_not_there() {
-    assert_refused(&["gcbench", "--barrier", "paige"], 2, &["paige", "load", "stw"]);
+    assert_refused(&["gcbench", "--barrier", "paige"], 2, &["paige", "load", "page", "stw"]);
+    assert_refused(&["gcbench", "--barrier", "load,load"], 2, &["load is named twice"]);
+    assert_refused(&["pause-scaling", "--barrier", "load,stw"], 2, &["name one barrier"]);
+}
+
+#[test]
+fn a_sandbox_without_userfaultfd_has_no_page_barrier() {
+    let scratch = Scratch::new("no-page-barrier");
+    let args = ["gcbench", "--quick", "--barrier", "load,page"];
+    let out = bench_with(&scratch, &args, &WITHOUT_USERFAULTFD, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    for part in ["page barrier", "userfaultfd", "not permitted", "`load` and `stw` can"] {
+        assert!(said.contains(part), "{said} does not say {part}");
+    }
+    assert_eq!(scratch.entries(), Vec::<String>::new(), "nothing was run");
 }
 
 #[test]

@@ -45,6 +45,28 @@ fn assert_run(run: &Value) {
     let bytes = |key: &str| run[key].as_u64().unwrap();
     assert!(bytes("committed_peak_bytes") <= bytes("heap_bytes"));
     assert!(bytes("pss_peak_bytes") > 0);
+    let lengths: Vec<u64> = run["mmu"].as_array().unwrap().iter().map(|m| m["window_ms"].as_u64().unwrap()).collect();
+    let wall_ms = run["wall_s"].as_f64().unwrap() * 1000.0;
+    let expected: Vec<u64> = [1, 2, 5, 10, 20, 50, 100].into_iter().filter(|&ms| ms as f64 <= wall_ms).collect();
+    assert_eq!(lengths, expected, "windows that fit into {wall_ms} ms");
+    for mmu in run["mmu"].as_array().unwrap() {
+        let (share, window) = (mmu["share"].as_f64().unwrap(), mmu["window_ms"].as_f64().unwrap() * 1e6);
+        assert!((0.0..=1.0).contains(&share), "{mmu}");
+        // The longest pause that lies whole in the measured part is whole in some window, or fills one.
+        let of = |stop: &Value, key: &str| stop[key].as_f64().unwrap();
+        let inside = run["stops"].as_array().unwrap().iter().filter(|stop| {
+            of(stop, "start_ns") > 0.0 && of(stop, "start_ns") + of(stop, "duration_ns") < wall_ms * 1e6
+        });
+        let longest = inside.map(|stop| of(stop, "duration_ns")).fold(0.0, f64::max);
+        assert!(share <= (1.0 - longest / window).max(0.0) + 1e-3, "{mmu} beside a pause of {longest} ns");
+    }
+    let (faults, slow_paths) = (run["lost"].get("faults"), run["lost"].get("slow_paths"));
+    assert_eq!((faults.is_some(), slow_paths.is_some()), (run["barrier"] == "page", run["barrier"] == "load"));
+    if let Some(faults) = faults.filter(|faults| faults["count"].as_u64() > Some(0)) {
+        let time = |key: &str| faults["times"][key].as_f64().unwrap();
+        assert!(time("p50_ns") <= time("p99_ns") && time("p99_ns") <= time("max_ns"), "{faults}");
+        assert!(time("total_ns") > 0.0 && time("share_of_wall") > 0.0 && time("share_of_wall") < 1.0, "{faults}");
+    }
     assert!(!run.to_string().contains("null"));
 }
 
@@ -69,6 +91,27 @@ fn gcbench_sums_up_as_its_peers_do() {
         let subtrees: u64 = (4..=16).step_by(2).map(|d| 2 * (2 * stretch / size(d)) * (1 << (d - 4))).sum();
         assert_eq!(run["latency"]["count"], subtrees);
     }
+}
+
+#[test]
+fn barriers_side_by_side_do_the_same_work_by_turns() {
+    let scratch = Scratch::new("barriers");
+    let args = ["gcbench", "--quick", "--size", "2", "--repeats", "2", "--barrier", "load,page,stw"];
+    let out = scratch.bench(&args);
+    if text(&out.stderr).contains("the page barrier cannot work here") {
+        return;
+    }
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let table = text(&out.stdout);
+    assert!(table.starts_with("GCBENCH") && table.contains("MMU") && table.contains("share of wall"), "{table}");
+    let read = |name: &str| fs::read_to_string(scratch.0.join(name)).unwrap();
+    assert!(read("gc-bench-report.html").contains("the barriers side by side"));
+    let document: Value = serde_json::from_str(&read("gc-bench-report.json")).unwrap();
+    let runs = document["runs"].as_array().unwrap();
+    runs.iter().for_each(assert_run);
+    let turns: Vec<_> = runs.iter().map(|r| (r["repeat"].as_u64().unwrap(), r["barrier"].as_str().unwrap())).collect();
+    assert_eq!(turns, [(1, "load"), (1, "page"), (1, "stw"), (2, "load"), (2, "page"), (2, "stw")]);
+    assert!(runs.iter().all(|run| run["checksum"] == 15 && run["ops"] == 2));
 }
 
 #[test]

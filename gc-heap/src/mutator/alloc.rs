@@ -113,7 +113,8 @@ impl<'s> Mutator<'s> {
         let total_ns = self.shared.events.now() - start_ns;
         if total_ns >= STALL_NS {
             self.shared.counters.stalls.add(1);
-            self.shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes: room.total_bytes() }));
+            let (bytes, mutator) = (room.total_bytes(), self.record().number);
+            self.shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes, mutator }));
         }
     }
 
@@ -141,7 +142,8 @@ impl<'s> Mutator<'s> {
         let total_ns = shared.events.now() - start_ns;
         let bytes = room.total_bytes();
         shared.counters.stalls.add(1);
-        shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes }));
+        let mutator = self.record().number;
+        shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes, mutator }));
         taken.ok_or_else(|| OutOfMemory::in_heap(bytes, shared.free.free() * BLOCK_BYTES, shared.config.max_bytes))
     }
 

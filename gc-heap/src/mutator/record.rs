@@ -11,11 +11,16 @@ const LOCALS_BYTES: usize = 256 * DEFAULT_STACK_SLOTS * 8;
 /// The same where they are taken from the heap's file: 2 million locals, so that a thousand threads fit the root area.
 const GATED_LOCALS_BYTES: usize = 16 * DEFAULT_STACK_SLOTS * 8;
 
+/// The number of the next mutator of any heap.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
 #[repr(C)]
 pub(crate) struct MutatorRecord {
     /// End of the TLAB as the allocation check reads it; 0 asks the mutator to come to a safepoint.
     pub(crate) end: AtomicU64,
     pub(crate) state: MutatorState,
+    /// Tells the mutators of this process apart, in events.
+    pub(crate) number: u64,
     locals: Region,
     locals_base: u64,
     /// What to add to a local's address for the collector's view of it.
@@ -41,6 +46,7 @@ impl MutatorRecord {
         Ok(MutatorRecord {
             end: AtomicU64::new(0),
             state: MutatorState::new(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             locals,
             locals_base,
             to_collector,

@@ -1,0 +1,123 @@
+//! What mutators lose besides stops and stalls: faults that they serve themselves, and slow paths of the barrier.
+
+use gc_heap::{Durations, Heap, HeapStats};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Barrier;
+
+/// Each kind, where the heap records it for this barrier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lost {
+    /// Touches of absent pages that the mutators served themselves.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) faults: Option<Kind>,
+    /// Loads of stale references that the mutators healed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) slow_paths: Option<Kind>,
+}
+
+/// One kind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kind {
+    pub(crate) count: u64,
+    /// How long they took, where that is recorded and not only how many there were.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) times: Option<Times>,
+}
+
+/// How long they took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Times {
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) total_ns: u64,
+    /// Of the wall time of all mutators: `total_ns` over wall time and threads.
+    pub(crate) share_of_wall: f64,
+}
+
+/// What the heap had counted at a moment.
+pub(crate) struct Snapshot {
+    stats: HeapStats,
+    faults: Durations,
+}
+
+impl Snapshot {
+    pub(crate) fn of(heap: &Heap) -> Self {
+        Self { stats: heap.stats(), faults: heap.faults() }
+    }
+
+    pub(crate) fn stats(&self) -> &HeapStats {
+        &self.stats
+    }
+
+    /// What has come since `before`, of mutators that had `mutators_ns` together.
+    pub(crate) fn since(&self, before: &Self, barrier: Barrier, mutators_ns: f64) -> Lost {
+        let healed = self.stats.healed - before.stats.healed;
+        let share = |total_ns: u64| if mutators_ns > 0.0 { total_ns as f64 / mutators_ns } else { 0.0 };
+        let faults = || {
+            let since = difference(&self.faults, &before.faults);
+            let times = Times {
+                p50_ns: since.quantile(0.5),
+                p99_ns: since.quantile(0.99),
+                max_ns: since.max_ns,
+                total_ns: since.sum_ns,
+                share_of_wall: share(since.sum_ns),
+            };
+            Kind { count: since.count, times: Some(times) }
+        };
+        Lost {
+            faults: (barrier == Barrier::Page).then(faults),
+            // The other barriers have no slow path on loads.
+            slow_paths: (barrier == Barrier::Load).then_some(Kind { count: healed, times: None }),
+        }
+    }
+}
+
+/// What was added to a histogram. Its longest is exact where it is the longest of all, else the end of its bucket.
+fn difference(after: &Durations, before: &Durations) -> Durations {
+    let earlier = |ns: u64| before.buckets.iter().find(|bucket| bucket.0 == ns).map_or(0, |bucket| bucket.1);
+    let mut since = after.clone();
+    since.buckets.iter_mut().for_each(|bucket| bucket.1 -= earlier(bucket.0).min(bucket.1));
+    since.buckets.retain(|bucket| bucket.1 > 0);
+    since.count = since.buckets.iter().map(|bucket| bucket.1).sum();
+    since.sum_ns = after.sum_ns.saturating_sub(before.sum_ns);
+    since.max_ns = match since.buckets.last() {
+        Some(_) if after.max_ns > before.max_ns => after.max_ns,
+        Some(&(ns, _)) => ns.min(after.max_ns),
+        None => 0,
+    };
+    since
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn durations(buckets: &[(u64, u64)], sum_ns: u64, max_ns: u64) -> Durations {
+        let mut d = Durations::default();
+        (d.count, d.sum_ns, d.max_ns) = (buckets.iter().map(|b| b.1).sum(), sum_ns, max_ns);
+        d.buckets = buckets.to_vec();
+        d
+    }
+
+    #[test]
+    fn only_what_came_since_counts() {
+        let before = durations(&[(100, 5), (900, 1)], 1_300, 880);
+        let after = durations(&[(100, 7), (200, 1), (900, 1)], 1_650, 880);
+        let since = difference(&after, &before);
+        assert_eq!(since, durations(&[(100, 2), (200, 1)], 350, 200));
+        assert_eq!(since.quantile(0.5), 100);
+        assert_eq!(difference(&durations(&[(900, 2)], 1_700, 890), &durations(&[(900, 1)], 880, 880)).max_ns, 890);
+        assert_eq!(difference(&before, &before), Durations::default());
+    }
+
+    #[test]
+    fn what_is_not_recorded_has_no_key() {
+        let json = |lost: Lost| serde_json::to_string(&lost).unwrap();
+        assert_eq!(json(Lost::default()), "{}");
+        let slow = Lost { slow_paths: Some(Kind { count: 3, times: None }), faults: None };
+        assert_eq!(json(slow), r#"{"slow_paths":{"count":3}}"#);
+        assert_eq!(serde_json::from_str::<Lost>(&json(slow)).unwrap(), slow);
+    }
+}

@@ -1,0 +1,128 @@
+//! Plots that set barriers, or the repeats of one, side by side: what they cost, how they stop, what they leave in a window.
+
+use super::{
+    BOTTOM, HEIGHT, LEFT, RIGHT, Scale, TOP, WIDTH, frame, nothing, plain_x, plain_y, power, round_steps, x_tick,
+    y_tick,
+};
+use crate::mmu::WINDOWS_MS;
+use crate::record::Record;
+use crate::report::Group;
+use crate::report::svg::{Anchor, Svg};
+use crate::size::{duration, short, three};
+
+/// The class of the n-th line.
+pub(crate) fn class(n: usize) -> String {
+    format!("c{}", [0, 1, 4, 3, 5, 2][n % 6])
+}
+
+/// Minimum mutator utilisation by window, a line an entry: its class, its name, its runs.
+pub(crate) fn mmu<'a>(lines: impl Iterator<Item = (String, &'a str, &'a Group<'a>)>) -> String {
+    let label = "Minimum mutator utilisation by window";
+    let lines: Vec<_> = lines
+        .map(|(class, name, group)| {
+            let at = |&ms: &u64| Some((ms, group.median_some(|run| run.mmu_at(ms))?));
+            (class, name, WINDOWS_MS.iter().filter_map(at).collect::<Vec<_>>())
+        })
+        .filter(|(.., points)| !points.is_empty())
+        .collect();
+    if lines.is_empty() {
+        return nothing(label, "the run was shorter than the shortest window");
+    }
+    let mut svg = Svg::new(WIDTH, HEIGHT, label);
+    let x = Scale { from: -0.1, to: 2.1, start: LEFT, end: WIDTH - RIGHT, log: true };
+    let y = Scale::linear(0.0, 1.0, plain_y());
+    for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        y_tick(&mut svg, y.at(share), &format!("{} %", share * 100.0));
+    }
+    for ms in WINDOWS_MS {
+        x_tick(&mut svg, x.at(ms as f64), &format!("{ms} ms"));
+    }
+    for (class, name, points) in &lines {
+        let at: Vec<_> = points.iter().map(|&(ms, share)| (x.at(ms as f64), y.at(share))).collect();
+        svg.polyline(&format!("line {class}"), &at);
+        for (&(ms, share), &center) in points.iter().zip(&at) {
+            svg.circle(class, center, 3.5, &format!("{name}: {} % of any {ms} ms", three(share * 100.0)));
+        }
+    }
+    frame(&mut svg, "length of the window");
+    svg.finish()
+}
+
+/// Height of a bar or of a row of points.
+const ROW: f64 = 34.0;
+
+fn row_names(svg: &mut Svg, groups: &[Group<'_>]) {
+    for (i, group) in groups.iter().enumerate() {
+        let y = TOP + ROW * (i as f64 + 0.5);
+        svg.text("tick", (LEFT - 6.0, y + 4.0), Anchor::End, group.barrier());
+    }
+}
+
+/// Wall and CPU time of each barrier, a pair of bars.
+pub(crate) fn times(groups: &[Group<'_>]) -> String {
+    let bottom = TOP + ROW * groups.len() as f64;
+    let mut svg = Svg::new(WIDTH, bottom + BOTTOM, "Wall and CPU time by barrier");
+    let all = groups.iter().map(|g| [g.median(|r| r.wall_s), g.median(|r| r.cpu_s)]);
+    let most = all.flatten().fold(0.0, f64::max);
+    let x = Scale::linear(0.0, most * 1.1, plain_x());
+    for seconds in round_steps(most) {
+        svg.line("grid", (x.at(seconds), TOP), (x.at(seconds), bottom));
+        svg.text("tick", (x.at(seconds), bottom + 16.0), Anchor::Middle, &format!("{} s", short(seconds)));
+    }
+    row_names(&mut svg, groups);
+    for (i, group) in groups.iter().enumerate() {
+        let top = TOP + ROW * i as f64 + 4.0;
+        type Seconds = fn(&Record) -> f64;
+        let figures: [(&str, &str, Seconds); 2] = [("c0", "wall time", |r| r.wall_s), ("c1", "CPU time", |r| r.cpu_s)];
+        for (n, (class, name, of)) in figures.into_iter().enumerate() {
+            let seconds = group.median(of);
+            let hint = format!("{}: {name} {} s", group.barrier(), three(seconds));
+            let place = (x.at(0.0), top + 13.0 * n as f64);
+            svg.rect(&format!("{class} half"), place, ((x.at(seconds) - x.at(0.0)).max(0.5), 11.0), &hint);
+        }
+    }
+    svg.finish()
+}
+
+/// How long mutators stood: pauses, stalls and faults of each barrier, on one logarithmic axis.
+pub(crate) fn waits(groups: &[Group<'_>]) -> String {
+    let label = "Pauses, stalls and faults by barrier";
+    type Figure = (&'static str, &'static str, fn(&Record) -> Option<u64>);
+    let figures: [Figure; 7] = [
+        ("c0", "pause p50", |r| (r.pauses.count > 0).then_some(r.pauses.p50_ns)),
+        ("c0", "pause p99", |r| (r.pauses.count > 0).then_some(r.pauses.p99_ns)),
+        ("c0", "longest pause", |r| (r.pauses.count > 0).then_some(r.pauses.max_ns)),
+        ("c1", "longest stall", |r| (r.stalls.count > 0).then_some(r.stalls.max_ns)),
+        ("c4", "fault p50", |r| Some(r.lost.faults?.times?.p50_ns)),
+        ("c4", "fault p99", |r| Some(r.lost.faults?.times?.p99_ns)),
+        ("c4", "longest fault", |r| Some(r.lost.faults?.times?.max_ns)),
+    ];
+    let mut points = Vec::new();
+    for (i, group) in groups.iter().enumerate() {
+        for (class, name, of) in figures {
+            let Some(ns) = group.median_some(|run| of(run).map(|ns| ns as f64)) else { continue };
+            let line = match class {
+                "c0" => 0.25,
+                "c1" => 0.5,
+                _ => 0.75,
+            };
+            points.push((class, format!("{}: {name} {}", group.barrier(), duration(ns as u64)), ns, i as f64 + line));
+        }
+    }
+    let (low, high) = points.iter().fold((f64::MAX, 0f64), |(l, h), p| (l.min(p.2), h.max(p.2)));
+    if points.is_empty() {
+        return nothing(label, "nothing was waited for");
+    }
+    let bottom = TOP + ROW * groups.len() as f64;
+    let mut svg = Svg::new(WIDTH, bottom + BOTTOM, label);
+    let x = Scale::decades(low, high, plain_x());
+    for v in x.powers() {
+        svg.line("grid", (x.at(v), TOP), (x.at(v), bottom));
+        svg.text("tick", (x.at(v), bottom + 16.0), Anchor::Middle, &power(v));
+    }
+    row_names(&mut svg, groups);
+    for (class, hint, ns, row) in points {
+        svg.circle(class, (x.at(ns), TOP + ROW * row), 3.5, &hint);
+    }
+    svg.finish()
+}
