@@ -109,11 +109,11 @@ fn main() -> ExitCode {
         Ok(stats) => {
             if plan.barrier == Barrier::Page {
                 println!(
-                    "{} pages repaired ({} by mutators), {} rounds of waiting, {} flips abandoned, {} compactions in a stop",
+                    "{} pages repaired ({} by mutators), {} rounds of waiting, {} plans abandoned, {} compactions in a stop",
                     stats.pages_repaired,
                     stats.pages_repaired_by_mutators,
                     stats.page_waits,
-                    stats.flips_abandoned,
+                    stats.plans_abandoned,
                     stats.compactions
                 );
             }

@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) pause: crate::cycle::pause::PauseSlot,
     /// Words that mutators overwrote while marking ran.
     pub(crate) log: SegQueue<Vec<u64>>,
+    /// An object of the planned relocation set was pinned: no relocation by this plan.
+    pub(crate) spoiled: AtomicBool,
     /// Where root slots live.
     pub(crate) root_memory: RootMemory,
     /// With the page barrier: its side of the heap.
@@ -125,6 +127,7 @@ impl Shared {
             roots: Arc::new(RootTable::new(&root_memory)),
             weak_roots: Arc::new(RootTable::new(&root_memory)),
             root_memory,
+            spoiled: AtomicBool::new(false),
             pages,
             stacks: Mutex::default(),
             identity_hashes: AtomicU64::new(1),

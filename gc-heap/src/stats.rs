@@ -44,9 +44,10 @@ pub struct HeapStats {
     pub ephemerons_cleared: u64,
     /// Waits for memory.
     pub stalls: u64,
-    /// Page barrier: relocations planned and then left out, because an object of the set had been pinned or the kernel
-    /// refused the flip.
-    pub flips_abandoned: u64,
+    /// Relocations planned and then left out, because an object of the set had been pinned or the kernel refused the flip.
+    pub plans_abandoned: u64,
+    /// Blocks that the last plan left out because of pins.
+    pub pinned_blocks: u64,
     /// Page barrier: pages repaired.
     pub pages_repaired: u64,
     /// Of these, by mutators that touched them first, or a neighbour.
@@ -80,7 +81,8 @@ counters!(
     ephemeron_passes,
     ephemerons_cleared,
     stalls,
-    flips_abandoned,
+    plans_abandoned,
+    pinned_blocks,
     pages_repaired,
     verified_slots
 );

@@ -53,7 +53,6 @@ const LEAST_GAIN: usize = 64;
 /// Chooses the set and fixes every destination.
 pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64) -> Planned {
     let set = choose(shared, goal, live_bytes);
-    pages.spoiled.store(false, Ordering::SeqCst);
     if set.is_empty() {
         return Planned::Nothing;
     }
@@ -76,6 +75,10 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
     if got < set.len() && gained < heap / LEAST_GAIN && gained < (set.len() - wanted) / 4 {
         abandon(shared, filler.plan);
         return Planned::NoRoom;
+    }
+    if filler.plan.sources.iter().any(|&(block, _)| shared.blocks.is_pinned(block)) {
+        // Pinned since the choice: the stop will find the plan spoiled, and the next one leaves the block out.
+        shared.spoiled.store(true, Ordering::SeqCst);
     }
     filler.finish().map_or(Planned::Nothing, Planned::Flip)
 }
@@ -194,7 +197,7 @@ impl Shared {
     /// The flip, in a stop. `false`: nothing was gated.
     pub(super) fn flip(&self) -> bool {
         let Some(pages) = &self.pages else { return false };
-        if pages.spoiled.load(Ordering::SeqCst) {
+        if self.spoiled.load(Ordering::SeqCst) {
             return false;
         }
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.

@@ -19,7 +19,7 @@ use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use control::Work;
-use flip::Planned;
+use flip::{FlipPlan, Planned};
 use mark::{Marker, Pool};
 use pacing::Pacing;
 use pause::StopOp;
@@ -33,6 +33,9 @@ const CHORES: Duration = Duration::from_millis(500);
 
 /// Blocks given back to the system at a time.
 const UNCOMMIT_BATCH: usize = 256;
+
+/// How often a relocation is planned in a cycle, where objects of the set are pinned all the time.
+const PLANS: usize = 3;
 
 /// Runs `work` on `workers` threads, this one included.
 pub(crate) fn on_workers(workers: usize, work: impl Fn(usize) + Sync) {
@@ -182,23 +185,31 @@ impl Collector {
 
     /// Relocation by flipping pages.
     fn flip(&mut self, shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64, started: u64) {
-        let planned = flip::plan_flip(shared, pages, goal, live_bytes);
-        let started = self.phase(Phase::Plan, started);
-        let plan = match planned {
-            Planned::Flip(plan) => plan,
-            Planned::Nothing => return,
-            Planned::NoRoom => {
-                shared.hold(PauseKind::Compaction, |shared| {
-                    self.relocate(shared, Some(pages), true, Goal::Pack { runs: false }, live_bytes, started);
-                });
-                shared.counters.compactions.add(1);
-                return shared.free.wake_all();
+        for _ in 0..PLANS {
+            let planned = flip::plan_flip(shared, pages, goal, live_bytes);
+            let started = self.phase(Phase::Plan, started);
+            match planned {
+                Planned::Nothing => return,
+                Planned::NoRoom => {
+                    shared.hold(PauseKind::Compaction, |shared| {
+                        self.relocate(shared, Some(pages), true, Goal::Pack { runs: false }, live_bytes, started);
+                    });
+                    shared.counters.compactions.add(1);
+                    return shared.free.wake_all();
+                }
+                Planned::Flip(plan) if self.stop(false, StopOp::Flip, PauseKind::Flip) => {
+                    return self.repair(shared, pages, plan, started);
+                }
+                Planned::Flip(plan) => {
+                    shared.counters.plans_abandoned.add(1);
+                    flip::abandon(shared, plan);
+                }
             }
-        };
-        if !self.stop(false, StopOp::Flip, PauseKind::Flip) {
-            shared.counters.flips_abandoned.add(1);
-            return flip::abandon(shared, plan);
         }
+    }
+
+    /// What follows a flip.
+    fn repair(&mut self, shared: &Shared, pages: &Pages, plan: FlipPlan, started: u64) {
         shared.counters.relocations.add(1);
         flip::repair_all(shared, pages, &plan, shared.config.workers);
         // No thread is in its fault handler any more, and none will come there.
@@ -220,17 +231,22 @@ impl Collector {
         live_bytes: u64,
         started: u64,
     ) {
-        let workers = shared.config.workers;
-        let set = plan::plan(shared, goal, live_bytes);
-        let started = self.phase(Phase::Plan, started);
-        if !set.is_empty() {
-            shared.counters.relocations.add(1);
-            if pages.is_none() {
-                self.stop(held, StopOp::RelocateStart, PauseKind::RelocateStart);
+        for _ in 0..PLANS {
+            let set = plan::plan(shared, goal, live_bytes);
+            let started = self.phase(Phase::Plan, started);
+            if set.is_empty() {
+                return;
             }
-            relocate::relocate(shared, &set, workers, goal != Goal::Pace);
+            // The page barrier comes here in a stop only, and has one color.
+            if pages.is_none() && !self.stop(held, StopOp::RelocateStart, PauseKind::RelocateStart) {
+                shared.counters.plans_abandoned.add(1);
+                set.into_iter().for_each(|block| plan::unforward(shared, block));
+                continue;
+            }
+            shared.counters.relocations.add(1);
+            relocate::relocate(shared, &set, shared.config.workers, goal != Goal::Pace);
             if let Some(pages) = pages {
-                // The page barrier knows no stale slots: all are rewritten before the stop ends.
+                // Nor does it know stale slots: all are rewritten before the stop ends.
                 repair::repair_everything(shared, pages);
             }
             self.phase(Phase::Relocate, started);
@@ -239,6 +255,7 @@ impl Collector {
             if pages.is_some() {
                 self.forwarded.drain(..).for_each(|block| shared.forwarding.clear(block));
             }
+            return;
         }
     }
 

@@ -115,6 +115,9 @@ impl Shared {
                 self.phase.set_resolving(true);
             }
             StopOp::RelocateStart => {
+                if self.spoiled.load(Ordering::SeqCst) {
+                    return false;
+                }
                 let good = self.phase.good().other();
                 self.phase.set_good(good);
                 if self.config.single_view {

@@ -4,6 +4,7 @@ use crate::shared::Shared;
 use crate::space::blocks::Use;
 use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
 use gc_core::forwarding::Forwarding;
+use std::sync::atomic::Ordering;
 
 /// What a relocation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +34,18 @@ const SHORT: usize = 8;
 
 /// Chooses the relocation set and makes its forwarding. The set is in the order of evacuation.
 pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
-    let set = choose(shared, goal, live_bytes);
+    let mut set = choose(shared, goal, live_bytes);
     for &block in &set {
         forward(shared, block);
     }
+    // Those that were pinned meanwhile; a mutator that pins from here on sees the block in the set.
+    set.retain(|&block| {
+        let pinned = shared.blocks.is_pinned(block);
+        if pinned {
+            unforward(shared, block);
+        }
+        !pinned
+    });
     set
 }
 
@@ -44,10 +53,19 @@ pub(crate) fn plan(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
 pub(crate) fn choose(shared: &Shared, goal: Goal, live_bytes: u64) -> Vec<usize> {
     let blocks = &shared.blocks;
     let epoch = shared.phase.epoch();
+    // What was said of an earlier plan.
+    shared.spoiled.store(false, Ordering::SeqCst);
+    let mut pinned = 0;
     let mut set: Vec<usize> = (0..blocks.len())
         .filter(|&block| blocks.usage(block) == Use::Closed && blocks.birth(block) != epoch)
-        .filter(|&block| blocks.live(block) != 0 && blocks.pins(block) == 0)
+        .filter(|&block| blocks.live(block) != 0)
+        .filter(|&block| {
+            let is_pinned = blocks.is_pinned(block);
+            pinned += u64::from(is_pinned);
+            !is_pinned
+        })
         .collect();
+    shared.counters.pinned_blocks.set(pinned);
     match goal {
         Goal::Pack { runs } => set.retain(|&block| runs || blocks.live(block) < BLOCK_BYTES as u32),
         // Whatever there is room for: else nothing would move before the heap is nearly full.

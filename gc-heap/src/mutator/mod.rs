@@ -131,6 +131,10 @@ impl<'s> Mutator<'s> {
         &self.shared
     }
 
+    pub(crate) fn heap_arc(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     #[inline(always)]
     pub(crate) fn shared_ptr(&self) -> *const Shared {
         Arc::as_ptr(&self.shared)

@@ -9,8 +9,10 @@
 //! No pause visits any of them: they are scanned and repaired while the mutators run.
 
 pub(crate) mod memory;
+pub(crate) mod pin;
 pub(crate) mod stack;
 pub(crate) mod table;
 
+pub use pin::Pinned;
 pub use stack::{RootSlot, RootStack};
 pub use table::Root;

@@ -1,6 +1,6 @@
 //! What each block is used for, since when, and how much of it is live.
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub(crate) struct BlockTable {
     run: Box<[AtomicU32]>,
     /// Bytes from the block's start that may hold objects; of an open block as of its mutator's last safepoint.
     fill: Box<[AtomicU32]>,
-    pins: Box<[AtomicU16]>,
+    /// Pins of objects that begin in the block.
+    pins: Box<[AtomicU32]>,
 }
 
 fn array<T: Default>(len: usize) -> Box<[T]> {
@@ -125,7 +126,17 @@ impl BlockTable {
         self.fill[block].store(bytes as u32, Ordering::Release);
     }
 
-    pub(crate) fn pins(&self, block: usize) -> u16 {
-        self.pins[block].load(Ordering::Acquire)
+    pub(crate) fn is_pinned(&self, block: usize) -> bool {
+        self.pins[block].load(Ordering::SeqCst) != 0
+    }
+
+    /// SeqCst: before the look whether the block is in a set (see `root::pin`).
+    pub(crate) fn pin(&self, block: usize) {
+        let before = self.pins[block].fetch_add(1, Ordering::SeqCst);
+        assert!(before != u32::MAX, "more pins of one block than can be counted");
+    }
+
+    pub(crate) fn unpin(&self, block: usize) {
+        self.pins[block].fetch_sub(1, Ordering::SeqCst);
     }
 }

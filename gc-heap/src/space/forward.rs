@@ -26,6 +26,11 @@ impl ForwardingTable {
         unsafe { self.table[block].load(Ordering::Acquire).as_ref() }
     }
 
+    /// Whether the block is in a relocation set, of this plan or of the last one.
+    pub(crate) fn contains(&self, block: usize) -> bool {
+        !self.table[block].load(Ordering::SeqCst).is_null()
+    }
+
     /// The entry of the object at a stale offset. `Some(None)`: its block is not in the set and it stays where it is.
     /// `None`: the block is in the set and no live object begins there, so the reference is to an object that was dead
     /// when its block was planned, which only a broken invariant can produce.
@@ -47,7 +52,8 @@ impl ForwardingTable {
     }
 
     pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
-        let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::Release);
+        // SeqCst: before the look for pins (see `root::pin`).
+        let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::SeqCst);
         debug_assert!(old.is_null());
     }
 

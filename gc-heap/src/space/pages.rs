@@ -12,7 +12,7 @@ use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::views::{Gate, LetIn};
 use std::ops::Range;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// No object overlaps the page, or nobody has looked yet.
@@ -31,8 +31,6 @@ pub(crate) struct Pages {
     first: Box<[AtomicU64]>,
     /// The block evacuated after this one.
     next_source: Box<[AtomicU32]>,
-    /// An object of the relocation set was pinned after the plan: no flip with this plan.
-    pub(crate) spoiled: AtomicBool,
     /// Live share of the blocks that the last plan would have liked to evacuate, in thousandths.
     pub(crate) density: AtomicU32,
     pub(crate) faults: Histogram,
@@ -53,7 +51,6 @@ impl Pages {
             states: PageStates::new(file_bytes / PAGE_BYTES),
             first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
             next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
-            spoiled: AtomicBool::new(false),
             density: AtomicU32::new(500),
             faults: Histogram::default(),
             waits: AtomicU64::new(0),

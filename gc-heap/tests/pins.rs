@@ -1,0 +1,129 @@
+//! Pinned objects stay where they are, what is lent is there, under every barrier.
+
+mod common;
+
+use common::{deadline, every_sort, stress, while_collecting};
+use gc_heap::{Array, Bytes, Heap, Num, Pinned, Room, RootStack, Tagged, Value};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index * 7 + seed) as u8).collect()
+}
+
+/// A file that forgets its content when it is closed.
+fn file() -> std::fs::File {
+    let path =
+        std::env::temp_dir().join(format!("parallax-pins-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file
+}
+
+/// Breaks when a pin does not take its block out of the relocation set, or when the plan made before it is kept.
+#[test]
+fn what_is_pinned_does_not_move_and_the_rest_does() {
+    let _deadline = deadline("pins");
+    for (barrier, mirror, workers) in every_sort() {
+        let builder = Heap::builder().max_bytes(8 << 20).barrier(barrier).mirror(mirror).workers(workers);
+        let heap = builder.verify(true).stress(stress(11)).build().unwrap();
+        let stack: RootStack<Tagged> = RootStack::new(&heap).unwrap();
+        heap.enter(|m| {
+            let mut pins: Vec<(usize, Pinned<Bytes>, *const u8)> = Vec::new();
+            for round in 0..4000_usize {
+                let len = 16 + round % 700;
+                let m = m.reserve(Room::tail::<Bytes>(len)).unwrap();
+                let bytes = m.place_bytes::<Bytes>((), &pattern(round, len));
+                stack.push(m, Value::from(bytes.any()));
+                if round % 97 == 0 {
+                    pins.push((round, m.pin(bytes), bytes.tail().as_ptr()));
+                }
+                if stack.len() > 1500 {
+                    stack.truncate(m, 700);
+                }
+                if round % 500 == 499 {
+                    for (seed, pin, address) in &pins {
+                        let bytes = pattern(*seed, 16 + seed % 700);
+                        assert_eq!(pin.tail(), &bytes[..]);
+                        assert_eq!(pin.get(m).tail(), &bytes[..]);
+                        // The load barrier's views differ by color: the offset in them is what stays.
+                        let now = pin.get(m).tail().as_ptr();
+                        assert_eq!(
+                            now as usize % (64 << 10),
+                            *address as usize % (64 << 10),
+                            "a pinned object has moved"
+                        );
+                    }
+                    pins.truncate(20);
+                }
+            }
+            m.collect();
+        })
+        .unwrap();
+        let stats = heap.stats();
+        assert!(stats.relocations > 0 && stats.pinned_blocks <= 41, "{stats:?}");
+    }
+}
+
+/// System calls get what they are lent while another thread collects all the time. With the page barrier a plain slice
+/// fails with `EFAULT` on a page that was not touched since the flip.
+#[test]
+fn system_calls_read_and_write_what_they_are_lent() {
+    let _deadline = deadline("lent bytes");
+    for (barrier, mirror, workers) in every_sort() {
+        let builder = Heap::builder().max_bytes(16 << 20).barrier(barrier).mirror(mirror).workers(workers);
+        let heap = builder.verify(true).stress(stress(12)).build().unwrap();
+        let mut file = file();
+        while_collecting(&heap, Duration::from_micros(100), || {
+            heap.enter(|m| {
+                let stack: RootStack<Tagged> = RootStack::new(&heap).unwrap();
+                for round in 0..300_usize {
+                    let len = [10, 5000, 40_000, 200_000][round % 4];
+                    let bytes = pattern(round, len);
+                    {
+                        let m = m.reserve(Room::tail::<Bytes>(len) + Room::tail::<Array<Num<u8>>>(len)).unwrap();
+                        stack.push(m, Value::from(m.place_bytes::<Bytes>((), &bytes).any()));
+                        stack.push(m, Value::from(m.place_array::<Array<Num<u8>>>((), len, 0).any()));
+                    }
+                    m.safepoint();
+                    // Lent: for a call that does not wait.
+                    file.seek(SeekFrom::Start(0)).unwrap();
+                    file.write_all(m.lend(stack.peek_as::<Bytes>(m, 1).unwrap())).unwrap();
+                    // Pinned: the call waits, and collections go on.
+                    let pinned = m.pin(stack.peek_as::<Bytes>(m, 1).unwrap());
+                    let target = m.pin(stack.peek_as::<Array<Num<u8>>>(m, 0).unwrap());
+                    m.blocking(|| {
+                        std::thread::yield_now();
+                        file.write_all(pinned.tail()).unwrap();
+                        file.seek(SeekFrom::Start(len as u64)).unwrap();
+                        // SAFETY: nobody else uses the array's numbers meanwhile, and `len` of them are there.
+                        let target = unsafe { std::slice::from_raw_parts_mut(target.tail_ptr().cast::<u8>(), len) };
+                        file.read_exact(target).unwrap();
+                    });
+                    let read: Vec<u8> =
+                        stack.peek_as::<Array<Num<u8>>>(m, 0).unwrap().tail().iter().map(|byte| byte.get()).collect();
+                    assert!(read == bytes, "round {round}");
+                    stack.truncate(m, if round % 8 == 7 { 0 } else { stack.len() });
+                }
+            })
+            .unwrap();
+        });
+        assert!(heap.stats().relocations > 0);
+    }
+}
+
+/// A pin outlives the heap's handles, and is dropped where no heap is.
+#[test]
+fn a_pin_may_be_the_last_to_know_the_heap() {
+    for (barrier, mirror, workers) in every_sort() {
+        let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
+        let pin = heap
+            .enter(|m| {
+                let m = m.reserve(Room::tail::<Bytes>(3)).unwrap();
+                m.pin(m.place_bytes::<Bytes>((), b"end"))
+            })
+            .unwrap();
+        drop(heap);
+        std::thread::spawn(move || assert_eq!(pin.tail(), b"end")).join().unwrap();
+    }
+}
