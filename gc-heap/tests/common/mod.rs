@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 use gc_heap::{Barrier, Heap, HeapBuilder, Mirror, Stress};
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -30,8 +32,8 @@ pub(crate) fn deadline(what: &'static str) -> Deadline {
 }
 
 /// The heap that tests begin with: everything verified, stale addresses fault.
-pub(crate) fn checked(max_bytes: usize) -> HeapBuilder {
-    Heap::builder().max_bytes(max_bytes).verify(true).single_view(true)
+pub(crate) fn checked(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
+    Heap::builder().max_bytes(max_bytes).barrier(barrier).verify(true).single_view(true)
 }
 
 /// Cycles all the time, threads delayed at unlucky places.
@@ -39,18 +41,15 @@ pub(crate) fn stress(seed: u64) -> Stress {
     Stress { cycle_every: 50, delay_one_in: 16, seed }
 }
 
-/// Both barriers, both mirrors, one and two collector threads.
-pub(crate) fn every_sort() -> impl Iterator<Item = (Barrier, Mirror, usize)> {
-    [Barrier::Load, Barrier::StopTheWorld, Barrier::Page].into_iter().flat_map(|barrier| {
-        [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)]
-            .map(move |(mirror, workers)| (barrier, mirror, workers))
-    })
+/// Both mirrors, one and two collector threads.
+pub(crate) fn sorts() -> impl Iterator<Item = (Mirror, usize)> {
+    [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)].into_iter()
 }
 
-/// Checked heaps of every sort, each calm and under stress.
-pub(crate) fn every_heap(max_bytes: usize, seed: u64) -> impl Iterator<Item = Heap> {
-    every_sort().flat_map(move |(barrier, mirror, workers)| {
-        let builder = checked(max_bytes).barrier(barrier).mirror(mirror).workers(workers);
+/// Checked heaps of both sorts, each calm and under stress.
+pub(crate) fn every_heap(barrier: Barrier, max_bytes: usize, seed: u64) -> impl Iterator<Item = Heap> {
+    sorts().flat_map(move |(mirror, workers)| {
+        let builder = checked(barrier, max_bytes).mirror(mirror).workers(workers);
         [builder.clone(), builder.stress(stress(seed))].map(|builder| builder.build().unwrap())
     })
 }
@@ -99,4 +98,26 @@ impl Random {
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
+}
+
+thread_local! {
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As `std::panic::catch_unwind`, for panics that the test expects: nothing is printed of them.
+pub(crate) fn catch_unwind<R>(f: AssertUnwindSafe<impl FnOnce() -> R>) -> std::thread::Result<R> {
+    let before = EXPECTED.replace(true);
+    let result = std::panic::catch_unwind(f);
+    EXPECTED.set(before);
+    result
+}
+
+/// Leaves expected panics out of what is printed.
+pub(crate) fn print_unexpected_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !EXPECTED.get() {
+            print(info);
+        }
+    }));
 }

@@ -3,7 +3,7 @@
 use super::check::val_of;
 use super::{Blob, Node, NodeInit, Object, Place, State, Table, TableInit, Val, Watch, WatchInit, pattern};
 use super::{BlobInit, Board, BoardModel};
-use crate::{How, Op, Pick, Size, Sort};
+use crate::model::{How, Op, Pick, Size, Sort};
 use gc_heap::{AnyGc, Bytes, Gc, Local, Mutator, Room, RootStack, Slot, SlotType, Tagged, Value, Weak};
 use std::sync::MutexGuard;
 use std::time::Duration;

@@ -1,11 +1,9 @@
 //! Four mutators on one shared graph while cycles follow each other: `examples/soak.rs` does the same for longer.
 
-mod common;
-mod soak;
-
-use common::{deadline, factor};
+use crate::common::{deadline, factor};
+use crate::harness::{Tests, tests};
+use crate::soak::{Plan, run};
 use gc_heap::{Barrier, Mirror, Stress};
-use soak::{Plan, run};
 
 fn plan(barrier: Barrier, seed: u64) -> Plan {
     Plan {
@@ -29,27 +27,23 @@ fn cycles(plan: &Plan, cycles: u64) {
     assert!(stats.relocations > 0, "{plan:?}: {stats:?}");
 }
 
-#[test]
-fn four_mutators_verified() {
-    cycles(&plan(Barrier::Load, 1), 100);
-    cycles(&Plan { workers: 2, mirror: Mirror::MremapOldSizeZero, ..plan(Barrier::Load, 2) }, 100);
+pub(crate) fn four_mutators_verified(barrier: Barrier) {
+    cycles(&plan(barrier, 1), 80);
+    cycles(&Plan { workers: 2, mirror: Mirror::MremapOldSizeZero, ..plan(barrier, 2) }, 80);
 }
 
 /// Verification stops the world for long: without it other interleavings come up.
-#[test]
-fn four_mutators_unverified() {
-    cycles(&Plan { verify: false, ..plan(Barrier::Load, 3) }, 150);
-    cycles(&Plan { verify: false, single_view: false, workers: 2, ..plan(Barrier::Load, 4) }, 150);
+pub(crate) fn four_mutators_unverified(barrier: Barrier) {
+    cycles(&Plan { verify: false, ..plan(barrier, 3) }, 150);
+    cycles(&Plan { verify: false, single_view: false, workers: 2, ..plan(barrier, 4) }, 150);
 }
 
-#[test]
-fn four_mutators_stopping_the_world() {
+pub(crate) fn four_mutators_stopping_the_world() {
     cycles(&plan(Barrier::StopTheWorld, 5), 60);
 }
 
-#[test]
-fn four_mutators_with_the_page_barrier() {
-    cycles(&plan(Barrier::Page, 6), 100);
-    cycles(&Plan { workers: 2, mirror: Mirror::MremapOldSizeZero, ..plan(Barrier::Page, 7) }, 100);
-    cycles(&Plan { verify: false, ..plan(Barrier::Page, 8) }, 150);
-}
+pub(crate) const TESTS: Tests = Tests {
+    concurrent: tests![four_mutators_verified, four_mutators_unverified],
+    once: tests![four_mutators_stopping_the_world],
+    ..Tests::NONE
+};

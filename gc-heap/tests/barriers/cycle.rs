@@ -1,6 +1,8 @@
 //! The cycle end to end: objects survive, garbage goes, everything verified after each phase.
 
-use gc_heap::{Barrier, Gc, Heap, Local, Mirror, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
+use crate::common::{checked, sorts};
+use crate::harness::{Tests, tests};
+use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
 
 #[derive(Trace)]
 struct Tree {
@@ -29,20 +31,12 @@ fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> u64 {
     1 + tree.left.get(m).map_or(0, |t| count(m, t)) + tree.right.get(m).map_or(0, |t| count(m, t))
 }
 
-fn heaps() -> Vec<Heap> {
-    let mut heaps = Vec::new();
-    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
-        for (mirror, workers) in [(Mirror::MmapMemfd, 1), (Mirror::MremapOldSizeZero, 2)] {
-            let builder = Heap::builder().max_bytes(4 << 20).barrier(barrier).mirror(mirror).workers(workers);
-            heaps.push(builder.verify(true).single_view(true).build().unwrap());
-        }
-    }
-    heaps
+fn heaps(barrier: Barrier) -> impl Iterator<Item = Heap> {
+    sorts().map(move |(mirror, workers)| checked(barrier, 4 << 20).mirror(mirror).workers(workers).build().unwrap())
 }
 
-#[test]
-fn trees_survive_while_garbage_goes() {
-    for heap in heaps() {
+pub(crate) fn trees_survive_while_garbage_goes(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let kept = build(m, 14).unwrap();
             for _ in 0..60 {
@@ -58,9 +52,8 @@ fn trees_survive_while_garbage_goes() {
     }
 }
 
-#[test]
-fn scattered_survivors_are_compacted() {
-    for heap in heaps() {
+pub(crate) fn scattered_survivors_are_compacted(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let m2 = m.reserve(Room::tail::<SlotArray<Option<Tree>>>(10_000)).unwrap();
             let table = m2.place_array::<SlotArray<Option<Tree>>>((), 10_000, None);
@@ -87,10 +80,9 @@ fn scattered_survivors_are_compacted() {
     }
 }
 
-#[test]
-fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop() {
+pub(crate) fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop(barrier: Barrier) {
     use gc_heap::EnterError::AlreadyEntered;
-    let heap = Heap::builder().max_bytes(4 << 20).build().unwrap();
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
     let other = heap.thread().unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -113,12 +105,18 @@ fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop() {
     });
 }
 
-#[test]
-fn compare_exchange_compares_objects_not_addresses() {
+pub(crate) fn compare_exchange_compares_objects_not_addresses(barrier: Barrier) {
     use gc_heap::Stress;
     // Stress mode evacuates whatever can be, so that every slot is stale after a cycle.
     let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
-    let heap = Heap::builder().max_bytes(4 << 20).stress(stress).verify(true).single_view(true).build().unwrap();
+    let heap = Heap::builder()
+        .max_bytes(4 << 20)
+        .barrier(barrier)
+        .stress(stress)
+        .verify(true)
+        .single_view(true)
+        .build()
+        .unwrap();
     heap.enter(|m| {
         const PAIRS: usize = 1000;
         type Table = SlotArray<Option<Tree>>;
@@ -146,5 +144,14 @@ fn compare_exchange_compares_objects_not_addresses() {
         }
     })
     .unwrap();
-    assert!(heap.stats().collector_copies > 0, "{:?}", heap.stats());
+    assert!(heap.stats().relocations > 0, "{:?}", heap.stats());
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![trees_survive_while_garbage_goes, scattered_survivors_are_compacted],
+    concurrent: tests![
+        attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop,
+        compare_exchange_compares_objects_not_addresses
+    ],
+    ..Tests::NONE
+};

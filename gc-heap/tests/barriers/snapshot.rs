@@ -5,10 +5,9 @@
 //! roots, or an array that only a process-wide root holds. Each test has one way of taking them out of there. A way that
 //! is not logged loses them, which the verification after marking tells.
 
-mod common;
-
-use common::{Random, deadline, factor, while_collecting};
-use gc_heap::{Gc, Heap, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Trace, Weak};
+use crate::common::{Random, deadline, factor, while_collecting};
+use crate::harness::{Tests, tests};
+use gc_heap::{Barrier, Gc, Heap, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Trace, Weak};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -87,15 +86,15 @@ fn put<'g>(m: &'g Mutator<'_>, hub: Local<'_, Hub>, index: usize, item: Gc<'g, I
 /// Takes items from the hub, keeps them one way over a safepoint, and puts them back.
 type Way = fn(&mut Mutator<'_>, Local<'_, Hub>, &mut Hands);
 
-fn moved(way: Way) {
-    moved_while(way, false);
-    moved_while(way, true);
+fn moved(barrier: Barrier, way: Way) {
+    moved_while(barrier, way, false);
+    moved_while(barrier, way, true);
 }
 
-fn moved_while(way: Way, parked: bool) {
+fn moved_while(barrier: Barrier, way: Way, parked: bool) {
     let _deadline = deadline("moving items while marking runs");
     for workers in [1, 2] {
-        let heap = common::checked(16 << 20).single_view(false).workers(workers).build().unwrap();
+        let heap = crate::common::checked(barrier, 16 << 20).single_view(false).workers(workers).build().unwrap();
         let (sender, receiver) = channel();
         let (over, is_over) = channel::<()>();
         std::thread::scope(|scope| {
@@ -148,9 +147,8 @@ fn hold(
     m.blocking(|| over.recv()).unwrap_err();
 }
 
-#[test]
-fn locals_that_end() {
-    moved(|m, hub, hands| {
+pub(crate) fn locals_that_end(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         let m = &mut *m.frame();
         let locals: Vec<Local<'_, Item>> = places.clone().map(|index| m.local(take(m, hub, index))).collect();
@@ -159,9 +157,8 @@ fn locals_that_end() {
     });
 }
 
-#[test]
-fn locals_that_end_with_their_scope() {
-    moved(|m, hub, hands| {
+pub(crate) fn locals_that_end_with_their_scope(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let (place, random) = (hands.random.below(ITEMS), hands.random.below(2));
         let result = m.scope_local::<Item, ()>(|m| {
             let item = m.local(take(m, hub, place));
@@ -173,9 +170,8 @@ fn locals_that_end_with_their_scope() {
     });
 }
 
-#[test]
-fn locals_that_are_overwritten() {
-    moved(|m, hub, hands| {
+pub(crate) fn locals_that_are_overwritten(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         let m = &mut *m.frame();
         let locals: Vec<Local<'_, Option<Item>>> =
@@ -191,9 +187,8 @@ fn locals_that_are_overwritten() {
     });
 }
 
-#[test]
-fn root_stacks_that_are_popped() {
-    moved(|m, hub, hands| {
+pub(crate) fn root_stacks_that_are_popped(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         places.clone().for_each(|index| hands.stack.push(m, Some(take(m, hub, index))));
         hands.linger(m);
@@ -201,9 +196,8 @@ fn root_stacks_that_are_popped() {
     });
 }
 
-#[test]
-fn root_stacks_that_are_cut() {
-    moved(|m, hub, hands| {
+pub(crate) fn root_stacks_that_are_cut(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         places.clone().for_each(|index| hands.stack.push(m, Some(take(m, hub, index))));
         hands.linger(m);
@@ -216,9 +210,8 @@ fn root_stacks_that_are_cut() {
     });
 }
 
-#[test]
-fn root_stacks_that_are_overwritten() {
-    moved(|m, hub, hands| {
+pub(crate) fn root_stacks_that_are_overwritten(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         places.clone().for_each(|index| hands.stack.push(m, Some(take(m, hub, index))));
         hands.linger(m);
@@ -231,9 +224,8 @@ fn root_stacks_that_are_overwritten() {
     });
 }
 
-#[test]
-fn slots_of_root_stacks_that_are_overwritten() {
-    moved(|m, hub, hands| {
+pub(crate) fn slots_of_root_stacks_that_are_overwritten(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         places.clone().for_each(|index| hands.stack.push(m, Some(take(m, hub, index))));
         hands.linger(m);
@@ -246,9 +238,8 @@ fn slots_of_root_stacks_that_are_overwritten() {
     });
 }
 
-#[test]
-fn root_stacks_that_are_dropped() {
-    moved(|m, hub, hands| {
+pub(crate) fn root_stacks_that_are_dropped(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         let stack = RootStack::<Option<Item>>::with_capacity(&hands.heap, MOVED).unwrap();
         places.clone().for_each(|index| stack.push(m, Some(take(m, hub, index))));
@@ -263,9 +254,8 @@ fn root_stacks_that_are_dropped() {
     });
 }
 
-#[test]
-fn roots_that_are_overwritten() {
-    moved(|m, hub, hands| {
+pub(crate) fn roots_that_are_overwritten(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         let roots: Vec<_> =
             places.clone().map(|index| Root::<Option<Item>>::new(m, Some(take(m, hub, index)))).collect();
@@ -278,9 +268,8 @@ fn roots_that_are_overwritten() {
     });
 }
 
-#[test]
-fn roots_that_are_dropped() {
-    moved(|m, hub, hands| {
+pub(crate) fn roots_that_are_dropped(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         let roots: Vec<_> = places.clone().map(|index| Root::<Item>::new(m, take(m, hub, index))).collect();
         hands.linger(m);
@@ -311,9 +300,8 @@ fn from_cellar(
     }
 }
 
-#[test]
-fn slots_that_are_stored_to() {
-    moved(|m, hub, hands| {
+pub(crate) fn slots_that_are_stored_to(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         from_cellar(m, hub, hands, |m, slot| {
             let item = slot.get(m).unwrap();
             slot.set(m, None);
@@ -322,14 +310,12 @@ fn slots_that_are_stored_to() {
     });
 }
 
-#[test]
-fn slots_that_are_swapped() {
-    moved(|m, hub, hands| from_cellar(m, hub, hands, |m, slot| slot.swap(m, None).unwrap()));
+pub(crate) fn slots_that_are_swapped(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| from_cellar(m, hub, hands, |m, slot| slot.swap(m, None).unwrap()));
 }
 
-#[test]
-fn slots_that_are_exchanged() {
-    moved(|m, hub, hands| {
+pub(crate) fn slots_that_are_exchanged(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         from_cellar(m, hub, hands, |m, slot| {
             let item = slot.get(m);
             assert!(slot.compare_exchange(m, None, None).is_err());
@@ -339,9 +325,8 @@ fn slots_that_are_exchanged() {
 }
 
 /// Nothing but a weak reference holds the items when marking begins.
-#[test]
-fn weak_references_that_are_upgraded() {
-    moved(|m, hub, hands| {
+pub(crate) fn weak_references_that_are_upgraded(barrier: Barrier) {
+    moved(barrier, |m, hub, hands| {
         let places = hands.choose();
         let weak: Vec<(u64, Weak<Item>)> = places
             .clone()
@@ -360,3 +345,23 @@ fn weak_references_that_are_upgraded() {
         }
     });
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    concurrent: tests![
+        locals_that_end,
+        locals_that_end_with_their_scope,
+        locals_that_are_overwritten,
+        root_stacks_that_are_popped,
+        root_stacks_that_are_cut,
+        root_stacks_that_are_overwritten,
+        slots_of_root_stacks_that_are_overwritten,
+        root_stacks_that_are_dropped,
+        roots_that_are_overwritten,
+        roots_that_are_dropped,
+        slots_that_are_stored_to,
+        slots_that_are_swapped,
+        slots_that_are_exchanged,
+        weak_references_that_are_upgraded
+    ],
+    ..Tests::NONE
+};

@@ -1,8 +1,7 @@
 //! Values as an embedder uses them: constants beside references, in every kind of root and slot.
 
-mod common;
-
-use gc_heap::{Mutator, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
+use crate::harness::{Tests, tests};
+use gc_heap::{Barrier, Mutator, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
 
 #[derive(Trace)]
 struct Pair {
@@ -15,9 +14,8 @@ fn either<'g>(m: &'g Mutator<'_>, slot: &Slot<Tagged>, constant: Value<'static>)
     [slot.get(m), constant]
 }
 
-#[test]
-fn constants_go_wherever_references_do() {
-    let heap = common::checked(4 << 20).build().unwrap();
+pub(crate) fn constants_go_wherever_references_do(barrier: Barrier) {
+    let heap = crate::common::checked(barrier, 4 << 20).build().unwrap();
     heap.enter(|m| {
         let m = m.reserve(Room::of::<Pair>().times(2) + Room::tail::<SlotArray<Tagged>>(3)).unwrap();
         let pair = m.place(PairInit { first: Value::NIL, second: Value::TRUE });
@@ -46,11 +44,10 @@ fn constants_go_wherever_references_do() {
     .unwrap();
 }
 
-#[test]
-fn immediates_and_references_survive_cycles() {
-    for (barrier, mirror, workers) in common::every_sort() {
-        let heap = common::checked(4 << 20).barrier(barrier).mirror(mirror).workers(workers);
-        let heap = heap.stress(common::stress(1)).build().unwrap();
+pub(crate) fn immediates_and_references_survive_cycles(barrier: Barrier) {
+    for (mirror, workers) in crate::common::sorts() {
+        let heap = crate::common::checked(barrier, 4 << 20).mirror(mirror).workers(workers);
+        let heap = heap.stress(crate::common::stress(1)).build().unwrap();
         heap.enter(|m| {
             let doubles =
                 [0.0, -0.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, f64::NAN, -f64::NAN, f64::from_bits(1)];
@@ -78,9 +75,8 @@ fn immediates_and_references_survive_cycles() {
 }
 
 /// A double whose bits are a reference's must not be taken for one, by barriers or collector.
-#[test]
-fn no_double_forges_a_reference() {
-    let heap = common::checked(4 << 20).stress(common::stress(2)).build().unwrap();
+pub(crate) fn no_double_forges_a_reference(barrier: Barrier) {
+    let heap = crate::common::checked(barrier, 4 << 20).stress(crate::common::stress(2)).build().unwrap();
     heap.enter(|m| {
         let local = m.local(Value::NIL);
         let root = Root::<Tagged>::new(m, Value::NIL);
@@ -105,15 +101,17 @@ fn no_double_forges_a_reference() {
 }
 
 /// The two heaps of a process do not mix, whatever a root holds.
-#[test]
-fn an_immediate_of_another_heap_is_refused_too() {
-    let (one, two) = (common::checked(4 << 20).build().unwrap(), common::checked(4 << 20).build().unwrap());
+pub(crate) fn an_immediate_of_another_heap_is_refused_too(barrier: Barrier) {
+    let (one, two) = (
+        crate::common::checked(barrier, 4 << 20).build().unwrap(),
+        crate::common::checked(barrier, 4 << 20).build().unwrap(),
+    );
     let root = one.enter(|m| Root::<Tagged>::new(m, Value::TRUE)).unwrap();
     let stack = RootStack::<Tagged>::new(&one).unwrap();
     one.enter(|m| stack.push(m, Value::TRUE)).unwrap();
     // A wrong answer would panic as well: ask for the right one, which a missing check gives.
     let refused = |f: &dyn Fn(&Mutator<'_>)| {
-        two.enter(|m| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(m))).is_err()).unwrap()
+        two.enter(|m| crate::common::catch_unwind(std::panic::AssertUnwindSafe(|| f(m))).is_err()).unwrap()
     };
     assert!(refused(&|m| assert_eq!(root.get(m).as_bool(), Some(true))));
     assert!(refused(&|m| root.set(m, Value::NIL)));
@@ -121,3 +119,13 @@ fn an_immediate_of_another_heap_is_refused_too() {
     assert!(refused(&|m| stack.push(m, Value::NIL)));
     assert_eq!(one.enter(|m| root.get(m).as_bool()).unwrap(), Some(true));
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![immediates_and_references_survive_cycles],
+    concurrent: tests![
+        constants_go_wherever_references_do,
+        no_double_forges_a_reference,
+        an_immediate_of_another_heap_is_refused_too
+    ],
+    ..Tests::NONE
+};

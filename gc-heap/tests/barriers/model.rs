@@ -5,14 +5,12 @@
 //! the same weak references (one may give nothing only if the model says that its object is unreachable, and must after
 //! a collection). Beside that all mutators replace and read the records of one shared table.
 
-mod common;
-mod model_graph;
-
-use common::{deadline, factor};
+use crate::common::{deadline, factor};
+use crate::harness::{Tests, tests};
+use crate::model_graph::{Board, BoardModel, Node, NodeInit, State, run};
 use gc_heap::{Barrier, Heap, Mirror, Mutator, Room, Root, Stress};
-use model_graph::{Board, BoardModel, Node, NodeInit, State, run};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use std::sync::Mutex;
 
 /// Which object: a root, then fields to follow.
@@ -147,15 +145,14 @@ struct Case {
     threads: Vec<Vec<Op>>,
 }
 
-fn case() -> impl Strategy<Value = Case> {
-    let barrier = prop_oneof![3 => Just(Barrier::Load), 1 => Just(Barrier::StopTheWorld), 3 => Just(Barrier::Page)];
+fn case(barrier: Barrier) -> impl Strategy<Value = Case> {
     let mirror = prop_oneof![Just(Mirror::MmapMemfd), Just(Mirror::MremapOldSizeZero)];
     // Verification stops the world for long, so it hides races: half of the cases go without.
     let stress = (prop_oneof![1..4_u32, 4..60_u32, 60..500_u32], prop_oneof![Just(0_u32), 2..40_u32], any::<u64>());
     let stress = stress.prop_map(|(cycle_every, delay_one_in, seed)| Stress { cycle_every, delay_one_in, seed });
     let threads = prop::collection::vec(prop::collection::vec(op(), 50..400), 1..=4);
-    (barrier, mirror, 1..=2_usize, 0..=8_usize, any::<bool>(), any::<bool>(), stress, threads).prop_map(
-        |(barrier, mirror, workers, mib, verify, single_view, stress, threads)| Case {
+    (mirror, 1..=2_usize, 0..=8_usize, any::<bool>(), any::<bool>(), stress, threads).prop_map(
+        move |(mirror, workers, mib, verify, single_view, stress, threads)| Case {
             barrier,
             mirror,
             workers,
@@ -206,16 +203,23 @@ fn new_board(heap: &Heap) -> Mutex<BoardModel> {
     Mutex::new(BoardModel { root: root.unwrap(), records: vec![(0, None); 16] })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 24 * factor(),
+fn behaves_like_its_model(barrier: Barrier, cases: u32) {
+    let config = ProptestConfig {
+        cases: cases * factor(),
         max_shrink_time: 120_000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("proptest-regressions/model.txt"))),
+        source_file: Some(file!()),
         ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn heaps_behave_like_their_models(case in case()) {
+    };
+    let play = |case| {
         play(&case);
-    }
+        Ok(())
+    };
+    TestRunner::new(config).run(&case(barrier), play).unwrap_or_else(|found| panic!("{found}"));
 }
+
+pub(crate) fn a_heap_behaves_like_its_model(barrier: Barrier) {
+    behaves_like_its_model(barrier, if barrier == Barrier::StopTheWorld { 4 } else { 10 });
+}
+
+pub(crate) const TESTS: Tests = Tests { every: tests![a_heap_behaves_like_its_model], ..Tests::NONE };

@@ -1,12 +1,11 @@
 //! When memory is short: what fits is found, what does not is an error, and the heap goes on.
 
-mod common;
-
-use common::{Random, checked, deadline, every_sort, stress};
+use crate::common::{Random, catch_unwind, checked, deadline, sorts, stress};
+use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, Bytes, Heap, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Value,
 };
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -50,11 +49,10 @@ fn check_all(m: &Mutator<'_>, table: Local<'_, Table>) -> usize {
     objects.inspect(|(index, object)| assert!(object.tail() == bytes(*index, object.tail_len()))).count()
 }
 
-#[test]
-fn out_of_memory_is_an_error_and_the_heap_goes_on() {
+pub(crate) fn out_of_memory_is_an_error_and_the_heap_goes_on(barrier: Barrier) {
     let _deadline = deadline("out of memory");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(4 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 4 << 20).mirror(mirror).workers(workers).build().unwrap();
         heap.enter(|m| {
             for len in [100, 5000, 40_000] {
                 let m = &mut *m.frame();
@@ -94,11 +92,10 @@ fn out_of_memory_is_an_error_and_the_heap_goes_on() {
 }
 
 /// Every block holds something that lives: no block is free, much memory is.
-#[test]
-fn fragments_are_compacted_where_sixty_percent_live() {
+pub(crate) fn fragments_are_compacted_where_sixty_percent_live(barrier: Barrier) {
     let _deadline = deadline("fragments");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).build().unwrap();
         heap.enter(|m| {
             for len in [40, 1000, 9000] {
                 let m = &mut *m.frame();
@@ -124,11 +121,10 @@ fn fragments_are_compacted_where_sixty_percent_live() {
     }
 }
 
-#[test]
-fn a_run_of_blocks_is_found_after_fragmentation() {
+pub(crate) fn a_run_of_blocks_is_found_after_fragmentation(barrier: Barrier) {
     let _deadline = deadline("a run after fragmentation");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(16 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 16 << 20).mirror(mirror).workers(workers).build().unwrap();
         heap.enter(|m| {
             let small = table(m, 30_000);
             let count = fill(m, small, 1000);
@@ -152,11 +148,10 @@ fn a_run_of_blocks_is_found_after_fragmentation() {
 }
 
 /// The least heap, many times its size through it, three quarters of it alive.
-#[test]
-fn the_least_heap_works_hard() {
+pub(crate) fn the_least_heap_works_hard(barrier: Barrier) {
     let _deadline = deadline("the least heap");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(4 << 20).barrier(barrier).mirror(mirror).workers(workers).verify(false).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 4 << 20).mirror(mirror).workers(workers).verify(false).build().unwrap();
         heap.enter(|m| {
             let (table, mut random) = (table(m, 2600), Random::new(1));
             for step in 0..60_000_usize {
@@ -171,9 +166,8 @@ fn the_least_heap_works_hard() {
     }
 }
 
-#[test]
-fn a_room_that_cannot_exist_is_out_of_memory() {
-    let heap = checked(4 << 20).build().unwrap();
+pub(crate) fn a_room_that_cannot_exist_is_out_of_memory(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).build().unwrap();
     heap.enter(|m| {
         let mut rooms = vec![Room::of::<Node>().times(usize::MAX), Room::tail::<Bytes>(3 << 20).times(usize::MAX)];
         for len in [4 << 20, 1 << 40, (1 << 60) - 17, 1 << 60, usize::MAX / 8 + 1, usize::MAX / 8, isize::MAX as usize]
@@ -210,9 +204,9 @@ fn of_the_file(name: &str) -> u64 {
     std::fs::metadata(file).unwrap().blocks() * 512
 }
 
-#[test]
-fn memory_is_given_back_on_request() {
-    let heap = Heap::builder().max_bytes(64 << 20).uncommit_delay(None).name("given-back").build().unwrap();
+pub(crate) fn memory_is_given_back_on_request(barrier: Barrier) {
+    let name = format!("given-back-{barrier:?}");
+    let heap = Heap::builder().max_bytes(64 << 20).barrier(barrier).uncommit_delay(None).name(&name).build().unwrap();
     heap.enter(|m| {
         let kept = table(m, 10);
         (0..10).for_each(|index| place(m, kept, index, 2000).unwrap());
@@ -221,13 +215,13 @@ fn memory_is_given_back_on_request() {
             let garbage = table(m, 20);
             (0..20).for_each(|index| place(m, garbage, index, 1 << 20).unwrap());
         }
-        let before = of_the_file("given-back");
+        let before = of_the_file(&name);
         assert!(before > 20 << 20 && heap.stats().committed_bytes as u64 >= before);
         m.collect();
         m.collect();
-        assert!(of_the_file("given-back") > 20 << 20, "nothing is given back unasked");
+        assert!(of_the_file(&name) > 20 << 20, "nothing is given back unasked");
         let returned = heap.release_memory();
-        let after = of_the_file("given-back");
+        let after = of_the_file(&name);
         assert!(returned > 19 << 20 && after < 2 << 20, "{returned} given back, {after} left");
         assert!(heap.stats().committed_bytes < 2 << 20 && heap.stats().committed_peak_bytes > 20 << 20);
         assert_eq!(heap.release_memory(), 0);
@@ -240,10 +234,11 @@ fn memory_is_given_back_on_request() {
     .unwrap();
 }
 
-#[test]
-fn memory_is_given_back_after_a_while() {
+pub(crate) fn memory_is_given_back_after_a_while(barrier: Barrier) {
+    let name = format!("after-a-while-{barrier:?}");
     let delay = Duration::from_millis(100);
-    let heap = Heap::builder().max_bytes(64 << 20).uncommit_delay(Some(delay)).name("after-a-while").build().unwrap();
+    let heap =
+        Heap::builder().max_bytes(64 << 20).barrier(barrier).uncommit_delay(Some(delay)).name(&name).build().unwrap();
     heap.enter(|m| {
         let m = &mut *m.frame();
         let garbage = table(m, 20);
@@ -252,17 +247,16 @@ fn memory_is_given_back_after_a_while() {
     .unwrap();
     heap.collect();
     let begun = Instant::now();
-    while of_the_file("after-a-while") > 2 << 20 || heap.stats().committed_bytes > 3 << 20 {
+    while of_the_file(&name) > 2 << 20 || heap.stats().committed_bytes > 3 << 20 {
         assert!(begun.elapsed() < Duration::from_secs(60), "nothing is given back: {:?}", heap.stats());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Giving memory back while others allocate costs them time, never memory.
-#[test]
-fn giving_back_does_not_starve_who_allocates() {
+pub(crate) fn giving_back_does_not_starve_who_allocates(barrier: Barrier) {
     let _deadline = deadline("giving back");
-    let heap = Heap::builder().max_bytes(4 << 20).build().unwrap();
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
     /// Ends the thread that gives back also where a panic ends the other.
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
@@ -286,8 +280,7 @@ fn giving_back_does_not_starve_who_allocates() {
     });
 }
 
-#[test]
-fn a_pretouched_heap_is_committed_from_the_start() {
+pub(crate) fn a_pretouched_heap_is_committed_from_the_start() {
     let heap = Heap::builder().max_bytes(8 << 20).pretouch(true).name("pretouched").build().unwrap();
     assert_eq!(of_the_file("pretouched"), 8 << 20);
     assert_eq!((heap.stats().committed_bytes, heap.stats().committed_peak_bytes), (8 << 20, 8 << 20));
@@ -300,8 +293,7 @@ fn a_pretouched_heap_is_committed_from_the_start() {
     assert_eq!(of_the_file("pretouched"), 8 << 20);
 }
 
-#[test]
-fn what_a_builder_refuses() {
+pub(crate) fn what_a_builder_refuses() {
     for bytes in [0, 1, (4 << 20) - 1] {
         let error = Heap::builder().max_bytes(bytes).build().unwrap_err().to_string();
         assert!(error.contains("too small") && error.contains("4 MiB") && !error.contains('\n'), "{error}");
@@ -344,10 +336,9 @@ fn panics<R>(f: impl FnOnce() -> R) {
     assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this must panic");
 }
 
-#[test]
-fn iterators_that_lie() {
+pub(crate) fn iterators_that_lie(barrier: Barrier) {
     for stressed in [false, true] {
-        let builder = checked(4 << 20);
+        let builder = checked(barrier, 4 << 20);
         let heap = if stressed { builder.stress(stress(1)) } else { builder }.build().unwrap();
         heap.enter(|m| {
             let kept = table(m, 50);
@@ -377,10 +368,9 @@ fn iterators_that_lie() {
 }
 
 /// A panic in every piece of code of the embedder that the heap calls.
-#[test]
-fn panics_leave_the_heap_sound() {
-    for (barrier, mirror, workers) in every_sort() {
-        let builder = checked(4 << 20).barrier(barrier).mirror(mirror).workers(workers);
+pub(crate) fn panics_leave_the_heap_sound(barrier: Barrier) {
+    for (mirror, workers) in sorts() {
+        let builder = checked(barrier, 4 << 20).mirror(mirror).workers(workers);
         let heap = builder.stress(stress(2)).build().unwrap();
         heap.enter(|m| {
             let kept = table(m, 50);
@@ -420,9 +410,8 @@ fn panics_leave_the_heap_sound() {
 }
 
 /// Placing more than was reserved is a bug of the embedder, which stress mode finds each time.
-#[test]
-fn placing_past_the_room_panics_in_stress_mode() {
-    let heap = checked(4 << 20).stress(stress(3)).build().unwrap();
+pub(crate) fn placing_past_the_room_panics_in_stress_mode(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).stress(stress(3)).build().unwrap();
     heap.enter(|m| {
         for count in [0, 1, 10, 100, 2000] {
             let m = m.reserve(Room::of::<Node>().times(count)).unwrap();
@@ -441,10 +430,9 @@ fn placing_past_the_room_panics_in_stress_mode() {
 }
 
 /// Without stress mode it is found where memory is short, and harms nothing before.
-#[test]
-fn placing_past_the_room_is_safe() {
+pub(crate) fn placing_past_the_room_is_safe(barrier: Barrier) {
     for workers in [1, 2] {
-        let heap = checked(4 << 20).workers(workers).build().unwrap();
+        let heap = checked(barrier, 4 << 20).workers(workers).build().unwrap();
         heap.enter(|m| {
             let head = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
             for _ in 0..5 {
@@ -473,38 +461,34 @@ fn placing_past_the_room_is_safe() {
 }
 
 /// Stalled threads share what a cycle frees: none fails while little lives.
-#[test]
-fn threads_that_stall_together_all_go_on() {
+pub(crate) fn threads_that_stall_together_all_go_on(barrier: Barrier) {
     let _deadline = deadline("stalls");
-    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
-        let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    heap.enter(|m| {
-                        let table = table(m, 4);
-                        for step in 0..2000_usize {
-                            let len = if step.is_multiple_of(50) { 100_000 } else { 10_000 };
-                            place(m, table, step % 4, len).unwrap_or_else(|error| panic!("step {step}: {error}"));
-                        }
-                    })
-                    .unwrap();
-                });
-            }
-        });
-        assert!(heap.stats().committed_peak_bytes <= 4 << 20);
-    }
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                heap.enter(|m| {
+                    let table = table(m, 4);
+                    for step in 0..2000_usize {
+                        let len = if step.is_multiple_of(50) { 100_000 } else { 10_000 };
+                        place(m, table, step % 4, len).unwrap_or_else(|error| panic!("step {step}: {error}"));
+                    }
+                })
+                .unwrap();
+            });
+        }
+    });
+    assert!(heap.stats().committed_peak_bytes <= 4 << 20);
 }
 
 /// A counter that wraps inside an object is the embedder's affair.
-#[test]
-fn numbers_keep_their_place() {
+pub(crate) fn numbers_keep_their_place(barrier: Barrier) {
     #[derive(Trace)]
     #[trace(tail = Num<u16>)]
     struct Counters {
         total: Num<i8>,
     }
-    let heap = checked(4 << 20).stress(stress(4)).build().unwrap();
+    let heap = checked(barrier, 4 << 20).stress(stress(4)).build().unwrap();
     heap.enter(|m| {
         for len in [0, 1, 2, 3, 5, 17_000] {
             let m = &mut *m.frame();
@@ -523,3 +507,26 @@ fn numbers_keep_their_place() {
     })
     .unwrap();
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        out_of_memory_is_an_error_and_the_heap_goes_on,
+        fragments_are_compacted_where_sixty_percent_live,
+        a_run_of_blocks_is_found_after_fragmentation,
+        the_least_heap_works_hard,
+        panics_leave_the_heap_sound,
+        threads_that_stall_together_all_go_on
+    ],
+    concurrent: tests![
+        a_room_that_cannot_exist_is_out_of_memory,
+        memory_is_given_back_on_request,
+        memory_is_given_back_after_a_while,
+        giving_back_does_not_starve_who_allocates,
+        iterators_that_lie,
+        placing_past_the_room_panics_in_stress_mode,
+        placing_past_the_room_is_safe,
+        numbers_keep_their_place
+    ],
+    once: tests![a_pretouched_heap_is_committed_from_the_start, what_a_builder_refuses],
+    ..Tests::NONE
+};

@@ -1,11 +1,10 @@
 //! Ephemerons and weak maps: a value lives exactly as long as its key, in chains and rings, while cycles run.
 
-mod common;
-
-use common::{Random, checked, deadline, every_heap, factor, stress, while_collecting};
+use crate::common::{Random, checked, deadline, every_heap, factor, stress, while_collecting};
+use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Bytes, Ephemeron, Gc, Local, Mutator, OutOfMemory, Room, Root, Slot, SlotArray, Tagged, Trace, Value, Weak,
-    WeakMap,
+    Array, Barrier, Bytes, Ephemeron, Gc, Local, Mutator, OutOfMemory, Room, Root, Slot, SlotArray, Tagged, Trace,
+    Value, Weak, WeakMap,
 };
 use std::time::Duration;
 
@@ -49,9 +48,8 @@ fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> (Local<'s, Pairs>, Local<'s, Op
     (table, first)
 }
 
-#[test]
-fn a_chain_lives_as_long_as_its_first_key() {
-    for heap in every_heap(8 << 20, 1) {
+pub(crate) fn a_chain_lives_as_long_as_its_first_key(barrier: Barrier) {
+    for heap in every_heap(barrier, 8 << 20, 1) {
         for len in [1, 2, 1000, 5000] {
             heap.enter(|m| {
                 let (table, first) = chain(m, len);
@@ -86,9 +84,8 @@ fn a_chain_lives_as_long_as_its_first_key() {
 }
 
 /// One pass is enough for chains of any length: the marker looks by key.
-#[test]
-fn a_long_chain_takes_one_pass() {
-    let heap = checked(32 << 20).verify(false).build().unwrap();
+pub(crate) fn a_long_chain_takes_one_pass(barrier: Barrier) {
+    let heap = checked(barrier, 32 << 20).verify(false).build().unwrap();
     heap.enter(|m| {
         let (_table, first) = chain(m, 100_000);
         let before = heap.stats();
@@ -101,9 +98,8 @@ fn a_long_chain_takes_one_pass() {
 }
 
 /// Values that refer to their own keys, pairs in a ring, a key that is its own value: none holds itself.
-#[test]
-fn rings_do_not_hold_themselves() {
-    for heap in every_heap(4 << 20, 2) {
+pub(crate) fn rings_do_not_hold_themselves(barrier: Barrier) {
+    for heap in every_heap(barrier, 4 << 20, 2) {
         heap.enter(|m| {
             let table = pairs(m, 4);
             let held = m.build::<Option<Item>>(Room::of::<Item>().times(4), |m| {
@@ -135,15 +131,14 @@ fn rings_do_not_hold_themselves() {
 }
 
 /// A pair whose key is alive is there although its value's type changes, and numbers are values too.
-#[test]
-fn values_of_any_sort() {
+pub(crate) fn values_of_any_sort(barrier: Barrier) {
     #[derive(Trace)]
     struct Two {
         any: Ephemeron<Item, Tagged>,
         count: u64,
         item: Ephemeron<Item, Item>,
     }
-    for heap in every_heap(4 << 20, 3) {
+    for heap in every_heap(barrier, 4 << 20, 3) {
         heap.enter(|m| {
             let key = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(place(m, 1))).unwrap();
             let two = m.build::<Two>(Room::of::<Two>() + Room::of::<Item>(), |m| {
@@ -175,12 +170,11 @@ fn values_of_any_sort() {
     }
 }
 
-#[test]
-fn an_identity_hash_stays_while_its_object_moves() {
+pub(crate) fn an_identity_hash_stays_while_its_object_moves(barrier: Barrier) {
     #[derive(Trace)]
     #[trace(tail = u8, identity_hash)]
     struct Name(u64);
-    for heap in every_heap(8 << 20, 4) {
+    for heap in every_heap(barrier, 8 << 20, 4) {
         heap.enter(|m| {
             const LEN: usize = 3000;
             let names = m.build::<SlotArray<Option<Name>>>(Room::tail::<SlotArray<Option<Name>>>(LEN), |m| {
@@ -217,11 +211,10 @@ fn an_identity_hash_stays_while_its_object_moves() {
 }
 
 /// Threads ask for the hashes of the same objects for the first time, while these move.
-#[test]
-fn threads_agree_on_an_identity_hash() {
+pub(crate) fn threads_agree_on_an_identity_hash(barrier: Barrier) {
     const LEN: usize = 2000;
     let _deadline = deadline("identity hashes by several threads");
-    for heap in every_heap(8 << 20, 5) {
+    for heap in every_heap(barrier, 8 << 20, 5) {
         let items = heap.enter(|m| {
             let items = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
             for index in 0..LEN {
@@ -259,9 +252,8 @@ fn threads_agree_on_an_identity_hash() {
     }
 }
 
-#[test]
-fn a_weak_map_forgets_dead_keys_and_counts_them() {
-    for heap in every_heap(8 << 20, 6) {
+pub(crate) fn a_weak_map_forgets_dead_keys_and_counts_them(barrier: Barrier) {
+    for heap in every_heap(barrier, 8 << 20, 6) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
             const LEN: usize = 2000;
             let map = WeakMap::<Item, Item>::new(m)?;
@@ -312,14 +304,13 @@ fn a_weak_map_forgets_dead_keys_and_counts_them() {
 }
 
 /// A map that is reachable through its own value alone is garbage, and so is a map of maps.
-#[test]
-fn a_map_does_not_hold_itself() {
+pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
     #[derive(Trace)]
     #[trace(identity_hash)]
     struct Key {
         map: Slot<Option<WeakMap<Key, Tagged>>>,
     }
-    for heap in every_heap(4 << 20, 7) {
+    for heap in every_heap(barrier, 4 << 20, 7) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
             let weak = {
                 let m = &mut *m.frame();
@@ -342,10 +333,9 @@ fn a_map_does_not_hold_itself() {
 }
 
 /// Threads put, find and drop entries of one map while cycles run: a held key's value is always there, and the right one.
-#[test]
-fn a_weak_map_is_used_by_several_threads() {
+pub(crate) fn a_weak_map_is_used_by_several_threads(barrier: Barrier) {
     let _deadline = deadline("a weak map by several threads");
-    for heap in every_heap(8 << 20, 8) {
+    for heap in every_heap(barrier, 8 << 20, 8) {
         let map = heap.enter(|m| {
             let map = WeakMap::<Item, Item>::new(m).unwrap();
             Root::<WeakMap<Item, Item>>::new(m, map.get(m))
@@ -397,12 +387,11 @@ fn churn(m: &mut Mutator<'_>, map: &Root<WeakMap<Item, Item>>, seed: u64) -> Res
 }
 
 /// Pairs are read, upgraded and replaced by several threads without a lock while marking ends.
-#[test]
-fn pairs_race_with_the_end_of_marking() {
+pub(crate) fn pairs_race_with_the_end_of_marking(barrier: Barrier) {
     const LEN: usize = 200;
     let _deadline = deadline("ephemerons while marking ends");
     for (verify, workers) in [(true, 1), (false, 2)] {
-        let heap = checked(8 << 20).verify(verify).workers(workers).stress(stress(10)).build().unwrap();
+        let heap = checked(barrier, 8 << 20).verify(verify).workers(workers).stress(stress(10)).build().unwrap();
         let table = heap.enter(|m| {
             let table = pairs(m, LEN);
             Root::<Pairs>::new(m, table.get(m))
@@ -422,11 +411,10 @@ fn pairs_race_with_the_end_of_marking() {
 
 /// A value is taken out of a pair whose key is held, while the marker is busy elsewhere and has not come to the pair. From
 /// then on a local alone has it.
-#[test]
-fn a_value_taken_out_of_its_pair_is_strong() {
+pub(crate) fn a_value_taken_out_of_its_pair_is_strong(barrier: Barrier) {
     const LEN: usize = 64;
     let _deadline = deadline("values taken out of pairs");
-    let heap = checked(16 << 20).build().unwrap();
+    let heap = checked(barrier, 16 << 20).build().unwrap();
     let work = while_collecting(&heap, Duration::from_millis(1), || {
         heap.enter(|m| {
             // Locals are marked first: this keeps the marker from the table, which only a process-wide root has.
@@ -505,3 +493,22 @@ fn race(m: &mut Mutator<'_>, table: &Root<Pairs>, thread: usize) {
 }
 
 const LEN_OF_ONE: usize = 200 / 3;
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        a_chain_lives_as_long_as_its_first_key,
+        rings_do_not_hold_themselves,
+        values_of_any_sort,
+        an_identity_hash_stays_while_its_object_moves,
+        threads_agree_on_an_identity_hash,
+        a_weak_map_forgets_dead_keys_and_counts_them,
+        a_map_does_not_hold_itself,
+        a_weak_map_is_used_by_several_threads
+    ],
+    concurrent: tests![
+        a_long_chain_takes_one_pass,
+        pairs_race_with_the_end_of_marking,
+        a_value_taken_out_of_its_pair_is_strong
+    ],
+    ..Tests::NONE
+};

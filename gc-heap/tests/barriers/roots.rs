@@ -1,10 +1,9 @@
 //! Roots as an embedder uses them, with cycles in between.
 
-mod common;
-
-use common::{checked, deadline, every_sort, stress};
-use gc_heap::{Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::common::{catch_unwind, checked, deadline, sorts, stress};
+use crate::harness::{Tests, tests};
+use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
+use std::panic::AssertUnwindSafe;
 
 #[derive(Trace)]
 struct Node {
@@ -16,9 +15,9 @@ fn node<'s>(m: &mut Mutator<'s>, id: u64) -> Local<'s, Node> {
     m.alloc::<Node>(|_| NodeInit { id, next: None }).unwrap()
 }
 
-fn heaps() -> impl Iterator<Item = Heap> {
-    every_sort().map(|(barrier, mirror, workers)| {
-        checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap()
+fn heaps(barrier: Barrier) -> impl Iterator<Item = Heap> {
+    sorts().map(move |(mirror, workers)| {
+        checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap()
     })
 }
 
@@ -26,9 +25,8 @@ fn panics<R>(f: impl FnOnce() -> R) {
     assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this must panic");
 }
 
-#[test]
-fn many_roots_hold_and_let_go() {
-    for heap in heaps() {
+pub(crate) fn many_roots_hold_and_let_go(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let mut roots: Vec<Root<Node>> = Vec::new();
             let mut weak = Vec::new();
@@ -63,10 +61,9 @@ fn many_roots_hold_and_let_go() {
 }
 
 /// Shared by threads: all set one root, all read it.
-#[test]
-fn a_root_is_set_and_read_by_all() {
+pub(crate) fn a_root_is_set_and_read_by_all(barrier: Barrier) {
     let _deadline = deadline("a shared root");
-    for heap in heaps() {
+    for heap in heaps(barrier) {
         let first = heap.enter(|m| {
             let first = node(m, 0);
             Root::<Node>::new(m, first.get(m))
@@ -95,9 +92,8 @@ fn a_root_is_set_and_read_by_all() {
     }
 }
 
-#[test]
-fn a_root_stack_is_a_stack() {
-    for heap in heaps() {
+pub(crate) fn a_root_stack_is_a_stack(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let stack = RootStack::<Option<Node>>::with_capacity(&heap, 1).unwrap();
             let capacity = stack.room();
@@ -137,9 +133,8 @@ fn a_root_stack_is_a_stack() {
     }
 }
 
-#[test]
-fn values_of_a_root_stack_are_seen_without_a_barrier() {
-    let heap = checked(4 << 20).stress(stress(2)).build().unwrap();
+pub(crate) fn values_of_a_root_stack_are_seen_without_a_barrier(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).stress(stress(2)).build().unwrap();
     heap.enter(|m| {
         let stack = RootStack::<Tagged>::new(&heap).unwrap();
         for x in [1.5, -0.0, f64::NAN] {
@@ -159,9 +154,8 @@ fn values_of_a_root_stack_are_seen_without_a_barrier() {
     .unwrap();
 }
 
-#[test]
-fn a_root_stack_too_large_is_an_error() {
-    let heap = checked(4 << 20).build().unwrap();
+pub(crate) fn a_root_stack_too_large_is_an_error(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).build().unwrap();
     for slots in [usize::MAX, usize::MAX / 8, usize::MAX / 16, 1 << 50] {
         assert!(RootStack::<Tagged>::with_capacity(&heap, slots).is_err(), "{slots}");
     }
@@ -174,8 +168,7 @@ fn a_root_stack_too_large_is_an_error() {
 }
 
 /// Frames within frames, each with locals, and cycles at every depth.
-#[test]
-fn locals_of_many_scopes() {
+pub(crate) fn locals_of_many_scopes(barrier: Barrier) {
     fn nest(m: &mut Mutator<'_>, depth: u64, above: &[Local<'_, Node>]) -> u64 {
         let m = &mut *m.frame();
         let (a, b) = (node(m, 2 * depth), node(m, 2 * depth + 1));
@@ -187,13 +180,12 @@ fn locals_of_many_scopes() {
         assert_eq!((a.get(m).id, b.get(m).id), (2 * depth, 2 * depth + 1));
         below + a.get(m).id
     }
-    for heap in heaps() {
-        heap.enter(|m| assert_eq!(nest(m, 200, &[]), (0..=200).map(|depth| 2 * depth).sum())).unwrap();
+    for heap in heaps(barrier) {
+        heap.enter(|m| assert_eq!(nest(m, 200, &[]), (0..=200).map(|depth| 2 * depth).sum::<u64>())).unwrap();
     }
 }
 
-#[test]
-fn scopes_give_one_result() {
+pub(crate) fn scopes_give_one_result(barrier: Barrier) {
     fn made<'s>(m: &mut Mutator<'s>, id: u64) -> Result<Local<'s, Node>, OutOfMemory> {
         let (mut frame, out) = m.frame_for::<Node>();
         let scratch: Vec<_> = (0..10).map(|i| node(&mut frame, i)).collect();
@@ -203,7 +195,7 @@ fn scopes_give_one_result() {
         let result = result.get(&frame);
         Ok(out.put(&frame, result))
     }
-    for heap in heaps() {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let all: Vec<_> = (0..200).map(|id| made(m, id).unwrap()).collect();
             m.collect();
@@ -222,9 +214,8 @@ fn scopes_give_one_result() {
 }
 
 /// A thread that roots without end is told so before it touches what is not its own.
-#[test]
-fn too_many_locals_panic() {
-    let heap = Heap::builder().max_bytes(4 << 20).build().unwrap();
+pub(crate) fn too_many_locals_panic(barrier: Barrier) {
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
     heap.enter(|m| {
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {
@@ -239,9 +230,8 @@ fn too_many_locals_panic() {
 }
 
 /// Roots that outlive their heap are dropped like any others.
-#[test]
-fn roots_outlive_their_heap() {
-    let heap = checked(4 << 20).build().unwrap();
+pub(crate) fn roots_outlive_their_heap(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).build().unwrap();
     let (root, weak, stack) = heap
         .enter(|m| {
             let node = node(m, 1);
@@ -256,9 +246,8 @@ fn roots_outlive_their_heap() {
 }
 
 /// References are equal exactly when their objects are, before and after a move, whatever they came from.
-#[test]
-fn one_object_has_one_address() {
-    for heap in heaps() {
+pub(crate) fn one_object_has_one_address(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let (a, b) = (node(m, 1), node(m, 2));
             let root = Root::<Option<Node>>::new(m, Some(a.get(m)));
@@ -281,3 +270,21 @@ fn one_object_has_one_address() {
         .unwrap();
     }
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        many_roots_hold_and_let_go,
+        a_root_is_set_and_read_by_all,
+        a_root_stack_is_a_stack,
+        locals_of_many_scopes,
+        scopes_give_one_result,
+        one_object_has_one_address
+    ],
+    concurrent: tests![
+        values_of_a_root_stack_are_seen_without_a_barrier,
+        a_root_stack_too_large_is_an_error,
+        too_many_locals_panic,
+        roots_outlive_their_heap
+    ],
+    ..Tests::NONE
+};

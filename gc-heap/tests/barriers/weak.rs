@@ -1,9 +1,8 @@
 //! Weak references: gone exactly when their object is, never before, and never to something else.
 
-mod common;
-
-use common::{Random, checked, deadline, every_sort, factor, stress, while_collecting};
-use gc_heap::{Array, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Trace, Weak, WeakSlot};
+use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
+use crate::harness::{Tests, tests};
+use gc_heap::{Array, Barrier, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Trace, Weak, WeakSlot};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -29,15 +28,14 @@ fn check(item: Gc<'_, Item>) -> u64 {
     item.id
 }
 
-fn heaps() -> impl Iterator<Item = Heap> {
-    every_sort().map(|(barrier, mirror, workers)| {
-        checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(7)).build().unwrap()
+fn heaps(barrier: Barrier) -> impl Iterator<Item = Heap> {
+    sorts().map(move |(mirror, workers)| {
+        checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(7)).build().unwrap()
     })
 }
 
-#[test]
-fn a_weak_slot_is_empty_exactly_when_its_object_is_gone() {
-    for heap in heaps() {
+pub(crate) fn a_weak_slot_is_empty_exactly_when_its_object_is_gone(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let room = Room::of::<Holder<Item>>() + Room::of::<Item>();
             let holder = m.build::<Holder<Item>>(room, |m| {
@@ -63,9 +61,8 @@ fn a_weak_slot_is_empty_exactly_when_its_object_is_gone() {
 }
 
 /// Arrays of weak slots of every size, every other target alive.
-#[test]
-fn arrays_of_weak_slots() {
-    for heap in heaps() {
+pub(crate) fn arrays_of_weak_slots(barrier: Barrier) {
+    for heap in heaps(barrier) {
         for len in [3, 700, 6000] {
             heap.enter(|m| {
                 let alive = m.build::<SlotArray<Option<Item>>>(Room::tail::<SlotArray<Option<Item>>>(len), |m| {
@@ -95,9 +92,8 @@ fn arrays_of_weak_slots() {
     }
 }
 
-#[test]
-fn weak_references_to_large_objects() {
-    for heap in heaps() {
+pub(crate) fn weak_references_to_large_objects(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let bytes = vec![0x5a; 3 << 20];
             let large = m.build::<Option<Bytes>>(Room::tail::<Bytes>(bytes.len()), |m| Some(m.place_bytes((), &bytes)));
@@ -123,9 +119,8 @@ fn weak_references_to_large_objects() {
 }
 
 /// Two that only know each other weakly, and a ring that knows itself strongly.
-#[test]
-fn cycles_of_references_do_not_hold_themselves() {
-    for heap in heaps() {
+pub(crate) fn cycles_of_references_do_not_hold_themselves(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             let m2 = m.reserve(Room::of::<Item>().times(2)).unwrap();
             let (a, b) = (place(m2, 1), place(m2, 2));
@@ -145,9 +140,8 @@ fn cycles_of_references_do_not_hold_themselves() {
 }
 
 /// What a weak reference gave is held by a local alone, through the end of a marking.
-#[test]
-fn an_upgraded_reference_is_strong() {
-    for heap in heaps() {
+pub(crate) fn an_upgraded_reference_is_strong(barrier: Barrier) {
+    for heap in heaps(barrier) {
         heap.enter(|m| {
             for id in 0..200 {
                 let m = &mut *m.frame();
@@ -170,12 +164,11 @@ fn an_upgraded_reference_is_strong() {
 
 /// Threads that upgrade, drop and renew the objects of one array of weak slots while cycles run. Whoever has upgraded
 /// one finds it unchanged as long as it is held.
-#[test]
-fn upgrades_race_with_the_end_of_marking() {
+pub(crate) fn upgrades_race_with_the_end_of_marking(barrier: Barrier) {
     const SLOTS: usize = 300;
     let _deadline = deadline("upgrading while marking ends");
     for (verify, workers) in [(true, 1), (false, 2)] {
-        let heap = checked(8 << 20).verify(verify).workers(workers).stress(stress(9)).build().unwrap();
+        let heap = checked(barrier, 8 << 20).verify(verify).workers(workers).stress(stress(9)).build().unwrap();
         let room = Room::tail::<Array<WeakSlot<Item>>>(SLOTS);
         let table = heap.enter(|m| {
             let m = m.reserve(room).unwrap();
@@ -220,9 +213,8 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random:
     renewed
 }
 
-#[test]
-fn weak_roots_are_dropped_and_their_places_reused() {
-    let heap = checked(8 << 20).stress(stress(11)).build().unwrap();
+pub(crate) fn weak_roots_are_dropped_and_their_places_reused(barrier: Barrier) {
+    let heap = checked(barrier, 8 << 20).stress(stress(11)).build().unwrap();
     heap.enter(|m| {
         let item = m.build::<Item>(Room::of::<Item>(), |m| place(m, 1)).unwrap();
         let kept = Weak::new(m, item.get(m));
@@ -236,3 +228,15 @@ fn weak_roots_are_dropped_and_their_places_reused() {
     })
     .unwrap();
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        a_weak_slot_is_empty_exactly_when_its_object_is_gone,
+        arrays_of_weak_slots,
+        weak_references_to_large_objects,
+        cycles_of_references_do_not_hold_themselves,
+        an_upgraded_reference_is_strong
+    ],
+    concurrent: tests![upgrades_race_with_the_end_of_marking, weak_roots_are_dropped_and_their_places_reused],
+    ..Tests::NONE
+};

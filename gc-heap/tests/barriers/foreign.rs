@@ -1,10 +1,9 @@
 //! Several heaps in one process: what belongs to one is refused by another, and nothing is harmed.
 
-mod common;
-
-use common::{checked, deadline, stress};
-use gc_heap::{Heap, Local, Mirror, Mutator, Room, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::common::{catch_unwind, checked, deadline, stress};
+use crate::harness::{Tests, tests};
+use gc_heap::{Barrier, Heap, Local, Mirror, Mutator, Room, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
+use std::panic::AssertUnwindSafe;
 
 #[derive(Trace)]
 struct Item {
@@ -77,14 +76,13 @@ fn all_refused(m: &Mutator<'_>, foreign: &Roots, own: &Roots) {
     refused("RootStack::last", &|| assert!(foreign.values.last::<1>(m)[0].num().is_none()));
 }
 
-#[test]
-fn twelve_heaps_pairwise() {
+pub(crate) fn twelve_heaps_pairwise(barrier: Barrier) {
     let _deadline = deadline("twelve heaps");
     // Sizes differ, and so do the bits that tell the heaps apart.
     let heaps: Vec<Heap> = (0..12)
         .map(|i| {
             let mirror = if i % 2 == 0 { Mirror::MmapMemfd } else { Mirror::MremapOldSizeZero };
-            checked((4 + 7 * (i % 4)) << 20).mirror(mirror).stress(stress(i as u64)).build().unwrap()
+            checked(barrier, (4 + 7 * (i % 4)) << 20).mirror(mirror).stress(stress(i as u64)).build().unwrap()
         })
         .collect();
     let all: Vec<Roots> = heaps.iter().zip(0..).map(|(heap, id)| roots(heap, id)).collect();
@@ -110,13 +108,12 @@ fn twelve_heaps_pairwise() {
 }
 
 /// The heap that comes after gets the same addresses, and even the same words mean nothing in it.
-#[test]
-fn a_root_older_than_its_heaps_successor() {
+pub(crate) fn a_root_older_than_its_heaps_successor(barrier: Barrier) {
     for round in 0..20_u64 {
-        let old = checked(4 << 20).build().unwrap();
+        let old = checked(barrier, 4 << 20).build().unwrap();
         let foreign = roots(&old, round);
         drop(old);
-        let new = checked(4 << 20).build().unwrap();
+        let new = checked(barrier, 4 << 20).build().unwrap();
         let own = roots(&new, round + 100);
         new.enter(|m| {
             all_refused(m, &foreign, &own);
@@ -132,9 +129,8 @@ fn a_root_older_than_its_heaps_successor() {
 }
 
 /// A local of an outer scope, met by the mutator of another heap within `blocking`.
-#[test]
-fn locals_of_another_mutator() {
-    let (one, two) = (checked(4 << 20).build().unwrap(), checked(4 << 20).build().unwrap());
+pub(crate) fn locals_of_another_mutator(barrier: Barrier) {
+    let (one, two) = (checked(barrier, 4 << 20).build().unwrap(), checked(barrier, 4 << 20).build().unwrap());
     one.enter(|m| {
         let item = m.build::<Item>(Room::of::<Item>(), |m| m.place(ItemInit { id: 1, other: None })).unwrap();
         let empty = m.build::<Option<Item>>(Room::NONE, |_| None).unwrap();
@@ -158,9 +154,8 @@ fn locals_of_another_mutator() {
 }
 
 /// The same heap, but another thread's place in it: what a local holds may be read, never written.
-#[test]
-fn locals_of_another_place_in_the_same_heap() {
-    let heap = checked(4 << 20).stress(stress(5)).build().unwrap();
+pub(crate) fn locals_of_another_place_in_the_same_heap(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).stress(stress(5)).build().unwrap();
     heap.enter(|m| {
         let item = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(m.place(ItemInit { id: 1, other: None })));
         let item = item.unwrap();
@@ -179,11 +174,21 @@ fn locals_of_another_place_in_the_same_heap() {
 }
 
 /// More heaps one after the other than could exist at once: addresses come back.
-#[test]
-fn addresses_are_reused() {
+pub(crate) fn addresses_are_reused(barrier: Barrier) {
     for id in 0..200 {
-        let heap = Heap::builder().max_bytes(64 << 20).build().unwrap();
+        let heap = Heap::builder().max_bytes(64 << 20).barrier(barrier).build().unwrap();
         let roots = roots(&heap, id);
         heap.enter(|m| roots.check(m, id)).unwrap();
     }
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    concurrent: tests![
+        twelve_heaps_pairwise,
+        a_root_older_than_its_heaps_successor,
+        locals_of_another_mutator,
+        locals_of_another_place_in_the_same_heap,
+        addresses_are_reused
+    ],
+    ..Tests::NONE
+};

@@ -1,12 +1,12 @@
 //! Threads that come, go, wait, stall, hand themselves on and are forgotten, in every phase of a cycle.
 
-mod common;
-
-use common::{Random, checked, deadline, every_sort, factor, stress, while_collecting};
+use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
+use crate::harness::{Tests, tests};
 use gc_heap::{
     Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace,
 };
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -47,11 +47,10 @@ fn made_and_checked(m: &mut Mutator<'_>, count: u64) {
     check(m, head.get(m), count);
 }
 
-#[test]
-fn threads_attach_and_detach_in_every_phase() {
+pub(crate) fn threads_attach_and_detach_in_every_phase(barrier: Barrier) {
     let _deadline = deadline("attaching and detaching");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap();
         while_collecting(&heap, Duration::ZERO, || {
             std::thread::scope(|scope| {
                 for _ in 0..3 {
@@ -76,10 +75,9 @@ fn threads_attach_and_detach_in_every_phase() {
 }
 
 /// Real threads that end, with objects in half-used blocks, while phases run.
-#[test]
-fn threads_end_in_every_phase() {
+pub(crate) fn threads_end_in_every_phase(barrier: Barrier) {
     let _deadline = deadline("threads that end");
-    let heap = checked(8 << 20).stress(stress(2)).build().unwrap();
+    let heap = checked(barrier, 8 << 20).stress(stress(2)).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         let mut roots: Vec<(Root<Option<Node>>, u64)> = Vec::new();
         for round in 0..60 * u64::from(factor()) {
@@ -95,11 +93,10 @@ fn threads_end_in_every_phase() {
 }
 
 /// A thread that is parked for good delays nobody, and finds its locals as they were.
-#[test]
-fn a_thread_that_blocks_for_long() {
+pub(crate) fn a_thread_that_blocks_for_long(barrier: Barrier) {
     let _deadline = deadline("a blocked thread");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).build().unwrap();
         let (wake, woken) = channel::<()>();
         let (ready, is_ready) = channel::<()>();
         std::thread::scope(|scope| {
@@ -134,10 +131,9 @@ fn a_thread_that_blocks_for_long() {
 }
 
 /// A thread that comes to a safepoint now and then only.
-#[test]
-fn a_thread_that_polls_rarely() {
+pub(crate) fn a_thread_that_polls_rarely(barrier: Barrier) {
     let _deadline = deadline("a thread that polls rarely");
-    let heap = checked(8 << 20).build().unwrap();
+    let heap = checked(barrier, 8 << 20).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             let head = list(m, 1000);
@@ -154,10 +150,9 @@ fn a_thread_that_polls_rarely() {
     assert!(heap.stats().cycles > 5);
 }
 
-#[test]
-fn a_place_in_the_heap_moves_between_threads() {
+pub(crate) fn a_place_in_the_heap_moves_between_threads(barrier: Barrier) {
     let _deadline = deadline("a place that moves");
-    let heap = checked(8 << 20).stress(stress(3)).build().unwrap();
+    let heap = checked(barrier, 8 << 20).stress(stress(3)).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         let mut thread = heap.thread().unwrap();
         let mut stack = RootStack::<Tagged>::new(&heap).unwrap();
@@ -184,12 +179,11 @@ fn a_place_in_the_heap_moves_between_threads() {
 }
 
 /// The place keeps the heap, whoever drops the handle.
-#[test]
-fn a_heap_dropped_before_a_threads_place_in_it() {
+pub(crate) fn a_heap_dropped_before_a_threads_place_in_it(barrier: Barrier) {
     let _deadline = deadline("a heap that is dropped first");
     let mut kept = Vec::new();
     for count in 0..10_u64 {
-        let heap = checked(4 << 20).build().unwrap();
+        let heap = checked(barrier, 4 << 20).build().unwrap();
         let mut thread = heap.thread().unwrap();
         let root = thread.enter(|m| rooted(m, count)).unwrap();
         drop(heap);
@@ -209,10 +203,9 @@ fn a_heap_dropped_before_a_threads_place_in_it() {
     }
 }
 
-#[test]
-fn the_last_handle_dropped_inside() {
+pub(crate) fn the_last_handle_dropped_inside(barrier: Barrier) {
     let _deadline = deadline("the last handle dropped inside");
-    let heap = checked(4 << 20).build().unwrap();
+    let heap = checked(barrier, 4 << 20).build().unwrap();
     let mut thread = heap.thread().unwrap();
     thread
         .enter(|m| {
@@ -225,11 +218,10 @@ fn the_last_handle_dropped_inside() {
 }
 
 /// Everything that can be forgotten is.
-#[test]
-fn what_is_forgotten_costs_memory_and_nothing_else() {
+pub(crate) fn what_is_forgotten_costs_memory_and_nothing_else(barrier: Barrier) {
     let _deadline = deadline("forgotten roots");
-    for (barrier, mirror, workers) in every_sort() {
-        let heap = checked(8 << 20).barrier(barrier).mirror(mirror).workers(workers).stress(stress(4)).build().unwrap();
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(4)).build().unwrap();
         let mut thread = heap.thread().unwrap();
         for round in 0..10_u64 {
             thread
@@ -261,41 +253,37 @@ fn what_is_forgotten_costs_memory_and_nothing_else() {
 }
 
 /// More threads than the heap has room for, were those that wait for memory to keep their blocks.
-#[test]
-fn sixty_four_threads_in_a_small_heap() {
+pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
     let _deadline = deadline("sixty-four threads");
-    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
-        let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap();
-        std::thread::scope(|scope| {
-            for seed in 0..64 {
-                let heap = &heap;
-                scope.spawn(move || {
-                    let mut random = Random::new(seed);
-                    heap.enter(|m| {
-                        for step in 0..500 {
-                            let m = &mut *m.frame();
-                            let head = list(m, 5);
-                            let len = random.below(3000);
-                            m.reserve(Room::tail::<Bytes>(len))
-                                .map(|m| assert_eq!(m.place_bytes::<Bytes>((), &vec![1; len]).tail_len(), len))
-                                .unwrap_or_else(|error| panic!("step {step}: {error}"));
-                            check(m, head.get(m), 5);
-                            if random.one_in(50) {
-                                m.blocking(|| std::thread::sleep(Duration::from_micros(100)));
-                            }
+    let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap();
+    std::thread::scope(|scope| {
+        for seed in 0..64 {
+            let heap = &heap;
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                heap.enter(|m| {
+                    for step in 0..500 {
+                        let m = &mut *m.frame();
+                        let head = list(m, 5);
+                        let len = random.below(3000);
+                        m.reserve(Room::tail::<Bytes>(len))
+                            .map(|m| assert_eq!(m.place_bytes::<Bytes>((), &vec![1; len]).tail_len(), len))
+                            .unwrap_or_else(|error| panic!("step {step}: {error}"));
+                        check(m, head.get(m), 5);
+                        if random.one_in(50) {
+                            m.blocking(|| std::thread::sleep(Duration::from_micros(100)));
                         }
-                    })
-                    .unwrap();
-                });
-            }
-        });
-    }
+                    }
+                })
+                .unwrap();
+            });
+        }
+    });
 }
 
-#[test]
-fn a_thread_is_inside_one_heap_at_a_time() {
+pub(crate) fn a_thread_is_inside_one_heap_at_a_time(barrier: Barrier) {
     let _deadline = deadline("entering twice");
-    let (one, two) = (checked(4 << 20).build().unwrap(), checked(4 << 20).build().unwrap());
+    let (one, two) = (checked(barrier, 4 << 20).build().unwrap(), checked(barrier, 4 << 20).build().unwrap());
     let mut other = two.thread().unwrap();
     // While stops come and go: a thread that runs must not wait for one.
     while_collecting(&one, Duration::ZERO, || {
@@ -323,11 +311,12 @@ fn a_thread_is_inside_one_heap_at_a_time() {
 }
 
 /// Two heaps, two threads each inside both in turn: neither waits for the other's stop.
-#[test]
-fn two_heaps_do_not_deadlock() {
+pub(crate) fn two_heaps_do_not_deadlock(barrier: Barrier) {
     let _deadline = deadline("two heaps");
-    let heaps =
-        [checked(4 << 20).stress(stress(5)).build().unwrap(), checked(4 << 20).stress(stress(6)).build().unwrap()];
+    let heaps = [
+        checked(barrier, 4 << 20).stress(stress(5)).build().unwrap(),
+        checked(barrier, 4 << 20).stress(stress(6)).build().unwrap(),
+    ];
     let rounds = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for number in 0..2 {
@@ -361,14 +350,14 @@ fn two_heaps_do_not_deadlock() {
 }
 
 /// Thread-locals that end after everything else of their thread: a place in the heap, a root, a stack, a handle.
-#[test]
-fn what_thread_locals_hold_ends_with_their_thread() {
+pub(crate) fn what_thread_locals_hold_ends_with_their_thread(barrier: Barrier) {
     struct Kept {
         thread: HeapThread,
         root: Root<Option<Node>>,
         stack: RootStack<Tagged>,
         heap: Heap,
         count: u64,
+        ended: Arc<AtomicU64>,
     }
     impl Drop for Kept {
         fn drop(&mut self) {
@@ -380,22 +369,23 @@ fn what_thread_locals_hold_ends_with_their_thread() {
             });
             assert_eq!(inside, Ok(()));
             assert_eq!(self.heap.enter(|_| 3), Ok(3));
-            ENDED.fetch_add(1, Ordering::Relaxed);
+            self.ended.fetch_add(1, Ordering::Relaxed);
         }
     }
-    static ENDED: AtomicU64 = AtomicU64::new(0);
     thread_local! {
         static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
     }
     let _deadline = deadline("thread-locals");
+    let ended = Arc::new(AtomicU64::new(0));
     for keep_heap in [true, false] {
-        let mut outer = Some(checked(4 << 20).stress(stress(8)).build().unwrap());
+        let mut outer = Some(checked(barrier, 4 << 20).stress(stress(8)).build().unwrap());
         for count in 1..20 {
-            let heap = outer.clone().unwrap_or_else(|| checked(4 << 20).build().unwrap());
+            let heap = outer.clone().unwrap_or_else(|| checked(barrier, 4 << 20).build().unwrap());
             if !keep_heap {
                 // The thread-local holds the last handles from the second round on.
                 outer = None;
             }
+            let ended = Arc::clone(&ended);
             let thread = std::thread::spawn(move || {
                 let mut thread = heap.thread().unwrap();
                 let stack = RootStack::new(&heap).unwrap();
@@ -404,20 +394,19 @@ fn what_thread_locals_hold_ends_with_their_thread() {
                     stack.push(m, head.get(m).unwrap().into());
                     Root::new(m, head.get(m))
                 });
-                let kept = Kept { thread, root: root.unwrap(), stack, heap, count };
+                let kept = Kept { thread, root: root.unwrap(), stack, heap, count, ended };
                 KEPT.with(|place| place.replace(Some(kept)));
             });
             thread.join().unwrap();
         }
     }
-    assert_eq!(ENDED.load(Ordering::Relaxed), 38);
+    assert_eq!(ended.load(Ordering::Relaxed), 38);
 }
 
 /// A child shares the heap's file: the views are not mapped in it, so that it cannot write there.
-#[test]
-fn a_forked_child_does_not_disturb_its_parent() {
+pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
     let _deadline = deadline("fork");
-    let heap = checked(8 << 20).build().unwrap();
+    let heap = checked(barrier, 8 << 20).build().unwrap();
     heap.enter(|m| {
         let head = list(m, 10_000);
         let address = format!("{:?}", head.get(m).unwrap());
@@ -445,3 +434,24 @@ fn a_forked_child_does_not_disturb_its_parent() {
     })
     .unwrap();
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        threads_attach_and_detach_in_every_phase,
+        a_thread_that_blocks_for_long,
+        what_is_forgotten_costs_memory_and_nothing_else,
+        sixty_four_threads_in_a_small_heap
+    ],
+    concurrent: tests![
+        threads_end_in_every_phase,
+        a_thread_that_polls_rarely,
+        a_place_in_the_heap_moves_between_threads,
+        a_heap_dropped_before_a_threads_place_in_it,
+        the_last_handle_dropped_inside,
+        a_thread_is_inside_one_heap_at_a_time,
+        two_heaps_do_not_deadlock,
+        what_thread_locals_hold_ends_with_their_thread,
+        a_forked_child_does_not_disturb_its_parent
+    ],
+    ..Tests::NONE
+};

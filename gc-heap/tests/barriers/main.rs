@@ -1,0 +1,45 @@
+//! The tests of a heap, once for each barrier: `cargo test -p gc-heap --test barriers`.
+//!
+//! A name is `module::test [barrier]`; a part of it chooses, as in `cargo test -p gc-heap --test barriers page`.
+//! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod cycle;
+mod ephemeron;
+mod foreign;
+mod harness;
+mod memory;
+mod model;
+#[path = "../model_graph/mod.rs"]
+mod model_graph;
+mod roots;
+mod snapshot;
+#[path = "../soak/mod.rs"]
+mod soak;
+mod stress;
+mod threads;
+mod values;
+mod weak;
+
+use libtest_mimic::Arguments;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let modules = [
+        ("cycle", cycle::TESTS),
+        ("ephemeron", ephemeron::TESTS),
+        ("foreign", foreign::TESTS),
+        ("memory", memory::TESTS),
+        ("model", model::TESTS),
+        ("roots", roots::TESTS),
+        ("snapshot", snapshot::TESTS),
+        ("stress", stress::TESTS),
+        ("threads", threads::TESTS),
+        ("values", values::TESTS),
+        ("weak", weak::TESTS),
+    ];
+    common::print_unexpected_panics();
+    let arguments = Arguments::from_args();
+    libtest_mimic::run(&arguments, harness::trials(&modules, !arguments.list)).exit_code()
+}
