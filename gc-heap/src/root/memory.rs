@@ -53,6 +53,10 @@ impl RootArea {
         if let Some(offset) = area.free.get_mut(&bytes).and_then(Vec::pop) {
             return Some(offset);
         }
+        // With the words that it holds: nobody has it any more, and a root slot is written before it is read.
+        if let Some(index) = area.returned.iter().rposition(|piece| piece.len() == bytes) {
+            return Some(area.returned.swap_remove(index).start);
+        }
         let offset = area.used;
         let end = offset.checked_add(bytes).filter(|end| *end <= ROOT_AREA_BYTES)?;
         area.used = end;

@@ -3,7 +3,7 @@
 use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace,
+    Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace, Value,
 };
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -45,6 +45,15 @@ fn rooted(m: &mut Mutator<'_>, count: u64) -> Root<Option<Node>> {
 fn made_and_checked(m: &mut Mutator<'_>, count: u64) {
     let head = list(m, count);
     check(m, head.get(m), count);
+}
+
+pub(crate) fn any_number_of_threads_come_and_go_between_two_cycles(barrier: Barrier) {
+    for (mirror, workers) in sorts() {
+        let heap = checked(barrier, 4 << 20).mirror(mirror).workers(workers).build().unwrap();
+        for count in 0..1500 {
+            heap.enter(|m| m.local(Value::int(count)).get(m).as_int()).unwrap();
+        }
+    }
 }
 
 pub(crate) fn threads_attach_and_detach_in_every_phase(barrier: Barrier) {
@@ -437,6 +446,7 @@ pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
 
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
+        any_number_of_threads_come_and_go_between_two_cycles,
         threads_attach_and_detach_in_every_phase,
         a_thread_that_blocks_for_long,
         what_is_forgotten_costs_memory_and_nothing_else,
