@@ -39,6 +39,10 @@ impl Drop for Owner {
             // A collector that failed has said why to those who wait; there is nobody left to tell.
             let _ = thread.join();
         }
+        // All objects have died. What nobody has a queue for any more is dropped here, on this thread.
+        let sinks = std::mem::take(&mut *self.shared.sinks.lock());
+        while self.shared.new_watches.pop().is_some() {}
+        sinks.iter().for_each(|sink| sink.close());
     }
 }
 
@@ -129,6 +133,8 @@ impl Heap {
             mark_end_retries: counters.mark_end_retries.get(),
             ephemeron_passes: counters.ephemeron_passes.get(),
             ephemerons_cleared: counters.ephemerons_cleared.get(),
+            finalized: counters.finalized.get(),
+            released: counters.released.get(),
             stalls: counters.stalls.get(),
             plans_abandoned: counters.plans_abandoned.get(),
             pinned_blocks: counters.pinned_blocks.get(),

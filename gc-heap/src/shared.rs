@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::cycle::control::Control;
 use crate::events::Events;
+use crate::finalize::{Sink, Watch};
 use crate::mutator::record::MutatorRecord;
 use crate::root::memory::RootMemory;
 use crate::root::stack::StackRegion;
@@ -94,6 +95,11 @@ pub(crate) struct Shared {
     pub(crate) pages: Option<Pages>,
     pub(crate) roots: Arc<RootTable>,
     pub(crate) weak_roots: Arc<RootTable>,
+    /// Weak references to objects that somebody wants to hear of when they die; the watches since the last cycle; and
+    /// where they are announced.
+    pub(crate) watched: Arc<RootTable>,
+    pub(crate) new_watches: SegQueue<Watch>,
+    pub(crate) sinks: Mutex<Vec<Arc<dyn Sink>>>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
     /// The next number for an identity hash.
     pub(crate) identity_hashes: AtomicU64,
@@ -126,6 +132,9 @@ impl Shared {
             log: SegQueue::new(),
             roots: Arc::new(RootTable::new(&root_memory)),
             weak_roots: Arc::new(RootTable::new(&root_memory)),
+            watched: Arc::new(RootTable::new(&root_memory)),
+            new_watches: SegQueue::new(),
+            sinks: Mutex::default(),
             root_memory,
             spoiled: AtomicBool::new(false),
             pages,

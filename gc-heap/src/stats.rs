@@ -42,6 +42,10 @@ pub struct HeapStats {
     pub ephemeron_passes: u64,
     /// Ephemerons emptied because their key was dead.
     pub ephemerons_cleared: u64,
+    /// Objects that finalizer queues were given.
+    pub finalized: u64,
+    /// Values that resource queues were given back.
+    pub released: u64,
     /// Waits for memory.
     pub stalls: u64,
     /// Relocations planned and then left out, because an object of the set had been pinned or the kernel refused the flip.
@@ -80,6 +84,8 @@ counters!(
     mark_end_retries,
     ephemeron_passes,
     ephemerons_cleared,
+    finalized,
+    released,
     stalls,
     plans_abandoned,
     pinned_blocks,

@@ -220,6 +220,7 @@ impl Shared {
         pages.extend(self.stacks.lock().iter().map(|stack| stack.pages()));
         pages.extend(self.roots.pages());
         pages.extend(self.weak_roots.pages());
+        pages.extend(self.watched.pages());
         pages
     }
 }

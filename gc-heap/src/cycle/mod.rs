@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod ephemeron;
+pub(crate) mod finalize;
 pub(crate) mod flip;
 pub(crate) mod mark;
 pub(crate) mod pacing;
@@ -19,6 +20,7 @@ use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use control::Work;
+use finalize::Watches;
 use flip::{FlipPlan, Planned};
 use mark::{Marker, Pool};
 use pacing::Pacing;
@@ -73,6 +75,7 @@ pub(crate) struct Collector {
     shared: Arc<Shared>,
     /// Blocks whose forwarding exists since the last relocation.
     forwarded: Vec<usize>,
+    watches: Watches,
     pacing: Pacing,
     cycle: u64,
     /// When the free space was last searched for memory to give back.
@@ -85,7 +88,15 @@ impl Collector {
     pub(crate) fn new(shared: Arc<Shared>) -> Collector {
         let pacing = Pacing::new(&shared);
         let random = Cell::new(shared.config.stress.seed);
-        Collector { shared, forwarded: Vec::new(), pacing, cycle: 0, looked_for_idle: Instant::now(), random }
+        Collector {
+            shared,
+            forwarded: Vec::new(),
+            watches: Watches::default(),
+            pacing,
+            cycle: 0,
+            looked_for_idle: Instant::now(),
+            random,
+        }
     }
 
     /// Works until shutdown.
@@ -155,9 +166,8 @@ impl Collector {
 
         let started = shared.events.now();
         self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
-        let Marked { weak, dead_pairs, live_bytes } =
+        let Marked { weak, dead_pairs, mut live_bytes } =
             if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
-        shared.counters.live_bytes.set(live_bytes);
         let started = self.phase(Phase::Mark, started);
         self.verify(held, verify::When::Marked);
 
@@ -167,6 +177,11 @@ impl Collector {
         if !held {
             shared.handshake(); // each mutator stops resolving; no weak load is in flight
         }
+        let finalized = self.watches.finalize(&shared);
+        shared.counters.finalized.add(finalized.revived);
+        shared.counters.released.add(finalized.released);
+        live_bytes += finalized.live_bytes;
+        shared.counters.live_bytes.set(live_bytes);
         for block in self.forwarded.drain(..) {
             shared.forwarding.clear(block);
         }
@@ -372,6 +387,7 @@ impl Collector {
     fn forget_roots(&self) {
         self.shared.roots.reclaim();
         self.shared.weak_roots.reclaim();
+        self.shared.watched.reclaim();
         self.shared.stacks.lock().retain(|stack| !stack.is_given_up());
         if let RootMemory::Gated(area) = &self.shared.root_memory {
             area.tidy(&self.shared.views);

@@ -8,12 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Clears weak slots whose object is dead and remaps the others.
 pub(crate) fn resolve_weak(shared: &Shared, slots: &[usize]) {
-    for &slot in slots {
-        resolve_slot(shared, shared.word(slot));
-    }
+    resolve_slots(shared, slots);
     shared.weak_roots.for_each(|slot| {
         resolve_slot(shared, slot);
     });
+}
+
+/// As `resolve_weak`, in objects alone.
+pub(crate) fn resolve_slots(shared: &Shared, slots: &[usize]) {
+    for &slot in slots {
+        resolve_slot(shared, shared.word(slot));
+    }
 }
 
 /// Empties the ephemerons whose key is dead. Their values are left as they are: without a key nobody reads them.

@@ -48,6 +48,7 @@ pub(crate) fn verify(shared: &Shared, when: When) {
     }
     shared.roots.for_each(|slot| verifier.strong(slot, "a process-wide root"));
     shared.weak_roots.for_each(|slot| verifier.weak(slot, "a weak root"));
+    shared.watched.for_each(|slot| verifier.weak(slot, "a watched object's word"));
     while let Some(offset) = verifier.todo.pop() {
         verifier.object(offset);
     }

@@ -108,7 +108,8 @@ impl Kind {
     pub const fn of<T: Trace>(generic: bool) -> Self {
         assert!(
             !core::mem::needs_drop::<T>(),
-            "a heap object cannot implement `Drop` or hold what does: the collector reuses its memory without a call"
+            "a heap object cannot implement `Drop` or hold what does: the collector reuses its memory without a call; keep the \
+             value in a `ResourceQueue`"
         );
         assert!(!core::mem::needs_drop::<T::Tail>(), "a tail element cannot implement `Drop` or hold what does");
         assert!(align_of::<T>() <= 8, "a heap object cannot be aligned to more than 8 bytes");

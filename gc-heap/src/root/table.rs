@@ -133,6 +133,14 @@ impl RootCell {
         RootCell { table: Arc::clone(table), slot, index }
     }
 
+    /// The slot as the collector sees it.
+    pub(crate) fn collector_slot(&self) -> &AtomicU64 {
+        let index = self.index as usize;
+        let chunk = self.table.chunk(index / CHUNK).expect("the chunk of an entry");
+        // SAFETY: a chunk's slots neither move nor are freed before the table, which the cell keeps alive.
+        unsafe { &chunk.as_ref()[index % CHUNK] }
+    }
+
     /// # Panics
     /// If the entry belongs to another heap's table.
     #[inline]
@@ -159,6 +167,11 @@ pub struct Root<S> {
 }
 
 impl<S: SlotType> Root<S> {
+    /// The root of an entry that holds a word of this type.
+    pub(crate) fn of_cell(cell: RootCell) -> Root<S> {
+        Root { cell, _holds: PhantomData }
+    }
+
     /// Roots a value. Takes a lock for an instant; never a safepoint.
     #[must_use]
     pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {

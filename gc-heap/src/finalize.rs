@@ -1,0 +1,390 @@
+//! Finalization: to be told that an object has died, on a thread of the embedder's own.
+//!
+//! The collector runs no code of the embedder. It moves what has died to a queue, and the embedder takes it from there, when
+//! and where it likes. There are two sorts of queue:
+//!
+//! | | gives | the object |
+//! | --- | --- | --- |
+//! | [`FinalizerQueue`] | the object, as a [`Root`] | comes alive once more |
+//! | [`ResourceQueue`] | a value that was kept outside the heap | is gone for good |
+//!
+//! The order within a cycle: weak references and ephemerons to the dead are cleared; then the objects of finalizer queues
+//! are marked, with all they lead to; then weak references found there are resolved; then what is dead even now gives up
+//! its resources; and only then the queues are filled.
+
+use crate::heap::Heap;
+use crate::mutator::Mutator;
+use crate::mutator::thread::is_inside;
+use crate::object::Trace;
+use crate::root::Root;
+use crate::root::table::RootCell;
+use crate::shared::Shared;
+use crate::slot::{Gc, SlotType};
+use parking_lot::{Condvar, Mutex};
+use std::any::type_name;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// What happens to an object that somebody wants to hear of when it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is marked after all, and handed out.
+    Revive,
+    /// It is gone; what belongs to it is handed out.
+    Release,
+}
+
+/// An object that somebody wants to hear of.
+pub(crate) struct Watch {
+    /// A weak reference.
+    pub(crate) cell: RootCell,
+    pub(crate) end: End,
+    pub(crate) queue: Arc<dyn Sink>,
+    pub(crate) key: usize,
+}
+
+/// Where the dead are announced. What is behind it is this crate's code.
+pub(crate) trait Sink: Send + Sync {
+    /// The object with this key has died; where it is revived, this is a root of it.
+    fn publish(&self, key: usize, revived: Option<RootCell>);
+    /// The heap has ended, and all its objects with it.
+    fn close(&self);
+}
+
+/// One queue. `P` is what is kept outside the heap for each object.
+struct Queue<P> {
+    state: Mutex<State<P>>,
+    filled: Condvar,
+    heap: Weak<Shared>,
+}
+
+struct State<P> {
+    /// By key. Boxed: a resource is looked at through its object while others are added.
+    kept: Vec<Option<Box<P>>>,
+    free: Vec<usize>,
+    ready: VecDeque<(usize, Option<RootCell>)>,
+    closed: bool,
+}
+
+impl<P: Send + 'static> Queue<P> {
+    fn new(heap: &Heap) -> Arc<Queue<P>> {
+        let shared = heap.shared();
+        let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false };
+        let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), heap: Arc::downgrade(shared) });
+        let mut sinks = shared.sinks.lock();
+        // Those that nobody has any more, and nothing is watched for, end here: on a thread of the embedder's.
+        let ended: Vec<_> = sinks.extract_if(.., |sink| Arc::strong_count(sink) == 1).collect();
+        sinks.push(Arc::<Queue<P>>::clone(&queue));
+        drop(sinks);
+        drop(ended);
+        queue
+    }
+
+    /// Keeps a value. Gives its key, and where it is.
+    fn keep(&self, value: P) -> (usize, *const P) {
+        let value = Box::new(value);
+        let address: *const P = &*value;
+        let mut state = self.state.lock();
+        let key = match state.free.pop() {
+            Some(key) => {
+                state.kept[key] = Some(value);
+                key
+            }
+            None => {
+                state.kept.push(Some(value));
+                state.kept.len() - 1
+            }
+        };
+        (key, address)
+    }
+
+    fn watch<T: Trace>(self: &Arc<Self>, m: &Mutator<'_>, object: Gc<'_, T>, end: End, key: usize) {
+        let cell = RootCell::new(&m.heap().watched, object.word(), !m.is_logging());
+        m.heap().new_watches.push(Watch { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
+    }
+
+    fn check(&self, m: &Mutator<'_>) {
+        assert!(
+            std::ptr::eq(self.heap.as_ptr(), m.shared_ptr()),
+            "a queue of one heap was used with a mutator of another"
+        );
+    }
+
+    fn pop(state: &mut State<P>) -> Option<(Box<P>, Option<RootCell>)> {
+        let (key, revived) = state.ready.pop_front()?;
+        let kept = state.kept[key].take().expect("what is ready is kept until it is taken");
+        state.free.push(key);
+        Some((kept, revived))
+    }
+
+    fn take(&self) -> Option<(Box<P>, Option<RootCell>)> {
+        Self::pop(&mut self.state.lock())
+    }
+
+    fn wait(&self, timeout: Duration) -> Option<(Box<P>, Option<RootCell>)> {
+        assert!(!is_inside(), "waiting for a queue inside a heap: the cycle that fills it would wait; use `blocking`");
+        let until = Instant::now().checked_add(timeout);
+        let mut state = self.state.lock();
+        loop {
+            if let Some(taken) = Self::pop(&mut state) {
+                return Some(taken);
+            }
+            if state.closed {
+                return None;
+            }
+            match until {
+                Some(until) if self.filled.wait_until(&mut state, until).timed_out() => return Self::pop(&mut state),
+                Some(_) => {}
+                None => self.filled.wait(&mut state),
+            }
+        }
+    }
+
+    fn ready(&self) -> usize {
+        self.state.lock().ready.len()
+    }
+
+    fn kept(&self) -> usize {
+        let state = self.state.lock();
+        state.kept.len() - state.free.len()
+    }
+}
+
+impl<P: Send + 'static> Sink for Queue<P> {
+    fn publish(&self, key: usize, revived: Option<RootCell>) {
+        self.state.lock().ready.push_back((key, revived));
+        self.filled.notify_one();
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        // Nothing can be revived any more: what was is forgotten, what is kept outside is owed.
+        state.ready.clear();
+        let keys: Vec<_> = (0..state.kept.len()).filter(|&key| state.kept[key].is_some()).collect();
+        state.ready.extend(keys.into_iter().map(|key| (key, None)));
+        state.closed = true;
+        self.filled.notify_all();
+    }
+}
+
+/// Gives objects back once that nothing leads to any more: each registration once, as a [`Root`].
+///
+/// What is given is whole: all that it leads to is there, the other objects that died with it included, which may be
+/// registered themselves and are given as well, in no particular order. Weak references and ephemerons of the living to them
+/// were cleared before. The embedder may keep the object, register it again, or drop the root; then the next cycle frees it.
+///
+/// A handle: clones are the same queue. Objects that are registered when the heap ends are not given: use a [`ResourceQueue`]
+/// for what must be released in any case. Objects that nobody takes stay alive.
+///
+/// ```
+/// use gc_heap::{FinalizerQueue, Heap, Trace};
+///
+/// #[derive(Trace)]
+/// struct Connection { id: u64 }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let queue = FinalizerQueue::<Connection>::new(&heap);
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     {
+///         let m = &mut *m.frame();
+///         let connection = m.alloc::<Connection>(|_| ConnectionInit { id: 7 })?;
+///         queue.register(m, connection.get(m));
+///         assert!(queue.take().is_none());
+///     }
+///     m.collect();
+///     let connection = queue.take().expect("it has died");
+///     assert_eq!(connection.get(m).id, 7);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct FinalizerQueue<T> {
+    queue: Arc<Queue<()>>,
+    /// Invariant: of two types of which one is a subtype of the other, the objects may differ.
+    _gives: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for FinalizerQueue<T> {
+    fn clone(&self) -> Self {
+        FinalizerQueue { queue: Arc::clone(&self.queue), _gives: PhantomData }
+    }
+}
+
+impl<T: Trace> FinalizerQueue<T> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(heap: &Heap) -> FinalizerQueue<T> {
+        FinalizerQueue { queue: Queue::new(heap), _gives: PhantomData }
+    }
+
+    /// The object is given once by this queue after nothing leads to it any more. Takes locks for an instant; never a
+    /// safepoint.
+    ///
+    /// # Panics
+    /// If the queue belongs to another heap than the mutator.
+    pub fn register(&self, m: &Mutator<'_>, object: Gc<'_, T>) {
+        self.queue.check(m);
+        let (key, _) = self.queue.keep(());
+        self.queue.watch(m, object, End::Revive, key);
+    }
+
+    /// The next object that has died. Never waits.
+    #[must_use]
+    pub fn take(&self) -> Option<Root<T>> {
+        self.queue.take().and_then(|(_, revived)| revived.map(root))
+    }
+
+    /// The next object that has died; waits for one, at most so long. `None` also when the heap has ended.
+    ///
+    /// # Panics
+    /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<Root<T>> {
+        self.queue.wait(timeout).and_then(|(_, revived)| revived.map(root))
+    }
+
+    /// Objects that have died and were not taken yet.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.queue.ready()
+    }
+}
+
+fn root<S: SlotType>(cell: RootCell) -> Root<S> {
+    Root::of_cell(cell)
+}
+
+impl<T> std::fmt::Debug for FinalizerQueue<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FinalizerQueue<{}>", type_name::<T>())
+    }
+}
+
+/// Keeps values outside the heap, each for an object, and gives each back when its object is gone.
+///
+/// This is how what needs [`Drop`] (a file, a socket, a buffer of another library) belongs to a heap object: types that need
+/// drop are refused in objects. [`place`](Self::place) makes an object of the value; [`attach`](Self::attach) adds a value to an
+/// object of any type. The embedder takes the values of the dead on a thread of its own, and drops or reuses them there.
+///
+/// A value is given back exactly once, after no way leads to its object, not even from objects that a [`FinalizerQueue`] has
+/// revived. When the heap ends, all objects die: what is left is given then, to whoever still has the queue; if nobody has, it
+/// is dropped by the thread that dropped the heap. A handle: clones are the same queue.
+///
+/// ```
+/// use gc_heap::{Heap, Resource, ResourceQueue, Room, Slot, Trace};
+///
+/// /// An object with what it must not hold itself.
+/// #[derive(Trace)]
+/// struct Log { lines: Slot<Resource<std::sync::Mutex<Vec<String>>>> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let queue = ResourceQueue::new(&heap);
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = &mut *m.frame();
+///     let room = Room::of::<Log>() + Room::of::<Resource<std::sync::Mutex<Vec<String>>>>();
+///     let log = m.build::<Log>(room, |m| m.place(LogInit { lines: queue.place(m, Default::default()) }))?;
+///     log.get(m).lines.get(m).get().lock().unwrap().push("first".into());
+///     Ok(())
+/// })??;
+/// heap.collect();
+/// let lines = queue.take().expect("the log has died").into_inner()?;
+/// assert_eq!(lines, ["first"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ResourceQueue<R> {
+    queue: Arc<Queue<R>>,
+}
+
+impl<R> Clone for ResourceQueue<R> {
+    fn clone(&self) -> Self {
+        ResourceQueue { queue: Arc::clone(&self.queue) }
+    }
+}
+
+/// A heap object that stands for a value outside the heap: see [`ResourceQueue::place`].
+#[derive(Trace)]
+pub struct Resource<R: Send + Sync + 'static> {
+    address: usize,
+    _is: PhantomData<fn(R) -> R>,
+}
+
+impl<R: Send + Sync + 'static> Resource<R> {
+    /// The value.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> &R {
+        // SAFETY: made by `place` from the address of a boxed `R`, which is taken out of its box only after this object was
+        // found dead, or the heap has ended; whoever has a reference to it has one to a live object.
+        unsafe { &*std::ptr::with_exposed_provenance::<R>(self.address) }
+    }
+}
+
+impl<R: Send + 'static> ResourceQueue<R> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(heap: &Heap) -> ResourceQueue<R> {
+        ResourceQueue { queue: Queue::new(heap) }
+    }
+
+    /// Makes an object of a value: places a `Resource<R>` within the reserved room, as [`Mutator::place`]. Takes locks for an
+    /// instant; never a safepoint.
+    ///
+    /// # Panics
+    /// If the queue belongs to another heap than the mutator, and as [`Mutator::place`].
+    pub fn place<'g>(&self, m: &'g Mutator<'_>, resource: R) -> Gc<'g, Resource<R>>
+    where
+        R: Sync,
+    {
+        self.queue.check(m);
+        let (key, address) = self.queue.keep(resource);
+        let object = m.place(ResourceInit { address: address.expose_provenance(), _is: PhantomData });
+        self.queue.watch(m, object, End::Release, key);
+        object
+    }
+
+    /// Keeps a value for an object of any type. Takes locks for an instant; never a safepoint.
+    ///
+    /// # Panics
+    /// If the queue belongs to another heap than the mutator.
+    pub fn attach<T: Trace>(&self, m: &Mutator<'_>, object: Gc<'_, T>, resource: R) {
+        self.queue.check(m);
+        let (key, _) = self.queue.keep(resource);
+        self.queue.watch(m, object, End::Release, key);
+    }
+
+    /// The next value whose object is gone. Never waits.
+    #[must_use]
+    pub fn take(&self) -> Option<R> {
+        self.queue.take().map(|(kept, _)| *kept)
+    }
+
+    /// The next value whose object is gone; waits for one, at most so long. `None` also when the heap has ended and nothing
+    /// is left.
+    ///
+    /// # Panics
+    /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<R> {
+        self.queue.wait(timeout).map(|(kept, _)| *kept)
+    }
+
+    /// Values whose objects are gone, and that were not taken yet.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.queue.ready()
+    }
+
+    /// Values that are kept, those that are ready included.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.queue.kept()
+    }
+}
+
+impl<R> std::fmt::Debug for ResourceQueue<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ResourceQueue<{}>", type_name::<R>())
+    }
+}
