@@ -7,6 +7,7 @@
 mod common;
 mod cycle;
 mod ephemeron;
+mod finalize;
 mod foreign;
 mod harness;
 mod memory;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let modules = [
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),
+        ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),

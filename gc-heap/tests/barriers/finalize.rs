@@ -1,15 +1,14 @@
 //! Finalization and resources: each object is given once, whole, after nothing leads to it; each value comes back exactly
 //! once, whatever happens.
 
-mod common;
-
-use common::{Random, checked, deadline, every_heap, factor, while_collecting};
+use crate::common::{Random, catch_unwind, checked, deadline, every_heap, factor, while_collecting};
+use crate::harness::{Tests, tests};
 use gc_heap::{
-    Ephemeron, FinalizerQueue, Gc, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Root, Slot, SlotArray, Trace,
-    Weak, WeakSlot,
+    Barrier, Ephemeron, FinalizerQueue, Gc, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Root, Slot, SlotArray,
+    Trace, Weak, WeakSlot,
 };
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,9 +34,8 @@ fn check(item: Gc<'_, Item>) -> u64 {
 /// Objects are large enough in number to fill blocks, so that blocks are freed, evacuated and used again meanwhile.
 const MANY: usize = 3000;
 
-#[test]
-fn each_object_is_given_once_and_whole() {
-    for heap in every_heap(8 << 20, 1) {
+pub(crate) fn each_object_is_given_once_and_whole(barrier: Barrier) {
+    for heap in every_heap(barrier, 8 << 20, 1) {
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
             let held = m.build::<SlotArray<Option<Item>>>(Room::tail::<SlotArray<Option<Item>>>(MANY), |m| {
@@ -78,9 +76,8 @@ fn each_object_is_given_once_and_whole() {
     }
 }
 
-#[test]
-fn a_revived_object_lives_until_it_is_dropped_and_can_be_registered_again() {
-    for heap in every_heap(4 << 20, 2) {
+pub(crate) fn a_revived_object_lives_until_it_is_dropped_and_can_be_registered_again(barrier: Barrier) {
+    for heap in every_heap(barrier, 4 << 20, 2) {
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
             let kept: Root<Option<Item>> = Root::new(m, None);
@@ -113,9 +110,8 @@ fn a_revived_object_lives_until_it_is_dropped_and_can_be_registered_again() {
 
 /// Weak references and ephemerons of the living are cleared before; those among the dead that lead to what is revived stay,
 /// those to the dead do not.
-#[test]
-fn weak_references_are_resolved_in_order() {
-    for heap in every_heap(4 << 20, 3) {
+pub(crate) fn weak_references_are_resolved_in_order(barrier: Barrier) {
+    for heap in every_heap(barrier, 4 << 20, 3) {
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
             let living = m.build::<Item>(Room::of::<Item>(), |m| place(m, 1)).unwrap();
@@ -151,9 +147,8 @@ fn weak_references_are_resolved_in_order() {
     }
 }
 
-#[test]
-fn objects_that_lead_to_each_other_are_given_together() {
-    for heap in every_heap(4 << 20, 4) {
+pub(crate) fn objects_that_lead_to_each_other_are_given_together(barrier: Barrier) {
+    for heap in every_heap(barrier, 4 << 20, 4) {
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
             {
@@ -204,9 +199,8 @@ fn holder_room() -> Room {
     Room::of::<Holder>() + Room::of::<Resource<Token>>()
 }
 
-#[test]
-fn each_value_comes_back_once_when_its_object_is_gone() {
-    for heap in every_heap(8 << 20, 5) {
+pub(crate) fn each_value_comes_back_once_when_its_object_is_gone(barrier: Barrier) {
+    for heap in every_heap(barrier, 8 << 20, 5) {
         let alive = Arc::default();
         let queue = ResourceQueue::new(&heap);
         heap.enter(|m| {
@@ -240,9 +234,8 @@ fn each_value_comes_back_once_when_its_object_is_gone() {
 }
 
 /// What a revived object leads to is not gone, whoever watches it.
-#[test]
-fn a_value_is_not_given_while_a_revived_object_leads_to_it() {
-    for heap in every_heap(4 << 20, 6) {
+pub(crate) fn a_value_is_not_given_while_a_revived_object_leads_to_it(barrier: Barrier) {
+    for heap in every_heap(barrier, 4 << 20, 6) {
         let (finalizers, resources) = (FinalizerQueue::<Holder>::new(&heap), ResourceQueue::new(&heap));
         let alive = Arc::default();
         heap.enter(|m| {
@@ -270,9 +263,8 @@ fn a_value_is_not_given_while_a_revived_object_leads_to_it() {
     }
 }
 
-#[test]
-fn what_the_end_of_a_heap_does() {
-    for heap in every_heap(4 << 20, 7) {
+pub(crate) fn what_the_end_of_a_heap_does(barrier: Barrier) {
+    for heap in every_heap(barrier, 4 << 20, 7) {
         let alive = Arc::default();
         let (finalizers, kept) = (FinalizerQueue::<Item>::new(&heap), ResourceQueue::new(&heap));
         let dropped = ResourceQueue::new(&heap);
@@ -297,9 +289,8 @@ fn what_the_end_of_a_heap_does() {
     }
 }
 
-#[test]
-fn a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it() {
-    let heap = checked(4 << 20).build().unwrap();
+pub(crate) fn a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).build().unwrap();
     let alive = Arc::default();
     {
         let queue = ResourceQueue::new(&heap);
@@ -318,11 +309,10 @@ fn a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it() {
 }
 
 /// A thread of its own drains, others make and drop; its panic is its own affair.
-#[test]
-fn a_thread_of_its_own_drains() {
+pub(crate) fn a_thread_of_its_own_drains(barrier: Barrier) {
     const EACH: u64 = 2000;
     let _deadline = deadline("draining on a thread of its own");
-    for heap in every_heap(8 << 20, 8) {
+    for heap in every_heap(barrier, 8 << 20, 8) {
         let each = EACH * u64::from(factor());
         let alive = Arc::default();
         let (finalizers, resources) = (FinalizerQueue::<Holder>::new(&heap), ResourceQueue::new(&heap));
@@ -396,9 +386,8 @@ fn drain(
     released
 }
 
-#[test]
-fn queues_know_their_heap_and_do_not_wait_inside_one() {
-    let [a, b] = [0, 1].map(|_| checked(4 << 20).build().unwrap());
+pub(crate) fn queues_know_their_heap_and_do_not_wait_inside_one(barrier: Barrier) {
+    let [a, b] = [0, 1].map(|_| checked(barrier, 4 << 20).build().unwrap());
     let (finalizers, resources) = (FinalizerQueue::<Item>::new(&a), ResourceQueue::<u64>::new(&a));
     b.enter(|m| {
         let item = m.build::<Item>(Room::of::<Item>() + Room::of::<Resource<u64>>(), |m| place(m, 1)).unwrap();
@@ -418,3 +407,19 @@ fn queues_know_their_heap_and_do_not_wait_inside_one() {
     assert!(finalizers.wait(Duration::from_millis(1)).is_none() && resources.wait(Duration::from_millis(1)).is_none());
     b.enter(|m| assert!(m.blocking(|| resources.wait(Duration::ZERO)).is_none())).unwrap();
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        each_object_is_given_once_and_whole,
+        a_revived_object_lives_until_it_is_dropped_and_can_be_registered_again,
+        weak_references_are_resolved_in_order,
+        objects_that_lead_to_each_other_are_given_together,
+        each_value_comes_back_once_when_its_object_is_gone,
+        a_value_is_not_given_while_a_revived_object_leads_to_it,
+        what_the_end_of_a_heap_does,
+        a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it,
+        a_thread_of_its_own_drains,
+        queues_know_their_heap_and_do_not_wait_inside_one
+    ],
+    ..Tests::NONE
+};
