@@ -44,6 +44,34 @@ impl<'s> Mutator<'s> {
         Ok(self)
     }
 
+    /// Whether [`reserve`](Self::reserve) would return at once: there is room, and no safepoint is due. What is placed
+    /// within the room then never fails. An interpreter that holds raw references can so keep them.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, OutOfMemory, Room, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { value: u64, next: Slot<Option<Node>> }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let mut list = None;
+    ///     while m.has_room(Room::of::<Node>()) {
+    ///         list = Some(m.place(NodeInit { value: 1, next: list })); // `list` is a raw reference all the time
+    ///     }
+    ///     assert!(list.is_none_or(|node| node.value == 1));
+    ///     m.reserve(Room::of::<Node>())?; // a safepoint: `list` is gone
+    ///     assert!(m.has_room(Room::of::<Node>()));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn has_room(&self, room: Room) -> bool {
+        self.top.get() + room.fast as u64 <= self.record().end.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     #[cold]
     #[inline(never)]
     fn reserve_slow(&mut self, room: Room) -> Result<(), OutOfMemory> {
