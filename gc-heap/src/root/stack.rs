@@ -18,7 +18,7 @@ use crate::root::memory::Region;
 use crate::shared::Shared;
 use crate::slot::types::needs_barrier;
 use crate::slot::value::word_as_num;
-use crate::slot::{Gc, SlotType, Tagged, Value};
+use crate::slot::{Gc, SlotType, Tagged, Value, is_reference};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -38,7 +38,9 @@ pub(crate) struct StackRegion {
     scanned: AtomicU32,
     /// The owner is gone: the collector forgets the stack at the next occasion without a marking.
     given_up: AtomicBool,
-    heap: Weak<Shared>,
+    /// Its address tells the heap, as long as the weak reference keeps the address from being used again.
+    heap: usize,
+    _heap: Weak<Shared>,
 }
 
 impl StackRegion {
@@ -112,7 +114,8 @@ impl<S: SlotType> RootStack<S> {
             top: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
-            heap: Arc::downgrade(heap.shared()),
+            heap: Arc::as_ptr(heap.shared()).addr(),
+            _heap: Arc::downgrade(heap.shared()),
         });
         heap.shared().stacks.lock().push(Arc::clone(&region));
         Ok(RootStack { region, top: std::cell::Cell::new(0), _holds: PhantomData })
@@ -121,7 +124,7 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     fn check(&self, m: &Mutator<'_>) {
         assert!(
-            std::ptr::eq(self.region.heap.as_ptr(), m.shared_ptr()),
+            self.region.heap == m.shared_ptr().addr(),
             "a root stack of one heap was used with a mutator of another"
         );
     }
@@ -307,7 +310,11 @@ impl<S: SlotType> RootSlot<S> {
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         if m.is_logging() {
-            m.log(self.word.load(Ordering::Acquire));
+            let old = self.word.load(Ordering::Acquire);
+            // An interpreter overwrites numbers most of the time: they do not pay for the call.
+            if is_reference(old) {
+                m.log(old);
+            }
         }
         self.word.store(S::to_word(value), Ordering::Release);
     }
