@@ -89,7 +89,7 @@ pub(crate) enum Op {
     GetSuper,
     /// `r[a] = closure of the function constants[b]`
     Closure,
-    /// `r[a] = a class named constants[b]`
+    /// `r[a] = a class named constants[b]`, whose methods set `c` fields
     Class,
     /// `class r[a]` takes all methods of `class r[b]`
     Inherit,

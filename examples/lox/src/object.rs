@@ -65,7 +65,7 @@ pub(crate) struct Class {
     pub(crate) name: Slot<Str>,
     pub(crate) methods: Slot<Methods>,
     pub(crate) init: Slot<Option<Closure>>,
-    /// How many fields its next instance has room for: as many as one of its instances had.
+    /// How many fields its next instance has room for: as many as its methods set, or as one of its instances had.
     pub(crate) fields: Num<u32>,
 }
 

@@ -96,6 +96,8 @@ pub(crate) struct Class {
     pub(crate) at: At,
     pub(crate) superclass: Option<Superclass>,
     pub(crate) methods: Vec<(u32, Function, At)>,
+    /// How many fields its methods set: a guess of what an instance will have.
+    pub(crate) fields: usize,
 }
 
 #[derive(Debug)]

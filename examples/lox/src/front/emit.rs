@@ -239,7 +239,7 @@ impl Emitter<'_> {
         let name = self.string(&class.name);
         let before = self.variables;
         let register = self.temporary();
-        self.op(class.at, Op::Class, register, name, 0);
+        self.op(class.at, Op::Class, register, name, class.fields as u16);
         self.define(class.target, register, class.at);
         // A global may become another class's while a thread is at this body: the class stays in its register.
         self.variables = self.next;

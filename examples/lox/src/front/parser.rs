@@ -57,8 +57,14 @@ pub(crate) struct Parser<'s, 'n> {
     errors: Vec<CompileError>,
     panicking: bool,
     scopes: Vec<Scope<'s>>,
-    /// For each class around, whether it has a superclass.
-    classes: Vec<bool>,
+    classes: Vec<ClassScope>,
+}
+
+/// A class that is being parsed.
+struct ClassScope {
+    has_superclass: bool,
+    /// Names of the fields that its methods set.
+    fields: Vec<u32>,
 }
 
 /// Parses a whole script.

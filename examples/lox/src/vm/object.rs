@@ -1,13 +1,14 @@
 //! Operations that make objects.
 
-use super::{Fault, Vm};
+use super::property::MOST_GUESSED;
+use super::{Fault, SLOTS, Vm};
 use crate::code::{Capture, Site};
 use crate::names::INIT;
 use crate::object::{
     Cell, CellInit, Class, ClassInit, Closure, ClosureInit, Function, MethodEntryInit, Methods, MethodsInit, Str,
     put_method,
 };
-use gc_heap::{Gc, Mutator, OutOfMemory, Room, Value};
+use gc_heap::{Gc, Mutator, OutOfMemory, Room, RootSlot, Tagged, Value};
 
 /// Entries of a new class's methods.
 const FIRST_METHODS: usize = 8;
@@ -26,12 +27,36 @@ fn copy_methods<'g>(m: &'g Mutator<'_>, from: Gc<'g, Methods>, to: Gc<'g, Method
     }
 }
 
+/// Makes a closure of a function, within the room that was reserved. `registers` and `around` are those of the function
+/// that makes it.
+#[inline]
+pub(super) fn place_closure<'g>(
+    m: &'g Mutator<'_>,
+    registers: &'g [RootSlot<Tagged>],
+    around: Gc<'g, Closure>,
+    function: Gc<'g, Function>,
+) -> Gc<'g, Closure> {
+    let code = function.code.get();
+    let captures = code.captures.iter().map(|capture| match *capture {
+        Capture::Register(register) => {
+            let cell = registers[usize::from(register)].get(m).downcast::<Cell>();
+            cell.expect("captured variables are cells")
+        }
+        Capture::Upvalue(upvalue) => around.tail()[usize::from(upvalue)].get(m),
+    });
+    m.place_tail::<Closure, _>(ClosureInit { function, code }, captures)
+}
+
 impl Vm {
     /// The closure of the running frame.
     fn closure<'g>(&self, m: &'g Mutator<'_>) -> Gc<'g, Closure> {
         let frame = &self.frames[self.depth - 1];
         let closure = self.slot(m, frame.base + usize::from(frame.code.closure)).get(m).downcast();
         closure.expect("a frame keeps its closure")
+    }
+
+    fn function<'g>(&self, m: &'g Mutator<'_>, index: usize) -> Gc<'g, Function> {
+        Self::constant(m, self.closure(m), index).downcast().expect("the compiler put a function there")
     }
 
     /// `to = left + right` for two strings, by absolute slots.
@@ -59,20 +84,11 @@ impl Vm {
     /// `to = a closure of the function in constant `index``.
     pub(super) fn make_closure(&mut self, m: &mut Mutator<'_>, to: usize, index: usize) -> Result<(), OutOfMemory> {
         let base = self.frames[self.depth - 1].base;
-        let constant = self.closure(m).function.get(m).tail()[index].get(m);
-        let code = constant.downcast::<Function>().expect("the compiler put a function there").code.get();
-        let m = m.reserve(Room::tail::<Closure>(code.captures.len()))?;
-        let around = self.closure(m);
-        let constant = around.function.get(m).tail()[index].get(m);
-        let function = constant.downcast::<Function>().expect("constants never change");
-        let captures = code.captures.iter().map(|capture| match *capture {
-            Capture::Register(register) => {
-                let cell = self.slot(m, base + usize::from(register)).get(m).downcast::<Cell>();
-                cell.expect("captured variables are cells")
-            }
-            Capture::Upvalue(upvalue) => around.tail()[usize::from(upvalue)].get(m),
-        });
-        let closure = m.place_tail::<Closure, _>(ClosureInit { function, code }, captures);
+        let captures = self.function(m, index).code.captures.len();
+        let m = m.reserve(Room::tail::<Closure>(captures))?;
+        let function = self.function(m, index);
+        let registers = &self.stack.last::<SLOTS>(m)[base..];
+        let closure = place_closure(m, registers, self.closure(m), function);
         self.slot(m, to).set(m, closure.into());
         Ok(())
     }
@@ -86,12 +102,18 @@ impl Vm {
     }
 
     /// `to = a class named by constant `index``.
-    pub(super) fn make_class(&mut self, m: &mut Mutator<'_>, to: usize, index: usize) -> Result<(), OutOfMemory> {
+    pub(super) fn make_class(
+        &mut self,
+        m: &mut Mutator<'_>,
+        to: usize,
+        index: usize,
+        fields: u32,
+    ) -> Result<(), OutOfMemory> {
         let m = m.reserve(Room::of::<Class>() + Room::tail::<Methods>(FIRST_METHODS))?;
-        let constant = self.closure(m).function.get(m).tail()[index].get(m);
-        let name = constant.downcast::<Str>().expect("the compiler put a name there");
+        let name = Self::constant(m, self.closure(m), index);
+        let name = name.downcast::<Str>().expect("the compiler put a name there");
         let methods = place_methods(m, FIRST_METHODS);
-        let class = m.place(ClassInit { name, methods, init: None, fields: 0 });
+        let class = m.place(ClassInit { name, methods, init: None, fields: fields.min(MOST_GUESSED) });
         self.slot(m, to).set(m, class.into());
         Ok(())
     }
@@ -117,7 +139,7 @@ impl Vm {
             copy_methods(m, from, methods);
             class.methods.set(m, methods);
             class.init.set(m, superclass.init.get(m));
-            class.fields.set(superclass.fields.get());
+            class.fields.set((superclass.fields.get() + class.fields.get()).min(MOST_GUESSED));
             return Ok(());
         }
     }

@@ -11,7 +11,7 @@ use gc_heap::{Gc, Mutator, OutOfMemory, Room, Slot, Tagged, Value};
 use std::sync::atomic::Ordering;
 
 /// Room for fields is never guessed larger than this.
-const MOST_GUESSED: u32 = 64;
+pub(super) const MOST_GUESSED: u32 = 64;
 
 /// The field at an index that an instance's shape gave.
 #[inline(always)]

@@ -5,13 +5,16 @@
 
 #![expect(clippy::neg_cmp_op_on_partial_ord, reason = "the language's `<=` is \"not greater\": it shows with NaN")]
 
+use super::object::place_closure;
 use super::property::field;
 use super::{FRAMES, Fault, Frame, SLOTS, Vm};
-use crate::code::Op;
+use crate::code::{Op, Site};
 use crate::native::undefined_global;
-use crate::object::{Cell, Closure, Globals, Instance, equal, find_method, is_falsey};
-use crate::shapes::{Found, Store};
-use gc_heap::{Gc, Mutator, Value};
+use crate::object::{
+    Cell, CellInit, Class, Closure, Function, Globals, Instance, InstanceInit, equal, find_method, is_falsey,
+};
+use crate::shapes::{EMPTY, Found, Store};
+use gc_heap::{Gc, Mutator, Room, Value};
 use std::sync::atomic::Ordering;
 
 /// The closure of a frame.
@@ -24,6 +27,21 @@ fn closure_in<'g>(value: Value<'g>) -> Gc<'g, Closure> {
 #[inline(always)]
 fn cell_in<'g>(value: Value<'g>) -> Gc<'g, Cell> {
     value.downcast().expect("captured variables are cells")
+}
+
+/// What a site's cache says of a name, for this shape.
+#[inline(always)]
+fn found_at(site: &Site, shape: u32) -> Option<Found> {
+    let [newer, older] = &site.cache;
+    Found::of_cached(newer.load(Ordering::Relaxed), shape)
+        .or_else(|| Found::of_cached(older.load(Ordering::Relaxed), shape))
+}
+
+#[inline(always)]
+fn store_at(site: &Site, shape: u32) -> Option<Store> {
+    let [newer, older] = &site.cache;
+    Store::of_cached(newer.load(Ordering::Relaxed), shape)
+        .or_else(|| Store::of_cached(older.load(Ordering::Relaxed), shape))
 }
 
 const NUMBERS: &str = "Operands must be numbers.";
@@ -172,7 +190,13 @@ impl Vm {
                         let closure = closure_in(regs[code.closure as usize].get(m));
                         closure.tail()[i.b as usize].get(m).value.set(m, regs[i.a as usize].get(m));
                     }
-                    Op::NewCell => away!(self.make_cell(mutator, base + i.a as usize)),
+                    Op::NewCell => {
+                        if !m.has_room(Room::of::<Cell>()) {
+                            away!(self.make_cell(mutator, base + i.a as usize))
+                        }
+                        let cell = m.place(CellInit { value: regs[i.a as usize].get(m) });
+                        regs[i.a as usize].set(m, cell.into());
+                    }
                     Op::GetCell => {
                         let cell = cell_in(regs[i.b as usize].get(m));
                         regs[i.a as usize].set(m, cell.value.get(m));
@@ -275,8 +299,23 @@ impl Vm {
                     }
 
                     Op::Call => {
-                        if let Some(closure) = regs[i.a as usize].get(m).downcast::<Closure>() {
+                        let callee = regs[i.a as usize].get(m);
+                        if let Some(closure) = callee.downcast::<Closure>() {
                             enter!(i, closure);
+                        } else if let Some(class) = callee.downcast::<Class>() {
+                            let fields = class.fields.get() as usize;
+                            if m.has_room(Room::tail::<Instance>(fields)) {
+                                let init = InstanceInit { class, more: Value::NIL, shape: EMPTY };
+                                let instance = m.place_array::<Instance>(init, fields, Value::NIL);
+                                regs[i.a as usize].set(m, instance.into());
+                                match class.init.get(m) {
+                                    Some(init) => enter!(i, init),
+                                    None if i.x == 0 => continue,
+                                    None => {}
+                                }
+                                // Something is wrong with the call: it is tried again, slowly.
+                                regs[i.a as usize].set(m, callee);
+                            }
                         }
                         away!(self.call(mutator, base + i.a as usize, i.x as usize))
                     }
@@ -284,10 +323,7 @@ impl Vm {
                         let site = &code.sites[i.b as usize];
                         if let Some(instance) = regs[i.a as usize].get(m).downcast::<Instance>() {
                             let shape = instance.shape.get();
-                            let newer = Found::of_cached(site.cache[0].load(Ordering::Relaxed), shape);
-                            let found =
-                                newer.or_else(|| Found::of_cached(site.cache[1].load(Ordering::Relaxed), shape));
-                            if found == Some(Found::NoField)
+                            if found_at(site, shape) == Some(Found::NoField)
                                 && let Some(method) = find_method(m, instance.class.get(m).methods.get(m), site.symbol)
                             {
                                 enter!(i, method);
@@ -296,7 +332,7 @@ impl Vm {
                         away!(self.invoke(mutator, site, base + i.a as usize, i.x as usize))
                     }
                     Op::SuperInvoke => {
-                        let class = regs[i.c as usize].get(m).downcast::<crate::object::Class>();
+                        let class = regs[i.c as usize].get(m).downcast::<Class>();
                         let class = class.expect("`super` is a class");
                         let symbol = code.sites[i.b as usize].symbol;
                         if let Some(method) = find_method(m, class.methods.get(m), symbol) {
@@ -308,8 +344,7 @@ impl Vm {
                         let site = &code.sites[i.c as usize];
                         if let Some(instance) = regs[i.b as usize].get(m).downcast::<Instance>() {
                             let shape = instance.shape.get();
-                            let newer = Found::of_cached(site.cache[0].load(Ordering::Relaxed), shape);
-                            if let Some(Found::Field(index)) = newer {
+                            if let Some(Found::Field(index)) = found_at(site, shape) {
                                 regs[i.a as usize].set(m, field(m, instance, index));
                                 continue;
                             }
@@ -320,8 +355,7 @@ impl Vm {
                         let site = &code.sites[i.c as usize];
                         if let Some(instance) = regs[i.a as usize].get(m).downcast::<Instance>() {
                             let shape = instance.shape.get();
-                            let store = Store::of_cached(site.cache[0].load(Ordering::Relaxed), shape);
-                            if let Some(store) = store
+                            if let Some(store) = store_at(site, shape)
                                 && let Some(slot) = instance.tail().get(store.index as usize)
                             {
                                 slot.set(m, regs[i.b as usize].get(m));
@@ -337,8 +371,17 @@ impl Vm {
                         away!(self.get_super(mutator, site, at(i.a), at(i.b), at(i.c)))
                     }
 
-                    Op::Closure => away!(self.make_closure(mutator, base + i.a as usize, i.b as usize)),
-                    Op::Class => away!(self.make_class(mutator, base + i.a as usize, i.b as usize)),
+                    Op::Closure => {
+                        let around = closure_in(regs[code.closure as usize].get(m));
+                        let function = Self::constant(m, around, i.b as usize).downcast::<Function>();
+                        let function = function.expect("the compiler put a function there");
+                        if !m.has_room(Room::tail::<Closure>(function.code.captures.len())) {
+                            away!(self.make_closure(mutator, base + i.a as usize, i.b as usize))
+                        }
+                        let closure = place_closure(m, regs, around, function);
+                        regs[i.a as usize].set(m, closure.into());
+                    }
+                    Op::Class => away!(self.make_class(mutator, base + i.a as usize, i.b as usize, i.c.into())),
                     Op::Inherit => away!(self.inherit(mutator, base + i.a as usize, base + i.b as usize)),
                     Op::Method => {
                         let site = &code.sites[i.c as usize];

@@ -209,6 +209,12 @@ impl Parser<'_, '_> {
         self.consume(Kind::Identifier, "Expect property name after '.'.");
         let name = self.property_constant();
         if can_assign && self.matches(Kind::Equal) {
+            if self.scanner.text(object.at) == b"this"
+                && let Some(class) = self.classes.last_mut()
+                && !class.fields.contains(&name)
+            {
+                class.fields.push(name);
+            }
             let value = Box::new(self.expression());
             self.emit(2);
             self.node(ExprKind::SetProperty(object, name, value))
@@ -234,8 +240,8 @@ impl Parser<'_, '_> {
     fn super_(&mut self) -> Expr {
         match self.classes.last() {
             None => self.error("Can't use 'super' outside of a class."),
-            Some(false) => self.error("Can't use 'super' in a class with no superclass."),
-            Some(true) => {}
+            Some(class) if !class.has_superclass => self.error("Can't use 'super' in a class with no superclass."),
+            Some(_) => {}
         }
         self.consume(Kind::Dot, "Expect '.' after 'super'.");
         self.consume(Kind::Identifier, "Expect superclass method name.");

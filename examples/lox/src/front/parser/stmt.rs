@@ -2,7 +2,7 @@
 
 use super::super::ast::{Class, Function, FunctionKind, Stmt, Superclass, Target};
 use super::super::scanner::Kind;
-use super::Parser;
+use super::{ClassScope, Parser};
 
 impl Parser<'_, '_> {
     pub(super) fn declaration(&mut self, out: &mut Vec<Stmt>) {
@@ -241,7 +241,7 @@ impl Parser<'_, '_> {
         let at = self.previous.at;
         self.define_variable(target);
 
-        self.classes.push(false);
+        self.classes.push(ClassScope { has_superclass: false, fields: Vec::new() });
         let mut superclass = None;
         if self.matches(Kind::Less) {
             self.consume(Kind::Identifier, "Expect superclass name.");
@@ -256,8 +256,9 @@ impl Parser<'_, '_> {
             // The book's code reads the class twice: to inherit, and to add methods.
             self.resolve(name);
             self.emit(1);
-            self.classes.pop();
-            self.classes.push(true);
+            if let Some(class) = self.classes.last_mut() {
+                class.has_superclass = true;
+            }
         }
         self.resolve(name);
         self.consume(Kind::LeftBrace, "Expect '{' before class body.");
@@ -276,7 +277,7 @@ impl Parser<'_, '_> {
         if superclass.is_some() {
             self.end_block();
         }
-        self.classes.pop();
-        Stmt::Class(Box::new(Class { name: name.into(), target, at, superclass, methods }))
+        let fields = self.classes.pop().map_or(0, |class| class.fields.len());
+        Stmt::Class(Box::new(Class { name: name.into(), target, at, superclass, methods, fields }))
     }
 }
