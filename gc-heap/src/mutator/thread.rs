@@ -6,6 +6,7 @@ use crate::error::EnterError;
 use crate::heap::Heap;
 use crate::shared::Shared;
 use gc_core::fault::FaultStack;
+use gc_core::sys::SysError;
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
@@ -14,7 +15,20 @@ thread_local! {
     static ACTIVE: Cell<bool> = const { Cell::new(false) };
 
     /// What a thread needs that serves its own faults, from its first time in a heap with the page barrier until it ends.
-    static FAULTS: OnceCell<Option<FaultStack>> = const { OnceCell::new() };
+    static FAULTS: OnceCell<FaultStack> = const { OnceCell::new() };
+}
+
+/// Makes the thread ready to serve its own faults: for good, or, in the destructors at its end, as long as what is given.
+fn serve_faults() -> Result<Option<FaultStack>, SysError> {
+    FAULTS
+        .try_with(|faults| match faults.get() {
+            Some(_) => Ok(None),
+            None => FaultStack::new().map(|stack| {
+                faults.get_or_init(|| stack);
+                None
+            }),
+        })
+        .unwrap_or_else(|_| FaultStack::new().map(Some))
 }
 
 /// Whether this thread is inside a heap, and not in `blocking`.
@@ -60,11 +74,14 @@ impl HeapThread {
         if ACTIVE.replace(true) {
             return Err(EnterError::AlreadyEntered);
         }
-        if self.shared.pages.is_some() && FAULTS.with(|faults| faults.get_or_init(|| FaultStack::new().ok()).is_none())
-        {
-            ACTIVE.set(false);
-            return Err(EnterError::NoAddressSpace);
-        }
+        let _faults = match self.shared.pages.is_some().then(serve_faults) {
+            None => None,
+            Some(Ok(faults)) => faults,
+            Some(Err(_)) => {
+                ACTIVE.set(false);
+                return Err(EnterError::NoAddressSpace);
+            }
+        };
         let entered = Entered(&mut self.mutator);
         entered.0.unpark();
         Ok(f(entered.0))
