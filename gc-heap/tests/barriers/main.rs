@@ -14,6 +14,7 @@ mod memory;
 mod model;
 #[path = "../model_graph/mod.rs"]
 mod model_graph;
+mod page;
 mod roots;
 mod snapshot;
 #[path = "../soak/mod.rs"]
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ("foreign", foreign::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),
+        ("page", page::TESTS),
         ("roots", roots::TESTS),
         ("snapshot", snapshot::TESTS),
         ("stress", stress::TESTS),
