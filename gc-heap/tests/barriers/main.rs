@@ -15,6 +15,7 @@ mod model;
 #[path = "../model_graph/mod.rs"]
 mod model_graph;
 mod page;
+mod pins;
 mod roots;
 mod snapshot;
 #[path = "../soak/mod.rs"]
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ("memory", memory::TESTS),
         ("model", model::TESTS),
         ("page", page::TESTS),
+        ("pins", pins::TESTS),
         ("roots", roots::TESTS),
         ("snapshot", snapshot::TESTS),
         ("stress", stress::TESTS),

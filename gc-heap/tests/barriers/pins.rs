@@ -1,9 +1,8 @@
 //! Pinned objects stay where they are, what is lent is there, under every barrier.
 
-mod common;
-
-use common::{deadline, every_sort, stress, while_collecting};
-use gc_heap::{Array, Bytes, Heap, Num, Pinned, Room, RootStack, Tagged, Value};
+use crate::common::{deadline, sorts, stress, while_collecting};
+use crate::harness::{Tests, tests};
+use gc_heap::{Array, Barrier, Bytes, Heap, Num, Pinned, Room, RootStack, Tagged, Value};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
@@ -21,10 +20,9 @@ fn file() -> std::fs::File {
 }
 
 /// Breaks when a pin does not take its block out of the relocation set, or when the plan made before it is kept.
-#[test]
-fn what_is_pinned_does_not_move_and_the_rest_does() {
+pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
     let _deadline = deadline("pins");
-    for (barrier, mirror, workers) in every_sort() {
+    for (mirror, workers) in sorts() {
         let builder = Heap::builder().max_bytes(8 << 20).barrier(barrier).mirror(mirror).workers(workers);
         let heap = builder.verify(true).stress(stress(11)).build().unwrap();
         let stack: RootStack<Tagged> = RootStack::new(&heap).unwrap();
@@ -67,10 +65,9 @@ fn what_is_pinned_does_not_move_and_the_rest_does() {
 
 /// System calls get what they are lent while another thread collects all the time. With the page barrier a plain slice
 /// fails with `EFAULT` on a page that was not touched since the flip.
-#[test]
-fn system_calls_read_and_write_what_they_are_lent() {
+pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
     let _deadline = deadline("lent bytes");
-    for (barrier, mirror, workers) in every_sort() {
+    for (mirror, workers) in sorts() {
         let builder = Heap::builder().max_bytes(16 << 20).barrier(barrier).mirror(mirror).workers(workers);
         let heap = builder.verify(true).stress(stress(12)).build().unwrap();
         let mut file = file();
@@ -113,9 +110,8 @@ fn system_calls_read_and_write_what_they_are_lent() {
 }
 
 /// A pin outlives the heap's handles, and is dropped where no heap is.
-#[test]
-fn a_pin_may_be_the_last_to_know_the_heap() {
-    for (barrier, mirror, workers) in every_sort() {
+pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
+    for (mirror, workers) in sorts() {
         let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).mirror(mirror).workers(workers).build().unwrap();
         let pin = heap
             .enter(|m| {
@@ -127,3 +123,12 @@ fn a_pin_may_be_the_last_to_know_the_heap() {
         std::thread::spawn(move || assert_eq!(pin.tail(), b"end")).join().unwrap();
     }
 }
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![
+        what_is_pinned_does_not_move_and_the_rest_does,
+        system_calls_read_and_write_what_they_are_lent,
+        a_pin_may_be_the_last_to_know_the_heap
+    ],
+    ..Tests::NONE
+};
