@@ -5,6 +5,7 @@ use crate::front::parser::{CompileError, ErrorPlace};
 use crate::front::scanner::At;
 use crate::vm::RuntimeError;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use gc_heap::OutOfMemory;
 use std::io::Write;
 
 /// Where messages go, and how they look.
@@ -29,6 +30,11 @@ impl Reporter {
             text.extend(format!(": {}\n", error.message).into_bytes());
         }
         write(&text);
+    }
+
+    /// A thread could not begin.
+    pub(crate) fn thread_failed(&self, error: &OutOfMemory) {
+        write(format!("A thread has failed: {error}.\n").as_bytes());
     }
 
     pub(crate) fn runtime_error(&self, error: &RuntimeError) {

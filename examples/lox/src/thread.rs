@@ -9,6 +9,7 @@ use crate::object::{
 use crate::vm::{Fault, Shared, Vm};
 use gc_heap::{Mutator, Room, Root, Tagged, Value};
 use parking_lot::{Condvar, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Messages that a channel without a limit may hold.
@@ -147,26 +148,32 @@ pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: us
 
 /// A thread, from its begin to its end.
 fn run(shared: &Arc<Shared>, arguments: &[Root<Tagged>], handle: &Root<ThreadHandle>) {
-    let ended = shared.heap.enter(|m| {
-        let mut vm = match Vm::new(shared, m) {
-            Ok(vm) => vm,
-            Err(_) => return shared.threads.thread_ends(true, || handle.get(m).state.set(THREAD_FAILED)),
-        };
-        let outcome = vm.run_first(m, arguments);
-        let failed = matches!(outcome, Err(Fault::Error(_)));
-        let state = if outcome.is_ok() { THREAD_DONE } else { THREAD_FAILED };
-        if let Err(fault) = outcome {
-            vm.report(fault);
-        }
-        shared.threads.thread_ends(failed, || {
-            let handle = handle.get(m);
-            handle.result.set(m, vm.result(m));
-            handle.state.set(state);
-        });
-    });
-    if ended.is_err() {
+    let run = || shared.heap.enter(|m| run_in(shared, m, arguments, handle));
+    // The heap panics where its collector has failed: those who wait for this thread must not wait for ever.
+    if !matches!(catch_unwind(AssertUnwindSafe(run)), Ok(Ok(()))) {
         shared.threads.thread_ends(true, || ());
     }
+}
+
+fn run_in(shared: &Arc<Shared>, m: &mut Mutator<'_>, arguments: &[Root<Tagged>], handle: &Root<ThreadHandle>) {
+    let mut vm = match Vm::new(shared, m) {
+        Ok(vm) => vm,
+        Err(error) => {
+            shared.reporter.thread_failed(&error);
+            return shared.threads.thread_ends(true, || handle.get(m).state.set(THREAD_FAILED));
+        }
+    };
+    let outcome = vm.run_first(m, arguments);
+    let failed = matches!(outcome, Err(Fault::Error(_)));
+    let state = if outcome.is_ok() { THREAD_DONE } else { THREAD_FAILED };
+    if let Err(fault) = outcome {
+        vm.report(fault);
+    }
+    shared.threads.thread_ends(failed, || {
+        let handle = handle.get(m);
+        handle.result.set(m, vm.result(m));
+        handle.state.set(state);
+    });
 }
 
 /// `join(thread)`: waits for a thread's end; gives what its function returned.

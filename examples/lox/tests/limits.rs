@@ -121,6 +121,18 @@ fn run_cases() -> Vec<Case> {
         let line = 2 * n.div_ceil(100) + 6;
         format!("Undefined property 'missing'.\n[line {line}] in script\n")
     };
+    // Two threads at a time make a dictionary of one object.
+    let raced = |n: usize| {
+        let parts = n.div_ceil(100);
+        let call_set = list(parts, "", |part| format!("set{part}(o);"));
+        let call_get = list(parts, " + ", |part| format!("get{part}(o)"));
+        format!(
+            "class A {{}}\n{}{}fun sum(o) {{ return {call_get}; }}\nfun fill(o) {{ {call_set} }}\n\
+             var o = A(); var t = spawn(fill, o); var u = spawn(fill, o); join(t); join(u); fill(o); print sum(o);\n",
+            set(n),
+            get(n)
+        )
+    };
     // Shapes by the thousand: each order of setting is one.
     let many_shapes = "class A {}\nfun mix(o, k) {\n  for (var i = 0; i < 8; i = i + 1) {\n    var bit = k; for (var j = 0; j < i; j = j + 1) { if (bit >= 64) bit = bit - 64; bit = bit * 2; }\n    if (bit >= 64) o.a = i; if (i == 0) o.b = k; if (bit < 64) o.c = i; if (i == 3) o.d = k; if (bit > 100) o.e = i;\n  }\n  return o.b + o.d;\n}\nvar s = 0; for (var k = 0; k < 128; k = k + 1) s = s + mix(A(), k); print s;\n";
     vec![
@@ -130,6 +142,7 @@ fn run_cases() -> Vec<Case> {
         Case("fields_60", fields(60), 70, fields_out(60), fields_err(60)),
         Case("fields_700", fields(700), 70, fields_out(700), fields_err(700)),
         Case("fields_1400", fields(1400), 70, fields_out(1400), fields_err(1400)),
+        Case("fields_raced_1100", raced(1100), 0, "604450\n".into(), none()),
         Case("many_shapes", many_shapes.to_owned(), 0, "16256\n".into(), none()),
     ]
 }

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) strings: Strings,
     pub(crate) globals: Root<Option<Globals>>,
     pub(crate) threads: Threads,
+    /// Held by whoever writes to a dictionary.
+    pub(crate) dictionaries: Mutex<()>,
     pub(crate) output: Output,
     pub(crate) reporter: Reporter,
 }
@@ -56,6 +58,7 @@ impl Shared {
             strings: Strings::new(m)?,
             globals: Root::new(m, None),
             threads: Threads::new(),
+            dictionaries: Mutex::new(()),
             output: Output::new(),
             reporter,
         })

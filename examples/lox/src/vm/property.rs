@@ -1,6 +1,6 @@
 //! Fields and methods of instances, off the fast path: what the caches did not know.
 
-use super::{Fault, Vm};
+use super::{Fault, Shared, Vm};
 use crate::code::Site;
 use crate::object::{
     BoundMethod, BoundMethodInit, Class, Dictionary, DictionaryEntry, DictionaryEntryInit, DictionaryInit, Fields,
@@ -8,7 +8,12 @@ use crate::object::{
 };
 use crate::shapes::{DICTIONARY, Found, Store};
 use gc_heap::{Gc, Mutator, OutOfMemory, Room, Slot, Tagged, Value};
+use parking_lot::MutexGuard;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Entries of the least dictionary.
+const FIRST_DICTIONARY: usize = 16;
 
 /// Room for fields is never guessed larger than this.
 pub(super) const MOST_GUESSED: u32 = 64;
@@ -213,9 +218,21 @@ impl Vm {
         self.slot(m, at).get(m).downcast::<Instance>().expect("the caller has looked")
     }
 
+    /// Writes to dictionaries happen one at a time: two at once could fill one to the brim. Whoever has the lock may be at a
+    /// safepoint, so whoever waits for it is parked.
+    fn lock_dictionaries<'a>(shared: &'a Shared, m: &mut Mutator<'_>) -> MutexGuard<'a, ()> {
+        shared.dictionaries.try_lock().unwrap_or_else(|| m.blocking(|| shared.dictionaries.lock()))
+    }
+
     /// All fields of an instance go to a dictionary.
     fn make_dictionary(&mut self, m: &mut Mutator<'_>, object: usize) -> Result<(), OutOfMemory> {
-        let symbols = self.shared.shapes.symbols(self.instance(m, object).shape.get());
+        let shared = Arc::clone(&self.shared);
+        let _lock = Self::lock_dictionaries(&shared, m);
+        let shape = self.instance(m, object).shape.get();
+        if shape == DICTIONARY {
+            return Ok(()); // another thread was first
+        }
+        let symbols = shared.shapes.symbols(shape);
         let len = (symbols.len() * 4).next_power_of_two();
         let m = m.reserve(Room::tail::<Dictionary>(len))?;
         let instance = self.instance(m, object);
@@ -231,8 +248,10 @@ impl Vm {
         Ok(())
     }
 
-    fn dictionary<'g>(&self, m: &'g Mutator<'_>, object: usize) -> Gc<'g, Dictionary> {
-        self.instance(m, object).more.get(m).downcast::<Dictionary>().expect("its shape says so")
+    /// The dictionary of an instance. A thread that added a field by its old shape meanwhile may have put another thing in
+    /// its place: then what it held is lost.
+    fn dictionary<'g>(&self, m: &'g Mutator<'_>, object: usize) -> Option<Gc<'g, Dictionary>> {
+        self.instance(m, object).more.get(m).downcast()
     }
 
     fn set_in_dictionary(
@@ -242,20 +261,27 @@ impl Vm {
         object: usize,
         value: usize,
     ) -> Result<(), OutOfMemory> {
-        let dictionary = self.dictionary(m, object);
-        let len = dictionary.tail_len();
-        if dictionary.count.get() as usize * 2 >= len {
-            let m = m.reserve(Room::tail::<Dictionary>(len * 2))?;
-            let (old, new) = (self.dictionary(m, object), place_dictionary(m, len * 2));
-            for old in old.tail().iter().filter(|entry| entry.key.get() != 0) {
-                let entry = dictionary_entry(new, old.key.get() - 1);
-                entry.key.set(old.key.get());
-                entry.value.set(m, old.value.get(m));
+        let shared = Arc::clone(&self.shared);
+        let _lock = Self::lock_dictionaries(&shared, m);
+        let (count, len) = self.dictionary(m, object).map_or((0, 0), |old| (old.count.get() as usize, old.tail_len()));
+        let full = count * 2 >= len;
+        let new_len = if full { (len * 2).max(FIRST_DICTIONARY) } else { FIRST_DICTIONARY };
+        // Reserved in any case: from here on there is no safepoint.
+        let m = m.reserve(Room::tail::<Dictionary>(new_len))?;
+        let dictionary = match self.dictionary(m, object) {
+            Some(dictionary) if !full => dictionary,
+            old => {
+                let new = place_dictionary(m, new_len);
+                for old in old.iter().flat_map(|old| old.tail()).filter(|entry| entry.key.get() != 0) {
+                    let entry = dictionary_entry(new, old.key.get() - 1);
+                    entry.key.set(old.key.get());
+                    entry.value.set(m, old.value.get(m));
+                }
+                new.count.set(old.map_or(0, |old| old.count.get()));
+                self.instance(m, object).more.set(m, new.into());
+                new
             }
-            new.count.set(old.count.get());
-            self.instance(m, object).more.set(m, new.into());
-        }
-        let dictionary = self.dictionary(m, object);
+        };
         let entry = dictionary_entry(dictionary, symbol);
         if entry.key.get() == 0 {
             dictionary.count.set(dictionary.count.get() + 1);
