@@ -3,6 +3,7 @@
 //! A name is `module::test [barrier]`; a part of it chooses, as in `cargo test -p gc-heap --test barriers page`.
 //! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
 
+mod child;
 #[path = "../common/mod.rs"]
 mod common;
 mod cycle;
@@ -29,7 +30,11 @@ use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Ok(scene) = std::env::var(child::SCENE) {
+        return child::play(&scene);
+    }
     let modules = [
+        ("child", child::TESTS),
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),
         ("finalize", finalize::TESTS),
