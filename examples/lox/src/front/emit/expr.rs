@@ -35,6 +35,17 @@ impl Emitter<'_> {
         }
     }
 
+    /// As `operand`, by way of `to` where that is a temporary: a chain of operations takes one register.
+    fn operand_in(&mut self, expr: &Expr, to: Reg) -> Reg {
+        match self.plain_local(expr) {
+            None if self.is_temporary(to) => {
+                self.expr(expr, to);
+                to
+            }
+            _ => self.operand(expr),
+        }
+    }
+
     fn pair(&mut self, left: &Expr, right: &Expr, to: Reg) -> (Reg, Reg) {
         let left = match self.plain_local(left) {
             Some(register) if !right.assigns => register,
@@ -75,11 +86,11 @@ impl Emitter<'_> {
                 self.move_to(to, value, at);
             }
             ExprKind::Not(operand) => {
-                let operand = self.operand(operand);
+                let operand = self.operand_in(operand, to);
                 self.op(at, Op::Not, to, operand, 0);
             }
             ExprKind::Negate(operand) => {
-                let operand = self.operand(operand);
+                let operand = self.operand_in(operand, to);
                 self.op(at, Op::Negate, to, operand, 0);
             }
             ExprKind::Arithmetic(operator, left, right) => self.arithmetic(*operator, left, right, to, at),
@@ -112,7 +123,7 @@ impl Emitter<'_> {
                 });
             }
             ExprKind::Property(object, symbol) => {
-                let object = self.operand(object);
+                let object = self.operand_in(object, to);
                 let site = self.site(*symbol);
                 self.op(at, Op::GetProperty, to, object, site);
             }
@@ -214,7 +225,7 @@ impl Emitter<'_> {
                 return;
             }
         };
-        let other = self.operand(other);
+        let other = self.operand_in(other, to);
         let number = self.number(number);
         self.op(at, with_number, to, other, number);
     }
