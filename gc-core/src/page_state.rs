@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! Gated ── claim: CAS, Acquire ──► Claimed ── repaired: store, Release ──► Repaired ── install: CAS ──► Installed
+//!                                                                             └─ begin_move: CAS ─► Moving ─┘
 //! ```
+//!
+//! Where pages are not shared between views but moved from one to the other, `Moving` says that one thread is at it: until
+//! then a page is read where it was, afterwards where it went, and in between nowhere.
 //!
 //! Until `Repaired` a page holds addresses from before the flip only, afterwards only addresses from after it. Repairing
 //! in place twice would forward twice, and two threads that both produce "the same" bytes lose the update of a mutator that
@@ -11,8 +15,8 @@
 //!
 //! A state carries the number of its flip, and any other number reads as `Gated`. A flip therefore gates all pages by
 //! moving one number, in the stop: the words of a heap of any size are left as they are. Numbers must move by one and only
-//! while all threads that use these words are stopped; [`Flip`] has 30 bits of it, so a word left alone for 2^30 flips
-//! would be believed again. (At a flip a second that is 34 years.)
+//! while all threads that use these words are stopped; [`Flip`] has 29 bits of it, so a word left alone for 2^29 flips
+//! would be believed again. (At a flip a second that is 17 years.)
 //!
 //! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system calls: a thread that
 //! traps on an installed page does the CONTINUE again.
@@ -93,11 +97,13 @@ pub enum PageState {
     Claimed,
     /// It holds addresses from after the flip only.
     Repaired,
+    /// Repaired, and on its way to the mutators' view.
+    Moving,
     /// It is back in the mutators' view.
     Installed,
 }
 
-const STATE_BITS: u32 = 2;
+const STATE_BITS: u32 = 3;
 
 fn word(flip: Flip, state: PageState) -> u32 {
     flip.0 << STATE_BITS | state as u32
@@ -111,6 +117,7 @@ fn state_in(word: u32, flip: Flip) -> PageState {
         0 => PageState::Gated,
         1 => PageState::Claimed,
         2 => PageState::Repaired,
+        3 => PageState::Moving,
         _ => PageState::Installed,
     }
 }
@@ -225,6 +232,40 @@ impl PageStates {
             // An exchange continues it, so that Relaxed is enough.
             let before = self.words[page].compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
             debug_assert!(before.is_ok() || before == Err(to), "page {page} was let in unrepaired: {before:?}");
+        }
+    }
+
+    /// Takes repaired pages from the start of `pages` to be moved, as many as follow one another; the caller alone may then
+    /// move them, and must end with [`end_move`](PageStates::end_move). (AcqRel: the mover sees the repaired bytes; who reads
+    /// a page and then still finds it short of `Moving` has read it where it was.)
+    pub fn begin_move(&self, pages: Range<usize>, flip: Flip) -> Range<usize> {
+        let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Moving));
+        let taken = pages.clone().take_while(|&page| {
+            self.words[page].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        });
+        let count = taken.count();
+        pages.start..pages.start + count
+    }
+
+    /// Ends the moving of pages: they are there, or (`false`) where they were.
+    pub fn end_move(&self, pages: Range<usize>, flip: Flip, moved: bool) {
+        let state = if moved { PageState::Installed } else { PageState::Repaired };
+        for page in pages {
+            self.words[page].store(word(flip, state), Ordering::Release);
+        }
+    }
+
+    /// Backs off until nobody is moving a page. Spins, then yields, as
+    /// [`wait_until_repaired`](PageStates::wait_until_repaired).
+    pub fn wait_while_moving(&self, page: usize, flip: Flip) {
+        let mut rounds = 0;
+        while self.state(page, flip) == PageState::Moving {
+            if rounds < SPINS {
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+            rounds += 1;
         }
     }
 

@@ -88,7 +88,7 @@ fn uncommitted_memory_reads_as_zeroes_and_is_gone() {
 #[test]
 fn the_file_cannot_be_resized_nor_its_seals_changed() {
     let heap = heap(MIB);
-    let fd = heap.file().as_raw_fd();
+    let fd = heap.file().unwrap().as_raw_fd();
     for bytes in [0, MIB / 2, 2 * MIB] {
         // SAFETY: the call takes no pointer.
         let done = unsafe { libc::ftruncate(fd, bytes as i64) };
@@ -99,11 +99,11 @@ fn the_file_cannot_be_resized_nor_its_seals_changed() {
         unsafe { (libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE), libc::fcntl(fd, libc::F_GETFD)) };
     assert_eq!(sealed, -1, "no more seals");
     assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
-    assert_eq!(heap.file().bytes(), MIB);
-    let seals = heap.file().seals().unwrap();
+    assert_eq!(heap.file().unwrap().bytes(), MIB);
+    let seals = heap.file().unwrap().seals().unwrap();
     let wanted = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
     assert_eq!(seals & wanted, wanted);
-    assert_eq!(seals & libc::F_SEAL_EXEC != 0, heap.file().is_no_exec());
+    assert_eq!(seals & libc::F_SEAL_EXEC != 0, heap.file().unwrap().is_no_exec());
 }
 
 #[test]

@@ -9,14 +9,13 @@
 #[path = "../tests/soak/mod.rs"]
 mod soak;
 
-use gc_heap::{Barrier, HeapStats, Mirror, Stress};
+use gc_heap::{Backing, Barrier, HeapStats, Mirror, Stress};
 use soak::{Plan, run};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const USAGE: &str =
-    "soak [--minutes M] [--mutators N] [--barrier load|stw|page] [--workers N] [--heap MIB] [--seed N] [--no-verify]";
+const USAGE: &str = "soak [--minutes M] [--mutators N] [--barrier load|stw|page|anonymous] [--workers N] [--heap MIB] [--seed N] [--no-verify]";
 
 /// No progress for so long is a deadlock.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -31,6 +30,7 @@ fn options() -> Result<Options, String> {
         minutes: 10.0,
         plan: Plan {
             barrier: Barrier::Load,
+            backing: Backing::Memfd,
             mirror: Mirror::MmapMemfd,
             workers: 1,
             mutators: 4,
@@ -61,7 +61,11 @@ fn options() -> Result<Options, String> {
                     "load" => Barrier::Load,
                     "stw" => Barrier::StopTheWorld,
                     "page" => Barrier::Page,
-                    _ => return Err(format!("--barrier {value}: load, stw or page")),
+                    "anonymous" => {
+                        options.plan.backing = Backing::Anonymous;
+                        Barrier::Page
+                    }
+                    _ => return Err(format!("--barrier {value}: load, stw, page or anonymous")),
                 }
             }
             _ => return Err(format!("{name}: no such option")),

@@ -22,6 +22,18 @@ pub enum Barrier {
     Page,
 }
 
+/// What memory the heap is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backing {
+    /// A sealed memfd, mapped several times.
+    #[default]
+    Memfd,
+    /// Private anonymous memory, mapped once: with [`Barrier::Page`] only, whose pages are then moved (`UFFDIO_MOVE`, Linux
+    /// 6.8) or copied (`UFFDIO_COPY`) instead of mapped again. What `MREMAP_DONTUNMAP` was first made for.
+    Anonymous,
+}
+
 /// Whether the heap asks for 2 MiB pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HugePages {
@@ -76,6 +88,7 @@ impl Stress {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) barrier: Barrier,
+    pub(crate) backing: Backing,
     pub(crate) max_bytes: usize,
     pub(crate) workers: usize,
     pub(crate) pretouch: bool,
@@ -111,6 +124,7 @@ impl Default for HeapBuilder {
     fn default() -> Self {
         let config = Config {
             barrier: Barrier::Load,
+            backing: Backing::Memfd,
             max_bytes: 256 << 20,
             workers: 1,
             pretouch: false,
@@ -131,6 +145,12 @@ impl HeapBuilder {
     /// The collector. Default: [`Barrier::Load`].
     pub fn barrier(mut self, barrier: Barrier) -> Self {
         self.config.barrier = barrier;
+        self
+    }
+
+    /// The memory. Default: [`Backing::Memfd`].
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.config.backing = backing;
         self
     }
 
@@ -218,6 +238,9 @@ impl HeapBuilder {
         }
         if !(1..=64).contains(&config.workers) {
             return Err(BuildError::Workers { workers: config.workers });
+        }
+        if config.backing == Backing::Anonymous && config.barrier != Barrier::Page {
+            return Err(BuildError::Backing);
         }
         if !config.fault_cluster.is_power_of_two() || config.fault_cluster > 64 {
             return Err(BuildError::FaultCluster { pages: config.fault_cluster });

@@ -85,6 +85,9 @@ pub enum BuildError {
         /// What was asked for.
         workers: usize,
     },
+    /// Anonymous memory under a barrier that needs several views of it.
+    #[error("anonymous memory can be mapped once only: it works with the page barrier; the others need a memfd")]
+    Backing,
     /// A fault cluster that is no power of two or too large.
     #[error("a fault cluster of {pages} pages: 1, 2, 4 ... 64 are possible")]
     FaultCluster {

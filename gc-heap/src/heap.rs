@@ -1,6 +1,6 @@
 //! The heap as the embedder holds it.
 
-use crate::config::{Barrier, Config, HeapBuilder, HugePages};
+use crate::config::{Backing, Barrier, Config, HeapBuilder, HugePages};
 use crate::cycle::Collector;
 use crate::error::{BuildError, EnterError};
 use crate::events::Event;
@@ -181,7 +181,11 @@ fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError
         return Ok((Views::new(&config.name, config.max_bytes, config.mirror)?, RootMemory::Private, None));
     }
     let roots_at = config.max_bytes.next_multiple_of(gc_core::views::MIN_SPAN);
-    let views = Views::new(&config.name, roots_at + ROOT_AREA_BYTES, config.mirror)?;
+    let bytes = roots_at + ROOT_AREA_BYTES;
+    let views = match config.backing {
+        Backing::Memfd => Views::new(&config.name, bytes, config.mirror)?,
+        Backing::Anonymous => Views::anonymous(bytes)?,
+    };
     let gate = Gate::new(&views).map_err(|error| BuildError::PageBarrier(error.to_string()))?;
     let roots = RootArea::new(&views, roots_at);
     let pages = Pages::new(gate, views.bytes(), config.max_bytes);

@@ -55,7 +55,7 @@ mod space;
 mod stats;
 mod weak_map;
 
-pub use config::{Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
+pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, OutOfMemory};
 pub use events::{Event, Pause, PauseKind, Phase, PhaseSpan, Stall};
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};

@@ -21,7 +21,7 @@ use gc_core::stop::{Handshake, StopGate};
 use gc_core::views::Views;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Mutators copy these when they leave a safepoint. Written inside stops, except for `resolving`, which is turned off
 /// before a handshake.
@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) log: SegQueue<Vec<u64>>,
     /// An object of the planned relocation set was pinned: no relocation by this plan.
     pub(crate) spoiled: AtomicBool,
+    /// Pins, counted where they hold off flips: with anonymous memory.
+    pub(crate) pins: AtomicUsize,
     /// Where root slots live.
     pub(crate) root_memory: RootMemory,
     /// With the page barrier: its side of the heap.
@@ -137,6 +139,7 @@ impl Shared {
             sinks: Mutex::default(),
             root_memory,
             spoiled: AtomicBool::new(false),
+            pins: AtomicUsize::new(0),
             pages,
             stacks: Mutex::default(),
             identity_hashes: AtomicU64::new(1),
@@ -157,13 +160,6 @@ impl Shared {
         // SAFETY: the canonical view maps the whole heap readable and writable as long as `self`; every word of it is
         // accessed atomically by the collector, and offsets below the heap's size are all that ever get here.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
-    }
-
-    /// A word of the root area, through the canonical view.
-    pub(crate) fn root_word(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!((self.config.max_bytes..self.views.bytes()).contains(&offset));
-        // SAFETY: as in `word`; the file of a heap with a root area is longer than the heap.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.views.canonical() + offset) }
     }
 
     /// Clears the mark bits of a block.

@@ -107,6 +107,16 @@ pub fn reserve_writable(bytes: usize) -> Result<usize, SysError> {
     unsafe { mmap(0, bytes, Access::ReadWrite, flags, None) }
 }
 
+/// Maps private memory at `address..address + len`, zeroed when first touched, in place of whatever is mapped there.
+///
+/// # Safety
+/// Ownership of `address..address + len` (see the [module](super)).
+pub unsafe fn map_private_at(address: usize, len: usize) -> Result<(), SysError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: the caller owns the range.
+    unsafe { mmap(address, len, Access::ReadWrite, flags, None) }.map(|_| ())
+}
+
 /// Maps `len` bytes of `file` from `offset` at `address`, shared, in place of whatever is mapped there. 3 us, any size.
 ///
 /// # Safety

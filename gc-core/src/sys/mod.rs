@@ -27,8 +27,8 @@ pub use error::SysError;
 pub use file::HeapFile;
 pub use futex::{futex_wait, futex_wake};
 pub use map::{
-    Access, map_file_at, mirror_at, move_mapping, protect, release_to_reservation, remap_file_pages, reserve,
-    reserve_at, reserve_writable, take_away, unmap,
+    Access, map_file_at, map_private_at, mirror_at, move_mapping, protect, release_to_reservation, remap_file_pages,
+    reserve, reserve_at, reserve_writable, take_away, unmap,
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};

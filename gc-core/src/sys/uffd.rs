@@ -168,7 +168,8 @@ pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
 
 /// Moves the pages of `from..from + len` to absent pages of a range registered in missing mode, without copying, and tells
 /// how many bytes came over; the source is then absent. `UFFDIO_MOVE` (Linux 6.8), private anonymous memory of one process
-/// only. 0.036 us a page 2 MiB at once, 1.2 us one page. `wake` as in [`uffd_continue`].
+/// only. 0.036 us a page 2 MiB at once, 1.2 us one page. `holes`: pages that the source does not have are passed over, and
+/// count as moved; else they are errors. `wake` as in [`uffd_continue`].
 ///
 /// # Errors
 /// `EEXIST` where the first page is there already, `ENOENT` where the source has no page or the destination is not
@@ -177,8 +178,16 @@ pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)); the bytes are fit to be seen by whoever touches the destination.
-pub unsafe fn uffd_move(uffd: &Uffd, to: usize, from: usize, len: usize, wake: bool) -> Result<usize, SysError> {
-    let mode = if wake { 0 } else { userfaultfd_sys::UFFDIO_MOVE_MODE_DONTWAKE };
+pub unsafe fn uffd_move(
+    uffd: &Uffd,
+    to: usize,
+    from: usize,
+    len: usize,
+    wake: bool,
+    holes: bool,
+) -> Result<usize, SysError> {
+    let quiet = if wake { 0 } else { userfaultfd_sys::UFFDIO_MOVE_MODE_DONTWAKE };
+    let mode = quiet | if holes { userfaultfd_sys::UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES } else { 0 };
     let mut moved = uffdio_move { dst: to as u64, src: from as u64, len: len as u64, mode, move_: 0 };
     // SAFETY: the kernel reads and writes one `uffdio_move`, a value of this frame; the caller owns both ranges.
     let done = unsafe { libc::ioctl(uffd.as_raw_fd(), userfaultfd_sys::UFFDIO_MOVE as libc::Ioctl, &raw mut moved) };

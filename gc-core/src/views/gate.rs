@@ -13,15 +13,22 @@
 //! thread that was handed a heap address, a debugger) maps up to 16 pages, which then would not fault: they are dropped
 //! last.
 //!
+//! # Shared and private memory
+//!
 //! The file keeps its pages. What was made for private anonymous memory (Android's collector takes pages away and copies
 //! them back) is used here on shared memory: the move empties page tables only, `UFFDIO_CONTINUE` maps again what the file
 //! has, and who repairs a page writes it through the canonical view, which no flip touches.
+//!
+//! Private anonymous memory works as well, as the flag was first meant. There the move takes the pages themselves: until a
+//! page is let in it exists in the from-view only, and is repaired there; letting it in moves it (`UFFDIO_MOVE`, Linux
+//! 6.8) or copies it (`UFFDIO_COPY`). It cannot be given back by moving page tables, because what has been let in already
+//! would be unmapped, and with it be lost.
 
 use super::Views;
 use crate::sys::{self, RegisterMode, SysError, Uffd, UffdSource};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_SIGBUS};
+use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 /// Why there is no gate here: what was refused, by whom, and what would work.
 #[derive(Debug, Clone)]
@@ -31,7 +38,7 @@ pub struct GateError {
 
 impl fmt::Display for GateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no userfaultfd with SIGBUS, minor and missing faults on shared memory (Linux 5.14): ")?;
+        write!(f, "no userfaultfd with SIGBUS faults (on shared memory Linux 5.14, on private memory 4.14): ")?;
         for (index, (_, error)) in self.refused.iter().enumerate() {
             write!(f, "{}{error}", if index == 0 { "" } else { "; " })?;
         }
@@ -54,6 +61,28 @@ pub struct Gate {
     view: usize,
     from: usize,
     len: usize,
+    supply: Supply,
+}
+
+/// How a page comes into the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    /// `UFFDIO_CONTINUE`: the file has it.
+    Continue,
+    /// `UFFDIO_MOVE`: the from-view has it, and loses it.
+    Move,
+    /// `UFFDIO_COPY`: the from-view has it.
+    Copy,
+}
+
+impl Supply {
+    fn features(self) -> u64 {
+        match self {
+            Supply::Continue => UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM,
+            Supply::Move => UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE,
+            Supply::Copy => UFFD_FEATURE_SIGBUS,
+        }
+    }
 }
 
 /// What became of letting pages in.
@@ -78,19 +107,67 @@ impl Gate {
     /// # Errors
     /// [`GateError`] where the kernel or a sandbox refuses userfaultfd in every way.
     pub fn new(views: &Views) -> Result<Gate, GateError> {
-        let features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM;
+        let supplies: &[Supply] =
+            if views.is_anonymous() { &[Supply::Move, Supply::Copy] } else { &[Supply::Continue] };
         let mut refused = Vec::new();
-        for source in SOURCES {
-            match sys::open_uffd(source).and_then(|uffd| sys::uffd_api(&uffd, features).map(|_| uffd)) {
-                Ok(uffd) => {
-                    let (view, from) = (views.view(0), views.view(1));
-                    views.leave_unpopulated(1);
-                    return Ok(Gate { uffd, source, canonical: views.canonical(), view, from, len: views.bytes() });
+        for &supply in supplies {
+            for source in SOURCES {
+                // A descriptor agrees once: for other features another one is opened.
+                let agreed =
+                    sys::open_uffd(source).and_then(|uffd| sys::uffd_api(&uffd, supply.features()).map(|_| uffd));
+                match agreed {
+                    Ok(uffd) => {
+                        let (view, from, canonical) = (views.view(0), views.view(1), views.canonical());
+                        views.leave_unpopulated(1);
+                        return Ok(Gate { uffd, source, canonical, view, from, len: views.bytes(), supply });
+                    }
+                    Err(error) => refused.push((source, error)),
                 }
-                Err(error) => refused.push((source, error)),
             }
         }
         Err(GateError { refused })
+    }
+
+    /// Whether pages are moved or copied from the from-view, where they exist until then.
+    pub fn is_private(&self) -> bool {
+        self.supply != Supply::Continue
+    }
+
+    /// Whether a page that was let in is gone from the from-view.
+    pub fn moves(&self) -> bool {
+        self.supply == Supply::Move
+    }
+
+    /// As [`let_in`](Gate::let_in), of private memory: pages that the from-view does not have are passed over, and stay
+    /// absent.
+    ///
+    /// # Safety
+    /// As [`let_in`](Gate::let_in).
+    pub unsafe fn let_in_existing(&self, offset: usize, len: usize) -> LetIn {
+        if self.supply != Supply::Move {
+            // SAFETY: the caller's.
+            return unsafe { self.let_in(offset, len) };
+        }
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            // SAFETY: the range is in our views, and the caller has repaired it.
+            match unsafe { sys::uffd_move(&self.uffd, self.view + at, self.from + at, end - at, false, true) } {
+                Ok(0) => std::thread::yield_now(),
+                Ok(bytes) => at += bytes,
+                // What goes wrong with one page goes another way.
+                // SAFETY: as above.
+                Err(_) => match unsafe { self.let_in(at, sys::page_size()) } {
+                    LetIn::Present => at += sys::page_size(),
+                    other => return other,
+                },
+            }
+        }
+        LetIn::Present
+    }
+
+    /// The address of the view in which gated pages are repaired: never gated itself.
+    pub fn workshop(&self) -> usize {
+        if self.is_private() { self.from } else { self.canonical }
     }
 
     /// Where the descriptor came from.
@@ -116,15 +193,19 @@ impl Gate {
         // is alive while the program is stopped.
         unsafe {
             sys::take_away(self.view, self.len, self.from)?;
-            let both = RegisterMode::MISSING | RegisterMode::MINOR;
-            sys::uffd_register(&self.uffd, self.view, self.len, both)?;
-            // Only page tables go: the file has the bytes.
-            if let Err(error) = sys::discard(self.view, self.len) {
-                self.end()?;
-                return Err(error);
+            let mode = match self.supply {
+                Supply::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
+                Supply::Move | Supply::Copy => RegisterMode::MISSING,
+            };
+            // Page tables, or of private memory what a stray access made: the file, or the from-view, has the bytes.
+            let gated = sys::uffd_register(&self.uffd, self.view, self.len, mode)
+                .and_then(|()| sys::discard(self.view, self.len).or_else(|error| self.end().and(Err(error))));
+            if gated.is_err() && self.is_private() {
+                // Nobody has written the view since the move. Where this fails too, the heap is lost.
+                sys::take_away(self.from, self.len, self.view)?;
             }
+            gated
         }
-        Ok(())
     }
 
     /// Pages of the view that the program can touch without a fault now. After a flip: none.
@@ -136,7 +217,8 @@ impl Gate {
     }
 
     /// Lets the pages of `offset..offset + len` in. Holes of the file are filled with zeroes. 2 us for a page with its
-    /// signal, 0.1 us a page from 64 KiB on. Allocates nothing: a signal handler may call it.
+    /// signal, 0.1 us a page from 64 KiB on. Allocates nothing: a signal handler may call it. Of private memory, only one
+    /// thread may let a page in.
     ///
     /// # Safety
     /// The bytes of the range are repaired: fit to be seen by the program.
@@ -144,9 +226,10 @@ impl Gate {
         debug_assert!(offset + len <= self.len);
         let (mut at, end) = (self.view + offset, self.view + offset + len);
         let page = sys::page_size();
+        let mut filled = 0;
         while at < end {
             // SAFETY: the range is in our view, and the caller has repaired it.
-            match unsafe { sys::uffd_continue(&self.uffd, at, end - at, false) } {
+            match unsafe { self.bring(at - self.view, end - at) } {
                 Ok(0) => std::thread::yield_now(),
                 Ok(bytes) => at += bytes,
                 Err(error) => match error.errno() {
@@ -154,9 +237,24 @@ impl Gate {
                     libc::EEXIST => at += page,
                     // The mapping is being changed.
                     libc::EAGAIN => std::thread::yield_now(),
+                    // A hole of the from-view, or the range is not registered: once it is no hole, the latter.
+                    libc::ENOENT if self.supply == Supply::Move && filled != at => {
+                        filled = at;
+                        self.fill(at - self.view);
+                    }
                     libc::ENOENT => return LetIn::NotGated,
+                    // What a move says of a range that is not registered.
+                    libc::EINVAL if self.supply == Supply::Move => return LetIn::NotGated,
                     // A hole of the file.
-                    libc::EFAULT => self.fill(at - self.view),
+                    libc::EFAULT if self.supply == Supply::Continue => self.fill(at - self.view),
+                    // A page that is not this process's alone, after a fork: it cannot be moved, but copied.
+                    // SAFETY: the caller's, as for what is moved.
+                    libc::EBUSY if self.supply == Supply::Move => match unsafe { self.copy(at - self.view, page) } {
+                        Ok(bytes) => at += bytes,
+                        Err(error) if error.errno() == libc::EEXIST => at += page,
+                        Err(error) if error.errno() == libc::EAGAIN => std::thread::yield_now(),
+                        Err(error) => return LetIn::Refused(error),
+                    },
                     _ => return LetIn::Refused(error),
                 },
             }
@@ -164,11 +262,36 @@ impl Gate {
         LetIn::Present
     }
 
-    /// Makes the file have the page at an offset.
+    /// # Safety
+    /// As [`let_in`](Gate::let_in).
+    unsafe fn bring(&self, offset: usize, len: usize) -> Result<usize, SysError> {
+        let (to, from) = (self.view + offset, self.from + offset);
+        // SAFETY: the ranges are in our views, and the caller has repaired the pages.
+        unsafe {
+            match self.supply {
+                Supply::Continue => sys::uffd_continue(&self.uffd, to, len, false),
+                Supply::Move => sys::uffd_move(&self.uffd, to, from, len, false, false),
+                Supply::Copy => self.copy(offset, len),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`let_in`](Gate::let_in).
+    unsafe fn copy(&self, offset: usize, len: usize) -> Result<usize, SysError> {
+        // SAFETY: as in `bring`.
+        unsafe { sys::uffd_copy(&self.uffd, self.view + offset, self.from + offset, len, false) }
+    }
+
+    /// Makes the file, or the from-view, have the page at an offset.
     fn fill(&self, offset: usize) {
-        let word = std::ptr::with_exposed_provenance::<AtomicU64>(self.canonical + offset);
-        // SAFETY: the canonical view maps the whole file, always; adding 0 changes nothing, whoever else writes.
-        unsafe { (*word).fetch_add(0, Ordering::Relaxed) };
+        let word = std::ptr::with_exposed_provenance::<AtomicU64>(self.workshop() + offset);
+        // SAFETY: the view is mapped, writable, and never gated.
+        let word = unsafe { &*word };
+        // An exchange of a word for itself: a write access that changes nothing, whoever else writes. (An addition of 0
+        // would be compiled to a load, and a load of private memory maps the page of zeroes that all share.)
+        let value = word.load(Ordering::Relaxed);
+        let _ = word.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Gives the pages of `offset..offset + len` back with the page tables they had before the flip: 5 us per 2 MiB. The
@@ -178,9 +301,9 @@ impl Gate {
     /// As [`sys::take_away`]; the range may then be gated or not, and its pages can be let in.
     ///
     /// # Safety
-    /// As [`let_in`](Gate::let_in).
+    /// As [`let_in`](Gate::let_in); and the memory is shared.
     pub unsafe fn give_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
-        debug_assert!(offset + len <= self.len);
+        debug_assert!(offset + len <= self.len && !self.is_private());
         // SAFETY: both ranges are ours. What the program has mapped of the range meanwhile are the same pages of the file.
         unsafe { sys::take_away(self.from + offset, len, self.view + offset) }
     }
@@ -194,7 +317,7 @@ impl Gate {
         unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) }
     }
 
-    /// Empties `offset..offset + len` of the from-view: frees page tables, no memory. 25 ms a GiB that has any, so it is done
+    /// Empties `offset..offset + len` of the from-view: frees page tables, and of private memory what is still there. 25 ms a GiB that has any, so it is done
     /// in slices: a fault of the program may wait for one.
     ///
     /// # Errors

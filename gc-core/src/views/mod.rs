@@ -10,7 +10,9 @@
 //! base | 3 * span   nothing, no access: an address with both bits set is a bug and faults
 //! ```
 //!
-//! Every view maps all of the file, so that the byte at an offset is the same byte in each. Which bits the base has is the
+//! Every view maps all of the file, so that the byte at an offset is the same byte in each. (Private anonymous memory,
+//! [`Views::anonymous`], cannot be mapped twice: it has the even view, which is the canonical one too, and the odd one is
+//! where its pages go when they are taken away.) Which bits the base has is the
 //! business of the private module `bases`: no two live heaps of a process share a pattern that would let a reference of one
 //! pass for the other's.
 
@@ -78,7 +80,9 @@ pub enum ViewsError {
 /// One memfd and its views. Dropping it unmaps all; nothing may use the addresses by then.
 #[derive(Debug)]
 pub struct Views {
-    file: HeapFile,
+    /// `None`: private anonymous memory.
+    file: Option<HeapFile>,
+    bytes: usize,
     base: Base,
     mirror: Mirror,
     /// Whether the even and the odd view can be accessed. Populating holds the lock: a view must not be taken away while
@@ -96,20 +100,39 @@ impl Views {
         let span = span_for(bytes)?;
         let file = HeapFile::new(name, bytes)?;
         let base = Base::reserve(span)?;
-        let views = Views { file, base, mirror, accessible: RwLock::new([true; 2]) };
+        let views = Views { file: Some(file), bytes, base, mirror, accessible: RwLock::new([true; 2]) };
         views.map()?;
         Ok(views)
     }
 
+    /// As [`new`](Views::new), of private anonymous memory. Its pages are in the even view, or, taken away, in the odd one;
+    /// [`canonical`](Views::canonical) is the even view.
+    ///
+    /// # Errors
+    /// See [`ViewsError`].
+    pub fn anonymous(bytes: usize) -> Result<Views, ViewsError> {
+        let base = Base::reserve(span_for(bytes)?)?;
+        let accessible = RwLock::new([true, false]);
+        let views = Views { file: None, bytes, base, mirror: Mirror::MmapMemfd, accessible };
+        for parity in 0..2 {
+            // SAFETY: the range lies in the reservation that `base` owns, and nobody knows of it yet.
+            unsafe {
+                sys::map_private_at(views.view(parity), bytes)?;
+                sys::dont_fork(views.view(parity), bytes)?;
+            }
+        }
+        Ok(views)
+    }
+
     fn map(&self) -> Result<(), SysError> {
-        let bytes = self.bytes();
+        let (Some(file), bytes) = (&self.file, self.bytes) else { return Ok(()) };
         // SAFETY: the three ranges lie in the reservation that `base` owns, and nobody knows of it yet.
         unsafe {
-            sys::map_file_at(self.canonical(), &self.file, 0, bytes, Access::ReadWrite)?;
+            sys::map_file_at(self.canonical(), file, 0, bytes, Access::ReadWrite)?;
             for parity in 0..2 {
                 let view = self.view(parity);
                 match self.mirror {
-                    Mirror::MmapMemfd => sys::map_file_at(view, &self.file, 0, bytes, Access::ReadWrite)?,
+                    Mirror::MmapMemfd => sys::map_file_at(view, file, 0, bytes, Access::ReadWrite)?,
                     Mirror::MremapOldSizeZero => sys::mirror_at(self.canonical(), bytes, view)?,
                 }
             }
@@ -134,12 +157,12 @@ impl Views {
 
     /// The size of the file and of each view, the maximum heap.
     pub fn bytes(&self) -> usize {
-        self.file.bytes()
+        self.bytes
     }
 
-    /// The address of the canonical view, which is [`base`](Views::base).
+    /// The address of the canonical view: [`base`](Views::base), or, of anonymous memory, the even view.
     pub fn canonical(&self) -> usize {
-        self.base()
+        if self.file.is_some() { self.base() } else { self.view(0) }
     }
 
     /// The address of the view of a color: `base | span` for even (0), `base | 2 * span` for odd (1).
@@ -151,13 +174,18 @@ impl Views {
         self.base() | self.span() << parity
     }
 
+    /// Whether the memory is private and anonymous.
+    pub fn is_anonymous(&self) -> bool {
+        self.file.is_none()
+    }
+
     fn all(&self) -> [usize; 3] {
         [self.canonical(), self.view(0), self.view(1)]
     }
 
-    /// The file behind the views.
-    pub fn file(&self) -> &HeapFile {
-        &self.file
+    /// The file behind the views, if there is one.
+    pub fn file(&self) -> Option<&HeapFile> {
+        self.file.as_ref()
     }
 
     /// How the views were made.
@@ -168,12 +196,19 @@ impl Views {
     /// Bytes of mapped addresses over all views: what a tool that adds up mappings shows, and at most what it shows as
     /// resident.
     pub fn mapped_bytes(&self) -> usize {
-        self.all().len() * self.bytes()
+        (if self.is_anonymous() { 2 } else { self.all().len() }) * self.bytes()
     }
 
     /// Bytes of memory the heap holds now, each page counted once.
     pub fn committed_bytes(&self) -> Result<usize, SysError> {
-        self.file.committed_bytes()
+        match &self.file {
+            Some(file) => file.committed_bytes(),
+            None => {
+                let pages =
+                    sys::present_pages(self.view(0), self.bytes)? + sys::present_pages(self.view(1), self.bytes)?;
+                Ok(pages * sys::page_size())
+            }
+        }
     }
 
     /// Lets the view of a color be read and written, or makes every access to it fault (verify mode: a stale pointer
@@ -251,7 +286,11 @@ impl Views {
     /// If the range is not in the file.
     pub fn uncommit(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.check(offset, len);
-        self.file.punch_hole(offset, len)
+        match &self.file {
+            Some(file) => file.punch_hole(offset, len),
+            // SAFETY: the range is ours, and the caller has no use for its bytes.
+            None => unsafe { sys::discard(self.view(0) + offset, len) },
+        }
     }
 
     fn check(&self, offset: usize, len: usize) {

@@ -8,11 +8,13 @@
 use super::on_workers;
 use super::plan::{Goal, choose, forward, unforward};
 use crate::object::header::object_bytes;
+use crate::root::memory::RootMemory;
 use crate::shared::Shared;
 use crate::space::blocks::Use;
 use crate::space::free::Taker;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
+use gc_core::views::LetIn;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,6 +57,11 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
     let set = choose(shared, goal, live_bytes);
     if set.is_empty() {
         return Planned::Nothing;
+    }
+    if pages.gate.is_private() && shared.pins.load(Ordering::SeqCst) != 0 {
+        // What is pinned must stay mapped, and there is no other view to lend it through.
+        let short = shared.free.free() < shared.blocks.len() / LEFT;
+        return if short { Planned::NoRoom } else { Planned::Nothing };
     }
     let live = |set: &[usize]| set.iter().map(|&block| shared.blocks.live(block) as usize).sum::<usize>();
     let wanted = live(&set).div_ceil(BLOCK_BYTES);
@@ -197,7 +204,7 @@ impl Shared {
     /// The flip, in a stop. `false`: nothing was gated.
     pub(super) fn flip(&self) -> bool {
         let Some(pages) = &self.pages else { return false };
-        if self.spoiled.load(Ordering::SeqCst) {
+        if self.spoiled.load(Ordering::SeqCst) || (pages.gate.is_private() && self.pins.load(Ordering::SeqCst) != 0) {
             return false;
         }
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
@@ -211,6 +218,13 @@ impl Shared {
             self.control.fail(format!("verification: {present} pages do not fault after a flip"));
         }
         true
+    }
+
+    /// Offsets of the part of the heap's file that may hold roots, in whole pages of page tables.
+    fn root_area(&self) -> Range<usize> {
+        let RootMemory::Gated(area) = &self.root_memory else { return 0..0 };
+        let used = area.used();
+        used.start..used.end.next_multiple_of(gc_core::views::MIN_SPAN).min(self.views.bytes())
     }
 
     /// Pages that hold roots, in the heap's file.
@@ -252,21 +266,27 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
             }
             let end = (start + GIVE_BACK).min(heap);
             (start / BLOCK_BYTES..end / BLOCK_BYTES).for_each(|block| repair_pages_of(shared, pages, block));
-            give_back(pages, start..end, &failed);
+            if pages.gate.is_private() {
+                bring_all(shared, pages, start / PAGE_BYTES..end / PAGE_BYTES);
+            } else {
+                give_back(pages, start..end, &failed);
+            }
         }
     });
-    if let crate::root::memory::RootMemory::Gated(area) = &shared.root_memory {
-        let used = area.used();
-        give_back(pages, used.start..used.end.next_multiple_of(gc_core::views::MIN_SPAN), &failed);
+    let used = shared.root_area();
+    if pages.gate.is_private() {
+        shared.root_pages().into_iter().for_each(|roots| bring_all(shared, pages, roots));
+    } else {
+        give_back(pages, used.clone(), &failed);
     }
     // SAFETY: every page that holds anything is repaired.
     if let Err(error) = unsafe { pages.gate.end() } {
         shared.control.fail(format!("cannot end a flip: {error}"));
     }
     pages.flip.end();
-    if failed.load(Ordering::Relaxed) {
-        // What could not be given back is still in the from-view, which must be empty before the next flip.
-        for start in (0..shared.views.bytes()).step_by(EMPTY) {
+    if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
+        // What did not go back is still in the from-view, which must be empty before the next flip.
+        for start in (0..used.end).step_by(EMPTY) {
             let _ = pages.gate.empty(start, EMPTY.min(shared.views.bytes() - start));
         }
     }
@@ -292,6 +312,14 @@ fn repair_pages_of(shared: &Shared, pages: &Pages, block: usize) {
     };
     let first = block * BLOCK_PAGES;
     (first..first + bytes.div_ceil(PAGE_BYTES)).for_each(|page| repair(shared, pages, page));
+}
+
+/// Private memory: brings pages back that would otherwise be lost with the from-view.
+fn bring_all(shared: &Shared, pages: &Pages, range: Range<usize>) {
+    match pages.bring_all(shared, range) {
+        LetIn::Present => {}
+        failed => shared.control.fail(format!("a page cannot be brought back: {failed:?}")),
+    }
 }
 
 /// Gives page tables back. A range that the kernel refuses stays gated until the end of the flip; its pages are let in as

@@ -23,7 +23,7 @@ use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::forwarding::{Entry, Forwarding};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Granules of a page.
 const PAGE_GRANULES: usize = PAGE_BYTES / 8;
@@ -88,6 +88,10 @@ struct Repair<'a> {
     pages: &'a Pages,
     /// Offsets of the page.
     page: Range<usize>,
+    /// Where the page is while it is repaired.
+    base: usize,
+    /// Whether other pages may be elsewhere: private memory, while pages are gated.
+    scattered: bool,
     /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the misses of several
     /// overlap.
     looked_up: [Option<(usize, &'a Forwarding, usize)>; AHEAD],
@@ -100,17 +104,37 @@ const AHEAD: usize = 8;
 
 impl<'a> Repair<'a> {
     fn new(shared: &'a Shared, pages: &'a Pages, page: Range<usize>) -> Repair<'a> {
-        Repair { shared, pages, page, looked_up: [None; AHEAD], found: [None; AHEAD], next: 0 }
+        let gated = pages.flip.is_active();
+        let base = if gated { pages.gate.workshop() } else { shared.views.canonical() };
+        let scattered = gated && pages.gate.is_private();
+        Repair { shared, pages, page, base, scattered, looked_up: [None; AHEAD], found: [None; AHEAD], next: 0 }
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: usize) -> &'a AtomicU64 {
+        debug_assert!(offset < self.shared.views.bytes() && offset.is_multiple_of(8));
+        // SAFETY: the canonical view, or the from-view, of the whole file: mapped, writable and never gated. Every word is
+        // accessed atomically.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset) }
     }
 
     #[inline(always)]
     fn load(&self, offset: usize) -> u64 {
-        self.shared.word(offset).load(Ordering::Relaxed)
+        self.word(offset).load(Ordering::Relaxed)
+    }
+
+    /// As `load`, of a word that may be in another page: a header, or a length.
+    #[inline(always)]
+    fn load_constant(&self, offset: usize) -> u64 {
+        if self.scattered && !self.page.contains(&offset) {
+            return self.pages.word_elsewhere(offset);
+        }
+        self.load(offset)
     }
 
     #[inline(always)]
     fn store(&self, offset: usize, word: u64) {
-        self.shared.word(offset).store(word, Ordering::Relaxed);
+        self.word(offset).store(word, Ordering::Relaxed);
     }
 
     /// Rewrites the slot at an offset, now or before the page is done: where what it refers to does not move, at once.
@@ -185,12 +209,12 @@ impl<'a> Repair<'a> {
     fn roots(&self) {
         let shared = self.shared;
         for offset in self.page.clone().step_by(8) {
-            let word = shared.root_word(offset).load(Ordering::Relaxed);
+            let word = self.load(offset);
             if !is_reference(word) || !shared.space.owns(word) {
                 continue;
             }
             if let Some(word) = self.moved_if_known(word) {
-                shared.root_word(offset).store(word, Ordering::Relaxed);
+                self.store(offset, word);
             }
         }
     }
@@ -198,10 +222,10 @@ impl<'a> Repair<'a> {
     /// What the header at an offset says.
     #[inline(always)]
     fn header(&self, offset: usize) -> (&'static Kind, usize) {
-        let header = self.load(offset);
+        let header = self.load_constant(offset);
         // SAFETY: `offset` is a marked object's start, or one found by walking a young block from its start to its fill:
         // a header made by `header_for` is there, and does not change. The length word exists where it is asked for.
-        unsafe { (Header(header).kind(), object_bytes(header, || self.load(offset + 8))) }
+        unsafe { (Header(header).kind(), object_bytes(header, || self.load_constant(offset + 8))) }
     }
 
     /// Copies the part of the object at `from` that lies, at its new place `to`, in the page, and rewrites its slots. With
@@ -226,8 +250,9 @@ impl<'a> Repair<'a> {
         if low >= high {
             return;
         }
-        let shared = self.shared;
-        let (words, len) = (low / 8..high / 8, || shared.word(from + 8).load(Ordering::Relaxed) as usize);
+        let words = low / 8..high / 8;
+        let length = if kind.has_tail() { self.load_constant(from + 8) as usize } else { 0 };
+        let len = || length;
         kind.each_slot(words.clone(), len, |word| self.rewrite(to + word * 8));
         if kind.more.is_some() {
             kind.each_pair(words, len, |word, is_value| match is_value {

@@ -8,6 +8,10 @@
 //! matters: a heap page that was not touched since a flip is not mapped in the view that references lead to, and a system
 //! call that is handed its address fails with `EFAULT` instead of waiting for it.
 //!
+//! Anonymous memory ([`Backing::Anonymous`](crate::Backing::Anonymous)) has no second view. There the bytes are brought into
+//! the only one before they are lent, and as long as anything is pinned no flip happens: what must be compacted is
+//! compacted in a stop.
+//!
 //! # Protocol with the plan
 //!
 //! A mutator counts the pin first and looks second whether the block is in a set (both SeqCst); the plan puts its blocks
@@ -94,6 +98,7 @@ impl<T: Trace> Pinned<T> {
 
 impl<T: Trace> Drop for Pinned<T> {
     fn drop(&mut self) {
+        self.shared.pins.fetch_sub(1, Ordering::SeqCst);
         self.shared.blocks.unpin(self.offset / BLOCK_BYTES);
     }
 }
@@ -113,6 +118,7 @@ impl Mutator<'_> {
         let offset = shared.space.offset(object.word()) as usize;
         let block = offset / BLOCK_BYTES;
         shared.blocks.pin(block);
+        shared.pins.fetch_add(1, Ordering::SeqCst);
         if shared.forwarding.contains(block) {
             shared.spoiled.store(true, Ordering::SeqCst);
         }
@@ -154,13 +160,17 @@ impl Mutator<'_> {
 
 impl Shared {
     /// Page barrier: makes the bytes of an object be where the canonical view shows them, which after a flip they may not
-    /// be until their page was repaired.
+    /// be until their page was repaired, and with anonymous memory let in.
     fn produce(&self, offset: usize, bytes: usize) {
         if let Some(pages) = &self.pages
             && pages.flip.is_active()
         {
-            for page in offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES) {
+            let range = offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES);
+            for page in range.clone() {
                 pages.repair(self, page);
+            }
+            if pages.gate.is_private() {
+                pages.let_in(range);
             }
         }
     }

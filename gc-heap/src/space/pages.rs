@@ -12,7 +12,7 @@ use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::views::{Gate, LetIn};
 use std::ops::Range;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Instant;
 
 /// No object overlaps the page, or nobody has looked yet.
@@ -108,12 +108,36 @@ impl Pages {
                 self.waits.fetch_add(u64::from(rounds), Ordering::Relaxed);
                 false
             }
-            Err(PageState::Repaired | PageState::Installed) => false,
+            Err(PageState::Repaired | PageState::Moving | PageState::Installed) => false,
         }
     }
 
-    /// Repairs a page if nobody has begun to.
+    /// A word of another page than the one that is being repaired: of private memory that page may have moved, or be on
+    /// its way. What is read so (headers, lengths) does not change.
+    pub(crate) fn word_elsewhere(&self, offset: usize) -> u64 {
+        let (page, flip) = (offset / PAGE_BYTES, self.flip.get());
+        loop {
+            match self.states.state(page, flip) {
+                PageState::Installed => return word_at(self.gate.view() + offset),
+                PageState::Moving => self.states.wait_while_moving(page, flip),
+                _ => {
+                    let word = word_at(self.gate.workshop() + offset);
+                    fence(Ordering::Acquire);
+                    if self.states.state(page, flip) < PageState::Moving {
+                        return word;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Repairs a page if nobody has begun to. Not a source's: nobody needs it, and of private memory it must stay where
+    /// the destinations' repair reads it.
     fn try_repair(&self, shared: &Shared, page: usize) -> bool {
+        let block = page / BLOCK_PAGES;
+        if block < shared.blocks.len() && shared.forwarding.contains(block) {
+            return false;
+        }
         match self.states.claim(page, self.flip.get()) {
             Ok(claim) => {
                 crate::cycle::repair::repair_page(shared, self, page);
@@ -124,8 +148,16 @@ impl Pages {
         }
     }
 
-    /// Lets repaired pages in: each run of them with one call.
-    fn let_in(&self, pages: Range<usize>) {
+    /// Lets repaired pages in: each run of them with one call. On return none of `pages` is on its way.
+    pub(crate) fn let_in(&self, pages: Range<usize>) {
+        self.bring_runs(pages.clone(), false);
+        if self.gate.is_private() {
+            pages.for_each(|page| self.states.wait_while_moving(page, self.flip.get()));
+        }
+    }
+
+    /// Brings every run of repaired pages in. What fails is left to the threads that touch it.
+    fn bring_runs(&self, pages: Range<usize>, existing: bool) {
         let flip = self.flip.get();
         let mut rest = pages;
         loop {
@@ -133,14 +165,59 @@ impl Pages {
             if run.is_empty() {
                 return;
             }
-            rest.start = run.end;
+            let first = run.start;
+            // Past what this thread took; a first page that another took is passed over.
+            rest.start = self.bring(run, existing).0.max(first + 1);
+        }
+    }
+
+    /// Brings a run of repaired pages in, of private memory the part before the first page that another thread took. Gives
+    /// the end of it. `existing`: pages that have no memory stay without.
+    fn bring(&self, run: Range<usize>, existing: bool) -> (usize, LetIn) {
+        let flip = self.flip.get();
+        if !self.gate.is_private() {
             // SAFETY: every page of the run is repaired.
-            match unsafe { self.gate.let_in(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) } {
-                LetIn::Present => self.states.install(run, flip),
-                // A thread that touches them finds out.
-                LetIn::NotGated | LetIn::Refused(_) => {}
+            let done = unsafe { self.gate.let_in(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) };
+            let end = run.end;
+            if done == LetIn::Present {
+                self.states.install(run, flip);
+            }
+            return (end, done);
+        }
+        let taken = self.states.begin_move(run, flip);
+        if taken.is_empty() {
+            return (taken.end, LetIn::Present);
+        }
+        let (offset, len) = (taken.start * PAGE_BYTES, taken.len() * PAGE_BYTES);
+        // SAFETY: as above; and `begin_move` has made this thread the only one to bring them in.
+        let done =
+            unsafe { if existing { self.gate.let_in_existing(offset, len) } else { self.gate.let_in(offset, len) } };
+        self.states.end_move(taken.clone(), flip, done == LetIn::Present);
+        (taken.end, done)
+    }
+
+    /// Private memory: brings every page of a range in, those of free blocks too, whose memory is used again.
+    /// What is not `Present` means that a page cannot be had any more.
+    pub(crate) fn bring_all(&self, shared: &Shared, pages: Range<usize>) -> LetIn {
+        let flip = self.flip.get();
+        for page in pages.clone() {
+            self.repair(shared, page);
+        }
+        self.bring_runs(pages.clone(), true);
+        for page in pages {
+            loop {
+                self.states.wait_while_moving(page, flip);
+                if self.states.state(page, flip) == PageState::Installed {
+                    break;
+                }
+                // Another thread had it and failed, or this one did.
+                match self.bring(page..page + 1, true) {
+                    (_, LetIn::Present) => {}
+                    (_, failed) => return failed,
+                }
             }
         }
+        LetIn::Present
     }
 
     /// Makes the pages of a block that the caller has just taken usable without a fault. Nothing is in it that a repair
@@ -173,15 +250,33 @@ impl Pages {
             }
         }
         let run = self.repaired_around(page);
-        // The page itself in any case: it may be installed and gone again, where the kernel dropped its entry.
-        // SAFETY: every page of the run is repaired.
-        match unsafe { self.gate.let_in(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) } {
-            LetIn::Present => {
-                self.states.install(run, flip);
-                Served::Yes
-            }
+        let done = if self.gate.is_private() { self.bring_one(page, run) } else { self.bring(run, false).1 };
+        match done {
+            LetIn::Present => Served::Yes,
             LetIn::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
             LetIn::Refused(_) => Served::No,
+        }
+    }
+
+    /// Private memory: brings a repaired page in, with the run around it, or waits until the thread has that does.
+    fn bring_one(&self, page: usize, run: Range<usize>) -> LetIn {
+        let flip = self.flip.get();
+        if self.states.state(page, flip) == PageState::Installed {
+            // And yet it faulted: another thread was faster, or there was no memory to bring in. What is there stays.
+            // SAFETY: repaired and installed; whoever brings it in now brings in memory that was never used.
+            return unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) };
+        }
+        // What fails here is found out below, for the page that matters.
+        let _ = self.bring(run, false);
+        loop {
+            match self.states.state(page, flip) {
+                PageState::Installed => return LetIn::Present,
+                PageState::Moving => self.states.wait_while_moving(page, flip),
+                _ => match self.bring(page..page + 1, false).1 {
+                    LetIn::Present => {}
+                    other => return other,
+                },
+            }
         }
     }
 
@@ -195,6 +290,11 @@ impl Pages {
         let end = (page + 1..high).take_while(waits).last().map_or(page + 1, |last| last + 1);
         start..end
     }
+}
+
+fn word_at(address: usize) -> u64 {
+    // SAFETY: an offset of the heap in one of its views; every word is accessed atomically by the collector.
+    unsafe { (*std::ptr::with_exposed_provenance::<AtomicU64>(address)).load(Ordering::Relaxed) }
 }
 
 /// Pages let in with a faulting one at most: it and its neighbours within so many, if they are repaired.

@@ -9,7 +9,9 @@
 mod records;
 mod tokens;
 
-use gc_heap::{Array, Barrier, Heap, HeapStats, Mirror, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress};
+use gc_heap::{
+    Array, Backing, Barrier, Heap, HeapStats, Mirror, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress,
+};
 use gc_heap::{Tagged, Trace, WeakSlot};
 use records::{Owned, Record};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -20,6 +22,7 @@ use tokens::{Cell, Token};
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) barrier: Barrier,
+    pub(crate) backing: Backing,
     pub(crate) mirror: Mirror,
     pub(crate) workers: usize,
     pub(crate) mutators: usize,
@@ -135,6 +138,7 @@ struct Shared {
 pub(crate) fn run(plan: &Plan, enough: impl Fn(&HeapStats) -> bool + Sync) -> HeapStats {
     let heap = Heap::builder()
         .barrier(plan.barrier)
+        .backing(plan.backing)
         .mirror(plan.mirror)
         .workers(plan.workers)
         .max_bytes(plan.max_bytes)
