@@ -40,6 +40,7 @@
 
 extern crate self as gc_heap;
 
+mod census;
 mod config;
 mod cycle;
 mod error;
@@ -55,6 +56,7 @@ mod space;
 mod stats;
 mod weak_map;
 
+pub use census::{Census, HeapSnapshot, KindCount};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, OutOfMemory};
 pub use events::{Event, Pause, PauseKind, Phase, PhaseSpan, Stall};
@@ -68,7 +70,7 @@ pub use mutator::thread::HeapThread;
 #[doc(hidden)]
 pub use object::__private;
 pub use object::{
-    Array, Bytes, Empty, Field, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort, Tail,
+    Array, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort, Tail,
     TailElement, Trace, WordMap,
 };
 pub use root::stack::DEFAULT_STACK_SLOTS;

@@ -102,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) watched: Arc<RootTable>,
     pub(crate) new_watches: SegQueue<Watch>,
     pub(crate) sinks: Mutex<Vec<Arc<dyn Sink>>>,
+    pub(crate) surveys: SegQueue<Arc<crate::cycle::survey::Request>>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
     /// The next number for an identity hash.
     pub(crate) identity_hashes: AtomicU64,
@@ -137,6 +138,7 @@ impl Shared {
             watched: Arc::new(RootTable::new(&root_memory)),
             new_watches: SegQueue::new(),
             sinks: Mutex::default(),
+            surveys: SegQueue::new(),
             root_memory,
             spoiled: AtomicBool::new(false),
             pins: AtomicUsize::new(0),

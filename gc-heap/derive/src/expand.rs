@@ -46,6 +46,15 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             let map = #private::WordMap::with_field::<Self, #ty>(map, #as_field::MAP, #core::mem::offset_of!(Self, #member));
         }
     });
+    let names = fields.iter().filter(|field| !field.phantom).map(|field| {
+        let (member, ty, as_field) = (&field.member, field.ty, field.as_field(&private));
+        let name = member_name(member);
+        quote! {
+            #private::FieldName::of::<#ty>(
+                #name, #core::mem::offset_of!(Self, #member), #as_field::ELEMENT_BYTES, #as_field::FIELDS,
+            )
+        }
+    });
     let writes = fields.iter().map(|field| {
         let (member, as_field) = (&field.member, field.as_field(&private));
         match (field.phantom, empty) {
@@ -87,6 +96,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             unsafe impl #impl_generics #private::Field for #name #ty_generics #where_clause {
                 type Init<'g> = #init_type;
                 const MAP: #private::WordMap = <Self as #private::Trace>::MAP;
+                const FIELDS: &'static [#private::FieldName] = <Self as #private::Trace>::FIELDS;
 
                 #[inline(always)]
                 unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
@@ -128,6 +138,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
                 #(#maps)*
                 map
             };
+            const FIELDS: &'static [#private::FieldName] = &[#(#names,)*];
             const KIND: &'static #private::Kind = #kind;
             const IDENTITY_HASH: bool = #identity_hash;
 

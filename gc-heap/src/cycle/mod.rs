@@ -11,6 +11,7 @@ pub(crate) mod plan;
 pub(crate) mod reclaim;
 pub(crate) mod relocate;
 pub(crate) mod repair;
+pub(crate) mod survey;
 pub(crate) mod verify;
 
 use crate::config::Barrier;
@@ -164,6 +165,8 @@ impl Collector {
         self.cycle += 1;
         let workers = shared.config.workers;
 
+        // A compaction in a stop has other things to do.
+        let surveys = if goal == Goal::Pace { survey::requests(&shared) } else { Vec::new() };
         let started = shared.events.now();
         self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
         let Marked { weak, dead_pairs, mut live_bytes } =
@@ -189,6 +192,7 @@ impl Collector {
         self.forget_roots();
         let started = self.phase(Phase::Reclaim, started);
         self.verify(held, verify::When::Freed);
+        survey::survey(&shared, &surveys);
 
         match &shared.pages {
             Some(pages) if !held => self.flip(&shared, pages, goal, live_bytes, started),

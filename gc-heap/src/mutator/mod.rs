@@ -136,6 +136,11 @@ impl<'s> Mutator<'s> {
     }
 
     #[inline(always)]
+    pub(crate) fn shared_arc(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    #[inline(always)]
     pub(crate) fn shared_ptr(&self) -> *const Shared {
         Arc::as_ptr(&self.shared)
     }

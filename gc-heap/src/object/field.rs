@@ -8,6 +8,7 @@ use core::sync::atomic::{
 };
 
 use super::map::WordMap;
+use super::names::FieldName;
 
 /// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`, [`Num`], [`Plain`],
 /// `Slot<S>`, `WeakSlot<T>`, arrays of these, and structs that derive `Trace` and have no tail.
@@ -30,6 +31,14 @@ pub unsafe trait Field: Sized + 'static {
     /// Which of its words are slots.
     #[doc(hidden)]
     const MAP: WordMap;
+
+    /// The names of its fields, if it is a struct; of its elements', if it is an array of structs.
+    #[doc(hidden)]
+    const FIELDS: &'static [FieldName] = &[];
+
+    /// Bytes of an element of an array; else all.
+    #[doc(hidden)]
+    const ELEMENT_BYTES: usize = size_of::<Self>();
 
     /// Writes the field.
     ///
@@ -63,6 +72,8 @@ plain_fields! { u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 bool char }
 unsafe impl<F: Field, const N: usize> Field for [F; N] {
     type Init<'g> = [F::Init<'g>; N];
     const MAP: WordMap = WordMap::array::<F>(F::MAP, N);
+    const FIELDS: &'static [FieldName] = F::FIELDS;
+    const ELEMENT_BYTES: usize = size_of::<F>();
 
     #[inline(always)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {

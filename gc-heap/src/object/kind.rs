@@ -2,7 +2,9 @@
 
 use core::any::TypeId;
 
+use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use super::map::{GROUPS, MAX_WORDS, WordMap};
+use super::names::FieldName;
 use super::trace::{Tail, Trace, fields_at};
 
 /// What the collector knows of a type: how large its objects are and which of their words are slots.
@@ -33,6 +35,8 @@ pub struct Kind {
     /// Byte of the hidden word for the identity hash; 0 when there is none.
     pub(crate) hash_at: u32,
 
+    pub(crate) fields: &'static [FieldName],
+    pub(crate) tail_fields: &'static [FieldName],
     type_id: TypeId,
     name: fn() -> &'static str,
     generic: bool,
@@ -139,6 +143,8 @@ impl Kind {
             tail_weak: tail.weak[0],
             more: if More::<T>::MAP.any() { Some(More::<T>::MAP) } else { None },
             hash_at: if T::IDENTITY_HASH { fields_end } else { 0 },
+            fields: <T as Trace>::FIELDS,
+            tail_fields: <T::Tail as Tail>::FIELDS,
             type_id: TypeId::of::<T>(),
             name: core::any::type_name::<T>,
             generic,
@@ -166,6 +172,11 @@ impl Kind {
     /// Whether objects have a hidden word for an identity hash.
     pub const fn has_identity_hash(&self) -> bool {
         self.hash_at != 0
+    }
+
+    /// Bytes from an object's start to its fields.
+    pub(crate) const fn fields_at(&self) -> usize {
+        if self.has_tail() { TAILED_HEADER_BYTES } else { HEADER_BYTES }
     }
 
     /// Whether objects have a tail.

@@ -4,6 +4,7 @@
 //! computes at compile time: which words of the fixed part are slots, and which words of each tail element.
 //!
 //! - [`map`]: the compile-time maps and how they compose.
+//! - [`names`]: what fields are called.
 //! - [`kind`]: the table that marking and repair read.
 //! - [`header`]: the first word of every object.
 //! - [`slots`], [`uses`]: the slots of one object: those of a part of it, and each with what it is.
@@ -28,6 +29,7 @@ pub(crate) mod field;
 pub(crate) mod header;
 pub(crate) mod kind;
 pub(crate) mod map;
+pub(crate) mod names;
 mod slots;
 pub(crate) mod trace;
 pub(crate) mod uses;
@@ -36,6 +38,7 @@ pub use builtin::{Array, Bytes, SlotArray};
 pub use field::{Field, Num, Number, Plain};
 pub use kind::Kind;
 pub use map::{Sort, WordMap};
+pub use names::FieldName;
 // The derive macro and the trait share their name.
 pub use gc_heap_derive::Trace;
 pub use trace::{Empty, IdentityHash, Init, NoTail, Tail, TailElement, Trace};
@@ -46,6 +49,7 @@ pub mod __private {
     pub use super::field::Field;
     pub use super::kind::Kind;
     pub use super::map::WordMap;
+    pub use super::names::FieldName;
     pub use super::trace::{IdentityHash, Init, NoTail, Trace};
     pub use ::core;
 }

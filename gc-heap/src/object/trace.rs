@@ -6,6 +6,7 @@ use super::field::Field;
 use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use super::kind::Kind;
 use super::map::WordMap;
+use super::names::FieldName;
 
 /// A type whose objects live in the heap. Implemented by `#[derive(Trace)]`, and by nothing else.
 ///
@@ -28,6 +29,10 @@ pub unsafe trait Trace: Sized + 'static {
     /// Which words of the fields are slots; word 0 is the first of the fields, not the header.
     #[doc(hidden)]
     const MAP: WordMap;
+
+    /// The names of its fields.
+    #[doc(hidden)]
+    const FIELDS: &'static [FieldName] = &[];
 
     /// What the collector knows of the type.
     #[doc(hidden)]
@@ -143,6 +148,10 @@ pub unsafe trait Tail: Sized + 'static {
     /// Which words of an element are slots.
     #[doc(hidden)]
     const MAP: WordMap;
+
+    /// The names of an element's fields.
+    #[doc(hidden)]
+    const FIELDS: &'static [FieldName];
 }
 
 // SAFETY: no tail, no elements.
@@ -150,6 +159,7 @@ unsafe impl Tail for NoTail {
     const IS_SOME: bool = false;
     const STRIDE: usize = 0;
     const MAP: WordMap = WordMap::empty(0);
+    const FIELDS: &'static [FieldName] = &[];
 }
 
 // SAFETY: a field's size and its own exact map.
@@ -157,6 +167,7 @@ unsafe impl<E: Field> Tail for E {
     const IS_SOME: bool = true;
     const STRIDE: usize = size_of::<E>();
     const MAP: WordMap = E::MAP;
+    const FIELDS: &'static [FieldName] = E::FIELDS;
 }
 
 /// What a tail is made of: every [`Field`].

@@ -4,7 +4,7 @@ use super::gc::Gc;
 use super::types::needs_barrier;
 use super::{SlotType, weak};
 use crate::mutator::Mutator;
-use crate::object::{Field, Trace, WordMap};
+use crate::object::{Field, FieldName, Trace, WordMap};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -123,6 +123,8 @@ impl<K: Trace, S: SlotType> Ephemeron<K, S> {
 unsafe impl<K: Trace, S: SlotType> Field for Ephemeron<K, S> {
     type Init<'g> = Option<(Gc<'g, K>, S::Loaded<'g>)>;
     const MAP: WordMap = WordMap::pair();
+    const FIELDS: &'static [FieldName] =
+        &[FieldName::of::<u64>("key", 0, 8, &[]), FieldName::of::<u64>("value", 8, 8, &[])];
 
     #[inline(always)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {

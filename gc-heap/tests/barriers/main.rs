@@ -3,6 +3,7 @@
 //! A name is `module::test [barrier]`; a part of it chooses, as in `cargo test -p gc-heap --test barriers page`.
 //! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
 
+mod census;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         return child::play(&scene);
     }
     let modules = [
+        ("census", census::TESTS),
         ("child", child::TESTS),
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),

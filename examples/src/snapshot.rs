@@ -1,0 +1,61 @@
+//! What is in a heap: a census on the terminal, and a snapshot for Chromium's developer tools (*Memory*, *Load profile*).
+//!
+//! `cargo run --release -p examples --bin snapshot -- a.heapsnapshot`
+
+use gc_heap::{Bytes, Heap, OutOfMemory, Room, Root, Slot, SlotArray, Trace};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+#[derive(Trace)]
+struct Order {
+    number: u64,
+    customer: Slot<Customer>,
+    lines: Slot<SlotArray<Line>>,
+}
+
+#[derive(Trace)]
+struct Customer {
+    name: Slot<Bytes>,
+}
+
+#[derive(Trace)]
+struct Line {
+    pieces: u32,
+    article: Slot<Bytes>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let heap = Heap::builder().max_bytes(64 << 20).build()?;
+    let _orders = heap.enter(|m| -> Result<_, OutOfMemory> {
+        const ORDERS: usize = 1000;
+        type Orders = SlotArray<Option<Order>>;
+        let orders = m.build::<Orders>(Room::tail::<Orders>(ORDERS), |m| m.place_array((), ORDERS, None))?;
+        for number in 0..ORDERS {
+            let name = format!("customer {}", number % 7);
+            let lines = 1 + number % 3;
+            let m = m.reserve(
+                Room::of::<Order>()
+                    + Room::of::<Customer>()
+                    + Room::tail::<Bytes>(name.len()).times(1 + lines)
+                    + Room::of::<Line>().times(lines)
+                    + Room::tail::<SlotArray<Line>>(lines),
+            )?;
+            let customer = m.place(CustomerInit { name: m.place_bytes((), name.as_bytes()) });
+            let line = |pieces| m.place(LineInit { pieces, article: m.place_bytes((), b"article") });
+            let lines = m.place_tail::<SlotArray<Line>, _>((), (0..lines).map(|number| line(number as u32)));
+            let order = m.place(OrderInit { number: number as u64, customer, lines });
+            orders.get(m).tail()[number].set(m, Some(order));
+        }
+        Ok(Root::<Orders>::new(m, orders.get(m)))
+    })??;
+
+    let snapshot = heap.heap_snapshot();
+    println!("{:>14} {:>12}\n{}", "bytes", "objects", snapshot.census());
+    if let Some(path) = std::env::args().nth(1) {
+        let mut file = BufWriter::new(File::create(&path)?);
+        snapshot.write_to(&mut file)?;
+        file.flush()?;
+        println!("{path}");
+    }
+    Ok(())
+}
