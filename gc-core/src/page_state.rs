@@ -50,15 +50,41 @@ impl Flip {
 ///
 /// Both are moved inside stops only ([`begin`](CurrentFlip::begin)) or when every page is repaired
 /// ([`end`](CurrentFlip::end)), so threads between two safepoints read one and the same flip.
+///
+/// Before pages can be touched without a fault although nobody has claimed them, no thread may be left that came because
+/// of a fault: it would claim such a page, its own or a neighbour, and rewrite what another has written there meanwhile.
+/// So a fault is served between [`enter`](CurrentFlip::enter) and the drop of what that gives, and
+/// [`close`](CurrentFlip::close) waits until all are out and keeps others from coming in until the end.
 #[derive(Debug)]
 pub struct CurrentFlip {
     number: AtomicU32,
     active: AtomicBool,
+    /// Twice the threads that serve a fault, and [`CLOSING`].
+    serving: AtomicU32,
+}
+
+/// In `serving`: nobody comes in. One word with the count, so that the order of the two is never in doubt.
+const CLOSING: u32 = 1;
+
+/// A fault is being served; the flip does not end meanwhile.
+#[derive(Debug)]
+#[must_use]
+pub struct Serving<'a>(&'a CurrentFlip);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        // Release: what was written to pages is there when the flip ends.
+        self.0.serving.fetch_sub(2, Ordering::Release);
+    }
 }
 
 impl Default for CurrentFlip {
     fn default() -> Self {
-        CurrentFlip { number: AtomicU32::new(Flip::FIRST.0), active: AtomicBool::new(false) }
+        CurrentFlip {
+            number: AtomicU32::new(Flip::FIRST.0),
+            active: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
+        }
     }
 }
 
@@ -82,9 +108,33 @@ impl CurrentFlip {
         next
     }
 
-    /// No page is gated any more.
+    /// Begins to serve a fault; waits while a flip is being ended. A signal handler may call it. Whether the flip is still
+    /// active is asked after this.
+    pub fn enter(&self) -> Serving<'_> {
+        // Acquire: who comes in after the end of a flip sees that it has ended.
+        while self.serving.fetch_add(2, Ordering::Acquire) & CLOSING != 0 {
+            self.serving.fetch_sub(2, Ordering::Relaxed);
+            while self.serving.load(Ordering::Relaxed) & CLOSING != 0 {
+                thread::yield_now();
+            }
+        }
+        Serving(self)
+    }
+
+    /// Waits until nobody serves a fault, and lets nobody in before the [`end`](CurrentFlip::end), which must follow soon:
+    /// threads that fault wait for it. All pages that hold anything are repaired.
+    pub fn close(&self) {
+        self.serving.fetch_or(CLOSING, Ordering::Relaxed);
+        // Acquire: with the Release of those who leave.
+        while self.serving.load(Ordering::Acquire) != CLOSING {
+            thread::yield_now();
+        }
+    }
+
+    /// No page is gated any more. After [`close`](CurrentFlip::close).
     pub fn end(&self) {
         self.active.store(false, Ordering::Release);
+        self.serving.fetch_and(!CLOSING, Ordering::Release);
     }
 }
 

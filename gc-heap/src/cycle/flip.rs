@@ -273,6 +273,8 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
             }
         }
     });
+    // From here on pages that nobody has claimed, of roots that are new and of free blocks, are used without a fault.
+    pages.flip.close();
     let used = shared.root_area();
     if pages.gate.is_private() {
         shared.root_pages().into_iter().for_each(|roots| bring_all(shared, pages, roots));

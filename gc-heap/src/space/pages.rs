@@ -10,6 +10,7 @@ use crate::stats::Histogram;
 use gc_core::fault::{Served, Server};
 use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::views::{Gate, LetIn};
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -40,6 +41,8 @@ pub(crate) struct Pages {
     pub(crate) by_mutators: AtomicU64,
     /// References found in repair that lead nowhere. Always 0, or an invariant is broken.
     pub(crate) lost: AtomicU64,
+    /// For the stress mode.
+    random: AtomicU64,
 }
 
 impl Pages {
@@ -56,6 +59,7 @@ impl Pages {
             waits: AtomicU64::new(0),
             by_mutators: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            random: AtomicU64::new(1),
         }
     }
 
@@ -234,6 +238,7 @@ impl Pages {
 
     /// A page that was found repaired but still faults, or was just repaired, is let in.
     fn serve(&self, shared: &Shared, page: usize) -> Served {
+        let _serving = self.flip.enter();
         let flip = self.flip.get();
         if !self.flip.is_active() {
             return Served::Nothing(u64::from(flip.number()) << 1);
@@ -241,6 +246,7 @@ impl Pages {
         if self.repair(shared, page) {
             self.by_mutators.fetch_add(1, Ordering::Relaxed);
         }
+        self.unlucky(shared);
         let cluster = shared.config.fault_cluster;
         let start = page / cluster * cluster;
         let end = (start + cluster).min(self.states.pages());
@@ -278,6 +284,13 @@ impl Pages {
                 },
             }
         }
+    }
+
+    /// Stress mode: sleeps or yields now and then, in the handler too.
+    fn unlucky(&self, shared: &Shared) {
+        let random = Cell::new(self.random.load(Ordering::Relaxed));
+        shared.config.stress.delay(&random);
+        self.random.store(random.get(), Ordering::Relaxed);
     }
 
     /// The run of pages around a repaired one that wait to be let in: the collector may have been here, and a page that
