@@ -84,7 +84,15 @@ pub use weak_map::WeakMap;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// So do those of the chapter on weak things.
+// So do those of the book's chapters.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/objects.md")]
+struct Objects;
+
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/weak.md")]
 struct WeakThings;
