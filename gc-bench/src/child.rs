@@ -56,9 +56,12 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
     let barrier = match plan.barrier {
         Barrier::Load => gc_heap::Barrier::Load,
         Barrier::Stw => gc_heap::Barrier::StopTheWorld,
-        Barrier::Page => gc_heap::Barrier::Page,
+        Barrier::Page | Barrier::PageAnonymous => gc_heap::Barrier::Page,
     };
     let mut builder = Heap::builder().barrier(barrier).max_bytes(plan.heap_bytes as usize).pretouch(plan.pretouch);
+    if plan.barrier == Barrier::PageAnonymous {
+        builder = builder.backing(gc_heap::Backing::Anonymous);
+    }
     builder = builder.huge_pages(match plan.huge_pages {
         HugePages::Never => gc_heap::HugePages::Never,
         HugePages::Advise => gc_heap::HugePages::Advise,

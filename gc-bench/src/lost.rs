@@ -67,7 +67,7 @@ impl Snapshot {
             Kind { count: since.count, times: Some(times) }
         };
         Lost {
-            faults: (barrier == Barrier::Page).then(faults),
+            faults: barrier.is_page().then(faults),
             // The other barriers have no slow path on loads.
             slow_paths: (barrier == Barrier::Load).then_some(Kind { count: healed, times: None }),
         }

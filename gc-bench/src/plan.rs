@@ -56,7 +56,7 @@ impl Workload {
 
 /// The barrier of a run, by the name it has on the command line and in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Barrier {
     /// Test each loaded reference; compact beside the program
     Load,
@@ -64,14 +64,22 @@ pub(crate) enum Barrier {
     Stw,
     /// Take every page away and bring it back repaired when it is touched (Linux 5.14, userfaultfd)
     Page,
+    /// The same on private anonymous memory, whose pages are moved (Linux 6.8) or copied instead of mapped again
+    PageAnonymous,
 }
 
 impl Barrier {
+    /// Whether pages are what is behind it.
+    pub(crate) fn is_page(self) -> bool {
+        matches!(self, Self::Page | Self::PageAnonymous)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
             Self::Stw => "stw",
             Self::Page => "page",
+            Self::PageAnonymous => "page-anonymous",
         }
     }
 }
@@ -238,7 +246,7 @@ impl Plan {
     /// Refuses a heap that cannot work here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
         let name = self.workload.name();
-        if self.barrier == Barrier::Page
+        if self.barrier.is_page()
             && let Some(missing) = missing_for_page_barrier()
         {
             return Err(Failure::input(format!("the page barrier cannot work here: {missing}; `load` and `stw` can")));
