@@ -102,7 +102,7 @@ pub(crate) struct Config {
     pub(crate) name: String,
 }
 
-const DEFAULT_FAULT_CLUSTER: usize = 4;
+const DEFAULT_FAULT_CLUSTER: usize = 1;
 
 /// The least size of a heap: 4 MiB.
 pub const LEAST_HEAP_BYTES: usize = 4 << 20;
@@ -193,7 +193,7 @@ impl HeapBuilder {
     }
 
     /// With [`Barrier::Page`]: pages that a fault repairs and lets in at once, the touched one and its neighbours. A power
-    /// of two up to 64; 1: the touched one alone. Default: 4, measured (docs/performance.md).
+    /// of two up to 64. Default: 1, the touched one alone: more repair fewer faults, and make each longer (docs/performance.md).
     pub fn fault_cluster(mut self, pages: usize) -> Self {
         self.config.fault_cluster = pages;
         self

@@ -1,0 +1,164 @@
+//! What a flip of the page barrier costs: the pause, and the first touch of a page afterwards, with its repair.
+//!
+//! `cargo run --release -p gc-heap --example flip -- [--heap MIB] [--mutators N] [--cluster PAGES] [--anonymous]`
+//!
+//! Threads read one object a page, in random order, again and again, and time each read. The heap has small objects that
+//! refer to one another at random, half of them dead, so that pages have slots to rewrite and flips have blocks to
+//! evacuate; every cycle flips. A read that takes a microsecond or more has faulted.
+
+use gc_heap::{Backing, Barrier, Event, Heap, PauseKind, Room, Slot, SlotArray, Stress, Trace};
+use std::time::{Duration, Instant};
+
+#[derive(Trace)]
+struct Node {
+    number: u64,
+    a: Slot<Option<Node>>,
+    b: Slot<Option<Node>>,
+    c: Slot<Option<Node>>,
+}
+
+/// Allocations of a thread between two cycles.
+const CYCLE_EVERY: u32 = 60_000;
+
+/// Of each thread; 40 bytes each.
+const OBJECTS: usize = 300_000;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+}
+
+struct Options {
+    heap: usize,
+    mutators: usize,
+    cluster: usize,
+    backing: Backing,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { heap: 64, mutators: 1, cluster: 1, backing: Backing::Memfd };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        if name == "--anonymous" {
+            options.backing = Backing::Anonymous;
+            continue;
+        }
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+        let number = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
+        match name.as_str() {
+            "--heap" => options.heap = number,
+            "--mutators" => options.mutators = number,
+            "--cluster" => options.cluster = number,
+            _ => return Err(format!("{name}: no such option")),
+        }
+    }
+    Ok(options)
+}
+
+fn quantile(sorted: &[u64], share: f64) -> f64 {
+    sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)).copied().unwrap_or(0) as f64 / 1000.0
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = options()?;
+    let heap = Heap::builder()
+        .max_bytes(options.heap << 20)
+        .barrier(Barrier::Page)
+        .backing(options.backing)
+        .fault_cluster(options.cluster)
+        .stress(Stress { cycle_every: CYCLE_EVERY, delay_one_in: 0, seed: 1 })
+        .pretouch(true)
+        .build()?;
+    let mut touches = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..options.mutators)
+            .map(|seed| {
+                let heap = &heap;
+                scope.spawn(move || heap.enter(|m| read(m, seed as u64 + 1, Duration::from_secs(8))))
+            })
+            .collect();
+        let touches = threads.into_iter().map(|thread| thread.join().expect("a reader ends")?.map_err(Into::into));
+        touches.collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()
+    })?
+    .concat();
+    touches.sort_unstable();
+    let (mut whole, mut work) = (Vec::new(), Vec::new());
+    for event in heap.take_events().0 {
+        if let Event::Pause(pause) = event
+            && pause.kind == PauseKind::Flip
+        {
+            whole.push(pause.total_ns);
+            work.push(pause.total_ns - pause.reach_ns);
+        }
+    }
+    if whole.is_empty() || touches.is_empty() {
+        return Err("no flip happened".into());
+    }
+    whole.sort_unstable();
+    work.sort_unstable();
+    println!(
+        "{} MiB, {} mutators, {:?}: {} flips, pause p50 {:.1} us, p99 {:.1} us, max {:.1} us (without the way to the \
+         safepoint {:.1}, {:.1}, {:.1}); {} first touches, p50 {:.1} us, p99 {:.1} us",
+        options.heap,
+        options.mutators,
+        options.backing,
+        whole.len(),
+        quantile(&whole, 0.5),
+        quantile(&whole, 0.99),
+        quantile(&whole, 1.0),
+        quantile(&work, 0.5),
+        quantile(&work, 0.99),
+        quantile(&work, 1.0),
+        touches.len(),
+        quantile(&touches, 0.5),
+        quantile(&touches, 0.99)
+    );
+    Ok(())
+}
+
+fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<Vec<u64>, gc_heap::OutOfMemory> {
+    let mut random = Random(seed);
+    let table = m.reserve(Room::tail::<SlotArray<Option<Node>>>(OBJECTS))?;
+    let table = table.local(table.place_array::<SlotArray<Option<Node>>>((), OBJECTS, None));
+    let mut touches = Vec::new();
+    let begun = Instant::now();
+    let mut round = 0;
+    while begun.elapsed() < how_long {
+        // One in eight is replaced: what it was is garbage among the others.
+        for _ in 0..OBJECTS / 8 {
+            let m = m.reserve(Room::of::<Node>())?;
+            let slots = table.get(m).tail();
+            // The lower half stays, once it is there, and only it is referred to: else nothing would ever die.
+            let [a, b, c] = [(); 3].map(|()| slots[random.below(OBJECTS / 2)].get(m));
+            let mut at = random.below(OBJECTS);
+            if slots[at].get(m).is_some() {
+                at = at % (OBJECTS / 2) + OBJECTS / 2;
+            }
+            let [a, b, c] = if at < OBJECTS / 2 { [None; 3] } else { [a, b, c] };
+            slots[at].set(m, Some(m.place(NodeInit { number: at as u64, a, b, c })));
+        }
+        round += 1;
+        let until = Instant::now() + Duration::from_millis(30);
+        while Instant::now() < until {
+            m.safepoint();
+            let slots = table.get(m).tail();
+            for _ in 0..500 {
+                let at = random.below(OBJECTS);
+                let Some(node) = slots[at].get(m) else { continue };
+                let before = Instant::now();
+                let number = node.number;
+                let took = before.elapsed().as_nanos() as u64;
+                assert_eq!(number, at as u64, "round {round}");
+                if took >= 1000 {
+                    touches.push(took);
+                }
+            }
+        }
+    }
+    Ok(touches)
+}
