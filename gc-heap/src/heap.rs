@@ -27,13 +27,21 @@ pub struct Heap {
 
 struct Owner {
     /// Ends before the memory does. No thread is attached by then: each keeps a handle of the heap.
-    _faults: Option<Registration>,
+    faults: Option<Registration>,
     shared: Arc<Shared>,
     collector: Option<JoinHandle<()>>,
+    /// The process that the heap is in. A child made by `fork` has a copy of this value, and neither the heap's memory nor
+    /// its collector.
+    process: u32,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // There is no thread to join, and locks may be held for ever by threads that the child does not have.
+            std::mem::forget((self.faults.take(), self.collector.take()));
+            return;
+        }
         self.shared.control.shutdown();
         if let Some(thread) = self.collector.take() {
             // A collector that failed has said why to those who wait; there is nobody left to tell.
@@ -63,7 +71,7 @@ impl Heap {
         let for_collector = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(format!("{}-gc", shared.config.name));
         let collector = thread.spawn(move || collect_until_shutdown(&for_collector))?;
-        Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector), _faults: faults }) })
+        Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector), faults, process: std::process::id() }) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

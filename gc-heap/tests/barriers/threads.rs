@@ -444,6 +444,29 @@ pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
     .unwrap();
 }
 
+/// Fails where the child waits for, or joins, a collector thread that it does not have.
+pub(crate) fn a_forked_child_drops_its_copy_of_a_heap(barrier: Barrier) {
+    let _deadline = deadline("drop after fork");
+    let heap = checked(barrier, 8 << 20).build().unwrap();
+    // SAFETY: the child drops one handle, which takes no lock, and calls `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(heap)));
+        // SAFETY: leaves without running anything of the parent's.
+        unsafe { libc::_exit(i32::from(dropped.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+    heap.enter(|m| {
+        let head = list(m, 10_000);
+        m.collect();
+        check(m, head.get(m), 10_000);
+    })
+    .unwrap();
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
         any_number_of_threads_come_and_go_between_two_cycles,
@@ -461,7 +484,8 @@ pub(crate) const TESTS: Tests = Tests {
         a_thread_is_inside_one_heap_at_a_time,
         two_heaps_do_not_deadlock,
         what_thread_locals_hold_ends_with_their_thread,
-        a_forked_child_does_not_disturb_its_parent
+        a_forked_child_does_not_disturb_its_parent,
+        a_forked_child_drops_its_copy_of_a_heap
     ],
     ..Tests::NONE
 };
