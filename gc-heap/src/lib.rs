@@ -94,5 +94,9 @@ struct Embedding;
 struct Objects;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/roots.md")]
+struct Roots;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/weak.md")]
 struct WeakThings;
