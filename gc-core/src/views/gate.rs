@@ -180,8 +180,19 @@ impl Gate {
         self.view
     }
 
-    /// Takes every page of the view away: until a page is let in, its next touch raises `SIGBUS`. 10 to 60 us at any size.
-    /// The from-view must have no page tables ([`empty`](Gate::empty)): the kernel would free them here, 25 ms a GiB.
+    /// Makes the from-view ready for a flip: bare addresses. Otherwise the flip itself would unmap what is there, and however
+    /// empty that is, its upper page tables would be freed, and translations flushed on every processor, in the pause. It
+    /// must be empty ([`empty`](Gate::empty)); the program goes on meanwhile.
+    ///
+    /// # Errors
+    /// `ENOMEM` near `vm.max_map_count`.
+    pub fn prepare(&self) -> Result<(), SysError> {
+        // SAFETY: the from-view is ours, and nobody uses it.
+        unsafe { sys::release_to_reservation(self.from, self.len) }
+    }
+
+    /// Takes every page of the view away: until a page is let in, its next touch raises `SIGBUS`. 10 to 60 us at any size,
+    /// after [`prepare`](Gate::prepare).
     ///
     /// # Errors
     /// Where a call fails nothing is gated: the pages that were moved away fault in as in any mapping.

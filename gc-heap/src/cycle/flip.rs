@@ -87,6 +87,8 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
         // Pinned since the choice: the stop will find the plan spoiled, and the next one leaves the block out.
         shared.spoiled.store(true, Ordering::SeqCst);
     }
+    // A failure costs time in the pause, nothing else.
+    let _ = pages.gate.prepare();
     filler.finish().map_or(Planned::Nothing, Planned::Flip)
 }
 
