@@ -98,5 +98,17 @@ struct Objects;
 struct Roots;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/barriers.md")]
+struct Barriers;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/tuning.md")]
+struct Tuning;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/kernel.md")]
+struct KernelFeatures;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/weak.md")]
 struct WeakThings;

@@ -107,6 +107,24 @@ fn every_chapter_is_in_the_summary_once() {
     assert_eq!(listed.len(), files.len(), "SUMMARY.md lists what is not in docs");
 }
 
+/// The names of tokens like `name: value` or `fn name(`, as they stand in `text` between `before` and `after`.
+fn names<'a>(text: &'a str, before: &str, after: char) -> Vec<&'a str> {
+    text.split(before).skip(1).map(|rest| rest.split(after).next().unwrap()).collect()
+}
+
+#[test]
+fn the_chapter_on_tuning_knows_every_option_and_every_figure() {
+    let chapter = fs::read_to_string(root().join("docs/tuning.md")).unwrap();
+    let stats = format!("{:?}", gc_heap::HeapStats::default()).replace("{ ", ", ");
+    let config = include_str!("../src/config.rs");
+    let options = names(config.split_once("impl HeapBuilder").unwrap().1, "pub fn ", '(');
+    let figures = names(&stats, ", ", ':');
+    assert!(options.contains(&"max_bytes") && figures.contains(&"live_bytes") && figures.len() > 20);
+    for name in options.into_iter().filter(|name| *name != "build").chain(figures) {
+        assert!(chapter.contains(&format!("`{name}`")), "docs/tuning.md does not speak of {name}");
+    }
+}
+
 #[test]
 fn what_is_broken_is_found() {
     let page = root().join("docs/SUMMARY.md");
