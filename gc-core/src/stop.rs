@@ -168,12 +168,15 @@ impl StopGate {
         wake(&self.finished, u32::MAX);
     }
 
-    /// A held running mutator arrives (or has just parked). `true`: it is the last, and runs the stop.
+    /// A held running mutator arrives (or has just parked), once for each stop. `true`: it is the last, and runs the stop
+    /// or lets the collector work in it; either way it goes on only when [`is_over`](Self::is_over) says so.
     ///
     /// AcqRel: the last to arrive sees what all the others published.
     #[must_use]
     pub fn arrive(&self) -> bool {
-        self.pending.fetch_sub(1, Ordering::AcqRel) == 1
+        let before = self.pending.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before != 0, "a mutator arrived twice at one stop");
+        before == 1
     }
 
     /// Ends the stop; whoever waits on [`word`](Self::word) is to be woken after.

@@ -250,3 +250,45 @@ pub(crate) fn processors() -> usize {
     static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Barrier, Heap, LEAST_HEAP_BYTES, Stress};
+
+    /// Else it renews its phase from what the collector is just changing, and goes on with that if the hold then ends.
+    #[test]
+    fn the_last_to_arrive_at_a_hold_goes_on_after_it_only() {
+        let stress = Stress { cycle_every: 0, delay_one_in: 1, seed: 1 };
+        let heap =
+            Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::StopTheWorld).stress(stress).build().unwrap();
+        heap.enter(|m| {
+            let shared = heap.shared();
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let holds = scope.spawn(|| {
+                    let mut early = 0;
+                    for _ in 0..200 {
+                        shared.hold(PauseKind::Collection, |shared| {
+                            // As marking does. A mutator that goes on says that it has seen it.
+                            shared.apply(StopOp::MarkStart);
+                            std::thread::sleep(Duration::from_micros(500));
+                            early += u32::from(shared.mutators.lock()[0].has_begun(shared.phase.epoch()));
+                            shared.apply(StopOp::MarkEnd);
+                            shared.phase.set_resolving(false);
+                        });
+                    }
+                    over.store(true, Ordering::Relaxed);
+                    early
+                });
+                let mut stale = 0;
+                while !over.load(Ordering::Relaxed) {
+                    m.safepoint();
+                    stale += u32::from(m.is_marking_or_resolving());
+                }
+                m.blocking(|| assert_eq!((holds.join().unwrap(), stale), (0, 0)));
+            });
+        })
+        .unwrap();
+    }
+}

@@ -109,6 +109,12 @@ impl MutatorRecord {
         self.scan_epoch.store(epoch, Ordering::Release);
     }
 
+    /// Whether the mutator has gone on since this marking began.
+    #[cfg(test)]
+    pub(crate) fn has_begun(&self, epoch: u32) -> bool {
+        self.scan_epoch.load(Ordering::Acquire) == epoch
+    }
+
     /// Whether the locals below the watermark have been scanned: nothing needs to be logged any more.
     pub(crate) fn is_scanned(&self, epoch: u32) -> bool {
         self.scanned.load(Ordering::Acquire) == epoch

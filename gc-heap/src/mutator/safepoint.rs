@@ -39,8 +39,8 @@ impl<'s> Mutator<'s> {
     /// Answers what the collector wants, until it wants nothing.
     pub(crate) fn poll(&mut self) {
         let shared = std::sync::Arc::clone(&self.shared);
-        self.unlucky();
         loop {
+            self.unlucky(); // between two looks, also where the phase was just renewed
             if self.record().state.take_handshake() {
                 self.publish();
                 self.refresh();
@@ -49,9 +49,9 @@ impl<'s> Mutator<'s> {
                 self.publish();
                 if shared.gate.arrive() {
                     shared.run_stop();
-                } else {
-                    shared.wait_for_stop(held);
                 }
+                // The last to arrive, too: in a hold the collector is only now at work.
+                shared.wait_for_stop(held);
                 self.unlucky(); // released, but with the phase of before
                 self.refresh();
             } else {
