@@ -25,6 +25,10 @@ pub(crate) enum StopOp {
 /// than a mutator needs to its next safepoint; short, because the processor may after all be the one that it waits for.
 const SPIN_NS: u64 = 10_000;
 
+/// The same at a flip. The kernel flushes translations on every processor that ran the program last, idle ones too, and a
+/// processor of a virtual machine that has gone to sleep takes some 50 us to answer; one that looks on answers in 13.
+const FLIP_SPIN_NS: u64 = 500_000;
+
 /// The prepared stop. The fields are written by the collector before it arms (the gate's Release covers them) and by the
 /// runner before it finishes.
 pub(crate) struct PauseSlot {
@@ -168,7 +172,8 @@ impl Shared {
         } else {
             // Beside as many mutators as processors, looking on costs one of them a time slice.
             if running < processors() {
-                self.spin(|| self.gate.is_over(held));
+                let longest = if op == StopOp::Flip { FLIP_SPIN_NS } else { SPIN_NS };
+                self.spin(longest, || self.gate.is_over(held));
             }
             while !self.gate.is_over(held) {
                 let (word, unfinished) = self.gate.word(held);
@@ -227,7 +232,7 @@ impl Shared {
         }
         let pending = self.handshake.pending();
         if running < processors() {
-            self.spin(|| pending.load(Ordering::Acquire) == 0);
+            self.spin(SPIN_NS, || pending.load(Ordering::Acquire) == 0);
         }
         loop {
             let left = pending.load(Ordering::Acquire);
@@ -238,9 +243,9 @@ impl Shared {
         }
     }
 
-    fn spin(&self, done: impl Fn() -> bool) {
+    fn spin(&self, longest_ns: u64, done: impl Fn() -> bool) {
         let start = self.events.now();
-        while !done() && self.events.now() - start < SPIN_NS {
+        while !done() && self.events.now() - start < longest_ns {
             std::hint::spin_loop();
         }
     }
