@@ -1,6 +1,7 @@
 //! How a heap is built.
 
 use crate::error::BuildError;
+use crate::events::{Event, Listeners};
 use crate::heap::Heap;
 use crate::space::BLOCK_BYTES;
 use gc_core::views::Mirror;
@@ -100,6 +101,7 @@ pub(crate) struct Config {
     pub(crate) stress: Stress,
     pub(crate) uncommit_delay: Option<Duration>,
     pub(crate) name: String,
+    pub(crate) listeners: Listeners,
 }
 
 const DEFAULT_FAULT_CLUSTER: usize = 1;
@@ -136,6 +138,7 @@ impl Default for HeapBuilder {
             stress: Stress::default(),
             uncommit_delay: Some(Duration::from_secs(300)),
             name: "parallax".into(),
+            listeners: Listeners::default(),
         };
         HeapBuilder { config }
     }
@@ -221,6 +224,46 @@ impl HeapBuilder {
     /// The name of the memfd in `/proc/self/maps`, and of the collector threads. Default: `parallax`.
     pub fn name(mut self, name: &str) -> Self {
         self.config.name = name.into();
+        self
+    }
+
+    /// Has `listener` told of every event. May be called several times; each listener hears of everything. A heap with
+    /// listeners keeps no record: [`Heap::take_events`] finds nothing.
+    ///
+    /// - Pauses, phases and cycles are told on the collector thread, at the end of each phase and cycle, in the order in
+    ///   which they ended. No mutator is stopped then. All that belongs to a cycle has been told when [`Heap::collect`] for
+    ///   it returns.
+    /// - A stall is told at its end on the thread that stalled, while that counts as parked: no stop waits for it.
+    /// - So a listener may be called by several threads at once, and never inside a stop, in a signal handler, or under a
+    ///   lock of the heap's.
+    ///
+    /// A listener that takes long holds up the collector, and with it mutators that wait for memory. It cannot enter a heap
+    /// (that is refused with [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`]
+    /// panics), and it must not wait for a thread that is inside this one, nor for a lock that such a thread may hold while
+    /// it allocates. It should keep no [`Heap`]: a heap ends with its last handle. If it panics, the panic goes no further,
+    /// and it is not called any more.
+    ///
+    /// ```
+    /// use gc_heap::{Event, Heap};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    ///
+    /// let longest = Arc::new(AtomicU64::new(0));
+    /// let for_listener = Arc::clone(&longest);
+    /// let heap = Heap::builder()
+    ///     .max_bytes(16 << 20)
+    ///     .on_event(move |event| {
+    ///         if let Event::Pause(pause) = event {
+    ///             for_listener.fetch_max(pause.total_ns, Relaxed);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// heap.collect();
+    /// assert!(longest.load(Relaxed) > 0);
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.config.listeners.add(listener);
         self
     }
 

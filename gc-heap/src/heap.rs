@@ -10,7 +10,7 @@ use crate::root::memory::{ROOT_AREA_BYTES, RootArea, RootMemory};
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::{FaultServer, Pages};
-use crate::stats::{Durations, HeapStats};
+use crate::stats::{Durations, HeapStats, SlowPaths};
 use gc_core::fault::{self, Registration};
 use gc_core::views::{Gate, Views};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -160,7 +160,46 @@ impl Heap {
         self.shared().pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
     }
 
-    /// Takes the events since the last call, and the number of those that did not fit the record.
+    /// The slow paths of loads that mutators took, with every barrier but [`Barrier::Page`]: loads of a stale slot, which find out where its
+    /// object is now, copy it if nobody has, and heal the slot. All are counted, as of each thread's last safepoint; one in
+    /// 16 of each thread's is timed.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Room, Slot, Stress, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { next: Slot<Option<Node>> }
+    ///
+    /// // Moves what can be moved in every cycle.
+    /// let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+    /// let heap = Heap::builder().max_bytes(16 << 20).stress(stress).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+    ///     for _ in 0..10_000 {
+    ///         let m = m.reserve(Room::of::<Node>())?;
+    ///         list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
+    ///     }
+    ///     m.collect();
+    ///     let mut node = list.get(m);
+    ///     while let Some(n) = node {
+    ///         node = n.next.get(m);
+    ///     }
+    ///     Ok(())
+    /// })??;
+    /// let slow = heap.slow_paths();
+    /// assert!(slow.count > 0 && slow.timed.count <= slow.count);
+    /// println!("{} slow paths, half of them within {} ns", slow.count, slow.timed.quantile(0.5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn slow_paths(&self) -> SlowPaths {
+        let shared = self.shared();
+        let timed = shared.slow_paths.durations();
+        SlowPaths { count: shared.counters.slow_paths.get(), timed }
+    }
+
+    /// Takes the events since the last call, and the number of those that did not fit the record. Nothing where the heap
+    /// has listeners ([`HeapBuilder::on_event`]).
     #[must_use]
     pub fn take_events(&self) -> (Vec<Event>, u64) {
         self.shared().events.take()
@@ -215,6 +254,7 @@ fn collect_until_shutdown(shared: &Arc<Shared>) {
             .unwrap_or_else(|| "it panicked".to_owned());
         shared.control.fail(why);
         shared.free.wake_all();
+        shared.events.deliver();
     }
 }
 

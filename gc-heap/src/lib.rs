@@ -59,7 +59,7 @@ mod weak_map;
 pub use census::{Census, HeapSnapshot, KindCount};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, OutOfMemory};
-pub use events::{Event, Pause, PauseKind, Phase, PhaseSpan, Stall};
+pub use events::{CycleSpan, Event, EventTrace, GcLog, Pause, PauseKind, Phase, PhaseSpan, Stall};
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
 pub use gc_core::views::Mirror;
 pub use heap::Heap;
@@ -76,7 +76,7 @@ pub use object::{
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{Pinned, Root, RootSlot, RootStack};
 pub use slot::{AnyGc, Ephemeron, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
-pub use stats::{Durations, HeapStats};
+pub use stats::{Durations, HeapStats, SlowPaths};
 pub use weak_map::WeakMap;
 
 /// The README's program compiles and runs.

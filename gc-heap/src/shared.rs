@@ -13,7 +13,7 @@ use crate::space::forward::ForwardingTable;
 use crate::space::free::FreeSpace;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
-use crate::stats::Counters;
+use crate::stats::{Counters, Histogram};
 use crossbeam_queue::SegQueue;
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::{AddressSpace, Color};
@@ -109,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) control: Control,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
+    /// Those of loads that mutators timed.
+    pub(crate) slow_paths: Histogram,
 }
 
 impl Shared {
@@ -146,8 +148,9 @@ impl Shared {
             stacks: Mutex::default(),
             identity_hashes: AtomicU64::new(1),
             control: Control::new(blocks),
-            events: Events::new(),
+            events: Events::new(config.listeners.clone()),
             counters: Counters::default(),
+            slow_paths: Histogram::default(),
             space,
             views,
             config,

@@ -90,7 +90,8 @@ counters!(
     plans_abandoned,
     pinned_blocks,
     pages_repaired,
-    verified_slots
+    verified_slots,
+    slow_paths
 );
 
 /// A relaxed counter.
@@ -151,6 +152,11 @@ impl Histogram {
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     pub(crate) fn durations(&self) -> Durations {
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
         let buckets: Vec<_> = counts.filter(|(_, n)| *n != 0).map(|(bucket, n)| (longest(bucket), n)).collect();
@@ -161,6 +167,16 @@ impl Histogram {
             buckets,
         }
     }
+}
+
+/// What [`Heap::slow_paths`](crate::Heap::slow_paths) has counted, and what it has timed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlowPaths {
+    /// How many there were.
+    pub count: u64,
+    /// How long those took that were timed: one in 16.
+    pub timed: Durations,
 }
 
 /// Durations of one sort of event, counted in buckets an eighth of a doubling wide.

@@ -21,7 +21,7 @@ use clap::Parser;
 use cli::{Cli, Gc};
 use code::Source;
 use gc_heap::{Barrier, Heap, Mutator, OutOfMemory, Stress};
-use gc_log::GcLog;
+use gc_log::Follower;
 use report::Reporter;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,14 +68,13 @@ fn run(cli: &Cli) -> u8 {
             }
         },
     };
-    let heap = match build_heap(cli) {
-        Ok(heap) => heap,
+    let (heap, follower) = match build_heap(cli) {
+        Ok(built) => built,
         Err(why) => {
             eprintln!("lox: {why}");
             return USAGE;
         }
     };
-    let log = if cli.gc_log || cli.stats { GcLog::start(&heap, cli.gc_log).ok() } else { None };
     let code = match heap.enter(|m| run_in(cli, &heap, m, source.as_ref())) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
@@ -87,13 +86,13 @@ fn run(cli: &Cli) -> u8 {
             FAILED
         }
     };
-    if let Some(log) = log {
-        log.finish(cli.stats);
+    if let Some(follower) = follower.filter(|_| cli.stats) {
+        follower.report(&heap);
     }
     code
 }
 
-fn build_heap(cli: &Cli) -> Result<Heap, String> {
+fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), String> {
     let barrier = match cli.gc {
         Gc::Load => Barrier::Load,
         Gc::Page => Barrier::Page,
@@ -104,7 +103,13 @@ fn build_heap(cli: &Cli) -> Result<Heap, String> {
         let seed = u64::from(std::process::id());
         builder = builder.verify(true).stress(Stress { cycle_every: 8, delay_one_in: 128, seed });
     }
-    builder.build().map_err(|error| error.to_string())
+    let mut follower = None;
+    if cli.gc_log || cli.stats {
+        let (followed, follows) = Follower::follow(builder, cli.gc_log);
+        (builder, follower) = (followed, Some(follows));
+    }
+    let heap = builder.build().map_err(|error| error.to_string())?;
+    Ok((heap, follower))
 }
 
 fn run_in(cli: &Cli, heap: &Heap, m: &mut Mutator<'_>, source: Option<&Arc<Source>>) -> Result<u8, OutOfMemory> {

@@ -98,7 +98,7 @@ fn the_heap_tells_of_itself() {
     for gc in ["load", "page", "stw"] {
         let outcome = run_text(&format!("log_{gc}"), text, &["--gc", gc, "--gc-log", "--stats"]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "599999\n"), "{gc}: {outcome:?}");
-        for part in ["] pause ", "cycle 1: ", "pauses: ", "stalls: ", "cycles: ", "memory: "] {
+        for part in ["s][gc] cycle 1: pause ", " live, ", "pauses: ", "stalls: ", "cycles: ", "memory: "] {
             assert!(outcome.stderr.contains(part), "{gc}, {part}: {}", outcome.stderr);
         }
     }

@@ -11,11 +11,12 @@ pub(crate) mod plan;
 pub(crate) mod reclaim;
 pub(crate) mod relocate;
 pub(crate) mod repair;
+mod report;
 pub(crate) mod survey;
 pub(crate) mod verify;
 
 use crate::config::Barrier;
-use crate::events::{Event, PauseKind, Phase, PhaseSpan};
+use crate::events::{PauseKind, Phase};
 use crate::root::memory::RootMemory;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
@@ -27,6 +28,7 @@ use mark::{Marker, Pool};
 use pacing::Pacing;
 use pause::StopOp;
 use plan::Goal;
+use report::Reported;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -79,6 +81,7 @@ pub(crate) struct Collector {
     watches: Watches,
     pacing: Pacing,
     cycle: u64,
+    reported: Reported,
     /// When the free space was last searched for memory to give back.
     looked_for_idle: Instant,
     /// For the stress mode.
@@ -95,6 +98,7 @@ impl Collector {
             watches: Watches::default(),
             pacing,
             cycle: 0,
+            reported: Reported::default(),
             looked_for_idle: Instant::now(),
             random,
         }
@@ -108,6 +112,7 @@ impl Collector {
             match shared.control.wait_for_work(CHORES) {
                 Work::Cycle => {
                     self.pacing.cycle_begins(&shared);
+                    let begun = self.cycle_begins();
                     match shared.config.barrier {
                         Barrier::Load | Barrier::Page => self.cycle(false, Goal::Pace),
                         Barrier::StopTheWorld => {
@@ -115,18 +120,22 @@ impl Collector {
                         }
                     }
                     let trigger = self.pacing.cycle_ended(&shared);
+                    self.cycle_ended(begun);
                     shared.control.cycle_finished(trigger);
                     shared.free.wake_all();
                 }
                 Work::Compaction(run) => {
+                    let begun = self.cycle_begins();
                     shared.hold(PauseKind::Compaction, |_| self.cycle(true, Goal::Pack { runs: run > 1 }));
                     shared.counters.compactions.add(1);
+                    self.cycle_ended(begun);
                     shared.control.compaction_finished();
                     shared.free.wake_all();
                 }
                 Work::Idle => self.chores(),
-                Work::Shutdown => return,
+                Work::Shutdown => return shared.events.deliver(),
             }
+            shared.events.deliver();
             if shared.control.is_shut() {
                 return;
             }
@@ -171,7 +180,7 @@ impl Collector {
         self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
         let Marked { weak, dead_pairs, mut live_bytes } =
             if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
-        let started = self.phase(Phase::Mark, started);
+        let started = self.phase(held, Phase::Mark, started);
         self.verify(held, verify::When::Marked);
 
         reclaim::resolve_weak(&shared, &weak);
@@ -190,7 +199,7 @@ impl Collector {
         }
         reclaim::free_dead(&shared);
         self.forget_roots();
-        let started = self.phase(Phase::Reclaim, started);
+        let started = self.phase(held, Phase::Reclaim, started);
         self.verify(held, verify::When::Freed);
         survey::survey(&shared, &surveys);
 
@@ -206,7 +215,7 @@ impl Collector {
     fn flip(&mut self, shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64, started: u64) {
         for _ in 0..PLANS {
             let planned = flip::plan_flip(shared, pages, goal, live_bytes);
-            let started = self.phase(Phase::Plan, started);
+            let started = self.phase(false, Phase::Plan, started);
             match planned {
                 Planned::Nothing => return,
                 Planned::NoRoom => {
@@ -233,7 +242,7 @@ impl Collector {
         flip::repair_all(shared, pages, &plan, shared.config.workers);
         // No thread is in its fault handler any more, and none will come there.
         shared.handshake();
-        self.phase(Phase::Repair, started);
+        self.phase(false, Phase::Repair, started);
         self.verify(false, verify::When::Relocated);
         for (block, _) in plan.sources {
             shared.forwarding.clear(block);
@@ -252,7 +261,7 @@ impl Collector {
     ) {
         for _ in 0..PLANS {
             let set = plan::plan(shared, goal, live_bytes);
-            let started = self.phase(Phase::Plan, started);
+            let started = self.phase(held, Phase::Plan, started);
             if set.is_empty() {
                 return;
             }
@@ -268,7 +277,7 @@ impl Collector {
                 // Nor does it know stale slots: all are rewritten before the stop ends.
                 repair::repair_everything(shared, pages);
             }
-            self.phase(Phase::Relocate, started);
+            self.phase(held, Phase::Relocate, started);
             self.verify(held, verify::When::Relocated);
             self.forwarded = set;
             if pages.is_some() {
@@ -396,16 +405,6 @@ impl Collector {
         if let RootMemory::Gated(area) = &self.shared.root_memory {
             area.tidy(&self.shared.views);
         }
-    }
-
-    /// Reports a phase that ends now; gives the time.
-    fn phase(&self, phase: Phase, start_ns: u64) -> u64 {
-        self.shared.config.stress.delay(&self.random);
-        let now = self.shared.events.now();
-        let used_bytes = self.shared.used_bytes();
-        let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };
-        self.shared.events.push(Event::Phase(span));
-        now
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! What runs inside a stop changes a few words of the heap, whatever its size; each mutator copies them when it goes on.
 
+use crate::events::probe::probe;
 use crate::events::{Event, Pause, PauseKind};
+use crate::mutator::record::MutatorRecord;
 use crate::shared::Shared;
 use gc_core::sys::{futex_wait, futex_wake};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -33,6 +36,8 @@ const FLIP_SPIN_NS: u64 = 500_000;
 /// runner before it finishes.
 pub(crate) struct PauseSlot {
     op: AtomicU8,
+    /// A `PauseKind`, for the probes.
+    kind: AtomicU8,
     start_ns: AtomicU64,
     reached_ns: AtomicU64,
     end_ns: AtomicU64,
@@ -47,6 +52,7 @@ impl Default for PauseSlot {
     fn default() -> Self {
         PauseSlot {
             op: AtomicU8::new(0),
+            kind: AtomicU8::new(0),
             start_ns: AtomicU64::new(0),
             reached_ns: AtomicU64::new(0),
             end_ns: AtomicU64::new(0),
@@ -95,8 +101,14 @@ impl Shared {
 
     fn finish_stop(&self) {
         let slot = &self.pause;
-        slot.end_ns.store(self.events.now(), Ordering::Relaxed);
+        let end_ns = self.events.now();
+        slot.end_ns.store(end_ns, Ordering::Relaxed);
+        // Read before the end: after it the next stop may be prepared.
+        let kind = slot.kind.load(Ordering::Relaxed);
+        let start_ns = slot.start_ns.load(Ordering::Relaxed);
+        let reach_ns = slot.reached_ns.load(Ordering::Relaxed).saturating_sub(start_ns);
         self.gate.finish();
+        probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns));
         std::sync::atomic::fence(Ordering::SeqCst);
         if slot.sleepers.load(Ordering::SeqCst) != 0 {
             self.gate.wake(futex_wake);
@@ -138,8 +150,10 @@ impl Shared {
         true
     }
 
-    fn arm(&self, mutators: &[std::sync::Arc<crate::mutator::record::MutatorRecord>], op: StopOp) -> (bool, usize) {
+    fn arm(&self, mutators: &[Arc<MutatorRecord>], op: StopOp, kind: PauseKind) -> (bool, usize) {
+        probe!(pause_begin, kind as u8);
         self.pause.op.store(op as u8, Ordering::Relaxed);
+        self.pause.kind.store(kind as u8, Ordering::Relaxed);
         self.pause.start_ns.store(self.events.now(), Ordering::Relaxed);
         let mut running = 0;
         let alone = self.gate.arm(mutators.iter().map(|record| &record.state), |index| {
@@ -166,7 +180,7 @@ impl Shared {
         let attaching = self.attaching.lock();
         let mutators = self.mutators.lock().clone();
         let held = self.gate.next();
-        let (alone, running) = self.arm(&mutators, op);
+        let (alone, running) = self.arm(&mutators, op, kind);
         if alone {
             self.run_stop();
         } else {
@@ -194,7 +208,7 @@ impl Shared {
         let attaching = self.attaching.lock();
         let mutators = self.mutators.lock().clone();
         let before = self.pause.holds.load(Ordering::SeqCst);
-        let (alone, _) = self.arm(&mutators, StopOp::Hold);
+        let (alone, _) = self.arm(&mutators, StopOp::Hold, kind);
         if alone {
             self.pause.reached_ns.store(self.events.now(), Ordering::Relaxed);
         } else {

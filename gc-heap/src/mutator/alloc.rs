@@ -3,6 +3,7 @@
 use super::Mutator;
 use super::room::Room;
 use crate::error::OutOfMemory;
+use crate::events::probe::probe;
 use crate::events::{Event, Stall};
 use crate::space::blocks::Use;
 use crate::space::free::Taker;
@@ -140,9 +141,7 @@ impl<'s> Mutator<'s> {
         self.parked(std::thread::yield_now);
         let total_ns = self.shared.events.now() - start_ns;
         if total_ns >= STALL_NS {
-            self.shared.counters.stalls.add(1);
-            let (bytes, mutator) = (room.total_bytes(), self.record().number);
-            self.shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes, mutator }));
+            self.stalled(start_ns, total_ns, room.total_bytes());
         }
     }
 
@@ -169,10 +168,22 @@ impl<'s> Mutator<'s> {
         };
         let total_ns = shared.events.now() - start_ns;
         let bytes = room.total_bytes();
-        shared.counters.stalls.add(1);
-        let mutator = self.record().number;
-        shared.events.push(Event::Stall(Stall { start_ns, total_ns, bytes, mutator }));
+        self.stalled(start_ns, total_ns, bytes);
         taken.ok_or_else(|| OutOfMemory::in_heap(bytes, shared.free.free() * BLOCK_BYTES, shared.config.max_bytes))
+    }
+
+    /// Reports a stall that has ended. Listeners run parked, so that no stop waits for them.
+    fn stalled(&mut self, start_ns: u64, total_ns: u64, bytes: usize) {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let mutator = self.record().number;
+        probe!(stall, mutator, bytes, total_ns);
+        shared.counters.stalls.add(1);
+        let stall = Event::Stall(Stall { start_ns, total_ns, bytes, mutator });
+        if shared.events.is_heard() {
+            self.parked(|| shared.events.tell(stall));
+        } else {
+            shared.events.push(stall);
+        }
     }
 
     /// Zeroes a run in slices, with a safepoint between them. Nobody refers to it; `Constructing` keeps it from being

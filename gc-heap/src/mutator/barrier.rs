@@ -6,24 +6,49 @@ use crate::space::BLOCK_BYTES;
 use crate::space::free::Taker;
 use gc_core::forwarding::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Of a thread's slow paths one in so many is timed.
+const TIMED_ONE_IN: u32 = 16;
 
 impl Mutator<'_> {
     /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see [`try_resolve`](Self::try_resolve).
     ///
     /// The slot may have changed meanwhile; then what is there now is at least as new and stays.
     pub(super) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
-        let good = self.try_resolve(word)?;
-        // Release: the copy, which this thread may have made, is written before a reference to it.
-        if slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed).is_ok() {
-            self.counts.healed.set(self.counts.healed.get() + 1);
+        self.counted(|| {
+            let good = self.try_resolve(word)?;
+            // Release: the copy, which this thread may have made, is written before a reference to it.
+            if slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed).is_ok() {
+                self.counts.healed.set(self.counts.healed.get() + 1);
+            }
+            Some(good)
+        })
+    }
+
+    /// Counts a slow path, and times one in [`TIMED_ONE_IN`]: two looks at the clock cost as much as many a slow path.
+    #[inline(always)]
+    fn counted<R>(&self, f: impl FnOnce() -> R) -> R {
+        let counts = &self.counts;
+        counts.slow_paths.set(counts.slow_paths.get() + 1);
+        if let Some(left) = counts.until_timed.get().checked_sub(1) {
+            counts.until_timed.set(left);
+            return f();
         }
-        Some(good)
+        counts.until_timed.set(TIMED_ONE_IN - 1);
+        let began = Instant::now();
+        let result = f();
+        self.heap().slow_paths.record(began.elapsed().as_nanos() as u64);
+        result
     }
 
     /// The good word for a word of any color: the object's new place, after copying it there if nobody has.
     #[inline(never)]
     pub(crate) fn resolve(&self, word: u64) -> u64 {
-        self.try_resolve(word).expect("a reference of this heap to a live object")
+        if word & self.bad_mask() == 0 {
+            return word;
+        }
+        self.counted(|| self.try_resolve(word)).expect("a reference of this heap to a live object")
     }
 
     /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its block was planned.

@@ -84,6 +84,9 @@ pub(crate) struct Counts {
     copied: Cell<u64>,
     kept: Cell<u64>,
     logged: Cell<u64>,
+    slow_paths: Cell<u64>,
+    /// Slow paths until the next that is timed.
+    until_timed: Cell<u32>,
 }
 
 impl<'s> Mutator<'s> {

@@ -84,6 +84,7 @@ impl<'s> Mutator<'s> {
             (&self.counts.copied, &counters.mutator_copies),
             (&self.counts.kept, &counters.kept_in_place),
             (&self.counts.logged, &counters.logged),
+            (&self.counts.slow_paths, &counters.slow_paths),
         ] {
             if cell.get() != 0 {
                 counter.add(cell.replace(0));

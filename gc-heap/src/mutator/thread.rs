@@ -36,6 +36,18 @@ pub(crate) fn is_inside() -> bool {
     ACTIVE.get()
 }
 
+/// Runs `f` while this thread counts as inside a heap, so that it can enter none.
+pub(crate) fn as_if_inside<R>(f: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ACTIVE.set(self.0);
+        }
+    }
+    let _before = Before(ACTIVE.replace(true));
+    f()
+}
+
 /// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
 pub struct HeapThread {
     // Boxed: `Mutator` holds pointers to the record, and its address is what `&Mutator` promises.

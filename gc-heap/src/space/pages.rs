@@ -330,7 +330,9 @@ impl Server for FaultServer {
             return Served::No;
         }
         let served = pages.serve(shared, page);
-        pages.faults.record(began.elapsed().as_nanos() as u64);
+        let ns = began.elapsed().as_nanos() as u64;
+        pages.faults.record(ns);
+        crate::events::probe::probe!(fault, address, ns);
         served
     }
 }

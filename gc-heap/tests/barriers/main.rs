@@ -9,6 +9,7 @@ mod child;
 mod common;
 mod cycle;
 mod ephemeron;
+mod events;
 mod finalize;
 mod foreign;
 mod harness;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ("child", child::TESTS),
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),
+        ("events", events::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("memory", memory::TESTS),

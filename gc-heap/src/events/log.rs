@@ -1,0 +1,247 @@
+//! Events as lines of text.
+
+use super::{CycleSpan, Event, Phase};
+use parking_lot::Mutex;
+use std::fmt::Write;
+
+/// Makes lines of a log of a heap's events, in the manner of the JVM's unified logging; the caller writes them where it
+/// wants them.
+///
+/// Each line begins with the time since the heap was built, at which the event ended. Each cycle ends with a line that sums
+/// it up: bytes used before and after, of how many; bytes found live; the phases; pauses and stalls since the cycle before;
+/// what the barrier did meanwhile.
+///
+/// ```text
+/// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us
+/// [0.104s][gc] cycle 3: mark 12.9 ms, 42 MiB used
+/// [0.108s][gc] stall of mutator 1: 310.0 us for 48 bytes
+/// [0.111s][gc] cycle 3: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.2 MiB live, 20.0 ms (mark 12.9 ms, reclaim 0.2 ms, ...); ...
+/// ```
+///
+/// ```
+/// use gc_heap::{GcLog, Heap};
+/// use std::sync::{Arc, Mutex};
+///
+/// let (log, lines) = (GcLog::new(), Arc::new(Mutex::new(Vec::new())));
+/// let sink = Arc::clone(&lines);
+/// let heap = Heap::builder()
+///     .max_bytes(16 << 20)
+///     .on_event(move |event| sink.lock().unwrap().extend(log.line(event))) // or `eprintln!`
+///     .build()?;
+/// heap.collect();
+/// let lines = lines.lock().unwrap();
+/// assert!(lines[0].contains("s][gc] cycle 1: pause mark start "), "{lines:?}");
+/// assert!(lines.last().is_some_and(|line| line.contains(" (16.0 MiB), ")), "{lines:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct GcLog {
+    cycles_only: bool,
+    sums: Mutex<Sums>,
+}
+
+/// Durations of one sort.
+#[derive(Debug, Default)]
+struct Sum {
+    count: u64,
+    total_ns: u64,
+    longest_ns: u64,
+}
+
+impl Sum {
+    fn add(&mut self, ns: u64) {
+        self.count += 1;
+        self.total_ns += ns;
+        self.longest_ns = self.longest_ns.max(ns);
+    }
+}
+
+impl std::fmt::Display for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.count.fmt(f)?;
+        match self.count {
+            0 => Ok(()),
+            1 => write!(f, " of {}", Time(self.total_ns)),
+            _ => write!(f, ", together {}, longest {}", Time(self.total_ns), Time(self.longest_ns)),
+        }
+    }
+}
+
+/// Since the last cycle ended.
+#[derive(Debug, Default)]
+struct Sums {
+    /// The number of that cycle.
+    ended: u64,
+    pauses: Sum,
+    stalls: Sum,
+    /// Each phase once, in the order in which they came.
+    phases: Vec<(Phase, u64)>,
+}
+
+impl GcLog {
+    /// A line for every event.
+    #[must_use]
+    pub fn new() -> GcLog {
+        GcLog::default()
+    }
+
+    /// A line for every cycle, and none for the rest.
+    ///
+    /// ```
+    /// use gc_heap::{GcLog, Heap};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.collect();
+    /// let log = GcLog::cycles_only();
+    /// let (events, _) = heap.take_events();
+    /// assert_eq!(events.iter().filter_map(|event| log.line(event)).count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn cycles_only() -> GcLog {
+        GcLog { cycles_only: true, ..GcLog::default() }
+    }
+
+    /// The line for an event, without a line break; `None` if there is none for it. May be called by several threads at
+    /// once, with the events of one heap.
+    #[must_use]
+    pub fn line(&self, event: &Event) -> Option<String> {
+        let mut sums = self.sums.lock();
+        let cycle = sums.ended + 1;
+        let said = match event {
+            Event::Pause(pause) => {
+                sums.pauses.add(pause.total_ns);
+                let (total, reach) = (Time(pause.total_ns), Time(pause.reach_ns));
+                format!("cycle {cycle}: pause {} {total}, reached in {reach}", pause.kind)
+            }
+            Event::Stall(stall) => {
+                sums.stalls.add(stall.total_ns);
+                format!("stall of mutator {}: {} for {} bytes", stall.mutator, Time(stall.total_ns), stall.bytes)
+            }
+            Event::Phase(span) => {
+                match sums.phases.iter_mut().find(|(phase, _)| *phase == span.phase) {
+                    Some((_, ns)) => *ns += span.total_ns,
+                    None => sums.phases.push((span.phase, span.total_ns)),
+                }
+                let (total, used) = (Time(span.total_ns), Bytes(span.used_bytes as u64));
+                format!("cycle {}: {} {total}, {used} used", span.cycle, span.phase)
+            }
+            Event::Cycle(cycle) => {
+                let sums = std::mem::replace(&mut *sums, Sums { ended: cycle.cycle, ..Sums::default() });
+                sums.summary(cycle)
+            }
+        };
+        drop(sums);
+        let wanted = !self.cycles_only || matches!(event, Event::Cycle(_));
+        wanted.then(|| format!("[{:.3}s][gc] {said}", event.end_ns() as f64 / 1e9))
+    }
+}
+
+impl Sums {
+    fn summary(&self, cycle: &CycleSpan) -> String {
+        let phases: Vec<_> = self.phases.iter().map(|&(phase, ns)| format!("{phase} {}", Time(ns))).collect();
+        let mut line = format!(
+            "cycle {}: {} -> {} ({}), {} live, {} ({}); pauses {}; stalls {}",
+            cycle.cycle,
+            Bytes(cycle.used_before_bytes as u64),
+            Bytes(cycle.used_bytes as u64),
+            Bytes(cycle.max_bytes as u64),
+            Bytes(cycle.live_bytes),
+            Time(cycle.total_ns),
+            phases.join(", "),
+            self.pauses,
+            self.stalls,
+        );
+        // Writing to a string does not fail.
+        if cycle.pages_repaired != 0 {
+            let (all, own) = (cycle.pages_repaired, cycle.pages_repaired_by_mutators);
+            let _ = write!(line, "; pages repaired {all}, {own} of them in {} faults", cycle.faults);
+        }
+        if cycle.slow_paths != 0 {
+            let _ = write!(line, "; slow paths {}", cycle.slow_paths);
+        }
+        line
+    }
+}
+
+/// Nanoseconds in the unit that suits them.
+struct Time(u64);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ns = self.0 as f64;
+        match self.0 {
+            0..1_000_000 => write!(f, "{:.1} us", ns / 1e3),
+            1_000_000..10_000_000_000 => write!(f, "{:.1} ms", ns / 1e6),
+            _ => write!(f, "{:.1} s", ns / 1e9),
+        }
+    }
+}
+
+/// Bytes, in mebibytes.
+struct Bytes(u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Pause, PauseKind, PhaseSpan, Stall};
+
+    fn cycle(number: u64) -> CycleSpan {
+        CycleSpan {
+            cycle: number,
+            start_ns: 1_000_000,
+            total_ns: 20_000_000,
+            used_before_bytes: 42 << 20,
+            used_bytes: 17 << 20,
+            max_bytes: 64 << 20,
+            live_bytes: 15 << 20,
+            pages_repaired: 0,
+            pages_repaired_by_mutators: 0,
+            faults: 0,
+            slow_paths: 0,
+        }
+    }
+
+    fn phase(phase: Phase, total_ns: u64) -> Event {
+        Event::Phase(PhaseSpan { phase, cycle: 1, start_ns: 1_000_000, total_ns, used_bytes: 42 << 20 })
+    }
+
+    #[test]
+    fn lines_say_what_happened() {
+        let log = GcLog::new();
+        let pause = |kind, total_ns| Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns });
+        let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
+        let events = [
+            pause(PauseKind::MarkStart, 2100),
+            phase(Phase::Mark, 12_900_000),
+            phase(Phase::Plan, 1_000_000),
+            phase(Phase::Plan, 500_000),
+            stall,
+            pause(PauseKind::Flip, 5100),
+            Event::Cycle(CycleSpan { pages_repaired: 100, pages_repaired_by_mutators: 8, faults: 2, ..cycle(1) }),
+            pause(PauseKind::MarkStart, 0),
+            Event::Cycle(CycleSpan { slow_paths: 7, ..cycle(2) }),
+        ];
+        let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
+        let expected = [
+            "[0.001s][gc] cycle 1: pause mark start 2.1 us, reached in 0.9 us",
+            "[0.014s][gc] cycle 1: mark 12.9 ms, 42.0 MiB used",
+            "[0.002s][gc] cycle 1: plan 1.0 ms, 42.0 MiB used",
+            "[0.002s][gc] cycle 1: plan 500.0 us, 42.0 MiB used",
+            "[2.000s][gc] stall of mutator 3: 310.0 us for 48 bytes",
+            "[0.001s][gc] cycle 1: pause flip 5.1 us, reached in 0.9 us",
+            "[0.021s][gc] cycle 1: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (mark 12.9 ms, plan 1.5 ms); \
+             pauses 2, together 7.2 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
+            "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
+            "[0.021s][gc] cycle 2: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 us; \
+             stalls 0; slow paths 7",
+        ];
+        assert_eq!(lines, expected);
+    }
+}

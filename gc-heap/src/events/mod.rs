@@ -1,0 +1,202 @@
+//! What the heap reports of itself: pauses, stalls, phases and cycles, each as it happened.
+//!
+//! All times are nanoseconds since the heap was built. Events go to the heap's listeners where it has any (`listener`), and
+//! into a bounded record otherwise (`record`). `log` and `trace` write them for people and for Perfetto; `probe` is the way
+//! of tracers that look into the process from outside.
+
+mod listener;
+mod log;
+pub(crate) mod probe;
+mod record;
+mod trace;
+
+pub(crate) use listener::Listeners;
+pub use log::GcLog;
+pub(crate) use record::Events;
+pub use trace::EventTrace;
+
+use std::fmt;
+
+/// Why mutators were stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum PauseKind {
+    /// Logging on, root watermarks set.
+    MarkStart,
+    /// Logging off, the marks are final. An attempt that found unmarked work left counts as well.
+    MarkEnd,
+    /// The other color becomes good.
+    RelocateStart,
+    /// The page barrier takes all pages away.
+    Flip,
+    /// A whole cycle in one stop (`StopTheWorld`).
+    Collection,
+    /// Compaction in a stop, the last resort before out of memory.
+    Compaction,
+    /// Verification (only where it was asked for).
+    Verification,
+}
+
+impl fmt::Display for PauseKind {
+    /// As the log has it: `mark start`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            PauseKind::MarkStart => "mark start",
+            PauseKind::MarkEnd => "mark end",
+            PauseKind::RelocateStart => "relocate start",
+            PauseKind::Flip => "flip",
+            PauseKind::Collection => "collection",
+            PauseKind::Compaction => "compaction",
+            PauseKind::Verification => "verification",
+        })
+    }
+}
+
+/// A stop, as the mutators saw it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// Why.
+    pub kind: PauseKind,
+    /// When the stop was asked for.
+    pub start_ns: u64,
+    /// Time until the last mutator arrived.
+    pub reach_ns: u64,
+    /// Time from asking until mutators could go on.
+    pub total_ns: u64,
+}
+
+/// A mutator waited for memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Stall {
+    /// When the wait began.
+    pub start_ns: u64,
+    /// How long it was.
+    pub total_ns: u64,
+    /// What was asked for.
+    pub bytes: usize,
+    /// Which mutator waited: a number that tells those of one heap apart, and is never given twice.
+    pub mutator: u64,
+}
+
+/// Phases of a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Tracing what is reachable.
+    Mark,
+    /// Weak references, and freeing what is dead.
+    Reclaim,
+    /// Choosing what to evacuate.
+    Plan,
+    /// Copying it.
+    Relocate,
+    /// Page barrier: bringing every page back, copies included.
+    Repair,
+}
+
+impl fmt::Display for Phase {
+    /// As the log has it: `mark`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Phase::Mark => "mark",
+            Phase::Reclaim => "reclaim",
+            Phase::Plan => "plan",
+            Phase::Relocate => "relocate",
+            Phase::Repair => "repair",
+        })
+    }
+}
+
+/// A phase, when it was, and what the heap held at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct PhaseSpan {
+    /// Which.
+    pub phase: Phase,
+    /// Number of the cycle, from 1.
+    pub cycle: u64,
+    /// When it began.
+    pub start_ns: u64,
+    /// How long it took.
+    pub total_ns: u64,
+    /// Bytes in blocks that are not free, at the end of the phase.
+    pub used_bytes: usize,
+}
+
+/// A whole cycle, reported after its last phase and pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CycleSpan {
+    /// Number of the cycle, from 1.
+    pub cycle: u64,
+    /// When it began.
+    pub start_ns: u64,
+    /// How long it took.
+    pub total_ns: u64,
+    /// Bytes in blocks that are not free, when it began.
+    pub used_before_bytes: usize,
+    /// The same at its end.
+    pub used_bytes: usize,
+    /// The most that the heap may hold.
+    pub max_bytes: usize,
+    /// Bytes that the marking found live.
+    pub live_bytes: u64,
+    /// Page barrier: pages repaired since the cycle before, by whomever.
+    pub pages_repaired: u64,
+    /// Of these, by mutators that touched them or a neighbour.
+    pub pages_repaired_by_mutators: u64,
+    /// Page barrier: faults that mutators served since the cycle before.
+    pub faults: u64,
+    /// Other barriers: slow paths of loads that mutators took since the cycle before, as far as they have come to a safepoint.
+    pub slow_paths: u64,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A stop.
+    Pause(Pause),
+    /// A wait for memory.
+    Stall(Stall),
+    /// A phase.
+    Phase(PhaseSpan),
+    /// A cycle.
+    Cycle(CycleSpan),
+}
+
+impl Event {
+    /// When what it tells of began, in nanoseconds since the heap was built.
+    #[must_use]
+    pub fn start_ns(&self) -> u64 {
+        match self {
+            Event::Pause(pause) => pause.start_ns,
+            Event::Stall(stall) => stall.start_ns,
+            Event::Phase(span) => span.start_ns,
+            Event::Cycle(cycle) => cycle.start_ns,
+        }
+    }
+
+    /// When it ended, on the same clock. Events of one thread come in the order of their ends.
+    ///
+    /// ```
+    /// use gc_heap::Heap;
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.collect();
+    /// let (events, _) = heap.take_events();
+    /// assert!(events.iter().all(|event| event.start_ns() <= event.end_ns() && event.end_ns() <= heap.now_ns()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn end_ns(&self) -> u64 {
+        self.start_ns()
+            + match self {
+                Event::Pause(pause) => pause.total_ns,
+                Event::Stall(stall) => stall.total_ns,
+                Event::Phase(span) => span.total_ns,
+                Event::Cycle(cycle) => cycle.total_ns,
+            }
+    }
+}

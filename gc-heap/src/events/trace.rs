@@ -1,0 +1,152 @@
+//! Events as a trace for Perfetto.
+
+use super::Event;
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+/// Tracks. Those of mutators follow, each at its number.
+const COLLECTOR: u64 = 1;
+const STOPS: u64 = 2;
+const MUTATORS: u64 = 100;
+
+/// Writes events in the JSON format of Chrome's trace viewer, which <https://ui.perfetto.dev> opens.
+///
+/// On one track are the collector thread's cycles with their phases; on another the stops, each with the time that it took
+/// to reach all mutators; each mutator that waited for memory has a track of its waits. Counters are the bytes in use and
+/// those found live. Times are those of the events, to the nanosecond. Events may be added in any order.
+///
+/// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all the same.
+///
+/// ```
+/// use gc_heap::{EventTrace, Heap};
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.collect();
+/// let mut trace = EventTrace::new(Vec::new(), "a program")?; // any `io::Write`
+/// let (events, _) = heap.take_events();
+/// events.iter().try_for_each(|event| trace.add(event))?;
+/// let json = String::from_utf8(trace.finish()?)?;
+/// assert!(json.contains(r#""name":"mark start""#) && json.ends_with("]\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A program that runs for long writes as it goes: `examples/src/trace.rs`.
+#[derive(Debug)]
+pub struct EventTrace<W: Write> {
+    to: W,
+    any: bool,
+    /// Mutators whose tracks have a name.
+    mutators: HashSet<u64>,
+}
+
+impl<W: Write> EventTrace<W> {
+    /// Begins a trace. `name` is shown for the heap.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn new(to: W, name: &str) -> io::Result<EventTrace<W>> {
+        let mut trace = EventTrace { to, any: false, mutators: HashSet::new() };
+        trace.metadata("process_name", COLLECTOR, &escaped(name))?;
+        trace.track(COLLECTOR, "collector")?;
+        trace.track(STOPS, "stops")?;
+        Ok(trace)
+    }
+
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// Of the writer. The trace is then spoiled.
+    pub fn add(&mut self, event: &Event) -> io::Result<()> {
+        let (start, ns) = (event.start_ns(), event.end_ns() - event.start_ns());
+        match event {
+            Event::Pause(pause) => {
+                let args = format!(r#"{{"reach_ns":{}}}"#, pause.reach_ns);
+                self.slice(STOPS, &pause.kind.to_string(), start, ns, &args)?;
+                self.slice(STOPS, "reach", start, pause.reach_ns.min(ns), "{}")
+            }
+            Event::Stall(stall) => {
+                let track = MUTATORS + stall.mutator;
+                if self.mutators.insert(stall.mutator) {
+                    self.track(track, &format!("mutator {}", stall.mutator))?;
+                }
+                self.slice(track, "stall", start, ns, &format!(r#"{{"bytes":{}}}"#, stall.bytes))
+            }
+            Event::Phase(span) => {
+                let args = format!(r#"{{"cycle":{},"used_bytes":{}}}"#, span.cycle, span.used_bytes);
+                self.slice(COLLECTOR, &span.phase.to_string(), start, ns, &args)?;
+                self.counter("used bytes", start + ns, span.used_bytes as u64)
+            }
+            Event::Cycle(cycle) => {
+                let args = format!(
+                    r#"{{"pages_repaired":{},"pages_repaired_by_mutators":{},"faults":{},"slow_paths":{}}}"#,
+                    cycle.pages_repaired, cycle.pages_repaired_by_mutators, cycle.faults, cycle.slow_paths
+                );
+                self.slice(COLLECTOR, &format!("cycle {}", cycle.cycle), start, ns, &args)?;
+                self.counter("used bytes", start, cycle.used_before_bytes as u64)?;
+                self.counter("used bytes", start + ns, cycle.used_bytes as u64)?;
+                self.counter("live bytes", start + ns, cycle.live_bytes)
+            }
+        }
+    }
+
+    /// Ends the trace, and flushes the writer.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.to.write_all(b"\n]\n")?;
+        self.to.flush()?;
+        Ok(self.to)
+    }
+
+    fn slice(&mut self, track: u64, name: &str, start_ns: u64, ns: u64, args: &str) -> io::Result<()> {
+        let (start, duration) = (Micros(start_ns), Micros(ns));
+        self.entry(&format!(
+            r#""ph":"X","pid":1,"tid":{track},"name":"{name}","ts":{start},"dur":{duration},"args":{args}"#
+        ))
+    }
+
+    fn counter(&mut self, name: &str, ns: u64, value: u64) -> io::Result<()> {
+        let at = Micros(ns);
+        self.entry(&format!(r#""ph":"C","pid":1,"name":"{name}","ts":{at},"args":{{"{name}":{value}}}"#))
+    }
+
+    /// Names a track; they are shown in the order of their numbers.
+    fn track(&mut self, track: u64, name: &str) -> io::Result<()> {
+        self.metadata("thread_name", track, name)?;
+        self.entry(&format!(
+            r#""ph":"M","pid":1,"tid":{track},"name":"thread_sort_index","args":{{"sort_index":{track}}}"#
+        ))
+    }
+
+    fn metadata(&mut self, what: &str, track: u64, name: &str) -> io::Result<()> {
+        self.entry(&format!(r#""ph":"M","pid":1,"tid":{track},"name":"{what}","args":{{"name":"{name}"}}"#))
+    }
+
+    fn entry(&mut self, fields: &str) -> io::Result<()> {
+        let before = if std::mem::replace(&mut self.any, true) { ",\n" } else { "[\n" };
+        write!(self.to, "{before}{{{fields}}}")
+    }
+}
+
+/// Nanoseconds, written as microseconds without rounding: slices that nest keep nesting.
+struct Micros(u64);
+
+impl std::fmt::Display for Micros {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// A text as it stands in a JSON string.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => escaped.extend(['\\', c]),
+            '\0'..=' ' if c != ' ' => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}

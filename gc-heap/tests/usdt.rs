@@ -1,0 +1,58 @@
+//! The probes for tracers: named in the file of every program that has a heap.
+
+#![cfg(all(feature = "usdt", target_os = "linux"))]
+
+use gc_heap::{Heap, Room, Slot, Trace};
+use object::Endianness;
+use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
+use std::collections::BTreeMap;
+
+#[derive(Trace)]
+struct Node {
+    next: Slot<Option<Node>>,
+}
+
+/// `provider:name` of each note, with its arguments.
+fn probes(program: &[u8]) -> BTreeMap<String, String> {
+    let file = ElfFile64::<Endianness>::parse(program).unwrap();
+    let (endian, header) = (file.endian(), file.elf_header());
+    let sections = header.sections(endian, program).unwrap();
+    let (_, section) = sections.section_by_name(endian, b".note.stapsdt").expect("a section of probes");
+    let mut notes = section.notes(endian, program).unwrap().expect("it holds notes");
+    let mut probes = BTreeMap::new();
+    while let Some(note) = notes.next().unwrap() {
+        assert_eq!((note.name(), note.n_type(endian)), (&b"stapsdt"[..], 3));
+        // Three addresses, then provider, name and arguments, each ended by a zero.
+        let (addresses, texts) = note.desc().split_at(24);
+        assert_ne!(u64::from_le_bytes(addresses[..8].try_into().unwrap()), 0, "a probe is somewhere");
+        let mut texts = texts.split(|&byte| byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+        let provider = texts.next().unwrap();
+        probes.insert(format!("{provider}:{}", texts.next().unwrap()), texts.next().unwrap());
+    }
+    probes
+}
+
+#[test]
+fn the_program_names_its_probes() {
+    // Uses the heap, so that the linker keeps all of it.
+    let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
+    let made = heap.enter(|m| m.build::<Node>(Room::of::<Node>(), |m| m.place(NodeInit { next: None })).is_ok());
+    assert!(made.unwrap());
+    heap.collect();
+
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let found = probes(&program);
+    let expected = [
+        ("pause_begin", 1),
+        ("pause_end", 3),
+        ("cycle_begin", 2),
+        ("cycle_end", 4),
+        ("phase", 4),
+        ("stall", 3),
+        ("fault", 2),
+    ];
+    for (name, arguments) in expected {
+        let found = found.get(&format!("parallax:{name}")).unwrap_or_else(|| panic!("no {name} in {found:?}"));
+        assert_eq!(found.split_whitespace().count(), arguments, "{name}: {found}");
+    }
+}
