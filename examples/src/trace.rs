@@ -47,7 +47,7 @@ fn plant(m: &mut Mutator<'_>, table: gc_heap::Local<'_, Table>, index: usize, de
         };
         m.place(NodeInit { left, right })
     }
-    let m = m.reserve(Room::of::<Node>() * ((2 << depth) - 1))?;
+    let m = m.reserve(Room::of::<Node>().times((2 << depth) - 1))?;
     table.get(m).tail()[index].set(m, Some(grow(m, depth)));
     Ok(())
 }
