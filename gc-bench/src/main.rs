@@ -7,7 +7,7 @@
 //! | [`workload`], [`measure`] | the work, and the measured part of it |
 //! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
 //! | [`mmu`], [`lost`] | what the mutators lost: by windows of time, and besides stops and stalls |
-//! | [`primitives`] | what the kernel's mechanisms cost by themselves |
+//! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`process`] | what it ran on, and what it used |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
 //! | [`record`], [`report`], [`output`] | results, what they look like, and how they are written |

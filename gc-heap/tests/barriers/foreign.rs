@@ -176,7 +176,8 @@ pub(crate) fn locals_of_another_place_in_the_same_heap(barrier: Barrier) {
 /// More heaps one after the other than could exist at once: addresses come back.
 pub(crate) fn addresses_are_reused(barrier: Barrier) {
     for id in 0..200 {
-        let heap = Heap::builder().max_bytes(64 << 20).barrier(barrier).build().unwrap();
+        let heap =
+            Heap::builder().max_bytes(64 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
         let roots = roots(&heap, id);
         heap.enter(|m| roots.check(m, id)).unwrap();
     }

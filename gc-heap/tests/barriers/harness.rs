@@ -1,6 +1,7 @@
 //! Tests as trials: one for each barrier that the test is about.
 
-use gc_heap::{Barrier, Heap, LEAST_HEAP_BYTES};
+use crate::common::set_backing;
+use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES};
 use libtest_mimic::Trial;
 
 /// A test's name and body.
@@ -11,6 +12,8 @@ pub(crate) type Test<F> = (&'static str, F);
 pub(crate) struct Tests {
     /// With every barrier.
     pub(crate) every: &'static [Test<fn(Barrier)>],
+    /// With every barrier, where the heap is made of a file.
+    pub(crate) file: &'static [Test<fn(Barrier)>],
     /// With every barrier that collects while mutators run.
     pub(crate) concurrent: &'static [Test<fn(Barrier)>],
     /// With the page barrier alone.
@@ -21,7 +24,7 @@ pub(crate) struct Tests {
 
 impl Tests {
     /// No tests yet: for `..Tests::NONE`.
-    pub(crate) const NONE: Tests = Tests { every: &[], concurrent: &[], page: &[], once: &[] };
+    pub(crate) const NONE: Tests = Tests { every: &[], file: &[], concurrent: &[], page: &[], once: &[] };
 }
 
 /// Functions with their names.
@@ -39,16 +42,20 @@ fn page_barrier_refused() -> Option<String> {
 /// All trials. `say`: a line on what cannot run here, if anything.
 pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
     let refused = page_barrier_refused();
-    let trial = |module: &str, test: &str, barrier: Option<Barrier>, run: Box<dyn FnOnce() + Send>| {
-        let suffix = match barrier {
-            Some(Barrier::Load) => " [load]",
-            Some(Barrier::StopTheWorld) => " [stop-the-world]",
-            Some(Barrier::Page) => " [page]",
+    let trial = |module: &str, test: &str, sort: Option<(Barrier, Backing)>, run: Box<dyn FnOnce() + Send>| {
+        let barrier = sort.map(|(barrier, _)| barrier);
+        let backing = sort.map_or(Backing::Memfd, |(_, backing)| backing);
+        let suffix = match sort {
+            Some((Barrier::Load, _)) => " [load]",
+            Some((Barrier::StopTheWorld, _)) => " [stop-the-world]",
+            Some((Barrier::Page, Backing::Memfd)) => " [page]",
+            Some((Barrier::Page, _)) => " [page, anonymous]",
             _ => "",
         };
         let ignored = barrier == Some(Barrier::Page) && refused.is_some();
         // A panic is caught by the harness and fails the trial.
         let body = move || {
+            set_backing(backing);
             run();
             Ok(())
         };
@@ -56,14 +63,21 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
     };
     let mut trials = Vec::new();
     for &(module, tests) in modules {
-        let every = [Barrier::Load, Barrier::StopTheWorld, Barrier::Page];
-        let concurrent = [Barrier::Load, Barrier::Page];
-        for (list, barriers) in [(tests.every, &every[..]), (tests.concurrent, &concurrent[..])] {
+        let [load, stop, page] =
+            [Barrier::Load, Barrier::StopTheWorld, Barrier::Page].map(|barrier| (barrier, Backing::Memfd));
+        let anonymous = (Barrier::Page, Backing::Anonymous);
+        let every = [load, stop, page, anonymous];
+        let concurrent = [load, page, anonymous];
+        for (list, barriers) in
+            [(tests.every, &every[..]), (tests.file, &every[..3]), (tests.concurrent, &concurrent[..])]
+        {
             for &(name, run) in list {
-                trials.extend(barriers.iter().map(|&b| trial(module, name, Some(b), Box::new(move || run(b)))));
+                trials.extend(barriers.iter().map(|&s| trial(module, name, Some(s), Box::new(move || run(s.0)))));
             }
         }
-        trials.extend(tests.page.iter().map(|&(name, run)| trial(module, name, Some(Barrier::Page), Box::new(run))));
+        for sort in [page, anonymous] {
+            trials.extend(tests.page.iter().map(|&(name, run)| trial(module, name, Some(sort), Box::new(run))));
+        }
         trials.extend(tests.once.iter().map(|&(name, run)| trial(module, name, None, Box::new(run))));
     }
     if let Some(why) = refused.filter(|_| say) {

@@ -206,7 +206,14 @@ fn of_the_file(name: &str) -> u64 {
 
 pub(crate) fn memory_is_given_back_on_request(barrier: Barrier) {
     let name = format!("given-back-{barrier:?}");
-    let heap = Heap::builder().max_bytes(64 << 20).barrier(barrier).uncommit_delay(None).name(&name).build().unwrap();
+    let heap = Heap::builder()
+        .max_bytes(64 << 20)
+        .barrier(barrier)
+        .backing(crate::common::backing())
+        .uncommit_delay(None)
+        .name(&name)
+        .build()
+        .unwrap();
     heap.enter(|m| {
         let kept = table(m, 10);
         (0..10).for_each(|index| place(m, kept, index, 2000).unwrap());
@@ -237,8 +244,14 @@ pub(crate) fn memory_is_given_back_on_request(barrier: Barrier) {
 pub(crate) fn memory_is_given_back_after_a_while(barrier: Barrier) {
     let name = format!("after-a-while-{barrier:?}");
     let delay = Duration::from_millis(100);
-    let heap =
-        Heap::builder().max_bytes(64 << 20).barrier(barrier).uncommit_delay(Some(delay)).name(&name).build().unwrap();
+    let heap = Heap::builder()
+        .max_bytes(64 << 20)
+        .barrier(barrier)
+        .backing(crate::common::backing())
+        .uncommit_delay(Some(delay))
+        .name(&name)
+        .build()
+        .unwrap();
     heap.enter(|m| {
         let m = &mut *m.frame();
         let garbage = table(m, 20);
@@ -256,7 +269,7 @@ pub(crate) fn memory_is_given_back_after_a_while(barrier: Barrier) {
 /// Giving memory back while others allocate costs them time, never memory.
 pub(crate) fn giving_back_does_not_starve_who_allocates(barrier: Barrier) {
     let _deadline = deadline("giving back");
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     /// Ends the thread that gives back also where a panic ends the other.
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
@@ -463,7 +476,7 @@ pub(crate) fn placing_past_the_room_is_safe(barrier: Barrier) {
 /// Stalled threads share what a cycle frees: none fails while little lives.
 pub(crate) fn threads_that_stall_together_all_go_on(barrier: Barrier) {
     let _deadline = deadline("stalls");
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -519,8 +532,6 @@ pub(crate) const TESTS: Tests = Tests {
     ],
     concurrent: tests![
         a_room_that_cannot_exist_is_out_of_memory,
-        memory_is_given_back_on_request,
-        memory_is_given_back_after_a_while,
         giving_back_does_not_starve_who_allocates,
         iterators_that_lie,
         placing_past_the_room_panics_in_stress_mode,
@@ -528,5 +539,6 @@ pub(crate) const TESTS: Tests = Tests {
         numbers_keep_their_place
     ],
     once: tests![a_pretouched_heap_is_committed_from_the_start, what_a_builder_refuses],
+    file: tests![memory_is_given_back_on_request, memory_is_given_back_after_a_while],
     ..Tests::NONE
 };

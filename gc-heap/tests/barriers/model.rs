@@ -169,6 +169,7 @@ fn play(case: &Case) {
     let _deadline = deadline("a random sequence of operations");
     let heap = Heap::builder()
         .barrier(case.barrier)
+        .backing(crate::common::backing())
         .mirror(case.mirror)
         .workers(case.workers)
         .max_bytes(case.max_bytes)

@@ -489,7 +489,7 @@ pub(crate) fn a_heap_nearly_full_is_compacted_in_a_stop() {
 /// Page heaps beside each other and beside a load heap, used in turn and at once, some dropped in between.
 pub(crate) fn several_heaps() {
     let _deadline = deadline("several heaps");
-    let load = checked(Barrier::Load, 8 << 20).stress(stress(1)).build().unwrap();
+    let load = Heap::builder().max_bytes(8 << 20).verify(true).single_view(true).stress(stress(1)).build().unwrap();
     let pages: Vec<Heap> = (0..3).map(|seed| moving(8 << 20).stress(stress(seed)).build().unwrap()).collect();
     let work = |heap: &Heap, len: usize| {
         heap.enter(|m| {

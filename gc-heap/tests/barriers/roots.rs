@@ -215,7 +215,7 @@ pub(crate) fn scopes_give_one_result(barrier: Barrier) {
 
 /// A thread that roots without end is told so before it touches what is not its own.
 pub(crate) fn too_many_locals_panic(barrier: Barrier) {
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).build().unwrap();
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     heap.enter(|m| {
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {

@@ -264,7 +264,7 @@ pub(crate) fn what_is_forgotten_costs_memory_and_nothing_else(barrier: Barrier) 
 /// More threads than the heap has room for, were those that wait for memory to keep their blocks.
 pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
     let _deadline = deadline("sixty-four threads");
-    let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap();
+    let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     std::thread::scope(|scope| {
         for seed in 0..64 {
             let heap = &heap;

@@ -3,12 +3,27 @@
 // Each test file is a crate of its own and uses its part.
 #![allow(dead_code)]
 
-use gc_heap::{Barrier, Heap, HeapBuilder, Mirror, Stress};
+use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mirror, Stress};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
+
+thread_local! {
+    /// The memory that the heaps of the test on this thread are made of.
+    static BACKING: std::cell::Cell<Backing> = const { std::cell::Cell::new(Backing::Memfd) };
+}
+
+/// The memory of the heaps of this test.
+pub(crate) fn backing() -> Backing {
+    BACKING.get()
+}
+
+/// Says what it is, for the test that runs on this thread.
+pub(crate) fn set_backing(backing: Backing) {
+    BACKING.set(backing);
+}
 
 /// Factor on the number of cases, from `PARALLAX_STRESS`; 1 where it is not set.
 pub(crate) fn factor() -> u32 {
@@ -33,7 +48,7 @@ pub(crate) fn deadline(what: &'static str) -> Deadline {
 
 /// The heap that tests begin with: everything verified, stale addresses fault.
 pub(crate) fn checked(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
-    Heap::builder().max_bytes(max_bytes).barrier(barrier).verify(true).single_view(true)
+    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing()).verify(true).single_view(true)
 }
 
 /// Cycles all the time, threads delayed at unlucky places.
