@@ -275,11 +275,13 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
             }
         }
     });
+    // Before the close: a thread may wait for the end in a fault, and hold the lock of a table of roots. Roots that are new
+    // by then have been touched, and are in.
+    let (used, roots) = (shared.root_area(), shared.root_pages());
     // From here on pages that nobody has claimed, of roots that are new and of free blocks, are used without a fault.
     pages.flip.close();
-    let used = shared.root_area();
     if pages.gate.is_private() {
-        shared.root_pages().into_iter().for_each(|roots| bring_all(shared, pages, roots));
+        roots.into_iter().for_each(|roots| bring_all(shared, pages, roots));
     } else {
         give_back(pages, used.clone(), &failed);
     }
