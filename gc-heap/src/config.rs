@@ -100,6 +100,7 @@ pub(crate) struct Config {
     pub(crate) fault_cluster: usize,
     pub(crate) stress: Stress,
     pub(crate) uncommit_delay: Option<Duration>,
+    pub(crate) external_step: usize,
     pub(crate) name: String,
     pub(crate) listeners: Listeners,
 }
@@ -137,6 +138,7 @@ impl Default for HeapBuilder {
             fault_cluster: DEFAULT_FAULT_CLUSTER,
             stress: Stress::default(),
             uncommit_delay: Some(Duration::from_secs(300)),
+            external_step: 64 << 20,
             name: "parallax".into(),
             listeners: Listeners::default(),
         };
@@ -218,6 +220,13 @@ impl HeapBuilder {
     /// How long a block stays free before its memory goes back to the system; `None`: never. Default: five minutes.
     pub fn uncommit_delay(mut self, delay: Option<Duration>) -> Self {
         self.config.uncommit_delay = delay;
+        self
+    }
+
+    /// Growth of external memory, in bytes, that begins a cycle: see [`Heap::add_external`]. Where more than this was left
+    /// after the last cycle, it has to double. Default: 64 MiB.
+    pub fn external_step(mut self, bytes: usize) -> Self {
+        self.config.external_step = bytes.max(1);
         self
     }
 

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::cycle::control::Control;
 use crate::events::Events;
+use crate::external::External;
 use crate::finalize::{Sink, Watch};
 use crate::mutator::record::MutatorRecord;
 use crate::root::memory::RootMemory;
@@ -106,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
     /// The next number for an identity hash.
     pub(crate) identity_hashes: AtomicU64,
+    pub(crate) external: Arc<External>,
     pub(crate) control: Control,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
@@ -147,6 +149,7 @@ impl Shared {
             pages,
             stacks: Mutex::default(),
             identity_hashes: AtomicU64::new(1),
+            external: Arc::new(External::new(config.external_step)),
             control: Control::new(blocks),
             events: Events::new(config.listeners.clone()),
             counters: Counters::default(),

@@ -100,6 +100,14 @@ impl Control {
         Ticket::Cycle(number)
     }
 
+    /// Asks for a cycle, unless one was asked for like this since the last ended.
+    pub(crate) fn request_soon(&self) {
+        // SeqCst: see `External::add`.
+        if !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst) {
+            self.request();
+        }
+    }
+
     pub(crate) fn shutdown(&self) {
         self.state.lock().shutdown = true;
         self.work.notify_one();
@@ -135,7 +143,7 @@ impl Control {
 
     pub(crate) fn cycle_finished(&self, trigger: usize) {
         self.trigger.store(trigger, Ordering::Relaxed);
-        self.triggered.store(false, Ordering::Relaxed);
+        self.triggered.store(false, Ordering::SeqCst);
         self.running.store(false, Ordering::Relaxed);
         let _state = self.state.lock();
         self.cycles_finished.fetch_add(1, Ordering::Release);
@@ -185,11 +193,8 @@ impl Shared {
     #[inline]
     pub(crate) fn after_taking(&self) {
         let control = &self.control;
-        if self.free.free() < control.trigger.load(Ordering::Relaxed)
-            && !control.triggered.load(Ordering::Relaxed)
-            && !control.triggered.swap(true, Ordering::Relaxed)
-        {
-            control.request();
+        if self.free.free() < control.trigger.load(Ordering::Relaxed) {
+            control.request_soon();
         }
     }
 }

@@ -122,6 +122,10 @@ impl Collector {
                     let trigger = self.pacing.cycle_ended(&shared);
                     self.cycle_ended(begun);
                     shared.control.cycle_finished(trigger);
+                    if shared.external.is_due() {
+                        // What was added meanwhile asked for nothing, and whoever added it may wait for its release.
+                        shared.control.request_soon();
+                    }
                     shared.free.wake_all();
                 }
                 Work::Compaction(run) => {
@@ -174,6 +178,7 @@ impl Collector {
         self.cycle += 1;
         let workers = shared.config.workers;
 
+        shared.external.cycle_begins();
         // A compaction in a stop has other things to do.
         let surveys = if goal == Goal::Pace { survey::requests(&shared) } else { Vec::new() };
         let started = shared.events.now();

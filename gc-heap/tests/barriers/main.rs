@@ -10,6 +10,7 @@ mod common;
 mod cycle;
 mod ephemeron;
 mod events;
+mod external;
 mod finalize;
 mod foreign;
 mod harness;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),
         ("events", events::TESTS),
+        ("external", external::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("memory", memory::TESTS),

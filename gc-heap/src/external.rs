@@ -1,0 +1,181 @@
+//! Memory outside the heap that heap objects keep: accounted, so that cycles begin because of it.
+
+use crate::heap::Heap;
+use crate::mutator::Mutator;
+use crate::shared::Shared;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes outside the heap that somebody accounts to it.
+pub(crate) struct External {
+    bytes: AtomicUsize,
+    /// What there was when the last cycle began, less what was released since: growth is counted from there.
+    low: AtomicUsize,
+    /// Growth that begins a cycle in any case.
+    step: usize,
+}
+
+impl External {
+    pub(crate) fn new(step: usize) -> External {
+        External { bytes: AtomicUsize::new(0), low: AtomicUsize::new(0), step }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Adds. `true`: a cycle is due.
+    fn add(&self, bytes: usize) -> bool {
+        // SeqCst, as the look in `is_due` and the flag of `request_soon`: who adds finds that the last cycle has ended, or the
+        // collector finds, at its end, what was added.
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.is_due()
+    }
+
+    /// Whether there is so much more than there was that a cycle should begin.
+    pub(crate) fn is_due(&self) -> bool {
+        let low = self.low.load(Ordering::Relaxed);
+        self.bytes.load(Ordering::SeqCst).saturating_sub(low) >= self.step.max(low)
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // As if it had been there when the cycle began. The least sum would not do: while the dead are released others add.
+        let _ = self.low.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |low| Some(low.saturating_sub(bytes)));
+    }
+
+    /// A cycle begins: what is there now may be there for good.
+    pub(crate) fn cycle_begins(&self) {
+        self.low.store(self.bytes(), Ordering::Relaxed);
+    }
+}
+
+/// Bytes outside the heap, accounted to it until this is dropped, by any thread, also after the heap has ended. Made by
+/// [`Heap::add_external`]; kept beside what takes the memory, as in the resource of an object.
+#[must_use]
+pub struct ExternalBytes {
+    external: Arc<External>,
+    bytes: usize,
+}
+
+impl ExternalBytes {
+    /// The bytes. Never blocks.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for ExternalBytes {
+    fn drop(&mut self) {
+        self.external.sub(self.bytes);
+    }
+}
+
+impl fmt::Debug for ExternalBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExternalBytes({})", self.bytes)
+    }
+}
+
+impl Shared {
+    fn add_external(&self, bytes: usize) -> ExternalBytes {
+        // More than the address space is somebody's mistake; it must not wrap.
+        let bytes = bytes.min(isize::MAX as usize >> 8);
+        if self.external.add(bytes) {
+            self.control.request_soon();
+        }
+        ExternalBytes { external: Arc::clone(&self.external), bytes }
+    }
+}
+
+impl Heap {
+    /// Accounts bytes outside the heap to it, until the token is dropped. Where they have grown by as much as is left of
+    /// what there was when the last cycle began, and by
+    /// [`HeapBuilder::external_step`](crate::HeapBuilder::external_step), a cycle begins.
+    ///
+    /// Never waits: it is no limit. Whoever adds faster than the dead are drained and released has to wait by itself, and
+    /// asks for a cycle before ([`Heap::collect`]), since less growth begins none.
+    ///
+    /// ```
+    /// use gc_heap::{ExternalBytes, Heap, ResourceQueue, Room};
+    ///
+    /// struct Image { pixels: Vec<u8>, _accounted: ExternalBytes }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let images = ResourceQueue::<Image>::new(&heap);
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let m = m.reserve(Room::of::<gc_heap::Resource<Image>>())?;
+    ///     let image = Image { pixels: vec![0; 4 << 20], _accounted: m.add_external(4 << 20) };
+    ///     assert_eq!(images.place(m, image).get().pixels.len(), 4 << 20);
+    ///     Ok(())
+    /// })??;
+    /// assert_eq!(heap.external_bytes(), 4 << 20);
+    /// heap.collect();
+    /// drop(images.take());
+    /// assert_eq!(heap.external_bytes(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_external(&self, bytes: usize) -> ExternalBytes {
+        self.shared().add_external(bytes)
+    }
+
+    /// Bytes outside the heap that are accounted to it now. Never blocks.
+    #[must_use]
+    pub fn external_bytes(&self) -> usize {
+        self.shared().external.bytes()
+    }
+}
+
+impl Mutator<'_> {
+    /// As [`Heap::add_external`]. Never blocks, never a safepoint.
+    pub fn add_external(&self, bytes: usize) -> ExternalBytes {
+        self.heap().add_external(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_counted_from_what_is_left_of_the_last_cycle() {
+        let external = External::new(100);
+        assert!(!external.add(99) && external.add(1));
+        external.cycle_begins();
+        assert!(!external.add(99), "as much again is wanted");
+        assert!(external.add(1));
+        // The cycle released most of it, while more was added.
+        external.cycle_begins();
+        assert!(!external.add(99));
+        external.sub(190);
+        assert!(external.add(1));
+        external.cycle_begins();
+        external.add(1000);
+        external.cycle_begins();
+        assert!(!external.add(1000) && external.add(200));
+        assert_eq!(external.bytes(), 2310);
+    }
+
+    #[test]
+    fn what_was_added_during_a_cycle_is_due_at_its_end() {
+        let external = External::new(100);
+        external.add(100);
+        external.cycle_begins();
+        external.add(150);
+        // Who added asked for nothing, because a cycle ran; and may now wait for what is released.
+        assert!(external.is_due());
+        external.cycle_begins();
+        assert!(!external.is_due());
+    }
+
+    #[test]
+    fn a_sum_beyond_reason_does_not_wrap_a_token() {
+        let external = Arc::new(External::new(100));
+        let token = ExternalBytes { external: Arc::clone(&external), bytes: isize::MAX as usize >> 8 };
+        external.add(token.bytes());
+        drop(token);
+        assert_eq!(external.bytes(), 0);
+    }
+}
