@@ -4,9 +4,10 @@ use super::Event;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-/// Tracks. Those of mutators follow, each at its number.
-const COLLECTOR: u64 = 1;
-const STOPS: u64 = 2;
+/// Tracks. Those of mutators follow, each at its number. None is 1, the number of the process: Perfetto calls that track the
+/// main thread.
+const COLLECTOR: u64 = 2;
+const STOPS: u64 = 3;
 const MUTATORS: u64 = 100;
 
 /// Writes events in the JSON format of Chrome's trace viewer, which <https://ui.perfetto.dev> opens.
@@ -74,7 +75,7 @@ impl<W: Write> EventTrace<W> {
             Event::Phase(span) => {
                 let args = format!(r#"{{"cycle":{},"used_bytes":{}}}"#, span.cycle, span.used_bytes);
                 self.slice(COLLECTOR, &span.phase.to_string(), start, ns, &args)?;
-                self.counter("used bytes", start + ns, span.used_bytes as u64)
+                self.counter("used", start + ns, span.used_bytes as u64)
             }
             Event::Cycle(cycle) => {
                 let args = format!(
@@ -82,9 +83,9 @@ impl<W: Write> EventTrace<W> {
                     cycle.pages_repaired, cycle.pages_repaired_by_mutators, cycle.faults, cycle.slow_paths
                 );
                 self.slice(COLLECTOR, &format!("cycle {}", cycle.cycle), start, ns, &args)?;
-                self.counter("used bytes", start, cycle.used_before_bytes as u64)?;
-                self.counter("used bytes", start + ns, cycle.used_bytes as u64)?;
-                self.counter("live bytes", start + ns, cycle.live_bytes)
+                self.counter("used", start, cycle.used_before_bytes as u64)?;
+                self.counter("used", start + ns, cycle.used_bytes as u64)?;
+                self.counter("live", start + ns, cycle.live_bytes)
             }
         }
     }
@@ -106,9 +107,10 @@ impl<W: Write> EventTrace<W> {
         ))
     }
 
-    fn counter(&mut self, name: &str, ns: u64, value: u64) -> io::Result<()> {
+    /// Perfetto calls the track by the counter's name and the value's, "used bytes".
+    fn counter(&mut self, name: &str, ns: u64, bytes: u64) -> io::Result<()> {
         let at = Micros(ns);
-        self.entry(&format!(r#""ph":"C","pid":1,"name":"{name}","ts":{at},"args":{{"{name}":{value}}}"#))
+        self.entry(&format!(r#""ph":"C","pid":1,"name":"{name}","ts":{at},"args":{{"bytes":{bytes}}}"#))
     }
 
     /// Names a track; they are shown in the order of their numbers.

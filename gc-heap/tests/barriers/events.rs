@@ -293,6 +293,7 @@ pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
         let name = entry["name"].as_str().unwrap();
         match entry["ph"].as_str().unwrap() {
             "M" if name == "thread_name" => {
+                assert_ne!(entry["tid"], entry["pid"], "viewers call such a track the main thread");
                 let track = names.insert(entry["tid"].as_u64().unwrap(), entry["args"]["name"].clone());
                 assert_eq!(track, None, "a track is named once");
             }
@@ -300,7 +301,8 @@ pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
             "M" => assert!(entry["args"]["sort_index"].is_u64()),
             "C" => {
                 counters += 1;
-                let value = entry["args"][name].as_u64().unwrap();
+                assert!(matches!(name, "used" | "live"), "{entry}");
+                let value = entry["args"]["bytes"].as_u64().unwrap();
                 assert!(value <= 8 << 20 && ns(entry, "ts") <= heap.now_ns(), "{entry}");
             }
             "X" => {
@@ -312,8 +314,8 @@ pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
     }
     let count = |wanted: fn(&Event) -> bool| events.iter().filter(|&event| wanted(event)).count();
     let (cycles, phases) = (count(|e| matches!(e, Event::Cycle(_))), count(|e| matches!(e, Event::Phase(_))));
-    assert_eq!((slices[&1].len(), counters), (cycles + phases, 3 * cycles + phases));
-    assert_eq!(slices[&2].len(), 2 * count(|event| matches!(event, Event::Pause(_))));
+    assert_eq!((slices[&2].len(), counters), (cycles + phases, 3 * cycles + phases));
+    assert_eq!(slices[&3].len(), 2 * count(|event| matches!(event, Event::Pause(_))));
     let stalls: usize = slices.iter().filter(|(track, _)| **track >= 100).map(|(_, spans)| spans.len()).sum();
     assert_eq!(stalls, count(|event| matches!(event, Event::Stall(_))));
     for (track, mut spans) in slices {
