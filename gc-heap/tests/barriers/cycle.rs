@@ -1,8 +1,9 @@
 //! The cycle end to end: objects survive, garbage goes, everything verified after each phase.
 
-use crate::common::{checked, sorts};
+use crate::common::{Random, checked, deadline, factor, sorts, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
+use std::time::Duration;
 
 #[derive(Trace)]
 struct Tree {
@@ -148,11 +149,41 @@ pub(crate) fn compare_exchange_compares_objects_not_addresses(barrier: Barrier) 
     assert!(heap.stats().relocations > 0, "{:?}", heap.stats());
 }
 
+/// Marking ends although a mutator overwrites references all the time.
+pub(crate) fn marking_ends_beside_a_mutator_that_only_writes(barrier: Barrier) {
+    let _deadline = deadline("a mutator that only writes");
+    let heap = checked(barrier, 32 << 20).verify(false).build().unwrap();
+    while_collecting(&heap, Duration::ZERO, || {
+        heap.enter(|m| {
+            type Table = SlotArray<Option<Tree>>;
+            let table = m.build::<Table>(Room::tail::<Table>(20_000), |m| m.place_array((), 20_000, None)).unwrap();
+            for index in 0..20_000 {
+                let m = m.reserve(Room::of::<Tree>()).unwrap();
+                table.get(m).tail()[index].set(m, Some(small(m, 0)));
+            }
+            let mut random = Random::new(1);
+            while heap.stats().cycles < 20 * u64::from(factor()) {
+                for _ in 0..1000 {
+                    let slots = table.get(m).tail();
+                    let (a, b) = (random.below(slots.len()), random.below(slots.len()));
+                    let old = slots[a].swap(m, slots[b].get(m));
+                    slots[b].set(m, old);
+                }
+                m.safepoint();
+            }
+        })
+        .unwrap();
+    });
+    let stats = heap.stats();
+    assert!(stats.mark_end_retries <= 3 * stats.cycles, "marking does not come to its end: {stats:?}");
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![trees_survive_while_garbage_goes, scattered_survivors_are_compacted],
     concurrent: tests![
         attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop,
-        compare_exchange_compares_objects_not_addresses
+        compare_exchange_compares_objects_not_addresses,
+        marking_ends_beside_a_mutator_that_only_writes
     ],
     ..Tests::NONE
 };
