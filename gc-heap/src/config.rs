@@ -43,7 +43,8 @@ pub enum HugePages {
     Never,
     /// `MADV_HUGEPAGE`: effective where the system's `shmem_enabled` is `advise`.
     Advise,
-    /// `MADV_COLLAPSE` of pretouched memory (Linux 6.1); takes about 3 s per GiB while building.
+    /// `MADV_COLLAPSE` of pretouched memory (Linux 6.1); takes about 3 s per GiB while building. Without
+    /// [`pretouch`](HeapBuilder::pretouch) nothing is there to collapse, and [`build`](HeapBuilder::build) refuses.
     Collapse,
 }
 
@@ -293,6 +294,10 @@ impl HeapBuilder {
         }
         if config.backing == Backing::Anonymous && config.barrier != Barrier::Page {
             return Err(BuildError::Backing);
+        }
+        if config.huge_pages == HugePages::Collapse && !config.pretouch {
+            // Later, as memory is taken, it would cost a mutator some 6 ms for each 2 MiB.
+            return Err(BuildError::Collapse);
         }
         if !config.fault_cluster.is_power_of_two() || config.fault_cluster > 64 {
             return Err(BuildError::FaultCluster { pages: config.fault_cluster });

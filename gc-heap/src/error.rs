@@ -88,6 +88,12 @@ pub enum BuildError {
     /// Anonymous memory under a barrier that needs several views of it.
     #[error("anonymous memory can be mapped once only: it works with the page barrier; the others need a memfd")]
     Backing,
+    /// [`HugePages::Collapse`](crate::HugePages::Collapse) without [`pretouch`](crate::HeapBuilder::pretouch).
+    #[error(
+        "`HugePages::Collapse` makes 2 MiB pages of memory that is there already: build with `pretouch(true)`, \
+         or ask for `HugePages::Advise`"
+    )]
+    Collapse,
     /// A fault cluster that is no power of two or too large.
     #[error("a fault cluster of {pages} pages: 1, 2, 4 ... 64 are possible")]
     FaultCluster {

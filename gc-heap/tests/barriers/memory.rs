@@ -3,7 +3,8 @@
 use crate::common::{Random, catch_unwind, checked, deadline, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Barrier, Bytes, Heap, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Value,
+    Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray,
+    Tagged, Trace, Value,
 };
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -318,6 +319,11 @@ pub(crate) fn what_a_builder_refuses() {
     for workers in [0, 65, usize::MAX] {
         assert!(Heap::builder().workers(workers).build().unwrap_err().to_string().contains("1 to 64"));
     }
+    let collapse = || Heap::builder().max_bytes(8 << 20).huge_pages(HugePages::Collapse);
+    let error = collapse().build().unwrap_err().to_string();
+    assert!(error.contains("pretouch(true)") && !error.contains('\n'), "{error}");
+    // With it, a kernel before 6.1 refuses it for a reason of its own.
+    assert!(!matches!(collapse().pretouch(true).build(), Err(BuildError::Collapse)));
     let odd = Heap::builder().max_bytes((4 << 20) + 1).build().unwrap();
     assert_eq!(odd.max_bytes(), (4 << 20) + (64 << 10));
 }
