@@ -1,0 +1,221 @@
+//! The gate of the page barrier on a real kernel: what a page, a hole, a chunk that went back and an ended registration
+//! answer when they are let in.
+
+use crate::trials::{Test, named};
+use gc_core::sys;
+use gc_core::views::{Gate, GateError, LetIn, MIN_SPAN, Mirror, Views};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const PAGE: usize = 4096;
+
+fn gated(bytes: usize) -> Result<(Views, Gate), GateError> {
+    let views = Views::new("gate-test", bytes, Mirror::default()).unwrap();
+    Gate::new(&views).map(|gate| (views, gate))
+}
+
+fn write(address: usize, value: u64) {
+    // SAFETY: tests write into views they own, where pages are present.
+    unsafe { ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(value) }
+}
+
+/// Reads a word the way the kernel does for a system call: where a touch would raise a signal, `None`.
+fn read(address: usize) -> Option<u64> {
+    let mut word = 0_u64;
+    let here = libc::iovec { iov_base: ptr::from_mut(&mut word).cast(), iov_len: 8 };
+    let there = libc::iovec { iov_base: ptr::with_exposed_provenance_mut(address), iov_len: 8 };
+    // SAFETY: `here` is a word of this frame; the kernel checks `there`.
+    let got = unsafe { libc::process_vm_readv(libc::getpid(), &here, 1, &there, 1, 0) };
+    (got == 8).then_some(word)
+}
+
+/// A heap of two chunks whose pages hold their number and one; of the first page of each there is none in the file.
+fn flipped() -> (Views, Gate) {
+    let (views, gate) = gated(2 * MIN_SPAN).unwrap();
+    for page in 0..2 * MIN_SPAN / PAGE {
+        if page % (MIN_SPAN / PAGE) != 0 {
+            write(gate.view() + page * PAGE, page as u64 + 1);
+        }
+    }
+    // SAFETY: nobody else is in this heap.
+    unsafe { gate.flip() }.unwrap();
+    (views, gate)
+}
+
+fn let_in(gate: &Gate, page: usize, pages: usize) -> LetIn {
+    // SAFETY: the pages are as fit to be seen as they ever were.
+    unsafe { gate.let_in(page * PAGE, pages * PAGE) }
+}
+
+fn a_flip_leaves_no_page_that_does_not_fault() {
+    let (_views, gate) = flipped();
+    // A kernel before 6.7 does not say which pages are present.
+    if let Ok(present) = gate.present_pages() {
+        assert_eq!(present, 0);
+    }
+    for page in [0, 1, 5, 511, 512, 1023] {
+        assert_eq!(read(gate.view() + page * PAGE), None, "page {page} does not fault");
+    }
+}
+
+/// A system call touches the view between two flips: what it maps there is taken away by the next.
+fn what_a_stray_access_has_mapped_faults_after_the_next_flip() {
+    let (_views, gate) = flipped();
+    for _ in 0..3 {
+        assert_eq!(let_in(&gate, 0, 1024), LetIn::Present);
+        // SAFETY: all pages are as before.
+        unsafe { gate.end() }.unwrap();
+        assert_eq!(read(gate.view() + 7 * PAGE), Some(8));
+        gate.empty(0, 2 * MIN_SPAN).unwrap();
+        // SAFETY: nobody else is in this heap.
+        unsafe { gate.flip() }.unwrap();
+        assert_eq!(read(gate.view() + 7 * PAGE), None);
+    }
+}
+
+fn a_page_is_let_in_with_its_bytes() {
+    let (views, gate) = flipped();
+    // Repaired where the collector sees it.
+    write(views.canonical() + 5 * PAGE, 77);
+    assert_eq!(let_in(&gate, 5, 1), LetIn::Present);
+    assert_eq!(read(gate.view() + 5 * PAGE), Some(77));
+    assert_eq!((read(gate.view() + 4 * PAGE), read(gate.view() + 6 * PAGE)), (None, None));
+}
+
+/// `EEXIST`, said of the first page that is there: the others are let in all the same.
+fn pages_that_are_there_already_are_passed_over() {
+    let (_views, gate) = flipped();
+    assert_eq!(let_in(&gate, 12, 2), LetIn::Present);
+    assert_eq!(let_in(&gate, 12, 1), LetIn::Present);
+    assert_eq!(let_in(&gate, 15, 1), LetIn::Present);
+    assert_eq!(let_in(&gate, 10, 10), LetIn::Present);
+    for page in 10..20 {
+        assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
+    }
+    assert_eq!(read(gate.view() + 20 * PAGE), None);
+}
+
+/// `EFAULT`: the file has no page there. It gets one, of zeroes, and the rest of the range comes in as well.
+fn a_hole_is_filled_with_zeroes() {
+    let (views, gate) = flipped();
+    assert_eq!(let_in(&gate, 510, 5), LetIn::Present);
+    let words: Vec<_> = (510..515).map(|page| read(gate.view() + page * PAGE)).collect();
+    assert_eq!(words, [Some(511), Some(512), Some(0), Some(514), Some(515)]);
+    // Punched out of the middle of what is there, after it had come in.
+    views.uncommit(512 * PAGE, PAGE).unwrap();
+    views.uncommit(514 * PAGE, PAGE).unwrap();
+    assert_eq!(read(gate.view() + 514 * PAGE), None, "a hole faults again");
+    assert_eq!(let_in(&gate, 510, 5), LetIn::Present);
+    assert_eq!(read(gate.view() + 514 * PAGE), Some(0));
+}
+
+/// `ENOENT`: a chunk that went back is not gated, and its pages are there; the other chunk still is.
+fn a_chunk_that_went_back_is_not_gated() {
+    let (_views, gate) = flipped();
+    // SAFETY: the pages are as before.
+    unsafe { gate.give_back(0, MIN_SPAN) }.unwrap();
+    for page in [1, 3, 511] {
+        assert_eq!(let_in(&gate, page, 1), LetIn::NotGated);
+        assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
+    }
+    assert_eq!(read(gate.view()), Some(0), "a hole of it faults in like any other");
+    assert_eq!(read(gate.view() + 600 * PAGE), None);
+    assert_eq!(let_in(&gate, 600, 1), LetIn::Present);
+    assert_eq!(read(gate.view() + 600 * PAGE), Some(601));
+}
+
+fn after_the_end_nothing_is_gated() {
+    let (_views, gate) = flipped();
+    assert_eq!(let_in(&gate, 0, 512), LetIn::Present);
+    // SAFETY: the pages are as before.
+    unsafe { gate.give_back(MIN_SPAN, MIN_SPAN) }.unwrap();
+    // SAFETY: as above.
+    unsafe { gate.end() }.unwrap();
+    assert_eq!(let_in(&gate, 3, 1), LetIn::NotGated);
+    for page in [1, 3, 511, 513, 1023] {
+        assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
+    }
+    // SAFETY: nobody else is in this heap; the from-view is emptied first.
+    unsafe {
+        gate.empty(0, 2 * MIN_SPAN).unwrap();
+        gate.flip().unwrap();
+    }
+    assert_eq!(read(gate.view() + 3 * PAGE), None);
+}
+
+/// Threads let the same pages in while mappings change beside them: `EAGAIN` and partial answers are tried again.
+fn many_let_the_same_pages_in() {
+    let (_views, gate) = flipped();
+    std::thread::scope(|scope| {
+        for first in 0..4 {
+            let gate = &gate;
+            scope.spawn(move || {
+                for page in (first..512).step_by(3) {
+                    assert_ne!(let_in(gate, page, (512 - page).min(40)), LetIn::NotGated);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..300 {
+                let address = sys::reserve_writable(PAGE).unwrap();
+                // SAFETY: the mapping is this thread's.
+                unsafe { sys::unmap(address, PAGE) }.unwrap();
+            }
+        });
+    });
+    for page in 1..512 {
+        assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1), "{page}");
+    }
+}
+
+/// Breaks where a flip does not drop what an access between its calls has mapped: threads that access the view through the
+/// kernel all the time wait for the first call to end, and come before the next.
+fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
+    let (_views, gate) = flipped();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for page in [5, 700] {
+            let (gate, over) = (&gate, &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    read(gate.view() + page * PAGE);
+                }
+            });
+        }
+        /// Ends the threads also where an assertion fails.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _over = Over(&over);
+        for flip in 0..1000 {
+            assert_eq!(let_in(&gate, 0, 1024), LetIn::Present);
+            // SAFETY: all pages are as before.
+            unsafe { gate.end() }.unwrap();
+            gate.prepare().unwrap();
+            // SAFETY: the others touch the view through the kernel, which answers where a page is gated.
+            unsafe { gate.flip() }.unwrap();
+            for page in [5, 700] {
+                assert_eq!(read(gate.view() + page * PAGE), None, "page {page} does not fault after flip {flip}");
+            }
+        }
+    });
+}
+
+pub(crate) fn trials() -> Vec<Test> {
+    let refused = gated(MIN_SPAN).err().map(|error| error.to_string());
+    let tests = [
+        named!(a_flip_leaves_no_page_that_does_not_fault),
+        named!(what_a_stray_access_has_mapped_faults_after_the_next_flip),
+        named!(a_page_is_let_in_with_its_bytes),
+        named!(pages_that_are_there_already_are_passed_over),
+        named!(a_hole_is_filled_with_zeroes),
+        named!(a_chunk_that_went_back_is_not_gated),
+        named!(after_the_end_nothing_is_gated),
+        named!(many_let_the_same_pages_in),
+        named!(what_is_mapped_in_the_middle_of_a_flip_faults_after_it),
+    ];
+    tests.map(|(name, body)| (name, body, refused.clone())).into()
+}

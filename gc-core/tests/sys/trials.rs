@@ -1,0 +1,32 @@
+//! Tests that count as ignored, never as passed, where the kernel or a sandbox refuses what they need.
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+/// A test: its name, its body, and why it cannot run here, if so.
+pub(crate) type Test = (&'static str, fn(), Option<String>);
+
+/// A function with its name.
+macro_rules! named {
+    ($test:ident) => {
+        (stringify!($test), $test as fn())
+    };
+}
+pub(crate) use named;
+
+/// Runs them.
+pub(crate) fn run(tests: Vec<Test>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for (name, body, refused) in tests {
+        if let Some(why) = refused.as_ref().filter(|_| !arguments.list) {
+            println!("{name} is IGNORED, it cannot run here: {why}");
+        }
+        let run = move || {
+            body(); // a panic fails the trial
+            Ok(())
+        };
+        trials.push(Trial::test(name, run).with_ignored_flag(refused.is_some()));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
