@@ -2,9 +2,9 @@
 //!
 //! A child is this program again, told by [`SCENE`] which scene to play; it says what went wrong by a panic.
 
-use crate::common::{deadline, while_collecting};
+use crate::common::{backing, deadline, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Heap, Mutator, Room, Slot, SlotArray, Stress, Trace};
+use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mutator, Room, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
 use std::ptr;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// Names the scene that a child plays.
 pub(crate) const SCENE: &str = "PARALLAX_SCENE";
+
+/// Set where a child's heaps are to be of anonymous memory, as those of the trial that starts it.
+const ANONYMOUS: &str = "PARALLAX_SCENE_ANONYMOUS";
 
 const SCENES: &[(&str, fn())] = &[
     ("handlers", handlers),
@@ -25,13 +28,20 @@ const SCENES: &[(&str, fn())] = &[
 
 /// Plays a scene: what a child's `main` does.
 pub(crate) fn play(scene: &str) -> ExitCode {
+    if std::env::var_os(ANONYMOUS).is_some() {
+        set_backing(Backing::Anonymous);
+    }
     SCENES.iter().find(|(name, _)| *name == scene).expect("a scene of this name").1();
     ExitCode::SUCCESS
 }
 
 fn child(scene: &str) -> Output {
     let this = std::env::current_exe().unwrap();
-    Command::new(this).env(SCENE, scene).output().unwrap()
+    let mut command = Command::new(this);
+    if backing() == Backing::Anonymous {
+        command.env(ANONYMOUS, "1");
+    }
+    command.env(SCENE, scene).output().unwrap()
 }
 
 fn plays_well(scene: &str) {
@@ -47,9 +57,13 @@ struct Node {
 
 type Table = SlotArray<Option<Node>>;
 
-fn heap() -> Heap {
+fn builder() -> HeapBuilder {
     let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
-    Heap::builder().max_bytes(16 << 20).barrier(Barrier::Page).fault_cluster(1).stress(stress).build().unwrap()
+    Heap::builder().max_bytes(16 << 20).barrier(Barrier::Page).backing(backing()).fault_cluster(1).stress(stress)
+}
+
+fn heap() -> Heap {
+    builder().build().unwrap()
 }
 
 /// Reads objects that move until some of its reads have faulted. `around` is called before and after each.
@@ -306,7 +320,7 @@ fn closed_later() {
     close_sandbox(true);
     until_faults(&heap, |_| ());
     std::thread::scope(|scope| scope.spawn(|| until_faults(&heap, |_| ())).join().unwrap());
-    assert!(Heap::builder().max_bytes(8 << 20).barrier(Barrier::Page).build().is_err());
+    assert!(builder().build().is_err());
 }
 
 /// Fails where a descriptor is made late, after the program has closed its sandbox.

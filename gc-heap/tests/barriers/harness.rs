@@ -34,14 +34,14 @@ macro_rules! tests {
 pub(crate) use tests;
 
 /// Why no heap with the page barrier can be built here.
-fn page_barrier_refused() -> Option<String> {
-    let probe = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::Page).name("probe").build();
-    probe.err().map(|error| error.to_string())
+fn page_barrier_refused(backing: Backing) -> Option<String> {
+    let probe = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::Page).backing(backing).name("probe");
+    probe.build().err().map(|error| error.to_string())
 }
 
 /// All trials. `say`: a line on what cannot run here, if anything.
 pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
-    let refused = page_barrier_refused();
+    let refused = [Backing::Memfd, Backing::Anonymous].map(|backing| (backing, page_barrier_refused(backing)));
     let trial = |module: &str, test: &str, sort: Option<(Barrier, Backing)>, run: Box<dyn FnOnce() + Send>| {
         let barrier = sort.map(|(barrier, _)| barrier);
         let backing = sort.map_or(Backing::Memfd, |(_, backing)| backing);
@@ -52,7 +52,8 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
             Some((Barrier::Page, _)) => " [page, anonymous]",
             _ => "",
         };
-        let ignored = barrier == Some(Barrier::Page) && refused.is_some();
+        let ignored =
+            barrier == Some(Barrier::Page) && refused.iter().any(|(refused, why)| *refused == backing && why.is_some());
         // A panic is caught by the harness and fails the trial.
         let body = move || {
             set_backing(backing);
@@ -80,9 +81,11 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
         }
         trials.extend(tests.once.iter().map(|&(name, run)| trial(module, name, None, Box::new(run))));
     }
-    if let Some(why) = refused.filter(|_| say) {
-        let skipped = trials.iter().filter(|trial| trial.has_ignored_flag()).count();
-        println!("\n{skipped} tests of the page barrier are IGNORED, they cannot run here: {why}");
+    let skipped = trials.iter().filter(|trial| trial.has_ignored_flag()).count();
+    for (backing, why) in refused.into_iter().filter(|_| say) {
+        if let Some(why) = why {
+            println!("\n{skipped} tests of the page barrier are IGNORED, they cannot run here ({backing:?}): {why}");
+        }
     }
     trials
 }
