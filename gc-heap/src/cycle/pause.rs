@@ -278,20 +278,50 @@ mod tests {
     /// Else it renews its phase from what the collector is just changing, and goes on with that if the hold then ends.
     #[test]
     fn the_last_to_arrive_at_a_hold_goes_on_after_it_only() {
+        nobody_goes_on_in_a_hold(200, |_| std::thread::sleep(Duration::from_micros(500)));
+    }
+
+    extern "C" fn nothing(_: i32) {}
+
+    /// As above; and it would arrive a second time.
+    #[test]
+    fn a_signal_wakes_nobody_before_a_hold_is_over() {
+        let action = nothing as extern "C" fn(i32);
+        // SAFETY: a handler that does nothing, for a signal that nothing else here uses. Without SA_RESTART, which `signal`
+        // would set: it makes the kernel sleep on.
+        unsafe {
+            let mut new: libc::sigaction = std::mem::zeroed();
+            new.sa_sigaction = action as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const new, std::ptr::null_mut()), 0);
+        }
+        nobody_goes_on_in_a_hold(50, |mutator| {
+            // The mutator looks on for a while, and then sleeps.
+            for _ in 0..4 {
+                std::thread::sleep(Duration::from_millis(1));
+                // SAFETY: the thread waits for this one.
+                unsafe { libc::pthread_kill(mutator, libc::SIGUSR2) };
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        });
+    }
+
+    fn nobody_goes_on_in_a_hold(rounds: u32, disturb: impl Fn(libc::pthread_t) + Sync) {
         let stress = Stress { cycle_every: 0, delay_one_in: 1, seed: 1 };
         let heap =
             Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::StopTheWorld).stress(stress).build().unwrap();
+        // SAFETY: it cannot fail.
+        let mutator = unsafe { libc::pthread_self() };
         heap.enter(|m| {
             let shared = heap.shared();
             let over = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 let holds = scope.spawn(|| {
                     let mut early = 0;
-                    for _ in 0..200 {
+                    for _ in 0..rounds {
                         shared.hold(PauseKind::Collection, |shared| {
                             // As marking does. A mutator that goes on says that it has seen it.
                             shared.apply(StopOp::MarkStart);
-                            std::thread::sleep(Duration::from_micros(500));
+                            disturb(mutator);
                             early += u32::from(shared.mutators.lock()[0].has_begun(shared.phase.epoch()));
                             shared.apply(StopOp::MarkEnd);
                             shared.phase.set_resolving(false);

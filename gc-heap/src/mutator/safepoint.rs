@@ -222,11 +222,14 @@ impl Shared {
                 std::hint::spin_loop();
             }
         }
-        let (word, unfinished) = self.gate.word(held);
-        self.pause.sleep(|| {
-            if !self.gate.is_over(held) {
-                futex_wait(word, unfinished, None);
-            }
-        });
+        // Again and again: a signal wakes too, and so does who ended the stop before, if it comes late.
+        while !self.gate.is_over(held) {
+            let (word, unfinished) = self.gate.word(held);
+            self.pause.sleep(|| {
+                if !self.gate.is_over(held) {
+                    futex_wait(word, unfinished, None);
+                }
+            });
+        }
     }
 }
