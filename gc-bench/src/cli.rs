@@ -14,30 +14,34 @@ const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compac
 const LONG_ABOUT: &str = "\
 Measures the Parallax heap: a garbage collector that compacts while the program runs.
 
-Without arguments it runs four workloads at their standard sizes (about two minutes), prints one table, and writes
-gc-bench-report.json and gc-bench-report.html (one page with plots, nothing loaded from elsewhere). Every run has a process
+Without arguments it runs four workloads at their standard sizes (about two minutes), prints one table, and writes \
+gc-bench-report.json and gc-bench-report.html (one page with plots, nothing loaded from elsewhere). Every run has a process \
 of its own, is warmed up first, and is measured only then.";
 
 const AFTER: &str = "\
 Reading the table:
-  pauses      how long the program's threads were stopped, the way to the safepoint included; one sample a stop
+  pauses      how long the program's threads were stopped, the way to the safepoint included; one
+              sample a stop
   safepoint   of that, the time from the request until the last thread stood still
   stalls      how long an allocation had to wait for memory
-  MMU         minimum mutator utilisation: of every window of that length, the least share that stops and stalls left
-              to a thread (faults and slow paths are not in it: only their lengths are recorded)
-  faults      touches of absent pages that threads served themselves (page barrier), and what part of their time it took
+  MMU         minimum mutator utilisation: of every window of that length, the least share that
+              stops and stalls left to a thread (faults and slow paths are not in it: only their
+              lengths are recorded)
+  faults      touches of absent pages that threads served themselves (page barrier), and what part
+              of their time it took
   slow paths  stale references that threads healed (load barrier); only how many is recorded
-  latency     what the program itself saw: the time of each operation (gcbench and binary-trees: of each subtree of
-              depth 4; table-churn with --rate: from when a tick's work was due until it was done)
+  latency     what the program itself saw: the time of each operation (gcbench and binary-trees: of
+              each subtree of depth 4; table-churn with --rate: from when a tick's work was due
+              until it was done)
 
 Examples:
-  gc-bench                                        everything, standard sizes
-  gc-bench --quick                                everything, small: about ten seconds
-  gc-bench message-ring --heap 512m --repeats 5   one workload, a tighter heap, medians of five
-  gc-bench table-churn --rate 300000              at a set rate: latency without the queue a full speed run builds
-  gc-bench binary-trees --threads 2 --barrier stw the same work with everything inside one pause
-  gc-bench gcbench --barrier load,page,stw        the barriers side by side, by turns in one session
-  gc-bench --json -                               one JSON document on standard output, and nothing else there
+  gc-bench                                         everything, standard sizes
+  gc-bench --quick                                 everything, small: about ten seconds
+  gc-bench message-ring --heap 512m --repeats 5    a tighter heap, medians of five
+  gc-bench table-churn --rate 300000               at a set rate: latency without a queue
+  gc-bench binary-trees --threads 2 --barrier stw  the same work, everything in one pause
+  gc-bench gcbench --barrier load,page,stw         the barriers side by side, by turns
+  gc-bench --json -                                one JSON document on standard output, no more
 
 Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then).";
 
@@ -349,6 +353,17 @@ mod tests {
             assert_eq!(run.heap.barrier, [Barrier::Load]);
         }
         assert!(parse_ok(&[]).run.workloads.is_empty());
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal_as_it_is_written() {
+        let mut cli = Cli::command().term_width(100);
+        for (mut of, text) in
+            [(cli.clone(), AFTER), (cli.find_subcommand_mut("primitives").unwrap().clone(), PRIMITIVES_AFTER)]
+        {
+            let help = of.render_long_help().to_string();
+            assert!(help.contains(text), "wrapped once more:\n{help}");
+        }
     }
 
     #[test]

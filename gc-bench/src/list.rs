@@ -27,5 +27,6 @@ primitives     No heap: what each mechanism of the kernel costs by itself, from 
                groups take-away, fault, batch, chunk, view, touch, barrier [all]; --sizes [64m,256m,1g,4g,8g]
 
 Barriers       load (test each loaded reference, compact beside the program), page (take every page away, bring it back
-               repaired when it is touched), stw (the same work in one stop: the baseline)
+               repaired when it is touched), page-anonymous (the same on private memory), stw (the same work in one
+               stop: the baseline)
 ";

@@ -76,6 +76,8 @@ fn broken(text: &str, page: &Path) -> Vec<String> {
         let target = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
         if !target.exists() {
             wrong.push(format!("{}: {link} leads nowhere", page.display()));
+        } else if page.starts_with(root().join("docs")) && file.starts_with("../") {
+            wrong.push(format!("{}: {link} leads out of the book", page.display()));
         } else if !fragment.is_empty() && !anchors(&fs::read_to_string(&target).unwrap()).contains(fragment) {
             wrong.push(format!("{}: {link}: no such heading", page.display()));
         }
@@ -132,6 +134,8 @@ fn what_is_broken_is_found() {
     assert_eq!(links(good), ["ARCHITECTURE.md#memory", "https://example.com/no.md", "#here"]);
     assert_eq!(broken("[a](no.md)", &page).len(), 1);
     assert_eq!(broken("[a](ARCHITECTURE.md#no-such-heading)", &page).len(), 1);
-    assert!(broken("[a](ARCHITECTURE.md#memory) [b](../README.md)", &page).is_empty());
+    assert!(broken("[a](ARCHITECTURE.md#memory) [b](weak.md)", &page).is_empty());
+    assert_eq!(broken("[a](../README.md)", &page).len(), 1);
+    assert!(broken("[a](docs/weak.md) [b](examples/lox/README.md)", &root().join("README.md")).is_empty());
     assert_eq!(anchor("Slots (`a/b.rs`; `c_d`)"), "slots-abrs-c_d");
 }

@@ -222,7 +222,9 @@ fn help_teaches_and_list_names_everything() {
     }
     let list = scratch.bench(&["list"]);
     assert_eq!(list.status.code(), Some(0));
-    for word in ["gcbench", "binary-trees", "message-ring", "table-churn", "json", "pause-scaling", "stw"] {
+    for word in
+        ["gcbench", "binary-trees", "message-ring", "table-churn", "json", "pause-scaling", "page-anonymous", "stw"]
+    {
         assert!(text(&list.stdout).contains(word), "{word}");
     }
     assert_eq!(scratch.entries(), Vec::<String>::new());
