@@ -207,3 +207,23 @@ impl<S: SlotType> Root<S> {
         slot.store(S::to_word(value), Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Barrier, Heap, LEAST_HEAP_BYTES, Root, Tagged, Value};
+
+    #[test]
+    fn places_of_dropped_roots_are_used_again() {
+        const ROOTS: usize = 2000;
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::Load).build().unwrap();
+        for round in 0..50 {
+            let roots = heap.enter(|m| (0..ROOTS).map(|_| Root::<Tagged>::new(m, Value::TRUE)).collect::<Vec<_>>());
+            drop(roots.unwrap());
+            if round % 2 == 0 {
+                // By the collector; in the other rounds by the thread that wants a root.
+                heap.collect();
+            }
+        }
+        assert_eq!(heap.shared().roots.state.lock().chunks.len(), ROOTS.div_ceil(super::CHUNK));
+    }
+}

@@ -1,14 +1,14 @@
 //! Four mutators on one shared graph while cycles follow each other: `examples/soak.rs` does the same for longer.
 
-use crate::common::{deadline, factor};
+use crate::common::{backing, deadline, factor};
 use crate::harness::{Tests, tests};
 use crate::soak::{Plan, run};
-use gc_heap::{Backing, Barrier, Mirror, Stress};
+use gc_heap::{Barrier, Mirror, Stress};
 
 fn plan(barrier: Barrier, seed: u64) -> Plan {
     Plan {
         barrier,
-        backing: Backing::Memfd,
+        backing: backing(),
         mirror: Mirror::MmapMemfd,
         workers: 1,
         mutators: 4,
@@ -43,17 +43,8 @@ pub(crate) fn four_mutators_stopping_the_world() {
     cycles(&plan(Barrier::StopTheWorld, 5), 60);
 }
 
-/// The same on private anonymous memory, where pages are moved instead of mapped again.
-fn four_mutators_on_anonymous_memory() {
-    let anonymous = |seed| Plan { backing: Backing::Anonymous, ..plan(Barrier::Page, seed) };
-    cycles(&anonymous(9), 100);
-    cycles(&Plan { workers: 2, ..anonymous(10) }, 100);
-    cycles(&Plan { verify: false, ..anonymous(11) }, 150);
-}
-
 pub(crate) const TESTS: Tests = Tests {
     concurrent: tests![four_mutators_verified, four_mutators_unverified],
-    page: tests![four_mutators_on_anonymous_memory],
     once: tests![four_mutators_stopping_the_world],
     ..Tests::NONE
 };
