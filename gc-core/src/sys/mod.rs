@@ -32,7 +32,7 @@ pub use map::{
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
-pub use sched::set_thread_slice;
+pub use sched::{RunDelay, set_thread_slice};
 pub use signal::{
     AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo,
     alternate_stack, alternate_stack_minimum, block_signal, fault_address, install_signal_handler, preserve_errno,
