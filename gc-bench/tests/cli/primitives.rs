@@ -1,6 +1,7 @@
 //! `gc-bench primitives`: its JSON, its files, and what it says where the kernel or a sandbox refuses something.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -164,13 +165,17 @@ fn a_call_that_kills_its_group_leaves_the_other_groups() {
 #[test]
 fn whoever_breaks_it_off_leaves_nothing_behind() {
     let scratch = Scratch::new("primitives-broken-off");
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
-        .args(["primitives", "touch"])
-        .current_dir(&scratch.0)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"));
+    bench.args(["primitives", "touch"]).current_dir(&scratch.0).stdout(Stdio::null()).stderr(Stdio::null());
+    // A shell starts what runs in the background with SIGINT ignored, and the bench would inherit that.
+    // SAFETY: between fork and exec nothing but a call that is safe there.
+    unsafe {
+        bench.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        })
+    };
+    let mut bench = bench.spawn().unwrap();
     let own = format!("/proc/{0}/task/{0}/children", bench.id());
     let group = loop {
         let children = fs::read_to_string(&own).unwrap_or_default();
