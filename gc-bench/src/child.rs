@@ -59,6 +59,8 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
         Barrier::Page | Barrier::PageAnonymous => gc_heap::Barrier::Page,
     };
     let mut builder = Heap::builder().barrier(barrier).max_bytes(plan.heap_bytes as usize).pretouch(plan.pretouch);
+    // When faults and slow paths were, for the utilisation.
+    builder = builder.record_losses(true);
     if plan.barrier == Barrier::PageAnonymous {
         builder = builder.backing(gc_heap::Backing::Anonymous);
     }

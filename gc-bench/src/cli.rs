@@ -25,11 +25,11 @@ Reading the table:
   safepoint   of that, the time from the request until the last thread stood still
   stalls      how long an allocation had to wait for memory
   MMU         minimum mutator utilisation: of every window of that length, the least share that
-              stops and stalls left to a thread (faults and slow paths are not in it: only their
-              lengths are recorded)
+              stops, stalls, faults and slow paths left to a thread
   faults      touches of absent pages that threads served themselves (page barrier), and what part
               of their time it took
-  slow paths  stale references that threads healed (load barrier); only how many is recorded
+  slow paths  loads of stale references, which threads resolve themselves (the other barriers), and
+              what part of their time it took; one in 16 is timed, and stands for the others
   latency     what the program itself saw: the time of each operation (gcbench and binary-trees: of
               each subtree of depth 4; table-churn with --rate: from when a tick's work was due
               until it was done)

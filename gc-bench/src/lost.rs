@@ -1,6 +1,6 @@
 //! What mutators lose besides stops and stalls: faults that they serve themselves, and slow paths of the barrier.
 
-use gc_heap::{Durations, Heap, HeapStats};
+use gc_heap::{Durations, Heap, HeapStats, SlowPaths};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Barrier;
@@ -11,7 +11,7 @@ pub(crate) struct Lost {
     /// Touches of absent pages that the mutators served themselves.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) faults: Option<Kind>,
-    /// Loads of stale references that the mutators healed.
+    /// Loads of stale references that the mutators resolved.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) slow_paths: Option<Kind>,
 }
@@ -28,9 +28,12 @@ pub(crate) struct Kind {
 /// How long they took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Times {
+    /// How many the figures come from.
+    pub(crate) timed: u64,
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
+    /// Of all of them; where one in some was timed, that many times what those took.
     pub(crate) total_ns: u64,
     /// Of the wall time of all mutators: `total_ns` over wall time and threads.
     pub(crate) share_of_wall: f64,
@@ -40,11 +43,12 @@ pub(crate) struct Times {
 pub(crate) struct Snapshot {
     stats: HeapStats,
     faults: Durations,
+    slow_paths: SlowPaths,
 }
 
 impl Snapshot {
     pub(crate) fn of(heap: &Heap) -> Self {
-        Self { stats: heap.stats(), faults: heap.faults() }
+        Self { stats: heap.stats(), faults: heap.faults(), slow_paths: heap.slow_paths() }
     }
 
     pub(crate) fn stats(&self) -> &HeapStats {
@@ -53,23 +57,34 @@ impl Snapshot {
 
     /// What has come since `before`, of mutators that had `mutators_ns` together.
     pub(crate) fn since(&self, before: &Self, barrier: Barrier, mutators_ns: f64) -> Lost {
-        let healed = self.stats.healed - before.stats.healed;
-        let share = |total_ns: u64| if mutators_ns > 0.0 { total_ns as f64 / mutators_ns } else { 0.0 };
         let faults = || {
             let since = difference(&self.faults, &before.faults);
-            let times = Times {
-                p50_ns: since.quantile(0.5),
-                p99_ns: since.quantile(0.99),
-                max_ns: since.max_ns,
-                total_ns: since.sum_ns,
-                share_of_wall: share(since.sum_ns),
-            };
-            Kind { count: since.count, times: Some(times) }
+            Kind { count: since.count, times: Some(Times::of(since.count, &since, mutators_ns)) }
         };
-        Lost {
-            faults: barrier.is_page().then(faults),
-            // The other barriers have no slow path on loads.
-            slow_paths: (barrier == Barrier::Load).then_some(Kind { count: healed, times: None }),
+        let slow_paths = || {
+            let count = self.slow_paths.count - before.slow_paths.count;
+            let timed = difference(&self.slow_paths.timed, &before.slow_paths.timed);
+            Kind { count, times: (timed.count > 0 || count == 0).then(|| Times::of(count, &timed, mutators_ns)) }
+        };
+        // Each barrier has one of the two.
+        Lost { faults: barrier.is_page().then(faults), slow_paths: (!barrier.is_page()).then(slow_paths) }
+    }
+}
+
+impl Times {
+    /// Of `count`, those that were timed standing for the others too.
+    fn of(count: u64, timed: &Durations, mutators_ns: f64) -> Self {
+        let total = match timed.count {
+            0 => 0.0,
+            of => timed.sum_ns as f64 * (count as f64 / of as f64),
+        };
+        Self {
+            timed: timed.count,
+            p50_ns: timed.quantile(0.5),
+            p99_ns: timed.quantile(0.99),
+            max_ns: timed.max_ns,
+            total_ns: total as u64,
+            share_of_wall: if mutators_ns > 0.0 { total / mutators_ns } else { 0.0 },
         }
     }
 }
@@ -119,5 +134,32 @@ mod tests {
         let slow = Lost { slow_paths: Some(Kind { count: 3, times: None }), faults: None };
         assert_eq!(json(slow), r#"{"slow_paths":{"count":3}}"#);
         assert_eq!(serde_json::from_str::<Lost>(&json(slow)).unwrap(), slow);
+    }
+
+    fn snapshot(count: u64, timed: Durations) -> Snapshot {
+        let mut slow_paths = SlowPaths::default();
+        (slow_paths.count, slow_paths.timed) = (count, timed);
+        Snapshot { stats: HeapStats::default(), faults: durations(&[(500, count)], 500 * count, 500), slow_paths }
+    }
+
+    #[test]
+    fn those_that_were_timed_stand_for_all() {
+        let before = snapshot(160, durations(&[(100, 10)], 900, 100));
+        let after = snapshot(480, durations(&[(100, 25), (4000, 5)], 15_300, 3900));
+        let lost = after.since(&before, Barrier::Load, 1e6);
+        let kind = lost.slow_paths.unwrap();
+        let times = kind.times.unwrap();
+        assert_eq!((kind.count, times.timed, lost.faults), (320, 20, None));
+        assert_eq!((times.p50_ns, times.p99_ns, times.max_ns), (100, 3900, 3900));
+        assert_eq!((times.total_ns, times.share_of_wall), (14_400 * 16, 0.2304));
+        assert_eq!(after.since(&before, Barrier::Stw, 1e6).slow_paths, lost.slow_paths);
+        let page = after.since(&before, Barrier::Page, 1e6);
+        let faults = page.faults.unwrap().times.unwrap();
+        assert_eq!((faults.timed, faults.total_ns, page.slow_paths), (320, 160_000, None));
+        // None was timed: how long they took is not known, and not 0.
+        let untimed = snapshot(3, Durations::default()).since(&snapshot(0, Durations::default()), Barrier::Load, 1e6);
+        assert_eq!(untimed.slow_paths, Some(Kind { count: 3, times: None }));
+        let none = after.since(&after, Barrier::Load, 1e6).slow_paths.unwrap();
+        assert_eq!((none.count, none.times.map(|t| t.total_ns)), (0, Some(0)));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use gc_heap::{Event, Heap, PauseKind};
 
 use crate::lost::{Lost, Snapshot};
-use crate::mmu::{self, Interval, Mmu};
+use crate::mmu::{self, Interval, Mmu, Stretch};
 use crate::plan::Plan;
 use crate::process::{Usage, Used};
 use crate::record::{Occupancy, Phase, Stop};
@@ -121,15 +121,15 @@ pub(crate) struct HeapEvents {
     pub(crate) lost: u64,
     /// When all mutators were stopped.
     stopped: Vec<Interval>,
-    /// When each mutator that did waited for memory.
-    waited: BTreeMap<u64, Vec<Interval>>,
+    /// When each mutator that did waited for memory, or lost time in faults and slow paths.
+    own: BTreeMap<u64, Vec<Stretch>>,
     length_ns: u64,
 }
 
 impl HeapEvents {
     /// The minimum mutator utilisation.
     pub(crate) fn mmu(&self) -> Vec<Mmu> {
-        mmu::of_run(&self.stopped, self.waited.values().map(Vec::as_slice), self.length_ns)
+        mmu::of_run(&self.stopped, self.own.values().map(Vec::as_slice), self.length_ns)
     }
 
     /// Events of a stretch; times from its start. What began before it counts whole (it was taken out of this stretch);
@@ -144,7 +144,7 @@ impl HeapEvents {
             fill: Vec::new(),
             lost,
             stopped: Vec::new(),
-            waited: BTreeMap::new(),
+            own: BTreeMap::new(),
             length_ns: to_ns - from_ns,
         };
         // What began before the stretch is cut there; what ends after it is cut where it is used.
@@ -165,7 +165,12 @@ impl HeapEvents {
                 }
                 Event::Stall(s) if s.start_ns < to_ns => {
                     out.stalls.record(s.total_ns);
-                    out.waited.entry(s.mutator).or_default().push(interval(s.start_ns, s.total_ns));
+                    out.own.entry(s.mutator).or_default().push(interval(s.start_ns, s.total_ns).into());
+                }
+                Event::Loss(l) if l.start_ns < to_ns && l.total_ns > 0 => {
+                    let (from, to) = interval(l.start_ns, l.total_ns);
+                    let share = l.lost_ns as f64 / l.total_ns as f64;
+                    out.own.entry(l.mutator).or_default().push(Stretch { from, to, share });
                 }
                 Event::Phase(p) if p.start_ns < to_ns => {
                     let start_ns = p.start_ns.saturating_sub(from_ns);
@@ -340,7 +345,7 @@ impl Drop for StopWatching<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gc_heap::{Pause, Stall};
+    use gc_heap::{Loss, LossKind, Pause, Stall};
 
     const MS: u64 = 1_000_000;
 
@@ -368,5 +373,29 @@ mod tests {
             [at(1), at(2), at(5), at(10), at(50), at(100)],
             [Some(0.0), Some(0.0), Some(0.2), Some(0.6), Some(0.88), None]
         );
+    }
+
+    #[test]
+    fn faults_are_lost_to_the_mutator_that_had_them() {
+        let fault = |start_us: u64, us: u64, lost_us: u64, mutator: u64| {
+            let [start_ns, total_ns, lost_ns] = [start_us, us, lost_us].map(|us| us * 1000);
+            Event::Loss(Loss { kind: LossKind::Faults, start_ns, total_ns, lost_ns, count: 3, mutator })
+        };
+        let pause = Event::Pause(Pause { kind: PauseKind::Flip, start_ns: 50 * MS, reach_ns: 0, total_ns: 100_000 });
+        let stall = Event::Stall(Stall { start_ns: 52 * MS, total_ns: 200_000, bytes: 64, mutator: 2 });
+        // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began before the stretch.
+        let mut events =
+            vec![pause, stall, fault(39_950, 100, 50, 1), fault(80_000, 100, 100, 1), fault(61_000, 9, 9, 1)];
+        events.extend((0..5).map(|n| fault(50_100 + 100 * n, 100, 50, 1)));
+        events.push(fault(52_200, 50, 30, 2));
+        let found = HeapEvents::of(&events, 0, 40 * MS, 60 * MS);
+        assert_eq!((found.stalls.summary().count, found.pauses.summary().count), (1, 1), "losses are neither");
+        let at = |ms: u64| found.mmu().iter().find(|mmu| mmu.window_ms == ms).map(|mmu| mmu.share);
+        // In 1 ms the pause and 250 us of mutator 1; in 5 ms that is 350 us, and the other's 100 + 200 + 30 us are less.
+        let near =
+            |found: Option<f64>, share: f64| assert!((found.unwrap() - share).abs() < 1e-9, "{found:?}, {share}");
+        near(at(1), 0.65);
+        near(at(5), 1.0 - 0.35 / 5.0);
+        near(at(20), 1.0 - 0.375 / 20.0);
     }
 }

@@ -82,7 +82,7 @@ pub(crate) struct Record {
     pub(crate) other_cpu_percent: f64,
     /// Time the hypervisor gave to others, in percent of one processor.
     pub(crate) stolen_percent: f64,
-    /// Events that the heap could not keep: above 0, the figures of pauses and stalls miss some.
+    /// Events and losses that the heap could not keep: above 0, the figures of pauses, stalls and utilisation miss some.
     pub(crate) lost_events: u64,
     /// Minimum mutator utilisation, at each window that is no longer than the run.
     pub(crate) mmu: Vec<Mmu>,
@@ -148,10 +148,13 @@ impl Record {
 pub(crate) mod samples {
     use super::*;
     use crate::cli;
-    use crate::lost::Kind;
+    use crate::lost::{Kind, Times};
     use crate::mmu;
     use crate::plan;
     use crate::stats::Samples;
+
+    const SLOW: Times =
+        Times { timed: 77, p50_ns: 130, p99_ns: 1_900, max_ns: 41_000, total_ns: 400_000, share_of_wall: 0.0002 };
 
     /// A made-up run of `workload` for tests of the reports.
     pub(crate) fn record(workload: &str, repeat: u64) -> Record {
@@ -185,7 +188,7 @@ pub(crate) mod samples {
             stolen_percent: 0.0,
             lost_events: 0,
             mmu: mmu::of_run(&[(10_000_000, 10_600_000), (13_000_000, 13_900_000)], std::iter::empty(), 60_000_000),
-            lost: Lost { slow_paths: Some(Kind { count: 1234, times: None }), faults: None },
+            lost: Lost { slow_paths: Some(Kind { count: 1234, times: Some(SLOW) }), faults: None },
             histograms: Histograms {
                 pauses: pauses.buckets(),
                 safepoint: safepoint.buckets(),

@@ -93,7 +93,7 @@ fn load(words: &[AtomicU64; WORDS]) -> [u64; WORDS] {
 }
 
 fn store(words: &[AtomicU64; WORDS], values: [u64; WORDS]) {
-    words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+    (0..WORDS).for_each(|word| words[word].store(values[word], Ordering::Relaxed));
 }
 
 fn none() -> [AtomicU64; WORDS] {
@@ -118,7 +118,7 @@ impl LossRing {
     }
 
     /// Writes a loss down; it began no earlier than the last one ended. By the writer, in a signal handler too. Some
-    /// fifteen instructions where it is merged, some forty where an entry goes into the ring; never waits.
+    /// forty instructions where it is merged, some sixty where an entry goes into the ring; never waits.
     pub fn record(&self, loss: Loss) {
         compiler_fence(Ordering::SeqCst);
         let open = Loss::from_words(load(&self.open));

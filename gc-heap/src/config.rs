@@ -104,6 +104,14 @@ pub(crate) struct Config {
     pub(crate) external_step: usize,
     pub(crate) name: String,
     pub(crate) listeners: Listeners,
+    pub(crate) record_losses: bool,
+}
+
+impl Config {
+    /// Whether mutators write down when they lose time.
+    pub(crate) fn records_losses(&self) -> bool {
+        self.record_losses || !self.listeners.is_empty()
+    }
 }
 
 const DEFAULT_FAULT_CLUSTER: usize = 1;
@@ -142,6 +150,7 @@ impl Default for HeapBuilder {
             external_step: 64 << 20,
             name: "parallax".into(),
             listeners: Listeners::default(),
+            record_losses: false,
         };
         HeapBuilder { config }
     }
@@ -237,12 +246,57 @@ impl HeapBuilder {
         self
     }
 
+    /// Records when each mutator loses time in faults and slow paths, and how much: [`Event::Loss`]. A heap with listeners
+    /// does so in any case. Default: off; [`Heap::faults`] and [`Heap::slow_paths`] sum up either way.
+    ///
+    /// Costs a fault some 10 ns of its microseconds, a slow path of a load less than one on average (one in 16 is timed
+    /// anyhow, and written down then), and each attached thread up to 128 KiB, touched as it fills. What a thread has written
+    /// down arrives in the events when it answers a handshake, stops, parks, or detaches, and a phase ends or events are
+    /// taken; a cycle has several such moments. A thread that loses time for 0.4 s on end without one of them and without
+    /// taking a new block loses entries, which are counted with the events that did not fit.
+    ///
+    /// ```
+    /// use gc_heap::{Event, Heap, Room, Slot, Stress, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { next: Slot<Option<Node>> }
+    ///
+    /// let stress = Stress { cycle_every: u32::MAX, ..Stress::default() }; // moves what can be moved in every cycle
+    /// let heap = Heap::builder().max_bytes(16 << 20).stress(stress).record_losses(true).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+    ///     for _ in 0..10_000 {
+    ///         let m = m.reserve(Room::of::<Node>())?;
+    ///         list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
+    ///     }
+    ///     m.collect();
+    ///     let mut node = list.get(m);
+    ///     while let Some(n) = node {
+    ///         node = n.next.get(m);
+    ///     }
+    ///     Ok(())
+    /// })??;
+    /// let (events, lost) = heap.take_events();
+    /// let slow_paths = events.iter().map(|event| match event {
+    ///     Event::Loss(loss) => loss.count,
+    ///     _ => 0,
+    /// });
+    /// assert_eq!(slow_paths.sum::<u64>() + lost, heap.slow_paths().count);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn record_losses(mut self, record: bool) -> Self {
+        self.config.record_losses = record;
+        self
+    }
+
     /// Has `listener` told of every event. May be called several times; each listener hears of everything. A heap with
     /// listeners keeps no record: [`Heap::take_events`] finds nothing.
     ///
     /// - Pauses, phases and cycles are told on the collector thread, at the end of each phase and cycle, in the order in
     ///   which they ended. No mutator is stopped then. All that belongs to a cycle has been told when [`Heap::collect`] for
     ///   it returns.
+    /// - Losses are told there, too, after they were: when their threads have handed them over, which each does at least once
+    ///   a cycle.
     /// - A stall is told at its end on the thread that stalled, while that counts as parked: no stop waits for it.
     /// - So a listener may be called by several threads at once, and never inside a stop, in a signal handler, or under a
     ///   lock of the heap's.

@@ -198,10 +198,11 @@ impl Heap {
         SlowPaths { count: shared.counters.slow_paths.get(), timed }
     }
 
-    /// Takes the events since the last call, and the number of those that did not fit the record. Nothing where the heap
-    /// has listeners ([`HeapBuilder::on_event`]).
+    /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit
+    /// count one by one. No events where the heap has listeners ([`HeapBuilder::on_event`]).
     #[must_use]
     pub fn take_events(&self) -> (Vec<Event>, u64) {
+        self.shared().gather_losses();
         self.shared().events.take()
     }
 

@@ -11,8 +11,7 @@ use crate::plan::Workload;
 use crate::record::{Document, Head};
 use crate::size::{bytes, duration, grouped, three};
 
-/// Faults and slow paths are recorded without their moments, so they are not in it.
-const MMU: &str = "Minimum mutator utilisation (stops and stalls)";
+const MMU: &str = "Minimum mutator utilisation (stops, stalls, faults, slow paths)";
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
@@ -121,7 +120,8 @@ fn comparison(out: &mut String, work: &Work<'_>) {
         classes.iter().map(String::as_str).zip(work.groups.iter().map(Group::barrier)).collect();
     out.push_str("<div class=\"grid\">\n");
     figure(out, "", "Time", &[("c0", "wall"), ("c1", "CPU, collector included")], &barriers::times(&work.groups));
-    let waits = [("c0", "pauses: p50, p99, longest"), ("c1", "longest stall"), ("c4", "faults: p50, p99, longest")];
+    let lost = "faults and slow paths: p50, p99, longest";
+    let waits = [("c0", "pauses: p50, p99, longest"), ("c1", "longest stall"), ("c4", lost)];
     figure(out, "", "How long threads stood", &waits, &barriers::waits(&work.groups));
     let lines = work.groups.iter().zip(&classes).map(|(group, class)| (class.clone(), group.barrier(), group));
     figure(out, "", MMU, &keys, &barriers::mmu(lines));

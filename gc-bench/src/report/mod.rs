@@ -106,8 +106,14 @@ pub(crate) mod samples {
             for mut run in load.clone() {
                 run.barrier = barrier;
                 run.settings.barrier = barrier;
-                let times =
-                    Times { p50_ns: 2_100, p99_ns: 6_000, max_ns: 70_000, total_ns: 9_000_000, share_of_wall: share };
+                let times = Times {
+                    timed: 4_000,
+                    p50_ns: 2_100,
+                    p99_ns: 6_000,
+                    max_ns: 70_000,
+                    total_ns: 9_000_000,
+                    share_of_wall: share,
+                };
                 let faults = (barrier == Barrier::Page).then_some(Kind { count: 4_000, times: Some(times) });
                 run.lost = Lost { faults, slow_paths: None };
                 document.runs.push(run);

@@ -60,6 +60,11 @@ fn faults(g: &Group<'_>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> Str
     g.median_some(|r| r.lost.faults?.times.as_ref().map(of)).map_or(NOT_RECORDED.into(), words)
 }
 
+/// A figure of the slow paths, in words.
+fn slow(g: &Group<'_>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> String {
+    g.median_some(|r| r.lost.slow_paths?.times.as_ref().map(of)).map_or(NOT_RECORDED.into(), words)
+}
+
 fn count(g: &Group<'_>, of: fn(&Record) -> Option<Kind>) -> String {
     g.median_some(|r| of(r).map(|kind| kind.count as f64)).map_or(NOT_RECORDED.into(), |n| grouped(n.round() as u64))
 }
@@ -93,8 +98,14 @@ const ROWS: &[Row] = &[
     ("", "p50", |g| faults(g, |t| t.p50_ns as f64, nanoseconds)),
     ("", "p99", |g| faults(g, |t| t.p99_ns as f64, nanoseconds)),
     ("", "max", |g| faults(g, |t| t.max_ns as f64, nanoseconds)),
+    ("", "total", |g| faults(g, |t| t.total_ns as f64, nanoseconds)),
     ("", "share of wall", |g| faults(g, |t| t.share_of_wall, percent)),
     ("slow paths", "count", |g| count(g, |r| r.lost.slow_paths)),
+    ("", "p50", |g| slow(g, |t| t.p50_ns as f64, nanoseconds)),
+    ("", "p99", |g| slow(g, |t| t.p99_ns as f64, nanoseconds)),
+    ("", "max", |g| slow(g, |t| t.max_ns as f64, nanoseconds)),
+    ("", "total", |g| slow(g, |t| t.total_ns as f64, nanoseconds)),
+    ("", "share of wall", |g| slow(g, |t| t.share_of_wall, percent)),
     ("MMU", "1 ms", |g| utilisation(g, 1)),
     ("", "2 ms", |g| utilisation(g, 2)),
     ("", "5 ms", |g| utilisation(g, 5)),
@@ -207,7 +218,10 @@ mod tests {
         assert_eq!(cells("load"), ["load", "page", "stw"]);
         assert_eq!(cells("faults"), ["faults", "count", "-", "4,000", "-"]);
         assert_eq!(cells("slow paths"), ["slow", "paths", "count", "1,234", "-", "-"]);
-        assert_eq!(cells("share of wall"), ["share", "of", "wall", "-", "3.00", "%", "-"]);
+        let shares: Vec<_> = text.lines().filter(|line| line.contains("share of wall")).collect();
+        let shares: Vec<Vec<&str>> = shares.iter().map(|line| line.split_whitespace().skip(3).collect()).collect();
+        assert_eq!(shares, [["-", "3.00", "%", "-"], ["0.02", "%", "-", "-"]], "of faults, and of slow paths");
+        assert!(text.contains("130 ns") && text.contains("41.0 µs"), "{text}");
         // 0.6 ms of one window, 0.9 of another, 1.5 of one that has both.
         assert_eq!(cells("MMU")[..3], ["MMU", "1", "ms"]);
         assert!(line("MMU").contains("10.0 %") && line("5 ms").contains("70.0 %"), "{text}");

@@ -136,7 +136,10 @@ impl Collector {
                     shared.control.compaction_finished();
                     shared.free.wake_all();
                 }
-                Work::Idle => self.chores(),
+                Work::Idle => {
+                    self.chores();
+                    shared.gather_losses();
+                }
                 Work::Shutdown => return shared.events.deliver(),
             }
             shared.events.deliver();

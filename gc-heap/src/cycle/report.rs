@@ -47,6 +47,7 @@ impl Collector {
     /// Reports a cycle. Its stops are over, and those who wait for its end have not been told.
     pub(super) fn cycle_ended(&mut self, begun: Begun) {
         let shared = &*self.shared;
+        shared.gather_losses();
         let now = Reported::now(shared);
         let before = std::mem::replace(&mut self.reported, now);
         let by_mutators = now.pages_repaired_by_mutators - before.pages_repaired_by_mutators;
@@ -78,6 +79,9 @@ impl Collector {
         let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };
         probe!(phase, span.cycle, phase as u8, span.total_ns, used_bytes);
         events.push(Event::Phase(span));
+        if !held {
+            self.shared.gather_losses();
+        }
         if held || !events.is_heard() {
             return now;
         }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 ///
 /// Each line begins with the time since the heap was built, at which the event ended. Each cycle ends with a line that sums
 /// it up: bytes used before and after, of how many; bytes found live; the phases; pauses and stalls since the cycle before;
-/// what the barrier did meanwhile.
+/// what the barrier did meanwhile, and what mutators lost by it. Losses have no lines of their own: there are too many.
 ///
 /// ```text
 /// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us
@@ -74,12 +74,14 @@ struct Sums {
     ended: u64,
     pauses: Sum,
     stalls: Sum,
+    /// What mutators lost in faults and slow paths.
+    lost_ns: u64,
     /// Each phase once, in the order in which they came.
     phases: Vec<(Phase, u64)>,
 }
 
 impl GcLog {
-    /// A line for every event.
+    /// A line for every event but losses.
     #[must_use]
     pub fn new() -> GcLog {
         GcLog::default()
@@ -117,6 +119,10 @@ impl GcLog {
             Event::Stall(stall) => {
                 sums.stalls.add(stall.total_ns);
                 format!("stall of mutator {}: {} for {} bytes", stall.mutator, Time(stall.total_ns), stall.bytes)
+            }
+            Event::Loss(loss) => {
+                sums.lost_ns += loss.lost_ns;
+                return None;
             }
             Event::Phase(span) => {
                 match sums.phases.iter_mut().find(|(phase, _)| *phase == span.phase) {
@@ -160,6 +166,9 @@ impl Sums {
         if cycle.slow_paths != 0 {
             let _ = write!(line, "; slow paths {}", cycle.slow_paths);
         }
+        if self.lost_ns != 0 {
+            let _ = write!(line, "; {} lost by them", Time(self.lost_ns));
+        }
         line
     }
 }
@@ -190,7 +199,7 @@ impl std::fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Pause, PauseKind, PhaseSpan, Stall};
+    use crate::events::{Loss, LossKind, Pause, PauseKind, PhaseSpan, Stall};
 
     fn cycle(number: u64) -> CycleSpan {
         CycleSpan {
@@ -217,6 +226,8 @@ mod tests {
         let log = GcLog::new();
         let pause = |kind, total_ns| Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns });
         let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
+        let (kind, mutator) = (LossKind::SlowPaths, 3);
+        let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, count: 2, mutator };
         let events = [
             pause(PauseKind::MarkStart, 2100),
             phase(Phase::Mark, 12_900_000),
@@ -226,6 +237,8 @@ mod tests {
             pause(PauseKind::Flip, 5100),
             Event::Cycle(CycleSpan { pages_repaired: 100, pages_repaired_by_mutators: 8, faults: 2, ..cycle(1) }),
             pause(PauseKind::MarkStart, 0),
+            Event::Loss(Loss { lost_ns: 3_000, ..loss }),
+            Event::Loss(Loss { lost_ns: 500, ..loss }),
             Event::Cycle(CycleSpan { slow_paths: 7, ..cycle(2) }),
         ];
         let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
@@ -240,7 +253,7 @@ mod tests {
              pauses 2, together 7.2 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
             "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
             "[0.021s][gc] cycle 2: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 us; \
-             stalls 0; slow paths 7",
+             stalls 0; slow paths 7; 3.5 us lost by them",
         ];
         assert_eq!(lines, expected);
     }

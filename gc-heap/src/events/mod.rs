@@ -1,11 +1,14 @@
 //! What the heap reports of itself: pauses, stalls, phases and cycles, each as it happened.
 //!
+//! What mutators lose in faults and slow paths comes in many small pieces, which each thread collects for itself (`loss`).
+//!
 //! All times are nanoseconds since the heap was built. Events go to the heap's listeners where it has any (`listener`), and
 //! into a bounded record otherwise (`record`). `log` and `trace` write them for people and for Perfetto; `probe` is the way
 //! of tracers that look into the process from outside.
 
 mod listener;
 mod log;
+pub(crate) mod loss;
 pub(crate) mod probe;
 mod record;
 mod trace;
@@ -76,6 +79,46 @@ pub struct Stall {
     /// What was asked for.
     pub bytes: usize,
     /// Which mutator waited: a number that tells those of one heap apart, and is never given twice.
+    pub mutator: u64,
+}
+
+/// What a mutator lost time in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum LossKind {
+    /// Page barrier: touches of absent pages, which the mutator repaired itself, or waited for.
+    Faults,
+    /// Other barriers: loads of stale references. One in 16 of a thread's is timed; the others before it count as long as
+    /// those usually are.
+    SlowPaths,
+}
+
+impl fmt::Display for LossKind {
+    /// As traces have it: `faults`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            LossKind::Faults => "faults",
+            LossKind::SlowPaths => "slow paths",
+        })
+    }
+}
+
+/// Time that a mutator lost besides stops and stalls, where the heap [records](crate::HeapBuilder::record_losses) that. What
+/// lies close together is one loss: a stretch of 100 us at most, or one fault that was longer.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// In what.
+    pub kind: LossKind,
+    /// When the first began.
+    pub start_ns: u64,
+    /// From there to the end of the last.
+    pub total_ns: u64,
+    /// How much of that was lost. Of a fault, the time in the signal handler: the kernel's way there and back comes on top.
+    pub lost_ns: u64,
+    /// How many faults or slow paths there were.
+    pub count: u64,
+    /// Of which mutator; numbers as those of [`Stall`]s.
     pub mutator: u64,
 }
 
@@ -160,6 +203,8 @@ pub enum Event {
     Pause(Pause),
     /// A wait for memory.
     Stall(Stall),
+    /// Faults or slow paths of a mutator.
+    Loss(Loss),
     /// A phase.
     Phase(PhaseSpan),
     /// A cycle.
@@ -173,12 +218,14 @@ impl Event {
         match self {
             Event::Pause(pause) => pause.start_ns,
             Event::Stall(stall) => stall.start_ns,
+            Event::Loss(loss) => loss.start_ns,
             Event::Phase(span) => span.start_ns,
             Event::Cycle(cycle) => cycle.start_ns,
         }
     }
 
-    /// When it ended, on the same clock. Events of one thread come in the order of their ends.
+    /// When it ended, on the same clock. The collector's events come in the order of their ends, and so do the stalls and
+    /// the losses of each mutator; losses come later than what ended with them.
     ///
     /// ```
     /// use gc_heap::Heap;
@@ -195,6 +242,7 @@ impl Event {
             + match self {
                 Event::Pause(pause) => pause.total_ns,
                 Event::Stall(stall) => stall.total_ns,
+                Event::Loss(loss) => loss.total_ns,
                 Event::Phase(span) => span.total_ns,
                 Event::Cycle(cycle) => cycle.total_ns,
             }

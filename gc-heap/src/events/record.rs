@@ -1,7 +1,8 @@
 //! Where events go: to listeners, or into a bounded record.
 
 use super::{Event, Listeners};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Events kept until somebody takes them.
@@ -13,17 +14,38 @@ struct Record {
     lost: u64,
 }
 
+impl Record {
+    fn keep(&mut self, event: Event) {
+        if self.events.len() < MOST_EVENTS {
+            self.events.push(event);
+        } else {
+            self.lost += 1;
+        }
+    }
+}
+
 pub(crate) struct Events {
     record: Mutex<Record>,
     /// Events of the collector that listeners have not heard of, because a stop was under way.
     pending: Mutex<Vec<Event>>,
     listeners: Listeners,
     origin: Instant,
+    /// Losses on their way from the rings; its lock is that of the rings' readers.
+    losses: Mutex<Vec<Event>>,
+    /// Losses that did not fit a ring or were nobody's.
+    missed: AtomicU64,
 }
 
 impl Events {
     pub(crate) fn new(listeners: Listeners) -> Events {
-        Events { record: Mutex::default(), pending: Mutex::default(), listeners, origin: Instant::now() }
+        Events {
+            record: Mutex::default(),
+            pending: Mutex::default(),
+            listeners,
+            origin: Instant::now(),
+            losses: Mutex::default(),
+            missed: AtomicU64::new(0),
+        }
     }
 
     /// Nanoseconds since the heap was built.
@@ -55,18 +77,48 @@ impl Events {
     }
 
     fn keep(&self, event: Event) {
-        let mut record = self.record.lock();
-        if record.events.len() < MOST_EVENTS {
-            record.events.push(event);
+        self.record.lock().keep(event);
+    }
+
+    /// The right to read the rings of losses, and where to put what is there.
+    pub(crate) fn losses(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.losses.lock()
+    }
+
+    /// The same, unless another thread has it.
+    pub(crate) fn try_losses(&self) -> Option<MutexGuard<'_, Vec<Event>>> {
+        self.losses.try_lock()
+    }
+
+    /// Losses that were read, and the number of those that were missed.
+    pub(crate) fn push_losses(&self, losses: &mut Vec<Event>, missed: u64) {
+        self.missed(missed);
+        if losses.is_empty() {
+            return;
+        }
+        if self.is_heard() {
+            let mut pending = self.pending.lock();
+            let fit = losses.len().min(MOST_EVENTS.saturating_sub(pending.len()));
+            self.missed((losses.len() - fit) as u64);
+            pending.extend(losses.drain(..fit));
         } else {
-            record.lost += 1;
+            let mut record = self.record.lock();
+            losses.iter().for_each(|event| record.keep(*event));
+        }
+        losses.clear();
+    }
+
+    /// Losses that will not come. In a signal handler, too.
+    pub(crate) fn missed(&self, losses: u64) {
+        if losses != 0 {
+            self.missed.fetch_add(losses, Ordering::Relaxed);
         }
     }
 
     /// Takes the events since the last call, and the number of those that did not fit.
     pub(crate) fn take(&self) -> (Vec<Event>, u64) {
         let mut record = self.record.lock();
-        let lost = std::mem::take(&mut record.lost);
+        let lost = std::mem::take(&mut record.lost) + self.missed.swap(0, Ordering::Relaxed);
         (std::mem::take(&mut record.events), lost)
     }
 }

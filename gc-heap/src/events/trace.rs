@@ -4,7 +4,7 @@ use super::Event;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-/// Tracks. Those of mutators follow, each at its number. None is 1, the number of the process: Perfetto calls that track the
+/// Tracks. Those of mutators follow, two to each number. None is 1, the number of the process: Perfetto calls that track the
 /// main thread.
 const COLLECTOR: u64 = 2;
 const STOPS: u64 = 3;
@@ -13,7 +13,8 @@ const MUTATORS: u64 = 100;
 /// Writes events in the JSON format of Chrome's trace viewer, which <https://ui.perfetto.dev> opens.
 ///
 /// On one track are the collector thread's cycles with their phases; on another the stops, each with the time that it took
-/// to reach all mutators; each mutator that waited for memory has a track of its waits. Counters are the bytes in use and
+/// to reach all mutators; each mutator that waited for memory has a track of its waits, and one that lost time in faults or
+/// slow paths a track of those, where close ones are one slice that says how many they were and how much of it was lost. Counters are the bytes in use and
 /// those found live. Times are those of the events, to the nanosecond. Events may be added in any order.
 ///
 /// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all the same.
@@ -36,8 +37,8 @@ const MUTATORS: u64 = 100;
 pub struct EventTrace<W: Write> {
     to: W,
     any: bool,
-    /// Mutators whose tracks have a name.
-    mutators: HashSet<u64>,
+    /// Tracks of mutators that have a name.
+    named: HashSet<u64>,
 }
 
 impl<W: Write> EventTrace<W> {
@@ -46,7 +47,7 @@ impl<W: Write> EventTrace<W> {
     /// # Errors
     /// Of the writer.
     pub fn new(to: W, name: &str) -> io::Result<EventTrace<W>> {
-        let mut trace = EventTrace { to, any: false, mutators: HashSet::new() };
+        let mut trace = EventTrace { to, any: false, named: HashSet::new() };
         trace.metadata("process_name", COLLECTOR, &escaped(name))?;
         trace.track(COLLECTOR, "collector")?;
         trace.track(STOPS, "stops")?;
@@ -65,11 +66,14 @@ impl<W: Write> EventTrace<W> {
                 self.slice(STOPS, &pause.kind.to_string(), start, ns, &args)?;
                 self.slice(STOPS, "reach", start, pause.reach_ns.min(ns), "{}")
             }
+            Event::Loss(loss) => {
+                // A track of its own: what is merged may reach over an end of a stall.
+                let track = self.mutator(loss.mutator, true)?;
+                let args = format!(r#"{{"count":{},"lost_ns":{}}}"#, loss.count, loss.lost_ns);
+                self.slice(track, &loss.kind.to_string(), start, ns, &args)
+            }
             Event::Stall(stall) => {
-                let track = MUTATORS + stall.mutator;
-                if self.mutators.insert(stall.mutator) {
-                    self.track(track, &format!("mutator {}", stall.mutator))?;
-                }
+                let track = self.mutator(stall.mutator, false)?;
                 self.slice(track, "stall", start, ns, &format!(r#"{{"bytes":{}}}"#, stall.bytes))
             }
             Event::Phase(span) => {
@@ -111,6 +115,16 @@ impl<W: Write> EventTrace<W> {
     fn counter(&mut self, name: &str, ns: u64, bytes: u64) -> io::Result<()> {
         let at = Micros(ns);
         self.entry(&format!(r#""ph":"C","pid":1,"name":"{name}","ts":{at},"args":{{"bytes":{bytes}}}"#))
+    }
+
+    /// A mutator's track, of its waits or of its losses.
+    fn mutator(&mut self, number: u64, losses: bool) -> io::Result<u64> {
+        let track = MUTATORS + 2 * number + u64::from(losses);
+        if self.named.insert(track) {
+            let of = if losses { ": losses" } else { "" };
+            self.track(track, &format!("mutator {number}{of}"))?;
+        }
+        Ok(track)
     }
 
     /// Names a track; they are shown in the order of their numbers.

@@ -126,6 +126,7 @@ impl<'s> Mutator<'s> {
         if self.shared.is_short() {
             self.let_collector_in(room);
         }
+        self.relieve_losses();
         if count == 1
             && let Some(block) = self.shared.take_block()
         {

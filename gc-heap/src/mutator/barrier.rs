@@ -6,7 +6,6 @@ use crate::space::BLOCK_BYTES;
 use crate::space::free::Taker;
 use gc_core::forwarding::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Of a thread's slow paths one in so many is timed.
 const TIMED_ONE_IN: u32 = 16;
@@ -36,10 +35,38 @@ impl Mutator<'_> {
             return f();
         }
         counts.until_timed.set(TIMED_ONE_IN - 1);
-        let began = Instant::now();
+        let heap = self.heap();
+        let begin_ns = heap.events.now();
         let result = f();
-        self.heap().slow_paths.record(began.elapsed().as_nanos() as u64);
+        let ns = heap.events.now() - begin_ns;
+        heap.slow_paths.record(ns);
+        let untimed = counts.until_timed_then.replace(TIMED_ONE_IN - 1);
+        if let Some(ring) = &self.record().losses {
+            counts.slow_path_losses.timed(ring, begin_ns, ns, untimed);
+        }
         result
+    }
+
+    /// Has what was lost so far written down where readers find it, before this thread stops or parks.
+    pub(super) fn publish_losses(&self) {
+        let Some(ring) = &self.record().losses else { return };
+        let counts = &self.counts;
+        let left = counts.until_timed.get();
+        let untimed = counts.until_timed_then.replace(left) - left;
+        if untimed != 0 {
+            counts.slow_path_losses.untimed(ring, self.heap().events.now(), untimed);
+        }
+        ring.flush();
+        self.relieve_losses();
+    }
+
+    /// Reads this thread's own ring, before it is full.
+    pub(super) fn relieve_losses(&self) {
+        if let Some(ring) = &self.record().losses
+            && ring.is_half_full()
+        {
+            self.heap().try_take_losses(self.record());
+        }
     }
 
     /// The good word for a word of any color: the object's new place, after copying it there if nobody has.

@@ -22,6 +22,7 @@ pub(crate) mod stub;
 pub(crate) mod thread;
 pub(crate) mod tlab;
 
+use crate::events::loss::SlowPathLosses;
 use crate::mutator::alloc::Reserved;
 use crate::mutator::record::MutatorRecord;
 use crate::mutator::tlab::Bump;
@@ -87,6 +88,9 @@ pub(crate) struct Counts {
     slow_paths: Cell<u64>,
     /// Slow paths until the next that is timed.
     until_timed: Cell<u32>,
+    /// What that was when the last losses were written down.
+    until_timed_then: Cell<u32>,
+    slow_path_losses: SlowPathLosses,
 }
 
 impl<'s> Mutator<'s> {

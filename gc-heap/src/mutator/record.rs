@@ -2,6 +2,7 @@
 
 use crate::root::memory::{NoAddresses, Region, RootMemory};
 use crate::root::stack::DEFAULT_STACK_SLOTS;
+use gc_core::loss::LossRing;
 use gc_core::stop::MutatorState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -32,10 +33,12 @@ pub(crate) struct MutatorRecord {
     scan_limit: AtomicU64,
     /// The last marking that has scanned the locals.
     scanned: AtomicU32,
+    /// What the thread lost in faults and slow paths, where the heap records that.
+    pub(crate) losses: Option<LossRing>,
 }
 
 impl MutatorRecord {
-    pub(crate) fn new(memory: &RootMemory) -> Result<MutatorRecord, NoAddresses> {
+    pub(crate) fn new(memory: &RootMemory, losses: Option<LossRing>) -> Result<MutatorRecord, NoAddresses> {
         let bytes = match memory {
             RootMemory::Private => LOCALS_BYTES,
             RootMemory::Gated(_) => GATED_LOCALS_BYTES,
@@ -54,6 +57,7 @@ impl MutatorRecord {
             scan_epoch: AtomicU32::new(0),
             scan_limit: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
+            losses,
         })
     }
 

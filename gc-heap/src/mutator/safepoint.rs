@@ -78,6 +78,7 @@ impl<'s> Mutator<'s> {
         self.record().publish_top(self.local_top.get());
         self.publish_fill();
         self.flush_log();
+        self.publish_losses();
         let counters = &self.shared.counters;
         for (cell, counter) in [
             (&self.counts.healed, &counters.healed),

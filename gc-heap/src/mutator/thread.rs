@@ -3,6 +3,7 @@
 use super::Mutator;
 use super::record::MutatorRecord;
 use crate::error::EnterError;
+use crate::events::loss::{self, Recording};
 use crate::heap::Heap;
 use crate::shared::Shared;
 use gc_core::fault::FaultStack;
@@ -69,7 +70,9 @@ impl HeapThread {
             return Err(EnterError::AlreadyEntered);
         }
         let shared = Arc::clone(heap.shared());
-        let record = Arc::new(MutatorRecord::new(&shared.root_memory).map_err(|_| EnterError::NoAddressSpace)?);
+        let losses = shared.config.records_losses().then(loss::ring);
+        let record = MutatorRecord::new(&shared.root_memory, losses).map_err(|_| EnterError::NoAddressSpace)?;
+        let record = Arc::new(record);
         let mutator = Box::new(Mutator::new(Arc::clone(&shared), &record));
         // The lock that a stop holds: a thread attaches before it or after it.
         let attaching = shared.attaching.lock();
@@ -94,6 +97,7 @@ impl HeapThread {
                 return Err(EnterError::NoAddressSpace);
             }
         };
+        let _losses = self.record.losses.as_ref().map(|ring| Recording::to(ring, &self.shared));
         let entered = Entered(&mut self.mutator);
         entered.0.unpark();
         Ok(f(entered.0))
@@ -120,6 +124,10 @@ impl Drop for HeapThread {
         // Not `attaching`, which a stop holds while it may wait for this very thread (inside the heap by another
         // `HeapThread`). A stop that is under way has its own list, and asks nothing of a parked thread.
         self.shared.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
+        if let Some(ring) = &self.record.losses {
+            ring.flush();
+            self.shared.take_losses(std::slice::from_ref(&self.record));
+        }
     }
 }
 

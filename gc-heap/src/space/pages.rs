@@ -14,7 +14,6 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::time::Instant;
 
 /// No object overlaps the page, or nobody has looked yet.
 const NONE: u64 = u64::MAX;
@@ -324,14 +323,15 @@ impl Server for FaultServer {
         // SAFETY: only attached threads touch the view, and they keep the heap alive.
         let shared = unsafe { &*shared };
         let Some(pages) = &shared.pages else { return Served::No };
-        let began = Instant::now();
+        let begin_ns = shared.events.now();
         let page = (address - pages.gate.view()) / PAGE_BYTES;
         if page >= pages.states.pages() {
             return Served::No;
         }
         let served = pages.serve(shared, page);
-        let ns = began.elapsed().as_nanos() as u64;
+        let ns = shared.events.now() - begin_ns;
         pages.faults.record(ns);
+        crate::events::loss::faulted(shared, begin_ns, ns);
         crate::events::probe::probe!(fault, address, ns);
         served
     }

@@ -64,7 +64,8 @@ pub(crate) fn a_cycle_is_told_before_its_end_is(barrier: Barrier) {
         let cycles = cycles(&heard);
         let numbers: Vec<u64> = cycles.iter().map(|cycle| cycle.cycle).collect();
         assert_eq!(numbers, (1..=number).collect::<Vec<u64>>());
-        let own: Vec<&Event> = heard.iter().map(|(event, _)| event).collect();
+        let losses = |event: &&Event| matches!(event, Event::Loss(_));
+        let own: Vec<&Event> = heard.iter().map(|(event, _)| event).filter(|event| !losses(event)).collect();
         assert!(own.is_sorted_by_key(|event| event.end_ns()), "{own:?}");
         assert!(heard.iter().all(|(_, thread)| *thread == heard[0].1 && *thread != std::thread::current().id()));
         let (last, stats) = (cycles.last().unwrap(), heap.stats());
@@ -192,7 +193,7 @@ pub(crate) fn a_panic_stays_in_its_listener(barrier: Barrier) {
     assert!(lines.lock().unwrap().len() >= 5, "{lines:?}");
 }
 
-/// Faults and pages, slow paths: each cycle's add up to the heap's.
+/// Faults and pages, slow paths: each cycle's add up to the heap's, and so does what was told of each loss.
 pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
     let _deadline = deadline("cycles say what the barrier did");
     let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
@@ -222,6 +223,13 @@ pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
         .unwrap();
     });
     heap.collect();
+    let losses = heard
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(event, _)| if let Event::Loss(loss) = event { loss.count } else { 0 })
+        .sum::<u64>();
+    assert_eq!(losses + heap.take_events().1, heap.faults().count + heap.slow_paths().count);
     let (stats, cycles) = (heap.stats(), cycles(&heard.lock().unwrap()));
     let sum = |of: fn(&CycleSpan) -> u64| cycles.iter().map(of).sum::<u64>();
     assert_eq!(sum(|cycle| cycle.pages_repaired), stats.pages_repaired);
@@ -250,7 +258,10 @@ pub(crate) fn the_log_has_a_line_for_every_event(barrier: Barrier) {
     heap.collect();
     let (log, heard) = (GcLog::new(), heard.lock().unwrap());
     for (event, _) in heard.iter() {
-        let line = log.line(event).unwrap();
+        let Some(line) = log.line(event) else {
+            assert!(matches!(event, Event::Loss(_)), "{event:?}");
+            continue;
+        };
         let (time, said) = line.strip_prefix('[').and_then(|line| line.split_once("s][gc] ")).unwrap();
         assert!((time.parse::<f64>().unwrap() * 1e9 - event.end_ns() as f64).abs() <= 5.1e5, "{line}");
         match event {
@@ -274,11 +285,14 @@ fn ns(entry: &Json, field: &str) -> u64 {
 /// The trace is JSON; all events are in it; slices of a track lie in one another or apart; all tracks have names.
 pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
     let _deadline = deadline("the trace");
-    let heap = checked(barrier, 8 << 20).build().unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| heap.enter(|m| churn(m, 400)).unwrap());
-        }
+    let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
+    let heap = checked(barrier, 8 << 20).stress(moving).record_losses(true).build().unwrap();
+    while_collecting(&heap, Duration::from_millis(1), || {
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| heap.enter(|m| churn(m, 400)).unwrap());
+            }
+        });
     });
     heap.collect();
     let (events, lost) = heap.take_events();
@@ -316,8 +330,14 @@ pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
     let (cycles, phases) = (count(|e| matches!(e, Event::Cycle(_))), count(|e| matches!(e, Event::Phase(_))));
     assert_eq!((slices[&2].len(), counters), (cycles + phases, 3 * cycles + phases));
     assert_eq!(slices[&3].len(), 2 * count(|event| matches!(event, Event::Pause(_))));
-    let stalls: usize = slices.iter().filter(|(track, _)| **track >= 100).map(|(_, spans)| spans.len()).sum();
-    assert_eq!(stalls, count(|event| matches!(event, Event::Stall(_))));
+    let of_mutators = |odd: u64| -> usize {
+        let own = slices.iter().filter(|&(&track, _)| track >= 100 && track % 2 == odd);
+        own.map(|(_, spans)| spans.len()).sum()
+    };
+    assert_eq!(of_mutators(0), count(|event| matches!(event, Event::Stall(_))));
+    let losses = count(|event| matches!(event, Event::Loss(_)));
+    assert_eq!(of_mutators(1), losses);
+    assert!(losses > 0 || barrier == Barrier::StopTheWorld, "cycles that moved while mutators ran");
     for (track, mut spans) in slices {
         assert!(names.contains_key(&track), "track {track} has no name");
         // Of those that begin together the longest is around the others.

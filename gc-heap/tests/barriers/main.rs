@@ -14,6 +14,7 @@ mod external;
 mod finalize;
 mod foreign;
 mod harness;
+mod losses;
 mod memory;
 mod model;
 #[path = "../model_graph/mod.rs"]
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("external", external::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
+        ("losses", losses::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),
         ("page::memory", page::memory::TESTS),

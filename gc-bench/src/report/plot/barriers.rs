@@ -84,11 +84,11 @@ pub(crate) fn times(groups: &[Group<'_>]) -> String {
     svg.finish()
 }
 
-/// How long mutators stood: pauses, stalls and faults of each barrier, on one logarithmic axis.
+/// How long mutators stood: pauses, stalls, faults and slow paths of each barrier, on one logarithmic axis.
 pub(crate) fn waits(groups: &[Group<'_>]) -> String {
-    let label = "Pauses, stalls and faults by barrier";
+    let label = "Pauses, stalls, faults and slow paths by barrier";
     type Figure = (&'static str, &'static str, fn(&Record) -> Option<u64>);
-    let figures: [Figure; 7] = [
+    let figures: [Figure; 10] = [
         ("c0", "pause p50", |r| (r.pauses.count > 0).then_some(r.pauses.p50_ns)),
         ("c0", "pause p99", |r| (r.pauses.count > 0).then_some(r.pauses.p99_ns)),
         ("c0", "longest pause", |r| (r.pauses.count > 0).then_some(r.pauses.max_ns)),
@@ -96,6 +96,9 @@ pub(crate) fn waits(groups: &[Group<'_>]) -> String {
         ("c4", "fault p50", |r| Some(r.lost.faults?.times?.p50_ns)),
         ("c4", "fault p99", |r| Some(r.lost.faults?.times?.p99_ns)),
         ("c4", "longest fault", |r| Some(r.lost.faults?.times?.max_ns)),
+        ("c4", "slow path p50", |r| r.lost.slow_paths?.times.filter(|t| t.timed > 0).map(|t| t.p50_ns)),
+        ("c4", "slow path p99", |r| r.lost.slow_paths?.times.filter(|t| t.timed > 0).map(|t| t.p99_ns)),
+        ("c4", "longest slow path", |r| r.lost.slow_paths?.times.filter(|t| t.timed > 0).map(|t| t.max_ns)),
     ];
     let mut points = Vec::new();
     for (i, group) in groups.iter().enumerate() {

@@ -1,0 +1,228 @@
+//! Time that mutators lose in faults and slow paths: each thread writes it down for itself, and readers take it into the
+//! events.
+//!
+//! A thread's ring is in its `MutatorRecord`, where the heap records losses at all. The thread is its writer: in the fault
+//! handler, which finds the ring by a thread-local word, and in the slow paths. It flushes the ring before it stops, parks or
+//! answers a handshake. The collector reads the rings at the end of each phase, whoever takes events before that, and a
+//! thread its own when that fills up and when it detaches; a lock makes them take turns, and the writer takes no lock.
+
+use super::{Event, Loss, LossKind};
+use crate::mutator::record::MutatorRecord;
+use crate::shared::Shared;
+use gc_core::loss::{Loss as Entry, LossRing};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+/// Entries of a thread's ring: 0.4 s of losses without a pause between them, 128 KiB where all are used.
+const RING_ENTRIES: usize = 4096;
+
+const FAULTS: u8 = 0;
+const SLOW_PATHS: u8 = 1;
+
+/// The ring of a mutator of a heap that records losses.
+pub(crate) fn ring() -> LossRing {
+    LossRing::new(RING_ENTRIES)
+}
+
+#[derive(Clone, Copy)]
+struct Own {
+    ring: *const LossRing,
+    heap: *const Shared,
+}
+
+const NOBODY: Own = Own { ring: std::ptr::null(), heap: std::ptr::null() };
+
+thread_local! {
+    /// The ring of the mutator that is inside a heap on this thread. Constant and without a destructor, so that a signal
+    /// handler may use it.
+    static OWN: Cell<Own> = const { Cell::new(NOBODY) };
+}
+
+/// Changes the thread's ring; no access that may fault is moved to the other side of it.
+fn replace_own(own: Own) -> Own {
+    compiler_fence(Ordering::SeqCst);
+    let before = OWN.replace(own);
+    compiler_fence(Ordering::SeqCst);
+    before
+}
+
+/// While it lives, this thread's faults in a heap go to a ring.
+pub(crate) struct Recording<'a> {
+    before: Own,
+    _ring: PhantomData<&'a LossRing>,
+}
+
+impl<'a> Recording<'a> {
+    pub(crate) fn to(ring: &'a LossRing, heap: &'a Shared) -> Recording<'a> {
+        Recording { before: replace_own(Own { ring, heap }), _ring: PhantomData }
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        replace_own(self.before);
+    }
+}
+
+/// A fault that this thread has served, in its signal handler.
+pub(crate) fn faulted(heap: &Shared, begin_ns: u64, ns: u64) {
+    if !heap.config.records_losses() {
+        return;
+    }
+    let own = OWN.get();
+    if !std::ptr::eq(own.heap, heap) {
+        return heap.events.missed(1); // a thread that is inside another heap, or in none
+    }
+    // SAFETY: the `Recording` that set it borrows the ring, and lives until it sets what was there before.
+    let ring = unsafe { &*own.ring };
+    ring.record(Entry { kind: FAULTS, count: 1, begin_ns, length_ns: ns, lost_ns: ns });
+}
+
+/// A thread's estimate of what its slow paths cost, most of which nobody times.
+pub(crate) struct SlowPathLosses {
+    /// Sixteen times the running mean of those that were timed.
+    usual: Cell<u64>,
+    /// When the last one that is written down ended.
+    until_ns: Cell<u64>,
+}
+
+/// What a slow path is taken for before any was timed.
+const USUAL_NS: u64 = 100;
+
+impl Default for SlowPathLosses {
+    fn default() -> Self {
+        SlowPathLosses { usual: Cell::new(USUAL_NS * 16), until_ns: Cell::new(0) }
+    }
+}
+
+impl SlowPathLosses {
+    /// Writes down one that was timed, and before it `untimed` ones that were not since the last call: of the usual length
+    /// each, but together no longer than there was time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn timed(&self, ring: &LossRing, begin_ns: u64, ns: u64, untimed: u32) {
+        let usual = self.usual.get();
+        // Eight times the mean at most: one that the scheduler fell into would stand for all that follow. Never down to 0,
+        // from where it would not come back.
+        self.usual.set(usual - usual / 16 + ns.min(usual / 2).max(1));
+        self.write(ring, begin_ns, ns, untimed, 1);
+    }
+
+    /// Writes down some that were not timed, up to now.
+    pub(crate) fn untimed(&self, ring: &LossRing, now_ns: u64, untimed: u32) {
+        self.write(ring, now_ns, 0, untimed, 0);
+    }
+
+    fn write(&self, ring: &LossRing, begin_ns: u64, ns: u64, untimed: u32, timed: u64) {
+        let room_ns = begin_ns.saturating_sub(self.until_ns.get());
+        let before_ns = (self.usual.get() / 16 * u64::from(untimed)).min(room_ns);
+        let lost_ns = before_ns + ns;
+        let count = u64::from(untimed) + timed;
+        ring.record(Entry { kind: SLOW_PATHS, count, begin_ns: begin_ns - before_ns, length_ns: lost_ns, lost_ns });
+        self.until_ns.set(begin_ns + ns);
+    }
+}
+
+fn event(entry: Entry, mutator: u64) -> Event {
+    let kind = if entry.kind == FAULTS { LossKind::Faults } else { LossKind::SlowPaths };
+    let Entry { count, begin_ns, length_ns, lost_ns, .. } = entry;
+    Event::Loss(Loss { kind, start_ns: begin_ns, total_ns: length_ns, lost_ns, count, mutator })
+}
+
+/// Takes what is in a mutator's ring. By who has `events`, which is the readers' lock.
+fn take(events: &mut Vec<Event>, record: &MutatorRecord) -> u64 {
+    record.losses.as_ref().map_or(0, |ring| ring.take(|entry| events.push(event(entry, record.number))))
+}
+
+impl Shared {
+    /// Takes what all mutators have written down into the events. By any thread; it may wait for another reader, who waits
+    /// for nobody.
+    pub(crate) fn gather_losses(&self) {
+        if self.config.records_losses() {
+            let mutators = self.mutators.lock().clone();
+            self.take_losses(&mutators);
+        }
+    }
+
+    /// The same of some mutators.
+    pub(crate) fn take_losses(&self, mutators: &[Arc<MutatorRecord>]) {
+        let mut events = self.events.losses();
+        let missed = mutators.iter().map(|record| take(&mut events, record)).sum();
+        self.events.push_losses(&mut events, missed);
+    }
+
+    /// The same of one, unless another reader is at it.
+    pub(crate) fn try_take_losses(&self, record: &MutatorRecord) {
+        if let Some(mut events) = self.events.try_losses() {
+            let missed = take(&mut events, record);
+            self.events.push_losses(&mut events, missed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(ring: &LossRing) -> Vec<(u64, u64, u64, u64)> {
+        let mut entries = Vec::new();
+        ring.flush();
+        ring.take(|e| entries.push((e.begin_ns, e.length_ns, e.lost_ns, e.count)));
+        entries
+    }
+
+    #[test]
+    fn untimed_slow_paths_take_the_usual_time_but_no_more_than_there_was() {
+        let (losses, ring) = (SlowPathLosses::default(), ring());
+        losses.timed(&ring, 1_000_000, 100, 0);
+        assert_eq!(entries(&ring), [(1_000_000, 100, 100, 1)]);
+        losses.timed(&ring, 2_000_000, 100, 15);
+        assert_eq!(entries(&ring), [(1_998_500, 1_600, 1_600, 16)]);
+        // 700 ns after the last one.
+        losses.timed(&ring, 2_000_800, 100, 15);
+        assert_eq!(entries(&ring), [(2_000_100, 800, 800, 16)]);
+        // One that was interrupted counts whole, and hardly raises what others are taken for: by 8 times the mean at most.
+        losses.timed(&ring, 3_000_000, 5_000_000, 0);
+        losses.timed(&ring, 9_000_000, 100, 10);
+        let found = entries(&ring);
+        assert_eq!(found[0], (3_000_000, 5_000_000, 5_000_000, 1));
+        assert!((1_100..=1_600).contains(&found[1].2) && found[1].3 == 11, "{found:?}");
+        losses.untimed(&ring, 10_000_000, 3);
+        let found = entries(&ring);
+        assert!(found[0].0 + found[0].1 == 10_000_000 && found[0].3 == 3 && found[0].2 < 500, "{found:?}");
+    }
+
+    /// A ring that nobody reads in time drops what comes last, and says so where events are taken.
+    #[test]
+    fn what_does_not_fit_a_ring_is_counted() {
+        let heap = crate::Heap::builder().max_bytes(4 << 20).record_losses(true).build().unwrap();
+        let entry = |n: u64| Entry { kind: FAULTS, count: 2, begin_ns: n * 1_000_000, length_ns: 10, lost_ns: 10 };
+        heap.enter(|m| {
+            let ring = m.record().losses.as_ref().unwrap();
+            (0..3 * RING_ENTRIES as u64).for_each(|n| ring.record(entry(n)));
+        })
+        .unwrap();
+        let (events, missed) = heap.take_events();
+        let kept: Vec<u64> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Loss(loss) => Some(loss.count),
+                _ => None,
+            })
+            .collect();
+        assert!(kept.len() >= RING_ENTRIES && missed >= 2, "{} kept, {missed} missed", kept.len());
+        assert_eq!(kept.iter().sum::<u64>() + missed, 6 * RING_ENTRIES as u64);
+        assert_eq!(heap.take_events().1, 0, "told once");
+    }
+
+    #[test]
+    fn the_usual_time_follows_what_is_measured() {
+        let (losses, ring) = (SlowPathLosses::default(), ring());
+        (0..200).for_each(|n| losses.timed(&ring, 1_000_000 * (n + 1), 100, 15));
+        (200..400).for_each(|n| losses.timed(&ring, 1_000_000 * (n + 1), 900, 15));
+        let last = *entries(&ring).last().unwrap();
+        assert!((15 * 850..=16 * 900).contains(&last.2), "{last:?}");
+    }
+}
