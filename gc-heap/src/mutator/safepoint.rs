@@ -105,7 +105,8 @@ impl<'s> Mutator<'s> {
         if let Some(pages) = &self.shared.pages {
             let flip = pages.flip.get().number();
             if self.flip.replace(flip) != flip {
-                // What is in the TLABs is repaired as it was at the flip; the next ones come without faults.
+                // What is in the TLABs is repaired as it was at the flip. Past that their pages may come back unclaimed, so
+                // nothing newer may lie there: whoever claimed it would repair it. The next ones are admitted.
                 self.retire();
             }
         }

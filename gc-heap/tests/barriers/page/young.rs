@@ -127,36 +127,44 @@ pub(crate) fn runs_under_construction_over_a_flip() {
 
 /// What a thread allocates after a flip is repaired by nobody: it leads to where objects are now, and what is at their
 /// places in the forwarding was there before. Fails where a TLAB that was open at the flip is used on: past its fill no page
-/// of it was claimed, a chunk that went back is written without a fault, and then lending claims such a page.
+/// of it was claimed, a chunk that went back is written without a fault, the thread parks and so publishes a higher fill, and
+/// then lending claims such a page.
+///
+/// One thread allocates slowly, so that its TLAB lasts, objects that lead to what the others allocate: those are quick, and
+/// soon have blocks that were sources of the same flip.
 pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
     const THREADS: usize = 3;
-    const EACH: usize = 200;
+    const EACH: usize = 50;
     let _deadline = deadline("lent after a flip");
-    for heap in clusters(moving(16 << 20)) {
-        let shared = heap.enter(|m| {
-            let table = table(m, THREADS * EACH);
-            Root::<Table>::new(m, table.get(m))
-        });
-        let shared = shared.unwrap();
+    for heap in clusters(moving(32 << 20)) {
+        let (ballast, shared) = heap
+            .enter(|m| {
+                // So that repair takes its time.
+                let ballast = table(m, 2000);
+                fill(m, ballast, |index| 200 + index % 400);
+                let shared = table(m, THREADS * EACH);
+                (Root::<Table>::new(m, ballast.get(m)), Root::<Table>::new(m, shared.get(m)))
+            })
+            .unwrap();
         let work = |heap: &Heap, thread: usize| {
             heap.enter(|m| {
                 let mut random = Random::new(thread as u64);
-                while busy(heap, 40) {
+                let (len, turns) = if thread == 0 { (150, 10) } else { (300, 1) };
+                while busy(heap, 12) {
                     let m = &mut *m.frame();
-                    // Now and then one that does not fit, so that both TLABs are in use.
-                    let lengths: &[usize] = if random.one_in(30) { &[700, 3000] } else { &[1, 2, 3, 5] };
-                    let len = lengths[random.below(lengths.len())];
                     let m2 = m.reserve(Room::tail::<Chunk>(len) + Room::tail::<Bytes>(24)).unwrap();
                     let slots = shared.get(m2).tail();
-                    // Chains of eight or so: a chunk's number is one more than that of the chunk it leads to.
-                    let to = slots[random.below(slots.len())].get(m2).filter(|_| !random.one_in(8));
+                    // Chains of four or so: a chunk's number is one more than that of the chunk it leads to.
+                    let to = slots[random.below(slots.len())].get(m2).filter(|_| !random.one_in(4));
                     let new = chunk(m2, to.map_or(0, |to| to.id + 1), len, to);
                     slots[thread * EACH + random.below(EACH)].set(m2, Some(new));
                     let bytes = m2.local(m2.place_bytes::<Bytes>((), &[thread as u8; 24]));
-                    m.safepoint();
+                    // Parked: that publishes how far the TLAB is filled, and a repair looks no further.
+                    m.blocking(std::thread::yield_now);
                     assert_eq!(m.lend(bytes.get(m)), [thread as u8; 24]);
-                    let slots = shared.get(m).tail();
-                    for _ in 0..4 {
+                    for _ in 0..turns {
+                        m.safepoint();
+                        let slots = shared.get(m).tail();
                         let Some(chunk) = slots[random.below(slots.len())].get(m) else { continue };
                         for slot in chunk.tail() {
                             assert_eq!(slot.get(m).map_or(0, |to| to.id + 1), chunk.id);
@@ -174,6 +182,11 @@ pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
                 }
             });
         });
+        heap.enter(|m| {
+            let ballast = m.local(ballast.get(m));
+            check(m, ballast);
+        })
+        .unwrap();
     }
 }
 
