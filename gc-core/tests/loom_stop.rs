@@ -204,6 +204,31 @@ fn the_last_to_arrive_at_a_hold_arrives_at_the_next_stop_too_if_it_does_not_wait
     check(2, || hold_then_stop(Rules { last_waits: false, ..Rules::ALL }));
 }
 
+/// A stop that the collector runs if it still looks on when all have arrived.
+fn handed_over(rules: Rules) {
+    let world = World::new(rules);
+    let others = [World::attach(&world), World::attach(&world)].map(|mut mutator| {
+        mutator.unpark();
+        spawn_running(mutator)
+    });
+    assert!(world.flip(StopOp::MarkStart));
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(world.stops(), 1);
+}
+
+#[test]
+fn a_stop_is_run_by_the_collector_or_by_the_last_to_arrive() {
+    check(2, || handed_over(Rules::ALL));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn nobody_runs_a_stop_that_the_collector_withdraws_from_without_a_compare_and_swap() {
+    check(2, || handed_over(Rules { withdraw_by_cas: false, ..Rules::ALL }));
+}
+
 /// A signal wakes a thread that sleeps in a stop while another thread has not arrived yet. The late wake of the stop before
 /// does the same: who ends a stop wakes after, and one that looked on without sleeping may sleep in the next stop by then.
 fn signal_in_a_stop(rules: Rules) {

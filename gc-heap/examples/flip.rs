@@ -1,12 +1,14 @@
 //! What a flip of the page barrier costs: the pause, and the first touch of a page afterwards, with its repair.
 //!
-//! `cargo run --release -p gc-heap --example flip -- [--heap MIB] [--mutators N] [--cluster PAGES] [--anonymous]`
+//! `cargo run --release -p gc-heap --example flip -- [--heap MIB] [--mutators N] [--cluster PAGES] [--live MIB] [--anonymous]`
 //!
 //! Threads read one object a page, in random order, again and again, and time each read. The heap has small objects that
 //! refer to one another at random, half of them dead, so that pages have slots to rewrite and flips have blocks to
 //! evacuate; every cycle flips. A read that takes a microsecond or more has faulted.
 
-use gc_heap::{Backing, Barrier, Event, Heap, PauseKind, Room, Slot, SlotArray, Stress, Trace};
+use gc_heap::{
+    Backing, Barrier, Bytes, Event, Heap, OutOfMemory, PauseKind, Room, Root, Slot, SlotArray, Stress, Trace,
+};
 use std::time::{Duration, Instant};
 
 #[derive(Trace)]
@@ -19,6 +21,9 @@ struct Node {
 
 /// Allocations of a thread between two cycles.
 const CYCLE_EVERY: u32 = 60_000;
+
+/// Bytes of a large object, a little less than what it takes.
+const LARGE: usize = (1 << 20) - 64;
 
 /// Of each thread; 40 bytes each.
 const OBJECTS: usize = 300_000;
@@ -38,11 +43,13 @@ struct Options {
     heap: usize,
     mutators: usize,
     cluster: usize,
+    /// Of large objects that stay.
+    live: usize,
     backing: Backing,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { heap: 64, mutators: 1, cluster: 1, backing: Backing::Memfd };
+    let mut options = Options { heap: 64, mutators: 1, cluster: 1, live: 0, backing: Backing::Memfd };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         if name == "--anonymous" {
@@ -55,6 +62,7 @@ fn options() -> Result<Options, String> {
             "--heap" => options.heap = number,
             "--mutators" => options.mutators = number,
             "--cluster" => options.cluster = number,
+            "--live" => options.live = number,
             _ => return Err(format!("{name}: no such option")),
         }
     }
@@ -75,6 +83,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .stress(Stress { cycle_every: CYCLE_EVERY, delay_one_in: 0, seed: 1 })
         .pretouch(true)
         .build()?;
+    let _large = heap.enter(|m| {
+        let large = (0..options.live).map(|_| {
+            let m = m.reserve(Room::tail::<Bytes>(LARGE))?;
+            let bytes = m.place_bytes::<Bytes>((), &[1; LARGE]);
+            Ok(Root::<Option<Bytes>>::new(m, Some(bytes)))
+        });
+        large.collect::<Result<Vec<_>, OutOfMemory>>()
+    })??;
     let mut touches = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..options.mutators)
             .map(|seed| {
@@ -121,7 +137,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<Vec<u64>, gc_heap::OutOfMemory> {
+fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<Vec<u64>, OutOfMemory> {
     let mut random = Random(seed);
     let table = m.reserve(Room::tail::<SlotArray<Option<Node>>>(OBJECTS))?;
     let table = table.local(table.place_array::<SlotArray<Option<Node>>>((), OBJECTS, None));

@@ -27,6 +27,7 @@
 use super::Views;
 use crate::sys::{self, RegisterMode, SysError, Uffd, UffdSource};
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
@@ -56,12 +57,12 @@ impl std::error::Error for GateError {}
 #[derive(Debug)]
 pub struct Gate {
     uffd: Uffd,
-    source: UffdSource,
     canonical: usize,
     view: usize,
     from: usize,
     len: usize,
     supply: Supply,
+    rehearsal: Rehearsal,
 }
 
 /// How a page comes into the view.
@@ -119,7 +120,9 @@ impl Gate {
                     Ok(uffd) => {
                         let (view, from, canonical) = (views.view(0), views.view(1), views.canonical());
                         views.leave_unpopulated(1);
-                        return Ok(Gate { uffd, source, canonical, view, from, len: views.bytes(), supply });
+                        let len = views.bytes();
+                        let rehearsal = Rehearsal::new();
+                        return Ok(Gate { uffd, canonical, view, from, len, supply, rehearsal });
                     }
                     Err(error) => refused.push((source, error)),
                 }
@@ -131,11 +134,6 @@ impl Gate {
     /// Whether pages are moved or copied from the from-view, where they exist until then.
     pub fn is_private(&self) -> bool {
         self.supply != Supply::Continue
-    }
-
-    /// Whether a page that was let in is gone from the from-view.
-    pub fn moves(&self) -> bool {
-        self.supply == Supply::Move
     }
 
     /// As [`let_in`](Gate::let_in), of private memory: pages that the from-view does not have are passed over, and stay
@@ -170,11 +168,6 @@ impl Gate {
         if self.is_private() { self.from } else { self.canonical }
     }
 
-    /// Where the descriptor came from.
-    pub fn source(&self) -> UffdSource {
-        self.source
-    }
-
     /// The address of the program's view.
     pub fn view(&self) -> usize {
         self.view
@@ -191,40 +184,63 @@ impl Gate {
         unsafe { sys::release_to_reservation(self.from, self.len) }
     }
 
+    /// Goes through a flip's calls once with a page of no meaning. Some 30 us, and as a flip it interrupts every processor
+    /// that runs the program; so the flip that follows at once finds the kernel's code and data in caches and the
+    /// processors awake: it takes half as long, and a third at its longest.
+    pub fn rehearse(&self) {
+        self.rehearsal.run(&self.uffd);
+    }
+
     /// Takes every page of the view away: until a page is let in, its next touch raises `SIGBUS`. 10 to 60 us at any size,
-    /// after [`prepare`](Gate::prepare).
+    /// after [`prepare`](Gate::prepare), the shorter after [`rehearse`](Gate::rehearse).
+    ///
+    /// The kernel moves a GiB with one entry, and flushes translations on every processor for each that has pages: some 10
+    /// us. `unused` (offsets) is a part of the view that nobody has touched or refers to: what there is of it in whole
+    /// `unit`s (a power of two) is left as it is, and given back. Of private memory nothing is left.
     ///
     /// # Errors
     /// Where a call fails nothing is gated: the pages that were moved away fault in as in any mapping.
     ///
     /// # Safety
     /// Nobody touches the view meanwhile (they are stopped), and whoever touches it later is served ([`crate::fault`]).
-    pub unsafe fn flip(&self) -> Result<(), SysError> {
+    pub unsafe fn flip(&self, unused: Range<usize>, unit: usize) -> Result<Range<usize>, SysError> {
+        let left = unused.start.next_multiple_of(unit)..unused.end / unit * unit;
+        let left = if self.is_private() || left.is_empty() { self.len..self.len } else { left };
         // SAFETY: both ranges are views of the `Views` this gate was made for, which own them; no reference into them
         // is alive while the program is stopped.
         unsafe {
-            sys::take_away(self.view, self.len, self.from)?;
+            for part in self.parts(&left) {
+                sys::take_away(self.view + part.start, part.len(), self.from + part.start)?;
+            }
             let mode = match self.supply {
                 Supply::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
                 Supply::Move | Supply::Copy => RegisterMode::MISSING,
             };
             // Page tables, or of private memory what a stray access made: the file, or the from-view, has the bytes.
-            let gated = sys::uffd_register(&self.uffd, self.view, self.len, mode)
-                .and_then(|()| sys::discard(self.view, self.len).or_else(|error| self.end().and(Err(error))));
+            let gated = sys::uffd_register(&self.uffd, self.view, self.len, mode).and_then(|()| {
+                let mut parts = self.parts(&left);
+                let dropped = parts.try_for_each(|part| sys::discard(self.view + part.start, part.len()));
+                dropped.or_else(|error| self.end().and(Err(error)))
+            });
             if gated.is_err() && self.is_private() {
                 // Nobody has written the view since the move. Where this fails too, the heap is lost.
                 sys::take_away(self.from, self.len, self.view)?;
             }
-            gated
+            gated.map(|()| left)
         }
     }
 
-    /// Pages of the view that the program can touch without a fault now. After a flip: none.
+    /// What a flip gates: all but what it leaves.
+    fn parts(&self, left: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        [0..left.start, left.end..self.len].into_iter().filter(|part| !part.is_empty())
+    }
+
+    /// Pages of the view that the program can touch without a fault now, but for those that a flip left. After a flip: none.
     ///
     /// # Errors
     /// As [`sys::present_pages`].
-    pub fn present_pages(&self) -> Result<usize, SysError> {
-        sys::present_pages(self.view, self.len)
+    pub fn present_pages(&self, left: &Range<usize>) -> Result<usize, SysError> {
+        self.parts(left).map(|part| sys::present_pages(self.view + part.start, part.len())).sum()
     }
 
     /// Lets the pages of `offset..offset + len` in. Holes of the file are filled with zeroes. 2 us for a page with its
@@ -328,13 +344,57 @@ impl Gate {
         unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) }
     }
 
-    /// Empties `offset..offset + len` of the from-view: frees page tables, and of private memory what is still there. 25 ms a GiB that has any, so it is done
-    /// in slices: a fault of the program may wait for one.
+    /// Empties `offset..offset + len` of the from-view: frees page tables, and of private memory what is still there. 25 ms
+    /// a GiB that has any, so it is done in slices: a fault of the program may wait for one.
     ///
     /// # Errors
     /// As [`sys::discard`].
     pub fn empty(&self, offset: usize, len: usize) -> Result<(), SysError> {
         // SAFETY: the from-view is ours, and nobody uses it.
         unsafe { sys::discard(self.from + offset, len) }
+    }
+}
+
+/// What a flip is rehearsed with: two pieces of addresses of our own, a page of memory in the first for each rehearsal. Where
+/// there are none, or a call fails, nothing is rehearsed, and flips take longer.
+#[derive(Debug)]
+struct Rehearsal {
+    view: Option<usize>,
+}
+
+/// A whole page table: what is moved as one, as in a flip.
+const REHEARSED: usize = super::MIN_SPAN;
+
+impl Rehearsal {
+    fn new() -> Rehearsal {
+        let view = sys::reserve(2 * REHEARSED, REHEARSED).ok();
+        Rehearsal { view }
+    }
+
+    fn run(&self, uffd: &Uffd) {
+        let Some(view) = self.view else { return };
+        let from = view + REHEARSED;
+        // SAFETY: both pieces are ours, and nobody else knows of them. The word is in memory mapped just before.
+        let _: Result<(), SysError> = unsafe {
+            sys::map_private_at(view, REHEARSED)
+                .inspect(|()| {
+                    let word = &*std::ptr::with_exposed_provenance::<AtomicU64>(view);
+                    word.store(1, Ordering::Relaxed);
+                })
+                .and_then(|()| sys::take_away(view, REHEARSED, from))
+                .and_then(|()| sys::uffd_register(uffd, view, REHEARSED, RegisterMode::MISSING))
+                .and_then(|()| sys::discard(view, REHEARSED))
+                .and_then(|()| sys::uffd_unregister(uffd, view, REHEARSED))
+                .and_then(|()| sys::release_to_reservation(from, REHEARSED))
+        };
+    }
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        if let Some(view) = self.view {
+            // SAFETY: ours, and nobody else knows of it.
+            let _ = unsafe { sys::unmap(view, 2 * REHEARSED) };
+        }
     }
 }

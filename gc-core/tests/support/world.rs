@@ -6,6 +6,7 @@ use gc_core::stop::{Handshake, Held, MutatorState, StopGate};
 use gc_core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use loom::cell::UnsafeCell;
 use loom::sync::{Mutex, MutexGuard};
+use loom::thread;
 use std::sync::Arc;
 
 /// The rules that a model can leave out, to show that it finds what they prevent.
@@ -31,6 +32,8 @@ pub(crate) struct Rules {
     pub(crate) fence_then_look: bool,
     /// The last to answer a handshake wakes the collector.
     pub(crate) wake_after_answer: bool,
+    /// The collector gives up looking on by a compare-and-swap.
+    pub(crate) withdraw_by_cas: bool,
     /// A thread hands its log over before it arrives, answers or parks.
     pub(crate) publish: bool,
     /// Mark end fails while a log holds anything.
@@ -49,6 +52,7 @@ impl Rules {
         count_sleepers: true,
         fence_then_look: true,
         wake_after_answer: true,
+        withdraw_by_cas: true,
         publish: true,
         mark_end_looks: true,
     };
@@ -81,6 +85,11 @@ impl Record {
     }
 }
 
+/// `duty`.
+const LAST: u8 = 0;
+const LOOKS: u8 = 1;
+const HANDED: u8 = 2;
+
 /// `PhaseWords`.
 pub(crate) struct PhaseWords {
     pub(crate) logging: AtomicBool,
@@ -100,6 +109,7 @@ pub(crate) struct World {
     pub(crate) log: Mutex<Vec<u64>>,
     op: AtomicU8,
     done: AtomicBool,
+    duty: AtomicU8,
     holds: AtomicU32,
     sleepers: AtomicU32,
     gate_futex: Futex,
@@ -128,6 +138,7 @@ impl World {
             log: Mutex::new(Vec::new()),
             op: AtomicU8::new(0),
             done: AtomicBool::new(false),
+            duty: AtomicU8::new(LAST),
             holds: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
             gate_futex: Futex::default(),
@@ -175,6 +186,9 @@ impl World {
 
     /// `Shared::run_stop`.
     fn run_stop(&self) {
+        if self.duty.compare_exchange(LOOKS, HANDED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return;
+        }
         match self.op.load(Ordering::Relaxed) {
             0 => self.done.store(self.apply(StopOp::MarkStart), Ordering::Relaxed),
             1 => self.done.store(self.apply(StopOp::MarkEnd), Ordering::Relaxed),
@@ -246,6 +260,43 @@ impl World {
             }
         }
         self.done.load(Ordering::Relaxed)
+    }
+
+    /// `Shared::stop` for a flip: the collector runs it, if all have arrived before it stops looking.
+    pub(crate) fn flip(&self, op: StopOp) -> bool {
+        let (_attaching, mutators) = self.lock_out();
+        let held = self.gate.next();
+        self.duty.store(LOOKS, Ordering::Relaxed);
+        if self.arm(&mutators, op) {
+            self.duty.store(LAST, Ordering::Relaxed);
+            self.run_stop();
+        } else if self.look_on() {
+            self.duty.store(LAST, Ordering::Relaxed);
+            self.done.store(self.apply(op), Ordering::Relaxed);
+            self.finish_stop();
+        } else {
+            while !self.gate.is_over(held) {
+                self.wait_for_stop(held);
+            }
+        }
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// `Shared::look_on`, twice at most.
+    fn look_on(&self) -> bool {
+        for _ in 0..2 {
+            if self.duty.load(Ordering::Acquire) == HANDED {
+                break;
+            }
+            thread::yield_now();
+        }
+        if self.rules.withdraw_by_cas {
+            self.duty.compare_exchange(LOOKS, LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
+        } else {
+            let handed = self.duty.load(Ordering::Acquire) == HANDED;
+            self.duty.swap(LAST, Ordering::AcqRel);
+            handed
+        }
     }
 
     /// `Shared::hold`: the collector works while everybody is held.

@@ -38,7 +38,7 @@ fn flipped() -> (Views, Gate) {
         }
     }
     // SAFETY: nobody else is in this heap.
-    unsafe { gate.flip() }.unwrap();
+    unsafe { gate.flip(0..0, 1) }.unwrap();
     (views, gate)
 }
 
@@ -50,11 +50,40 @@ fn let_in(gate: &Gate, page: usize, pages: usize) -> LetIn {
 fn a_flip_leaves_no_page_that_does_not_fault() {
     let (_views, gate) = flipped();
     // A kernel before 6.7 does not say which pages are present.
-    if let Ok(present) = gate.present_pages() {
+    if let Ok(present) = gate.present_pages(&(0..0)) {
         assert_eq!(present, 0);
     }
     for page in [0, 1, 5, 511, 512, 1023] {
         assert_eq!(read(gate.view() + page * PAGE), None, "page {page} does not fault");
+    }
+}
+
+/// Of a heap of which nobody has ever used the second chunk.
+fn what_a_flip_leaves_can_be_touched() {
+    let (_views, gate) = gated(3 * MIN_SPAN).unwrap();
+    let chunk = MIN_SPAN / PAGE;
+    let pages = [1, chunk + 1, 2 * chunk + 1];
+    for round in 1..4 {
+        pages.iter().for_each(|page| write(gate.view() + page * PAGE, round));
+        // SAFETY: nobody else is in this heap.
+        let left = unsafe { gate.flip(MIN_SPAN - PAGE..2 * MIN_SPAN + PAGE, MIN_SPAN) }.unwrap();
+        assert_eq!(left, MIN_SPAN..2 * MIN_SPAN);
+        assert_eq!(read(gate.view() + pages[1] * PAGE), Some(round));
+        if let Ok(present) = gate.present_pages(&left) {
+            assert_eq!(present, 0);
+        }
+        for page in [pages[0], pages[2]] {
+            assert_eq!(read(gate.view() + page * PAGE), None);
+            assert_eq!(let_in(&gate, page, 1), LetIn::Present);
+            assert_eq!(read(gate.view() + page * PAGE), Some(round));
+        }
+        assert_eq!(let_in(&gate, pages[1], 1), LetIn::Present);
+        assert_eq!(read(gate.view() + pages[1] * PAGE), Some(round));
+        // SAFETY: all pages are as before.
+        unsafe { gate.end() }.unwrap();
+        gate.empty(0, 3 * MIN_SPAN).unwrap();
+        gate.prepare().unwrap();
+        gate.rehearse();
     }
 }
 
@@ -68,7 +97,7 @@ fn what_a_stray_access_has_mapped_faults_after_the_next_flip() {
         assert_eq!(read(gate.view() + 7 * PAGE), Some(8));
         gate.empty(0, 2 * MIN_SPAN).unwrap();
         // SAFETY: nobody else is in this heap.
-        unsafe { gate.flip() }.unwrap();
+        unsafe { gate.flip(0..0, 1) }.unwrap();
         assert_eq!(read(gate.view() + 7 * PAGE), None);
     }
 }
@@ -138,7 +167,7 @@ fn after_the_end_nothing_is_gated() {
     // SAFETY: nobody else is in this heap; the from-view is emptied first.
     unsafe {
         gate.empty(0, 2 * MIN_SPAN).unwrap();
-        gate.flip().unwrap();
+        gate.flip(0..0, 1).unwrap();
     }
     assert_eq!(read(gate.view() + 3 * PAGE), None);
 }
@@ -196,7 +225,7 @@ fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
             unsafe { gate.end() }.unwrap();
             gate.prepare().unwrap();
             // SAFETY: the others touch the view through the kernel, which answers where a page is gated.
-            unsafe { gate.flip() }.unwrap();
+            unsafe { gate.flip(0..0, 1) }.unwrap();
             for page in [5, 700] {
                 assert_eq!(read(gate.view() + page * PAGE), None, "page {page} does not fault after flip {flip}");
             }
@@ -208,6 +237,7 @@ pub(crate) fn trials() -> Vec<Test> {
     let refused = gated(MIN_SPAN).err().map(|error| error.to_string());
     let tests = [
         named!(a_flip_leaves_no_page_that_does_not_fault),
+        named!(what_a_flip_leaves_can_be_touched),
         named!(what_a_stray_access_has_mapped_faults_after_the_next_flip),
         named!(a_page_is_let_in_with_its_bytes),
         named!(pages_that_are_there_already_are_passed_over),

@@ -14,7 +14,7 @@ use crate::space::blocks::Use;
 use crate::space::free::Taker;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
-use gc_core::views::LetIn;
+use gc_core::views::{GIB, LetIn, MIN_SPAN};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -209,13 +209,16 @@ impl Shared {
         if self.spoiled.load(Ordering::SeqCst) || (pages.gate.is_private() && self.pins.load(Ordering::SeqCst) != 0) {
             return false;
         }
+        // Blocks that have never been taken. Nothing refers to them; who takes one now finds its pages there, or lets them in.
+        let unused = self.free.ever_taken() * BLOCK_BYTES..self.config.max_bytes;
+        // Small heaps have no GiB to leave; where it is not about time, they leave less.
+        let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
-        if unsafe { pages.gate.flip() }.is_err() {
-            return false;
-        }
+        let Ok(left) = (unsafe { pages.gate.flip(unused, unit) }) else { return false };
+        pages.set_left(&left);
         pages.flip.begin();
         if self.config.verify
-            && let Ok(present @ 1..) = pages.gate.present_pages()
+            && let Ok(present @ 1..) = pages.gate.present_pages(&left)
         {
             self.control.fail(format!("verification: {present} pages do not fault after a flip"));
         }
@@ -226,7 +229,7 @@ impl Shared {
     fn root_area(&self) -> Range<usize> {
         let RootMemory::Gated(area) = &self.root_memory else { return 0..0 };
         let used = area.used();
-        used.start..used.end.next_multiple_of(gc_core::views::MIN_SPAN).min(self.views.bytes())
+        used.start..used.end.next_multiple_of(MIN_SPAN).min(self.views.bytes())
     }
 
     /// Pages that hold roots, in the heap's file.
@@ -257,7 +260,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
             release.lock().repaired(shared, index);
         }
     });
-    let heap = shared.config.max_bytes;
+    let (heap, left) = (shared.config.max_bytes, pages.left());
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     on_workers(workers, |_| {
@@ -265,6 +268,10 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
             let start = next.fetch_add(1, Ordering::Relaxed) * GIVE_BACK;
             if start >= heap {
                 return;
+            }
+            // Nothing was taken away of this.
+            if left.contains(&start) {
+                continue;
             }
             let end = (start + GIVE_BACK).min(heap);
             (start / BLOCK_BYTES..end / BLOCK_BYTES).for_each(|block| repair_pages_of(shared, pages, block));

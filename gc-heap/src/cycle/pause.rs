@@ -29,8 +29,27 @@ pub(crate) enum StopOp {
 const SPIN_NS: u64 = 10_000;
 
 /// The same at a flip. The kernel flushes translations on every processor that ran the program last, idle ones too, and a
-/// processor of a virtual machine that has gone to sleep takes some 50 us to answer; one that looks on answers in 13.
-const FLIP_SPIN_NS: u64 = 500_000;
+/// processor of a virtual machine that has gone to sleep takes some 50 us to answer; one that looks on answers in 13. And
+/// who looks on runs the flip.
+const LOOK_ON_NS: u64 = 500_000;
+
+/// Who runs a stop. A flip runs best on the thread that has just rehearsed it, as long as that looks on: handing over costs
+/// less than a microsecond then, and 70 where it had to be woken.
+///
+/// | from | to | who | ordering, and why |
+/// | --- | --- | --- | --- |
+/// | `LAST` | `LOOKS` | the collector, before it arms | Relaxed: arming publishes it to whoever arrives last |
+/// | `LOOKS` | `HANDED` | the last to arrive, by CAS | Release: the collector sees what all have published |
+/// | `LOOKS` | `LAST` | the collector that will not look on any longer, by CAS | only one of the two succeeds |
+/// | `HANDED` | `LAST` | the collector, which runs the stop | Acquire on seeing it, see above |
+mod duty {
+    /// The last mutator to arrive.
+    pub(super) const LAST: u8 = 0;
+    /// The collector, once all have arrived: it looks on until then.
+    pub(super) const LOOKS: u8 = 1;
+    /// The collector: all have arrived.
+    pub(super) const HANDED: u8 = 2;
+}
 
 /// The prepared stop. The fields are written by the collector before it arms (the gate's Release covers them) and by the
 /// runner before it finishes.
@@ -42,6 +61,8 @@ pub(crate) struct PauseSlot {
     reached_ns: AtomicU64,
     end_ns: AtomicU64,
     done: AtomicBool,
+    /// Who runs the stop, see [`duty`].
+    duty: AtomicU8,
     /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
     holds: AtomicU32,
     /// Threads that sleep until the stop is over.
@@ -57,6 +78,7 @@ impl Default for PauseSlot {
             reached_ns: AtomicU64::new(0),
             end_ns: AtomicU64::new(0),
             done: AtomicBool::new(false),
+            duty: AtomicU8::new(duty::LAST),
             holds: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
         }
@@ -84,7 +106,8 @@ impl PauseSlot {
 }
 
 impl Shared {
-    /// Runs the prepared stop. Called by the last to arrive, while everybody else is stopped.
+    /// Runs the prepared stop, or leaves it to the collector that looks on. Called by the last to arrive, while everybody
+    /// else is stopped.
     pub(crate) fn run_stop(&self) {
         let slot = &self.pause;
         slot.reached_ns.store(self.events.now(), Ordering::Relaxed);
@@ -92,6 +115,9 @@ impl Shared {
             StopOp::Hold => {
                 slot.holds.fetch_add(1, Ordering::SeqCst);
                 futex_wake(&slot.holds, u32::MAX);
+                return;
+            }
+            _ if slot.duty.compare_exchange(duty::LOOKS, duty::HANDED, Ordering::AcqRel, Ordering::Relaxed).is_ok() => {
                 return;
             }
             op => slot.done.store(self.apply(op), Ordering::Relaxed),
@@ -180,14 +206,26 @@ impl Shared {
         let attaching = self.attaching.lock();
         let mutators = self.mutators.lock().clone();
         let held = self.gate.next();
+        let mut duty = duty::LAST;
+        if op == StopOp::Flip {
+            // Beside as many mutators as processors, looking on costs one of them a time slice.
+            if mutators.iter().filter(|record| record.state.is_running()).count() < processors() {
+                duty = duty::LOOKS;
+            }
+            self.pages.iter().for_each(|pages| pages.gate.rehearse());
+        }
+        self.pause.duty.store(duty, Ordering::Relaxed);
         let (alone, running) = self.arm(&mutators, op, kind);
         if alone {
+            self.pause.duty.store(duty::LAST, Ordering::Relaxed);
             self.run_stop();
+        } else if duty == duty::LOOKS && self.look_on() {
+            self.pause.duty.store(duty::LAST, Ordering::Relaxed);
+            self.pause.done.store(self.apply(op), Ordering::Relaxed);
+            self.finish_stop();
         } else {
-            // Beside as many mutators as processors, looking on costs one of them a time slice.
             if running < processors() {
-                let longest = if op == StopOp::Flip { FLIP_SPIN_NS } else { SPIN_NS };
-                self.spin(longest, || self.gate.is_over(held));
+                self.spin(SPIN_NS, || self.gate.is_over(held));
             }
             while !self.gate.is_over(held) {
                 let (word, unfinished) = self.gate.word(held);
@@ -201,6 +239,13 @@ impl Shared {
         drop(attaching);
         self.report(kind);
         self.pause.done.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether all have arrived. `false`: that took too long, and the last to arrive runs the stop.
+    fn look_on(&self) -> bool {
+        let duty = &self.pause.duty;
+        self.spin(LOOK_ON_NS, || duty.load(Ordering::Acquire) == duty::HANDED);
+        duty.compare_exchange(duty::LOOKS, duty::LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
     /// Stops all mutators, runs `work` on this thread, and lets them go on.

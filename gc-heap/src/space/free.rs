@@ -44,6 +44,8 @@ pub(crate) struct FreeSpace {
     committed_peak: AtomicUsize,
     /// Blocks ever taken: the measure of allocation.
     taken: AtomicUsize,
+    /// Blocks from here on have never been taken.
+    ever_taken: AtomicUsize,
     born: Instant,
 }
 
@@ -81,6 +83,7 @@ impl FreeSpace {
             committed: AtomicUsize::new(0),
             committed_peak: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
+            ever_taken: AtomicUsize::new(0),
             born: Instant::now(),
         }
     }
@@ -93,6 +96,11 @@ impl FreeSpace {
     /// Blocks ever taken.
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Blocks from this one on have never been taken.
+    pub(crate) fn ever_taken(&self) -> usize {
+        self.ever_taken.load(Ordering::Relaxed)
     }
 
     /// Blocks whose memory is committed, now and at most.
@@ -165,6 +173,7 @@ impl FreeSpace {
         set(&mut state.free, block, false);
         self.free.fetch_sub(1, Ordering::Relaxed);
         self.taken.fetch_add(1, Ordering::Relaxed);
+        self.ever_taken.fetch_max(block + 1, Ordering::Relaxed);
         if !bit(&state.committed, block) {
             set(&mut state.committed, block, true);
             let now = self.committed.fetch_add(1, Ordering::Relaxed) + 1;

@@ -13,7 +13,7 @@ use gc_core::views::{Gate, LetIn};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// No object overlaps the page, or nobody has looked yet.
 const NONE: u64 = u64::MAX;
@@ -26,6 +26,8 @@ pub(crate) struct Pages {
     pub(crate) gate: Gate,
     pub(crate) flip: CurrentFlip,
     states: PageStates,
+    /// Offsets of what the last flip left as it was. Written in the stop, read by the collector.
+    left: [AtomicUsize; 2],
     /// For each page of the heap proper: of a destination, the granule of the *source* object that overlaps its start, or
     /// that begins first in it; of a young block, the same of the objects that are there.
     first: Box<[AtomicU64]>,
@@ -51,6 +53,7 @@ impl Pages {
             gate,
             flip: CurrentFlip::default(),
             states: PageStates::new(file_bytes / PAGE_BYTES),
+            left: Default::default(),
             first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
             next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
             density: AtomicU32::new(500),
@@ -60,6 +63,15 @@ impl Pages {
             lost: AtomicU64::new(0),
             random: AtomicU64::new(1),
         }
+    }
+
+    pub(crate) fn set_left(&self, left: &Range<usize>) {
+        self.left[0].store(left.start, Ordering::Relaxed);
+        self.left[1].store(left.end, Ordering::Relaxed);
+    }
+
+    pub(crate) fn left(&self) -> Range<usize> {
+        self.left[0].load(Ordering::Relaxed)..self.left[1].load(Ordering::Relaxed)
     }
 
     /// The granule recorded for a page of the heap proper.
