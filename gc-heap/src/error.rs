@@ -50,10 +50,14 @@ impl fmt::Display for OutOfMemory {
 
 /// Why a thread could not enter a heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EnterError {
     /// This thread is already inside a heap (this one or another). Leave it, or be in `blocking`, to enter.
     #[error("this thread is already inside a heap; leave it, or enter from within `blocking`")]
     AlreadyEntered,
+    /// This process is a child, made by `fork`, of the one that the heap is in. Build a heap of its own.
+    #[error("the heap is the parent's: a child made by `fork` has none of its memory; build another, or call `exec`")]
+    Forked,
     /// No address space was left for the thread's roots.
     #[error("no address space for the roots of another thread")]
     NoAddressSpace,

@@ -20,6 +20,35 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A garbage-collected heap. A handle: clones are the same heap, which ends with the last of them.
+///
+/// A process may have many; each has its collector, and its stops concern nobody but the threads inside it. A thread is
+/// inside one at a time, and no reference leads from one into another:
+///
+/// ```
+/// use gc_heap::{Bytes, EnterError, Heap, OutOfMemory, Room};
+///
+/// let [one, two] = [Heap::builder().max_bytes(8 << 20).build()?, Heap::builder().max_bytes(16 << 20).build()?];
+/// one.enter(|m| -> Result<(), OutOfMemory> {
+///     let text = m.build::<Bytes>(Room::tail::<Bytes>(4), |m| m.place_bytes((), b"mine"))?;
+///     assert_eq!(two.enter(|_| ()), Err(EnterError::AlreadyEntered));
+///     let copy = text.get(m).tail().to_vec(); // what goes over is a copy
+///     let len = m.blocking(|| {
+///         two.enter(|m| -> Result<usize, OutOfMemory> {
+///             let m = m.reserve(Room::tail::<Bytes>(copy.len()))?;
+///             Ok(m.place_bytes::<Bytes>((), &copy).tail_len())
+///         })
+///     });
+///     assert_eq!(len, Ok(Ok(4)));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # fork
+///
+/// A child made by `fork` has a copy of the handle, and nothing behind it: entering is refused with [`EnterError::Forked`], what
+/// needs the collector panics, and dropping it changes nothing. `exec` works from anywhere, and so does
+/// [`std::process::Command`]. The parent is not disturbed.
 #[derive(Clone)]
 pub struct Heap {
     owner: Arc<Owner>,
@@ -81,7 +110,8 @@ impl Heap {
     /// Attaches this thread, runs `f` inside the heap, and detaches. Waits while a stop is under way.
     ///
     /// # Errors
-    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`].
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
+    /// [`EnterError::NoAddressSpace`]; [`EnterError::Forked`] in a child made by `fork`.
     pub fn enter<R>(&self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
         self.thread()?.enter(f)
     }
@@ -90,7 +120,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::NoAddressSpace`].
+    /// [`EnterError::NoAddressSpace`]; [`EnterError::Forked`] in a child made by `fork`.
     pub fn thread(&self) -> Result<HeapThread, EnterError> {
         HeapThread::attach(self)
     }
@@ -99,14 +129,20 @@ impl Heap {
     /// that are call [`Mutator::collect`].
     ///
     /// # Panics
-    /// If this thread is inside a heap: the cycle would wait for it for ever.
+    /// If this thread is inside a heap: the cycle would wait for it for ever. If this process is a child made by `fork`: it
+    /// has no collector.
     pub fn collect(&self) {
         assert!(!is_inside(), "Heap::collect from inside a heap: call Mutator::collect");
+        self.shared().check_process();
         self.shared().collect();
     }
 
     /// Gives all free memory back to the system now. Returns the bytes given back.
+    ///
+    /// # Panics
+    /// If this process is a child made by `fork`: the memory is the parent's.
     pub fn release_memory(&self) -> usize {
+        self.shared().check_process();
         self.shared().uncommit(Duration::ZERO)
     }
 
@@ -116,7 +152,17 @@ impl Heap {
         self.shared().config.max_bytes
     }
 
-    /// Counters and sizes as of now.
+    /// Counters and sizes as of now, while the program runs. Takes a lock for an instant; for any thread, inside a heap or not.
+    ///
+    /// ```
+    /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// let before = heap.stats();
+    /// heap.collect();
+    /// let after = heap.stats();
+    /// assert_eq!(after.cycles, before.cycles + 1);
+    /// assert!(after.used_bytes <= after.max_bytes && after.committed_bytes <= after.committed_peak_bytes);
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> HeapStats {
         let shared = self.shared();
@@ -260,6 +306,12 @@ fn collect_until_shutdown(shared: &Arc<Shared>) {
 }
 
 impl Shared {
+    /// # Panics
+    /// In a child made by `fork`: it shares the heap's file with the parent, and has no collector to wait for.
+    pub(crate) fn check_process(&self) {
+        assert!(self.process.is_current(), "a child made by `fork` used the heap of its parent");
+    }
+
     fn repaired_by_mutators(&self) -> u64 {
         self.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
     }

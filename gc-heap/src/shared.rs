@@ -19,6 +19,7 @@ use crossbeam_queue::SegQueue;
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::{AddressSpace, Color};
 use gc_core::stop::{Handshake, StopGate};
+use gc_core::sys::Process;
 use gc_core::views::Views;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ impl PhaseWords {
 }
 
 pub(crate) struct Shared {
+    /// The one that the heap is in. A child made by `fork` has neither its memory nor its collector.
+    pub(crate) process: Process,
     pub(crate) config: Config,
     pub(crate) views: Views,
     pub(crate) space: AddressSpace,
@@ -121,6 +124,7 @@ impl Shared {
         let space = AddressSpace::new(views.base() as u64, views.span() as u64);
         let reserve = relocation_reserve(blocks, config.workers);
         Shared {
+            process: Process::current(),
             blocks: BlockTable::new(blocks),
             free: FreeSpace::new(blocks, reserve),
             marks: MarkBitmap::new(blocks * BLOCK_GRANULES),

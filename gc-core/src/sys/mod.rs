@@ -17,6 +17,7 @@ mod futex;
 mod map;
 mod membarrier;
 mod memory;
+mod process;
 mod sched;
 mod signal;
 mod time;
@@ -32,6 +33,7 @@ pub use map::{
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use process::Process;
 pub use sched::{RunDelay, set_thread_slice};
 pub use signal::{
     AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo,

@@ -156,6 +156,7 @@ impl std::fmt::Debug for HeapSnapshot {
 impl Shared {
     /// Takes a survey in a cycle that ends after the call, and waits for it. The caller is parked or not attached.
     fn survey(&self, graph: bool) -> Arc<Survey> {
+        self.check_process();
         let request = Arc::new(Request { graph, answer: Mutex::default() });
         self.surveys.push(Arc::clone(&request));
         self.collect();
@@ -171,7 +172,8 @@ impl Heap {
     /// Counts the live objects by kind. Waits for a cycle; for threads that are not inside a heap.
     ///
     /// # Panics
-    /// If this thread is inside a heap: call [`Mutator::census`]. If the collector has failed.
+    /// If this thread is inside a heap: call [`Mutator::census`]. If the collector has failed, or this process is a
+    /// child made by `fork`.
     #[must_use]
     pub fn census(&self) -> Census {
         assert!(!is_inside(), "Heap::census from inside a heap: call Mutator::census");
@@ -181,7 +183,8 @@ impl Heap {
     /// Takes a snapshot of the live objects. Waits for a cycle; for threads that are not inside a heap.
     ///
     /// # Panics
-    /// If this thread is inside a heap: call [`Mutator::heap_snapshot`]. If the collector has failed.
+    /// If this thread is inside a heap: call [`Mutator::heap_snapshot`]. If the collector has failed, or this process
+    /// is a child made by `fork`.
     #[must_use]
     pub fn heap_snapshot(&self) -> HeapSnapshot {
         assert!(!is_inside(), "Heap::heap_snapshot from inside a heap: call Mutator::heap_snapshot");

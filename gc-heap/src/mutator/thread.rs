@@ -50,6 +50,42 @@ pub(crate) fn as_if_inside<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
+///
+/// `Send`: the threads of a pool may hand one on. Dropped at any moment, whatever phase the collector is in, as a thread may
+/// end at any moment; what it allocated stays.
+///
+/// ```
+/// use gc_heap::{Heap, OutOfMemory, Root, Trace};
+///
+/// #[derive(Trace)]
+/// struct Task { number: usize }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let work = |first: usize| -> Result<Vec<Root<Task>>, OutOfMemory> {
+///     let mut thread = heap.thread().expect("this thread is in no heap");
+///     (first..first + 10)
+///         .map(|number| {
+///             let task = |m: &mut gc_heap::Mutator<'_>| -> Result<_, OutOfMemory> {
+///                 let (m, task) = m.alloc_raw::<Task>(|_| TaskInit { number })?;
+///                 Ok(Root::new(m, task))
+///             };
+///             thread.enter(task).expect("as above")
+///         })
+///         .collect()
+/// };
+/// let tasks: Vec<Root<Task>> = std::thread::scope(|scope| {
+///     let threads: Vec<_> = (0..4).map(|t| scope.spawn(move || work(t * 10))).collect();
+///     heap.collect(); // some have ended, some work, some have not begun
+///     threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Result<Vec<_>, _>>()
+/// })?
+/// .into_iter()
+/// .flatten()
+/// .collect();
+/// heap.collect();
+/// let numbers: Vec<usize> = heap.enter(|m| tasks.iter().map(|task| task.get(m).number).collect())?;
+/// assert!(numbers.into_iter().eq(0..40));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HeapThread {
     // Boxed: `Mutator` holds pointers to the record, and its address is what `&Mutator` promises.
     mutator: Box<Mutator<'static>>,
@@ -70,6 +106,9 @@ impl HeapThread {
             return Err(EnterError::AlreadyEntered);
         }
         let shared = Arc::clone(heap.shared());
+        if !shared.process.is_current() {
+            return Err(EnterError::Forked);
+        }
         let losses = shared.config.records_losses().then(loss::ring);
         let record = MutatorRecord::new(&shared.root_memory, losses).map_err(|_| EnterError::NoAddressSpace)?;
         let record = Arc::new(record);
@@ -84,8 +123,12 @@ impl HeapThread {
     /// Runs `f` inside the heap. Waits while a stop is under way; the thread takes part in stops until `f` returns.
     ///
     /// # Errors
-    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`].
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
+    /// [`EnterError::Forked`] in a child made by `fork`.
     pub fn enter<R>(&mut self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
+        if !self.shared.process.is_current() {
+            return Err(EnterError::Forked);
+        }
         if ACTIVE.replace(true) {
             return Err(EnterError::AlreadyEntered);
         }
@@ -117,8 +160,18 @@ impl Drop for Entered<'_> {
     }
 }
 
+impl std::fmt::Debug for HeapThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeapThread").field("heap", &self.shared.config.name).finish_non_exhaustive()
+    }
+}
+
 impl Drop for HeapThread {
     fn drop(&mut self) {
+        if !self.shared.process.is_current() {
+            // The collector that would have to know is the parent's, and a lock may be held by a thread of the parent's.
+            return;
+        }
         // Parked: closing a block is a hand-over that the collector may see at any time.
         self.mutator.retire();
         // Not `attaching`, which a stop holds while it may wait for this very thread (inside the heap by another

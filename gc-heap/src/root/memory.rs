@@ -5,7 +5,7 @@
 //! come back repaired like any other. No pause looks at a root, and reading one costs nothing more.
 
 use crate::space::PAGE_BYTES;
-use gc_core::sys::SysError;
+use gc_core::sys::{Process, SysError};
 use gc_core::views::{RootRegion, Views};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ pub(crate) struct RootArea {
     canonical: usize,
     /// Offset of the area in the file.
     start: usize,
+    process: Process,
     state: Mutex<Area>,
 }
 
@@ -45,7 +46,8 @@ struct Area {
 
 impl RootArea {
     pub(crate) fn new(views: &Views, start: usize) -> RootArea {
-        RootArea { view: views.view(0) + start, canonical: views.canonical() + start, start, state: Mutex::default() }
+        let (view, canonical) = (views.view(0) + start, views.canonical() + start);
+        RootArea { view, canonical, start, process: Process::current(), state: Mutex::default() }
     }
 
     fn take(&self, bytes: usize) -> Option<usize> {
@@ -138,7 +140,10 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Region::Gated { area, offset, len } = self {
+        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
+        if let Region::Gated { area, offset, len } = self
+            && area.process.is_current()
+        {
             area.state.lock().returned.push(*offset..*offset + *len);
         }
     }
