@@ -76,7 +76,7 @@ pub use object::{
     TailElement, Trace, WordMap,
 };
 pub use root::stack::DEFAULT_STACK_SLOTS;
-pub use root::{Pinned, Root, RootSlot, RootStack};
+pub use root::{Buffer, Pinned, Root, RootSlot, RootStack};
 pub use slot::{AnyGc, Ephemeron, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
 pub use stats::{Durations, HeapStats, SlowPaths};
 pub use weak_map::WeakMap;

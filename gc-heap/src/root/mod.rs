@@ -8,11 +8,13 @@
 //!
 //! No pause visits any of them: they are scanned and repaired while the mutators run.
 
+pub(crate) mod buffer;
 pub(crate) mod memory;
 pub(crate) mod pin;
 pub(crate) mod stack;
 pub(crate) mod table;
 
+pub use buffer::Buffer;
 pub use pin::Pinned;
 pub use stack::{RootSlot, RootStack};
 pub use table::Root;

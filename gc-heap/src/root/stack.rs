@@ -80,6 +80,34 @@ impl StackRegion {
 /// used by one at a time.
 ///
 /// Pushing past the capacity panics: a VM checks its call depth with [`room`](Self::room) and reports its own error.
+///
+/// What lies on a stack is alive whether a thread uses it or nobody does, as long as the stack is kept:
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Room, RootStack, Value};
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let stack: RootStack = RootStack::with_capacity(&heap, 1000)?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(Room::tail::<Bytes>(5))?;
+///     stack.push(m, m.place_bytes::<Bytes>((), b"fiber").into());
+///     stack.push(m, Value::num(1.5));
+///     Ok(())
+/// })??;
+/// heap.collect(); // no thread has the stack, and no thread is inside the heap
+/// std::thread::scope(|scope| {
+///     let heap = &heap;
+///     scope.spawn(move || {
+///         let read = heap.enter(|m| {
+///             let [text, number] = stack.last(m);
+///             assert_eq!(text.get(m).downcast::<Bytes>().map(|text| text.tail()), Some(&b"fiber"[..]));
+///             assert_eq!(number.num(), Some(1.5));
+///         });
+///         assert_eq!(read, Ok(()));
+///     });
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct RootStack<S = Tagged> {
     region: Arc<StackRegion>,
     /// The owner's copy of the top: a relaxed atomic would be loaded and stored anew at each push.
@@ -331,6 +359,20 @@ impl RootSlot<Tagged> {
     #[inline(always)]
     pub fn set_num(&self, m: &Mutator<'_>, x: f64) {
         self.set(m, Value::num(x));
+    }
+}
+
+impl<S> std::fmt::Debug for RootStack<S> {
+    /// The type and how many values there are: what they are is told to a mutator alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.top.get())
+    }
+}
+
+impl<S> std::fmt::Debug for RootSlot<S> {
+    /// The type.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RootSlot<{}>", std::any::type_name::<S>())
     }
 }
 

@@ -160,6 +160,30 @@ impl Drop for RootCell {
 /// A root that any thread may hold: `Send`, `Sync`, dropped without the heap at hand.
 ///
 /// `S` is a slot type: `Root<Node>`, `Root<Option<Node>>`, `Root<Tagged>`.
+///
+/// ```
+/// use gc_heap::{Heap, Root, Tagged, Trace, Value};
+///
+/// #[derive(Trace)]
+/// struct Module { number: u32 }
+///
+/// /// What a machine keeps outside the heap; any thread may have it.
+/// #[derive(Debug)]
+/// struct Globals { main: Root<Option<Module>>, result: Root<Tagged> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let globals = heap.enter(|m| Globals { main: Root::new(m, None), result: Root::new(m, Value::NIL) })?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let (m, module) = m.alloc_raw::<Module>(|_| ModuleInit { number: 3 })?;
+///     globals.main.set(m, Some(module));
+///     globals.result.set(m, Value::num(1.5));
+///     Ok(())
+/// })??;
+/// heap.collect();
+/// heap.enter(|m| assert_eq!(globals.main.get(m).map(|module| module.number), Some(3)))?;
+/// println!("{globals:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Root<S> {
     cell: RootCell,
     /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
@@ -205,6 +229,13 @@ impl<S: SlotType> Root<S> {
             m.log(slot.load(Ordering::Acquire));
         }
         slot.store(S::to_word(value), Ordering::Release);
+    }
+}
+
+impl<S> std::fmt::Debug for Root<S> {
+    /// The type: what the root holds is told to a mutator alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Root<{}>", std::any::type_name::<S>())
     }
 }
 

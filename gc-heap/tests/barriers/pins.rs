@@ -2,7 +2,9 @@
 
 use crate::common::{Random, deadline, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Array, Backing, Barrier, Bytes, Heap, Num, Pinned, Room, RootStack, Stress, Tagged, Value};
+use gc_heap::{
+    Array, Backing, Barrier, Buffer, Bytes, Heap, Num, Pinned, Room, Root, RootStack, Stress, Tagged, Value,
+};
 use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
@@ -196,8 +198,135 @@ pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
     }
 }
 
+/// Files are read into objects, without `unsafe`, while another thread collects all the time; some go to other threads.
+pub(crate) fn system_calls_fill_buffers(barrier: Barrier) {
+    let _deadline = deadline("buffers");
+    for (mirror, workers) in sorts() {
+        let builder = crate::common::checked(barrier, 16 << 20).mirror(mirror).workers(workers);
+        let heap = builder.stress(stress(13)).build().unwrap();
+        let mut file = file();
+        let content = pattern(5, 300_000);
+        file.write_all(&content).unwrap();
+        while_collecting(&heap, Duration::from_micros(100), || {
+            heap.enter(|m| {
+                let stack: RootStack<Tagged> = RootStack::new(&heap).unwrap();
+                for round in 0..300_usize {
+                    let len = [0, 10, 5000, 33_000, 200_000][round % 5];
+                    let mut buffer: Buffer = m.reserve(Room::tail::<Bytes>(len)).unwrap().place_buffer((), len);
+                    assert!(buffer.len() == len && buffer.iter().all(|&byte| byte == 0), "round {round}");
+                    let from = round * 31;
+                    m.blocking(|| {
+                        file.seek(SeekFrom::Start(from as u64)).unwrap();
+                        if round % 20 < 5 {
+                            let file = &mut file;
+                            std::thread::scope(|scope| {
+                                scope.spawn(|| file.read_exact(&mut buffer).unwrap());
+                            });
+                        } else {
+                            file.read_exact(&mut buffer).unwrap();
+                        }
+                    });
+                    if round % 7 == 0 {
+                        drop(buffer);
+                        continue;
+                    }
+                    assert!(buffer[..] == content[from..from + len]);
+                    let bytes = if round % 3 == 0 { buffer.into_pinned().get(m) } else { buffer.finish(m) };
+                    stack.push(m, Value::int(from as i32));
+                    stack.push(m, bytes.into());
+                    for index in (0..stack.len()).step_by(2) {
+                        let from = stack.get(m, index).as_int().unwrap() as usize;
+                        let bytes = stack.get(m, index + 1).downcast::<Bytes>().unwrap().tail();
+                        assert!(bytes == &content[from..from + bytes.len()], "round {round}");
+                    }
+                    stack.truncate(m, if round % 10 == 9 { 0 } else { stack.len() });
+                }
+            })
+            .unwrap();
+        });
+        let moved = heap.stats().relocations > 0 || crate::common::backing() == Backing::Anonymous;
+        assert!(moved, "{:?}", heap.stats());
+    }
+}
+
+pub(crate) fn a_buffer_knows_its_heap(barrier: Barrier) {
+    let [one, two] = [1, 2].map(|_| crate::common::checked(barrier, 4 << 20).build().unwrap());
+    let buffer: Buffer = one.enter(|m| m.reserve(Room::tail::<Bytes>(3)).unwrap().place_buffer((), 3)).unwrap();
+    let finish = std::panic::AssertUnwindSafe(|| two.enter(|m| buffer.finish(m).tail_len()));
+    assert!(crate::common::catch_unwind(finish).is_err());
+    one.collect();
+    two.collect();
+}
+
+/// What a pin costs: its block, which no compaction takes; however many pins are in it, and as long as one is.
+pub(crate) fn what_pins_cost_is_reported(barrier: Barrier) {
+    const BLOCKS: usize = 20;
+    let heap = crate::common::checked(barrier, 16 << 20).stress(stress(14)).build().unwrap();
+    heap.enter(|m| {
+        // Half a block each, and two little ones: every second object of half a block begins another block.
+        let mut pins = Vec::new();
+        let mut blocks = std::collections::BTreeSet::new();
+        let mut kept: Vec<Root<Bytes>> = Vec::new();
+        while blocks.len() < BLOCKS {
+            let m = m.reserve(Room::tail::<Bytes>(30_000) + Room::tail::<Bytes>(100).times(2)).unwrap();
+            kept.push(Root::new(m, m.place_bytes::<Bytes>((), &pattern(kept.len(), 30_000))));
+            for _ in 0..2 {
+                let small = m.place_bytes::<Bytes>((), &pattern(pins.len(), 100));
+                let pin = m.pin(small);
+                if blocks.insert(pin.tail_ptr().addr() / (64 << 10)) || pins.len() % 3 == 0 {
+                    pins.push(pin);
+                }
+            }
+        }
+        m.collect();
+        m.collect();
+        let stats = heap.stats();
+        // The block that is being filled is in no plan.
+        assert!((BLOCKS as u64 - 2..=BLOCKS as u64).contains(&stats.pinned_blocks), "{stats:?}");
+        let half: Vec<_> = pins.split_off(pins.len() / 2);
+        drop(half);
+        m.collect();
+        let fewer = heap.stats().pinned_blocks;
+        assert!(fewer > 0 && fewer < stats.pinned_blocks, "{fewer} after {}", stats.pinned_blocks);
+        drop(pins);
+        m.collect();
+        assert_eq!(heap.stats().pinned_blocks, 0);
+        assert!(kept.iter().zip(0..).all(|(root, seed)| root.get(m).tail() == pattern(seed, 30_000)));
+    })
+    .unwrap();
+}
+
+/// Foreign code keeps the address for good: the pin is forgotten, and the bytes stay as long as the process.
+pub(crate) fn a_pin_for_life(barrier: Barrier) {
+    let _deadline = deadline("a pin for life");
+    let heap = crate::common::checked(barrier, 8 << 20).stress(stress(15)).build().unwrap();
+    let kept: Vec<(usize, &'static [u8])> = heap
+        .enter(|m| {
+            let mut kept = Vec::new();
+            for seed in 0..3000 {
+                let m = m.reserve(Room::tail::<Bytes>(seed % 900)).unwrap();
+                let bytes = m.place_bytes::<Bytes>((), &pattern(seed, seed % 900));
+                if seed % 100 == 99 {
+                    kept.push((seed, Box::leak(Box::new(m.pin(bytes))).tail()));
+                }
+            }
+            m.collect();
+            kept
+        })
+        .unwrap();
+    assert_eq!(kept.len(), 30);
+    let right = || kept.iter().all(|&(seed, bytes)| bytes == pattern(seed, seed % 900));
+    assert!(right());
+    drop(heap);
+    std::thread::scope(|scope| scope.spawn(|| assert!(right())).join().unwrap());
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
+        system_calls_fill_buffers,
+        a_buffer_knows_its_heap,
+        what_pins_cost_is_reported,
+        a_pin_for_life,
         what_is_pinned_does_not_move_and_the_rest_does,
         system_calls_read_and_write_what_they_are_lent,
         a_pin_may_be_the_last_to_know_the_heap
