@@ -293,7 +293,22 @@ impl<'s> Mutator<'s> {
         Ok(m.local_of::<S>(loaded))
     }
 
-    fn local_of<'g, S: SlotType>(&'g self, loaded: S::Loaded<'g>) -> Local<'s, S> {
+    /// Roots what a slot of this type may hold, in the current scope: as [`local`](Self::local), where the value alone does not say
+    /// the type. Never a safepoint.
+    ///
+    /// ```
+    /// # use gc_heap::{Bytes, Heap};
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| {
+    ///     let last = m.local_of::<Option<Bytes>>(None);
+    ///     assert!(last.get(m).is_none());
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`local`](Self::local).
+    pub fn local_of<'g, S: SlotType>(&'g self, loaded: S::Loaded<'g>) -> Local<'s, S> {
         self.push_local(S::to_word(loaded))
     }
 }

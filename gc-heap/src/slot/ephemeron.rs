@@ -137,3 +137,10 @@ unsafe impl<K: Trace, S: SlotType> Field for Ephemeron<K, S> {
         }
     }
 }
+
+impl<K, S> std::fmt::Debug for Ephemeron<K, S> {
+    /// The types.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ephemeron<{}, {}>", std::any::type_name::<K>(), std::any::type_name::<S>())
+    }
+}

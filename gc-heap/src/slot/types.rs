@@ -202,3 +202,10 @@ unsafe impl<S: SlotType> Field for Slot<S> {
         unsafe { dst.cast::<u64>().write(S::to_word(init)) }
     }
 }
+
+impl<S> std::fmt::Debug for Slot<S> {
+    /// The type: what the slot holds is told to a mutator alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slot<{}>", std::any::type_name::<S>())
+    }
+}

@@ -190,6 +190,12 @@ impl From<f64> for Value<'_> {
     }
 }
 
+impl From<i32> for Value<'_> {
+    fn from(x: i32) -> Self {
+        Value::int(x)
+    }
+}
+
 impl From<bool> for Value<'_> {
     fn from(x: bool) -> Self {
         Value::bool(x)

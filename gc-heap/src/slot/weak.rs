@@ -8,6 +8,31 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`.
+///
+/// ```
+/// use gc_heap::{Heap, Room, Slot, Trace, WeakSlot};
+///
+/// /// Keeps its children; they know it, and do not keep it.
+/// #[derive(Trace)]
+/// struct Widget { parent: WeakSlot<Widget>, child: Slot<Option<Widget>> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let window = m.build::<Option<Widget>>(Room::of::<Widget>().times(2), |m| {
+///         let window = m.place(WidgetInit { parent: None, child: None });
+///         window.child.set(m, Some(m.place(WidgetInit { parent: Some(window), child: None })));
+///         Some(window)
+///     })?;
+///     let button = m.local(window.get(m).and_then(|window| window.child.get(m)).unwrap());
+///     m.collect();
+///     assert!(button.get(m).parent.get(m).is_some());
+///     window.set(m, None);
+///     m.collect();
+///     assert!(button.get(m).parent.get(m).is_none());
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[repr(transparent)]
 pub struct WeakSlot<T> {
     word: AtomicU64,
@@ -54,6 +79,23 @@ unsafe impl<T: Trace> Field for WeakSlot<T> {
 }
 
 /// A weak reference outside the heap: `Send`, `Sync`, dropped without the heap at hand.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Room, Root, Weak};
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let (root, weak) = heap.enter(|m| -> Result<_, gc_heap::OutOfMemory> {
+///     let m = m.reserve(Room::tail::<Bytes>(4))?;
+///     let text = m.place_bytes::<Bytes>((), b"text");
+///     Ok((Root::<Bytes>::new(m, text), Weak::new(m, text)))
+/// })??;
+/// heap.collect();
+/// heap.enter(|m| assert_eq!(weak.get(m).unwrap().tail(), b"text"))?;
+/// drop(root);
+/// heap.collect();
+/// heap.enter(|m| assert!(weak.get(m).is_none()))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Weak<T> {
     cell: RootCell,
     /// Invariant: of two types of which one is a subtype of the other, the objects may differ.
@@ -77,5 +119,19 @@ impl<T: Trace> Weak<T> {
         let word = load(slot, m);
         // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`.
         (word != 0).then(|| unsafe { Gc::from_word(word) })
+    }
+}
+
+impl<T> std::fmt::Debug for WeakSlot<T> {
+    /// The type.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WeakSlot<{}>", std::any::type_name::<T>())
+    }
+}
+
+impl<T> std::fmt::Debug for Weak<T> {
+    /// The type: whether the object is still there is told to a mutator alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Weak<{}>", std::any::type_name::<T>())
     }
 }
