@@ -11,6 +11,7 @@ mod cycle;
 mod ephemeron;
 mod events;
 mod external;
+mod fibers;
 mod finalize;
 mod foreign;
 mod harness;
@@ -22,6 +23,7 @@ mod model_graph;
 mod page;
 mod pins;
 mod roots;
+mod sizes;
 mod snapshot;
 #[path = "../soak/mod.rs"]
 mod soak;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ("ephemeron", ephemeron::TESTS),
         ("events", events::TESTS),
         ("external", external::TESTS),
+        ("fibers", fibers::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("losses", losses::TESTS),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         ("page::young", page::young::TESTS),
         ("pins", pins::TESTS),
         ("roots", roots::TESTS),
+        ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),
         ("stress", stress::TESTS),
         ("threads", threads::TESTS),
