@@ -17,7 +17,7 @@
 //!
 //! let heap = Heap::builder().max_bytes(16 << 20).build()?;
 //! let sum = heap.enter(|m| -> Result<u64, gc_heap::OutOfMemory> {
-//!     let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+//!     let list = m.local_of::<Option<Node>>(None);
 //!     for value in 0..1000 {
 //!         let m = m.reserve(Room::of::<Node>())?; // objects may move here
 //!         let node = m.place(NodeInit { value, next: list.get(m) }); // and not here

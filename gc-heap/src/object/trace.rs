@@ -10,6 +10,30 @@ use super::names::FieldName;
 
 /// A type whose objects live in the heap. Implemented by `#[derive(Trace)]`, and by nothing else.
 ///
+/// The derive makes an initialiser beside the struct, `BindingInit` for `Binding`; what an object ends in is its tail:
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Room, Slot, Tagged, Trace};
+///
+/// #[derive(Trace)]
+/// struct Binding { name: Slot<Bytes>, value: Slot<Tagged> }
+///
+/// #[derive(Trace)]
+/// #[trace(tail = Binding, identity_hash)]
+/// struct Scope { outer: Slot<Option<Scope>> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(Room::tail::<Scope>(1) + Room::tail::<Bytes>(1))?;
+///     let x = BindingInit { name: m.place_bytes((), b"x"), value: 1.5.into() };
+///     let scope = m.place_tail::<Scope, _>(ScopeInit { outer: None }, [x]);
+///     assert_eq!(scope.tail()[0].value.get(m).as_num(), Some(1.5));
+///     assert_ne!(scope.identity_hash(m), 0);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Safety
 ///
 /// [`Trace::MAP`] is exact, [`Trace::KIND`] is [`Kind::of`] this very type, and [`Trace::write`] initialises every field.
