@@ -75,7 +75,8 @@ fn main() -> Result<(), Failure> {
                 let m = &mut *m.frame();
                 let document = open(m, &files, number)?;
                 let title = format!("document {number}");
-                let title = m.build::<Bytes>(Room::tail::<Bytes>(title.len()), |m| m.place_bytes((), title.as_bytes()))?;
+                let title =
+                    m.build::<Bytes>(Room::tail::<Bytes>(title.len()), |m| m.place_bytes((), title.as_bytes()))?;
                 WeakMap::insert(titles, m, document, title)?;
                 farewells.register(m, document.get(m));
                 ids.insert(document.get(m).identity_hash(m));

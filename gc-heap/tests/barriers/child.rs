@@ -5,7 +5,8 @@
 use crate::common::{backing, catch_unwind, deadline, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Backing, Barrier, Bytes, EnterError, Heap, HeapBuilder, HeapThread, Mutator, Room, Root, Slot, SlotArray, Stress, Trace,
+    Backing, Barrier, Bytes, EnterError, Heap, HeapBuilder, HeapThread, Mutator, Room, Root, Slot, SlotArray, Stress,
+    Trace,
 };
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};

@@ -59,7 +59,8 @@ pub(crate) fn objects_of_512_bytes_and_more(barrier: Barrier) {
 }
 
 /// Bytes, numbers, values: nothing, a few, and around all that changes with the size: a page, a large object, a block.
-const LENGTHS: &[usize] = &[0, 1, 7, 8, 9, 62, 63, 64, 500, 512, 4077, 4096, 8190, 32_751, 32_753, 65_519, 65_521, 300_001];
+const LENGTHS: &[usize] =
+    &[0, 1, 7, 8, 9, 62, 63, 64, 500, 512, 4077, 4096, 8190, 32_751, 32_753, 65_519, 65_521, 300_001];
 
 #[derive(Trace)]
 struct Row {
@@ -156,7 +157,10 @@ pub(crate) fn large_objects_never_move(barrier: Barrier) {
         // Nearly as much as there is: the heap is compacted in a stop before that is said to be too much.
         m.reserve(Room::tail::<Bytes>(HEAP / 8 * 7)).unwrap_err();
         assert!(heap.stats().compactions > 0, "{:?}", heap.stats());
-        assert!(large.iter().all(|&(object, at, _)| place(object.get(m)) == at), "a compaction has moved a large object");
+        assert!(
+            large.iter().all(|&(object, at, _)| place(object.get(m)) == at),
+            "a compaction has moved a large object"
+        );
         Ok(())
     })
     .unwrap()
