@@ -184,6 +184,8 @@ impl Collector {
         shared.external.cycle_begins();
         // A compaction in a stop has other things to do.
         let surveys = if goal == Goal::Pace { survey::requests(&shared) } else { Vec::new() };
+        // What was dropped by now keeps nothing through this cycle.
+        self.forget_roots();
         let started = shared.events.now();
         self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
         let Marked { weak, dead_pairs, mut live_bytes } =

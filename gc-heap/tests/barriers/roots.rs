@@ -245,6 +245,36 @@ pub(crate) fn roots_outlive_their_heap(barrier: Barrier) {
     std::thread::spawn(move || drop((root, weak, stack))).join().unwrap();
 }
 
+/// Fails where a root or a stack that was dropped is scanned by the next cycle all the same.
+pub(crate) fn what_was_dropped_before_a_cycle_is_gone_after_it(barrier: Barrier) {
+    let heap = checked(barrier, 4 << 20).build().unwrap();
+    for id in 0..50 {
+        let (root, stack, weak) = heap
+            .enter(|m| {
+                let stack = RootStack::<Node>::with_capacity(&heap, 2).unwrap();
+                let [one, two] = [id, id + 1].map(|id| {
+                    let node = m.alloc::<Node>(|_| NodeInit { id, next: None }).unwrap();
+                    (node, Weak::new(m, node.get(m)))
+                });
+                stack.push(m, two.0.get(m));
+                (Root::<Node>::new(m, one.0.get(m)), stack, [one.1, two.1])
+            })
+            .unwrap();
+        let there = || weak.iter().map(|weak| heap.enter(|m| weak.get(m).is_some()).unwrap()).collect::<Vec<_>>();
+        heap.collect();
+        assert_eq!(there(), [true, true]);
+        if id % 2 == 0 {
+            drop(root);
+            heap.collect();
+            assert_eq!(there(), [false, true], "round {id}");
+        } else {
+            drop(stack);
+            heap.collect();
+            assert_eq!(there(), [true, false], "round {id}");
+        }
+    }
+}
+
 /// References are equal exactly when their objects are, before and after a move, whatever they came from.
 pub(crate) fn one_object_has_one_address(barrier: Barrier) {
     for heap in heaps(barrier) {
@@ -278,6 +308,7 @@ pub(crate) const TESTS: Tests = Tests {
         a_root_stack_is_a_stack,
         locals_of_many_scopes,
         scopes_give_one_result,
+        what_was_dropped_before_a_cycle_is_gone_after_it,
         one_object_has_one_address
     ],
     concurrent: tests![
