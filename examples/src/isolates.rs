@@ -22,6 +22,7 @@ struct Word {
 const ISOLATES: usize = 4;
 const ROUNDS: usize = 300;
 const WORDS: usize = 1000;
+const DIFFERENT: usize = 499;
 
 /// Adds to a word's count. The one safepoint comes first, so the search is ordinary pointer code.
 fn count(m: &mut Mutator<'_>, words: &Root<Option<Word>>, text: &[u8], times: u64) -> Result<(), OutOfMemory> {
@@ -69,7 +70,7 @@ fn isolate(number: usize, totals: &Sender<Vec<(Vec<u8>, u64)>>) -> Result<u64, F
             // A new tree each round: the last one is garbage.
             let words = Root::<Option<Word>>::new(m, None);
             for index in 0..WORDS {
-                let text = format!("word {}", (index * (number + 1)) % 97);
+                let text = format!("word {}", index * 7919 * (number + 1) % DIFFERENT);
                 count(m, &words, text.as_bytes(), 1)?;
             }
             let mut copy = Vec::new();
@@ -116,7 +117,7 @@ fn main() -> Result<(), Failure> {
             all += count;
         });
     })?;
-    assert_eq!((different, all), (97, (ISOLATES * ROUNDS * WORDS) as u64));
+    assert_eq!((different, all), (DIFFERENT, (ISOLATES * ROUNDS * WORDS) as u64));
     assert!(cycles > 0, "the isolates have made garbage");
 
     // A root of one heap is refused by another's mutator, and both go on.
