@@ -79,7 +79,7 @@ fn row<'s>(m: &mut Mutator<'s>, len: usize) -> Result<Local<'s, Row>, OutOfMemor
         let bytes = m.place_bytes::<Bytes>((), &text);
         let numbers = m.place_tail::<Array<f64>, _>((), (0..len / 8).map(|index| index as f64 / 3.0));
         // Every other value leads to the bytes.
-        let value = |index: usize| if index % 2 == 0 { bytes.into() } else { Value::int(index as i32) };
+        let value = |index: usize| if index.is_multiple_of(2) { bytes.into() } else { Value::int(index as i32) };
         let values = m.place_tail::<SlotArray<Tagged>, _>((), (0..len / 8).map(value));
         m.place(RowInit { bytes, numbers, values })
     })
