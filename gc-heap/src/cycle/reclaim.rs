@@ -4,6 +4,7 @@ use super::mark::remap;
 use crate::shared::Shared;
 use crate::slot::is_reference;
 use crate::space::blocks::Use;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Clears weak slots whose object is dead and remaps the others.
@@ -51,12 +52,19 @@ pub(crate) fn free_dead(shared: &Shared) -> usize {
     let blocks = &shared.blocks;
     let epoch = shared.phase.epoch();
     let mut dead = Vec::new();
+    let random = Cell::new(shared.config.stress.seed ^ u64::from(epoch));
     // From the end, so that the lowest of them is taken first and the next one follows it in memory.
     for block in (0..blocks.len()).rev() {
+        // The use first: mutators take free blocks meanwhile, and who sees the use sees the birth set before it. The other
+        // way round a block that is taken and filled between the two looks is young, and would be freed.
+        let usage = blocks.usage(block);
+        if block.is_multiple_of(4) {
+            shared.config.stress.delay(&random);
+        }
         if blocks.birth(block) == epoch || blocks.live(block) != 0 {
             continue;
         }
-        match blocks.usage(block) {
+        match usage {
             Use::Closed => {
                 blocks.set_usage(block, Use::Free);
                 dead.push(block);
