@@ -1,39 +1,57 @@
 //! What the heap reports of itself: as it happens, and summed up at the end.
 
 use gc_heap::{Event, GcLog, Heap, HeapBuilder};
+use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-#[derive(Default)]
+/// Longer ones count as that long, but for the sum and the longest.
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// Durations of one sort of event, summed up.
+struct Sum {
+    total_ns: u64,
+    longest_ns: u64,
+    all_ns: Histogram<u64>,
+}
+
+impl Sum {
+    fn new() -> Sum {
+        let all_ns = Histogram::new_with_bounds(1, HOUR_NS, 2).expect("these bounds are allowed");
+        Sum { total_ns: 0, longest_ns: 0, all_ns }
+    }
+
+    fn add(&mut self, ns: u64) {
+        self.total_ns += ns;
+        self.longest_ns = self.longest_ns.max(ns);
+        self.all_ns.saturating_record(ns);
+    }
+
+    fn line(&self, what: &str) -> String {
+        let micros = |ns: u64| ns as f64 / 1e3;
+        format!(
+            "{what}: {}, together {:.1} µs, p99 {:.1} µs, longest {:.1} µs",
+            self.all_ns.len(),
+            micros(self.total_ns),
+            micros(self.all_ns.value_at_quantile(0.99).min(self.longest_ns)),
+            micros(self.longest_ns)
+        )
+    }
+}
+
 struct Sums {
-    pauses: u64,
-    paused_ns: u64,
-    longest_pause_ns: u64,
-    stalls: u64,
-    stalled_ns: u64,
-    longest_stall_ns: u64,
+    pauses: Sum,
+    stalls: Sum,
 }
 
 impl Sums {
     fn add(&mut self, event: &Event) {
         match event {
-            Event::Pause(pause) => {
-                self.pauses += 1;
-                self.paused_ns += pause.total_ns;
-                self.longest_pause_ns = self.longest_pause_ns.max(pause.total_ns);
-            }
-            Event::Stall(stall) => {
-                self.stalls += 1;
-                self.stalled_ns += stall.total_ns;
-                self.longest_stall_ns = self.longest_stall_ns.max(stall.total_ns);
-            }
+            Event::Pause(pause) => self.pauses.add(pause.total_ns),
+            Event::Stall(stall) => self.stalls.add(stall.total_ns),
             _ => {}
         }
     }
-}
-
-fn micros(ns: u64) -> f64 {
-    ns as f64 / 1e3
 }
 
 /// Follows a heap's events.
@@ -42,7 +60,8 @@ pub(crate) struct Follower(Arc<Mutex<Sums>>);
 impl Follower {
     /// Follows the heap that the builder will build. `print`: a line for each event on standard error.
     pub(crate) fn follow(builder: HeapBuilder, print: bool) -> (HeapBuilder, Follower) {
-        let (sums, log) = (Arc::<Mutex<Sums>>::default(), GcLog::new());
+        let sums = Arc::new(Mutex::new(Sums { pauses: Sum::new(), stalls: Sum::new() }));
+        let log = GcLog::new();
         let listener_sums = Arc::clone(&sums);
         let builder = builder.on_event(move |event| {
             listener_sums.lock().add(event);
@@ -57,18 +76,8 @@ impl Follower {
     pub(crate) fn report(&self, heap: &Heap) {
         let sums = self.0.lock();
         let stats = heap.stats();
-        eprintln!(
-            "pauses: {}, together {:.1} µs, longest {:.1} µs",
-            sums.pauses,
-            micros(sums.paused_ns),
-            micros(sums.longest_pause_ns)
-        );
-        eprintln!(
-            "stalls: {}, together {:.1} µs, longest {:.1} µs",
-            sums.stalls,
-            micros(sums.stalled_ns),
-            micros(sums.longest_stall_ns)
-        );
+        eprintln!("{}", sums.pauses.line("pauses"));
+        eprintln!("{}", sums.stalls.line("stalls"));
         eprintln!(
             "cycles: {}, of which relocated: {}; compactions in a stop: {}",
             stats.cycles, stats.relocations, stats.compactions

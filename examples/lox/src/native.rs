@@ -1,4 +1,4 @@
-//! The functions that the VM defines: `clock`, and those for threads. They are ordinary globals: a program that defines
+//! The functions that the VM defines: `clock`, `time`, and those for threads. They are ordinary globals: a program that defines
 //! one of these names has its own.
 
 use crate::vm::{Fault, Shared, Vm};
@@ -8,6 +8,7 @@ use gc_heap::{Mutator, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Native {
     Clock,
+    Time,
     Spawn,
     Join,
     Channel,
@@ -16,12 +17,13 @@ pub(crate) enum Native {
 }
 
 impl Native {
-    pub(crate) const ALL: [Native; 6] =
-        [Native::Clock, Native::Spawn, Native::Join, Native::Channel, Native::Send, Native::Receive];
+    pub(crate) const ALL: [Native; 7] =
+        [Native::Clock, Native::Time, Native::Spawn, Native::Join, Native::Channel, Native::Send, Native::Receive];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Native::Clock => "clock",
+            Native::Time => "time",
             Native::Spawn => "spawn",
             Native::Join => "join",
             Native::Channel => "channel",
@@ -38,6 +40,10 @@ impl Native {
         match self {
             Native::Clock => {
                 vm.slot(m, base).set(m, Value::num(processor_seconds()));
+                Ok(())
+            }
+            Native::Time => {
+                vm.slot(m, base).set(m, Value::num(monotonic_seconds()));
                 Ok(())
             }
             Native::Spawn => crate::thread::spawn(vm, m, base, arguments),
@@ -61,6 +67,12 @@ fn processor_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     // Whole microseconds, as where CLOCKS_PER_SEC is a million.
     (time.tv_sec * 1_000_000 + time.tv_nsec / 1000) as f64 / 1e6
+}
+
+/// Time that passes, from some point in the past.
+fn monotonic_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The error for a global that nobody has defined.
