@@ -84,17 +84,18 @@ impl RootTable {
         self.state.lock().chunks.get(index).map(|chunk| NonNull::from(chunk.collector_slots()))
     }
 
-    /// Takes back the entries of dropped roots. No marking may run.
+    /// Takes back the entries of dropped roots. By the collector, while no marking runs and no page is gated.
     pub(crate) fn reclaim(&self) {
-        while self.reclaim_some(&mut self.state.lock()) {}
+        while self.reclaim_some(&mut self.state.lock(), Chunk::collector_slots) {}
     }
 
-    /// Takes back some: a thread that wants a root waits for the lock, or does this itself, and a stop may wait for it.
-    fn reclaim_some(&self, state: &mut State) -> bool {
+    /// Takes back some, emptied through a view: a thread that wants a root waits for the lock, or does this itself, and a stop
+    /// may wait for it.
+    fn reclaim_some(&self, state: &mut State, slots: fn(&Chunk) -> &[AtomicU64; CHUNK]) -> bool {
         for _ in 0..RECLAIMED_AT_ONCE {
             let Some(index) = self.dropped.pop() else { return false };
             let chunk = &state.chunks[index as usize / CHUNK];
-            chunk.collector_slots()[index as usize % CHUNK].store(0, Ordering::Relaxed);
+            slots(chunk)[index as usize % CHUNK].store(0, Ordering::Relaxed);
             state.free.push(index);
         }
         true
@@ -118,7 +119,9 @@ impl RootCell {
     pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
         let mut state = table.state.lock();
         if state.free.is_empty() && idle {
-            table.reclaim_some(&mut state);
+            // Not the collector's view: pages may be gated, and a repair that has read a word before this writes it back after.
+            // A fault is served with the lock held: who repairs takes none, and who ends a flip not this one.
+            table.reclaim_some(&mut state, Chunk::slots);
         }
         if state.free.is_empty() {
             let first = (state.chunks.len() * CHUNK) as u32;
