@@ -303,6 +303,10 @@ fn collect_until_shutdown(shared: &Arc<Shared>) {
         shared.free.wake_all();
         shared.events.deliver();
     }
+    if shared.control.is_shut() {
+        // Nobody will ask these for a safepoint any more; those who come later find it out when they enter.
+        shared.mutators.lock().iter().for_each(|record| record.poll());
+    }
 }
 
 impl Shared {
@@ -338,5 +342,38 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::root::table::RootCell;
+    use crate::{Bytes, Heap, LEAST_HEAP_BYTES, Room};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::{Duration, Instant};
+
+    /// The stop of the verification ends before the collector has failed, so that a thread may go on, with a TLAB that lasts
+    /// for ever where it allocates nothing more.
+    #[test]
+    fn a_running_thread_hears_that_the_collector_has_failed() {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).verify(true).build().unwrap();
+        // No view is there.
+        let _nowhere = RootCell::new(&heap.shared().weak_roots, 0x1000, true);
+        std::thread::scope(|scope| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                heap.enter(|m| {
+                    scope.spawn(|| heap.collect());
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_secs(10) {
+                        m.safepoint();
+                        // A TLAB, and nothing in it.
+                        m.reserve(Room::tail::<Bytes>(1)).unwrap();
+                    }
+                })
+            }));
+            let panic = outcome.expect_err("it heard nothing of the failure");
+            let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            assert!(why.contains("the collector has failed: verification"), "{why}");
+        });
     }
 }

@@ -75,8 +75,9 @@ impl Control {
         }
     }
 
+    /// Whether the collector has given up. SeqCst: see [`Mutator::arm`](crate::Mutator::arm).
     pub(crate) fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Acquire)
+        self.shut.load(Ordering::SeqCst)
     }
 
     /// The collector's reason for giving up.
@@ -86,7 +87,7 @@ impl Control {
 
     pub(crate) fn fail(&self, why: String) {
         *self.failure.lock() = Some(why);
-        self.shut.store(true, Ordering::Release);
+        self.shut.store(true, Ordering::SeqCst);
         let _state = self.state.lock();
         self.finished.notify_all();
     }

@@ -22,11 +22,14 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Whether the collector waits for this thread: loops that cannot call [`safepoint`](Self::safepoint) can leave.
+    /// Whether the collector waits for this thread, or has failed: loops that cannot call [`safepoint`](Self::safepoint) can
+    /// leave.
     #[inline]
     #[must_use]
     pub fn safepoint_wanted(&self) -> bool {
-        self.record().state.held(&self.shared.gate).is_some() || self.record().state.handshake_waits()
+        self.record().state.held(&self.shared.gate).is_some()
+            || self.record().state.handshake_waits()
+            || self.shared.control.is_shut()
     }
 
     #[cold]
@@ -66,7 +69,7 @@ impl<'s> Mutator<'s> {
     /// Makes the allocation check pass again, unless the collector has asked meanwhile.
     pub(crate) fn arm(&self) {
         let end = if self.shared.config.stress.is_on() { 0 } else { self.limit.get() };
-        // SeqCst store, then SeqCst loads; the collector holds first and zeroes `end` after: one of the two sees.
+        // SeqCst store, then SeqCst loads; the collector holds (or fails) first and zeroes `end` after: one of the two sees.
         self.record().end.store(end, Ordering::SeqCst);
         if self.safepoint_wanted() {
             self.record().end.store(0, Ordering::SeqCst);
