@@ -24,6 +24,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// save nothing, and hold the memory map's lock for longer.
 const GIVE_BACK: usize = 2 << 20;
 
+/// Pages of such a piece that are in already and that giving it back may replace: the kernel unmaps each of them first, and
+/// all of that with the memory map locked (100 to 200 us for a few hundred). Where there are more, the rest is let in.
+const MOST_REPLACED: usize = 32;
+
 /// Bytes of the from-view emptied with one call, where that has to be done.
 const EMPTY: usize = 64 << 20;
 
@@ -250,6 +254,8 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     for page in shared.root_pages().into_iter().flatten() {
         repair(shared, pages, page);
     }
+    let current: Vec<usize> = shared.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
+    current.into_iter().for_each(|block| repair_pages_of(shared, pages, block));
     let release = Mutex::new(Release { plan, done: vec![false; plan.destinations.len()], next: 0, released: 0 });
     let next = AtomicUsize::new(0);
     on_workers(workers, |_| {
@@ -263,6 +269,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     let (heap, left) = (shared.config.max_bytes, pages.left());
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
+    let behind = Mutex::new(Vec::new());
     on_workers(workers, |_| {
         loop {
             let start = next.fetch_add(1, Ordering::Relaxed) * GIVE_BACK;
@@ -275,8 +282,12 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
             }
             let end = (start + GIVE_BACK).min(heap);
             (start / BLOCK_BYTES..end / BLOCK_BYTES).for_each(|block| repair_pages_of(shared, pages, block));
+            let range = start / PAGE_BYTES..end / PAGE_BYTES;
             if pages.gate.is_private() {
-                bring_all(shared, pages, start / PAGE_BYTES..end / PAGE_BYTES);
+                bring_all(shared, pages, range);
+            } else if pages.installed(range.clone()) > MOST_REPLACED {
+                pages.let_in(range);
+                behind.lock().push(start);
             } else {
                 give_back(pages, start..end, &failed);
             }
@@ -301,6 +312,12 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
         // What did not go back is still in the from-view, which must be empty before the next flip.
         for start in (0..used.end).step_by(EMPTY) {
             let _ = pages.gate.empty(start, EMPTY.min(shared.views.bytes() - start));
+        }
+    } else {
+        let mut behind = behind.into_inner();
+        behind.sort_unstable();
+        for run in behind.chunk_by(|a, b| a + GIVE_BACK == *b).flat_map(|run| run.chunks(EMPTY / GIVE_BACK)) {
+            let _ = pages.gate.empty(run[0], (run.len() * GIVE_BACK).min(heap - run[0]));
         }
     }
     for &block in &plan.destinations {

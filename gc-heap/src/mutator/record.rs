@@ -12,6 +12,8 @@ const LOCALS_BYTES: usize = 256 * DEFAULT_STACK_SLOTS * 8;
 /// The same where they are taken from the heap's file: 2 million locals, so that a thousand threads fit the root area.
 const GATED_LOCALS_BYTES: usize = 16 * DEFAULT_STACK_SLOTS * 8;
 
+const NO_BLOCK: u32 = u32::MAX;
+
 /// The number of the next mutator of any heap.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
@@ -33,6 +35,8 @@ pub(crate) struct MutatorRecord {
     scan_limit: AtomicU64,
     /// The last marking that has scanned the locals.
     scanned: AtomicU32,
+    /// The blocks that the thread was allocating in when it last arrived or parked, `NO_BLOCK` where there was none.
+    current: [AtomicU32; 2],
     /// What the thread lost in faults and slow paths, where the heap records that.
     pub(crate) losses: Option<LossRing>,
 }
@@ -57,8 +61,19 @@ impl MutatorRecord {
             scan_epoch: AtomicU32::new(0),
             scan_limit: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
+            current: [const { AtomicU32::new(NO_BLOCK) }; 2],
             losses,
         })
+    }
+
+    /// A hint, of no weight: Relaxed.
+    pub(crate) fn set_current(&self, index: usize, block: Option<usize>) {
+        self.current[index].store(block.map_or(NO_BLOCK, |block| block as u32), Ordering::Relaxed);
+    }
+
+    /// What the thread probably touches next.
+    pub(crate) fn current_blocks(&self) -> impl Iterator<Item = usize> {
+        self.current.iter().map(|block| block.load(Ordering::Relaxed)).filter(|&b| b != NO_BLOCK).map(|b| b as usize)
     }
 
     /// Asks a running mutator to come to a safepoint soon.

@@ -93,13 +93,13 @@ impl Mutator<'_> {
     /// Page barrier: says how far the TLABs are filled, so that others can repair what is in them.
     pub(crate) fn publish_fill(&self) {
         if self.shared.pages.is_some() {
-            for (top, limit) in
-                [(self.top.get(), self.hard_limit.get()), (self.spare.top.get(), self.spare.limit.get())]
-            {
-                if limit != 0 {
-                    let (block, fill) = self.shared.filled(top, limit);
+            let tlabs = [(self.top.get(), self.hard_limit.get()), (self.spare.top.get(), self.spare.limit.get())];
+            for (index, (top, limit)) in tlabs.into_iter().enumerate() {
+                let filled = (limit != 0).then(|| self.shared.filled(top, limit));
+                if let Some((block, fill)) = filled {
                     self.shared.blocks.set_fill(block, fill);
                 }
+                self.record().set_current(index, filled.map(|(block, _)| block));
             }
         }
     }

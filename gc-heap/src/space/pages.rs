@@ -171,6 +171,12 @@ impl Pages {
         }
     }
 
+    /// Pages of a range that were let in.
+    pub(crate) fn installed(&self, pages: Range<usize>) -> usize {
+        let flip = self.flip.get();
+        pages.filter(|&page| self.states.state(page, flip) == PageState::Installed).count()
+    }
+
     /// Brings every run of repaired pages in. What fails is left to the threads that touch it.
     fn bring_runs(&self, pages: Range<usize>, existing: bool) {
         let flip = self.flip.get();
