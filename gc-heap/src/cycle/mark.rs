@@ -21,6 +21,12 @@ const NONE: usize = usize::MAX;
 const SHARE_ABOVE: usize = 512;
 const SHARE: usize = 128;
 
+/// Objects marked between two looks at the store log.
+const LOOK_EVERY: u64 = 4096;
+
+/// Buffers of the store log that a look takes: the bound of what they add to the stack.
+const BUFFERS_AT_ONCE: usize = 16;
+
 /// What several markers share.
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -101,10 +107,21 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.stack.push(offset);
     }
 
-    /// Marks what a logged word refers to, whatever its color.
-    pub(crate) fn mark_word(&mut self, word: u64) {
-        let offset = self.remap(word);
-        self.stack.push(offset);
+    /// Takes some of what mutators have logged, to be marked; `false`: there was nothing.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_logs(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..BUFFERS_AT_ONCE {
+            let Some(words) = self.shared.log.pop() else { break };
+            // Whatever its color.
+            words.into_iter().for_each(|word| {
+                let offset = self.remap(word);
+                self.stack.push(offset);
+            });
+            any = true;
+        }
+        any
     }
 
     #[inline(always)]
@@ -240,6 +257,11 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         // SAFETY: as above; the length word exists where the header does not say the size.
         let bytes = unsafe { object_bytes(header, || self.word(offset + 8).load(Ordering::Relaxed)) };
         self.objects += 1;
+        // The log would else grow for as long as marking takes: what mutators overwrite again and again they log until it
+        // is marked.
+        if self.objects.is_multiple_of(LOOK_EVERY) {
+            self.take_logs();
+        }
         self.bytes += bytes as u64;
         let block = offset / BLOCK_BYTES;
         let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -330,5 +352,51 @@ pub(crate) fn remap(shared: &Shared, word: u64) -> usize {
         None => offset,
         // Every entry was published before this marking began.
         Some(entry) => entry.destination().expect("a relocation ends when every entry is published") * 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::SlotType;
+    use crate::{Heap, Local, Room, Slot, Trace};
+
+    #[derive(Trace)]
+    struct Node {
+        next: Slot<Option<Node>>,
+    }
+
+    #[test]
+    fn the_store_log_is_taken_while_marking_runs_and_a_part_at_a_time() {
+        const WORDS: usize = 1024;
+        const BUFFERS: usize = 60;
+        let nodes = 5 * LOOK_EVERY;
+        let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
+        heap.enter(|m| {
+            let room = Room::of::<Node>();
+            let list: Local<'_, Option<Node>> = m.local(None);
+            for _ in 0..nodes {
+                let m = m.reserve(room).unwrap();
+                list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
+            }
+            let first = <Option<Node> as SlotType>::to_word(list.get(m));
+            // No cycle runs: half of the heap is free.
+            let shared = heap.shared();
+            // As a thread does that overwrites one reference again and again.
+            let log = |buffers: usize| (0..buffers).for_each(|_| shared.log.push(vec![first; WORDS]));
+            let pool = Pool::default();
+            let mut marker = Marker::<false>::new(shared, &pool);
+
+            log(BUFFERS_AT_ONCE + 1);
+            assert!(marker.take_logs());
+            assert_eq!((marker.stack.len(), shared.log.len()), (BUFFERS_AT_ONCE * WORDS, 1));
+            // What is marked drains the rest, though nobody asks for it.
+            log(BUFFERS);
+            marker.drain();
+            assert_eq!((shared.log.len(), marker.objects), (0, nodes));
+            assert!(marker.stack.capacity() <= 2 * BUFFERS_AT_ONCE * WORDS, "{}", marker.stack.capacity());
+            assert!(!marker.take_logs());
+        })
+        .unwrap();
     }
 }

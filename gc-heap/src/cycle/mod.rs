@@ -349,12 +349,7 @@ impl Collector {
         workers: usize,
         others: &Mutex<Others>,
     ) {
-        let mut any = false;
-        while let Some(words) = self.shared.log.pop() {
-            words.into_iter().for_each(|word| marker.mark_word(word));
-            any = true;
-        }
-        if any {
+        while marker.take_logs() {
             self.drain(marker, pool, workers, others);
         }
     }
