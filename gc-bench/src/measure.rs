@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use gc_heap::{Event, Heap, PauseKind};
+use gc_heap::{Event, Heap};
 
 use crate::lost::{Lost, Snapshot};
 use crate::mmu::{self, Interval, Mmu, Stretch};
@@ -157,7 +157,7 @@ impl HeapEvents {
                     out.safepoint.record(p.reach_ns);
                     out.stopped.push(interval(p.start_ns, p.total_ns));
                     out.stops.push(Stop {
-                        kind: pause_name(p.kind).into(),
+                        kind: p.kind.to_string(),
                         start_ns: p.start_ns.saturating_sub(from_ns),
                         duration_ns: p.total_ns,
                         safepoint_ns: p.reach_ns,
@@ -188,19 +188,6 @@ impl HeapEvents {
         out.stops.sort_by_key(|s| s.start_ns);
         out.phases.sort_by_key(|p| p.start_ns);
         out
-    }
-}
-
-fn pause_name(kind: PauseKind) -> &'static str {
-    match kind {
-        PauseKind::MarkStart => "mark start",
-        PauseKind::MarkEnd => "mark end",
-        PauseKind::RelocateStart => "relocate start",
-        PauseKind::Flip => "flip",
-        PauseKind::Collection => "collection",
-        PauseKind::Compaction => "compaction",
-        PauseKind::Verification => "verification",
-        _ => "other",
     }
 }
 
@@ -345,6 +332,7 @@ impl Drop for StopWatching<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gc_heap::PauseKind;
     use gc_heap::{Loss, LossKind, Pause, Stall};
 
     const MS: u64 = 1_000_000;

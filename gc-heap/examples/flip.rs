@@ -6,9 +6,13 @@
 //! refer to one another at random, half of them dead, so that pages have slots to rewrite and flips have blocks to
 //! evacuate; every cycle flips. A read that takes a microsecond or more has faulted.
 
+#[path = "../tests/random/mod.rs"]
+mod random;
+
 use gc_heap::{
     Backing, Barrier, Bytes, Event, Heap, OutOfMemory, PauseKind, Room, Root, Slot, SlotArray, Stress, Trace,
 };
+use random::Random;
 use std::time::{Duration, Instant};
 
 #[derive(Trace)]
@@ -27,17 +31,6 @@ const LARGE: usize = (1 << 20) - 64;
 
 /// Of each thread; 40 bytes each.
 const OBJECTS: usize = 300_000;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
-}
 
 struct Options {
     heap: usize,
@@ -138,7 +131,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<Vec<u64>, OutOfMemory> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let table = m.reserve(Room::tail::<SlotArray<Option<Node>>>(OBJECTS))?;
     let table = table.local(table.place_array::<SlotArray<Option<Node>>>((), OBJECTS, None));
     let mut touches = Vec::new();

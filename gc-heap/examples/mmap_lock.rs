@@ -7,8 +7,12 @@
 //! the lock of the mapping), and unmaps it (for writing), again and again, and times each call. The calls are then sorted
 //! by what the collector was doing meanwhile, as its events tell.
 
+#[path = "../tests/random/mod.rs"]
+mod random;
+
 use gc_core::sys;
 use gc_heap::{Barrier, Event, Heap, Mutator, OutOfMemory, Phase, Room, Slot, SlotArray, Stress, Trace};
+use random::Random;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,17 +49,6 @@ type Table = SlotArray<Option<Node>>;
 const NODE_BYTES: usize = 128 + 8;
 
 const PAGE: usize = 4096;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
-}
 
 struct Options {
     barrier: Barrier,
@@ -203,7 +196,7 @@ fn mutate(
     over: &AtomicBool,
     work: u32,
 ) -> Result<(), OutOfMemory> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let table = m.reserve(Room::tail::<Table>(nodes))?;
     let table = table.local(table.place_array::<Table>((), nodes, None));
     let place = |m: &mut Mutator<'_>, at: usize, random: &mut Random| {

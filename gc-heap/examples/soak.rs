@@ -6,6 +6,8 @@
 //!
 //! Exit code 1, with the seed, if anything was.
 
+#[path = "../tests/random/mod.rs"]
+mod random;
 #[path = "../tests/soak/mod.rs"]
 mod soak;
 

@@ -22,6 +22,8 @@ mod model;
 mod model_graph;
 mod page;
 mod pins;
+#[path = "../random/mod.rs"]
+mod random;
 mod roots;
 mod sizes;
 mod snapshot;

@@ -9,6 +9,7 @@
 mod records;
 mod tokens;
 
+use crate::random::Random;
 use gc_heap::{
     Array, Backing, Barrier, Heap, HeapStats, Mirror, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress,
 };
@@ -68,18 +69,6 @@ fn check_blob(blob: gc_heap::Gc<'_, Blob>, id: u64) {
     assert_eq!(blob.id, id, "a payload of another object");
     let wrong = blob.tail().iter().enumerate().find(|&(index, &byte)| byte != pattern(id, index));
     assert_eq!(wrong, None, "a byte has changed");
-}
-
-/// A xorshift generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
 }
 
 /// Where mutators wait for each other, unless one has failed.
@@ -186,7 +175,7 @@ fn make_world(m: &mut Mutator<'_>) -> Root<World> {
 }
 
 fn mutate(shared: &Shared, number: usize, over: &Mutex<bool>, enough: &(impl Fn(&HeapStats) -> bool + Sync)) {
-    let mut random = Random(shared.plan.seed.wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(shared.plan.seed.wrapping_add(number as u64));
     let budget = shared.plan.max_bytes / RECORDS.1 * RECORDS.0 / shared.plan.mutators;
     let mut owned = Owned::new(number, shared.plan.mutators, budget);
     let mut thread = shared.heap.thread().expect("address space");
