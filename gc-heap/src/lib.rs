@@ -60,6 +60,7 @@ mod weak_map;
 pub use census::{Census, HeapSnapshot, KindCount};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, OutOfMemory};
+pub use events::probes;
 pub use events::{CycleSpan, Event, EventTrace, GcLog, Loss, LossKind, Pause, PauseKind, Phase, PhaseSpan, Stall};
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};

@@ -2,7 +2,7 @@
 //!
 //! What runs inside a stop changes a few words of the heap, whatever its size; each mutator copies them when it goes on.
 
-use crate::events::probe::probe;
+use crate::events::probes::probe;
 use crate::events::{Event, Pause, PauseKind};
 use crate::mutator::record::MutatorRecord;
 use crate::shared::Shared;

@@ -1,7 +1,7 @@
 //! What the collector thread reports of its work.
 
 use super::Collector;
-use crate::events::probe::probe;
+use crate::events::probes::probe;
 use crate::events::{CycleSpan, Event, Phase, PhaseSpan};
 use crate::shared::Shared;
 use std::sync::atomic::Ordering;

@@ -3,13 +3,13 @@
 //! What mutators lose in faults and slow paths comes in many small pieces, which each thread collects for itself (`loss`).
 //!
 //! All times are nanoseconds since the heap was built. Events go to the heap's listeners where it has any (`listener`), and
-//! into a bounded record otherwise (`record`). `log` and `trace` write them for people and for Perfetto; `probe` is the way
+//! into a bounded record otherwise (`record`). `log` and `trace` write them for people and for Perfetto; `probes` is the way
 //! of tracers that look into the process from outside.
 
 mod listener;
 mod log;
 pub(crate) mod loss;
-pub(crate) mod probe;
+pub mod probes;
 mod record;
 mod trace;
 

@@ -3,7 +3,7 @@
 use super::Mutator;
 use super::room::Room;
 use crate::error::OutOfMemory;
-use crate::events::probe::probe;
+use crate::events::probes::probe;
 use crate::events::{Event, Stall};
 use crate::space::blocks::Use;
 use crate::space::free::Taker;

@@ -350,7 +350,7 @@ impl Server for FaultServer {
         let ns = shared.events.now() - begin_ns;
         pages.faults.record(ns);
         crate::events::loss::faulted(shared, begin_ns, ns);
-        crate::events::probe::probe!(fault, address, ns);
+        crate::events::probes::probe!(fault, address, ns);
         served
     }
 }

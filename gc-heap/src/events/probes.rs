@@ -1,0 +1,54 @@
+//! Probes for tracers outside the process (USDT: SystemTap's format, which `bpftrace`, `perf` and `gdb` read).
+//!
+//! A probe is one `nop` and a note in the program's file that says where it is and in which registers its arguments are; a
+//! tracer puts a breakpoint there, so the program needs no code, no listener and no restart for it. They are in every
+//! program that has a heap, unless it turns the feature `usdt` off. Provider `parallax`; times in nanoseconds, sizes in
+//! bytes, kinds and phases by their place in [`PauseKind`](crate::PauseKind) and [`Phase`](crate::Phase), from 0:
+//!
+//! | probe | where | arguments |
+//! | --- | --- | --- |
+//! | `pause_begin` | a stop is asked for, on the thread that asks | kind |
+//! | `pause_end` | mutators may go on, on the thread that ran the stop | kind, time to reach it, whole time |
+//! | `cycle_begin` | collector thread | cycle, bytes used |
+//! | `cycle_end` | collector thread | cycle, bytes used, live bytes, time |
+//! | `phase` | end of a phase, collector thread | cycle, phase, time, bytes used |
+//! | `stall` | end of a mutator's wait, on its thread | mutator, bytes asked for, time |
+//! | `fault` | end of a page barrier's fault, on the thread that faulted, in its signal handler | address, time |
+//!
+//! Where nobody traces, a probe costs the evaluation of its arguments and the `nop`; where somebody does, a trap each time,
+//! so some microseconds: a `pause_end` comes after its pause was measured, a traced `fault` makes its thread that much slower.
+//!
+//! ```text
+//! bpftrace -l 'usdt:./program:parallax:*'
+//! bpftrace -e 'usdt:./program:parallax:pause_end { @us = hist(arg2 / 1000) }' -c ./program
+//! gdb -batch -ex 'info probes stap parallax' ./program
+//! ```
+//!
+//! `examples/probes.bt` is a longer script. This finds the probes of the program that is running, as a tracer does:
+//!
+//! ```
+//! use gc_heap::Heap;
+//!
+//! let heap = Heap::builder().max_bytes(16 << 20).build()?;
+//! heap.collect();
+//! let program = std::fs::read("/proc/self/exe")?;
+//! let notes = String::from_utf8_lossy(&program);
+//! // In a note stand the provider, the name and the arguments, each ended by a zero.
+//! for name in ["pause_begin", "pause_end", "cycle_begin", "cycle_end", "phase", "stall", "fault"] {
+//!     assert_eq!(notes.contains(&format!("parallax\0{name}\0")), cfg!(feature = "usdt"), "{name}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+/// A probe; the arguments are integers at hand, which are evaluated also where nobody traces.
+#[cfg(feature = "usdt")]
+macro_rules! probe {
+    ($name:ident, $($arg:expr),+) => { ::probe::probe!(parallax, $name, $($arg),+) };
+}
+
+#[cfg(not(feature = "usdt"))]
+macro_rules! probe {
+    ($name:ident, $($arg:expr),+) => {{ let _ = ($($arg,)+); }};
+}
+
+pub(crate) use probe;
