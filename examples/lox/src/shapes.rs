@@ -86,6 +86,55 @@ impl Store {
     }
 }
 
+/// What a thread has found lately, for places that see more shapes than they can cache: by shape and name, each finding where
+/// the hash of both leads. A finding stays true for the life of the process, so nothing here is ever wrong.
+pub(crate) struct Lookups {
+    reads: Box<[Lookup; LOOKUPS]>,
+    writes: Box<[Lookup; LOOKUPS]>,
+}
+
+/// The symbol, and the word that a place would cache.
+#[derive(Clone, Copy)]
+struct Lookup {
+    symbol: u32,
+    word: u64,
+}
+
+const LOOKUPS: usize = 256;
+
+impl Lookups {
+    pub(crate) fn new() -> Lookups {
+        let nothing = [Lookup { symbol: 0, word: 0 }; LOOKUPS];
+        Lookups { reads: Box::new(nothing), writes: Box::new(nothing) }
+    }
+
+    /// Neighbouring shapes and neighbouring names lie side by side.
+    #[inline(always)]
+    fn place(shape: u32, symbol: u32) -> usize {
+        (shape.wrapping_mul(31) ^ symbol) as usize % LOOKUPS
+    }
+
+    #[inline(always)]
+    pub(crate) fn found(&self, shape: u32, symbol: u32) -> Option<Found> {
+        let lookup = self.reads[Self::place(shape, symbol)];
+        Found::of_cached(lookup.word, shape).filter(|_| lookup.symbol == symbol)
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, shape: u32, symbol: u32) -> Option<Store> {
+        let lookup = self.writes[Self::place(shape, symbol)];
+        Store::of_cached(lookup.word, shape).filter(|_| lookup.symbol == symbol)
+    }
+
+    pub(crate) fn remember_found(&mut self, shape: u32, symbol: u32, found: Found) {
+        self.reads[Self::place(shape, symbol)] = Lookup { symbol, word: found.cached(shape) };
+    }
+
+    pub(crate) fn remember_store(&mut self, shape: u32, symbol: u32, store: Store) {
+        self.writes[Self::place(shape, symbol)] = Lookup { symbol, word: store.cached(shape) };
+    }
+}
+
 impl Shapes {
     pub(crate) fn new() -> Shapes {
         let empty = Shape { parent: EMPTY, symbol: 0, fields: 0 };
@@ -176,6 +225,19 @@ mod tests {
         }
         assert_eq!(fields, MOST_FIELDS);
         assert_eq!(shapes.find(shape, 0), Found::Field(0));
+    }
+
+    #[test]
+    fn lookups_give_what_was_remembered_for_shape_and_name() {
+        let mut lookups = Lookups::new();
+        assert_eq!((lookups.found(EMPTY, 0), lookups.store(EMPTY, 0)), (None, None));
+        let store = Store { index: 3, shape: 9 };
+        lookups.remember_found(5, 7, Found::NoField);
+        lookups.remember_store(5, 7, store);
+        assert_eq!((lookups.found(5, 7), lookups.store(5, 7)), (Some(Found::NoField), Some(store)));
+        for (shape, symbol) in (0..600).flat_map(|shape| [(shape, 7), (5, shape)]).filter(|&key| key != (5, 7)) {
+            assert_eq!((lookups.found(shape, symbol), lookups.store(shape, symbol)), (None, None));
+        }
     }
 
     #[test]

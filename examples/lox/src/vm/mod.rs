@@ -17,7 +17,7 @@ use crate::native::Native;
 use crate::object::{Globals, NativeFunctionInit, UNDEFINED};
 use crate::output::Output;
 use crate::report::Reporter;
-use crate::shapes::Shapes;
+use crate::shapes::{Lookups, Shapes};
 use crate::strings::Strings;
 use crate::thread::Threads;
 use gc_heap::{Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
@@ -103,6 +103,7 @@ pub(crate) struct Vm {
     /// Slots from here up are nil.
     used: usize,
     until_tidy: u32,
+    lookups: Lookups,
     text: Vec<u8>,
 }
 
@@ -137,7 +138,16 @@ impl Vm {
         let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
         let frames = Box::new([frame; FRAMES]);
         let shared = Arc::clone(shared);
-        Ok(Vm { shared, stack, frames, depth: 0, used: 0, until_tidy: TIDY_EVERY, text: Vec::new() })
+        Ok(Vm {
+            shared,
+            stack,
+            frames,
+            depth: 0,
+            used: 0,
+            until_tidy: TIDY_EVERY,
+            lookups: Lookups::new(),
+            text: Vec::new(),
+        })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -6,7 +6,7 @@ use crate::object::{
     BoundMethod, BoundMethodInit, Class, Dictionary, DictionaryEntry, DictionaryEntryInit, DictionaryInit, Fields,
     Instance, find_method,
 };
-use crate::shapes::{DICTIONARY, Found, Store};
+use crate::shapes::{DICTIONARY, Found, Lookups, Store};
 use gc_heap::{Gc, Mutator, OutOfMemory, Room, Slot, Tagged, Value};
 use parking_lot::MutexGuard;
 use std::sync::Arc;
@@ -53,6 +53,24 @@ fn place_dictionary<'g>(m: &'g Mutator<'_>, len: usize) -> Gc<'g, Dictionary> {
     m.place_tail::<Dictionary, _>(DictionaryInit { count: 0 }, entries)
 }
 
+/// What a site's cache, or else the thread's lookups, say of a name, for this shape.
+#[inline(always)]
+pub(super) fn found_at(lookups: &Lookups, site: &Site, shape: u32) -> Option<Found> {
+    let [newer, older] = &site.cache;
+    Found::of_cached(newer.load(Ordering::Relaxed), shape)
+        .or_else(|| Found::of_cached(older.load(Ordering::Relaxed), shape))
+        .or_else(|| lookups.found(shape, site.symbol))
+}
+
+/// As `found_at`, for a write.
+#[inline(always)]
+pub(super) fn store_at(lookups: &Lookups, site: &Site, shape: u32) -> Option<Store> {
+    let [newer, older] = &site.cache;
+    Store::of_cached(newer.load(Ordering::Relaxed), shape)
+        .or_else(|| Store::of_cached(older.load(Ordering::Relaxed), shape))
+        .or_else(|| lookups.store(shape, site.symbol))
+}
+
 fn remember(site: &Site, found: u64) {
     let [newer, older] = &site.cache;
     older.store(newer.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -65,16 +83,17 @@ impl Vm {
     }
 
     /// The value of a field, if there is one; the site remembers.
-    fn find_field<'g>(&self, m: &'g Mutator<'_>, instance: Gc<'g, Instance>, site: &Site) -> Option<Value<'g>> {
+    fn find_field<'g>(&mut self, m: &'g Mutator<'_>, instance: Gc<'g, Instance>, site: &Site) -> Option<Value<'g>> {
         let shape = instance.shape.get();
         if shape == DICTIONARY {
             let dictionary = instance.more.get(m).downcast::<Dictionary>()?;
             let entry = dictionary_entry(dictionary, site.symbol);
             return (entry.key.get() != 0).then(|| entry.value.get(m));
         }
-        let found = Found::of_cached(site.cache[1].load(Ordering::Relaxed), shape).unwrap_or_else(|| {
+        let found = found_at(&self.lookups, site, shape).unwrap_or_else(|| {
             let found = self.shared.shapes.find(shape, site.symbol);
             remember(site, found.cached(shape));
+            self.lookups.remember_found(shape, site.symbol, found);
             found
         });
         match found {
@@ -166,13 +185,14 @@ impl Vm {
         if shape == DICTIONARY {
             return Ok(self.set_in_dictionary(m, site.symbol, object, value)?);
         }
-        let known = Store::of_cached(site.cache[1].load(Ordering::Relaxed), shape);
+        let known = store_at(&self.lookups, site, shape);
         let Some(store) = known.or_else(|| self.shared.shapes.store(shape, site.symbol)) else {
             self.make_dictionary(m, object)?;
             return Ok(self.set_in_dictionary(m, site.symbol, object, value)?);
         };
         if known.is_none() {
             remember(site, store.cached(shape));
+            self.lookups.remember_store(shape, site.symbol, store);
         }
         Ok(self.store_field(m, store, object, value)?)
     }

@@ -6,16 +6,15 @@
 #![expect(clippy::neg_cmp_op_on_partial_ord, reason = "the language's `<=` is \"not greater\": it shows with NaN")]
 
 use super::object::place_closure;
-use super::property::field;
+use super::property::{field, found_at, store_at};
 use super::{FRAMES, Fault, Frame, SLOTS, Vm};
-use crate::code::{Op, Site};
+use crate::code::Op;
 use crate::native::undefined_global;
 use crate::object::{
     Cell, CellInit, Class, Closure, Function, Globals, Instance, InstanceInit, equal, find_method, is_falsey,
 };
-use crate::shapes::{EMPTY, Found, Store};
+use crate::shapes::{EMPTY, Found};
 use gc_heap::{Gc, Mutator, Room, Value};
-use std::sync::atomic::Ordering;
 
 /// The closure of a frame.
 #[inline(always)]
@@ -27,21 +26,6 @@ fn closure_in<'g>(value: Value<'g>) -> Gc<'g, Closure> {
 #[inline(always)]
 fn cell_in<'g>(value: Value<'g>) -> Gc<'g, Cell> {
     value.downcast().expect("captured variables are cells")
-}
-
-/// What a site's cache says of a name, for this shape.
-#[inline(always)]
-fn found_at(site: &Site, shape: u32) -> Option<Found> {
-    let [newer, older] = &site.cache;
-    Found::of_cached(newer.load(Ordering::Relaxed), shape)
-        .or_else(|| Found::of_cached(older.load(Ordering::Relaxed), shape))
-}
-
-#[inline(always)]
-fn store_at(site: &Site, shape: u32) -> Option<Store> {
-    let [newer, older] = &site.cache;
-    Store::of_cached(newer.load(Ordering::Relaxed), shape)
-        .or_else(|| Store::of_cached(older.load(Ordering::Relaxed), shape))
 }
 
 const NUMBERS: &str = "Operands must be numbers.";
@@ -323,7 +307,7 @@ impl Vm {
                         let site = &code.sites[i.b as usize];
                         if let Some(instance) = regs[i.a as usize].get(m).downcast::<Instance>() {
                             let shape = instance.shape.get();
-                            if found_at(site, shape) == Some(Found::NoField)
+                            if found_at(&self.lookups, site, shape) == Some(Found::NoField)
                                 && let Some(method) = find_method(m, instance.class.get(m).methods.get(m), site.symbol)
                             {
                                 enter!(i, method);
@@ -344,7 +328,7 @@ impl Vm {
                         let site = &code.sites[i.c as usize];
                         if let Some(instance) = regs[i.b as usize].get(m).downcast::<Instance>() {
                             let shape = instance.shape.get();
-                            if let Some(Found::Field(index)) = found_at(site, shape) {
+                            if let Some(Found::Field(index)) = found_at(&self.lookups, site, shape) {
                                 regs[i.a as usize].set(m, field(m, instance, index));
                                 continue;
                             }
@@ -355,7 +339,7 @@ impl Vm {
                         let site = &code.sites[i.c as usize];
                         if let Some(instance) = regs[i.a as usize].get(m).downcast::<Instance>() {
                             let shape = instance.shape.get();
-                            if let Some(store) = store_at(site, shape)
+                            if let Some(store) = store_at(&self.lookups, site, shape)
                                 && let Some(slot) = instance.tail().get(store.index as usize)
                             {
                                 slot.set(m, regs[i.b as usize].get(m));
