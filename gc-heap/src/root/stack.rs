@@ -283,6 +283,19 @@ impl<S: SlotType> RootStack<S> {
         self.region.slot(index).store(S::to_word(value), Ordering::Release);
     }
 
+    /// Makes the stack `len` values long: drops those above, or pushes copies of a value. A machine whose frames are windows of
+    /// one stack makes it as long as it may get, once, and works with its [`slots`](Self::slots).
+    ///
+    /// # Panics
+    /// If `len` is more than fits, or the stack belongs to another heap.
+    pub fn resize<'g>(&self, m: &'g Mutator<'_>, len: usize, value: S::Loaded<'g>) {
+        self.truncate(m, len);
+        assert!(len <= self.region.capacity, "root stack overflow: {len} values, and {} fit", self.region.capacity);
+        // Release, and the top after them: as in `push`.
+        (self.len()..len).for_each(|index| self.region.slot(index).store(S::to_word(value), Ordering::Release));
+        self.set_top(len);
+    }
+
     /// Drops all but the first `len` values; no effect if there are not more.
     #[inline(always)]
     pub fn truncate(&self, m: &Mutator<'_>, len: usize) {
@@ -311,6 +324,33 @@ impl<S: SlotType> RootStack<S> {
         // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
         // memory stays, and only words of this stack's type are ever written there.
         unsafe { &*slot.cast::<[RootSlot<S>; N]>() }
+    }
+
+    /// All slots, the lowest first. They can be read and written as long as nothing moves, pushes and pops or not.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, RootStack, Value};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let stack: RootStack = RootStack::with_capacity(&heap, 1000)?;
+    /// heap.enter(|m| {
+    ///     stack.resize(m, 1000, Value::NIL); // the registers of all frames
+    ///     let frame = &stack.slots(m)[100..];
+    ///     frame[0].set_num(m, 1.5);
+    ///     frame[1].set(m, frame[0].get(m));
+    ///     assert_eq!(stack.get(m, 101).as_num(), Some(1.5));
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the stack belongs to another heap.
+    #[inline(always)]
+    pub fn slots<'g>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>] {
+        self.check(m);
+        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots);
+        // SAFETY: as in `last`, for all slots below the top.
+        unsafe { std::slice::from_raw_parts(first, self.len()) }
     }
 }
 

@@ -73,6 +73,8 @@ fn all_refused(m: &Mutator<'_>, foreign: &Roots, own: &Roots) {
     refused("RootStack::poke", &|| foreign.values.poke(m, 0, Value::NIL));
     refused("RootStack::truncate", &|| foreign.values.truncate(m, 0));
     refused("RootStack::drop_top", &|| foreign.values.drop_top(m, 1));
+    refused("RootStack::resize", &|| foreign.values.resize(m, 9, Value::NIL));
+    refused("RootStack::slots", &|| assert!(foreign.values.slots(m)[0].num().is_none()));
     refused("RootStack::last", &|| assert!(foreign.values.last::<1>(m)[0].num().is_none()));
 }
 

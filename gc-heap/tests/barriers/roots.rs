@@ -125,8 +125,19 @@ pub(crate) fn a_root_stack_is_a_stack(barrier: Barrier) {
             assert_eq!(ids(&stack, m), [0, 1, 2, 3, 4]);
             panics(|| stack.last::<6>(m).len());
             assert_eq!(stack.last::<0>(m).len(), 0);
+            let third = stack.get(m, 2);
+            stack.resize(m, capacity, third);
+            panics(|| stack.resize(m, capacity + 1, None));
+            m.collect();
+            let (slots, third) = (stack.slots(m), stack.get(m, 2));
+            assert_eq!((slots.len(), slots[1].get(m).unwrap().id), (capacity, 1));
+            assert!(slots[2..].iter().skip(3).all(|slot| slot.get(m).unwrap().ptr_eq(third.unwrap())));
+            slots[7].set(m, None);
+            stack.resize(m, 8, None);
+            m.collect();
+            assert!(stack.len() == 8 && stack.get(m, 7).is_none() && stack.get(m, 6).unwrap().id == 2);
             stack.drop_top(m, usize::MAX);
-            assert!(stack.is_empty());
+            assert!(stack.is_empty() && stack.slots(m).is_empty());
             panics(|| stack.last::<1>(m).len());
         })
         .unwrap();

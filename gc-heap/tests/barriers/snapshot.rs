@@ -202,10 +202,10 @@ pub(crate) fn root_stacks_that_are_cut(barrier: Barrier) {
         places.clone().for_each(|index| hands.stack.push(m, Some(take(m, hub, index))));
         hands.linger(m);
         places.enumerate().for_each(|(depth, index)| put(m, hub, index, hands.stack.peek(m, depth).unwrap()));
-        if hands.random.one_in(2) {
-            hands.stack.truncate(m, 0);
-        } else {
-            hands.stack.drop_top(m, MOVED);
+        match hands.random.below(3) {
+            0 => hands.stack.truncate(m, 0),
+            1 => hands.stack.drop_top(m, MOVED),
+            _ => hands.stack.resize(m, 0, None),
         }
     });
 }

@@ -57,6 +57,9 @@ fn root_slots(m: &mut Mutator<'_>, stack: &RootStack) {
     let [slot] = stack.last(m);
     m.safepoint();
     drop(slot.num());
+    let slots = stack.slots(m);
+    m.safepoint();
+    drop(slots[0].num());
 }
 
 fn placed_after_reserve(m: &mut Mutator<'_>) {

@@ -132,9 +132,7 @@ impl Vm {
     /// If there is no address space for the stack.
     pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>) -> Result<Vm, OutOfMemory> {
         let stack = RootStack::with_capacity(&shared.heap, SLOTS)?;
-        for _ in 0..SLOTS {
-            stack.push(m, Value::NIL);
-        }
+        stack.resize(m, SLOTS, Value::NIL);
         let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
         let frames = Box::new([frame; FRAMES]);
         let shared = Arc::clone(shared);
@@ -156,7 +154,7 @@ impl Vm {
 
     /// A slot of the stack.
     pub(crate) fn slot<'g>(&'g self, m: &'g Mutator<'_>, index: usize) -> &'g RootSlot<Tagged> {
-        &self.stack.last::<SLOTS>(m)[index]
+        &self.stack.slots(m)[index]
     }
 
     /// Compiles and runs a script; reports what goes wrong. `spare`: globals that later scripts may define, where this is
@@ -230,7 +228,7 @@ impl Vm {
             0 => FIRST,
             depth => self.frames[depth - 1].base + self.frames[depth - 1].code.registers,
         };
-        if let Some(left_over) = self.stack.last::<SLOTS>(m).get(end..self.used) {
+        if let Some(left_over) = self.stack.slots(m).get(end..self.used) {
             left_over.iter().for_each(|slot| slot.set(m, Value::NIL));
         }
         self.used = end;

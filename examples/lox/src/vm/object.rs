@@ -1,7 +1,7 @@
 //! Operations that make objects.
 
 use super::property::MOST_GUESSED;
-use super::{Fault, SLOTS, Vm};
+use super::{Fault, Vm};
 use crate::code::{Capture, Site};
 use crate::names::INIT;
 use crate::object::{
@@ -87,7 +87,7 @@ impl Vm {
         let captures = self.function(m, index).code.captures.len();
         let m = m.reserve(Room::tail::<Closure>(captures))?;
         let function = self.function(m, index);
-        let registers = &self.stack.last::<SLOTS>(m)[base..];
+        let registers = &self.stack.slots(m)[base..];
         let closure = place_closure(m, registers, self.closure(m), function);
         self.slot(m, to).set(m, closure.into());
         Ok(())

@@ -42,7 +42,7 @@ impl Vm {
                 self.tidy(mutator);
             }
             let m: &Mutator<'_> = mutator;
-            let all = self.stack.last::<SLOTS>(m);
+            let all = self.stack.slots(m);
             let globals = all[0].get(m).downcast::<Globals>().expect("slot 0 holds the globals").tail();
             let Frame { mut code, mut pc, mut base } = self.frames[self.depth - 1];
             let mut instrs = &code.instrs[..];
