@@ -27,6 +27,17 @@ const LOOK_EVERY: u64 = 4096;
 /// Buffers of the store log that a look takes: the bound of what they add to the stack.
 const BUFFERS_AT_ONCE: usize = 16;
 
+/// Elements of an array that are visited at a time: the bound of what a long one adds to the stack.
+const PIECE: usize = 1024;
+
+/// The elements of a long array that are still to be visited.
+struct Rest {
+    /// Offset of the next.
+    next: usize,
+    elements: usize,
+    kind: &'static Kind,
+}
+
 /// What several markers share.
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -53,6 +64,8 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     stack: Vec<usize>,
     queue: [usize; AHEAD],
     next: usize,
+    /// Long arrays, of which there are more pieces whenever the stack is empty.
+    arrays: Vec<Rest>,
     /// Weak slots of marked objects, by offset.
     pub(crate) weak: Vec<usize>,
     /// Ephemerons found before `looking`, by offset.
@@ -75,6 +88,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             stack: Vec::with_capacity(4096),
             queue: [NONE; AHEAD],
             next: 0,
+            arrays: Vec::new(),
             weak: Vec::new(),
             pairs: Vec::new(),
             looking: false,
@@ -145,7 +159,11 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                     self.prefetch(offset);
                     offset
                 }
-                None => NONE,
+                None if self.arrays.is_empty() => NONE,
+                None => {
+                    self.scan_piece();
+                    continue;
+                }
             };
             let offset = std::mem::replace(&mut self.queue[self.next], entered);
             self.next = (self.next + 1) % AHEAD;
@@ -319,18 +337,43 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
+    #[inline(always)]
     fn scan_tail(&mut self, offset: usize, kind: &'static Kind) {
         let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
         let first = offset + kind.fixed_bytes as usize;
+        if len > PIECE {
+            self.arrays.push(Rest { next: first, elements: len, kind });
+        } else {
+            self.scan_elements(first, len, kind);
+        }
+    }
+
+    fn scan_elements(&mut self, first: usize, elements: usize, kind: &'static Kind) {
         let stride = kind.tail_stride as usize;
         let strong = kind.tail_strong | kind.tail_tagged;
-        for index in 0..len {
+        for index in 0..elements {
             let element = first + index * stride;
             self.visit_map(element, strong);
             if kind.tail_weak != 0 {
                 self.note_weak(element, kind.tail_weak);
             }
         }
+    }
+
+    /// Visits the next piece of the last long array. What is overwritten before its turn comes is logged, as in any object
+    /// that is not visited yet.
+    #[cold]
+    #[inline(never)]
+    fn scan_piece(&mut self) {
+        let Some(rest) = self.arrays.last_mut() else { return };
+        let (first, kind) = (rest.next, rest.kind);
+        let elements = rest.elements.min(PIECE);
+        rest.next += elements * kind.tail_stride as usize;
+        rest.elements -= elements;
+        if rest.elements == 0 {
+            self.arrays.pop();
+        }
+        self.scan_elements(first, elements, kind);
     }
 
     /// Adds what this marker counted to the heap's counters.
@@ -359,11 +402,34 @@ pub(crate) fn remap(shared: &Shared, word: u64) -> usize {
 mod tests {
     use super::*;
     use crate::slot::SlotType;
-    use crate::{Heap, Local, Room, Slot, Trace};
+    use crate::{Heap, Local, Room, Slot, SlotArray, Trace};
 
     #[derive(Trace)]
     struct Node {
         next: Slot<Option<Node>>,
+    }
+
+    #[test]
+    fn a_long_array_goes_onto_the_stack_a_piece_at_a_time() {
+        const LEN: usize = 300 * PIECE + 7;
+        let heap = Heap::builder().max_bytes(32 << 20).build().unwrap();
+        heap.enter(|m| {
+            type Nodes = SlotArray<Option<Node>>;
+            let nodes = m.build::<Nodes>(Room::tail::<Nodes>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+            for index in 0..LEN {
+                let m = m.reserve(Room::of::<Node>()).unwrap();
+                nodes.get(m).tail()[index].set(m, Some(m.place(NodeInit { next: None })));
+            }
+            let shared = heap.shared();
+            let pool = Pool::default();
+            let mut marker = Marker::<false>::new(shared, &pool);
+            let word = <Nodes as SlotType>::to_word(nodes.get(m));
+            marker.visit(&AtomicU64::new(word));
+            marker.drain();
+            assert_eq!((marker.objects, marker.arrays.len()), (LEN as u64 + 1, 0));
+            assert!(marker.stack.capacity() <= 4096, "{}", marker.stack.capacity());
+        })
+        .unwrap();
     }
 
     #[test]
