@@ -207,6 +207,7 @@ impl Collector {
         for block in self.forwarded.drain(..) {
             shared.forwarding.clear(block);
         }
+        reclaim::close_parked(&shared);
         reclaim::free_dead(&shared);
         self.forget_roots();
         let started = self.phase(held, Phase::Reclaim, started);

@@ -47,6 +47,19 @@ fn resolve_slot(shared: &Shared, slot: &AtomicU64) -> bool {
     false
 }
 
+/// Closes the blocks of threads that have been parked since before this marking began. They would close them themselves when
+/// they leave; but a thread may wait for hours, and there may be more threads than blocks.
+pub(crate) fn close_parked(shared: &Shared) {
+    let epoch = shared.phase.epoch();
+    let records = shared.mutators.lock().clone();
+    for deposit in records.iter().flat_map(|record| &record.deposits) {
+        let old = |block| shared.blocks.birth(block) != epoch;
+        if let Some((block, fill)) = deposit.take_if(old) {
+            shared.close_block(block, fill);
+        }
+    }
+}
+
 /// Frees the blocks that hold nothing live. Returns the bytes found live, in blocks that are not young.
 pub(crate) fn free_dead(shared: &Shared) -> usize {
     let blocks = &shared.blocks;

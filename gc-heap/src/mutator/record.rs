@@ -2,6 +2,7 @@
 
 use crate::root::memory::{NoAddresses, Region, RootMemory};
 use crate::root::stack::DEFAULT_STACK_SLOTS;
+use gc_core::deposit::Deposit;
 use gc_core::loss::LossRing;
 use gc_core::stop::MutatorState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -37,6 +38,9 @@ pub(crate) struct MutatorRecord {
     scanned: AtomicU32,
     /// The blocks that the thread was allocating in when it last arrived or parked, `NO_BLOCK` where there was none.
     current: [AtomicU32; 2],
+    /// The blocks that a parked thread was allocating in (its TLAB, the spare one, the one it copies to): the collector may
+    /// close them.
+    pub(crate) deposits: [Deposit; 3],
     /// What the thread lost in faults and slow paths, where the heap records that.
     pub(crate) losses: Option<LossRing>,
 }
@@ -62,6 +66,7 @@ impl MutatorRecord {
             scan_limit: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
             current: [const { AtomicU32::new(NO_BLOCK) }; 2],
+            deposits: Default::default(),
             losses,
         })
     }

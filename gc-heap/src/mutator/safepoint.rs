@@ -146,6 +146,7 @@ impl<'s> Mutator<'s> {
     /// Parks: the thread counts as stopped, and nothing of it needs to be asked for.
     pub(crate) fn park(&mut self) {
         self.publish();
+        self.put_blocks_down();
         let shared = &self.shared;
         if self.record().state.park(&shared.gate).is_some() && shared.gate.arrive() {
             shared.run_stop();
@@ -160,6 +161,7 @@ impl<'s> Mutator<'s> {
         while let Err(held) = self.record().state.leave(&self.shared.gate) {
             self.shared.wait_for_stop(held);
         }
+        self.take_blocks_up();
         self.unlucky(); // running, but with the phase of before
         self.refresh();
         self.arm();

@@ -173,6 +173,7 @@ impl Drop for HeapThread {
             return;
         }
         // Parked: closing a block is a hand-over that the collector may see at any time.
+        self.mutator.take_blocks_up();
         self.mutator.retire();
         // Not `attaching`, which a stop holds while it may wait for this very thread (inside the heap by another
         // `HeapThread`). A stop that is under way has its own list, and asks nothing of a parked thread.

@@ -90,6 +90,33 @@ impl Mutator<'_> {
         self.shared.close(self.copies.top.replace(0), self.copies.limit.replace(0));
     }
 
+    /// On parking: from here on the collector may close the blocks that this thread was allocating in.
+    pub(crate) fn put_blocks_down(&self) {
+        let tlab = (self.top.get(), self.hard_limit.get());
+        let [spare, copies] = [&self.spare, &self.copies].map(|bump| (bump.top.get(), bump.limit.get()));
+        for (deposit, (top, limit)) in self.record().deposits.iter().zip([tlab, spare, copies]) {
+            if limit != 0 {
+                let (block, fill) = self.shared.filled(top, limit);
+                deposit.put(block, fill);
+            }
+        }
+    }
+
+    /// On leaving: the blocks are this thread's again, but for those that the collector has closed.
+    pub(crate) fn take_blocks_up(&self) {
+        let [tlab, spare, copies] = &self.record().deposits;
+        if tlab.take().is_none() {
+            self.top.set(0);
+            self.limit.set(0);
+            self.hard_limit.set(0);
+        }
+        for (deposit, bump) in [(spare, &self.spare), (copies, &self.copies)] {
+            if deposit.take().is_none() {
+                bump.set(0, 0);
+            }
+        }
+    }
+
     /// Page barrier: says how far the TLABs are filled, so that others can repair what is in them.
     pub(crate) fn publish_fill(&self) {
         if self.shared.pages.is_some() {

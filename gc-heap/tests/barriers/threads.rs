@@ -467,16 +467,75 @@ pub(crate) fn a_forked_child_drops_its_copy_of_a_heap(barrier: Barrier) {
     .unwrap();
 }
 
+/// More threads than the heap has blocks, all of them parked for good: each allocated a little first, and was let be.
+pub(crate) fn parked_threads_keep_no_blocks(barrier: Barrier) {
+    const HEAP: usize = 8 << 20;
+    const THREADS: u64 = 200; // and 128 blocks
+    let _deadline = deadline("parked threads");
+    let heap = checked(barrier, HEAP).build().unwrap();
+    let mut threads: Vec<HeapThread> = Vec::new();
+    let mut kept = Vec::new();
+    for id in 0..THREADS {
+        let mut thread = heap.thread().unwrap();
+        kept.push(thread.enter(|m| rooted(m, id % 3)).unwrap());
+        threads.push(thread);
+    }
+    heap.enter(|m| {
+        for _ in 0..3 {
+            m.reserve(Room::tail::<Bytes>(HEAP / 4)).unwrap();
+            kept.iter().zip(0..).for_each(|(list, id)| check(m, list.get(m), id % 3));
+        }
+    })
+    .unwrap();
+    // They go on, in new blocks.
+    for (thread, id) in threads.iter_mut().zip(0..) {
+        thread.enter(|m| made_and_checked(m, 100 + id % 3)).unwrap();
+    }
+    drop(threads);
+    heap.enter(|m| kept.iter().zip(0..).for_each(|(list, id)| check(m, list.get(m), id % 3))).unwrap();
+}
+
+/// Threads that park and leave all the time, while cycles close what parked ones have put down.
+pub(crate) fn parking_races_with_cycles(barrier: Barrier) {
+    let _deadline = deadline("parking and leaving");
+    let heap = checked(barrier, 8 << 20).stress(stress(31)).build().unwrap();
+    while_collecting(&heap, Duration::from_micros(200), || {
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let heap = &heap;
+                scope.spawn(move || {
+                    heap.enter(|m| {
+                        let mut random = Random::new(thread + 1);
+                        let kept = list(m, 20);
+                        for round in 0..2000 * factor() as u64 {
+                            made_and_checked(&mut m.frame(), round % 7);
+                            m.blocking(|| {
+                                if random.one_in(8) {
+                                    std::thread::yield_now();
+                                }
+                            });
+                            check(m, kept.get(m), 20);
+                        }
+                    })
+                    .unwrap();
+                });
+            }
+        });
+    });
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
         any_number_of_threads_come_and_go_between_two_cycles,
         threads_attach_and_detach_in_every_phase,
         a_thread_that_blocks_for_long,
         what_is_forgotten_costs_memory_and_nothing_else,
-        sixty_four_threads_in_a_small_heap
+        sixty_four_threads_in_a_small_heap,
+        parked_threads_keep_no_blocks
     ],
     concurrent: tests![
         threads_end_in_every_phase,
+        parking_races_with_cycles,
         a_thread_that_polls_rarely,
         a_place_in_the_heap_moves_between_threads,
         a_heap_dropped_before_a_threads_place_in_it,
