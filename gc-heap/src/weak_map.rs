@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Slots of the smallest table.
 const LEAST: usize = 8;
 
+/// A table in which no more than this part of the places has an entry is too large.
+const SPARSE: usize = 8;
+
 /// Looks at a lock before the processor is given away.
 const SPINS: u32 = 100;
 
@@ -104,6 +107,8 @@ pub struct WeakMap<K: IdentityHash, S: SlotType> {
     lock: Lock,
     /// Places of the table that were ever used.
     used: Num<usize>,
+    /// New entries until it is looked whether the table has become too large. Looking takes as long as the table is.
+    until_look: Num<usize>,
     /// Entries that came, and that somebody removed.
     added: Num<u64>,
     removed: Num<u64>,
@@ -112,8 +117,8 @@ pub struct WeakMap<K: IdentityHash, S: SlotType> {
 /// What became of an attempt to insert.
 enum Inserted {
     Done,
-    /// The table is full: one of so many places is wanted.
-    Full(usize),
+    /// The table is full, or too large: one of so many places is wanted.
+    Elsewhere(usize),
 }
 
 impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
@@ -125,7 +130,7 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
         let room = Room::of::<WeakMap<K, S>>() + Room::tail::<Table<K, S>>(LEAST);
         m.build::<WeakMap<K, S>>(room, |m| {
             let table = new_table(m, LEAST);
-            m.place(WeakMapInit { table, lock: (), used: 0, added: 0, removed: 0 })
+            m.place(WeakMapInit { table, lock: (), used: 0, until_look: LEAST, added: 0, removed: 0 })
         })
     }
 
@@ -142,9 +147,10 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
         find(m, self.table.get(m), key).is_some()
     }
 
-    /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow.
+    /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow, or has become far too
+    /// large for what is left in it.
     ///
-    /// While marking runs, a growing table keeps all its keys for this cycle.
+    /// While marking runs, a table that gives way to another keeps all its keys for this cycle.
     ///
     /// # Errors
     /// [`OutOfMemory`], where the table cannot grow; the map is as before.
@@ -155,9 +161,9 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
         value: Local<'_, S>,
     ) -> Result<(), OutOfMemory> {
         loop {
-            let Inserted::Full(places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else { return Ok(()) };
+            let Inserted::Elsewhere(places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else { return Ok(()) };
             let m = m.reserve(Room::tail::<Table<K, S>>(places))?;
-            map.get(m).grow(m, places);
+            map.get(m).resize(m, places);
         }
     }
 
@@ -171,7 +177,8 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
         Some(value)
     }
 
-    /// Removes all entries. Waits while another thread searches the map; never a safepoint.
+    /// Removes all entries. Waits while another thread searches the map; never a safepoint. The memory of a large table goes
+    /// when the next entry comes.
     pub fn clear(&self, m: &Mutator<'_>) {
         let _guard = self.lock.lock();
         for entry in self.table.get(m).tail() {
@@ -179,7 +186,10 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
                 entry.pair.set(m, None);
                 self.removed.set(self.removed.get() + 1);
             }
+            entry.hash.set(0);
         }
+        self.used.set(0);
+        self.until_look.set(0);
     }
 
     /// The entries. Dead ones count until a cycle has found them dead. Looks at the whole table; waits while another
@@ -237,6 +247,17 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
             if found != 0 {
                 continue;
             }
+            // A new entry. Where entries have vanished the table may have become too large.
+            match self.until_look.get().checked_sub(1) {
+                Some(left) => self.until_look.set(left),
+                None => {
+                    self.until_look.set(looks_after(places.len()));
+                    let count = self.count(m);
+                    if places.len() > LEAST && count < places.len() / SPARSE {
+                        return Inserted::Elsewhere(places_for(count));
+                    }
+                }
+            }
             // An unused place is the end of the search; and a quarter of them stays unused.
             if free.is_none() {
                 if self.used.get() >= places.len() / 4 * 3 {
@@ -250,15 +271,15 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
             self.added.set(self.added.get() + 1);
             return Inserted::Done;
         }
-        Inserted::Full((2 * self.count(m)).next_power_of_two().max(LEAST))
+        Inserted::Elsewhere(places_for(self.count(m)))
     }
 
     /// Moves what is there to a table of so many places, unless somebody was faster, or that is too few by now.
-    fn grow(&self, m: &Mutator<'_>, places: usize) {
+    fn resize(&self, m: &Mutator<'_>, places: usize) {
         let _guard = self.lock.lock();
         let old = self.table.get(m).tail();
-        let count = self.count(m);
-        if self.used.get() < old.len() / 4 * 3 || count >= places / 4 * 3 {
+        let is_full = self.used.get() >= old.len() / 4 * 3;
+        if !(is_full || places < old.len()) || self.count(m) >= places / 4 * 3 {
             return;
         }
         let table = new_table(m, places);
@@ -275,8 +296,19 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
             used += 1;
         }
         self.used.set(used);
+        self.until_look.set(looks_after(places));
         self.table.set(m, table);
     }
+}
+
+/// New entries between two looks at a table of so many places: a look costs each of them four places.
+fn looks_after(places: usize) -> usize {
+    places / 4
+}
+
+/// The places of a table for so many entries: room for as many again before it is three quarters full.
+fn places_for(entries: usize) -> usize {
+    (2 * entries).next_power_of_two().max(LEAST)
 }
 
 fn new_table<'g, K: IdentityHash, S: SlotType>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Table<K, S>> {

@@ -304,6 +304,56 @@ pub(crate) fn a_weak_map_forgets_dead_keys_and_counts_them(barrier: Barrier) {
 }
 
 /// A map that is reachable through its own value alone is garbage, and so is a map of maps.
+/// What many entries took goes back when they are gone, whether they vanished or were removed.
+pub(crate) fn a_weak_map_that_was_large_becomes_small(barrier: Barrier) {
+    const MANY: u64 = 20_000;
+    let heap = checked(barrier, 8 << 20).build().unwrap();
+    heap.enter(|m| -> Result<(), OutOfMemory> {
+        let map = WeakMap::<Item, Tagged>::new(m)?;
+        let insert = |m: &mut Mutator<'_>, id: u64, held: Option<Local<'_, Items>>| -> Result<(), OutOfMemory> {
+            let m = &mut *m.frame();
+            let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, id))?;
+            if let Some(held) = held {
+                held.get(m).tail()[id as usize].set(m, Some(key.get(m)));
+            }
+            let value = m.local(Value::int(id as i32));
+            WeakMap::insert(map, m, key, value)
+        };
+        let held = m.build::<Items>(Room::tail::<Items>(100), |m| m.place_array((), 100, None))?;
+        let live = |m: &mut Mutator<'_>| {
+            m.collect();
+            m.collect();
+            heap.stats().live_bytes
+        };
+        for clear in [false, true] {
+            let before = live(m);
+            for id in 100..MANY {
+                insert(m, id, None)?;
+            }
+            assert!(live(m) > before + 16 * MANY, "the table is there");
+            if clear {
+                map.get(m).clear(m);
+            }
+            // New entries: all of them stay, and some come and go.
+            for id in (0..100).chain(100..MANY / 2) {
+                insert(m, id, (id < 100).then_some(held))?;
+                if id % 1000 == 0 {
+                    m.collect();
+                }
+            }
+            for id in 0..100 {
+                let key = held.get(m).tail()[id].get(m).unwrap();
+                assert_eq!(map.get(m).get(m, key).and_then(Value::as_int), Some(id as i32));
+            }
+            let after = live(m);
+            assert!(after < before + 200_000, "{before} bytes before, {after} after");
+        }
+        Ok(())
+    })
+    .unwrap()
+    .unwrap();
+}
+
 pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
     #[derive(Trace)]
     #[trace(identity_hash)]
@@ -502,6 +552,7 @@ pub(crate) const TESTS: Tests = Tests {
         an_identity_hash_stays_while_its_object_moves,
         threads_agree_on_an_identity_hash,
         a_weak_map_forgets_dead_keys_and_counts_them,
+        a_weak_map_that_was_large_becomes_small,
         a_map_does_not_hold_itself,
         a_weak_map_is_used_by_several_threads
     ],
