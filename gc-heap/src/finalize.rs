@@ -19,7 +19,7 @@ use crate::object::Trace;
 use crate::root::Root;
 use crate::root::table::RootCell;
 use crate::shared::Shared;
-use crate::slot::{Gc, SlotType};
+use crate::slot::{Gc, Referent, SlotType};
 use parking_lot::{Condvar, Mutex};
 use std::any::type_name;
 use std::collections::VecDeque;
@@ -100,8 +100,9 @@ impl<P: Send + 'static> Queue<P> {
         (key, address)
     }
 
-    fn watch<T: Trace>(self: &Arc<Self>, m: &Mutator<'_>, object: Gc<'_, T>, end: End, key: usize) {
-        let cell = RootCell::new(&m.heap().watched, object.word(), !m.is_logging());
+    /// `object`: the word of a good reference.
+    fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: u64, end: End, key: usize) {
+        let cell = RootCell::new(&m.heap().watched, object, !m.is_logging());
         m.heap().new_watches.push(Watch { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
     }
 
@@ -175,6 +176,8 @@ impl<P: Send + 'static> Sink for Queue<P> {
 /// registered themselves and are given as well, in no particular order. Weak references and ephemerons of the living to them
 /// were cleared before. The embedder may keep the object, register it again, or drop the root; then the next cycle frees it.
 ///
+/// With [`AnyObject`](crate::AnyObject) for `T` the queue takes objects of any type.
+///
 /// A handle: clones are the same queue. Objects that are registered when the heap ends are not given: use a [`ResourceQueue`]
 /// for what must be released in any case. Objects that nobody takes stay alive.
 ///
@@ -212,7 +215,7 @@ impl<T> Clone for FinalizerQueue<T> {
     }
 }
 
-impl<T: Trace> FinalizerQueue<T> {
+impl<T: Referent> FinalizerQueue<T> {
     /// An empty queue.
     #[must_use]
     pub fn new(heap: &Heap) -> FinalizerQueue<T> {
@@ -224,10 +227,10 @@ impl<T: Trace> FinalizerQueue<T> {
     ///
     /// # Panics
     /// If the queue belongs to another heap than the mutator.
-    pub fn register(&self, m: &Mutator<'_>, object: Gc<'_, T>) {
+    pub fn register(&self, m: &Mutator<'_>, object: T::Loaded<'_>) {
         self.queue.check(m);
         let (key, _) = self.queue.keep(());
-        self.queue.watch(m, object, End::Revive, key);
+        self.queue.watch(m, T::to_word(object), End::Revive, key);
     }
 
     /// The next object that has died. Never waits.
@@ -340,7 +343,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
         self.queue.check(m);
         let (key, address) = self.queue.keep(resource);
         let object = m.place(ResourceInit { address: address.expose_provenance(), _is: PhantomData });
-        self.queue.watch(m, object, End::Release, key);
+        self.queue.watch(m, object.word(), End::Release, key);
         object
     }
 
@@ -351,7 +354,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
     pub fn attach<T: Trace>(&self, m: &Mutator<'_>, object: Gc<'_, T>, resource: R) {
         self.queue.check(m);
         let (key, _) = self.queue.keep(resource);
-        self.queue.watch(m, object, End::Release, key);
+        self.queue.watch(m, object.word(), End::Release, key);
     }
 
     /// The next value whose object is gone. Never waits.

@@ -78,7 +78,9 @@ pub use object::{
 };
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{Buffer, Pinned, Root, RootSlot, RootStack};
-pub use slot::{AnyGc, Ephemeron, Gc, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakSlot, Word};
+pub use slot::{
+    AnyGc, AnyObject, Ephemeron, Gc, Referent, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakKey, WeakSlot, Word,
+};
 pub use stats::{Durations, HeapStats, SlowPaths};
 pub use weak_map::WeakMap;
 

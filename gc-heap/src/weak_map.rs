@@ -4,8 +4,8 @@ use crate::error::OutOfMemory;
 use crate::mutator::Mutator;
 use crate::mutator::frame::Local;
 use crate::mutator::room::Room;
-use crate::object::{Array, Field, IdentityHash, Num, Trace, WordMap};
-use crate::slot::{Ephemeron, Gc, Slot, SlotType};
+use crate::object::{Array, Field, Num, Trace, WordMap};
+use crate::slot::{Ephemeron, Gc, Slot, SlotType, WeakKey};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Slots of the smallest table.
@@ -20,7 +20,7 @@ const SPINS: u32 = 100;
 /// A place of the table. `hash` is 0 until the place is used for the first time; a place that was used and has no pair
 /// any more may be used again, but ends no search.
 #[derive(Trace)]
-struct Entry<K: IdentityHash, S: SlotType> {
+struct Entry<K: WeakKey, S: SlotType> {
     hash: Num<u64>,
     pair: Ephemeron<K, S>,
 }
@@ -71,7 +71,8 @@ impl Drop for Guard<'_> {
 /// value is (if the map is); when the key dies the entry vanishes. A value may refer to its key, or to the map.
 ///
 /// Keys are told apart by identity, so their type has an identity hash (`#[trace(identity_hash)]`), which stays the same
-/// when they move. Any number of threads may use a map at once: each call holds the map's lock for one search, never over a
+/// when they move. With [`AnyObject`](crate::AnyObject) for `K` objects of several types are keys of one map; using one
+/// without an identity hash panics. Any number of threads may use a map at once: each call holds the map's lock for one search, never over a
 /// safepoint.
 ///
 /// ```
@@ -102,7 +103,7 @@ impl Drop for Guard<'_> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Trace)]
-pub struct WeakMap<K: IdentityHash, S: SlotType> {
+pub struct WeakMap<K: WeakKey, S: SlotType> {
     table: Slot<Table<K, S>>,
     lock: Lock,
     /// Places of the table that were ever used.
@@ -121,7 +122,7 @@ enum Inserted {
     Elsewhere(usize),
 }
 
-impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
+impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     /// An empty map, rooted in the current scope. A safepoint.
     ///
     /// # Errors
@@ -135,14 +136,14 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
     }
 
     /// The value of a key. Waits while another thread searches the map; never a safepoint.
-    pub fn get<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>) -> Option<S::Loaded<'g>> {
+    pub fn get<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
         let _guard = self.lock.lock();
         find(m, self.table.get(m), key)?.pair.value_of(m, key)
     }
 
     /// Whether the key has a value. Waits while another thread searches the map; never a safepoint.
     #[must_use]
-    pub fn contains(&self, m: &Mutator<'_>, key: Gc<'_, K>) -> bool {
+    pub fn contains<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> bool {
         let _guard = self.lock.lock();
         find(m, self.table.get(m), key).is_some()
     }
@@ -168,7 +169,7 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
     }
 
     /// Removes a key, and gives the value that it had. Waits while another thread searches the map; never a safepoint.
-    pub fn remove<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>) -> Option<S::Loaded<'g>> {
+    pub fn remove<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
         let _guard = self.lock.lock();
         let entry = find(m, self.table.get(m), key)?;
         let value = entry.pair.value_of(m, key)?;
@@ -220,7 +221,7 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
     /// Visits the entries in no particular order. `visit` must not use this map: it would wait for itself for ever.
     ///
     /// While marking runs, every key that is visited counts as reachable from now on.
-    pub fn for_each<'g>(&self, m: &'g Mutator<'_>, mut visit: impl FnMut(Gc<'g, K>, S::Loaded<'g>)) {
+    pub fn for_each<'g>(&self, m: &'g Mutator<'_>, mut visit: impl FnMut(K::Loaded<'g>, S::Loaded<'g>)) {
         let _guard = self.lock.lock();
         for entry in self.table.get(m).tail() {
             if let Some((key, value)) = entry.pair.get(m) {
@@ -229,9 +230,9 @@ impl<K: IdentityHash, S: SlotType> WeakMap<K, S> {
         }
     }
 
-    fn try_insert<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>, value: S::Loaded<'g>) -> Inserted {
+    fn try_insert<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>, value: S::Loaded<'g>) -> Inserted {
         let _guard = self.lock.lock();
-        let hash = key.identity_hash(m);
+        let hash = K::hash_of(key, m);
         let places = self.table.get(m).tail();
         let mut free = None;
         for index in probe(hash, places.len()) {
@@ -311,7 +312,7 @@ fn places_for(entries: usize) -> usize {
     (2 * entries).next_power_of_two().max(LEAST)
 }
 
-fn new_table<'g, K: IdentityHash, S: SlotType>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Table<K, S>> {
+fn new_table<'g, K: WeakKey, S: SlotType>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Table<K, S>> {
     m.place_tail::<Table<K, S>, _>((), (0..places).map(|_| EntryInit { hash: 0, pair: None }))
 }
 
@@ -321,12 +322,12 @@ fn probe(hash: u64, places: usize) -> impl Iterator<Item = usize> {
     (0..places).map(move |step| first.wrapping_add(step) & (places - 1))
 }
 
-fn find<'g, K: IdentityHash, S: SlotType>(
+fn find<'g, K: WeakKey, S: SlotType>(
     m: &'g Mutator<'_>,
     table: Gc<'g, Table<K, S>>,
-    key: Gc<'g, K>,
+    key: K::Loaded<'g>,
 ) -> Option<&'g Entry<K, S>> {
-    let hash = key.identity_hash(m);
+    let hash = K::hash_of(key, m);
     let places = table.tail();
     probe(hash, places.len())
         .map(|index| &places[index])

@@ -1,14 +1,15 @@
 //! Ephemerons: a value that is kept alive by its key, and by nothing else.
 
-use super::gc::Gc;
+use super::any::Referent;
 use super::types::needs_barrier;
 use super::{SlotType, weak};
 use crate::mutator::Mutator;
-use crate::object::{Field, FieldName, Trace, WordMap};
+use crate::object::{Field, FieldName, WordMap};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A pair of a key and a value in a heap object. Made from an `Option<(Gc<'g, K>, S::Loaded<'g>)>`.
+/// A pair of a key and a value in a heap object. Made from an `Option<(Gc<'g, K>, S::Loaded<'g>)>`, with an `AnyGc<'g>` where
+/// `K` is [`AnyObject`](crate::AnyObject).
 ///
 /// The pair keeps nothing alive by itself. As long as the key is reachable by another way, so is the value (if the object
 /// that holds the pair is); when the key dies the pair becomes empty. A value that refers to its own key does not keep the
@@ -56,33 +57,33 @@ pub struct Ephemeron<K, S> {
     _holds: PhantomData<*mut (K, S)>,
 }
 
-impl<K: Trace, S: SlotType> Ephemeron<K, S> {
+impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     /// The pair, if its key is still there. Both are strong for as long as the mutator is borrowed.
     ///
     /// While marking runs the key counts as reachable from now on: to look for a certain key, use
     /// [`value_of`](Self::value_of), which keeps no other key alive.
     #[inline]
-    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<(Gc<'g, K>, S::Loaded<'g>)> {
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<(K::Loaded<'g>, S::Loaded<'g>)> {
         let word = weak::load(&self.key, m);
-        // SAFETY: `load` gives 0 or a good reference to what was stored, a `K`.
-        (word != 0).then(|| (unsafe { Gc::from_word(word) }, self.value(m)))
+        // SAFETY: `load` gives 0 or a good reference to what was stored, a `K`; `m` is borrowed for 'g.
+        (word != 0).then(|| (unsafe { K::from_word(word) }, self.value(m)))
     }
 
     /// The value, if the pair has this key.
     #[inline]
-    pub fn value_of<'g>(&self, m: &'g Mutator<'_>, key: Gc<'g, K>) -> Option<S::Loaded<'g>> {
+    pub fn value_of<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
         self.has_key(m, key).then(|| self.value(m))
     }
 
     /// Whether the pair has this key. Keeps no other key alive.
     #[inline]
-    pub fn has_key(&self, m: &Mutator<'_>, key: Gc<'_, K>) -> bool {
+    pub fn has_key(&self, m: &Mutator<'_>, key: K::Loaded<'_>) -> bool {
         // Acquire: whoever sees the key sees the value that was written before it.
         let mut word = self.key.load(Ordering::Acquire);
         if word & m.bad_mask() != 0 {
             word = m.heal(&self.key, word);
         }
-        word == key.word()
+        word == K::to_word(key)
     }
 
     /// Whether there is no pair. A pair whose key has died may count until the collector has cleared it.
@@ -105,7 +106,7 @@ impl<K: Trace, S: SlotType> Ephemeron<K, S> {
 
     /// Replaces the pair, or removes it.
     #[inline]
-    pub fn set<'g>(&self, m: &'g Mutator<'_>, pair: Option<(Gc<'g, K>, S::Loaded<'g>)>) {
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, pair: Option<(K::Loaded<'g>, S::Loaded<'g>)>) {
         let old = self.key.swap(0, Ordering::AcqRel);
         if old != 0 && m.is_logging() {
             // Somebody may have it by this pair alone. (A key is not kept alive from here.)
@@ -114,21 +115,21 @@ impl<K: Trace, S: SlotType> Ephemeron<K, S> {
         if let Some((key, value)) = pair {
             // The marker reads the value as soon as it sees the key.
             self.value.store(S::to_word(value), Ordering::Release);
-            self.key.store(key.word(), Ordering::Release);
+            self.key.store(K::to_word(key), Ordering::Release);
         }
     }
 }
 
 // SAFETY: two words, the key and the value of an ephemeron; `write` initialises both. No drop, aligned to 8, atomic.
-unsafe impl<K: Trace, S: SlotType> Field for Ephemeron<K, S> {
-    type Init<'g> = Option<(Gc<'g, K>, S::Loaded<'g>)>;
+unsafe impl<K: Referent, S: SlotType> Field for Ephemeron<K, S> {
+    type Init<'g> = Option<(K::Loaded<'g>, S::Loaded<'g>)>;
     const MAP: WordMap = WordMap::pair();
     const FIELDS: &'static [FieldName] =
         &[FieldName::of::<u64>("key", 0, 8, &[]), FieldName::of::<u64>("value", 8, 8, &[])];
 
     #[inline(always)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
-        let (key, value) = init.map_or((0, 0), |(key, value)| (key.word(), S::to_word(value)));
+        let (key, value) = init.map_or((0, 0), |(key, value)| (K::to_word(key), S::to_word(value)));
         let words = dst.cast::<u64>();
         // SAFETY: the caller's; published by a later Release.
         unsafe {

@@ -14,12 +14,14 @@
 //! 2. Slots are loaded Acquire and stored Release: an object's header and fields are written before a reference to it.
 //! 3. A raw reference (`Gc`, `Value`, `AnyGc`) is good, borrows the mutator, and so dies at the next safepoint.
 
+pub(crate) mod any;
 pub(crate) mod ephemeron;
 pub(crate) mod gc;
 pub(crate) mod types;
 pub(crate) mod value;
 pub(crate) mod weak;
 
+pub use any::{AnyObject, Referent, WeakKey};
 pub use ephemeron::Ephemeron;
 pub use gc::{AnyGc, Gc};
 pub use types::{Slot, SlotType, Tagged, Word};

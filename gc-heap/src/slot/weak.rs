@@ -1,13 +1,14 @@
 //! Weak references: they do not keep their object alive, and give `None` once it is gone.
 
-use super::gc::Gc;
+use super::any::{AnyObject, Referent};
+use super::gc::{AnyGc, Gc};
 use crate::mutator::Mutator;
 use crate::object::{Field, Sort, Trace, WordMap};
 use crate::root::table::RootCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`.
+/// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from an `Option<AnyGc<'g>>`.
 ///
 /// ```
 /// use gc_heap::{Heap, Room, Slot, Trace, WeakSlot};
@@ -39,20 +40,20 @@ pub struct WeakSlot<T> {
     _holds: PhantomData<*mut T>,
 }
 
-impl<T: Trace> WeakSlot<T> {
+impl<T: Referent> WeakSlot<T> {
     /// The object, if it is still there. A strong reference for as long as the mutator is borrowed. Never blocks.
     #[inline]
-    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<Gc<'g, T>> {
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let word = load(&self.word, m);
-        // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`.
-        (word != 0).then(|| unsafe { Gc::from_word(word) })
+        // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`; `m` is borrowed for 'g.
+        (word != 0).then(|| unsafe { T::from_word(word) })
     }
 
     /// Refers to another object, or to none.
     #[inline]
-    pub fn set<'g>(&self, _m: &'g Mutator<'_>, value: Option<Gc<'g, T>>) {
+    pub fn set<'g>(&self, _m: &'g Mutator<'_>, value: Option<T::Loaded<'g>>) {
         // What is overwritten is not logged: it was not kept alive from here.
-        self.word.store(value.map_or(0, Gc::word), Ordering::Release);
+        self.word.store(value.map_or(0, T::to_word), Ordering::Release);
     }
 }
 
@@ -67,14 +68,14 @@ pub(crate) fn load(slot: &AtomicU64, m: &Mutator<'_>) -> u64 {
 }
 
 // SAFETY: one word, a weak slot; `write` initialises it whole.
-unsafe impl<T: Trace> Field for WeakSlot<T> {
-    type Init<'g> = Option<Gc<'g, T>>;
+unsafe impl<T: Referent> Field for WeakSlot<T> {
+    type Init<'g> = Option<T::Loaded<'g>>;
     const MAP: WordMap = WordMap::slot(Sort::Weak);
 
     #[inline(always)]
-    unsafe fn write<'g>(init: Option<Gc<'g, T>>, dst: *mut Self) {
+    unsafe fn write<'g>(init: Option<T::Loaded<'g>>, dst: *mut Self) {
         // SAFETY: the caller's; published by a later Release.
-        unsafe { dst.cast::<u64>().write(init.map_or(0, Gc::word)) }
+        unsafe { dst.cast::<u64>().write(init.map_or(0, T::to_word)) }
     }
 }
 
@@ -106,7 +107,21 @@ impl<T: Trace> Weak<T> {
     /// A weak reference to the object.
     #[must_use]
     pub fn new<'g>(m: &'g Mutator<'_>, value: Gc<'g, T>) -> Weak<T> {
-        let cell = RootCell::new(&m.heap().weak_roots, value.word(), !m.is_logging());
+        Weak::of_word(m, value.word())
+    }
+}
+
+impl Weak<AnyObject> {
+    /// A weak reference to an object of any type.
+    #[must_use]
+    pub fn of_any<'g>(m: &'g Mutator<'_>, value: AnyGc<'g>) -> Weak<AnyObject> {
+        Weak::of_word(m, value.word())
+    }
+}
+
+impl<T: Referent> Weak<T> {
+    fn of_word(m: &Mutator<'_>, word: u64) -> Weak<T> {
+        let cell = RootCell::new(&m.heap().weak_roots, word, !m.is_logging());
         Weak { cell, _holds: PhantomData }
     }
 
@@ -114,11 +129,11 @@ impl<T: Trace> Weak<T> {
     ///
     /// # Panics
     /// If the reference belongs to another heap than the mutator.
-    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<Gc<'g, T>> {
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let slot = self.cell.slot(&m.heap().weak_roots);
         let word = load(slot, m);
-        // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`.
-        (word != 0).then(|| unsafe { Gc::from_word(word) })
+        // SAFETY: as in `WeakSlot::get`.
+        (word != 0).then(|| unsafe { T::from_word(word) })
     }
 }
 

@@ -303,7 +303,6 @@ pub(crate) fn a_weak_map_forgets_dead_keys_and_counts_them(barrier: Barrier) {
     }
 }
 
-/// A map that is reachable through its own value alone is garbage, and so is a map of maps.
 /// What many entries took goes back when they are gone, whether they vanished or were removed.
 pub(crate) fn a_weak_map_that_was_large_becomes_small(barrier: Barrier) {
     const MANY: u64 = 20_000;
@@ -354,6 +353,7 @@ pub(crate) fn a_weak_map_that_was_large_becomes_small(barrier: Barrier) {
     .unwrap();
 }
 
+/// A map that is reachable through its own value alone is garbage, and so is a map of maps.
 pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
     #[derive(Trace)]
     #[trace(identity_hash)]

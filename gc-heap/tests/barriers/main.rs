@@ -3,6 +3,7 @@
 //! A name is `module::test [barrier]`; a part of it chooses, as in `cargo test -p gc-heap --test barriers page`.
 //! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
 
+mod any;
 mod census;
 mod child;
 #[path = "../common/mod.rs"]
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         return child::play(&scene);
     }
     let modules = [
+        ("any", any::TESTS),
         ("census", census::TESTS),
         ("child", child::TESTS),
         ("cycle", cycle::TESTS),

@@ -1,12 +1,11 @@
 //! When memory is short: what fits is found, what does not is an error, and the heap goes on.
 
-use crate::common::{Random, catch_unwind, checked, deadline, sorts, stress};
+use crate::common::{Random, checked, deadline, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray,
     Tagged, Trace, Value,
 };
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -349,10 +348,6 @@ fn sound(m: &mut Mutator<'_>, kept: Local<'_, Table>) {
     m.collect();
     assert_eq!(check_all(m, kept), 50);
     (0..50).for_each(|index| place(m, kept, index, 100 + index).unwrap());
-}
-
-fn panics<R>(f: impl FnOnce() -> R) {
-    assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this must panic");
 }
 
 pub(crate) fn iterators_that_lie(barrier: Barrier) {

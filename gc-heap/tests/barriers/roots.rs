@@ -1,6 +1,6 @@
 //! Roots as an embedder uses them, with cycles in between.
 
-use crate::common::{catch_unwind, checked, deadline, sorts, stress};
+use crate::common::{catch_unwind, checked, deadline, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
@@ -19,10 +19,6 @@ fn heaps(barrier: Barrier) -> impl Iterator<Item = Heap> {
     sorts().map(move |(mirror, workers)| {
         checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap()
     })
-}
-
-fn panics<R>(f: impl FnOnce() -> R) {
-    assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this must panic");
 }
 
 pub(crate) fn many_roots_hold_and_let_go(barrier: Barrier) {

@@ -156,6 +156,11 @@ pub(crate) fn catch_unwind<R>(f: AssertUnwindSafe<impl FnOnce() -> R>) -> std::t
     result
 }
 
+/// Checks that something panics.
+pub(crate) fn panics<R>(f: impl FnOnce() -> R) {
+    assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this must panic");
+}
+
 /// Leaves expected panics out of what is printed.
 pub(crate) fn print_unexpected_panics() {
     let print = std::panic::take_hook();
