@@ -313,7 +313,7 @@ fn places_for(entries: usize) -> usize {
 }
 
 fn new_table<'g, K: WeakKey, S: SlotType>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Table<K, S>> {
-    m.place_tail::<Table<K, S>, _>((), (0..places).map(|_| EntryInit { hash: 0, pair: None }))
+    m.place_array((), places, EntryInit { hash: 0, pair: None })
 }
 
 /// The places where an object with this hash may be, one after the other; `places` is a power of two.

@@ -206,7 +206,27 @@ impl<'s> Mutator<'s> {
         gc
     }
 
-    /// Places an object whose tail is `len` times the same element.
+    /// Places an object whose tail is `len` times the same element: a number, a value, a null, or what a struct is made from.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Num, Room, Slot, Tagged, Trace, Value};
+    ///
+    /// #[derive(Trace)]
+    /// struct Entry { hash: Num<u64>, value: Slot<Tagged> }
+    ///
+    /// #[derive(Trace)]
+    /// #[trace(tail = Entry)]
+    /// struct Table { used: Num<usize> }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let m = m.reserve(Room::tail::<Table>(64))?;
+    ///     let table = m.place_array::<Table>(TableInit { used: 0 }, 64, EntryInit { hash: 0, value: Value::NIL });
+    ///     assert!(table.tail().iter().all(|entry| entry.hash.get() == 0 && entry.value.get(m).is_nil()));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// As [`place`](Self::place).
@@ -215,13 +235,14 @@ impl<'s> Mutator<'s> {
     where
         T: Trace,
         T::Tail: TailElement,
-        <T::Tail as Field>::Init<'g>: Copy,
     {
+        const { assert!(!std::mem::needs_drop::<<T::Tail as Field>::Init<'static>>(), "initialisers are plain data") };
         let gc = self.tailed::<T>(init, len);
         let first = tail_of(gc);
         for index in 0..len {
-            // SAFETY: `index < len`, and `len` elements were bumped after the fixed part.
-            unsafe { <T::Tail as Field>::write(fill, first.add(index)) };
+            // SAFETY: initialisers are plain data (`Field`), so a copy of this one's bytes is another. `index < len`, and `len`
+            // elements were bumped after the fixed part.
+            unsafe { <T::Tail as Field>::write(std::ptr::read(&raw const fill), first.add(index)) };
         }
         gc
     }

@@ -17,7 +17,8 @@ use super::names::FieldName;
 ///
 /// [`Field::MAP`] is exact and [`Field::write`] initialises the whole value. The type does not need drop, is aligned to at
 /// most 8 bytes, and is immutable or atomic through `&self`: threads share objects. What it holds never refers into the
-/// heap except by the slots that the map names.
+/// heap except by the slots that the map names. [`Field::Init`] is plain data: a copy of its bytes is another initialiser for
+/// the same, and it needs no drop.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a heap object",
     label = "not a field of a heap object",
