@@ -15,6 +15,7 @@ mod fibers;
 mod finalize;
 mod foreign;
 mod harness;
+mod limits;
 mod losses;
 mod memory;
 mod model;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ("fibers", fibers::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
+        ("limits", limits::TESTS),
         ("losses", losses::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),
