@@ -3,7 +3,8 @@
 use crate::error::BuildError;
 use crate::events::{Event, Listeners};
 use crate::heap::Heap;
-use crate::space::BLOCK_BYTES;
+use crate::shared::most_workers;
+use crate::space::{BLOCK_BYTES, PAGE_BYTES};
 use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
@@ -176,7 +177,8 @@ impl HeapBuilder {
         self
     }
 
-    /// Collector threads, 1 to 64. Default: 1.
+    /// Collector threads, 1 to 64. Default: 1. A small heap uses fewer: one less than a quarter of its blocks of 64 KiB (15 in
+    /// 4 MiB). Where the system refuses a thread, those that it gives do the work.
     pub fn workers(mut self, workers: usize) -> Self {
         self.config.workers = workers;
         self
@@ -346,6 +348,9 @@ impl HeapBuilder {
         if !(1..=64).contains(&config.workers) {
             return Err(BuildError::Workers { workers: config.workers });
         }
+        if config.barrier == Barrier::Page {
+            check_page_size(gc_core::sys::page_size())?;
+        }
         if config.backing == Backing::Anonymous && config.barrier != Barrier::Page {
             return Err(BuildError::Backing);
         }
@@ -357,6 +362,30 @@ impl HeapBuilder {
             return Err(BuildError::FaultCluster { pages: config.fault_cluster });
         }
         config.max_bytes = config.max_bytes.next_multiple_of(BLOCK_BYTES);
+        config.workers = config.workers.min(most_workers(config.max_bytes / BLOCK_BYTES));
         Heap::start(config)
+    }
+}
+
+/// The page barrier's tables are made for pages of one size.
+fn check_page_size(bytes: usize) -> Result<(), BuildError> {
+    if bytes == PAGE_BYTES {
+        return Ok(());
+    }
+    let why =
+        format!("this machine has pages of {bytes} bytes, and it is made for {PAGE_BYTES}; the load barrier takes any");
+    Err(BuildError::PageBarrier(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_barrier_is_refused_where_pages_have_another_size() {
+        assert!(check_page_size(4096).is_ok());
+        let why = check_page_size(16 << 10).unwrap_err().to_string();
+        assert!(why.contains("16384") && why.contains("4096") && why.contains("load barrier"), "{why}");
+        assert!(!why.contains('\n'), "one line: {why}");
     }
 }

@@ -69,6 +69,8 @@ impl Drop for Owner {
         if self.process != std::process::id() {
             // There is no thread to join, and locks may be held for ever by threads that the child does not have.
             std::mem::forget((self.faults.take(), self.collector.take()));
+            // A thread of the parent's may have been pushing on one of its queues: no such queue can be dropped.
+            std::mem::forget(Arc::clone(&self.shared));
             return;
         }
         self.shared.control.shutdown();

@@ -195,8 +195,14 @@ impl Shared {
     }
 }
 
+/// The most collector threads of a heap: each copies to a block of its own, of those set aside for relocation, and what is
+/// set aside is never more than a quarter of the heap.
+pub(crate) fn most_workers(blocks: usize) -> usize {
+    blocks / 4 - 1
+}
+
 /// Blocks that only relocation may take, so that compaction always progresses: two for each collector thread and a few for
-/// mutators, but never more than a sixteenth of the heap.
+/// mutators, or a sixteenth of the heap if that is less, but never fewer than one for each.
 fn relocation_reserve(blocks: usize, workers: usize) -> usize {
     (2 * workers + 4).min(blocks / 16).max(workers + 1)
 }

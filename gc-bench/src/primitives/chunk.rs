@@ -63,7 +63,7 @@ impl Flipped {
     /// The chunk lies in the view, which is flipped.
     unsafe fn moved_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
         // SAFETY: both ranges are ours.
-        unsafe { sys::take_away(self.from.base + offset, len, self.view.base + offset) }
+        unsafe { sys::take_away(self.from.base + offset, len, self.view.base + offset) }.map_err(SysError::from)
     }
 
     /// # Safety

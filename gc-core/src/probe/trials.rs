@@ -86,7 +86,7 @@ pub(super) fn take_away() -> Trial {
     // SAFETY: both places are ours, and both are mapped when they are read.
     unsafe {
         scratch.word(0).write_volatile(MARK);
-        sys::take_away(scratch.place(0), scratch.bytes(), scratch.place(1)).map_err(said)?;
+        sys::take_away(scratch.place(0), scratch.bytes(), scratch.place(1)).map_err(|refused| said(refused.into()))?;
         same(scratch.word(1).read_volatile())?;
         same(scratch.word(0).read_volatile())
     }

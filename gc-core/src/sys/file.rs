@@ -1,6 +1,6 @@
 //! The memory of a heap: a file without a name.
 
-use super::{SysError, page_size};
+use super::{SysError, file_size_limit, page_size};
 use memfd::{FileSeal, Memfd, MemfdOptions};
 use std::ffi::CString;
 use std::fs::File;
@@ -23,12 +23,16 @@ impl HeapFile {
     /// shows in `/proc/self/maps`.
     ///
     /// # Errors
-    /// `EINVAL` for a bad name or size, `EMFILE`, `ENFILE`, `ENOMEM`; `EACCES` where `vm.memfd_noexec` is 2 and the
+    /// `EINVAL` for a bad name or size, `EFBIG` above `RLIMIT_FSIZE`, `EMFILE`, `ENFILE`, `ENOMEM`; `EACCES` where `vm.memfd_noexec` is 2 and the
     /// kernel refuses the fallback of a kernel before 6.3; `EPERM` or `ENOSYS` where a sandbox refuses the call.
     pub fn new(name: &str, bytes: usize) -> Result<HeapFile, SysError> {
         let arguments = [("bytes", bytes)];
         if bytes == 0 || !bytes.is_multiple_of(page_size()) || i64::try_from(bytes).is_err() {
             return Err(SysError::new("ftruncate", &arguments, libc::EINVAL));
+        }
+        if file_size_limit()?.is_some_and(|limit| limit < bytes) {
+            // The kernel's way to say so is a signal that kills.
+            return Err(SysError::new("ftruncate", &arguments, libc::EFBIG));
         }
         let (memfd, no_exec) = create(name)?;
         memfd.as_file().set_len(bytes as u64).map_err(|error| SysError::from_io("ftruncate", &arguments, &error))?;

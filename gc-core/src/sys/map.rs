@@ -134,6 +134,44 @@ pub unsafe fn map_file_at(
     unsafe { mmap(address, len, access, flags, Some((file, offset))) }.map(|_| ())
 }
 
+/// What a refused move has left of the range that it was to fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// What was mapped there.
+    Kept,
+    /// What [`reserve`] makes: the kernel had unmapped it.
+    Reserved,
+    /// Nothing: to reserve it again was refused too, with this errno. The addresses are anybody's, and the caller's no longer.
+    Lost(i32),
+}
+
+/// A move that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveError {
+    call: &'static str,
+    from: usize,
+    len: usize,
+    to: usize,
+    errno: i32,
+    /// What is there now.
+    pub destination: Destination,
+}
+
+impl From<MoveError> for SysError {
+    /// The worse of the two, if two calls were refused.
+    fn from(refused: MoveError) -> SysError {
+        let MoveError { call, from, len, to, errno, destination } = refused;
+        match destination {
+            Destination::Kept | Destination::Reserved => {
+                SysError::new(call, &[("from", from), ("len", len), ("to", to)], errno)
+            }
+            Destination::Lost(errno) => {
+                SysError::new("mmap(MAP_FIXED_NOREPLACE)", &[("addr", to), ("len", len)], errno)
+            }
+        }
+    }
+}
+
 /// `mremap` to a fixed place.
 ///
 /// # Safety
@@ -145,17 +183,22 @@ unsafe fn mremap(
     new_len: usize,
     flags: i32,
     to: usize,
-) -> Result<(), SysError> {
+) -> Result<(), MoveError> {
     // The fifth argument is in C's prototype a variadic one, documented for MREMAP_FIXED. The kernel reads it for
     // MREMAP_DONTUNMAP too, so it is always given.
     // SAFETY: the caller owns both ranges.
     let moved = unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) };
     if moved == libc::MAP_FAILED {
-        let error = SysError::last(call, &[("from", from), ("len", new_len), ("to", to)]);
+        let errno = SysError::last(call, &[]).errno();
         // Many kernels unmap the destination before they look at the source, and leave a hole that any thread's `mmap`
-        // may fill. Close it, so that the caller still owns what it owned; where nothing was unmapped this is refused.
-        let _ = reserve_at(to, new_len);
-        return Err(error);
+        // may fill. Close it, so that the caller still owns what it owned.
+        let destination = match reserve_at(to, new_len) {
+            Ok(()) => Destination::Reserved,
+            // Nothing was unmapped. (Or a thread was faster than this: nobody can tell.)
+            Err(taken) if taken.errno() == libc::EEXIST => Destination::Kept,
+            Err(error) => Destination::Lost(error.errno()),
+        };
+        return Err(MoveError { call, from, len: new_len, to, errno, destination });
     }
     Ok(())
 }
@@ -171,7 +214,7 @@ unsafe fn mremap(
 pub unsafe fn mirror_at(from: usize, len: usize, to: usize) -> Result<(), SysError> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns both ranges.
-    unsafe { mremap("mremap(old_size=0)", from, 0, len, flags, to) }
+    unsafe { mremap("mremap(old_size=0)", from, 0, len, flags, to) }.map_err(SysError::from)
 }
 
 /// Moves the page tables of `from..from + len` to `to`, and leaves the source mapped but empty: the next touch of it
@@ -180,12 +223,12 @@ pub unsafe fn mirror_at(from: usize, len: usize, to: usize) -> Result<(), SysErr
 /// 3 to 30 us at any size where both ends are aligned to 1 GiB.
 ///
 /// # Errors
-/// `EINVAL` from an older kernel, `EFAULT` where the source is not one VMA, `ENOMEM` near `vm.max_map_count`. The
-/// destination is then what it was, or what [`reserve`] makes.
+/// `EINVAL` from an older kernel, `EFAULT` where the source is not one VMA, `ENOMEM` near `vm.max_map_count` and above
+/// `RLIMIT_AS`; and what is at the [`Destination`] then.
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)), which must not overlap.
-pub unsafe fn take_away(from: usize, len: usize, to: usize) -> Result<(), SysError> {
+pub unsafe fn take_away(from: usize, len: usize, to: usize) -> Result<(), MoveError> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
     // SAFETY: the caller owns both ranges.
     unsafe { mremap("mremap(DONTUNMAP)", from, len, len, flags, to) }
@@ -203,7 +246,7 @@ pub unsafe fn take_away(from: usize, len: usize, to: usize) -> Result<(), SysErr
 pub unsafe fn move_mapping(from: usize, len: usize, to: usize) -> Result<(), SysError> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns both ranges.
-    unsafe { mremap("mremap", from, len, len, flags, to) }
+    unsafe { mremap("mremap", from, len, len, flags, to) }.map_err(SysError::from)
 }
 
 /// Changes what a range allows, `mprotect(2)`. 6.6 ms per populated GiB.

@@ -14,6 +14,7 @@ mod advise;
 mod error;
 mod file;
 mod futex;
+mod limit;
 mod map;
 mod membarrier;
 mod memory;
@@ -27,9 +28,10 @@ pub use advise::{collapse, discard, dont_fork, huge, no_huge, populate_write, po
 pub use error::SysError;
 pub use file::HeapFile;
 pub use futex::{futex_wait, futex_wake};
+pub use limit::{below_address_limit, file_size_limit};
 pub use map::{
-    Access, map_file_at, map_private_at, mirror_at, move_mapping, protect, release_to_reservation, remap_file_pages,
-    reserve, reserve_at, reserve_writable, take_away, unmap,
+    Access, Destination, MoveError, map_file_at, map_private_at, mirror_at, move_mapping, protect,
+    release_to_reservation, remap_file_pages, reserve, reserve_at, reserve_writable, take_away, unmap,
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};

@@ -25,10 +25,10 @@
 //! would be unmapped, and with it be lost.
 
 use super::Views;
-use crate::sys::{self, RegisterMode, SysError, Uffd, UffdSource};
+use crate::sys::{self, Destination, MoveError, RegisterMode, SysError, Uffd, UffdSource};
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 /// Why there is no gate here: what was refused, by whom, and what would work.
@@ -178,7 +178,7 @@ impl Gate {
     /// must be empty ([`empty`](Gate::empty)); the program goes on meanwhile.
     ///
     /// # Errors
-    /// `ENOMEM` near `vm.max_map_count`.
+    /// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`: no flip should be tried then.
     pub fn prepare(&self) -> Result<(), SysError> {
         // SAFETY: the from-view is ours, and nobody uses it.
         unsafe { sys::release_to_reservation(self.from, self.len) }
@@ -199,7 +199,8 @@ impl Gate {
     /// `unit`s (a power of two) is left as it is, and given back. Of private memory nothing is left.
     ///
     /// # Errors
-    /// Where a call fails nothing is gated: the pages that were moved away fault in as in any mapping.
+    /// Where a call fails nothing is gated: the pages that were moved away fault in as in any mapping. Where that leaves
+    /// nothing of the from-view, or of private memory nothing in the view, the process ends.
     ///
     /// # Safety
     /// Nobody touches the view meanwhile (they are stopped), and whoever touches it later is served ([`crate::fault`]).
@@ -209,8 +210,14 @@ impl Gate {
         // SAFETY: both ranges are views of the `Views` this gate was made for, which own them; no reference into them
         // is alive while the program is stopped.
         unsafe {
+            sys::below_address_limit()?;
             for part in self.parts(&left) {
-                sys::take_away(self.view + part.start, part.len(), self.from + part.start)?;
+                let moved = sys::take_away(self.view + part.start, part.len(), self.from + part.start);
+                // A reservation is what the from-view was.
+                moved.map_err(|refused| match refused.destination {
+                    Destination::Kept | Destination::Reserved => SysError::from(refused),
+                    Destination::Lost(_) => the_end(refused),
+                })?;
             }
             let mode = match self.supply {
                 Supply::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
@@ -223,8 +230,8 @@ impl Gate {
                 dropped.or_else(|error| self.end().and(Err(error)))
             });
             if gated.is_err() && self.is_private() {
-                // Nobody has written the view since the move. Where this fails too, the heap is lost.
-                sys::take_away(self.from, self.len, self.view)?;
+                // Nobody has written the view since the move.
+                sys::take_away(self.from, self.len, self.view).unwrap_or_else(|refused| the_end(refused));
             }
             gated.map(|()| left)
         }
@@ -325,14 +332,39 @@ impl Gate {
     /// range is gated no longer; pages that had no entry fault in as in any mapping.
     ///
     /// # Errors
-    /// As [`sys::take_away`]; the range may then be gated or not, and its pages can be let in.
+    /// As [`sys::take_away`]; the range may then be gated or not, its pages can be let in, and those of the from-view are still
+    /// to be [emptied](Gate::empty). Where the kernel leaves nothing of the view, the process ends.
     ///
     /// # Safety
     /// As [`let_in`](Gate::let_in); and the memory is shared.
     pub unsafe fn give_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
         debug_assert!(offset + len <= self.len && !self.is_private());
+        sys::below_address_limit()?;
         // SAFETY: both ranges are ours. What the program has mapped of the range meanwhile are the same pages of the file.
-        unsafe { sys::take_away(self.from + offset, len, self.view + offset) }
+        let refused = match unsafe { sys::take_away(self.from + offset, len, self.view + offset) } {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        match refused.destination {
+            Destination::Kept => {}
+            // SAFETY: the caller's.
+            Destination::Reserved if unsafe { self.put_back(offset, len) }.is_ok() => {}
+            Destination::Reserved | Destination::Lost(_) => the_end(refused),
+        }
+        Err(refused.into())
+    }
+
+    /// Maps `offset..offset + len` of the view anew, from the canonical view: not gated, as any mapping of the file.
+    ///
+    /// # Errors
+    /// As [`sys::mirror_at`].
+    ///
+    /// # Safety
+    /// As [`give_back`](Gate::give_back).
+    unsafe fn put_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
+        // SAFETY: both ranges are ours, and the caller has repaired what the program will see. The new mapping is kept from
+        // children as the one that it is made of.
+        unsafe { sys::mirror_at(self.canonical + offset, len, self.view + offset) }
     }
 
     /// Ends the registration of the whole view: absent pages fault in as in any mapping. 1 to 5 us.
@@ -355,11 +387,24 @@ impl Gate {
     }
 }
 
+/// The kernel has unmapped addresses that the program uses, or that are the heap's, and cannot be had to map anything there:
+/// an access would raise `SIGSEGV` somewhere in the program, or find what another thread has mapped. The end, with a line.
+#[cold]
+fn the_end(refused: MoveError) -> ! {
+    eprintln!(
+        "parallax: the kernel refused to move pages of the heap and left a hole in it: {}; a limit on addresses \
+         (RLIMIT_AS, `ulimit -v`) must stay above what the program has mapped",
+        SysError::from(refused)
+    );
+    std::process::abort();
+}
+
 /// What a flip is rehearsed with: two pieces of addresses of our own, a page of memory in the first for each rehearsal. Where
 /// there are none, or a call fails, nothing is rehearsed, and flips take longer.
 #[derive(Debug)]
 struct Rehearsal {
-    view: Option<usize>,
+    /// 0: none, or one of which a piece was lost.
+    view: AtomicUsize,
 }
 
 /// A whole page table: what is moved as one, as in a flip.
@@ -367,12 +412,14 @@ const REHEARSED: usize = super::MIN_SPAN;
 
 impl Rehearsal {
     fn new() -> Rehearsal {
-        let view = sys::reserve(2 * REHEARSED, REHEARSED).ok();
-        Rehearsal { view }
+        Rehearsal { view: AtomicUsize::new(sys::reserve(2 * REHEARSED, REHEARSED).unwrap_or(0)) }
     }
 
     fn run(&self, uffd: &Uffd) {
-        let Some(view) = self.view else { return };
+        let view = self.view.load(Ordering::Relaxed);
+        if view == 0 {
+            return;
+        }
         let from = view + REHEARSED;
         // SAFETY: both pieces are ours, and nobody else knows of them. The word is in memory mapped just before.
         let _: Result<(), SysError> = unsafe {
@@ -381,7 +428,7 @@ impl Rehearsal {
                     let word = &*std::ptr::with_exposed_provenance::<AtomicU64>(view);
                     word.store(1, Ordering::Relaxed);
                 })
-                .and_then(|()| sys::take_away(view, REHEARSED, from))
+                .and_then(|()| sys::take_away(view, REHEARSED, from).map_err(|refused| self.give_up(refused)))
                 .and_then(|()| sys::uffd_register(uffd, view, REHEARSED, RegisterMode::MISSING))
                 .and_then(|()| sys::discard(view, REHEARSED))
                 .and_then(|()| sys::uffd_unregister(uffd, view, REHEARSED))
@@ -390,11 +437,57 @@ impl Rehearsal {
     }
 }
 
+impl Rehearsal {
+    /// Never again, where the addresses may be another's.
+    fn give_up(&self, refused: MoveError) -> SysError {
+        if matches!(refused.destination, Destination::Lost(_)) {
+            self.view.store(0, Ordering::Relaxed);
+        }
+        refused.into()
+    }
+}
+
 impl Drop for Rehearsal {
     fn drop(&mut self) {
-        if let Some(view) = self.view {
+        let view = *self.view.get_mut();
+        if view != 0 {
             // SAFETY: ours, and nobody else knows of it.
             let _ = unsafe { sys::unmap(view, 2 * REHEARSED) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::{MIN_SPAN, Mirror};
+
+    /// As a refused move may leave it.
+    #[test]
+    fn a_piece_of_the_view_that_was_unmapped_is_put_back() {
+        let views = Views::new("gate-test", 3 * MIN_SPAN, Mirror::default()).unwrap();
+        let gate = match Gate::new(&views) {
+            Ok(gate) => gate,
+            Err(why) => return println!("IGNORED, it cannot run here: {why}"),
+        };
+        let word = |chunk: usize| {
+            let address = gate.view() + chunk * MIN_SPAN;
+            // SAFETY: a word of the view, which is mapped whenever this is called; accessed atomically.
+            unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
+        };
+        for round in 1..4 {
+            (0..3).for_each(|chunk| word(chunk).store(round, Ordering::Relaxed));
+            // SAFETY: nobody else is in this heap; what is put back is as fit to be seen as it ever was.
+            unsafe {
+                gate.flip(0..0, 1).unwrap();
+                sys::release_to_reservation(gate.view() + MIN_SPAN, MIN_SPAN).unwrap();
+                gate.put_back(MIN_SPAN, MIN_SPAN).unwrap();
+                assert_eq!(word(1).load(Ordering::Relaxed), round);
+                gate.end().unwrap();
+            }
+            (0..3).for_each(|chunk| assert_eq!(word(chunk).load(Ordering::Relaxed), round));
+            // And the view is one again: the next flip moves it in one piece.
+            gate.empty(0, 3 * MIN_SPAN).unwrap();
         }
     }
 }

@@ -57,6 +57,17 @@ pub enum ViewsError {
         /// The largest size that can be had.
         max: usize,
     },
+    /// A limit of the process is below the size of the heap's file.
+    #[error(
+        "the heap is a file of {bytes} bytes in memory, and this process may make none of more than {limit} (RLIMIT_FSIZE): \
+         raise that (`ulimit -f unlimited`), or ask for less"
+    )]
+    FileSize {
+        /// The size of the file.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// No range of addresses is free whose bits tell this heap from the `live` ones of the process.
     #[error(
         "no addresses for a heap of span {span:#x} beside {live} live heaps: none of {tried} bases is free and tells \
@@ -98,6 +109,9 @@ impl Views {
     /// See [`ViewsError`].
     pub fn new(name: &str, bytes: usize, mirror: Mirror) -> Result<Views, ViewsError> {
         let span = span_for(bytes)?;
+        if let Some(limit) = sys::file_size_limit()?.filter(|limit| *limit < bytes) {
+            return Err(ViewsError::FileSize { bytes, limit });
+        }
         let file = HeapFile::new(name, bytes)?;
         let base = Base::reserve(span)?;
         let views = Views { file: Some(file), bytes, base, mirror, accessible: RwLock::new([true; 2]) };

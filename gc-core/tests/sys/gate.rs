@@ -233,6 +233,41 @@ fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
     });
 }
 
+/// Set in the child that plays the test below.
+const LIMITED: &str = "SYS_GATE_LIMITED";
+
+/// The kernel looks at the limit when it has unmapped what is to be replaced.
+fn a_chunk_that_cannot_go_back_stays_gated() {
+    if std::env::var_os(LIMITED).is_none() {
+        let this = std::env::current_exe().unwrap();
+        let mut child = std::process::Command::new(this);
+        child.args(["--exact", "a_chunk_that_cannot_go_back_stays_gated"]).env(LIMITED, "1");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let (_views, gate) = flipped();
+    let set_limit = |bytes| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the kernel reads a value of this frame.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+    };
+    set_limit(1 << 20);
+    // SAFETY: the pages are as fit to be seen as they ever were.
+    let (given, flipped) = unsafe { (gate.give_back(0, MIN_SPAN), gate.flip(0..0, 1)) };
+    set_limit(libc::RLIM_INFINITY);
+    assert_eq!(given.unwrap_err().errno(), libc::ENOMEM);
+    assert_eq!(flipped.unwrap_err().errno(), libc::ENOMEM);
+    for page in [1, 2] {
+        assert_eq!(read(gate.view() + page * PAGE), None);
+        assert_eq!(let_in(&gate, page, 1), LetIn::Present);
+        assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
+    }
+    // SAFETY: as above.
+    unsafe { gate.give_back(0, MIN_SPAN) }.unwrap();
+    assert_eq!(read(gate.view() + 5 * PAGE), Some(6));
+}
+
 pub(crate) fn trials() -> Vec<Test> {
     let refused = gated(MIN_SPAN).err().map(|error| error.to_string());
     let tests = [
@@ -243,6 +278,7 @@ pub(crate) fn trials() -> Vec<Test> {
         named!(pages_that_are_there_already_are_passed_over),
         named!(a_hole_is_filled_with_zeroes),
         named!(a_chunk_that_went_back_is_not_gated),
+        named!(a_chunk_that_cannot_go_back_stays_gated),
         named!(after_the_end_nothing_is_gated),
         named!(many_let_the_same_pages_in),
         named!(what_is_mapped_in_the_middle_of_a_flip_faults_after_it),

@@ -5,8 +5,8 @@
 //! `r` worth `D / r` blocks and so gain `D (1/r - 1)`. A source is released as soon as the last destination page that is
 //! copied from it is repaired.
 
-use super::on_workers;
 use super::plan::{Goal, choose, forward, unforward};
+use super::workers::on_workers;
 use crate::object::header::object_bytes;
 use crate::root::memory::RootMemory;
 use crate::shared::Shared;
@@ -64,8 +64,7 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
     }
     if pages.gate.is_private() && shared.pins.load(Ordering::SeqCst) != 0 {
         // What is pinned must stay mapped, and there is no other view to lend it through.
-        let short = shared.free.free() < shared.blocks.len() / LEFT;
-        return if short { Planned::NoRoom } else { Planned::Nothing };
+        return without_a_flip(shared);
     }
     let live = |set: &[usize]| set.iter().map(|&block| shared.blocks.live(block) as usize).sum::<usize>();
     let wanted = live(&set).div_ceil(BLOCK_BYTES);
@@ -91,9 +90,19 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
         // Pinned since the choice: the stop will find the plan spoiled, and the next one leaves the block out.
         shared.spoiled.store(true, Ordering::SeqCst);
     }
-    // A failure costs time in the pause, nothing else.
-    let _ = pages.gate.prepare();
+    if !pages.end_registration() || pages.gate.prepare().is_err() {
+        // The process is at a limit on mappings or addresses, or the kernel is short of memory. What the flip does would fail
+        // there too, some of it when the kernel has already unmapped what it was to replace.
+        abandon(shared, filler.plan);
+        shared.counters.plans_abandoned.add(1);
+        return without_a_flip(shared);
+    }
     filler.finish().map_or(Planned::Nothing, Planned::Flip)
+}
+
+/// Where there is much to gain, and no flip to be had: a compaction in a stop, but only when memory is short.
+fn without_a_flip(shared: &Shared) -> Planned {
+    if shared.free.free() < shared.blocks.len() / LEFT { Planned::NoRoom } else { Planned::Nothing }
 }
 
 /// Whether so many destinations for so many sources give memory back. The stress mode moves for the sake of moving.
@@ -258,7 +267,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     current.into_iter().for_each(|block| repair_pages_of(shared, pages, block));
     let release = Mutex::new(Release { plan, done: vec![false; plan.destinations.len()], next: 0, released: 0 });
     let next = AtomicUsize::new(0);
-    on_workers(workers, |_| {
+    on_workers(workers, || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&block) = plan.destinations.get(index) else { return };
@@ -270,7 +279,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let behind = Mutex::new(Vec::new());
-    on_workers(workers, |_| {
+    on_workers(workers, || {
         loop {
             let start = next.fetch_add(1, Ordering::Relaxed) * GIVE_BACK;
             if start >= heap {
@@ -303,10 +312,9 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     } else {
         give_back(pages, used.clone(), &failed);
     }
-    // SAFETY: every page that holds anything is repaired.
-    if let Err(error) = unsafe { pages.gate.end() } {
-        shared.control.fail(format!("cannot end a flip: {error}"));
-    }
+    // Every page that holds anything is repaired. Where the kernel refuses (it is short of memory), the next plan asks again.
+    pages.still_registered.store(true, Ordering::Relaxed);
+    pages.end_registration();
     pages.flip.end();
     if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
         // What did not go back is still in the from-view, which must be empty before the next flip.

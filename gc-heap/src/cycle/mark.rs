@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::slot::is_reference;
 use crate::space::BLOCK_BYTES;
 use crossbeam_deque::{Injector, Steal};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
 const AHEAD: usize = 16;
@@ -44,13 +44,39 @@ pub(crate) struct Pool {
     chunks: Injector<Vec<usize>>,
     /// Markers that have found nothing to do.
     idle: AtomicUsize,
+    /// Markers at work, idle or not. Fewer than were asked for where the system refuses a thread.
+    markers: AtomicUsize,
+    /// A marker has panicked, and will never be idle.
+    aborted: AtomicBool,
     pub(crate) waiting: Waiting,
 }
 
 impl Pool {
     /// Before the markers begin together again.
-    pub(crate) fn reset(&self) {
+    pub(crate) fn reset(&self, markers: usize) {
         self.idle.store(0, Ordering::Relaxed);
+        self.markers.store(markers, Ordering::Relaxed);
+    }
+
+    /// There is no thread for one of the markers. Before the caller, a marker too, begins: so no other has left.
+    pub(crate) fn one_less(&self) {
+        self.markers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Relaxed, for `markers` only shrinks: who reads too many looks again.
+    fn all_are_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire) == self.markers.load(Ordering::Relaxed)
+    }
+}
+
+/// Has the other markers leave when this one panics.
+struct AbortOnPanic<'a>(&'a Pool);
+
+impl Drop for AbortOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.aborted.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -179,8 +205,9 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// Works until no marker has anything left. All markers call it.
-    pub(crate) fn drain_together(&mut self, markers: usize) {
+    /// Works until no marker has anything left, or one has panicked. All markers call it.
+    pub(crate) fn drain_together(&mut self) {
+        let _abort = AbortOnPanic(self.pool);
         loop {
             self.drain();
             if !MANY {
@@ -196,7 +223,9 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                     }
                     Steal::Retry => {}
                     // All idle and nothing shared: a marker shares only while it is not idle, so nothing can come.
-                    Steal::Empty if self.pool.idle.load(Ordering::Acquire) == markers => return,
+                    Steal::Empty if self.pool.all_are_idle() => return,
+                    // The thread that joins all passes the panic on.
+                    Steal::Empty if self.pool.aborted.load(Ordering::Relaxed) => return,
                     Steal::Empty => std::thread::yield_now(),
                 }
             }

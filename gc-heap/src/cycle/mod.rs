@@ -14,6 +14,7 @@ pub(crate) mod repair;
 mod report;
 pub(crate) mod survey;
 pub(crate) mod verify;
+pub(crate) mod workers;
 
 use crate::config::Barrier;
 use crate::events::{PauseKind, Phase};
@@ -32,6 +33,7 @@ use report::Reported;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use workers::together;
 
 /// How often the idle collector looks for memory to give back.
 const CHORES: Duration = Duration::from_millis(500);
@@ -41,20 +43,6 @@ const UNCOMMIT_BATCH: usize = 256;
 
 /// How often a relocation is planned in a cycle, where objects of the set are pinned all the time.
 const PLANS: usize = 3;
-
-/// Runs `work` on `workers` threads, this one included.
-pub(crate) fn on_workers(workers: usize, work: impl Fn(usize) + Sync) {
-    if workers <= 1 {
-        return work(0);
-    }
-    std::thread::scope(|scope| {
-        for worker in 1..workers {
-            let work = &work;
-            scope.spawn(move || work(worker));
-        }
-        work(0);
-    });
-}
 
 /// What marking found.
 struct Marked {
@@ -382,23 +370,19 @@ impl Collector {
         if !MANY {
             return marker.drain();
         }
-        pool.reset();
+        pool.reset(workers);
         let shared = &*self.shared;
         let looking = marker.looking;
-        std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(move || {
-                    let mut helper = Marker::<MANY>::new(shared, pool);
-                    helper.looking = looking;
-                    helper.drain_together(workers);
-                    let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    others.weak.append(&mut helper.weak);
-                    others.pairs.append(&mut helper.pairs);
-                    others.bytes += helper.count();
-                });
-            }
-            marker.drain_together(workers);
-        });
+        let help = || {
+            let mut helper = Marker::<MANY>::new(shared, pool);
+            helper.looking = looking;
+            helper.drain_together();
+            let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            others.weak.append(&mut helper.weak);
+            others.pairs.append(&mut helper.pairs);
+            others.bytes += helper.count();
+        };
+        together(workers, || marker.drain_together(), help, || pool.one_less());
         marker.pairs.append(&mut others.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pairs);
     }
 

@@ -60,20 +60,27 @@ pub(crate) fn close_parked(shared: &Shared) {
     }
 }
 
-/// Frees the blocks that hold nothing live. Returns the bytes found live, in blocks that are not young.
+/// Frees the blocks that hold nothing live. Returns how many.
 pub(crate) fn free_dead(shared: &Shared) -> usize {
+    let random = Cell::new(shared.config.stress.seed ^ u64::from(shared.phase.epoch()));
+    free_dead_and(shared, |block| {
+        if block.is_multiple_of(4) {
+            shared.config.stress.delay(&random);
+        }
+    })
+}
+
+/// As `free_dead`; `between` is called between the two looks at a block.
+fn free_dead_and(shared: &Shared, mut between: impl FnMut(usize)) -> usize {
     let blocks = &shared.blocks;
     let epoch = shared.phase.epoch();
     let mut dead = Vec::new();
-    let random = Cell::new(shared.config.stress.seed ^ u64::from(epoch));
     // From the end, so that the lowest of them is taken first and the next one follows it in memory.
     for block in (0..blocks.len()).rev() {
         // The use first: mutators take free blocks meanwhile, and who sees the use sees the birth set before it. The other
         // way round a block that is taken and filled between the two looks is young, and would be freed.
         let usage = blocks.usage(block);
-        if block.is_multiple_of(4) {
-            shared.config.stress.delay(&random);
-        }
+        between(block);
         if blocks.birth(block) == epoch || blocks.live(block) != 0 {
             continue;
         }
@@ -105,5 +112,50 @@ pub(crate) fn clear_marks(shared: &Shared) {
             shared.clear_marks(block);
             blocks.set_live(block, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::free::Taker;
+    use crate::{Heap, LEAST_HEAP_BYTES};
+
+    /// Between the two looks at a block a mutator takes it, fills it and has done with it.
+    #[test]
+    fn a_block_that_is_taken_between_the_two_looks_is_not_freed() {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+        let shared = heap.shared();
+        let epoch = shared.phase.epoch();
+        let mut taken = None;
+        // No cycle has run, and no thread is in the heap: every block is free, and the lowest is looked at last.
+        let freed = free_dead_and(shared, |block| {
+            if block == 0 {
+                let block = shared.take_block().unwrap();
+                shared.open_block(block, epoch, true);
+                shared.close_block(block, 64);
+                taken = Some(block);
+            }
+        });
+        assert_eq!(taken, Some(0));
+        assert_eq!((freed, shared.blocks.usage(0)), (0, Use::Closed), "a young block was freed under its objects");
+    }
+
+    /// The same of a large object, as `take_large` makes it.
+    #[test]
+    fn a_run_that_is_taken_between_the_two_looks_is_not_freed() {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+        let shared = heap.shared();
+        let (blocks, epoch) = (&shared.blocks, shared.phase.epoch());
+        let freed = free_dead_and(shared, |block| {
+            if block == 0 {
+                assert_eq!(shared.free.take_run(Taker::Mutator, 1), Some(0));
+                blocks.set_live(0, 0);
+                blocks.set_run(0, 1);
+                blocks.set_birth(0, epoch);
+                blocks.set_usage(0, Use::LargeHead);
+            }
+        });
+        assert_eq!((freed, blocks.usage(0)), (0, Use::LargeHead), "a young object was freed");
     }
 }

@@ -160,7 +160,7 @@ impl<'s> Mutator<'s> {
     fn stall(&mut self, count: usize, run: bool, room: Room) -> Result<Vec<usize>, OutOfMemory> {
         let shared = std::sync::Arc::clone(&self.shared);
         let start_ns = shared.events.now();
-        let taken = if count > shared.blocks.len() - shared.free.reserve() {
+        let taken = if count > shared.blocks.len().saturating_sub(shared.free.reserve()) {
             None
         } else {
             // Blocks that this thread holds half used could be neither freed nor moved while it waits.

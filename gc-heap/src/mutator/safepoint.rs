@@ -129,13 +129,15 @@ impl<'s> Mutator<'s> {
 
     fn change_color(&self, good: gc_core::color::Color) {
         let view = self.shared.space.view(good);
+        // By its hard limit, which ends its block: a soft one may be where the block begins, and the word before that is in
+        // another block, or in none.
         let current = super::Bump::default();
-        current.set(self.top.get(), self.limit.get());
-        let hard = self.hard_limit.get().wrapping_sub(self.limit.get());
+        current.set(self.top.get(), self.hard_limit.get());
+        let soft = self.hard_limit.get() - self.limit.get();
         current.change_view(&self.shared, view);
         self.top.set(current.top.get());
-        self.limit.set(current.limit.get());
-        self.hard_limit.set(current.limit.get().wrapping_add(hard));
+        self.limit.set(current.limit.get() - soft);
+        self.hard_limit.set(current.limit.get());
         self.spare.change_view(&self.shared, view);
         self.copies.change_view(&self.shared, view);
         self.good.set(good);
@@ -238,5 +240,31 @@ impl Shared {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::space::BLOCK_BYTES;
+    use crate::{Bytes, Heap, LEAST_HEAP_BYTES, Room, Stress};
+
+    /// Room was asked for and nothing placed, and then no room: of the first block of the heap nothing is left before that.
+    #[test]
+    fn a_soft_limit_where_its_block_begins_changes_the_view_with_it() {
+        let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).stress(stress).build().unwrap();
+        heap.enter(|m| {
+            m.reserve(Room::tail::<Bytes>(8)).unwrap();
+            m.reserve(Room::NONE).unwrap();
+            let even = m.good.get();
+            let start = m.good_view.get();
+            assert_eq!((m.top.get(), m.limit.get()), (start, start), "the first block, and nothing in it");
+            m.change_color(even.other());
+            let start = m.good_view.get();
+            let end = start + BLOCK_BYTES as u64;
+            assert_eq!((m.top.get(), m.limit.get(), m.hard_limit.get()), (start, start, end));
+            m.change_color(even);
+        })
+        .unwrap();
     }
 }

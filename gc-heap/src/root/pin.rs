@@ -98,6 +98,9 @@ impl<T: Trace> Pinned<T> {
 
 impl<T: Trace> Drop for Pinned<T> {
     fn drop(&mut self) {
+        if !self.shared.process.is_current() {
+            return; // a child made by `fork`: nobody plans a relocation
+        }
         self.shared.pins.fetch_sub(1, Ordering::SeqCst);
         self.shared.blocks.unpin(self.offset / BLOCK_BYTES);
     }

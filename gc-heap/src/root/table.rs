@@ -9,6 +9,7 @@ use crate::mutator::Mutator;
 use crate::slot::SlotType;
 use crate::slot::types::needs_barrier;
 use crossbeam_queue::SegQueue;
+use gc_core::sys::Process;
 use parking_lot::Mutex;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -56,13 +57,19 @@ struct State {
 /// Slots of process-wide roots, strong or weak.
 pub(crate) struct RootTable {
     memory: RootMemory,
+    process: Process,
     state: Mutex<State>,
     dropped: SegQueue<u32>,
 }
 
 impl RootTable {
     pub(crate) fn new(memory: &RootMemory) -> RootTable {
-        RootTable { memory: memory.clone(), state: Mutex::default(), dropped: SegQueue::new() }
+        RootTable {
+            memory: memory.clone(),
+            process: Process::current(),
+            state: Mutex::default(),
+            dropped: SegQueue::new(),
+        }
     }
 
     /// Pages of the heap's file that hold the slots.
@@ -156,7 +163,11 @@ impl RootCell {
 
 impl Drop for RootCell {
     fn drop(&mut self) {
-        self.table.dropped.push(self.index);
+        // A child made by `fork` has no collector that would look, and would wait for ever behind a thread of its parent's that
+        // was pushing when it was made.
+        if self.table.process.is_current() {
+            self.table.dropped.push(self.index);
+        }
     }
 }
 
@@ -244,7 +255,37 @@ impl<S> std::fmt::Debug for Root<S> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Barrier, Heap, LEAST_HEAP_BYTES, Root, Tagged, Value};
+    use crate::{Barrier, Bytes, Heap, LEAST_HEAP_BYTES, Room, Root, Tagged, Value, Weak};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    /// Nothing that the parent's threads may have been in the middle of is touched, and nothing of it is dropped.
+    #[test]
+    fn what_is_dropped_in_a_child_made_by_fork_does_nothing() {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+        let handles = heap.enter(|m| {
+            let m = m.reserve(Room::tail::<Bytes>(8)).unwrap();
+            let bytes = m.place_bytes::<Bytes>((), b"anything");
+            (Root::<Bytes>::new(m, bytes), Weak::<Bytes>::new(m, bytes), m.pin(bytes))
+        });
+        let (handles, shared) = (handles.unwrap(), Arc::downgrade(heap.shared()));
+        let lists = || {
+            let shared = shared.upgrade().expect("the heap's memory");
+            (shared.roots.dropped.len(), shared.weak_roots.dropped.len(), shared.pins.load(Ordering::SeqCst))
+        };
+        // SAFETY: the child allocates nothing, takes no lock, and leaves without running anything of the parent's.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let before = lists();
+            drop((handles, heap));
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(lists() != before)) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+    }
 
     #[test]
     fn places_of_dropped_roots_are_used_again() {

@@ -8,12 +8,12 @@ use super::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use crate::shared::Shared;
 use crate::stats::Histogram;
 use gc_core::fault::{Served, Server};
-use gc_core::page_state::{CurrentFlip, PageState, PageStates};
+use gc_core::page_state::{CurrentFlip, Flip, PageState, PageStates};
 use gc_core::views::{Gate, LetIn};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// No object overlaps the page, or nobody has looked yet.
 const NONE: u64 = u64::MAX;
@@ -26,6 +26,9 @@ pub(crate) struct Pages {
     pub(crate) gate: Gate,
     pub(crate) flip: CurrentFlip,
     states: PageStates,
+    /// The kernel has refused to end the registration of the view at the end of the last flip, so pages that are absent still
+    /// fault. Nothing is gated: they are let in as they are. Set between the close and the end of a flip.
+    pub(crate) still_registered: AtomicBool,
     /// Offsets of what the last flip left as it was. Written in the stop, read by the collector.
     left: [AtomicUsize; 2],
     /// For each page of the heap proper: of a destination, the granule of the *source* object that overlaps its start, or
@@ -53,6 +56,7 @@ impl Pages {
             gate,
             flip: CurrentFlip::default(),
             states: PageStates::new(file_bytes / PAGE_BYTES),
+            still_registered: AtomicBool::new(false),
             left: Default::default(),
             first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
             next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
@@ -253,11 +257,26 @@ impl Pages {
         }
     }
 
+    /// Ends the registration of the view, unless that was done: by the collector, while nothing is gated. `false`: the kernel
+    /// refuses, and no flip can be had, because registered parts of the view and others are not one mapping.
+    pub(crate) fn end_registration(&self) -> bool {
+        if self.still_registered.load(Ordering::Relaxed) {
+            // SAFETY: every page that holds anything is repaired.
+            let ended = unsafe { self.gate.end() }.is_ok();
+            self.still_registered.store(!ended, Ordering::Relaxed);
+        }
+        !self.still_registered.load(Ordering::Relaxed)
+    }
+
     /// A page that was found repaired but still faults, or was just repaired, is let in.
     fn serve(&self, shared: &Shared, page: usize) -> Served {
         let _serving = self.flip.enter();
         let flip = self.flip.get();
         if !self.flip.is_active() {
+            if self.still_registered.load(Ordering::Relaxed) {
+                // SAFETY: nothing is gated. The next flip's stop waits for this thread.
+                return served(unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) }, flip);
+            }
             return Served::Nothing(u64::from(flip.number()) << 1);
         }
         if self.repair(shared, page) {
@@ -274,11 +293,7 @@ impl Pages {
         }
         let run = self.repaired_around(page);
         let done = if self.gate.is_private() { self.bring_one(page, run) } else { self.bring(run, false).1 };
-        match done {
-            LetIn::Present => Served::Yes,
-            LetIn::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
-            LetIn::Refused(_) => Served::No,
-        }
+        served(done, flip)
     }
 
     /// Private memory: brings a repaired page in, with the run around it, or waits until the thread has that does.
@@ -319,6 +334,15 @@ impl Pages {
         let start = (low..page).rev().take_while(waits).last().unwrap_or(page);
         let end = (page + 1..high).take_while(waits).last().map_or(page + 1, |last| last + 1);
         start..end
+    }
+}
+
+/// What letting a page in came to for the thread that faulted.
+fn served(done: LetIn, flip: Flip) -> Served {
+    match done {
+        LetIn::Present => Served::Yes,
+        LetIn::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
+        LetIn::Refused(_) => Served::No,
     }
 }
 

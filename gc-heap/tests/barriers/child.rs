@@ -4,6 +4,7 @@
 
 use crate::common::{backing, catch_unwind, deadline, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
+use crate::limits;
 use gc_heap::{
     Backing, Barrier, Bytes, EnterError, Heap, HeapBuilder, HeapThread, Mutator, Room, Root, Slot, SlotArray, Stress,
     Trace,
@@ -36,7 +37,7 @@ pub(crate) fn play(scene: &str) -> ExitCode {
     if std::env::var_os(ANONYMOUS).is_some() {
         set_backing(Backing::Anonymous);
     }
-    SCENES.iter().find(|(name, _)| *name == scene).expect("a scene of this name").1();
+    SCENES.iter().chain(limits::SCENES).find(|(name, _)| *name == scene).expect("a scene of this name").1();
     ExitCode::SUCCESS
 }
 
@@ -49,7 +50,7 @@ fn child(scene: &str) -> Output {
     command.env(SCENE, scene).output().unwrap()
 }
 
-fn plays_well(scene: &str) {
+pub(crate) fn plays_well(scene: &str) {
     let output = child(scene);
     assert!(output.status.success(), "{scene}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
@@ -62,7 +63,7 @@ struct Node {
 
 type Table = SlotArray<Option<Node>>;
 
-fn builder() -> HeapBuilder {
+pub(crate) fn builder() -> HeapBuilder {
     let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
     Heap::builder().max_bytes(16 << 20).barrier(Barrier::Page).backing(backing()).fault_cluster(1).stress(stress)
 }
@@ -251,35 +252,46 @@ pub(crate) fn threads_of_the_c_library() {
     }
 }
 
-/// Closes a sandbox around this thread and those it starts: no userfaultfd, by call or by device, no memfd.
-fn close_sandbox(memfd: bool) {
-    let load = |offset| libc::sock_filter {
-        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
-        jt: 0,
-        jf: 0,
-        k: offset,
-    };
-    let skip_unless = |value, count| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: count,
-        k: value,
-    };
-    let answer = |action| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action };
-    let refusal = answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
-    // `USERFAULTFD_IOC_NEW` of `/dev/userfaultfd` is the request 0xaa00.
-    let mut filter = vec![load(0), skip_unless(libc::SYS_userfaultfd as u32, 1), refusal];
-    filter.extend([load(0), skip_unless(libc::SYS_ioctl as u32, 3), load(24), skip_unless(0xaa00, 1), refusal]);
-    if memfd {
-        filter.extend([load(0), skip_unless(libc::SYS_memfd_create as u32, 1), refusal]);
-    }
-    filter.push(answer(libc::SECCOMP_RET_ALLOW));
+/// Has the kernel refuse a request to devices, of this thread and those it starts.
+pub(crate) fn refuse_ioctl(request: u32, errno: i32) {
+    let answer = libc::SECCOMP_RET_ERRNO | errno as u32;
+    let filter = [load(0), skip_unless(libc::SYS_ioctl as u32, 3), load(24), skip_unless(request, 1), return_(answer)];
+    install_filter(filter.into_iter().chain([return_(libc::SECCOMP_RET_ALLOW)]).collect());
+}
+
+/// Of a filter: loads a word of what the kernel tells of a call.
+fn load(offset: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
+}
+
+fn skip_unless(value: u32, count: u8) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: count, k: value }
+}
+
+fn return_(answer: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: answer }
+}
+
+fn install_filter(mut filter: Vec<libc::sock_filter>) {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the program lives until the kernel has copied it.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, ptr::from_ref(&program), 0, 0), 0);
     }
+}
+
+/// Closes a sandbox around this thread and those it starts: no userfaultfd, by call or by device, no memfd.
+fn close_sandbox(memfd: bool) {
+    let refusal = return_(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    // `USERFAULTFD_IOC_NEW` of `/dev/userfaultfd` is the request 0xaa00.
+    let mut filter = vec![load(0), skip_unless(libc::SYS_userfaultfd as u32, 1), refusal];
+    filter.extend([load(0), skip_unless(libc::SYS_ioctl as u32, 3), load(24), skip_unless(0xaa00, 1), refusal]);
+    if memfd {
+        filter.extend([load(0), skip_unless(libc::SYS_memfd_create as u32, 1), refusal]);
+    }
+    filter.push(return_(libc::SECCOMP_RET_ALLOW));
+    install_filter(filter);
 }
 
 fn refused() {

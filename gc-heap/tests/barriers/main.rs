@@ -16,6 +16,7 @@ mod fibers;
 mod finalize;
 mod foreign;
 mod harness;
+mod limits;
 mod losses;
 mod memory;
 mod model;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ("fibers", fibers::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
+        ("limits", limits::TESTS),
         ("losses", losses::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),

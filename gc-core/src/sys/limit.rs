@@ -1,0 +1,37 @@
+//! What the process may have, [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
+
+use super::{SysError, page_size, reserve, unmap};
+
+/// The soft limit of a resource; `None`: there is none.
+fn limit(resource: libc::__rlimit_resource_t) -> Result<Option<usize>, SysError> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit`, a value of this frame.
+    if unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
+        return Err(SysError::last("getrlimit", &[("resource", resource as usize)]));
+    }
+    Ok((limit.rlim_cur != libc::RLIM_INFINITY).then(|| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)))
+}
+
+/// The most bytes that a file of this process may have (`RLIMIT_FSIZE`), a memfd too: making one longer raises `SIGXFSZ`,
+/// which kills. `None`: no limit.
+///
+/// # Errors
+/// As [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
+pub fn file_size_limit() -> Result<Option<usize>, SysError> {
+    limit(libc::RLIMIT_FSIZE)
+}
+
+/// Whether the process is below its limit of addresses (`RLIMIT_AS`), which may be lowered below what it has. Asked before
+/// a mapping is replaced: the kernel then unmaps the old one, and only after that looks at the limit. One call of 0.1 us
+/// where there is no limit, else a page is mapped to see.
+///
+/// # Errors
+/// `ENOMEM` where it is not.
+pub fn below_address_limit() -> Result<(), SysError> {
+    if limit(libc::RLIMIT_AS)?.is_none() {
+        return Ok(());
+    }
+    let page = reserve(page_size(), page_size())?;
+    // SAFETY: the page was mapped just now, and nobody knows of it.
+    unsafe { unmap(page, page_size()) }
+}

@@ -1,0 +1,206 @@
+//! A heap whose process is at a limit: what the system refuses then costs time, or is said in a line. Scenes that change a
+//! whole process, each in a child.
+
+use crate::child::{builder, plays_well, refuse_ioctl};
+use crate::common::{backing, deadline};
+use crate::harness::{Tests, tests};
+use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES, Local, Mutator, Room, Slot, Stress, Trace};
+
+pub(crate) const SCENES: &[(&str, fn())] = &[
+    ("no-threads", no_threads),
+    ("no-addresses", no_addresses),
+    ("small-files", small_files),
+    ("stays-registered", stays_registered),
+];
+
+#[derive(Trace)]
+struct Node {
+    id: u64,
+    next: Slot<Option<Node>>,
+}
+
+/// Moves what can be moved, in every cycle.
+const MOVES: Stress = Stress { cycle_every: u32::MAX, delay_one_in: 0, seed: 1 };
+
+fn set_limit(resource: libc::__rlimit_resource_t, bytes: Option<usize>) {
+    let bytes = bytes.map_or(libc::RLIM_INFINITY, |bytes| bytes as u64);
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel reads a value of this frame.
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
+/// Bytes of addresses that the process has.
+fn mapped() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 4096
+}
+
+type List<'s> = Local<'s, Option<Node>>;
+
+/// Adds to a list, with as much garbage between its nodes.
+fn grow(m: &mut Mutator<'_>, list: &List<'_>, ids: std::ops::Range<u64>) {
+    for id in ids {
+        let m = m.reserve(Room::of::<Node>().times(2)).unwrap();
+        list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
+        m.place(NodeInit { id: u64::MAX, next: None });
+    }
+}
+
+/// Looks at each node of a list.
+fn check(m: &Mutator<'_>, list: &List<'_>, len: u64) {
+    let (mut node, mut left) = (list.get(m), len);
+    while let Some(here) = node {
+        left -= 1;
+        assert_eq!(here.id, left);
+        node = here.next.get(m);
+    }
+    assert_eq!(left, 0);
+}
+
+fn no_threads() {
+    let _deadline = deadline("no threads");
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
+        for workers in [2, 3, 8] {
+            let heap = Heap::builder().max_bytes(16 << 20).barrier(barrier).workers(workers).stress(MOVES).build();
+            let Ok(heap) = heap else { continue };
+            let work = |m: &mut Mutator<'_>| {
+                let list: List<'_> = m.local(None);
+                grow(m, &list, 0..20_000);
+                // A thread's stack takes 2 MiB.
+                set_limit(libc::RLIMIT_AS, Some(mapped() + (1 << 20)));
+                m.collect();
+                set_limit(libc::RLIMIT_AS, None);
+                check(m, &list, 20_000);
+                m.collect();
+                check(m, &list, 20_000);
+            };
+            heap.enter(work).unwrap();
+            assert_eq!((heap.stats().cycles, heap.stats().relocations), (2, 2), "{barrier:?}, {workers} workers");
+        }
+    }
+}
+
+/// Fails where a thread that the system refuses is waited for, or taken for the heap's end.
+fn a_thread_that_is_refused_does_not_stop_the_collector() {
+    plays_well("no-threads");
+}
+
+/// Bytes of `address..address + len` that are mapped readable and writable.
+fn usable(address: usize, len: usize) -> usize {
+    let hex = |text| usize::from_str_radix(text, 16).unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let usable = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with("rw"));
+    let parts = usable.map(|line| {
+        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        hex(end).min(address + len).saturating_sub(hex(start).max(address))
+    });
+    parts.sum()
+}
+
+/// The limit is lowered below what the process has.
+fn no_addresses() {
+    let _deadline = deadline("no addresses");
+    let heap = builder().build().unwrap();
+    let work = |m: &mut Mutator<'_>| {
+        let list: List<'_> = m.local(None);
+        let mut len = 0;
+        let mut grow = |m: &mut Mutator<'_>, list: &List<'_>| {
+            grow(m, list, len..len + 5000);
+            len += 5000;
+            m.collect();
+            check(m, list, len);
+            heap.stats().relocations
+        };
+        assert_eq!(grow(m, &list), 1);
+        let first = format!("{:?}", list.get(m).unwrap());
+        let address = usize::from_str_radix(first.split("0x").nth(1).unwrap().trim_end_matches(')'), 16).unwrap();
+        // The view, and the one that its page tables go to: the next of the three that a heap has.
+        let span = 32 << 30;
+        let view = address / span * span;
+        assert_eq!((view / span) % 4, 1, "the even view");
+        let first_usable = usable(view, 2 * span);
+        set_limit(libc::RLIMIT_AS, Some(mapped() / 2));
+        for _ in 0..3 {
+            assert_eq!(grow(m, &list), 1, "flipped where the kernel refuses");
+            assert_eq!(usable(view, 2 * span), first_usable, "a piece of a view is gone");
+        }
+        set_limit(libc::RLIMIT_AS, None);
+        assert_eq!(grow(m, &list), 2);
+        assert_eq!(grow(m, &list), 3);
+    };
+    heap.enter(work).unwrap();
+}
+
+/// Fails where the flip is tried although the kernel has just refused to prepare it: it then unmaps the from-view, and other
+/// threads may map there.
+fn a_limit_on_addresses_below_what_there_is_stops_flips_and_nothing_else() {
+    plays_well("no-addresses");
+}
+
+fn small_files() {
+    set_limit(libc::RLIMIT_FSIZE, Some(1 << 20));
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
+        let why = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap_err().to_string();
+        assert!(!why.contains('\n'), "one line: {why}");
+        let told = ["RLIMIT_FSIZE", "1048576", "ulimit -f"].iter().all(|part| why.contains(part));
+        assert!(told || why.contains("userfaultfd"), "{why}");
+    }
+    set_limit(libc::RLIMIT_FSIZE, Some(8 << 20));
+    let heap = Heap::builder().max_bytes(8 << 20).build().unwrap();
+    heap.enter(|m| m.alloc::<Node>(|_| NodeInit { id: 1, next: None }).map(|_| ())).unwrap().unwrap();
+}
+
+/// Fails where the file is made all the same: the kernel answers with `SIGXFSZ`, which kills.
+fn a_limit_on_the_size_of_files_is_an_error() {
+    plays_well("small-files");
+}
+
+fn stays_registered() {
+    /// `UFFDIO_UNREGISTER`.
+    const UNREGISTER: u32 = 0x8010_aa01;
+    let _deadline = deadline("stays registered");
+    refuse_ioctl(UNREGISTER, libc::ENOMEM);
+    let heap = builder().verify(true).build().unwrap();
+    let work = |m: &mut Mutator<'_>| {
+        let list: List<'_> = m.local(None);
+        for round in 1..10 {
+            grow(m, &list, (round - 1) * 5000..round * 5000);
+            m.collect();
+            check(m, &list, round * 5000);
+        }
+    };
+    heap.enter(work).unwrap();
+    assert_eq!(heap.stats().relocations, 1, "flipped what is registered still");
+    // Of a file most pieces have been given back by then, and those are registered no more.
+    assert!(backing() == Backing::Memfd || heap.faults().count > 100, "who touches new pages is served");
+}
+
+/// Fails where the faults of a view whose registration could not be ended are nobody's.
+fn a_registration_that_cannot_be_ended_is_served_on() {
+    plays_well("stays-registered");
+}
+
+fn more_workers_than_a_small_heap_has_room_for(barrier: Barrier) {
+    for workers in [15, 16, 32, 62, 63, 64] {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(barrier).backing(backing()).workers(workers);
+        let heap = heap.stress(MOVES).build().unwrap();
+        heap.enter(|m| {
+            let list: List<'_> = m.local(None);
+            grow(m, &list, 0..10_000);
+            m.collect();
+            // More than there is: an error, and no overflow.
+            assert!(m.reserve(Room::of::<Node>().times(LEAST_HEAP_BYTES)).is_err());
+        })
+        .unwrap();
+    }
+}
+
+pub(crate) const TESTS: Tests = Tests {
+    every: tests![more_workers_than_a_small_heap_has_room_for],
+    page: tests![
+        a_limit_on_addresses_below_what_there_is_stops_flips_and_nothing_else,
+        a_registration_that_cannot_be_ended_is_served_on,
+    ],
+    once: tests![a_thread_that_is_refused_does_not_stop_the_collector, a_limit_on_the_size_of_files_is_an_error],
+    ..Tests::NONE
+};
