@@ -5,7 +5,8 @@
 //! `cargo run --release -p examples --bin columns`
 
 use gc_heap::{
-    Array, Bytes, Gc, Heap, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Unpacked, Value,
+    Array, Bytes, Event, Gc, Heap, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Unpacked,
+    Value,
 };
 use std::error::Error;
 
@@ -142,6 +143,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{ROWS} rows of {} bytes came, {KEPT} of them are kept", READINGS * 8 + 16);
         println!("{} KiB of columns and {} KiB of text are kept", columns / 1024, text / 1024);
         println!("{} cycles, {} small objects moved, no large one", stats.cycles, moved);
+        // How long anybody had to wait differs from run to run.
+        let (events, lost) = heap.take_events();
+        let pauses = events.iter().filter_map(|event| if let Event::Pause(pause) = event { Some(pause) } else { None });
+        let longest = pauses.max_by_key(|pause| pause.total_ns).ok_or("a cycle has pauses")?;
+        eprintln!("the longest pause: {} us, {}; {lost} events lost", longest.total_ns / 1000, longest.kind);
         Ok(())
     })?
 }

@@ -1,5 +1,5 @@
-//! System calls that read into the heap and write from it, without a copy and without `unsafe`, while a second thread makes
-//! garbage and the collector takes pages away (the page barrier, where this machine has it).
+//! System calls that read into the heap and write from it, without a copy and without `unsafe`, and a child process, while a
+//! second thread makes garbage and the collector takes pages away (the page barrier, where this machine has it).
 //!
 //! `cargo run --release -p examples --bin system-calls`
 
@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -44,12 +46,14 @@ fn build() -> Result<Heap, BuildError> {
     }
 }
 
+/// The same four bytes before each message, pinned once, for life: nobody drops this. It costs its block of 64 KiB for as long.
+static MARK: OnceLock<Pinned<Bytes>> = OnceLock::new();
+
 /// Puts messages into a socket. A pin keeps each where it is while the call waits for the reader.
 fn write(m: &mut Mutator<'_>, mut socket: UnixStream) -> Result<(), Failure> {
-    // The same four bytes before each message, for as long as this runs: pinned once, for all calls.
-    let mark: Pinned<Bytes> = {
+    let mark = {
         let m = m.reserve(Room::tail::<Bytes>(4))?;
-        m.pin(m.place_bytes((), b"msg:"))
+        MARK.get_or_init(|| m.pin(m.place_bytes((), b"msg:")))
     };
     for number in 0..MESSAGES {
         let mut buffer = m.reserve(Room::tail::<Bytes>(len(number)))?.place_buffer::<Bytes>((), len(number));
@@ -103,6 +107,22 @@ fn file(m: &mut Mutator<'_>) -> Result<usize, Failure> {
     Ok(len)
 }
 
+/// A child process, fed with pinned bytes. It is made by `fork` and `exec`, outside the heap, whatever the collector does: the
+/// child has none of the heap's memory, and this process keeps all of it.
+fn child(m: &mut Mutator<'_>) -> Result<usize, Failure> {
+    let pinned = {
+        let m = m.reserve(Room::tail::<Bytes>(5000))?;
+        m.pin(m.place_array::<Bytes>((), 5000, b'x'))
+    };
+    let output = m.blocking(|| -> Result<_, Failure> {
+        let mut wc = Command::new("wc").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        wc.stdin.take().ok_or("a pipe was asked for")?.write_all(pinned.tail())?;
+        Ok(wc.wait_with_output()?)
+    })?;
+    assert!(output.status.success());
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
 #[derive(Trace)]
 struct Node {
     next: Slot<Option<Node>>,
@@ -133,17 +153,17 @@ fn main() -> Result<(), Failure> {
     let heap = build()?;
     let done = AtomicBool::new(false);
     let (ours, theirs) = UnixStream::pair()?;
-    let (read, program) = std::thread::scope(|scope| -> Result<_, Failure> {
+    let (read, program, counted) = std::thread::scope(|scope| -> Result<_, Failure> {
         let garbage = scope.spawn(|| heap.enter(|m| churn(m, &done)));
         let writer = scope.spawn(|| heap.enter(|m| write(m, theirs))?);
-        let reader = heap.enter(|m| Ok::<_, Failure>((read(m, ours)?, file(m)?)));
+        let reader = heap.enter(|m| Ok::<_, Failure>((read(m, ours)?, file(m)?, child(m)?)));
         done.store(true, Ordering::Relaxed);
         writer.join().expect("the writer does not panic")?;
         garbage.join().expect("the churn does not panic")??;
         reader?
     })?;
     let stats = heap.stats();
-    assert!(read == (0..MESSAGES).map(len).sum::<usize>() && program > 0);
+    assert!(read == (0..MESSAGES).map(len).sum::<usize>() && program > 0 && counted == 5000);
     assert!(stats.relocations > 0, "objects moved meanwhile: {stats:?}");
     println!("{MESSAGES} messages, {read} bytes, and a program: read into objects by system calls");
     // What the pins cost differs from run to run: blocks of 64 KiB that the last plan of a compaction left out.

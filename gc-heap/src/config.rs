@@ -9,7 +9,36 @@ use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Which collector drives the heap.
+/// Which collector drives the heap. The program is the same with each; which is best for it, it finds out by trying:
+///
+/// ```
+/// use gc_heap::{Barrier, BuildError, Heap, OutOfMemory, Room, Slot, Trace};
+///
+/// #[derive(Trace)]
+/// struct Node { next: Slot<Option<Node>> }
+///
+/// for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
+///     let heap = match Heap::builder().max_bytes(16 << 20).barrier(barrier).build() {
+///         Err(BuildError::PageBarrier(why)) => {
+///             eprintln!("{why}"); // no heap falls back by itself
+///             continue;
+///         }
+///         other => other?,
+///     };
+///     heap.enter(|m| -> Result<(), OutOfMemory> {
+///         let list = m.local_of::<Option<Node>>(None);
+///         for index in 0..1_000_000 {
+///             let m = m.reserve(Room::of::<Node>())?;
+///             let node = m.place(NodeInit { next: list.get(m) });
+///             list.set(m, (index % 1000 != 0).then_some(node));
+///         }
+///         Ok(())
+///     })??;
+///     heap.collect();
+///     println!("{barrier:?}: {} cycles, {} slow paths", heap.stats().cycles, heap.slow_paths().count);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Barrier {
@@ -25,6 +54,21 @@ pub enum Barrier {
 }
 
 /// What memory the heap is made of.
+///
+/// ```
+/// use gc_heap::{Backing, Barrier, BuildError, Heap};
+///
+/// // Only the page barrier does with one view.
+/// let refused = Heap::builder().backing(Backing::Anonymous).build();
+/// assert!(matches!(refused, Err(BuildError::Backing)));
+///
+/// match Heap::builder().max_bytes(16 << 20).barrier(Barrier::Page).backing(Backing::Anonymous).build() {
+///     Ok(heap) => heap.collect(),
+///     Err(BuildError::PageBarrier(why)) => eprintln!("{why}"),
+///     Err(other) => return Err(other),
+/// }
+/// # Ok::<(), BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backing {
@@ -49,7 +93,28 @@ pub enum HugePages {
     Collapse,
 }
 
-/// How the stress mode disturbs the heap. Off by default.
+/// How the stress mode disturbs the heap. Off by default. Tests of an embedder run with it: what is placed past the reserved
+/// room works while a block happens to be free, and fails here each time.
+///
+/// ```
+/// use gc_heap::{Heap, Room, Stress, Trace};
+///
+/// #[derive(Trace)]
+/// struct Node { value: u64 }
+///
+/// let two_for_one = |stress| {
+///     let heap = Heap::builder().max_bytes(16 << 20).stress(stress).build().unwrap();
+///     heap.enter(|m| {
+///         let m = m.reserve(Room::of::<Node>()).unwrap();
+///         m.place(NodeInit { value: 1 });
+///         m.place(NodeInit { value: 2 }); // a bug: nobody has reserved for it
+///     })
+/// };
+/// two_for_one(Stress::default()).unwrap();
+/// // A cycle each 50 reservations, delays at one in 16 unlucky places, the same ones for the same seed.
+/// let stress = Stress { cycle_every: 50, delay_one_in: 16, seed: 1 };
+/// assert!(std::panic::catch_unwind(|| two_for_one(stress)).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stress {
     /// Every so many reservations of a thread ask for a cycle; 0: off.

@@ -28,7 +28,8 @@ impl OutOfMemory {
         self.requested
     }
 
-    /// Bytes in free blocks when the request was given up (0 where the heap was not involved).
+    /// Bytes in free blocks when the request was given up (0 where the heap was not involved). Some hundred KiB of these are
+    /// set aside for relocation and given to nobody, so this may well be more than was asked for.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.free

@@ -53,6 +53,30 @@ impl External {
 
 /// Bytes outside the heap, accounted to it until this is dropped, by any thread, also after the heap has ended. Made by
 /// [`Heap::add_external`]; kept beside what takes the memory, as in the resource of an object.
+///
+/// ```
+/// use gc_heap::{ExternalBytes, Heap};
+///
+/// /// Memory that grows. The token is what it was made with, so it is replaced, the old one after the new.
+/// struct Growing<'h> { heap: &'h Heap, bytes: Vec<u8>, accounted: ExternalBytes }
+///
+/// impl Growing<'_> {
+///     fn push(&mut self, byte: u8) {
+///         self.bytes.push(byte);
+///         if self.bytes.capacity() != self.accounted.bytes() {
+///             self.accounted = self.heap.add_external(self.bytes.capacity());
+///         }
+///     }
+/// }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let mut growing = Growing { heap: &heap, bytes: Vec::new(), accounted: heap.add_external(0) };
+/// (0..1000).for_each(|byte| growing.push(byte as u8));
+/// assert_eq!(heap.external_bytes(), growing.bytes.capacity());
+/// drop(growing);
+/// assert_eq!(heap.external_bytes(), 0);
+/// # Ok::<(), gc_heap::BuildError>(())
+/// ```
 #[must_use]
 pub struct ExternalBytes {
     external: Arc<External>,

@@ -307,6 +307,34 @@ impl<R> Clone for ResourceQueue<R> {
 }
 
 /// A heap object that stands for a value outside the heap: see [`ResourceQueue::place`].
+///
+/// Threads share it, so its value changes only by what is `Sync`: an atomic, a lock, a file. A reference to the value ends at
+/// the next safepoint, as one to the object does.
+///
+/// ```
+/// use gc_heap::{Heap, Resource, ResourceQueue, Room, Slot, Trace};
+/// use std::sync::Mutex;
+///
+/// #[derive(Trace)]
+/// struct Window { title: Slot<Resource<Mutex<String>>> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let titles = ResourceQueue::<Mutex<String>>::new(&heap);
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     // Room for the object that stands for the value, too.
+///     let room = Room::of::<Window>() + Room::of::<Resource<Mutex<String>>>();
+///     let window = m.build::<Window>(room, |m| {
+///         m.place(WindowInit { title: titles.place(m, Mutex::new("new".into())) })
+///     })?;
+///     // The lock is not held over a safepoint: another thread that waits for it inside the heap would never come to one.
+///     window.get(m).title.get(m).get().lock().unwrap().push_str(" file");
+///     m.collect();
+///     assert_eq!(*window.get(m).title.get(m).get().lock().unwrap(), "new file");
+///     assert_eq!((titles.kept(), titles.ready()), (1, 0));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Trace)]
 pub struct Resource<R: Send + Sync + 'static> {
     address: usize,

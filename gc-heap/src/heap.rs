@@ -49,6 +49,26 @@ use std::time::Duration;
 /// A child made by `fork` has a copy of the handle, and nothing behind it: entering is refused with [`EnterError::Forked`], what
 /// needs the collector panics, and dropping it changes nothing. `exec` works from anywhere, and so does
 /// [`std::process::Command`]. The parent is not disturbed.
+///
+/// ```
+/// use gc_heap::{EnterError, Heap};
+///
+/// let heap = Heap::builder().max_bytes(8 << 20).build()?;
+/// // SAFETY: a process with threads was copied with one of them, so the child does only what takes no lock: it asks the heap, and
+/// // ends by `_exit`.
+/// let child = unsafe { libc::fork() };
+/// if child == 0 {
+///     let refused = heap.enter(|_| ()) == Err(EnterError::Forked);
+///     // SAFETY: ends the child at once, without the exit handlers of the parent.
+///     unsafe { libc::_exit(if refused { 0 } else { 1 }) }
+/// }
+/// let mut status = 0;
+/// // SAFETY: waits for the child above; the status is this frame's.
+/// assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+/// assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);
+/// heap.enter(|m| m.collect())?; // the parent goes on
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Heap {
     owner: Arc<Owner>,
@@ -247,7 +267,25 @@ impl Heap {
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit
-    /// count one by one. No events where the heap has listeners ([`HeapBuilder::on_event`]).
+    /// count one by one. No events where the heap has listeners ([`HeapBuilder::on_event`]). Takes locks for an instant; for any
+    /// thread.
+    ///
+    /// ```
+    /// use gc_heap::{Event, Heap};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.collect();
+    /// // A record, not a history: who takes them rarely loses some, and what was taken is not given again.
+    /// let (events, lost) = heap.take_events();
+    /// let pauses = events.iter().filter_map(|event| match event {
+    ///     Event::Pause(pause) => Some(pause),
+    ///     _ => None,
+    /// });
+    /// let longest = pauses.max_by_key(|pause| pause.total_ns).expect("a cycle stops the mutators, if there are none, too");
+    /// println!("{}: {} us, reached in {} us", longest.kind, longest.total_ns / 1000, longest.reach_ns / 1000);
+    /// assert_eq!((lost, heap.take_events().0.len()), (0, 0));
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
     #[must_use]
     pub fn take_events(&self) -> (Vec<Event>, u64) {
         self.shared().gather_losses();

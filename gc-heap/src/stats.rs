@@ -2,7 +2,31 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a heap has done so far, and what it holds. All counts are since the heap was built.
+/// What a heap has done so far, and what it holds. All counts are since the heap was built, so what a piece of a program did is
+/// the difference of two copies. `docs/tuning.md` says what each figure tells.
+///
+/// ```
+/// use gc_heap::{Heap, Room, Slot, Trace};
+///
+/// #[derive(Trace)]
+/// struct Node { next: Slot<Option<Node>> }
+///
+/// let heap = Heap::builder().max_bytes(8 << 20).build()?;
+/// let before = heap.stats();
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     for _ in 0..1_000_000 {
+///         m.reserve(Room::of::<Node>())?.place(NodeInit { next: None });
+///     }
+///     m.collect(); // what this thread has counted by itself arrives at its safepoints
+///     Ok(())
+/// })??;
+/// let after = heap.stats();
+/// let allocated = after.allocated_bytes - before.allocated_bytes; // by blocks of 64 KiB
+/// assert!(allocated >= 16_000_000 && after.cycles > before.cycles);
+/// // Used is not live: garbage that no cycle has found yet, and the unused ends of blocks, are in it.
+/// assert!(after.live_bytes < 1000 && after.used_bytes as u64 >= after.live_bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapStats {

@@ -218,7 +218,39 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.added.get() - self.removed.get() - self.count(m) as u64
     }
 
-    /// Visits the entries in no particular order. `visit` must not use this map: it would wait for itself for ever.
+    /// Visits the entries in no particular order. Waits while another thread searches the map; never a safepoint.
+    ///
+    /// The map's lock is held all the time, so `visit` must not use this map: the thread would wait for itself for ever, and every
+    /// stop for the thread. Nor may it use another map whose visitors use this one: two threads that visit crosswise wait for
+    /// each other. What is to be done with the entries is noted first, and done after:
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Tagged, Trace, Value, WeakMap};
+    ///
+    /// #[derive(Trace)]
+    /// #[trace(identity_hash)]
+    /// struct Object { id: u64 }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let ages = WeakMap::<Object, Tagged>::new(m)?;
+    ///     let object = m.alloc::<Object>(|_| ObjectInit { id: 7 })?;
+    ///     let age = m.local(Value::int(100));
+    ///     WeakMap::insert(ages, m, object, age)?;
+    ///
+    ///     let map = ages.get(m);
+    ///     let mut old = Vec::new();
+    ///     map.for_each(m, |key, age| {
+    ///         if age.as_int() > Some(99) {
+    ///             old.push(key); // raw references: good until the next safepoint
+    ///         }
+    ///     });
+    ///     let removed = old.iter().filter(|&&key| map.remove(m, key).is_some()).count();
+    ///     assert_eq!((removed, map.len(m)), (1, 0));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// While marking runs, every key that is visited counts as reachable from now on.
     pub fn for_each<'g>(&self, m: &'g Mutator<'_>, mut visit: impl FnMut(K::Loaded<'g>, S::Loaded<'g>)) {

@@ -33,6 +33,45 @@ impl<'s> Mutator<'s> {
     /// Makes room: the allocation safepoint. Objects may move, a cycle may begin, and where memory is short the thread
     /// waits. What is placed through the returned `&Mutator` within the room never fails and is never a safepoint.
     ///
+    /// Raw references end here. So what may allocate reserves first, and looks at objects after:
+    ///
+    /// ```
+    /// use gc_heap::{Gc, Heap, Mutator, OutOfMemory, Room, Root, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Entry { key: u64, next: Slot<Option<Entry>> }
+    ///
+    /// /// The entry of a key, made where there is none. Room that is not used costs nothing.
+    /// fn entry<'g>(m: &'g mut Mutator<'_>, list: &Root<Option<Entry>>, key: u64) -> Result<Gc<'g, Entry>, OutOfMemory> {
+    ///     let m = m.reserve(Room::of::<Entry>())?;
+    ///     let mut found = list.get(m);
+    ///     while let Some(entry) = found {
+    ///         if entry.key == key {
+    ///             return Ok(entry);
+    ///         }
+    ///         found = entry.next.get(m);
+    ///     }
+    ///     let new = m.place(EntryInit { key, next: list.get(m) });
+    ///     list.set(m, Some(new));
+    ///     Ok(new)
+    /// }
+    ///
+    /// let heap = Heap::builder().max_bytes(8 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let list = Root::<Option<Entry>>::new(m, None);
+    ///     let one = entry(m, &list, 1)?;
+    ///     assert_eq!(one.key, 1); // good until the next call of `entry`
+    ///     entry(m, &list, 2)?;
+    ///     entry(m, &list, 1)?;
+    ///     assert_eq!(m.census().of::<Entry>().objects, 2);
+    ///     // Too much is an error, after everything was tried, and the heap goes on.
+    ///     let error = m.reserve(Room::of::<Entry>().times(1_000_000)).unwrap_err();
+    ///     assert_eq!(error.requested_bytes(), 24_000_000);
+    ///     entry(m, &list, 3).map(drop)
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`OutOfMemory`] after a full collection and a compaction did not give the room. The heap stays usable.
     #[inline(always)]
@@ -219,6 +258,28 @@ impl<'s> Mutator<'s> {
     }
 
     /// Runs a whole cycle, begun after the call, and waits for it. A safepoint.
+    ///
+    /// For tests, and for programs that know of a good moment: cycles begin by themselves.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Trace, Weak};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { id: u64 }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let weak = {
+    ///         let m = &mut *m.frame(); // a local of the outer scope would keep the node
+    ///         let node = m.alloc::<Node>(|_| NodeInit { id: 1 })?;
+    ///         Weak::new(m, node.get(m))
+    ///     };
+    ///     m.collect();
+    ///     assert!(weak.get(m).is_none());
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn collect(&mut self) {
         let shared = std::sync::Arc::clone(&self.shared);
         self.parked(|| shared.collect());

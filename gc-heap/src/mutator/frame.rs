@@ -10,6 +10,32 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A rooted slot of a scope: `Copy`, alive across safepoints, inert without a mutator.
+///
+/// ```
+/// use gc_heap::{Heap, Local, Mutator, OutOfMemory, Room, Slot, Trace};
+///
+/// #[derive(Trace)]
+/// struct Node { value: u64, next: Slot<Option<Node>> }
+///
+/// /// Takes a local and gives one, because it is a safepoint; both belong to the caller's scope.
+/// fn prepend<'s>(m: &mut Mutator<'s>, list: Local<'_, Node>, value: u64) -> Result<Local<'s, Node>, OutOfMemory> {
+///     m.alloc::<Node>(|m| NodeInit { value, next: Some(list.get(m)) })
+/// }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), OutOfMemory> {
+///     let last = m.alloc::<Node>(|_| NodeInit { value: 1, next: None })?;
+///     let list = prepend(m, last, 2)?;
+///     m.collect(); // both may have moved
+///     assert!(list.get(m).next.get(m).is_some_and(|next| next.ptr_eq(last.get(m))));
+///     // A copy of the handle is the same slot, not a second one.
+///     let same = list;
+///     same.set(m, last.get(m));
+///     assert_eq!(list.get(m).value, 1);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Local<'s, S> {
     slot: NonNull<AtomicU64>,
     _scope: Scope<'s>,
@@ -76,6 +102,26 @@ impl<S: SlotType> Local<'_, S> {
 impl<'s> Mutator<'s> {
     /// Roots a value in the current scope. Never a safepoint.
     ///
+    /// ```
+    /// use gc_heap::{Heap, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { next: Slot<Option<Node>> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let node = m.alloc::<Node>(|_| NodeInit { next: None })?;
+    ///     let next = m.local(node.get(m).next.get(m)); // a `Local<Option<Node>>`: the type is that of the value
+    ///     m.collect();
+    ///     assert!(next.get(m).is_none());
+    ///     next.set(m, Some(node.get(m)));
+    ///     let some = m.local(next.get(m).unwrap()); // a `Local<Node>`, which is never null
+    ///     assert!(some.get(m).ptr_eq(node.get(m)));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     /// If the thread has more than 32 million locals.
     #[inline(always)]
@@ -118,21 +164,70 @@ impl<'s> Mutator<'s> {
         self.watermark.set(address);
     }
 
-    /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual.
+    /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual. Never a safepoint.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Token { number: u64 }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let last = m.local_of::<Option<Token>>(None);
+    ///     for number in 0..1000 {
+    ///         let m = &mut *m.frame(); // without it all tokens stay alive until `enter` returns
+    ///         let token = m.alloc::<Token>(|_| TokenInit { number })?;
+    ///         last.set(m, Some(token.get(m))); // what goes on is put into a local from outside
+    ///     }
+    ///     m.collect();
+    ///     assert_eq!(last.get(m).map(|token| token.number), Some(999));
+    ///     assert_eq!(m.census().of::<Token>().objects, 1);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline(always)]
     pub fn frame(&mut self) -> Frame<'_> {
         let saved = self.local_top.get();
         Frame { mutator: NonNull::from(&mut *self).cast(), saved, _parent: PhantomData }
     }
 
-    /// Opens a frame and a slot in the parent's scope for its result.
+    /// Opens a frame and a slot in the parent's scope for its result: see [`Out`]. Never a safepoint.
     #[inline(always)]
     pub fn frame_for<S: SlotType>(&mut self) -> (Frame<'_>, Out<'s, S>) {
         let local = self.push_local(0);
         (self.frame(), Out { local })
     }
 
-    /// Runs `f` in a scope of its own and roots its result in this one.
+    /// Runs `f` in a scope of its own and roots its result in this one. No safepoint but those in `f`.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Local, Mutator, OutOfMemory, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Pair { left: Slot<Option<Pair>>, right: Slot<Option<Pair>> }
+    ///
+    /// fn pair<'s>(m: &mut Mutator<'s>, depth: u32) -> Result<Local<'s, Pair>, OutOfMemory> {
+    ///     m.scope_local(|m| {
+    ///         if depth == 0 {
+    ///             return Ok(m.alloc_raw::<Pair>(|_| PairInit { left: None, right: None })?.1);
+    ///         }
+    ///         // Two locals a call, which end with it: the caller's scope gets one.
+    ///         let (left, right) = (pair(m, depth - 1)?, pair(m, depth - 1)?);
+    ///         Ok(m.alloc_raw::<Pair>(|m| PairInit { left: Some(left.get(m)), right: Some(right.get(m)) })?.1)
+    ///     })
+    /// }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let root = pair(m, 10)?;
+    ///     assert!(root.get(m).right.get(m).is_some());
+    ///     assert_eq!(m.census().of::<Pair>().objects, 2047);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline(always)]
     pub fn scope_local<S: SlotType, E>(
         &mut self,
@@ -185,7 +280,35 @@ impl Drop for Frame<'_> {
     }
 }
 
-/// The slot for a frame's result, in the scope around it.
+/// The slot for a frame's result, in the scope around it: made by [`Mutator::frame_for`]. Where a closure is not in the way,
+/// [`Mutator::scope_local`] is shorter.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Local, Mutator, OutOfMemory, Room};
+///
+/// /// The longest of some texts; the others are garbage when this returns.
+/// fn longest<'s>(m: &mut Mutator<'s>, texts: &[&str]) -> Result<Local<'s, Option<Bytes>>, OutOfMemory> {
+///     let (mut m, out) = m.frame_for::<Option<Bytes>>();
+///     let longest = m.local_of::<Option<Bytes>>(None);
+///     for text in texts {
+///         let m = m.reserve(Room::tail::<Bytes>(text.len()))?; // on an error the slot stays null, and is the caller's no more
+///         let text = m.place_bytes::<Bytes>((), text.as_bytes());
+///         if longest.get(m).is_none_or(|other| other.tail_len() < text.tail_len()) {
+///             longest.set(m, Some(text));
+///         }
+///     }
+///     Ok(out.put(&m, longest.get(&m))) // `longest` itself could not be returned: it ends with the frame
+/// }
+///
+/// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), OutOfMemory> {
+///     let found = longest(m, &["a", "abc", "ab"])?;
+///     m.collect();
+///     assert_eq!(found.get(m).map(|text| text.tail()), Some(&b"abc"[..]));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub struct Out<'s, S> {
     local: Local<'s, S>,

@@ -150,6 +150,28 @@ impl<'s> Mutator<'s> {
 
     /// Places an object within the reserved room. Never a safepoint.
     ///
+    /// ```
+    /// use gc_heap::{Heap, Room, Slot, Trace};
+    ///
+    /// /// Neither can be made before the other, so one of the slots may be null at first.
+    /// #[derive(Trace)]
+    /// struct Parent { child: Slot<Option<Child>> }
+    ///
+    /// #[derive(Trace)]
+    /// struct Child { parent: Slot<Parent> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let m = m.reserve(Room::of::<Parent>() + Room::of::<Child>())?; // for both: a second `reserve` would end `parent`
+    ///     let parent = m.place(ParentInit { child: None });
+    ///     let child = m.place(ChildInit { parent });
+    ///     parent.child.set(m, Some(child));
+    ///     assert!(child.parent.get(m).ptr_eq(parent));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     /// If the room reserved is used up and no block is free at once: a bug of the caller. In stress mode always.
     #[inline(always)]
@@ -179,7 +201,26 @@ impl<'s> Mutator<'s> {
         self.new_object(start, bytes, len, init)
     }
 
-    /// Places an object whose tail comes from an iterator, which may place further objects within the room.
+    /// Places an object whose tail comes from an iterator, which may place further objects within the room. Never a safepoint,
+    /// however long the tail is: see [`place_array`](Self::place_array).
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, Room, SlotArray};
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let line = "a b  c";
+    ///     // The iterator knows its length, so what `split` gives is collected first.
+    ///     let words: Vec<&str> = line.split(' ').collect();
+    ///     let texts = words.iter().fold(Room::NONE, |room, word| room + Room::tail::<Bytes>(word.len()));
+    ///     let m = m.reserve(Room::tail::<SlotArray<Bytes>>(words.len()) + texts)?;
+    ///     let words = m.place_tail::<SlotArray<Bytes>, _>((), words.iter().map(|word| m.place_bytes((), word.as_bytes())));
+    ///     let lens: Vec<_> = words.tail().iter().map(|word| word.get(m).tail_len()).collect();
+    ///     assert_eq!(lens, [1, 1, 0, 1]);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// As [`place`](Self::place); and if the iterator gives fewer elements than it said.
@@ -228,6 +269,33 @@ impl<'s> Mutator<'s> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// Never a safepoint, however long the tail is: the next stop,
+    /// and with it all other threads, waits until the last element is written. ([`reserve`](Self::reserve), which zeroes the memory
+    /// before, has a safepoint each MiB.) Where nobody may wait so long, a large array is a table of pieces:
+    ///
+    /// ```
+    /// use gc_heap::{Array, Heap, Num, Room, SlotArray};
+    ///
+    /// /// A million counters in pieces of 512 KiB, with a safepoint between two.
+    /// type Pieces = SlotArray<Option<Array<Num<u64>>>>;
+    /// const PIECE: usize = 1 << 16;
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let count = 1_000_000_usize.div_ceil(PIECE);
+    ///     let pieces = m.build::<Pieces>(Room::tail::<Pieces>(count), |m| m.place_array((), count, None))?;
+    ///     for index in 0..count {
+    ///         let m = m.reserve(Room::tail::<Array<Num<u64>>>(PIECE))?;
+    ///         pieces.get(m).tail()[index].set(m, Some(m.place_array((), PIECE, 0)));
+    ///     }
+    ///     let counter = |index: usize| pieces.get(m).tail()[index / PIECE].get(m).map(|piece| &piece.tail()[index % PIECE]);
+    ///     counter(999_999).unwrap().set(7);
+    ///     assert_eq!(counter(999_999).map(Num::get), Some(7));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     /// As [`place`](Self::place).
     #[inline(always)]
@@ -247,7 +315,24 @@ impl<'s> Mutator<'s> {
         gc
     }
 
-    /// Places an object whose tail is a copy of these bytes.
+    /// Places an object whose tail is a copy of these bytes. Never a safepoint. They may be those of
+    /// another object, looked at after the room was reserved.
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, Room};
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let text = m.build::<Bytes>(Room::tail::<Bytes>(5), |m| m.place_bytes((), b"hello"))?;
+    ///     let len = text.get(m).tail_len() - 1;
+    ///     let m = m.reserve(Room::tail::<Bytes>(len))?;
+    ///     // After the safepoint, one object's bytes may well become another's.
+    ///     let rest = m.place_bytes::<Bytes>((), &text.get(m).tail()[1..]);
+    ///     assert_eq!(rest.tail(), b"ello");
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// As [`place`](Self::place).
@@ -259,7 +344,41 @@ impl<'s> Mutator<'s> {
         gc
     }
 
-    /// Places an object where there is room for it without a safepoint; else gives the initialiser back.
+    /// Places an object where there is room for it without a safepoint; else gives the initialiser back. Never waits.
+    ///
+    /// It takes blocks as long as any are free, so a loop of it must come to a safepoint in other ways.
+    ///
+    /// # Errors
+    /// The initialiser. What it refers to ends with the safepoint that makes room, so it is made anew there:
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Local, Mutator, OutOfMemory, Room, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { value: u64, next: Slot<Option<Node>> }
+    ///
+    /// fn push(m: &mut Mutator<'_>, list: Local<'_, Option<Node>>, value: u64) -> Result<(), OutOfMemory> {
+    ///     if let Ok(node) = m.try_alloc(NodeInit { value, next: list.get(m) }) {
+    ///         list.set(m, Some(node));
+    ///         return Ok(());
+    ///     }
+    ///     let m = m.reserve(Room::of::<Node>())?;
+    ///     list.set(m, Some(m.place(NodeInit { value, next: list.get(m) })));
+    ///     Ok(())
+    /// }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let list = m.local_of::<Option<Node>>(None);
+    ///     for value in 0..100_000 {
+    ///         push(m, list, value)?;
+    ///         m.safepoint();
+    ///     }
+    ///     assert_eq!(list.get(m).map(|node| node.value), Some(99_999));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn try_alloc<'g, I: Init<'g>>(&'g self, init: I) -> Result<Gc<'g, I::Object>, I> {
         let bytes = <I::Object as Trace>::KIND.fixed_bytes as usize;
@@ -280,7 +399,30 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Reserves room for one object, makes it, and roots it in the current scope.
+    /// Reserves room for one object, makes it, and roots it in the current scope. A safepoint, before `init` runs: raw
+    /// references of before do not get into it, locals do.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Leaf { value: u64 }
+    ///
+    /// #[derive(Trace)]
+    /// struct Twig { leaf: Slot<Leaf> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let leaf = m.alloc::<Leaf>(|_| LeafInit { value: 3 })?;
+    ///     let twig = m.alloc::<Twig>(|m| TwigInit { leaf: leaf.get(m) })?; // not `let leaf = leaf.get(m)` before
+    ///     assert_eq!(twig.get(m).leaf.get(m).value, 3);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn alloc<T: Trace>(
         &mut self,
         init: impl for<'g> FnOnce(&'g Mutator<'s>) -> T::Init<'g>,
@@ -289,7 +431,26 @@ impl<'s> Mutator<'s> {
         Ok(m.local(gc))
     }
 
-    /// Reserves room for one object and makes it.
+    /// Reserves room for one object and makes it. A safepoint, before `init` runs. Gives the mutator back, which the new
+    /// reference borrows: go on with that one.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Root, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Config { limit: u64 }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let config = heap.enter(|m| -> Result<Root<Config>, gc_heap::OutOfMemory> {
+    ///     let (m, config) = m.alloc_raw::<Config>(|_| ConfigInit { limit: 3 })?;
+    ///     Ok(Root::new(m, config)) // no local on the way
+    /// })??;
+    /// assert_eq!(heap.enter(|m| config.get(m).limit)?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn alloc_raw<T: Trace>(
         &mut self,
         init: impl for<'g> FnOnce(&'g Mutator<'s>) -> T::Init<'g>,
@@ -303,7 +464,31 @@ impl<'s> Mutator<'s> {
         Ok((m, gc))
     }
 
-    /// Reserves room, builds something in it, and roots the result in the current scope.
+    /// Reserves room, builds something in it, and roots the result in the current scope. A safepoint, before `f` runs.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, Room, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Person { name: Slot<Bytes>, friend: Slot<Option<Person>> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let room = Room::of::<Person>() + Room::tail::<Bytes>(3);
+    ///     let ada = m.build::<Person>(room, |m| m.place(PersonInit { name: m.place_bytes((), b"Ada"), friend: None }))?;
+    ///     // The type says what the local may hold: this one may become null.
+    ///     let friend = m.build::<Option<Person>>(room, |m| {
+    ///         Some(m.place(PersonInit { name: m.place_bytes((), b"Bob"), friend: Some(ada.get(m)) }))
+    ///     })?;
+    ///     assert_eq!(friend.get(m).unwrap().friend.get(m).unwrap().name.get(m).tail(), b"Ada");
+    ///     friend.set(m, None);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn build<S: SlotType>(
         &mut self,
         room: Room,

@@ -9,6 +9,30 @@ const MOST: usize = 1 << 60;
 
 /// Room for objects, to ask for with [`Mutator::reserve`](crate::Mutator::reserve). Sums saturate: a room too large to
 /// exist is out of memory.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, OutOfMemory, Room, Slot, SlotArray, Trace};
+///
+/// #[derive(Trace)]
+/// struct Word { text: Slot<Bytes> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), OutOfMemory> {
+///     let words = ["every", "object", "counts"];
+///     // Each object and each tail: what is left out here is placed past the room, and panics some day.
+///     let texts = words.iter().fold(Room::NONE, |room, word| room + Room::tail::<Bytes>(word.len()));
+///     let room = Room::tail::<SlotArray<Word>>(words.len()) + Room::of::<Word>().times(words.len()) + texts;
+///     let m = m.reserve(room)?;
+///     let word = |text: &&str| m.place(WordInit { text: m.place_bytes((), text.as_bytes()) });
+///     let words = m.place_tail::<SlotArray<Word>, _>((), words.iter().map(word));
+///     assert_eq!(words.tail()[1].get(m).text.get(m).tail(), b"object");
+///     Ok(())
+/// })??;
+/// // A length that came from outside needs no check of its own.
+/// let refused = heap.enter(|m| m.reserve(Room::tail::<Bytes>(usize::MAX).times(3)).is_err())?;
+/// assert!(refused);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// What the fast check compares with the rest of the TLAB: all bytes, or `MOST` when there is a large object.

@@ -23,7 +23,38 @@ impl<'s> Mutator<'s> {
     }
 
     /// Whether the collector waits for this thread, or has failed: loops that cannot call [`safepoint`](Self::safepoint) can
-    /// leave.
+    /// leave. Some loads more than [`safepoint_due`](Self::safepoint_due), which is also true where only a block has ended, or there is none.
+    ///
+    /// ```
+    /// use gc_heap::{Array, Gc, Heap, Mutator, Room};
+    ///
+    /// /// Adds up from an index on, on raw references; gives the sum and where it stopped, because somebody waits for this thread.
+    /// fn sum(m: &Mutator<'_>, numbers: Gc<'_, Array<u64>>, from: usize) -> (u64, usize) {
+    ///     let mut sum = 0;
+    ///     for (index, number) in numbers.tail().iter().enumerate().skip(from) {
+    ///         if index % 1024 == 0 && index > from && m.safepoint_wanted() {
+    ///             return (sum, index);
+    ///         }
+    ///         sum += number;
+    ///     }
+    ///     (sum, numbers.tail_len())
+    /// }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let room = Room::tail::<Array<u64>>(100_000);
+    ///     let numbers = m.build::<Array<u64>>(room, |m| m.place_array((), 100_000, 2))?;
+    ///     let (mut all, mut index) = (0, 0);
+    ///     while index < 100_000 {
+    ///         let (part, next) = sum(m, numbers.get(m), index);
+    ///         (all, index) = (all + part, next);
+    ///         m.safepoint();
+    ///     }
+    ///     assert_eq!(all, 200_000);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn safepoint_wanted(&self) -> bool {

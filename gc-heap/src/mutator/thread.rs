@@ -198,6 +198,33 @@ impl Drop for Away<'_, '_> {
 impl<'s> Mutator<'s> {
     /// Runs `f` outside the heap: for system calls, locks, joins, anything that waits. A safepoint before and after;
     /// meanwhile the thread counts as stopped, so it delays nobody. `f` may enter another heap.
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, Room};
+    /// use std::sync::mpsc;
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let (sender, letters) = mpsc::channel::<Vec<u8>>();
+    /// std::thread::scope(|scope| {
+    ///     let heap = &heap;
+    ///     let reader = scope.spawn(move || {
+    ///         heap.enter(|m| -> Result<usize, gc_heap::OutOfMemory> {
+    ///             let mut sum = 0;
+    ///             // `letters.recv()` outside of `blocking` would hold up every stop until a letter comes.
+    ///             while let Ok(letter) = m.blocking(|| letters.recv()) {
+    ///                 let m = m.reserve(Room::tail::<Bytes>(letter.len()))?;
+    ///                 sum += m.place_bytes::<Bytes>((), &letter).tail_len();
+    ///             }
+    ///             Ok(sum)
+    ///         })
+    ///     });
+    ///     heap.collect(); // the reader waits, and this does not wait for it
+    ///     sender.send(b"letter".to_vec()).unwrap();
+    ///     drop(sender);
+    ///     assert_eq!(reader.join().unwrap(), Ok(Ok(6)));
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn blocking<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.park();
         ACTIVE.set(false);

@@ -89,6 +89,30 @@ unsafe impl<F: Field, const N: usize> Field for [F; N] {
 /// Data that never changes: any `T` that is `Copy`, `Send`, `Sync` and `'static`. Made from the `T` itself.
 ///
 /// No reference into the heap is `'static`, so none gets in.
+///
+/// ```
+/// use gc_heap::{Heap, Plain, Slot, Trace};
+/// use std::net::SocketAddrV4;
+///
+/// #[derive(Trace)]
+/// struct Peer { address: Plain<SocketAddrV4> }
+///
+/// /// What changes is not the data but who refers to it.
+/// #[derive(Trace)]
+/// struct Session { peer: Slot<Peer> }
+///
+/// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let address = |port| SocketAddrV4::new([127, 0, 0, 1].into(), port);
+///     let peer = m.alloc::<Peer>(|_| PeerInit { address: address(80) })?;
+///     let session = m.alloc::<Session>(|m| SessionInit { peer: peer.get(m) })?;
+///     let (m, moved) = m.alloc_raw::<Peer>(|_| PeerInit { address: address(81) })?;
+///     session.get(m).peer.set(m, moved);
+///     assert_eq!(session.get(m).peer.get(m).address.port(), 81);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Plain<T>(T);

@@ -34,6 +34,31 @@ use super::names::FieldName;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// The fixed part may take up to 4096 bytes, arrays of slots included; such objects move like smaller ones:
+///
+/// ```
+/// use gc_heap::{Heap, Room, Slot, Trace};
+///
+/// /// 648 bytes: a node of a wide tree. The initialiser of an array of slots is an array of references.
+/// #[derive(Trace)]
+/// struct Node { number: u64, children: [Slot<Option<Node>>; 80] }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let root = m.alloc::<Node>(|_| NodeInit { number: 0, children: [None; 80] })?;
+///     for number in 1..=80 {
+///         let (m, child) = m.alloc_raw::<Node>(|_| NodeInit { number, children: [None; 80] })?;
+///         root.get(m).children[number as usize - 1].set(m, Some(child));
+///     }
+///     m.collect();
+///     let root = root.get(m);
+///     let numbers = root.children.iter().map(|child| child.get(m).map_or(0, |child| child.number));
+///     assert!(numbers.eq(1..=80));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Safety
 ///
 /// [`Trace::MAP`] is exact, [`Trace::KIND`] is [`Kind::of`] this very type, and [`Trace::write`] initialises every field.

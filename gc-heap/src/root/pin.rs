@@ -34,6 +34,11 @@ use std::sync::atomic::Ordering;
 ///
 /// `Send` and `Sync`; keeps the object alive and the heap's memory mapped; dropped on any thread, without the heap at hand.
 ///
+/// A pin costs compaction: the object's block, 64 KiB with everything else in it, is left out of every relocation until the last
+/// pin in it is dropped ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). So pins that are kept lie best side by
+/// side, or are of large objects (over 32 KiB), which never move anyway. With
+/// [`Backing::Anonymous`](crate::Backing::Anonymous) nothing moves but in a stop while there is any pin.
+///
 /// ```
 /// use gc_heap::{Bytes, Heap, Room};
 /// use std::io::Write;
@@ -46,6 +51,29 @@ use std::sync::atomic::Ordering;
 ///     m.blocking(|| std::io::sink().write_all(pinned.tail())).unwrap();
 ///     Ok::<(), gc_heap::OutOfMemory>(())
 /// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A pin for life is one that nobody drops. It costs its block for as long, and keeps the heap's memory mapped after the heap:
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Pinned, Room};
+/// use std::sync::OnceLock;
+///
+/// /// What a library wants the address of, once and for good.
+/// static NAME: OnceLock<Pinned<Bytes>> = OnceLock::new();
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(Room::tail::<Bytes>(9))?;
+///     NAME.get_or_init(|| m.pin(m.place_bytes::<Bytes>((), b"parallax\0")));
+///     Ok(())
+/// })??;
+/// let address = NAME.get().unwrap().tail_ptr().addr();
+/// heap.collect();
+/// drop(heap);
+/// assert_eq!(NAME.get().unwrap().tail_ptr().addr(), address);
+/// assert_eq!(NAME.get().unwrap().tail(), b"parallax\0");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Pinned<T: Trace> {
@@ -113,7 +141,28 @@ impl<T: Trace> fmt::Debug for Pinned<T> {
 }
 
 impl Mutator<'_> {
-    /// Pins an object. Never a safepoint; takes a lock for an instant.
+    /// Pins an object. Never a safepoint; takes a lock for an instant. Costs compaction 64 KiB while it lasts: see [`Pinned`].
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, Room};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let pins = {
+    ///         let m = m.reserve(Room::tail::<Bytes>(100).times(3))?;
+    ///         // One block for the three of them: they were placed one after the other.
+    ///         [1, 2, 3].map(|byte| m.pin(m.place_bytes::<Bytes>((), &[byte; 100])))
+    ///     };
+    ///     m.collect(); // the block that this thread allocates in is left alone anyway,
+    ///     m.collect(); // and after a cycle it allocates in another
+    ///     assert_eq!(heap.stats().pinned_blocks, 1);
+    ///     drop(pins);
+    ///     m.collect();
+    ///     assert_eq!(heap.stats().pinned_blocks, 0);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use = "a pin ends when it is dropped"]
     pub fn pin<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> Pinned<T> {
         let root = Root::new(self, object);

@@ -117,6 +117,38 @@ pub struct RootStack<S = Tagged> {
 }
 
 /// One slot of a [`RootStack`], borrowed with its mutator.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Room, RootSlot, RootStack, Tagged, Value};
+///
+/// /// An instruction: the two on top become one. A slot is read and written where it is.
+/// fn join(stack: &RootStack, m: &mut gc_heap::Mutator<'_>) -> Result<(), gc_heap::OutOfMemory> {
+///     let len = |slot: &RootSlot<Tagged>, m| slot.get(m).downcast::<Bytes>().map_or(0, |text| text.tail_len());
+///     let [a, b] = stack.last(m);
+///     let both = len(a, m) + len(b, m);
+///     let m = m.reserve(Room::tail::<Bytes>(both))?; // a safepoint: `a` and `b` end here, like raw references
+///     let [a, b] = stack.last(m);
+///     let text = [a, b].map(|slot| slot.get(m).downcast::<Bytes>().map_or(&[][..], |text| text.tail())).concat();
+///     a.set(m, m.place_bytes::<Bytes>((), &text).into());
+///     stack.drop_top(m, 1);
+///     Ok(())
+/// }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let stack: RootStack = RootStack::new(&heap)?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     for text in [b"to", b"be"] {
+///         let m = m.reserve(Room::tail::<Bytes>(2))?;
+///         stack.push(m, m.place_bytes::<Bytes>((), text).into());
+///     }
+///     join(&stack, m)?;
+///     assert_eq!(stack.peek_as::<Bytes>(m, 0).map(|text| text.tail()), Some(&b"tobe"[..]));
+///     stack.push(m, Value::NIL);
+///     assert_eq!(stack.last::<1>(m)[0].num(), None);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[repr(transparent)]
 pub struct RootSlot<S> {
     word: AtomicU64,

@@ -162,6 +162,39 @@ impl<T: Trace> fmt::Debug for Gc<'_, T> {
 }
 
 /// A reference to an object of any type.
+///
+/// ```
+/// use gc_heap::{AnyGc, Heap, Trace};
+///
+/// #[derive(Trace)]
+/// struct Circle { radius: f64 }
+///
+/// #[derive(Trace)]
+/// struct Square { side: f64 }
+///
+/// #[derive(Trace)]
+/// struct Triangle { height: f64 }
+///
+/// fn area(shape: AnyGc<'_>) -> Result<f64, &'static str> {
+///     if let Some(circle) = shape.downcast::<Circle>() {
+///         Ok(3.0 * circle.radius * circle.radius)
+///     } else if let Some(square) = shape.downcast::<Square>() {
+///         Ok(square.side * square.side)
+///     } else {
+///         Err(shape.kind().name()) // what nobody thought of: its type's whole name, for the message
+///     }
+/// }
+///
+/// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let square = m.alloc::<Square>(|_| SquareInit { side: 2.0 })?;
+///     let triangle = m.alloc::<Triangle>(|_| TriangleInit { height: 2.0 })?;
+///     assert_eq!(area(square.get(m).any()), Ok(4.0));
+///     assert!(area(triangle.get(m).any()).is_err_and(|name| name.ends_with("::Triangle")));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AnyGc<'g> {
     start: NonNull<u64>,

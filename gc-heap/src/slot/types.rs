@@ -114,6 +114,51 @@ pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
 ///
 /// Loads and stores are atomic and ordered like release and acquire, so threads may share objects; what they do with
 /// one slot at the same time is up to them.
+///
+/// ```
+/// use gc_heap::{Heap, OutOfMemory, Room, Root, Slot, Trace};
+///
+/// #[derive(Trace)]
+/// struct Node { value: u64, next: Slot<Option<Node>> }
+///
+/// #[derive(Trace)]
+/// struct List { first: Slot<Option<Node>> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let list = heap.enter(|m| -> Result<Root<List>, OutOfMemory> {
+///     let (m, list) = m.alloc_raw::<List>(|_| ListInit { first: None })?;
+///     Ok(Root::new(m, list))
+/// })??;
+/// let push_all = || heap.enter(|m| -> Result<(), OutOfMemory> {
+///     for value in 0..1000 {
+///         let m = m.reserve(Room::of::<Node>())?;
+///         let slot = &list.get(m).as_ref().first;
+///         // `slot.set` would lose what the other thread pushed between the load and the store.
+///         let mut first = slot.get(m);
+///         let node = m.place(NodeInit { value, next: first });
+///         while let Err(now) = slot.compare_exchange(m, first, Some(node)) {
+///             node.next.set(m, now);
+///             first = now;
+///         }
+///     }
+///     Ok(())
+/// });
+/// std::thread::scope(|scope| {
+///     let other = scope.spawn(push_all);
+///     push_all()??;
+///     other.join().unwrap()??;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// let sum = heap.enter(|m| {
+///     let (mut sum, mut node) = (0, list.get(m).first.get(m));
+///     while let Some(n) = node {
+///         (sum, node) = (sum + n.value, n.next.get(m));
+///     }
+///     sum
+/// })?;
+/// assert_eq!(sum, 2 * 499_500);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[repr(transparent)]
 pub struct Slot<S> {
     word: AtomicU64,

@@ -25,6 +25,25 @@ const IMMEDIATE: u64 = 0xfffa << 48;
 const INT: u64 = 0xfffb << 48;
 
 /// A value of a dynamically typed language; one word, `Copy`, good until the next safepoint.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Room, Value};
+///
+/// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(Room::tail::<Bytes>(2).times(2))?;
+///     let [a, b]: [Value<'_>; 2] = [b"hi", b"hi"].map(|text| m.place_bytes::<Bytes>((), text).into());
+///     assert_eq!(a.downcast::<Bytes>().map(|bytes| bytes.tail()), Some(&b"hi"[..]));
+///     // Identity is no language's `==`: it compares objects, not what is in them, and words, not what they mean.
+///     assert!(a.is_identical(a) && !a.is_identical(b));
+///     let nan = Value::num(f64::NAN);
+///     assert!(nan.is_identical(nan) && nan.as_num() != nan.as_num());
+///     // An integer is not a double, and no accessor makes one of the other.
+///     assert_eq!((Value::int(1).as_num(), Value::num(1.0).as_int()), (None, None));
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Value<'g> {
     word: u64,

@@ -24,6 +24,7 @@ mod model;
 mod model_graph;
 mod page;
 mod pins;
+mod polls;
 #[path = "../random/mod.rs"]
 mod random;
 mod roots;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         ("page::roots", page::roots::TESTS),
         ("page::young", page::young::TESTS),
         ("pins", pins::TESTS),
+        ("polls", polls::TESTS),
         ("roots", roots::TESTS),
         ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),
