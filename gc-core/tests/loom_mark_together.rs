@@ -37,16 +37,18 @@ struct Pool {
     rules: Rules,
     chunks: Mutex<Vec<Vec<usize>>>,
     idle: AtomicUsize,
+    markers: AtomicUsize,
     marks: MarkBitmap,
     scanned: AtomicUsize,
 }
 
 impl Pool {
-    fn new(rules: Rules) -> Arc<Pool> {
+    fn new(rules: Rules, markers: usize) -> Arc<Pool> {
         Arc::new(Pool {
             rules,
             chunks: Mutex::new(Vec::new()),
             idle: AtomicUsize::new(0),
+            markers: AtomicUsize::new(markers),
             marks: MarkBitmap::new(64),
             scanned: AtomicUsize::new(0),
         })
@@ -65,13 +67,18 @@ impl Pool {
         }
     }
 
+    /// `Pool::all_are_idle`.
+    fn all_are_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire) == self.markers.load(Ordering::Relaxed)
+    }
+
     /// `Marker::drain_together`.
-    fn drain_together(&self, markers: usize, mut stack: Vec<usize>) {
+    fn drain_together(&self, mut stack: Vec<usize>) {
         loop {
             self.drain(&mut stack);
             self.idle.fetch_add(1, Ordering::AcqRel);
             loop {
-                if !self.rules.look_then_leave && self.idle.load(Ordering::Acquire) == markers {
+                if !self.rules.look_then_leave && self.all_are_idle() {
                     return;
                 }
                 let stolen = self.chunks.lock().unwrap().pop();
@@ -80,7 +87,7 @@ impl Pool {
                     stack.extend(chunk);
                     break;
                 }
-                if self.rules.look_then_leave && self.idle.load(Ordering::Acquire) == markers {
+                if self.rules.look_then_leave && self.all_are_idle() {
                     return;
                 }
                 thread::yield_now();
@@ -91,12 +98,20 @@ impl Pool {
 
 /// Two markers, of which the first has the root. (Where three spin, two starve the third in loom's schedules.)
 fn mark(rules: Rules) {
-    let pool = Pool::new(rules);
+    mark_by(rules, 2);
+}
+
+/// As `mark`, of so many that were asked for. Beyond the second the system refuses them: `Pool::one_less`.
+fn mark_by(rules: Rules, markers: usize) {
+    let pool = Pool::new(rules, markers);
     let helper = {
         let pool = Arc::clone(&pool);
-        thread::spawn(move || pool.drain_together(2, Vec::new()))
+        thread::spawn(move || pool.drain_together(Vec::new()))
     };
-    pool.drain_together(2, vec![1]);
+    for _ in 2..markers {
+        pool.markers.fetch_sub(1, Ordering::Relaxed);
+    }
+    pool.drain_together(vec![1]);
     helper.join().unwrap();
     assert!((1..OBJECTS).all(|object| pool.marks.get(object)), "marking work was left");
     assert_eq!(pool.scanned.load(Ordering::Acquire), OBJECTS - 1, "each object is scanned once");
@@ -111,6 +126,11 @@ fn two_markers_leave_no_work() {
 #[should_panic(expected = "marking work was left")]
 fn a_marker_that_leaves_without_a_last_look_leaves_work() {
     check(2, || mark(Rules { look_then_leave: false, ..ALL }));
+}
+
+#[test]
+fn a_marker_that_there_is_no_thread_for_is_not_waited_for() {
+    check(2, || mark_by(ALL, 3));
 }
 
 #[test]
