@@ -153,8 +153,7 @@ impl<'s> Mutator<'s> {
     }
 
     /// Whether [`safepoint`](Self::safepoint) would do anything: one load and a test. An interpreter that holds raw
-    /// references asks this first, and gives them up only where it has to. Also true while this thread has no block to allocate
-    /// in, as after a marking has begun, until it reserves room.
+    /// references asks this first, and gives them up only where it has to.
     ///
     /// ```
     /// # let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;

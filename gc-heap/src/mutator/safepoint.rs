@@ -23,7 +23,7 @@ impl<'s> Mutator<'s> {
     }
 
     /// Whether the collector waits for this thread, or has failed: loops that cannot call [`safepoint`](Self::safepoint) can
-    /// leave. Some loads more than [`safepoint_due`](Self::safepoint_due), which is also true where only a block has ended, or there is none.
+    /// leave. Some loads more than [`safepoint_due`](Self::safepoint_due), which is also true where only a block has ended.
     ///
     /// ```
     /// use gc_heap::{Array, Gc, Heap, Mutator, Room};
@@ -99,7 +99,8 @@ impl<'s> Mutator<'s> {
 
     /// Makes the allocation check pass again, unless the collector has asked meanwhile.
     pub(crate) fn arm(&self) {
-        let end = if self.shared.config.stress.is_on() { 0 } else { self.limit.get() };
+        // Without a TLAB (a marking has begun) 1: no object fits, and nothing is asked for.
+        let end = if self.shared.config.stress.is_on() { 0 } else { self.limit.get().max(1) };
         // SeqCst store, then SeqCst loads; the collector holds (or fails) first and zeroes `end` after: one of the two sees.
         self.record().end.store(end, Ordering::SeqCst);
         if self.safepoint_wanted() {
