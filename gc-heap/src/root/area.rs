@@ -1,6 +1,7 @@
 //! The part of a heap's file that holds roots, with the page barrier.
 //!
-//! Threads' frames and all else have a share each, so that no number of stacks keeps a thread out of the heap:
+//! Threads' frames and all else have a share each, so that no number of stacks keeps a thread out of the heap; and the last of the
+//! other share is for tables alone, so that there are process-wide roots as well:
 //!
 //! ```text
 //! the heap proper | 512 MiB: the first frames | 16 GiB: stacks and tables | the other frames
@@ -29,11 +30,15 @@ pub(crate) const ROOT_AREA_BYTES: usize = FRAME_BYTES + STACK_BYTES;
 /// The stacks' share begins where the frames' first group ends.
 const STACKS: Range<usize> = GROUP..GROUP + STACK_BYTES;
 
+/// What stacks leave to tables: eight million roots.
+const FOR_TABLES: usize = 64 << 20;
+
 /// What a piece is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
     Frames,
     Stacks,
+    Tables,
 }
 
 /// The part of a heap's file that holds roots.
@@ -51,6 +56,7 @@ pub(crate) struct RootArea {
 struct Area {
     frames: Frames,
     free: Extents,
+    for_tables: Extents,
     /// Pieces of the stacks' share that were given up, still with their memory.
     returned: Extents,
     /// From here on nothing was ever used: of the frames close to the heap and the stacks, and of the other frames.
@@ -76,10 +82,10 @@ impl Area {
 impl RootArea {
     pub(crate) fn new(views: &Views, start: usize) -> RootArea {
         let (view, canonical) = (views.view(0) + start, views.canonical() + start);
-        let mut free = Extents::default();
-        free.give(STACKS);
-        let area =
-            Area { frames: Frames::new(FRAME_BYTES), free, returned: Extents::default(), used: [0, STACKS.end] };
+        let [mut free, mut for_tables, returned] = <[Extents; 3]>::default();
+        free.give(STACKS.start..STACKS.end - FOR_TABLES);
+        for_tables.give(STACKS.end - FOR_TABLES..STACKS.end);
+        let area = Area { frames: Frames::new(FRAME_BYTES), free, for_tables, returned, used: [0, STACKS.end] };
         RootArea { view, canonical, start, process: Process::current(), state: Mutex::new(area) }
     }
 
@@ -93,10 +99,13 @@ impl RootArea {
         self.start + offset
     }
 
-    /// A piece of the stacks' share.
-    pub(super) fn take(&self, bytes: usize) -> Option<Range<usize>> {
+    /// A piece for a stack or a table.
+    pub(super) fn take(&self, bytes: usize, share: Share) -> Option<Range<usize>> {
         let area = &mut *self.state.lock();
-        let offset = area.free.take(bytes).or_else(|| area.returned.take(bytes))?;
+        let offset = match area.free.take(bytes).or_else(|| area.returned.take(bytes)) {
+            None if share == Share::Tables => area.for_tables.take(bytes),
+            taken => taken,
+        }?;
         area.note_used(offset + bytes);
         Some(offset..offset + bytes)
     }
@@ -126,7 +135,8 @@ impl RootArea {
             let area = &mut *self.state.lock();
             match share {
                 Share::Frames => area.frames.give_up(to_frames(piece.start)),
-                Share::Stacks => area.returned.give(piece),
+                // A table's pieces are given up with the heap.
+                Share::Stacks | Share::Tables => area.returned.give(piece),
             }
         }
     }

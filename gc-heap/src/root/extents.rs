@@ -40,6 +40,16 @@ impl Extents {
         self.insert(start, end - start);
     }
 
+    /// Whether there is a piece that is exactly this one.
+    pub(crate) fn has(&self, start: usize, len: usize) -> bool {
+        self.by_start.get(&start) == Some(&len)
+    }
+
+    /// Takes a piece that there [is](Self::has).
+    pub(crate) fn take_at(&mut self, start: usize, len: usize) {
+        self.remove(start, len);
+    }
+
     /// Takes every piece.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Range<usize>> + use<> {
         let all = std::mem::take(self);

@@ -146,7 +146,7 @@ mod tests {
             let mut starts: Vec<usize> = Vec::new();
             while let Some(taken) = frames.take() {
                 starts.push(taken.start);
-                if starts.len() % 7 == 0 {
+                if starts.len().is_multiple_of(7) {
                     while frames.grow(taken.start).is_some() {}
                 }
             }

@@ -1,13 +1,13 @@
 //! Memory for root slots.
 //!
-//! With the load barrier a region is a private mapping of its own. With the page barrier it is a piece of the heap's file,
-//! behind the heap proper: then a flip takes the pages of all roots away with those of the heap, in the same call, and they
+//! With the load barrier a region is a piece of private memory. With the page barrier it is a piece of the heap's file, behind the
+//! heap proper: then a flip takes the pages of all roots away with those of the heap, in the same call, and they
 //! come back repaired like any other. No pause looks at a root, and reading one costs nothing more.
 
 use super::area::{RootArea, Share};
+use super::pool::{Piece, RootPool};
 use crate::space::PAGE_BYTES;
 use gc_core::sys::SysError;
-use gc_core::views::RootRegion;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +18,14 @@ const FRAME_BYTES: usize = 256 << 20;
 /// Where the regions of a heap come from.
 #[derive(Clone)]
 pub(crate) enum RootMemory {
-    Private,
+    Private(Arc<RootPool>),
     Gated(Arc<RootArea>),
+}
+
+impl RootMemory {
+    pub(crate) fn private() -> RootMemory {
+        RootMemory::Private(Arc::new(RootPool::new()))
+    }
 }
 
 /// Words for root slots that never move, writable. A slot is written before it is read.
@@ -33,19 +39,28 @@ pub(crate) struct Region {
 }
 
 enum Home {
-    Private { _mapping: RootRegion },
+    Private { pool: Arc<RootPool>, piece: Piece },
     Gated { area: Arc<RootArea>, share: Share, offset: usize },
 }
 
 impl Region {
-    /// For a stack or a table. Bytes (not 0) are rounded up to whole pages.
-    pub(crate) fn reserve(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+    /// For a stack. Bytes (not 0) are rounded up to whole pages.
+    pub(crate) fn stack(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+        Region::reserve(memory, bytes, Share::Stacks)
+    }
+
+    /// For a table, as for a stack.
+    pub(crate) fn table(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+        Region::reserve(memory, bytes, Share::Tables)
+    }
+
+    fn reserve(memory: &RootMemory, bytes: usize, share: Share) -> Result<Region, NoAddresses> {
+        let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
         match memory {
-            RootMemory::Private => Region::private(bytes),
+            RootMemory::Private(pool) => Region::private(pool, len),
             RootMemory::Gated(area) => {
-                let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
-                let piece = area.take(len).ok_or(NoAddresses(None))?;
-                Ok(Region::gated(area, Share::Stacks, piece))
+                let piece = area.take(len, share).ok_or(NoAddresses(None))?;
+                Ok(Region::gated(area, share, piece))
             }
         }
     }
@@ -53,7 +68,7 @@ impl Region {
     /// For a thread's locals.
     pub(crate) fn frame(memory: &RootMemory) -> Result<Region, NoAddresses> {
         match memory {
-            RootMemory::Private => Region::private(FRAME_BYTES),
+            RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES),
             RootMemory::Gated(area) => {
                 let piece = area.take_frame().ok_or(NoAddresses(None))?;
                 Ok(Region::gated(area, Share::Frames, piece))
@@ -61,10 +76,11 @@ impl Region {
         }
     }
 
-    fn private(bytes: usize) -> Result<Region, NoAddresses> {
-        let mapping = RootRegion::reserve(bytes).map_err(|error| NoAddresses(Some(error)))?;
-        let (address, len) = (mapping.as_ptr().expose_provenance(), AtomicUsize::new(mapping.len()));
-        Ok(Region { home: Home::Private { _mapping: mapping }, address, collector: address, len })
+    fn private(pool: &Arc<RootPool>, len: usize) -> Result<Region, NoAddresses> {
+        let piece = pool.take(len).map_err(|error| NoAddresses(Some(error)))?;
+        let address = piece.address();
+        let home = Home::Private { pool: Arc::clone(pool), piece };
+        Ok(Region { home, address, collector: address, len: AtomicUsize::new(len) })
     }
 
     fn gated(area: &Arc<RootArea>, share: Share, piece: Range<usize>) -> Region {
@@ -113,8 +129,9 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Home::Gated { area, share, offset } = &self.home {
-            area.give_up(*share, *offset..*offset + self.len());
+        match &self.home {
+            Home::Private { pool, piece } => pool.give_up(piece),
+            Home::Gated { area, share, offset } => area.give_up(*share, *offset..*offset + self.len()),
         }
     }
 }

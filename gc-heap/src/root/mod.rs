@@ -14,6 +14,7 @@ mod extents;
 mod frames;
 pub(crate) mod memory;
 pub(crate) mod pin;
+mod pool;
 pub(crate) mod stack;
 pub(crate) mod table;
 

@@ -13,6 +13,7 @@
 use crate::error::OutOfMemory;
 use crate::heap::Heap;
 use crate::mutator::Mutator;
+use crate::mutator::thread::is_inside;
 use crate::object::Trace;
 use crate::root::memory::Region;
 use crate::shared::Shared;
@@ -124,16 +125,36 @@ pub struct RootSlot<S> {
 }
 
 impl<S: SlotType> RootStack<S> {
-    /// An empty stack of [`DEFAULT_STACK_SLOTS`].
+    /// An empty stack of 131,072 slots: 1 MiB of addresses.
+    ///
+    /// # Errors
+    /// As [`with_capacity`](Self::with_capacity): with [`Barrier::Page`](crate::Barrier::Page) there is room for some 16,300 such
+    /// stacks at a time.
     pub fn new(heap: &Heap) -> Result<RootStack<S>, OutOfMemory> {
         RootStack::with_capacity(heap, DEFAULT_STACK_SLOTS)
     }
 
     /// An empty stack for `slots` values (8 bytes each; rounded up to whole pages). Takes address space now and memory
     /// as it is touched.
+    ///
+    /// # Errors
+    /// Where there is no address space. All stacks of a heap with [`Barrier::Page`](crate::Barrier::Page) together have 16 GiB of
+    /// it, less 64 MiB for process-wide roots (or 8 bytes for each, where there are more); with the other barriers the
+    /// system says how much. A dropped stack's comes back with the next cycle, for which a thread that is not inside a
+    /// heap waits here. One that is fails, and may [`collect`](Mutator::collect) and try again.
     pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
         let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
-        let region = Region::reserve(&heap.shared().root_memory, bytes).map_err(|_| OutOfMemory::of(bytes))?;
+        let shared = heap.shared();
+        let region = Region::stack(&shared.root_memory, bytes).or_else(|none| {
+            let given_up = || shared.stacks.lock().iter().any(|stack| stack.is_given_up());
+            if is_inside() || !shared.process.is_current() || !given_up() {
+                return Err(none);
+            }
+            // What dropped stacks had is free when the collector has forgotten them.
+            shared.collect();
+            Region::stack(&shared.root_memory, bytes)
+        });
+        let region = region.map_err(|_| OutOfMemory::of(bytes))?;
         let region = Arc::new(StackRegion {
             slots: region.as_ptr().expose_provenance(),
             collector_slots: region.collector_ptr().expose_provenance(),
@@ -142,10 +163,10 @@ impl<S: SlotType> RootStack<S> {
             top: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
-            heap: Arc::as_ptr(heap.shared()).addr(),
-            _heap: Arc::downgrade(heap.shared()),
+            heap: Arc::as_ptr(shared).addr(),
+            _heap: Arc::downgrade(shared),
         });
-        heap.shared().stacks.lock().push(Arc::clone(&region));
+        shared.stacks.lock().push(Arc::clone(&region));
         Ok(RootStack { region, top: std::cell::Cell::new(0), _holds: PhantomData })
     }
 
