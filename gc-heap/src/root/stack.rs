@@ -171,6 +171,7 @@ impl<S: SlotType> RootStack<S> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn check(&self, m: &Mutator<'_>) {
         assert!(
             self.region.heap == m.shared_ptr().addr(),
@@ -208,10 +209,13 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the stack is full, or belongs to another heap.
     #[inline(always)]
+    #[track_caller]
     pub fn push<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
         let top = self.top.get();
-        assert!(top < self.region.capacity, "root stack overflow: check `room` first");
+        if top >= self.region.capacity {
+            overflow(top + 1, self.region.capacity);
+        }
         // Release: the marker may have read a higher top before values were popped.
         self.region.slot(top).store(S::to_word(value), Ordering::Release);
         self.set_top(top + 1);
@@ -219,6 +223,7 @@ impl<S: SlotType> RootStack<S> {
 
     /// Pops the last value; `None` from an empty stack.
     #[inline(always)]
+    #[track_caller]
     pub fn pop<'g>(&self, m: &'g Mutator<'_>) -> Option<S::Loaded<'g>> {
         self.check(m);
         let index = self.top.get().checked_sub(1)?;
@@ -254,9 +259,13 @@ impl<S: SlotType> RootStack<S> {
         }
     }
 
+    #[inline(always)]
+    #[track_caller]
     fn index(&self, depth: usize) -> usize {
         let len = self.len();
-        assert!(depth < len, "root stack index out of range: depth {depth} of {len}");
+        if depth >= len {
+            too_deep(depth, len);
+        }
         len - 1 - depth
     }
 
@@ -265,6 +274,7 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If there are not that many.
     #[inline(always)]
+    #[track_caller]
     pub fn peek<'g>(&self, m: &'g Mutator<'_>, depth: usize) -> S::Loaded<'g> {
         self.check(m);
         self.load(m, self.index(depth))
@@ -275,6 +285,7 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If there are not that many.
     #[inline(always)]
+    #[track_caller]
     pub fn poke<'g>(&self, m: &'g Mutator<'_>, depth: usize, value: S::Loaded<'g>) {
         self.set(m, self.index(depth), value);
     }
@@ -284,9 +295,12 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the index is not below [`len`](Self::len).
     #[inline(always)]
+    #[track_caller]
     pub fn get<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
         self.check(m);
-        assert!(index < self.len(), "root stack index out of range");
+        if index >= self.len() {
+            out_of_range(index, self.len());
+        }
         self.load(m, index)
     }
 
@@ -295,9 +309,12 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the index is not below [`len`](Self::len).
     #[inline(always)]
+    #[track_caller]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, index: usize, value: S::Loaded<'g>) {
         self.check(m);
-        assert!(index < self.len(), "root stack index out of range");
+        if index >= self.len() {
+            out_of_range(index, self.len());
+        }
         if m.is_logging() {
             self.log_range(m, index, index + 1);
         }
@@ -309,9 +326,12 @@ impl<S: SlotType> RootStack<S> {
     ///
     /// # Panics
     /// If `len` is more than fits, or the stack belongs to another heap.
+    #[track_caller]
     pub fn resize<'g>(&self, m: &'g Mutator<'_>, len: usize, value: S::Loaded<'g>) {
         self.truncate(m, len);
-        assert!(len <= self.region.capacity, "root stack overflow: {len} values, and {} fit", self.region.capacity);
+        if len > self.region.capacity {
+            overflow(len, self.region.capacity);
+        }
         // Release, and the top after them: as in `push`.
         (self.len()..len).for_each(|index| self.region.slot(index).store(S::to_word(value), Ordering::Release));
         self.set_top(len);
@@ -319,6 +339,7 @@ impl<S: SlotType> RootStack<S> {
 
     /// Drops all but the first `len` values; no effect if there are not more.
     #[inline(always)]
+    #[track_caller]
     pub fn truncate(&self, m: &Mutator<'_>, len: usize) {
         self.check(m);
         if len < self.len() {
@@ -328,6 +349,7 @@ impl<S: SlotType> RootStack<S> {
 
     /// Drops the last `count` values (all, if there are fewer).
     #[inline(always)]
+    #[track_caller]
     pub fn drop_top(&self, m: &Mutator<'_>, count: usize) {
         self.truncate(m, self.len().saturating_sub(count));
     }
@@ -337,9 +359,10 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If there are fewer than `N`.
     #[inline(always)]
+    #[track_caller]
     pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
         self.check(m);
-        let first = self.len().checked_sub(N).expect("root stack index out of range");
+        let Some(first) = self.len().checked_sub(N) else { too_few(N, self.len()) };
         let slot: *const AtomicU64 = if N == 0 { self.region.region.as_ptr().cast() } else { self.region.slot(first) };
         // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
         // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
@@ -367,6 +390,7 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the stack belongs to another heap.
     #[inline(always)]
+    #[track_caller]
     pub fn slots<'g>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>] {
         self.check(m);
         let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots);
@@ -375,9 +399,40 @@ impl<S: SlotType> RootStack<S> {
     }
 }
 
+// What stacks panic with: functions of their own, so that a check in a loop is a compare and a branch.
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn overflow(len: usize, capacity: usize) -> ! {
+    panic!("root stack overflow: {len} values, and {capacity} fit; check `room` first")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn out_of_range(index: usize, len: usize) -> ! {
+    panic!("root stack index out of range: index {index}, and there are {len} values")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn too_deep(depth: usize, len: usize) -> ! {
+    panic!("root stack index out of range: depth {depth}, and there are {len} values")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn too_few(wanted: usize, len: usize) -> ! {
+    panic!("root stack index out of range: the last {wanted}, and there are {len} values")
+}
+
 impl RootStack<Tagged> {
     /// The object `depth` below the last, if that is a reference to a `T`.
     #[inline(always)]
+    #[track_caller]
     pub fn peek_as<'g, T: Trace>(&self, m: &'g Mutator<'_>, depth: usize) -> Option<Gc<'g, T>> {
         self.peek(m, depth).downcast()
     }

@@ -1,6 +1,6 @@
 //! When memory is short: what fits is found, what does not is an error, and the heap goes on.
 
-use crate::common::{Random, catch_unwind, checked, deadline, sorts, stress};
+use crate::common::{Random, catch_unwind, checked, deadline, panic_of, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray,
@@ -437,7 +437,10 @@ pub(crate) fn placing_past_the_room_panics_in_stress_mode(barrier: Barrier) {
             for id in 0..count as u64 {
                 m.place(NodeInit { id, next: None });
             }
-            panics(|| m.place(NodeInit { id: 0, next: None }));
+            let expected = line!() + 1;
+            let (text, file, line) = panic_of(|| m.place(NodeInit { id: 0, next: None }));
+            assert!(text.contains("placed 24 bytes past the reserved room"), "{text}");
+            assert!(file.ends_with("memory.rs") && line == expected, "{file}:{line}");
             assert!(m.try_alloc(NodeInit { id: 0, next: None }).is_err());
         }
         for (room, len) in [(100, 200), (100, 70_000), (40_000, 70_000), (200_000, 200_001 + 65_536)] {

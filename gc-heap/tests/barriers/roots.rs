@@ -1,6 +1,6 @@
 //! Roots as an embedder uses them, with cycles in between.
 
-use crate::common::{backing, catch_unwind, checked, deadline, sorts, stress};
+use crate::common::{backing, catch_unwind, checked, deadline, panic_of, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
@@ -289,6 +289,31 @@ pub(crate) fn many_stacks_are_few_mappings(barrier: Barrier) {
     assert!(mappings() < before + 2000, "{before} mappings, then {}", mappings());
 }
 
+/// What is wrong, and where: the line of the program, not one of this crate.
+pub(crate) fn panics_of_stacks_say_line_index_and_length(barrier: Barrier) {
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
+    let stack: RootStack = RootStack::with_capacity(&heap, 512).unwrap();
+    heap.enter(|m| {
+        (0..3).for_each(|_| stack.push(m, Value::NIL));
+        let first = line!() + 2;
+        let said = [
+            panic_of(|| _ = stack.get(m, 3)),
+            panic_of(|| stack.set(m, 7, Value::NIL)),
+            panic_of(|| _ = stack.peek(m, 5)),
+            panic_of(|| stack.poke(m, 6, Value::NIL)),
+            panic_of(|| _ = stack.last::<4>(m)),
+            panic_of(|| stack.resize(m, 513, Value::NIL)),
+            panic_of(|| (0..600).for_each(|_| stack.push(m, Value::NIL))),
+        ];
+        let numbers = [(3, 3), (7, 3), (5, 3), (6, 3), (4, 3), (513, 512), (513, 512)];
+        for ((line, (text, file, at)), (index, len)) in (first..).zip(said).zip(numbers) {
+            let whole = text.contains(&format!(" {index}")) && text.contains(&format!(" {len} "));
+            assert!(whole && at == line && file.ends_with("roots.rs"), "line {line}: {file}:{at}: {text}");
+        }
+    })
+    .unwrap();
+}
+
 /// Frames within frames, each with locals, and cycles at every depth.
 pub(crate) fn locals_of_many_scopes(barrier: Barrier) {
     fn nest(m: &mut Mutator<'_>, depth: u64, above: &[Local<'_, Node>]) -> u64 {
@@ -442,6 +467,7 @@ pub(crate) const TESTS: Tests = Tests {
         who_wants_a_stack_waits_for_the_addresses_of_dropped_ones,
         stacks_and_threads_leave_each_other_room,
         many_stacks_are_few_mappings,
+        panics_of_stacks_say_line_index_and_length,
         too_many_locals_panic,
         roots_outlive_their_heap
     ],
