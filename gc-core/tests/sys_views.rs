@@ -263,6 +263,10 @@ fn a_root_region_is_zeroed_memory_that_can_be_given_back() {
     assert_eq!([0, 1, 2, 3].map(|page| read(start + page * 4096)), [1, 0, 1, 1]);
     drop(region);
     assert_eq!(try_read(start), Err(libc::EFAULT));
+    let region = RootRegion::reserve(4096).unwrap();
+    let start = region.as_ptr().expose_provenance();
+    assert_eq!(region.unmap().unwrap(), 4096);
+    assert_eq!(try_read(start), Err(libc::EFAULT));
     assert_eq!(RootRegion::reserve(0).unwrap_err().errno(), libc::EINVAL);
 }
 

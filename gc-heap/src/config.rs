@@ -180,6 +180,9 @@ impl Config {
     }
 }
 
+/// What the kernel takes for a memfd: `NAME_MAX` less the `memfd:` that it puts before it.
+const MOST_NAME_BYTES: usize = 249;
+
 const DEFAULT_FAULT_CLUSTER: usize = 1;
 
 /// The least size of a heap: 4 MiB.
@@ -307,7 +310,8 @@ impl HeapBuilder {
         self
     }
 
-    /// The name of the memfd in `/proc/self/maps`, and of the collector threads. Default: `parallax`.
+    /// The name of the memfd in `/proc/self/maps`, and of the collector threads: at most 249 bytes, none of them NUL, or
+    /// [`build`](Self::build) refuses it. Default: `parallax`.
     pub fn name(mut self, name: &str) -> Self {
         self.config.name = name.into();
         self
@@ -409,6 +413,10 @@ impl HeapBuilder {
         let memory = gc_core::sys::total_memory().unwrap_or(usize::MAX);
         if config.max_bytes > memory {
             return Err(BuildError::TooLarge { bytes: config.max_bytes, memory });
+        }
+        let (name, nul) = (config.name.as_bytes(), config.name.contains('\0'));
+        if nul || name.len() > MOST_NAME_BYTES {
+            return Err(BuildError::Name { bytes: name.len(), nul });
         }
         if !(1..=64).contains(&config.workers) {
             return Err(BuildError::Workers { workers: config.workers });

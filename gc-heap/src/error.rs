@@ -84,6 +84,17 @@ pub enum BuildError {
         /// Memory of the machine or its control group, in bytes.
         memory: usize,
     },
+    /// A name that the kernel does not take for a memfd.
+    #[error(
+        "a heap's name of {bytes} bytes{}: give `HeapBuilder::name` at most 249, and no NUL",
+        if *.nul { ", with a NUL among them" } else { "" }
+    )]
+    Name {
+        /// Its length.
+        bytes: usize,
+        /// Whether there is a NUL in it.
+        nul: bool,
+    },
     /// More collector threads than make sense.
     #[error("{workers} collector threads: 1 to 64 are possible")]
     Workers {

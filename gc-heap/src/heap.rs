@@ -6,7 +6,8 @@ use crate::error::{BuildError, EnterError};
 use crate::events::Event;
 use crate::mutator::Mutator;
 use crate::mutator::thread::{HeapThread, is_inside};
-use crate::root::memory::{ROOT_AREA_BYTES, RootArea, RootMemory};
+use crate::root::area::{ROOT_AREA_BYTES, RootArea};
+use crate::root::memory::RootMemory;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::{FaultServer, Pages};
@@ -142,7 +143,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::NoAddressSpace`]; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::NoAddressSpace`], with [`Barrier::Page`] where 131,072 are attached; [`EnterError::Forked`] in a child made by `fork`.
     pub fn thread(&self) -> Result<HeapThread, EnterError> {
         HeapThread::attach(self)
     }
@@ -312,7 +313,7 @@ impl std::fmt::Debug for Heap {
 /// The memory of a heap. With the page barrier the file goes on behind the heap proper, for the roots.
 fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError> {
     if config.barrier != Barrier::Page {
-        return Ok((Views::new(&config.name, config.max_bytes, config.mirror)?, RootMemory::Private, None));
+        return Ok((Views::new(&config.name, config.max_bytes, config.mirror)?, RootMemory::private(), None));
     }
     let roots_at = config.max_bytes.next_multiple_of(gc_core::views::MIN_SPAN);
     let bytes = roots_at + ROOT_AREA_BYTES;

@@ -1,10 +1,11 @@
 //! Private memory for root stacks.
 
 use crate::sys::{self, SysError};
+use std::mem::ManuallyDrop;
 use std::ptr;
 
 /// A private mapping, readable and writable: addresses at once, memory when touched, zeroes at first. Root stacks live in
-/// such regions, which never move; dropping one unmaps it.
+/// such regions, or in pieces of one, which never move; dropping one unmaps it.
 #[derive(Debug)]
 pub struct RootRegion {
     address: usize,
@@ -35,6 +36,20 @@ impl RootRegion {
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Unmaps the region, and says how long it was.
+    ///
+    /// # Errors
+    /// The region as it was, where the kernel refuses: near `vm.max_map_count`, since what lies before it and behind it may be
+    /// one mapping with it.
+    pub fn unmap(self) -> Result<usize, RootRegion> {
+        let region = ManuallyDrop::new(self);
+        // SAFETY: the mapping is ours and ends here, as when it is dropped.
+        match unsafe { sys::unmap(region.address, region.len) } {
+            Ok(()) => Ok(region.len),
+            Err(_) => Err(ManuallyDrop::into_inner(region)),
+        }
     }
 
     /// Gives the memory of the whole pages in `offset..offset + len` back; they read as zeroes afterwards.

@@ -238,11 +238,10 @@ impl Shared {
         true
     }
 
-    /// Offsets of the part of the heap's file that may hold roots, in whole pages of page tables.
-    fn root_area(&self) -> Range<usize> {
-        let RootMemory::Gated(area) = &self.root_memory else { return 0..0 };
-        let used = area.used();
-        used.start..used.end.next_multiple_of(MIN_SPAN).min(self.views.bytes())
+    /// Offsets of the parts of the heap's file that may hold roots, in whole pages of page tables.
+    fn root_area(&self) -> [Range<usize>; 2] {
+        let RootMemory::Gated(area) = &self.root_memory else { return [0..0, 0..0] };
+        area.used().map(|used| used.start..used.end.next_multiple_of(MIN_SPAN).min(self.views.bytes()))
     }
 
     /// Pages that hold roots, in the heap's file.
@@ -310,7 +309,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     if pages.gate.is_private() {
         roots.into_iter().for_each(|roots| bring_all(shared, pages, roots));
     } else {
-        give_back(pages, used.clone(), &failed);
+        used.iter().for_each(|used| give_back(pages, used.clone(), &failed));
     }
     // Every page that holds anything is repaired. Where the kernel refuses (it is short of memory), the next plan asks again.
     pages.still_registered.store(true, Ordering::Relaxed);
@@ -318,8 +317,11 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     pages.flip.end();
     if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
         // What did not go back is still in the from-view, which must be empty before the next flip.
-        for start in (0..used.end).step_by(EMPTY) {
-            let _ = pages.gate.empty(start, EMPTY.min(shared.views.bytes() - start));
+        let [near, far] = used;
+        for part in [0..near.end, far] {
+            for start in part.clone().step_by(EMPTY) {
+                let _ = pages.gate.empty(start, EMPTY.min(part.end - start));
+            }
         }
     } else {
         let mut behind = behind.into_inner();

@@ -391,7 +391,9 @@ impl Collector {
         self.shared.roots.reclaim();
         self.shared.weak_roots.reclaim();
         self.shared.watched.reclaim();
-        self.shared.stacks.lock().retain(|stack| !stack.is_given_up());
+        // Dropped without the lock: their memory is given back.
+        let given_up: Vec<_> = self.shared.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
+        drop(given_up);
         if let RootMemory::Gated(area) = &self.shared.root_memory {
             area.tidy(&self.shared.views);
         }

@@ -123,23 +123,39 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// # Panics
-    /// If the thread has more than 32 million locals.
+    /// If the thread has more than 33,554,432 locals. With [`Barrier::Page`](crate::Barrier::Page) threads that are attached at the
+    /// same time share 1,073,741,824: two have 33,554,432 each at most, 512 have 2,097,152, 131,072 have 8,192.
     #[inline(always)]
+    #[track_caller]
     pub fn local<'g, V: Word<'g>>(&'g self, value: V) -> Local<'s, V::Slot> {
         self.push_local(<V::Slot as SlotType>::to_word(value))
     }
 
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn push_local<S>(&self, word: u64) -> Local<'s, S> {
         let address = self.local_top.get();
         if address == self.local_limit.get() {
-            too_many_locals();
+            self.more_locals();
         }
         let slot = self.record().local(address);
         // Release: the marker may come upon a slot that ended after mark start and is used again.
         slot.store(word, Ordering::Release);
         self.local_top.set(address + 8);
         Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
+    }
+
+    /// Lets the frame's addresses grow (page barrier). What lies in it stays where it is.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn more_locals(&self) {
+        let record = self.record();
+        if !record.grow_locals() {
+            let most = record.locals_len() / 8;
+            panic!("too many locals: {most} of this thread are in use; a loop that roots needs a frame inside");
+        }
+        self.local_limit.set(record.locals_end());
     }
 
     /// Ends the locals above an address.
@@ -195,6 +211,7 @@ impl<'s> Mutator<'s> {
 
     /// Opens a frame and a slot in the parent's scope for its result: see [`Out`]. Never a safepoint.
     #[inline(always)]
+    #[track_caller]
     pub fn frame_for<S: SlotType>(&mut self) -> (Frame<'_>, Out<'s, S>) {
         let local = self.push_local(0);
         (self.frame(), Out { local })
@@ -229,6 +246,7 @@ impl<'s> Mutator<'s> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline(always)]
+    #[track_caller]
     pub fn scope_local<S: SlotType, E>(
         &mut self,
         f: impl for<'g, 'i> FnOnce(&'g mut Mutator<'i>) -> Result<S::Loaded<'g>, E>,
@@ -237,14 +255,11 @@ impl<'s> Mutator<'s> {
         let word = f(&mut frame).map(S::to_word);
         drop(frame);
         // No safepoint since the closure returned: the word is good.
-        word.map(|word| self.push_local(word))
+        match word {
+            Ok(word) => Ok(self.push_local(word)),
+            Err(error) => Err(error),
+        }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn too_many_locals() -> ! {
-    panic!("too many locals: a loop that roots needs a frame inside")
 }
 
 /// A scope of locals, ended when it is dropped. Dereferences to the mutator.

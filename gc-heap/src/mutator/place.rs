@@ -29,6 +29,7 @@ fn prefetch_for_writing(address: u64) {
 impl<'s> Mutator<'s> {
     /// The next `bytes` of the TLAB; an address in the good view.
     #[inline(always)]
+    #[track_caller]
     fn bump(&self, bytes: usize) -> u64 {
         let top = self.top.get();
         let new = top + bytes as u64;
@@ -42,6 +43,7 @@ impl<'s> Mutator<'s> {
 
     /// As `bump` for sizes known at run time: fetches all lines of a larger object.
     #[inline(always)]
+    #[track_caller]
     fn bump_sized(&self, bytes: usize) -> u64 {
         if bytes > LARGE_BYTES {
             return self.bump_slow(bytes);
@@ -175,6 +177,7 @@ impl<'s> Mutator<'s> {
     /// # Panics
     /// If the room reserved is used up and no block is free at once: a bug of the caller. In stress mode always.
     #[inline(always)]
+    #[track_caller]
     pub fn place<'g, I: Init<'g>>(&'g self, init: I) -> Gc<'g, I::Object> {
         const {
             assert!(
@@ -194,6 +197,7 @@ impl<'s> Mutator<'s> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn tailed<'g, T: Trace>(&'g self, init: T::Init<'g>, len: usize) -> Gc<'g, T> {
         const { assert!(<T::Tail as Tail>::STRIDE != 0, "this type has no tail: use place") }
         let bytes = T::KIND.checked_size_of(len).expect("an object larger than any heap");
@@ -225,6 +229,7 @@ impl<'s> Mutator<'s> {
     /// # Panics
     /// As [`place`](Self::place); and if the iterator gives fewer elements than it said.
     #[inline(always)]
+    #[track_caller]
     pub fn place_tail<'g, T, I>(&'g self, init: T::Init<'g>, tail: I) -> Gc<'g, T>
     where
         T: Trace,
@@ -299,6 +304,7 @@ impl<'s> Mutator<'s> {
     /// # Panics
     /// As [`place`](Self::place).
     #[inline(always)]
+    #[track_caller]
     pub fn place_array<'g, T>(&'g self, init: T::Init<'g>, len: usize, fill: <T::Tail as Field>::Init<'g>) -> Gc<'g, T>
     where
         T: Trace,
@@ -337,6 +343,7 @@ impl<'s> Mutator<'s> {
     /// # Panics
     /// As [`place`](Self::place).
     #[inline(always)]
+    #[track_caller]
     pub fn place_bytes<'g, T: Trace<Tail = u8>>(&'g self, init: T::Init<'g>, bytes: &[u8]) -> Gc<'g, T> {
         let gc = self.tailed::<T>(init, bytes.len());
         // SAFETY: as many bytes were bumped after the fixed part, and the source, a borrowed slice, does not overlap them.
@@ -514,6 +521,7 @@ impl<'s> Mutator<'s> {
     ///
     /// # Panics
     /// As [`local`](Self::local).
+    #[track_caller]
     pub fn local_of<'g, S: SlotType>(&'g self, loaded: S::Loaded<'g>) -> Local<'s, S> {
         self.push_local(S::to_word(loaded))
     }

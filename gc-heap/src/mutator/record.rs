@@ -1,17 +1,10 @@
 //! What the collector sees of a mutator. Everything here is atomic or constant: `&mut Mutator` must not alias it.
 
 use crate::root::memory::{NoAddresses, Region, RootMemory};
-use crate::root::stack::DEFAULT_STACK_SLOTS;
 use gc_core::deposit::Deposit;
 use gc_core::loss::LossRing;
 use gc_core::stop::MutatorState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// Address space of a thread's locals: 32 million of them. Committed as it is touched.
-const LOCALS_BYTES: usize = 256 * DEFAULT_STACK_SLOTS * 8;
-
-/// The same where they are taken from the heap's file: 2 million locals, so that a thousand threads fit the root area.
-const GATED_LOCALS_BYTES: usize = 16 * DEFAULT_STACK_SLOTS * 8;
 
 const NO_BLOCK: u32 = u32::MAX;
 
@@ -47,11 +40,7 @@ pub(crate) struct MutatorRecord {
 
 impl MutatorRecord {
     pub(crate) fn new(memory: &RootMemory, losses: Option<LossRing>) -> Result<MutatorRecord, NoAddresses> {
-        let bytes = match memory {
-            RootMemory::Private => LOCALS_BYTES,
-            RootMemory::Gated(_) => GATED_LOCALS_BYTES,
-        };
-        let locals = Region::reserve(memory, bytes)?;
+        let locals = Region::frame(memory)?;
         let locals_base = locals.as_ptr().expose_provenance() as u64;
         let to_collector = (locals.collector_ptr().expose_provenance() as u64).wrapping_sub(locals_base);
         Ok(MutatorRecord {
@@ -95,6 +84,11 @@ impl MutatorRecord {
     #[inline(always)]
     pub(crate) fn locals_len(&self) -> u64 {
         self.locals.len() as u64
+    }
+
+    /// Makes room for more locals behind those that there are. By the record's mutator; false where there is none.
+    pub(crate) fn grow_locals(&self) -> bool {
+        self.locals.grow()
     }
 
     pub(crate) fn locals_end(&self) -> u64 {

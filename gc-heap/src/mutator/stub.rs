@@ -143,8 +143,13 @@ fn no_good_word(m: &Mutator<'_>, word: u64) -> ! {
 
 #[cold]
 #[inline(never)]
-fn past_the_room(bytes: u64) -> ! {
-    panic!("placed {bytes} bytes past the reserved room: `reserve` must count every object");
+#[track_caller]
+fn past_the_room(m: &Mutator<'_>, bytes: u64) -> ! {
+    let left = m.limit.get().saturating_sub(m.top.get());
+    panic!(
+        "placed {bytes} bytes past the reserved room ({left} bytes are left of the thread's block): \
+         `reserve` must count every object"
+    );
 }
 
 impl Mutator<'_> {
@@ -160,10 +165,11 @@ impl Mutator<'_> {
 
     /// The next `bytes` where the TLAB has not got them.
     #[inline(always)]
+    #[track_caller]
     pub(super) fn bump_slow(&self, bytes: usize) -> u64 {
         cold_path();
         match imp::bump(self, bytes as u64) {
-            0 => past_the_room(bytes as u64),
+            0 => past_the_room(self, bytes as u64),
             start => start,
         }
     }

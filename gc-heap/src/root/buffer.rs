@@ -81,6 +81,7 @@ impl<'s> Mutator<'s> {
     /// # Panics
     /// As [`place`](Self::place).
     #[must_use = "a buffer that is dropped is garbage"]
+    #[track_caller]
     pub fn place_buffer<'g, T: Trace<Tail = u8>>(&'g self, init: T::Init<'g>, len: usize) -> Buffer<T> {
         Buffer { pinned: self.pin(self.place_array::<T>(init, len, 0)) }
     }

@@ -1,137 +1,126 @@
 //! Memory for root slots.
 //!
-//! With the load barrier a region is a private mapping of its own. With the page barrier it is a piece of the heap's file,
-//! behind the heap proper: then a flip takes the pages of all roots away with those of the heap, in the same call, and they
+//! With the load barrier a region is a piece of private memory. With the page barrier it is a piece of the heap's file, behind the
+//! heap proper: then a flip takes the pages of all roots away with those of the heap, in the same call, and they
 //! come back repaired like any other. No pause looks at a root, and reading one costs nothing more.
 
+use super::area::{RootArea, Share};
+use super::pool::{Piece, RootPool};
 use crate::space::PAGE_BYTES;
-use gc_core::sys::{Process, SysError};
-use gc_core::views::{RootRegion, Views};
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use gc_core::sys::SysError;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of the file behind the heap proper, for the roots of a heap with the page barrier. Addresses, not memory: what is
-/// not touched costs nothing.
-pub(crate) const ROOT_AREA_BYTES: usize = 16 << 30;
+/// Address space of a thread's locals: 32 million of them. Committed as it is touched.
+const FRAME_BYTES: usize = 256 << 20;
 
 /// Where the regions of a heap come from.
 #[derive(Clone)]
 pub(crate) enum RootMemory {
-    Private,
+    Private(Arc<RootPool>),
     Gated(Arc<RootArea>),
 }
 
-/// The part of a heap's file that holds roots.
-pub(crate) struct RootArea {
-    /// Addresses of the area in the mutators' and in the canonical view.
-    view: usize,
-    canonical: usize,
-    /// Offset of the area in the file.
-    start: usize,
-    process: Process,
-    state: Mutex<Area>,
-}
-
-#[derive(Default)]
-struct Area {
-    /// The area from here on was never used.
-    used: usize,
-    /// Pieces that can be used again, by length.
-    free: BTreeMap<usize, Vec<usize>>,
-    /// Pieces given up, still with their memory.
-    returned: Vec<Range<usize>>,
-}
-
-impl RootArea {
-    pub(crate) fn new(views: &Views, start: usize) -> RootArea {
-        let (view, canonical) = (views.view(0) + start, views.canonical() + start);
-        RootArea { view, canonical, start, process: Process::current(), state: Mutex::default() }
-    }
-
-    fn take(&self, bytes: usize) -> Option<usize> {
-        let mut area = self.state.lock();
-        if let Some(offset) = area.free.get_mut(&bytes).and_then(Vec::pop) {
-            return Some(offset);
-        }
-        // With the words that it holds: nobody has it any more, and a root slot is written before it is read.
-        if let Some(index) = area.returned.iter().rposition(|piece| piece.len() == bytes) {
-            return Some(area.returned.swap_remove(index).start);
-        }
-        let offset = area.used;
-        let end = offset.checked_add(bytes).filter(|end| *end <= ROOT_AREA_BYTES)?;
-        area.used = end;
-        Some(offset)
-    }
-
-    /// Offsets in the file that may hold roots.
-    pub(crate) fn used(&self) -> Range<usize> {
-        self.start..self.start + self.state.lock().used
-    }
-
-    /// Gives the memory of pieces that were given up back to the system. While no page is gated.
-    pub(crate) fn tidy(&self, views: &Views) {
-        let returned = std::mem::take(&mut self.state.lock().returned);
-        for piece in returned {
-            // A piece that keeps its memory is used again as it is: nobody reads a root slot before writing it.
-            let _ = views.uncommit(self.start + piece.start, piece.len());
-            self.state.lock().free.entry(piece.len()).or_default().push(piece.start);
-        }
+impl RootMemory {
+    pub(crate) fn private() -> RootMemory {
+        RootMemory::Private(Arc::new(RootPool::new()))
     }
 }
 
-/// Words for root slots that never move, writable, zero at first (or after a slot was never written).
-pub(crate) enum Region {
-    Private(RootRegion),
-    Gated { area: Arc<RootArea>, offset: usize, len: usize },
+/// Words for root slots that never move, writable. A slot is written before it is read.
+pub(crate) struct Region {
+    home: Home,
+    /// The first byte as mutators see it, and as the collector does.
+    address: usize,
+    collector: usize,
+    /// Grows, of a frame; by its thread alone.
+    len: AtomicUsize,
+}
+
+enum Home {
+    Private { pool: Arc<RootPool>, piece: Piece },
+    Gated { area: Arc<RootArea>, share: Share, offset: usize },
 }
 
 impl Region {
-    /// Bytes are rounded up to whole pages.
-    pub(crate) fn reserve(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+    /// For a stack. Bytes (not 0) are rounded up to whole pages.
+    pub(crate) fn stack(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+        Region::reserve(memory, bytes, Share::Stacks)
+    }
+
+    /// For a table, as for a stack.
+    pub(crate) fn table(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+        Region::reserve(memory, bytes, Share::Tables)
+    }
+
+    fn reserve(memory: &RootMemory, bytes: usize, share: Share) -> Result<Region, NoAddresses> {
+        let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
         match memory {
-            RootMemory::Private => {
-                RootRegion::reserve(bytes).map(Region::Private).map_err(|error| NoAddresses(Some(error)))
-            }
+            RootMemory::Private(pool) => Region::private(pool, len),
             RootMemory::Gated(area) => {
-                let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
-                let offset = area.take(len).ok_or(NoAddresses(None))?;
-                Ok(Region::Gated { area: Arc::clone(area), offset, len })
+                let piece = area.take(len, share).ok_or(NoAddresses(None))?;
+                Ok(Region::gated(area, share, piece))
             }
         }
+    }
+
+    /// For a thread's locals.
+    pub(crate) fn frame(memory: &RootMemory) -> Result<Region, NoAddresses> {
+        match memory {
+            RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES),
+            RootMemory::Gated(area) => {
+                let piece = area.take_frame().ok_or(NoAddresses(None))?;
+                Ok(Region::gated(area, Share::Frames, piece))
+            }
+        }
+    }
+
+    fn private(pool: &Arc<RootPool>, len: usize) -> Result<Region, NoAddresses> {
+        let piece = pool.take(len).map_err(|error| NoAddresses(Some(error)))?;
+        let address = piece.address();
+        let home = Home::Private { pool: Arc::clone(pool), piece };
+        Ok(Region { home, address, collector: address, len: AtomicUsize::new(len) })
+    }
+
+    fn gated(area: &Arc<RootArea>, share: Share, piece: Range<usize>) -> Region {
+        let (address, collector) = area.addresses(piece.start);
+        let home = Home::Gated { area: Arc::clone(area), share, offset: piece.start };
+        Region { home, address, collector, len: AtomicUsize::new(piece.len()) }
+    }
+
+    /// Makes a frame longer. By its thread, which alone asks for the length that a slot is to be in.
+    pub(crate) fn grow(&self) -> bool {
+        let Home::Gated { area, share: Share::Frames, offset } = &self.home else { return false };
+        let grown = area.grow_frame(*offset);
+        if let Some(len) = grown {
+            self.len.store(len, Ordering::Relaxed);
+        }
+        grown.is_some()
     }
 
     /// The first byte as mutators see it.
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> *mut u8 {
-        match self {
-            Region::Private(region) => region.as_ptr(),
-            Region::Gated { area, offset, .. } => std::ptr::with_exposed_provenance_mut(area.view + offset),
-        }
+        std::ptr::with_exposed_provenance_mut(self.address)
     }
 
     /// The first byte as the collector sees it: never gated.
     pub(crate) fn collector_ptr(&self) -> *mut u8 {
-        match self {
-            Region::Private(region) => region.as_ptr(),
-            Region::Gated { area, offset, .. } => std::ptr::with_exposed_provenance_mut(area.canonical + offset),
-        }
+        std::ptr::with_exposed_provenance_mut(self.collector)
     }
 
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        match self {
-            Region::Private(region) => region.len(),
-            Region::Gated { len, .. } => *len,
-        }
+        self.len.load(Ordering::Relaxed)
     }
 
     /// Pages of the heap's file that hold the first `bytes`; none of a private region.
     pub(crate) fn pages(&self, bytes: usize) -> Range<usize> {
-        match self {
-            Region::Private(_) => 0..0,
-            Region::Gated { area, offset, .. } => {
-                let first = (area.start + offset) / PAGE_BYTES;
+        match &self.home {
+            Home::Private { .. } => 0..0,
+            Home::Gated { area, offset, .. } => {
+                let first = area.in_file(*offset) / PAGE_BYTES;
                 first..first + bytes.div_ceil(PAGE_BYTES)
             }
         }
@@ -140,11 +129,9 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
-        if let Region::Gated { area, offset, len } = self
-            && area.process.is_current()
-        {
-            area.state.lock().returned.push(*offset..*offset + *len);
+        match &self.home {
+            Home::Private { pool, piece } => pool.give_up(piece),
+            Home::Gated { area, share, offset } => area.give_up(*share, *offset..*offset + self.len()),
         }
     }
 }

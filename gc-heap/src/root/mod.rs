@@ -8,9 +8,13 @@
 //!
 //! No pause visits any of them: they are scanned and repaired while the mutators run.
 
+pub(crate) mod area;
 pub(crate) mod buffer;
+mod extents;
+mod frames;
 pub(crate) mod memory;
 pub(crate) mod pin;
+mod pool;
 pub(crate) mod stack;
 pub(crate) mod table;
 

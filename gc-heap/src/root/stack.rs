@@ -13,6 +13,7 @@
 use crate::error::OutOfMemory;
 use crate::heap::Heap;
 use crate::mutator::Mutator;
+use crate::mutator::thread::is_inside;
 use crate::object::Trace;
 use crate::root::memory::Region;
 use crate::shared::Shared;
@@ -156,16 +157,36 @@ pub struct RootSlot<S> {
 }
 
 impl<S: SlotType> RootStack<S> {
-    /// An empty stack of [`DEFAULT_STACK_SLOTS`].
+    /// An empty stack of 131,072 slots: 1 MiB of addresses.
+    ///
+    /// # Errors
+    /// As [`with_capacity`](Self::with_capacity): with [`Barrier::Page`](crate::Barrier::Page) there is room for some 16,300 such
+    /// stacks at a time.
     pub fn new(heap: &Heap) -> Result<RootStack<S>, OutOfMemory> {
         RootStack::with_capacity(heap, DEFAULT_STACK_SLOTS)
     }
 
     /// An empty stack for `slots` values (8 bytes each; rounded up to whole pages). Takes address space now and memory
     /// as it is touched.
+    ///
+    /// # Errors
+    /// Where there is no address space. All stacks of a heap with [`Barrier::Page`](crate::Barrier::Page) together have 16 GiB of
+    /// it, less 64 MiB for process-wide roots (or 8 bytes for each, where there are more); with the other barriers the
+    /// system says how much. A dropped stack's comes back with the next cycle, for which a thread that is not inside a
+    /// heap waits here. One that is fails, and may [`collect`](Mutator::collect) and try again.
     pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
         let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
-        let region = Region::reserve(&heap.shared().root_memory, bytes).map_err(|_| OutOfMemory::of(bytes))?;
+        let shared = heap.shared();
+        let region = Region::stack(&shared.root_memory, bytes).or_else(|none| {
+            let given_up = || shared.stacks.lock().iter().any(|stack| stack.is_given_up());
+            if is_inside() || !shared.process.is_current() || !given_up() {
+                return Err(none);
+            }
+            // What dropped stacks had is free when the collector has forgotten them.
+            shared.collect();
+            Region::stack(&shared.root_memory, bytes)
+        });
+        let region = region.map_err(|_| OutOfMemory::of(bytes))?;
         let region = Arc::new(StackRegion {
             slots: region.as_ptr().expose_provenance(),
             collector_slots: region.collector_ptr().expose_provenance(),
@@ -174,14 +195,15 @@ impl<S: SlotType> RootStack<S> {
             top: AtomicU64::new(0),
             scanned: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
-            heap: Arc::as_ptr(heap.shared()).addr(),
-            _heap: Arc::downgrade(heap.shared()),
+            heap: Arc::as_ptr(shared).addr(),
+            _heap: Arc::downgrade(shared),
         });
-        heap.shared().stacks.lock().push(Arc::clone(&region));
+        shared.stacks.lock().push(Arc::clone(&region));
         Ok(RootStack { region, top: std::cell::Cell::new(0), _holds: PhantomData })
     }
 
     #[inline(always)]
+    #[track_caller]
     fn check(&self, m: &Mutator<'_>) {
         assert!(
             self.region.heap == m.shared_ptr().addr(),
@@ -219,10 +241,13 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the stack is full, or belongs to another heap.
     #[inline(always)]
+    #[track_caller]
     pub fn push<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
         let top = self.top.get();
-        assert!(top < self.region.capacity, "root stack overflow: check `room` first");
+        if top >= self.region.capacity {
+            overflow(top + 1, self.region.capacity);
+        }
         // Release: the marker may have read a higher top before values were popped.
         self.region.slot(top).store(S::to_word(value), Ordering::Release);
         self.set_top(top + 1);
@@ -230,6 +255,7 @@ impl<S: SlotType> RootStack<S> {
 
     /// Pops the last value; `None` from an empty stack.
     #[inline(always)]
+    #[track_caller]
     pub fn pop<'g>(&self, m: &'g Mutator<'_>) -> Option<S::Loaded<'g>> {
         self.check(m);
         let index = self.top.get().checked_sub(1)?;
@@ -265,9 +291,13 @@ impl<S: SlotType> RootStack<S> {
         }
     }
 
+    #[inline(always)]
+    #[track_caller]
     fn index(&self, depth: usize) -> usize {
         let len = self.len();
-        assert!(depth < len, "root stack index out of range: depth {depth} of {len}");
+        if depth >= len {
+            too_deep(depth, len);
+        }
         len - 1 - depth
     }
 
@@ -276,6 +306,7 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If there are not that many.
     #[inline(always)]
+    #[track_caller]
     pub fn peek<'g>(&self, m: &'g Mutator<'_>, depth: usize) -> S::Loaded<'g> {
         self.check(m);
         self.load(m, self.index(depth))
@@ -286,6 +317,7 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If there are not that many.
     #[inline(always)]
+    #[track_caller]
     pub fn poke<'g>(&self, m: &'g Mutator<'_>, depth: usize, value: S::Loaded<'g>) {
         self.set(m, self.index(depth), value);
     }
@@ -295,9 +327,12 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the index is not below [`len`](Self::len).
     #[inline(always)]
+    #[track_caller]
     pub fn get<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
         self.check(m);
-        assert!(index < self.len(), "root stack index out of range");
+        if index >= self.len() {
+            out_of_range(index, self.len());
+        }
         self.load(m, index)
     }
 
@@ -306,9 +341,12 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the index is not below [`len`](Self::len).
     #[inline(always)]
+    #[track_caller]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, index: usize, value: S::Loaded<'g>) {
         self.check(m);
-        assert!(index < self.len(), "root stack index out of range");
+        if index >= self.len() {
+            out_of_range(index, self.len());
+        }
         if m.is_logging() {
             self.log_range(m, index, index + 1);
         }
@@ -320,9 +358,12 @@ impl<S: SlotType> RootStack<S> {
     ///
     /// # Panics
     /// If `len` is more than fits, or the stack belongs to another heap.
+    #[track_caller]
     pub fn resize<'g>(&self, m: &'g Mutator<'_>, len: usize, value: S::Loaded<'g>) {
         self.truncate(m, len);
-        assert!(len <= self.region.capacity, "root stack overflow: {len} values, and {} fit", self.region.capacity);
+        if len > self.region.capacity {
+            overflow(len, self.region.capacity);
+        }
         // Release, and the top after them: as in `push`.
         (self.len()..len).for_each(|index| self.region.slot(index).store(S::to_word(value), Ordering::Release));
         self.set_top(len);
@@ -330,6 +371,7 @@ impl<S: SlotType> RootStack<S> {
 
     /// Drops all but the first `len` values; no effect if there are not more.
     #[inline(always)]
+    #[track_caller]
     pub fn truncate(&self, m: &Mutator<'_>, len: usize) {
         self.check(m);
         if len < self.len() {
@@ -339,6 +381,7 @@ impl<S: SlotType> RootStack<S> {
 
     /// Drops the last `count` values (all, if there are fewer).
     #[inline(always)]
+    #[track_caller]
     pub fn drop_top(&self, m: &Mutator<'_>, count: usize) {
         self.truncate(m, self.len().saturating_sub(count));
     }
@@ -348,9 +391,10 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If there are fewer than `N`.
     #[inline(always)]
+    #[track_caller]
     pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
         self.check(m);
-        let first = self.len().checked_sub(N).expect("root stack index out of range");
+        let Some(first) = self.len().checked_sub(N) else { too_few(N, self.len()) };
         let slot: *const AtomicU64 = if N == 0 { self.region.region.as_ptr().cast() } else { self.region.slot(first) };
         // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
         // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
@@ -378,6 +422,7 @@ impl<S: SlotType> RootStack<S> {
     /// # Panics
     /// If the stack belongs to another heap.
     #[inline(always)]
+    #[track_caller]
     pub fn slots<'g>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>] {
         self.check(m);
         let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots);
@@ -386,9 +431,40 @@ impl<S: SlotType> RootStack<S> {
     }
 }
 
+// What stacks panic with: functions of their own, so that a check in a loop is a compare and a branch.
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn overflow(len: usize, capacity: usize) -> ! {
+    panic!("root stack overflow: {len} values, and {capacity} fit; check `room` first")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn out_of_range(index: usize, len: usize) -> ! {
+    panic!("root stack index out of range: index {index}, and there are {len} values")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn too_deep(depth: usize, len: usize) -> ! {
+    panic!("root stack index out of range: depth {depth}, and there are {len} values")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn too_few(wanted: usize, len: usize) -> ! {
+    panic!("root stack index out of range: the last {wanted}, and there are {len} values")
+}
+
 impl RootStack<Tagged> {
     /// The object `depth` below the last, if that is a reference to a `T`.
     #[inline(always)]
+    #[track_caller]
     pub fn peek_as<'g, T: Trace>(&self, m: &'g Mutator<'_>, depth: usize) -> Option<Gc<'g, T>> {
         self.peek(m, depth).downcast()
     }

@@ -28,7 +28,7 @@ struct Chunk {
 
 impl Chunk {
     fn new(memory: &RootMemory) -> Chunk {
-        let region = Region::reserve(memory, CHUNK * 8).expect("address space for another 1024 roots");
+        let region = Region::table(memory, CHUNK * 8).expect("address space for another 1024 roots");
         let chunk = Chunk { region };
         // A piece of the root area may have been used before.
         chunk.slots().iter().for_each(|slot| slot.store(0, Ordering::Relaxed));

@@ -1,6 +1,6 @@
 //! When memory is short: what fits is found, what does not is an error, and the heap goes on.
 
-use crate::common::{Random, checked, deadline, panics, sorts, stress};
+use crate::common::{Random, checked, deadline, panic_of, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray,
@@ -315,6 +315,18 @@ pub(crate) fn what_a_builder_refuses() {
         let error = Heap::builder().max_bytes(bytes).build().unwrap_err().to_string();
         assert!(!error.contains('\n') && error.contains(&bytes.to_string()), "{error}");
     }
+    for (name, says) in [("nul\0".to_owned(), "no NUL"), ("n".repeat(250), "249")] {
+        for barrier in [Barrier::Load, Barrier::Page, Barrier::StopTheWorld] {
+            let error = Heap::builder().name(&name).barrier(barrier).build().unwrap_err();
+            let told = matches!(error, BuildError::Name { bytes, nul } if bytes == name.len() && nul == (bytes < 249));
+            let text = error.to_string();
+            assert!(
+                told && text.contains("HeapBuilder::name") && text.contains(says) && !text.contains('\n'),
+                "{text}"
+            );
+        }
+    }
+    assert!(Heap::builder().max_bytes(8 << 20).name(&"n".repeat(249)).build().is_ok());
     for workers in [0, 65, usize::MAX] {
         assert!(Heap::builder().workers(workers).build().unwrap_err().to_string().contains("1 to 64"));
     }
@@ -432,7 +444,10 @@ pub(crate) fn placing_past_the_room_panics_in_stress_mode(barrier: Barrier) {
             for id in 0..count as u64 {
                 m.place(NodeInit { id, next: None });
             }
-            panics(|| m.place(NodeInit { id: 0, next: None }));
+            let expected = line!() + 1;
+            let (text, file, line) = panic_of(|| m.place(NodeInit { id: 0, next: None }));
+            assert!(text.contains("placed 24 bytes past the reserved room"), "{text}");
+            assert!(file.ends_with("memory.rs") && line == expected, "{file}:{line}");
             assert!(m.try_alloc(NodeInit { id: 0, next: None }).is_err());
         }
         for (room, len) in [(100, 200), (100, 70_000), (40_000, 70_000), (200_000, 200_001 + 65_536)] {

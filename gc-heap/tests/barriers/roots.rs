@@ -1,6 +1,6 @@
 //! Roots as an embedder uses them, with cycles in between.
 
-use crate::common::{catch_unwind, checked, deadline, panics, sorts, stress};
+use crate::common::{backing, catch_unwind, checked, deadline, panic_of, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
@@ -174,6 +174,142 @@ pub(crate) fn a_root_stack_too_large_is_an_error(barrier: Barrier) {
     heap.enter(|m| assert!(large.iter().all(|stack| stack.peek(m, 0).as_bool() == Some(true)))).unwrap();
 }
 
+/// Stacks that come one after the other, each longer than those before: what they had joins and is used again.
+pub(crate) fn addresses_of_dropped_stacks_join(barrier: Barrier) {
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
+    for i in 1..=6000 {
+        let stack = RootStack::<Tagged>::with_capacity(&heap, i * 512).unwrap_or_else(|error| panic!("{i}: {error}"));
+        heap.enter(|m| stack.push(m, Value::NIL)).unwrap();
+        drop(stack);
+        if i % 50 == 0 {
+            heap.collect();
+        }
+    }
+}
+
+/// Outside the heap nobody has to ask for a cycle: 64 stacks of 1 GiB each, one alive at a time.
+pub(crate) fn who_wants_a_stack_waits_for_the_addresses_of_dropped_ones(barrier: Barrier) {
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
+    for i in 0..64 {
+        let stack = RootStack::<Tagged>::with_capacity(&heap, 1 << 27).unwrap_or_else(|error| panic!("{i}: {error}"));
+        heap.enter(|m| stack.push(m, Value::NIL)).unwrap();
+    }
+}
+
+/// As many stacks as there are addresses for with the page barrier, and as many threads as a server has: neither keeps the
+/// other out, and both are scanned.
+pub(crate) fn stacks_and_threads_leave_each_other_room(barrier: Barrier) {
+    let heap = checked(barrier, 64 << 20).build().unwrap();
+    let stacks: Vec<RootStack> =
+        std::iter::from_fn(|| RootStack::with_capacity(&heap, 1 << 24).ok()).take(200).collect();
+    // The last addresses too.
+    let more = std::iter::from_fn(|| RootStack::<Tagged>::with_capacity(&heap, 1 << 16).ok()).take(300);
+    let more: Vec<_> = more.collect();
+    assert!(stacks.len() >= 100 && (barrier != Barrier::Page || more.len() < 300), "{} {}", stacks.len(), more.len());
+    let mut threads: Vec<_> = (0..5000).map(|i| heap.thread().unwrap_or_else(|e| panic!("{i}: {e}"))).collect();
+    let mut nodes = Vec::new();
+    for (i, stack) in stacks.iter().enumerate() {
+        let made = threads[i * 20].enter(|m| {
+            let m = &mut *m.frame();
+            // Past what a frame has at first, with cycles before and after.
+            let locals: Vec<_> = (0..10).map(|id| node(m, id)).collect();
+            (0..9_000).for_each(|_| _ = m.local(Value::TRUE));
+            let last = node(m, i as u64);
+            if i % 16 == 0 {
+                m.collect();
+            }
+            assert!(locals.iter().zip(0..).all(|(local, id)| local.get(m).id == id));
+            stack_push(stack, m, last);
+            last.get(m).id
+        });
+        nodes.push(made.unwrap());
+    }
+    let roots = threads[0].enter(|m| (0..5000).map(|_| Root::<Tagged>::new(m, Value::TRUE)).collect::<Vec<_>>());
+    assert_eq!(roots.unwrap().len(), 5000);
+    heap.collect();
+    let check = |m: &mut Mutator<'_>| {
+        for (stack, id) in stacks.iter().zip(&nodes) {
+            assert_eq!(stack.peek_as::<Node>(m, 0).unwrap().id, *id);
+        }
+    };
+    threads[4999].enter(check).unwrap();
+}
+
+fn stack_push(stack: &RootStack, m: &Mutator<'_>, node: Local<'_, Node>) {
+    stack.push(m, node.get(m).into());
+}
+
+/// A frame grows while cycles run, over and over: what is in it is found where it was.
+pub(crate) fn locals_without_end_are_all_scanned(barrier: Barrier) {
+    let _deadline = deadline("many locals");
+    for heap in heaps(barrier) {
+        heap.enter(|m| {
+            let m = &mut *m.frame();
+            let mut locals = Vec::new();
+            for id in 0..40_000_u64 {
+                locals.push(if id % 64 == 0 { node(m, id) } else { m.local(locals_at(&locals, id).get(m)) });
+                if id % 6_000 == 0 {
+                    m.collect();
+                }
+            }
+            m.collect();
+            assert!(locals.iter().zip(0..).all(|(local, id): (&Local<'_, Node>, u64)| local.get(m).id == id / 64 * 64));
+        })
+        .unwrap();
+    }
+}
+
+fn locals_at<'s>(locals: &[Local<'s, Node>], id: u64) -> Local<'s, Node> {
+    locals[(id / 64 * 64) as usize]
+}
+
+/// The kernel allows a process 65530 mappings, and threads need some of them.
+pub(crate) fn many_stacks_are_few_mappings(barrier: Barrier) {
+    fn mappings() -> usize {
+        std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+    }
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
+    let before = mappings();
+    let mut stacks: Vec<RootStack> = (0..8000).map(|_| RootStack::new(&heap).unwrap()).collect();
+    heap.enter(|m| stacks.iter().for_each(|stack| stack.push(m, Value::NIL))).unwrap();
+    let mut index = 0;
+    stacks.retain(|_| {
+        index += 1;
+        index % 2 == 0
+    });
+    heap.collect();
+    // Other tests have mappings too.
+    assert!(mappings() < before + 2000, "{before} mappings, then {}", mappings());
+    let more: Vec<RootStack> = (0..4000).map(|_| RootStack::new(&heap).unwrap()).collect();
+    heap.enter(|m| more.iter().for_each(|stack| stack.push(m, Value::TRUE))).unwrap();
+    assert!(mappings() < before + 2000, "{before} mappings, then {}", mappings());
+}
+
+/// What is wrong, and where: the line of the program, not one of this crate.
+pub(crate) fn panics_of_stacks_say_line_index_and_length(barrier: Barrier) {
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
+    let stack: RootStack = RootStack::with_capacity(&heap, 512).unwrap();
+    heap.enter(|m| {
+        (0..3).for_each(|_| stack.push(m, Value::NIL));
+        let first = line!() + 2;
+        let said = [
+            panic_of(|| _ = stack.get(m, 3)),
+            panic_of(|| stack.set(m, 7, Value::NIL)),
+            panic_of(|| _ = stack.peek(m, 5)),
+            panic_of(|| stack.poke(m, 6, Value::NIL)),
+            panic_of(|| _ = stack.last::<4>(m)),
+            panic_of(|| stack.resize(m, 513, Value::NIL)),
+            panic_of(|| (0..600).for_each(|_| stack.push(m, Value::NIL))),
+        ];
+        let numbers = [(3, 3), (7, 3), (5, 3), (6, 3), (4, 3), (513, 512), (513, 512)];
+        for ((line, (text, file, at)), (index, len)) in (first..).zip(said).zip(numbers) {
+            let whole = text.contains(&format!(" {index}")) && text.contains(&format!(" {len} "));
+            assert!(whole && at == line && file.ends_with("roots.rs"), "line {line}: {file}:{at}: {text}");
+        }
+    })
+    .unwrap();
+}
+
 /// Frames within frames, each with locals, and cycles at every depth.
 pub(crate) fn locals_of_many_scopes(barrier: Barrier) {
     fn nest(m: &mut Mutator<'_>, depth: u64, above: &[Local<'_, Node>]) -> u64 {
@@ -222,15 +358,16 @@ pub(crate) fn scopes_give_one_result(barrier: Barrier) {
 
 /// A thread that roots without end is told so before it touches what is not its own.
 pub(crate) fn too_many_locals_panic(barrier: Barrier) {
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
+    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
     heap.enter(|m| {
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {
                 m.local(Value::TRUE);
             }
         }));
-        let text = *result.unwrap_err().downcast::<&str>().unwrap();
-        assert!(text.contains("too many locals"), "{text}");
+        let text = *result.unwrap_err().downcast::<String>().unwrap();
+        // A thread alone has all of it, with every barrier.
+        assert!(text.contains("too many locals: 33554432 of"), "{text}");
     })
     .unwrap();
     heap.enter(|m| assert_eq!(node(m, 1).get(m).id, 1)).unwrap();
@@ -316,11 +453,17 @@ pub(crate) const TESTS: Tests = Tests {
         locals_of_many_scopes,
         scopes_give_one_result,
         what_was_dropped_before_a_cycle_is_gone_after_it,
+        locals_without_end_are_all_scanned,
         one_object_has_one_address
     ],
     concurrent: tests![
         values_of_a_root_stack_are_seen_without_a_barrier,
         a_root_stack_too_large_is_an_error,
+        addresses_of_dropped_stacks_join,
+        who_wants_a_stack_waits_for_the_addresses_of_dropped_ones,
+        stacks_and_threads_leave_each_other_room,
+        many_stacks_are_few_mappings,
+        panics_of_stacks_say_line_index_and_length,
         too_many_locals_panic,
         roots_outlive_their_heap
     ],

@@ -12,6 +12,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 thread_local! {
+    /// Where the last panic of this thread was that was expected.
+    static PANICKED_AT: std::cell::RefCell<Option<(String, u32)>> = const { std::cell::RefCell::new(None) };
     /// The memory that the heaps of the test on this thread are made of.
     static BACKING: std::cell::Cell<Backing> = const { std::cell::Cell::new(Backing::Memfd) };
 }
@@ -166,7 +168,16 @@ pub(crate) fn print_unexpected_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if !EXPECTED.get() {
-            print(info);
+            return print(info);
         }
+        let place = info.location().map(|at| (at.file().to_owned(), at.line()));
+        PANICKED_AT.with_borrow_mut(|last| *last = place);
     }));
+}
+
+/// Runs what must panic: with what text, and in which file and line.
+pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> (String, String, u32) {
+    let panic = catch_unwind(AssertUnwindSafe(f)).err().expect("this must panic");
+    let (file, line) = PANICKED_AT.take().expect("the place of a panic");
+    (*panic.downcast::<String>().expect("a text with numbers"), file, line)
 }
