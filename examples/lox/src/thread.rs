@@ -129,7 +129,7 @@ pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: us
     if !crate::vm::is_callable(vm.slot(m, base + 1).get(m)) {
         return Err(Fault::error("Can only call functions and classes."));
     }
-    let m = m.reserve(Room::of::<ThreadHandle>())?;
+    let m = vm.reserve(m, Room::of::<ThreadHandle>())?;
     let values: Vec<_> = (1..=arguments).map(|index| vm.slot(m, base + index).get(m)).collect();
     let arguments: Vec<Root<Tagged>> = values.into_iter().map(|value| Root::new(m, value)).collect();
     let handle = m.place(ThreadHandleInit { state: 0, result: Value::NIL });
@@ -138,7 +138,7 @@ pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: us
     let shared = Arc::clone(vm.shared());
     shared.threads.thread_begins();
     let for_thread = Arc::clone(&shared);
-    let started = std::thread::Builder::new().name("lox".into()).spawn(move || run(&for_thread, &arguments, &root));
+    let started = std::thread::Builder::new().name("lox".into()).spawn(move || run(&for_thread, arguments, &root));
     if let Err(error) = started {
         shared.threads.thread_ends(false, || ());
         return Err(Fault::Error(format!("Cannot start a thread: {error}.")));
@@ -147,7 +147,7 @@ pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: us
 }
 
 /// A thread, from its begin to its end.
-fn run(shared: &Arc<Shared>, arguments: &[Root<Tagged>], handle: &Root<ThreadHandle>) {
+fn run(shared: &Arc<Shared>, arguments: Vec<Root<Tagged>>, handle: &Root<ThreadHandle>) {
     let run = || shared.heap.enter(|m| run_in(shared, m, arguments, handle));
     // The heap panics where its collector has failed: those who wait for this thread must not wait for ever.
     if !matches!(catch_unwind(AssertUnwindSafe(run)), Ok(Ok(()))) {
@@ -155,7 +155,7 @@ fn run(shared: &Arc<Shared>, arguments: &[Root<Tagged>], handle: &Root<ThreadHan
     }
 }
 
-fn run_in(shared: &Arc<Shared>, m: &mut Mutator<'_>, arguments: &[Root<Tagged>], handle: &Root<ThreadHandle>) {
+fn run_in(shared: &Arc<Shared>, m: &mut Mutator<'_>, arguments: Vec<Root<Tagged>>, handle: &Root<ThreadHandle>) {
     let mut vm = match Vm::new(shared, m) {
         Ok(vm) => vm,
         Err(error) => {
@@ -183,6 +183,7 @@ pub(crate) fn join(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), 
         return Err(Fault::error("Can only join threads."));
     }
     let shared = Arc::clone(vm.shared());
+    vm.tidy(m);
     let mut failed = false;
     shared.threads.wait(m, |m| {
         let handle = vm.slot(m, argument).get(m).downcast::<ThreadHandle>().expect("the caller has looked");
@@ -206,7 +207,7 @@ pub(crate) fn channel(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: 
         },
         _ => return Err(Fault::Error(format!("Expected 0 or 1 arguments but got {arguments}."))),
     };
-    let m = m.reserve(Room::of::<Channel>())?;
+    let m = vm.reserve(m, Room::of::<Channel>())?;
     let channel = m.place(ChannelInit { first: None, last: None, len: 0, capacity });
     vm.slot(m, base).set(m, channel.into());
     Ok(())
@@ -221,9 +222,10 @@ fn check_channel(vm: &Vm, m: &Mutator<'_>, at: usize) -> Result<(), Fault> {
 pub(crate) fn send(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), Fault> {
     check_channel(vm, m, base + 1)?;
     let shared = Arc::clone(vm.shared());
+    vm.tidy(m);
     // The message is made first and kept in the result's slot: under the lock nothing is allocated.
     {
-        let m = m.reserve(Room::of::<Message>())?;
+        let m = vm.reserve(m, Room::of::<Message>())?;
         let message = m.place(MessageInit { value: vm.slot(m, base + 2).get(m), next: None });
         vm.slot(m, base).set(m, message.into());
     }
@@ -250,6 +252,7 @@ pub(crate) fn send(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), 
 pub(crate) fn receive(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), Fault> {
     check_channel(vm, m, base + 1)?;
     let shared = Arc::clone(vm.shared());
+    vm.tidy(m);
     shared.threads.wait(m, |m| {
         let channel = vm.slot(m, base + 1).get(m).downcast::<Channel>().expect("the caller has looked");
         let Some(message) = channel.first.get(m) else { return false };

@@ -29,7 +29,7 @@ impl Vm {
         self.slot(m, base + usize::from(code.closure)).set(m, closure.into());
         self.frames[self.depth] = Frame { code, pc: 0, base };
         self.depth += 1;
-        self.used = self.used.max(base + code.registers);
+        self.used.set(self.used.get().max(base + code.registers));
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl Vm {
     fn instantiate(&mut self, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
         let class = self.slot(m, base).get(m).downcast::<Class>().expect("the caller has looked");
         let fields = class.fields.get() as usize;
-        let m = m.reserve(Room::tail::<Instance>(fields))?;
+        let m = self.reserve(m, Room::tail::<Instance>(fields))?;
         let slot = self.slot(m, base);
         let class = slot.get(m).downcast::<Class>().expect("it stayed where it was");
         let init = InstanceInit { class, more: Value::NIL, shape: crate::shapes::EMPTY };

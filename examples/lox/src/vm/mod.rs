@@ -22,6 +22,7 @@ use crate::strings::Strings;
 use crate::thread::Threads;
 use gc_heap::{Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Calls under way at a time.
@@ -30,8 +31,6 @@ const FRAMES: usize = 64;
 const SLOTS: usize = FRAMES * 256 + 257;
 /// Where the script's frame begins.
 const FIRST: usize = 1;
-/// Slow operations between two tidyings of the stack.
-const TIDY_EVERY: u32 = 4096;
 
 /// What the threads of a program share.
 pub(crate) struct Shared {
@@ -95,14 +94,13 @@ struct Frame {
 /// A thread's interpreter. It holds no reference but by its stack.
 pub(crate) struct Vm {
     shared: Arc<Shared>,
-    /// Always full: its slots are the registers of the frames. What lies above the running frame is left over, and cleared
-    /// now and then so that it keeps nothing alive for long.
+    /// Always full: its slots are the registers of the frames. What lies above those in use is left over, and cleared
+    /// before each safepoint where the collector may look: it keeps nothing alive.
     stack: RootStack<Tagged>,
     frames: Box<[Frame; FRAMES]>,
     depth: usize,
     /// Slots from here up are nil.
-    used: usize,
-    until_tidy: u32,
+    used: Cell<usize>,
     lookups: Lookups,
     text: Vec<u8>,
 }
@@ -115,6 +113,7 @@ static NO_CODE: std::sync::LazyLock<Code> = std::sync::LazyLock::new(|| Code {
     registers: 0,
     instrs: Box::default(),
     ats: Box::default(),
+    tops: Box::default(),
     numbers: Box::default(),
     sites: Box::default(),
     captures: Box::default(),
@@ -136,16 +135,7 @@ impl Vm {
         let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
         let frames = Box::new([frame; FRAMES]);
         let shared = Arc::clone(shared);
-        Ok(Vm {
-            shared,
-            stack,
-            frames,
-            depth: 0,
-            used: 0,
-            until_tidy: TIDY_EVERY,
-            lookups: Lookups::new(),
-            text: Vec::new(),
-        })
+        Ok(Vm { shared, stack, frames, depth: 0, used: Cell::new(0), lookups: Lookups::new(), text: Vec::new() })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -175,10 +165,12 @@ impl Vm {
         };
         self.depth = 0;
         let outcome = self.start(m, proto, spare);
-        outcome.map_err(|fault| {
+        let outcome = outcome.map_err(|fault| {
             self.report(fault);
             Failed::Running
-        })
+        });
+        self.clear(m, FIRST);
+        outcome
     }
 
     fn start(&mut self, m: &mut Mutator<'_>, proto: crate::code::Proto, spare: usize) -> Result<(), Fault> {
@@ -206,13 +198,15 @@ impl Vm {
     ///
     /// # Errors
     /// What goes wrong, not yet reported.
-    pub(crate) fn run_first(&mut self, m: &mut Mutator<'_>, arguments: &[Root<Tagged>]) -> Result<(), Fault> {
+    pub(crate) fn run_first(&mut self, m: &mut Mutator<'_>, arguments: Vec<Root<Tagged>>) -> Result<(), Fault> {
         self.take_globals(m)?;
+        let count = arguments.len();
         for (index, argument) in arguments.iter().enumerate() {
             self.slot(m, FIRST + index).set(m, argument.get(m));
         }
-        self.used = FIRST + arguments.len();
-        self.call(m, FIRST, arguments.len() - 1)?;
+        self.used.set(FIRST + arguments.len());
+        drop(arguments);
+        self.call(m, FIRST, count - 1)?;
         if self.depth > 0 { self.run(m) } else { Ok(()) }
     }
 
@@ -221,16 +215,38 @@ impl Vm {
         self.slot(m, FIRST).get(m)
     }
 
-    /// Clears what lies above the running frame.
-    fn tidy(&mut self, m: &Mutator<'_>) {
-        self.until_tidy = TIDY_EVERY;
-        let end = match self.depth {
-            0 => FIRST,
-            depth => self.frames[depth - 1].base + self.frames[depth - 1].code.registers,
-        };
-        if let Some(left_over) = self.stack.slots(m).get(end..self.used) {
+    /// Clears the slots from an index up.
+    fn clear(&self, m: &Mutator<'_>, end: usize) {
+        if let Some(left_over) = self.stack.slots(m).get(end..self.used.get()) {
             left_over.iter().for_each(|slot| slot.set(m, Value::NIL));
         }
-        self.used = end;
+        self.used.set(self.used.get().min(end));
+    }
+
+    /// Clears what lies above the registers in use at an instruction of the running frame.
+    #[cold]
+    fn tidy_at(&self, m: &Mutator<'_>, pc: usize) {
+        // Where no frame is yet, the first slots hold what is about to be called.
+        let Some(frame) = self.depth.checked_sub(1).map(|last| &self.frames[last]) else { return };
+        self.clear(m, frame.base + usize::from(frame.code.tops[pc]));
+    }
+
+    /// Clears what is left over, in the middle of an instruction: before whatever may be a safepoint.
+    pub(crate) fn tidy(&self, m: &Mutator<'_>) {
+        if let Some(last) = self.depth.checked_sub(1) {
+            self.tidy_at(m, self.frames[last].pc - 1);
+        }
+    }
+
+    /// `Mutator::reserve` for an instruction: what is left over on the stack keeps nothing alive meanwhile.
+    ///
+    /// # Errors
+    /// If the heap is full.
+    #[inline(always)]
+    pub(crate) fn reserve<'g, 's>(&self, m: &'g mut Mutator<'s>, room: Room) -> Result<&'g Mutator<'s>, OutOfMemory> {
+        if !m.has_room(room) {
+            self.tidy(m);
+        }
+        m.reserve(room)
     }
 }

@@ -35,7 +35,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// As `operand`, by way of `to` where that is a temporary: a chain of operations takes one register.
+    /// As `operand`, by way of `to` where that is a temporary: a chain of operations takes one register, and no register
+    /// keeps what was left in it while the operand's calls run above.
     fn operand_in(&mut self, expr: &Expr, to: Reg) -> Reg {
         match self.plain_local(expr) {
             None if self.is_temporary(to) => {
@@ -48,7 +49,7 @@ impl Emitter<'_> {
 
     fn pair(&mut self, left: &Expr, right: &Expr, to: Reg) -> (Reg, Reg) {
         let left = match self.plain_local(left) {
-            Some(register) if !right.assigns => register,
+            Some(register) if !right.assigns => return (register, self.operand_in(right, to)),
             // The target can hold the left side meanwhile, unless it is a variable that the right side reads.
             _ if self.is_temporary(to) => {
                 self.expr(left, to);
@@ -82,7 +83,7 @@ impl Emitter<'_> {
             }
             ExprKind::Get(place) => self.get(*place, to, at),
             ExprKind::Assign(place, value) => {
-                let value = self.assign(*place, value, at);
+                let value = self.assign(*place, value, at, Some(to));
                 self.move_to(to, value, at);
             }
             ExprKind::Not(operand) => {
@@ -128,11 +129,12 @@ impl Emitter<'_> {
                 self.op(at, Op::GetProperty, to, object, site);
             }
             ExprKind::SetProperty(object, symbol, value) => {
-                let value = self.set_property(object, *symbol, value, at);
+                let value = self.set_property(object, *symbol, value, at, Some(to));
                 self.move_to(to, value, at);
             }
             ExprKind::SuperProperty(this, superclass, symbol) => {
-                let (this, class) = (self.operand(this), self.operand(superclass));
+                let this = self.operand_in(this, to);
+                let class = self.operand(superclass);
                 let site = self.site(*symbol);
                 // One of at most 256 names in the function.
                 let instr = Instr { op: Op::GetSuper, x: site as u8, a: to, b: this, c: class };
@@ -146,10 +148,10 @@ impl Emitter<'_> {
         let next = self.next;
         match &expr.kind {
             ExprKind::Assign(place, value) => {
-                self.assign(*place, value, expr.at);
+                self.assign(*place, value, expr.at, None);
             }
             ExprKind::SetProperty(object, symbol, value) => {
-                self.set_property(object, *symbol, value, expr.at);
+                self.set_property(object, *symbol, value, expr.at, None);
             }
             _ => {
                 self.operand(expr);
@@ -179,8 +181,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// A register that holds the value.
-    fn assign(&mut self, place: Place, value: &Expr, at: At) -> Reg {
+    /// A register that holds the value. `by`: where it is wanted, if anywhere.
+    fn assign(&mut self, place: Place, value: &Expr, at: At, by: Option<Reg>) -> Reg {
         if let Place::Local(var) = place
             && !self.is_captured(var)
         {
@@ -188,7 +190,10 @@ impl Emitter<'_> {
             self.expr(value, register);
             return register;
         }
-        let value = self.operand(value);
+        let value = match by {
+            Some(to) => self.operand_in(value, to),
+            None => self.operand(value),
+        };
         match place {
             Place::Local(var) => {
                 let cell = self.register(var);
@@ -200,9 +205,11 @@ impl Emitter<'_> {
         value
     }
 
-    fn set_property(&mut self, object: &Expr, symbol: u32, value: &Expr, at: At) -> Reg {
-        let object = self.operand_before(object, value);
-        let value = self.operand(value);
+    fn set_property(&mut self, object: &Expr, symbol: u32, value: &Expr, at: At, by: Option<Reg>) -> Reg {
+        let (object, value) = match by {
+            Some(to) => self.pair(object, value, to),
+            None => (self.operand_before(object, value), self.operand(value)),
+        };
         let site = self.site(symbol);
         self.op(at, Op::SetProperty, object, value, site);
         value
