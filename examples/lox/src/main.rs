@@ -114,7 +114,7 @@ fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), String> {
 
 fn run_in(cli: &Cli, heap: &Heap, m: &mut Mutator<'_>, source: Option<&Arc<Source>>) -> Result<u8, OutOfMemory> {
     let shared = Arc::new(Shared::new(heap, m, Reporter { excerpts: cli.source_excerpts })?);
-    let mut vm = Vm::new(&shared, m)?;
+    let mut vm = Vm::new(&shared, m, thread::SCRIPT)?;
     let outcome = match source {
         Some(source) => vm.interpret(m, source, 0),
         None => {

@@ -5,7 +5,6 @@ use crate::front::parser::{CompileError, ErrorPlace};
 use crate::front::scanner::At;
 use crate::vm::RuntimeError;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use gc_heap::OutOfMemory;
 use std::io::Write;
 
 /// Where messages go, and how they look.
@@ -33,7 +32,7 @@ impl Reporter {
     }
 
     /// A thread could not begin.
-    pub(crate) fn thread_failed(&self, error: &OutOfMemory) {
+    pub(crate) fn thread_failed(&self, error: &dyn std::fmt::Display) {
         write(format!("A thread has failed: {error}.\n").as_bytes());
     }
 

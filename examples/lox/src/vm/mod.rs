@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::report::Reporter;
 use crate::shapes::{Lookups, Shapes};
 use crate::strings::Strings;
-use crate::thread::Threads;
+use crate::thread::{Threads, Waiter};
 use gc_heap::{Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -102,6 +102,7 @@ pub(crate) struct Vm {
     /// Slots from here up are nil.
     used: Cell<usize>,
     lookups: Lookups,
+    waiter: Arc<Waiter>,
     text: Vec<u8>,
 }
 
@@ -127,19 +128,33 @@ pub(crate) enum Failed {
 }
 
 impl Vm {
+    /// `thread`: its number.
+    ///
     /// # Errors
     /// If there is no address space for the stack.
-    pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>) -> Result<Vm, OutOfMemory> {
+    pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>, thread: u64) -> Result<Vm, OutOfMemory> {
         let stack = RootStack::with_capacity(&shared.heap, SLOTS)?;
         stack.resize(m, SLOTS, Value::NIL);
         let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
         let frames = Box::new([frame; FRAMES]);
-        let shared = Arc::clone(shared);
-        Ok(Vm { shared, stack, frames, depth: 0, used: Cell::new(0), lookups: Lookups::new(), text: Vec::new() })
+        Ok(Vm {
+            shared: Arc::clone(shared),
+            stack,
+            frames,
+            depth: 0,
+            used: Cell::new(0),
+            lookups: Lookups::new(),
+            waiter: Waiter::new(thread),
+            text: Vec::new(),
+        })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) fn waiter(&self) -> &Arc<Waiter> {
+        &self.waiter
     }
 
     /// A slot of the stack.
@@ -158,15 +173,17 @@ impl Vm {
         let proto = match parsed {
             Ok(function) => emit::emit(&function, source),
             Err(errors) => {
-                shared.output.flush();
-                shared.reporter.compile_errors(source, &errors);
+                m.blocking(|| {
+                    shared.output.flush();
+                    shared.reporter.compile_errors(source, &errors);
+                });
                 return Err(Failed::Compiling);
             }
         };
         self.depth = 0;
         let outcome = self.start(m, proto, spare);
         let outcome = outcome.map_err(|fault| {
-            self.report(fault);
+            self.report(m, fault);
             Failed::Running
         });
         self.clear(m, FIRST);
