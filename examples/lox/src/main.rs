@@ -22,7 +22,7 @@ use cli::{Cli, Gc};
 use code::Source;
 use gc_heap::{Barrier, Heap, Mutator, OutOfMemory, Stress};
 use gc_log::Follower;
-use report::Reporter;
+use report::{Reporter, say};
 use std::process::ExitCode;
 use std::sync::Arc;
 use vm::{Failed, Shared, Vm};
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Ok(Ok(code)) => code.into(),
         Ok(Err(_)) => FAILED.into(),
         Err(error) => {
-            eprintln!("lox: cannot start a thread: {error}");
+            say(&format!("lox: cannot start a thread: {error}"));
             FAILED.into()
         }
     }
@@ -63,7 +63,7 @@ fn run(cli: &Cli) -> u8 {
         Some(file) => match std::fs::read(file) {
             Ok(text) => Some(Arc::new(Source { name: file.display().to_string(), text })),
             Err(_) => {
-                eprintln!("Could not open file \"{}\".", file.display());
+                say(&format!("Could not open file \"{}\".", file.display()));
                 return CANNOT_READ;
             }
         },
@@ -71,18 +71,18 @@ fn run(cli: &Cli) -> u8 {
     let (heap, follower) = match build_heap(cli) {
         Ok(built) => built,
         Err(why) => {
-            eprintln!("lox: {why}");
+            say(&format!("lox: {why}"));
             return USAGE;
         }
     };
     let code = match heap.enter(|m| run_in(cli, &heap, m, source.as_ref())) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
-            eprintln!("lox: {error}");
+            say(&format!("lox: {error}"));
             FAILED
         }
         Err(error) => {
-            eprintln!("lox: {error}");
+            say(&format!("lox: {error}"));
             FAILED
         }
     };
@@ -127,10 +127,13 @@ fn run_in(cli: &Cli, heap: &Heap, m: &mut Mutator<'_>, source: Option<&Arc<Sourc
         Err(Failed::Running) => FAILED,
         Err(Failed::Compiling) => DOES_NOT_COMPILE,
         Ok(()) => {
-            let failed = m.blocking(|| shared.threads.finish());
+            let failed = m.blocking(|| {
+                shared.output.flush();
+                shared.threads.finish()
+            });
             if failed && source.is_some() { FAILED } else { 0 }
         }
     };
-    shared.output.flush();
+    m.blocking(|| shared.output.flush());
     Ok(code)
 }

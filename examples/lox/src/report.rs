@@ -54,8 +54,13 @@ impl Reporter {
     }
 }
 
+/// A line on standard error.
+pub(crate) fn say(line: &str) {
+    write(format!("{line}\n").as_bytes());
+}
+
 fn write(text: &[u8]) {
-    // Where standard error is closed there is nobody to tell.
+    // Where standard error is full or closed there is nobody to tell.
     let _ = std::io::stderr().lock().write_all(text);
 }
 

@@ -164,7 +164,11 @@ impl Threads {
             }
             state.queue(what, vm.waiter());
             drop(state);
-            m.blocking(|| shared.threads.wait_for_call(vm.waiter()))?;
+            m.blocking(|| {
+                // It may be long until more is printed.
+                shared.output.flush();
+                shared.threads.wait_for_call(vm.waiter())
+            })?;
         }
     }
 

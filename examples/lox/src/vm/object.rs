@@ -170,13 +170,16 @@ impl Vm {
         Ok(())
     }
 
-    /// Prints the value in a slot, and a line's end.
-    pub(super) fn print(&mut self, m: &Mutator<'_>, at: usize) {
+    /// Prints the value in a slot, and a line's end. A safepoint if what was printed is written now.
+    pub(super) fn print(&mut self, m: &mut Mutator<'_>, at: usize) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         crate::output::write_value(m, self.slot(m, at).get(m), &mut text);
         text.push(b'\n');
-        self.shared.output.write(&text);
+        if self.shared.output.append(&text) {
+            self.tidy(m);
+            m.blocking(|| self.shared.output.flush());
+        }
         self.text = text;
     }
 

@@ -382,7 +382,7 @@ impl Vm {
                     }
                     Op::Print => {
                         save!();
-                        self.print(m, base + i.a as usize);
+                        self.print(mutator, base + i.a as usize);
                         continue 'reload;
                     }
                 }
