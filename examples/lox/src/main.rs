@@ -20,7 +20,7 @@ mod vm;
 use clap::Parser;
 use cli::{Cli, Gc};
 use code::Source;
-use gc_heap::{Barrier, Heap, Mutator, OutOfMemory, Stress};
+use gc_heap::{Barrier, BuildError, Heap, Mutator, OutOfMemory, Stress};
 use gc_log::Follower;
 use report::{Reporter, say};
 use std::process::ExitCode;
@@ -70,9 +70,11 @@ fn run(cli: &Cli) -> u8 {
     };
     let (heap, follower) = match build_heap(cli) {
         Ok(built) => built,
-        Err(why) => {
-            say(&format!("lox: {why}"));
-            return USAGE;
+        Err(error) => {
+            say(&format!("lox: {error}"));
+            // What was asked for cannot be, or the machine does not give it.
+            let asked = matches!(error, BuildError::TooSmall { .. } | BuildError::TooLarge { .. });
+            return if asked { USAGE } else { FAILED };
         }
     };
     let code = match heap.enter(|m| run_in(cli, &heap, m, source.as_ref())) {
@@ -92,7 +94,7 @@ fn run(cli: &Cli) -> u8 {
     code
 }
 
-fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), String> {
+fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), BuildError> {
     let barrier = match cli.gc {
         Gc::Load => Barrier::Load,
         Gc::Page => Barrier::Page,
@@ -108,7 +110,7 @@ fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), String> {
         let (followed, follows) = Follower::follow(builder, cli.gc_log);
         (builder, follower) = (followed, Some(follows));
     }
-    let heap = builder.build().map_err(|error| error.to_string())?;
+    let heap = builder.build()?;
     Ok((heap, follower))
 }
 

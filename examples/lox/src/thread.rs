@@ -218,12 +218,9 @@ impl Threads {
 
 /// `spawn(callee, arguments...)`: calls on another thread; gives its handle.
 pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
-    if arguments == 0 {
-        return Err(Fault::error("Expected a function to spawn."));
-    }
-    if !crate::vm::is_callable(vm.slot(m, base + 1).get(m)) {
-        return Err(Fault::error("Can only call functions and classes."));
-    }
+    let callee = if arguments == 0 { Value::NIL } else { vm.slot(m, base + 1).get(m) };
+    // Here, so that the error is where the thread would begin.
+    crate::vm::check_callable(m, callee, arguments.saturating_sub(1))?;
     let shared = Arc::clone(vm.shared());
     let number = shared.threads.number();
     let m = vm.reserve(m, Room::of::<ThreadHandle>())?;
@@ -306,11 +303,10 @@ pub(crate) fn join(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), 
 pub(crate) fn channel(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
     let capacity = match arguments {
         0 => NO_LIMIT,
-        1 => match vm.slot(m, base + 1).num() {
+        _ => match vm.slot(m, base + 1).num() {
             Some(most) if most >= 1.0 => most as u64,
             _ => return Err(Fault::error("A channel's limit must be a number of at least 1.")),
         },
-        _ => return Err(Fault::Error(format!("Expected 0 or 1 arguments but got {arguments}."))),
     };
     let m = vm.reserve(m, Room::of::<Channel>())?;
     let number = vm.shared().threads.number();

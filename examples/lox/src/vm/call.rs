@@ -8,12 +8,23 @@ fn wrong_arguments(expected: u32, got: usize) -> Fault {
     Fault::Error(format!("Expected {expected} arguments but got {got}."))
 }
 
-/// Whether a call can do anything with the value.
-pub(crate) fn is_callable(value: Value<'_>) -> bool {
-    value.as_any().is_some_and(|object| {
-        let kind = object.kind();
-        kind.is::<Closure>() || kind.is::<Class>() || kind.is::<BoundMethod>() || kind.is::<NativeFunction>()
-    })
+/// Whether a value can be called with that many arguments, for a call that another thread makes.
+///
+/// # Errors
+/// What would be wrong with the call.
+pub(crate) fn check_callable(m: &Mutator<'_>, callee: Value<'_>, arguments: usize) -> Result<(), Fault> {
+    let arity = if let Some(closure) = callee.downcast::<Closure>() {
+        closure.code.arity
+    } else if let Some(class) = callee.downcast::<Class>() {
+        class.init.get(m).map_or(0, |init| init.code.arity)
+    } else if let Some(bound) = callee.downcast::<BoundMethod>() {
+        bound.method.get(m).code.arity
+    } else if let Some(native) = callee.downcast::<NativeFunction>() {
+        return native.native.get().check_arguments(arguments);
+    } else {
+        return Err(Fault::error("Can only spawn functions and classes."));
+    };
+    if arity as usize == arguments { Ok(()) } else { Err(wrong_arguments(arity, arguments)) }
 }
 
 impl Vm {

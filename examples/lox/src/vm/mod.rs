@@ -7,7 +7,7 @@ mod object;
 mod property;
 mod run;
 
-pub(crate) use call::is_callable;
+pub(crate) use call::check_callable;
 pub(crate) use fault::{Fault, RuntimeError};
 
 use crate::code::{Code, Source};
@@ -20,7 +20,7 @@ use crate::report::Reporter;
 use crate::shapes::{Lookups, Shapes};
 use crate::strings::Strings;
 use crate::thread::{Threads, Waiter};
-use gc_heap::{Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
+use gc_heap::{Gc, Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -169,10 +169,12 @@ impl Vm {
     /// If it does not compile, or fails.
     pub(crate) fn interpret(&mut self, m: &mut Mutator<'_>, source: &Arc<Source>, spare: usize) -> Result<(), Failed> {
         let shared = Arc::clone(&self.shared);
+        let known = shared.names.lock().known();
         let parsed = parser::parse(&source.text, &mut shared.names.lock());
         let proto = match parsed {
             Ok(function) => emit::emit(&function, source),
             Err(errors) => {
+                shared.names.lock().forget_from(&known);
                 m.blocking(|| {
                     shared.output.flush();
                     shared.reporter.compile_errors(source, &errors);
@@ -181,7 +183,13 @@ impl Vm {
             }
         };
         self.depth = 0;
-        let outcome = self.start(m, proto, spare);
+        let outcome = match self.has_globals(m, spare) {
+            Ok(()) => self.start(m, proto),
+            Err(fault) => {
+                shared.names.lock().forget_from(&known);
+                Err(fault)
+            }
+        };
         let outcome = outcome.map_err(|fault| {
             self.report(m, fault);
             Failed::Running
@@ -190,10 +198,18 @@ impl Vm {
         outcome
     }
 
-    fn start(&mut self, m: &mut Mutator<'_>, proto: crate::code::Proto, spare: usize) -> Result<(), Fault> {
-        if self.shared.globals.get(m).is_none() {
-            self.shared.make_globals(m, spare)?;
+    /// Whether the table of globals has a place for each that the names know. The first script makes it.
+    fn has_globals(&self, m: &mut Mutator<'_>, spare: usize) -> Result<(), Fault> {
+        match self.shared.globals.get(m).map(Gc::tail_len) {
+            None => Ok(self.shared.make_globals(m, spare)?),
+            Some(len) if len < self.shared.names.lock().globals() => {
+                Err(Fault::error("Too many global variables in this session."))
+            }
+            Some(_) => Ok(()),
         }
+    }
+
+    fn start(&mut self, m: &mut Mutator<'_>, proto: crate::code::Proto) -> Result<(), Fault> {
         self.take_globals(m)?;
         self.load(m, proto)?;
         self.call(m, FIRST, 0)?;
@@ -203,9 +219,6 @@ impl Vm {
     /// Puts the globals where the code looks for them.
     fn take_globals(&mut self, m: &Mutator<'_>) -> Result<(), Fault> {
         let globals = self.shared.globals.get(m).ok_or_else(|| Fault::error("No globals."))?;
-        if globals.tail_len() < self.shared.names.lock().globals() {
-            return Err(Fault::error("Too many global variables in this session."));
-        }
         self.slot(m, 0).set(m, globals.into());
         Ok(())
     }
