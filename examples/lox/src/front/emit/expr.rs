@@ -5,6 +5,27 @@ use super::super::scanner::At;
 use super::{Emitter, Reg};
 use crate::code::{Instr, Op};
 
+/// The operation on two registers, and on a register and a number.
+fn arithmetic_ops(operator: Arithmetic) -> (Op, Op) {
+    match operator {
+        Arithmetic::Add => (Op::Add, Op::AddNumber),
+        Arithmetic::Subtract => (Op::Subtract, Op::SubtractNumber),
+        Arithmetic::Multiply => (Op::Multiply, Op::MultiplyNumber),
+        Arithmetic::Divide => (Op::Divide, Op::DivideNumber),
+    }
+}
+
+fn comparison_op(operator: Comparison) -> Op {
+    match operator {
+        Comparison::Less => Op::Less,
+        Comparison::Greater => Op::Greater,
+        Comparison::NotLess => Op::NotLess,
+        Comparison::NotGreater => Op::NotGreater,
+        Comparison::Equal => Op::Equal,
+        Comparison::NotEqual => Op::NotEqual,
+    }
+}
+
 impl Emitter<'_> {
     /// The register of a variable that lives in one.
     fn plain_local(&self, expr: &Expr) -> Option<Reg> {
@@ -62,9 +83,57 @@ impl Emitter<'_> {
 
     /// Evaluates into `to`. Temporaries above are free again afterwards.
     pub(super) fn expr(&mut self, expr: &Expr, to: Reg) {
+        let (mut expr, mut to) = (expr, to);
+        // The operations that go on with what comes first, from the outside in.
+        let mut around = Vec::new();
+        while let Some(first) = expr.first().filter(|first| first.first().is_some()) {
+            around.push((expr, to, self.next));
+            let takes_to = match expr.kind {
+                ExprKind::Call(..) | ExprKind::Invoke(..) => self.is_on_top(to),
+                _ => self.is_temporary(to),
+            };
+            to = if takes_to { to } else { self.temporary() };
+            expr = first;
+        }
         let next = self.next;
         self.expr_open(expr, to);
         self.next = next;
+        for (expr, outer, next) in around.into_iter().rev() {
+            self.go_on(expr, to, outer);
+            self.next = next;
+            to = outer;
+        }
+    }
+
+    /// The operation whose first operand is in `first` already.
+    fn go_on(&mut self, expr: &Expr, first: Reg, to: Reg) {
+        let at = expr.at;
+        match &expr.kind {
+            ExprKind::Arithmetic(operator, _, right) => {
+                let (plain, with_number) = arithmetic_ops(*operator);
+                let (op, right) = match right.kind {
+                    ExprKind::Num(number) => (with_number, self.number(number)),
+                    _ => (plain, self.operand(right)),
+                };
+                self.op(at, op, to, first, right);
+            }
+            ExprKind::Comparison(operator, _, right) => {
+                let right = self.operand(right);
+                self.op(at, comparison_op(*operator), to, first, right);
+            }
+            ExprKind::Property(_, symbol) => {
+                let site = self.site(*symbol);
+                self.op(at, Op::GetProperty, to, first, site);
+            }
+            ExprKind::Call(_, arguments) => {
+                self.call_in(first, to, at, arguments, |_| Instr::new(Op::Call, 0, 0, 0));
+            }
+            ExprKind::Invoke(_, symbol, arguments) => {
+                let site = self.site(*symbol);
+                self.call_in(first, to, at, arguments, |_| Instr::new(Op::Invoke, 0, site, 0));
+            }
+            _ => unreachable!("these are the kinds that have a first operand"),
+        }
     }
 
     fn expr_open(&mut self, expr: &Expr, to: Reg) {
@@ -97,15 +166,7 @@ impl Emitter<'_> {
             ExprKind::Arithmetic(operator, left, right) => self.arithmetic(*operator, left, right, to, at),
             ExprKind::Comparison(operator, left, right) => {
                 let (left, right) = self.pair(left, right, to);
-                let op = match operator {
-                    Comparison::Less => Op::Less,
-                    Comparison::Greater => Op::Greater,
-                    Comparison::NotLess => Op::NotLess,
-                    Comparison::NotGreater => Op::NotGreater,
-                    Comparison::Equal => Op::Equal,
-                    Comparison::NotEqual => Op::NotEqual,
-                };
-                self.op(at, op, to, left, right);
+                self.op(at, comparison_op(*operator), to, left, right);
             }
             ExprKind::And(left, right) => self.logic(Op::JumpFalse, left, right, to, at),
             ExprKind::Or(left, right) => self.logic(Op::JumpTrue, left, right, to, at),
@@ -216,12 +277,7 @@ impl Emitter<'_> {
     }
 
     fn arithmetic(&mut self, operator: Arithmetic, left: &Expr, right: &Expr, to: Reg, at: At) {
-        let (plain, with_number) = match operator {
-            Arithmetic::Add => (Op::Add, Op::AddNumber),
-            Arithmetic::Subtract => (Op::Subtract, Op::SubtractNumber),
-            Arithmetic::Multiply => (Op::Multiply, Op::MultiplyNumber),
-            Arithmetic::Divide => (Op::Divide, Op::DivideNumber),
-        };
+        let (plain, with_number) = arithmetic_ops(operator);
         let swaps = matches!(operator, Arithmetic::Add | Arithmetic::Multiply);
         let (other, number) = match (&left.kind, &right.kind) {
             (_, ExprKind::Num(number)) => (left, *number),
@@ -249,9 +305,17 @@ impl Emitter<'_> {
 
     /// A call: the callee (or the object) and the arguments in registers that follow each other.
     fn in_window(&mut self, to: Reg, at: At, first: &Expr, arguments: &[Expr], call: impl FnOnce(&mut Self) -> Instr) {
-        let on_top = self.is_temporary(to) && usize::from(to) + 1 == self.next;
-        let window = if on_top { to } else { self.temporary() };
+        let window = if self.is_on_top(to) { to } else { self.temporary() };
         self.expr(first, window);
+        self.call_in(window, to, at, arguments, call);
+    }
+
+    fn is_on_top(&self, register: Reg) -> bool {
+        self.is_temporary(register) && usize::from(register) + 1 == self.next
+    }
+
+    /// The callee (or the object) is in the window already.
+    fn call_in(&mut self, window: Reg, to: Reg, at: At, arguments: &[Expr], call: impl FnOnce(&mut Self) -> Instr) {
         for argument in arguments {
             let register = self.temporary();
             self.expr(argument, register);
