@@ -177,6 +177,9 @@ pub(crate) struct Code {
     pub(crate) instrs: Box<[Instr]>,
     /// For each instruction, where its errors are.
     pub(crate) ats: Box<[At]>,
+    /// For each instruction, how many registers are in use while it runs, those that it reads and writes among them. What
+    /// lies above is left over. A frame that waits for a call has no such gap: the call's window is on top.
+    pub(crate) tops: Box<[u16]>,
     pub(crate) numbers: Box<[f64]>,
     pub(crate) sites: Box<[Site]>,
     pub(crate) captures: Box<[Capture]>,

@@ -1,5 +1,6 @@
 //! What the heap reports of itself: as it happens, and summed up at the end.
 
+use crate::report::say;
 use gc_heap::{Event, GcLog, Heap, HeapBuilder};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -66,7 +67,7 @@ impl Follower {
         let builder = builder.on_event(move |event| {
             listener_sums.lock().add(event);
             if print && let Some(line) = log.line(event) {
-                eprintln!("{line}");
+                say(&line);
             }
         });
         (builder, Follower(sums))
@@ -76,18 +77,18 @@ impl Follower {
     pub(crate) fn report(&self, heap: &Heap) {
         let sums = self.0.lock();
         let stats = heap.stats();
-        eprintln!("{}", sums.pauses.line("pauses"));
-        eprintln!("{}", sums.stalls.line("stalls"));
-        eprintln!(
+        say(&sums.pauses.line("pauses"));
+        say(&sums.stalls.line("stalls"));
+        say(&format!(
             "cycles: {}, of which relocated: {}; compactions in a stop: {}",
             stats.cycles, stats.relocations, stats.compactions
-        );
-        eprintln!(
+        ));
+        say(&format!(
             "memory: {} KiB allocated, {} KiB live at the last marking, at most {} KiB of {} KiB held",
             stats.allocated_bytes >> 10,
             stats.live_bytes >> 10,
             stats.committed_peak_bytes >> 10,
             stats.max_bytes >> 10
-        );
+        ));
     }
 }

@@ -20,9 +20,9 @@ mod vm;
 use clap::Parser;
 use cli::{Cli, Gc};
 use code::Source;
-use gc_heap::{Barrier, Heap, Mutator, OutOfMemory, Stress};
+use gc_heap::{Barrier, BuildError, Heap, Mutator, OutOfMemory, Stress};
 use gc_log::Follower;
-use report::Reporter;
+use report::{Reporter, say};
 use std::process::ExitCode;
 use std::sync::Arc;
 use vm::{Failed, Shared, Vm};
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Ok(Ok(code)) => code.into(),
         Ok(Err(_)) => FAILED.into(),
         Err(error) => {
-            eprintln!("lox: cannot start a thread: {error}");
+            say(&format!("lox: cannot start a thread: {error}"));
             FAILED.into()
         }
     }
@@ -63,26 +63,28 @@ fn run(cli: &Cli) -> u8 {
         Some(file) => match std::fs::read(file) {
             Ok(text) => Some(Arc::new(Source { name: file.display().to_string(), text })),
             Err(_) => {
-                eprintln!("Could not open file \"{}\".", file.display());
+                say(&format!("Could not open file \"{}\".", file.display()));
                 return CANNOT_READ;
             }
         },
     };
     let (heap, follower) = match build_heap(cli) {
         Ok(built) => built,
-        Err(why) => {
-            eprintln!("lox: {why}");
-            return USAGE;
+        Err(error) => {
+            say(&format!("lox: {error}"));
+            // What was asked for cannot be, or the machine does not give it.
+            let asked = matches!(error, BuildError::TooSmall { .. } | BuildError::TooLarge { .. });
+            return if asked { USAGE } else { FAILED };
         }
     };
     let code = match heap.enter(|m| run_in(cli, &heap, m, source.as_ref())) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
-            eprintln!("lox: {error}");
+            say(&format!("lox: {error}"));
             FAILED
         }
         Err(error) => {
-            eprintln!("lox: {error}");
+            say(&format!("lox: {error}"));
             FAILED
         }
     };
@@ -92,7 +94,7 @@ fn run(cli: &Cli) -> u8 {
     code
 }
 
-fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), String> {
+fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), BuildError> {
     let barrier = match cli.gc {
         Gc::Load => Barrier::Load,
         Gc::Page => Barrier::Page,
@@ -108,13 +110,13 @@ fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), String> {
         let (followed, follows) = Follower::follow(builder, cli.gc_log);
         (builder, follower) = (followed, Some(follows));
     }
-    let heap = builder.build().map_err(|error| error.to_string())?;
+    let heap = builder.build()?;
     Ok((heap, follower))
 }
 
 fn run_in(cli: &Cli, heap: &Heap, m: &mut Mutator<'_>, source: Option<&Arc<Source>>) -> Result<u8, OutOfMemory> {
     let shared = Arc::new(Shared::new(heap, m, Reporter { excerpts: cli.source_excerpts })?);
-    let mut vm = Vm::new(&shared, m)?;
+    let mut vm = Vm::new(&shared, m, thread::SCRIPT)?;
     let outcome = match source {
         Some(source) => vm.interpret(m, source, 0),
         None => {
@@ -127,10 +129,13 @@ fn run_in(cli: &Cli, heap: &Heap, m: &mut Mutator<'_>, source: Option<&Arc<Sourc
         Err(Failed::Running) => FAILED,
         Err(Failed::Compiling) => DOES_NOT_COMPILE,
         Ok(()) => {
-            let failed = m.blocking(|| shared.threads.finish());
+            let failed = m.blocking(|| {
+                shared.output.flush();
+                shared.threads.finish()
+            });
             if failed && source.is_some() { FAILED } else { 0 }
         }
     };
-    shared.output.flush();
+    m.blocking(|| shared.output.flush());
     Ok(code)
 }

@@ -22,6 +22,12 @@ impl Numbered {
         id
     }
 
+    fn forget_from(&mut self, len: usize) {
+        for name in self.names.drain(len..) {
+            self.ids.remove(&name);
+        }
+    }
+
     fn name(&self, id: u32) -> String {
         String::from_utf8_lossy(&self.names[id as usize]).into_owned()
     }
@@ -31,6 +37,12 @@ impl Numbered {
 pub(crate) struct Names {
     symbols: Numbered,
     globals: Numbered,
+}
+
+/// How many names there were.
+pub(crate) struct Known {
+    symbols: usize,
+    globals: usize,
 }
 
 /// The number of the name `init`.
@@ -52,6 +64,17 @@ impl Names {
     /// The number of a global variable.
     pub(crate) fn global(&mut self, name: &[u8]) -> u32 {
         self.globals.id(name)
+    }
+
+    /// How many names there are: for [`forget_from`](Self::forget_from).
+    pub(crate) fn known(&self) -> Known {
+        Known { symbols: self.symbols.names.len(), globals: self.globals.names.len() }
+    }
+
+    /// Forgets the names that are newer than `known`, which only code knows that does not run.
+    pub(crate) fn forget_from(&mut self, known: &Known) {
+        self.symbols.forget_from(known.symbols);
+        self.globals.forget_from(known.globals);
     }
 
     pub(crate) fn symbol_name(&self, id: u32) -> String {

@@ -119,6 +119,7 @@ pub(crate) struct Globals;
 /// A thread of the program, as the program holds it.
 #[derive(Trace)]
 pub(crate) struct ThreadHandle {
+    pub(crate) number: u64,
     /// 0 while it runs, then [`THREAD_DONE`] or [`THREAD_FAILED`].
     pub(crate) state: Num<u32>,
     pub(crate) result: Slot<Tagged>,
@@ -137,6 +138,7 @@ pub(crate) struct Message {
 /// A queue between threads. Touched only under the lock of [`crate::thread`].
 #[derive(Trace)]
 pub(crate) struct Channel {
+    pub(crate) number: u64,
     pub(crate) first: Slot<Option<Message>>,
     pub(crate) last: Slot<Option<Message>>,
     pub(crate) len: Num<u64>,

@@ -3,25 +3,51 @@
 use crate::object::{BoundMethod, Channel, Class, Closure, Instance, NativeFunction, Str, ThreadHandle};
 use gc_heap::{AnyGc, Mutator, Unpacked, Value};
 use parking_lot::Mutex;
-use std::io::{BufWriter, Stdout, Write};
+use std::io::{ErrorKind, IsTerminal, Stdout, Write};
+
+/// Bytes that wait to be written together, where nobody looks on.
+const FULL: usize = 1 << 16;
+/// What a shell says of a process that ended by SIGPIPE.
+const NOBODY_READS: i32 = 141;
 
 /// Standard output, shared by all threads; buffered, lines are never torn.
 pub(crate) struct Output {
-    out: Mutex<BufWriter<Stdout>>,
+    /// What has not been written. Threads append to it while they run, so whoever has this lock waits for nothing.
+    pending: Mutex<Vec<u8>>,
+    /// Whoever has this lock writes, and may wait for whoever reads: taken outside the heap only.
+    out: Mutex<Stdout>,
+    /// What is pending is written when it is as long as this: on a terminal, at once.
+    full: usize,
 }
 
 impl Output {
     pub(crate) fn new() -> Output {
-        Output { out: Mutex::new(BufWriter::with_capacity(1 << 16, std::io::stdout())) }
+        let out = std::io::stdout();
+        let full = if out.is_terminal() { 1 } else { FULL };
+        Output { pending: Mutex::new(Vec::new()), out: Mutex::new(out), full }
     }
 
-    /// Writes; where nobody reads any more, nothing happens.
-    pub(crate) fn write(&self, text: &[u8]) {
-        let _ = self.out.lock().write_all(text);
+    /// Adds text; whether it is time to [`flush`](Self::flush).
+    #[must_use]
+    pub(crate) fn append(&self, text: &[u8]) -> bool {
+        let mut pending = self.pending.lock();
+        pending.extend_from_slice(text);
+        pending.len() >= self.full
     }
 
+    /// Writes what is pending. It may take as long as whoever reads does: outside the heap only. Where nobody reads any
+    /// more, the process ends, as by SIGPIPE; other failures say nothing, as in C.
     pub(crate) fn flush(&self) {
-        let _ = self.out.lock().flush();
+        if self.pending.lock().is_empty() {
+            return;
+        }
+        let mut out = self.out.lock();
+        // What another thread adds meanwhile is written behind this.
+        let text = std::mem::take(&mut *self.pending.lock());
+        match out.write_all(&text).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(NOBODY_READS),
+            _ => {}
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The prompt: line after line, each a script of its own that sees the globals of those before.
 
 use crate::code::Source;
+use crate::output::Output;
 use crate::vm::Vm;
 use gc_heap::Mutator;
 use rustyline::error::ReadlineError;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +25,11 @@ fn history_file() -> Option<PathBuf> {
     Some(state.join("lox_history"))
 }
 
+fn write(output: &Output, text: &[u8]) {
+    let _ = output.append(text);
+    output.flush();
+}
+
 impl Lines {
     fn new() -> Lines {
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -40,8 +46,8 @@ impl Lines {
         }
     }
 
-    /// The next line; `None` at the end.
-    fn next(&mut self) -> Option<Vec<u8>> {
+    /// The next line; `None` at the end. Outside the heap.
+    fn next(&mut self, output: &Output) -> Option<Vec<u8>> {
         match self {
             Lines::Editor(editor, _) => loop {
                 match editor.readline("> ") {
@@ -54,13 +60,12 @@ impl Lines {
                 }
             },
             Lines::Plain => {
-                print!("> ");
-                let _ = std::io::stdout().flush();
+                write(output, b"> ");
                 let mut line = Vec::new();
                 match std::io::stdin().lock().read_until(b'\n', &mut line) {
                     Ok(read) if read > 0 => Some(line),
                     _ => {
-                        println!();
+                        write(output, b"\n");
                         None
                     }
                 }
@@ -81,11 +86,15 @@ impl Drop for Lines {
 /// Reads and runs lines until the end of the input.
 pub(crate) fn run(vm: &mut Vm, m: &mut Mutator<'_>) {
     let mut lines = Lines::new();
+    let shared = Arc::clone(vm.shared());
+    let output = &shared.output;
     // Waiting for a line holds nobody up.
-    while let Some(text) = m.blocking(|| lines.next()) {
+    while let Some(text) = m.blocking(|| {
+        output.flush();
+        lines.next(output)
+    }) {
         let source = Arc::new(Source { name: "<line>".into(), text });
         // What went wrong has been said; the session goes on.
         let _ = vm.interpret(m, &source, SPARE_GLOBALS);
-        vm.shared().output.flush();
     }
 }

@@ -5,7 +5,6 @@ use crate::front::parser::{CompileError, ErrorPlace};
 use crate::front::scanner::At;
 use crate::vm::RuntimeError;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use gc_heap::OutOfMemory;
 use std::io::Write;
 
 /// Where messages go, and how they look.
@@ -33,7 +32,7 @@ impl Reporter {
     }
 
     /// A thread could not begin.
-    pub(crate) fn thread_failed(&self, error: &OutOfMemory) {
+    pub(crate) fn thread_failed(&self, error: &dyn std::fmt::Display) {
         write(format!("A thread has failed: {error}.\n").as_bytes());
     }
 
@@ -55,8 +54,13 @@ impl Reporter {
     }
 }
 
+/// A line on standard error.
+pub(crate) fn say(line: &str) {
+    write(format!("{line}\n").as_bytes());
+}
+
 fn write(text: &[u8]) {
-    // Where standard error is closed there is nobody to tell.
+    // Where standard error is full or closed there is nobody to tell.
     let _ = std::io::stderr().lock().write_all(text);
 }
 
@@ -65,9 +69,19 @@ fn excerpt(source: &Source, at: At, message: &str, notes: &[String]) -> String {
     let text = String::from_utf8_lossy(&source.text);
     // Where the source is not UTF-8, what replaces a byte is longer: the place is moved along.
     let moved = |byte: usize| String::from_utf8_lossy(&source.text[..byte.min(source.text.len())]).len();
-    let (start, end) = (moved(at.start as usize), moved((at.start + at.len) as usize));
-    let end = end.clamp(start, text.len());
-    let annotation = AnnotationKind::Primary.span(start..end);
+    // A token may be one byte of a character: the whole character is shown.
+    let inside = |byte: usize| source.text.get(byte).is_some_and(|byte| byte & 0xC0 == 0x80);
+    let (mut start, mut end) = (at.start as usize, (at.start + at.len) as usize);
+    while inside(start) && start > 0 {
+        start -= 1;
+    }
+    while inside(end) {
+        end += 1;
+    }
+    let boundary =
+        |byte: usize| (0..=byte.min(text.len())).rev().find(|&byte| text.is_char_boundary(byte)).unwrap_or(0);
+    let (start, end) = (boundary(moved(start)), boundary(moved(end)));
+    let annotation = AnnotationKind::Primary.span(start..end.max(start));
     let snippet = Snippet::source(&*text).path(&source.name).annotation(annotation);
     let mut group = Group::with_title(Level::ERROR.primary_title(message)).element(snippet);
     for note in notes {

@@ -2,7 +2,7 @@
 
 use crate::object::{InternTable, Interned, InternedInit, Str, StrInit};
 use gc_heap::{Gc, Mutator, OutOfMemory, Room, Root};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::hash::Hasher;
 
 const FIRST_LENGTH: usize = 1024;
@@ -58,7 +58,7 @@ impl Strings {
         Ok(Strings { table: Mutex::new(Table { entries, used: 0 }) })
     }
 
-    /// The string of that text. A safepoint.
+    /// The string of that text. May be a safepoint; `before` is called before each.
     ///
     /// # Errors
     /// If the heap is full.
@@ -66,13 +66,23 @@ impl Strings {
         &self,
         m: &'g mut Mutator<'s>,
         text: &[u8],
+        before: impl Fn(&Mutator<'_>),
     ) -> Result<(&'g Mutator<'s>, Gc<'g, Str>), OutOfMemory> {
-        let mut table = self.lock(m);
+        let mut table = self.table.try_lock().unwrap_or_else(|| {
+            // Whoever has the lock may be at a safepoint, so whoever waits for it is parked.
+            before(m);
+            m.blocking(|| self.table.lock())
+        });
         let entries = table.entries.get(m).tail_len();
         if table.used * 4 >= entries * 3 {
+            before(m);
             table.rebuild(m)?;
         }
-        let m = m.reserve(Room::tail::<Str>(text.len()))?;
+        let room = Room::tail::<Str>(text.len());
+        if !m.has_room(room) {
+            before(m);
+        }
+        let m = m.reserve(room)?;
         let hash = hash_of(text);
         let string = match find(m, table.entries.get(m).tail(), hash, text) {
             Ok(string) => string,
@@ -85,11 +95,6 @@ impl Strings {
             }
         };
         Ok((m, string))
-    }
-
-    /// Whoever has the lock may be at a safepoint, so whoever waits for it is parked.
-    fn lock(&self, m: &mut Mutator<'_>) -> MutexGuard<'_, Table> {
-        self.table.try_lock().unwrap_or_else(|| m.blocking(|| self.table.lock()))
     }
 }
 

@@ -103,3 +103,52 @@ fn the_heap_tells_of_itself() {
         }
     }
 }
+
+#[test]
+fn excerpts_show_whole_characters() {
+    for (name, text) in
+        [("face", "😀"), ("accents", "é€;"), ("string", "print \"é\n€"), ("minus", "var é = \"€\" - 1;")]
+    {
+        let outcome = run_text(&format!("excerpt_{name}"), text, &["--source-excerpts"]);
+        assert_eq!(outcome.code, Some(65), "{text}: {outcome:?}");
+        assert!(outcome.stderr.starts_with("error: ") && !outcome.stderr.contains('\u{fffd}'), "{text}: {outcome:?}");
+    }
+    // What is no text at all is shown somehow.
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("excerpt_bytes.lox");
+    std::fs::write(&file, b"\xff\xc3;\xe2\x82 print \xf0\x9f\x98").expect("the test's folder can be written");
+    let outcome = lox(&["--source-excerpts", file.to_str().expect("UTF-8")], b"");
+    assert_eq!(outcome.code, Some(65), "{outcome:?}");
+}
+
+/// Lines of many globals: `count` lines of 250 each.
+fn many_globals(count: usize, end: &str) -> String {
+    let line = |n: usize| (0..250).fold(String::new(), |line, i| line + &format!("var g{n}_{i};"));
+    (0..count).fold(String::new(), |text, n| text + &line(n) + end + "\n")
+}
+
+#[test]
+fn a_session_with_all_its_globals_goes_on() {
+    let input = many_globals(70, "")
+        + "var one_more; var another;\nprint 2;\ng0_1 = 3; print g0_1;\nvar g0_2 = 4; print g0_2;\n";
+    let outcome = lox(&[], input.as_bytes());
+    assert!(outcome.stdout.ends_with("> 2\n> 3\n> 4\n> \n"), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("Too many global variables in this session.\n"), "{outcome:?}");
+    assert_eq!(outcome.code, Some(0));
+}
+
+#[test]
+fn names_in_lines_that_do_not_compile_do_not_count() {
+    let input = "print 1;\n".to_owned() + &many_globals(80, "+;") + "var a = 2; print a;\n";
+    let outcome = lox(&[], input.as_bytes());
+    assert!(outcome.stdout.ends_with("> 2\n> \n"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("Too many"), "{outcome:?}");
+}
+
+#[test]
+fn a_heap_that_cannot_be_mapped_is_a_failure_of_one_line() {
+    let command = format!("ulimit -v 1000000; exec {} --heap 256m /dev/null", env!("CARGO_BIN_EXE_lox"));
+    let output = std::process::Command::new("sh").args(["-c", &command]).output().expect("there is a shell");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(70), 1), "{errors}");
+    assert!(errors.starts_with("lox: cannot "), "{errors}");
+}

@@ -169,6 +169,64 @@ fn the_compiler_stops_where_the_book_s_does() {
 }
 
 #[test]
+fn what_is_nested_too_deeply_does_not_compile() {
+    let deep = 1_000_000;
+    let both = |open: &str, inner: &str, close: &str| open.repeat(deep) + inner + &close.repeat(deep);
+    let wrong = |at: &str| format!("[line 1] Error at '{at}': Too deeply nested.\n");
+    let too_deep = |name, text: String, at: &str| Case(name, text, 65, String::new(), wrong(at));
+    check(
+        &[
+            too_deep("deep_blocks", both("{", "print 1;", "}"), "{"),
+            too_deep("deep_parens", format!("print {};", both("(", "1", ")")), "("),
+            too_deep("deep_nots", format!("print {};", both("!", "1", "")), "!"),
+            too_deep("deep_assignments", format!("{{ var a; {} }}", both("a = ", "1;", "")), "a"),
+            too_deep("deep_functions", both("fun a() {", "print 1;", "}"), "fun"),
+            too_deep("deep_classes", both("class A { m() {", "print 1;", "}}"), "class"),
+            too_deep("deep_loops", both("while (false) ", "print 1;", ""), "false"),
+        ],
+        &MODES[..1],
+    );
+}
+
+#[test]
+fn a_chain_of_operations_has_any_length() {
+    let many = 5_000_000;
+    let fine = |name, text: String, out: &str| Case(name, text, 0, format!("{out}\n"), String::new());
+    check(
+        &[
+            fine("chain_sum", format!("{{ var a = 1; print {}a; }}", "a + ".repeat(many - 1)), "5e+06"),
+            fine(
+                "chain_numbers",
+                format!("{{ var a = 1; var b = a{}; print b; }}", " - a * a".repeat(1_000_000)),
+                "-999999",
+            ),
+            fine(
+                "chain_comparisons",
+                format!("{{ var a = 1; if (a{}) print a; else print 2; }}", " == a".repeat(1_000_000)),
+                "2",
+            ),
+            fine("chain_calls", format!("fun f() {{ return f; }} print f{};", "()".repeat(many)), "<fn f>"),
+        ],
+        &MODES[..1],
+    );
+}
+
+#[test]
+fn chains_go_on_from_what_comes_first() {
+    // Operations of all sorts on each other, to new variables, to old ones, and to globals.
+    let text = "class A { init(n) { this.n = n; } add(m) { return A(this.n + m); } me() { return this; } get() { return this.value; } value() { return this.n; } }
+fun id(x) { return x; } fun id2() { return id; }
+var g = A(1).add(2).add(3 * 2 - 1).me().n; print g;
+g = id2()(A)(4).add(1).n + 2 - g * 2 / 4; print g;
+{ var a = A(1); var b = a.add(a.n + a.n + 1).add(a.n - 5).n + a.n * 2; print b;
+  b = b + b - a.add(b - b + 2).add(3).n; print b; a = a.add(1).add(b); print a.n;
+  print a.get()() + 1 == a.n + 1 == true; print 1 + a.n + 2 - id(3) - id2()(4); print a.n + (a.n = 10) + a.n; print a.me().add(b = 5).n + b; }
+";
+    let out = "8\n3\n2\n-2\n0\ntrue\n-4\n20\n20\n";
+    check(&[Case("chains", text.to_owned(), 0, out.to_owned(), String::new())], &MODES);
+}
+
+#[test]
 fn programs_reach_the_limits() {
     check(&run_cases(), &MODES);
 }

@@ -67,6 +67,42 @@ pub(crate) struct Expr {
     pub(crate) assigns: bool,
 }
 
+impl Expr {
+    /// What is evaluated first, where it may be an operation of the same sort, and so on: chains as `a + b + c` and `f()()`
+    /// are nested there by the million, and are walked in loops. What else is nested is as deep as the parser allows.
+    pub(crate) fn first(&self) -> Option<&Expr> {
+        match &self.kind {
+            ExprKind::Arithmetic(_, first, _)
+            | ExprKind::Comparison(_, first, _)
+            | ExprKind::Call(first, _)
+            | ExprKind::Property(first, _)
+            | ExprKind::Invoke(first, _, _) => Some(first),
+            _ => None,
+        }
+    }
+
+    fn take_first(&mut self) -> Option<Box<Expr>> {
+        self.first()?;
+        match std::mem::replace(&mut self.kind, ExprKind::Nil) {
+            ExprKind::Arithmetic(_, first, _)
+            | ExprKind::Comparison(_, first, _)
+            | ExprKind::Call(first, _)
+            | ExprKind::Property(first, _)
+            | ExprKind::Invoke(first, _, _) => Some(first),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Expr {
+    fn drop(&mut self) {
+        let mut first = self.take_first();
+        while let Some(mut expr) = first {
+            first = expr.take_first();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Stmt {
     Expr(Expr),

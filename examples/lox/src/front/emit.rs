@@ -28,6 +28,7 @@ fn emit_with(function: &Function, source: &Arc<Source>, captures: Box<[Capture]>
         most: 0,
         instrs: Vec::new(),
         ats: Vec::new(),
+        tops: Vec::new(),
         numbers: Vec::new(),
         known_numbers: FxHashMap::default(),
         constants: Vec::new(),
@@ -49,6 +50,7 @@ fn emit_with(function: &Function, source: &Arc<Source>, captures: Box<[Capture]>
             registers: emitter.most,
             instrs: emitter.instrs.into(),
             ats: emitter.ats.into(),
+            tops: emitter.tops.into(),
             numbers: emitter.numbers.into(),
             sites: emitter.symbols.into_iter().map(site).collect(),
             captures,
@@ -68,6 +70,7 @@ struct Emitter<'f> {
     most: usize,
     instrs: Vec<Instr>,
     ats: Vec<At>,
+    tops: Vec<u16>,
     numbers: Vec<f64>,
     known_numbers: FxHashMap<u64, u16>,
     constants: Vec<Constant>,
@@ -79,6 +82,7 @@ impl Emitter<'_> {
     fn push(&mut self, at: At, instr: Instr) {
         self.instrs.push(instr);
         self.ats.push(at);
+        self.tops.push(self.next.min(usize::from(u16::MAX)) as u16);
     }
 
     fn op(&mut self, at: At, op: Op, a: Reg, b: u16, c: u16) {

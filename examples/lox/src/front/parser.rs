@@ -26,6 +26,10 @@ pub(crate) enum ErrorPlace {
     Nowhere,
 }
 
+/// Statements and expressions within each other: what the stack of the thread that compiles is enough for, and more than the
+/// book's compiler takes.
+const DEEPEST: u32 = 200_000;
+
 /// Locals, upvalues and constants that one function can have; arguments are one fewer.
 const MOST: usize = 256;
 
@@ -56,6 +60,9 @@ pub(crate) struct Parser<'s, 'n> {
     previous: Token,
     errors: Vec<CompileError>,
     panicking: bool,
+    nesting: u32,
+    /// Nothing more is parsed, nor reported.
+    given_up: bool,
     scopes: Vec<Scope<'s>>,
     classes: Vec<ClassScope>,
 }
@@ -78,6 +85,8 @@ pub(crate) fn parse(source: &[u8], names: &mut Names) -> Result<Function, Vec<Co
         previous: nothing,
         errors: Vec::new(),
         panicking: false,
+        nesting: 0,
+        given_up: false,
         scopes: Vec::new(),
         classes: Vec::new(),
     };
@@ -95,7 +104,7 @@ impl<'s> Parser<'s, '_> {
     // Tokens and errors.
 
     fn error_at(&mut self, token: Token, message: &'static str) {
-        if self.panicking {
+        if self.panicking || self.given_up {
             return;
         }
         self.panicking = true;
@@ -117,11 +126,29 @@ impl<'s> Parser<'s, '_> {
 
     fn advance(&mut self) {
         self.previous = self.current;
+        if self.given_up {
+            return;
+        }
         loop {
             self.current = self.scanner.next();
             let Kind::Error(message) = self.current.kind else { return };
             self.error_at_current(message);
         }
+    }
+
+    /// Parses what is one deeper; where that is too deep, the source ends here.
+    #[inline(always)]
+    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.nesting == DEEPEST {
+            self.error_at_current("Too deeply nested.");
+            self.given_up = true;
+            self.current.kind = Kind::End;
+            return None;
+        }
+        self.nesting += 1;
+        let parsed = parse(self);
+        self.nesting -= 1;
+        Some(parsed)
     }
 
     fn consume(&mut self, kind: Kind, message: &'static str) {

@@ -8,12 +8,23 @@ fn wrong_arguments(expected: u32, got: usize) -> Fault {
     Fault::Error(format!("Expected {expected} arguments but got {got}."))
 }
 
-/// Whether a call can do anything with the value.
-pub(crate) fn is_callable(value: Value<'_>) -> bool {
-    value.as_any().is_some_and(|object| {
-        let kind = object.kind();
-        kind.is::<Closure>() || kind.is::<Class>() || kind.is::<BoundMethod>() || kind.is::<NativeFunction>()
-    })
+/// Whether a value can be called with that many arguments, for a call that another thread makes.
+///
+/// # Errors
+/// What would be wrong with the call.
+pub(crate) fn check_callable(m: &Mutator<'_>, callee: Value<'_>, arguments: usize) -> Result<(), Fault> {
+    let arity = if let Some(closure) = callee.downcast::<Closure>() {
+        closure.code.arity
+    } else if let Some(class) = callee.downcast::<Class>() {
+        class.init.get(m).map_or(0, |init| init.code.arity)
+    } else if let Some(bound) = callee.downcast::<BoundMethod>() {
+        bound.method.get(m).code.arity
+    } else if let Some(native) = callee.downcast::<NativeFunction>() {
+        return native.native.get().check_arguments(arguments);
+    } else {
+        return Err(Fault::error("Can only spawn functions and classes."));
+    };
+    if arity as usize == arguments { Ok(()) } else { Err(wrong_arguments(arity, arguments)) }
 }
 
 impl Vm {
@@ -29,7 +40,7 @@ impl Vm {
         self.slot(m, base + usize::from(code.closure)).set(m, closure.into());
         self.frames[self.depth] = Frame { code, pc: 0, base };
         self.depth += 1;
-        self.used = self.used.max(base + code.registers);
+        self.used.set(self.used.get().max(base + code.registers));
         Ok(())
     }
 
@@ -56,7 +67,7 @@ impl Vm {
     fn instantiate(&mut self, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
         let class = self.slot(m, base).get(m).downcast::<Class>().expect("the caller has looked");
         let fields = class.fields.get() as usize;
-        let m = m.reserve(Room::tail::<Instance>(fields))?;
+        let m = self.reserve(m, Room::tail::<Instance>(fields))?;
         let slot = self.slot(m, base);
         let class = slot.get(m).downcast::<Class>().expect("it stayed where it was");
         let init = InstanceInit { class, more: Value::NIL, shape: crate::shapes::EMPTY };

@@ -1,9 +1,9 @@
 //! Errors while a program runs.
 
-use super::Vm;
+use super::{FIRST, Vm};
 use crate::code::Source;
 use crate::front::scanner::At;
-use gc_heap::OutOfMemory;
+use gc_heap::{Mutator, OutOfMemory};
 use std::sync::Arc;
 
 /// Why a thread stops.
@@ -47,7 +47,7 @@ pub(crate) struct RuntimeError {
 
 impl Vm {
     /// Reports a fault with the calls under way, and ends them.
-    pub(crate) fn report(&mut self, fault: Fault) {
+    pub(crate) fn report(&mut self, m: &mut Mutator<'_>, fault: Fault) {
         let frames = &self.frames[..self.depth];
         self.depth = 0;
         let Fault::Error(message) = fault else { return };
@@ -57,7 +57,11 @@ impl Vm {
             source: Arc::clone(&frame.code.source),
         });
         let error = RuntimeError { message, trace: trace.collect() };
-        self.shared.output.flush();
-        self.shared.reporter.runtime_error(&error);
+        self.clear(m, FIRST);
+        // Whoever reads the messages may take his time.
+        m.blocking(|| {
+            self.shared.output.flush();
+            self.shared.reporter.runtime_error(&error);
+        });
     }
 }

@@ -23,7 +23,7 @@ impl Vm {
         for constant in proto.constants {
             constants.push(match constant {
                 Constant::String(text) => {
-                    let (m, string) = self.shared.strings.intern(m, &text)?;
+                    let (m, string) = self.shared.strings.intern(m, &text, |_| ())?;
                     m.local(Value::from(string))
                 }
                 Constant::Function(proto) => {

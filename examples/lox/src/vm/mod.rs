@@ -7,7 +7,7 @@ mod object;
 mod property;
 mod run;
 
-pub(crate) use call::is_callable;
+pub(crate) use call::check_callable;
 pub(crate) use fault::{Fault, RuntimeError};
 
 use crate::code::{Code, Source};
@@ -19,9 +19,10 @@ use crate::output::Output;
 use crate::report::Reporter;
 use crate::shapes::{Lookups, Shapes};
 use crate::strings::Strings;
-use crate::thread::Threads;
-use gc_heap::{Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
+use crate::thread::{Threads, Waiter};
+use gc_heap::{Gc, Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Calls under way at a time.
@@ -30,8 +31,6 @@ const FRAMES: usize = 64;
 const SLOTS: usize = FRAMES * 256 + 257;
 /// Where the script's frame begins.
 const FIRST: usize = 1;
-/// Slow operations between two tidyings of the stack.
-const TIDY_EVERY: u32 = 4096;
 
 /// What the threads of a program share.
 pub(crate) struct Shared {
@@ -95,15 +94,15 @@ struct Frame {
 /// A thread's interpreter. It holds no reference but by its stack.
 pub(crate) struct Vm {
     shared: Arc<Shared>,
-    /// Always full: its slots are the registers of the frames. What lies above the running frame is left over, and cleared
-    /// now and then so that it keeps nothing alive for long.
+    /// Always full: its slots are the registers of the frames. What lies above those in use is left over, and cleared
+    /// before each safepoint where the collector may look: it keeps nothing alive.
     stack: RootStack<Tagged>,
     frames: Box<[Frame; FRAMES]>,
     depth: usize,
     /// Slots from here up are nil.
-    used: usize,
-    until_tidy: u32,
+    used: Cell<usize>,
     lookups: Lookups,
+    waiter: Arc<Waiter>,
     text: Vec<u8>,
 }
 
@@ -115,6 +114,7 @@ static NO_CODE: std::sync::LazyLock<Code> = std::sync::LazyLock::new(|| Code {
     registers: 0,
     instrs: Box::default(),
     ats: Box::default(),
+    tops: Box::default(),
     numbers: Box::default(),
     sites: Box::default(),
     captures: Box::default(),
@@ -128,28 +128,33 @@ pub(crate) enum Failed {
 }
 
 impl Vm {
+    /// `thread`: its number.
+    ///
     /// # Errors
     /// If there is no address space for the stack.
-    pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>) -> Result<Vm, OutOfMemory> {
+    pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>, thread: u64) -> Result<Vm, OutOfMemory> {
         let stack = RootStack::with_capacity(&shared.heap, SLOTS)?;
         stack.resize(m, SLOTS, Value::NIL);
         let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
         let frames = Box::new([frame; FRAMES]);
-        let shared = Arc::clone(shared);
         Ok(Vm {
-            shared,
+            shared: Arc::clone(shared),
             stack,
             frames,
             depth: 0,
-            used: 0,
-            until_tidy: TIDY_EVERY,
+            used: Cell::new(0),
             lookups: Lookups::new(),
+            waiter: Waiter::new(thread),
             text: Vec::new(),
         })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) fn waiter(&self) -> &Arc<Waiter> {
+        &self.waiter
     }
 
     /// A slot of the stack.
@@ -164,27 +169,47 @@ impl Vm {
     /// If it does not compile, or fails.
     pub(crate) fn interpret(&mut self, m: &mut Mutator<'_>, source: &Arc<Source>, spare: usize) -> Result<(), Failed> {
         let shared = Arc::clone(&self.shared);
+        let known = shared.names.lock().known();
         let parsed = parser::parse(&source.text, &mut shared.names.lock());
         let proto = match parsed {
             Ok(function) => emit::emit(&function, source),
             Err(errors) => {
-                shared.output.flush();
-                shared.reporter.compile_errors(source, &errors);
+                shared.names.lock().forget_from(&known);
+                m.blocking(|| {
+                    shared.output.flush();
+                    shared.reporter.compile_errors(source, &errors);
+                });
                 return Err(Failed::Compiling);
             }
         };
         self.depth = 0;
-        let outcome = self.start(m, proto, spare);
-        outcome.map_err(|fault| {
-            self.report(fault);
+        let outcome = match self.has_globals(m, spare) {
+            Ok(()) => self.start(m, proto),
+            Err(fault) => {
+                shared.names.lock().forget_from(&known);
+                Err(fault)
+            }
+        };
+        let outcome = outcome.map_err(|fault| {
+            self.report(m, fault);
             Failed::Running
-        })
+        });
+        self.clear(m, FIRST);
+        outcome
     }
 
-    fn start(&mut self, m: &mut Mutator<'_>, proto: crate::code::Proto, spare: usize) -> Result<(), Fault> {
-        if self.shared.globals.get(m).is_none() {
-            self.shared.make_globals(m, spare)?;
+    /// Whether the table of globals has a place for each that the names know. The first script makes it.
+    fn has_globals(&self, m: &mut Mutator<'_>, spare: usize) -> Result<(), Fault> {
+        match self.shared.globals.get(m).map(Gc::tail_len) {
+            None => Ok(self.shared.make_globals(m, spare)?),
+            Some(len) if len < self.shared.names.lock().globals() => {
+                Err(Fault::error("Too many global variables in this session."))
+            }
+            Some(_) => Ok(()),
         }
+    }
+
+    fn start(&mut self, m: &mut Mutator<'_>, proto: crate::code::Proto) -> Result<(), Fault> {
         self.take_globals(m)?;
         self.load(m, proto)?;
         self.call(m, FIRST, 0)?;
@@ -194,9 +219,6 @@ impl Vm {
     /// Puts the globals where the code looks for them.
     fn take_globals(&mut self, m: &Mutator<'_>) -> Result<(), Fault> {
         let globals = self.shared.globals.get(m).ok_or_else(|| Fault::error("No globals."))?;
-        if globals.tail_len() < self.shared.names.lock().globals() {
-            return Err(Fault::error("Too many global variables in this session."));
-        }
         self.slot(m, 0).set(m, globals.into());
         Ok(())
     }
@@ -206,13 +228,15 @@ impl Vm {
     ///
     /// # Errors
     /// What goes wrong, not yet reported.
-    pub(crate) fn run_first(&mut self, m: &mut Mutator<'_>, arguments: &[Root<Tagged>]) -> Result<(), Fault> {
+    pub(crate) fn run_first(&mut self, m: &mut Mutator<'_>, arguments: Vec<Root<Tagged>>) -> Result<(), Fault> {
         self.take_globals(m)?;
+        let count = arguments.len();
         for (index, argument) in arguments.iter().enumerate() {
             self.slot(m, FIRST + index).set(m, argument.get(m));
         }
-        self.used = FIRST + arguments.len();
-        self.call(m, FIRST, arguments.len() - 1)?;
+        self.used.set(FIRST + arguments.len());
+        drop(arguments);
+        self.call(m, FIRST, count - 1)?;
         if self.depth > 0 { self.run(m) } else { Ok(()) }
     }
 
@@ -221,16 +245,38 @@ impl Vm {
         self.slot(m, FIRST).get(m)
     }
 
-    /// Clears what lies above the running frame.
-    fn tidy(&mut self, m: &Mutator<'_>) {
-        self.until_tidy = TIDY_EVERY;
-        let end = match self.depth {
-            0 => FIRST,
-            depth => self.frames[depth - 1].base + self.frames[depth - 1].code.registers,
-        };
-        if let Some(left_over) = self.stack.slots(m).get(end..self.used) {
+    /// Clears the slots from an index up.
+    fn clear(&self, m: &Mutator<'_>, end: usize) {
+        if let Some(left_over) = self.stack.slots(m).get(end..self.used.get()) {
             left_over.iter().for_each(|slot| slot.set(m, Value::NIL));
         }
-        self.used = end;
+        self.used.set(self.used.get().min(end));
+    }
+
+    /// Clears what lies above the registers in use at an instruction of the running frame.
+    #[cold]
+    fn tidy_at(&self, m: &Mutator<'_>, pc: usize) {
+        // Where no frame is yet, the first slots hold what is about to be called.
+        let Some(frame) = self.depth.checked_sub(1).map(|last| &self.frames[last]) else { return };
+        self.clear(m, frame.base + usize::from(frame.code.tops[pc]));
+    }
+
+    /// Clears what is left over, in the middle of an instruction: before whatever may be a safepoint.
+    pub(crate) fn tidy(&self, m: &Mutator<'_>) {
+        if let Some(last) = self.depth.checked_sub(1) {
+            self.tidy_at(m, self.frames[last].pc - 1);
+        }
+    }
+
+    /// `Mutator::reserve` for an instruction: what is left over on the stack keeps nothing alive meanwhile.
+    ///
+    /// # Errors
+    /// If the heap is full.
+    #[inline(always)]
+    pub(crate) fn reserve<'g, 's>(&self, m: &'g mut Mutator<'s>, room: Room) -> Result<&'g Mutator<'s>, OutOfMemory> {
+        if !m.has_room(room) {
+            self.tidy(m);
+        }
+        m.reserve(room)
     }
 }

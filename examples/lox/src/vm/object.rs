@@ -75,7 +75,7 @@ impl Vm {
             };
             text.extend_from_slice(string.tail());
         }
-        let (m, string) = self.shared.strings.intern(m, &text)?;
+        let (m, string) = self.shared.strings.intern(m, &text, |m| self.tidy(m))?;
         self.slot(m, to).set(m, string.into());
         self.text = text;
         Ok(())
@@ -85,7 +85,7 @@ impl Vm {
     pub(super) fn make_closure(&mut self, m: &mut Mutator<'_>, to: usize, index: usize) -> Result<(), OutOfMemory> {
         let base = self.frames[self.depth - 1].base;
         let captures = self.function(m, index).code.captures.len();
-        let m = m.reserve(Room::tail::<Closure>(captures))?;
+        let m = self.reserve(m, Room::tail::<Closure>(captures))?;
         let function = self.function(m, index);
         let registers = &self.stack.slots(m)[base..];
         let closure = place_closure(m, registers, self.closure(m), function);
@@ -95,7 +95,7 @@ impl Vm {
 
     /// What is in the slot goes to a new cell, which takes its place.
     pub(super) fn make_cell(&mut self, m: &mut Mutator<'_>, at: usize) -> Result<(), OutOfMemory> {
-        let m = m.reserve(Room::of::<Cell>())?;
+        let m = self.reserve(m, Room::of::<Cell>())?;
         let slot = self.slot(m, at);
         slot.set(m, m.place(CellInit { value: slot.get(m) }).into());
         Ok(())
@@ -109,7 +109,7 @@ impl Vm {
         index: usize,
         fields: u32,
     ) -> Result<(), OutOfMemory> {
-        let m = m.reserve(Room::of::<Class>() + Room::tail::<Methods>(FIRST_METHODS))?;
+        let m = self.reserve(m, Room::of::<Class>() + Room::tail::<Methods>(FIRST_METHODS))?;
         let name = Self::constant(m, self.closure(m), index);
         let name = name.downcast::<Str>().expect("the compiler put a name there");
         let methods = place_methods(m, FIRST_METHODS);
@@ -127,7 +127,7 @@ impl Vm {
         let Some(superclass) = self.class(m, from) else { return Err(Fault::error("Superclass must be a class.")) };
         let mut len = superclass.methods.get(m).tail_len();
         loop {
-            let m = m.reserve(Room::tail::<Methods>(len))?;
+            let m = self.reserve(m, Room::tail::<Methods>(len))?;
             let superclass = self.class(m, from).expect("it stayed where it was");
             let from = superclass.methods.get(m);
             if from.tail_len() > len {
@@ -155,7 +155,7 @@ impl Vm {
         let methods = self.class(m, class).expect("it was just declared").methods.get(m);
         let len = methods.tail_len();
         if (methods.count.get() as usize + 1) * 2 > len {
-            let m = m.reserve(Room::tail::<Methods>(len * 2))?;
+            let m = self.reserve(m, Room::tail::<Methods>(len * 2))?;
             let class = self.class(m, class).expect("it stayed where it was");
             let methods = place_methods(m, len * 2);
             copy_methods(m, class.methods.get(m), methods);
@@ -170,13 +170,16 @@ impl Vm {
         Ok(())
     }
 
-    /// Prints the value in a slot, and a line's end.
-    pub(super) fn print(&mut self, m: &Mutator<'_>, at: usize) {
+    /// Prints the value in a slot, and a line's end. A safepoint if what was printed is written now.
+    pub(super) fn print(&mut self, m: &mut Mutator<'_>, at: usize) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         crate::output::write_value(m, self.slot(m, at).get(m), &mut text);
         text.push(b'\n');
-        self.shared.output.write(&text);
+        if self.shared.output.append(&text) {
+            self.tidy(m);
+            m.blocking(|| self.shared.output.flush());
+        }
         self.text = text;
     }
 

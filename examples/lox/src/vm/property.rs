@@ -121,7 +121,7 @@ impl Vm {
         if find_method(m, instance.class.get(m).methods.get(m), site.symbol).is_none() {
             return Err(self.undefined_property(site.symbol));
         }
-        let m = m.reserve(Room::of::<BoundMethod>())?;
+        let m = self.reserve(m, Room::of::<BoundMethod>())?;
         let receiver = self.slot(m, object).get(m);
         let method = receiver
             .downcast::<Instance>()
@@ -140,7 +140,7 @@ impl Vm {
         object: usize,
         class: usize,
     ) -> Result<(), Fault> {
-        let m = m.reserve(Room::of::<BoundMethod>())?;
+        let m = self.reserve(m, Room::of::<BoundMethod>())?;
         let class = self.slot(m, class).get(m).downcast::<Class>().expect("`super` is a class");
         let Some(method) = find_method(m, class.methods.get(m), site.symbol) else {
             return Err(self.undefined_property(site.symbol));
@@ -217,7 +217,7 @@ impl Vm {
         let have = instance.more.get(m).downcast::<Fields>().map_or(0, Gc::tail_len);
         if beyond >= have {
             let len = (beyond + 1).next_power_of_two().max(4);
-            let m = m.reserve(Room::tail::<Fields>(len))?;
+            let m = self.reserve(m, Room::tail::<Fields>(len))?;
             let instance = self.instance(m, object);
             let old = instance.more.get(m).downcast::<Fields>();
             let more = m.place_array::<Fields>((), len, Value::NIL);
@@ -240,21 +240,24 @@ impl Vm {
 
     /// Writes to dictionaries happen one at a time: two at once could fill one to the brim. Whoever has the lock may be at a
     /// safepoint, so whoever waits for it is parked.
-    fn lock_dictionaries<'a>(shared: &'a Shared, m: &mut Mutator<'_>) -> MutexGuard<'a, ()> {
-        shared.dictionaries.try_lock().unwrap_or_else(|| m.blocking(|| shared.dictionaries.lock()))
+    fn lock_dictionaries<'a>(&self, shared: &'a Shared, m: &mut Mutator<'_>) -> MutexGuard<'a, ()> {
+        shared.dictionaries.try_lock().unwrap_or_else(|| {
+            self.tidy(m);
+            m.blocking(|| shared.dictionaries.lock())
+        })
     }
 
     /// All fields of an instance go to a dictionary.
     fn make_dictionary(&mut self, m: &mut Mutator<'_>, object: usize) -> Result<(), OutOfMemory> {
         let shared = Arc::clone(&self.shared);
-        let _lock = Self::lock_dictionaries(&shared, m);
+        let _lock = self.lock_dictionaries(&shared, m);
         let shape = self.instance(m, object).shape.get();
         if shape == DICTIONARY {
             return Ok(()); // another thread was first
         }
         let symbols = shared.shapes.symbols(shape);
         let len = (symbols.len() * 4).next_power_of_two();
-        let m = m.reserve(Room::tail::<Dictionary>(len))?;
+        let m = self.reserve(m, Room::tail::<Dictionary>(len))?;
         let instance = self.instance(m, object);
         let dictionary = place_dictionary(m, len);
         for (index, &symbol) in symbols.iter().enumerate() {
@@ -282,12 +285,12 @@ impl Vm {
         value: usize,
     ) -> Result<(), OutOfMemory> {
         let shared = Arc::clone(&self.shared);
-        let _lock = Self::lock_dictionaries(&shared, m);
+        let _lock = self.lock_dictionaries(&shared, m);
         let (count, len) = self.dictionary(m, object).map_or((0, 0), |old| (old.count.get() as usize, old.tail_len()));
         let full = count * 2 >= len;
         let new_len = if full { (len * 2).max(FIRST_DICTIONARY) } else { FIRST_DICTIONARY };
         // Reserved in any case: from here on there is no safepoint.
-        let m = m.reserve(Room::tail::<Dictionary>(new_len))?;
+        let m = self.reserve(m, Room::tail::<Dictionary>(new_len))?;
         let dictionary = match self.dictionary(m, object) {
             Some(dictionary) if !full => dictionary,
             old => {

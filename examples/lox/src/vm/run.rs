@@ -37,10 +37,6 @@ impl Vm {
     /// What went wrong; the frames tell where.
     pub(super) fn run(&mut self, mutator: &mut Mutator<'_>) -> Result<(), Fault> {
         'reload: loop {
-            self.until_tidy -= 1;
-            if self.until_tidy == 0 {
-                self.tidy(mutator);
-            }
             let m: &Mutator<'_> = mutator;
             let all = self.stack.slots(m);
             let globals = all[0].get(m).downcast::<Globals>().expect("slot 0 holds the globals").tail();
@@ -120,12 +116,13 @@ impl Vm {
                         save!();
                         self.frames[self.depth] = Frame { code: target, pc: 0, base: new_base };
                         self.depth += 1;
-                        self.used = self.used.max(end);
+                        self.used.set(self.used.get().max(end));
                         (code, pc, base) = (target, 0, new_base);
                         instrs = &code.instrs[..];
                         regs = &all[base..];
                         regs[code.closure as usize].set(m, closure.into());
                         if m.safepoint_due() {
+                            self.tidy_at(mutator, 0);
                             mutator.safepoint();
                             continue 'reload;
                         }
@@ -268,6 +265,7 @@ impl Vm {
                         pc -= i.wide();
                         if m.safepoint_due() {
                             save!();
+                            self.tidy_at(mutator, pc);
                             mutator.safepoint();
                             continue 'reload;
                         }
@@ -384,7 +382,7 @@ impl Vm {
                     }
                     Op::Print => {
                         save!();
-                        self.print(m, base + i.a as usize);
+                        self.print(mutator, base + i.a as usize);
                         continue 'reload;
                     }
                 }

@@ -56,6 +56,10 @@ impl Parser<'_, '_> {
     }
 
     fn precedence(&mut self, least: Precedence) -> Expr {
+        self.nested(|this| this.precedence_here(least)).unwrap_or_else(|| self.node(ExprKind::Nil))
+    }
+
+    fn precedence_here(&mut self, least: Precedence) -> Expr {
         self.advance();
         let can_assign = least <= Precedence::Assignment;
         let Some(mut expr) = self.prefix(can_assign) else {

@@ -42,6 +42,10 @@ impl Parser<'_, '_> {
     }
 
     fn statement(&mut self) -> Stmt {
+        self.nested(Self::statement_here).unwrap_or(Stmt::Block(Vec::new()))
+    }
+
+    fn statement_here(&mut self) -> Stmt {
         if self.matches(Kind::Print) {
             self.print()
         } else if self.matches(Kind::For) {
@@ -64,9 +68,11 @@ impl Parser<'_, '_> {
 
     fn block(&mut self) -> Vec<Stmt> {
         let mut body = Vec::new();
-        while !self.check(Kind::RightBrace) && !self.check(Kind::End) {
-            self.declaration(&mut body);
-        }
+        self.nested(|this| {
+            while !this.check(Kind::RightBrace) && !this.check(Kind::End) {
+                this.declaration(&mut body);
+            }
+        });
         self.consume(Kind::RightBrace, "Expect '}' after block.");
         body
     }
