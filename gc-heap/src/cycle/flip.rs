@@ -399,3 +399,57 @@ impl Release<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pause::StopOp;
+    use super::*;
+    use crate::events::PauseKind;
+    use crate::slot::SlotType;
+    use crate::{Backing, Barrier, Bytes, Gc, Heap, LEAST_HEAP_BYTES, Mutator, Room};
+
+    /// A flip that moves nothing, and what follows it.
+    fn flip(shared: &Shared) {
+        assert!(shared.stop(StopOp::Flip, PauseKind::Flip));
+        let pages = shared.pages.as_ref().unwrap();
+        repair_all(shared, pages, &FlipPlan::default(), 1);
+        shared.handshake();
+    }
+
+    /// The block that the next small object lies in.
+    fn next_block(m: &mut Mutator<'_>) -> usize {
+        let m = m.reserve(Room::tail::<Bytes>(8)).unwrap();
+        let object: Gc<'_, Bytes> = m.place_bytes((), &[1; 8]);
+        m.heap().space.offset(<Bytes as SlotType>::to_word(object)) as usize / BLOCK_BYTES
+    }
+
+    /// Past its fill nobody claims the pages of a TLAB, and they may come back unclaimed while the flip goes on. Whoever
+    /// claimed one then (to lend what is there) would repair what was allocated after the flip.
+    #[test]
+    fn a_tlab_that_was_open_at_a_flip_is_not_used_after_it() {
+        for backing in [Backing::Memfd, Backing::Anonymous] {
+            let builder = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::Page).backing(backing);
+            // Where this machine refuses the page barrier there is nothing to test.
+            let Ok(heap) = builder.build() else { continue };
+            let shared = heap.shared();
+            heap.enter(|m| {
+                let first = next_block(m);
+                assert_eq!(next_block(m), first);
+                m.blocking(|| flip(shared));
+                assert_eq!(shared.blocks.usage(first), Use::Closed);
+                let second = next_block(m);
+                assert_ne!(second, first);
+                // The same of a thread that runs.
+                std::thread::scope(|scope| {
+                    let flips = scope.spawn(|| flip(shared));
+                    while !flips.is_finished() {
+                        m.safepoint();
+                    }
+                });
+                assert_eq!(shared.blocks.usage(second), Use::Closed);
+                assert_ne!(next_block(m), second);
+            })
+            .unwrap();
+        }
+    }
+}

@@ -431,7 +431,7 @@ pub(crate) fn remap(shared: &Shared, word: u64) -> usize {
 mod tests {
     use super::*;
     use crate::slot::SlotType;
-    use crate::{Heap, Local, Room, Slot, SlotArray, Trace};
+    use crate::{Gc, Heap, LEAST_HEAP_BYTES, Local, Room, Slot, SlotArray, Stress, Trace};
 
     #[derive(Trace)]
     struct Node {
@@ -491,6 +491,38 @@ mod tests {
             assert_eq!((shared.log.len(), marker.objects), (0, nodes));
             assert!(marker.stack.capacity() <= 2 * BUFFERS_AT_ONCE * WORDS, "{}", marker.stack.capacity());
             assert!(!marker.take_logs());
+        })
+        .unwrap();
+    }
+
+    /// Who overwrites a slot without having loaded it logs what it finds there.
+    #[test]
+    fn a_logged_word_from_before_the_last_relocation_is_followed_to_where_its_object_is() {
+        // Moves what can be moved in every cycle.
+        let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).stress(stress).build().unwrap();
+        heap.enter(|m| {
+            let list = m
+                .build::<Node>(Room::of::<Node>().times(2), |m| {
+                    let last = m.place(NodeInit { next: None });
+                    m.place(NodeInit { next: Some(last) })
+                })
+                .unwrap();
+            m.collect();
+            // A block that a thread may still allocate in does not move: the first cycle has closed it.
+            m.collect();
+            let shared = heap.shared();
+            let offset_of = |node: Gc<'_, Node>| shared.space.offset(<Node as SlotType>::to_word(node)) as usize;
+            let first = list.get(m);
+            let stale = shared.word(offset_of(first) + 8).load(Ordering::Relaxed);
+            assert_ne!(stale & shared.space.bad_mask(shared.phase.good()), 0);
+            let now = offset_of(first.next.get(m).unwrap());
+            assert_ne!(now, shared.space.offset(stale) as usize);
+            shared.log.push(vec![stale]);
+            let pool = Pool::default();
+            let mut marker = Marker::<false>::new(shared, &pool);
+            assert!(marker.take_logs());
+            assert_eq!(marker.stack, [now]);
         })
         .unwrap();
     }

@@ -350,6 +350,23 @@ mod tests {
         });
     }
 
+    /// A stop asks those only that were there when it was armed.
+    #[test]
+    fn nobody_attaches_in_a_hold() {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+        let entered = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            heap.shared().hold(PauseKind::Collection, |_| {
+                scope.spawn(|| heap.enter(|_| entered.store(true, Ordering::SeqCst)).unwrap());
+                for _ in 0..100 {
+                    std::thread::sleep(Duration::from_micros(200));
+                    assert!(!entered.load(Ordering::SeqCst), "a thread is inside the heap in a stop");
+                }
+            });
+        });
+        assert!(entered.into_inner());
+    }
+
     fn nobody_goes_on_in_a_hold(rounds: u32, disturb: impl Fn(libc::pthread_t) + Sync) {
         let stress = Stress { cycle_every: 0, delay_one_in: 1, seed: 1 };
         let heap =

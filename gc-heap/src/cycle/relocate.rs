@@ -18,6 +18,8 @@ pub(crate) trait CopyPlace {
     fn bump(&mut self, bytes: usize) -> Option<usize>;
     /// Gives back the last `bytes`, which were the last bump.
     fn rewind(&mut self, bytes: usize);
+    /// Stress mode: sleeps or yields now and then.
+    fn unlucky(&self);
 }
 
 /// What became of an attempt to copy.
@@ -60,6 +62,7 @@ pub(crate) fn relocate_object(
         let word = shared.word(offset + at).load(Ordering::Relaxed);
         shared.word(to + at).store(word, Ordering::Relaxed);
     }
+    place.unlucky(); // copied, and another may publish first
     match entry.publish(to / 8) {
         Ok(()) => (to, Copied::Here),
         Err(granule) => {
@@ -97,6 +100,10 @@ impl CopyPlace for CollectorPlace<'_> {
 
     fn rewind(&mut self, bytes: usize) {
         self.top -= bytes;
+    }
+
+    fn unlucky(&self) {
+        self.shared.config.stress.delay(&self.random);
     }
 }
 
@@ -150,7 +157,7 @@ fn evacuate(shared: &Shared, block: usize, place: &mut CollectorPlace<'_>, copie
                 Err(granule) => granule,
             },
             None => {
-                shared.config.stress.delay(&place.random);
+                place.unlucky();
                 let (offset, how) = relocate_object(shared, own * 8, entry, place);
                 match how {
                     Copied::Here => *copied += 1,
@@ -163,4 +170,80 @@ fn evacuate(shared: &Shared, block: usize, place: &mut CollectorPlace<'_>, copie
         empty &= destination != own;
     }
     empty
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::SlotType;
+    use crate::space::BLOCK_MARK_WORDS;
+    use crate::{Bytes, Gc, Heap, LEAST_HEAP_BYTES, Room};
+    use gc_core::forwarding::Forwarding;
+
+    const LEN: usize = 40;
+
+    /// A place to copy to, beside another thread that publishes at the worst moment.
+    struct Beside<'a> {
+        entry: Entry<'a>,
+        /// Where the other thread has copied the object: published when this one has chosen its own place.
+        other: usize,
+        /// `None`: nothing should be copied here.
+        to: Option<usize>,
+        rewound: usize,
+    }
+
+    impl CopyPlace for Beside<'_> {
+        fn bump(&mut self, _: usize) -> Option<usize> {
+            assert!(self.to.is_some(), "an object that was moved before is copied");
+            assert_eq!(self.entry.publish(self.other / 8), Ok(()));
+            self.to
+        }
+
+        fn rewind(&mut self, bytes: usize) {
+            self.rewound += bytes;
+        }
+
+        fn unlucky(&self) {}
+    }
+
+    /// Runs `f` with an object's offset, its forwarding, and the offset of a block that nobody uses.
+    fn with_object(f: impl FnOnce(&Shared, usize, Entry<'_>, usize)) {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            let m = m.reserve(Room::tail::<Bytes>(LEN)).unwrap();
+            let object: Gc<'_, Bytes> = m.place_bytes((), &[7; LEN]);
+            let shared = heap.shared();
+            let offset = shared.space.offset(<Bytes as SlotType>::to_word(object)) as usize;
+            let granule = offset / 8 % BLOCK_GRANULES;
+            let mut bits = [0; BLOCK_MARK_WORDS];
+            bits[granule / 64] |= 1 << (granule % 64);
+            let forwarding = Forwarding::new(bits);
+            let block = shared.free.take(Taker::Collector).unwrap();
+            f(shared, offset, forwarding.entry(granule).unwrap(), block * BLOCK_BYTES);
+        })
+        .unwrap();
+    }
+
+    /// Else there would be two of it, and what is stored into the one is not in the other.
+    #[test]
+    fn of_two_that_copy_an_object_the_first_to_publish_wins() {
+        with_object(|shared, offset, entry, block| {
+            let other = block + BLOCK_BYTES / 2;
+            let mut place = Beside { entry, other, to: Some(block), rewound: 0 };
+            assert_eq!(relocate_object(shared, offset, entry, &mut place), (other, Copied::Elsewhere));
+            assert_eq!((entry.destination(), place.rewound), (Some(other / 8), 16 + LEN));
+        });
+    }
+
+    /// The block of an object that was moved may be in use again: a header that is read there says nothing.
+    #[test]
+    fn a_header_is_not_believed_once_the_object_is_elsewhere() {
+        with_object(|shared, offset, entry, block| {
+            entry.publish(block / 8).unwrap();
+            // As part of what is there now: 512 KiB, of no kind.
+            shared.word(offset).store(u64::MAX << 48, Ordering::Relaxed);
+            let mut place = Beside { entry, other: block, to: None, rewound: 0 };
+            assert_eq!(relocate_object(shared, offset, entry, &mut place), (block, Copied::Elsewhere));
+        });
+    }
 }

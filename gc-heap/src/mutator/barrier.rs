@@ -116,6 +116,7 @@ impl Mutator<'_> {
         if word == 0 {
             return 0;
         }
+        self.unlucky(); // loaded, and not looked up
         let good = self.resolve(word);
         if self.resolving.get() && !self.heap().is_live(self.heap().space.offset(good) as usize) {
             // Dead: the collector is about to clear the slot. Marking is over, so nothing may come alive here.
@@ -154,5 +155,9 @@ impl CopyPlace for MutatorPlace<'_, '_> {
     fn rewind(&mut self, bytes: usize) {
         let copies = &self.0.copies;
         copies.top.set(copies.top.get() - bytes as u64);
+    }
+
+    fn unlucky(&self) {
+        self.0.unlucky();
     }
 }

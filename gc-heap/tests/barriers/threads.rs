@@ -3,7 +3,8 @@
 use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, Tagged, Trace, Value,
+    Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress,
+    Tagged, Trace, Value,
 };
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -524,6 +525,49 @@ pub(crate) fn parking_races_with_cycles(barrier: Barrier) {
     });
 }
 
+/// Two slots lead to each object, and two threads load them the other way round while objects move: whoever loses the race
+/// to copy one takes the winner's. Fails where each copies for itself, in the first cycles: by the delay between a copy and
+/// its publication.
+pub(crate) fn an_object_that_two_threads_copy_is_one(barrier: Barrier) {
+    const OBJECTS: usize = 300;
+    type Table = SlotArray<Option<Node>>;
+    let _deadline = deadline("an object that two threads copy");
+    let stress = Stress { cycle_every: 0, delay_one_in: 2, seed: 7 };
+    let heap = checked(barrier, 4 << 20).verify(false).stress(stress).build().unwrap();
+    let tables = heap.enter(|m| {
+        let tables = [0; 2].map(|_| {
+            let m = m.reserve(Room::tail::<Table>(OBJECTS)).unwrap();
+            Root::<Table>::new(m, m.place_array((), OBJECTS, None))
+        });
+        for index in 0..OBJECTS {
+            let m = m.reserve(Room::of::<Node>()).unwrap();
+            let node = m.place(NodeInit { id: index as u64, next: None });
+            tables.iter().for_each(|table| table.get(m).tail()[index].set(m, Some(node)));
+        }
+        tables
+    });
+    let tables = tables.unwrap();
+    let before = heap.stats().cycles;
+    while_collecting(&heap, Duration::ZERO, || {
+        std::thread::scope(|scope| {
+            for first in 0..2 {
+                let (heap, tables) = (&heap, &tables);
+                let work = move |m: &mut Mutator<'_>| {
+                    while heap.stats().cycles < before + 20 * u64::from(factor()) {
+                        for index in 0..OBJECTS {
+                            let loaded = [first, 1 - first].map(|t| tables[t].get(m).tail()[index].get(m).unwrap());
+                            assert!(loaded[0].ptr_eq(loaded[1]), "object {index} is in two places");
+                            assert_eq!(loaded[0].id, index as u64);
+                        }
+                        m.safepoint();
+                    }
+                };
+                scope.spawn(move || heap.enter(work).unwrap());
+            }
+        });
+    });
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
         any_number_of_threads_come_and_go_between_two_cycles,
@@ -542,6 +586,7 @@ pub(crate) const TESTS: Tests = Tests {
         the_last_handle_dropped_inside,
         a_thread_is_inside_one_heap_at_a_time,
         two_heaps_do_not_deadlock,
+        an_object_that_two_threads_copy_is_one,
         what_thread_locals_hold_ends_with_their_thread,
         a_forked_child_does_not_disturb_its_parent,
         a_forked_child_drops_its_copy_of_a_heap

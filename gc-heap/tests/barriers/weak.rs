@@ -2,7 +2,7 @@
 
 use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Array, Barrier, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Trace, Weak, WeakSlot};
+use gc_heap::{Array, Barrier, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -216,6 +216,50 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random:
     renewed
 }
 
+/// Weak slots that lead to where their objects were before the last relocation are loaded while they are resolved: a load may
+/// have the word in hand when its slot is healed, and look it up when the collector is through. All objects are alive.
+/// Fails, in the first cycles, where the old forwarding is dropped before the handshake that waits for such loads.
+pub(crate) fn stale_words_in_hand_while_weak_slots_are_resolved(barrier: Barrier) {
+    const ITEMS: usize = 1000;
+    let _deadline = deadline("weak loads in flight");
+    let stress = Stress { cycle_every: 0, delay_one_in: 4, seed: 5 };
+    let heap = checked(barrier, 8 << 20).verify(false).stress(stress).build().unwrap();
+    let tables = heap.enter(|m| {
+        let room = Room::tail::<Array<WeakSlot<Item>>>(ITEMS) + Room::tail::<SlotArray<Option<Item>>>(ITEMS);
+        let m2 = m.reserve(room).unwrap();
+        let weak = Root::<Array<WeakSlot<Item>>>::new(m2, m2.place_array((), ITEMS, None));
+        let strong = Root::<SlotArray<Option<Item>>>::new(m2, m2.place_array((), ITEMS, None));
+        for index in 0..ITEMS {
+            let m = m.reserve(Room::of::<Item>()).unwrap();
+            let item = place(m, index as u64);
+            weak.get(m).tail()[index].set(m, Some(item));
+            strong.get(m).tail()[index].set(m, Some(item));
+        }
+        (weak, strong)
+    });
+    let (weak, strong) = tables.unwrap();
+    let wanted = heap.stats().cycles + 30 * u64::from(factor());
+    while_collecting(&heap, Duration::ZERO, || {
+        std::thread::scope(|scope| {
+            for seed in 0..2 {
+                let (heap, weak, strong) = (&heap, &weak, &strong);
+                let load = move |m: &mut Mutator<'_>| {
+                    let mut random = Random::new(seed);
+                    while heap.stats().cycles < wanted {
+                        // Few, so that most are as the relocation left them.
+                        let index = random.below(ITEMS);
+                        let loaded = weak.get(m).tail()[index].get(m).expect("it is alive");
+                        assert!(loaded.ptr_eq(strong.get(m).tail()[index].get(m).unwrap()));
+                        assert_eq!(check(loaded), index as u64);
+                        m.safepoint();
+                    }
+                };
+                scope.spawn(move || heap.enter(load).unwrap());
+            }
+        });
+    });
+}
+
 /// That their places are used again is tested in `root::table`.
 pub(crate) fn weak_roots_come_and_go(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).stress(stress(11)).build().unwrap();
@@ -241,6 +285,10 @@ pub(crate) const TESTS: Tests = Tests {
         cycles_of_references_do_not_hold_themselves,
         an_upgraded_reference_is_strong
     ],
-    concurrent: tests![upgrades_race_with_the_end_of_marking, weak_roots_come_and_go],
+    concurrent: tests![
+        upgrades_race_with_the_end_of_marking,
+        stale_words_in_hand_while_weak_slots_are_resolved,
+        weak_roots_come_and_go
+    ],
     ..Tests::NONE
 };
