@@ -152,7 +152,7 @@ fn programs(wanted: &[String]) -> Result<Vec<PathBuf>, String> {
 fn time_all(cli: &Cli) -> Result<(), String> {
     let programs = programs(&cli.programs)?;
     let mut times = table(&["program", "VM", "wall s", "ratio", "processor s", "ratio"]);
-    let mut stops = table(&["program", "collector", "pauses", "p99 µs", "longest µs", "stalled µs"]);
+    let mut stops = table(&["program", "collector", "pauses", "p99 us", "longest us", "stalled us"]);
     let mut wall_ratios = vec![Vec::new(); cli.gc.len()];
     for program in &programs {
         let name = program.file_stem().unwrap_or_default().to_string_lossy();

@@ -5,23 +5,23 @@ use std::path::PathBuf;
 
 /// Runs programs in Lox, the language of the book "Crafting Interpreters", in a heap that is collected while they run.
 ///
-/// Without FILE, a prompt reads line after line. Exit codes: 0, 64 (usage), 65 (does not compile), 70 (runtime error),
-/// 74 (FILE cannot be read).
+/// Without FILE, a prompt reads line after line, and exits with 0. Exit codes: 0, 64 (usage), 65 (does not compile),
+/// 70 (runtime error, or the machine gives no memory), 74 (FILE cannot be read), 141 (nobody reads the output any more).
 #[derive(Debug, Parser)]
 #[command(name = "lox", version, max_term_width = 100)]
 pub(crate) struct Cli {
     /// The program to run
     pub(crate) file: Option<PathBuf>,
 
-    /// The collector: with a load barrier, with a page barrier, or in one stop
-    #[arg(long, value_enum, default_value = "load", value_name = "BARRIER")]
+    /// How memory is collected: programs behave alike, but for speed and pauses
+    #[arg(long, value_enum, default_value = "load", value_name = "COLLECTOR")]
     pub(crate) gc: Gc,
 
     /// The most memory that objects may take: bytes, or a number with k, m or g (from 4m)
     #[arg(long, value_parser = parse_size, default_value = "256m", value_name = "SIZE")]
     pub(crate) heap: usize,
 
-    /// Report each pause, phase and stall on standard error as it happens
+    /// Report each pause, phase and stall on standard error as it happens (see the README for what the lines say)
     #[arg(long)]
     pub(crate) gc_log: bool,
 
@@ -40,11 +40,11 @@ pub(crate) struct Cli {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Gc {
-    /// Concurrent; loads test the color of what they load
+    /// While the program runs; the least pauses, and any number of threads
     Load,
-    /// Concurrent; the memory is taken away and given back repaired
+    /// While the program runs; reads have no slow path: faults instead, where objects move
     Page,
-    /// All at once, in one stop
+    /// In one stop, as long as what is live takes: the least work in all
     Stw,
 }
 

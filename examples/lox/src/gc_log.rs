@@ -31,7 +31,7 @@ impl Sum {
     fn line(&self, what: &str) -> String {
         let micros = |ns: u64| ns as f64 / 1e3;
         format!(
-            "{what}: {}, together {:.1} µs, p99 {:.1} µs, longest {:.1} µs",
+            "{what}: {}, together {:.1} us, p99 {:.1} us, longest {:.1} us",
             self.all_ns.len(),
             micros(self.total_ns),
             micros(self.all_ns.value_at_quantile(0.99).min(self.longest_ns)),

@@ -78,6 +78,7 @@ impl Drop for Lines {
     fn drop(&mut self) {
         if let Lines::Editor(editor, Some(file)) = self {
             // A session without a place for its history goes without.
+            let _ = file.parent().map(std::fs::create_dir_all);
             let _ = editor.save_history(file);
         }
     }

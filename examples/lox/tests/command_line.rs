@@ -17,7 +17,7 @@ fn wrong_usage_is_64() {
 fn help_says_what_there_is() {
     let outcome = lox(&["--help"], b"");
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-    for flag in ["--gc", "--heap", "--gc-log", "--gc-stress", "--stats", "--source-excerpts", "stw"] {
+    for flag in ["--gc", "--heap", "--gc-log", "--gc-stress", "--stats", "--source-excerpts", "stw", "COLLECTOR"] {
         assert!(outcome.stdout.contains(flag), "{flag}");
     }
 }

@@ -43,6 +43,17 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     receive
 }
 
+/// A terminal: the side that a person has, and the one for a program.
+fn terminal() -> (File, File) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("ours");
+    unlockpt(&terminal).expect("ours");
+    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
+    let name = Path::new(name.to_str().expect("ASCII")).to_owned();
+    let side = OpenOptions::new().read(true).write(true).open(name).expect("its other side");
+    (File::from(terminal), side)
+}
+
 #[test]
 fn a_program_whose_output_nobody_reads_ends() {
     for text in ["while (true) print \"line\";", "fun f() { while (true) print \"line\"; } spawn(f); while (true) {}"] {
@@ -104,18 +115,37 @@ fn what_was_printed_shows_before_a_wait() {
 
 #[test]
 fn a_terminal_shows_each_line_at_once() {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).expect("ours");
-    unlockpt(&terminal).expect("ours");
-    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
-    let name = Path::new(name.to_str().expect("ASCII")).to_owned();
-    let side = OpenOptions::new().read(true).write(true).open(name).expect("its other side");
+    let (terminal, side) = terminal();
     let mut child =
         program("on_a_terminal", "print \"first\"; while (true) {}", &[]).stdout(side).spawn().expect("lox starts");
-    let first = lines(File::from(terminal)).recv_timeout(PATIENCE);
+    let first = lines(terminal).recv_timeout(PATIENCE);
     child.kill().expect("it runs for ever");
     let _ = child.wait();
     assert_eq!(first.as_deref(), Ok("first"));
+}
+
+#[test]
+fn a_prompt_on_a_terminal_keeps_its_history_in_a_folder_that_it_makes() {
+    let (mut terminal, side) = terminal();
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("history");
+    let _ = std::fs::remove_dir_all(&home);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lox"))
+        .env("XDG_STATE_HOME", home.join("state"))
+        .env("TERM", "xterm")
+        .stdin(side.try_clone().expect("a descriptor"))
+        .stdout(side)
+        .spawn()
+        .expect("lox starts");
+    let shown = lines(terminal.try_clone().expect("a descriptor"));
+    terminal.write_all(b"print 6 * 7;\r").expect("it reads");
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE && !shown.recv_timeout(PATIENCE).is_ok_and(|line| line.trim_end().ends_with("42"))
+    {
+    }
+    terminal.write_all(&[4]).expect("it reads");
+    assert_eq!(end(&mut child).and_then(|status| status.code()), Some(0));
+    let history = std::fs::read_to_string(home.join("state/lox_history")).expect("it is there");
+    assert!(history.contains("print 6 * 7;"), "{history}");
 }
 
 #[test]

@@ -171,6 +171,7 @@ impl Vm {
     }
 
     /// Prints the value in a slot, and a line's end. A safepoint if what was printed is written now.
+    #[inline(never)]
     pub(super) fn print(&mut self, m: &mut Mutator<'_>, at: usize) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
