@@ -41,10 +41,24 @@ struct Options {
     backing: Backing,
 }
 
-fn options() -> Result<Options, String> {
+const HELP: &str = "\
+Measures flips of the page barrier: the pause, and the first touch of a page after it. Runs for 8 seconds.
+
+  --heap MIB       size of the heap, in MiB (64)
+  --mutators N     threads that read and allocate (1)
+  --live MIB       large objects that stay beside the small ones, in MiB (0)
+  --cluster PAGES  pages that a fault repairs at once: 1, 2, 4 ... 64 (1)
+  --anonymous      private anonymous memory in place of a memfd
+";
+
+/// `None`: help was asked for.
+fn options() -> Result<Option<Options>, String> {
     let mut options = Options { heap: 64, mutators: 1, cluster: 1, live: 0, backing: Backing::Memfd };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--help" || name == "-h" {
+            return Ok(None);
+        }
         if name == "--anonymous" {
             options.backing = Backing::Anonymous;
             continue;
@@ -56,10 +70,10 @@ fn options() -> Result<Options, String> {
             "--mutators" => options.mutators = number,
             "--cluster" => options.cluster = number,
             "--live" => options.live = number,
-            _ => return Err(format!("{name}: no such option")),
+            _ => return Err(format!("{name}: no such option; see --help")),
         }
     }
-    Ok(options)
+    Ok(Some(options))
 }
 
 fn quantile(sorted: &[u64], share: f64) -> f64 {
@@ -67,7 +81,10 @@ fn quantile(sorted: &[u64], share: f64) -> f64 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let options = options()?;
+    let Some(options) = options()? else {
+        print!("{HELP}");
+        return Ok(());
+    };
     let heap = Heap::builder()
         .max_bytes(options.heap << 20)
         .barrier(Barrier::Page)
