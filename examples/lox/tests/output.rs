@@ -149,13 +149,11 @@ fn a_prompt_on_a_terminal_keeps_its_history_in_a_folder_that_it_makes() {
             }
         }
     }
-    let mut status = None;
-    while status.is_none() && begin.elapsed() < PATIENCE {
+    while begin.elapsed() < PATIENCE && child.try_wait().expect("it is our child").is_none() {
         terminal.write_all(&[4]).expect("it reads");
         std::thread::sleep(Duration::from_millis(20));
-        status = child.try_wait().expect("it is a child");
     }
-    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    assert_eq!(end(&mut child).and_then(|status| status.code()), Some(0));
     let history = std::fs::read_to_string(home.join("state/lox_history")).expect("it is there");
     assert!(history.contains("print 6 * 7;"), "{history}");
 }
