@@ -208,7 +208,10 @@ fn behaves_like_its_model(barrier: Barrier, cases: u32) {
     let config = ProptestConfig {
         cases: cases * factor(),
         max_shrink_time: 120_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("proptest-regressions/model.txt"))),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/proptest-regressions/model.txt"
+        )))),
         source_file: Some(file!()),
         ..ProptestConfig::default()
     };
