@@ -136,8 +136,10 @@ pub(crate) fn a_thread_that_detaches_leaves_its_losses(barrier: Barrier) {
 pub(crate) fn losses_go_to_the_heap_that_they_are_of(barrier: Barrier) {
     let _deadline = deadline("two heaps");
     let (outer, inner) = (recording(barrier), recording(barrier));
-    while_collecting(&outer, Duration::ZERO, || {
-        while_collecting(&inner, Duration::ZERO, || {
+    // Not without a pause: where this thread hardly gets a processor, the record of events would overflow.
+    let pause = Duration::from_micros(500);
+    while_collecting(&outer, pause, || {
+        while_collecting(&inner, pause, || {
             outer
                 .enter(|m| {
                     lose(m, &outer, 100);
