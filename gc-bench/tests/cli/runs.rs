@@ -69,7 +69,9 @@ fn assert_run(run: &Value) {
         };
         let time = |key: &str| times[key].as_f64().unwrap();
         assert!(time("p50_ns") <= time("p99_ns") && time("p99_ns") <= time("max_ns"), "{kind}");
-        assert!(time("share_of_wall") >= 0.0 && time("share_of_wall") < 1.0, "{kind}");
+        // Of slow paths one in 16 is timed: where that one lost its processor, the sum has it 16 times.
+        let most = if slow_paths.is_some() { 16.0 } else { 1.0 };
+        assert!(time("share_of_wall") >= 0.0 && time("share_of_wall") < most, "{kind}");
         let (count, timed) = (kind["count"].as_f64().unwrap(), time("timed"));
         // Slow paths are counted when their thread comes to a safepoint, and timed at once.
         assert!(slow_paths.is_some() || count == timed, "{kind}");
