@@ -15,12 +15,13 @@
 //!
 //! An entry is two words: a key (start of the range, with the logarithm of its size in the low bits) and a pointer to the
 //! server. The pointer is written before the key (Release) and read after it (Acquire). An entry is removed when no thread
-//! can touch the range any more, so a handler that has read the key of a range never sees its server end.
+//! can touch the range any more, so a handler that has read the key of a range never sees its server end. Changes are made
+//! inside [`sys::shared_state`], which the handler does not ask for.
 
 use crate::sys::{self, AlternateStack, OldHandler, SIGBUS, SignalContext, SignalFlags, SignalInfo, SysError};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// What serving a fault came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +48,19 @@ struct Entry {
     key: AtomicU64,
     /// Thin pointer to the fat one, which a signal handler must read in one piece.
     server: AtomicPtr<Arc<dyn Server>>,
+    /// The registration that the entry holds, counted from the program's start.
+    serial: AtomicU64,
 }
 
-static RANGES: [Entry; MOST_RANGES] =
-    [const { Entry { key: AtomicU64::new(0), server: AtomicPtr::new(std::ptr::null_mut()) } }; MOST_RANGES];
+static RANGES: [Entry; MOST_RANGES] = [const {
+    Entry { key: AtomicU64::new(0), server: AtomicPtr::new(std::ptr::null_mut()), serial: AtomicU64::new(0) }
+}; MOST_RANGES];
+
+/// Registrations so far.
+static SERIALS: AtomicU64 = AtomicU64::new(0);
 
 /// Entries from here on were never used.
 static USED: AtomicUsize = AtomicUsize::new(0);
-
-/// Guards changes of the table. The handler does not take it.
-static CHANGES: Mutex<()> = Mutex::new(());
 
 /// What happened at a `SIGBUS` before.
 static BEFORE: OnceLock<OldHandler> = OnceLock::new();
@@ -96,7 +100,7 @@ pub enum FaultError {
 /// If `len` is not a power of two of at least a page, or `start` not page-aligned.
 pub fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Registration, FaultError> {
     assert!(len.is_power_of_two() && len >= 4096 && start.is_multiple_of(4096), "a range of whole pages");
-    let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let _changes = sys::shared_state();
     if BEFORE.get().is_none() {
         // Not deferred: while an old handler runs that we chain to, a fault in one of our ranges is still served.
         let flags = SignalFlags { on_stack: true, no_defer: true };
@@ -108,6 +112,7 @@ pub fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Reg
     let index = (0..MOST_RANGES).find(|&i| RANGES[i].key.load(Ordering::Relaxed) == 0).ok_or(FaultError::TooMany)?;
     let entry = &RANGES[index];
     entry.server.store(Box::into_raw(Box::new(server)), Ordering::Relaxed);
+    entry.serial.store(SERIALS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     entry.key.store(key(start, len), Ordering::Release);
     USED.fetch_max(index + 1, Ordering::Release);
     Ok(Registration { index })
@@ -115,7 +120,7 @@ pub fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Reg
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = sys::shared_state();
         let entry = &RANGES[self.index];
         entry.key.store(0, Ordering::Release);
         let server = entry.server.swap(std::ptr::null_mut(), Ordering::AcqRel);
@@ -125,9 +130,17 @@ impl Drop for Registration {
 }
 
 thread_local! {
-    /// The last access that nothing could be done for: its address and the server's round. Constant and without a
-    /// destructor, so that a signal handler may use it.
-    static STRAY: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
+    /// The last access that nothing could be done for. Constant and without a destructor, so that a signal handler may use it.
+    static STRAY: Cell<Option<Stray>> = const { Cell::new(None) };
+}
+
+/// An access that nothing could be done for: its address, the server's round, and the server by its registration. A later
+/// server, of another heap at the same place, counts its rounds from the start again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stray {
+    address: usize,
+    round: u64,
+    serial: u64,
 }
 
 extern "C" fn on_sigbus(_signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
@@ -153,10 +166,13 @@ fn serve(address: usize) -> bool {
     let server = unsafe { &*entry.server.load(Ordering::Acquire) };
     match server.serve(address) {
         Served::Yes => {
-            STRAY.set((0, 0));
+            STRAY.set(None);
             true
         }
-        Served::Nothing(round) => STRAY.replace((address, round)) != (address, round),
+        Served::Nothing(round) => {
+            let stray = Some(Stray { address, round, serial: entry.serial.load(Ordering::Relaxed) });
+            STRAY.replace(stray) != stray
+        }
         Served::No => false,
     }
 }
@@ -179,7 +195,7 @@ impl FaultStack {
     /// # Errors
     /// `ENOMEM` where there are no addresses.
     pub fn new() -> Result<FaultStack, SysError> {
-        STRAY.set((0, 0)); // the thread-local is there before a handler asks for it
+        STRAY.set(None); // the thread-local is there before a handler asks for it
         sys::unblock_signal(SIGBUS)?;
         let old = sys::alternate_stack();
         let wanted = sys::alternate_stack_minimum() + FAULT_STACK_BYTES / 2;

@@ -13,6 +13,7 @@
 //! its resources; and only then the queues are filled.
 
 use crate::heap::Heap;
+use crate::lock::{Condvar, Mutex};
 use crate::mutator::Mutator;
 use crate::mutator::thread::is_inside;
 use crate::object::Trace;
@@ -20,7 +21,6 @@ use crate::root::Root;
 use crate::root::table::RootCell;
 use crate::shared::Shared;
 use crate::slot::{Gc, Referent, SlotType};
-use parking_lot::{Condvar, Mutex};
 use std::any::type_name;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -136,9 +136,14 @@ impl<P: Send + 'static> Queue<P> {
                 return None;
             }
             match until {
-                Some(until) if self.filled.wait_until(&mut state, until).timed_out() => return Self::pop(&mut state),
-                Some(_) => {}
-                None => self.filled.wait(&mut state),
+                Some(until) => {
+                    let over;
+                    (state, over) = self.filled.wait_until(state, until);
+                    if over {
+                        return Self::pop(&mut state);
+                    }
+                }
+                None => state = self.filled.wait(state),
             }
         }
     }

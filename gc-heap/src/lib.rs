@@ -48,6 +48,7 @@ mod events;
 mod external;
 mod finalize;
 mod heap;
+mod lock;
 mod mutator;
 mod object;
 mod root;

@@ -5,6 +5,7 @@ use crate::cycle::control::Control;
 use crate::events::Events;
 use crate::external::External;
 use crate::finalize::{Sink, Watch};
+use crate::lock::Mutex;
 use crate::mutator::record::MutatorRecord;
 use crate::root::memory::RootMemory;
 use crate::root::stack::StackRegion;
@@ -21,7 +22,6 @@ use gc_core::color::{AddressSpace, Color};
 use gc_core::stop::{Handshake, StopGate};
 use gc_core::sys::Process;
 use gc_core::views::Views;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 

@@ -4,7 +4,6 @@ use super::map::{at, reserve_writable, unmap};
 use super::{SysError, page_size};
 use std::hint::black_box;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// `madvise`.
@@ -107,10 +106,14 @@ unsafe fn touch(address: usize, len: usize) {
     }
 }
 
-/// Whether the kernel knows `MADV_POPULATE_WRITE` (Linux 5.14): asked once, of one private page.
+/// Whether the kernel knows `MADV_POPULATE_WRITE` (Linux 5.14): asked once or so, of one private page.
 pub fn populate_write_supported() -> bool {
-    static SUPPORTED: OnceLock<bool> = OnceLock::new();
-    *SUPPORTED.get_or_init(|| {
+    const UNKNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    static SUPPORTED: AtomicU8 = AtomicU8::new(UNKNOWN);
+    let mut known = SUPPORTED.load(Ordering::Relaxed);
+    if known == UNKNOWN {
         let len = page_size();
         let Ok(page) = reserve_writable(len) else { return false };
         // SAFETY: the page was mapped here and nobody else knows of it.
@@ -118,9 +121,11 @@ pub fn populate_write_supported() -> bool {
             let answer = madvise("madvise(POPULATE_WRITE)", page, len, libc::MADV_POPULATE_WRITE);
             // A page that cannot be unmapped is one page lost, once.
             let _ = unmap(page, len);
-            answer.is_ok()
+            known = if answer.is_ok() { YES } else { NO };
         }
-    })
+        SUPPORTED.store(known, Ordering::Relaxed);
+    }
+    known == YES
 }
 
 #[cfg(test)]

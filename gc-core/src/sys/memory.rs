@@ -3,16 +3,21 @@
 use super::SysError;
 use std::fs;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes in a page, `sysconf(_SC_PAGESIZE)`: 4096 on x86-64.
 pub fn page_size() -> usize {
-    static SIZE: OnceLock<usize> = OnceLock::new();
-    *SIZE.get_or_init(|| {
-        // SAFETY: sysconf takes no pointer.
-        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        usize::try_from(size).expect("every kernel tells its page size")
-    })
+    // Not a `OnceLock`, here and elsewhere: one that is being made while another thread forks is never made in the child.
+    static SIZE: AtomicUsize = AtomicUsize::new(0);
+    let known = SIZE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    // SAFETY: sysconf takes no pointer.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let size = usize::try_from(size).expect("every kernel tells its page size");
+    SIZE.store(size, Ordering::Relaxed);
+    size
 }
 
 /// Bytes of memory this process can hope for: the machine's (`MemTotal` of `proc_meminfo(5)`), or less where a memory

@@ -35,7 +35,7 @@ pub use map::{
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
-pub use process::Process;
+pub use process::{Process, shared_state};
 pub use sched::{RunDelay, set_thread_slice};
 pub use signal::{
     AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo,

@@ -15,7 +15,7 @@ use super::{ADDRESS_LIMIT, ViewsError};
 use crate::sys::{self, SysError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The live heaps of the process, as base and reservation.
+/// The live heaps of the process, as base and reservation. Inside [`sys::shared_state`] only.
 static LIVE: Mutex<Vec<Claim>> = Mutex::new(Vec::new());
 
 /// ThreadSanitizer keeps its own data at these places.
@@ -53,7 +53,7 @@ pub(super) struct Base {
 impl Base {
     pub(super) fn reserve(span: usize) -> Result<Base, ViewsError> {
         let bytes = 4 * span;
-        let mut live = lock();
+        let (_shared, mut live) = lock();
         let mut tried = 0;
         let mut last = None;
         let mut refusals = [0_u8; ADDRESS_LIMIT >> TOP];
@@ -105,7 +105,7 @@ impl Drop for Base {
         if self.process != std::process::id() {
             return;
         }
-        let mut live = lock();
+        let (_shared, mut live) = lock();
         // SAFETY: the whole range is ours since `reserve`; whoever mapped views in it owns this value and ends with it.
         match unsafe { sys::unmap(self.claim.base, self.claim.bytes) } {
             Ok(()) => live.retain(|claim| *claim != self.claim),
@@ -115,8 +115,8 @@ impl Drop for Base {
     }
 }
 
-fn lock() -> MutexGuard<'static, Vec<Claim>> {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> (MutexGuard<'static, ()>, MutexGuard<'static, Vec<Claim>>) {
+    (sys::shared_state(), LIVE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Bases for a reservation of `bytes`, best first: patterns with about half of the bits above it set.

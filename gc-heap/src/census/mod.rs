@@ -9,12 +9,12 @@ mod json;
 
 use crate::cycle::survey::{Request, Survey};
 use crate::heap::Heap;
+use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::mutator::thread::is_inside;
 use crate::object::Kind;
 use crate::shared::Shared;
 use graph::Graph;
-use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Who asks for cycles, who waits for them, and when one begins by itself.
 
+use crate::lock::{Condvar, Mutex};
 use crate::shared::Shared;
-use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ impl Control {
                 return Work::Compaction(std::mem::take(&mut state.needed_run));
             }
             if !waited {
-                self.work.wait_for(&mut state, timeout);
+                state = self.work.wait_for(state, timeout);
             }
         }
         Work::Idle
@@ -160,7 +160,7 @@ impl Control {
     fn wait(&self, ticket: Ticket) {
         let mut state = self.state.lock();
         while !self.is_done(ticket) && !self.is_shut() {
-            self.finished.wait(&mut state);
+            state = self.finished.wait(state);
         }
     }
 }

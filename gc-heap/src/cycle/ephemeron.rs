@@ -4,8 +4,8 @@
 //! them, and from there on every mark looks for the pairs that wait for it, so no further pass is needed, however long the
 //! chains are. What still waits at mark end has a dead key. See "Ephemerons" in `docs/protocol.md`.
 
+use crate::lock::Mutex;
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -7,6 +7,7 @@
 
 use super::plan::{Goal, choose, forward, unforward};
 use super::workers::on_workers;
+use crate::lock::Mutex;
 use crate::object::header::object_bytes;
 use crate::root::memory::RootMemory;
 use crate::shared::Shared;
@@ -15,7 +16,6 @@ use crate::space::free::Taker;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::views::{GIB, LetIn, MIN_SPAN};
-use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -8,7 +8,7 @@ use crate::mutator::record::MutatorRecord;
 use crate::shared::Shared;
 use gc_core::sys::{futex_wait, futex_wake};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What a stop does.
@@ -311,8 +311,15 @@ impl Shared {
 }
 
 pub(crate) fn processors() -> usize {
-    static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+    static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+    match PROCESSORS.load(Ordering::Relaxed) {
+        0 => {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            PROCESSORS.store(processors, Ordering::Relaxed);
+            processors
+        }
+        known => known,
+    }
 }
 
 #[cfg(test)]

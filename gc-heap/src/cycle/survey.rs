@@ -4,6 +4,7 @@
 //! marked object is good, and blocks with marks stay as they are. Only marked objects are looked at; what was allocated
 //! since mark start is not in it. Slots are read as they are now, so an edge may be newer than the marks.
 
+use crate::lock::Mutex;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::object::uses::{SlotUse, each_slot};
@@ -11,7 +12,6 @@ use crate::shared::Shared;
 use crate::slot::is_reference;
 use crate::space::blocks::Use;
 use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
-use parking_lot::Mutex;
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::Arc;

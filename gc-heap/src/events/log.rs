@@ -1,7 +1,7 @@
 //! Events as lines of text.
 
 use super::{CycleSpan, Event, Phase};
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::fmt::Write;
 
 /// Makes lines of a log of a heap's events, in the manner of the JVM's unified logging; the caller writes them where it

@@ -1,7 +1,7 @@
 //! Where events go: to listeners, or into a bounded record.
 
 use super::{Event, Listeners};
-use parking_lot::{Mutex, MutexGuard};
+use crate::lock::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 

@@ -294,24 +294,31 @@ impl crate::shared::Shared {
         Some(block)
     }
 
-    /// Waits for blocks until a cycle begun after the call, and then a compaction in a stop, have not given them.
+    /// Waits for blocks until a cycle, and then a compaction in a stop, have not given them: both begun when nobody was before
+    /// the caller in the queue, or others would have got what there was.
     fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
         let waiting = self.free.await_blocks(count);
         let needed_run = if run { count } else { 1 };
-        for compact in [false, true] {
-            let ticket = if compact { self.request_compaction(needed_run) } else { self.request_cycle() };
-            while !self.control.is_done(ticket) {
-                if let Some(taken) = waiting.take(run, STALL_TICK) {
+        loop {
+            let (first, handed) = (waiting.is_first(), self.free.handed());
+            for compact in [false, true] {
+                let ticket = if compact { self.request_compaction(needed_run) } else { self.request_cycle() };
+                // Who is before gets blocks or gives up, soon after its own cycle.
+                while !self.control.is_done(ticket) || !waiting.is_first() {
+                    if let Some(taken) = waiting.take(run, STALL_TICK) {
+                        return Some(taken);
+                    }
+                    if self.control.is_shut() {
+                        return None;
+                    }
+                }
+                if let Some(taken) = waiting.take(run, Duration::ZERO) {
                     return Some(taken);
                 }
-                if self.control.is_shut() {
-                    return None;
-                }
             }
-            if let Some(taken) = waiting.take(run, Duration::ZERO) {
-                return Some(taken);
+            if first || self.free.handed() == handed {
+                return None;
             }
         }
-        None
     }
 }

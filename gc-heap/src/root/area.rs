@@ -14,9 +14,9 @@
 
 use super::extents::Extents;
 use super::frames::{Frames, GROUP};
+use crate::lock::Mutex;
 use gc_core::sys::Process;
 use gc_core::views::Views;
-use parking_lot::Mutex;
 use std::ops::Range;
 
 /// Addresses of all frames, and of stacks and tables.

@@ -6,9 +6,9 @@
 //! free, and a still larger one is wanted.
 
 use super::extents::Extents;
+use crate::lock::Mutex;
 use gc_core::sys::{Process, SysError};
 use gc_core::views::RootRegion;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

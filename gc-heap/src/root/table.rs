@@ -5,12 +5,12 @@
 //! what a log entry for the overwritten word would do.
 
 use super::memory::{Region, RootMemory};
+use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::slot::SlotType;
 use crate::slot::types::needs_barrier;
 use crossbeam_queue::SegQueue;
 use gc_core::sys::Process;
-use parking_lot::Mutex;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;

@@ -4,7 +4,8 @@
 //! come from a bitmap. The stack may hold entries whose block has been taken as part of a run since; such an entry is
 //! passed over, because the bitmap is what counts.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::lock::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +15,6 @@ use std::time::{Duration, Instant};
 pub(crate) enum Taker {
     /// A mutator, for new objects: leaves the relocation reserve alone, and those who stalled before it go first.
     Mutator,
-    /// A mutator that has stalled: only the reserve is denied to it.
-    Stalled,
     /// A mutator that copies an object: leaves the collector threads what they need to go on.
     MutatorCopy,
     /// A collector thread.
@@ -27,8 +26,14 @@ struct State {
     stack: Vec<u32>,
     committed: Box<[u64]>,
     freed_at: Box<[u32]>,
-    /// Blocks that stalled threads wait for.
+    /// Stalled threads, in the order in which they get blocks: a name for each, and how many it waits for.
+    waiting: VecDeque<(u64, usize)>,
+    /// The name of the next.
+    next: u64,
+    /// Blocks that all of them wait for.
     awaited: usize,
+    /// Blocks that mutators have got for new objects.
+    handed: u64,
     /// Blocks kept for relocation.
     reserve: usize,
 }
@@ -73,7 +78,10 @@ impl FreeSpace {
             stack: (0..blocks as u32).rev().collect(),
             committed: vec![0; words].into_boxed_slice(),
             freed_at: vec![0; blocks].into_boxed_slice(),
+            waiting: VecDeque::new(),
+            next: 0,
             awaited: 0,
+            handed: 0,
             reserve,
         };
         FreeSpace {
@@ -124,7 +132,10 @@ impl FreeSpace {
     /// Takes one block, the one freed last.
     pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
         let mut state = self.state.lock();
-        self.may(&state, taker, 1).then(|| self.pop(&mut state))
+        self.may(&state, taker, 1).then(|| {
+            state.handed += u64::from(taker == Taker::Mutator);
+            self.pop(&mut state)
+        })
     }
 
     /// Takes the free block of the lowest address: compaction packs towards the start.
@@ -142,8 +153,14 @@ impl FreeSpace {
         if !self.may(&state, taker, count) {
             return None;
         }
+        let first = self.pop_run(&mut state, count)?;
+        state.handed += if taker == Taker::Mutator { count as u64 } else { 0 };
+        Some(first)
+    }
+
+    fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {
         let first = first_run(&state.free, state.freed_at.len(), count)?;
-        (first..first + count).for_each(|block| self.mark_taken(&mut state, block));
+        (first..first + count).for_each(|block| self.mark_taken(state, block));
         Some(first)
     }
 
@@ -151,7 +168,6 @@ impl FreeSpace {
         let free = self.free.load(Ordering::Relaxed);
         let kept = match taker {
             Taker::Mutator => state.reserve + state.awaited,
-            Taker::Stalled => state.reserve,
             Taker::MutatorCopy => state.reserve / 2,
             Taker::Collector => 0,
         };
@@ -214,10 +230,19 @@ impl FreeSpace {
         }
     }
 
-    /// Begins to wait for `count` blocks: from now on others leave that many alone.
+    /// Begins to wait for `count` blocks: from now on who comes later leaves that many alone.
     pub(crate) fn await_blocks(&self, count: usize) -> Awaiting<'_> {
-        self.state.lock().awaited += count;
-        Awaiting { space: self, count }
+        let mut state = self.state.lock();
+        let name = state.next;
+        state.next += 1;
+        state.waiting.push_back((name, count));
+        state.awaited += count;
+        Awaiting { space: self, name, count }
+    }
+
+    /// Blocks that mutators have got for new objects, ever.
+    pub(crate) fn handed(&self) -> u64 {
+        self.state.lock().handed
     }
 
     /// Wakes all who wait, to look again whether waiting still makes sense.
@@ -287,6 +312,7 @@ fn first_run(map: &[u64], blocks: usize, count: usize) -> Option<usize> {
 /// A place in the queue of those who stalled.
 pub(crate) struct Awaiting<'a> {
     space: &'a FreeSpace,
+    name: u64,
     count: usize,
 }
 
@@ -294,31 +320,48 @@ impl Awaiting<'_> {
     /// Tries to take (`run`: in a row), and if that fails waits until blocks come back, the collector calls, or the
     /// time is over. The result is the first block taken, or the blocks themselves.
     pub(crate) fn take(&self, run: bool, timeout: Duration) -> Option<Vec<usize>> {
-        if let Some(taken) = self.try_take(run) {
+        let mut state = self.space.state.lock();
+        if let Some(taken) = self.try_take(&mut state, run) {
             return Some(taken);
         }
-        let mut state: MutexGuard<'_, State> = self.space.state.lock();
-        if run || !self.space.may(&state, Taker::Stalled, self.count) {
-            self.space.returned.wait_for(&mut state, timeout);
+        if timeout.is_zero() {
+            return None;
         }
-        drop(state);
-        self.try_take(run)
+        state = self.space.returned.wait_for(state, timeout);
+        self.try_take(&mut state, run)
     }
 
-    fn try_take(&self, run: bool) -> Option<Vec<usize>> {
-        if run {
-            let first = self.space.take_run(Taker::Stalled, self.count)?;
-            return Some((first..first + self.count).collect());
+    /// Whether nobody is before this one: what comes back is for it.
+    pub(crate) fn is_first(&self) -> bool {
+        self.space.state.lock().waiting.front().is_some_and(|&(name, _)| name == self.name)
+    }
+
+    fn try_take(&self, state: &mut State, run: bool) -> Option<Vec<usize>> {
+        let before =
+            state.waiting.iter().take_while(|(name, _)| *name != self.name).map(|(_, count)| count).sum::<usize>();
+        if self.space.free.load(Ordering::Relaxed) < state.reserve + before + self.count {
+            return None;
         }
-        let mut state = self.space.state.lock();
-        let enough = self.space.may(&state, Taker::Stalled, self.count);
-        enough.then(|| (0..self.count).map(|_| self.space.pop(&mut state)).collect())
+        let taken = if run {
+            let first = self.space.pop_run(state, self.count)?;
+            (first..first + self.count).collect()
+        } else {
+            (0..self.count).map(|_| self.space.pop(state)).collect()
+        };
+        state.handed += self.count as u64;
+        Some(taken)
     }
 }
 
 impl Drop for Awaiting<'_> {
     fn drop(&mut self) {
-        self.space.state.lock().awaited -= self.count;
+        let mut state = self.space.state.lock();
+        state.waiting.retain(|(name, _)| *name != self.name);
+        state.awaited -= self.count;
+        // What this one leaves behind may be enough for the next, or it is the next's turn to have a cycle of its own.
+        if !state.waiting.is_empty() {
+            self.space.returned.notify_all();
+        }
     }
 }
 
@@ -358,8 +401,30 @@ mod tests {
         assert_eq!(space.take(Taker::Mutator), None, "two are awaited and one is reserved");
         assert_eq!(waiting.take(false, Duration::ZERO).unwrap().len(), 2);
         drop(waiting);
-        assert_eq!(space.take(Taker::Stalled), None);
+        assert_eq!(space.await_blocks(1).take(false, Duration::ZERO), None);
         assert!(space.take(Taker::Collector).is_some());
+    }
+
+    /// Who comes later and is awake earlier must not get what another waits for: that one would be out of memory although
+    /// there was some, over and over.
+    #[test]
+    fn the_stalled_are_served_in_the_order_in_which_they_came() {
+        let space = FreeSpace::new(8, 1);
+        let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let [first, second, third] = [2, 1, 1].map(|count| space.await_blocks(count));
+        assert!(first.is_first() && !second.is_first());
+        space.give([all[0], all[1]]);
+        assert_eq!(second.take(false, Duration::ZERO), None, "both are the first's");
+        space.give([all[2]]);
+        assert_eq!(third.take(false, Duration::ZERO), None);
+        let handed = space.handed();
+        assert_eq!(second.take(false, Duration::ZERO).unwrap().len(), 1, "and this one is not");
+        drop(second);
+        assert_eq!(third.take(false, Duration::ZERO), None);
+        assert_eq!(first.take(false, Duration::ZERO).unwrap().len(), 2);
+        assert_eq!(space.handed(), handed + 3);
+        drop(first);
+        assert!(third.is_first());
     }
 
     #[test]

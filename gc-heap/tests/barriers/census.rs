@@ -1,6 +1,6 @@
 //! Censuses and snapshots: they count what is alive, and a snapshot is a graph in which the root retains all of it.
 
-use crate::common::{Random, deadline, every_heap, factor, while_collecting};
+use crate::common::{Random, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, Bytes, Census, Ephemeron, Heap, HeapSnapshot, Mutator, OutOfMemory, Room, Root, RootStack, Slot,
@@ -213,7 +213,6 @@ pub(crate) fn a_snapshot_is_a_graph_with_names(barrier: Barrier) {
 
 /// Threads allocate, link, move and forget while snapshots are taken, from inside and from outside.
 pub(crate) fn snapshots_are_taken_while_the_program_runs(barrier: Barrier) {
-    let _deadline = deadline("snapshots while the program runs");
     for heap in every_heap(barrier, 8 << 20, 3) {
         while_collecting(&heap, Duration::from_millis(1), || {
             std::thread::scope(|scope| {

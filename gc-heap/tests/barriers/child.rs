@@ -2,12 +2,12 @@
 //!
 //! A child is this program again, told by [`SCENE`] which scene to play; it says what went wrong by a panic.
 
-use crate::common::{backing, catch_unwind, deadline, set_backing, while_collecting};
+use crate::common::{backing, catch_unwind, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
 use crate::limits;
 use gc_heap::{
-    Backing, Barrier, Bytes, EnterError, Heap, HeapBuilder, HeapThread, Mutator, Room, Root, Slot, SlotArray, Stress,
-    Trace,
+    Backing, Barrier, Bytes, EnterError, Heap, HeapBuilder, HeapThread, LEAST_HEAP_BYTES, Mutator, Room, Root, Slot,
+    SlotArray, Stress, Trace,
 };
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -29,11 +29,13 @@ const SCENES: &[(&str, fn())] = &[
     ("refused-harness", refused_harness),
     ("closed-later", closed_later),
     ("forked", forked),
+    ("forked-crowd", forked_crowd),
     ("nobody", nobody),
 ];
 
-/// Plays a scene: what a child's `main` does.
+/// Plays a scene: what a child's `main` does. It says where it hangs before the trial that waits for it has to.
 pub(crate) fn play(scene: &str) -> ExitCode {
+    let _deadline = deadline_after(scene, Duration::from_secs(60));
     if std::env::var_os(ANONYMOUS).is_some() {
         set_backing(Backing::Anonymous);
     }
@@ -186,7 +188,6 @@ pub(crate) fn a_stray_fault_still_kills() {
 
 /// Fails where the handler leaves `errno` as its calls have left it.
 pub(crate) fn errno_survives_a_fault() {
-    let _deadline = deadline("errno");
     // SAFETY: this thread's own errno.
     let errno = || unsafe { libc::__errno_location() };
     until_faults(&heap(), |before| {
@@ -216,7 +217,6 @@ fn alternate_stack(stack: Option<&mut [u8]>) -> libc::stack_t {
 
 /// A stack too small for the handler is replaced while the thread lives, none is made up for.
 pub(crate) fn alternate_stacks_of_the_embedder() {
-    let _deadline = deadline("alternate stacks");
     let heap = heap();
     for len in [None, Some(12 << 10), Some(256 << 10)] {
         let mut stack = len.map(|len| vec![0_u8; len]);
@@ -239,7 +239,6 @@ pub(crate) fn threads_of_the_c_library() {
         until_faults(unsafe { &*heap.cast::<Heap>() }, |_| ());
         ptr::null_mut()
     }
-    let _deadline = deadline("threads of the C library");
     let mut heap = heap();
     for _ in 0..3 {
         // SAFETY: the thread is joined before the heap ends.
@@ -370,7 +369,6 @@ fn fill(m: &mut Mutator<'_>, byte: u8) -> Root<Bytes> {
 }
 
 fn forked() {
-    let _deadline = deadline("forked children");
     let heaps = [Barrier::Load, Barrier::StopTheWorld, Barrier::Page]
         .map(|barrier| (barrier, Heap::builder().max_bytes(16 << 20).barrier(barrier).verify(true).build()));
     for (barrier, heap) in heaps.into_iter().filter_map(|(barrier, heap)| Some((barrier, heap.ok()?))) {
@@ -434,6 +432,32 @@ pub(crate) fn a_forked_child_is_refused() {
     plays_well("forked");
 }
 
+/// Threads of the parent wait, in all its heaps, when the child is made, and the child's threads get their stacks.
+fn forked_crowd() {
+    let heaps: Vec<Heap> = (0..16).map(|_| Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap()).collect();
+    heaps.iter().for_each(Heap::collect);
+    std::thread::sleep(Duration::from_millis(20));
+    for _ in 0..10 {
+        let crowd = |_| {
+            for barrier in [Barrier::Load, Barrier::StopTheWorld] {
+                let heaps: Vec<Heap> = (0..4).map(|_| fork_own(barrier)).collect();
+                let work = |m: &mut Mutator<'_>| (0..3).for_each(|_| m.collect());
+                std::thread::scope(|scope| {
+                    heaps.iter().cycle().take(8).for_each(|heap| {
+                        scope.spawn(|| heap.enter(work).unwrap());
+                    });
+                });
+            }
+        };
+        fork(crowd, drop);
+    }
+}
+
+/// Fails where threads of the child wait in queues in which the parent's threads still are: those of `parking_lot` did.
+pub(crate) fn a_forked_child_of_many_threads_has_heaps_of_its_own() {
+    plays_well("forked-crowd");
+}
+
 fn nobody() {
     // SAFETY: no memory is involved.
     unsafe {
@@ -461,6 +485,11 @@ pub(crate) const TESTS: Tests = Tests {
         a_sandbox_closed_after_the_heap_was_built,
         a_user_without_privileges,
     ],
-    once: tests![a_forked_child_is_refused, a_sandbox_that_refuses_userfaultfd, what_cannot_run_is_said_to_be_ignored],
+    once: tests![
+        a_forked_child_is_refused,
+        a_forked_child_of_many_threads_has_heaps_of_its_own,
+        a_sandbox_that_refuses_userfaultfd,
+        what_cannot_run_is_said_to_be_ignored
+    ],
     ..Tests::NONE
 };

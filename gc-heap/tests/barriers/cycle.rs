@@ -1,6 +1,6 @@
 //! The cycle end to end: objects survive, garbage goes, everything verified after each phase.
 
-use crate::common::{Random, checked, deadline, factor, sorts, while_collecting};
+use crate::common::{Random, checked, factor, sorts, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
 use std::time::Duration;
@@ -151,7 +151,6 @@ pub(crate) fn compare_exchange_compares_objects_not_addresses(barrier: Barrier) 
 
 /// Marking ends although a mutator overwrites references all the time.
 pub(crate) fn marking_ends_beside_a_mutator_that_only_writes(barrier: Barrier) {
-    let _deadline = deadline("a mutator that only writes");
     let heap = checked(barrier, 32 << 20).verify(false).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {

@@ -1,6 +1,6 @@
 //! Ephemerons and weak maps: a value lives exactly as long as its key, in chains and rings, while cycles run.
 
-use crate::common::{Random, checked, deadline, every_heap, factor, stress, while_collecting};
+use crate::common::{Random, checked, every_heap, factor, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, Bytes, Ephemeron, Gc, Heap, Local, Mutator, OutOfMemory, Room, Root, Slot, SlotArray, Tagged,
@@ -213,7 +213,6 @@ pub(crate) fn an_identity_hash_stays_while_its_object_moves(barrier: Barrier) {
 /// Threads ask for the hashes of the same objects for the first time, while these move.
 pub(crate) fn threads_agree_on_an_identity_hash(barrier: Barrier) {
     const LEN: usize = 2000;
-    let _deadline = deadline("identity hashes by several threads");
     for heap in every_heap(barrier, 8 << 20, 5) {
         let items = heap.enter(|m| {
             let items = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
@@ -384,7 +383,6 @@ pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
 
 /// Threads put, find and drop entries of one map while cycles run: a held key's value is always there, and the right one.
 pub(crate) fn a_weak_map_is_used_by_several_threads(barrier: Barrier) {
-    let _deadline = deadline("a weak map by several threads");
     for heap in every_heap(barrier, 8 << 20, 8) {
         let map = heap.enter(|m| {
             let map = WeakMap::<Item, Item>::new(m).unwrap();
@@ -439,7 +437,6 @@ fn churn(m: &mut Mutator<'_>, map: &Root<WeakMap<Item, Item>>, seed: u64) -> Res
 /// Pairs are read, upgraded and replaced by several threads without a lock while marking ends.
 pub(crate) fn pairs_race_with_the_end_of_marking(barrier: Barrier) {
     const LEN: usize = 200;
-    let _deadline = deadline("ephemerons while marking ends");
     for (verify, workers) in [(true, 1), (false, 2)] {
         let heap = checked(barrier, 8 << 20).verify(verify).workers(workers).stress(stress(10)).build().unwrap();
         let table = heap.enter(|m| {
@@ -462,7 +459,6 @@ pub(crate) fn pairs_race_with_the_end_of_marking(barrier: Barrier) {
 /// then on a local alone has it.
 pub(crate) fn a_value_taken_out_of_its_pair_is_strong(barrier: Barrier) {
     const LEN: usize = 64;
-    let _deadline = deadline("values taken out of pairs");
     let heap = checked(barrier, 16 << 20).build().unwrap();
     let work = while_collecting(&heap, Duration::from_millis(1), || {
         heap.enter(|m| {

@@ -1,6 +1,6 @@
 //! What the heap tells of itself: to listeners, in the log, as a trace, in histograms.
 
-use crate::common::{checked, deadline, stress, while_collecting};
+use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Barrier, CycleSpan, EnterError, Event, EventTrace, GcLog, Heap, HeapBuilder, Mutator, PauseKind, Room, Slot,
@@ -55,7 +55,6 @@ fn cycles(heard: &[(Event, ThreadId)]) -> Vec<CycleSpan> {
 
 /// Everything of a cycle has been told when the wait for it ends: in the order of the ends, by one thread.
 pub(crate) fn a_cycle_is_told_before_its_end_is(barrier: Barrier) {
-    let _deadline = deadline("a cycle is told");
     let (heap, heard) = heard(checked(barrier, 16 << 20));
     for number in 1..=5 {
         heap.enter(|m| churn(m, 3)).unwrap();
@@ -83,7 +82,6 @@ pub(crate) fn a_cycle_is_told_before_its_end_is(barrier: Barrier) {
 
 /// While the collector tells, mutators make progress: it is never inside a stop.
 pub(crate) fn mutators_run_while_a_listener_does(barrier: Barrier) {
-    let _deadline = deadline("mutators run while a listener does");
     let (turns, told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let working = Arc::new(AtomicBool::new(false));
     let (turns_seen, told_to, seen_working) = (Arc::clone(&turns), Arc::clone(&told), Arc::clone(&working));
@@ -112,7 +110,6 @@ pub(crate) fn mutators_run_while_a_listener_does(barrier: Barrier) {
 
 /// A stall is told on the thread that stalled, which nobody waits for meanwhile: whole cycles fit in.
 pub(crate) fn a_stall_is_told_where_it_was_and_holds_up_nobody(barrier: Barrier) {
-    let _deadline = deadline("a stall is told");
     let (stalls, slot) = (Heard::default(), Arc::new(Mutex::new(None::<u64>)));
     let (sink, cycles_ended) = (Arc::clone(&stalls), Arc::new(AtomicU64::new(0)));
     let (ended, first) = (Arc::clone(&cycles_ended), Arc::clone(&slot));
@@ -155,7 +152,6 @@ pub(crate) fn a_stall_is_told_where_it_was_and_holds_up_nobody(barrier: Barrier)
 
 /// A listener can neither enter a heap nor wait for a cycle.
 pub(crate) fn a_listener_enters_no_heap(barrier: Barrier) {
-    let _deadline = deadline("a listener enters no heap");
     let other = checked(barrier, 4 << 20).build().unwrap();
     let (in_listener, refused) = (other.clone(), Arc::new(AtomicU64::new(0)));
     let count = Arc::clone(&refused);
@@ -172,7 +168,6 @@ pub(crate) fn a_listener_enters_no_heap(barrier: Barrier) {
 
 /// A listener that panics is not called again; the collector, the others and the mutators go on.
 pub(crate) fn a_panic_stays_in_its_listener(barrier: Barrier) {
-    let _deadline = deadline("a listener panics");
     let (calls, log) = (Arc::new(AtomicU64::new(0)), GcLog::cycles_only());
     let (count, lines) = (Arc::clone(&calls), Arc::new(Mutex::new(Vec::new())));
     let sink = Arc::clone(&lines);
@@ -195,7 +190,6 @@ pub(crate) fn a_panic_stays_in_its_listener(barrier: Barrier) {
 
 /// Faults and pages, slow paths: each cycle's add up to the heap's, and so does what was told of each loss.
 pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
-    let _deadline = deadline("cycles say what the barrier did");
     let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
     let (heap, heard) = heard(checked(barrier, 16 << 20).stress(moving));
     let began = Instant::now();
@@ -252,7 +246,6 @@ pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
 
 /// Every line has its time and its tag; each cycle has one line that sums it up.
 pub(crate) fn the_log_has_a_line_for_every_event(barrier: Barrier) {
-    let _deadline = deadline("the log");
     let (heap, heard) = heard(checked(barrier, 8 << 20));
     heap.enter(|m| churn(m, 500)).unwrap();
     heap.collect();
@@ -284,7 +277,6 @@ fn ns(entry: &Json, field: &str) -> u64 {
 
 /// The trace is JSON; all events are in it; slices of a track lie in one another or apart; all tracks have names.
 pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
-    let _deadline = deadline("the trace");
     let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
     let heap = checked(barrier, 8 << 20).stress(moving).record_losses(true).build().unwrap();
     while_collecting(&heap, Duration::from_millis(1), || {

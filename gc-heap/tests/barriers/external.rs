@@ -1,6 +1,6 @@
 //! Memory outside the heap begins cycles, however little the heap itself holds.
 
-use crate::common::{checked, deadline, every_heap};
+use crate::common::{checked, every_heap};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, ExternalBytes, Resource, ResourceQueue, Room};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,6 @@ const MIB: usize = 1 << 20;
 
 /// Objects of 24 bytes, each with a mebibyte outside: the heap itself would hold them all.
 pub(crate) fn a_tiny_heap_with_much_outside_collects(barrier: Barrier) {
-    let _deadline = deadline("external memory");
     const OBJECTS: usize = 2000;
     const STEP: usize = 16 * MIB;
     let heap = checked(barrier, 32 << 20).external_step(STEP).build().unwrap();

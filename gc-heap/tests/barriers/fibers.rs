@@ -1,6 +1,6 @@
 //! Root stacks that no thread owns: they go from thread to thread, and lie about between, in every phase of a cycle.
 
-use crate::common::{Random, checked, deadline, sorts, stress, while_collecting};
+use crate::common::{Random, checked, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Event, Gc, Heap, Mutator, OutOfMemory, Phase, Room, Root, RootStack, Slot, SlotArray, Trace};
 use std::collections::{HashMap, VecDeque};
@@ -141,7 +141,6 @@ impl Times {
 /// Fibers come, are handed from thread to thread, and end, until that has happened in every phase. Fails where a stack is
 /// scanned or repaired by the phase of the thread that had it before, or is forgotten while nobody has it.
 pub(crate) fn stacks_move_between_threads_in_every_phase(barrier: Barrier) {
-    let _deadline = deadline("fibers");
     let phases = match barrier {
         Barrier::Load => &[Phase::Mark, Phase::Reclaim, Phase::Relocate][..],
         Barrier::Page => &[Phase::Mark, Phase::Reclaim, Phase::Repair],

@@ -1,7 +1,7 @@
 //! Finalization and resources: each object is given once, whole, after nothing leads to it; each value comes back exactly
 //! once, whatever happens.
 
-use crate::common::{Random, catch_unwind, checked, deadline, every_heap, factor, while_collecting};
+use crate::common::{Random, catch_unwind, checked, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Barrier, Ephemeron, FinalizerQueue, Gc, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Root, Slot, SlotArray,
@@ -311,7 +311,6 @@ pub(crate) fn a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it(barrie
 /// A thread of its own drains, others make and drop; its panic is its own affair.
 pub(crate) fn a_thread_of_its_own_drains(barrier: Barrier) {
     const EACH: u64 = 2000;
-    let _deadline = deadline("draining on a thread of its own");
     for heap in every_heap(barrier, 8 << 20, 8) {
         let each = EACH * u64::from(factor());
         let alive = Arc::default();

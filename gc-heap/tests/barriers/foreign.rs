@@ -1,6 +1,6 @@
 //! Several heaps in one process: what belongs to one is refused by another, and nothing is harmed.
 
-use crate::common::{catch_unwind, checked, deadline, stress};
+use crate::common::{catch_unwind, checked, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Heap, Local, Mirror, Mutator, Room, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
@@ -79,7 +79,6 @@ fn all_refused(m: &Mutator<'_>, foreign: &Roots, own: &Roots) {
 }
 
 pub(crate) fn twelve_heaps_pairwise(barrier: Barrier) {
-    let _deadline = deadline("twelve heaps");
     // Sizes differ, and so do the bits that tell the heaps apart.
     let heaps: Vec<Heap> = (0..12)
         .map(|i| {

@@ -1,6 +1,6 @@
 //! Tests as trials: one for each barrier that the test is about.
 
-use crate::common::set_backing;
+use crate::common::{deadline, set_backing};
 use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES};
 use libtest_mimic::Trial;
 
@@ -54,13 +54,16 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
         };
         let ignored =
             barrier == Some(Barrier::Page) && refused.iter().any(|(refused, why)| *refused == backing && why.is_some());
-        // A panic is caught by the harness and fails the trial.
+        let name = format!("{module}::{test}{suffix}");
+        let hangs = name.clone();
+        // A panic is caught by the harness and fails the trial; one that does not end ends all.
         let body = move || {
+            let _deadline = deadline(hangs);
             set_backing(backing);
             run();
             Ok(())
         };
-        Trial::test(format!("{module}::{test}{suffix}"), body).with_ignored_flag(ignored)
+        Trial::test(name, body).with_ignored_flag(ignored)
     };
     let mut trials = Vec::new();
     for &(module, tests) in modules {

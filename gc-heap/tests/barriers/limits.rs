@@ -2,7 +2,7 @@
 //! whole process, each in a child.
 
 use crate::child::{builder, plays_well, refuse_ioctl};
-use crate::common::{backing, deadline};
+use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES, Local, Mutator, Room, Slot, Stress, Trace};
 
@@ -58,7 +58,6 @@ fn check(m: &Mutator<'_>, list: &List<'_>, len: u64) {
 }
 
 fn no_threads() {
-    let _deadline = deadline("no threads");
     for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
         for workers in [2, 3, 8] {
             let heap = Heap::builder().max_bytes(16 << 20).barrier(barrier).workers(workers).stress(MOVES).build();
@@ -99,7 +98,6 @@ fn usable(address: usize, len: usize) -> usize {
 
 /// The limit is lowered below what the process has.
 fn no_addresses() {
-    let _deadline = deadline("no addresses");
     let heap = builder().build().unwrap();
     let work = |m: &mut Mutator<'_>| {
         let list: List<'_> = m.local(None);
@@ -158,7 +156,6 @@ fn a_limit_on_the_size_of_files_is_an_error() {
 fn stays_registered() {
     /// `UFFDIO_UNREGISTER`.
     const UNREGISTER: u32 = 0x8010_aa01;
-    let _deadline = deadline("stays registered");
     refuse_ioctl(UNREGISTER, libc::ENOMEM);
     let heap = builder().verify(true).build().unwrap();
     let work = |m: &mut Mutator<'_>| {

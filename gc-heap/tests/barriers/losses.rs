@@ -1,6 +1,6 @@
 //! What mutators lose in faults and slow paths, as each moment of it is recorded.
 
-use crate::common::{checked, deadline, while_collecting};
+use crate::common::{checked, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Event, Heap, Loss, LossKind, Mutator, PauseKind, Phase, Room, Slot, Stress, Trace};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +82,6 @@ fn assert_complete(heap: &Heap, losses: &[Loss], missed: u64) {
 }
 
 pub(crate) fn losses_are_recorded_when_they_were(barrier: Barrier) {
-    let _deadline = deadline("losses are recorded");
     let heap = recording(barrier);
     let from_ns = heap.now_ns();
     while_collecting(&heap, Duration::ZERO, || heap.enter(|m| lose(m, &heap, 2000)).unwrap());
@@ -113,7 +112,6 @@ pub(crate) fn losses_are_recorded_when_they_were(barrier: Barrier) {
 
 /// Threads come and go; what they lost stays.
 pub(crate) fn a_thread_that_detaches_leaves_its_losses(barrier: Barrier) {
-    let _deadline = deadline("a thread that detaches");
     let heap = recording(barrier);
     while_collecting(&heap, Duration::ZERO, || {
         std::thread::scope(|scope| {
@@ -134,7 +132,6 @@ pub(crate) fn a_thread_that_detaches_leaves_its_losses(barrier: Barrier) {
 
 /// A thread that is inside one heap and waits outside another loses to each its own.
 pub(crate) fn losses_go_to_the_heap_that_they_are_of(barrier: Barrier) {
-    let _deadline = deadline("two heaps");
     let (outer, inner) = (recording(barrier), recording(barrier));
     // Not without a pause: where this thread hardly gets a processor, the record of events would overflow.
     let pause = Duration::from_micros(500);
@@ -157,7 +154,6 @@ pub(crate) fn losses_go_to_the_heap_that_they_are_of(barrier: Barrier) {
 
 /// Who did not ask for them gets none.
 pub(crate) fn losses_are_recorded_where_that_was_asked_for(barrier: Barrier) {
-    let _deadline = deadline("nothing is recorded");
     let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
     let heap = checked(barrier, 16 << 20).stress(moving).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || heap.enter(|m| lose(m, &heap, 100)).unwrap());

@@ -1,6 +1,6 @@
 //! When memory is short: what fits is found, what does not is an error, and the heap goes on.
 
-use crate::common::{Random, checked, deadline, panic_of, panics, sorts, stress};
+use crate::common::{Random, checked, panic_of, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray,
@@ -50,7 +50,6 @@ fn check_all(m: &Mutator<'_>, table: Local<'_, Table>) -> usize {
 }
 
 pub(crate) fn out_of_memory_is_an_error_and_the_heap_goes_on(barrier: Barrier) {
-    let _deadline = deadline("out of memory");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 4 << 20).mirror(mirror).workers(workers).build().unwrap();
         heap.enter(|m| {
@@ -93,7 +92,6 @@ pub(crate) fn out_of_memory_is_an_error_and_the_heap_goes_on(barrier: Barrier) {
 
 /// Every block holds something that lives: no block is free, much memory is.
 pub(crate) fn fragments_are_compacted_where_sixty_percent_live(barrier: Barrier) {
-    let _deadline = deadline("fragments");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).build().unwrap();
         heap.enter(|m| {
@@ -122,7 +120,6 @@ pub(crate) fn fragments_are_compacted_where_sixty_percent_live(barrier: Barrier)
 }
 
 pub(crate) fn a_run_of_blocks_is_found_after_fragmentation(barrier: Barrier) {
-    let _deadline = deadline("a run after fragmentation");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 16 << 20).mirror(mirror).workers(workers).build().unwrap();
         heap.enter(|m| {
@@ -149,7 +146,6 @@ pub(crate) fn a_run_of_blocks_is_found_after_fragmentation(barrier: Barrier) {
 
 /// The least heap, many times its size through it, three quarters of it alive.
 pub(crate) fn the_least_heap_works_hard(barrier: Barrier) {
-    let _deadline = deadline("the least heap");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 4 << 20).mirror(mirror).workers(workers).verify(false).build().unwrap();
         heap.enter(|m| {
@@ -268,7 +264,6 @@ pub(crate) fn memory_is_given_back_after_a_while(barrier: Barrier) {
 
 /// Giving memory back while others allocate costs them time, never memory.
 pub(crate) fn giving_back_does_not_starve_who_allocates(barrier: Barrier) {
-    let _deadline = deadline("giving back");
     let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     /// Ends the thread that gives back also where a panic ends the other.
     struct Done<'a>(&'a AtomicBool);
@@ -491,7 +486,6 @@ pub(crate) fn placing_past_the_room_is_safe(barrier: Barrier) {
 
 /// Stalled threads share what a cycle frees: none fails while little lives.
 pub(crate) fn threads_that_stall_together_all_go_on(barrier: Barrier) {
-    let _deadline = deadline("stalls");
     let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {

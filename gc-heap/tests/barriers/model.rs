@@ -5,7 +5,7 @@
 //! the same weak references (one may give nothing only if the model says that its object is unreachable, and must after
 //! a collection). Beside that all mutators replace and read the records of one shared table.
 
-use crate::common::{deadline, factor};
+use crate::common::factor;
 use crate::harness::{Tests, tests};
 use crate::model_graph::{Board, BoardModel, Node, NodeInit, State, run};
 use gc_heap::{Barrier, Heap, Mirror, Mutator, Room, Root, Stress};
@@ -166,7 +166,6 @@ fn case(barrier: Barrier) -> impl Strategy<Value = Case> {
 }
 
 fn play(case: &Case) {
-    let _deadline = deadline("a random sequence of operations");
     let heap = Heap::builder()
         .barrier(case.barrier)
         .backing(crate::common::backing())

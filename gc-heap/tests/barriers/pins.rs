@@ -1,6 +1,6 @@
 //! Pinned objects stay where they are, what is lent is there, under every barrier.
 
-use crate::common::{Random, deadline, factor, sorts, stress, while_collecting};
+use crate::common::{Random, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Array, Backing, Barrier, Buffer, Bytes, Heap, Num, Pinned, Room, Root, RootStack, Stress, Tagged, Value,
@@ -28,7 +28,6 @@ fn file() -> std::fs::File {
 /// Breaks when a pin does not take its block out of the relocation sets of the cycles that begin after it. (What is pinned
 /// here is new, and so in no plan that exists; for those see the next test.)
 pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
-    let _deadline = deadline("pins");
     for (mirror, workers) in sorts() {
         let builder = Heap::builder()
             .max_bytes(HEAP)
@@ -78,7 +77,6 @@ pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
 pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
     const OBJECTS: usize = 4000;
     const LEN: usize = 500;
-    let _deadline = deadline("a pin between plan and stop");
     let heap = Heap::builder()
         .max_bytes(HEAP)
         .barrier(barrier)
@@ -128,7 +126,6 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
 /// System calls get what they are lent while another thread collects all the time. With the page barrier a plain slice
 /// fails with `EFAULT` on a page that was not touched since the flip.
 pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
-    let _deadline = deadline("lent bytes");
     for (mirror, workers) in sorts() {
         let builder = Heap::builder()
             .max_bytes(16 << 20)
@@ -200,7 +197,6 @@ pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
 
 /// Files are read into objects, without `unsafe`, while another thread collects all the time; some go to other threads.
 pub(crate) fn system_calls_fill_buffers(barrier: Barrier) {
-    let _deadline = deadline("buffers");
     for (mirror, workers) in sorts() {
         let builder = crate::common::checked(barrier, 16 << 20).mirror(mirror).workers(workers);
         let heap = builder.stress(stress(13)).build().unwrap();
@@ -298,7 +294,6 @@ pub(crate) fn what_pins_cost_is_reported(barrier: Barrier) {
 
 /// Foreign code keeps the address for good: the pin is forgotten, and the bytes stay as long as the process.
 pub(crate) fn a_pin_for_life(barrier: Barrier) {
-    let _deadline = deadline("a pin for life");
     let heap = crate::common::checked(barrier, 8 << 20).stress(stress(15)).build().unwrap();
     let kept: Vec<(usize, &'static [u8])> = heap
         .enter(|m| {

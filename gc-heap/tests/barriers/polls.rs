@@ -1,6 +1,6 @@
 //! What an interpreter asks that keeps raw references: whether there is room, whether a safepoint is due, who wants it.
 
-use crate::common::{checked, deadline, stress, while_collecting};
+use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Mutator, Room, Slot, Trace};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,6 @@ fn check(m: &Mutator<'_>, last: Option<Gc<'_, Node>>) -> u64 {
 
 /// While a thread asks only whether there is room, nothing moves, however often others want to collect.
 pub(crate) fn what_is_placed_while_there_is_room_stays_where_it_is(barrier: Barrier) {
-    let _deadline = deadline("room");
     let heap = checked(barrier, 8 << 20).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
@@ -92,7 +91,6 @@ fn while_one_waits(heap: &Heap, inside: impl FnOnce(&mut Mutator<'_>, &AtomicBoo
 
 /// A loop that polls lets the cycle come to its end; and what was due is due no more after a safepoint.
 pub(crate) fn a_thread_hears_that_it_is_waited_for(barrier: Barrier) {
-    let _deadline = deadline("a thread is waited for");
     for _ in 0..20 {
         let heap = checked(barrier, 4 << 20).build().unwrap();
         while_one_waits(&heap, |m, ended| {
@@ -124,7 +122,6 @@ pub(crate) fn a_thread_hears_that_it_is_waited_for(barrier: Barrier) {
 
 /// `safepoint_wanted` alone is enough to know when to leave.
 pub(crate) fn a_thread_hears_who_wants_its_safepoint(barrier: Barrier) {
-    let _deadline = deadline("a safepoint is wanted");
     for _ in 0..20 {
         let heap = checked(barrier, 4 << 20).build().unwrap();
         while_one_waits(&heap, |m, ended| {

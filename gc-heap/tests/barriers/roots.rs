@@ -1,6 +1,6 @@
 //! Roots as an embedder uses them, with cycles in between.
 
-use crate::common::{backing, catch_unwind, checked, deadline, panic_of, panics, sorts, stress};
+use crate::common::{backing, catch_unwind, checked, panic_of, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
@@ -58,7 +58,6 @@ pub(crate) fn many_roots_hold_and_let_go(barrier: Barrier) {
 
 /// Shared by threads: all set one root, all read it.
 pub(crate) fn a_root_is_set_and_read_by_all(barrier: Barrier) {
-    let _deadline = deadline("a shared root");
     for heap in heaps(barrier) {
         let first = heap.enter(|m| {
             let first = node(m, 0);
@@ -241,7 +240,6 @@ fn stack_push(stack: &RootStack, m: &Mutator<'_>, node: Local<'_, Node>) {
 
 /// A frame grows while cycles run, over and over: what is in it is found where it was.
 pub(crate) fn locals_without_end_are_all_scanned(barrier: Barrier) {
-    let _deadline = deadline("many locals");
     for heap in heaps(barrier) {
         heap.enter(|m| {
             let m = &mut *m.frame();

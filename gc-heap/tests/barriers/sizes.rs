@@ -1,6 +1,6 @@
 //! Objects of every size: what the header can say of it and what not, what moves and what never does.
 
-use crate::common::{checked, deadline, every_heap, stress};
+use crate::common::{checked, every_heap, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Array, Barrier, Bytes, Gc, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Value};
 
@@ -36,7 +36,6 @@ fn wide<const WORDS: usize>(m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
 
 /// Around 512 bytes, around a page, and the largest that a fixed part may be.
 pub(crate) fn objects_of_512_bytes_and_more(barrier: Barrier) {
-    let _deadline = deadline("wide objects");
     for heap in every_heap(barrier, 8 << 20, 21) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
             for _ in 0..3 {
@@ -99,7 +98,6 @@ fn check(m: &Mutator<'_>, row: Gc<'_, Row>, len: usize) {
 }
 
 pub(crate) fn arrays_and_strings_of_any_length(barrier: Barrier) {
-    let _deadline = deadline("tails");
     for heap in every_heap(barrier, 16 << 20, 22) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
             for round in 0..3 {
@@ -124,7 +122,6 @@ pub(crate) fn arrays_and_strings_of_any_length(barrier: Barrier) {
 /// A large object keeps its place through every relocation and through compactions, while small ones move around it.
 pub(crate) fn large_objects_never_move(barrier: Barrier) {
     const HEAP: usize = 8 << 20;
-    let _deadline = deadline("large objects");
     let heap = checked(barrier, HEAP).stress(stress(23)).build().unwrap();
     heap.enter(|m| -> Result<(), OutOfMemory> {
         // Views differ above the heap's size.

@@ -5,7 +5,7 @@
 //! roots, or an array that only a process-wide root holds. Each test has one way of taking them out of there. A way that
 //! is not logged loses them, which the verification after marking tells.
 
-use crate::common::{Random, deadline, factor, while_collecting};
+use crate::common::{Random, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Trace, Weak};
 use std::sync::mpsc::channel;
@@ -92,7 +92,6 @@ fn moved(barrier: Barrier, way: Way) {
 }
 
 fn moved_while(barrier: Barrier, way: Way, parked: bool) {
-    let _deadline = deadline("moving items while marking runs");
     for workers in [1, 2] {
         let heap = crate::common::checked(barrier, 16 << 20).single_view(false).workers(workers).build().unwrap();
         let (sender, receiver) = channel();

@@ -1,6 +1,6 @@
 //! Four mutators on one shared graph while cycles follow each other: `examples/soak.rs` does the same for longer.
 
-use crate::common::{backing, deadline, factor};
+use crate::common::{backing, factor};
 use crate::harness::{Tests, tests};
 use crate::soak::{Plan, run};
 use gc_heap::{Barrier, Mirror, Stress};
@@ -21,7 +21,6 @@ fn plan(barrier: Barrier, seed: u64) -> Plan {
 }
 
 fn cycles(plan: &Plan, cycles: u64) {
-    let _deadline = deadline("four mutators under stress");
     let wanted = cycles * u64::from(factor());
     let stats = run(plan, |stats| stats.cycles >= wanted);
     assert!(stats.verified_slots > 0 || !plan.verify);

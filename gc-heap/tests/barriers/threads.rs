@@ -1,6 +1,6 @@
 //! Threads that come, go, wait, stall, hand themselves on and are forgotten, in every phase of a cycle.
 
-use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
+use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress,
@@ -58,7 +58,6 @@ pub(crate) fn any_number_of_threads_come_and_go_between_two_cycles(barrier: Barr
 }
 
 pub(crate) fn threads_attach_and_detach_in_every_phase(barrier: Barrier) {
-    let _deadline = deadline("attaching and detaching");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(1)).build().unwrap();
         while_collecting(&heap, Duration::ZERO, || {
@@ -86,7 +85,6 @@ pub(crate) fn threads_attach_and_detach_in_every_phase(barrier: Barrier) {
 
 /// Real threads that end, with objects in half-used blocks, while phases run.
 pub(crate) fn threads_end_in_every_phase(barrier: Barrier) {
-    let _deadline = deadline("threads that end");
     let heap = checked(barrier, 8 << 20).stress(stress(2)).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         let mut roots: Vec<(Root<Option<Node>>, u64)> = Vec::new();
@@ -104,7 +102,6 @@ pub(crate) fn threads_end_in_every_phase(barrier: Barrier) {
 
 /// A thread that is parked for good delays nobody, and finds its locals as they were.
 pub(crate) fn a_thread_that_blocks_for_long(barrier: Barrier) {
-    let _deadline = deadline("a blocked thread");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).build().unwrap();
         let (wake, woken) = channel::<()>();
@@ -142,7 +139,6 @@ pub(crate) fn a_thread_that_blocks_for_long(barrier: Barrier) {
 
 /// A thread that comes to a safepoint now and then only.
 pub(crate) fn a_thread_that_polls_rarely(barrier: Barrier) {
-    let _deadline = deadline("a thread that polls rarely");
     let heap = checked(barrier, 8 << 20).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
@@ -161,7 +157,6 @@ pub(crate) fn a_thread_that_polls_rarely(barrier: Barrier) {
 }
 
 pub(crate) fn a_place_in_the_heap_moves_between_threads(barrier: Barrier) {
-    let _deadline = deadline("a place that moves");
     let heap = checked(barrier, 8 << 20).stress(stress(3)).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         let mut thread = heap.thread().unwrap();
@@ -190,7 +185,6 @@ pub(crate) fn a_place_in_the_heap_moves_between_threads(barrier: Barrier) {
 
 /// The place keeps the heap, whoever drops the handle.
 pub(crate) fn a_heap_dropped_before_a_threads_place_in_it(barrier: Barrier) {
-    let _deadline = deadline("a heap that is dropped first");
     let mut kept = Vec::new();
     for count in 0..10_u64 {
         let heap = checked(barrier, 4 << 20).build().unwrap();
@@ -214,7 +208,6 @@ pub(crate) fn a_heap_dropped_before_a_threads_place_in_it(barrier: Barrier) {
 }
 
 pub(crate) fn the_last_handle_dropped_inside(barrier: Barrier) {
-    let _deadline = deadline("the last handle dropped inside");
     let heap = checked(barrier, 4 << 20).build().unwrap();
     let mut thread = heap.thread().unwrap();
     thread
@@ -229,7 +222,6 @@ pub(crate) fn the_last_handle_dropped_inside(barrier: Barrier) {
 
 /// Everything that can be forgotten is.
 pub(crate) fn what_is_forgotten_costs_memory_and_nothing_else(barrier: Barrier) {
-    let _deadline = deadline("forgotten roots");
     for (mirror, workers) in sorts() {
         let heap = checked(barrier, 8 << 20).mirror(mirror).workers(workers).stress(stress(4)).build().unwrap();
         let mut thread = heap.thread().unwrap();
@@ -264,7 +256,6 @@ pub(crate) fn what_is_forgotten_costs_memory_and_nothing_else(barrier: Barrier) 
 
 /// More threads than the heap has room for, were those that wait for memory to keep their blocks.
 pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
-    let _deadline = deadline("sixty-four threads");
     let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     std::thread::scope(|scope| {
         for seed in 0..64 {
@@ -292,7 +283,6 @@ pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
 }
 
 pub(crate) fn a_thread_is_inside_one_heap_at_a_time(barrier: Barrier) {
-    let _deadline = deadline("entering twice");
     let (one, two) = (checked(barrier, 4 << 20).build().unwrap(), checked(barrier, 4 << 20).build().unwrap());
     let mut other = two.thread().unwrap();
     // While stops come and go: a thread that runs must not wait for one.
@@ -322,7 +312,6 @@ pub(crate) fn a_thread_is_inside_one_heap_at_a_time(barrier: Barrier) {
 
 /// Two heaps, two threads each inside both in turn: neither waits for the other's stop.
 pub(crate) fn two_heaps_do_not_deadlock(barrier: Barrier) {
-    let _deadline = deadline("two heaps");
     let heaps = [
         checked(barrier, 4 << 20).stress(stress(5)).build().unwrap(),
         checked(barrier, 4 << 20).stress(stress(6)).build().unwrap(),
@@ -385,7 +374,6 @@ pub(crate) fn what_thread_locals_hold_ends_with_their_thread(barrier: Barrier) {
     thread_local! {
         static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
     }
-    let _deadline = deadline("thread-locals");
     let ended = Arc::new(AtomicU64::new(0));
     for keep_heap in [true, false] {
         let mut outer = Some(checked(barrier, 4 << 20).stress(stress(8)).build().unwrap());
@@ -415,7 +403,6 @@ pub(crate) fn what_thread_locals_hold_ends_with_their_thread(barrier: Barrier) {
 
 /// A child shares the heap's file: the views are not mapped in it, so that it cannot write there.
 pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
-    let _deadline = deadline("fork");
     let heap = checked(barrier, 8 << 20).build().unwrap();
     heap.enter(|m| {
         let head = list(m, 10_000);
@@ -447,7 +434,6 @@ pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
 
 /// Fails where the child waits for, or joins, a collector thread that it does not have.
 pub(crate) fn a_forked_child_drops_its_copy_of_a_heap(barrier: Barrier) {
-    let _deadline = deadline("drop after fork");
     let heap = checked(barrier, 8 << 20).build().unwrap();
     // SAFETY: the child drops one handle, which takes no lock, and calls `_exit`.
     let child = unsafe { libc::fork() };
@@ -472,7 +458,6 @@ pub(crate) fn a_forked_child_drops_its_copy_of_a_heap(barrier: Barrier) {
 pub(crate) fn parked_threads_keep_no_blocks(barrier: Barrier) {
     const HEAP: usize = 8 << 20;
     const THREADS: u64 = 200; // and 128 blocks
-    let _deadline = deadline("parked threads");
     let heap = checked(barrier, HEAP).build().unwrap();
     let mut threads: Vec<HeapThread> = Vec::new();
     let mut kept = Vec::new();
@@ -498,7 +483,6 @@ pub(crate) fn parked_threads_keep_no_blocks(barrier: Barrier) {
 
 /// Threads that park and leave all the time, while cycles close what parked ones have put down.
 pub(crate) fn parking_races_with_cycles(barrier: Barrier) {
-    let _deadline = deadline("parking and leaving");
     let heap = checked(barrier, 8 << 20).stress(stress(31)).build().unwrap();
     while_collecting(&heap, Duration::from_micros(200), || {
         std::thread::scope(|scope| {
@@ -531,7 +515,6 @@ pub(crate) fn parking_races_with_cycles(barrier: Barrier) {
 pub(crate) fn an_object_that_two_threads_copy_is_one(barrier: Barrier) {
     const OBJECTS: usize = 300;
     type Table = SlotArray<Option<Node>>;
-    let _deadline = deadline("an object that two threads copy");
     let stress = Stress { cycle_every: 0, delay_one_in: 2, seed: 7 };
     let heap = checked(barrier, 4 << 20).verify(false).stress(stress).build().unwrap();
     let tables = heap.enter(|m| {

@@ -1,6 +1,6 @@
 //! Weak references: gone exactly when their object is, never before, and never to something else.
 
-use crate::common::{Random, checked, deadline, factor, sorts, stress, while_collecting};
+use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Array, Barrier, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot};
 use std::time::Duration;
@@ -169,7 +169,6 @@ pub(crate) fn an_upgraded_reference_is_strong(barrier: Barrier) {
 /// one finds it unchanged as long as it is held.
 pub(crate) fn upgrades_race_with_the_end_of_marking(barrier: Barrier) {
     const SLOTS: usize = 300;
-    let _deadline = deadline("upgrading while marking ends");
     for (verify, workers) in [(true, 1), (false, 2)] {
         let heap = checked(barrier, 8 << 20).verify(verify).workers(workers).stress(stress(9)).build().unwrap();
         let room = Room::tail::<Array<WeakSlot<Item>>>(SLOTS);
@@ -221,7 +220,6 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random:
 /// Fails, in the first cycles, where the old forwarding is dropped before the handshake that waits for such loads.
 pub(crate) fn stale_words_in_hand_while_weak_slots_are_resolved(barrier: Barrier) {
     const ITEMS: usize = 1000;
-    let _deadline = deadline("weak loads in flight");
     let stress = Stress { cycle_every: 0, delay_one_in: 4, seed: 5 };
     let heap = checked(barrier, 8 << 20).verify(false).stress(stress).build().unwrap();
     let tables = heap.enter(|m| {

@@ -3,13 +3,15 @@
 // Each test file is a crate of its own and uses its part.
 #![allow(dead_code)]
 
+mod deadline;
+
 pub(crate) use crate::random::Random;
+pub(crate) use deadline::{deadline, deadline_after};
 use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mirror, Stress};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 thread_local! {
     /// Where the last panic of this thread was that was expected.
@@ -31,74 +33,6 @@ pub(crate) fn set_backing(backing: Backing) {
 /// Factor on the number of cases, from `PARALLAX_STRESS`; 1 where it is not set.
 pub(crate) fn factor() -> u32 {
     std::env::var("PARALLAX_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
-}
-
-/// Ends the process when a test hangs: a deadlock is a failure, not patience. Dropped, it does nothing.
-pub(crate) struct Deadline(#[allow(dead_code, reason = "its drop is the signal")] Sender<()>);
-
-/// The longest a test may take, of the time that it is given: see [`Given`].
-pub(crate) fn deadline(what: &'static str) -> Deadline {
-    let (sender, receiver) = channel();
-    let limit = Duration::from_secs(120) * factor();
-    std::thread::spawn(move || {
-        let (begun, mut given) = (Instant::now(), Given::new());
-        while given.total < limit {
-            if receiver.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
-                return;
-            }
-            given.look();
-        }
-        eprintln!("{what}: no end after {limit:?} ({:?} by the clock): a deadlock or a livelock", begun.elapsed());
-        std::process::abort();
-    });
-    Deadline(sender)
-}
-
-/// How often it is looked how the process fares.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// The time that the process was given. On a machine where others have the processors a test gets on as slowly as they like,
-/// so while a thread of the process wants a processor, only what the process had of them counts. Where none does, all waits
-/// for something else, and the clock counts.
-struct Given {
-    total: Duration,
-    looked: Instant,
-    cpu: Duration,
-}
-
-impl Given {
-    fn new() -> Given {
-        Given { total: Duration::ZERO, looked: Instant::now(), cpu: cpu_time() }
-    }
-
-    fn look(&mut self) {
-        let (now, cpu) = (Instant::now(), cpu_time());
-        let passed = now - self.looked;
-        self.total += if wants_processor() { passed.min(cpu.saturating_sub(self.cpu)) } else { passed };
-        (self.looked, self.cpu) = (now, cpu);
-    }
-}
-
-/// The fields of a `stat` file of proc(5) from the state on; the name before it may hold anything.
-fn stat(path: &std::path::Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().map(str::to_owned).collect())
-}
-
-/// What all threads of the process have had of the processors; a hundredth of a second more or less.
-fn cpu_time() -> Duration {
-    let stat = stat("/proc/self/stat".as_ref());
-    let ticks = stat.get(11..13).expect("utime and stime").iter().map(|ticks| ticks.parse::<u64>().unwrap());
-    Duration::from_millis(ticks.sum::<u64>() * 10)
-}
-
-/// Whether a thread of the process, but for this one, has a processor or waits for one.
-fn wants_processor() -> bool {
-    let this = std::fs::read_link("/proc/thread-self").unwrap();
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    threads
-        .filter(|thread| Some(&*thread.file_name()) != this.file_name())
-        .any(|thread| stat(&thread.path().join("stat")).first().is_some_and(|state| state == "R"))
 }
 
 /// The heap that tests begin with: everything verified, stale addresses fault.

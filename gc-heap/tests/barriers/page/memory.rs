@@ -1,7 +1,7 @@
 //! The heap's memory: too little of it, several heaps, huge pages, holes.
 
 use super::{Chunk, check, chunk, fill, lone, moving, table};
-use crate::common::{Random, backing, checked, deadline, set_backing, stress, while_collecting};
+use crate::common::{Random, backing, checked, set_backing, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Bytes, Event, Heap, HugePages, Mutator, PauseKind, Room};
 use std::time::Duration;
@@ -10,7 +10,6 @@ const PAGE: usize = 4096;
 
 /// Five sixths of the heap live: too little is free to copy to, and a stop compacts, which is counted and told.
 pub(crate) fn a_heap_nearly_full_is_compacted_in_a_stop() {
-    let _deadline = deadline("a full heap");
     for workers in [1, 2] {
         let heap = checked(Barrier::Page, 10 << 20).workers(workers).verify(false).build().unwrap();
         heap.enter(|m| {
@@ -39,7 +38,6 @@ pub(crate) fn a_heap_nearly_full_is_compacted_in_a_stop() {
 
 /// Page heaps beside each other and beside a load heap, used in turn and at once, some dropped in between.
 pub(crate) fn several_heaps() {
-    let _deadline = deadline("several heaps");
     let load = Heap::builder().max_bytes(8 << 20).verify(true).single_view(true).stress(stress(1)).build().unwrap();
     let pages: Vec<Heap> = (0..3).map(|seed| moving(8 << 20).stress(stress(seed)).build().unwrap()).collect();
     let work = |heap: &Heap, len: usize| {
@@ -80,7 +78,6 @@ pub(crate) fn several_heaps() {
 
 /// The file has 2 MiB pages where the kernel makes them, and is pretouched.
 pub(crate) fn huge_pages() {
-    let _deadline = deadline("huge pages");
     let huge = moving(16 << 20).pretouch(true).huge_pages(HugePages::Collapse).build();
     if let Err(error) = &huge {
         // A kernel without MADV_COLLAPSE, or a machine without so many free ones. Pages of 4 KiB are tested in any case.
@@ -110,7 +107,6 @@ pub(crate) fn huge_pages() {
 
 /// Memory is taken from under free blocks while pages are gated: holes of the file are let in as zeroes.
 pub(crate) fn memory_is_given_back_while_pages_are_gated() {
-    let _deadline = deadline("holes");
     let heap = moving(16 << 20).verify(false).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {

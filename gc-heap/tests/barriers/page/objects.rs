@@ -1,7 +1,7 @@
 //! Objects: where they lie in their pages.
 
 use super::{Chunk, busy, check, chunk, clusters, fill, moving, table};
-use crate::common::{Random, deadline, while_collecting};
+use crate::common::{Random, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Array, Bytes, Room, Slot, Trace, WeakSlot};
 use std::time::Duration;
@@ -20,7 +20,6 @@ struct Triples;
 
 /// Objects that cross one page or several, begin and end at each place of a page, and fill blocks to their last page.
 pub(crate) fn objects_that_cross_pages() {
-    let _deadline = deadline("objects that cross pages");
     for heap in clusters(moving(16 << 20)) {
         heap.enter(|m| {
             for scale in [20, 511, 700, 3000] {
@@ -60,7 +59,6 @@ pub(crate) fn objects_that_fill_blocks_exactly() {
 
 /// A mutator that reads while the collector repairs, and all it reads was moved.
 pub(crate) fn a_mutator_reads_while_pages_come_back() {
-    let _deadline = deadline("reading while pages come back");
     for heap in clusters(moving(32 << 20).verify(false)) {
         let mut random = Random::new(5);
         while_collecting(&heap, Duration::from_micros(200), || {
@@ -85,7 +83,6 @@ pub(crate) fn a_mutator_reads_while_pages_come_back() {
 
 /// Slots of large objects: one word after the other, one in three, weak ones; and an object without slots beside them.
 pub(crate) fn arrays_over_many_pages() {
-    let _deadline = deadline("arrays over many pages");
     for heap in clusters(moving(32 << 20)) {
         heap.enter(|m| {
             const LEN: usize = 20_011;

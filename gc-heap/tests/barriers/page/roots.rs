@@ -1,7 +1,7 @@
 //! Roots of every sort: their pages are taken away with the heap's.
 
 use super::{Chunk, busy, clusters, lone, moving};
-use crate::common::{checked, deadline, factor, while_collecting};
+use crate::common::{checked, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Heap, Root, RootStack, Stress, Tagged, Value, Weak};
 use std::cell::RefCell;
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 /// Roots of every sort, more than a page of each.
 pub(crate) fn roots_of_many_pages() {
-    let _deadline = deadline("roots of many pages");
     for heap in clusters(moving(16 << 20)) {
         heap.enter(|m| {
             const ROOTS: u64 = 3000;
@@ -50,7 +49,6 @@ pub(crate) fn roots_of_many_pages() {
 /// Root stacks of a page each, side by side, made, filled, read and dropped by several threads: a fault that comes late
 /// finds pages, its own and its neighbours', that were never gated for the stacks that are there now.
 pub(crate) fn root_stacks_made_and_dropped_all_the_time() {
-    let _deadline = deadline("root stacks made and dropped");
     for cluster in [4, 64] {
         let stress = Stress { cycle_every: 300, delay_one_in: 4, seed: 1 };
         let heap =
@@ -89,7 +87,6 @@ pub(crate) fn root_stacks_made_and_dropped_all_the_time() {
 
 /// A root stack goes from thread to thread, each of which pushes, reads all, and pops some.
 pub(crate) fn a_root_stack_used_in_turn() {
-    let _deadline = deadline("a root stack used in turn");
     for heap in clusters(moving(8 << 20)) {
         while_collecting(&heap, Duration::ZERO, || {
             let (sender, receiver) = channel();

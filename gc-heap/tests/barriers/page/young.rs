@@ -1,7 +1,7 @@
 //! What is new when the pages are taken away: TLABs, young objects, runs of blocks that are being made.
 
 use super::{Chunk, Table, busy, check, chunk, clusters, fill, moving, table};
-use crate::common::{Random, checked, deadline, factor, stress, while_collecting};
+use crate::common::{Random, checked, factor, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Bytes, Heap, Mutator, Room, Root, Stress};
 use std::sync::Barrier as Meeting;
@@ -10,7 +10,6 @@ use std::time::Duration;
 /// A thread's TLAB is open and half full at each flip, while the thread runs: its fill is published, what lies below it
 /// is repaired, and the rest of it is not used again.
 pub(crate) fn a_tlab_half_full_of_a_thread_that_runs() {
-    let _deadline = deadline("a TLAB half full");
     for heap in clusters(moving(16 << 20)) {
         while_collecting(&heap, Duration::ZERO, || {
             heap.enter(|m| {
@@ -29,7 +28,6 @@ pub(crate) fn a_tlab_half_full_of_a_thread_that_runs() {
 
 /// The same of a thread that is parked over several flips: nobody asks it for anything.
 pub(crate) fn a_tlab_half_full_of_a_thread_that_is_parked() {
-    let _deadline = deadline("a TLAB of a parked thread");
     for heap in clusters(moving(16 << 20)) {
         let before = heap.enter(|m| {
             let table = table(m, 300);
@@ -74,7 +72,6 @@ pub(crate) fn a_tlab_half_full_of_a_thread_that_is_parked() {
 
 /// Objects that are new since the last marking, when the flip comes: threads allocate and link them in every phase.
 pub(crate) fn young_objects_between_plan_and_flip() {
-    let _deadline = deadline("young objects at a flip");
     for seed in 1..=3 {
         let stress = Stress { cycle_every: 7, delay_one_in: 3, seed };
         let heap = checked(Barrier::Page, 16 << 20).stress(stress).fault_cluster(1).build().unwrap();
@@ -99,7 +96,6 @@ pub(crate) fn young_objects_between_plan_and_flip() {
 
 /// A run of blocks is zeroed in slices, with flips between them, and filled after; large objects come and go.
 pub(crate) fn runs_under_construction_over_a_flip() {
-    let _deadline = deadline("runs under construction");
     let heap = checked(Barrier::Page, 64 << 20).stress(stress(3)).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
@@ -135,7 +131,6 @@ pub(crate) fn runs_under_construction_over_a_flip() {
 pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
     const THREADS: usize = 3;
     const EACH: usize = 50;
-    let _deadline = deadline("lent after a flip");
     for heap in clusters(moving(32 << 20)) {
         let (ballast, shared) = heap
             .enter(|m| {
