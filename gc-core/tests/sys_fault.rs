@@ -1,0 +1,56 @@
+//! Faults and their servers: `gc_core::fault`. A fault that is not served ends this process, and with it the test.
+
+use gc_core::fault::{Served, Server, register};
+use gc_core::sys;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const PAGE: usize = 4096;
+
+/// A page of a file that has none: touching it is a `SIGBUS`.
+fn map_nothing(at: *mut u8) -> *mut u8 {
+    let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
+    // SAFETY: a new file, and a new mapping or one in the stead of this test's own.
+    unsafe {
+        let file = libc::memfd_create(c"nothing".as_ptr(), 0);
+        let page = libc::mmap(at.cast(), PAGE, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | fixed, file, 0);
+        assert_ne!(page, libc::MAP_FAILED);
+        libc::close(file);
+        page.cast()
+    }
+}
+
+/// Gives the page, and says that there was nothing to do: as a heap does whose flip has ended meanwhile.
+struct TooLate(AtomicUsize);
+
+impl Server for TooLate {
+    fn serve(&self, address: usize) -> Served {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let page = ptr::with_exposed_provenance_mut::<libc::c_void>(address & !(PAGE - 1));
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: the page of `map_nothing`; the call may be made in a handler.
+        unsafe { libc::mmap(page, PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        Served::Nothing(7)
+    }
+}
+
+/// Fails where an access is taken for one that was tried in vain already because an earlier server of the same addresses had
+/// nothing to do for it in a round of the same number: heaps count their flips from the first.
+#[test]
+fn a_server_is_not_taken_for_the_one_before_it() {
+    let page = map_nothing(ptr::null_mut());
+    for round in 0..3 {
+        if round > 0 {
+            map_nothing(page);
+        }
+        let server = Arc::new(TooLate(AtomicUsize::new(0)));
+        let registration = register(page.expose_provenance(), PAGE, server.clone()).unwrap();
+        // SAFETY: the page is mapped, and given when it is touched.
+        unsafe { page.write_volatile(1) };
+        assert_eq!(server.0.load(Ordering::Relaxed), 1);
+        drop(registration);
+    }
+    // SAFETY: this test's own mapping.
+    unsafe { sys::unmap(page.expose_provenance(), PAGE) }.unwrap();
+}
