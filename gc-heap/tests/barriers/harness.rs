@@ -1,6 +1,6 @@
 //! Tests as trials: one for each barrier that the test is about.
 
-use crate::common::{deadline, set_backing};
+use crate::common::{deadline, set_backing, set_trial};
 use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES};
 use libtest_mimic::Trial;
 
@@ -58,6 +58,7 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
         let hangs = name.clone();
         // A panic is caught by the harness and fails the trial; one that does not end ends all.
         let body = move || {
+            set_trial(&hangs);
             let _deadline = deadline(hangs);
             set_backing(backing);
             run();

@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         ("weak", weak::TESTS),
     ];
     common::print_unexpected_panics();
+    common::print_stray_faults();
     let arguments = Arguments::from_args();
     libtest_mimic::run(&arguments, harness::trials(&modules, !arguments.list)).exit_code()
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 mod deadline;
+mod stray;
 
 pub(crate) use crate::random::Random;
 pub(crate) use deadline::{deadline, deadline_after};
@@ -12,6 +13,7 @@ use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+pub(crate) use stray::{print_stray_faults, set_trial};
 
 thread_local! {
     /// Where the last panic of this thread was that was expected.
