@@ -74,8 +74,8 @@ pub use mutator::thread::HeapThread;
 #[doc(hidden)]
 pub use object::__private;
 pub use object::{
-    Array, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort, Tail,
-    TailElement, Trace, WordMap,
+    Array, Byte, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort,
+    Tail, TailElement, Trace, WordMap,
 };
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{Buffer, Pinned, Root, RootSlot, RootStack};

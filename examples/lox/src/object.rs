@@ -146,7 +146,7 @@ pub(crate) struct Channel {
 }
 
 /// What stands in for an undefined global.
-pub(crate) const UNDEFINED: Value<'static> = Value::int(0);
+pub(crate) const UNDEFINED: Value<'static> = Value::special(0);
 
 impl Methods {
     /// Where the search for a name begins, in a table of `len` entries.

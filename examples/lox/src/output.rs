@@ -57,7 +57,7 @@ pub(crate) fn write_value(m: &Mutator<'_>, value: Value<'_>, out: &mut Vec<u8>) 
         Unpacked::Nil => out.extend_from_slice(b"nil"),
         Unpacked::Bool(truth) => out.extend_from_slice(if truth { b"true" } else { b"false" }),
         Unpacked::Num(number) => write_number(number, out),
-        Unpacked::Int(_) => out.extend_from_slice(b"undefined"),
+        Unpacked::Int(_) | Unpacked::Special(_) => out.extend_from_slice(b"undefined"),
         Unpacked::Ref(object) => write_object(m, object, out),
     }
 }

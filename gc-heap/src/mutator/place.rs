@@ -6,7 +6,7 @@ use super::room::Room;
 use crate::error::OutOfMemory;
 use crate::object::header::header_for;
 use crate::object::trace::fields_at;
-use crate::object::{Field, Init, Tail, TailElement, Trace};
+use crate::object::{Byte, Field, Init, Tail, TailElement, Trace};
 use crate::slot::{Gc, SlotType};
 use crate::space::blocks::Use;
 use crate::space::free::Taker;
@@ -344,10 +344,15 @@ impl<'s> Mutator<'s> {
     /// As [`place`](Self::place).
     #[inline(always)]
     #[track_caller]
-    pub fn place_bytes<'g, T: Trace<Tail = u8>>(&'g self, init: T::Init<'g>, bytes: &[u8]) -> Gc<'g, T> {
+    pub fn place_bytes<'g, T>(&'g self, init: T::Init<'g>, bytes: &[u8]) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: Byte,
+    {
         let gc = self.tailed::<T>(init, bytes.len());
-        // SAFETY: as many bytes were bumped after the fixed part, and the source, a borrowed slice, does not overlap them.
-        unsafe { tail_of(gc).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        // SAFETY: as many bytes were bumped after the fixed part, and the source, a borrowed slice, does not overlap them. A
+        // `Byte` is as a `u8` lies.
+        unsafe { tail_of(gc).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         gc
     }
 

@@ -170,6 +170,39 @@ unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
 /// assert_eq!(hits, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// `get` and then `set` is two steps, between which another thread may come. What is to be one step is asked of the
+/// [atomic](Num::as_atomic) below, which integers and `bool` have (a float can be kept in a `Num<u64>`, by its bits):
+///
+/// ```
+/// use gc_heap::{Heap, Num, Root, Trace};
+/// use std::sync::atomic::Ordering;
+///
+/// #[derive(Trace)]
+/// struct Counter { hits: Num<u64>, closed: Num<bool> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let counter = heap.enter(|m| -> Result<_, gc_heap::OutOfMemory> {
+///     let (m, counter) = m.alloc_raw::<Counter>(|_| CounterInit { hits: 0, closed: false })?;
+///     Ok(Root::<Counter>::new(m, counter))
+/// })??;
+/// std::thread::scope(|scope| {
+///     for _ in 0..2 {
+///         scope.spawn(|| heap.enter(|m| {
+///             for _ in 0..1000 {
+///                 counter.get(m).hits.as_atomic().fetch_add(1, Ordering::Relaxed);
+///                 m.safepoint();
+///             }
+///         }));
+///     }
+/// });
+/// heap.enter(|m| {
+///     let counter = counter.get(m);
+///     assert_eq!(counter.hits.get(), 2000);
+///     assert!(!counter.closed.as_atomic().swap(true, Ordering::AcqRel), "closed once");
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[repr(transparent)]
 pub struct Num<N: Number>(N::Cell);
 
@@ -185,6 +218,33 @@ impl<N: Number> Num<N> {
     pub fn set(&self, value: N) {
         N::store(&self.0, value);
     }
+}
+
+macro_rules! atomics {
+    ($($number:ty, $atomic:ty;)*) => {$(
+        impl Num<$number> {
+            /// The atomic that holds the number, for what [`get`](Self::get) and [`set`](Self::set) do not do: exchange,
+            /// addition, and orderings, by which what one thread wrote before is seen by another after.
+            #[inline(always)]
+            pub fn as_atomic(&self) -> &$atomic {
+                &self.0
+            }
+        }
+    )*};
+}
+
+atomics! {
+    u8, AtomicU8;
+    u16, AtomicU16;
+    u32, AtomicU32;
+    u64, AtomicU64;
+    usize, AtomicUsize;
+    i8, AtomicI8;
+    i16, AtomicI16;
+    i32, AtomicI32;
+    i64, AtomicI64;
+    isize, AtomicIsize;
+    bool, AtomicBool;
 }
 
 impl<N: Number + fmt::Debug> fmt::Debug for Num<N> {

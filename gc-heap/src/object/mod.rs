@@ -41,7 +41,7 @@ pub use map::{Sort, WordMap};
 pub use names::FieldName;
 // The derive macro and the trait share their name.
 pub use gc_heap_derive::Trace;
-pub use trace::{Empty, IdentityHash, Init, NoTail, Tail, TailElement, Trace};
+pub use trace::{Byte, Empty, IdentityHash, Init, NoTail, Tail, TailElement, Trace};
 
 /// What derived code names. Not part of the API: any release may change it.
 #[doc(hidden)]

@@ -229,6 +229,42 @@ pub trait TailElement: Tail + Field {}
 
 impl<E: Field> TailElement for E {}
 
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for crate::object::Num<u8> {}
+}
+
+/// A byte of a tail: `u8`, which stays as it is once the object is seen, or `Num<u8>`, which changes.
+///
+/// ```
+/// use gc_heap::{Array, Bytes, Heap, Num, Room};
+///
+/// /// What a language calls a byte array: one that a program writes to.
+/// type ByteArray = Array<Num<u8>>;
+///
+/// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(Room::tail::<ByteArray>(5) + Room::tail::<Bytes>(5))?;
+///     let bytes = m.place_bytes::<ByteArray>((), b"hello");
+///     bytes.tail()[0].set(b'j');
+///     let now: Vec<u8> = bytes.tail().iter().map(Num::get).collect();
+///     assert_eq!(m.place_bytes::<Bytes>((), &now).tail(), b"jello");
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the object's tail is not made of bytes",
+    label = "`{Self}` is not a byte",
+    note = "`Bytes` has a tail of `u8`, which never change, `Array<Num<u8>>` one of bytes that do; a type of your own has one with \
+            `#[trace(tail = u8)]` or `#[trace(tail = Num<u8>)]`"
+)]
+pub trait Byte: TailElement + for<'g> Field<Init<'g> = u8> + sealed::Sealed {}
+
+impl Byte for u8 {}
+impl Byte for super::Num<u8> {}
+
 /// Bytes from an object's start to its fields.
 #[inline(always)]
 pub(crate) const fn fields_at<T: Trace>() -> usize {

@@ -1,10 +1,10 @@
-//! Tagged values: a number, an integer, a boolean, nil, or a reference in one 64-bit word.
+//! Tagged values: a number, an integer, a boolean, nil, a constant of the embedder's, or a reference in one 64-bit word.
 //!
 //! | upper 16 bits | meaning |
 //! | --- | --- |
 //! | `0000` | a reference: the address |
 //! | `0001` to `fff9` | a double: its bits plus 2^48 |
-//! | `fffa` | nil, false, true |
+//! | `fffa` | nil, false, true, special constants |
 //! | `fffb` | a 32-bit integer |
 //!
 //! Doubles are moved up so that a reference is an address as it stands, and one compare tells references from all else.
@@ -23,6 +23,8 @@ const CANONICAL_NAN: u64 = 0x7ff8 << 48;
 const SIGN: u64 = 1 << 63;
 const IMMEDIATE: u64 = 0xfffa << 48;
 const INT: u64 = 0xfffb << 48;
+/// Among the immediates, above the others.
+const SPECIAL: u64 = IMMEDIATE | 1 << 32;
 
 /// A value of a dynamically typed language; one word, `Copy`, good until the next safepoint.
 ///
@@ -59,6 +61,8 @@ pub enum Unpacked<'g> {
     Bool(bool),
     /// A 32-bit integer.
     Int(i32),
+    /// A constant of the embedder's.
+    Special(u32),
     /// A double.
     Num(f64),
     /// A reference.
@@ -104,6 +108,26 @@ impl<'g> Value<'g> {
         Value::of_word(INT | x as u32 as u64)
     }
 
+    /// A constant of the embedder's own, different from every other value: what is not there yet, a hole in a table, a character,
+    /// a symbol by its number.
+    ///
+    /// ```
+    /// use gc_heap::{Unpacked, Value};
+    ///
+    /// /// What a variable holds before its definition has run.
+    /// const UNDEFINED: Value<'static> = Value::special(0);
+    /// const HOLE: Value<'static> = Value::special(1);
+    ///
+    /// assert!(!UNDEFINED.is_nil() && !UNDEFINED.is_identical(HOLE));
+    /// assert_eq!((HOLE.as_special(), HOLE.as_int(), Value::NIL.as_special()), (Some(1), None, None));
+    /// assert!(matches!(HOLE.unpack(), Unpacked::Special(1)));
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub const fn special(constant: u32) -> Value<'g> {
+        Value::of_word(SPECIAL | constant as u64)
+    }
+
     /// A boolean.
     #[inline(always)]
     #[must_use]
@@ -130,6 +154,13 @@ impl<'g> Value<'g> {
     #[must_use]
     pub const fn as_bool(self) -> Option<bool> {
         if self.word & !1 == IMMEDIATE | 2 { Some(self.word & 1 == 1) } else { None }
+    }
+
+    /// The embedder's constant, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_special(self) -> Option<u32> {
+        if self.word >> 32 == SPECIAL >> 32 { Some(self.word as u32) } else { None }
     }
 
     /// Whether this is nil.
@@ -166,6 +197,8 @@ impl<'g> Value<'g> {
             Unpacked::Int(x)
         } else if let Some(x) = self.as_bool() {
             Unpacked::Bool(x)
+        } else if let Some(constant) = self.as_special() {
+            Unpacked::Special(constant)
         } else {
             Unpacked::Nil
         }
@@ -239,6 +272,18 @@ mod tests {
         for x in [0, 1, -1, i32::MIN, i32::MAX] {
             assert_eq!(Value::int(x).as_int(), Some(x));
             assert_eq!(Value::int(x).as_num(), None);
+        }
+        for constant in [0, 1, u32::MAX] {
+            let special = Value::special(constant);
+            assert_eq!(special.as_special(), Some(constant));
+            assert!(special.as_any().is_none() && special.as_num().is_none() && special.as_int().is_none());
+            assert!(special.as_bool().is_none() && !special.is_nil());
+            assert!(matches!(special.unpack(), Unpacked::Special(found) if found == constant));
+        }
+        for other in
+            [Value::NIL, Value::TRUE, Value::FALSE, Value::int(-1), Value::num(f64::NAN), Value::num(-f64::NAN)]
+        {
+            assert_eq!(other.as_special(), None);
         }
         assert_eq!(Value::bool(true).as_bool(), Some(true));
         assert_eq!(Value::bool(false).as_bool(), Some(false));

@@ -3,7 +3,7 @@
 use crate::common::{Random, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Backing, Barrier, Buffer, Bytes, Heap, Num, Pinned, Room, Root, RootStack, Stress, Tagged, Value,
+    Array, Backing, Barrier, Buffer, Bytes, Heap, Mutator, Num, Pinned, Room, Root, RootStack, Stress, Tagged, Value,
 };
 use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -292,6 +292,40 @@ pub(crate) fn what_pins_cost_is_reported(barrier: Barrier) {
     .unwrap();
 }
 
+/// Byte arrays that change: filled as other bytes are, and written where they are then.
+pub(crate) fn byte_arrays_change(barrier: Barrier) {
+    type ByteArray = Array<Num<u8>>;
+    let heap = crate::common::checked(barrier, 8 << 20).stress(stress(16)).build().unwrap();
+    heap.enter(|m| {
+        let stack: RootStack<ByteArray> = RootStack::new(&heap).unwrap();
+        let right = |m: &Mutator<'_>, index: usize, round: u8| {
+            let bytes = stack.get(m, index);
+            bytes.tail_len() == index * 200 && bytes.tail().iter().all(|byte| byte.get() == index as u8 ^ round)
+        };
+        for index in 0..200 {
+            let len = index * 200;
+            let m = m.reserve(Room::tail::<ByteArray>(len)).unwrap();
+            if index % 2 == 0 {
+                let mut buffer: Buffer<ByteArray> = m.place_buffer((), len);
+                assert!(buffer.iter().all(|&byte| byte == 0));
+                buffer.fill(index as u8);
+                stack.push(m, buffer.finish(m));
+            } else {
+                stack.push(m, m.place_bytes((), &vec![index as u8; len]));
+            }
+        }
+        for round in 1..20 {
+            assert!((0..stack.len()).all(|index| right(m, index, round - 1)), "round {round}");
+            for index in 0..stack.len() {
+                let bytes = stack.get(m, index);
+                bytes.tail().iter().for_each(|byte| byte.set(byte.get() ^ (round - 1) ^ round));
+                m.safepoint();
+            }
+        }
+    })
+    .unwrap();
+}
+
 /// Foreign code keeps the address for good: the pin is forgotten, and the bytes stay as long as the process.
 pub(crate) fn a_pin_for_life(barrier: Barrier) {
     let heap = crate::common::checked(barrier, 8 << 20).stress(stress(15)).build().unwrap();
@@ -322,6 +356,7 @@ pub(crate) const TESTS: Tests = Tests {
         a_buffer_knows_its_heap,
         what_pins_cost_is_reported,
         a_pin_for_life,
+        byte_arrays_change,
         what_is_pinned_does_not_move_and_the_rest_does,
         system_calls_read_and_write_what_they_are_lent,
         a_pin_may_be_the_last_to_know_the_heap

@@ -1,7 +1,9 @@
 //! Values as an embedder uses them: constants beside references, in every kind of root and slot.
 
+use crate::common::every_heap;
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Mutator, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
+use gc_heap::{Barrier, Mutator, Num, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
+use std::sync::atomic::Ordering;
 
 #[derive(Trace)]
 struct Pair {
@@ -120,8 +122,48 @@ pub(crate) fn an_immediate_of_another_heap_is_refused_too(barrier: Barrier) {
     assert_eq!(one.enter(|m| root.get(m).as_bool()).unwrap(), Some(true));
 }
 
+#[derive(Trace)]
+struct Counter {
+    count: Num<u32>,
+    turn: Num<bool>,
+}
+
+/// Threads add to one number while its object moves. Fails where an addition is lost, to another or to a copy.
+pub(crate) fn threads_add_to_one_number(barrier: Barrier) {
+    const THREADS: u32 = 4;
+    const TIMES: u32 = 2000;
+    for heap in every_heap(barrier, 4 << 20, 21) {
+        let counter = heap
+            .enter(|m| {
+                let (m, counter) = m.alloc_raw::<Counter>(|_| CounterInit { count: 0, turn: false }).unwrap();
+                Root::<Counter>::new(m, counter)
+            })
+            .unwrap();
+        let add = || {
+            heap.enter(|m| {
+                let mut turns = 0;
+                for _ in 0..TIMES {
+                    let m = m.reserve(Room::of::<Counter>()).unwrap();
+                    m.place(CounterInit { count: 0, turn: false }); // garbage, for cycles
+                    let counter = counter.get(m);
+                    counter.count.as_atomic().fetch_add(1, Ordering::Relaxed);
+                    turns += u32::from(counter.turn.as_atomic().fetch_xor(true, Ordering::AcqRel));
+                }
+                turns
+            })
+            .unwrap()
+        };
+        let turns: u32 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(add)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(turns, THREADS * TIMES / 2);
+        assert_eq!(heap.enter(|m| counter.get(m).count.get()), Ok(THREADS * TIMES));
+    }
+}
+
 pub(crate) const TESTS: Tests = Tests {
-    every: tests![immediates_and_references_survive_cycles],
+    every: tests![immediates_and_references_survive_cycles, threads_add_to_one_number],
     concurrent: tests![
         constants_go_wherever_references_do,
         no_double_forges_a_reference,

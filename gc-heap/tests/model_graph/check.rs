@@ -26,7 +26,7 @@ pub(super) fn val_of(value: Value<'_>) -> Val {
         Unpacked::Int(x) => Val::Int(x),
         Unpacked::Num(x) => Val::Bits(x.to_bits()),
         Unpacked::Ref(any) => Val::Ref(id_of(any)),
-        Unpacked::Bool(_) => panic!("no boolean was stored"),
+        Unpacked::Bool(_) | Unpacked::Special(_) => panic!("none of these was stored"),
     }
 }
 
