@@ -33,6 +33,8 @@ struct State {
     compactions_requested: u64,
     compactions_started: u64,
     needed_run: usize,
+    /// What was begun last.
+    compacted: bool,
     shutdown: bool,
 }
 
@@ -121,14 +123,19 @@ impl Control {
             if state.shutdown {
                 return Work::Shutdown;
             }
-            if state.requested > state.started {
+            // By turns: threads may ask for cycles all the time, and one that waits for a compaction has had its own.
+            let cycle = state.requested > state.started;
+            let compaction = state.compactions_requested > state.compactions_started;
+            if compaction && (!cycle || !state.compacted) {
+                state.compactions_started += 1;
+                state.compacted = true;
+                return Work::Compaction(std::mem::take(&mut state.needed_run));
+            }
+            if cycle {
                 state.started += 1;
+                state.compacted = false;
                 self.running.store(true, Ordering::Relaxed);
                 return Work::Cycle;
-            }
-            if state.compactions_requested > state.compactions_started {
-                state.compactions_started += 1;
-                return Work::Compaction(std::mem::take(&mut state.needed_run));
             }
             if !waited {
                 state = self.work.wait_for(state, timeout);
@@ -197,5 +204,26 @@ impl Shared {
         if self.free.free() < control.trigger.load(Ordering::Relaxed) {
             control.request_soon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a thread that is out of memory waits for as long as others ask for cycles, and with it all that are behind it.
+    #[test]
+    fn cycles_do_not_keep_a_compaction_waiting() {
+        let control = Control::new(64);
+        let begun = || {
+            control.request();
+            control.wait_for_work(Duration::ZERO)
+        };
+        assert_eq!(begun(), Work::Cycle);
+        control.state.lock().compactions_requested = 1;
+        assert_eq!(begun(), Work::Compaction(0));
+        control.state.lock().compactions_requested = 2;
+        assert_eq!(begun(), Work::Cycle, "nor the other way round");
+        assert_eq!(begun(), Work::Compaction(0));
     }
 }

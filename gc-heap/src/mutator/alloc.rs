@@ -303,8 +303,8 @@ impl crate::shared::Shared {
             let (first, handed) = (waiting.is_first(), self.free.handed());
             for compact in [false, true] {
                 let ticket = if compact { self.request_compaction(needed_run) } else { self.request_cycle() };
-                // Who is before gets blocks or gives up, soon after its own cycle.
-                while !self.control.is_done(ticket) || !waiting.is_first() {
+                // Who is before gets blocks or gives up, soon after its own cycle; what is being given back comes back sooner.
+                while !self.control.is_done(ticket) || !waiting.has_all() {
                     if let Some(taken) = waiting.take(run, STALL_TICK) {
                         return Some(taken);
                     }

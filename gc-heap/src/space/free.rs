@@ -34,8 +34,16 @@ struct State {
     awaited: usize,
     /// Blocks that mutators have got for new objects.
     handed: u64,
+    /// Blocks whose memory is being given back: neither free nor in use.
+    lent: usize,
     /// Blocks kept for relocation.
     reserve: usize,
+}
+
+impl State {
+    fn is_first(&self, name: u64) -> bool {
+        self.waiting.front().is_some_and(|&(first, _)| first == name)
+    }
 }
 
 /// The free blocks of a heap.
@@ -82,6 +90,7 @@ impl FreeSpace {
             next: 0,
             awaited: 0,
             handed: 0,
+            lent: 0,
             reserve,
         };
         FreeSpace {
@@ -252,9 +261,12 @@ impl FreeSpace {
     }
 
     /// The blocks of a range that are free, committed, and have been free for at least `delay`, taken out of the free
-    /// space while their memory is given back; [`uncommitted`](Self::uncommitted) returns them.
+    /// space while their memory is given back; [`uncommitted`](Self::uncommitted) returns them. None while threads wait for blocks.
     pub(crate) fn idle(&self, delay: Duration, range: Range<usize>) -> Vec<usize> {
         let mut state = self.state.lock();
+        if state.awaited > 0 {
+            return Vec::new();
+        }
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
         let blocks: Vec<usize> = range
@@ -265,6 +277,7 @@ impl FreeSpace {
             set(&mut state.free, block, false);
             self.free.fetch_sub(1, Ordering::Relaxed);
         }
+        state.lent += blocks.len();
         blocks
     }
 
@@ -279,6 +292,7 @@ impl FreeSpace {
         if blocks.is_empty() {
             return;
         }
+        state.lent -= blocks.len();
         self.free.fetch_add(blocks.len(), Ordering::Relaxed);
         self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
         stack.append(&mut state.stack);
@@ -333,7 +347,14 @@ impl Awaiting<'_> {
 
     /// Whether nobody is before this one: what comes back is for it.
     pub(crate) fn is_first(&self) -> bool {
-        self.space.state.lock().waiting.front().is_some_and(|&(name, _)| name == self.name)
+        self.space.state.lock().is_first(self.name)
+    }
+
+    /// Whether what is free now is all that can be had without a cycle: nobody is before this one, and no block's memory is being
+    /// given back, after which the block is free again.
+    pub(crate) fn has_all(&self) -> bool {
+        let state = self.space.state.lock();
+        state.is_first(self.name) && state.lent == 0
     }
 
     fn try_take(&self, state: &mut State, run: bool) -> Option<Vec<usize>> {
@@ -440,5 +461,21 @@ mod tests {
         space.uncommitted(&idle);
         assert_eq!((space.free(), space.committed()), (3, (2, 4)));
         assert_eq!(space.take(Taker::Mutator), Some(2));
+    }
+
+    /// Else memory that is given back all the time is never there when somebody looks.
+    #[test]
+    fn who_waits_for_blocks_is_not_out_of_memory_while_some_are_given_back() {
+        let space = FreeSpace::new(4, 0);
+        let taken: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        space.give(taken);
+        let idle = space.idle(Duration::ZERO, 0..4);
+        assert_eq!(idle.len(), 4);
+        let waiting = space.await_blocks(1);
+        assert_eq!(waiting.take(false, Duration::ZERO), None);
+        assert!(waiting.is_first() && !waiting.has_all());
+        space.uncommitted(&idle);
+        assert!(waiting.has_all() && space.idle(Duration::ZERO, 0..4).is_empty());
+        assert!(waiting.take(false, Duration::ZERO).is_some());
     }
 }

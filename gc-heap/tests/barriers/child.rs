@@ -344,7 +344,8 @@ pub(crate) fn a_sandbox_closed_after_the_heap_was_built() {
     plays_well("closed-later");
 }
 
-/// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by closing it.
+/// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by closing it. A child that hangs is
+/// ended by a signal: its deadline is a thread that it does not have.
 fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::PipeWriter)) {
     let (reader, writer) = std::io::pipe().unwrap();
     // SAFETY: the child runs what a child of many threads can: no other thread of this program holds a lock when it is made.
@@ -352,6 +353,8 @@ fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::Pi
     assert!(pid >= 0);
     if pid == 0 {
         drop(writer);
+        // SAFETY: no memory is involved.
+        unsafe { libc::alarm(30) };
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child(reader)));
         // SAFETY: leaves without running anything of the parent's.
         unsafe { libc::_exit(i32::from(result.is_err())) };
@@ -371,6 +374,8 @@ fn fill(m: &mut Mutator<'_>, byte: u8) -> Root<Bytes> {
 fn forked() {
     let heaps = [Barrier::Load, Barrier::StopTheWorld, Barrier::Page]
         .map(|barrier| (barrier, Heap::builder().max_bytes(16 << 20).barrier(barrier).verify(true).build()));
+    // No thread is still being made when the first child is: the standard library has a lock for that.
+    heaps.iter().flat_map(|(_, heap)| heap).for_each(Heap::collect);
     for (barrier, heap) in heaps.into_iter().filter_map(|(barrier, heap)| Some((barrier, heap.ok()?))) {
         let mut thread = heap.thread().unwrap();
         let root = thread.enter(|m| fill(m, 1)).unwrap();

@@ -85,13 +85,7 @@ pub(crate) fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop(barri
     use gc_heap::EnterError::AlreadyEntered;
     let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
     let other = heap.thread().unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                heap.collect();
-            }
-        });
+    while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             for _ in 0..20_000 {
                 assert!(matches!(heap.thread(), Err(AlreadyEntered)));
@@ -102,7 +96,6 @@ pub(crate) fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop(barri
             m.blocking(|| drop(heap.thread().unwrap()));
         })
         .unwrap();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 

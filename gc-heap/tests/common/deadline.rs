@@ -28,6 +28,8 @@ pub(crate) fn deadline_after(what: impl Into<String>, limit: Duration) -> Deadli
             }
             given.look();
         }
+        // SAFETY: no memory is involved. What follows may wait for a lock that one of the hanging threads has.
+        unsafe { libc::alarm(30) };
         eprintln!("{what}: no end after {limit:?} ({:?} by the clock): a deadlock or a livelock", begun.elapsed());
         print_threads();
         std::process::abort();
