@@ -218,11 +218,10 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.added.get() - self.removed.get() - self.count(m) as u64
     }
 
-    /// Visits the entries in no particular order. Waits while another thread searches the map; never a safepoint.
+    /// Visits the entries that are there at the call, in no particular order. Waits while another thread searches the map; never a
+    /// safepoint. Takes memory outside the heap, 16 bytes or so for each entry, for as long as it visits.
     ///
-    /// The map's lock is held all the time, so `visit` must not use this map: the thread would wait for itself for ever, and every
-    /// stop for the thread. Nor may it use another map whose visitors use this one: two threads that visit crosswise wait for
-    /// each other. What is to be done with the entries is noted first, and done after:
+    /// `visit` may use the map as anybody may: what it adds is not visited, and what it removes is if it was there.
     ///
     /// ```
     /// use gc_heap::{Heap, Tagged, Trace, Value, WeakMap};
@@ -239,14 +238,12 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     ///     WeakMap::insert(ages, m, object, age)?;
     ///
     ///     let map = ages.get(m);
-    ///     let mut old = Vec::new();
     ///     map.for_each(m, |key, age| {
     ///         if age.as_int() > Some(99) {
-    ///             old.push(key); // raw references: good until the next safepoint
+    ///             map.remove(m, key);
     ///         }
     ///     });
-    ///     let removed = old.iter().filter(|&&key| map.remove(m, key).is_some()).count();
-    ///     assert_eq!((removed, map.len(m)), (1, 0));
+    ///     assert!(map.is_empty(m));
     ///     Ok(())
     /// })??;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -254,12 +251,13 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     ///
     /// While marking runs, every key that is visited counts as reachable from now on.
     pub fn for_each<'g>(&self, m: &'g Mutator<'_>, mut visit: impl FnMut(K::Loaded<'g>, S::Loaded<'g>)) {
-        let _guard = self.lock.lock();
-        for entry in self.table.get(m).tail() {
-            if let Some((key, value)) = entry.pair.get(m) {
-                visit(key, value);
-            }
-        }
+        // Noted under the lock and visited without it: a visitor that uses the map would wait for itself, and two that use each
+        // other's map for each other.
+        let entries: Vec<_> = {
+            let _guard = self.lock.lock();
+            self.table.get(m).tail().iter().filter_map(|entry| entry.pair.get(m)).collect()
+        };
+        entries.into_iter().for_each(|(key, value)| visit(key, value));
     }
 
     fn try_insert<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>, value: S::Loaded<'g>) -> Inserted {

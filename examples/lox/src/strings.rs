@@ -25,7 +25,7 @@ fn hash_of(text: &[u8]) -> u64 {
 }
 
 fn place_table<'g>(m: &'g Mutator<'_>, len: usize) -> Gc<'g, InternTable> {
-    m.place_tail::<InternTable, _>((), (0..len).map(|_| InternedInit { hash: 0, string: None }))
+    m.place_array::<InternTable>((), len, InternedInit { hash: 0, string: None })
 }
 
 /// The string of that text in the table, or the place for it: a dead string's, or one never used.

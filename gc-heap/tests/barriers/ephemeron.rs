@@ -293,6 +293,16 @@ pub(crate) fn a_weak_map_forgets_dead_keys_and_counts_them(barrier: Barrier) {
             });
             assert_eq!(sum, (5..LEN as u64).step_by(2).sum::<u64>() + 3);
             assert_eq!((map.get(m).len(m), map.get(m).vanished(m)), (LEN / 2 - 1, LEN as u64 / 2));
+            // A visitor uses the map as anybody does.
+            let mut visits = 0;
+            map.get(m).for_each(m, |key, value| {
+                visits += 1;
+                map.get(m).for_each(m, |_, _| visits += 1);
+                assert!(map.get(m).remove(m, key).is_some_and(|removed| removed.ptr_eq(value)));
+                assert!(!map.get(m).contains(m, key));
+            });
+            let before = LEN / 2 - 1;
+            assert_eq!((visits, map.get(m).len(m)), (before + before * (before + 1) / 2, 0));
             map.get(m).clear(m);
             assert!(map.get(m).is_empty(m) && map.get(m).vanished(m) == LEN as u64 / 2);
             Ok(())

@@ -14,8 +14,7 @@ use gc_heap::{Gc, Mutator, OutOfMemory, Room, RootSlot, Tagged, Value};
 const FIRST_METHODS: usize = 8;
 
 fn place_methods<'g>(m: &'g Mutator<'_>, len: usize) -> Gc<'g, Methods> {
-    let entries = (0..len).map(|_| MethodEntryInit { symbol: 0, method: None });
-    m.place_tail::<Methods, _>(MethodsInit { count: 0 }, entries)
+    m.place_array::<Methods>(MethodsInit { count: 0 }, len, MethodEntryInit { symbol: 0, method: None })
 }
 
 /// Adds all methods of one table to another, which has room.

@@ -49,8 +49,7 @@ fn dictionary_entry<'g>(dictionary: Gc<'g, Dictionary>, symbol: u32) -> &'g Dict
 }
 
 fn place_dictionary<'g>(m: &'g Mutator<'_>, len: usize) -> Gc<'g, Dictionary> {
-    let entries = (0..len).map(|_| DictionaryEntryInit { key: 0, value: Value::NIL });
-    m.place_tail::<Dictionary, _>(DictionaryInit { count: 0 }, entries)
+    m.place_array::<Dictionary>(DictionaryInit { count: 0 }, len, DictionaryEntryInit { key: 0, value: Value::NIL })
 }
 
 /// What a site's cache, or else the thread's lookups, say of a name, for this shape.
