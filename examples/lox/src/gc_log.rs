@@ -5,6 +5,8 @@ use gc_heap::{Event, GcLog, Heap, HeapBuilder};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Longer ones count as that long, but for the sum and the longest.
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -55,27 +57,93 @@ impl Sums {
     }
 }
 
+/// Lines that wait for standard error to take them. More are left out.
+const WAITING: usize = 4096;
+
+/// What the writer of the log is given.
+enum Entry {
+    Line(String),
+    /// To be dropped when all before it is written.
+    End(#[expect(dead_code, reason = "its drop is the signal")] Sender<()>),
+}
+
+/// Writes lines on a thread of its own: a listener runs where events happen, so the collector, and with it every thread, would
+/// wait for whoever reads standard error.
+struct LogWriter {
+    entries: SyncSender<Entry>,
+    left_out: Arc<AtomicU64>,
+}
+
+impl LogWriter {
+    fn start() -> std::io::Result<LogWriter> {
+        let (entries, waiting) = sync_channel(WAITING);
+        let left_out = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&left_out);
+        std::thread::Builder::new().name("lox-gc-log".to_owned()).spawn(move || Self::write(&waiting, &seen))?;
+        Ok(LogWriter { entries, left_out })
+    }
+
+    fn write(waiting: &Receiver<Entry>, left_out: &AtomicU64) {
+        for entry in waiting {
+            if let Entry::Line(line) = entry {
+                say(&line);
+            }
+            match left_out.swap(0, Ordering::Relaxed) {
+                0 => {}
+                lines => say(&format!("[gc] {lines} lines are left out here: standard error took them too slowly")),
+            }
+        }
+    }
+
+    fn line(&self, line: String) {
+        if self.entries.try_send(Entry::Line(line)).is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all lines are written.
+    fn end(&self) {
+        let (end, ended) = channel();
+        // Fails, both, where the writer has ended: then there is nothing to wait for.
+        let _ = self.entries.send(Entry::End(end));
+        let _ = ended.recv();
+    }
+}
+
 /// Follows a heap's events.
-pub(crate) struct Follower(Arc<Mutex<Sums>>);
+pub(crate) struct Follower {
+    sums: Arc<Mutex<Sums>>,
+    log: Option<Arc<LogWriter>>,
+}
 
 impl Follower {
     /// Follows the heap that the builder will build. `print`: a line for each event on standard error.
-    pub(crate) fn follow(builder: HeapBuilder, print: bool) -> (HeapBuilder, Follower) {
+    pub(crate) fn follow(builder: HeapBuilder, print: bool) -> std::io::Result<(HeapBuilder, Follower)> {
         let sums = Arc::new(Mutex::new(Sums { pauses: Sum::new(), stalls: Sum::new() }));
-        let log = GcLog::new();
-        let listener_sums = Arc::clone(&sums);
+        let log = print.then(LogWriter::start).transpose()?.map(Arc::new);
+        let follower = Follower { sums: Arc::clone(&sums), log: log.clone() };
+        let lines = GcLog::new();
         let builder = builder.on_event(move |event| {
-            listener_sums.lock().add(event);
-            if print && let Some(line) = log.line(event) {
-                say(&line);
+            sums.lock().add(event);
+            if let Some(log) = &log
+                && let Some(line) = lines.line(event)
+            {
+                log.line(line);
             }
         });
-        (builder, Follower(sums))
+        Ok((builder, follower))
+    }
+
+    /// Waits until the log is written. Outside the heap.
+    pub(crate) fn end_log(&self) {
+        if let Some(log) = &self.log {
+            log.end();
+        }
     }
 
     /// Reports the sums. Outside the heap.
     pub(crate) fn report(&self, heap: &Heap) {
-        let sums = self.0.lock();
+        let sums = self.sums.lock();
         let stats = heap.stats();
         say(&sums.pauses.line("pauses"));
         say(&sums.stalls.line("stalls"));

@@ -73,7 +73,7 @@ fn run(cli: &Cli) -> u8 {
         Err(error) => {
             say(&format!("lox: {error}"));
             // What was asked for cannot be, or the machine does not give it.
-            let asked = matches!(error, BuildError::TooSmall { .. } | BuildError::TooLarge { .. });
+            let asked = matches!(error.downcast_ref(), Some(BuildError::TooSmall { .. } | BuildError::TooLarge { .. }));
             return if asked { USAGE } else { FAILED };
         }
     };
@@ -88,13 +88,16 @@ fn run(cli: &Cli) -> u8 {
             FAILED
         }
     };
-    if let Some(follower) = follower.filter(|_| cli.stats) {
-        follower.report(&heap);
+    if let Some(follower) = follower {
+        follower.end_log();
+        if cli.stats {
+            follower.report(&heap);
+        }
     }
     code
 }
 
-fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), BuildError> {
+fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), Box<dyn std::error::Error>> {
     let barrier = match cli.gc {
         Gc::Load => Barrier::Load,
         Gc::Page => Barrier::Page,
@@ -107,7 +110,7 @@ fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), BuildError> {
     }
     let mut follower = None;
     if cli.gc_log || cli.stats {
-        let (followed, follows) = Follower::follow(builder, cli.gc_log);
+        let (followed, follows) = Follower::follow(builder, cli.gc_log)?;
         (builder, follower) = (followed, Some(follows));
     }
     let heap = builder.build()?;

@@ -104,6 +104,27 @@ fn a_thread_that_prints_to_a_full_pipe_stops_nobody() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let text = "class N { init(n) { this.n = n; } }\n\
+                for (var k = 0; k < 100; k = k + 1) { var l = nil; for (var i = 0; i < 10000; i = i + 1) l = N(l); }\n\
+                print \"done\";";
+    for gc in ["load", "page", "stw"] {
+        let mut command = program(&format!("unread_log_{gc}"), text, &["--gc", gc, "--gc-log", "--heap", "4m"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lox starts");
+        let log = child.stderr.take().expect("piped");
+        // Full after a few cycles.
+        rustix::pipe::fcntl_setpipe_size(&log, 4096).expect("a pipe");
+        let done = lines(child.stdout.take().expect("piped")).recv_timeout(PATIENCE);
+        assert_eq!(done.as_deref(), Ok("done"), "{gc}");
+        // All of it is written to the end, once somebody reads.
+        let log = lines(log);
+        assert_eq!(end(&mut child).and_then(|status| status.code()), Some(0), "{gc}");
+        let cycles = log.iter().filter(|line| line.contains("MiB live")).count();
+        assert!(cycles > 10, "{gc}: {cycles} cycles");
+    }
+}
+
+#[test]
 fn what_was_printed_shows_before_a_wait() {
     let text = "fun f() { while (true) {} }\nvar t = spawn(f); print \"waiting\"; join(t);";
     let mut child = program("before_a_wait", text, &[]).stdout(Stdio::piped()).spawn().expect("lox starts");

@@ -3,6 +3,7 @@
 use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{Array, Barrier, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -177,22 +178,24 @@ pub(crate) fn upgrades_race_with_the_end_of_marking(barrier: Barrier) {
             Root::<Array<WeakSlot<Item>>>::new(m, m.place_array((), SLOTS, None))
         });
         let table = table.unwrap();
-        let renewed: u64 = while_collecting(&heap, Duration::ZERO, || {
+        let renewed = AtomicUsize::new(0);
+        while_collecting(&heap, Duration::ZERO, || {
             std::thread::scope(|scope| {
-                let (heap, table) = (&heap, &table);
-                let threads: Vec<_> = (0..3)
-                    .map(|seed| scope.spawn(move || heap.enter(|m| upgrade(m, table, Random::new(seed))).unwrap()))
-                    .collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-            })
+                let (heap, table, renewed) = (&heap, &table, &renewed);
+                for seed in 0..3 {
+                    scope.spawn(move || heap.enter(|m| upgrade(m, table, renewed, Random::new(seed))).unwrap());
+                }
+            });
         });
-        assert!(renewed > SLOTS as u64, "nothing was ever collected");
     }
 }
 
-fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random: Random) -> u64 {
-    let mut renewed = 0;
-    for _ in 0..1500 * factor() {
+/// Goes on until objects have died, however seldom cycles come about.
+fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, renewed: &AtomicUsize, mut random: Random) {
+    let enough = 2 * table.get(m).tail_len();
+    let mut rounds = 0;
+    while rounds < 1500 * factor() || renewed.load(Ordering::Relaxed) < enough {
+        rounds += 1;
         let m = &mut *m.frame();
         let held: Vec<_> = (0..4)
             .map(|_| {
@@ -200,7 +203,7 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random:
                 let m = m.reserve(Room::of::<Item>()).unwrap();
                 let slot = &table.get(m).tail()[index];
                 let item = slot.get(m).unwrap_or_else(|| {
-                    renewed += 1;
+                    renewed.fetch_add(1, Ordering::Relaxed);
                     let item = place(m, index as u64);
                     slot.set(m, Some(item));
                     item
@@ -212,7 +215,6 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, mut random:
         (0..random.below(3)).for_each(|_| m.safepoint());
         held.iter().for_each(|(id, local)| assert_eq!(check(local.get(m)), *id));
     }
-    renewed
 }
 
 /// Weak slots that lead to where their objects were before the last relocation are loaded while they are resolved: a load may
