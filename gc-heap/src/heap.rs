@@ -49,7 +49,7 @@ use std::time::Duration;
 ///
 /// A child made by `fork` has a copy of the handle, and nothing behind it: entering is refused with [`EnterError::Forked`], what
 /// needs the collector panics, and dropping it changes nothing. `exec` works from anywhere, and so does
-/// [`std::process::Command`]. The parent is not disturbed.
+/// [`std::process::Command`]. The parent is not disturbed. The child can build heaps of its own, however many threads its parent had.
 ///
 /// ```
 /// use gc_heap::{EnterError, Heap};
