@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,7 +12,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) seconds: f64,
-    /// Memory of the heap's file, once however many views map it; KiB.
+    /// Memory of the heap's file, KiB: as the file tells, because what views map is counted twice where it is just moved from one to
+    /// another.
     pub(crate) shared_kib: f64,
     /// Memory outside it, KiB.
     pub(crate) private_kib: f64,
@@ -36,12 +39,18 @@ impl Sample {
             text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
         };
         let (memory, status) = (read("smaps_rollup")?, read("status")?);
+        let descriptors: Vec<_> =
+            fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().map(|fd| fd.path()).collect();
+        let is_memfd =
+            |path: &PathBuf| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:lox "));
+        let files = descriptors.iter().filter(|path| is_memfd(path)).filter_map(|path| fs::metadata(path).ok());
         Some(Sample {
             seconds,
-            shared_kib: field(&memory, "Pss_Shmem:")?,
+            // Blocks of 512 bytes: stat(2).
+            shared_kib: files.map(|file| file.blocks()).sum::<u64>() as f64 / 2.0,
             private_kib: field(&memory, "Pss_Anon:")?,
             mappings: read("maps")?.lines().count() as f64,
-            descriptors: fs::read_dir(format!("/proc/{process}/fd")).ok()?.count() as f64,
+            descriptors: descriptors.len() as f64,
             threads: field(&status, "Threads:")?,
             live_mib,
         })

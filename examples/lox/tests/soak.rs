@@ -85,6 +85,9 @@ fn a_program_that_keeps_more_and_more_is_found() {
     command.args(["--heap", "64m", "--gc-log"]).arg(&file);
     let watched = watch(&mut command, Duration::from_millis(10)).expect("lox starts");
     assert_eq!((watched.status.code(), watched.stdout.as_str(), watched.stderr.as_str()), (Some(0), "done\n", ""));
+    // What is kept lies in the file.
+    let last = watched.samples.last().expect("it ran for seconds");
+    assert!(last.shared_kib > last.live_mib * 1024.0, "{}", last.line());
     let grown = growth(&watched.samples, 1e9);
     let live = |text: &String| text.starts_with("live memory");
     assert!(
