@@ -282,6 +282,53 @@ pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
     });
 }
 
+/// A thread puts new objects into a slot, and another reads what is in them. Under ThreadSanitizer, which sees the missing order and
+/// not only what this machine makes of it, it fails where the store that publishes is Relaxed.
+pub(crate) fn what_one_thread_puts_up_another_finds_whole(barrier: Barrier) {
+    #[derive(Trace)]
+    struct Holder {
+        item: Slot<Option<Item>>,
+    }
+    #[derive(Trace)]
+    struct Item {
+        id: u64,
+        square: u64,
+    }
+    const LAST: u64 = 20_000;
+    for heap in crate::common::every_heap(barrier, 4 << 20, 31) {
+        let holder = heap
+            .enter(|m| {
+                let m = m.reserve(Room::of::<Holder>()).unwrap();
+                Root::<Holder>::new(m, m.place(HolderInit { item: None }))
+            })
+            .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                heap.enter(|m| {
+                    for id in 1..=LAST {
+                        let m = m.reserve(Room::of::<Item>()).unwrap();
+                        holder.get(m).item.set(m, Some(m.place(ItemInit { id, square: id * id })));
+                    }
+                })
+                .unwrap();
+            });
+            scope.spawn(|| {
+                heap.enter(|m| {
+                    let mut seen = 0;
+                    while seen < LAST {
+                        if let Some(item) = holder.get(m).item.get(m) {
+                            assert!(item.id >= seen && item.square == item.id * item.id, "{} after {seen}", item.id);
+                            seen = item.id;
+                        }
+                        m.safepoint();
+                    }
+                })
+                .unwrap();
+            });
+        });
+    }
+}
+
 pub(crate) fn a_thread_is_inside_one_heap_at_a_time(barrier: Barrier) {
     let (one, two) = (checked(barrier, 4 << 20).build().unwrap(), checked(barrier, 4 << 20).build().unwrap());
     let mut other = two.thread().unwrap();
@@ -558,7 +605,8 @@ pub(crate) const TESTS: Tests = Tests {
         a_thread_that_blocks_for_long,
         what_is_forgotten_costs_memory_and_nothing_else,
         sixty_four_threads_in_a_small_heap,
-        parked_threads_keep_no_blocks
+        parked_threads_keep_no_blocks,
+        what_one_thread_puts_up_another_finds_whole
     ],
     concurrent: tests![
         threads_end_in_every_phase,
