@@ -2,14 +2,10 @@
 //!
 //! A child is this program again, told by [`SCENE`] which scene to play; it says what went wrong by a panic.
 
-use crate::common::{backing, catch_unwind, deadline_after, set_backing, while_collecting};
+use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use crate::limits;
-use gc_heap::{
-    Backing, Barrier, Bytes, EnterError, Heap, HeapBuilder, HeapThread, LEAST_HEAP_BYTES, Mutator, Room, Root, Slot,
-    SlotArray, Stress, Trace,
-};
-use std::io::Read;
+use crate::{fork, limits};
+use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mutator, Room, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
 use std::ptr;
@@ -28,8 +24,6 @@ const SCENES: &[(&str, fn())] = &[
     ("refused", refused),
     ("refused-harness", refused_harness),
     ("closed-later", closed_later),
-    ("forked", forked),
-    ("forked-crowd", forked_crowd),
     ("nobody", nobody),
 ];
 
@@ -39,7 +33,13 @@ pub(crate) fn play(scene: &str) -> ExitCode {
     if std::env::var_os(ANONYMOUS).is_some() {
         set_backing(Backing::Anonymous);
     }
-    SCENES.iter().chain(limits::SCENES).find(|(name, _)| *name == scene).expect("a scene of this name").1();
+    SCENES
+        .iter()
+        .chain(fork::SCENES)
+        .chain(limits::SCENES)
+        .find(|(name, _)| *name == scene)
+        .expect("a scene of this name")
+        .1();
     ExitCode::SUCCESS
 }
 
@@ -344,125 +344,6 @@ pub(crate) fn a_sandbox_closed_after_the_heap_was_built() {
     plays_well("closed-later");
 }
 
-/// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by closing it. A child that hangs is
-/// ended by a signal: its deadline is a thread that it does not have.
-fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::PipeWriter)) {
-    let (reader, writer) = std::io::pipe().unwrap();
-    // SAFETY: the child runs what a child of many threads can: no other thread of this program holds a lock when it is made.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0);
-    if pid == 0 {
-        drop(writer);
-        // SAFETY: no memory is involved.
-        unsafe { libc::alarm(30) };
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child(reader)));
-        // SAFETY: leaves without running anything of the parent's.
-        unsafe { libc::_exit(i32::from(result.is_err())) };
-    }
-    parent(writer);
-    let mut status = 0;
-    // SAFETY: waits for our own child.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child failed: {status:#x}");
-}
-
-fn fill(m: &mut Mutator<'_>, byte: u8) -> Root<Bytes> {
-    let m = m.reserve(Room::tail::<Bytes>(4 << 20)).unwrap();
-    Root::new(m, m.place_bytes::<Bytes>((), &vec![byte; 4 << 20]))
-}
-
-fn forked() {
-    let heaps = [Barrier::Load, Barrier::StopTheWorld, Barrier::Page]
-        .map(|barrier| (barrier, Heap::builder().max_bytes(16 << 20).barrier(barrier).verify(true).build()));
-    // No thread is still being made when the first child is: the standard library has a lock for that.
-    heaps.iter().flat_map(|(_, heap)| heap).for_each(Heap::collect);
-    for (barrier, heap) in heaps.into_iter().filter_map(|(barrier, heap)| Some((barrier, heap.ok()?))) {
-        let mut thread = heap.thread().unwrap();
-        let root = thread.enter(|m| fill(m, 1)).unwrap();
-        // Committed, free, and soon in use: what a child must not give back.
-        drop(thread.enter(|m| fill(m, 2)).unwrap());
-        heap.collect();
-        heap.collect();
-        // Whatever it asks, the child is told; and it can have a heap of its own.
-        let refused = |thread: &mut HeapThread| {
-            assert_eq!(heap.enter(|_| ()), Err(EnterError::Forked));
-            assert_eq!(heap.thread().err(), Some(EnterError::Forked));
-            assert_eq!(thread.enter(|_| ()), Err(EnterError::Forked));
-            let calls: [&dyn Fn(); 4] = [
-                &|| heap.collect(),
-                &|| assert_ne!(heap.census().objects(), 0),
-                &|| assert_ne!(heap.heap_snapshot().census().objects(), 0),
-                &|| assert_ne!(heap.release_memory(), 0),
-            ];
-            for call in calls {
-                assert!(catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());
-            }
-            assert_eq!(heap.stats().max_bytes, 16 << 20);
-        };
-        let mut kept = None;
-        fork(
-            |mut told| {
-                told.read_to_end(&mut Vec::new()).unwrap();
-                refused(&mut thread);
-                drop(fork_own(barrier));
-            },
-            |tell| {
-                kept = Some(heap.enter(|m| fill(m, 3)).unwrap());
-                heap.collect();
-                drop(tell);
-            },
-        );
-        let whole =
-            |root: &Root<Bytes>, byte| heap.enter(|m| root.get(m).tail().iter().all(|&found| found == byte)).unwrap();
-        assert!(whole(&root, 1) && whole(&kept.unwrap(), 3), "a child took memory from its parent");
-        // Dropped in the child, all of it.
-        fork(|_| drop((root, thread, heap.clone(), heap)), |_| ());
-    }
-}
-
-/// A child's own heap, after its parent's.
-fn fork_own(barrier: Barrier) -> Heap {
-    let own = Heap::builder().max_bytes(8 << 20).barrier(barrier).build().unwrap();
-    let id = own.enter(|m| {
-        let node = m.alloc::<Node>(|_| NodeInit { id: 4, next: None }).unwrap();
-        m.collect();
-        node.get(m).id
-    });
-    assert_eq!(id, Ok(4));
-    own
-}
-
-/// Fails where a child waits for a collector that it does not have, or reaches into the file that it shares with its parent.
-pub(crate) fn a_forked_child_is_refused() {
-    plays_well("forked");
-}
-
-/// Threads of the parent wait, in all its heaps, when the child is made, and the child's threads get their stacks.
-fn forked_crowd() {
-    let heaps: Vec<Heap> = (0..16).map(|_| Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap()).collect();
-    heaps.iter().for_each(Heap::collect);
-    std::thread::sleep(Duration::from_millis(20));
-    for _ in 0..10 {
-        let crowd = |_| {
-            for barrier in [Barrier::Load, Barrier::StopTheWorld] {
-                let heaps: Vec<Heap> = (0..4).map(|_| fork_own(barrier)).collect();
-                let work = |m: &mut Mutator<'_>| (0..3).for_each(|_| m.collect());
-                std::thread::scope(|scope| {
-                    heaps.iter().cycle().take(8).for_each(|heap| {
-                        scope.spawn(|| heap.enter(work).unwrap());
-                    });
-                });
-            }
-        };
-        fork(crowd, drop);
-    }
-}
-
-/// Fails where threads of the child wait in queues in which the parent's threads still are: those of `parking_lot` did.
-pub(crate) fn a_forked_child_of_many_threads_has_heaps_of_its_own() {
-    plays_well("forked-crowd");
-}
-
 fn nobody() {
     // SAFETY: no memory is involved.
     unsafe {
@@ -490,11 +371,6 @@ pub(crate) const TESTS: Tests = Tests {
         a_sandbox_closed_after_the_heap_was_built,
         a_user_without_privileges,
     ],
-    once: tests![
-        a_forked_child_is_refused,
-        a_forked_child_of_many_threads_has_heaps_of_its_own,
-        a_sandbox_that_refuses_userfaultfd,
-        what_cannot_run_is_said_to_be_ignored
-    ],
+    once: tests![a_sandbox_that_refuses_userfaultfd, what_cannot_run_is_said_to_be_ignored],
     ..Tests::NONE
 };

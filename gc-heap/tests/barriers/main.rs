@@ -15,6 +15,7 @@ mod external;
 mod fibers;
 mod finalize;
 mod foreign;
+mod fork;
 mod harness;
 mod limits;
 mod losses;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("fibers", fibers::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
+        ("fork", fork::TESTS),
         ("limits", limits::TESTS),
         ("losses", losses::TESTS),
         ("memory", memory::TESTS),

@@ -13,13 +13,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 #[derive(Trace)]
-struct Node {
+pub(crate) struct Node {
     id: u64,
     next: Slot<Option<Node>>,
 }
 
 /// A list of so many nodes, the first of which has number `count - 1`.
-fn list<'s>(m: &mut Mutator<'s>, count: u64) -> Local<'s, Option<Node>> {
+pub(crate) fn list<'s>(m: &mut Mutator<'s>, count: u64) -> Local<'s, Option<Node>> {
     let head = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
     for id in 0..count {
         let m = m.reserve(Room::of::<Node>()).unwrap();
@@ -28,7 +28,7 @@ fn list<'s>(m: &mut Mutator<'s>, count: u64) -> Local<'s, Option<Node>> {
     head
 }
 
-fn check(m: &Mutator<'_>, head: Option<gc_heap::Gc<'_, Node>>, count: u64) {
+pub(crate) fn check(m: &Mutator<'_>, head: Option<gc_heap::Gc<'_, Node>>, count: u64) {
     let (mut node, mut expected) = (head, count);
     while let Some(found) = node {
         expected -= 1;
@@ -448,59 +448,6 @@ pub(crate) fn what_thread_locals_hold_ends_with_their_thread(barrier: Barrier) {
     assert_eq!(ended.load(Ordering::Relaxed), 38);
 }
 
-/// A child shares the heap's file: the views are not mapped in it, so that it cannot write there.
-pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
-    let heap = checked(barrier, 8 << 20).build().unwrap();
-    heap.enter(|m| {
-        let head = list(m, 10_000);
-        let address = format!("{:?}", head.get(m).unwrap());
-        let address = address.split("0x").nth(1).and_then(|hex| hex.split(')').next()).unwrap();
-        let address = usize::from_str_radix(address, 16).unwrap();
-        for _ in 0..5 {
-            // SAFETY: the child calls nothing but `mincore` and `_exit`, which are safe after a fork of many threads.
-            let child = unsafe { libc::fork() };
-            if child == 0 {
-                let mut resident = 0_u8;
-                // SAFETY: `mincore` looks up a mapping and writes one byte to `resident`; it touches nothing else.
-                unsafe {
-                    let mapped = libc::mincore((address & !4095) as *mut libc::c_void, 1, (&raw mut resident).cast());
-                    libc::_exit(if mapped == 0 { 1 } else { 0 });
-                }
-            }
-            assert!(child > 0);
-            m.collect();
-            let mut status = 0;
-            // SAFETY: waits for our own child.
-            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-            assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child sees the heap: {status}");
-            check(m, head.get(m), 10_000);
-        }
-    })
-    .unwrap();
-}
-
-/// Fails where the child waits for, or joins, a collector thread that it does not have.
-pub(crate) fn a_forked_child_drops_its_copy_of_a_heap(barrier: Barrier) {
-    let heap = checked(barrier, 8 << 20).build().unwrap();
-    // SAFETY: the child drops one handle, which takes no lock, and calls `_exit`.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(heap)));
-        // SAFETY: leaves without running anything of the parent's.
-        unsafe { libc::_exit(i32::from(dropped.is_err())) };
-    }
-    let mut status = 0;
-    // SAFETY: waits for our own child.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
-    heap.enter(|m| {
-        let head = list(m, 10_000);
-        m.collect();
-        check(m, head.get(m), 10_000);
-    })
-    .unwrap();
-}
-
 /// More threads than the heap has blocks, all of them parked for good: each allocated a little first, and was let be.
 pub(crate) fn parked_threads_keep_no_blocks(barrier: Barrier) {
     const HEAP: usize = 8 << 20;
@@ -618,9 +565,7 @@ pub(crate) const TESTS: Tests = Tests {
         a_thread_is_inside_one_heap_at_a_time,
         two_heaps_do_not_deadlock,
         an_object_that_two_threads_copy_is_one,
-        what_thread_locals_hold_ends_with_their_thread,
-        a_forked_child_does_not_disturb_its_parent,
-        a_forked_child_drops_its_copy_of_a_heap
+        what_thread_locals_hold_ends_with_their_thread
     ],
     ..Tests::NONE
 };
