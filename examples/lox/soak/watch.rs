@@ -32,7 +32,7 @@ impl Sample {
         format!("{seconds:.1},{shared_kib},{private_kib},{mappings},{descriptors},{threads},{live_mib}")
     }
 
-    /// `None` once the process has ended.
+    /// `None` once the process ends.
     fn take(process: u32, seconds: f64, live_mib: f64) -> Option<Sample> {
         let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).ok();
         let field = |text: &str, name: &str| -> Option<f64> {
@@ -43,11 +43,12 @@ impl Sample {
             fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().map(|fd| fd.path()).collect();
         let is_memfd =
             |path: &PathBuf| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:lox "));
-        let files = descriptors.iter().filter(|path| is_memfd(path)).filter_map(|path| fs::metadata(path).ok());
+        // One that is ending has its file no more.
+        let file = descriptors.iter().find(|path| is_memfd(path)).and_then(|path| fs::metadata(path).ok())?;
         Some(Sample {
             seconds,
             // Blocks of 512 bytes: stat(2).
-            shared_kib: files.map(|file| file.blocks()).sum::<u64>() as f64 / 2.0,
+            shared_kib: file.blocks() as f64 / 2.0,
             private_kib: field(&memory, "Pss_Anon:")?,
             mappings: read("maps")?.lines().count() as f64,
             descriptors: descriptors.len() as f64,
