@@ -120,10 +120,12 @@ pub fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Reg
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let _changes = sys::shared_state();
+        let changes = sys::shared_state();
         let entry = &RANGES[self.index];
         entry.key.store(0, Ordering::Release);
         let server = entry.server.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        // The server's own drop may ask for the right to change what heaps share.
+        drop(changes);
         // SAFETY: made by `Box::into_raw` in `register`. Nobody touches the range any more, so no handler looks at it.
         drop(unsafe { Box::from_raw(server) });
     }

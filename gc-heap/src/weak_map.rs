@@ -221,7 +221,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     /// Visits the entries that are there at the call, in no particular order. Waits while another thread searches the map; never a
     /// safepoint. Takes memory outside the heap, 16 bytes or so for each entry, for as long as it visits.
     ///
-    /// `visit` may use the map as anybody may: what it adds is not visited, and what it removes is if it was there.
+    /// `visit` may look into the map, and remove and clear: what was there at the call is visited all the same. What other threads
+    /// add meanwhile is not.
     ///
     /// ```
     /// use gc_heap::{Heap, Tagged, Trace, Value, WeakMap};

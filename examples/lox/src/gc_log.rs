@@ -4,9 +4,9 @@ use crate::report::say;
 use gc_heap::{Event, GcLog, Heap, HeapBuilder};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 
 /// Longer ones count as that long, but for the sum and the longest.
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -62,7 +62,8 @@ const WAITING: usize = 4096;
 
 /// What the writer of the log is given.
 enum Entry {
-    Line(String),
+    /// With the number of those that were left out before it.
+    Line(u64, String),
     /// To be dropped when all before it is written.
     End(#[expect(dead_code, reason = "its drop is the signal")] Sender<()>),
 }
@@ -71,33 +72,41 @@ enum Entry {
 /// wait for whoever reads standard error.
 struct LogWriter {
     entries: SyncSender<Entry>,
-    left_out: Arc<AtomicU64>,
+    left_out: AtomicU64,
+}
+
+/// The writer, where there is a log.
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
+
+/// Waits until the log is written: before the process ends. Outside the heap.
+pub(crate) fn end_log() {
+    if let Some(writer) = WRITER.get() {
+        writer.end();
+    }
 }
 
 impl LogWriter {
     fn start() -> std::io::Result<LogWriter> {
         let (entries, waiting) = sync_channel(WAITING);
-        let left_out = Arc::new(AtomicU64::new(0));
-        let seen = Arc::clone(&left_out);
-        std::thread::Builder::new().name("lox-gc-log".to_owned()).spawn(move || Self::write(&waiting, &seen))?;
-        Ok(LogWriter { entries, left_out })
+        std::thread::Builder::new().name("lox-gc-log".to_owned()).spawn(move || Self::write(&waiting))?;
+        Ok(LogWriter { entries, left_out: AtomicU64::new(0) })
     }
 
-    fn write(waiting: &Receiver<Entry>, left_out: &AtomicU64) {
+    fn write(waiting: &Receiver<Entry>) {
         for entry in waiting {
-            if let Entry::Line(line) = entry {
+            if let Entry::Line(left_out, line) = entry {
+                if left_out != 0 {
+                    say(&format!("[gc] {left_out} lines are left out here: standard error took them too slowly"));
+                }
                 say(&line);
-            }
-            match left_out.swap(0, Ordering::Relaxed) {
-                0 => {}
-                lines => say(&format!("[gc] {lines} lines are left out here: standard error took them too slowly")),
             }
         }
     }
 
     fn line(&self, line: String) {
-        if self.entries.try_send(Entry::Line(line)).is_err() {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if self.entries.try_send(Entry::Line(left_out, line)).is_err() {
+            self.left_out.fetch_add(left_out + 1, Ordering::Relaxed);
         }
     }
 
@@ -111,21 +120,18 @@ impl LogWriter {
 }
 
 /// Follows a heap's events.
-pub(crate) struct Follower {
-    sums: Arc<Mutex<Sums>>,
-    log: Option<Arc<LogWriter>>,
-}
+pub(crate) struct Follower(Arc<Mutex<Sums>>);
 
 impl Follower {
     /// Follows the heap that the builder will build. `print`: a line for each event on standard error.
     pub(crate) fn follow(builder: HeapBuilder, print: bool) -> std::io::Result<(HeapBuilder, Follower)> {
         let sums = Arc::new(Mutex::new(Sums { pauses: Sum::new(), stalls: Sum::new() }));
-        let log = print.then(LogWriter::start).transpose()?.map(Arc::new);
-        let follower = Follower { sums: Arc::clone(&sums), log: log.clone() };
+        let log = print.then(LogWriter::start).transpose()?.map(|writer| WRITER.get_or_init(|| writer));
+        let follower = Follower(Arc::clone(&sums));
         let lines = GcLog::new();
         let builder = builder.on_event(move |event| {
             sums.lock().add(event);
-            if let Some(log) = &log
+            if let Some(log) = log
                 && let Some(line) = lines.line(event)
             {
                 log.line(line);
@@ -134,16 +140,9 @@ impl Follower {
         Ok((builder, follower))
     }
 
-    /// Waits until the log is written. Outside the heap.
-    pub(crate) fn end_log(&self) {
-        if let Some(log) = &self.log {
-            log.end();
-        }
-    }
-
     /// Reports the sums. Outside the heap.
     pub(crate) fn report(&self, heap: &Heap) {
-        let sums = self.sums.lock();
+        let sums = self.0.lock();
         let stats = heap.stats();
         say(&sums.pauses.line("pauses"));
         say(&sums.stalls.line("stalls"));

@@ -48,7 +48,10 @@ fn main() -> ExitCode {
     let thread = std::thread::Builder::new().name("lox-main".into()).stack_size(COMPILER_STACK);
     match thread.spawn(move || run(&cli)).map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code.into(),
-        Ok(Err(_)) => FAILED.into(),
+        Ok(Err(_)) => {
+            gc_log::end_log(); // what led to the panic
+            FAILED.into()
+        }
         Err(error) => {
             say(&format!("lox: cannot start a thread: {error}"));
             FAILED.into()
@@ -88,11 +91,9 @@ fn run(cli: &Cli) -> u8 {
             FAILED
         }
     };
-    if let Some(follower) = follower {
-        follower.end_log();
-        if cli.stats {
-            follower.report(&heap);
-        }
+    gc_log::end_log();
+    if let Some(follower) = follower.filter(|_| cli.stats) {
+        follower.report(&heap);
     }
     code
 }

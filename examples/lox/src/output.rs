@@ -1,5 +1,6 @@
 //! What programs print.
 
+use crate::gc_log::end_log;
 use crate::object::{BoundMethod, Channel, Class, Closure, Instance, NativeFunction, Str, ThreadHandle};
 use gc_heap::{AnyGc, Mutator, Unpacked, Value};
 use parking_lot::Mutex;
@@ -45,7 +46,10 @@ impl Output {
         // What another thread adds meanwhile is written behind this.
         let text = std::mem::take(&mut *self.pending.lock());
         match out.write_all(&text).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(NOBODY_READS),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                end_log();
+                std::process::exit(NOBODY_READS)
+            }
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Which process this is: `fork(2)` makes a child that has a copy of everything, and is another.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,21 +10,35 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 /// Guards what the heaps of a process share.
 static SHARED: Mutex<()> = Mutex::new(());
 
+/// The lock, while a thread that holds it forks.
+struct Held(UnsafeCell<Option<MutexGuard<'static, ()>>>);
+
+// SAFETY: the cell is used by the thread only that has `SHARED`: it puts the guard in and takes it out again.
+unsafe impl Sync for Held {}
+
+static HELD: Held = Held(UnsafeCell::new(None));
+
 thread_local! {
-    /// The lock, while its thread forks.
-    static FORKING: Cell<Option<MutexGuard<'static, ()>>> = const { Cell::new(None) };
+    /// Whether this thread forks. Constant and without a destructor, so it is there in every thread at any time.
+    static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// No thread is inside [`shared_state`] while another forks: the child would have the lock held by a thread that it does not
 /// have.
 extern "C" fn before_fork() {
-    let guard = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    // Fails in a thread that is ending: then the fork goes on without.
-    let _ = FORKING.try_with(|forking| forking.set(Some(guard)));
+    // Where the handlers are installed twice, the first to come does it.
+    if !FORKING.replace(true) {
+        let guard = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: this thread has the lock.
+        unsafe { *HELD.0.get() = Some(guard) };
+    }
 }
 
 extern "C" fn in_parent() {
-    let _ = FORKING.try_with(Cell::take);
+    if FORKING.replace(false) {
+        // SAFETY: this thread, or the one that it is a copy of, has the lock since `before_fork`.
+        drop(unsafe { (*HELD.0.get()).take() });
+    }
 }
 
 extern "C" fn in_child() {
@@ -32,13 +46,14 @@ extern "C" fn in_child() {
     in_parent();
 }
 
-/// Installs the handlers, once. Who comes second goes on before that is done, and need not wait: a `Once` that is being run while
-/// another thread forks is run for ever in the child.
+/// Installs the handlers before it returns. Nobody waits for another thread here: what is half done while a third one forks stays
+/// so in the child. So two threads may install them, and then each is called twice, which changes nothing.
 fn tell_children() {
     static TOLD: AtomicBool = AtomicBool::new(false);
-    if !TOLD.swap(true, Ordering::Relaxed) {
+    if !TOLD.load(Ordering::Acquire) {
         // SAFETY: the handlers take a lock that is held for short times and by nobody who forks, and add to an atomic.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+        TOLD.store(true, Ordering::Release);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use super::Mutator;
 use super::room::Room;
+use crate::cycle::control::Ticket;
 use crate::error::OutOfMemory;
 use crate::events::probes::probe;
 use crate::events::{Event, Stall};
 use crate::space::blocks::Use;
-use crate::space::free::Taker;
+use crate::space::free::{Awaiting, Taker};
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Blocks taken for a reservation and not used yet.
@@ -295,30 +297,38 @@ impl crate::shared::Shared {
     }
 
     /// Waits for blocks until a cycle, and then a compaction in a stop, have not given them: both begun when nobody was before
-    /// the caller in the queue, or others would have got what there was.
+    /// the caller in the queue. Who was before has got what there was, or has given up and lets go of what it had.
     fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
-        let waiting = self.free.await_blocks(count);
-        let needed_run = if run { count } else { 1 };
+        let waiting = self.free.await_blocks(count, run);
         loop {
-            let (first, handed) = (waiting.is_first(), self.free.handed());
-            for compact in [false, true] {
-                let ticket = if compact { self.request_compaction(needed_run) } else { self.request_cycle() };
-                // Who is before gets blocks or gives up, soon after its own cycle; what is being given back comes back sooner.
-                while !self.control.is_done(ticket) || !waiting.has_all() {
-                    if let Some(taken) = waiting.take(run, STALL_TICK) {
-                        return Some(taken);
-                    }
-                    if self.control.is_shut() {
-                        return None;
-                    }
-                }
-                if let Some(taken) = waiting.take(run, Duration::ZERO) {
-                    return Some(taken);
-                }
+            let first = waiting.is_first();
+            if let ControlFlow::Break(taken) = self.wait_for(self.request_cycle(), &waiting) {
+                return taken;
             }
-            if first || self.free.handed() == handed {
-                return None;
+            if first {
+                break;
             }
+        }
+        waiting.compacts();
+        let compaction = self.request_compaction(if run { count } else { 1 });
+        self.wait_for(compaction, &waiting).break_value().flatten()
+    }
+
+    /// Waits until the caller has got blocks, or what was asked for is done and nobody is before the caller. `Break`: blocks, or
+    /// none because the heap is shut.
+    fn wait_for(&self, ticket: Ticket, waiting: &Awaiting<'_>) -> ControlFlow<Option<Vec<usize>>> {
+        // Who is before gets blocks or gives up, soon after its own cycle; what is being given back comes back sooner.
+        while !self.control.is_done(ticket) || !waiting.has_all() {
+            if let Some(taken) = waiting.take(STALL_TICK) {
+                return ControlFlow::Break(Some(taken));
+            }
+            if self.control.is_shut() {
+                return ControlFlow::Break(None);
+            }
+        }
+        match waiting.take(Duration::ZERO) {
+            Some(taken) => ControlFlow::Break(Some(taken)),
+            None => ControlFlow::Continue(()),
         }
     }
 }

@@ -6,6 +6,8 @@
 
 mod awaiting;
 
+pub(crate) use self::awaiting::Awaiting;
+use self::awaiting::Waiter;
 use crate::lock::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -28,14 +30,12 @@ struct State {
     stack: Vec<u32>,
     committed: Box<[u64]>,
     freed_at: Box<[u32]>,
-    /// Stalled threads, in the order in which they get blocks: a name for each, and how many it waits for.
-    waiting: VecDeque<(u64, usize)>,
+    /// Stalled threads, in the order in which they get blocks.
+    waiting: VecDeque<Waiter>,
     /// The name of the next.
     next: u64,
     /// Blocks that all of them wait for.
     awaited: usize,
-    /// Blocks that mutators have got for new objects.
-    handed: u64,
     /// Blocks whose memory is being given back: neither free nor in use.
     lent: usize,
     /// Blocks kept for relocation.
@@ -45,7 +45,7 @@ struct State {
 /// The free blocks of a heap.
 pub(crate) struct FreeSpace {
     state: Mutex<State>,
-    /// Notified when blocks come back while somebody waits, and by the collector when waiting is over.
+    /// Notified when somebody who waits has got blocks, or is the first now, and by the collector when waiting is over.
     returned: Condvar,
     /// Mirrors of what the lock guards, to be read without it.
     free: AtomicUsize,
@@ -85,7 +85,6 @@ impl FreeSpace {
             waiting: VecDeque::new(),
             next: 0,
             awaited: 0,
-            handed: 0,
             lent: 0,
             reserve,
         };
@@ -137,10 +136,7 @@ impl FreeSpace {
     /// Takes one block, the one freed last.
     pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
         let mut state = self.state.lock();
-        self.may(&state, taker, 1).then(|| {
-            state.handed += u64::from(taker == Taker::Mutator);
-            self.pop(&mut state)
-        })
+        self.may(&state, taker, 1).then(|| self.pop(&mut state))
     }
 
     /// Takes the free block of the lowest address: compaction packs towards the start.
@@ -158,9 +154,7 @@ impl FreeSpace {
         if !self.may(&state, taker, count) {
             return None;
         }
-        let first = self.pop_run(&mut state, count)?;
-        state.handed += if taker == Taker::Mutator { count as u64 } else { 0 };
-        Some(first)
+        self.pop_run(&mut state, count)
     }
 
     fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {
@@ -172,6 +166,7 @@ impl FreeSpace {
     fn may(&self, state: &State, taker: Taker, count: usize) -> bool {
         let free = self.free.load(Ordering::Relaxed);
         let kept = match taker {
+            Taker::Mutator if state.is_compacted_for_a_run() => return false,
             Taker::Mutator => state.reserve + state.awaited,
             Taker::MutatorCopy => state.reserve / 2,
             Taker::Collector => 0,
@@ -202,9 +197,14 @@ impl FreeSpace {
         }
     }
 
-    /// Gives blocks back; stalled threads are told.
+    /// Gives blocks back, to stalled threads first.
     pub(crate) fn give(&self, blocks: impl IntoIterator<Item = usize>) {
         let mut state = self.state.lock();
+        self.put_back(&mut state, blocks);
+        self.serve(&mut state);
+    }
+
+    fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) {
         let now = self.born.elapsed().as_millis() as u32;
         for block in blocks {
             debug_assert!(!bit(&state.free, block));
@@ -213,10 +213,7 @@ impl FreeSpace {
             state.stack.push(block as u32);
             self.free.fetch_add(1, Ordering::Relaxed);
         }
-        self.tidy(&mut state);
-        if state.awaited > 0 {
-            self.returned.notify_all();
-        }
+        self.tidy(state);
     }
 
     /// Passed-over entries must not pile up.
@@ -235,14 +232,9 @@ impl FreeSpace {
         }
     }
 
-    /// Blocks that mutators have got for new objects, ever.
-    pub(crate) fn handed(&self) -> u64 {
-        self.state.lock().handed
-    }
-
     /// Wakes all who wait, to look again whether waiting still makes sense.
     pub(crate) fn wake_all(&self) {
-        let _state = self.state.lock();
+        self.serve(&mut self.state.lock());
         self.returned.notify_all();
     }
 
@@ -284,9 +276,7 @@ impl FreeSpace {
         stack.append(&mut state.stack);
         state.stack = stack;
         self.tidy(&mut state);
-        if state.awaited > 0 {
-            self.returned.notify_all();
-        }
+        self.serve(&mut state);
     }
 }
 

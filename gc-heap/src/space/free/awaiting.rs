@@ -1,24 +1,80 @@
 //! Stalled threads: they get blocks in the order in which they came.
+//!
+//! Blocks that come back are handed over by who gives them back, under the lock: a thread that is not awake yet, or was not
+//! given a processor, has its blocks all the same, and neither a thread behind it nor the next relocation gets them.
 
 use super::{FreeSpace, State};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// A stalled thread.
+pub(super) struct Waiter {
+    name: u64,
+    count: usize,
+    /// In a row.
+    run: bool,
+    /// A compaction has been asked for it.
+    compacting: bool,
+    /// What it has got.
+    given: Option<Vec<usize>>,
+}
+
 impl State {
+    /// Those who have got nothing yet.
+    fn unserved(&self) -> impl Iterator<Item = &Waiter> {
+        self.waiting.iter().filter(|waiter| waiter.given.is_none())
+    }
+
     fn is_first(&self, name: u64) -> bool {
-        self.waiting.front().is_some_and(|&(first, _)| first == name)
+        self.unserved().next().is_some_and(|waiter| waiter.name == name)
+    }
+
+    /// Whether a compaction makes a run for somebody: a block that another took meanwhile would be a hole in it.
+    pub(super) fn is_compacted_for_a_run(&self) -> bool {
+        self.unserved().any(|waiter| waiter.run && waiter.compacting)
     }
 }
 
 impl FreeSpace {
-    /// Begins to wait for `count` blocks: from now on who comes later leaves that many alone.
-    pub(crate) fn await_blocks(&self, count: usize) -> Awaiting<'_> {
+    /// Begins to wait for `count` blocks (`run`: in a row): from now on who comes later leaves that many alone.
+    pub(crate) fn await_blocks(&self, count: usize, run: bool) -> Awaiting<'_> {
         let mut state = self.state.lock();
         let name = state.next;
         state.next += 1;
-        state.waiting.push_back((name, count));
+        state.waiting.push_back(Waiter { name, count, run, compacting: false, given: None });
         state.awaited += count;
-        Awaiting { space: self, name, count }
+        self.serve(&mut state);
+        Awaiting { space: self, name }
+    }
+
+    /// Hands free blocks to those who wait.
+    pub(super) fn serve(&self, state: &mut State) {
+        let (mut before, mut served) = (0, false);
+        for index in 0..state.waiting.len() {
+            let Waiter { count, run, compacting, .. } = state.waiting[index];
+            if state.waiting[index].given.is_some() {
+                continue;
+            }
+            let given = if self.free.load(Ordering::Relaxed) < state.reserve + before + count {
+                None
+            } else if run {
+                self.pop_run(state, count).map(|first| (first..first + count).collect())
+            } else {
+                Some((0..count).map(|_| self.pop(state)).collect())
+            };
+            if given.is_some() {
+                state.waiting[index].given = given;
+                state.awaited -= count;
+                served = true;
+            } else if run && compacting {
+                break;
+            } else {
+                before += count;
+            }
+        }
+        if served {
+            self.returned.notify_all();
+        }
     }
 }
 
@@ -26,22 +82,39 @@ impl FreeSpace {
 pub(crate) struct Awaiting<'a> {
     space: &'a FreeSpace,
     name: u64,
-    count: usize,
 }
 
 impl Awaiting<'_> {
-    /// Tries to take (`run`: in a row), and if that fails waits until blocks come back, the collector calls, or the
-    /// time is over. The result is the first block taken, or the blocks themselves.
-    pub(crate) fn take(&self, run: bool, timeout: Duration) -> Option<Vec<usize>> {
+    /// What this one has got: a run, or blocks. Where that is nothing yet, waits until it is, the collector calls, this one has
+    /// become the first, or the time is over.
+    pub(crate) fn take(&self, timeout: Duration) -> Option<Vec<usize>> {
         let mut state = self.space.state.lock();
-        if let Some(taken) = self.try_take(&mut state, run) {
-            return Some(taken);
+        self.space.serve(&mut state);
+        let mut given = self.given(&mut state);
+        if given.is_none() && !timeout.is_zero() {
+            state = self.space.returned.wait_for(state, timeout);
+            given = self.given(&mut state);
         }
-        if timeout.is_zero() {
-            return None;
+        given
+    }
+
+    /// Its place in the queue, which it leaves with what it has got.
+    fn index(&self, state: &State) -> Option<usize> {
+        state.waiting.iter().position(|waiter| waiter.name == self.name)
+    }
+
+    fn given(&self, state: &mut State) -> Option<Vec<usize>> {
+        let index = self.index(state)?;
+        state.waiting[index].given.as_ref()?;
+        state.waiting.remove(index)?.given
+    }
+
+    /// A compaction is asked for: until this one has what it waits for, nobody behind it takes blocks out of a run.
+    pub(crate) fn compacts(&self) {
+        let mut state = self.space.state.lock();
+        if let Some(index) = self.index(&state) {
+            state.waiting[index].compacting = true;
         }
-        state = self.space.returned.wait_for(state, timeout);
-        self.try_take(&mut state, run)
     }
 
     /// Whether nobody is before this one: what comes back is for it.
@@ -55,30 +128,19 @@ impl Awaiting<'_> {
         let state = self.space.state.lock();
         state.is_first(self.name) && state.lent == 0
     }
-
-    fn try_take(&self, state: &mut State, run: bool) -> Option<Vec<usize>> {
-        let before =
-            state.waiting.iter().take_while(|(name, _)| *name != self.name).map(|(_, count)| count).sum::<usize>();
-        if self.space.free.load(Ordering::Relaxed) < state.reserve + before + self.count {
-            return None;
-        }
-        let taken = if run {
-            let first = self.space.pop_run(state, self.count)?;
-            (first..first + self.count).collect()
-        } else {
-            (0..self.count).map(|_| self.space.pop(state)).collect()
-        };
-        state.handed += self.count as u64;
-        Some(taken)
-    }
 }
 
 impl Drop for Awaiting<'_> {
     fn drop(&mut self) {
         let mut state = self.space.state.lock();
-        state.waiting.retain(|(name, _)| *name != self.name);
-        state.awaited -= self.count;
-        // What this one leaves behind may be enough for the next, or it is the next's turn to have a cycle of its own.
+        let Some(waiter) = self.index(&state).and_then(|index| state.waiting.remove(index)) else { return };
+        match waiter.given {
+            // Served when it had given up.
+            Some(blocks) => self.space.put_back(&mut state, blocks),
+            None => state.awaited -= waiter.count,
+        }
+        // What this one leaves behind may be enough for the next; or it is the next's turn to have a cycle of its own.
+        self.space.serve(&mut state);
         if !state.waiting.is_empty() {
             self.space.returned.notify_all();
         }
@@ -90,15 +152,21 @@ mod tests {
     use super::super::Taker;
     use super::*;
 
+    fn take(waiting: &Awaiting<'_>) -> usize {
+        waiting.take(Duration::ZERO).map_or(0, |blocks| blocks.len())
+    }
+
     #[test]
     fn the_reserve_is_for_relocation_and_the_stalled_go_first() {
         let space = FreeSpace::new(4, 1);
-        let waiting = space.await_blocks(2);
-        assert!(space.take(Taker::Mutator).is_some());
+        let taken = [space.take(Taker::Mutator).unwrap(), space.take(Taker::Mutator).unwrap()];
+        let waiting = space.await_blocks(2, false);
         assert_eq!(space.take(Taker::Mutator), None, "two are awaited and one is reserved");
-        assert_eq!(waiting.take(false, Duration::ZERO).unwrap().len(), 2);
+        assert_eq!(take(&waiting), 0);
+        space.give([taken[0]]);
+        assert_eq!(take(&waiting), 2);
         drop(waiting);
-        assert_eq!(space.await_blocks(1).take(false, Duration::ZERO), None);
+        assert_eq!(take(&space.await_blocks(1, false)), 0);
         assert!(space.take(Taker::Collector).is_some());
     }
 
@@ -108,20 +176,50 @@ mod tests {
     fn the_stalled_are_served_in_the_order_in_which_they_came() {
         let space = FreeSpace::new(8, 1);
         let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
-        let [first, second, third] = [2, 1, 1].map(|count| space.await_blocks(count));
+        let [first, second, third] = [2, 1, 1].map(|count| space.await_blocks(count, false));
         assert!(first.is_first() && !second.is_first());
-        space.give([all[0], all[1]]);
-        assert_eq!(second.take(false, Duration::ZERO), None, "both are the first's");
-        space.give([all[2]]);
-        assert_eq!(third.take(false, Duration::ZERO), None);
-        let handed = space.handed();
-        assert_eq!(second.take(false, Duration::ZERO).unwrap().len(), 1, "and this one is not");
-        drop(second);
-        assert_eq!(third.take(false, Duration::ZERO), None);
-        assert_eq!(first.take(false, Duration::ZERO).unwrap().len(), 2);
-        assert_eq!(space.handed(), handed + 3);
+        space.give([all[0]]);
+        assert_eq!((take(&third), take(&second), take(&first)), (0, 0, 0), "the first needs another one");
+        space.give([all[1]]);
+        assert!(second.is_first(), "the first has got what it wants, asleep or not");
+        assert_eq!(space.take(Taker::Collector).map(|block| space.give([block])), Some(()));
+        assert_eq!((take(&third), take(&second), take(&first)), (0, 0, 2));
+        space.give([all[2], all[3], all[4]]);
+        assert_eq!((take(&third), take(&second)), (1, 1));
+        assert_eq!((space.free(), space.state.lock().awaited), (2, 0));
+        assert!(space.take(Taker::Mutator).is_some());
+    }
+
+    /// A heap that shuts down, or a thread that gives up, in the moment in which it is served.
+    #[test]
+    fn what_nobody_fetches_comes_back() {
+        let space = FreeSpace::new(2, 0);
+        let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let [first, second] = [1, 1].map(|count| space.await_blocks(count, false));
+        space.give([all[0]]);
         drop(first);
-        assert!(third.is_first());
+        assert_eq!(take(&second), 1);
+        assert_eq!((space.free(), space.state.lock().awaited), (0, 0));
+    }
+
+    /// A block that another takes while a compaction makes a run is a hole in the run.
+    #[test]
+    fn nobody_takes_blocks_out_of_a_run_that_a_compaction_makes() {
+        let space = FreeSpace::new(8, 0);
+        let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let run = space.await_blocks(3, true);
+        let one = space.await_blocks(1, false);
+        // As long as a cycle may help, others need not wait.
+        space.give([all[0], all[2], all[4], all[6]]);
+        assert_eq!((take(&run), take(&one)), (0, 1));
+        run.compacts();
+        let one = space.await_blocks(1, false);
+        space.give([all[6], all[7]]);
+        assert_eq!((take(&one), space.take(Taker::Mutator)), (0, None));
+        space.give([all[1]]);
+        assert_eq!(run.take(Duration::ZERO), Some(vec![0, 1, 2]));
+        assert_eq!(take(&one), 1);
+        assert!(space.take(Taker::Mutator).is_some());
     }
 
     /// Else memory that is given back all the time is never there when somebody looks.
@@ -132,11 +230,10 @@ mod tests {
         space.give(taken);
         let idle = space.idle(Duration::ZERO, 0..4);
         assert_eq!(idle.len(), 4);
-        let waiting = space.await_blocks(1);
-        assert_eq!(waiting.take(false, Duration::ZERO), None);
-        assert!(waiting.is_first() && !waiting.has_all());
+        let [first, second] = [4, 1].map(|count| space.await_blocks(count, false));
+        assert!(take(&first) == 0 && first.is_first() && !first.has_all());
         space.uncommitted(&idle);
-        assert!(waiting.has_all() && space.idle(Duration::ZERO, 0..4).is_empty());
-        assert!(waiting.take(false, Duration::ZERO).is_some());
+        assert_eq!((take(&first), take(&second)), (4, 0));
+        assert!(second.has_all() && space.idle(Duration::ZERO, 0..4).is_empty());
     }
 }
