@@ -90,7 +90,7 @@ impl Control {
     pub(crate) fn fail(&self, why: String) {
         *self.failure.lock() = Some(why);
         self.shut.store(true, Ordering::SeqCst);
-        let _state = self.state.lock();
+        drop(self.state.lock());
         self.finished.notify_all();
     }
 
@@ -99,6 +99,8 @@ impl Control {
         // A cycle that runs may have begun marking before what the caller wants freed became unreachable.
         let number = state.started + 1;
         state.requested = state.requested.max(number);
+        // Who is woken while the lock is held sleeps again, for the lock. Here and below.
+        drop(state);
         self.work.notify_one();
         Ticket::Cycle(number)
     }
@@ -153,14 +155,16 @@ impl Control {
         self.trigger.store(trigger, Ordering::Relaxed);
         self.triggered.store(false, Ordering::SeqCst);
         self.running.store(false, Ordering::Relaxed);
-        let _state = self.state.lock();
+        let state = self.state.lock();
         self.cycles_finished.fetch_add(1, Ordering::Release);
+        drop(state);
         self.finished.notify_all();
     }
 
     pub(crate) fn compaction_finished(&self) {
-        let _state = self.state.lock();
+        let state = self.state.lock();
         self.compactions_finished.fetch_add(1, Ordering::Release);
+        drop(state);
         self.finished.notify_all();
     }
 
@@ -182,6 +186,7 @@ impl Shared {
         let number = state.compactions_started + 1;
         state.compactions_requested = state.compactions_requested.max(number);
         state.needed_run = state.needed_run.max(needed_run);
+        drop(state);
         self.control.work.notify_one();
         Ticket::Compaction(number)
     }

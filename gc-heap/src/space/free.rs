@@ -201,7 +201,7 @@ impl FreeSpace {
     pub(crate) fn give(&self, blocks: impl IntoIterator<Item = usize>) {
         let mut state = self.state.lock();
         self.put_back(&mut state, blocks);
-        self.serve(&mut state);
+        self.serve(state);
     }
 
     fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) {
@@ -234,7 +234,7 @@ impl FreeSpace {
 
     /// Wakes all who wait, to look again whether waiting still makes sense.
     pub(crate) fn wake_all(&self) {
-        self.serve(&mut self.state.lock());
+        self.serve(self.state.lock());
         self.returned.notify_all();
     }
 
@@ -276,7 +276,7 @@ impl FreeSpace {
         stack.append(&mut state.stack);
         state.stack = stack;
         self.tidy(&mut state);
-        self.serve(&mut state);
+        self.serve(state);
     }
 }
 

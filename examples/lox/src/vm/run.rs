@@ -11,7 +11,7 @@ use super::{FRAMES, Fault, Frame, SLOTS, Vm};
 use crate::code::Op;
 use crate::native::undefined_global;
 use crate::object::{
-    Cell, CellInit, Class, Closure, Function, Globals, Instance, InstanceInit, UNDEFINED, equal, find_method, is_falsey,
+    Cell, CellInit, Class, Closure, Function, Globals, Instance, InstanceInit, equal, find_method, is_falsey,
 };
 use crate::shapes::{EMPTY, Found};
 use gc_heap::{Gc, Mutator, Room, Value};
@@ -147,7 +147,7 @@ impl Vm {
 
                     Op::GetGlobal => {
                         let value = globals[i.wide()].get(m);
-                        if value.is_identical(UNDEFINED) {
+                        if value.as_special().is_some() {
                             save!();
                             return Err(undefined_global(&self.shared, i.wide()));
                         }
@@ -155,7 +155,7 @@ impl Vm {
                     }
                     Op::SetGlobal => {
                         let global = &globals[i.wide()];
-                        if global.get(m).is_identical(UNDEFINED) {
+                        if global.get(m).as_special().is_some() {
                             save!();
                             return Err(undefined_global(&self.shared, i.wide()));
                         }

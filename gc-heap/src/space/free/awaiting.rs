@@ -4,6 +4,7 @@
 //! given a processor, has its blocks all the same, and neither a thread behind it nor the next relocation gets them.
 
 use super::{FreeSpace, State};
+use crate::lock::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -43,12 +44,21 @@ impl FreeSpace {
         state.next += 1;
         state.waiting.push_back(Waiter { name, count, run, compacting: false, given: None });
         state.awaited += count;
-        self.serve(&mut state);
+        self.serve(state);
         Awaiting { space: self, name }
     }
 
-    /// Hands free blocks to those who wait.
-    pub(super) fn serve(&self, state: &mut State) {
+    /// Hands free blocks to those who wait, and wakes them when the lock is free.
+    pub(super) fn serve(&self, mut state: MutexGuard<'_, State>) {
+        let served = self.hand_over(&mut state);
+        drop(state);
+        if served {
+            self.returned.notify_all();
+        }
+    }
+
+    /// Whether somebody got something.
+    fn hand_over(&self, state: &mut State) -> bool {
         let (mut before, mut served) = (0, false);
         for index in 0..state.waiting.len() {
             let Waiter { count, run, compacting, .. } = state.waiting[index];
@@ -72,9 +82,7 @@ impl FreeSpace {
                 before += count;
             }
         }
-        if served {
-            self.returned.notify_all();
-        }
+        served
     }
 }
 
@@ -89,7 +97,9 @@ impl Awaiting<'_> {
     /// become the first, or the time is over.
     pub(crate) fn take(&self, timeout: Duration) -> Option<Vec<usize>> {
         let mut state = self.space.state.lock();
-        self.space.serve(&mut state);
+        if self.space.hand_over(&mut state) {
+            self.space.returned.notify_all();
+        }
         let mut given = self.given(&mut state);
         if given.is_none() && !timeout.is_zero() {
             state = self.space.returned.wait_for(state, timeout);
@@ -140,8 +150,9 @@ impl Drop for Awaiting<'_> {
             None => state.awaited -= waiter.count,
         }
         // What this one leaves behind may be enough for the next; or it is the next's turn to have a cycle of its own.
-        self.space.serve(&mut state);
-        if !state.waiting.is_empty() {
+        let others = !state.waiting.is_empty();
+        self.space.serve(state);
+        if others {
             self.space.returned.notify_all();
         }
     }
