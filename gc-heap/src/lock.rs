@@ -6,6 +6,9 @@
 //! makes a heap of its own hangs. The standard library's locks are a word each that the kernel queues threads at
 //! (`futex(2)`), which a child does not inherit.
 //!
+//! Notify when the lock is free: a thread that is woken while it is held sleeps again, for the lock, and is woken a second time. (Measured:
+//! 3 % of the wall time of `binary-trees`.)
+//!
 //! A panic while a lock is held leaves no state behind that is half changed (`catch_unwind` round listeners and visitors
 //! relies on it as well), so a poisoned lock is taken as any other.
 
