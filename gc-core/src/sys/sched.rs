@@ -20,26 +20,36 @@ struct SchedAttr {
 }
 
 /// Asks for time slices of this length for the calling thread (Linux rounds to 0.1 to 100 ms; honoured for ordinary
-/// threads since Linux 6.12, ignored before).
+/// threads since Linux 6.12, ignored before). The thread keeps its policy, nice value and flags.
 ///
 /// A thread that wakes up preempts one with a short slice soon, and waits for the end of a long one (about 3 ms). So a
 /// thread that computes for long beside others that react should ask for a short one; it keeps its share of the processor.
 /// See `sched_setattr(2)` and `Documentation/scheduler/sched-eevdf.rst`.
-pub fn set_thread_slice(slice: Duration) -> Result<(), SysError> {
-    // The call sets the nice value too: keep what the thread has. (-1 is also a nice value; an error cannot happen for the
-    // calling thread.)
-    // SAFETY: reads a number of the calling thread, no memory is involved.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    let attr = SchedAttr {
-        nice,
-        size: size_of::<SchedAttr>() as u32,
-        policy: libc::SCHED_OTHER as u32,
-        runtime: slice.as_nanos() as u64,
-        ..SchedAttr::default()
-    };
+///
+/// Returns whether it asked: only `SCHED_OTHER` and `SCHED_BATCH` have such slices, and a thread of another policy is left
+/// as it is.
+///
+/// # Errors
+/// What `sched_getattr` or `sched_setattr` gives.
+pub fn set_thread_slice(slice: Duration) -> Result<bool, SysError> {
+    let mut attr = thread_attr()?;
+    if ![libc::SCHED_OTHER as u32, libc::SCHED_BATCH as u32].contains(&attr.policy) {
+        return Ok(false);
+    }
+    attr.size = size_of::<SchedAttr>() as u32;
+    attr.runtime = slice.as_nanos() as u64;
     // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns, and touches no other memory.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
-    if result == 0 { Ok(()) } else { Err(SysError::last("sched_setattr", &[("runtime", attr.runtime as usize)])) }
+    if result == 0 { Ok(true) } else { Err(SysError::last("sched_setattr", &[("runtime", attr.runtime as usize)])) }
+}
+
+/// How the calling thread is scheduled.
+fn thread_attr() -> Result<SchedAttr, SysError> {
+    let mut attr = SchedAttr::default();
+    let size = size_of::<SchedAttr>();
+    // SAFETY: the kernel writes at most `size` bytes into a struct of that size, all of whose bytes are integers.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0) };
+    if result == 0 { Ok(attr) } else { Err(SysError::last("sched_getattr", &[("size", size)])) }
 }
 
 /// How long a thread has waited for a processor although it could have run: after it was preempted, and after it was woken.
@@ -73,6 +83,30 @@ impl RunDelay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The call sets policy, nice value and flags too, so each must be handed back as it was.
+    #[test]
+    fn a_thread_that_asks_for_a_slice_keeps_its_policy() {
+        for policy in [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE] {
+            std::thread::spawn(move || {
+                let wanted = SchedAttr {
+                    size: size_of::<SchedAttr>() as u32,
+                    policy: policy as u32,
+                    flags: 1, // SCHED_FLAG_RESET_ON_FORK
+                    nice: 7,
+                    ..SchedAttr::default()
+                };
+                // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns.
+                assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) }, 0);
+                let asked = set_thread_slice(Duration::from_micros(100)).unwrap();
+                let now = thread_attr().unwrap();
+                assert_eq!((now.policy, now.nice, now.flags), (policy as u32, 7, 1));
+                assert_eq!(asked, policy != libc::SCHED_IDLE);
+            })
+            .join()
+            .unwrap();
+        }
+    }
 
     /// Two threads for each processor, all of which compute: sooner or later each waits for one.
     #[test]
