@@ -8,7 +8,8 @@
 //! # Invariants
 //!
 //! 1. The entry functions never unwind: what would panic is answered with 0, and the caller panics.
-//! 2. A stub keeps all registers but `rax` and the vector registers, which the call sites declare lost.
+//! 2. A stub keeps all registers but `rax` and the vector and mask registers, which the call sites declare lost: those of
+//!    AVX-512 too, because a call site may be inlined into a function that is compiled for it.
 //! 3. A call site first moves the stack pointer below the red zone, so the stub may use the stack although the call site
 //!    says `nostack` (which is what keeps the caller free of a frame); the stub aligns the stack itself.
 
@@ -92,6 +93,13 @@ mod imp {
                     out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                     out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
                     out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                    // A call site may be inlined into a function that is compiled for AVX-512.
+                    out("xmm16") _, out("xmm17") _, out("xmm18") _, out("xmm19") _,
+                    out("xmm20") _, out("xmm21") _, out("xmm22") _, out("xmm23") _,
+                    out("xmm24") _, out("xmm25") _, out("xmm26") _, out("xmm27") _,
+                    out("xmm28") _, out("xmm29") _, out("xmm30") _, out("xmm31") _,
+                    out("k1") _, out("k2") _, out("k3") _, out("k4") _,
+                    out("k5") _, out("k6") _, out("k7") _,
                     options(nostack),
                 );
             }
