@@ -199,8 +199,9 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                 return;
             }
             if MANY && self.stack.len() > SHARE_ABOVE && self.pool.idle.load(Ordering::Relaxed) > 0 {
-                // The oldest entries: they lead to the most.
-                self.pool.chunks.push(self.stack.drain(..SHARE).collect());
+                // The newest entries: taking the oldest would move all that is left, at each share.
+                let rest = self.stack.len() - SHARE;
+                self.pool.chunks.push(self.stack.split_off(rest));
             }
         }
     }

@@ -320,13 +320,18 @@ impl Collector {
         let mutators = shared.mutators.lock().clone();
         for record in mutators {
             record.scan_locals(epoch, |slot| marker.visit(slot));
-            marker.drain();
+            // With helpers the objects wait for all markers: what is drained here is marked by this thread alone.
+            if !MANY {
+                marker.drain();
+            }
         }
         let stacks = shared.stacks.lock().clone();
         for stack in stacks {
             stack.scan(|slot| marker.visit(slot));
             stack.set_scanned(epoch);
-            marker.drain();
+            if !MANY {
+                marker.drain();
+            }
         }
         shared.roots.for_each(|slot| marker.visit(slot));
     }
