@@ -162,7 +162,14 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         value: Local<'_, S>,
     ) -> Result<(), OutOfMemory> {
         loop {
-            let Inserted::Elsewhere(places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else { return Ok(()) };
+            let Inserted::Elsewhere(mut places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else {
+                return Ok(());
+            };
+            if m.reserve(Room::tail::<Table<K, S>>(places)).is_err() {
+                // Keys that no cycle had found dead were counted as alive. A whole cycle finds them all.
+                m.collect();
+                places = map.get(m).places_wanted(m);
+            }
             let m = m.reserve(Room::tail::<Table<K, S>>(places))?;
             map.get(m).resize(m, places);
         }
@@ -199,6 +206,12 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     pub fn len(&self, m: &Mutator<'_>) -> usize {
         let _guard = self.lock.lock();
         self.count(m)
+    }
+
+    /// The places of a table for the entries that are there now.
+    fn places_wanted(&self, m: &Mutator<'_>) -> usize {
+        let _guard = self.lock.lock();
+        places_for(self.count(m))
     }
 
     fn count(&self, m: &Mutator<'_>) -> usize {

@@ -99,11 +99,20 @@ impl Strings {
 }
 
 impl Table {
+    /// The length of a table for the strings that are left. Strings that no cycle has found dead yet count.
+    fn length_wanted(&self, m: &Mutator<'_>) -> usize {
+        let entries = self.entries.get(m);
+        let left = entries.tail().iter().filter(|entry| entry.string.get(m).is_some()).count();
+        (left * 4).next_power_of_two().max(FIRST_LENGTH)
+    }
+
     /// A new table for the strings that are left, at most a quarter full.
     fn rebuild(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
-        let entries = self.entries.get(m);
-        let live = entries.tail().iter().filter(|entry| entry.string.get(m).is_some()).count();
-        let len = (live * 4).next_power_of_two().max(FIRST_LENGTH);
+        let mut len = self.length_wanted(m);
+        if m.reserve(Room::tail::<InternTable>(len)).is_err() {
+            m.collect();
+            len = self.length_wanted(m);
+        }
         let m = m.reserve(Room::tail::<InternTable>(len))?;
         let old = self.entries.get(m);
         let new = place_table(m, len);
