@@ -98,11 +98,13 @@ mod tests {
                 };
                 // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns.
                 assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) }, 0);
+                // `sched_getattr` and `sched_setattr` leave the nice value out for SCHED_IDLE.
+                // SAFETY: sets and reads a number of the calling thread, no memory is involved.
+                assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 7) }, 0);
                 let asked = set_thread_slice(Duration::from_micros(100)).unwrap();
-                let now = thread_attr().unwrap();
-                // `sched_getattr` gives no nice value for SCHED_IDLE.
-                // SAFETY: reads a number of the calling thread, no memory is involved.
+                // SAFETY: as above.
                 let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+                let now = thread_attr().unwrap();
                 assert_eq!((now.policy, nice, now.flags), (policy as u32, 7, 1));
                 assert_eq!(asked, policy != libc::SCHED_IDLE);
             })
