@@ -165,12 +165,15 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
             let Inserted::Elsewhere(mut places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else {
                 return Ok(());
             };
-            if m.reserve(Room::tail::<Table<K, S>>(places)).is_err() {
-                // Keys that no cycle had found dead were counted as alive. A whole cycle finds them all.
-                m.collect();
-                places = map.get(m).places_wanted(m);
-            }
-            let m = m.reserve(Room::tail::<Table<K, S>>(places))?;
+            let m = match m.reserve(Room::tail::<Table<K, S>>(places)) {
+                Ok(m) => m,
+                Err(_) => {
+                    // Keys that no cycle had found dead were counted as alive. A whole cycle finds them all.
+                    m.collect();
+                    places = map.get(m).places_wanted(m);
+                    m.reserve(Room::tail::<Table<K, S>>(places))?
+                }
+            };
             map.get(m).resize(m, places);
         }
     }

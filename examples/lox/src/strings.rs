@@ -109,11 +109,15 @@ impl Table {
     /// A new table for the strings that are left, at most a quarter full.
     fn rebuild(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
         let mut len = self.length_wanted(m);
-        if m.reserve(Room::tail::<InternTable>(len)).is_err() {
-            m.collect();
-            len = self.length_wanted(m);
-        }
-        let m = m.reserve(Room::tail::<InternTable>(len))?;
+        let m = match m.reserve(Room::tail::<InternTable>(len)) {
+            Ok(m) => m,
+            Err(_) => {
+                // A whole cycle finds every string that is dead.
+                m.collect();
+                len = self.length_wanted(m);
+                m.reserve(Room::tail::<InternTable>(len))?
+            }
+        };
         let old = self.entries.get(m);
         let new = place_table(m, len);
         let mask = len - 1;

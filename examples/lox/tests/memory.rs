@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{in_parallel, lox};
+use common::{MODES, in_parallel, lox, run_text};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -78,4 +78,19 @@ fn a_prompt_s_line_leaves_nothing_behind() {
     let input = format!("{}{{ var big = list(); }}\nvar l = list();\nprint \"fine\";\n", LIST);
     let outcome = lox(&["--heap", "8m"], input.as_bytes());
     assert!(outcome.stdout.ends_with("> fine\n> \n") && outcome.stderr.is_empty(), "{outcome:?}");
+}
+
+/// The table of strings grows by strings that no cycle has found dead yet, until it would be larger than the heap.
+#[test]
+fn strings_that_die_at_once_never_fill_the_heap() {
+    let text = r#"class D { init(c, next) { this.c = c; this.next = next; } }
+var digits = D("0", D("1", D("2", D("3", D("4", D("5", D("6", D("7", D("8", D("9", nil))))))))));
+fun churn(s, depth) { if (depth > 0) for (var a = digits; a != nil; a = a.next) churn(s + a.c, depth - 1); }
+churn("", 6);
+print "done";
+"#;
+    for mode in &MODES[..3] {
+        let outcome = run_text("strings_that_die", text, mode);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "done\n"), "{mode:?}: {outcome:?}");
+    }
 }

@@ -363,6 +363,25 @@ pub(crate) fn a_weak_map_that_was_large_becomes_small(barrier: Barrier) {
 }
 
 /// A map that is reachable through its own value alone is garbage, and so is a map of maps.
+/// The table grows by keys that no cycle has found dead yet, until it would be larger than the heap.
+pub(crate) fn a_weak_map_of_keys_that_die_at_once_is_never_out_of_memory(barrier: Barrier) {
+    for mib in [4, 8, 16] {
+        let heap = Heap::builder().max_bytes(mib << 20).barrier(barrier).build().unwrap();
+        heap.enter(|m| {
+            let map = WeakMap::<Item, Tagged>::new(m).unwrap();
+            let value = m.local(Value::int(1));
+            for id in 0..1_000_000 {
+                let m = &mut *m.frame();
+                let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, id)).unwrap();
+                WeakMap::insert(map, m, key, value).unwrap_or_else(|error| panic!("{mib} MiB, key {id}: {error}"));
+            }
+            m.collect();
+            assert_eq!(map.get(m).len(m), 0);
+        })
+        .unwrap();
+    }
+}
+
 pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
     #[derive(Trace)]
     #[trace(identity_hash)]
@@ -560,6 +579,7 @@ pub(crate) const TESTS: Tests = Tests {
         threads_agree_on_an_identity_hash,
         a_weak_map_forgets_dead_keys_and_counts_them,
         a_weak_map_that_was_large_becomes_small,
+        a_weak_map_of_keys_that_die_at_once_is_never_out_of_memory,
         a_map_does_not_hold_itself,
         a_weak_map_is_used_by_several_threads
     ],
