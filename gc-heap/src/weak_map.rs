@@ -137,15 +137,17 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
 
     /// The value of a key. Waits while another thread searches the map; never a safepoint.
     pub fn get<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
+        let hash = K::hash_of(key, m);
         let _guard = self.lock.lock();
-        find(m, self.table.get(m), key)?.pair.value_of(m, key)
+        find(m, self.table.get(m), key, hash)?.pair.value_of(m, key)
     }
 
     /// Whether the key has a value. Waits while another thread searches the map; never a safepoint.
     #[must_use]
     pub fn contains<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> bool {
+        let hash = K::hash_of(key, m);
         let _guard = self.lock.lock();
-        find(m, self.table.get(m), key).is_some()
+        find(m, self.table.get(m), key, hash).is_some()
     }
 
     /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow, or has become far too
@@ -180,8 +182,9 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
 
     /// Removes a key, and gives the value that it had. Waits while another thread searches the map; never a safepoint.
     pub fn remove<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
+        let hash = K::hash_of(key, m);
         let _guard = self.lock.lock();
-        let entry = find(m, self.table.get(m), key)?;
+        let entry = find(m, self.table.get(m), key, hash)?;
         let value = entry.pair.value_of(m, key)?;
         entry.pair.set(m, None);
         self.removed.set(self.removed.get() + 1);
@@ -278,8 +281,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     }
 
     fn try_insert<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>, value: S::Loaded<'g>) -> Inserted {
-        let _guard = self.lock.lock();
         let hash = K::hash_of(key, m);
+        let _guard = self.lock.lock();
         let places = self.table.get(m).tail();
         let mut free = None;
         for index in probe(hash, places.len()) {
@@ -373,8 +376,8 @@ fn find<'g, K: WeakKey, S: SlotType>(
     m: &'g Mutator<'_>,
     table: Gc<'g, Table<K, S>>,
     key: K::Loaded<'g>,
+    hash: u64,
 ) -> Option<&'g Entry<K, S>> {
-    let hash = K::hash_of(key, m);
     let places = table.tail();
     probe(hash, places.len())
         .map(|index| &places[index])
