@@ -1,4 +1,5 @@
 //! Faults and their servers: `gc_core::fault`. A fault that is not served ends this process, and with it the test.
+#![cfg(not(loom))]
 
 use gc_core::fault::{Served, Server, register};
 use gc_core::sys;

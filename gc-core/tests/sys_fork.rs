@@ -1,4 +1,5 @@
 //! What the heaps of a process share is whole in a child made by `fork`.
+#![cfg(not(loom))]
 
 use gc_core::sys::{Process, shared_state};
 use std::sync::atomic::{AtomicBool, Ordering};

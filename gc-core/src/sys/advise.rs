@@ -1,5 +1,6 @@
 //! Advice about ranges: [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html).
 
+use super::inject::refused;
 use super::map::{at, reserve_writable, unmap};
 use super::{SysError, page_size};
 use std::hint::black_box;
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// Ownership, for advice that changes bytes or mappings.
 unsafe fn madvise(call: &'static str, address: usize, len: usize, advice: i32) -> Result<(), SysError> {
     // SAFETY: the caller owns the range.
-    let done = unsafe { libc::madvise(at(address), len, advice) };
-    if done < 0 { Err(SysError::last(call, &[("addr", address), ("len", len)])) } else { Ok(()) }
+    let failed = refused(call) || unsafe { libc::madvise(at(address), len, advice) } < 0;
+    if failed { Err(SysError::last(call, &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
 /// Drops the pages of a range from this mapping: private memory reads zeroes afterwards, a view of a file is mapped

@@ -1,8 +1,8 @@
 //! The memory of a heap: a file without a name.
 
+use super::inject::refused;
 use super::{SysError, file_size_limit, page_size};
-use memfd::{FileSeal, Memfd, MemfdOptions};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -30,16 +30,25 @@ impl HeapFile {
         if bytes == 0 || !bytes.is_multiple_of(page_size()) || i64::try_from(bytes).is_err() {
             return Err(SysError::new("ftruncate", &arguments, libc::EINVAL));
         }
-        if file_size_limit()?.is_some_and(|limit| limit < bytes) {
+        // Where a sandbox refuses the question, nothing is refused here.
+        if file_size_limit().ok().flatten().is_some_and(|limit| limit < bytes) {
             // The kernel's way to say so is a signal that kills.
             return Err(SysError::new("ftruncate", &arguments, libc::EFBIG));
         }
-        let (memfd, no_exec) = create(name)?;
-        memfd.as_file().set_len(bytes as u64).map_err(|error| SysError::from_io("ftruncate", &arguments, &error))?;
-        memfd
-            .add_seals(&[FileSeal::SealGrow, FileSeal::SealShrink, FileSeal::SealSeal])
-            .map_err(|error| from_memfd("fcntl(F_ADD_SEALS)", &error))?;
-        Ok(HeapFile { file: memfd.into_file(), bytes, no_exec })
+        let (file, no_exec) = create(name)?;
+        uninterrupted(|| {
+            if refused("ftruncate") {
+                return Err(SysError::last("ftruncate", &arguments));
+            }
+            file.set_len(bytes as u64).map_err(|error| SysError::from_io("ftruncate", &arguments, &error))
+        })?;
+        let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+        // SAFETY: F_ADD_SEALS takes no pointer; the descriptor is ours and open.
+        let seal = || unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+        if refused("fcntl(F_ADD_SEALS)") || seal() < 0 {
+            return Err(SysError::last("fcntl(F_ADD_SEALS)", &[("seals", seals as usize)]));
+        }
+        Ok(HeapFile { file, bytes, no_exec })
     }
 
     /// The size in bytes; it never changes.
@@ -55,13 +64,17 @@ impl HeapFile {
     /// The seals as `fcntl(F_GET_SEALS)` gives them, a set of `libc::F_SEAL_*`.
     pub fn seals(&self) -> Result<i32, SysError> {
         // SAFETY: F_GET_SEALS takes no pointer; the descriptor is ours and open.
-        let seals = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GET_SEALS) };
+        let ask = || unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GET_SEALS) };
+        let seals = if refused("fcntl(F_GET_SEALS)") { -1 } else { ask() };
         if seals < 0 { Err(SysError::last("fcntl(F_GET_SEALS)", &[])) } else { Ok(seals) }
     }
 
     /// Bytes of memory the file holds now, in any view or in none (`st_blocks` of `fstat(2)`; swapped-out pages count).
     pub fn committed_bytes(&self) -> Result<usize, SysError> {
         use std::os::unix::fs::MetadataExt;
+        if refused("fstat") {
+            return Err(SysError::last("fstat", &[]));
+        }
         let metadata = self.file.metadata().map_err(|error| SysError::from_io("fstat", &[], &error))?;
         Ok(metadata.blocks() as usize * 512)
     }
@@ -72,13 +85,14 @@ impl HeapFile {
     /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE` (on shared memory since Linux 3.5).
     pub fn punch_hole(&self, offset: usize, len: usize) -> Result<(), SysError> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let call = "fallocate(PUNCH_HOLE)";
         // SAFETY: the call takes no pointer. That views lose the bytes is the caller's wish, and no safe Rust reference
         // points into a view.
-        let done = unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset as i64, len as i64) };
-        if done < 0 {
-            return Err(SysError::last("fallocate(PUNCH_HOLE)", &[("offset", offset), ("len", len)]));
-        }
-        Ok(())
+        let punch = || unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset as i64, len as i64) };
+        uninterrupted(|| {
+            let failed = refused(call) || punch() < 0;
+            if failed { Err(SysError::last(call, &[("offset", offset), ("len", len)])) } else { Ok(()) }
+        })
     }
 }
 
@@ -94,37 +108,41 @@ impl AsRawFd for HeapFile {
     }
 }
 
-/// The new descriptor, and whether it is sealed against execution.
-fn create(name: &str) -> Result<(Memfd, bool), SysError> {
-    match create_no_exec(name) {
-        Ok(memfd) => Ok((memfd, true)),
+/// The new file, and whether it is sealed against execution.
+fn create(name: &str) -> Result<(File, bool), SysError> {
+    let sealed = "memfd_create(MFD_NOEXEC_SEAL)";
+    let name = CString::new(name).map_err(|_| SysError::new(sealed, &[], libc::EINVAL))?;
+    match create_with(sealed, &name, libc::MFD_NOEXEC_SEAL) {
+        Ok(file) => Ok((file, true)),
         // A kernel before 6.3 knows no such flag.
-        Err(error) if error.errno() == libc::EINVAL => MemfdOptions::new()
-            .close_on_exec(true)
-            .allow_sealing(true)
-            .create(name)
-            .map(|memfd| (memfd, false))
-            .map_err(|error| from_memfd("memfd_create", &error)),
+        Err(error) if error.errno() == libc::EINVAL => create_with("memfd_create", &name, 0).map(|file| (file, false)),
         Err(error) => Err(error),
     }
 }
 
-/// The `memfd` crate (0.6) does not know `MFD_NOEXEC_SEAL`, so the call is made here and its result handed over.
-pub(super) fn create_no_exec(name: &str) -> Result<Memfd, SysError> {
-    let call = "memfd_create(MFD_NOEXEC_SEAL)";
-    let name = CString::new(name).map_err(|_| SysError::new(call, &[], libc::EINVAL))?;
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | libc::MFD_NOEXEC_SEAL;
+/// Not by a crate: none of those that there are knows `MFD_NOEXEC_SEAL` and tells the errno of each call.
+fn create_with(call: &'static str, name: &CStr, flags: u32) -> Result<File, SysError> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags;
     // SAFETY: `name` is a C string that outlives the call.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+    let create = || unsafe { libc::memfd_create(name.as_ptr(), flags) };
+    let fd = if refused(call) { -1 } else { create() };
     if fd < 0 {
-        return Err(SysError::last(call, &[]));
+        return Err(SysError::last(call, &[("flags", flags as usize)]));
     }
     // SAFETY: the kernel has just made this descriptor for us, nobody else has it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    Memfd::try_from_fd(fd).map_err(|_| SysError::new("fcntl(F_GET_SEALS)", &[], libc::EBADF))
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
 }
 
-fn from_memfd(call: &'static str, error: &memfd::Error) -> SysError {
-    let (memfd::Error::Create(io) | memfd::Error::AddSeals(io) | memfd::Error::GetSeals(io)) = error;
-    SysError::from_io(call, &[], io)
+/// Makes a call again that a signal has interrupted (`EINTR`), as often as that is likely to be chance.
+fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, SysError>) -> Result<T, SysError> {
+    for _ in 0..INTERRUPTIONS {
+        match call() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            done => return done,
+        }
+    }
+    call()
 }
+
+/// A profiler's timer comes a thousand times a second; the calls here take less than a millisecond each.
+const INTERRUPTIONS: usize = 100;

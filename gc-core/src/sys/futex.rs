@@ -1,6 +1,7 @@
 //! Waiting for a word to change, [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html).
 
 use super::SysError;
+use super::inject::refused;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -17,12 +18,12 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) ->
         tv_nsec: i64::from(time.subsec_nanos()),
     });
     let until = until.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the word is aligned and alive while we borrow it; `until` is null or points to a value of this frame.
-    let woken = unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, expected, until)
-    };
+    let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let woken = !refused("futex(FUTEX_WAIT)")
+        // SAFETY: the word is aligned and alive while we borrow it; `until` is null or points to a value of this frame.
+        && unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), wait, expected, until) } == 0;
     // EAGAIN (the word had changed) and EINTR count as woken; nothing else can happen to a valid word and time.
-    woken == 0 || SysError::last("futex(FUTEX_WAIT)", &[]).errno() != libc::ETIMEDOUT
+    woken || SysError::last("futex(FUTEX_WAIT)", &[]).errno() != libc::ETIMEDOUT
 }
 
 /// Wakes at most `n` threads that sleep on `word`, and tells how many they were.
@@ -30,6 +31,9 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) ->
 /// It orders nothing: write the word (with `Release`) before.
 pub fn futex_wake(word: &AtomicU32, n: u32) -> usize {
     let n = n.min(i32::MAX as u32);
+    if refused("futex(FUTEX_WAKE)") {
+        return 0;
+    }
     // SAFETY: the call uses the address as a name only.
     let woken =
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, n) };

@@ -1,12 +1,13 @@
 //! What the process may have, [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 
+use super::inject::refused;
 use super::{SysError, page_size, reserve, unmap};
 
 /// The soft limit of a resource; `None`: there is none.
 fn limit(resource: libc::__rlimit_resource_t) -> Result<Option<usize>, SysError> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`, a value of this frame.
-    if unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
+    if refused("getrlimit") || unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
         return Err(SysError::last("getrlimit", &[("resource", resource as usize)]));
     }
     Ok((limit.rlim_cur != libc::RLIM_INFINITY).then(|| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)))

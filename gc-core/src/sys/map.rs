@@ -1,6 +1,7 @@
 //! Mappings: [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) and
 //! [`mremap(2)`](https://man7.org/linux/man-pages/man2/mremap.2.html).
 
+use super::inject::refused;
 use super::{HeapFile, SysError, page_size};
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -43,7 +44,8 @@ unsafe fn mmap(
 ) -> Result<usize, SysError> {
     let (fd, offset) = file.map_or((-1, 0), |(file, offset)| (file.as_raw_fd(), offset));
     // SAFETY: without MAP_FIXED the kernel never replaces a mapping; with it the caller owns the range.
-    let mapped = unsafe { libc::mmap(at(address), len, access.bits(), flags, fd, offset as i64) };
+    let map = || unsafe { libc::mmap(at(address), len, access.bits(), flags, fd, offset as i64) };
+    let mapped = if refused("mmap") { libc::MAP_FAILED } else { map() };
     if mapped == libc::MAP_FAILED {
         let offset = ("offset", offset);
         return Err(SysError::last("mmap", &[("addr", address), ("len", len), ("flags", flags as usize), offset]));
@@ -187,8 +189,9 @@ unsafe fn mremap(
     // The fifth argument is in C's prototype a variadic one, documented for MREMAP_FIXED. The kernel reads it for
     // MREMAP_DONTUNMAP too, so it is always given.
     // SAFETY: the caller owns both ranges.
-    let moved = unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) };
-    if moved == libc::MAP_FAILED {
+    let failed =
+        refused(call) || unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) } == libc::MAP_FAILED;
+    if failed {
         let errno = SysError::last(call, &[]).errno();
         // Many kernels unmap the destination before they look at the source, and leave a hole that any thread's `mmap`
         // may fill. Close it, so that the caller still owns what it owned.
@@ -255,8 +258,8 @@ pub unsafe fn move_mapping(from: usize, len: usize, to: usize) -> Result<(), Sys
 /// Ownership (see the [module](super)).
 pub unsafe fn protect(address: usize, len: usize, access: Access) -> Result<(), SysError> {
     // SAFETY: the caller owns the range.
-    let done = unsafe { libc::mprotect(at(address), len, access.bits()) };
-    if done < 0 { Err(SysError::last("mprotect", &[("addr", address), ("len", len)])) } else { Ok(()) }
+    let failed = refused("mprotect") || unsafe { libc::mprotect(at(address), len, access.bits()) } < 0;
+    if failed { Err(SysError::last("mprotect", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
 /// Gives a range of addresses back. 25 ms per populated GiB.
@@ -265,8 +268,8 @@ pub unsafe fn protect(address: usize, len: usize, access: Access) -> Result<(), 
 /// Ownership (see the [module](super)), which ends here.
 pub unsafe fn unmap(address: usize, len: usize) -> Result<(), SysError> {
     // SAFETY: the caller owns the range.
-    let done = unsafe { libc::munmap(at(address), len) };
-    if done < 0 { Err(SysError::last("munmap", &[("addr", address), ("len", len)])) } else { Ok(()) }
+    let failed = refused("munmap") || unsafe { libc::munmap(at(address), len) } < 0;
+    if failed { Err(SysError::last("munmap", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
 /// Makes a range what [`reserve`] left there: addresses without access and without memory.
@@ -286,6 +289,7 @@ pub unsafe fn release_to_reservation(address: usize, len: usize) -> Result<(), S
 /// Ownership (see the [module](super)).
 pub unsafe fn remap_file_pages(address: usize, len: usize, page_offset: usize) -> Result<(), SysError> {
     // SAFETY: the caller owns the range.
-    let done = unsafe { libc::remap_file_pages(at(address), len, 0, page_offset, 0) };
-    if done < 0 { Err(SysError::last("remap_file_pages", &[("addr", address), ("len", len)])) } else { Ok(()) }
+    let failed =
+        refused("remap_file_pages") || unsafe { libc::remap_file_pages(at(address), len, 0, page_offset, 0) } < 0;
+    if failed { Err(SysError::last("remap_file_pages", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }

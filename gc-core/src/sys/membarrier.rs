@@ -1,6 +1,7 @@
 //! Barriers in other threads, [`membarrier(2)`](https://man7.org/linux/man-pages/man2/membarrier.2.html).
 
 use super::SysError;
+use super::inject::refused;
 
 /// What kind of barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,8 +34,8 @@ impl Membarrier {
 
 fn call(command: i32) -> Result<(), SysError> {
     // SAFETY: the call takes numbers only.
-    let done = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
-    if done < 0 { Err(SysError::last("membarrier", &[("cmd", command as usize)])) } else { Ok(()) }
+    let failed = refused("membarrier") || unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } < 0;
+    if failed { Err(SysError::last("membarrier", &[("cmd", command as usize)])) } else { Ok(()) }
 }
 
 /// Announces that this process will use a kind of barrier, once before the first. With other threads running it takes

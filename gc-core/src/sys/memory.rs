@@ -1,6 +1,7 @@
 //! How much memory there is, and the limits on mapping it.
 
 use super::SysError;
+use super::inject::refused;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,6 +61,9 @@ fn chosen(text: &str) -> Option<&str> {
 }
 
 fn read(path: &Path, call: &'static str) -> Result<String, SysError> {
+    if refused(call) {
+        return Err(SysError::last(call, &[]));
+    }
     fs::read_to_string(path).map_err(|error| SysError::from_io(call, &[], &error))
 }
 
@@ -116,7 +120,7 @@ const VERSION_2: Version = Version {
 impl Version {
     /// A directory's group, if it has a limit and can be read.
     fn group(&self, directory: &Path) -> Option<Cgroup> {
-        let text = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let text = |name| read(&directory.join(name), "read(cgroup)").unwrap_or_default();
         let limit = text(self.limit).trim().parse().ok()?;
         let used = text(self.used).trim().parse().unwrap_or(0);
         let reclaimable = field(&text("memory.stat"), self.reclaimable).unwrap_or(0);
@@ -127,7 +131,7 @@ impl Version {
 /// The memory cgroups with a limit, from the one of this process up to the root of each hierarchy, `cgroups(7)`. Groups
 /// that cannot be read (a container shows only its own part of the tree) are passed over.
 fn cgroups(root: &Path) -> impl Iterator<Item = Cgroup> {
-    let lines = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let lines = read(&root.join("proc/self/cgroup"), "read(/proc/self/cgroup)").unwrap_or_default();
     let mut found = Vec::new();
     for line in lines.lines() {
         let mut parts = line.splitn(3, ':').skip(1);

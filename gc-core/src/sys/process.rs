@@ -1,5 +1,6 @@
 //! Which process this is: `fork(2)` makes a child that has a copy of everything, and is another.
 
+use super::inject::refused;
 use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -52,7 +53,8 @@ fn tell_children() {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.load(Ordering::Acquire) {
         // SAFETY: the handlers take a lock that is held for short times and by nobody who forks, and add to an atomic.
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+        let _ = refused("pthread_atfork")
+            || unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) } != 0;
         TOLD.store(true, Ordering::Release);
     }
 }

@@ -1,6 +1,7 @@
 //! How the scheduler treats a collector thread, and what it does to any.
 
 use super::error::SysError;
+use super::inject::refused;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -39,8 +40,9 @@ pub fn set_thread_slice(slice: Duration) -> Result<bool, SysError> {
     attr.size = size_of::<SchedAttr>() as u32;
     attr.runtime = slice.as_nanos() as u64;
     // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns, and touches no other memory.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
-    if result == 0 { Ok(true) } else { Err(SysError::last("sched_setattr", &[("runtime", attr.runtime as usize)])) }
+    let set =
+        !refused("sched_setattr") && unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) } == 0;
+    if set { Ok(true) } else { Err(SysError::last("sched_setattr", &[("runtime", attr.runtime as usize)])) }
 }
 
 /// How the calling thread is scheduled.
@@ -48,8 +50,9 @@ fn thread_attr() -> Result<SchedAttr, SysError> {
     let mut attr = SchedAttr::default();
     let size = size_of::<SchedAttr>();
     // SAFETY: the kernel writes at most `size` bytes into a struct of that size, all of whose bytes are integers.
-    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0) };
-    if result == 0 { Ok(attr) } else { Err(SysError::last("sched_getattr", &[("size", size)])) }
+    let got =
+        !refused("sched_getattr") && unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0) } == 0;
+    if got { Ok(attr) } else { Err(SysError::last("sched_getattr", &[("size", size)])) }
 }
 
 /// How long a thread has waited for a processor although it could have run: after it was preempted, and after it was woken.
@@ -64,6 +67,9 @@ impl RunDelay {
     /// `ENOENT` from a kernel without `CONFIG_SCHED_INFO`, or where there is no `/proc`.
     pub fn of_this_thread() -> Result<RunDelay, SysError> {
         let path = "/proc/thread-self/schedstat";
+        if refused("open(schedstat)") {
+            return Err(SysError::last("open(schedstat)", &[]));
+        }
         File::open(path).map(RunDelay).map_err(|error| SysError::from_io("open(schedstat)", &[], &error))
     }
 
@@ -73,6 +79,9 @@ impl RunDelay {
     /// What reading the file gives; `EIO` where it has another form than in Linux 2.6.23 and later.
     pub fn total(&self) -> Result<Duration, SysError> {
         let mut text = [0; 96];
+        if refused("read(schedstat)") {
+            return Err(SysError::last("read(schedstat)", &[]));
+        }
         let read = self.0.read_at(&mut text, 0).map_err(|error| SysError::from_io("read(schedstat)", &[], &error))?;
         // Nanoseconds on a processor, nanoseconds waiting for one, and how often it got one.
         let second = std::str::from_utf8(&text[..read]).ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());

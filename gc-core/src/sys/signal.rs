@@ -8,6 +8,7 @@
 //! [`sigaltstack(2)`]: https://man7.org/linux/man-pages/man2/sigaltstack.2.html
 
 use super::SysError;
+use super::inject::refused;
 use super::map::at;
 use std::mem::MaybeUninit;
 use std::{mem, ptr};
@@ -59,8 +60,9 @@ impl std::fmt::Debug for OldHandler {
 fn sigaction(signal: i32, new: Option<&libc::sigaction>) -> Result<libc::sigaction, SysError> {
     let mut old = MaybeUninit::uninit();
     // SAFETY: `new` is null or a whole action that outlives the call, `old` has room for one.
-    let done = unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) };
-    if done < 0 {
+    let failed = refused("sigaction")
+        || unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } < 0;
+    if failed {
         return Err(SysError::last("sigaction", &[("signal", signal as usize)]));
     }
     // SAFETY: the call succeeded, so it has written the old action.
@@ -275,8 +277,9 @@ fn sigaltstack(new: Option<&libc::stack_t>) -> Result<Option<AlternateStack>, Sy
     let mut old = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
     // SAFETY: `new` is null or a whole description that outlives the call, which owns nothing of the range until a handler
     // runs; `old` has room for one.
-    let done = unsafe { libc::sigaltstack(new.map_or(ptr::null(), ptr::from_ref), &mut old) };
-    if done < 0 {
+    let failed =
+        refused("sigaltstack") || unsafe { libc::sigaltstack(new.map_or(ptr::null(), ptr::from_ref), &mut old) } < 0;
+    if failed {
         let (base, len) = new.map_or((0, 0), |new| (new.ss_sp.addr(), new.ss_size));
         return Err(SysError::last("sigaltstack", &[("addr", base), ("len", len)]));
     }

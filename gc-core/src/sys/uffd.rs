@@ -4,6 +4,7 @@
 //! The `userfaultfd` crate (0.9) opens `/dev/userfaultfd` without falling back to the system call and drops the kernel's
 //! answer about features, so both are done here; what it wraps well (register, continue, copy, wake) is used as it is.
 
+use super::inject::refused;
 use super::map::at;
 use super::{SysError, page_size};
 use linux_raw_sys::general::{
@@ -50,26 +51,23 @@ pub fn open_uffd(source: UffdSource) -> Result<Uffd, SysError> {
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
     let (call, fd) = match source {
         UffdSource::Device => {
+            if refused("open(/dev/userfaultfd)") {
+                return Err(SysError::last("open(/dev/userfaultfd)", &[]));
+            }
             let device = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .open("/dev/userfaultfd")
                 .map_err(|error| SysError::from_io("open(/dev/userfaultfd)", &[], &error))?;
-            let flags = flags | userfaultfd_sys::UFFD_USER_MODE_ONLY as i32;
+            let (call, flags) = ("ioctl(USERFAULTFD_IOC_NEW)", flags | userfaultfd_sys::UFFD_USER_MODE_ONLY as i32);
             // SAFETY: the ioctl takes flags, no pointer.
-            (
-                "ioctl(USERFAULTFD_IOC_NEW)",
-                unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) }.into(),
-            )
+            let open = || unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) };
+            (call, if refused(call) { -1 } else { open().into() })
         }
-        UffdSource::SystemCall => {
-            // SAFETY: the call takes flags, no pointer.
-            ("userfaultfd", unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
-        }
+        UffdSource::SystemCall => ("userfaultfd", userfaultfd("userfaultfd", flags)),
         UffdSource::SystemCallUserModeOnly => {
             let flags = flags | userfaultfd_sys::UFFD_USER_MODE_ONLY as i32;
-            // SAFETY: the call takes flags, no pointer.
-            ("userfaultfd(USER_MODE_ONLY)", unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
+            ("userfaultfd(USER_MODE_ONLY)", userfaultfd("userfaultfd(USER_MODE_ONLY)", flags))
         }
     };
     if fd < 0 {
@@ -77,6 +75,11 @@ pub fn open_uffd(source: UffdSource) -> Result<Uffd, SysError> {
     }
     // SAFETY: the kernel has just made this descriptor for us, nobody else has it.
     Ok(unsafe { Uffd::from_raw_fd(fd as i32) })
+}
+
+fn userfaultfd(call: &'static str, flags: i32) -> i64 {
+    // SAFETY: the call takes flags, no pointer.
+    if refused(call) { -1 } else { unsafe { libc::syscall(libc::SYS_userfaultfd, flags) } }
 }
 
 /// `_IO(0xAA, 0)`, of `/dev/userfaultfd`.
@@ -89,8 +92,8 @@ const USERFAULTFD_IOC_NEW: libc::Ioctl = (userfaultfd_sys::USERFAULTFD_IOC << 8)
 pub fn uffd_api(uffd: &Uffd, features: u64) -> Result<UffdAnswer, SysError> {
     let mut api = uffdio_api { api: UFFD_API.into(), features, ioctls: 0 };
     // SAFETY: the kernel reads and writes one `uffdio_api`, a value of this frame.
-    let done = unsafe { libc::ioctl(uffd.as_raw_fd(), UFFDIO_API as libc::Ioctl, &raw mut api) };
-    if done < 0 {
+    let mut agree = || unsafe { libc::ioctl(uffd.as_raw_fd(), UFFDIO_API as libc::Ioctl, &raw mut api) };
+    if refused("ioctl(UFFDIO_API)") || agree() < 0 {
         return Err(SysError::last("ioctl(UFFDIO_API)", &[("features", features as usize)]));
     }
     Ok(UffdAnswer { features: api.features, ioctls: api.ioctls })
@@ -115,6 +118,9 @@ fn from_uffd(call: &'static str, address: usize, len: usize, error: &userfaultfd
 /// Ownership (see the [module](super)). Whoever touches the range must be served: pages that are not there block the
 /// thread, or raise `SIGBUS` where that feature was agreed on.
 pub unsafe fn uffd_register(uffd: &Uffd, address: usize, len: usize, mode: RegisterMode) -> Result<(), SysError> {
+    if refused("ioctl(UFFDIO_REGISTER)") {
+        return Err(SysError::last("ioctl(UFFDIO_REGISTER)", &[("addr", address), ("len", len)]));
+    }
     match uffd.register_with_mode(at(address), len, mode) {
         Ok(_) => Ok(()),
         Err(error) => Err(from_uffd("ioctl(UFFDIO_REGISTER)", address, len, &error)),
@@ -126,6 +132,9 @@ pub unsafe fn uffd_register(uffd: &Uffd, address: usize, len: usize, mode: Regis
 /// # Safety
 /// Ownership (see the [module](super)).
 pub unsafe fn uffd_unregister(uffd: &Uffd, address: usize, len: usize) -> Result<(), SysError> {
+    if refused("ioctl(UFFDIO_UNREGISTER)") {
+        return Err(SysError::last("ioctl(UFFDIO_UNREGISTER)", &[("addr", address), ("len", len)]));
+    }
     uffd.unregister(at(address), len).map_err(|error| from_uffd("ioctl(UFFDIO_UNREGISTER)", address, len, &error))
 }
 
@@ -140,6 +149,9 @@ pub unsafe fn uffd_unregister(uffd: &Uffd, address: usize, len: usize) -> Result
 /// # Safety
 /// Ownership (see the [module](super)); the bytes of the pages are fit to be seen by whoever touches them.
 pub unsafe fn uffd_continue(uffd: &Uffd, address: usize, len: usize, wake: bool) -> Result<usize, SysError> {
+    if refused("ioctl(UFFDIO_CONTINUE)") {
+        return Err(SysError::last("ioctl(UFFDIO_CONTINUE)", &[("addr", address), ("len", len)]));
+    }
     match uffd.r#continue(at(address), len, wake) {
         Ok(mapped) => Ok(mapped as usize),
         Err(error) => Err(from_uffd("ioctl(UFFDIO_CONTINUE)", address, len, &error)),
@@ -162,8 +174,10 @@ pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
     let mode = if wake { 0 } else { userfaultfd_sys::UFFDIO_COPY_MODE_DONTWAKE };
     let mut copy = uffdio_copy { dst: to as u64, src: from as u64, len: len as u64, mode, copy: 0 };
     // SAFETY: the kernel reads and writes one `uffdio_copy`, a value of this frame; the caller owns the destination.
-    let done = unsafe { libc::ioctl(uffd.as_raw_fd(), UFFDIO_COPY as libc::Ioctl, &raw mut copy) };
-    brought_in(done, copy.copy, Call { call: "ioctl(UFFDIO_COPY)", to, from, len })
+    let mut fill = || unsafe { libc::ioctl(uffd.as_raw_fd(), UFFDIO_COPY as libc::Ioctl, &raw mut copy) };
+    let call = "ioctl(UFFDIO_COPY)";
+    let done = if refused(call) { -1 } else { fill() };
+    brought_in(done, copy.copy, Call { call, to, from, len })
 }
 
 /// Moves the pages of `from..from + len` to absent pages of a range registered in missing mode, without copying, and tells
@@ -189,9 +203,12 @@ pub unsafe fn uffd_move(
     let quiet = if wake { 0 } else { userfaultfd_sys::UFFDIO_MOVE_MODE_DONTWAKE };
     let mode = quiet | if holes { userfaultfd_sys::UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES } else { 0 };
     let mut moved = uffdio_move { dst: to as u64, src: from as u64, len: len as u64, mode, move_: 0 };
+    let request = userfaultfd_sys::UFFDIO_MOVE as libc::Ioctl;
     // SAFETY: the kernel reads and writes one `uffdio_move`, a value of this frame; the caller owns both ranges.
-    let done = unsafe { libc::ioctl(uffd.as_raw_fd(), userfaultfd_sys::UFFDIO_MOVE as libc::Ioctl, &raw mut moved) };
-    brought_in(done, moved.move_, Call { call: "ioctl(UFFDIO_MOVE)", to, from, len })
+    let mut bring = || unsafe { libc::ioctl(uffd.as_raw_fd(), request, &raw mut moved) };
+    let call = "ioctl(UFFDIO_MOVE)";
+    let done = if refused(call) { -1 } else { bring() };
+    brought_in(done, moved.move_, Call { call, to, from, len })
 }
 
 /// Wakes the threads that sleep on a fault in the range (Linux 4.3). With the `SIGBUS` feature none do.
@@ -199,6 +216,9 @@ pub unsafe fn uffd_move(
 /// # Errors
 /// `EINVAL` where the range is no whole pages.
 pub fn uffd_wake(uffd: &Uffd, address: usize, len: usize) -> Result<(), SysError> {
+    if refused("ioctl(UFFDIO_WAKE)") {
+        return Err(SysError::last("ioctl(UFFDIO_WAKE)", &[("addr", address), ("len", len)]));
+    }
     uffd.wake(at(address), len).map_err(|error| from_uffd("ioctl(UFFDIO_WAKE)", address, len, &error))
 }
 
@@ -222,13 +242,16 @@ pub fn next_fault(uffd: &Uffd, timeout: Duration) -> Result<Option<Fault>, SysEr
     let mut ready = libc::pollfd { fd: uffd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let timeout = timeout.as_millis().min(i32::MAX as u128) as i32;
     // SAFETY: one `pollfd`, a value of this frame.
-    let found = unsafe { libc::poll(&mut ready, 1, timeout) };
+    let found = if refused("poll") { -1 } else { unsafe { libc::poll(&mut ready, 1, timeout) } };
     if found < 0 {
         let error = SysError::last("poll", &[]);
         return if error.errno() == libc::EINTR { Ok(None) } else { Err(error) };
     }
     if found == 0 {
         return Ok(None);
+    }
+    if refused("read(userfaultfd)") {
+        return Err(SysError::last("read(userfaultfd)", &[]));
     }
     match uffd.read_event().map_err(|error| from_uffd("read(userfaultfd)", 0, 0, &error))? {
         Some(Event::Pagefault { kind, rw, addr, .. }) => Ok(Some(Fault {
@@ -267,6 +290,9 @@ const PAGEMAP_SCAN: libc::Ioctl = (3 << 30 | (size_of::<pm_scan_arg>() as u32) <
 ///
 /// [`PAGEMAP_SCAN`]: https://docs.kernel.org/admin-guide/mm/pagemap.html
 pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
+    if refused("open(/proc/self/pagemap)") {
+        return Err(SysError::last("open(/proc/self/pagemap)", &[]));
+    }
     let pagemap =
         File::open("/proc/self/pagemap").map_err(|error| SysError::from_io("open(/proc/self/pagemap)", &[], &error))?;
     let end = (address + len) as u64;
@@ -288,7 +314,8 @@ pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
     let mut bytes = 0;
     while scan.start < end {
         // SAFETY: the kernel reads and writes one `pm_scan_arg` and at most `vec_len` regions, values of this frame.
-        let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+        let mut look = || unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+        let found = if refused("ioctl(PAGEMAP_SCAN)") { -1 } else { look() };
         if found < 0 {
             return Err(SysError::last("ioctl(PAGEMAP_SCAN)", &[("addr", address), ("len", len)]));
         }

@@ -1,0 +1,43 @@
+//! Refusals to order: `gc_core::sys::inject`. They concern a whole process, so one test has them all, in order.
+#![cfg(not(loom))]
+
+use gc_core::sys::{self, HeapFile, inject};
+
+fn count(of: &[(&str, u64)], call: &str) -> u64 {
+    of.iter().find(|(name, _)| *name == call).map_or(0, |(_, count)| *count)
+}
+
+#[test]
+fn calls_are_counted_and_refused_by_number() {
+    let page = sys::page_size();
+    let map = || sys::reserve(page, page);
+    let before = count(&inject::made(), "mmap");
+    inject::refuse("mmap", libc::ENOMEM, 1, 2);
+    let outcomes: Vec<_> = (0..4).map(|_| map().map_err(|error| error.errno()).err()).collect();
+    assert_eq!(outcomes, [None, Some(libc::ENOMEM), Some(libc::ENOMEM), None]);
+    assert_eq!(count(&inject::made(), "mmap"), before + 4);
+    assert_eq!(count(&inject::refusals(), "mmap"), 2);
+    inject::refuse("mmap", libc::EPERM, 0, u64::MAX);
+    assert!((0..5).all(|_| map().is_err_and(|error| error.errno() == libc::EPERM)));
+    inject::refuse_nothing();
+    assert!(map().is_ok());
+
+    // Each call of a heap's file, and what the caller hears of it: the call and the errno, none made up.
+    for call in ["memfd_create(MFD_NOEXEC_SEAL)", "ftruncate", "fcntl(F_ADD_SEALS)"] {
+        inject::refuse(call, libc::EMFILE, 0, 1);
+        let error = HeapFile::new("inject", page).unwrap_err();
+        assert_eq!((error.call(), error.errno()), (call, libc::EMFILE));
+    }
+    // A kernel before 6.3: without the flag.
+    inject::refuse("memfd_create(MFD_NOEXEC_SEAL)", libc::EINVAL, 0, 1);
+    assert!(!HeapFile::new("inject", page).unwrap().is_no_exec());
+    // A signal's interruption is no refusal, and nor is a question that a sandbox does not answer.
+    for call in ["ftruncate", "getrlimit"] {
+        inject::refuse(call, libc::EINTR, 0, 1);
+        HeapFile::new("inject", page).unwrap();
+    }
+    let file = HeapFile::new("inject", page).unwrap();
+    inject::refuse("fallocate(PUNCH_HOLE)", libc::EINTR, 0, 3);
+    file.punch_hole(0, page).unwrap();
+    assert_eq!(count(&inject::refusals(), "fallocate(PUNCH_HOLE)"), 3);
+}
