@@ -11,7 +11,6 @@ use crate::mutator::record::MutatorRecord;
 use crate::shared::Shared;
 use gc_core::loss::{Loss as Entry, LossRing};
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -35,35 +34,28 @@ struct Own {
 const NOBODY: Own = Own { ring: std::ptr::null(), heap: std::ptr::null() };
 
 thread_local! {
-    /// The ring of the mutator that is inside a heap on this thread. Constant and without a destructor, so that a signal
-    /// handler may use it.
+    /// The ring of the mutator that was active last on this thread, until it leaves its heap. Constant and without a
+    /// destructor, so that a signal handler may use it.
     static OWN: Cell<Own> = const { Cell::new(NOBODY) };
 }
 
 /// Changes the thread's ring; no access that may fault is moved to the other side of it.
-fn replace_own(own: Own) -> Own {
+fn set_own(own: Own) {
     compiler_fence(Ordering::SeqCst);
-    let before = OWN.replace(own);
+    OWN.set(own);
     compiler_fence(Ordering::SeqCst);
-    before
 }
 
-/// While it lives, this thread's faults in a heap go to a ring.
-pub(crate) struct Recording<'a> {
-    before: Own,
-    _ring: PhantomData<&'a LossRing>,
+/// This thread's faults go to the ring of a mutator that becomes active on it: when it enters, and when it returns from
+/// `blocking`. Who was active before is not put back by whoever comes after it: it does that for itself. So no order in which
+/// mutators go is leant on.
+pub(crate) fn record_to(ring: &LossRing, heap: &Shared) {
+    set_own(Own { ring, heap });
 }
 
-impl<'a> Recording<'a> {
-    pub(crate) fn to(ring: &'a LossRing, heap: &'a Shared) -> Recording<'a> {
-        Recording { before: replace_own(Own { ring, heap }), _ring: PhantomData }
-    }
-}
-
-impl Drop for Recording<'_> {
-    fn drop(&mut self) {
-        replace_own(self.before);
-    }
+/// The mutator that is active leaves its heap, or one becomes active whose heap records nothing.
+pub(crate) fn record_to_nobody() {
+    set_own(NOBODY);
 }
 
 /// A fault that this thread has served, in its signal handler.
@@ -75,7 +67,9 @@ pub(crate) fn faulted(heap: &Shared, begin_ns: u64, ns: u64) {
     if !std::ptr::eq(own.heap, heap) {
         return heap.events.missed(1); // a thread that is inside another heap, or in none
     }
-    // SAFETY: the `Recording` that set it borrows the ring, and lives until it sets what was there before.
+    // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left since: leaving is on the same
+    // thread (who leaves elsewhere ends the process) and clears it. Its record, where the ring is, ends with its `HeapThread`,
+    // which is borrowed until it has left; one that lost the stack that was inside keeps its record for ever.
     let ring = unsafe { &*own.ring };
     ring.record(Entry { kind: FAULTS, count: 1, begin_ns, length_ns: ns, lost_ns: ns });
 }

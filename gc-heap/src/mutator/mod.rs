@@ -5,8 +5,9 @@
 //!
 //! # Invariants
 //!
-//! 1. One *active* mutator a thread over all heaps (a thread-local flag that `enter` and `blocking` keep), so a raw
-//!    reference of one heap never meets the mutator of another.
+//! 1. One *active* mutator a thread over all heaps, so a raw reference of one heap never meets the mutator of another. A
+//!    thread-local word says which; entering, leaving, parking and returning each find there what has to be, or end the
+//!    process (`thread`).
 //! 2. No word that another thread writes lies inside [`Mutator`]: those are in its [`record::MutatorRecord`].
 //! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are renewed by the mutator itself, whenever it leaves
 //!    a safepoint and before it touches a slot.

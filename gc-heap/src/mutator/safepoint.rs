@@ -72,6 +72,7 @@ impl<'s> Mutator<'s> {
 
     /// Answers what the collector wants, until it wants nothing.
     pub(crate) fn poll(&mut self) {
+        self.expect_active("comes to a safepoint");
         let shared = std::sync::Arc::clone(&self.shared);
         loop {
             self.unlucky(); // between two looks, also where the phase was just renewed

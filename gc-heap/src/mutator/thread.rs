@@ -3,17 +3,33 @@
 use super::Mutator;
 use super::record::MutatorRecord;
 use crate::error::EnterError;
-use crate::events::loss::{self, Recording};
+use crate::events::loss;
 use crate::heap::Heap;
 use crate::shared::Shared;
 use gc_core::fault::FaultStack;
 use gc_core::sys::SysError;
 use std::cell::{Cell, OnceCell};
+use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Nobody is active.
+const NOBODY: u64 = 0;
+
+/// The first that is active as no mutator, see [`as_if_inside`]; mutators have lower numbers.
+static NEXT_OTHER: AtomicU64 = AtomicU64::new(1 << 63);
+
+/// The number of the next thread, from 1.
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
-    /// Whether a mutator of some heap is active on this thread.
-    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+    /// The number of the mutator that is active on this thread, over all heaps. Everybody who changes it says who has to be
+    /// there: on one stack that is so, because calls return in the order of their making. A program that switches stacks
+    /// (coroutines) can return in another, and would have two mutators at work.
+    static ACTIVE: Cell<u64> = const { Cell::new(NOBODY) };
+
+    /// The number of this thread, once it was asked for. Not the address of something thread-local: that comes again.
+    static THREAD: Cell<u64> = const { Cell::new(0) };
 
     /// What a thread needs that serves its own faults, from its first time in a heap with the page barrier until it ends.
     static FAULTS: OnceCell<FaultStack> = const { OnceCell::new() };
@@ -34,19 +50,67 @@ fn serve_faults() -> Result<Option<FaultStack>, SysError> {
 
 /// Whether this thread is inside a heap, and not in `blocking`.
 pub(crate) fn is_inside() -> bool {
-    ACTIVE.get()
+    ACTIVE.get() != NOBODY
 }
 
 /// Runs `f` while this thread counts as inside a heap, so that it can enter none.
 pub(crate) fn as_if_inside<R>(f: impl FnOnce() -> R) -> R {
-    struct Before(bool);
+    struct Before {
+        active: u64,
+        own: u64,
+    }
     impl Drop for Before {
         fn drop(&mut self) {
-            ACTIVE.set(self.0);
+            expect(self.own, format_args!("a listener has returned"));
+            ACTIVE.set(self.active);
         }
     }
-    let _before = Before(ACTIVE.replace(true));
+    let own = NEXT_OTHER.fetch_add(1, Ordering::Relaxed);
+    let _before = Before { active: ACTIVE.replace(own), own };
     f()
+}
+
+/// Ends the process unless so-and-so is active on this thread.
+#[inline]
+fn expect(active: u64, event: std::fmt::Arguments<'_>) {
+    if ACTIVE.get() != active {
+        out_of_order(event, format_args!("{}", Who(ACTIVE.get())));
+    }
+}
+
+/// Who is active, for people.
+struct Who(u64);
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            NOBODY => f.write_str("no mutator is active on this thread"),
+            number if number >> 63 == 0 => write!(f, "mutator {number} is active on this thread"),
+            _ => f.write_str("a listener runs on this thread"),
+        }
+    }
+}
+
+/// The end, with a line. Not a panic: the unwinding would run destructors and `catch_unwind` with two mutators active, or
+/// with one on another thread than its own, and each reference in hand may then be used with the wrong one.
+#[cold]
+#[inline(never)]
+fn out_of_order(event: std::fmt::Arguments<'_>, found: std::fmt::Arguments<'_>) -> ! {
+    // `eprintln!` panics where nobody reads.
+    let _ = writeln!(
+        std::io::stderr(),
+        "parallax: {event}, but {found}: a coroutine was switched, moved or leaked inside a heap; stacks must leave heaps, and \
+         return from `blocking`, in the opposite order of entering them, on the thread that entered"
+    );
+    std::process::abort();
+}
+
+/// The number of this thread: no other has it, also after this one has ended.
+fn this_thread() -> u64 {
+    if THREAD.get() == 0 {
+        THREAD.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed));
+    }
+    THREAD.get()
 }
 
 /// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
@@ -91,6 +155,8 @@ pub struct HeapThread {
     mutator: Box<Mutator<'static>>,
     record: Arc<MutatorRecord>,
     shared: Arc<Shared>,
+    /// Set from entering to leaving. A coroutine that is leaked inside never leaves.
+    entered: Cell<bool>,
     /// Keeps the collector alive while threads are attached.
     _heap: Heap,
 }
@@ -117,7 +183,7 @@ impl HeapThread {
         let attaching = shared.attaching.lock();
         shared.mutators.lock().push(Arc::clone(&record));
         drop(attaching);
-        Ok(HeapThread { mutator, record, shared, _heap: heap.clone() })
+        Ok(HeapThread { mutator, record, shared, entered: Cell::new(false), _heap: heap.clone() })
     }
 
     /// Runs `f` inside the heap. Waits while a stop is under way; the thread takes part in stops until `f` returns.
@@ -129,34 +195,61 @@ impl HeapThread {
         if !self.shared.process.is_current() {
             return Err(EnterError::Forked);
         }
-        if ACTIVE.replace(true) {
+        if is_inside() {
             return Err(EnterError::AlreadyEntered);
         }
+        self.expect_parked("entered");
         let _faults = match self.shared.pages.is_some().then(serve_faults) {
             None => None,
             Some(Ok(faults)) => faults,
-            Some(Err(_)) => {
-                ACTIVE.set(false);
-                return Err(EnterError::NoAddressSpace);
-            }
+            Some(Err(_)) => return Err(EnterError::NoAddressSpace),
         };
-        let _losses = self.record.losses.as_ref().map(|ring| Recording::to(ring, &self.shared));
-        let entered = Entered(&mut self.mutator);
-        entered.0.unpark();
-        Ok(f(entered.0))
+        ACTIVE.set(self.record.number);
+        if self.entered.replace(true) {
+            self.keep_record();
+        }
+        let entered = Entered { mutator: &mut self.mutator, entered: &self.entered };
+        entered.mutator.record_losses();
+        entered.mutator.unpark();
+        Ok(f(entered.mutator))
+    }
+
+    /// Ends the process if the stack that was inside is gone without having left: its mutator still counts as running, and
+    /// each stop would wait for it.
+    fn expect_parked(&self, event: &str) {
+        if self.record.state.is_running() {
+            let (heap, number) = (&self.shared.config.name, self.record.number);
+            out_of_order(
+                format_args!("the `HeapThread` of mutator {number} of heap `{heap}` was {event}"),
+                format_args!("that mutator is inside"),
+            );
+        }
+    }
+
+    /// The stack that was inside is gone, in `blocking`. The thread that it was on may have the ring in hand, see `loss`: the
+    /// record stays for ever.
+    fn keep_record(&self) {
+        std::mem::forget(Arc::clone(&self.record));
     }
 }
 
 /// Leaves the heap, also on unwinding.
-struct Entered<'a>(&'a mut Mutator<'static>);
+struct Entered<'a> {
+    mutator: &'a mut Mutator<'static>,
+    entered: &'a Cell<bool>,
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        let mutator = &mut *self.mutator;
+        mutator.expect_active("leaves");
         // Frames may have been forgotten: nothing refers to the locals any more.
-        self.0.pop_to(self.0.record().locals_base());
-        self.0.release_reserved();
-        self.0.park();
-        ACTIVE.set(false);
+        mutator.pop_to(mutator.record().locals_base());
+        mutator.release_reserved();
+        mutator.park();
+        loss::record_to_nobody();
+        ACTIVE.set(NOBODY);
+        self.entered.set(false);
     }
 }
 
@@ -172,6 +265,10 @@ impl Drop for HeapThread {
             // The collector that would have to know is the parent's, and a lock may be held by a thread of the parent's.
             return;
         }
+        self.expect_parked("dropped");
+        if self.entered.get() {
+            self.keep_record();
+        }
         // Parked: closing a block is a hand-over that the collector may see at any time.
         self.mutator.take_blocks_up();
         self.mutator.retire();
@@ -186,18 +283,29 @@ impl Drop for HeapThread {
 }
 
 /// Returns from a parked wait, also on unwinding.
-struct Away<'a, 's>(&'a mut Mutator<'s>);
+struct Away<'a, 's> {
+    mutator: &'a mut Mutator<'s>,
+    thread: u64,
+}
 
 impl Drop for Away<'_, '_> {
     fn drop(&mut self) {
-        ACTIVE.set(true);
-        self.0.unpark();
+        let mutator = &mut *self.mutator;
+        if ACTIVE.get() != NOBODY || self.thread != this_thread() {
+            mutator.returns_out_of_order();
+        }
+        ACTIVE.set(mutator.record().number);
+        mutator.record_losses();
+        mutator.unpark();
     }
 }
 
 impl<'s> Mutator<'s> {
     /// Runs `f` outside the heap: for system calls, locks, joins, anything that waits. A safepoint before and after;
     /// meanwhile the thread counts as stopped, so it delays nobody. `f` may enter another heap.
+    ///
+    /// Ends the process with a line (`abort`) where it returns while another mutator is active on the thread, or on another thread:
+    /// where a coroutine was switched in `f`, and comes back out of order.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, Room};
@@ -226,14 +334,48 @@ impl<'s> Mutator<'s> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn blocking<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        self.expect_active("calls `blocking`");
         self.park();
-        ACTIVE.set(false);
-        let _away = Away(self);
+        ACTIVE.set(NOBODY);
+        let _away = Away { mutator: self, thread: this_thread() };
         f()
     }
 
     /// As `blocking`, for the heap's own waits.
     pub(crate) fn parked<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.blocking(f)
+    }
+
+    /// Ends the process unless this mutator is the one that is active on this thread.
+    pub(super) fn expect_active(&self, event: &str) {
+        if ACTIVE.get() != self.record().number {
+            self.acts_out_of_order(event);
+        }
+    }
+
+    #[cold]
+    fn acts_out_of_order(&self, event: &str) -> ! {
+        let (heap, number) = (&self.shared.config.name, self.record().number);
+        out_of_order(format_args!("mutator {number} of heap `{heap}` {event}"), format_args!("{}", Who(ACTIVE.get())));
+    }
+
+    #[cold]
+    fn returns_out_of_order(&self) -> ! {
+        if ACTIVE.get() != NOBODY {
+            self.acts_out_of_order("returns from `blocking`");
+        }
+        let (heap, number) = (&self.shared.config.name, self.record().number);
+        out_of_order(
+            format_args!("mutator {number} of heap `{heap}` returns from `blocking`"),
+            format_args!("it was called on another thread"),
+        );
+    }
+
+    /// The thread's faults go to this mutator's ring, where the heap records them.
+    fn record_losses(&self) {
+        match &self.record().losses {
+            Some(ring) => loss::record_to(ring, &self.shared),
+            None => loss::record_to_nobody(),
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use crate::{fork, limits};
+use crate::{coroutines, fork, limits};
 use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mutator, Room, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
@@ -37,13 +37,14 @@ pub(crate) fn play(scene: &str) -> ExitCode {
         .iter()
         .chain(fork::SCENES)
         .chain(limits::SCENES)
+        .chain(coroutines::SCENES)
         .find(|(name, _)| *name == scene)
         .expect("a scene of this name")
         .1();
     ExitCode::SUCCESS
 }
 
-fn child(scene: &str) -> Output {
+pub(crate) fn child(scene: &str) -> Output {
     let this = std::env::current_exe().unwrap();
     let mut command = Command::new(this);
     if backing() == Backing::Anonymous {

@@ -8,6 +8,7 @@ mod census;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
+mod coroutines;
 mod cycle;
 mod ephemeron;
 mod events;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         ("any", any::TESTS),
         ("census", census::TESTS),
         ("child", child::TESTS),
+        ("coroutines", coroutines::TESTS),
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),
         ("events", events::TESTS),
