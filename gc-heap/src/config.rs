@@ -375,7 +375,8 @@ impl HeapBuilder {
     /// A listener that takes long holds up the collector, and with it mutators that wait for memory. It cannot enter a heap
     /// (that is refused with [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`]
     /// panics), and it must not wait for a thread that is inside this one, nor for a lock that such a thread may hold while
-    /// it allocates. It should keep no [`Heap`]: a heap ends with its last handle. If it panics, the panic goes no further,
+    /// it allocates. It should keep no [`Heap`]: a heap ends with its last handle. Where that is dropped in a
+    /// listener, the heap ends on the collector thread, when the cycle at hand is over. If it panics, the panic goes no further,
     /// and it is not called any more.
     ///
     /// ```

@@ -24,6 +24,8 @@ use crate::slot::{Gc, Referent, SlotType};
 use std::any::type_name;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -60,9 +62,36 @@ struct Queue<P> {
     heap: Weak<Shared>,
 }
 
+/// A value in a place of its own, which is looked at through an object while this is moved about. A `Box` would promise that
+/// nobody else has a pointer to it, again at each move.
+struct Kept<P>(NonNull<P>);
+
+// SAFETY: owns its value, as a `Box` does.
+unsafe impl<P: Send> Send for Kept<P> {}
+
+impl<P> Kept<P> {
+    fn new(value: P) -> Kept<P> {
+        Kept(NonNull::from(Box::leak(Box::new(value))))
+    }
+
+    /// The value. Nobody looks at it any more: its object is dead.
+    fn into_inner(self) -> P {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: made by `new`, and taken out once, as `self` is gone.
+        unsafe { *Box::from_raw(this.0.as_ptr()) }
+    }
+}
+
+impl<P> Drop for Kept<P> {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, and not taken out.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
 struct State<P> {
-    /// By key. Boxed: a resource is looked at through its object while others are added.
-    kept: Vec<Option<Box<P>>>,
+    /// By key.
+    kept: Vec<Option<Kept<P>>>,
     free: Vec<usize>,
     ready: VecDeque<(usize, Option<RootCell>)>,
     closed: bool,
@@ -84,8 +113,8 @@ impl<P: Send + 'static> Queue<P> {
 
     /// Keeps a value. Gives its key, and where it is.
     fn keep(&self, value: P) -> (usize, *const P) {
-        let value = Box::new(value);
-        let address: *const P = &*value;
+        let value = Kept::new(value);
+        let address = value.0.as_ptr().cast_const();
         let mut state = self.state.lock();
         let key = match state.free.pop() {
             Some(key) => {
@@ -113,18 +142,18 @@ impl<P: Send + 'static> Queue<P> {
         );
     }
 
-    fn pop(state: &mut State<P>) -> Option<(Box<P>, Option<RootCell>)> {
+    fn pop(state: &mut State<P>) -> Option<(P, Option<RootCell>)> {
         let (key, revived) = state.ready.pop_front()?;
         let kept = state.kept[key].take().expect("what is ready is kept until it is taken");
         state.free.push(key);
-        Some((kept, revived))
+        Some((kept.into_inner(), revived))
     }
 
-    fn take(&self) -> Option<(Box<P>, Option<RootCell>)> {
+    fn take(&self) -> Option<(P, Option<RootCell>)> {
         Self::pop(&mut self.state.lock())
     }
 
-    fn wait(&self, timeout: Duration) -> Option<(Box<P>, Option<RootCell>)> {
+    fn wait(&self, timeout: Duration) -> Option<(P, Option<RootCell>)> {
         assert!(!is_inside(), "waiting for a queue inside a heap: the cycle that fills it would wait; use `blocking`");
         let until = Instant::now().checked_add(timeout);
         let mut state = self.state.lock();
@@ -393,7 +422,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
     /// The next value whose object is gone. Never waits.
     #[must_use]
     pub fn take(&self) -> Option<R> {
-        self.queue.take().map(|(kept, _)| *kept)
+        self.queue.take().map(|(kept, _)| kept)
     }
 
     /// The next value whose object is gone; waits for one, at most so long. `None` also when the heap has ended and nothing
@@ -403,7 +432,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
     /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<R> {
-        self.queue.wait(timeout).map(|(kept, _)| *kept)
+        self.queue.wait(timeout).map(|(kept, _)| kept)
     }
 
     /// Values whose objects are gone, and that were not taken yet.

@@ -14,6 +14,7 @@ use crate::space::pages::{FaultServer, Pages};
 use crate::stats::{Durations, HeapStats, SlowPaths};
 use gc_core::fault::{self, Registration};
 use gc_core::views::{Gate, Views};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,7 +77,7 @@ pub struct Heap {
 }
 
 struct Owner {
-    /// Ends before the memory does. No thread is attached by then: each keeps a handle of the heap.
+    /// Goes to the [`Ending`].
     faults: Option<Registration>,
     shared: Arc<Shared>,
     collector: Option<JoinHandle<()>>,
@@ -95,14 +96,38 @@ impl Drop for Owner {
             return;
         }
         self.shared.control.shutdown();
-        if let Some(thread) = self.collector.take() {
-            // A collector that failed has said why to those who wait; there is nobody left to tell.
-            let _ = thread.join();
+        let ending = Ending { faults: self.faults.take(), shared: Arc::clone(&self.shared) };
+        let Some(thread) = self.collector.take() else { return };
+        if thread.thread().id() == std::thread::current().id() {
+            // In a listener, on the collector thread: it ends the heap when it is through, as it cannot wait for itself. Where
+            // it is past that, in its thread-locals' destructors, nobody takes this, and the heap ends here.
+            let _ = ENDING.try_with(|slot| slot.set(Some(ending)));
+            return;
         }
+        // A collector that failed has said why to those who wait; there is nobody left to tell.
+        let _ = thread.join();
+    }
+}
+
+thread_local! {
+    /// On a collector thread: the end of its heap, where that fell to it.
+    static ENDING: Cell<Option<Ending>> = const { Cell::new(None) };
+}
+
+/// The end of a heap, made when this is dropped. The collector is at work no more.
+struct Ending {
+    faults: Option<Registration>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
         // All objects have died. What nobody has a queue for any more is dropped here, on this thread.
         let sinks = std::mem::take(&mut *self.shared.sinks.lock());
         while self.shared.new_watches.pop().is_some() {}
         sinks.iter().for_each(|sink| sink.close());
+        // Before the memory ends. No thread is attached any more: each keeps a handle of the heap.
+        drop(self.faults.take());
     }
 }
 
@@ -122,7 +147,11 @@ impl Heap {
         shared.prepare()?;
         let for_collector = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(format!("{}-gc", shared.config.name));
-        let collector = thread.spawn(move || collect_until_shutdown(&for_collector))?;
+        let collector = thread.spawn(move || {
+            collect_until_shutdown(&for_collector);
+            drop(for_collector);
+            drop(ENDING.take());
+        })?;
         Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector), faults, process: std::process::id() }) })
     }
 
@@ -152,12 +181,13 @@ impl Heap {
     /// that are call [`Mutator::collect`].
     ///
     /// # Panics
-    /// If this thread is inside a heap: the cycle would wait for it for ever. If this process is a child made by `fork`: it
-    /// has no collector.
+    /// If this thread is inside a heap: the cycle would wait for it for ever. If the collector has failed, by then or in this
+    /// cycle. If this process is a child made by `fork`: it has no collector.
     pub fn collect(&self) {
         assert!(!is_inside(), "Heap::collect from inside a heap: call Mutator::collect");
         self.shared().check_process();
         self.shared().collect();
+        self.shared().check_collector();
     }
 
     /// Gives all free memory back to the system now. Returns the bytes given back.
@@ -357,6 +387,14 @@ impl Shared {
         assert!(self.process.is_current(), "a child made by `fork` used the heap of its parent");
     }
 
+    /// # Panics
+    /// If the collector has failed: what was asked of it is not done.
+    pub(crate) fn check_collector(&self) {
+        if let Some(why) = self.control.failure() {
+            panic!("the collector has failed: {why}");
+        }
+    }
+
     fn repaired_by_mutators(&self) -> u64 {
         self.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
     }
@@ -403,7 +441,9 @@ mod tests {
         std::thread::scope(|scope| {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 heap.enter(|m| {
-                    scope.spawn(|| heap.collect());
+                    scope.spawn(|| {
+                        catch_unwind(AssertUnwindSafe(|| heap.collect())).expect_err("it came back as if done")
+                    });
                     let begun = Instant::now();
                     while begun.elapsed() < Duration::from_secs(10) {
                         m.safepoint();

@@ -161,9 +161,9 @@ impl Shared {
         self.surveys.push(Arc::clone(&request));
         self.collect();
         let answer = request.answer.lock().take();
-        answer.unwrap_or_else(|| match self.control.failure() {
-            Some(why) => panic!("the collector has failed: {why}"),
-            None => unreachable!("a cycle answers all that was asked before it began"),
+        answer.unwrap_or_else(|| {
+            self.check_collector();
+            unreachable!("a cycle answers all that was asked before it began")
         })
     }
 }

@@ -191,7 +191,8 @@ impl Shared {
         Ticket::Compaction(number)
     }
 
-    /// Runs a cycle that begins after the call, and waits for its end. The caller is parked or not attached.
+    /// Runs a cycle that begins after the call, and waits for its end, or until the collector fails: see `check_collector`. The
+    /// caller is parked or not attached.
     pub(crate) fn collect(&self) {
         self.control.wait(self.request_cycle());
     }

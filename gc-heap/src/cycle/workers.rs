@@ -38,7 +38,7 @@ pub(crate) fn together(workers: usize, own: impl FnOnce(), help: impl Fn() + Syn
 #[cfg(test)]
 mod tests {
     use crate::root::table::RootCell;
-    use crate::{Barrier, Heap, LEAST_HEAP_BYTES};
+    use crate::{Barrier, Heap, LEAST_HEAP_BYTES, Mutator};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// The others would wait for ever for the one that is never idle.
@@ -51,12 +51,15 @@ mod tests {
             // Of this heap, and past its end: a mark there is out of bounds.
             let nowhere = shared.space.view(shared.phase.good()) + shared.views.span() as u64 - 4096;
             let _root = RootCell::new(&shared.roots, nowhere, true);
-            heap.collect();
+            catch_unwind(AssertUnwindSafe(|| heap.collect())).expect_err("it came back as if done");
             let why = shared.control.failure().expect("the collector has given up");
             assert!(why.contains("out of bounds"), "{why}");
-            let panic = catch_unwind(AssertUnwindSafe(|| heap.enter(|m| m.safepoint()))).unwrap_err();
-            let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            assert!(said.contains("the collector has failed"), "{said}");
+            let asks: [fn(&mut Mutator<'_>); 2] = [|m| m.safepoint(), |m| m.collect()];
+            for ask in asks {
+                let panic = catch_unwind(AssertUnwindSafe(|| heap.enter(ask))).unwrap_err();
+                let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                assert!(said.contains("the collector has failed"), "{said}");
+            }
         }
     }
 }

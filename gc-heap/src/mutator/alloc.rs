@@ -126,6 +126,7 @@ impl<'s> Mutator<'s> {
         let result = self.acquire(room);
         if result.is_err() {
             self.release_reserved();
+            self.shared.check_collector(); // then memory is not what was short
         }
         if self.shared.config.stress.is_on() {
             // What is placed past the room must fail each time, not only where memory is short.
@@ -263,6 +264,9 @@ impl<'s> Mutator<'s> {
     ///
     /// For tests, and for programs that know of a good moment: cycles begin by themselves.
     ///
+    /// # Panics
+    /// If the collector has failed, by then or in this cycle.
+    ///
     /// ```
     /// use gc_heap::{Heap, Trace, Weak};
     ///
@@ -285,6 +289,7 @@ impl<'s> Mutator<'s> {
     pub fn collect(&mut self) {
         let shared = std::sync::Arc::clone(&self.shared);
         self.parked(|| shared.collect());
+        shared.check_collector();
     }
 }
 

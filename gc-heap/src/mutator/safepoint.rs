@@ -93,9 +93,7 @@ impl<'s> Mutator<'s> {
                 break;
             }
         }
-        if let Some(why) = shared.control.failure() {
-            panic!("the collector has failed: {why}");
-        }
+        shared.check_collector();
     }
 
     /// Makes the allocation check pass again, unless the collector has asked meanwhile.

@@ -51,7 +51,7 @@ impl Chunk {
 #[derive(Default)]
 struct State {
     chunks: Vec<Chunk>,
-    free: Vec<u32>,
+    free: Vec<usize>,
 }
 
 /// Slots of process-wide roots, strong or weak.
@@ -59,7 +59,7 @@ pub(crate) struct RootTable {
     memory: RootMemory,
     process: Process,
     state: Mutex<State>,
-    dropped: SegQueue<u32>,
+    dropped: SegQueue<usize>,
 }
 
 impl RootTable {
@@ -101,8 +101,8 @@ impl RootTable {
     fn reclaim_some(&self, state: &mut State, slots: fn(&Chunk) -> &[AtomicU64; CHUNK]) -> bool {
         for _ in 0..RECLAIMED_AT_ONCE {
             let Some(index) = self.dropped.pop() else { return false };
-            let chunk = &state.chunks[index as usize / CHUNK];
-            slots(chunk)[index as usize % CHUNK].store(0, Ordering::Relaxed);
+            let chunk = &state.chunks[index / CHUNK];
+            slots(chunk)[index % CHUNK].store(0, Ordering::Relaxed);
             state.free.push(index);
         }
         true
@@ -113,7 +113,7 @@ impl RootTable {
 pub(crate) struct RootCell {
     table: Arc<RootTable>,
     slot: NonNull<AtomicU64>,
-    index: u32,
+    index: usize,
 }
 
 // SAFETY: the slot is atomic and stays where it is as long as the table, which the cell keeps alive.
@@ -131,12 +131,12 @@ impl RootCell {
             table.reclaim_some(&mut state, Chunk::slots);
         }
         if state.free.is_empty() {
-            let first = (state.chunks.len() * CHUNK) as u32;
+            let first = state.chunks.len() * CHUNK;
             state.chunks.push(Chunk::new(&table.memory));
-            state.free.extend((first..first + CHUNK as u32).rev());
+            state.free.extend((first..first + CHUNK).rev());
         }
         let index = state.free.pop().expect("entries were added above");
-        let slot = &state.chunks[index as usize / CHUNK].slots()[index as usize % CHUNK];
+        let slot = &state.chunks[index / CHUNK].slots()[index % CHUNK];
         slot.store(word, Ordering::Release);
         let slot = NonNull::from(slot);
         drop(state);
@@ -145,7 +145,7 @@ impl RootCell {
 
     /// The slot as the collector sees it.
     pub(crate) fn collector_slot(&self) -> &AtomicU64 {
-        let index = self.index as usize;
+        let index = self.index;
         let chunk = self.table.chunk(index / CHUNK).expect("the chunk of an entry");
         // SAFETY: a chunk's slots neither move nor are freed before the table, which the cell keeps alive.
         unsafe { &chunk.as_ref()[index % CHUNK] }

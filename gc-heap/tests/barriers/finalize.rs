@@ -4,14 +4,14 @@
 use crate::common::{Random, catch_unwind, checked, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Barrier, Ephemeron, FinalizerQueue, Gc, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Root, Slot, SlotArray,
-    Trace, Weak, WeakSlot,
+    Barrier, Ephemeron, Event, FinalizerQueue, Gc, Heap, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Root,
+    Slot, SlotArray, Stress, Trace, Weak, WeakSlot,
 };
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 #[derive(Trace)]
 struct Item {
@@ -289,6 +289,49 @@ pub(crate) fn what_the_end_of_a_heap_does(barrier: Barrier) {
     }
 }
 
+/// A listener may have the last handle: the collector thread, on which it runs, cannot wait for its own end, and ends the heap
+/// all the same.
+pub(crate) fn a_heap_that_ends_in_a_listener_gives_what_it_owes(barrier: Barrier) {
+    for queue_is_kept in [true, false] {
+        let alive = Arc::default();
+        let (last, handles) = mpsc::channel::<Heap>();
+        let (told, listener_is_through) = mpsc::channel();
+        let handles = Mutex::new(handles);
+        let listener = move |event: &Event| {
+            // In the middle of the first cycle: later ones find no handle on its way.
+            if matches!(event, Event::Phase(_))
+                && let Ok(heap) = handles.lock().unwrap().recv()
+            {
+                drop(heap);
+                told.send(()).unwrap();
+            }
+        };
+        // A reservation asks for a cycle, and nobody waits for that.
+        let stress = Stress { cycle_every: 1, ..Stress::default() };
+        let heap = checked(barrier, 4 << 20).stress(stress).on_event(listener).build().unwrap();
+        let queue = ResourceQueue::new(&heap);
+        let root = heap.enter(|m| {
+            let m = m.reserve(holder_room()).unwrap();
+            Root::<Holder>::new(m, holder(m, &queue, Token::new(&alive, 1)))
+        });
+        let queue = queue_is_kept.then_some(queue);
+        last.send(heap).unwrap();
+        drop(last);
+        let long = Duration::from_secs(20);
+        listener_is_through.recv_timeout(long).expect("the drop of the last handle did not come back");
+        if let Some(queue) = queue {
+            assert_eq!(queue.wait(long).expect("what was kept is owed").id, 1);
+            assert!(queue.wait(Duration::MAX).is_none(), "nothing comes after it");
+        }
+        let until = Instant::now() + long;
+        while alive.load(Ordering::SeqCst) != 0 {
+            assert!(Instant::now() < until, "nobody has dropped what nobody has a queue for");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(root);
+    }
+}
+
 pub(crate) fn a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).build().unwrap();
     let alive = Arc::default();
@@ -416,6 +459,7 @@ pub(crate) const TESTS: Tests = Tests {
         each_value_comes_back_once_when_its_object_is_gone,
         a_value_is_not_given_while_a_revived_object_leads_to_it,
         what_the_end_of_a_heap_does,
+        a_heap_that_ends_in_a_listener_gives_what_it_owes,
         a_queue_that_nobody_has_ends_when_nothing_is_watched_for_it,
         a_thread_of_its_own_drains,
         queues_know_their_heap_and_do_not_wait_inside_one
