@@ -220,18 +220,21 @@ impl Heap {
     pub fn stats(&self) -> HeapStats {
         let shared = self.shared();
         let counters = &shared.counters;
-        let (committed, peak) = shared.free.committed();
+        let blocks = shared.free.figures();
+        // Before the cycles that they are counted after; and once, for the sum that they are a part of.
+        let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
+        let repaired_by_mutators = shared.repaired_by_mutators();
         HeapStats {
             max_bytes: shared.config.max_bytes,
-            used_bytes: shared.used_bytes(),
-            committed_bytes: committed * BLOCK_BYTES,
-            committed_peak_bytes: peak * BLOCK_BYTES,
-            allocated_bytes: shared.free.taken() as u64 * BLOCK_BYTES as u64,
+            used_bytes: blocks.used * BLOCK_BYTES,
+            committed_bytes: blocks.committed * BLOCK_BYTES,
+            committed_peak_bytes: blocks.committed_peak * BLOCK_BYTES,
+            allocated_bytes: blocks.taken as u64 * BLOCK_BYTES as u64,
             cycles: counters.cycles.get(),
-            relocations: counters.relocations.get(),
-            compactions: counters.compactions.get(),
+            relocations,
+            compactions,
             marked_objects: counters.marked_objects.get(),
-            live_bytes: counters.live_bytes.get(),
+            live_bytes: blocks.live_bytes,
             collector_copies: counters.collector_copies.get(),
             mutator_copies: counters.mutator_copies.get(),
             kept_in_place: counters.kept_in_place.get(),
@@ -245,8 +248,8 @@ impl Heap {
             stalls: counters.stalls.get(),
             plans_abandoned: counters.plans_abandoned.get(),
             pinned_blocks: counters.pinned_blocks.get(),
-            pages_repaired: counters.pages_repaired.get() + shared.repaired_by_mutators(),
-            pages_repaired_by_mutators: shared.repaired_by_mutators(),
+            pages_repaired: counters.pages_repaired.get() + repaired_by_mutators,
+            pages_repaired_by_mutators: repaired_by_mutators,
             page_waits: shared.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
             verified_slots: counters.verified_slots.get(),
         }
@@ -294,7 +297,8 @@ impl Heap {
     pub fn slow_paths(&self) -> SlowPaths {
         let shared = self.shared();
         let timed = shared.slow_paths.durations();
-        SlowPaths { count: shared.counters.slow_paths.get(), timed }
+        // Those that a thread has timed since its last safepoint are of those that it has not handed over yet.
+        SlowPaths { count: shared.counters.slow_paths.get().max(timed.count), timed }
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit

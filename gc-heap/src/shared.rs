@@ -191,7 +191,7 @@ impl Shared {
 
     /// Bytes in blocks that are not free.
     pub(crate) fn used_bytes(&self) -> usize {
-        self.config.max_bytes - self.free.free() * BLOCK_BYTES
+        self.free.figures().used * BLOCK_BYTES
     }
 }
 

@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a heap has done so far, and what it holds. All counts are since the heap was built, so what a piece of a program did is
 /// the difference of two copies. `docs/tuning.md` says what each figure tells.
 ///
+/// The figures of one copy fit together, whoever takes it and whatever other threads do meanwhile: `live_bytes` <= `used_bytes` <=
+/// `committed_bytes` <= `committed_peak_bytes` <= `max_bytes`; `used_bytes` <= `allocated_bytes`; `relocations` and `compactions` <=
+/// `cycles`; `pages_repaired_by_mutators` <= `pages_repaired`. And of two copies taken one after the other no count is smaller in the later.
+///
 /// ```
 /// use gc_heap::{Heap, Room, Slot, Trace};
 ///
@@ -32,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct HeapStats {
     /// Maximum size in bytes.
     pub max_bytes: usize,
-    /// Bytes in blocks that are not free.
+    /// Bytes in blocks that are not free. What is just being given back to the system is free.
     pub used_bytes: usize,
     /// Bytes of memory that the heap holds from the system (once, however many views map them).
     pub committed_bytes: usize,
@@ -99,7 +103,6 @@ counters!(
     relocations,
     compactions,
     marked_objects,
-    live_bytes,
     collector_copies,
     mutator_copies,
     kept_in_place,
@@ -118,21 +121,22 @@ counters!(
     slow_paths
 );
 
-/// A relaxed counter.
+/// A counter. Who sees what a thread has added to one sees what that thread added to others before: so of two, one of which
+/// is a part of the other, the whole is counted first and read last.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
+        self.0.fetch_add(n, Ordering::Release);
     }
 
     pub(crate) fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
+        self.0.store(n, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -169,11 +173,17 @@ fn longest(bucket: usize) -> u64 {
     ((8 + eighth + 1) << log).div_ceil(8) - 1
 }
 
+/// The shortest.
+fn shortest(bucket: usize) -> u64 {
+    if bucket == 0 { 0 } else { longest(bucket - 1) + 1 }
+}
+
 impl Histogram {
     pub(crate) fn record(&self, ns: u64) {
-        self.counts[bucket(ns)].fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        // Read the other way round: a duration in the sum is counted, and one that is counted is no longer than the longest.
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
+        self.counts[bucket(ns)].fetch_add(1, Ordering::Release);
+        self.sum_ns.fetch_add(ns, Ordering::Release);
     }
 
     /// How many there are.
@@ -182,13 +192,16 @@ impl Histogram {
     }
 
     pub(crate) fn durations(&self) -> Durations {
-        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
-        let buckets: Vec<_> = counts.filter(|(_, n)| *n != 0).map(|(bucket, n)| (longest(bucket), n)).collect();
+        let sum_ns = self.sum_ns.load(Ordering::Acquire);
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Acquire)).enumerate();
+        let counts: Vec<_> = counts.filter(|(_, n)| *n != 0).collect();
+        // One that is counted and not in the sum yet took at least as long as its bucket says.
+        let least: u64 = counts.iter().map(|&(bucket, n)| n * shortest(bucket)).sum();
         Durations {
-            count: buckets.iter().map(|(_, n)| n).sum(),
-            sum_ns: self.sum_ns.load(Ordering::Relaxed),
+            count: counts.iter().map(|(_, n)| n).sum(),
+            sum_ns: sum_ns.max(least),
             max_ns: self.max_ns.load(Ordering::Relaxed),
-            buckets,
+            buckets: counts.into_iter().map(|(bucket, n)| (longest(bucket), n)).collect(),
         }
     }
 }
@@ -203,7 +216,8 @@ pub struct SlowPaths {
     pub timed: Durations,
 }
 
-/// Durations of one sort of event, counted in buckets an eighth of a doubling wide.
+/// Durations of one sort of event, counted in buckets an eighth of a doubling wide. The figures of one copy fit together: all
+/// that is summed up is counted, and no duration that is counted is longer than the longest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Durations {
     /// How many.

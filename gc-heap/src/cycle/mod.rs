@@ -70,6 +70,9 @@ pub(crate) struct Collector {
     pacing: Pacing,
     cycle: u64,
     reported: Reported,
+    /// What the cycle that runs has done, counted at its end.
+    relocated: bool,
+    compacted: bool,
     /// When the free space was last searched for memory to give back.
     looked_for_idle: Instant,
     /// For the stress mode.
@@ -87,6 +90,8 @@ impl Collector {
             pacing,
             cycle: 0,
             reported: Reported::default(),
+            relocated: false,
+            compacted: false,
             looked_for_idle: Instant::now(),
             random,
         }
@@ -191,7 +196,7 @@ impl Collector {
         shared.counters.finalized.add(finalized.revived);
         shared.counters.released.add(finalized.released);
         live_bytes += finalized.live_bytes;
-        shared.counters.live_bytes.set(live_bytes);
+        shared.free.set_live_bytes(live_bytes);
         for block in self.forwarded.drain(..) {
             shared.forwarding.clear(block);
         }
@@ -207,7 +212,10 @@ impl Collector {
             pages => self.relocate(&shared, pages.as_ref(), held, goal, live_bytes, started),
         }
         reclaim::clear_marks(&shared);
+        // Together, and the cycle first: nobody sees more relocations than cycles.
         shared.counters.cycles.add(1);
+        shared.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));
+        shared.counters.compactions.add(u64::from(std::mem::take(&mut self.compacted)));
     }
 
     /// Relocation by flipping pages.
@@ -221,7 +229,7 @@ impl Collector {
                     shared.hold(PauseKind::Compaction, |shared| {
                         self.relocate(shared, Some(pages), true, Goal::Pack { runs: false }, live_bytes, started);
                     });
-                    shared.counters.compactions.add(1);
+                    self.compacted = true;
                     return shared.free.wake_all();
                 }
                 Planned::Flip(plan) if self.stop(false, StopOp::Flip, PauseKind::Flip) => {
@@ -237,7 +245,7 @@ impl Collector {
 
     /// What follows a flip.
     fn repair(&mut self, shared: &Shared, pages: &Pages, plan: FlipPlan, started: u64) {
-        shared.counters.relocations.add(1);
+        self.relocated = true;
         flip::repair_all(shared, pages, &plan, shared.config.workers);
         // No thread is in its fault handler any more, and none will come there.
         shared.handshake();
@@ -270,7 +278,7 @@ impl Collector {
                 set.into_iter().for_each(|block| plan::unforward(shared, block));
                 continue;
             }
-            shared.counters.relocations.add(1);
+            self.relocated = true;
             relocate::relocate(shared, &set, shared.config.workers, goal != Goal::Pace);
             if let Some(pages) = pages {
                 // Nor does it know stale slots: all are rewritten before the stop ends.
@@ -409,17 +417,22 @@ impl Shared {
     /// Gives memory that has been free for a while back to the system. Returns the bytes given back.
     pub(crate) fn uncommit(&self, delay: Duration) -> usize {
         let mut bytes = 0;
-        // In slices: mutators wait for the lock that a search holds.
-        for first in (0..self.blocks.len()).step_by(UNCOMMIT_BATCH) {
-            let idle = self.free.idle(delay, first..(first + UNCOMMIT_BATCH).min(self.blocks.len()));
+        // No more than there is now: what the kernel keeps would come round again and again. In slices, for whose time they are
+        // nobody's.
+        let mut left = self.free.free_committed();
+        while left > 0 {
+            let idle = self.free.idle(delay, left.min(UNCOMMIT_BATCH));
+            if idle.is_empty() {
+                break;
+            }
+            left -= idle.len();
             // Neighbours go back in one call.
             for run in idle.chunk_by(|a, b| a + 1 == *b) {
-                // A failure keeps the memory: it is used again later, and asked for again at the next occasion.
-                if self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES).is_ok() {
-                    bytes += run.len() * BLOCK_BYTES;
-                }
+                // A failure keeps the memory: it is used again later, and asked for again when it has been idle for as long again.
+                let gone = self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES).is_ok();
+                bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };
+                self.free.uncommitted(run, gone);
             }
-            self.free.uncommitted(&idle);
         }
         bytes
     }

@@ -75,7 +75,7 @@ impl Pacing {
             return wanted.min(most);
         }
         // While more than this is free a plan relocates nothing, and where no block dies whole the cycle was for nothing.
-        let live = shared.counters.live_bytes.get() as usize / BLOCK_BYTES;
+        let live = shared.free.live_bytes() as usize / BLOCK_BYTES;
         let useless = shared.blocks.len().saturating_sub(live) / 100 * super::plan::ENOUGH_FREE;
         (wanted + destinations(shared, expected)).min(most).min(useless.max(wanted))
     }

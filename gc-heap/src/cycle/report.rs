@@ -4,6 +4,7 @@ use super::Collector;
 use crate::events::probes::probe;
 use crate::events::{CycleSpan, Event, Phase, PhaseSpan};
 use crate::shared::Shared;
+use crate::space::BLOCK_BYTES;
 use std::sync::atomic::Ordering;
 
 /// Counters as of the last cycle's end.
@@ -52,14 +53,15 @@ impl Collector {
         let before = std::mem::replace(&mut self.reported, now);
         let by_mutators = now.pages_repaired_by_mutators - before.pages_repaired_by_mutators;
         let by_collector = now.pages_repaired_by_collector - before.pages_repaired_by_collector;
+        let blocks = shared.free.figures();
         let span = CycleSpan {
             cycle: self.cycle,
             start_ns: begun.start_ns,
             total_ns: shared.events.now() - begun.start_ns,
             used_before_bytes: begun.used_bytes,
-            used_bytes: shared.used_bytes(),
+            used_bytes: blocks.used * BLOCK_BYTES,
             max_bytes: shared.config.max_bytes,
-            live_bytes: shared.counters.live_bytes.get(),
+            live_bytes: blocks.live_bytes,
             pages_repaired: by_mutators + by_collector,
             pages_repaired_by_mutators: by_mutators,
             faults: now.faults - before.faults,

@@ -169,12 +169,10 @@ impl<'s> Mutator<'s> {
             self.let_collector_in(room);
         }
         self.relieve_losses();
-        if count == 1
-            && let Some(block) = self.shared.take_block()
-        {
-            return Ok(vec![block]);
+        match self.shared.take_blocks(count) {
+            Some(blocks) => Ok(blocks),
+            None => self.stall(count, false, room),
         }
-        self.stall(count, false, room)
     }
 
     /// A short wait for each block now, instead of a long one when none is left: the collector's time slices are a tenth
@@ -299,6 +297,13 @@ impl crate::shared::Shared {
         let block = self.free.take(Taker::Mutator)?;
         self.after_taking();
         Some(block)
+    }
+
+    /// The same for several.
+    fn take_blocks(&self, count: usize) -> Option<Vec<usize>> {
+        let blocks = self.free.take_many(Taker::Mutator, count)?;
+        self.after_taking();
+        Some(blocks)
     }
 
     /// Waits for blocks until a cycle, and then a compaction in a stop, have not given them: both begun when nobody was before

@@ -1,17 +1,20 @@
 //! Free blocks: who may take them, in which order, and when their memory goes back to the system.
 //!
-//! Single blocks are taken last in, first out, so that physical pages are reused while they are in the caches. Runs
-//! come from a bitmap. The stack may hold entries whose block has been taken as part of a run since; such an entry is
-//! passed over, because the bitmap is what counts.
+//! Single blocks are taken last in, first out, so that physical pages are reused while they are in the caches; those without
+//! memory come last. Runs come from the tree of `runs`. All allocation waits for the lock: what is done under it takes time by
+//! what is asked for, never by what the heap holds, and what comes back in large numbers comes in slices.
 
 mod awaiting;
+mod order;
+mod runs;
 
 pub(crate) use self::awaiting::Awaiting;
 use self::awaiting::Waiter;
+use self::order::{List, Order};
+use self::runs::Runs;
 use crate::lock::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Who asks for blocks.
@@ -25,10 +28,13 @@ pub(crate) enum Taker {
     Collector,
 }
 
+/// Blocks that change hands while the lock is held once.
+const SLICE: usize = 64;
+
 struct State {
-    free: Box<[u64]>,
-    stack: Vec<u32>,
-    committed: Box<[u64]>,
+    free: Runs,
+    order: Order,
+    committed: Box<[bool]>,
     freed_at: Box<[u32]>,
     /// Stalled threads, in the order in which they get blocks.
     waiting: VecDeque<Waiter>,
@@ -36,10 +42,25 @@ struct State {
     next: u64,
     /// Blocks that all of them wait for.
     awaited: usize,
-    /// Blocks whose memory is being given back: neither free nor in use.
+    /// Blocks whose memory is being given back: nobody's, and not to be taken.
     lent: usize,
     /// Blocks kept for relocation.
     reserve: usize,
+}
+
+/// What there was at one moment. Of each two figures that say something about one another:
+/// `live_bytes` <= bytes of `used` <= those of `committed` <= those of `committed_peak`; `used` <= `taken`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Blocks that hold something, or are about to.
+    pub(crate) used: usize,
+    /// Blocks whose memory is there, and the most that there were.
+    pub(crate) committed: usize,
+    pub(crate) committed_peak: usize,
+    /// Blocks ever taken.
+    pub(crate) taken: usize,
+    /// Found by the last marking.
+    pub(crate) live_bytes: u64,
 }
 
 /// The free blocks of a heap.
@@ -47,10 +68,11 @@ pub(crate) struct FreeSpace {
     state: Mutex<State>,
     /// Notified when somebody who waits has got blocks, or is the first now, and by the collector when waiting is over.
     returned: Condvar,
-    /// Mirrors of what the lock guards, to be read without it.
+    /// Written under the lock: who has it reads what fits together, and who wants one of them needs no lock.
     free: AtomicUsize,
     committed: AtomicUsize,
     committed_peak: AtomicUsize,
+    live_bytes: AtomicU64,
     /// Blocks ever taken: the measure of allocation.
     taken: AtomicUsize,
     /// Blocks from here on have never been taken.
@@ -58,29 +80,15 @@ pub(crate) struct FreeSpace {
     born: Instant,
 }
 
-fn bit(map: &[u64], block: usize) -> bool {
-    map[block / 64] >> (block % 64) & 1 == 1
-}
-
-fn set(map: &mut [u64], block: usize, value: bool) {
-    let mask = 1 << (block % 64);
-    if value {
-        map[block / 64] |= mask;
-    } else {
-        map[block / 64] &= !mask;
-    }
-}
-
 impl FreeSpace {
     pub(crate) fn new(blocks: usize, reserve: usize) -> FreeSpace {
-        let words = blocks.div_ceil(64);
-        let mut free = vec![0; words].into_boxed_slice();
-        (0..blocks).for_each(|block| set(&mut free, block, true));
+        let mut order = Order::new(blocks);
+        // The lowest block comes first.
+        (0..blocks).rev().for_each(|block| order.push_first(List::Bare, block));
         let state = State {
-            free,
-            // The lowest block on top.
-            stack: (0..blocks as u32).rev().collect(),
-            committed: vec![0; words].into_boxed_slice(),
+            free: Runs::new(blocks),
+            order,
+            committed: vec![false; blocks].into_boxed_slice(),
             freed_at: vec![0; blocks].into_boxed_slice(),
             waiting: VecDeque::new(),
             next: 0,
@@ -94,6 +102,7 @@ impl FreeSpace {
             free: AtomicUsize::new(blocks),
             committed: AtomicUsize::new(0),
             committed_peak: AtomicUsize::new(0),
+            live_bytes: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             ever_taken: AtomicUsize::new(0),
             born: Instant::now(),
@@ -115,22 +124,44 @@ impl FreeSpace {
         self.ever_taken.load(Ordering::Relaxed)
     }
 
-    /// Blocks whose memory is committed, now and at most.
-    pub(crate) fn committed(&self) -> (usize, usize) {
-        (self.committed.load(Ordering::Relaxed), self.committed_peak.load(Ordering::Relaxed))
+    /// Bytes that the last marking found live.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A marking has found so much live, and nothing of what it found dead is free yet.
+    pub(crate) fn set_live_bytes(&self, bytes: u64) {
+        let _state = self.state.lock();
+        self.live_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Figures of one moment.
+    pub(crate) fn figures(&self) -> Figures {
+        let state = self.state.lock();
+        Figures {
+            used: state.freed_at.len() - state.lent - self.free.load(Ordering::Relaxed),
+            committed: self.committed.load(Ordering::Relaxed),
+            committed_peak: self.committed_peak.load(Ordering::Relaxed),
+            taken: self.taken.load(Ordering::Relaxed),
+            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn reserve(&self) -> usize {
         self.state.lock().reserve
     }
 
-    /// Whole blocks are committed from the start (pretouched heaps).
+    /// All memory is there from the start (pretouched heaps). Nothing has been taken yet.
     pub(crate) fn all_committed(&self) {
         let mut state = self.state.lock();
-        state.committed.fill(u64::MAX);
         let blocks = state.freed_at.len();
+        for block in (0..blocks).rev() {
+            state.order.remove(List::Bare, block);
+            state.order.push_first(List::Committed, block);
+            state.committed[block] = true;
+        }
         self.committed.store(blocks, Ordering::Relaxed);
-        self.committed_peak.fetch_max(blocks, Ordering::Relaxed);
+        self.committed_peak.store(blocks, Ordering::Relaxed);
     }
 
     /// Takes one block, the one freed last.
@@ -139,11 +170,26 @@ impl FreeSpace {
         self.may(&state, taker, 1).then(|| self.pop(&mut state))
     }
 
+    /// Takes so many blocks, or none.
+    pub(crate) fn take_many(&self, taker: Taker, count: usize) -> Option<Vec<usize>> {
+        let mut blocks = Vec::new();
+        while blocks.len() < count {
+            let mut state = self.state.lock();
+            let left = count - blocks.len();
+            if !self.may(&state, taker, left) {
+                drop(state);
+                self.give(blocks);
+                return None;
+            }
+            blocks.extend((0..left.min(SLICE)).map(|_| self.pop(&mut state)));
+        }
+        Some(blocks)
+    }
+
     /// Takes the free block of the lowest address: compaction packs towards the start.
     pub(crate) fn take_lowest(&self) -> Option<usize> {
         let mut state = self.state.lock();
-        let (index, word) = state.free.iter().enumerate().find(|(_, word)| **word != 0)?;
-        let block = index * 64 + word.trailing_zeros() as usize;
+        let block = state.free.first(1)?;
         self.mark_taken(&mut state, block);
         Some(block)
     }
@@ -158,7 +204,7 @@ impl FreeSpace {
     }
 
     fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {
-        let first = first_run(&state.free, state.freed_at.len(), count)?;
+        let first = state.free.first(count)?;
         (first..first + count).for_each(|block| self.mark_taken(state, block));
         Some(first)
     }
@@ -175,23 +221,23 @@ impl FreeSpace {
     }
 
     fn pop(&self, state: &mut State) -> usize {
-        loop {
-            // The bitmap says that a block is free, and every free block has an entry on the stack.
-            let block = state.stack.pop().expect("a free block is on the stack") as usize;
-            if bit(&state.free, block) {
-                self.mark_taken(state, block);
-                return block;
-            }
-        }
+        let block = state.order.first(List::Committed).or_else(|| state.order.first(List::Bare));
+        let block = block.expect("a free block is in one of the lists");
+        self.mark_taken(state, block);
+        block
     }
 
     fn mark_taken(&self, state: &mut State, block: usize) {
-        set(&mut state.free, block, false);
+        debug_assert!(state.free.is_free(block));
+        state.free.set(block, false);
         self.free.fetch_sub(1, Ordering::Relaxed);
         self.taken.fetch_add(1, Ordering::Relaxed);
         self.ever_taken.fetch_max(block + 1, Ordering::Relaxed);
-        if !bit(&state.committed, block) {
-            set(&mut state.committed, block, true);
+        if state.committed[block] {
+            state.order.remove(List::Committed, block);
+        } else {
+            state.order.remove(List::Bare, block);
+            state.committed[block] = true;
             let now = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
             self.committed_peak.fetch_max(now, Ordering::Relaxed);
         }
@@ -199,37 +245,27 @@ impl FreeSpace {
 
     /// Gives blocks back, to stalled threads first.
     pub(crate) fn give(&self, blocks: impl IntoIterator<Item = usize>) {
-        let mut state = self.state.lock();
-        self.put_back(&mut state, blocks);
-        self.serve(state);
+        let mut blocks = blocks.into_iter().peekable();
+        while blocks.peek().is_some() {
+            let mut state = self.state.lock();
+            self.put_back(&mut state, blocks.by_ref().take(SLICE));
+            self.serve(state);
+        }
     }
 
     fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) {
         let now = self.born.elapsed().as_millis() as u32;
         for block in blocks {
-            debug_assert!(!bit(&state.free, block));
-            set(&mut state.free, block, true);
             state.freed_at[block] = now;
-            state.stack.push(block as u32);
-            self.free.fetch_add(1, Ordering::Relaxed);
+            self.put(state, List::Committed, block);
         }
-        self.tidy(state);
     }
 
-    /// Passed-over entries must not pile up.
-    fn tidy(&self, state: &mut State) {
-        if state.stack.len() > 2 * state.freed_at.len() {
-            let mut seen = vec![0_u64; state.free.len()].into_boxed_slice();
-            let mut kept = Vec::with_capacity(self.free());
-            for &block in state.stack.iter().rev() {
-                if bit(&state.free, block as usize) && !bit(&seen, block as usize) {
-                    set(&mut seen, block as usize, true);
-                    kept.push(block);
-                }
-            }
-            kept.reverse();
-            state.stack = kept;
-        }
+    fn put(&self, state: &mut State, list: List, block: usize) {
+        debug_assert!(!state.free.is_free(block));
+        state.free.set(block, true);
+        state.order.push_first(list, block);
+        self.free.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Wakes all who wait, to look again whether waiting still makes sense.
@@ -238,65 +274,56 @@ impl FreeSpace {
         self.returned.notify_all();
     }
 
-    /// The blocks of a range that are free, committed, and have been free for at least `delay`, taken out of the free
-    /// space while their memory is given back; [`uncommitted`](Self::uncommitted) returns them. None while threads wait for blocks.
-    pub(crate) fn idle(&self, delay: Duration, range: Range<usize>) -> Vec<usize> {
+    /// Free blocks whose memory is there.
+    pub(crate) fn free_committed(&self) -> usize {
+        self.state.lock().order.len(List::Committed)
+    }
+
+    /// At most `most` free blocks whose memory is there, and that have been free for at least `delay`: those for the longest. They
+    /// are nobody's while their memory is given back; [`uncommitted`](Self::uncommitted) returns them. In the order of their
+    /// addresses. None while threads wait for blocks.
+    pub(crate) fn idle(&self, delay: Duration, most: usize) -> Vec<usize> {
         let mut state = self.state.lock();
+        let mut blocks = Vec::new();
         if state.awaited > 0 {
-            return Vec::new();
+            return blocks;
         }
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
-        let blocks: Vec<usize> = range
-            .filter(|&b| bit(&state.free, b) && bit(&state.committed, b))
-            .filter(|&b| now.wrapping_sub(state.freed_at[b]) >= delay)
-            .collect();
-        for &block in &blocks {
-            set(&mut state.free, block, false);
+        while blocks.len() < most
+            && let Some(block) = state.order.last(List::Committed)
+            && now.wrapping_sub(state.freed_at[block]) >= delay
+        {
+            state.order.remove(List::Committed, block);
+            state.free.set(block, false);
             self.free.fetch_sub(1, Ordering::Relaxed);
+            state.lent += 1;
+            blocks.push(block);
         }
-        state.lent += blocks.len();
+        drop(state);
+        blocks.sort_unstable();
         blocks
     }
 
-    /// Returns blocks whose memory has been given back to the bottom of the stack: they are used last.
-    pub(crate) fn uncommitted(&self, blocks: &[usize]) {
-        let mut state = self.state.lock();
-        let mut stack: Vec<u32> = blocks.iter().map(|&b| b as u32).collect();
-        for &block in blocks {
-            set(&mut state.free, block, true);
-            set(&mut state.committed, block, false);
-        }
+    /// Returns blocks whose memory was to be given back. `gone`: it was, and they are used last, the lowest first.
+    /// Otherwise it is still there, and they are as if freed just now.
+    pub(crate) fn uncommitted(&self, blocks: &[usize], gone: bool) {
         if blocks.is_empty() {
             return;
         }
+        let mut state = self.state.lock();
         state.lent -= blocks.len();
-        self.free.fetch_add(blocks.len(), Ordering::Relaxed);
-        self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
-        stack.append(&mut state.stack);
-        state.stack = stack;
-        self.tidy(&mut state);
+        if gone {
+            for &block in blocks.iter().rev() {
+                state.committed[block] = false;
+                self.put(&mut state, List::Bare, block);
+            }
+            self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
+        } else {
+            self.put_back(&mut state, blocks.iter().copied());
+        }
         self.serve(state);
     }
-}
-
-/// Lowest run of `count` set bits.
-fn first_run(map: &[u64], blocks: usize, count: usize) -> Option<usize> {
-    let mut length = 0;
-    let mut block = 0;
-    while block < blocks {
-        if map[block / 64] == 0 {
-            length = 0;
-            block = (block / 64 + 1) * 64;
-            continue;
-        }
-        length = if bit(map, block) { length + 1 } else { 0 };
-        block += 1;
-        if length == count {
-            return Some(block - count);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -311,7 +338,7 @@ mod tests {
         assert_eq!(space.take(Taker::Mutator), None);
         space.give([3, 5]);
         assert_eq!(space.take(Taker::Mutator), Some(5));
-        assert_eq!(space.committed(), (8, 8));
+        assert_eq!((space.figures().committed, space.figures().committed_peak), (8, 8));
     }
 
     #[test]
@@ -334,11 +361,67 @@ mod tests {
             space.take(Taker::Mutator);
         }
         space.give([0, 1, 2]);
-        let idle = space.idle(Duration::ZERO, 0..2);
-        assert_eq!(idle, [0, 1]);
-        assert_eq!(space.free(), 1);
-        space.uncommitted(&idle);
-        assert_eq!((space.free(), space.committed()), (3, (2, 4)));
-        assert_eq!(space.take(Taker::Mutator), Some(2));
+        let idle = space.idle(Duration::ZERO, 2);
+        assert_eq!(idle, [0, 1], "those that have been free for the longest");
+        assert_eq!((space.free(), space.figures().used), (1, 1), "what is given back is nobody's");
+        space.uncommitted(&idle, true);
+        let figures = space.figures();
+        assert_eq!((space.free(), figures.committed, figures.committed_peak), (3, 2, 4));
+        let taken = [space.take(Taker::Mutator), space.take(Taker::Mutator), space.take(Taker::Mutator)];
+        assert_eq!(taken, [Some(2), Some(0), Some(1)]);
+    }
+
+    /// The kernel may refuse: what is still there is neither lost nor counted as gone.
+    #[test]
+    fn memory_that_could_not_be_given_back_is_still_there() {
+        let space = FreeSpace::new(4, 0);
+        let taken: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        space.give(taken);
+        let idle = space.idle(Duration::ZERO, 3);
+        space.uncommitted(&idle, false);
+        assert_eq!((space.free(), space.figures().committed, space.free_committed()), (4, 4, 4));
+        assert_eq!(space.idle(Duration::from_secs(1), 4), [], "asked for again no sooner than others");
+    }
+
+    #[test]
+    fn many_blocks_are_taken_at_once_or_none() {
+        let space = FreeSpace::new(300, 4);
+        let many = space.take_many(Taker::Mutator, 200).unwrap();
+        assert_eq!((many.len(), space.free()), (200, 100));
+        assert_eq!((space.take_many(Taker::Mutator, 97), space.free()), (None, 100), "four are reserved");
+        assert_eq!(space.take_many(Taker::Mutator, 96).map(|blocks| blocks.len()), Some(96));
+        let waiting = space.await_blocks(1, false);
+        assert_eq!(space.take_many(Taker::Mutator, 2), None, "one that stalled goes first");
+        space.give(many);
+        assert!(waiting.take(Duration::ZERO).is_some());
+    }
+
+    /// All allocation waits for the lock, so what is done under it must not grow with the heap. Of each the least of several times
+    /// counts, and a search of all blocks takes 256 times as long in the larger heap.
+    #[test]
+    fn a_run_is_found_in_a_time_that_does_not_grow_with_the_heap() {
+        let checkered = |blocks: usize| {
+            let space = FreeSpace::new(blocks, 0);
+            while space.take(Taker::Mutator).is_some() {}
+            space.give((0..blocks - 64).step_by(2));
+            space.give(blocks - 32..blocks);
+            space
+        };
+        let time = |space: &FreeSpace| {
+            let begun = Instant::now();
+            for _ in 0..8 {
+                let first = space.take_run(Taker::Mutator, 2).unwrap();
+                space.give(first..first + 2);
+            }
+            begun.elapsed()
+        };
+        let spaces = [1 << 9, 1 << 17].map(checkered);
+        let mut least = [Duration::MAX; 2];
+        for _ in 0..100 {
+            for (least, space) in least.iter_mut().zip(&spaces) {
+                *least = (*least).min(time(space));
+            }
+        }
+        assert!(least[1] < 16 * least[0], "{least:?}");
     }
 }

@@ -24,6 +24,7 @@ mod memory;
 mod model;
 #[path = "../model_graph/mod.rs"]
 mod model_graph;
+mod pace;
 mod page;
 mod pins;
 mod polls;
@@ -34,6 +35,7 @@ mod sizes;
 mod snapshot;
 #[path = "../soak/mod.rs"]
 mod soak;
+mod stats;
 mod stress;
 mod threads;
 mod values;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         ("losses", losses::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),
+        ("pace", pace::TESTS),
         ("page::memory", page::memory::TESTS),
         ("page::objects", page::objects::TESTS),
         ("page::roots", page::roots::TESTS),
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         ("roots", roots::TESTS),
         ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),
+        ("stats", stats::TESTS),
         ("stress", stress::TESTS),
         ("threads", threads::TESTS),
         ("values", values::TESTS),

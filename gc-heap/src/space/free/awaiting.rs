@@ -239,12 +239,12 @@ mod tests {
         let space = FreeSpace::new(4, 0);
         let taken: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
         space.give(taken);
-        let idle = space.idle(Duration::ZERO, 0..4);
+        let idle = space.idle(Duration::ZERO, 4);
         assert_eq!(idle.len(), 4);
         let [first, second] = [4, 1].map(|count| space.await_blocks(count, false));
         assert!(take(&first) == 0 && first.is_first() && !first.has_all());
-        space.uncommitted(&idle);
+        space.uncommitted(&idle, true);
         assert_eq!((take(&first), take(&second)), (4, 0));
-        assert!(second.has_all() && space.idle(Duration::ZERO, 0..4).is_empty());
+        assert!(second.has_all() && space.idle(Duration::ZERO, 4).is_empty());
     }
 }
