@@ -36,7 +36,12 @@ pub enum Served {
 }
 
 /// Serves the faults of a range.
-pub trait Server: Send + Sync {
+///
+/// # Safety
+/// [`serve`](Server::serve) keeps to what a signal handler may do in the middle of any code ([module](self)): it allocates
+/// nothing, takes no lock that other code takes, does not unwind. Where it answers [`Served::Yes`] for an address of its
+/// range, what a thread finds there is fit to be seen.
+pub unsafe trait Server: Send + Sync {
     /// Serves a fault at an address of the range. Runs in a signal handler: see the [module](self).
     fn serve(&self, address: usize) -> Served;
 }
@@ -74,7 +79,8 @@ fn contains(key: u64, address: usize) -> bool {
     key != 0 && (address as u64).wrapping_sub(start) >> log == 0
 }
 
-/// A registered range; dropping it ends that. By then no thread may touch the range.
+/// A registered range; dropping it ends that. By then no thread touches the range: whoever called [`register`] has promised
+/// so. Forgetting it leaves the range registered for good.
 #[derive(Debug)]
 pub struct Registration {
     index: usize,
@@ -98,7 +104,24 @@ pub enum FaultError {
 ///
 /// # Panics
 /// If `len` is not a power of two of at least a page, or `start` not page-aligned.
-pub fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Registration, FaultError> {
+///
+/// # Safety
+/// - The caller owns the range ([`sys`]), and keeps it as long as it is registered: a fault of anybody else's there would be
+///   taken for the server's.
+/// - When the [`Registration`] is dropped, no thread touches the range, and none that has is still in the handler: the
+///   handler holds on to the server by nothing but this.
+///
+/// ```compile_fail,E0133
+/// # use gc_core::fault::{Served, Server, register};
+/// struct Thief;
+/// // SAFETY: it does nothing.
+/// unsafe impl Server for Thief {
+///     fn serve(&self, _: usize) -> Served { Served::No }
+/// }
+/// // The faults of all heaps are not anybody's to take.
+/// register(0, 1 << 47, std::sync::Arc::new(Thief));
+/// ```
+pub unsafe fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Registration, FaultError> {
     assert!(len.is_power_of_two() && len >= 4096 && start.is_multiple_of(4096), "a range of whole pages");
     let _changes = sys::shared_state();
     if BEFORE.get().is_none() {
@@ -126,7 +149,8 @@ impl Drop for Registration {
         let server = entry.server.swap(std::ptr::null_mut(), Ordering::AcqRel);
         // The server's own drop may ask for the right to change what heaps share.
         drop(changes);
-        // SAFETY: made by `Box::into_raw` in `register`. Nobody touches the range any more, so no handler looks at it.
+        // SAFETY: made by `Box::into_raw` in `register`, whose caller has promised that nobody touches the range any more, so no
+        // handler looks at it.
         drop(unsafe { Box::from_raw(server) });
     }
 }

@@ -25,7 +25,8 @@ fn map_nothing(at: *mut u8) -> *mut u8 {
 /// Gives the page, and says that there was nothing to do: as a heap does whose flip has ended meanwhile.
 struct TooLate(AtomicUsize);
 
-impl Server for TooLate {
+// SAFETY: an atomic addition and a system call; the page is zeroes.
+unsafe impl Server for TooLate {
     fn serve(&self, address: usize) -> Served {
         self.0.fetch_add(1, Ordering::Relaxed);
         let page = ptr::with_exposed_provenance_mut::<libc::c_void>(address & !(PAGE - 1));
@@ -46,7 +47,8 @@ fn a_server_is_not_taken_for_the_one_before_it() {
             map_nothing(page);
         }
         let server = Arc::new(TooLate(AtomicUsize::new(0)));
-        let registration = register(page.expose_provenance(), PAGE, server.clone()).unwrap();
+        // SAFETY: the page is this test's, which alone touches it, before the registration is dropped.
+        let registration = unsafe { register(page.expose_provenance(), PAGE, server.clone()) }.unwrap();
         // SAFETY: the page is mapped, and given when it is touched.
         unsafe { page.write_volatile(1) };
         assert_eq!(server.0.load(Ordering::Relaxed), 1);

@@ -407,7 +407,9 @@ impl Shared {
     fn serve_faults(self: &Arc<Shared>) -> Result<Option<Registration>, BuildError> {
         let Some(pages) = &self.pages else { return Ok(None) };
         let server = Arc::new(FaultServer(Arc::downgrade(self)));
-        let registered = fault::register(pages.gate.view(), self.views.span(), server);
+        // SAFETY: the range is that of the views' second span, which this heap owns until `Shared` is dropped. The registration is
+        // the heap's owner's. Whoever touches the view is attached, or has been lent bytes, and keeps the owner alive by that.
+        let registered = unsafe { fault::register(pages.gate.view(), self.views.span(), server) };
         registered.map(Some).map_err(|error| BuildError::PageBarrier(error.to_string()))
     }
 

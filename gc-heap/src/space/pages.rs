@@ -357,7 +357,8 @@ const REACH: usize = 64;
 /// Serves a heap's faults.
 pub(crate) struct FaultServer(pub(crate) Weak<Shared>);
 
-impl Server for FaultServer {
+// SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it lets in was repaired.
+unsafe impl Server for FaultServer {
     fn serve(&self, address: usize) -> Served {
         // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
         // signal handler.
