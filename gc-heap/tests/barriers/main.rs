@@ -4,6 +4,7 @@
 //! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
 
 mod any;
+mod attacks;
 mod census;
 mod child;
 #[path = "../common/mod.rs"]
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     }
     let modules = [
         ("any", any::TESTS),
+        ("attacks", attacks::TESTS),
         ("census", census::TESTS),
         ("child", child::TESTS),
         ("coroutines", coroutines::TESTS),
