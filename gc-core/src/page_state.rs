@@ -18,11 +18,15 @@
 //! while all threads that use these words are stopped; [`Flip`] has 29 bits of it, so a word left alone for 2^29 flips
 //! would be believed again. (At a flip a second that is 17 years.)
 //!
+//! Who waits for a claimant or a mover spins, yields, and then sleeps ([`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html)): the other
+//! may have lost its processor, to this very thread if that has a real-time policy. Before it sleeps it says so in the word, by a
+//! compare-and-swap; who ends the state does so by an exchange, sees it, and wakes. Where nobody sleeps nobody makes a system call.
+//!
 //! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system calls: a thread that
 //! traps on an installed page does the CONTINUE again.
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::{hint, thread};
+use crate::sync::{futex, hint, thread};
 use std::ops::Range;
 
 /// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] on.
@@ -59,12 +63,18 @@ impl Flip {
 pub struct CurrentFlip {
     number: AtomicU32,
     active: AtomicBool,
-    /// Twice the threads that serve a fault, and [`CLOSING`].
+    /// [`ONE`] for each thread that serves a fault, [`CLOSING`] and [`AWAITED`].
     serving: AtomicU32,
 }
 
 /// In `serving`: nobody comes in. One word with the count, so that the order of the two is never in doubt.
 const CLOSING: u32 = 1;
+
+/// In `serving`: somebody sleeps until the flip has closed or ended.
+const AWAITED: u32 = 2;
+
+/// In `serving`: a thread.
+const ONE: u32 = 4;
 
 /// A fault is being served; the flip does not end meanwhile.
 #[derive(Debug)]
@@ -74,7 +84,10 @@ pub struct Serving<'a>(&'a CurrentFlip);
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
         // Release: what was written to pages is there when the flip ends.
-        self.0.serving.fetch_sub(2, Ordering::Release);
+        let before = self.0.serving.fetch_sub(ONE, Ordering::Release);
+        if before & AWAITED != 0 && before / ONE == 1 {
+            futex::wake_all(&self.0.serving);
+        }
     }
 }
 
@@ -108,33 +121,51 @@ impl CurrentFlip {
         next
     }
 
-    /// Begins to serve a fault; waits while a flip is being ended. A signal handler may call it. Whether the flip is still
-    /// active is asked after this.
+    /// Begins to serve a fault; waits while a flip is being ended, asleep after some rounds. A signal handler may call it. Whether
+    /// the flip is still active is asked after this.
     pub fn enter(&self) -> Serving<'_> {
-        // Acquire: who comes in after the end of a flip sees that it has ended.
-        while self.serving.fetch_add(2, Ordering::Acquire) & CLOSING != 0 {
-            self.serving.fetch_sub(2, Ordering::Relaxed);
-            while self.serving.load(Ordering::Relaxed) & CLOSING != 0 {
-                thread::yield_now();
+        let mut waiting = Waiting::default();
+        let mut seen = self.serving.load(Ordering::Relaxed);
+        loop {
+            if seen & CLOSING != 0 {
+                waiting.round(|| self.sleep(seen));
+                seen = self.serving.load(Ordering::Relaxed);
+                continue;
+            }
+            // Acquire: who comes in after the end of a flip sees that it has ended.
+            match self.serving.compare_exchange_weak(seen, seen + ONE, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Serving(self),
+                Err(now) => seen = now,
             }
         }
-        Serving(self)
     }
 
     /// Waits until nobody serves a fault, and lets nobody in before the [`end`](CurrentFlip::end), which must follow soon:
     /// threads that fault wait for it. All pages that hold anything are repaired.
     pub fn close(&self) {
         self.serving.fetch_or(CLOSING, Ordering::Relaxed);
-        // Acquire: with the Release of those who leave.
-        while self.serving.load(Ordering::Acquire) != CLOSING {
-            thread::yield_now();
+        let mut waiting = Waiting::default();
+        loop {
+            // Acquire: with the Release of those who leave.
+            let seen = self.serving.load(Ordering::Acquire);
+            if seen / ONE == 0 {
+                return;
+            }
+            waiting.round(|| self.sleep(seen));
         }
+    }
+
+    /// Sleeps until the count has gone to zero or the flip has ended; or wakes before.
+    fn sleep(&self, seen: u32) {
+        announce_and_sleep(&self.serving, seen, seen | AWAITED);
     }
 
     /// No page is gated any more. After [`close`](CurrentFlip::close).
     pub fn end(&self) {
         self.active.store(false, Ordering::Release);
-        self.serving.fetch_and(!CLOSING, Ordering::Release);
+        if self.serving.fetch_and(!(CLOSING | AWAITED), Ordering::Release) & AWAITED != 0 {
+            futex::wake_all(&self.serving);
+        }
     }
 }
 
@@ -153,7 +184,41 @@ pub enum PageState {
     Installed,
 }
 
+/// Sleeps while a word holds `awaited`, which tells whoever changes it to wake; first makes it so, if it still holds `seen`.
+fn announce_and_sleep(word: &AtomicU32, seen: u32, awaited: u32) {
+    // Relaxed: what follows what is waited for is ordered by the load that finds it done. The kernel reads the word again before
+    // the thread sleeps, in one order with the wake.
+    if seen == awaited || word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        futex::wait(word, awaited);
+    }
+}
+
+/// How a thread waits for another: it spins, then yields, then sleeps.
+#[derive(Default)]
+struct Waiting {
+    rounds: u32,
+}
+
+impl Waiting {
+    /// What is waited for takes a few microseconds; past that the other is likely not running.
+    fn round(&mut self, sleep: impl FnOnce()) {
+        match self.rounds {
+            rounds if rounds < SPINS => hint::spin_loop(),
+            // To a thread of a real-time policy this gives nothing that has a lower priority.
+            rounds if rounds < SPINS + YIELDS => thread::yield_now(),
+            _ => sleep(),
+        }
+        self.rounds = self.rounds.saturating_add(1);
+    }
+}
+
 const STATE_BITS: u32 = 3;
+
+/// Written instead of [`PageState::Claimed`] where a thread sleeps until the page is repaired.
+const CLAIMED_AWAITED: u32 = 5;
+
+/// Written instead of [`PageState::Moving`] where a thread sleeps until the page has moved.
+const MOVING_AWAITED: u32 = 6;
 
 fn word(flip: Flip, state: PageState) -> u32 {
     flip.0 << STATE_BITS | state as u32
@@ -165,9 +230,9 @@ fn state_in(word: u32, flip: Flip) -> PageState {
     }
     match word & ((1 << STATE_BITS) - 1) {
         0 => PageState::Gated,
-        1 => PageState::Claimed,
+        1 | CLAIMED_AWAITED => PageState::Claimed,
         2 => PageState::Repaired,
-        3 => PageState::Moving,
+        3 | MOVING_AWAITED => PageState::Moving,
         _ => PageState::Installed,
     }
 }
@@ -182,14 +247,23 @@ pub struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// Publishes the repaired bytes (Release): whoever reads [`PageState::Repaired`] sees them.
+    /// Publishes the repaired bytes (Release): whoever reads [`PageState::Repaired`] sees them. Wakes those who sleep until then;
+    /// where nobody does, no system call is made.
     pub fn repaired(self) {
-        // A plain store will do: while the page is claimed nobody else writes its word.
-        self.word.store(word(self.flip, PageState::Repaired), Ordering::Release);
+        publish(self.word, self.flip, PageState::Repaired);
     }
 }
 
-/// The states of all pages of a heap, four bytes each. Nothing here allocates, sleeps or panics on an index in range
+/// Ends a state that others wait for, with Release, and wakes them.
+fn publish(word_of_page: &AtomicU32, flip: Flip, state: PageState) {
+    // An exchange: by a store, a thread that says in between that it will sleep would not be seen.
+    let before = word_of_page.swap(word(flip, state), Ordering::Release) & ((1 << STATE_BITS) - 1);
+    if before == CLAIMED_AWAITED || before == MOVING_AWAITED {
+        futex::wake_all(word_of_page);
+    }
+}
+
+/// The states of all pages of a heap, four bytes each. Nothing here allocates, takes a lock or panics on an index in range
 /// once it is made, so that a signal handler may use it.
 #[derive(Debug)]
 pub struct PageStates {
@@ -243,22 +317,29 @@ impl PageStates {
         }
     }
 
-    /// Backs off until the claimant of a page is done, and tells how many rounds that took. It spins, then yields the
-    /// processor each round: a system call that a signal handler may make.
+    /// Backs off until the claimant of a page is done, and tells how many rounds that took. It spins, yields the processor, and
+    /// then sleeps until the claimant wakes it: calls that a signal handler may make.
     ///
     /// Call it for a page that is or was claimed; a gated one that nobody claims keeps it waiting.
     pub fn wait_until_repaired(&self, page: usize, flip: Flip) -> u32 {
-        let mut rounds = 0;
-        while self.state(page, flip) < PageState::Repaired {
-            // A repair takes a few microseconds; past that the claimant is likely not running.
-            if rounds < SPINS {
-                hint::spin_loop();
-            } else {
-                thread::yield_now();
+        self.wait(page, flip, |state| state < PageState::Repaired, CLAIMED_AWAITED)
+    }
+
+    fn wait(&self, page: usize, flip: Flip, goes_on: impl Fn(PageState) -> bool, awaited: u32) -> u32 {
+        let word_of_page = &self.words[page];
+        let mut waiting = Waiting::default();
+        loop {
+            let seen = word_of_page.load(Ordering::Acquire);
+            let state = state_in(seen, flip);
+            if !goes_on(state) {
+                return waiting.rounds;
             }
-            rounds += 1;
+            waiting.round(|| match state {
+                // Nobody is there who would wake.
+                PageState::Gated => thread::yield_now(),
+                _ => announce_and_sleep(word_of_page, seen, flip.0 << STATE_BITS | awaited),
+            });
         }
-        rounds
     }
 
     /// The first run of repaired, not yet installed pages in `within`, for one CONTINUE; empty, at the end of `within`,
@@ -301,22 +382,13 @@ impl PageStates {
     pub fn end_move(&self, pages: Range<usize>, flip: Flip, moved: bool) {
         let state = if moved { PageState::Installed } else { PageState::Repaired };
         for page in pages {
-            self.words[page].store(word(flip, state), Ordering::Release);
+            publish(&self.words[page], flip, state);
         }
     }
 
-    /// Backs off until nobody is moving a page. Spins, then yields, as
-    /// [`wait_until_repaired`](PageStates::wait_until_repaired).
+    /// Backs off until nobody is moving a page, as [`wait_until_repaired`](PageStates::wait_until_repaired).
     pub fn wait_while_moving(&self, page: usize, flip: Flip) {
-        let mut rounds = 0;
-        while self.state(page, flip) == PageState::Moving {
-            if rounds < SPINS {
-                hint::spin_loop();
-            } else {
-                thread::yield_now();
-            }
-            rounds += 1;
-        }
+        self.wait(page, flip, |state| state == PageState::Moving, MOVING_AWAITED);
     }
 
     /// The first page of `within` that still is to be repaired. None anywhere is what an UNREGISTER waits for.
@@ -327,6 +399,9 @@ impl PageStates {
 
 /// Rounds of waiting before the processor is yielded. A model has no time to spin.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
+
+/// Rounds in which it is, before the thread sleeps.
+const YIELDS: u32 = if cfg!(loom) { 0 } else { 16 };
 
 #[cfg(all(test, not(loom)))]
 mod tests {

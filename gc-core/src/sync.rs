@@ -3,6 +3,27 @@
 #[cfg(loom)]
 mod loom_atomic;
 
+/// Sleeping until a word changes.
+#[cfg(loom)]
+#[path = "sync/loom_futex.rs"]
+pub mod futex;
+
+/// Sleeping until a word changes.
+#[cfg(not(loom))]
+pub(crate) mod futex {
+    use super::atomic::AtomicU32;
+
+    /// Sleeps while a word holds `expected`, until a wake or a signal: whoever calls looks again.
+    pub(crate) fn wait(word: &AtomicU32, expected: u32) {
+        crate::sys::futex_wait(word, expected, None);
+    }
+
+    /// Wakes all who sleep on a word. It orders nothing.
+    pub(crate) fn wake_all(word: &AtomicU32) {
+        crate::sys::futex_wake(word, u32::MAX);
+    }
+}
+
 /// Atomics for models.
 #[cfg(loom)]
 #[allow(unused_imports)]

@@ -10,6 +10,7 @@ mod support;
 
 use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
+use gc_core::sync::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -148,6 +149,65 @@ fn a_fault_comes_while_a_flip_ends() {
         other.join().unwrap();
         assert_eq!(seen, heap.pages[0].get(), "a page was repaired after the flip had closed");
     });
+}
+
+/// Two faults come while a flip ends, one of them is being served as it closes: whoever sleeps meanwhile, the collector or a thread that
+/// has to wait until the flip has ended, is woken.
+#[test]
+fn nobody_sleeps_on_after_a_flip_has_ended() {
+    check(2, || {
+        let heap = Heap::flipped();
+        let others = [0, 1].map(|page| {
+            spawn(&heap, move |heap| {
+                let _serving = heap.flip.enter();
+                if heap.flip.is_active() {
+                    heap.repair(page, || heap.pages[page].add());
+                }
+            })
+        });
+        heap.flip.close();
+        let seen = [0, 1].map(|page| heap.pages[page].get());
+        heap.flip.end();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(seen, [0, 1].map(|page| heap.pages[page].get()), "a page was repaired after the flip had closed");
+    });
+}
+
+/// `CurrentFlip::close` and the drop of `Serving`, with a rule left out: the word is of one thread that serves, 4, with 1 for closing
+/// and 2 for awaited.
+fn the_last_to_leave(wakes: bool) {
+    check(3, move || {
+        let word = Arc::new(AtomicU32::new(4));
+        let other = Arc::clone(&word);
+        let leaver = thread::spawn(move || {
+            let before = other.fetch_sub(4, Ordering::Release);
+            if wakes && before & 2 != 0 && before / 4 == 1 {
+                futex::wake_all(&other);
+            }
+        });
+        word.fetch_or(1, Ordering::Relaxed);
+        loop {
+            let seen = word.load(Ordering::Acquire);
+            if seen / 4 == 0 {
+                break;
+            }
+            if seen & 2 != 0 || word.compare_exchange(seen, seen | 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                futex::wait(&word, seen | 2);
+            }
+        }
+        leaver.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_to_leave_a_flip_wakes_who_closes_it() {
+    the_last_to_leave(true);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_flip_that_the_last_leaves_without_waking_never_closes() {
+    the_last_to_leave(false);
 }
 
 /// A mutator opens a free block for new objects while a repairer looks at its page.

@@ -7,9 +7,11 @@
 mod support;
 
 use gc_core::page_state::{Flip, PageState, PageStates};
+use gc_core::sync::atomic::{AtomicU32, Ordering};
+use gc_core::sync::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 use support::check;
 
@@ -69,7 +71,7 @@ fn spawn<T: 'static>(page: &Arc<Page>, work: impl FnOnce(&Page) -> T + 'static) 
 fn a_page_is_written_by_its_claimant_alone_and_once() {
     check(3, || {
         let page = Page::new();
-        // Two that pass over a claimed page: three that wait for each other would spin in the model without end.
+        // Two that pass over a claimed page.
         let others = [0, 1].map(|_| spawn(&page, |page| page.repair(Flip::FIRST).is_ok().then(|| page.read())));
         assert_eq!(page.touch(Flip::FIRST), OLD + 1);
         for other in others {
@@ -160,4 +162,102 @@ fn a_flip_gates_what_was_installed_and_the_page_is_repaired_once_more() {
         assert_eq!(page.touch(second), OLD + 2);
         assert_eq!(other.join().unwrap(), OLD + 2);
     });
+}
+
+/// Two sleep until the claimant is done, and it wakes both.
+#[test]
+fn all_who_wait_for_a_claimant_are_woken() {
+    check(2, || {
+        let page = Page::new();
+        let claim = page.states.claim(0, Flip::FIRST).unwrap();
+        let waiters = [0, 1].map(|_| {
+            spawn(&page, |page| {
+                page.states.wait_until_repaired(0, Flip::FIRST);
+                page.read()
+            })
+        });
+        // SAFETY: we are the claimant; loom checks it.
+        page.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+        claim.repaired();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), OLD + 1);
+        }
+    });
+}
+
+/// Private memory: one moves the page, or finds that the kernel refuses; two wait for it, one of which then moves it.
+#[test]
+fn all_who_wait_for_a_mover_are_woken() {
+    check(2, || {
+        let page = Page::new();
+        page.repair(Flip::FIRST).unwrap();
+        let waiters = [0, 1].map(|_| {
+            spawn(&page, |page| {
+                loop {
+                    match page.states.state(0, Flip::FIRST) {
+                        PageState::Installed => return page.read(),
+                        PageState::Moving => page.states.wait_while_moving(0, Flip::FIRST),
+                        _ => {
+                            let taken = page.states.begin_move(0..1, Flip::FIRST);
+                            page.states.end_move(taken, Flip::FIRST, true);
+                        }
+                    }
+                }
+            })
+        });
+        let taken = page.states.begin_move(0..1, Flip::FIRST);
+        page.states.end_move(taken, Flip::FIRST, false);
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), OLD + 1);
+        }
+    });
+}
+
+/// `PageStates::wait` and `publish` on a word of their own, with a rule left out. 1: claimed; 2: repaired; 5: claimed, and awaited.
+fn a_waiter_sleeps(announces: bool, exchanges: bool) {
+    check(3, move || {
+        let word = Arc::new(AtomicU32::new(1));
+        let other = Arc::clone(&word);
+        let claimant = thread::spawn(move || {
+            let before = if exchanges {
+                other.swap(2, Ordering::Release)
+            } else {
+                let before = other.load(Ordering::Relaxed);
+                other.store(2, Ordering::Release);
+                before
+            };
+            if before == 5 {
+                futex::wake_all(&other);
+            }
+        });
+        loop {
+            let seen = word.load(Ordering::Acquire);
+            if seen == 2 {
+                break;
+            }
+            if !announces {
+                futex::wait(&word, seen);
+            } else if seen == 5 || word.compare_exchange(seen, 5, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                futex::wait(&word, 5);
+            }
+        }
+        claimant.join().unwrap();
+    });
+}
+
+#[test]
+fn a_waiter_that_says_so_is_woken() {
+    a_waiter_sleeps(true, true);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_waiter_that_does_not_say_so_sleeps_for_ever() {
+    a_waiter_sleeps(false, true);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_waiter_that_says_so_before_a_store_sleeps_for_ever() {
+    a_waiter_sleeps(true, false);
 }

@@ -1,21 +1,18 @@
 //! A table from objects to values that keeps neither: each entry is an ephemeron.
 
 use crate::error::OutOfMemory;
+use crate::lock::{Mutex, MutexGuard};
 use crate::mutator::Mutator;
 use crate::mutator::frame::Local;
 use crate::mutator::room::Room;
 use crate::object::{Array, Field, Num, Trace, WordMap};
 use crate::slot::{Ephemeron, Gc, Slot, SlotType, WeakKey};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Slots of the smallest table.
 const LEAST: usize = 8;
 
 /// A table in which no more than this part of the places has an entry is too large.
 const SPARSE: usize = 8;
-
-/// Looks at a lock before the processor is given away.
-const SPINS: u32 = 100;
 
 /// A place of the table. `hash` is 0 until the place is used for the first time; a place that was used and has no pair
 /// any more may be used again, but ends no search.
@@ -27,43 +24,28 @@ struct Entry<K: WeakKey, S: SlotType> {
 
 type Table<K, S> = Array<Entry<K, S>>;
 
-/// A lock in a heap object: held for one search, and never over a safepoint.
-struct Lock(AtomicBool);
+/// A lock in a heap object: held for one search, and never over a safepoint. So nobody holds it, or sleeps until it is free, when
+/// its object moves: it is a word in the memory of the object, and nothing else.
+struct Lock(Mutex<()>);
 
-// SAFETY: an atomic byte, no slot in it, written whole; no drop.
+const _: () = assert!(!std::mem::needs_drop::<Lock>() && size_of::<Lock>() <= 8);
+
+// SAFETY: a word and a byte, no slot in them, written whole; no drop, as asserted.
 unsafe impl Field for Lock {
     type Init<'g> = ();
     const MAP: WordMap = WordMap::empty_for::<Self>();
 
     unsafe fn write<'g>((): (), dst: *mut Self) {
         // SAFETY: the caller's.
-        unsafe { dst.write(Lock(AtomicBool::new(false))) }
+        unsafe { dst.write(Lock(Mutex::new(()))) }
     }
 }
-
-struct Guard<'a>(&'a Lock);
 
 impl Lock {
-    /// Waits while another thread searches. The holder is never at a safepoint, so this ends without one.
-    fn lock(&self) -> Guard<'_> {
-        let mut spins = 0;
-        while self.0.swap(true, Ordering::Acquire) {
-            while self.0.load(Ordering::Relaxed) {
-                spins += 1;
-                if spins % SPINS == 0 {
-                    std::thread::yield_now();
-                } else {
-                    std::hint::spin_loop();
-                }
-            }
-        }
-        Guard(self)
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
+    /// Waits while another thread searches, asleep if that lasts: the holder may have lost its processor to this thread. It is never at a
+    /// safepoint, so this ends without one.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.0.lock()
     }
 }
 

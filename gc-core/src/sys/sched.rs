@@ -122,6 +122,32 @@ mod tests {
         }
     }
 
+    /// A real-time thread is left as it is, and no call could change its priority for a moment.
+    #[test]
+    fn a_real_time_thread_that_asks_for_a_slice_stays_one() {
+        for policy in [libc::SCHED_FIFO, libc::SCHED_RR] {
+            std::thread::spawn(move || {
+                let wanted = SchedAttr {
+                    size: size_of::<SchedAttr>() as u32,
+                    policy: policy as u32,
+                    flags: 1, // SCHED_FLAG_RESET_ON_FORK
+                    priority: 3,
+                    ..SchedAttr::default()
+                };
+                // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns.
+                if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) } != 0 {
+                    let why = SysError::last("sched_setattr", &[]);
+                    return println!("not tested, this thread gets no real-time policy: {why}");
+                }
+                assert_eq!(set_thread_slice(Duration::from_micros(100)), Ok(false));
+                let now = thread_attr().unwrap();
+                assert_eq!((now.policy, now.priority, now.flags), (policy as u32, 3, 1));
+            })
+            .join()
+            .unwrap();
+        }
+    }
+
     /// Two threads for each processor, all of which compute: sooner or later each waits for one.
     #[test]
     fn a_thread_beside_others_waits() {

@@ -31,6 +31,7 @@ mod pins;
 mod polls;
 #[path = "../random/mod.rs"]
 mod random;
+mod realtime;
 mod roots;
 mod sizes;
 mod snapshot;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         ("page::young", page::young::TESTS),
         ("pins", pins::TESTS),
         ("polls", polls::TESTS),
+        ("realtime", realtime::TESTS),
         ("roots", roots::TESTS),
         ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),
