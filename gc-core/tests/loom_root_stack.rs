@@ -188,3 +188,93 @@ fn the_marker_visits_an_old_word_if_the_top_is_not_released() {
 fn a_word_pushed_without_release_shows_the_marker_half_an_object() {
     check(3, || scan_against(Rules { push: Ordering::Relaxed, ..ALL }, pop_both));
 }
+
+/// What a stack's memory is given back by.
+#[derive(Clone, Copy)]
+struct MemoryRules {
+    /// The collector discards under the lock under which the owner raises the limit.
+    lock: bool,
+    /// The limit is lowered where the owner is stopped.
+    lower_in_a_stop: bool,
+}
+
+/// A stack's slots beyond the first step, as `StackRegion` limits them. Slots, not pages, are what has memory here.
+struct Memory {
+    rules: MemoryRules,
+    limit: AtomicU64,
+    touched: AtomicU64,
+    lock: loom::sync::Mutex<()>,
+    slots: [AtomicU64; 2],
+}
+
+impl Memory {
+    /// After a recursion to both slots that has ended: only the limit of before the stop says so.
+    fn new(rules: MemoryRules) -> Arc<Memory> {
+        // Where no stop lowers it, the collector does it later, while the owner runs.
+        let limit = if rules.lower_in_a_stop { 0 } else { 2 };
+        Arc::new(Memory {
+            rules,
+            limit: AtomicU64::new(limit),
+            touched: AtomicU64::new(2),
+            lock: loom::sync::Mutex::new(()),
+            slots: [7, 7].map(AtomicU64::new),
+        })
+    }
+
+    /// `RootStack::push` with `StackRegion::admit`, and a look at what was pushed.
+    fn push(&self, index: u64) {
+        if index >= self.limit.load(Ordering::Relaxed) {
+            let _guard = self.lock.lock().unwrap();
+            self.touched.store(self.touched.load(Ordering::Relaxed).max(index + 1), Ordering::Relaxed);
+            self.limit.store(index + 1, Ordering::Relaxed);
+        }
+        self.slots[index as usize].store(1 + index, Ordering::Release);
+    }
+
+    /// `StackRegion::give_back`. What the kernel takes reads as zero.
+    fn give_back(&self) {
+        if !self.rules.lower_in_a_stop {
+            self.limit.store(0, Ordering::Relaxed);
+        }
+        let guard = self.rules.lock.then(|| self.lock.lock().unwrap());
+        let (limit, touched) = (self.limit.load(Ordering::Relaxed), self.touched.load(Ordering::Relaxed));
+        for slot in &self.slots[(limit as usize).min(touched as usize)..touched as usize] {
+            slot.store(0, Ordering::Relaxed);
+        }
+        self.touched.store(limit, Ordering::Relaxed);
+        drop(guard);
+    }
+}
+
+/// The collector gives memory back while the owner goes deep again. What was pushed is there.
+fn give_back_against(rules: MemoryRules) {
+    let memory = Memory::new(rules);
+    let owner = {
+        let memory = Arc::clone(&memory);
+        thread::spawn(move || (0..2).for_each(|index| memory.push(index)))
+    };
+    memory.give_back();
+    owner.join().unwrap();
+    let found = [0, 1].map(|index: usize| memory.slots[index].load(Ordering::Acquire));
+    assert_eq!(found, [1, 2], "memory in use was given back");
+    if rules.lock && rules.lower_in_a_stop {
+        assert_eq!(memory.touched.load(Ordering::Relaxed), 2, "memory in use is not counted");
+    }
+}
+
+#[test]
+fn memory_is_given_back_above_the_limit_alone() {
+    check(4, || give_back_against(MemoryRules { lock: true, lower_in_a_stop: true }));
+}
+
+#[test]
+#[should_panic(expected = "memory in use was given back")]
+fn a_pushed_word_is_lost_without_the_lock() {
+    check(4, || give_back_against(MemoryRules { lock: false, lower_in_a_stop: true }));
+}
+
+#[test]
+#[should_panic(expected = "memory in use was given back")]
+fn a_pushed_word_is_lost_if_the_limit_is_lowered_under_its_owner() {
+    check(4, || give_back_against(MemoryRules { lock: true, lower_in_a_stop: false }));
+}

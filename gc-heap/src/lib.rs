@@ -78,7 +78,7 @@ pub use object::{
     Tail, TailElement, Trace, WordMap,
 };
 pub use root::stack::DEFAULT_STACK_SLOTS;
-pub use root::{Buffer, Pinned, Root, RootSlot, RootStack};
+pub use root::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
 pub use slot::{
     AnyGc, AnyObject, Ephemeron, Gc, Referent, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakKey, WeakSlot, Word,
 };

@@ -108,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) sinks: Mutex<Vec<Arc<dyn Sink>>>,
     pub(crate) surveys: SegQueue<Arc<crate::cycle::survey::Request>>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
+    /// Those of them that the end of marking allows less of their memory.
+    pub(crate) wide_stacks: Mutex<Vec<Arc<StackRegion>>>,
     /// The next number for an identity hash.
     pub(crate) identity_hashes: AtomicU64,
     pub(crate) external: Arc<External>,
@@ -152,6 +154,7 @@ impl Shared {
             pins: AtomicUsize::new(0),
             pages,
             stacks: Mutex::default(),
+            wide_stacks: Mutex::default(),
             identity_hashes: AtomicU64::new(1),
             external: Arc::new(External::new(config.external_step)),
             control: Control::new(blocks),

@@ -41,6 +41,9 @@ const CHORES: Duration = Duration::from_millis(500);
 /// Blocks given back to the system at a time.
 const UNCOMMIT_BATCH: usize = 256;
 
+/// Stacks whose memory above the top is looked after in a cycle: the stop in which that begins does not depend on how many there are.
+const WIDE_STACKS: usize = 64;
+
 /// How often a relocation is planned in a cycle, where objects of the set are pinned all the time.
 const PLANS: usize = 3;
 
@@ -179,6 +182,10 @@ impl Collector {
         let surveys = if goal == Goal::Pace { survey::requests(&shared) } else { Vec::new() };
         // What was dropped by now keeps nothing through this cycle.
         self.forget_roots();
+        // The memory that none has needed since marking ended last. No page is gated.
+        let stacks = shared.stacks.lock().clone();
+        stacks.iter().for_each(|stack| stack.give_back(&shared.views));
+        drop(stacks);
         let started = shared.events.now();
         self.stop(held, StopOp::MarkStart, PauseKind::MarkStart);
         let Marked { weak, dead_pairs, mut live_bytes } =
@@ -334,6 +341,7 @@ impl Collector {
             }
         }
         let stacks = shared.stacks.lock().clone();
+        *shared.wide_stacks.lock() = stacks.iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).cloned().collect();
         for stack in stacks {
             stack.scan(|slot| marker.visit(slot));
             stack.set_scanned(epoch);
@@ -404,6 +412,7 @@ impl Collector {
         self.shared.roots.reclaim();
         self.shared.weak_roots.reclaim();
         self.shared.watched.reclaim();
+        self.shared.wide_stacks.lock().clear();
         // Dropped without the lock: their memory is given back.
         let given_up: Vec<_> = self.shared.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
         drop(given_up);

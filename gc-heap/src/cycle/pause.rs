@@ -155,6 +155,7 @@ impl Shared {
                 }
                 self.phase.set_logging(false);
                 self.phase.set_resolving(true);
+                self.wide_stacks.lock().iter().for_each(|stack| stack.lower());
             }
             StopOp::RelocateStart => {
                 if self.spoiled.load(Ordering::SeqCst) {

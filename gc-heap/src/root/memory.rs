@@ -8,6 +8,7 @@ use super::area::{RootArea, Share};
 use super::pool::{Piece, RootPool};
 use crate::space::PAGE_BYTES;
 use gc_core::sys::SysError;
+use gc_core::views::Views;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,6 +114,15 @@ impl Region {
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
+    }
+
+    /// Gives the memory of `bytes`, whole pages, back to the system: zeroes are there afterwards. Nobody uses them meanwhile; while no page
+    /// is gated.
+    pub(crate) fn discard(&self, views: &Views, bytes: Range<usize>) -> Result<(), SysError> {
+        match &self.home {
+            Home::Private { piece, .. } => piece.discard(bytes),
+            Home::Gated { area, offset, .. } => views.uncommit(area.in_file(offset + bytes.start), bytes.len()),
+        }
     }
 
     /// Pages of the heap's file that hold the first `bytes`; none of a private region.

@@ -10,6 +10,7 @@ use crate::lock::Mutex;
 use gc_core::sys::{Process, SysError};
 use gc_core::views::RootRegion;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of an ordinary arena: addresses.
@@ -45,6 +46,11 @@ pub(crate) struct Piece {
 impl Piece {
     pub(crate) fn address(&self) -> usize {
         self.arena.as_ptr().expose_provenance() + (self.offset - self.arena_at)
+    }
+
+    /// Gives the memory of a part, whole pages, back to the system.
+    pub(super) fn discard(&self, bytes: Range<usize>) -> Result<(), SysError> {
+        self.arena.discard(self.offset - self.arena_at + bytes.start, bytes.len())
     }
 }
 

@@ -9,23 +9,34 @@
 //! or overwrites a slot while marking runs logs its word first, because the object may by then be reachable from
 //! nowhere else that is still to be scanned. Once scanned (`scanned == epoch`), nothing more is logged. A slot is
 //! written before `top` covers it (Release, Acquire).
+//!
+//! # Memory
+//!
+//! The owner pushes below `limit` without asking. It raises the limit under the region's lock; the collector lowers it in
+//! stops alone, where nobody is between looking at the limit and writing a slot. What lies above the limit nobody uses, so the collector
+//! gives its memory back, under the lock, while the owner runs. `docs/protocol.md` has the table, `loom_root_stack` the model.
 
 use crate::error::OutOfMemory;
 use crate::heap::Heap;
+use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::mutator::thread::is_inside;
 use crate::object::Trace;
+use crate::root::bound::{BoundStack, RootSlot, load, out_of_range, too_deep, too_few};
 use crate::root::memory::Region;
 use crate::shared::Shared;
-use crate::slot::types::needs_barrier;
-use crate::slot::value::word_as_num;
-use crate::slot::{Gc, SlotType, Tagged, Value, is_reference};
+use crate::slot::{Gc, SlotType, Tagged};
+use gc_core::views::Views;
+use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
 pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
+
+/// The limit is a multiple of so many slots, 64 KiB, or the capacity.
+const STEP: usize = (64 << 10) / 8;
 
 /// A stack's memory, shared by its owner and the collector.
 pub(crate) struct StackRegion {
@@ -34,7 +45,13 @@ pub(crate) struct StackRegion {
     slots: usize,
     collector_slots: usize,
     capacity: usize,
+    /// Written by the owner alone.
     top: AtomicU64,
+    /// Slots that the owner may push to, and those that may have memory: at least as many. Both change under `memory`, and the
+    /// limit is lowered in stops as well.
+    limit: AtomicUsize,
+    touched: AtomicUsize,
+    memory: Mutex<()>,
     /// Number of the last marking that has scanned the stack.
     scanned: AtomicU32,
     /// The owner is gone: the collector forgets the stack at the next occasion without a marking.
@@ -44,8 +61,14 @@ pub(crate) struct StackRegion {
     _heap: Weak<Shared>,
 }
 
+/// The limit for so many values: there is room for one more.
+fn limit_for(len: usize, capacity: usize) -> usize {
+    (len + 1).next_multiple_of(STEP).min(capacity)
+}
+
 impl StackRegion {
-    fn slot(&self, index: usize) -> &AtomicU64 {
+    #[inline(always)]
+    pub(super) fn slot(&self, index: usize) -> &AtomicU64 {
         debug_assert!(index < self.capacity);
         // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.slots).add(index) }
@@ -55,6 +78,104 @@ impl StackRegion {
         debug_assert!(index < self.capacity);
         // SAFETY: as in `slot`; the same words.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.collector_slots).add(index) }
+    }
+
+    /// Address of the first slot.
+    #[inline(always)]
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    #[inline(always)]
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Values on the stack. By the owner, which alone writes it: Relaxed.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.top.load(Ordering::Relaxed) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn set_top(&self, top: usize) {
+        self.top.store(top as u64, Ordering::Release);
+    }
+
+    /// Relaxed: the owner's own writes, or those of a stop that the owner has left since.
+    #[inline(always)]
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Raises the limit for a stack of `len` values, and returns it. By the owner. Waits where the collector is giving memory of this
+    /// stack back.
+    ///
+    /// # Panics
+    /// If that is more than fits.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) fn admit(&self, len: usize) -> usize {
+        if len > self.capacity {
+            overflow(len, self.capacity);
+        }
+        let limit = len.next_multiple_of(STEP).min(self.capacity);
+        let _guard = self.memory.lock();
+        self.touched.store(self.touched.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+        limit
+    }
+
+    /// Pushes a word where the limit is reached, and returns the new limit. By the owner; out of line and last, so that a push needs no
+    /// register of its caller's.
+    ///
+    /// # Panics
+    /// If the stack is full.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) fn push_slow(&self, word: u64) -> usize {
+        let top = self.len();
+        let limit = self.admit(top + 1);
+        self.slot(top).store(word, Ordering::Release);
+        self.set_top(top + 1);
+        limit
+    }
+
+    /// Logs what is about to be popped or overwritten while marking runs.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
+        if self.scanned.load(Ordering::Acquire) != m.epoch() {
+            (from..to).for_each(|index| m.log(self.slot(index).load(Ordering::Acquire)));
+        }
+    }
+
+    /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any time.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.limit.load(Ordering::Relaxed) > limit_for(self.top.load(Ordering::Relaxed) as usize, self.capacity)
+    }
+
+    /// Lowers the limit to what the stack needs. Inside a stop.
+    pub(crate) fn lower(&self) {
+        let limit = limit_for(self.top.load(Ordering::Relaxed) as usize, self.capacity);
+        // Never up: above there may be no memory that `touched` counts.
+        self.limit.fetch_min(limit, Ordering::Relaxed);
+    }
+
+    /// Gives the memory above the limit back to the system: what the stack has not needed since the limit was lowered. By the collector,
+    /// while no page is gated.
+    pub(crate) fn give_back(&self, views: &Views) {
+        if self.touched.load(Ordering::Relaxed) == self.limit.load(Ordering::Relaxed) {
+            return;
+        }
+        let _guard = self.memory.lock();
+        let (limit, touched) = (self.limit.load(Ordering::Relaxed), self.touched.load(Ordering::Relaxed));
+        // A refusal keeps the memory, and it is asked for again at the next occasion.
+        if limit < touched && self.region.discard(views, limit * 8..touched * 8).is_ok() {
+            self.touched.store(limit, Ordering::Relaxed);
+        }
     }
 
     /// Pages of the heap's file that hold slots below the top.
@@ -111,49 +232,10 @@ impl StackRegion {
 /// ```
 pub struct RootStack<S = Tagged> {
     region: Arc<StackRegion>,
-    /// The owner's copy of the top: a relaxed atomic would be loaded and stored anew at each push.
-    top: std::cell::Cell<usize>,
     /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
     _holds: PhantomData<fn(S) -> S>,
-}
-
-/// One slot of a [`RootStack`], borrowed with its mutator.
-///
-/// ```
-/// use gc_heap::{Bytes, Heap, Room, RootSlot, RootStack, Tagged, Value};
-///
-/// /// An instruction: the two on top become one. A slot is read and written where it is.
-/// fn join(stack: &RootStack, m: &mut gc_heap::Mutator<'_>) -> Result<(), gc_heap::OutOfMemory> {
-///     let len = |slot: &RootSlot<Tagged>, m| slot.get(m).downcast::<Bytes>().map_or(0, |text| text.tail_len());
-///     let [a, b] = stack.last(m);
-///     let both = len(a, m) + len(b, m);
-///     let m = m.reserve(Room::tail::<Bytes>(both))?; // a safepoint: `a` and `b` end here, like raw references
-///     let [a, b] = stack.last(m);
-///     let text = [a, b].map(|slot| slot.get(m).downcast::<Bytes>().map_or(&[][..], |text| text.tail())).concat();
-///     a.set(m, m.place_bytes::<Bytes>((), &text).into());
-///     stack.drop_top(m, 1);
-///     Ok(())
-/// }
-///
-/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
-/// let stack: RootStack = RootStack::new(&heap)?;
-/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     for text in [b"to", b"be"] {
-///         let m = m.reserve(Room::tail::<Bytes>(2))?;
-///         stack.push(m, m.place_bytes::<Bytes>((), text).into());
-///     }
-///     join(&stack, m)?;
-///     assert_eq!(stack.peek_as::<Bytes>(m, 0).map(|text| text.tail()), Some(&b"tobe"[..]));
-///     stack.push(m, Value::NIL);
-///     assert_eq!(stack.last::<1>(m)[0].num(), None);
-///     Ok(())
-/// })??;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[repr(transparent)]
-pub struct RootSlot<S> {
-    word: AtomicU64,
-    _holds: PhantomData<*mut S>,
+    /// Not `Sync`.
+    _one_at_a_time: PhantomData<Cell<()>>,
 }
 
 impl<S: SlotType> RootStack<S> {
@@ -187,19 +269,23 @@ impl<S: SlotType> RootStack<S> {
             Region::stack(&shared.root_memory, bytes)
         });
         let region = region.map_err(|_| OutOfMemory::of(bytes))?;
+        let limit = STEP.min(region.len() / 8);
         let region = Arc::new(StackRegion {
             slots: region.as_ptr().expose_provenance(),
             collector_slots: region.collector_ptr().expose_provenance(),
             capacity: region.len() / 8,
             region,
             top: AtomicU64::new(0),
+            limit: AtomicUsize::new(limit),
+            touched: AtomicUsize::new(limit),
+            memory: Mutex::default(),
             scanned: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
             heap: Arc::as_ptr(shared).addr(),
             _heap: Arc::downgrade(shared),
         });
         shared.stacks.lock().push(Arc::clone(&region));
-        Ok(RootStack { region, top: std::cell::Cell::new(0), _holds: PhantomData })
+        Ok(RootStack { region, _holds: PhantomData, _one_at_a_time: PhantomData })
     }
 
     #[inline(always)]
@@ -215,7 +301,7 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.top.get()
+        self.region.len()
     }
 
     /// Whether nothing is on the stack.
@@ -228,12 +314,61 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     #[must_use]
     pub fn room(&self) -> usize {
-        self.region.capacity - self.top.get()
+        self.region.capacity - self.region.len()
+    }
+
+    /// The stack and a mutator of its heap together: what an instruction does with the stack is checked once, here.
+    ///
+    /// The stack is borrowed for as long as the mutator is, so what is bound ends at the next safepoint, like raw references.
+    ///
+    /// ```
+    /// use gc_heap::{BoundStack, Heap, Mutator, RootStack, Value};
+    ///
+    /// enum Op { Load(usize), Number(f64), Add, Loop }
+    ///
+    /// /// The instructions up to the next safepoint.
+    /// fn run(stack: &mut BoundStack<'_, '_>, code: &[Op], mut pc: usize) -> usize {
+    ///     loop {
+    ///         pc += 1;
+    ///         match code[pc - 1] {
+    ///             Op::Load(index) => stack.push(stack.get(index)),
+    ///             Op::Number(x) => stack.push(Value::num(x)),
+    ///             Op::Add => {
+    ///                 let [a, b] = [stack.peek(1), stack.peek(0)].map(|value| value.as_num().expect("a number"));
+    ///                 stack.drop_top(1);
+    ///                 stack.poke(0, Value::num(a + b));
+    ///             }
+    ///             Op::Loop => return pc,
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let mut stack: RootStack = RootStack::new(&heap)?;
+    /// heap.enter(|m: &mut Mutator<'_>| {
+    ///     stack.push(m, Value::num(1.5));
+    ///     let code = [Op::Load(0), Op::Number(2.0), Op::Add, Op::Loop];
+    ///     for _ in 0..3 {
+    ///         stack.truncate(m, 1);
+    ///         run(&mut stack.bind(m), &code, 0);
+    ///         m.safepoint();
+    ///     }
+    ///     assert_eq!(stack.pop(m).and_then(Value::as_num), Some(3.5));
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the stack belongs to another heap.
+    #[inline(always)]
+    #[track_caller]
+    pub fn bind<'g, 's>(&'g mut self, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
+        self.check(m);
+        BoundStack::new(&self.region, m)
     }
 
     fn set_top(&self, top: usize) {
-        self.top.set(top);
-        self.region.top.store(top as u64, Ordering::Release);
+        self.region.set_top(top);
     }
 
     /// Pushes a value.
@@ -244,9 +379,10 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn push<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
-        let top = self.top.get();
-        if top >= self.region.capacity {
-            overflow(top + 1, self.region.capacity);
+        let top = self.len();
+        if top >= self.region.limit() {
+            self.region.push_slow(S::to_word(value));
+            return;
         }
         // Release: the marker may have read a higher top before values were popped.
         self.region.slot(top).store(S::to_word(value), Ordering::Release);
@@ -258,7 +394,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn pop<'g>(&self, m: &'g Mutator<'_>) -> Option<S::Loaded<'g>> {
         self.check(m);
-        let index = self.top.get().checked_sub(1)?;
+        let index = self.len().checked_sub(1)?;
         let value = self.load(m, index);
         self.cut(m, index);
         Some(value)
@@ -266,29 +402,16 @@ impl<S: SlotType> RootStack<S> {
 
     #[inline(always)]
     fn load<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
-        let slot = self.region.slot(index);
-        let mut word = slot.load(Ordering::Acquire);
-        if needs_barrier::<S>(word, m) {
-            word = m.heal(slot, word);
-        }
-        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
-        unsafe { S::from_word(word) }
+        // SAFETY: the slot is below the top, or was: only words of this type are ever written there.
+        unsafe { load::<S>(self.region.slot(index), m) }
     }
 
     #[inline(always)]
     fn cut(&self, m: &Mutator<'_>, new_top: usize) {
         if m.is_logging() {
-            self.log_range(m, new_top, self.top.get());
+            self.region.log_range(m, new_top, self.len());
         }
         self.set_top(new_top);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
-        if self.region.scanned.load(Ordering::Acquire) != m.epoch() {
-            (from..to).for_each(|index| m.log(self.region.slot(index).load(Ordering::Acquire)));
-        }
     }
 
     #[inline(always)]
@@ -348,21 +471,22 @@ impl<S: SlotType> RootStack<S> {
             out_of_range(index, self.len());
         }
         if m.is_logging() {
-            self.log_range(m, index, index + 1);
+            self.region.log_range(m, index, index + 1);
         }
         self.region.slot(index).store(S::to_word(value), Ordering::Release);
     }
 
-    /// Makes the stack `len` values long: drops those above, or pushes copies of a value. A machine whose frames are windows of
-    /// one stack makes it as long as it may get, once, and works with its [`slots`](Self::slots).
+    /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to the slots that it adds, and to no
+    /// others. A machine whose frames are windows of one stack makes it as long as its last frame reaches ([`BoundStack::window`]):
+    /// the collector looks at all that is on a stack, in use or not.
     ///
     /// # Panics
     /// If `len` is more than fits, or the stack belongs to another heap.
     #[track_caller]
     pub fn resize<'g>(&self, m: &'g Mutator<'_>, len: usize, value: S::Loaded<'g>) {
         self.truncate(m, len);
-        if len > self.region.capacity {
-            overflow(len, self.region.capacity);
+        if len > self.region.limit() {
+            self.region.admit(len);
         }
         // Release, and the top after them: as in `push`.
         (self.len()..len).for_each(|index| self.region.slot(index).store(S::to_word(value), Ordering::Release));
@@ -395,7 +519,7 @@ impl<S: SlotType> RootStack<S> {
     pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
         self.check(m);
         let Some(first) = self.len().checked_sub(N) else { too_few(N, self.len()) };
-        let slot: *const AtomicU64 = if N == 0 { self.region.region.as_ptr().cast() } else { self.region.slot(first) };
+        let slot = std::ptr::with_exposed_provenance::<AtomicU64>(self.region.slots).wrapping_add(first);
         // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
         // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
         // memory stays, and only words of this stack's type are ever written there.
@@ -431,34 +555,11 @@ impl<S: SlotType> RootStack<S> {
     }
 }
 
-// What stacks panic with: functions of their own, so that a check in a loop is a compare and a branch.
-
 #[cold]
 #[inline(never)]
 #[track_caller]
 fn overflow(len: usize, capacity: usize) -> ! {
     panic!("root stack overflow: {len} values, and {capacity} fit; check `room` first")
-}
-
-#[cold]
-#[inline(never)]
-#[track_caller]
-fn out_of_range(index: usize, len: usize) -> ! {
-    panic!("root stack index out of range: index {index}, and there are {len} values")
-}
-
-#[cold]
-#[inline(never)]
-#[track_caller]
-fn too_deep(depth: usize, len: usize) -> ! {
-    panic!("root stack index out of range: depth {depth}, and there are {len} values")
-}
-
-#[cold]
-#[inline(never)]
-#[track_caller]
-fn too_few(wanted: usize, len: usize) -> ! {
-    panic!("root stack index out of range: the last {wanted}, and there are {len} values")
 }
 
 impl RootStack<Tagged> {
@@ -470,57 +571,10 @@ impl RootStack<Tagged> {
     }
 }
 
-impl<S: SlotType> RootSlot<S> {
-    /// What the slot holds.
-    #[inline(always)]
-    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let mut word = self.word.load(Ordering::Acquire);
-        if needs_barrier::<S>(word, m) {
-            word = m.heal(&self.word, word);
-        }
-        // SAFETY: as in `RootStack::load`.
-        unsafe { S::from_word(word) }
-    }
-
-    /// Overwrites the slot.
-    #[inline(always)]
-    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
-        if m.is_logging() {
-            let old = self.word.load(Ordering::Acquire);
-            // An interpreter overwrites numbers most of the time: they do not pay for the call.
-            if is_reference(old) {
-                m.log(old);
-            }
-        }
-        self.word.store(S::to_word(value), Ordering::Release);
-    }
-}
-
-impl RootSlot<Tagged> {
-    /// The number in the slot, if it holds one; no barrier.
-    #[inline(always)]
-    pub fn num(&self) -> Option<f64> {
-        word_as_num(self.word.load(Ordering::Relaxed))
-    }
-
-    /// Overwrites the slot with a number.
-    #[inline(always)]
-    pub fn set_num(&self, m: &Mutator<'_>, x: f64) {
-        self.set(m, Value::num(x));
-    }
-}
-
 impl<S> std::fmt::Debug for RootStack<S> {
     /// The type and how many values there are: what they are is told to a mutator alone.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.top.get())
-    }
-}
-
-impl<S> std::fmt::Debug for RootSlot<S> {
-    /// The type.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RootSlot<{}>", std::any::type_name::<S>())
+        write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.region.len())
     }
 }
 

@@ -37,6 +37,7 @@ mod sizes;
 mod snapshot;
 #[path = "../soak/mod.rs"]
 mod soak;
+mod stacks;
 mod stats;
 mod stress;
 mod threads;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         ("roots", roots::TESTS),
         ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),
+        ("stacks", stacks::TESTS),
         ("stats", stats::TESTS),
         ("stress", stress::TESTS),
         ("threads", threads::TESTS),

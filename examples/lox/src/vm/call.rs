@@ -34,13 +34,17 @@ impl Vm {
         if code.arity as usize != arguments {
             return Err(wrong_arguments(code.arity, arguments));
         }
-        if self.depth == FRAMES || base + code.registers > SLOTS {
+        let end = base + code.registers;
+        if self.depth == FRAMES || end > SLOTS {
             return Err(Fault::error("Stack overflow."));
+        }
+        if end > self.stack.len() {
+            self.reach(m, end);
         }
         self.slot(m, base + usize::from(code.closure)).set(m, closure.into());
         self.frames[self.depth] = Frame { code, pc: 0, base };
         self.depth += 1;
-        self.used.set(self.used.get().max(base + code.registers));
+        self.used.set(self.used.get().max(end));
         Ok(())
     }
 

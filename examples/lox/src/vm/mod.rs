@@ -27,8 +27,10 @@ use std::sync::Arc;
 
 /// Calls under way at a time.
 const FRAMES: usize = 64;
-/// Slots of the operand stack: slot 0 holds the globals, the rest is room for the frames.
+/// Slots that the operand stack may have: slot 0 holds the globals, the rest is room for the frames.
 const SLOTS: usize = FRAMES * 256 + 257;
+/// Slots that it has at first. It grows to twice as many, and so on: what no frame has reached is neither touched nor scanned.
+const FIRST_SLOTS: usize = 1024;
 /// Where the script's frame begins.
 const FIRST: usize = 1;
 
@@ -94,8 +96,8 @@ struct Frame {
 /// A thread's interpreter. It holds no reference but by its stack.
 pub(crate) struct Vm {
     shared: Arc<Shared>,
-    /// Always full: its slots are the registers of the frames. What lies above those in use is left over, and cleared
-    /// before each safepoint where the collector may look: it keeps nothing alive.
+    /// As long as any frame has reached, rounded up: its slots are the registers of the frames. What lies above those in use is left over,
+    /// and cleared before each safepoint where the collector may look: it keeps nothing alive.
     stack: RootStack<Tagged>,
     frames: Box<[Frame; FRAMES]>,
     depth: usize,
@@ -134,7 +136,7 @@ impl Vm {
     /// If there is no address space for the stack.
     pub(crate) fn new(shared: &Arc<Shared>, m: &Mutator<'_>, thread: u64) -> Result<Vm, OutOfMemory> {
         let stack = RootStack::with_capacity(&shared.heap, SLOTS)?;
-        stack.resize(m, SLOTS, Value::NIL);
+        stack.resize(m, FIRST_SLOTS, Value::NIL);
         let frame = Frame { code: &NO_CODE, pc: 0, base: 0 };
         let frames = Box::new([frame; FRAMES]);
         Ok(Vm {
@@ -259,6 +261,17 @@ impl Vm {
         // Where no frame is yet, the first slots hold what is about to be called.
         let Some(frame) = self.depth.checked_sub(1).map(|last| &self.frames[last]) else { return };
         self.clear(m, frame.base + usize::from(frame.code.tops[pc]));
+        // A deep recursion has ended: what it used goes back.
+        let wanted = (2 * (frame.base + frame.code.registers)).next_power_of_two().max(FIRST_SLOTS);
+        if wanted < self.stack.len() / 4 {
+            self.stack.truncate(m, wanted);
+        }
+    }
+
+    /// Makes the stack reach to an index, which is not beyond its room.
+    #[cold]
+    fn reach(&self, m: &Mutator<'_>, end: usize) {
+        self.stack.resize(m, end.next_power_of_two().min(SLOTS), Value::NIL);
     }
 
     /// Clears what is left over, in the middle of an instruction: before whatever may be a safepoint.

@@ -7,7 +7,7 @@
 
 use super::object::place_closure;
 use super::property::{field, found_at, store_at};
-use super::{FRAMES, Fault, Frame, SLOTS, Vm};
+use super::{FRAMES, Fault, Frame, Vm};
 use crate::code::Op;
 use crate::native::undefined_global;
 use crate::object::{
@@ -112,7 +112,7 @@ impl Vm {
                     let target = closure.code.get();
                     let new_base = base + $i.a as usize;
                     let end = new_base + target.registers;
-                    if target.arity == u32::from($i.x) && self.depth < FRAMES && end <= SLOTS {
+                    if target.arity == u32::from($i.x) && self.depth < FRAMES && end <= all.len() {
                         save!();
                         self.frames[self.depth] = Frame { code: target, pc: 0, base: new_base };
                         self.depth += 1;
