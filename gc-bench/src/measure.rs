@@ -341,7 +341,7 @@ mod tests {
     fn what_reaches_over_an_end_is_lost_as_far_as_it_lies_inside() {
         let pause = |start_ms: u64, ms: u64| {
             let (start_ns, total_ns) = (start_ms * MS, ms * MS);
-            Event::Pause(Pause { kind: PauseKind::MarkStart, start_ns, reach_ns: 1000, total_ns })
+            Event::Pause(Pause { kind: PauseKind::MarkStart, start_ns, reach_ns: 1000, total_ns, last: None })
         };
         let stall = |start_ms: u64, ms: u64, mutator: u64| {
             let (start_ns, total_ns) = (start_ms * MS, ms * MS);
@@ -369,7 +369,13 @@ mod tests {
             let [start_ns, total_ns, lost_ns] = [start_us, us, lost_us].map(|us| us * 1000);
             Event::Loss(Loss { kind: LossKind::Faults, start_ns, total_ns, lost_ns, count: 3, mutator })
         };
-        let pause = Event::Pause(Pause { kind: PauseKind::Flip, start_ns: 50 * MS, reach_ns: 0, total_ns: 100_000 });
+        let pause = Event::Pause(Pause {
+            kind: PauseKind::Flip,
+            start_ns: 50 * MS,
+            reach_ns: 0,
+            total_ns: 100_000,
+            last: None,
+        });
         let stall = Event::Stall(Stall { start_ns: 52 * MS, total_ns: 200_000, bytes: 64, mutator: 2 });
         // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began before the stretch.
         let mut events =

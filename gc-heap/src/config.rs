@@ -171,6 +171,7 @@ pub(crate) struct Config {
     pub(crate) name: String,
     pub(crate) listeners: Listeners,
     pub(crate) record_losses: bool,
+    pub(crate) late_after: Duration,
 }
 
 impl Config {
@@ -184,6 +185,13 @@ impl Config {
 const MOST_NAME_BYTES: usize = 249;
 
 const DEFAULT_FAULT_CLUSTER: usize = 1;
+
+/// A thousand times what a mutator with safepoints needs to one, and more than the scheduler keeps one waiting on a busy machine as a
+/// rule; less than people take for a hang.
+const LATE_AFTER: Duration = Duration::from_millis(100);
+
+/// Looks at who is late cost system calls.
+const LEAST_LATE_AFTER: Duration = Duration::from_millis(1);
 
 /// The least size of a heap: 4 MiB.
 pub const LEAST_HEAP_BYTES: usize = 4 << 20;
@@ -220,6 +228,7 @@ impl Default for HeapBuilder {
             name: "parallax".into(),
             listeners: Listeners::default(),
             record_losses: false,
+            late_after: LATE_AFTER,
         };
         HeapBuilder { config }
     }
@@ -360,6 +369,41 @@ impl HeapBuilder {
         self
     }
 
+    /// How long the collector waits for a mutator that comes to no safepoint before it says so: by an event
+    /// ([`Event::Late`]) and a probe for each such mutator, and again each time that it has waited twice as long. Default:
+    /// 100 ms; the least is 1 ms; `Duration::MAX` for never. Costs nothing as long as nobody is late.
+    ///
+    /// ```
+    /// use gc_heap::{Event, Heap};
+    /// use std::time::Duration;
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).late_after(Duration::from_millis(5)).build()?;
+    /// std::thread::scope(|scope| -> Result<(), Box<dyn std::error::Error>> {
+    ///     let collector = heap.enter(|m| {
+    ///         let waiting = scope.spawn(|| heap.collect());
+    ///         // Waits outside of `blocking`: nobody else can go on.
+    ///         loop {
+    ///             std::thread::sleep(Duration::from_millis(1));
+    ///             let (events, _) = heap.take_events();
+    ///             if let Some(late) = events.iter().find_map(|event| if let Event::Late(late) = event { Some(late) } else { None }) {
+    ///                 println!("{:?} has waited {} ms for {}: {}", late.kind, late.total_ns / 1_000_000, late.who, late.state);
+    ///                 assert!(late.total_ns >= 5_000_000);
+    ///                 break;
+    ///             }
+    ///         }
+    ///         m.safepoint();
+    ///         waiting
+    ///     })?;
+    ///     collector.join().expect("the cycle goes on");
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn late_after(mut self, waited: Duration) -> Self {
+        self.config.late_after = waited.max(LEAST_LATE_AFTER);
+        self
+    }
+
     /// Has `listener` told of every event. May be called several times; each listener hears of everything. A heap with
     /// listeners keeps no record: [`Heap::take_events`] finds nothing.
     ///
@@ -369,6 +413,8 @@ impl HeapBuilder {
     /// - Losses are told there, too, after they were: when their threads have handed them over, which each does at least once
     ///   a cycle.
     /// - A stall is told at its end on the thread that stalled, while that counts as parked: no stop waits for it.
+    /// - A mutator that is late is told of while a stop waits for it, on a thread of its own that the stop does not wait for; where
+    ///   one listener takes long with that, the next such event is told after the stop.
     /// - So a listener may be called by several threads at once, and never inside a stop, in a signal handler, or under a
     ///   lock of the heap's.
     ///

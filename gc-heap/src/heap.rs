@@ -11,7 +11,7 @@ use crate::root::memory::RootMemory;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::{FaultServer, Pages};
-use crate::stats::{Durations, HeapStats, SlowPaths};
+use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
 use gc_core::fault::{self, Registration};
 use gc_core::views::{Gate, Views};
 use std::cell::Cell;
@@ -299,6 +299,28 @@ impl Heap {
         let timed = shared.slow_paths.durations();
         // Those that a thread has timed since its last safepoint are of those that it has not handed over yet.
         SlowPaths { count: shared.counters.slow_paths.get().max(timed.count), timed }
+    }
+
+    /// The pauses since the heap was built, for their quantiles: with the way to the safepoint, that way alone, and without it. Each
+    /// is of all threads; one that is outside of the heap meanwhile feels none. The three are of the same pauses. Takes a lock for
+    /// some microseconds, for which the collector may wait between two phases.
+    ///
+    /// ```
+    /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// for _ in 0..10 {
+    ///     heap.collect();
+    /// }
+    /// let pauses = heap.pauses();
+    /// assert!(pauses.total.count >= 10 && pauses.stopped.count == pauses.total.count);
+    /// for (name, times) in [("whole", &pauses.total), ("to the safepoint", &pauses.reach), ("stopped", &pauses.stopped)] {
+    ///     let [half, most] = [0.5, 0.99].map(|share| times.quantile(share));
+    ///     println!("{name}: half within {half} ns, 99 % within {most}, the longest {}", times.max_ns);
+    /// }
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn pauses(&self) -> Pauses {
+        self.shared().pauses.lock().pauses()
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit

@@ -62,9 +62,12 @@ pub use census::{Census, HeapSnapshot, KindCount};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, OutOfMemory};
 pub use events::probes;
-pub use events::{CycleSpan, Event, EventTrace, GcLog, Loss, LossKind, Pause, PauseKind, Phase, PhaseSpan, Stall};
+pub use events::{
+    CycleSpan, Event, EventTrace, GcLog, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall,
+};
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
+pub use gc_core::sys::{ThreadName, ThreadState};
 pub use gc_core::views::Mirror;
 pub use heap::Heap;
 pub use mutator::Mutator;
@@ -82,7 +85,7 @@ pub use root::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
 pub use slot::{
     AnyGc, AnyObject, Ephemeron, Gc, Referent, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakKey, WeakSlot, Word,
 };
-pub use stats::{Durations, HeapStats, SlowPaths};
+pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
 pub use weak_map::WeakMap;
 
 /// The README's program compiles and runs.

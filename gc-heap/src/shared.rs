@@ -15,7 +15,7 @@ use crate::space::forward::ForwardingTable;
 use crate::space::free::FreeSpace;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
-use crate::stats::{Counters, Histogram};
+use crate::stats::{Counters, Histogram, PauseHistograms};
 use crossbeam_queue::SegQueue;
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::{AddressSpace, Color};
@@ -118,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Those of loads that mutators timed.
     pub(crate) slow_paths: Histogram,
+    /// Behind a lock, so that the three of a reading are of the same pauses. The collector adds to them outside stops.
+    pub(crate) pauses: Mutex<PauseHistograms>,
 }
 
 impl Shared {
@@ -161,6 +163,7 @@ impl Shared {
             events: Events::new(config.listeners.clone()),
             counters: Counters::default(),
             slow_paths: Histogram::default(),
+            pauses: Mutex::default(),
             space,
             views,
             config,

@@ -1,5 +1,6 @@
 //! Counters of a heap.
 
+use crate::events::{Pause, PauseKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a heap has done so far, and what it holds. All counts are since the heap was built, so what a piece of a program did is
@@ -204,6 +205,40 @@ impl Histogram {
             buckets: counts.into_iter().map(|(bucket, n)| (longest(bucket), n)).collect(),
         }
     }
+}
+
+/// What pauses have been.
+#[derive(Default)]
+pub(crate) struct PauseHistograms {
+    total: Histogram,
+    reach: Histogram,
+    stopped: Histogram,
+}
+
+impl PauseHistograms {
+    pub(crate) fn add(&self, pause: &Pause) {
+        if pause.kind != PauseKind::Verification {
+            self.total.record(pause.total_ns);
+            self.reach.record(pause.reach_ns);
+            self.stopped.record(pause.stopped_ns());
+        }
+    }
+
+    pub(crate) fn pauses(&self) -> Pauses {
+        Pauses { total: self.total.durations(), reach: self.reach.durations(), stopped: self.stopped.durations() }
+    }
+}
+
+/// What [`Heap::pauses`](crate::Heap::pauses) gives: all stops since the heap was built, but those of verification.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pauses {
+    /// From asking until mutators could go on: [`Pause::total_ns`].
+    pub total: Durations,
+    /// From asking until the last mutator arrived, the way to the safepoint: [`Pause::reach_ns`].
+    pub reach: Durations,
+    /// The rest, the pause itself: [`Pause::stopped_ns`].
+    pub stopped: Durations,
 }
 
 /// What [`Heap::slow_paths`](crate::Heap::slow_paths) has counted, and what it has timed.

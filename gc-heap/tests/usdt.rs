@@ -44,7 +44,8 @@ fn the_program_names_its_probes() {
     let found = probes(&program);
     let expected = [
         ("pause_begin", 1),
-        ("pause_end", 3),
+        ("pause_end", 4),
+        ("late", 5),
         ("cycle_begin", 2),
         ("cycle_end", 4),
         ("phase", 4),

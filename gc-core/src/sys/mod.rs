@@ -23,6 +23,7 @@ mod memory;
 mod process;
 mod sched;
 mod signal;
+mod thread;
 mod time;
 mod uffd;
 
@@ -53,6 +54,7 @@ pub use signal::{
     alternate_stack, alternate_stack_minimum, block_signal, fault_address, install_signal_handler, preserve_errno,
     set_alternate_stack, signal_is_blocked, unblock_signal,
 };
+pub use thread::{ThreadName, ThreadState, this_thread, thread_state};
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
     Fault, UffdAnswer, UffdSource, next_fault, open_uffd, present_pages, uffd_api, uffd_continue, uffd_copy, uffd_move,

@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub(crate) mod ephemeron;
 pub(crate) mod finalize;
 pub(crate) mod flip;
+mod late;
 pub(crate) mod mark;
 pub(crate) mod pacing;
 pub(crate) mod pause;

@@ -2,11 +2,12 @@
 //!
 //! What runs inside a stop changes a few words of the heap, whatever its size; each mutator copies them when it goes on.
 
+use super::late::{Awaited, Patience};
 use crate::events::probes::probe;
-use crate::events::{Event, Pause, PauseKind};
+use crate::events::{Event, MutatorThread, Pause, PauseKind};
 use crate::mutator::record::MutatorRecord;
 use crate::shared::Shared;
-use gc_core::sys::{futex_wait, futex_wake};
+use gc_core::sys::{ThreadName, futex_wait, futex_wake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub(crate) struct PauseSlot {
     reached_ns: AtomicU64,
     end_ns: AtomicU64,
     done: AtomicBool,
+    /// The last to arrive: number of the mutator (0: all were parked), its thread, and the thread's name.
+    last: [AtomicU64; 4],
     /// Who runs the stop, see [`duty`].
     duty: AtomicU8,
     /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
@@ -78,6 +81,7 @@ impl Default for PauseSlot {
             reached_ns: AtomicU64::new(0),
             end_ns: AtomicU64::new(0),
             done: AtomicBool::new(false),
+            last: Default::default(),
             duty: AtomicU8::new(duty::LAST),
             holds: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
@@ -94,6 +98,23 @@ impl PauseSlot {
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// All have arrived, this one last.
+    fn reached(&self, now_ns: u64, last: Option<&MutatorRecord>) {
+        self.reached_ns.store(now_ns, Ordering::Relaxed);
+        let words = last.map_or([0; 4], |record| {
+            let MutatorThread { mutator, thread, name } = record.who();
+            let [low, high] = name.to_words();
+            [mutator, u64::from(thread), low, high]
+        });
+        self.last.iter().zip(words).for_each(|(last, word)| last.store(word, Ordering::Relaxed));
+    }
+
+    fn last(&self) -> Option<MutatorThread> {
+        let [mutator, thread, low, high] = [0, 1, 2, 3].map(|word| self.last[word].load(Ordering::Relaxed));
+        let name = ThreadName::from_words([low, high]);
+        (mutator != 0).then_some(MutatorThread { mutator, thread: thread as u32, name })
+    }
+
     fn op(&self) -> StopOp {
         match self.op.load(Ordering::Relaxed) {
             0 => StopOp::MarkStart,
@@ -107,10 +128,10 @@ impl PauseSlot {
 
 impl Shared {
     /// Runs the prepared stop, or leaves it to the collector that looks on. Called by the last to arrive, while everybody
-    /// else is stopped.
-    pub(crate) fn run_stop(&self) {
+    /// else is stopped; or by the collector, where all were parked.
+    pub(crate) fn run_stop(&self, last: Option<&MutatorRecord>) {
         let slot = &self.pause;
-        slot.reached_ns.store(self.events.now(), Ordering::Relaxed);
+        slot.reached(self.events.now(), last);
         match slot.op() {
             StopOp::Hold => {
                 slot.holds.fetch_add(1, Ordering::SeqCst);
@@ -133,8 +154,9 @@ impl Shared {
         let kind = slot.kind.load(Ordering::Relaxed);
         let start_ns = slot.start_ns.load(Ordering::Relaxed);
         let reach_ns = slot.reached_ns.load(Ordering::Relaxed).saturating_sub(start_ns);
+        let last = slot.last[0].load(Ordering::Relaxed);
         self.gate.finish();
-        probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns));
+        probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns), last);
         std::sync::atomic::fence(Ordering::SeqCst);
         if slot.sleepers.load(Ordering::SeqCst) != 0 {
             self.gate.wake(futex_wake);
@@ -193,12 +215,15 @@ impl Shared {
     fn report(&self, kind: PauseKind) {
         let start_ns = self.pause.start_ns.load(Ordering::Relaxed);
         let since = |ns: u64| ns.saturating_sub(start_ns);
-        self.events.push(Event::Pause(Pause {
+        let pause = Pause {
             kind,
             start_ns,
             reach_ns: since(self.pause.reached_ns.load(Ordering::Relaxed)),
             total_ns: since(self.pause.end_ns.load(Ordering::Relaxed)),
-        }));
+            last: self.pause.last(),
+        };
+        self.pauses.lock().add(&pause);
+        self.events.push(Event::Pause(pause));
     }
 
     /// Stops all mutators for one operation. Returns what the operation did; on return the mutators run again.
@@ -219,7 +244,7 @@ impl Shared {
         let (alone, running) = self.arm(&mutators, op, kind);
         if alone {
             self.pause.duty.store(duty::LAST, Ordering::Relaxed);
-            self.run_stop();
+            self.run_stop(None);
         } else if duty == duty::LOOKS && self.look_on() {
             self.pause.duty.store(duty::LAST, Ordering::Relaxed);
             self.pause.done.store(self.apply(op), Ordering::Relaxed);
@@ -228,13 +253,15 @@ impl Shared {
             if running < processors() {
                 self.spin(SPIN_NS, || self.gate.is_over(held));
             }
+            let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
             while !self.gate.is_over(held) {
                 let (word, unfinished) = self.gate.word(held);
                 self.pause.sleep(|| {
                     if !self.gate.is_over(held) {
-                        futex_wait(word, unfinished, None);
+                        futex_wait(word, unfinished, patience.left());
                     }
                 });
+                patience.look();
             }
         }
         drop(attaching);
@@ -254,12 +281,15 @@ impl Shared {
         let attaching = self.attaching.lock();
         let mutators = self.mutators.lock().clone();
         let before = self.pause.holds.load(Ordering::SeqCst);
+        let held = self.gate.next();
         let (alone, _) = self.arm(&mutators, StopOp::Hold, kind);
         if alone {
-            self.pause.reached_ns.store(self.events.now(), Ordering::Relaxed);
+            self.pause.reached(self.events.now(), None);
         } else {
+            let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
             while self.pause.holds.load(Ordering::SeqCst) == before {
-                futex_wait(&self.pause.holds, before, None);
+                futex_wait(&self.pause.holds, before, patience.left());
+                patience.look();
             }
         }
         /// Lets the mutators go also when `work` panics: they find the failure at their next safepoint.
@@ -294,12 +324,14 @@ impl Shared {
         if running < processors() {
             self.spin(SPIN_NS, || pending.load(Ordering::Acquire) == 0);
         }
+        let mut patience = Patience::new(self, Awaited::Handshake);
         loop {
             let left = pending.load(Ordering::Acquire);
             if left == 0 {
                 return;
             }
             futex_wait(pending, left, Some(Duration::from_millis(1)));
+            patience.look();
         }
     }
 

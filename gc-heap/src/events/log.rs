@@ -12,7 +12,7 @@ use std::fmt::Write;
 /// what the barrier did meanwhile, and what mutators lost by it. Losses have no lines of their own: there are too many.
 ///
 /// ```text
-/// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us
+/// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us by mutator 2 (worker-1, thread 4711)
 /// [0.104s][gc] cycle 3: mark 12.9 ms, 42 MiB used
 /// [0.108s][gc] stall of mutator 1: 310.0 us for 48 bytes
 /// [0.111s][gc] cycle 3: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.2 MiB live, 20.0 ms (mark 12.9 ms, reclaim 0.2 ms, ...); ...
@@ -114,11 +114,20 @@ impl GcLog {
             Event::Pause(pause) => {
                 sums.pauses.add(pause.total_ns);
                 let (total, reach) = (Time(pause.total_ns), Time(pause.reach_ns));
-                format!("cycle {cycle}: pause {} {total}, reached in {reach}", pause.kind)
+                let mut line = format!("cycle {cycle}: pause {} {total}, reached in {reach}", pause.kind);
+                if let Some(last) = pause.last {
+                    // Writing to a string does not fail.
+                    let _ = write!(line, " by {last}");
+                }
+                line
             }
             Event::Stall(stall) => {
                 sums.stalls.add(stall.total_ns);
                 format!("stall of mutator {}: {} for {} bytes", stall.mutator, Time(stall.total_ns), stall.bytes)
+            }
+            Event::Late(late) => {
+                let what = late.kind.map_or("handshake".into(), |kind| format!("pause {kind}"));
+                format!("cycle {cycle}: {what} has waited {} for {}; {}", Time(late.total_ns), late.who, late.state)
             }
             Event::Loss(loss) => {
                 sums.lost_ns += loss.lost_ns;
@@ -199,7 +208,8 @@ impl std::fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Loss, LossKind, Pause, PauseKind, PhaseSpan, Stall};
+    use crate::events::{Late, Loss, LossKind, MutatorThread, Pause, PauseKind, PhaseSpan, Stall};
+    use gc_core::sys::{ThreadName, ThreadState};
 
     fn cycle(number: u64) -> CycleSpan {
         CycleSpan {
@@ -224,12 +234,19 @@ mod tests {
     #[test]
     fn lines_say_what_happened() {
         let log = GcLog::new();
-        let pause = |kind, total_ns| Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns });
+        let pause_of =
+            |kind, total_ns, last| Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns, last });
+        let pause = |kind, total_ns| pause_of(kind, total_ns, None);
+        let (name, state) = (ThreadName::from_words([u64::from_le_bytes(*b"worker-1"), 0]), ThreadState::Runs);
+        let who = MutatorThread { mutator: 3, thread: 4711, name };
         let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
         let (kind, mutator) = (LossKind::SlowPaths, 3);
         let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, count: 2, mutator };
         let events = [
+            Event::Late(Late { kind: Some(PauseKind::MarkStart), start_ns: 1000, total_ns: 200_000_000, who, state }),
+            Event::Late(Late { kind: None, start_ns: 1000, total_ns: 400_000_000, who, state: ThreadState::Sleeps }),
             pause(PauseKind::MarkStart, 2100),
+            pause_of(PauseKind::MarkEnd, 5100, Some(who)),
             phase(Phase::Mark, 12_900_000),
             phase(Phase::Plan, 1_000_000),
             phase(Phase::Plan, 500_000),
@@ -243,14 +260,18 @@ mod tests {
         ];
         let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
         let expected = [
+            "[0.200s][gc] cycle 1: pause mark start has waited 200.0 ms for mutator 3 (worker-1, thread 4711); it runs, or waits \
+             for a processor",
+            "[0.400s][gc] cycle 1: handshake has waited 400.0 ms for mutator 3 (worker-1, thread 4711); it sleeps",
             "[0.001s][gc] cycle 1: pause mark start 2.1 us, reached in 0.9 us",
+            "[0.001s][gc] cycle 1: pause mark end 5.1 us, reached in 0.9 us by mutator 3 (worker-1, thread 4711)",
             "[0.014s][gc] cycle 1: mark 12.9 ms, 42.0 MiB used",
             "[0.002s][gc] cycle 1: plan 1.0 ms, 42.0 MiB used",
             "[0.002s][gc] cycle 1: plan 500.0 us, 42.0 MiB used",
             "[2.000s][gc] stall of mutator 3: 310.0 us for 48 bytes",
             "[0.001s][gc] cycle 1: pause flip 5.1 us, reached in 0.9 us",
             "[0.021s][gc] cycle 1: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (mark 12.9 ms, plan 1.5 ms); \
-             pauses 2, together 7.2 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
+             pauses 3, together 12.3 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
             "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
             "[0.021s][gc] cycle 2: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 us; \
              stalls 0; slow paths 7; 3.5 us lost by them",

@@ -18,6 +18,7 @@ pub use log::GcLog;
 pub(crate) use record::Events;
 pub use trace::EventTrace;
 
+use gc_core::sys::{ThreadName, ThreadState};
 use std::fmt;
 
 /// Why mutators were stopped.
@@ -67,6 +68,71 @@ pub struct Pause {
     pub reach_ns: u64,
     /// Time from asking until mutators could go on.
     pub total_ns: u64,
+    /// The mutator that arrived last, after [`reach_ns`](Self::reach_ns); `None` where all were outside the heap already.
+    pub last: Option<MutatorThread>,
+}
+
+impl Pause {
+    /// The pause without the way to the safepoint: time from the last mutator's arrival until mutators could go on. What the
+    /// collector does in a stop, and what the last to arrive feels of it; who has come before waits longer, for the others.
+    ///
+    /// ```
+    /// use gc_heap::{Event, Heap};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.collect();
+    /// for event in heap.take_events().0 {
+    ///     if let Event::Pause(pause) = event {
+    ///         assert_eq!(pause.reach_ns + pause.stopped_ns(), pause.total_ns);
+    ///         assert!(pause.last.is_none(), "no thread is inside the heap");
+    ///     }
+    /// }
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn stopped_ns(&self) -> u64 {
+        self.total_ns.saturating_sub(self.reach_ns)
+    }
+}
+
+/// A mutator, and the thread that it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MutatorThread {
+    /// A number that tells the mutators of one heap apart, and is never given twice; that of [`Stall`]s and [`Loss`]es.
+    pub mutator: u64,
+    /// The kernel's number of the thread that entered the heap.
+    pub thread: u32,
+    /// Its name, as it was when the thread first entered a heap.
+    pub name: ThreadName,
+}
+
+impl fmt::Display for MutatorThread {
+    /// `mutator 3 (worker-1, thread 4711)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mutator {} ({}, thread {})", self.mutator, self.name, self.thread)
+    }
+}
+
+/// A mutator comes to no safepoint: the collector waits for it, and all others that have arrived with the collector. Told of while
+/// that lasts, after the time of [`HeapBuilder::late_after`](crate::HeapBuilder::late_after), and again each time that it has
+/// lasted twice as long.
+///
+/// The mutator computes without a [`safepoint`](crate::Mutator::safepoint), waits for something outside of
+/// [`blocking`](crate::Mutator::blocking), was preempted, or stopped; [`state`](Self::state) tells which of these.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Late {
+    /// The stop that waits; `None`: a handshake between two phases, for which only the collector waits.
+    pub kind: Option<PauseKind>,
+    /// When the wait began.
+    pub start_ns: u64,
+    /// How long it has lasted by now.
+    pub total_ns: u64,
+    /// Who is waited for.
+    pub who: MutatorThread,
+    /// What its thread does just now.
+    pub state: ThreadState,
 }
 
 /// A mutator waited for memory.
@@ -205,6 +271,8 @@ pub enum Event {
     Stall(Stall),
     /// Faults or slow paths of a mutator.
     Loss(Loss),
+    /// A mutator that comes to no safepoint.
+    Late(Late),
     /// A phase.
     Phase(PhaseSpan),
     /// A cycle.
@@ -219,6 +287,7 @@ impl Event {
             Event::Pause(pause) => pause.start_ns,
             Event::Stall(stall) => stall.start_ns,
             Event::Loss(loss) => loss.start_ns,
+            Event::Late(late) => late.start_ns,
             Event::Phase(span) => span.start_ns,
             Event::Cycle(cycle) => cycle.start_ns,
         }
@@ -243,6 +312,7 @@ impl Event {
                 Event::Pause(pause) => pause.total_ns,
                 Event::Stall(stall) => stall.total_ns,
                 Event::Loss(loss) => loss.total_ns,
+                Event::Late(late) => late.total_ns,
                 Event::Phase(span) => span.total_ns,
                 Event::Cycle(cycle) => cycle.total_ns,
             }

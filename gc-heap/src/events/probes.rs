@@ -3,12 +3,14 @@
 //! A probe is one `nop` and a note in the program's file that says where it is and in which registers its arguments are; a
 //! tracer puts a breakpoint there, so the program needs no code, no listener and no restart for it. They are in every
 //! program that has a heap, unless it turns the feature `usdt` off. Provider `parallax`; times in nanoseconds, sizes in
-//! bytes, kinds and phases by their place in [`PauseKind`](crate::PauseKind) and [`Phase`](crate::Phase), from 0:
+//! bytes, kinds, phases and what a thread does by their place in [`PauseKind`](crate::PauseKind), [`Phase`](crate::Phase) and
+//! [`ThreadState`](crate::ThreadState), from 0:
 //!
 //! | probe | where | arguments |
 //! | --- | --- | --- |
 //! | `pause_begin` | a stop is asked for, on the thread that asks | kind |
-//! | `pause_end` | mutators may go on, on the thread that ran the stop | kind, time to reach it, whole time |
+//! | `pause_end` | mutators may go on, on the thread that ran the stop | kind, time to reach it, whole time, mutator that arrived last (0: none was inside) |
+//! | `late` | a stop or handshake still waits for a mutator, collector thread | mutator, its thread, time waited, what the thread does, its name (address of a text) |
 //! | `cycle_begin` | collector thread | cycle, bytes used |
 //! | `cycle_end` | collector thread | cycle, bytes used, live bytes, time |
 //! | `phase` | end of a phase, collector thread | cycle, phase, time, bytes used |
@@ -21,6 +23,7 @@
 //! ```text
 //! bpftrace -l 'usdt:./program:parallax:*'
 //! bpftrace -e 'usdt:./program:parallax:pause_end { @us = hist(arg2 / 1000) }' -c ./program
+//! bpftrace -e 'usdt:./program:parallax:late { printf("%s: %d ms\n", str(arg4), arg2 / 1000000) }' -p PID
 //! gdb -batch -ex 'info probes stap parallax' ./program
 //! ```
 //!
@@ -34,7 +37,7 @@
 //! let program = std::fs::read("/proc/self/exe")?;
 //! let notes = String::from_utf8_lossy(&program);
 //! // In a note stand the provider, the name and the arguments, each ended by a zero.
-//! for name in ["pause_begin", "pause_end", "cycle_begin", "cycle_end", "phase", "stall", "fault"] {
+//! for name in ["pause_begin", "pause_end", "late", "cycle_begin", "cycle_end", "phase", "stall", "fault"] {
 //!     assert_eq!(notes.contains(&format!("parallax\0{name}\0")), cfg!(feature = "usdt"), "{name}");
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -2,7 +2,8 @@
 
 use super::{Event, Listeners};
 use crate::lock::{Mutex, MutexGuard};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Events kept until somebody takes them.
@@ -34,6 +35,8 @@ pub(crate) struct Events {
     losses: Mutex<Vec<Event>>,
     /// Losses that did not fit a ring or were nobody's.
     missed: AtomicU64,
+    /// Whether a thread of its own tells listeners what does not wait for the end of a stop.
+    telling: Arc<AtomicBool>,
 }
 
 impl Events {
@@ -45,6 +48,7 @@ impl Events {
             origin: Instant::now(),
             losses: Mutex::default(),
             missed: AtomicU64::new(0),
+            telling: Arc::default(),
         }
     }
 
@@ -66,6 +70,28 @@ impl Events {
     /// An event of a thread that nobody waits for and that holds no lock: listeners hear of it at once.
     pub(crate) fn tell(&self, event: Event) {
         self.listeners.tell(&event);
+    }
+
+    /// Events that are told while a stop is under way that does not end. A listener may wait for a lock that a stopped thread
+    /// has, so it is called on a thread of its own, which nobody waits for; where one is still at work, or cannot be had, the
+    /// collector tells them when the stop is over.
+    pub(crate) fn tell_meanwhile(&self, events: Vec<Event>) {
+        if events.is_empty() || !self.is_heard() {
+            return events.into_iter().for_each(|event| self.keep(event));
+        }
+        if !self.telling.swap(true, Ordering::Relaxed) {
+            let (listeners, telling, told) = (self.listeners.clone(), Arc::clone(&self.telling), events.clone());
+            let thread = std::thread::Builder::new().name("parallax-late".into());
+            let spawned = thread.spawn(move || {
+                told.iter().for_each(|event| listeners.tell(event));
+                telling.store(false, Ordering::Relaxed);
+            });
+            if spawned.is_ok() {
+                return;
+            }
+            self.telling.store(false, Ordering::Relaxed);
+        }
+        self.pending.lock().extend(events);
     }
 
     /// Tells listeners what was pushed. On the collector thread, outside stops.

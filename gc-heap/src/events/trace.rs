@@ -15,7 +15,7 @@ const MUTATORS: u64 = 100;
 /// On one track are the collector thread's cycles with their phases; on another the stops, each with the time that it took
 /// to reach all mutators; each mutator that waited for memory has a track of its waits, and one that lost time in faults or
 /// slow paths a track of those, where close ones are one slice that says how many they were and how much of it was lost. Counters are the bytes in use and
-/// those found live. Times are those of the events, to the nanosecond. Events may be added in any order.
+/// those found live. A mutator that comes to no safepoint is a mark on the stops' track. Times are those of the events, to the nanosecond. Events may be added in any order.
 ///
 /// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all the same.
 ///
@@ -62,9 +62,17 @@ impl<W: Write> EventTrace<W> {
         let (start, ns) = (event.start_ns(), event.end_ns() - event.start_ns());
         match event {
             Event::Pause(pause) => {
-                let args = format!(r#"{{"reach_ns":{}}}"#, pause.reach_ns);
+                let last =
+                    pause.last.map_or(String::new(), |last| format!(r#","last":"{}""#, escaped(&last.to_string())));
+                let args = format!(r#"{{"reach_ns":{}{last}}}"#, pause.reach_ns);
                 self.slice(STOPS, &pause.kind.to_string(), start, ns, &args)?;
                 self.slice(STOPS, "reach", start, pause.reach_ns.min(ns), "{}")
+            }
+            Event::Late(late) => {
+                // The stop itself comes later, and is longer than this. So it is a mark on the track.
+                let (at, who) = (Micros(start + ns), escaped(&late.who.to_string()));
+                let args = format!(r#"{{"waited_ns":{ns},"who":"{who}","state":"{}"}}"#, late.state);
+                self.entry(&format!(r#""ph":"i","s":"t","pid":1,"tid":{STOPS},"name":"late","ts":{at},"args":{args}"#))
             }
             Event::Loss(loss) => {
                 // A track of its own: what is merged may reach over an end of a stall.

@@ -1,9 +1,12 @@
 //! What the collector sees of a mutator. Everything here is atomic or constant: `&mut Mutator` must not alias it.
 
+use super::thread::Thread;
+use crate::events::MutatorThread;
 use crate::root::memory::{NoAddresses, Region, RootMemory};
 use gc_core::deposit::Deposit;
 use gc_core::loss::LossRing;
-use gc_core::stop::MutatorState;
+use gc_core::stop::{Held, MutatorState};
+use gc_core::sys::ThreadName;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const NO_BLOCK: u32 = u32::MAX;
@@ -36,6 +39,13 @@ pub(crate) struct MutatorRecord {
     pub(crate) deposits: [Deposit; 3],
     /// What the thread lost in faults and slow paths, where the heap records that.
     pub(crate) losses: Option<LossRing>,
+    /// The last stop that the mutator arrived at while it ran, for who looks which are missing. Relaxed: it says who is
+    /// late, and nothing is done by it.
+    arrived: AtomicU32,
+    /// The thread that entered last, and its name. Relaxed: written before the mutator leaves the parked state, which the
+    /// collector that holds it has seen.
+    thread: AtomicU32,
+    name: [AtomicU64; 2],
 }
 
 impl MutatorRecord {
@@ -57,7 +67,33 @@ impl MutatorRecord {
             current: [const { AtomicU32::new(NO_BLOCK) }; 2],
             deposits: Default::default(),
             losses,
+            arrived: AtomicU32::new(0),
+            thread: AtomicU32::new(0),
+            name: Default::default(),
         })
+    }
+
+    /// By the thread that enters, parked yet.
+    pub(super) fn set_thread(&self, thread: Thread) {
+        self.thread.store(thread.id, Ordering::Relaxed);
+        let words = thread.name.to_words();
+        self.name.iter().zip(words).for_each(|(name, word)| name.store(word, Ordering::Relaxed));
+    }
+
+    /// Who this is, on which thread.
+    pub(crate) fn who(&self) -> MutatorThread {
+        let name = ThreadName::from_words([0, 1].map(|half| self.name[half].load(Ordering::Relaxed)));
+        MutatorThread { mutator: self.number, thread: self.thread.load(Ordering::Relaxed), name }
+    }
+
+    /// The mutator, which runs, arrives at a stop.
+    pub(super) fn arrives(&self, held: Held) {
+        self.arrived.store(held.0, Ordering::Relaxed);
+    }
+
+    /// Whether a stop that holds the mutator waits for it: it runs, and has not arrived.
+    pub(crate) fn is_awaited(&self, held: Held) -> bool {
+        self.state.is_running() && self.arrived.load(Ordering::Relaxed) != held.0
     }
 
     /// A hint, of no weight: Relaxed.

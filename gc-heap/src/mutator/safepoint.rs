@@ -82,8 +82,9 @@ impl<'s> Mutator<'s> {
                 shared.handshake_done();
             } else if let Some(held) = self.record().state.held(&shared.gate) {
                 self.publish();
+                self.record().arrives(held);
                 if shared.gate.arrive() {
-                    shared.run_stop();
+                    shared.run_stop(Some(self.record()));
                 }
                 // The last to arrive, too: in a hold the collector is only now at work.
                 shared.wait_for_stop(held);
@@ -182,7 +183,7 @@ impl<'s> Mutator<'s> {
         self.put_blocks_down();
         let shared = &self.shared;
         if self.record().state.park(&shared.gate).is_some() && shared.gate.arrive() {
-            shared.run_stop();
+            shared.run_stop(Some(self.record()));
         }
         if self.record().state.take_handshake_parked() {
             shared.handshake_done();

@@ -7,7 +7,7 @@ use crate::events::loss;
 use crate::heap::Heap;
 use crate::shared::Shared;
 use gc_core::fault::FaultStack;
-use gc_core::sys::SysError;
+use gc_core::sys::{Process, SysError, ThreadName};
 use std::cell::{Cell, OnceCell};
 use std::io::Write;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ const NOBODY: u64 = 0;
 /// The first that is active as no mutator, see [`as_if_inside`]; mutators have lower numbers.
 static NEXT_OTHER: AtomicU64 = AtomicU64::new(1 << 63);
 
-/// The number of the next thread, from 1.
-static NEXT_THREAD: AtomicU64 = AtomicU64::new(1);
+/// The number of the next thread.
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// The number of the mutator that is active on this thread, over all heaps. Everybody who changes it says who has to be
@@ -28,8 +28,8 @@ thread_local! {
     /// (coroutines) can return in another, and would have two mutators at work.
     static ACTIVE: Cell<u64> = const { Cell::new(NOBODY) };
 
-    /// The number of this thread, once it was asked for. Not the address of something thread-local: that comes again.
-    static THREAD: Cell<u64> = const { Cell::new(0) };
+    /// This thread, once it was asked for.
+    static THREAD: Cell<Option<Thread>> = const { Cell::new(None) };
 
     /// What a thread needs that serves its own faults, from its first time in a heap with the page barrier until it ends.
     static FAULTS: OnceCell<FaultStack> = const { OnceCell::new() };
@@ -105,12 +105,31 @@ fn out_of_order(event: std::fmt::Arguments<'_>, found: std::fmt::Arguments<'_>) 
     std::process::abort();
 }
 
-/// The number of this thread: no other has it, also after this one has ended.
-fn this_thread() -> u64 {
-    if THREAD.get() == 0 {
-        THREAD.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed));
+/// A thread.
+#[derive(Clone, Copy)]
+pub(super) struct Thread {
+    /// No other has it, also after this one has ended. (The kernel's comes again, and so does the address of what is thread-local.)
+    number: u64,
+    /// The kernel's.
+    pub(super) id: u32,
+    /// As it was when the thread first entered a heap.
+    pub(super) name: ThreadName,
+    process: Process,
+}
+
+/// This thread. Asks the kernel the first time only.
+fn this_thread() -> Thread {
+    match THREAD.get() {
+        // A child made by `fork` has a copy, and is another thread.
+        Some(thread) if thread.process.is_current() => thread,
+        _ => {
+            let (id, name) = gc_core::sys::this_thread();
+            let number = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
+            let thread = Thread { number, id, name, process: Process::current() };
+            THREAD.set(Some(thread));
+            thread
+        }
     }
-    THREAD.get()
 }
 
 /// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
@@ -204,6 +223,7 @@ impl HeapThread {
             Some(Ok(faults)) => faults,
             Some(Err(_)) => return Err(EnterError::NoAddressSpace),
         };
+        self.record.set_thread(this_thread());
         ACTIVE.set(self.record.number);
         if self.entered.replace(true) {
             self.keep_record();
@@ -291,7 +311,7 @@ struct Away<'a, 's> {
 impl Drop for Away<'_, '_> {
     fn drop(&mut self) {
         let mutator = &mut *self.mutator;
-        if ACTIVE.get() != NOBODY || self.thread != this_thread() {
+        if ACTIVE.get() != NOBODY || self.thread != this_thread().number {
             mutator.returns_out_of_order();
         }
         ACTIVE.set(mutator.record().number);
@@ -337,7 +357,7 @@ impl<'s> Mutator<'s> {
         self.expect_active("calls `blocking`");
         self.park();
         ACTIVE.set(NOBODY);
-        let _away = Away { mutator: self, thread: this_thread() };
+        let _away = Away { mutator: self, thread: this_thread().number };
         f()
     }
 

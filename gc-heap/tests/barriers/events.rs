@@ -63,10 +63,13 @@ pub(crate) fn a_cycle_is_told_before_its_end_is(barrier: Barrier) {
         let cycles = cycles(&heard);
         let numbers: Vec<u64> = cycles.iter().map(|cycle| cycle.cycle).collect();
         assert_eq!(numbers, (1..=number).collect::<Vec<u64>>());
-        let losses = |event: &&Event| matches!(event, Event::Loss(_));
-        let own: Vec<&Event> = heard.iter().map(|(event, _)| event).filter(|event| !losses(event)).collect();
+        // A late thread (this machine may be busy) is told of elsewhere.
+        let others = |event: &Event| matches!(event, Event::Loss(_) | Event::Late(_));
+        let own: Vec<&Event> = heard.iter().map(|(event, _)| event).filter(|event| !others(event)).collect();
         assert!(own.is_sorted_by_key(|event| event.end_ns()), "{own:?}");
-        assert!(heard.iter().all(|(_, thread)| *thread == heard[0].1 && *thread != std::thread::current().id()));
+        let collector = heard.iter().filter(|(event, _)| !matches!(event, Event::Late(_))).map(|(_, thread)| *thread);
+        assert!(collector.clone().all(|thread| Some(thread) == collector.clone().next()));
+        assert!(!collector.into_iter().any(|thread| thread == std::thread::current().id()));
         let (last, stats) = (cycles.last().unwrap(), heap.stats());
         assert!(last.used_before_bytes > 0 && last.total_ns > 0 && last.max_bytes == 16 << 20, "{last:?}");
         assert_eq!((last.live_bytes, last.used_bytes), (stats.live_bytes, stats.used_bytes));

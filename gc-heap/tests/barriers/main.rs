@@ -19,6 +19,7 @@ mod finalize;
 mod foreign;
 mod fork;
 mod harness;
+mod late;
 mod limits;
 mod losses;
 mod memory;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
+        ("late", late::TESTS),
         ("limits", limits::TESTS),
         ("losses", losses::TESTS),
         ("memory", memory::TESTS),
