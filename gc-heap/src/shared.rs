@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::cycle::control::Control;
+use crate::cycle::pacing::Pacing;
 use crate::events::Events;
 use crate::external::External;
 use crate::finalize::{Sink, Watch};
@@ -114,6 +115,7 @@ pub(crate) struct Shared {
     pub(crate) identity_hashes: AtomicU64,
     pub(crate) external: Arc<External>,
     pub(crate) control: Control,
+    pub(crate) pacing: Mutex<Pacing>,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
     /// Those of loads that mutators timed.
@@ -160,6 +162,7 @@ impl Shared {
             identity_hashes: AtomicU64::new(1),
             external: Arc::new(External::new(config.external_step)),
             control: Control::new(blocks),
+            pacing: Mutex::new(Pacing::new(blocks)),
             events: Events::new(config.listeners.clone()),
             counters: Counters::default(),
             slow_paths: Histogram::default(),

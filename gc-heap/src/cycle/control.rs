@@ -47,6 +47,8 @@ pub(crate) struct Control {
     compactions_finished: AtomicU64,
     /// A mutator that leaves fewer free blocks than this asks for a cycle.
     trigger: AtomicUsize,
+    /// One that leaves fewer than this asks for a cycle or looks at the pacing. Not below the trigger.
+    attention: AtomicUsize,
     triggered: AtomicBool,
     running: AtomicBool,
     shut: AtomicBool,
@@ -63,6 +65,7 @@ impl Control {
             cycles_finished: AtomicU64::new(0),
             compactions_finished: AtomicU64::new(0),
             trigger: AtomicUsize::new(blocks / 2),
+            attention: AtomicUsize::new(blocks / 2),
             triggered: AtomicBool::new(false),
             running: AtomicBool::new(false),
             shut: AtomicBool::new(false),
@@ -146,13 +149,13 @@ impl Control {
         Work::Idle
     }
 
-    /// Sets the number of free blocks below which mutators ask for a cycle.
-    pub(crate) fn cycle_trigger(&self, trigger: usize) {
+    /// Sets the number of free blocks below which mutators ask for a cycle, and below which they look at that number again.
+    pub(super) fn set_trigger(&self, trigger: usize, look: usize) {
         self.trigger.store(trigger, Ordering::Relaxed);
+        self.attention.store(trigger.max(look), Ordering::Relaxed);
     }
 
-    pub(crate) fn cycle_finished(&self, trigger: usize) {
-        self.trigger.store(trigger, Ordering::Relaxed);
+    pub(crate) fn cycle_finished(&self) {
         self.triggered.store(false, Ordering::SeqCst);
         self.running.store(false, Ordering::Relaxed);
         let state = self.state.lock();
@@ -206,8 +209,20 @@ impl Shared {
     /// After a mutator took blocks: asks for a cycle where few are left.
     #[inline]
     pub(crate) fn after_taking(&self) {
+        if self.free.free() < self.control.attention.load(Ordering::Relaxed) {
+            self.attend();
+        }
+    }
+
+    #[cold]
+    fn attend(&self) {
         let control = &self.control;
-        if self.free.free() < control.trigger.load(Ordering::Relaxed) {
+        let is_due = || self.free.free() < control.trigger.load(Ordering::Relaxed);
+        // A cycle that runs sets the trigger at its end.
+        if !is_due() && !control.running.load(Ordering::Relaxed) {
+            self.pace_look();
+        }
+        if is_due() {
             control.request_soon();
         }
     }

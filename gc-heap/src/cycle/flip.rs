@@ -69,6 +69,7 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
     let live = |set: &[usize]| set.iter().map(|&block| shared.blocks.live(block) as usize).sum::<usize>();
     let wanted = live(&set).div_ceil(BLOCK_BYTES);
     pages.density.store((wanted * 1000 / set.len()) as u32, Ordering::Relaxed);
+    pages.moved.store(wanted as u32, Ordering::Relaxed);
     if !gains(shared, set.len(), wanted) {
         return Planned::Nothing;
     }

@@ -27,7 +27,6 @@ use control::Work;
 use finalize::Watches;
 use flip::{FlipPlan, Planned};
 use mark::{Marker, Pool};
-use pacing::Pacing;
 use pause::StopOp;
 use plan::Goal;
 use report::Reported;
@@ -71,7 +70,6 @@ pub(crate) struct Collector {
     /// Blocks whose forwarding exists since the last relocation.
     forwarded: Vec<usize>,
     watches: Watches,
-    pacing: Pacing,
     cycle: u64,
     reported: Reported,
     /// What the cycle that runs has done, counted at its end.
@@ -85,13 +83,11 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn new(shared: Arc<Shared>) -> Collector {
-        let pacing = Pacing::new(&shared);
         let random = Cell::new(shared.config.stress.seed);
         Collector {
             shared,
             forwarded: Vec::new(),
             watches: Watches::default(),
-            pacing,
             cycle: 0,
             reported: Reported::default(),
             relocated: false,
@@ -104,11 +100,11 @@ impl Collector {
     /// Works until shutdown.
     pub(crate) fn run(&mut self) {
         let shared = Arc::clone(&self.shared);
-        self.shared.control.cycle_trigger(self.pacing.first_trigger(&shared));
+        shared.pace_begins();
         loop {
             match shared.control.wait_for_work(CHORES) {
                 Work::Cycle => {
-                    self.pacing.cycle_begins(&shared);
+                    shared.pace_cycle_begins();
                     let begun = self.cycle_begins();
                     match shared.config.barrier {
                         Barrier::Load | Barrier::Page => self.cycle(false, Goal::Pace),
@@ -116,9 +112,9 @@ impl Collector {
                             shared.hold(PauseKind::Collection, |_| self.cycle(true, Goal::Pace));
                         }
                     }
-                    let trigger = self.pacing.cycle_ended(&shared);
+                    shared.pace_cycle_ended();
                     self.cycle_ended(begun);
-                    shared.control.cycle_finished(trigger);
+                    shared.control.cycle_finished();
                     if shared.external.is_due() {
                         // What was added meanwhile asked for nothing, and whoever added it may wait for its release.
                         shared.control.request_soon();

@@ -1,95 +1,77 @@
 //! Pacing: a cycle begins when the free memory will just last until it has freed some.
+//!
+//! How long the next cycle takes is predicted from what there will be to mark, how fast memory is taken from the time since a
+//! moment ago. Mutators look again as they take memory, so the prediction follows a program that changes between two cycles.
 
+mod model;
+
+use self::model::Model;
 use crate::config::Barrier;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// What recent cycles and the allocation between them were like.
+/// Between two looks a mutator takes this part of the heap.
+const LOOKS: usize = 32;
+
+/// An interval shorter than this, in seconds, says nothing of a rate.
+const SHORTEST: f64 = 0.001;
+
+/// What recent cycles and the allocation between them were like. Under a lock of its own, which is held for an instant.
 pub(crate) struct Pacing {
-    /// Blocks taken a second: smoothed, and in the last interval.
-    rate: f64,
-    last_rate: f64,
-    /// Seconds from the beginning of a cycle to its end: smoothed, and its deviation.
-    duration: f64,
-    deviation: f64,
-    measured: Option<(Instant, usize)>,
+    model: Model,
+    /// When blocks were counted last, and how many had been taken.
+    measured: (Instant, usize),
     begun: Instant,
+    /// Blocks taken when the last marking began.
+    taken: usize,
 }
 
-/// Share of a new measurement in a smoothed value.
-const NEW: f64 = 0.3;
-
-/// Seconds of allocation kept in hand for what the prediction does not see: a late wake-up, a burst.
-const MARGIN_S: f64 = 0.010;
-
 impl Pacing {
-    pub(crate) fn new(_shared: &Shared) -> Pacing {
-        Pacing { rate: 0.0, last_rate: 0.0, duration: 0.0, deviation: 0.0, measured: None, begun: Instant::now() }
+    pub(crate) fn new(blocks: usize) -> Pacing {
+        let now = Instant::now();
+        Pacing { model: Model::new(blocks), measured: (now, 0), begun: now, taken: 0 }
     }
 
-    /// Before anything has been measured: half of the heap is used first.
-    pub(crate) fn first_trigger(&self, shared: &Shared) -> usize {
-        match shared.config.barrier {
-            Barrier::Load | Barrier::Page => shared.blocks.len() / 2,
-            Barrier::StopTheWorld => least(shared),
+    fn measure(&mut self, taken: usize) {
+        let (then, before) = self.measured;
+        let now = Instant::now();
+        let seconds = now.duration_since(then).as_secs_f64();
+        if seconds >= SHORTEST {
+            self.model.took((taken - before) as f64 / seconds);
+            self.measured = (now, taken);
         }
-    }
-
-    pub(crate) fn cycle_begins(&mut self, shared: &Shared) {
-        self.begun = Instant::now();
-        self.measure(shared);
-    }
-
-    fn measure(&mut self, shared: &Shared) {
-        let (now, taken) = (Instant::now(), shared.free.taken());
-        if let Some((then, before)) = self.measured {
-            let seconds = now.duration_since(then).as_secs_f64();
-            if seconds < 0.001 {
-                return;
-            }
-            self.last_rate = (taken - before) as f64 / seconds;
-            self.rate = if self.rate == 0.0 { self.last_rate } else { self.rate + NEW * (self.last_rate - self.rate) };
-        }
-        self.measured = Some((now, taken));
     }
 
     /// The number of free blocks below which the next cycle begins.
-    pub(crate) fn cycle_ended(&mut self, shared: &Shared) -> usize {
-        self.measure(shared);
-        let seconds = self.begun.elapsed().as_secs_f64();
-        if self.duration == 0.0 {
-            self.duration = seconds;
-        }
-        self.deviation += NEW * ((seconds - self.duration).abs() - self.deviation);
-        self.duration += NEW * (seconds - self.duration);
+    fn trigger(&self, shared: &Shared) -> usize {
+        let least = least(shared);
         if shared.config.barrier == Barrier::StopTheWorld {
-            return least(shared);
+            return least;
         }
-        let rate = self.rate.max(self.last_rate);
-        let expected = rate * (self.duration + 2.0 * self.deviation + MARGIN_S);
-        let wanted = expected as usize + least(shared);
-        let most = shared.blocks.len() * 3 / 4;
-        if shared.pages.is_none() {
-            return wanted.min(most);
-        }
+        let blocks = shared.blocks.len();
+        let wanted = self.model.wanted(least as f64) as usize;
+        let most = blocks * 3 / 4;
+        let Some(pages) = &shared.pages else { return wanted.min(most) };
         // While more than this is free a plan relocates nothing, and where no block dies whole the cycle was for nothing.
         let live = shared.free.live_bytes() as usize / BLOCK_BYTES;
-        let useless = shared.blocks.len().saturating_sub(live) / 100 * super::plan::ENOUGH_FREE;
-        (wanted + destinations(shared, expected)).min(most).min(useless.max(wanted))
+        let useless = blocks.saturating_sub(live) / 100 * super::plan::ENOUGH_FREE;
+        let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
+        let moved = pages.moved.load(Ordering::Relaxed) as usize;
+        let destinations = destinations((wanted - least) as f64, density, moved, blocks);
+        (wanted + destinations).min(most).min(useless.max(wanted))
     }
 }
 
 /// Page barrier: free blocks that a flip needs to copy to, if it is to gain what will be allocated until the next one.
 ///
 /// `D` blocks take in sources of density `r` and gain `D (1/r - 1)`. Never more than a quarter of the heap is kept for this:
-/// where that does not do, cycles follow one another, and in the end a compaction in a stop.
-fn destinations(shared: &Shared, expected: f64) -> usize {
-    let Some(pages) = &shared.pages else { return 0 };
-    let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
+/// where that does not do, cycles follow one another, and in the end a compaction in a stop. And never more than what there is to
+/// move, which is little where objects are large: `moved` blocks the last time, and twice as many this time at most.
+fn destinations(expected: f64, density: f64, moved: usize, blocks: usize) -> usize {
     let wanted = expected * density / (1.0 - density).max(0.05);
-    (wanted as usize).min(shared.blocks.len() / 4)
+    (wanted as usize).min(blocks / 4).min((2 * moved).max(blocks / 64))
 }
 
 /// Blocks that must be left in any case: the reserve, and a few for each mutator so that none stalls on its way.
@@ -98,4 +80,58 @@ fn least(shared: &Shared) -> usize {
     let few = (shared.free.reserve() + 3 * mutators.max(1) + 1).min(shared.blocks.len() / 4);
     debug_assert!(few * BLOCK_BYTES <= shared.config.max_bytes);
     few
+}
+
+impl Shared {
+    /// The collector begins.
+    pub(crate) fn pace_begins(&self) {
+        self.pace(&self.pacing.lock());
+    }
+
+    pub(crate) fn pace_cycle_begins(&self) {
+        let mut pacing = self.pacing.lock();
+        // Read under the lock: nobody has seen more than this before.
+        let taken = self.free.taken();
+        pacing.begun = Instant::now();
+        pacing.measure(taken);
+        let before = std::mem::replace(&mut pacing.taken, taken);
+        pacing.model.marks((taken - before) as f64);
+    }
+
+    pub(crate) fn pace_cycle_ended(&self) {
+        let mut pacing = self.pacing.lock();
+        let figures = self.free.figures();
+        pacing.measure(figures.taken);
+        let seconds = pacing.begun.elapsed().as_secs_f64();
+        pacing.model.ended(seconds, figures.live_bytes as f64 / BLOCK_BYTES as f64, figures.used as f64);
+        self.pace(&pacing);
+    }
+
+    /// A mutator has taken a part of the heap since the last look.
+    pub(super) fn pace_look(&self) {
+        // Who finds another thread looking has no need to.
+        if let Some(mut pacing) = self.pacing.try_lock() {
+            pacing.measure(self.free.taken());
+            self.pace(&pacing);
+        }
+    }
+
+    /// Sets the trigger, and when it is looked at again. With the lock, so that no older trigger comes after a newer one.
+    fn pace(&self, pacing: &Pacing) {
+        let step = (self.blocks.len() / LOOKS).max(1);
+        self.control.set_trigger(pacing.trigger(self), self.free.free().saturating_sub(step));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_gain_what_is_allocated() {
+        assert_eq!(destinations(100.0, 0.5, 500, 1000), 100);
+        assert_eq!(destinations(100.0, 0.0, 500, 1000), 0);
+        assert_eq!(destinations(1000.0, 0.9, 500, 1000), 250, "a quarter at most");
+        assert_eq!(destinations(1000.0, 0.9, 20, 1000), 40, "no more than what may be moved");
+    }
 }

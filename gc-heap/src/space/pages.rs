@@ -38,6 +38,8 @@ pub(crate) struct Pages {
     next_source: Box<[AtomicU32]>,
     /// Live share of the blocks that the last plan would have liked to evacuate, in thousandths.
     pub(crate) density: AtomicU32,
+    /// What was live in them, in blocks.
+    pub(crate) moved: AtomicU32,
     pub(crate) faults: Histogram,
     /// Rounds of waiting for another thread that was repairing the page.
     pub(crate) waits: AtomicU64,
@@ -61,6 +63,8 @@ impl Pages {
             first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
             next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
             density: AtomicU32::new(500),
+            // As much as one likes, until a plan says better.
+            moved: AtomicU32::new(blocks as u32),
             faults: Histogram::default(),
             waits: AtomicU64::new(0),
             by_mutators: AtomicU64::new(0),
