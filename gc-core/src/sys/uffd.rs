@@ -286,7 +286,7 @@ const PAGEMAP_SCAN: libc::Ioctl = (3 << 30 | (size_of::<pm_scan_arg>() as u32) <
 /// file that this range has not mapped yet does not count.
 ///
 /// # Errors
-/// `ENOTTY` from an older kernel, and what opening `/proc/self/pagemap` gives.
+/// `ENOTTY` from an older kernel, `EINVAL` for a range that does not end, and what opening `/proc/self/pagemap` gives.
 ///
 /// [`PAGEMAP_SCAN`]: https://docs.kernel.org/admin-guide/mm/pagemap.html
 pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
@@ -295,7 +295,8 @@ pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
     }
     let pagemap =
         File::open("/proc/self/pagemap").map_err(|error| SysError::from_io("open(/proc/self/pagemap)", &[], &error))?;
-    let end = (address + len) as u64;
+    let no_range = SysError::new("ioctl(PAGEMAP_SCAN)", &[("addr", address), ("len", len)], libc::EINVAL);
+    let end = address.checked_add(len).ok_or(no_range)? as u64;
     let mut regions = [page_region { start: 0, end: 0, categories: 0 }; 32];
     let mut scan = pm_scan_arg {
         size: size_of::<pm_scan_arg>() as u64,

@@ -25,9 +25,11 @@
 //! would be unmapped, and with it be lost.
 
 use super::Views;
+use super::bases::Base;
 use crate::sys::{self, Destination, MoveError, RegisterMode, SysError, Uffd, UffdSource};
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
@@ -54,8 +56,13 @@ impl fmt::Display for GateError {
 impl std::error::Error for GateError {}
 
 /// The descriptor, and the addresses it works on. The even view is the program's, the odd one the from-view.
+///
+/// A gate may outlive its [`Views`]: it holds their addresses too, which stay mapped until both are gone. As with those, what
+/// is safe of it changes addresses of theirs and of nothing else: of the from-view.
 #[derive(Debug)]
 pub struct Gate {
+    /// All addresses below lie in it.
+    _base: Arc<Base>,
     uffd: Uffd,
     canonical: usize,
     view: usize,
@@ -102,8 +109,8 @@ pub enum LetIn {
 const SOURCES: [UffdSource; 3] = [UffdSource::Device, UffdSource::SystemCall, UffdSource::SystemCallUserModeOnly];
 
 impl Gate {
-    /// A gate for the even view of `views`. The odd view becomes the from-view: nobody may touch it from now on. The
-    /// descriptor is made here and not later: a program may close its sandbox after it has built its heaps.
+    /// A gate for the even view of `views`. The odd view becomes the from-view: code that dereferences addresses has none of
+    /// that any more. The descriptor is made here and not later: a program may close its sandbox after it has built its heaps.
     ///
     /// # Errors
     /// [`GateError`] where the kernel or a sandbox refuses userfaultfd in every way.
@@ -122,7 +129,8 @@ impl Gate {
                         views.leave_unpopulated(1);
                         let len = views.bytes();
                         let rehearsal = Rehearsal::new();
-                        return Ok(Gate { uffd, canonical, view, from, len, supply, rehearsal });
+                        let _base = Arc::clone(&views.base);
+                        return Ok(Gate { _base, uffd, canonical, view, from, len, supply, rehearsal });
                     }
                     Err(error) => refused.push((source, error)),
                 }
@@ -146,6 +154,7 @@ impl Gate {
             // SAFETY: the caller's.
             return unsafe { self.let_in(offset, len) };
         }
+        debug_assert!(self.has(offset, len));
         let (mut at, end) = (offset, offset + len);
         while at < end {
             // SAFETY: the range is in our views, and the caller has repaired it.
@@ -206,8 +215,11 @@ impl Gate {
     /// nothing of the from-view, or of private memory nothing in the view, the process ends.
     ///
     /// # Safety
-    /// Nobody touches the view meanwhile (they are stopped), and whoever touches it later is served ([`crate::fault`]).
+    /// - `unused` lies in the view.
+    /// - Nobody touches the view meanwhile (they are stopped), and whoever touches it later is served ([`crate::fault`]).
+    /// - No other gate of the same views is flipped.
     pub unsafe fn flip(&self, unused: Range<usize>, unit: usize) -> Result<Range<usize>, SysError> {
+        debug_assert!(unused.start <= unused.end && unused.end <= self.len);
         let left = unused.start.next_multiple_of(unit)..unused.end / unit * unit;
         let left = if self.is_private() || left.is_empty() { self.len..self.len } else { left };
         // SAFETY: both ranges are views of the `Views` this gate was made for, which own them; no reference into them
@@ -248,7 +260,11 @@ impl Gate {
     ///
     /// # Errors
     /// As [`sys::present_pages`].
+    ///
+    /// # Panics
+    /// If `left` does not lie in the view.
     pub fn present_pages(&self, left: &Range<usize>) -> Result<usize, SysError> {
+        self.check(left.start, left.end.saturating_sub(left.start));
         self.parts(left).map(|part| sys::present_pages(self.view + part.start, part.len())).sum()
     }
 
@@ -257,9 +273,9 @@ impl Gate {
     /// thread may let a page in.
     ///
     /// # Safety
-    /// The bytes of the range are repaired: fit to be seen by the program.
+    /// The range is one of whole pages of the view, and its bytes are repaired: fit to be seen by the program.
     pub unsafe fn let_in(&self, offset: usize, len: usize) -> LetIn {
-        debug_assert!(offset + len <= self.len);
+        debug_assert!(self.has(offset, len));
         let (mut at, end) = (self.view + offset, self.view + offset + len);
         let page = sys::page_size();
         let mut filled = 0;
@@ -340,7 +356,7 @@ impl Gate {
     /// # Safety
     /// As [`let_in`](Gate::let_in); and the memory is shared.
     pub unsafe fn give_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
-        debug_assert!(offset + len <= self.len && !self.is_private());
+        debug_assert!(self.has(offset, len) && !self.is_private());
         sys::below_address_limit()?;
         // SAFETY: both ranges are ours. What the program has mapped of the range meanwhile are the same pages of the file.
         let refused = match unsafe { sys::take_away(self.from + offset, len, self.view + offset) } {
@@ -383,9 +399,24 @@ impl Gate {
     ///
     /// # Errors
     /// As [`sys::discard`].
+    ///
+    /// # Panics
+    /// If the range does not lie in the view.
     pub fn empty(&self, offset: usize, len: usize) -> Result<(), SysError> {
-        // SAFETY: the from-view is ours, and nobody uses it.
+        self.check(offset, len);
+        // SAFETY: the range is in the from-view, which is ours, and nobody uses it.
         unsafe { sys::discard(self.from + offset, len) }
+    }
+}
+
+impl Gate {
+    fn has(&self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+
+    #[track_caller]
+    fn check(&self, offset: usize, len: usize) {
+        assert!(self.has(offset, len), "{len:#x} bytes at {offset:#x} are not in a view of {:#x}", self.len);
     }
 }
 
@@ -405,7 +436,7 @@ fn the_end(refused: MoveError) -> ! {
 /// there are none, or a call fails, nothing is rehearsed, and flips take longer.
 #[derive(Debug)]
 struct Rehearsal {
-    /// 0: none, or one of which a piece was lost.
+    /// 0: none, or one of which a piece was lost, or a thread is at it.
     view: AtomicUsize,
 }
 
@@ -418,10 +449,13 @@ impl Rehearsal {
     }
 
     fn run(&self, uffd: &Uffd) {
-        let view = self.view.load(Ordering::Relaxed);
+        // Two at once would find each other's pages registered: one at a time, and who comes second goes without. Acquire and the
+        // Release below: what the last one has mapped comes before.
+        let view = self.view.swap(0, Ordering::Acquire);
         if view == 0 {
             return;
         }
+        let mut lost = false;
         let from = view + REHEARSED;
         // SAFETY: both pieces are ours, and nobody else knows of them. The word is in memory mapped just before.
         let _: Result<(), SysError> = unsafe {
@@ -430,22 +464,21 @@ impl Rehearsal {
                     let word = &*std::ptr::with_exposed_provenance::<AtomicU64>(view);
                     word.store(1, Ordering::Relaxed);
                 })
-                .and_then(|()| sys::take_away(view, REHEARSED, from).map_err(|refused| self.give_up(refused)))
+                .and_then(|()| {
+                    sys::take_away(view, REHEARSED, from).map_err(|refused| {
+                        // Never again, where the addresses may be another's.
+                        lost = matches!(refused.destination, Destination::Lost(_));
+                        SysError::from(refused)
+                    })
+                })
                 .and_then(|()| sys::uffd_register(uffd, view, REHEARSED, RegisterMode::MISSING))
                 .and_then(|()| sys::discard(view, REHEARSED))
                 .and_then(|()| sys::uffd_unregister(uffd, view, REHEARSED))
                 .and_then(|()| sys::release_to_reservation(from, REHEARSED))
         };
-    }
-}
-
-impl Rehearsal {
-    /// Never again, where the addresses may be another's.
-    fn give_up(&self, refused: MoveError) -> SysError {
-        if matches!(refused.destination, Destination::Lost(_)) {
-            self.view.store(0, Ordering::Relaxed);
+        if !lost {
+            self.view.store(view, Ordering::Release);
         }
-        refused.into()
     }
 }
 

@@ -25,7 +25,7 @@ pub use root_region::RootRegion;
 
 use crate::sys::{self, Access, HeapFile, SysError};
 use bases::Base;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The smallest span, and its alignment below 1 GiB: what one page-table page maps.
 pub const MIN_SPAN: usize = 2 << 20;
@@ -88,13 +88,21 @@ pub enum ViewsError {
     Sys(#[from] SysError),
 }
 
-/// One memfd and its views. Dropping it unmaps all; nothing may use the addresses by then.
+/// One memfd and its views. Dropping it, and the last [`Gate`] of it, unmaps all.
+///
+/// Safe code gets addresses from it, never references. So every method is safe that changes bytes, mappings and protection of
+/// these addresses and of no others: who makes a reference or a pointer of an address says, in that code's own SAFETY
+/// comment, who calls what meanwhile, and that the value is still there.
 #[derive(Debug)]
 pub struct Views {
     /// `None`: private anonymous memory.
     file: Option<HeapFile>,
     bytes: usize,
-    base: Base,
+    /// What `base` says, at hand.
+    address: usize,
+    span: usize,
+    /// The addresses, which every gate holds as well: they are nobody else's until all are gone.
+    base: Arc<Base>,
     mirror: Mirror,
     /// Whether the even and the odd view can be accessed. Populating holds the lock: a view must not be taken away while
     /// its pages are touched.
@@ -113,8 +121,7 @@ impl Views {
             return Err(ViewsError::FileSize { bytes, limit });
         }
         let file = HeapFile::new(name, bytes)?;
-        let base = Base::reserve(span)?;
-        let views = Views { file: Some(file), bytes, base, mirror, accessible: RwLock::new([true; 2]) };
+        let views = Views::at(Base::reserve(span)?, Some(file), bytes, mirror, [true; 2]);
         views.map()?;
         Ok(views)
     }
@@ -125,9 +132,7 @@ impl Views {
     /// # Errors
     /// See [`ViewsError`].
     pub fn anonymous(bytes: usize) -> Result<Views, ViewsError> {
-        let base = Base::reserve(span_for(bytes)?)?;
-        let accessible = RwLock::new([true, false]);
-        let views = Views { file: None, bytes, base, mirror: Mirror::MmapMemfd, accessible };
+        let views = Views::at(Base::reserve(span_for(bytes)?)?, None, bytes, Mirror::MmapMemfd, [true, false]);
         for parity in 0..2 {
             // SAFETY: the range lies in the reservation that `base` owns, and nobody knows of it yet.
             unsafe {
@@ -136,6 +141,12 @@ impl Views {
             }
         }
         Ok(views)
+    }
+
+    /// Nothing mapped yet.
+    fn at(base: Base, file: Option<HeapFile>, bytes: usize, mirror: Mirror, accessible: [bool; 2]) -> Views {
+        let (address, span) = (base.address(), base.span());
+        Views { file, bytes, address, span, base: Arc::new(base), mirror, accessible: RwLock::new(accessible) }
     }
 
     fn map(&self) -> Result<(), SysError> {
@@ -161,12 +172,12 @@ impl Views {
     /// The address of the reservation, a multiple of four spans. Its bits above them are this heap's alone: no other live
     /// heap's are a subset of them, nor they of another's.
     pub fn base(&self) -> usize {
-        self.base.address()
+        self.address
     }
 
     /// Bytes from one view to the next: a power of two, at least [`bytes`](Views::bytes) and 2 MiB.
     pub fn span(&self) -> usize {
-        self.base.span()
+        self.span
     }
 
     /// The size of the file and of each view, the maximum heap.

@@ -269,6 +269,60 @@ fn a_chunk_that_cannot_go_back_stays_gated() {
     assert_eq!(read(gate.view() + 5 * PAGE), Some(6));
 }
 
+/// A later heap stands where the gate's view would be, if that had ended with its views.
+fn a_gate_keeps_the_addresses_of_its_views() {
+    let (views, gate) = gated(2 * MIN_SPAN).unwrap();
+    let (base, view) = (views.base(), gate.view());
+    write(view, 7);
+    drop(views);
+    let later = Views::new("gate-test", 2 * MIN_SPAN, Mirror::default()).unwrap();
+    assert_ne!(later.base(), base, "these addresses are the gate's");
+    for parity in 0..2 {
+        write(later.view(parity), 8);
+    }
+    gate.prepare().unwrap();
+    gate.empty(0, 2 * MIN_SPAN).unwrap();
+    for parity in 0..2 {
+        assert_eq!(read(later.view(parity)), Some(8));
+    }
+    assert_eq!(read(view), Some(7), "still mapped");
+    drop(gate);
+    assert_eq!(read(view), None, "and no longer");
+}
+
+/// Safe methods change what is the views' and nothing else, whatever they are given.
+fn what_is_not_in_the_view_is_refused() {
+    let (views, gate) = gated(2 * MIN_SPAN).unwrap();
+    let mut other = vec![7_u64; 1 << 20];
+    let bytes = 8 * other.len();
+    let elsewhere = other.as_mut_ptr().expose_provenance().wrapping_sub(views.view(1));
+    let whole = 2 * MIN_SPAN;
+    let refused = |what: &str, work: &dyn Fn()| {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let why = outcome.expect_err(what).downcast::<String>().expect("a message");
+        assert!(why.contains("are not in a"), "{what}: {why}");
+    };
+    for (offset, len) in [(elsewhere, bytes), (0, whole + PAGE), (whole, 1), (PAGE, usize::MAX), (usize::MAX, PAGE)] {
+        refused("Gate::empty", &|| gate.empty(offset, len).unwrap());
+        refused("Gate::present_pages", &|| _ = gate.present_pages(&(offset..offset.saturating_add(len))));
+        refused("Views::uncommit", &|| views.uncommit(offset, len).unwrap());
+        refused("Views::populate", &|| views.populate(offset, len).unwrap());
+        refused("Views::collapse", &|| views.collapse(offset, len).unwrap());
+    }
+    assert!(std::hint::black_box(&other).iter().all(|word| *word == 7));
+    assert_eq!(sys::present_pages(PAGE, usize::MAX).unwrap_err().errno(), libc::EINVAL);
+}
+
+/// Where two were at it, one found a page of its own registered by the other, and nobody serves that fault.
+fn rehearsals_at_once_leave_each_other_alone() {
+    let (_views, gate) = gated(2 * MIN_SPAN).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..300).for_each(|_| gate.rehearse()));
+        }
+    });
+}
+
 pub(crate) fn trials() -> Vec<Test> {
     let refused = gated(MIN_SPAN).err().map(|error| error.to_string());
     let tests = [
@@ -283,6 +337,9 @@ pub(crate) fn trials() -> Vec<Test> {
         named!(after_the_end_nothing_is_gated),
         named!(many_let_the_same_pages_in),
         named!(what_is_mapped_in_the_middle_of_a_flip_faults_after_it),
+        named!(a_gate_keeps_the_addresses_of_its_views),
+        named!(what_is_not_in_the_view_is_refused),
+        named!(rehearsals_at_once_leave_each_other_alone),
     ];
     tests.map(|(name, body)| (name, body, refused.clone())).into()
 }
