@@ -72,6 +72,7 @@ pub use gc_core::views::Mirror;
 pub use heap::Heap;
 pub use mutator::Mutator;
 pub use mutator::frame::{Frame, Local, Out};
+pub use mutator::keep::{Kept, SlotTypes, Words};
 pub use mutator::room::Room;
 pub use mutator::thread::HeapThread;
 #[doc(hidden)]
@@ -83,7 +84,8 @@ pub use object::{
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
 pub use slot::{
-    AnyGc, AnyObject, Ephemeron, Gc, Referent, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakKey, WeakSlot, Word,
+    Address, AnyGc, AnyObject, Ephemeron, Gc, Referent, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakKey,
+    WeakSlot, Word,
 };
 pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
 pub use weak_map::WeakMap;

@@ -15,6 +15,7 @@
 pub(crate) mod alloc;
 pub(crate) mod barrier;
 pub(crate) mod frame;
+pub(crate) mod keep;
 pub(crate) mod place;
 pub(crate) mod record;
 pub(crate) mod room;

@@ -14,6 +14,7 @@
 //! 2. Slots are loaded Acquire and stored Release: an object's header and fields are written before a reference to it.
 //! 3. A raw reference (`Gc`, `Value`, `AnyGc`) is good, borrows the mutator, and so dies at the next safepoint.
 
+pub(crate) mod address;
 pub(crate) mod any;
 pub(crate) mod ephemeron;
 pub(crate) mod gc;
@@ -21,6 +22,7 @@ pub(crate) mod types;
 pub(crate) mod value;
 pub(crate) mod weak;
 
+pub use address::Address;
 pub use any::{AnyObject, Referent, WeakKey};
 pub use ephemeron::Ephemeron;
 pub use gc::{AnyGc, Gc};

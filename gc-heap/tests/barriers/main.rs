@@ -19,6 +19,7 @@ mod finalize;
 mod foreign;
 mod fork;
 mod harness;
+mod kept;
 mod late;
 mod limits;
 mod losses;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
         ("late", late::TESTS),
+        ("kept", kept::TESTS),
         ("limits", limits::TESTS),
         ("losses", losses::TESTS),
         ("memory", memory::TESTS),
