@@ -1,17 +1,17 @@
 //! Writes the init struct and the impls.
 //!
-//! The safety of what is written here rests on the struct being as it was read, so each way in which another macro could
-//! change it afterwards is a compile error: a pattern names every field, offsets and writes go by field name and type, and
-//! `WordMap::with_field` checks alignment.
+//! What is written here stands in the embedder's crate, where a path may lead anywhere, and where another macro may change the struct
+//! after the derive has read it. `object::derived` of `gc-heap` says by which rules it is sound all the same; whoever adds a
+//! line here keeps them: no path is called in an `unsafe` block, no type is named where a field's place tells it.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Fields, Ident, Index, Member, Type, Visibility, parse_quote};
+use syn::{Attribute, Fields, Ident, Index, Lifetime, Member, Type, Visibility, parse_quote};
 
 use crate::input::{Input, is_phantom};
 
-/// One field that is not `PhantomData`, or one that is.
+/// A field. `phantom` tells by the name only, and so only decides what the initialiser looks like.
 struct FieldOf<'a> {
     member: Member,
     vis: &'a Visibility,
@@ -20,52 +20,44 @@ struct FieldOf<'a> {
     phantom: bool,
 }
 
-impl FieldOf<'_> {
-    /// `<Ty as Field>`: spelled the same everywhere, with the type's place, so that a type that is no field is reported once.
-    fn as_field(&self, private: &TokenStream) -> TokenStream {
-        let ty = self.ty;
-        quote_spanned!(ty.span()=> <#ty as #private::Field>)
-    }
-}
-
 pub(crate) fn expand(input: &Input) -> TokenStream {
     let Input { name, krate, tail, .. } = input;
     let private = quote!(#krate::__private);
-    let core = quote!(#private::core);
     let fields = fields_of(&input.fields);
     let empty = fields.iter().all(|field| field.phantom);
 
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
-    let init_name = Ident::new(&format!("{name}Init"), Span::call_site().located_at(name.span()));
+    let g = lifetime();
+    let init_name = format_ident!("{}Init", name, span = Span::call_site().located_at(name.span()));
     let (init_struct, init_type) =
         if empty { (None, quote!(())) } else { init_struct(input, &init_name, &fields, &private) };
 
-    let maps = fields.iter().filter(|field| !field.phantom).map(|field| {
-        let (member, ty, as_field) = (&field.member, field.ty, field.as_field(&private));
-        quote! {
-            let map = #private::WordMap::with_field::<Self, #ty>(map, #as_field::MAP, #core::mem::offset_of!(Self, #member));
-        }
+    // A value of 4096 bytes, all that an object may have: syntax only. Of a longer struct nothing is asked.
+    let object = quote!(&[0_u64; 512] as *const _ as *const Self);
+    // Everything has the place of the field's type, and the field's own trait is spelled the same everywhere, so that a type that is no
+    // field is reported once.
+    let place = |FieldOf { member, ty, .. }: &FieldOf<'_>| {
+        let member = at(member, ty.span());
+        quote_spanned!(ty.span()=> &raw const (*__gc_heap_object).#member, <#ty as #private::Field>::OF)
+    };
+    let maps = fields.iter().map(|field| {
+        let place = place(field);
+        quote_spanned!(field.ty.span()=> .__gc_heap_field(#place))
     });
     let names = fields.iter().filter(|field| !field.phantom).map(|field| {
-        let (member, ty, as_field) = (&field.member, field.ty, field.as_field(&private));
-        let name = member_name(member);
-        quote! {
-            #private::FieldName::of::<#ty>(
-                #name, #core::mem::offset_of!(Self, #member), #as_field::ELEMENT_BYTES, #as_field::FIELDS,
-            )
-        }
+        let (name, place) = (member_name(&field.member), place(field));
+        quote_spanned!(field.ty.span()=> <Self as #private::Trace>::DERIVED.__gc_heap_name(__gc_heap_object, #place, #name))
     });
-    let writes = fields.iter().map(|field| {
-        let (member, as_field) = (&field.member, field.as_field(&private));
-        match (field.phantom, empty) {
-            (true, true) => {
-                quote!(#core::ptr::write(&raw mut (*_dst).#member, #core::marker::PhantomData);)
-            }
-            (true, false) => quote!(#core::ptr::write(&raw mut (*_dst).#member, _init.#member);),
-            (false, _) => quote!(#as_field::write(_init.#member, &raw mut (*_dst).#member);),
+    let writes = fields.iter().map(|FieldOf { member, ty, .. }| {
+        let (derived, member) = (quote!(<Self as #private::Trace>::DERIVED), at(member, ty.span()));
+        if empty {
+            quote_spanned!(ty.span()=> #derived.__gc_heap_phantom(&raw mut (*__gc_heap_to).#member);)
+        } else {
+            quote_spanned!(ty.span()=> #derived.__gc_heap_write::<#g, _, _>(__gc_heap_init.#member, &raw mut (*__gc_heap_to).#member);)
         }
     });
     let members = fields.iter().map(|field| &field.member);
+    let bindings = (0..fields.len()).map(|index| format_ident!("__gc_heap_{}", index));
 
     let tail_type = match tail {
         Some(tail) => quote_spanned!(tail.span()=> #tail),
@@ -74,34 +66,36 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     // A plain type's kind is a static, whose address is its identity. A generic one has no static to stand in.
     let kind = if input.generics.params.is_empty() {
         quote! {{
-            static KIND: #private::Kind = #private::Kind::of::<#name>(false);
+            static KIND: #private::Kind = <#name as #private::Trace>::DERIVED.__gc_heap_kind::<#name>(false);
             &KIND
         }}
     } else {
-        quote!(&#private::Kind::of::<Self>(true))
+        quote!(&<Self as #private::Trace>::DERIVED.__gc_heap_kind::<Self>(true))
     };
 
     let identity_hash = input.identity_hash;
     let hash_impl = identity_hash.then(|| {
         quote! {
-            // SAFETY: the constant beside it says so.
+            // SAFETY: the constant beside it says so, and `Gc::identity_hash` asks it.
             #[automatically_derived]
-            unsafe impl #impl_generics #private::IdentityHash for #name #ty_generics #where_clause {}
+            unsafe impl #impl_generics #private::IdentityHash for #name #ty_generics #where_clause {
+                const HAS_IDENTITY_HASH: () = ();
+            }
         }
     });
     let field_impl = tail.is_none().then(|| {
         quote! {
-            // SAFETY: the same map and the same writes as the struct's own.
+            // SAFETY: the same map and the same writes as the struct's own: of `gc_heap`'s `Trace`, whatever stands above.
             #[automatically_derived]
             unsafe impl #impl_generics #private::Field for #name #ty_generics #where_clause {
-                type Init<'g> = #init_type;
-                const MAP: #private::WordMap = <Self as #private::Trace>::MAP;
-                const FIELDS: &'static [#private::FieldName] = <Self as #private::Trace>::FIELDS;
+                type Init<#g> = #init_type;
+                const MAP: #private::WordMap = <Self as #private::Field>::DERIVED.__gc_heap_map_of::<Self>();
+                const FIELDS: &'static [#private::FieldName] = <Self as #private::Field>::DERIVED.__gc_heap_names_of::<Self>();
 
                 #[inline(always)]
-                unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
+                unsafe fn write<#g>(__gc_heap_init: <Self as #private::Field>::Init<#g>, __gc_heap_to: *mut Self) {
                     // SAFETY: passed on.
-                    unsafe { <Self as #private::Trace>::write(init, dst) }
+                    unsafe { <Self as #private::Field>::DERIVED.__gc_heap_object::<Self>(__gc_heap_init, __gc_heap_to) }
                 }
             }
         }
@@ -112,13 +106,13 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         quote! {
             // SAFETY: the object's own `write` initialises every field.
             #[automatically_derived]
-            unsafe impl #impl_generics #private::Init<'g> for #init_type #where_clause {
+            unsafe impl #impl_generics #private::Init<#g> for #init_type #where_clause {
                 type Object = #name #ty_generics;
 
                 #[inline(always)]
-                unsafe fn write(self, dst: *mut Self::Object) {
+                unsafe fn write(self, __gc_heap_to: *mut <Self as #private::Init<#g>>::Object) {
                     // SAFETY: passed on.
-                    unsafe { <Self::Object as #private::Trace>::write(self, dst) }
+                    unsafe { <Self as #private::Init<#g>>::DERIVED.__gc_heap_object(self, __gc_heap_to) }
                 }
             }
         }
@@ -130,24 +124,28 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         // SAFETY: the map is composed of the fields' own at their offsets, the kind is this type's, and every field is written.
         #[automatically_derived]
         unsafe impl #impl_generics #private::Trace for #name #ty_generics #where_clause {
-            type Init<'g> = #init_type;
+            type Init<#g> = #init_type;
             type Tail = #tail_type;
 
             const MAP: #private::WordMap = {
-                let map = #private::WordMap::empty_for::<Self>();
-                #(#maps)*
-                map
+                let __gc_heap_object = #object;
+                // SAFETY: the object's 4096 bytes; and each field, once.
+                unsafe { <Self as #private::Trace>::DERIVED.__gc_heap_map(__gc_heap_object)#(#maps)*.__gc_heap_whole() }
             };
-            const FIELDS: &'static [#private::FieldName] = &[#(#names,)*];
+            const FIELDS: &'static [#private::FieldName] = {
+                let __gc_heap_object = #object;
+                // SAFETY: each is the place of a field.
+                unsafe { &[#(#names,)*] }
+            };
             const KIND: &'static #private::Kind = #kind;
-            const IDENTITY_HASH: bool = #identity_hash;
+            const IDENTITY_HASH: #private::Flag = #identity_hash;
 
-            // Named so that no lint wants them used: a struct without fields uses neither.
             #[inline(always)]
-            unsafe fn write<'g>(_init: Self::Init<'g>, _dst: *mut Self) {
-                // Fails to compile when a field was added after the derive has seen the struct.
-                let _ = |all: Self| { let Self { #(#members: _,)* } = all; };
-                // SAFETY: each field lies in `dst`, which the caller vouches for.
+            unsafe fn write<#g>(__gc_heap_init: <Self as #private::Trace>::Init<#g>, __gc_heap_to: *mut Self) {
+                // Fails to compile when a field was added after the derive has seen the struct, or the struct was packed, or made a
+                // union: in safe code, no reference to a field would be had.
+                let _ = |__gc_heap_all: &Self| { let Self { #(#members: #bindings,)* } = __gc_heap_all; };
+                // SAFETY: each field lies in `__gc_heap_to`, which the caller vouches for.
                 unsafe { #(#writes)* }
             }
         }
@@ -158,10 +156,16 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     }
 }
 
+/// `'g` of the code that the derive writes: no other `'g` clashes with it, wherever the embedder has one.
+fn lifetime() -> Lifetime {
+    Lifetime::new("'g", Span::mixed_site())
+}
+
 /// The generics of the struct with `'g` in front.
 fn with_g(input: &Input) -> syn::Generics {
     let mut generics = input.generics.clone();
-    generics.params.insert(0, parse_quote!('g));
+    let g = lifetime();
+    generics.params.insert(0, parse_quote!(#g));
     generics
 }
 
@@ -187,8 +191,8 @@ fn init_struct(
         let ty = if *phantom {
             quote!(#ty)
         } else {
-            let as_field = field.as_field(private);
-            quote_spanned!(ty.span()=> #as_field::Init<'g>)
+            let g = lifetime();
+            quote_spanned!(ty.span()=> <#ty as #private::Field>::Init<#g>)
         };
         match member {
             Member::Named(member) => quote!(#docs #vis #member: #ty),
@@ -204,6 +208,18 @@ fn init_struct(
         #vis struct #init_name #generics #body
     };
     (Some(init_struct), quote!(#init_name #ty_generics))
+}
+
+/// The field's name, in an expression of which errors are told at another place. Resolved where the name was: it stays that field.
+fn at(member: &Member, span: Span) -> Member {
+    match member {
+        Member::Named(name) => {
+            let mut name = name.clone();
+            name.set_span(name.span().located_at(span));
+            Member::Named(name)
+        }
+        Member::Unnamed(index) => Member::Unnamed(Index { index: index.index, span }),
+    }
 }
 
 fn member_name(member: &Member) -> String {

@@ -1,5 +1,6 @@
 //! Reads the struct and its attributes, and refuses what cannot be an object.
 
+use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
@@ -66,7 +67,7 @@ impl Input {
 fn bounded(mut generics: Generics, fields: &Fields, krate: &Path) -> Generics {
     let params: Vec<Ident> = generics.type_params().map(|param| param.ident.clone()).collect();
     for field in fields {
-        let Type::Path(path) = &field.ty else {
+        let Type::Path(path) = bare(&field.ty) else {
             continue;
         };
         if path.path.get_ident().is_some_and(|name| params.contains(name)) {
@@ -135,7 +136,17 @@ fn refuse_attribute(field: &Field) -> Result<()> {
     }
 }
 
-/// Whether a field is `PhantomData`: it holds nothing, so it is no `Field` and is made from itself.
+/// Whether a field's type is called `PhantomData`. A struct of such fields alone is made from `()`; the code that is written for it
+/// compiles if they are what they are called.
 pub(crate) fn is_phantom(ty: &Type) -> bool {
-    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "PhantomData"))
+    matches!(bare(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident.unraw() == "PhantomData"))
+}
+
+/// A type without the parentheses, or what macros put in their place.
+fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        Type::Paren(paren) => bare(&paren.elem),
+        _ => ty,
+    }
 }

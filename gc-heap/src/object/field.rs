@@ -1,17 +1,19 @@
 //! What may stand in an object.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::sync::atomic::{
     AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
     AtomicUsize, Ordering::Relaxed,
 };
 
+use super::derived::{Derived, Of};
 use super::map::WordMap;
 use super::names::FieldName;
 
 /// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`, [`Num`], [`Plain`],
-/// `Slot<S>`, `WeakSlot<T>`, arrays of these, and structs that derive `Trace` and have no tail.
+/// `Slot<S>`, `WeakSlot<T>`, `PhantomData<T>`, arrays of these, and structs that derive `Trace` and have no tail.
 ///
 /// # Safety
 ///
@@ -40,6 +42,14 @@ pub unsafe trait Field: Sized + 'static {
     /// Bytes of an element of an array; else all.
     #[doc(hidden)]
     const ELEMENT_BYTES: usize = size_of::<Self>();
+
+    /// All that a struct with such a field is to know of it; not to be given.
+    #[doc(hidden)]
+    const OF: Of<Self> = Of::NEW;
+
+    /// What the derived impl is made with; not to be given.
+    #[doc(hidden)]
+    const DERIVED: Derived = Derived::NEW;
 
     /// Writes the field.
     ///
@@ -83,6 +93,20 @@ unsafe impl<F: Field, const N: usize> Field for [F; N] {
             // SAFETY: `i < N`, so this is an element of the array that the caller vouches for.
             unsafe { F::write(element, first.add(i)) }
         }
+    }
+}
+
+// Where a field is wanted, this is no advice.
+#[diagnostic::do_not_recommend]
+// SAFETY: nothing at all, of any type: no slot in it, no drop, nothing that changes.
+unsafe impl<T: ?Sized + 'static> Field for PhantomData<T> {
+    type Init<'g> = PhantomData<T>;
+    const MAP: WordMap = WordMap::empty(0);
+
+    #[inline(always)]
+    unsafe fn write<'g>(init: PhantomData<T>, dst: *mut Self) {
+        // SAFETY: the caller's.
+        unsafe { dst.write(init) }
     }
 }
 

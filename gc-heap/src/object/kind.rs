@@ -108,14 +108,17 @@ impl Kind {
     /// # Panics
     ///
     /// At compile time, when `T` cannot live in the heap; the text says why.
-    #[doc(hidden)]
-    pub const fn of<T: Trace>(generic: bool) -> Self {
+    pub(crate) const fn of<T: Trace>(generic: bool) -> Self {
         assert!(
             !core::mem::needs_drop::<T>(),
             "a heap object cannot implement `Drop` or hold what does: the collector reuses its memory without a call; keep the \
              value in a `ResourceQueue`"
         );
         assert!(!core::mem::needs_drop::<T::Tail>(), "a tail element cannot implement `Drop` or hold what does");
+        assert!(
+            !core::mem::needs_drop::<T::Init<'static>>(),
+            "what a heap object is made from cannot implement `Drop`: its fields are copied into the object"
+        );
         assert!(align_of::<T>() <= 8, "a heap object cannot be aligned to more than 8 bytes");
         assert!(align_of::<T::Tail>() <= 8, "a tail element cannot be aligned to more than 8 bytes");
         let stride = <T::Tail as Tail>::STRIDE;

@@ -119,8 +119,7 @@ impl WordMap {
     /// # Panics
     ///
     /// When the struct is packed tighter than its field allows, or as [`WordMap::merge`].
-    #[doc(hidden)]
-    pub const fn with_field<S, F>(self, field: Self, offset: usize) -> Self {
+    pub(crate) const fn with_field<S, F>(self, field: Self, offset: usize) -> Self {
         assert!(
             align_of::<S>() >= align_of::<F>() && offset.is_multiple_of(align_of::<F>()),
             "a heap object cannot be packed: its slots are read as whole, aligned words"

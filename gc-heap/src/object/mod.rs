@@ -11,13 +11,14 @@
 //! - [`field`]: what may stand in an object.
 //! - [`trace`]: what an object and its initialiser are.
 //! - [`builtin`]: `Bytes` and arrays.
+//! - [`derived`]: what derived code leans on, and why it may.
 //!
 //! # Invariants
 //!
 //! The unsafe code of this module, of the derive, and of everyone who trusts a [`Kind`] leans on these:
 //!
 //! 1. **Exact maps.** Bit `i` of a map is set if and only if word `i` is a slot of that sort. Maps come from
-//!    [`Field::MAP`] and `offset_of!`, and both traits are unsafe.
+//!    [`Field::MAP`] and where the compiler put the fields, and both traits are unsafe.
 //! 2. **Slots only in the heap.** No safe code makes a slot, so no safe code makes a struct that holds one. It comes into
 //!    being by [`Field::write`], called by the allocator alone.
 //! 3. **Nothing to drop.** An object's memory is reused without notice, so no object and no element needs drop;
@@ -25,6 +26,7 @@
 //! 4. **Shared by threads.** A field is immutable, or atomic.
 
 pub(crate) mod builtin;
+pub(crate) mod derived;
 pub(crate) mod field;
 pub(crate) mod header;
 pub(crate) mod kind;
@@ -51,5 +53,6 @@ pub mod __private {
     pub use super::map::WordMap;
     pub use super::names::FieldName;
     pub use super::trace::{IdentityHash, Init, NoTail, Trace};
-    pub use ::core;
+    // An embedder's struct may be called `bool`.
+    pub type Flag = bool;
 }

@@ -17,10 +17,14 @@ pub struct FieldName {
 }
 
 impl FieldName {
-    /// The name of a field of type `F`. For derived code.
-    #[doc(hidden)]
+    /// The name of a field of type `F`.
     #[must_use]
-    pub const fn of<F>(name: &'static str, offset: usize, element: usize, fields: &'static [FieldName]) -> FieldName {
+    pub(crate) const fn of<F>(
+        name: &'static str,
+        offset: usize,
+        element: usize,
+        fields: &'static [FieldName],
+    ) -> FieldName {
         FieldName { name, offset, bytes: size_of::<F>(), element, fields }
     }
 

@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use super::derived::Derived;
 use super::field::Field;
 use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use super::kind::Kind;
@@ -91,6 +92,10 @@ pub unsafe trait Trace: Sized + 'static {
     #[doc(hidden)]
     const IDENTITY_HASH: bool = false;
 
+    /// What the derived impl is made with; not to be given.
+    #[doc(hidden)]
+    const DERIVED: Derived = Derived::NEW;
+
     /// Writes the fields.
     ///
     /// # Safety
@@ -113,7 +118,11 @@ pub unsafe trait Trace: Sized + 'static {
     label = "no identity hash",
     note = "write `#[trace(identity_hash)]` beside its `#[derive(Trace)]`: it costs eight bytes an object"
 )]
-pub unsafe trait IdentityHash: Trace {}
+pub unsafe trait IdentityHash: Trace {
+    /// Has to be given, so that derived code implements no other trait by this one's name.
+    #[doc(hidden)]
+    const HAS_IDENTITY_HASH: ();
+}
 
 /// What an object without a tail is made from: `place` tells the type of the object from it.
 ///
@@ -132,6 +141,10 @@ pub unsafe trait IdentityHash: Trace {}
 pub unsafe trait Init<'g>: Sized {
     /// The type of the object.
     type Object: Trace<Tail = NoTail>;
+
+    /// As [`Trace::DERIVED`].
+    #[doc(hidden)]
+    const DERIVED: Derived = Derived::NEW;
 
     /// Writes the fields.
     ///
