@@ -5,9 +5,9 @@
 //! line here keeps them: no path is called in an `unsafe` block, no type is named where a field's place tells it.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Fields, Ident, Index, Lifetime, Member, Type, Visibility, parse_quote};
+use syn::{Attribute, Fields, Ident, Index, Member, Type, Visibility, parse_quote};
 
 use crate::input::{Input, is_phantom};
 
@@ -20,6 +20,23 @@ struct FieldOf<'a> {
     phantom: bool,
 }
 
+impl FieldOf<'_> {
+    /// This field of what a variable holds (`&raw const (*variable)`, `(variable)`, written by `of`). An error in it is told of the field's
+    /// type, from its first token to its last; the variable is still the one of the derive's code, in whatever macro that stands.
+    fn of(&self, variable: &str, of: impl FnOnce(Span, Ident) -> TokenStream) -> TokenStream {
+        let spans: Vec<Span> = self.ty.to_token_stream().into_iter().map(|token| token.span()).collect();
+        let first = spans.first().copied().unwrap_or_else(Span::call_site);
+        let last = spans.last().copied().unwrap_or_else(Span::call_site);
+        let of = of(first, Ident::new(variable, Span::call_site().located_at(first)));
+        let mut member = self.member.clone();
+        match &mut member {
+            Member::Named(name) => name.set_span(last),
+            Member::Unnamed(index) => index.span = last,
+        }
+        quote_spanned!(last=> #of.#member)
+    }
+}
+
 pub(crate) fn expand(input: &Input) -> TokenStream {
     let Input { name, krate, tail, .. } = input;
     let private = quote!(#krate::__private);
@@ -27,33 +44,35 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     let empty = fields.iter().all(|field| field.phantom);
 
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
-    let g = lifetime();
+    let g = &input.lifetime;
     let init_name = format_ident!("{}Init", name, span = Span::call_site().located_at(name.span()));
     let (init_struct, init_type) =
         if empty { (None, quote!(())) } else { init_struct(input, &init_name, &fields, &private) };
 
     // A value of 4096 bytes, all that an object may have: syntax only. Of a longer struct nothing is asked.
     let object = quote!(&[0_u64; 512] as *const _ as *const Self);
-    // Everything has the place of the field's type, and the field's own trait is spelled the same everywhere, so that a type that is no
-    // field is reported once.
-    let place = |FieldOf { member, ty, .. }: &FieldOf<'_>| {
-        let member = at(member, ty.span());
-        quote_spanned!(ty.span()=> &raw const (*__gc_heap_object).#member, <#ty as #private::Field>::OF)
-    };
+    // All has the place of the field's type, and the field's own trait is spelled the same everywhere, so that a type that is no field is
+    // reported once.
+    let object_name = Ident::new("__gc_heap_object", Span::call_site());
+    let place =
+        |field: &FieldOf<'_>| field.of("__gc_heap_object", |span, object| quote_spanned!(span=> &raw const (*#object)));
     let maps = fields.iter().map(|field| {
-        let place = place(field);
-        quote_spanned!(field.ty.span()=> .__gc_heap_field(#place))
+        let (ty, place) = (field.ty, place(field));
+        quote_spanned!(ty.span()=> .__gc_heap_field(#place, <#ty as #private::Field>::OF))
     });
     let names = fields.iter().filter(|field| !field.phantom).map(|field| {
-        let (name, place) = (member_name(&field.member), place(field));
-        quote_spanned!(field.ty.span()=> <Self as #private::Trace>::DERIVED.__gc_heap_name(__gc_heap_object, #place, #name))
+        let (ty, name, place) = (field.ty, member_name(&field.member), place(field));
+        let derived = quote!(<Self as #private::Trace>::DERIVED);
+        quote_spanned!(ty.span()=> #derived.__gc_heap_name(#object_name, #place, <#ty as #private::Field>::OF, #name))
     });
-    let writes = fields.iter().map(|FieldOf { member, ty, .. }| {
-        let (derived, member) = (quote!(<Self as #private::Trace>::DERIVED), at(member, ty.span()));
+    let writes = fields.iter().map(|field| {
+        let to = field.of("__gc_heap_to", |span, to| quote_spanned!(span=> &raw mut (*#to)));
+        let derived = quote!(<Self as #private::Trace>::DERIVED);
         if empty {
-            quote_spanned!(ty.span()=> #derived.__gc_heap_phantom(&raw mut (*__gc_heap_to).#member);)
+            quote_spanned!(field.ty.span()=> #derived.__gc_heap_phantom(#to);)
         } else {
-            quote_spanned!(ty.span()=> #derived.__gc_heap_write::<#g, _, _>(__gc_heap_init.#member, &raw mut (*__gc_heap_to).#member);)
+            let init = field.of("__gc_heap_init", |span, init| quote_spanned!(span=> (#init)));
+            quote_spanned!(field.ty.span()=> #derived.__gc_heap_write::<#g, _, _>(#init, #to);)
         }
     });
     let members = fields.iter().map(|field| &field.member);
@@ -73,10 +92,10 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         quote!(&<Self as #private::Trace>::DERIVED.__gc_heap_kind::<Self>(true))
     };
 
-    let identity_hash = input.identity_hash;
-    let hash_impl = identity_hash.then(|| {
+    let hash_type = if input.identity_hash { quote!(#private::HashWord) } else { quote!(#private::NoHashWord) };
+    let hash_impl = input.identity_hash.then(|| {
         quote! {
-            // SAFETY: the constant beside it says so, and `Gc::identity_hash` asks it.
+            // SAFETY: the trait asks for nothing that the compiler does not compare.
             #[automatically_derived]
             unsafe impl #impl_generics #private::IdentityHash for #name #ty_generics #where_clause {
                 const HAS_IDENTITY_HASH: () = ();
@@ -126,8 +145,12 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         unsafe impl #impl_generics #private::Trace for #name #ty_generics #where_clause {
             type Init<#g> = #init_type;
             type Tail = #tail_type;
+            type Hash = #hash_type;
 
             const MAP: #private::WordMap = {
+                // Fails to compile when a field was added after the derive has seen the struct, or the struct was packed, or made a
+                // union: safe code (an `unsafe fn` is none in all editions) has no reference to such a field.
+                let _ = |__gc_heap_all: &Self| { let Self { #(#members: #bindings,)* } = __gc_heap_all; };
                 let __gc_heap_object = #object;
                 // SAFETY: the object's 4096 bytes; and each field, once.
                 unsafe { <Self as #private::Trace>::DERIVED.__gc_heap_map(__gc_heap_object)#(#maps)*.__gc_heap_whole() }
@@ -138,13 +161,9 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
                 unsafe { &[#(#names,)*] }
             };
             const KIND: &'static #private::Kind = #kind;
-            const IDENTITY_HASH: #private::Flag = #identity_hash;
 
             #[inline(always)]
             unsafe fn write<#g>(__gc_heap_init: <Self as #private::Trace>::Init<#g>, __gc_heap_to: *mut Self) {
-                // Fails to compile when a field was added after the derive has seen the struct, or the struct was packed, or made a
-                // union: in safe code, no reference to a field would be had.
-                let _ = |__gc_heap_all: &Self| { let Self { #(#members: #bindings,)* } = __gc_heap_all; };
                 // SAFETY: each field lies in `__gc_heap_to`, which the caller vouches for.
                 unsafe { #(#writes)* }
             }
@@ -156,15 +175,10 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     }
 }
 
-/// `'g` of the code that the derive writes: no other `'g` clashes with it, wherever the embedder has one.
-fn lifetime() -> Lifetime {
-    Lifetime::new("'g", Span::mixed_site())
-}
-
 /// The generics of the struct with `'g` in front.
 fn with_g(input: &Input) -> syn::Generics {
     let mut generics = input.generics.clone();
-    let g = lifetime();
+    let g = &input.lifetime;
     generics.params.insert(0, parse_quote!(#g));
     generics
 }
@@ -191,7 +205,7 @@ fn init_struct(
         let ty = if *phantom {
             quote!(#ty)
         } else {
-            let g = lifetime();
+            let g = &input.lifetime;
             quote_spanned!(ty.span()=> <#ty as #private::Field>::Init<#g>)
         };
         match member {
@@ -208,18 +222,6 @@ fn init_struct(
         #vis struct #init_name #generics #body
     };
     (Some(init_struct), quote!(#init_name #ty_generics))
-}
-
-/// The field's name, in an expression of which errors are told at another place. Resolved where the name was: it stays that field.
-fn at(member: &Member, span: Span) -> Member {
-    match member {
-        Member::Named(name) => {
-            let mut name = name.clone();
-            name.set_span(name.span().located_at(span));
-            Member::Named(name)
-        }
-        Member::Unnamed(index) => Member::Unnamed(Index { index: index.index, span }),
-    }
 }
 
 fn member_name(member: &Member) -> String {

@@ -1,11 +1,13 @@
 //! Reads the struct and its attributes, and refuses what cannot be an object.
 
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, Generics, Ident, Meta, Path, Result, Token, Type, Visibility,
-    parse_quote,
+    Attribute, Data, DeriveInput, Error, Field, Fields, Generics, Ident, Lifetime, Meta, Path, Result, Token, Type,
+    Visibility, parse_quote,
 };
 
 /// What the derive needs to know of a struct.
@@ -18,6 +20,8 @@ pub(crate) struct Input {
     pub(crate) identity_hash: bool,
     /// Path of `gc_heap`.
     pub(crate) krate: Path,
+    /// Of what an object is made from: `'g`, unless a type of the struct has a `'g` of its own.
+    pub(crate) lifetime: Lifetime,
 }
 
 impl Input {
@@ -50,6 +54,7 @@ impl Input {
         }
         let Options { tail, identity_hash, krate } = Options::read(&input.attrs)?;
         let krate = krate.unwrap_or_else(|| parse_quote!(::gc_heap));
+        let lifetime = free_lifetime(&input.generics, &fields);
         Ok(Self {
             vis: input.vis,
             name: input.ident,
@@ -58,8 +63,34 @@ impl Input {
             tail,
             identity_hash,
             krate,
+            lifetime,
         })
     }
+}
+
+/// A lifetime that no type of the struct names. What a macro in a type names is not to be seen, so there it is one that nobody writes.
+fn free_lifetime(generics: &Generics, fields: &Fields) -> Lifetime {
+    let (mut names, mut macros) = (Vec::new(), false);
+    let types = fields.iter().map(|field| field.ty.to_token_stream());
+    let parts = [generics.to_token_stream(), generics.where_clause.to_token_stream()];
+    let mut streams: Vec<TokenStream> = parts.into_iter().chain(types).collect();
+    while let Some(stream) = streams.pop() {
+        let mut quote = false;
+        for token in stream {
+            let punct = match &token {
+                TokenTree::Punct(punct) => punct.as_char(),
+                _ => ' ',
+            };
+            match token {
+                TokenTree::Group(group) => streams.push(group.stream()),
+                TokenTree::Ident(name) if quote => names.push(name.to_string()),
+                _ => macros |= punct == '!',
+            }
+            quote = punct == '\'';
+        }
+    }
+    let name = if macros || names.iter().any(|name| name == "g") { "'__gc_heap" } else { "'g" };
+    Lifetime::new(name, Span::call_site())
 }
 
 /// The struct's generics, and `T: Field` for each parameter `T` that is the whole type of a field, as the derives of the

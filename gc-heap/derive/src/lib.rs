@@ -28,6 +28,12 @@ use syn::{DeriveInput, parse_macro_input};
 /// `#[repr(packed)]`, alignment above 8, `Drop`, fields that are no `Field`, and a fixed part above 4096 bytes.
 ///
 /// A struct without a tail is a `Field` too: it may stand in others and be a tail element.
+///
+/// # Names
+///
+/// What the caller calls things is of no consequence: types, macros, modules and lifetimes of any name may be in scope, and what stands in the
+/// place of `gc_heap` is not believed. Constants and unit structs whose names begin with `__gc_heap_` are the exception: they may
+/// clash, in a compile error.
 #[proc_macro_derive(Trace, attributes(trace))]
 pub fn derive_trace(tokens: TokenStream) -> TokenStream {
     let input = parse_macro_input!(tokens as DeriveInput);

@@ -84,9 +84,9 @@ impl Derived {
     ///
     /// As [`Field::write`].
     #[inline(always)]
-    pub unsafe fn __gc_heap_phantom<T: ?Sized + 'static>(self, field: *mut PhantomData<T>) {
+    pub unsafe fn __gc_heap_phantom<P: Phantom>(self, field: *mut P) {
         // SAFETY: the caller's.
-        unsafe { field.write(PhantomData) }
+        unsafe { field.write(P::NEW) }
     }
 
     /// Writes all fields of an object or of a struct in one.
@@ -111,6 +111,21 @@ impl Derived {
     pub const fn __gc_heap_names_of<T: Trace>(self) -> &'static [FieldName] {
         T::FIELDS
     }
+}
+
+/// `PhantomData`, by its type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not `core::marker::PhantomData`",
+    label = "called `PhantomData`, and not made from nothing as that is",
+    note = "a struct whose fields are all `PhantomData` is made from `()`; give the type another name to have it in the initialiser"
+)]
+pub trait Phantom: Field {
+    /// The only value.
+    const NEW: Self;
+}
+
+impl<T: ?Sized + 'static> Phantom for PhantomData<T> {
+    const NEW: Self = PhantomData;
 }
 
 /// What `F` says of itself as a field. Made by [`Field::OF`] alone, so it is right wherever it comes from.

@@ -52,7 +52,5 @@ pub mod __private {
     pub use super::kind::Kind;
     pub use super::map::WordMap;
     pub use super::names::FieldName;
-    pub use super::trace::{IdentityHash, Init, NoTail, Trace};
-    // An embedder's struct may be called `bool`.
-    pub type Flag = bool;
+    pub use super::trace::{HashWord, IdentityHash, Init, NoHashWord, NoTail, Trace};
 }

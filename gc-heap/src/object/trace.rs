@@ -76,6 +76,10 @@ pub unsafe trait Trace: Sized + 'static {
     /// The element type of the tail, or [`NoTail`].
     type Tail: Tail;
 
+    /// Whether a hidden word stands behind the fields, for the identity hash: [`HashWord`] or [`NoHashWord`].
+    #[doc(hidden)]
+    type Hash: MaybeHashWord;
+
     /// Which words of the fields are slots; word 0 is the first of the fields, not the header.
     #[doc(hidden)]
     const MAP: WordMap;
@@ -88,9 +92,9 @@ pub unsafe trait Trace: Sized + 'static {
     #[doc(hidden)]
     const KIND: &'static Kind;
 
-    /// Whether a hidden word stands behind the fields, for the identity hash.
+    /// As [`Trace::Hash`] says; not to be given.
     #[doc(hidden)]
-    const IDENTITY_HASH: bool = false;
+    const IDENTITY_HASH: bool = <Self::Hash as MaybeHashWord>::IS;
 
     /// What the derived impl is made with; not to be given.
     #[doc(hidden)]
@@ -112,16 +116,38 @@ pub unsafe trait Trace: Sized + 'static {
 ///
 /// # Safety
 ///
-/// [`Trace::IDENTITY_HASH`] is true. Implemented by the derive, and by nothing else.
+/// None: the compiler compares [`Trace::Hash`]. Implemented by the derive, and by nothing else.
 #[diagnostic::on_unimplemented(
     message = "objects of type `{Self}` have no identity hash",
     label = "no identity hash",
     note = "write `#[trace(identity_hash)]` beside its `#[derive(Trace)]`: it costs eight bytes an object"
 )]
-pub unsafe trait IdentityHash: Trace {
-    /// Has to be given, so that derived code implements no other trait by this one's name.
+pub unsafe trait IdentityHash: Trace<Hash = HashWord> {
+    /// Has to be given, so that derived code implements no other unsafe trait by this one's name.
     #[doc(hidden)]
     const HAS_IDENTITY_HASH: ();
+}
+
+/// An object's hidden word for the identity hash.
+#[derive(Clone, Copy, Debug)]
+pub struct HashWord;
+
+/// No such word.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHashWord;
+
+/// [`HashWord`] or [`NoHashWord`].
+pub trait MaybeHashWord: sealed::Sealed {
+    /// Whether it is there.
+    const IS: bool;
+}
+
+impl MaybeHashWord for HashWord {
+    const IS: bool = true;
+}
+
+impl MaybeHashWord for NoHashWord {
+    const IS: bool = false;
 }
 
 /// What an object without a tail is made from: `place` tells the type of the object from it.
@@ -245,6 +271,8 @@ impl<E: Field> TailElement for E {}
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u8 {}
+    impl Sealed for super::HashWord {}
+    impl Sealed for super::NoHashWord {}
     impl Sealed for crate::object::Num<u8> {}
 }
 
