@@ -62,7 +62,7 @@ use super::names::FieldName;
 ///
 /// # Safety
 ///
-/// [`Trace::MAP`] is exact, [`Trace::KIND`] is [`Kind::of`] this very type, and [`Trace::write`] initialises every field.
+/// [`Trace::MAP`] is exact, [`Trace::KIND`] is made for this very type, and [`Trace::write`] initialises every field.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a heap object",
     label = "not a heap object",
