@@ -34,7 +34,15 @@ pub mod atomic {
 
 #[cfg(loom)]
 #[allow(unused_imports)]
-pub(crate) use loom::{hint, thread};
+pub(crate) use loom::{
+    hint,
+    sync::{Condvar, Mutex, MutexGuard},
+    thread,
+};
 #[cfg(not(loom))]
 #[allow(unused_imports)]
-pub(crate) use std::{hint, sync::atomic, thread};
+pub(crate) use std::{
+    hint,
+    sync::{Condvar, Mutex, MutexGuard, atomic},
+    thread,
+};

@@ -224,6 +224,7 @@ impl Heap {
         // Before the cycles that they are counted after; and once, for the sum that they are a part of.
         let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
         let repaired_by_mutators = shared.repaired_by_mutators();
+        let marked_by_helpers = counters.marked_by_helpers.get();
         HeapStats {
             max_bytes: shared.config.max_bytes,
             used_bytes: blocks.used * BLOCK_BYTES,
@@ -234,6 +235,9 @@ impl Heap {
             relocations,
             compactions,
             marked_objects: counters.marked_objects.get(),
+            marked_by_helpers,
+            mark_stack_peak_bytes: counters.mark_stack_peak.get(),
+            mark_overflows: counters.mark_overflows.get(),
             live_bytes: blocks.live_bytes,
             collector_copies: counters.collector_copies.get(),
             mutator_copies: counters.mutator_copies.get(),

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::cycle::control::Control;
 use crate::cycle::pacing::Pacing;
+use crate::cycle::workers::Helpers;
 use crate::events::Events;
 use crate::external::External;
 use crate::finalize::{Sink, Watch};
@@ -116,6 +117,7 @@ pub(crate) struct Shared {
     pub(crate) external: Arc<External>,
     pub(crate) control: Control,
     pub(crate) pacing: Mutex<Pacing>,
+    pub(crate) helpers: Helpers,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
     /// Those of loads that mutators timed.
@@ -163,6 +165,7 @@ impl Shared {
             external: Arc::new(External::new(config.external_step)),
             control: Control::new(blocks),
             pacing: Mutex::new(Pacing::new(blocks)),
+            helpers: Helpers::new(&config.name),
             events: Events::new(config.listeners.clone()),
             counters: Counters::default(),
             slow_paths: Histogram::default(),

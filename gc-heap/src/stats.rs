@@ -53,6 +53,12 @@ pub struct HeapStats {
     pub compactions: u64,
     /// Objects marked.
     pub marked_objects: u64,
+    /// Of these, by helper threads (see [`HeapBuilder::workers`](crate::HeapBuilder::workers)).
+    pub marked_by_helpers: u64,
+    /// The most bytes that the stacks of a marking have taken, all its threads together: at most some hundredth of the memory in use.
+    pub mark_stack_peak_bytes: u64,
+    /// How often a mark stack was full, so that blocks had to be scanned again.
+    pub mark_overflows: u64,
     /// Bytes found live by the last marking.
     pub live_bytes: u64,
     /// Objects copied by collector threads.
@@ -104,6 +110,9 @@ counters!(
     relocations,
     compactions,
     marked_objects,
+    marked_by_helpers,
+    mark_stack_peak,
+    mark_overflows,
     collector_copies,
     mutator_copies,
     kept_in_place,

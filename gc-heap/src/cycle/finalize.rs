@@ -3,8 +3,10 @@
 //! The collector does it alone. Mutators cannot come to what is dead: no live slot refers to it, and the weak ones are
 //! cleared. See "Finalization" in `docs/protocol.md`.
 
-use super::mark::{Marker, Pool, remap};
+use super::mark::{Marker, remap};
+use super::pool::Pool;
 use super::reclaim::{resolve_pairs, resolve_slots};
+use super::roots::Roots;
 use crate::finalize::{End, Watch};
 use crate::root::table::RootCell;
 use crate::shared::Shared;
@@ -66,7 +68,7 @@ impl Watches {
 
 /// Marks the objects, and what they lead to; then resolves the weak slots and ephemerons found there. Gives the bytes.
 fn revive(shared: &Shared, watches: &[Watch]) -> u64 {
-    let pool = Pool::default();
+    let pool = Pool::new(shared, 1, Roots::default());
     let mut marker = Marker::<false>::new(shared, &pool);
     for watch in watches {
         // Stale or not, the slot is healed and its object marked.
@@ -76,7 +78,7 @@ fn revive(shared: &Shared, watches: &[Watch]) -> u64 {
     marker.look();
     marker.drain();
     resolve_slots(shared, &std::mem::take(&mut marker.weak));
-    let bytes = marker.count();
+    let (_, bytes) = marker.count();
     drop(marker);
     resolve_pairs(shared, &pool.waiting.into_dead());
     bytes

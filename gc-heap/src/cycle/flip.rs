@@ -6,7 +6,6 @@
 //! copied from it is repaired.
 
 use super::plan::{Goal, choose, forward, unforward};
-use super::workers::on_workers;
 use crate::lock::Mutex;
 use crate::object::header::object_bytes;
 use crate::root::memory::RootMemory;
@@ -267,7 +266,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     current.into_iter().for_each(|block| repair_pages_of(shared, pages, block));
     let release = Mutex::new(Release { plan, done: vec![false; plan.destinations.len()], next: 0, released: 0 });
     let next = AtomicUsize::new(0);
-    on_workers(workers, || {
+    shared.helpers.on_workers(workers, || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&block) = plan.destinations.get(index) else { return };
@@ -279,7 +278,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let behind = Mutex::new(Vec::new());
-    on_workers(workers, || {
+    shared.helpers.on_workers(workers, || {
         loop {
             let start = next.fetch_add(1, Ordering::Relaxed) * GIVE_BACK;
             if start >= heap {

@@ -4,70 +4,41 @@
 //! header, so that the misses of several objects overlap. With one marker the mark bits are set without locked
 //! operations: mutators hand references over, they do not mark.
 
-use super::ephemeron::Waiting;
+use super::overflow::Again;
+use super::pool::{CHUNK, Found, Pool, Queues, Rest};
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::shared::Shared;
 use crate::slot::is_reference;
 use crate::space::BLOCK_BYTES;
-use crossbeam_deque::{Injector, Steal};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
 const AHEAD: usize = 16;
 const NONE: usize = usize::MAX;
 
-/// Offsets that a marker keeps to itself before it shares some.
-const SHARE_ABOVE: usize = 512;
-const SHARE: usize = 128;
+/// A marker shares when it has more entries than this: half of them, the oldest, which lead to the most. A tree that is
+/// walked depth first never has many.
+const SHARE_ABOVE: usize = 4;
+
+/// Objects marked before the helpers are called, and between two wakings of one that sleeps: a waking costs as much as marking
+/// some hundred.
+const CALL_AFTER: u64 = 2048;
+
+/// Objects marked between two times that a marker shares.
+const SHARE_EVERY: u64 = 64;
 
 /// Objects marked between two looks at the store log.
 const LOOK_EVERY: u64 = 4096;
 
-/// Buffers of the store log that a look takes: the bound of what they add to the stack.
+/// Buffers of the store log that a look takes.
 const BUFFERS_AT_ONCE: usize = 16;
 
 /// Elements of an array that are visited at a time: the bound of what a long one adds to the stack.
 const PIECE: usize = 1024;
 
-/// The elements of a long array that are still to be visited.
-struct Rest {
-    /// Offset of the next.
-    next: usize,
-    elements: usize,
-    kind: &'static Kind,
-}
-
-/// What several markers share.
-#[derive(Default)]
-pub(crate) struct Pool {
-    chunks: Injector<Vec<usize>>,
-    /// Markers that have found nothing to do.
-    idle: AtomicUsize,
-    /// Markers at work, idle or not. Fewer than were asked for where the system refuses a thread.
-    markers: AtomicUsize,
-    /// A marker has panicked, and will never be idle.
-    aborted: AtomicBool,
-    pub(crate) waiting: Waiting,
-}
-
-impl Pool {
-    /// Before the markers begin together again.
-    pub(crate) fn reset(&self, markers: usize) {
-        self.idle.store(0, Ordering::Relaxed);
-        self.markers.store(markers, Ordering::Relaxed);
-    }
-
-    /// There is no thread for one of the markers. Before the caller, a marker too, begins: so no other has left.
-    pub(crate) fn one_less(&self) {
-        self.markers.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Relaxed, for `markers` only shrinks: who reads too many looks again.
-    fn all_are_idle(&self) -> bool {
-        self.idle.load(Ordering::Acquire) == self.markers.load(Ordering::Relaxed)
-    }
-}
+/// Blocks of which a marker among others keeps the live bytes to itself for a while.
+const COUNTED: usize = 64;
 
 /// Has the other markers leave when this one panics.
 struct AbortOnPanic<'a>(&'a Pool);
@@ -75,23 +46,29 @@ struct AbortOnPanic<'a>(&'a Pool);
 impl Drop for AbortOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.aborted.store(true, Ordering::Relaxed);
+            self.0.crew.give_up();
         }
     }
 }
 
 /// One marker. `MANY`: others mark at the same time.
 pub(crate) struct Marker<'a, const MANY: bool> {
-    shared: &'a Shared,
-    pool: &'a Pool,
+    pub(super) shared: &'a Shared,
+    pub(super) pool: &'a Pool,
     canonical: usize,
     bad_mask: u64,
     good_view: u64,
-    stack: Vec<usize>,
+    /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes into chunks.
+    pub(super) stack: Vec<usize>,
     queue: [usize; AHEAD],
     next: usize,
-    /// Long arrays, of which there are more pieces whenever the stack is empty.
-    arrays: Vec<Rest>,
+    /// Chunks, and long arrays, of which there are more pieces whenever the stack is empty.
+    queues: Queues,
+    /// Entries of `queues`, or more: some may have been stolen.
+    queued: usize,
+    /// The block that is being scanned again, and the last one.
+    pub(super) again: Option<Again>,
+    pub(super) last_grey: usize,
     /// Weak slots of marked objects, by offset.
     pub(crate) weak: Vec<usize>,
     /// Ephemerons found before `looking`, by offset.
@@ -100,6 +77,14 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(crate) looking: bool,
     objects: u64,
     bytes: u64,
+    /// Live bytes that are not in the table yet, by block. Markers that count neighbouring blocks would else write the same
+    /// cache lines with every object.
+    live: Vec<(usize, u32)>,
+    /// The helpers are to be called as soon as there is work for several.
+    uncalled: bool,
+    /// The numbers of objects from which on it may share, and wake somebody for it.
+    share_from: u64,
+    wake_from: u64,
 }
 
 impl<'a, const MANY: bool> Marker<'a, MANY> {
@@ -111,15 +96,22 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             canonical: shared.views.canonical(),
             bad_mask: shared.space.bad_mask(good),
             good_view: shared.space.view(good),
-            stack: Vec::with_capacity(4096),
+            stack: Vec::with_capacity(pool.local),
             queue: [NONE; AHEAD],
             next: 0,
-            arrays: Vec::new(),
+            queues: pool.take_queues(),
+            queued: 0,
+            again: None,
+            last_grey: 0,
             weak: Vec::new(),
             pairs: Vec::new(),
             looking: false,
             objects: 0,
             bytes: 0,
+            live: if MANY { vec![(0, 0); COUNTED] } else { Vec::new() },
+            uncalled: false,
+            share_from: 0,
+            wake_from: 0,
         }
     }
 
@@ -144,7 +136,41 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             let _ = slot.compare_exchange(word, self.good_view + offset as u64, Ordering::Release, Ordering::Relaxed);
             offset
         };
+        self.push(offset);
+    }
+
+    #[inline(always)]
+    fn push(&mut self, offset: usize) {
+        if self.stack.len() < self.stack.capacity() {
+            self.stack.push(offset);
+        } else {
+            self.push_full(offset);
+        }
+    }
+
+    /// The older half goes: into a chunk, or out of the way, where there is none.
+    #[cold]
+    #[inline(never)]
+    fn push_full(&mut self, offset: usize) {
+        let half = (self.stack.len() / 2).min(CHUNK);
+        match self.pool.take_chunk() {
+            Some(chunk) => self.put(chunk, half),
+            None => self.overflow(half),
+        }
         self.stack.push(offset);
+    }
+
+    /// Puts the oldest entries where the others find them.
+    fn put(&mut self, mut chunk: Vec<usize>, entries: usize) {
+        chunk.extend(self.stack.drain(..entries));
+        self.queues.chunks.push(chunk);
+        self.queued += 1;
+    }
+
+    fn load(&mut self, mut chunk: Vec<usize>) {
+        debug_assert!(self.stack.len() + chunk.len() <= self.stack.capacity());
+        self.stack.append(&mut chunk);
+        self.pool.give_chunk(chunk);
     }
 
     /// Takes some of what mutators have logged, to be marked; `false`: there was nothing.
@@ -157,7 +183,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             // Whatever its color.
             words.into_iter().for_each(|word| {
                 let offset = self.remap(word);
-                self.stack.push(offset);
+                self.push(offset);
             });
             any = true;
         }
@@ -165,7 +191,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, offset: usize) {
+    pub(super) fn prefetch(&self, offset: usize) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch reads nothing and never faults.
         unsafe {
@@ -185,9 +211,9 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                     self.prefetch(offset);
                     offset
                 }
-                None if self.arrays.is_empty() => NONE,
+                None if self.queued == 0 => NONE,
                 None => {
-                    self.scan_piece();
+                    self.refill();
                     continue;
                 }
             };
@@ -195,49 +221,101 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             self.next = (self.next + 1) % AHEAD;
             if offset != NONE {
                 self.mark(offset);
-            } else if entered == NONE && self.queue.iter().all(|&queued| queued == NONE) {
+            } else if entered == NONE && self.queue.iter().all(|&queued| queued == NONE) && !self.scan_greys() {
                 return;
             }
-            if MANY && self.stack.len() > SHARE_ABOVE && self.pool.idle.load(Ordering::Relaxed) > 0 {
-                // The newest entries: taking the oldest would move all that is left, at each share.
-                let rest = self.stack.len() - SHARE;
-                self.pool.chunks.push(self.stack.split_off(rest));
+            if MANY && self.stack.len() > SHARE_ABOVE && self.objects >= self.share_from && self.pool.crew.is_hungry() {
+                self.share();
             }
         }
     }
 
-    /// Works until no marker has anything left, or one has panicked. All markers call it.
-    pub(crate) fn drain_together(&mut self) {
-        let _abort = AbortOnPanic(self.pool);
+    /// Takes back what the stack had no room for.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self) {
+        if let Some(chunk) = self.queues.chunks.pop() {
+            self.queued -= 1;
+            self.load(chunk);
+        } else if let Some(rest) = self.queues.arrays.pop() {
+            self.queued -= 1;
+            self.scan_piece(rest);
+        } else {
+            // The rest was stolen.
+            self.queued = 0;
+        }
+    }
+
+    /// Half of what is here for who has nothing.
+    #[cold]
+    #[inline(never)]
+    fn share(&mut self) {
+        let crew = &self.pool.crew;
+        if crew.all_hungry_sleep() && self.objects < self.wake_from {
+            return;
+        }
+        self.share_from = self.objects + SHARE_EVERY;
+        // Before helpers have come, and while roots are left, they find work there.
+        if self.call() || self.pool.roots.any_left() {
+            return;
+        }
+        if self.queues.chunks.is_empty() {
+            let Some(chunk) = self.pool.take_chunk() else { return };
+            self.put(chunk, (self.stack.len() / 2).min(CHUNK));
+        }
+        self.wake_from = self.objects + CALL_AFTER;
+        self.pool.crew.tell();
+    }
+
+    /// Calls the helpers, where that is this marker's to do and has not been done.
+    fn call(&mut self) -> bool {
+        let uncalled = std::mem::take(&mut self.uncalled);
+        if uncalled {
+            self.pool.crew.called();
+            self.shared.helpers.open();
+        }
+        uncalled
+    }
+
+    /// Works until no marker has anything left, roots included, or one has panicked. All markers call it; the one that `calls`
+    /// calls the others, as soon as there is work for several.
+    pub(crate) fn drain_together(&mut self, calls: bool) {
+        let pool = self.pool;
+        let _abort = AbortOnPanic(pool);
+        if MANY {
+            self.uncalled = calls;
+            self.share_from = self.objects + if calls { CALL_AFTER } else { 0 };
+            self.wake_from = self.share_from;
+        }
         loop {
             self.drain();
+            if pool.roots.visit_next(self.shared, |slot| self.visit(slot)) {
+                if MANY && self.objects >= self.share_from && pool.roots.any_left() {
+                    self.call();
+                }
+                continue;
+            }
             if !MANY {
                 return;
             }
-            self.pool.idle.fetch_add(1, Ordering::AcqRel);
-            loop {
-                match self.pool.chunks.steal() {
-                    Steal::Success(chunk) => {
-                        self.pool.idle.fetch_sub(1, Ordering::AcqRel);
-                        self.stack.extend(chunk);
-                        break;
-                    }
-                    Steal::Retry => {}
-                    // All idle and nothing shared: a marker shares only while it is not idle, so nothing can come.
-                    Steal::Empty if self.pool.all_are_idle() => return,
-                    // The thread that joins all passes the panic on.
-                    Steal::Empty if self.pool.aborted.load(Ordering::Relaxed) => return,
-                    Steal::Empty => std::thread::yield_now(),
-                }
+            match pool.crew.seek(|| pool.steal(self.queues.seat)) {
+                Some(Found::Chunk(chunk)) => self.load(chunk),
+                Some(Found::Rest(rest)) => self.scan_piece(rest),
+                Some(Found::Grey(block)) => self.scan_again(block),
+                None => break,
             }
         }
+        self.uncalled = false;
+    }
+
+    /// By a marker that leaves before the marking ends.
+    pub(crate) fn leave(self) {
+        self.pool.give_queues(self.queues);
     }
 
     #[inline(always)]
     fn mark(&mut self, offset: usize) {
-        let granule = offset / 8;
-        let new = if MANY { self.shared.marks.set(granule) } else { self.shared.marks.set_alone(granule) };
-        if new {
+        if self.set_mark(offset) {
             self.scan(offset);
             if self.looking {
                 self.wake(offset);
@@ -245,9 +323,15 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
+    #[inline(always)]
+    pub(super) fn set_mark(&self, offset: usize) -> bool {
+        let granule = offset / 8;
+        if MANY { self.shared.marks.set(granule) } else { self.shared.marks.set_alone(granule) }
+    }
+
     /// The values of the pairs that wait for an object that has just been marked.
     #[cold]
-    fn wake(&mut self, offset: usize) {
+    pub(super) fn wake(&mut self, offset: usize) {
         let waiting = &self.pool.waiting;
         // The only marker sees all that wait; of several, one may just be putting a pair there.
         if MANY || waiting.len() != 0 {
@@ -298,6 +382,18 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     #[inline(always)]
     fn scan(&mut self, offset: usize) {
+        let kind = self.count_object(offset);
+        // The log would else grow for as long as marking takes: what mutators overwrite again and again they log until it
+        // is marked.
+        if self.objects.is_multiple_of(LOOK_EVERY) {
+            self.take_logs();
+        }
+        self.scan_slots(offset, kind);
+    }
+
+    /// Counts an object that was just marked, and gives its kind.
+    #[inline(always)]
+    pub(super) fn count_object(&mut self, offset: usize) -> &'static Kind {
         // Acquire is not needed: the reference that led here was loaded Acquire, after the header was written.
         let header = self.word(offset).load(Ordering::Relaxed);
         // SAFETY: a reference leads to an object's header (slots invariant 1).
@@ -305,24 +401,31 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         // SAFETY: as above; the length word exists where the header does not say the size.
         let bytes = unsafe { object_bytes(header, || self.word(offset + 8).load(Ordering::Relaxed)) };
         self.objects += 1;
-        // The log would else grow for as long as marking takes: what mutators overwrite again and again they log until it
-        // is marked.
-        if self.objects.is_multiple_of(LOOK_EVERY) {
-            self.take_logs();
-        }
         self.bytes += bytes as u64;
         let block = offset / BLOCK_BYTES;
         let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
         if MANY {
-            self.shared.blocks.add_live(block, counted);
+            self.add_live(block, counted);
         } else {
             self.shared.blocks.add_live_alone(block, counted);
         }
-        self.scan_slots(offset, kind);
+        kind
     }
 
     #[inline(always)]
-    fn scan_slots(&mut self, offset: usize, kind: &'static Kind) {
+    fn add_live(&mut self, block: usize, bytes: u32) {
+        let (counted, sum) = &mut self.live[block % COUNTED];
+        if *counted != block {
+            if *sum != 0 {
+                self.shared.blocks.add_live(*counted, *sum);
+            }
+            (*counted, *sum) = (block, 0);
+        }
+        *sum += bytes;
+    }
+
+    #[inline(always)]
+    pub(super) fn scan_slots(&mut self, offset: usize, kind: &'static Kind) {
         self.visit_map(offset, kind.strong | kind.tagged);
         if kind.weak != 0 {
             self.note_weak(offset, kind.weak);
@@ -372,7 +475,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
         let first = offset + kind.fixed_bytes as usize;
         if len > PIECE {
-            self.arrays.push(Rest { next: first, elements: len, kind });
+            self.queues.arrays.push(Rest { next: first, elements: len, kind });
+            self.queued += 1;
         } else {
             self.scan_elements(first, len, kind);
         }
@@ -390,26 +494,43 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// Visits the next piece of the last long array. What is overwritten before its turn comes is logged, as in any object
-    /// that is not visited yet.
+    /// Visits the next piece of a long array. What is overwritten before its turn comes is logged, as in any object that is
+    /// not visited yet.
     #[cold]
     #[inline(never)]
-    fn scan_piece(&mut self) {
-        let Some(rest) = self.arrays.last_mut() else { return };
+    fn scan_piece(&mut self, mut rest: Rest) {
         let (first, kind) = (rest.next, rest.kind);
+        let stride = kind.tail_stride as usize;
         let elements = rest.elements.min(PIECE);
-        rest.next += elements * kind.tail_stride as usize;
+        rest.next += elements * stride;
         rest.elements -= elements;
-        if rest.elements == 0 {
-            self.arrays.pop();
+        if MANY && rest.elements > PIECE && (self.call() || self.pool.crew.is_hungry()) {
+            // The far half for another.
+            let near = rest.elements / 2;
+            let far = Rest { next: rest.next + near * stride, elements: rest.elements - near, kind };
+            rest.elements = near;
+            self.queues.arrays.push(far);
+            self.queued += 1;
+            self.pool.crew.tell();
+        }
+        if rest.elements != 0 {
+            self.queues.arrays.push(rest);
+            self.queued += 1;
         }
         self.scan_elements(first, elements, kind);
     }
 
     /// Adds what this marker counted to the heap's counters.
-    pub(crate) fn count(&mut self) -> u64 {
-        self.shared.counters.marked_objects.add(std::mem::take(&mut self.objects));
-        std::mem::take(&mut self.bytes)
+    /// Gives objects and bytes.
+    pub(crate) fn count(&mut self) -> (u64, u64) {
+        for (block, bytes) in &mut self.live {
+            if *bytes != 0 {
+                self.shared.blocks.add_live(*block, std::mem::take(bytes));
+            }
+        }
+        let objects = std::mem::take(&mut self.objects);
+        self.shared.counters.marked_objects.add(objects);
+        (objects, std::mem::take(&mut self.bytes))
     }
 }
 
@@ -430,6 +551,7 @@ pub(crate) fn remap(shared: &Shared, word: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roots::Roots;
     use super::*;
     use crate::slot::SlotType;
     use crate::{Gc, Heap, LEAST_HEAP_BYTES, Local, Room, Slot, SlotArray, Stress, Trace};
@@ -451,13 +573,13 @@ mod tests {
                 nodes.get(m).tail()[index].set(m, Some(m.place(NodeInit { next: None })));
             }
             let shared = heap.shared();
-            let pool = Pool::default();
+            let pool = Pool::new(shared, 1, Roots::default());
             let mut marker = Marker::<false>::new(shared, &pool);
             let word = <Nodes as SlotType>::to_word(nodes.get(m));
             marker.visit(&AtomicU64::new(word));
             marker.drain();
-            assert_eq!((marker.objects, marker.arrays.len()), (LEN as u64 + 1, 0));
-            assert!(marker.stack.capacity() <= 4096, "{}", marker.stack.capacity());
+            assert_eq!((marker.objects, marker.queued), (LEN as u64 + 1, 0));
+            assert!(pool.peak_bytes() <= 4 * 4096, "{}", pool.peak_bytes());
         })
         .unwrap();
     }
@@ -480,17 +602,17 @@ mod tests {
             let shared = heap.shared();
             // As a thread does that overwrites one reference again and again.
             let log = |buffers: usize| (0..buffers).for_each(|_| shared.log.push(vec![first; WORDS]));
-            let pool = Pool::default();
+            let pool = Pool::new(shared, 1, Roots::default());
             let mut marker = Marker::<false>::new(shared, &pool);
 
             log(BUFFERS_AT_ONCE + 1);
             assert!(marker.take_logs());
-            assert_eq!((marker.stack.len(), shared.log.len()), (BUFFERS_AT_ONCE * WORDS, 1));
+            assert_eq!(shared.log.len(), 1);
             // What is marked drains the rest, though nobody asks for it.
             log(BUFFERS);
             marker.drain();
             assert_eq!((shared.log.len(), marker.objects), (0, nodes));
-            assert!(marker.stack.capacity() <= 2 * BUFFERS_AT_ONCE * WORDS, "{}", marker.stack.capacity());
+            assert!(pool.peak_bytes() <= 4 * BUFFERS_AT_ONCE * WORDS * 8, "{}", pool.peak_bytes());
             assert!(!marker.take_logs());
         })
         .unwrap();
@@ -520,7 +642,7 @@ mod tests {
             let now = offset_of(first.next.get(m).unwrap());
             assert_ne!(now, shared.space.offset(stale) as usize);
             shared.log.push(vec![stale]);
-            let pool = Pool::default();
+            let pool = Pool::new(shared, 1, Roots::default());
             let mut marker = Marker::<false>::new(shared, &pool);
             assert!(marker.take_logs());
             assert_eq!(marker.stack, [now]);

@@ -6,13 +6,16 @@ pub(crate) mod finalize;
 pub(crate) mod flip;
 mod late;
 pub(crate) mod mark;
+mod overflow;
 pub(crate) mod pacing;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod pool;
 pub(crate) mod reclaim;
 pub(crate) mod relocate;
 pub(crate) mod repair;
 mod report;
+pub(crate) mod roots;
 pub(crate) mod survey;
 pub(crate) mod verify;
 pub(crate) mod workers;
@@ -26,14 +29,16 @@ use crate::space::pages::Pages;
 use control::Work;
 use finalize::Watches;
 use flip::{FlipPlan, Planned};
-use mark::{Marker, Pool};
+use mark::Marker;
 use pause::StopOp;
 use plan::Goal;
+use pool::Pool;
 use report::Reported;
+use roots::Roots;
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use workers::together;
 
 /// How often the idle collector looks for memory to give back.
 const CHORES: Duration = Duration::from_millis(500);
@@ -61,6 +66,7 @@ struct Marked {
 struct Others {
     weak: Vec<usize>,
     pairs: Vec<usize>,
+    objects: u64,
     bytes: u64,
 }
 
@@ -79,6 +85,12 @@ pub(crate) struct Collector {
     looked_for_idle: Instant,
     /// For the stress mode.
     random: Cell<u64>,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.shared.helpers.end();
+    }
 }
 
 impl Collector {
@@ -301,9 +313,10 @@ impl Collector {
     /// Marks until nothing is left.
     fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> Marked {
         let shared = &*self.shared;
-        let pool = Pool::default();
+        let stacks = shared.stacks.lock().clone();
+        *shared.wide_stacks.lock() = stacks.into_iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).collect();
+        let pool = Pool::new(shared, workers, Roots::of(shared));
         let mut marker = Marker::<MANY>::new(shared, &pool);
-        self.mark_roots(&mut marker);
         let others = Mutex::new(Others::default());
         self.drain(&mut marker, &pool, workers, &others);
         loop {
@@ -317,36 +330,17 @@ impl Collector {
             }
             shared.counters.mark_end_retries.add(1);
         }
-        let mut live_bytes = marker.count();
+        let (_, mut live_bytes) = marker.count();
         let mut weak = std::mem::take(&mut marker.weak);
         let mut others = others.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         weak.append(&mut others.weak);
         live_bytes += others.bytes;
         drop(marker);
+        let counters = &shared.counters;
+        counters.marked_by_helpers.add(others.objects);
+        counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
+        counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
         Marked { weak, dead_pairs: pool.waiting.into_dead(), live_bytes }
-    }
-
-    fn mark_roots<const MANY: bool>(&self, marker: &mut Marker<'_, MANY>) {
-        let shared = &*self.shared;
-        let epoch = shared.phase.epoch();
-        let mutators = shared.mutators.lock().clone();
-        for record in mutators {
-            record.scan_locals(epoch, |slot| marker.visit(slot));
-            // With helpers the objects wait for all markers: what is drained here is marked by this thread alone.
-            if !MANY {
-                marker.drain();
-            }
-        }
-        let stacks = shared.stacks.lock().clone();
-        *shared.wide_stacks.lock() = stacks.iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).cloned().collect();
-        for stack in stacks {
-            stack.scan(|slot| marker.visit(slot));
-            stack.set_scanned(epoch);
-            if !MANY {
-                marker.drain();
-            }
-        }
-        shared.roots.for_each(|slot| marker.visit(slot));
     }
 
     fn take_logs<const MANY: bool>(
@@ -386,21 +380,27 @@ impl Collector {
         others: &Mutex<Others>,
     ) {
         if !MANY {
-            return marker.drain();
+            return marker.drain_together(false);
         }
-        pool.reset(workers);
+        pool.crew.begin(true);
         let shared = &*self.shared;
         let looking = marker.looking;
         let help = || {
+            if !pool.crew.join() {
+                return;
+            }
             let mut helper = Marker::<MANY>::new(shared, pool);
             helper.looking = looking;
-            helper.drain_together();
+            helper.drain_together(false);
             let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             others.weak.append(&mut helper.weak);
             others.pairs.append(&mut helper.pairs);
-            others.bytes += helper.count();
+            let (objects, bytes) = helper.count();
+            others.objects += objects;
+            others.bytes += bytes;
+            helper.leave();
         };
-        together(workers, || marker.drain_together(), help, || pool.one_less());
+        shared.helpers.together(workers, || marker.drain_together(true), help);
         marker.pairs.append(&mut others.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pairs);
     }
 

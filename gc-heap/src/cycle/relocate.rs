@@ -120,7 +120,7 @@ impl CollectorPlace<'_> {
 /// Evacuates the blocks of the set, `workers` threads at once. `lowest`: towards the start of the heap.
 pub(crate) fn relocate(shared: &Shared, set: &[usize], workers: usize, lowest: bool) {
     let next = AtomicUsize::new(0);
-    super::workers::on_workers(workers, || {
+    shared.helpers.on_workers(workers, || {
         let mut place =
             CollectorPlace { shared, top: 0, limit: 0, lowest, random: Cell::new(shared.config.stress.seed) };
         let mut copied = 0;

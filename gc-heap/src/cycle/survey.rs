@@ -176,7 +176,7 @@ impl Surveyor<'_> {
         }
         for (number, stack) in shared.stacks.lock().clone().iter().enumerate() {
             if !stack.is_given_up() {
-                stack.scan(|slot| note(RootSort::Stack(number), slot));
+                stack.scan(0..stack.top(), |slot| note(RootSort::Stack(number), slot));
             }
         }
         shared.roots.for_each(|slot| note(RootSort::Process, slot));

@@ -43,7 +43,7 @@ pub(crate) fn verify(shared: &Shared, when: When) {
     }
     for stack in shared.stacks.lock().clone() {
         if !stack.is_given_up() {
-            stack.scan(|slot| verifier.strong(slot, "a root stack"));
+            stack.scan(0..stack.top(), |slot| verifier.strong(slot, "a root stack"));
         }
     }
     shared.roots.for_each(|slot| verifier.strong(slot, "a process-wide root"));

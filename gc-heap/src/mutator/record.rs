@@ -174,22 +174,27 @@ impl MutatorRecord {
         self.scanned.load(Ordering::Acquire) == epoch
     }
 
-    /// Visits the locals that were in use at mark start; each is scanned as it is, or was logged before it changed.
+    /// How many locals, from the first on, are to be scanned: those in use at mark start.
     ///
     /// A mutator that has not gone on since mark start has its published top; it sets its watermark to the same top
     /// before it touches a slot.
-    pub(crate) fn scan_locals(&self, epoch: u32, mut visit: impl FnMut(&AtomicU64)) {
+    pub(crate) fn locals_to_scan(&self, epoch: u32) -> usize {
         let published = self.published_top.load(Ordering::Acquire);
         let limit = if self.scan_epoch.load(Ordering::Acquire) == epoch {
             self.scan_limit.load(Ordering::Relaxed)
         } else {
             published
         };
-        let mut address = self.locals_base();
-        while address < limit {
-            visit(self.local_for_collector(address));
-            address += 8;
-        }
+        limit.saturating_sub(self.locals_base()) as usize / 8
+    }
+
+    /// Visits some of them; each is as it was at mark start, or was logged before it changed.
+    pub(crate) fn scan_locals(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
+        slots.for_each(|slot| visit(self.local_for_collector(self.locals_base() + slot as u64 * 8)));
+    }
+
+    /// All of them have been visited. Release: the visits come before.
+    pub(crate) fn set_scanned(&self, epoch: u32) {
         self.scanned.store(epoch, Ordering::Release);
     }
 

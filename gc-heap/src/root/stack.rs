@@ -183,10 +183,14 @@ impl StackRegion {
         self.region.pages(self.top.load(Ordering::Acquire) as usize * 8)
     }
 
-    /// Visits the slots below the top. The collector's side of the protocol above.
-    pub(crate) fn scan(&self, mut visit: impl FnMut(&AtomicU64)) {
-        let top = self.top.load(Ordering::Acquire) as usize;
-        (0..top).for_each(|index| visit(self.collector_slot(index)));
+    /// How many slots are to be scanned, if that begins now. The collector's side of the protocol above.
+    pub(crate) fn top(&self) -> usize {
+        self.top.load(Ordering::Acquire) as usize
+    }
+
+    /// Visits some of them.
+    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
+        slots.for_each(|index| visit(self.collector_slot(index)));
     }
 
     pub(crate) fn set_scanned(&self, epoch: u32) {

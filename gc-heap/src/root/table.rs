@@ -87,6 +87,20 @@ impl RootTable {
         }
     }
 
+    /// How many slots there are.
+    pub(crate) fn slots(&self) -> usize {
+        self.state.lock().chunks.len() * CHUNK
+    }
+
+    /// Visits some of them, of one chunk, without holding the lock meanwhile.
+    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, visit: impl FnMut(&AtomicU64)) {
+        let chunk = self.chunk(slots.start / CHUNK).expect("a chunk that there was");
+        let first = slots.start % CHUNK;
+        // SAFETY: a chunk's slots neither move nor are freed before the table.
+        let chunk = unsafe { chunk.as_ref() };
+        chunk[first..first + slots.len()].iter().for_each(visit);
+    }
+
     fn chunk(&self, index: usize) -> Option<NonNull<[AtomicU64; CHUNK]>> {
         self.state.lock().chunks.get(index).map(|chunk| NonNull::from(chunk.collector_slots()))
     }

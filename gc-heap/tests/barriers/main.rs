@@ -23,6 +23,7 @@ mod kept;
 mod late;
 mod limits;
 mod losses;
+mod marking;
 mod memory;
 mod model;
 #[path = "../model_graph/mod.rs"]
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ("kept", kept::TESTS),
         ("limits", limits::TESTS),
         ("losses", losses::TESTS),
+        ("marking", marking::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),
         ("pace", pace::TESTS),

@@ -1,0 +1,80 @@
+//! Blocks that hold objects which are marked and not scanned: where a mark stack that is full puts what does not fit.
+//!
+//! Who marks an object without scanning it adds its block afterwards; who takes the block scans all that is marked in it.
+//! An object may so be scanned more than once, and none is left out. See "A full mark stack" in `docs/protocol.md`.
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A set of numbers of blocks, which any number of threads add to and take from.
+#[derive(Debug)]
+pub struct GreyBlocks {
+    words: Box<[AtomicU64]>,
+    /// Blocks in the set; while one is added or taken, one more.
+    count: AtomicUsize,
+}
+
+impl GreyBlocks {
+    /// An empty set, of numbers below `blocks`.
+    #[must_use]
+    pub fn new(blocks: usize) -> GreyBlocks {
+        let words = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        GreyBlocks { words, count: AtomicUsize::new(0) }
+    }
+
+    /// Adds a block. Release: who takes it sees the marks set before.
+    pub fn add(&self, block: usize) {
+        // First: who sees none in the set has missed none that it has added itself.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let bit = 1 << (block % 64);
+        if self.words[block / 64].fetch_or(bit, Ordering::Release) & bit != 0 {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is none. Of the caller's own additions it misses none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes a block, one of the next ones from `near` on, so that neighbours are scanned one after the other. Acquire: the
+    /// marks that the block was added for are seen, and those that are not seen come with another addition.
+    #[must_use]
+    pub fn take(&self, near: usize) -> Option<usize> {
+        let first = near / 64 % self.words.len().max(1);
+        while !self.is_empty() {
+            for index in (first..self.words.len()).chain(0..first) {
+                let word = &self.words[index];
+                let bits = word.load(Ordering::Relaxed);
+                if bits == 0 {
+                    continue;
+                }
+                let bit = bits & bits.wrapping_neg();
+                if word.fetch_and(!bit, Ordering::Acquire) & bit != 0 {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    return Some(index * 64 + bit.trailing_zeros() as usize);
+                }
+            }
+            crate::sync::thread::yield_now();
+        }
+        None
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_block_is_taken_once_for_each_time_it_was_added_anew() {
+        let greys = GreyBlocks::new(200);
+        assert!(greys.is_empty() && greys.take(7).is_none());
+        [3, 130, 3, 199].into_iter().for_each(|block| greys.add(block));
+        assert_eq!([greys.take(130), greys.take(131), greys.take(131)], [Some(130), Some(199), Some(3)]);
+        assert_eq!(greys.take(0), None);
+        greys.add(3);
+        assert!(!greys.is_empty());
+        assert_eq!((greys.take(0), greys.take(0)), (Some(3), None));
+    }
+}
