@@ -6,9 +6,10 @@ use crate::cycle::control::Ticket;
 use crate::error::OutOfMemory;
 use crate::events::probes::probe;
 use crate::events::{Event, Stall};
+use crate::object::map::MAX_WORDS;
 use crate::space::blocks::Use;
 use crate::space::free::{Awaiting, Taker};
-use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use crate::space::{BLOCK_BYTES, LARGE_BYTES, PAGE_BYTES};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -17,8 +18,17 @@ use std::time::Duration;
 pub(crate) struct Reserved {
     /// For small and medium objects.
     pub(crate) blocks: Vec<usize>,
-    /// For large ones: first block and count; zeroed, `Constructing`.
-    pub(crate) runs: Vec<(usize, usize)>,
+    /// For large ones: prepared, `Constructing`.
+    pub(crate) runs: Vec<Run>,
+}
+
+/// Memory for a large object.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    /// All of it is zero, not the beginning alone.
+    pub(crate) zero: bool,
 }
 
 /// How often a stalled thread looks again although nobody told it to.
@@ -28,8 +38,8 @@ const STALL_TICK: Duration = Duration::from_millis(5);
 /// calls take.
 const STALL_NS: u64 = 20_000;
 
-/// Bytes of a large object zeroed between two safepoints.
-const ZERO_SLICE: usize = 1 << 20;
+/// Bytes of a large object prepared between two safepoints.
+const SLICE: usize = 1 << 20;
 
 impl<'s> Mutator<'s> {
     /// Makes room: the allocation safepoint. Objects may move, a cycle may begin, and where memory is short the thread
@@ -140,8 +150,9 @@ impl<'s> Mutator<'s> {
         if room.runs > 0 {
             for _ in 0..room.runs {
                 let run = self.take_run(room.run_blocks, room)?;
-                self.reserved.borrow_mut().runs.push((run, room.run_blocks));
-                self.zero_run(run, room.run_blocks);
+                let run = Run { first: run, count: room.run_blocks, zero: room.slots };
+                self.reserved.borrow_mut().runs.push(run);
+                self.prepare(run);
             }
         }
         if room.small <= (self.limit.get() - self.top.get()) as usize {
@@ -227,21 +238,45 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Zeroes a run in slices, with a safepoint between them. Nobody refers to it; `Constructing` keeps it from being
-    /// freed or moved.
-    fn zero_run(&mut self, first: usize, count: usize) {
+    /// Has the memory of a run there, and zeroes it where it is for slots, in slices with a safepoint between them: what is placed is
+    /// then written without one. Nobody refers to the run; `Constructing` keeps it from being freed or moved.
+    ///
+    /// What a tail without slots holds is written once, by whoever places it.
+    fn prepare(&mut self, Run { first, count, zero }: Run) {
         for block in first..first + count {
             self.shared.blocks.set_usage(block, Use::Constructing);
         }
         let bytes = count * BLOCK_BYTES;
-        for slice in (0..bytes).step_by(ZERO_SLICE) {
+        for slice in (0..bytes).step_by(SLICE) {
             let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;
+            let len = SLICE.min(bytes - slice);
             // SAFETY: the run was taken from the free space, so nobody else touches its memory; the good view maps it.
             unsafe {
-                std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, ZERO_SLICE.min(bytes - slice));
+                if zero {
+                    std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, len);
+                } else {
+                    // One write a page brings it in.
+                    for page in (address..address + len).step_by(PAGE_BYTES) {
+                        std::ptr::with_exposed_provenance_mut::<u8>(page).write_volatile(0);
+                    }
+                    if slice == 0 {
+                        self.zero_beginning(first);
+                    }
+                }
             }
             self.poll();
         }
+    }
+
+    /// Zeroes the part of a run that a large object's header and fields are in: whoever comes upon the block before they are written
+    /// finds no object of former times.
+    ///
+    /// # Safety
+    /// The run was taken from the free space by this thread.
+    pub(super) unsafe fn zero_beginning(&self, first: usize) {
+        let address = self.good_view.get() as usize + first * BLOCK_BYTES;
+        // SAFETY: the caller's; mapped in the good view.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, MAX_WORDS * 8) }
     }
 
     /// Gives back what the last reservation took and nobody used.
@@ -250,7 +285,7 @@ impl<'s> Mutator<'s> {
         if !reserved.blocks.is_empty() {
             self.shared.free.give(reserved.blocks.drain(..));
         }
-        for (first, count) in reserved.runs.drain(..) {
+        for Run { first, count, .. } in reserved.runs.drain(..) {
             for block in first..first + count {
                 self.shared.blocks.set_usage(block, Use::Free);
             }
@@ -340,5 +375,41 @@ impl crate::shared::Shared {
             Some(taken) => ControlFlow::Break(Some(taken)),
             None => ControlFlow::Continue(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bytes, Heap, LEAST_HEAP_BYTES, Room, SlotArray, Tagged};
+
+    const LEN: usize = 300_000;
+
+    /// Whether all words of the run that was just reserved, from the second page on, are these.
+    fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
+        let run = *m.reserved.borrow().runs.first().expect("one run is reserved");
+        let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
+        // Each page's first byte is written to, to bring it in.
+        (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
+            // SAFETY: reserved and not placed yet; mapped in the good view.
+            unsafe { std::ptr::with_exposed_provenance::<u64>(address + at).read() == word }
+        })
+    }
+
+    /// Of what lay there before nothing is seen: the object is not there yet. With slots everything is zero.
+    #[test]
+    fn room_for_tails_without_slots_is_not_zeroed() {
+        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            let text = vec![0xab_u8; 3 << 20];
+            // All of the heap's memory has been written to.
+            m.reserve(Room::tail::<Bytes>(text.len())).unwrap().place_bytes::<Bytes>((), &text);
+            m.collect();
+            m.reserve(Room::tail::<Bytes>(LEN)).unwrap();
+            assert!(reserved_words_are(m, 0xabab_abab_abab_abab), "memory was zeroed that is written whole");
+            m.reserve(Room::tail::<SlotArray<Tagged>>(LEN / 8)).unwrap();
+            assert!(reserved_words_are(m, 0));
+        })
+        .unwrap();
     }
 }

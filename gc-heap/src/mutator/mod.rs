@@ -65,6 +65,8 @@ pub struct Mutator<'s> {
     /// The real end of the TLAB where stress mode has set `limit` to the end of the reserved room.
     hard_limit: Cell<u64>,
     reserved: RefCell<Reserved>,
+    /// Whether the memory of the large object that was bumped last is all zero.
+    large_is_zero: Cell<bool>,
     log: RefCell<Vec<u64>>,
     counts: Counts,
     random: Cell<u64>,
@@ -117,6 +119,7 @@ impl<'s> Mutator<'s> {
             flip: Cell::new(0),
             hard_limit: Cell::new(0),
             reserved: RefCell::default(),
+            large_is_zero: Cell::new(false),
             log: RefCell::default(),
             counts: Counts::default(),
             random: Cell::new(seed | 1),

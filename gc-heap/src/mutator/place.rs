@@ -1,6 +1,7 @@
 //! Placing objects: bump, header, fields. Never a safepoint.
 
 use super::Mutator;
+use super::alloc::Run;
 use super::frame::Local;
 use super::room::Room;
 use crate::error::OutOfMemory;
@@ -84,19 +85,17 @@ impl<'s> Mutator<'s> {
     fn take_large(&self, bytes: usize) -> Option<u64> {
         let needed = bytes.div_ceil(BLOCK_BYTES);
         let mut reserved = self.reserved.borrow_mut();
-        let (first, count) = match reserved.runs.iter().position(|&(_, count)| count >= needed) {
+        let Run { first, count, zero } = match reserved.runs.iter().position(|run| run.count >= needed) {
             Some(index) => reserved.runs.swap_remove(index),
             None if self.shared.config.stress.is_on() => return None,
             None => {
                 let first = self.shared.free.take_run(Taker::Mutator, needed)?;
-                let address = self.good_view.get() as usize + first * BLOCK_BYTES;
-                // SAFETY: just taken, so nobody else touches it; mapped in the good view.
-                unsafe {
-                    std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, needed * BLOCK_BYTES);
-                }
-                (first, needed)
+                // SAFETY: just taken.
+                unsafe { self.zero_beginning(first) };
+                Run { first, count: needed, zero: false }
             }
         };
+        self.large_is_zero.set(zero);
         let blocks = &self.shared.blocks;
         if count > needed {
             (first + needed..first + count).for_each(|block| blocks.set_usage(block, Use::Free));
@@ -202,11 +201,19 @@ impl<'s> Mutator<'s> {
         const { assert!(<T::Tail as Tail>::STRIDE != 0, "this type has no tail: use place") }
         let bytes = T::KIND.checked_size_of(len).expect("an object larger than any heap");
         let start = self.bump_sized(bytes);
+        // Room that was asked for for something else: a tail with slots holds no words of former times, as long as it is not written.
+        if const { T::KIND.tail_may_have_slots() } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
+            // SAFETY: bumped for this object.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(start as usize).write_bytes(0, bytes) };
+        }
         self.new_object(start, bytes, len, init)
     }
 
     /// Places an object whose tail comes from an iterator, which may place further objects within the room. Never a safepoint,
     /// however long the tail is: see [`place_array`](Self::place_array).
+    ///
+    /// The elements of an iterator that knows how many it gives (the least and the most of its `size_hint` are the same) are written where they
+    /// stay, once. Those of another are collected first, outside the heap.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, Room, SlotArray};
@@ -214,11 +221,9 @@ impl<'s> Mutator<'s> {
     /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
     ///     let line = "a b  c";
-    ///     // The iterator knows its length, so what `split` gives is collected first.
-    ///     let words: Vec<&str> = line.split(' ').collect();
-    ///     let texts = words.iter().fold(Room::NONE, |room, word| room + Room::tail::<Bytes>(word.len()));
-    ///     let m = m.reserve(Room::tail::<SlotArray<Bytes>>(words.len()) + texts)?;
-    ///     let words = m.place_tail::<SlotArray<Bytes>, _>((), words.iter().map(|word| m.place_bytes((), word.as_bytes())));
+    ///     let texts = line.split(' ').fold(Room::NONE, |room, word| room + Room::tail::<Bytes>(word.len()));
+    ///     let m = m.reserve(Room::tail::<SlotArray<Bytes>>(line.split(' ').count()) + texts)?;
+    ///     let words = m.place_tail::<SlotArray<Bytes>, _>((), line.split(' ').map(|word| m.place_bytes((), word.as_bytes())));
     ///     let lens: Vec<_> = words.tail().iter().map(|word| word.get(m).tail_len()).collect();
     ///     assert_eq!(lens, [1, 1, 0, 1]);
     ///     Ok(())
@@ -235,19 +240,87 @@ impl<'s> Mutator<'s> {
         T: Trace,
         T::Tail: TailElement,
         I: IntoIterator<Item = <T::Tail as Field>::Init<'g>>,
-        I::IntoIter: ExactSizeIterator,
     {
         let mut tail = tail.into_iter();
-        let len = tail.len();
+        let (len, Some(most)) = tail.size_hint() else { return self.place_collected(init, tail) };
+        if len != most {
+            return self.place_collected(init, tail);
+        }
         let gc = self.tailed::<T>(init, len);
         let first = tail_of(gc);
-        // SAFETY: `len` elements were bumped after the fixed part. Zeroed first: the iterator may panic or place objects,
-        // and what lies here must be valid by then.
-        unsafe { first.write_bytes(0, len) };
+        // A large object's memory is zero already.
+        if const { T::KIND.tail_may_have_slots() } && len * <T::Tail as Tail>::STRIDE <= LARGE_BYTES {
+            // SAFETY: `len` elements were bumped after the fixed part. Zeroed first: the iterator may panic or place objects,
+            // and what lies in slots must be valid by then. Other elements nobody reads before the object is given out.
+            unsafe { first.write_bytes(0, len) };
+        }
         for index in 0..len {
             let element = tail.next().expect("the iterator gave fewer elements than it said");
             // SAFETY: `index < len`; nobody refers to the object yet.
             unsafe { <T::Tail as Field>::write(element, first.add(index)) };
+        }
+        gc
+    }
+
+    /// Collects first: neither the collector nor anybody else sees what is not in an object yet, and nothing moves.
+    #[track_caller]
+    fn place_collected<'g, T>(
+        &'g self,
+        init: T::Init<'g>,
+        tail: impl Iterator<Item = <T::Tail as Field>::Init<'g>>,
+    ) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: TailElement,
+    {
+        let elements: Vec<_> = tail.collect();
+        self.place_copy(init, &elements)
+    }
+
+    /// Places an object whose tail is a copy of these elements: numbers, references, values, or what structs are made from. Never a safepoint.
+    /// Numbers, references and values are copied at once, as bytes are by [`place_bytes`](Self::place_bytes).
+    ///
+    /// ```
+    /// use gc_heap::{Array, Heap, Num, Room, SlotArray, Tagged, Value};
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let samples: Vec<f32> = (0..100_000_u16).map(f32::from).collect();
+    ///     let m = m.reserve(Room::tail::<Array<f32>>(samples.len()).times(2) + Room::tail::<SlotArray<Tagged>>(3))?;
+    ///     let fixed = m.place_copy::<Array<f32>>((), &samples);
+    ///     let changes = m.place_copy::<Array<Num<f32>>>((), fixed.tail()); // from one object to another
+    ///     assert_eq!(changes.tail()[99].get(), 99.0);
+    ///     let values = [fixed.into(), changes.into(), Value::NIL];
+    ///     let vector = m.place_copy::<SlotArray<Tagged>>((), &values);
+    ///     assert!(vector.tail()[1].get(m).is_identical(changes.into()));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`place`](Self::place).
+    #[inline(always)]
+    #[track_caller]
+    pub fn place_copy<'g, T>(&'g self, init: T::Init<'g>, elements: &[<T::Tail as Field>::Init<'g>]) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: TailElement,
+    {
+        const { assert!(!std::mem::needs_drop::<<T::Tail as Field>::Init<'static>>(), "initialisers are plain data") };
+        let gc = self.tailed::<T>(init, elements.len());
+        let first = tail_of(gc);
+        if const { <T::Tail as Field>::COPIES && size_of::<<T::Tail as Field>::Init<'static>>() == size_of::<T::Tail>() }
+        {
+            // SAFETY: as many elements were bumped after the fixed part, and the source, a borrowed slice, does not overlap them.
+            // An element's initialiser is as the element lies (`COPIES`).
+            unsafe { first.copy_from_nonoverlapping(elements.as_ptr().cast(), elements.len()) };
+            return gc;
+        }
+        for (index, element) in elements.iter().enumerate() {
+            // SAFETY: initialisers are plain data (`Field`), so a copy of one's bytes is another. `index` is below the length, and
+            // as many elements were bumped after the fixed part.
+            unsafe { <T::Tail as Field>::write(std::ptr::read(element), first.add(index)) };
         }
         gc
     }
@@ -275,8 +348,8 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// Never a safepoint, however long the tail is: the next stop,
-    /// and with it all other threads, waits until the last element is written. ([`reserve`](Self::reserve), which zeroes the memory
-    /// before, has a safepoint each MiB.) Where nobody may wait so long, a large array is a table of pieces:
+    /// and with it all other threads, waits until the last element is written. ([`reserve`](Self::reserve), which has the memory there
+    /// before, and zeroes it for slots, has a safepoint each MiB.) Where nobody may wait so long, a large array is a table of pieces:
     ///
     /// ```
     /// use gc_heap::{Array, Heap, Num, Room, SlotArray};

@@ -43,6 +43,8 @@ pub struct Room {
     /// Large objects, and the blocks that the largest of them takes.
     pub(crate) runs: usize,
     pub(crate) run_blocks: usize,
+    /// Whether a large object's tail may have slots: the memory for it is zeroed.
+    pub(crate) slots: bool,
 }
 
 const fn sum(a: usize, b: usize) -> usize {
@@ -56,13 +58,13 @@ const fn max(a: usize, b: usize) -> usize {
 
 impl Room {
     /// No room.
-    pub const NONE: Room = Room { fast: 0, small: 0, largest: 0, runs: 0, run_blocks: 0 };
+    pub const NONE: Room = Room { fast: 0, small: 0, largest: 0, runs: 0, run_blocks: 0, slots: false };
 
-    const fn bytes(bytes: Option<usize>) -> Room {
+    const fn bytes(bytes: Option<usize>, slots: bool) -> Room {
         match bytes {
             Some(bytes) if bytes <= LARGE_BYTES => Room { fast: bytes, small: bytes, largest: bytes, ..Room::NONE },
             Some(bytes) if bytes < MOST => {
-                Room { fast: MOST, runs: 1, run_blocks: bytes.div_ceil(BLOCK_BYTES), ..Room::NONE }
+                Room { fast: MOST, runs: 1, run_blocks: bytes.div_ceil(BLOCK_BYTES), slots, ..Room::NONE }
             }
             _ => Room { fast: MOST, small: MOST, ..Room::NONE },
         }
@@ -72,14 +74,14 @@ impl Room {
     #[inline(always)]
     #[must_use]
     pub const fn of<T: Trace>() -> Room {
-        Room::bytes(T::KIND.checked_size_of(0))
+        Room::bytes(T::KIND.checked_size_of(0), false)
     }
 
     /// Room for one object with a tail of `len` elements.
     #[inline(always)]
     #[must_use]
     pub const fn tail<T: Trace>(len: usize) -> Room {
-        Room::bytes(T::KIND.checked_size_of(len))
+        Room::bytes(T::KIND.checked_size_of(len), T::KIND.tail_may_have_slots())
     }
 
     /// Room for both.
@@ -92,6 +94,7 @@ impl Room {
             largest: max(self.largest, other.largest),
             runs: sum(self.runs, other.runs),
             run_blocks: max(self.run_blocks, other.run_blocks),
+            slots: self.slots | other.slots,
         }
     }
 
@@ -102,7 +105,7 @@ impl Room {
         if n == 0 {
             return Room::NONE;
         }
-        let Room { fast, small, largest, runs, run_blocks } = self;
+        let Room { fast, small, largest, runs, run_blocks, slots } = self;
         let fast = fast.saturating_mul(n);
         Room {
             fast: if fast > MOST { MOST } else { fast },
@@ -110,6 +113,7 @@ impl Room {
             largest,
             runs: sum(runs.saturating_mul(n), 0),
             run_blocks,
+            slots,
         }
     }
 

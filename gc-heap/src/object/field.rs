@@ -20,7 +20,7 @@ use super::names::FieldName;
 /// [`Field::MAP`] is exact and [`Field::write`] initialises the whole value. The type does not need drop, is aligned to at
 /// most 8 bytes, and is immutable or atomic through `&self`: threads share objects. What it holds never refers into the
 /// heap except by the slots that the map names. [`Field::Init`] is plain data: a copy of its bytes is another initialiser for
-/// the same, and it needs no drop.
+/// the same, and it needs no drop; where `COPIES` is true, it is as large as the field and its bytes are the field's.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a heap object",
     label = "not a field of a heap object",
@@ -51,6 +51,10 @@ pub unsafe trait Field: Sized + 'static {
     #[doc(hidden)]
     const DERIVED: Derived = Derived::NEW;
 
+    /// Whether an initialiser's bytes are the field's, so that many are copied at once.
+    #[doc(hidden)]
+    const COPIES: bool = false;
+
     /// Writes the field.
     ///
     /// # Safety
@@ -67,6 +71,7 @@ macro_rules! plain_fields {
         unsafe impl Field for $number {
             type Init<'g> = $number;
             const MAP: WordMap = WordMap::empty_for::<Self>();
+            const COPIES: bool = true;
 
             #[inline(always)]
             unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
@@ -169,6 +174,8 @@ impl<T: fmt::Debug> fmt::Debug for Plain<T> {
 unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
     type Init<'g> = T;
     const MAP: WordMap = WordMap::empty_for::<Self>();
+    // Transparent.
+    const COPIES: bool = true;
 
     #[inline(always)]
     unsafe fn write<'g>(init: T, dst: *mut Self) {
@@ -281,6 +288,7 @@ impl<N: Number + fmt::Debug> fmt::Debug for Num<N> {
 unsafe impl<N: Number> Field for Num<N> {
     type Init<'g> = N;
     const MAP: WordMap = WordMap::empty_for::<Self>();
+    const COPIES: bool = N::COPIES;
 
     #[inline(always)]
     unsafe fn write<'g>(init: N, dst: *mut Self) {
@@ -303,6 +311,9 @@ pub unsafe trait Number: Copy + Send + Sync + 'static {
     /// The atomic that holds it.
     #[doc(hidden)]
     type Cell: Send + Sync + 'static;
+    /// Whether the cell lies as the number does.
+    #[doc(hidden)]
+    const COPIES: bool = false;
     #[doc(hidden)]
     fn cell(self) -> Self::Cell;
     #[doc(hidden)]
@@ -316,6 +327,8 @@ macro_rules! numbers {
         // SAFETY: a lock-free atomic of the number's own size; what is loaded was stored by `$in`.
         unsafe impl Number for $number {
             type Cell = $atomic;
+            // An atomic lies as the integer does; a float as its bits, a `bool` as 0 or 1, a `char` as its code.
+            const COPIES: bool = true;
 
             #[inline(always)]
             fn cell(self) -> $atomic {

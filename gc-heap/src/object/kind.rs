@@ -194,6 +194,16 @@ impl Kind {
         self.tail_strong | self.tail_tagged | self.tail_weak != 0
     }
 
+    /// Whether an element of the tail has a slot of any sort, ephemerons included.
+    #[inline]
+    pub(crate) const fn tail_may_have_slots(&self) -> bool {
+        let pairs = match self.more {
+            Some(more) => more.tail_pairs != 0,
+            None => false,
+        };
+        self.tail_has_slots() || pairs
+    }
+
     /// Whether an object can have a slot: if not, marking only sets its bit.
     #[inline]
     pub(crate) const fn has_slots(&self) -> bool {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A reference to an object of type `T`: one word, `Copy`, good until the next safepoint.
 ///
 /// It borrows the [`Mutator`] (`'g`), so whatever can be a safepoint ends it: those functions take `&mut Mutator`.
+#[repr(transparent)]
 pub struct Gc<'g, T> {
     start: NonNull<u64>,
     /// Neither `Send` nor `Sync`: another thread may be at a safepoint. Invariant in `T`: of two types of which one is a

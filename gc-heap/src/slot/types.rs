@@ -11,13 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a slot can hold: `T` (a reference to a `T`), `Option<T>` (that or null), [`Tagged`] (any [`Value`]).
 ///
 /// # Safety
-/// `to_word` and `from_word` are inverse, and a word is a reference exactly when the loaded thing holds one.
+/// `to_word` and `from_word` are inverse, and a word is a reference exactly when the loaded thing holds one. Where `COPIES` is true, what is
+/// loaded is a word long and its bytes are those of `to_word`.
 pub unsafe trait SlotType: 'static {
     /// What a load gives.
     type Loaded<'g>: Copy;
 
     #[doc(hidden)]
     const SORT: Sort;
+
+    /// Whether what is loaded lies as its word does.
+    #[doc(hidden)]
+    const COPIES: bool = false;
 
     #[doc(hidden)]
     fn to_word(loaded: Self::Loaded<'_>) -> u64;
@@ -32,6 +37,8 @@ pub unsafe trait SlotType: 'static {
 unsafe impl<T: Trace> SlotType for T {
     type Loaded<'g> = Gc<'g, T>;
     const SORT: Sort = Sort::Strong;
+    // Transparent, of an address.
+    const COPIES: bool = true;
 
     #[inline(always)]
     fn to_word(loaded: Gc<'_, T>) -> u64 {
@@ -49,6 +56,8 @@ unsafe impl<T: Trace> SlotType for T {
 unsafe impl<T: Trace> SlotType for Option<T> {
     type Loaded<'g> = Option<Gc<'g, T>>;
     const SORT: Sort = Sort::Strong;
+    // `Option<NonNull<_>>`, of which the transparent `Gc` is one, is guaranteed to lie as a pointer, with null for `None`.
+    const COPIES: bool = true;
 
     #[inline(always)]
     fn to_word(loaded: Option<Gc<'_, T>>) -> u64 {
@@ -70,6 +79,8 @@ pub enum Tagged {}
 unsafe impl SlotType for Tagged {
     type Loaded<'g> = Value<'g>;
     const SORT: Sort = Sort::Tagged;
+    // Transparent, of the word.
+    const COPIES: bool = true;
 
     #[inline(always)]
     fn to_word(loaded: Value<'_>) -> u64 {
@@ -240,6 +251,7 @@ impl<S: SlotType> Slot<S> {
 unsafe impl<S: SlotType> Field for Slot<S> {
     type Init<'g> = S::Loaded<'g>;
     const MAP: WordMap = WordMap::slot(S::SORT);
+    const COPIES: bool = S::COPIES;
 
     #[inline(always)]
     unsafe fn write<'g>(init: S::Loaded<'g>, dst: *mut Self) {

@@ -5,7 +5,7 @@
 //! | `0000` | a reference: the address |
 //! | `0001` to `fff9` | a double: its bits plus 2^48 |
 //! | `fffa` | nil, false, true, special constants |
-//! | `fffb` | a 32-bit integer |
+//! | `fffb` | an integer of 48 bits, two's complement |
 //!
 //! Doubles are moved up so that a reference is an address as it stands, and one compare tells references from all else.
 //! Every NaN is stored as the quiet NaN of its sign, `7ff8...` or `fff8...`: another payload could look like a tag, or
@@ -23,6 +23,8 @@ const CANONICAL_NAN: u64 = 0x7ff8 << 48;
 const SIGN: u64 = 1 << 63;
 const IMMEDIATE: u64 = 0xfffa << 48;
 const INT: u64 = 0xfffb << 48;
+/// What an integer has of the word.
+const PAYLOAD: u64 = (1 << 48) - 1;
 /// Among the immediates, above the others.
 const SPECIAL: u64 = IMMEDIATE | 1 << 32;
 
@@ -47,6 +49,7 @@ const SPECIAL: u64 = IMMEDIATE | 1 << 32;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct Value<'g> {
     word: u64,
     _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
@@ -59,8 +62,8 @@ pub enum Unpacked<'g> {
     Nil,
     /// A boolean.
     Bool(bool),
-    /// A 32-bit integer.
-    Int(i32),
+    /// An integer of at most 48 bits.
+    Int(i64),
     /// A constant of the embedder's.
     Special(u32),
     /// A double.
@@ -101,11 +104,40 @@ impl<'g> Value<'g> {
         Value::of_word(bits + DOUBLE_OFFSET)
     }
 
-    /// A 32-bit integer.
+    /// An integer.
     #[inline(always)]
     #[must_use]
     pub const fn int(x: i32) -> Value<'g> {
-        Value::of_word(INT | x as u32 as u64)
+        Value::of_word(INT | x as i64 as u64 & PAYLOAD)
+    }
+
+    /// The greatest integer that a value holds: 2^47 - 1.
+    pub const INT48_MAX: i64 = (1 << 47) - 1;
+    /// The least: -2^47.
+    pub const INT48_MIN: i64 = -(1 << 47);
+
+    /// An integer of 48 bits; `None` for one that does not fit. A number has one word, whether it is made here or by
+    /// [`int`](Self::int).
+    ///
+    /// ```
+    /// use gc_heap::Value;
+    ///
+    /// /// A sum, or what a language has for more.
+    /// fn add(a: Value<'_>, b: Value<'_>) -> Option<Value<'static>> {
+    ///     // Two of 48 bits never overflow 64.
+    ///     Value::int48(a.as_int48()? + b.as_int48()?)
+    /// }
+    ///
+    /// let big = Value::int48(1 << 40).unwrap();
+    /// assert_eq!(add(big, Value::int(-1)).and_then(Value::as_int48), Some((1 << 40) - 1));
+    /// assert!(big.as_int().is_none(), "more than 32 bits");
+    /// assert!(Value::int48(-7).is_some_and(|seven| seven.is_identical(Value::int(-7))));
+    /// assert!(add(Value::int48(Value::INT48_MAX).unwrap(), Value::int(1)).is_none());
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub const fn int48(x: i64) -> Option<Value<'g>> {
+        if x << 16 >> 16 == x { Some(Value::of_word(INT | x as u64 & PAYLOAD)) } else { None }
     }
 
     /// A constant of the embedder's own, different from every other value: what is not there yet, a hole in a table, a character,
@@ -142,11 +174,21 @@ impl<'g> Value<'g> {
         word_as_num(self.word)
     }
 
-    /// The integer, if it is one.
+    /// The integer, if it is one of 32 bits: as [`as_int48`](Self::as_int48), and a test more.
     #[inline(always)]
     #[must_use]
     pub const fn as_int(self) -> Option<i32> {
-        if self.word & 0xffff << 48 == INT { Some(self.word as i32) } else { None }
+        match self.as_int48() {
+            Some(x) if x as i32 as i64 == x => Some(x as i32),
+            _ => None,
+        }
+    }
+
+    /// The integer, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_int48(self) -> Option<i64> {
+        if self.word & !PAYLOAD == INT { Some((self.word as i64) << 16 >> 16) } else { None }
     }
 
     /// The boolean, if it is one.
@@ -193,7 +235,7 @@ impl<'g> Value<'g> {
             Unpacked::Ref(any)
         } else if let Some(x) = self.as_num() {
             Unpacked::Num(x)
-        } else if let Some(x) = self.as_int() {
+        } else if let Some(x) = self.as_int48() {
             Unpacked::Int(x)
         } else if let Some(x) = self.as_bool() {
             Unpacked::Bool(x)
@@ -272,6 +314,19 @@ mod tests {
         for x in [0, 1, -1, i32::MIN, i32::MAX] {
             assert_eq!(Value::int(x).as_int(), Some(x));
             assert_eq!(Value::int(x).as_num(), None);
+        }
+        for x in [0, 1, -1, 1 << 31, -(1 << 31) - 1, 1 << 40, Value::INT48_MAX, Value::INT48_MIN] {
+            let value = Value::int48(x).unwrap();
+            assert_eq!((value.as_int48(), value.as_int()), (Some(x), i32::try_from(x).ok()));
+            assert!(value.as_any().is_none() && value.as_num().is_none() && value.as_special().is_none());
+            assert!(value.as_bool().is_none() && !value.is_nil());
+            assert!(matches!(value.unpack(), Unpacked::Int(found) if found == x));
+            if let Ok(small) = i32::try_from(x) {
+                assert!(value.is_identical(Value::int(small)));
+            }
+        }
+        for x in [Value::INT48_MAX + 1, Value::INT48_MIN - 1, i64::MAX, i64::MIN, 1 << 48, -1 << 48] {
+            assert!(Value::int48(x).is_none());
         }
         for constant in [0, 1, u32::MAX] {
             let special = Value::special(constant);

@@ -31,6 +31,7 @@ mod model_graph;
 mod pace;
 mod page;
 mod pins;
+mod placed;
 mod polls;
 #[path = "../random/mod.rs"]
 mod random;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         ("page::roots", page::roots::TESTS),
         ("page::young", page::young::TESTS),
         ("pins", pins::TESTS),
+        ("placed", placed::TESTS),
         ("polls", polls::TESTS),
         ("realtime", realtime::TESTS),
         ("roots", roots::TESTS),

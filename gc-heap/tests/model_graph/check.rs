@@ -23,7 +23,7 @@ fn id_of(any: AnyGc<'_>) -> u64 {
 pub(super) fn val_of(value: Value<'_>) -> Val {
     match value.unpack() {
         Unpacked::Nil => Val::Nil,
-        Unpacked::Int(x) => Val::Int(x),
+        Unpacked::Int(x) => Val::Int(i32::try_from(x).expect("the model's integers have 32 bits")),
         Unpacked::Num(x) => Val::Bits(x.to_bits()),
         Unpacked::Ref(any) => Val::Ref(id_of(any)),
         Unpacked::Bool(_) | Unpacked::Special(_) => panic!("none of these was stored"),
