@@ -39,10 +39,13 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { USAGE } else { 0 };
-            // Where the message cannot be written there is nobody to tell.
-            let _ = error.print();
-            return code.into();
+            return match error.print() {
+                // The help is what was asked for.
+                Err(failed) if !error.use_stderr() => output::cannot_write(&failed),
+                _ if !error.use_stderr() => ExitCode::SUCCESS,
+                // Where the message cannot be written there is nobody to tell.
+                _ => USAGE.into(),
+            };
         }
     };
     let thread = std::thread::Builder::new().name("lox-main".into()).stack_size(COMPILER_STACK);

@@ -2,6 +2,7 @@
 
 use crate::gc_log::end_log;
 use crate::object::{BoundMethod, Channel, Class, Closure, Instance, NativeFunction, Str, ThreadHandle};
+use crate::report::say;
 use gc_heap::{AnyGc, Mutator, Unpacked, Value};
 use parking_lot::Mutex;
 use std::io::{ErrorKind, IsTerminal, Stdout, Write};
@@ -10,6 +11,8 @@ use std::io::{ErrorKind, IsTerminal, Stdout, Write};
 const FULL: usize = 1 << 16;
 /// What a shell says of a process that ended by SIGPIPE.
 const NOBODY_READS: i32 = 141;
+/// `EX_IOERR` of `sysexits.h`: what is printed cannot be written, what is typed cannot be read.
+const CANNOT_WRITE: i32 = 74;
 
 /// Standard output, shared by all threads; buffered, lines are never torn.
 pub(crate) struct Output {
@@ -36,8 +39,8 @@ impl Output {
         pending.len() >= self.full
     }
 
-    /// Writes what is pending. It may take as long as whoever reads does: outside the heap only. Where nobody reads any
-    /// more, the process ends, as by SIGPIPE; other failures say nothing, as in C.
+    /// Writes what is pending. It may take as long as whoever reads does: outside the heap only. What cannot be written ends the
+    /// process, see [`cannot_write`].
     pub(crate) fn flush(&self) {
         if self.pending.lock().is_empty() {
             return;
@@ -45,14 +48,27 @@ impl Output {
         let mut out = self.out.lock();
         // What another thread adds meanwhile is written behind this.
         let text = std::mem::take(&mut *self.pending.lock());
-        match out.write_all(&text).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                end_log();
-                std::process::exit(NOBODY_READS)
-            }
-            _ => {}
+        if let Err(error) = out.write_all(&text).and_then(|()| out.flush()) {
+            cannot_write(&error);
         }
     }
+}
+
+/// Ends the process, because standard output takes no more: the program's results are incomplete, and it may go on for ever. Where nobody
+/// reads any more that is no news, and it ends as by SIGPIPE.
+pub(crate) fn cannot_write(error: &std::io::Error) -> ! {
+    if error.kind() == ErrorKind::BrokenPipe {
+        end_log();
+        std::process::exit(NOBODY_READS)
+    }
+    give_up(&format!("cannot write to standard output: {error}"))
+}
+
+/// Ends the process with a line on standard error, because what it was told to read or write fails.
+pub(crate) fn give_up(why: &str) -> ! {
+    end_log();
+    say(&format!("lox: {why}"));
+    std::process::exit(CANNOT_WRITE)
 }
 
 /// A value as `print` shows it.

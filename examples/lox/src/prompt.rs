@@ -1,7 +1,7 @@
 //! The prompt: line after line, each a script of its own that sees the globals of those before.
 
 use crate::code::Source;
-use crate::output::Output;
+use crate::output::{Output, give_up};
 use crate::vm::Vm;
 use gc_heap::Mutator;
 use rustyline::error::ReadlineError;
@@ -56,7 +56,8 @@ impl Lines {
                         return Some(line.into_bytes());
                     }
                     Err(ReadlineError::Interrupted) => {}
-                    Err(_) => return None,
+                    Err(ReadlineError::Eof) => return None,
+                    Err(error) => give_up(&format!("the terminal has failed: {error}")),
                 }
             },
             Lines::Plain => {
@@ -64,7 +65,8 @@ impl Lines {
                 let mut line = Vec::new();
                 match std::io::stdin().lock().read_until(b'\n', &mut line) {
                     Ok(read) if read > 0 => Some(line),
-                    _ => {
+                    Err(error) => give_up(&format!("cannot read standard input: {error}")),
+                    Ok(_) => {
                         write(output, b"\n");
                         None
                     }

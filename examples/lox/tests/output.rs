@@ -179,15 +179,55 @@ fn a_prompt_on_a_terminal_keeps_its_history_in_a_folder_that_it_makes() {
     assert!(history.contains("print 6 * 7;"), "{history}");
 }
 
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").expect("Linux has it")
+}
+
+/// Whatever prints first: a script, one that would go on for ever, another thread, help, a prompt. Where nothing is printed, nothing
+/// has failed.
 #[test]
-fn a_full_device_changes_no_exit_code() {
-    let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    for (text, code) in [("print 1;", 0), ("print 1; nil();", 70), ("print ;", 65)] {
+fn a_full_disk_ends_the_program_with_a_line() {
+    const SAID: &str = "lox: cannot write to standard output: No space left on device (os error 28)\n";
+    let printing = [
+        ("print 1;", 74),
+        ("while (true) print \"line\";", 74),
+        ("fun f() { while (true) print \"line\"; } spawn(f); while (true) {}", 74),
+        ("print 1; nil();", 74),
+        ("var silent = 1;", 0),
+    ];
+    let run = |command: &mut Command, what: &str, code: i32| {
+        let mut child = command.stdout(full()).stderr(Stdio::piped()).spawn().expect("lox starts");
+        assert_eq!(end(&mut child).and_then(|status| status.code()), Some(code), "{what}");
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+        assert_eq!(said, if code == 74 { SAID } else { "" }, "{what}");
+    };
+    for (number, (text, code)) in printing.into_iter().enumerate() {
+        run(&mut program(&format!("full_disk_{number}"), text, &[]), text, code);
+    }
+    let lox = || Command::new(env!("CARGO_BIN_EXE_lox"));
+    run(lox().arg("--help").stdin(Stdio::null()), "help", 74);
+    run(lox().stdin(Stdio::null()), "prompt", 74);
+}
+
+#[test]
+fn input_that_cannot_be_read_is_told() {
+    let folder = File::open("/").expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_lox")).stdin(folder).output().expect("lox starts");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(74));
+    assert!(said.starts_with("lox: cannot read standard input: ") && said.lines().count() == 1, "{said}");
+}
+
+/// Where standard error is full as well, the code alone tells.
+#[test]
+fn with_both_outputs_full_the_exit_code_tells() {
+    for (text, code) in [("print 1;", 74), ("var a = nil; a();", 70), ("print ;", 65)] {
         let mut command = program(&format!("full_{code}"), text, &["--stats", "--gc-log"]);
         let status = command.stdout(full()).stderr(full()).status().expect("lox starts");
         assert_eq!(status.code(), Some(code), "{text}");
     }
-    for (arguments, code) in [(&["no/such/file.lox"][..], 74), (&["--heap", "1k"], 64), (&["--what"], 64), (&[], 0)] {
+    for (arguments, code) in [(&["no/such/file.lox"][..], 74), (&["--heap", "1k"], 64), (&["--what"], 64), (&[], 74)] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lox"));
         let status = command.args(arguments).stdin(Stdio::null()).stdout(full()).stderr(full()).status();
         assert_eq!(status.expect("lox starts").code(), Some(code), "{arguments:?}");

@@ -285,7 +285,7 @@ impl<'s> Mutator<'s> {
     ///
     /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let samples: Vec<f32> = (0..100_000_u16).map(f32::from).collect();
+    ///     let samples: Vec<f32> = (0..50_000_u16).map(f32::from).collect();
     ///     let m = m.reserve(Room::tail::<Array<f32>>(samples.len()).times(2) + Room::tail::<SlotArray<Tagged>>(3))?;
     ///     let fixed = m.place_copy::<Array<f32>>((), &samples);
     ///     let changes = m.place_copy::<Array<Num<f32>>>((), fixed.tail()); // from one object to another
