@@ -180,6 +180,9 @@ impl<'s> Mutator<'s> {
     /// Parks: the thread counts as stopped, and nothing of it needs to be asked for.
     pub(crate) fn park(&mut self) {
         self.publish();
+        // Whoever goes on with a parked mutator (it was lent to a coroutine, which was leaked in `blocking`) comes to a slow path,
+        // and is found out there.
+        self.record().end.store(0, Ordering::Relaxed);
         self.put_blocks_down();
         let shared = &self.shared;
         if self.record().state.park(&shared.gate).is_some() && shared.gate.arrive() {

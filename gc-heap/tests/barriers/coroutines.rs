@@ -227,6 +227,32 @@ fn entered_inside() {
     goes_on();
 }
 
+/// A mutator that was lent to a coroutine, which is leaked while it waits outside: the mutator is still parked.
+fn goes_on_parked() {
+    let a = heap();
+    a.enter(|m| {
+        let mut coroutine = Coroutine::new(|switch| m.blocking(|| switch.suspend()));
+        coroutine.resume();
+        std::mem::forget(coroutine);
+        m.safepoint();
+        goes_on();
+    })
+    .unwrap();
+}
+
+fn allocates_parked() {
+    let a = heap();
+    a.enter(|m| {
+        assert_eq!(list(m, 10), 10, "there is room for more");
+        let mut coroutine = Coroutine::new(|switch| m.blocking(|| switch.suspend()));
+        coroutine.resume();
+        std::mem::forget(coroutine);
+        list(m, 1);
+        goes_on();
+    })
+    .unwrap();
+}
+
 /// The stack that a listener was on comes back while another listener runs. Stalls are told on the thread that stalled.
 fn a_listener_returns_beside_another() {
     thread_local! {
@@ -269,6 +295,8 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("coroutine-returns-elsewhere", returns_on_another_thread),
     ("coroutine-dropped-inside", dropped_inside),
     ("coroutine-entered-inside", entered_inside),
+    ("coroutine-goes-on-parked", goes_on_parked),
+    ("coroutine-allocates-parked", allocates_parked),
     ("coroutine-listener", a_listener_returns_beside_another),
 ];
 

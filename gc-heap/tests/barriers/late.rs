@@ -2,7 +2,7 @@
 
 use crate::common::{checked, deadline_after};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Event, Heap, Late, Mutator, Pause, PauseKind, ThreadState};
+use gc_heap::{Barrier, Event, EventTrace, Heap, Late, Mutator, Pause, PauseKind, ThreadState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -20,6 +20,10 @@ fn inside<'scope>(
     thread.spawn_scoped(scope, move || heap.enter(work).unwrap()).unwrap();
 }
 
+fn is_dawdler(late: &Late) -> bool {
+    late.who.name.to_string() == "dawdler"
+}
+
 /// The events of a cycle in which a thread named `dawdler` comes to no safepoint until it has been told of three times, and has
 /// once been found in a state. It does `work` all that time, and so long `diligent` waits for it in a stop.
 fn dawdle(heap: &Heap, wanted: ThreadState, work: impl Fn() + Sync) -> (Vec<Late>, Vec<Pause>) {
@@ -35,7 +39,12 @@ fn dawdle(heap: &Heap, wanted: ThreadState, work: impl Fn() + Sync) -> (Vec<Late
                 _ => {}
             }
         }
-        late.len() >= 3 && late.iter().any(|late| late.state == wanted && late.who.name.to_string() == "dawdler")
+        // The last look may be noted in part. By the one before, the other has arrived.
+        let mut looks: Vec<u64> = late.iter().map(|late: &Late| late.total_ns).collect();
+        looks.dedup();
+        let before = looks.iter().rev().nth(1).copied();
+        let alone = late.iter().filter(|late| Some(late.total_ns) == before).all(is_dawdler);
+        looks.len() >= 3 && alone && late.iter().any(|late| late.state == wanted && is_dawdler(late))
     };
     std::thread::scope(|scope| {
         inside(scope, heap, "dawdler", |_| {
@@ -77,7 +86,7 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
     for (work, wanted) in [(&spin as &(dyn Fn() + Sync), ThreadState::Runs), (&sleep, ThreadState::Sleeps)] {
         let (all, pauses) = dawdle(&heap, wanted, work);
         // On a busy machine the other may be late as well, now and then, or this one in a later stop.
-        let mut late: Vec<_> = all.iter().filter(|late| late.who.name.to_string() == "dawdler").collect();
+        let mut late: Vec<_> = all.iter().filter(|late| is_dawdler(late)).collect();
         late.retain(|other| other.start_ns == all[0].start_ns);
         assert!(late.len() >= 2, "{all:?}");
         for pair in late.windows(2) {
@@ -94,6 +103,17 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
         let pause = pause.unwrap_or_else(|| panic!("no pause took as long as {waited} ns to reach: {pauses:?}"));
         assert_eq!(pause.last, Some(late[0].who), "{pause:?}");
         assert_eq!(pause.stopped_ns(), pause.total_ns - pause.reach_ns);
+        // In a trace the late one is a mark on the track of the stops, before the end of the one that waited.
+        let mut trace = EventTrace::new(Vec::new(), "late").unwrap();
+        all.iter().for_each(|late| trace.add(&Event::Late(*late)).unwrap());
+        trace.add(&Event::Pause(*pause)).unwrap();
+        let trace: Vec<serde_json::Value> = serde_json::from_slice(&trace.finish().unwrap()).unwrap();
+        let marks: Vec<_> = trace.iter().filter(|entry| entry["ph"] == "i" && entry["name"] == "late").collect();
+        assert_eq!(marks.len(), all.len());
+        assert!(marks.iter().any(|mark| mark["args"]["who"].as_str().unwrap().contains("dawdler")), "{marks:?}");
+        let whole = trace.iter().find(|entry| entry["name"] == kind.to_string().as_str()).unwrap();
+        assert_eq!((&whole["tid"], whole["args"]["last"].is_string()), (&marks[0]["tid"], true));
+        assert!(marks[0]["ts"].as_f64() < whole["ts"].as_f64().zip(whole["dur"].as_f64()).map(|(ts, dur)| ts + dur));
     }
 }
 
