@@ -1,9 +1,16 @@
 //! Faults of the program in memory that a gate has taken away, brought to whoever can serve them.
 //!
-//! One `SIGBUS` handler for the process, installed when the first range is registered and left there: a handler cannot be
+//! One `SIGBUS` handler for the process, installed when a range is registered and left there: a handler cannot be
 //! taken out safely while other libraries chain to it. It looks the faulting address up in a table of ranges without a
-//! lock, calls the range's [`Server`] on the thread that faulted, and hands every other fault to the handler that was
-//! there before.
+//! lock, calls the range's [`Server`] on the thread that faulted, and hands every other `SIGBUS` to the handler that was
+//! there before: also one that somebody has sent, and one of memory that has failed, which no page brings back.
+//!
+//! # Handlers of others
+//!
+//! Each registration installs the handler again, so that one that another library has put in its place since comes second, and
+//! gets what is not ours. That library may hand on to us what it does not know, as we were there before it: then we hand it to
+//! who was there before *us*. So what was found is kept, newest last, and a signal that comes back through the handler to
+//! which it was handed goes to the one before that.
 //!
 //! # What runs in the handler
 //!
@@ -18,10 +25,12 @@
 //! can touch the range any more, so a handler that has read the key of a range never sees its server end. Changes are made
 //! inside [`sys::shared_state`], which the handler does not ask for.
 
-use crate::sys::{self, AlternateStack, OldHandler, SIGBUS, SignalContext, SignalFlags, SignalInfo, SysError};
+mod chain;
+
+use crate::sys::{self, AlternateStack, SIGBUS, SignalContext, SignalInfo, SysError};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// What serving a fault came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +42,9 @@ pub enum Served {
     Nothing(u64),
     /// The fault is not the server's.
     No,
+    /// The page cannot be had: this call was refused for good. The process ends with a line that says so: an access that faults
+    /// for ever can be neither made nor undone.
+    Refused(SysError),
 }
 
 /// Serves the faults of a range.
@@ -66,9 +78,6 @@ static SERIALS: AtomicU64 = AtomicU64::new(0);
 
 /// Entries from here on were never used.
 static USED: AtomicUsize = AtomicUsize::new(0);
-
-/// What happened at a `SIGBUS` before.
-static BEFORE: OnceLock<OldHandler> = OnceLock::new();
 
 fn key(start: usize, len: usize) -> u64 {
     start as u64 | u64::from(len.trailing_zeros())
@@ -124,14 +133,7 @@ pub enum FaultError {
 pub unsafe fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Result<Registration, FaultError> {
     assert!(len.is_power_of_two() && len >= 4096 && start.is_multiple_of(4096), "a range of whole pages");
     let _changes = sys::shared_state();
-    if BEFORE.get().is_none() {
-        // Not deferred: while an old handler runs that we chain to, a fault in one of our ranges is still served.
-        let flags = SignalFlags { on_stack: true, no_defer: true };
-        // SAFETY: `on_sigbus` keeps to what a handler may do.
-        let before = unsafe { sys::install_signal_handler(SIGBUS, on_sigbus, flags) }?;
-        // A fault between the two calls is not one of ours: no range has ever been registered.
-        BEFORE.get_or_init(|| before);
-    }
+    chain::install(on_sigbus)?;
     let index = (0..MOST_RANGES).find(|&i| RANGES[i].key.load(Ordering::Relaxed) == 0).ok_or(FaultError::TooMany)?;
     let entry = &RANGES[index];
     entry.server.store(Box::into_raw(Box::new(server)), Ordering::Relaxed);
@@ -172,12 +174,10 @@ struct Stray {
 extern "C" fn on_sigbus(_signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     sys::preserve_errno(|| {
         // SAFETY: the kernel's own pointer.
-        let address = unsafe { sys::fault_address(info) };
-        if !serve(address)
-            && let Some(before) = BEFORE.get()
-        {
-            // SAFETY: the kernel's own pointers; the code of a handler that was installed once is taken to stay.
-            unsafe { before.chain(info, context) };
+        let address = unsafe { sys::absent_page(info) };
+        if !address.is_some_and(serve) {
+            // SAFETY: the kernel's own pointers.
+            unsafe { chain::hand_on(info, context) };
         }
     });
 }
@@ -200,17 +200,31 @@ fn serve(address: usize) -> bool {
             STRAY.replace(stray) != stray
         }
         Served::No => false,
+        Served::Refused(error) => {
+            sys::end_process(format_args!("the page of a heap at {address:#x} cannot be let in: {error}"))
+        }
     }
 }
 
-/// Bytes of the alternate stack that [`FaultStack`] gives a thread, below it a page without access.
+/// Bytes of the alternate stack that [`FaultStack`] gives a thread, below it a page without access: more where the processor's
+/// registers need it.
 pub const FAULT_STACK_BYTES: usize = 64 << 10;
+
+/// Unblocks `SIGBUS` in the calling thread: a fault whose signal is blocked kills the process, handler or not. One system call,
+/// some 0.1 us.
+///
+/// # Errors
+/// Where a sandbox refuses the call.
+pub fn unblock_faults() -> Result<(), SysError> {
+    sys::unblock_signal(SIGBUS).map(|_| ())
+}
 
 /// A thread made ready to have its faults served: `SIGBUS` unblocked (a fault whose signal is blocked kills), and an
 /// alternate stack large enough, unless it has one. Dropping it, on the same thread, undoes the second.
 #[derive(Debug)]
 pub struct FaultStack {
-    mapped: Option<(usize, Option<AlternateStack>)>,
+    /// Its guard page and its stack, and what the thread had before.
+    mapped: Option<(AlternateStack, Option<AlternateStack>)>,
     /// To this thread alone.
     _thread: std::marker::PhantomData<*mut ()>,
 }
@@ -219,26 +233,28 @@ impl FaultStack {
     /// For the calling thread.
     ///
     /// # Errors
-    /// `ENOMEM` where there are no addresses.
+    /// `ENOMEM` where there are no addresses; what `sigaltstack` gives.
     pub fn new() -> Result<FaultStack, SysError> {
         STRAY.set(None); // the thread-local is there before a handler asks for it
-        sys::unblock_signal(SIGBUS)?;
-        let old = sys::alternate_stack();
+        unblock_faults()?;
+        let old = sys::alternate_stack()?;
         let wanted = sys::alternate_stack_minimum() + FAULT_STACK_BYTES / 2;
         if old.is_some_and(|stack| stack.len >= wanted) {
             return Ok(FaultStack { mapped: None, _thread: std::marker::PhantomData });
         }
         let page = sys::page_size();
-        let base = sys::reserve_writable(FAULT_STACK_BYTES + page)?;
-        let stack = AlternateStack { base: base + page, len: FAULT_STACK_BYTES };
+        // Half of it is for what runs in the handler, the rest for what the kernel saves there (`AT_MINSIGSTKSZ`).
+        let len = wanted.max(FAULT_STACK_BYTES).next_multiple_of(page);
+        let base = sys::reserve_writable(page + len)?;
+        let stack = AlternateStack { base: base + page, len };
         // SAFETY: the mapping was made for this.
         let set =
             unsafe { sys::protect(base, page, sys::Access::None).and_then(|()| sys::set_alternate_stack(Some(stack))) };
         match set {
-            Ok(_) => Ok(FaultStack { mapped: Some((base, old)), _thread: std::marker::PhantomData }),
+            Ok(_) => Ok(FaultStack { mapped: Some((stack, old)), _thread: std::marker::PhantomData }),
             Err(error) => {
                 // SAFETY: as above; it is nobody's stack.
-                let _ = unsafe { sys::unmap(base, FAULT_STACK_BYTES + page) };
+                let _ = unsafe { sys::unmap(base, page + len) };
                 Err(error)
             }
         }
@@ -247,15 +263,17 @@ impl FaultStack {
 
 impl Drop for FaultStack {
     fn drop(&mut self) {
-        if let Some((base, old)) = self.mapped.take() {
-            // Only where ours is still the thread's: who has set another meanwhile keeps it.
-            let ours = sys::alternate_stack().is_some_and(|stack| stack.base == base + sys::page_size());
+        if let Some((stack, old)) = self.mapped.take() {
+            // Only where ours is still the thread's: who has set another meanwhile keeps it. Where the kernel does not say, ours stays.
+            let Ok(now) = sys::alternate_stack() else { return };
+            let ours = now.is_some_and(|now| now.base == stack.base);
+            let page = sys::page_size();
             // SAFETY: the old stack was the thread's before; ours ends, and no handler runs on it, since this code runs.
             unsafe {
                 if ours && sys::set_alternate_stack(old).is_err() {
                     return; // in use after all: it stays, with its memory
                 }
-                let _ = sys::unmap(base, FAULT_STACK_BYTES + sys::page_size());
+                let _ = sys::unmap(stack.base - page, page + stack.len);
             }
         }
     }

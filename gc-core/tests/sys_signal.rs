@@ -55,7 +55,7 @@ extern "C" fn mend(_: i32, info: *mut SignalInfo, _: *mut SignalContext) {
     sys::preserve_errno(|| {
         // SAFETY: called by the kernel with the signal's own information; the page is that of the test.
         unsafe {
-            let address = sys::fault_address(info);
+            let address = sys::absent_page(info).expect("a fault");
             SEEN_ADDRESS.store(address, Ordering::SeqCst);
             sys::map_file_at(address & !(PAGE - 1), file(), 0, PAGE, Access::ReadWrite).unwrap();
             assert!(sys::unmap(1, PAGE).is_err(), "leaves EINVAL");
@@ -76,7 +76,7 @@ fn a_fault_is_mended_on_the_alternate_stack_and_errno_survives() {
             let len = len.next_multiple_of(PAGE);
             let stack = AlternateStack { base: sys::reserve_writable(len).unwrap(), len };
             let before = sys::set_alternate_stack(Some(stack)).unwrap();
-            assert_eq!(sys::alternate_stack(), Some(stack));
+            assert_eq!(sys::alternate_stack(), Ok(Some(stack)));
             let address = beyond_the_end();
             word(address - PAGE).write_volatile(77);
             set_errno(libc::E2BIG);
@@ -87,9 +87,9 @@ fn a_fault_is_mended_on_the_alternate_stack_and_errno_survives() {
             let on = SEEN_STACK.load(Ordering::SeqCst);
             assert!((stack.base..stack.base + stack.len).contains(&on), "{on:#x} on {stack:x?}");
             assert_eq!(sys::set_alternate_stack(before).unwrap(), Some(stack));
-            assert_eq!(sys::alternate_stack(), before);
+            assert_eq!(sys::alternate_stack(), Ok(before));
             assert_eq!(sys::set_alternate_stack(None).unwrap(), before);
-            assert_eq!(sys::alternate_stack(), None);
+            assert_eq!(sys::alternate_stack(), Ok(None));
             sys::set_alternate_stack(before).unwrap();
             sys::unmap(stack.base, stack.len).unwrap();
             sys::unmap(address - PAGE, 2 * PAGE).unwrap();
@@ -123,12 +123,12 @@ extern "C" fn pass_on(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
 }
 
 extern "C" fn count_with_information(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
-    BLOCKED_IN_OLD.store(i32::from(sys::signal_is_blocked(signal)), Ordering::SeqCst);
+    BLOCKED_IN_OLD.store(i32::from(sys::signal_is_blocked(signal).unwrap()), Ordering::SeqCst);
     mend(signal, info, context);
 }
 
 extern "C" fn count_without(signal: i32) {
-    BLOCKED_IN_OLD.store(i32::from(sys::signal_is_blocked(signal)), Ordering::SeqCst);
+    BLOCKED_IN_OLD.store(i32::from(sys::signal_is_blocked(signal).unwrap()), Ordering::SeqCst);
     CALLS.fetch_add(10, Ordering::SeqCst);
 }
 
@@ -151,7 +151,7 @@ fn a_fault_that_is_not_ours_reaches_the_handler_before_us() {
         word(address).write_volatile(5);
         assert_eq!(word(address - PAGE).read_volatile(), 5);
         assert_eq!((CALLS.load(Ordering::SeqCst), BLOCKED_IN_OLD.load(Ordering::SeqCst)), (1, 1));
-        assert!(!sys::signal_is_blocked(sys::SIGBUS), "the mask is as before");
+        assert!(!sys::signal_is_blocked(sys::SIGBUS).unwrap(), "the mask is as before");
         second.restore().unwrap();
         first.restore().unwrap();
         sys::unmap(address - PAGE, 2 * PAGE).unwrap();
@@ -195,13 +195,13 @@ fn an_ignored_signal_that_was_sent_stays_ignored() {
 #[test]
 fn masks_are_of_the_thread() {
     thread::spawn(|| {
-        assert!(!sys::signal_is_blocked(libc::SIGUSR2));
+        assert!(!sys::signal_is_blocked(libc::SIGUSR2).unwrap());
         assert!(!sys::block_signal(libc::SIGUSR2).unwrap());
         assert!(sys::block_signal(libc::SIGUSR2).unwrap(), "it was blocked already");
-        assert!(sys::signal_is_blocked(libc::SIGUSR2) && !sys::signal_is_blocked(sys::SIGBUS));
+        assert!(sys::signal_is_blocked(libc::SIGUSR2).unwrap() && !sys::signal_is_blocked(sys::SIGBUS).unwrap());
         assert!(!thread::scope(|s| s.spawn(|| sys::unblock_signal(sys::SIGBUS).unwrap()).join().unwrap()));
         assert!(sys::unblock_signal(libc::SIGUSR2).unwrap());
-        assert!(!sys::signal_is_blocked(libc::SIGUSR2));
+        assert!(!sys::signal_is_blocked(libc::SIGUSR2).unwrap());
         assert_eq!(sys::block_signal(4000).unwrap_err().errno(), libc::EINVAL);
     })
     .join()

@@ -1,5 +1,6 @@
 //! What can go wrong, and what to do about it.
 
+use gc_core::sys::SysError;
 use gc_core::views::ViewsError;
 use std::fmt;
 
@@ -59,9 +60,13 @@ pub enum EnterError {
     /// This process is a child, made by `fork`, of the one that the heap is in. Build a heap of its own.
     #[error("the heap is the parent's: a child made by `fork` has none of its memory; build another, or call `exec`")]
     Forked,
-    /// No address space was left for the thread's roots.
+    /// With [`Barrier::Page`](crate::Barrier::Page): all addresses that the heap has for threads' roots are taken.
     #[error("no address space for the roots of another thread")]
     NoAddressSpace,
+    /// The system refused what a thread needs in a heap: memory for its roots, or with [`Barrier::Page`](crate::Barrier::Page) what
+    /// serves its page faults (an alternate signal stack, an unblocked signal).
+    #[error("the system refused what another thread needs in a heap: {0}")]
+    System(SysError),
 }
 
 /// Why a heap could not be built. One line each that says what would work.

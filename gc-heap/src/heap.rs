@@ -163,7 +163,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::NoAddressSpace`]; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::NoAddressSpace`], [`EnterError::System`]; [`EnterError::Forked`] in a child made by `fork`.
     pub fn enter<R>(&self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
         self.thread()?.enter(f)
     }
@@ -172,7 +172,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::NoAddressSpace`], with [`Barrier::Page`] where 131,072 are attached; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::System`]; [`EnterError::NoAddressSpace`], with [`Barrier::Page`] where 131,072 are attached; [`EnterError::Forked`] in a child made by `fork`.
     pub fn thread(&self) -> Result<HeapThread, EnterError> {
         HeapThread::attach(self)
     }

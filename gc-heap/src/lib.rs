@@ -51,6 +51,7 @@ mod heap;
 mod lock;
 mod mutator;
 mod object;
+mod refused;
 mod root;
 mod shared;
 mod slot;
@@ -67,7 +68,7 @@ pub use events::{
 };
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
-pub use gc_core::sys::{ThreadName, ThreadState};
+pub use gc_core::sys::{SysError, ThreadName, ThreadState};
 pub use gc_core::views::Mirror;
 pub use heap::Heap;
 pub use mutator::Mutator;
@@ -81,6 +82,7 @@ pub use object::{
     Array, Byte, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort,
     Tail, TailElement, Trace, WordMap,
 };
+pub use refused::Refusals;
 pub use root::stack::DEFAULT_STACK_SLOTS;
 pub use root::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
 pub use slot::{

@@ -120,6 +120,7 @@ pub(crate) struct Shared {
     pub(crate) helpers: Helpers,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
+    pub(crate) refusals: crate::refused::Noted,
     /// Those of loads that mutators timed.
     pub(crate) slow_paths: Histogram,
     /// Behind a lock, so that the three of a reading are of the same pauses. The collector adds to them outside stops.
@@ -168,6 +169,7 @@ impl Shared {
             helpers: Helpers::new(&config.name),
             events: Events::new(config.listeners.clone()),
             counters: Counters::default(),
+            refusals: Default::default(),
             slow_paths: Histogram::default(),
             pauses: Mutex::default(),
             space,

@@ -127,9 +127,9 @@ extern "C" fn serve(_: i32, info: *mut SignalInfo, context: *mut SignalContext) 
         // SAFETY: the value outlives the time it is stored there, and only this thread touches its range.
         let served = unsafe { SERVED.load(Ordering::Acquire).as_ref() };
         // SAFETY: the kernel's own pointer, of a fault.
-        let address = unsafe { sys::fault_address(info) };
+        let address = unsafe { sys::absent_page(info) };
         if let Some(absent) = served
-            && let Some(offset) = address.checked_sub(absent.to.base)
+            && let Some(offset) = address.and_then(|address| address.checked_sub(absent.to.base))
             && offset < absent.to.bytes
             && absent.bring(offset & !(PAGE - 1), PAGE, false).is_ok()
         {

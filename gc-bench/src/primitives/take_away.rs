@@ -171,7 +171,7 @@ fn rows(to: &mut Reporter, stage: &Stage, size: usize) {
         (MMAP, "", |stage, size, effort| {
             effort.repeat(|| {
                 // SAFETY: the range is ours, and nobody touches it.
-                let took = timed(|| unsafe { sys::release_to_reservation(stage.view.base, size) })?;
+                let took = timed(|| Ok(unsafe { sys::release_to_reservation(stage.view.base, size) }?))?;
                 stage.show(size)?;
                 Ok(took)
             })

@@ -125,8 +125,9 @@ impl Pieces {
                 samples.push(timed(|| place(self, index))?);
             }
             sys::release_to_reservation(linear.base, bytes)?;
-            sys::release_to_reservation(self.other.base, bytes)
+            sys::release_to_reservation(self.other.base, bytes)?;
         }
+        Ok(())
     }
 }
 

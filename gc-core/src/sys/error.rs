@@ -1,5 +1,6 @@
 //! What a failed system call was.
 
+use std::ffi::CStr;
 use std::{fmt, io};
 
 /// A system call that failed: which, with what, and why. `Display` gives one line, such as
@@ -11,6 +12,8 @@ pub struct SysError {
     call: &'static str,
     arguments: [(&'static str, usize); 4],
     errno: i32,
+    /// There were more arguments. (It stands in padding, and leaves values for the tags of larger errors.)
+    more: bool,
 }
 
 impl SysError {
@@ -20,7 +23,7 @@ impl SysError {
         for (to, from) in kept.iter_mut().zip(arguments) {
             *to = *from;
         }
-        SysError { call, arguments: kept, errno }
+        SysError { call, arguments: kept, errno, more: arguments.len() > kept.len() }
     }
 
     /// The error of `call` with the errno that this thread's last failed call left behind.
@@ -56,7 +59,13 @@ impl fmt::Display for SysError {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{name}={value:#x}")?;
         }
-        write!(f, "): {}", io::Error::from_raw_os_error(self.errno))
+        f.write_str(if self.more { ", ...): " } else { "): " })?;
+        let mut text = [0; 128];
+        // SAFETY: the call writes at most as many bytes as it is told, a C string, into an array of this frame. (`io::Error` would
+        // allocate one.)
+        let told = unsafe { libc::strerror_r(self.errno, text.as_mut_ptr().cast(), text.len()) } == 0;
+        let text = CStr::from_bytes_until_nul(&text).ok().and_then(|text| text.to_str().ok()).filter(|_| told);
+        write!(f, "{} (os error {})", text.unwrap_or("an error of no name"), self.errno)
     }
 }
 

@@ -2,7 +2,7 @@
 //! [`mremap(2)`](https://man7.org/linux/man-pages/man2/mremap.2.html).
 
 use super::inject::refused;
-use super::{HeapFile, SysError, page_size};
+use super::{HeapFile, Patience, SysError, page_size};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -193,17 +193,29 @@ unsafe fn mremap(
         refused(call) || unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) } == libc::MAP_FAILED;
     if failed {
         let errno = SysError::last(call, &[]).errno();
-        // Many kernels unmap the destination before they look at the source, and leave a hole that any thread's `mmap`
-        // may fill. Close it, so that the caller still owns what it owned.
-        let destination = match reserve_at(to, new_len) {
-            Ok(()) => Destination::Reserved,
-            // Nothing was unmapped. (Or a thread was faster than this: nobody can tell.)
-            Err(taken) if taken.errno() == libc::EEXIST => Destination::Kept,
-            Err(error) => Destination::Lost(error.errno()),
-        };
+        let destination = after_refusal(to, new_len);
         return Err(MoveError { call, from, len: new_len, to, errno, destination });
     }
     Ok(())
+}
+
+/// What a refused call has left of the range that it was to fill. Many kernels unmap the destination before they look at the
+/// rest, and leave a hole that any thread's `mmap` may fill. Closes it, so that the caller still owns what it owned.
+fn after_refusal(to: usize, len: usize) -> Destination {
+    match Patience::long().with(|| if is_mapped(to, len) { Ok(false) } else { reserve_at(to, len).map(|()| true) }) {
+        Ok(true) => Destination::Reserved,
+        Ok(false) => Destination::Kept,
+        // Nothing was unmapped. (Or a thread was faster than this: nobody can tell.)
+        Err(taken) if taken.errno() == libc::EEXIST => Destination::Kept,
+        Err(error) => Destination::Lost(error.errno()),
+    }
+}
+
+/// Whether every page of a range is mapped to something: `msync(2)` without anything to write says `ENOMEM` where one is not. Not
+/// known counts as not.
+fn is_mapped(address: usize, len: usize) -> bool {
+    // SAFETY: `MS_ASYNC` changes nothing (since Linux 2.6.19) and touches no memory.
+    !refused("msync") && unsafe { libc::msync(at(address), len, libc::MS_ASYNC) } == 0
 }
 
 /// Maps at `to` what is mapped at `from..from + len`, a second view of the same shared pages (`mremap` with an old size
@@ -274,12 +286,19 @@ pub unsafe fn unmap(address: usize, len: usize) -> Result<(), SysError> {
 
 /// Makes a range what [`reserve`] left there: addresses without access and without memory.
 ///
+/// # Errors
+/// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`; and what is at the [`Destination`] then.
+///
 /// # Safety
 /// Ownership (see the [module](super)).
-pub unsafe fn release_to_reservation(address: usize, len: usize) -> Result<(), SysError> {
+pub unsafe fn release_to_reservation(address: usize, len: usize) -> Result<(), MoveError> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     // SAFETY: the caller owns the range.
-    unsafe { mmap(address, len, Access::None, flags, None) }.map(|_| ())
+    let mapped = unsafe { mmap(address, len, Access::None, flags, None) };
+    mapped.map(|_| ()).map_err(|error| {
+        let destination = after_refusal(address, len);
+        MoveError { call: "mmap(reserve)", from: address, len, to: address, errno: error.errno(), destination }
+    })
 }
 
 /// Makes `address..address + len` of a shared mapping show its file from page `page_offset` on. Deprecated since Linux

@@ -11,6 +11,7 @@
 //! made in a signal handler.
 
 mod advise;
+mod end;
 mod error;
 mod file;
 mod futex;
@@ -20,6 +21,7 @@ mod limit;
 mod map;
 mod membarrier;
 mod memory;
+mod patience;
 mod process;
 mod sched;
 mod signal;
@@ -37,6 +39,7 @@ mod inject {
 }
 
 pub use advise::{collapse, discard, dont_fork, huge, no_huge, populate_write, populate_write_supported};
+pub use end::end_process;
 pub use error::SysError;
 pub use file::HeapFile;
 pub use futex::{futex_wait, futex_wake};
@@ -47,11 +50,12 @@ pub use map::{
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use patience::Patience;
 pub use process::{Process, shared_state};
 pub use sched::{RunDelay, set_thread_slice};
 pub use signal::{
-    AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo,
-    alternate_stack, alternate_stack_minimum, block_signal, fault_address, install_signal_handler, preserve_errno,
+    AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo, absent_page,
+    alternate_stack, alternate_stack_minimum, block_signal, install_signal_handler, preserve_errno,
     set_alternate_stack, signal_is_blocked, unblock_signal,
 };
 pub use thread::{ThreadName, ThreadState, this_thread, thread_state};

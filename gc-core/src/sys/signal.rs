@@ -17,7 +17,7 @@ use std::{mem, ptr};
 pub use libc::SIGBUS;
 /// What an access raises that a mapping does not allow, or where none is.
 pub use libc::SIGSEGV;
-/// What a handler is told of its signal, `siginfo_t`; [`fault_address`] reads it.
+/// What a handler is told of its signal, `siginfo_t`; [`absent_page`] reads it.
 pub use libc::siginfo_t as SignalInfo;
 /// The state of the interrupted thread, `ucontext_t`.
 pub use libc::ucontext_t as SignalContext;
@@ -110,9 +110,13 @@ pub unsafe fn install_signal_handler(
     sigaction(signal, Some(&action)).map(|action| OldHandler { signal, action })
 }
 
+fn default_action() -> libc::sigaction {
+    libc::sigaction { sa_sigaction: libc::SIG_DFL, sa_mask: no_signals(), sa_flags: 0, sa_restorer: None }
+}
+
 /// Makes the default action what happens at a signal: for a fault, the end of the process.
 fn restore_default(signal: i32) {
-    let action = libc::sigaction { sa_sigaction: libc::SIG_DFL, sa_mask: no_signals(), sa_flags: 0, sa_restorer: None };
+    let action = default_action();
     // It fails only for signals that cannot be caught, and then there was no handler that could have come here.
     let _ = sigaction(signal, Some(&action));
 }
@@ -127,6 +131,21 @@ impl OldHandler {
     /// The code it names is still there (no library was unloaded meanwhile).
     pub unsafe fn restore(&self) -> Result<OldHandler, SysError> {
         sigaction(self.signal, Some(&self.action)).map(|action| OldHandler { signal: self.signal, action })
+    }
+
+    /// The default action of a signal.
+    pub fn default_of(signal: i32) -> OldHandler {
+        OldHandler { signal, action: default_action() }
+    }
+
+    /// Whether this is that handler.
+    pub fn is(&self, handler: SignalHandler) -> bool {
+        self.action.sa_sigaction == handler as *const () as usize
+    }
+
+    /// Whether the other has the same code.
+    pub fn is_same_code(&self, other: &OldHandler) -> bool {
+        self.action.sa_sigaction == other.action.sa_sigaction
     }
 
     /// Whether this is the default action, which for a fault is the end of the process.
@@ -186,26 +205,36 @@ impl OldHandler {
             let handler = unsafe { mem::transmute::<usize, extern "C" fn(i32)>(code) };
             handler(self.signal);
         }
-        change_mask(libc::SIG_SETMASK, &before);
+        if let Ok(before) = before {
+            let _ = change_mask(libc::SIG_SETMASK, &before);
+        }
     }
 }
 
-/// The address whose access raised a `SIGBUS` or `SIGSEGV`, as exact as the kernel tells it: that of the access, not of its
-/// page.
+/// The address whose access raised a `SIGBUS` because its page is not there (`BUS_ADRERR`), as exact as the kernel tells it:
+/// that of the access, not of its page. `None` for every other `SIGBUS`: one that was sent has no address (there is another
+/// thing at its place), and memory that has failed (`BUS_MCEERR_AR`) has one that no page brings back.
 ///
 /// # Safety
-/// `info` is what a handler of such a signal was given.
-pub unsafe fn fault_address(info: *const SignalInfo) -> usize {
-    // SAFETY: the caller passes a handler's own pointer, of a signal that has an address.
-    unsafe { (*info).si_addr() }.addr()
+/// `info` is what a handler of `SIGBUS` was given.
+pub unsafe fn absent_page(info: *const SignalInfo) -> Option<usize> {
+    // SAFETY: the caller passes a handler's own pointer; the code is asked before the address, which the signal has then.
+    unsafe { ((*info).si_code == libc::BUS_ADRERR).then(|| (*info).si_addr().addr()) }
 }
 
-/// Changes the calling thread's mask, and tells what it was. `pthread_sigmask` fails only for an unknown `how`.
-fn change_mask(how: i32, set: &libc::sigset_t) -> libc::sigset_t {
+/// Changes the calling thread's mask, and tells what it was.
+fn change_mask(how: i32, set: &libc::sigset_t) -> Result<libc::sigset_t, SysError> {
+    let arguments = [("how", how as usize)];
+    if refused("pthread_sigmask") {
+        return Err(SysError::last("pthread_sigmask", &arguments));
+    }
     let mut old = no_signals();
     // SAFETY: both sets are whole and outlive the call.
-    unsafe { libc::pthread_sigmask(how, set, &mut old) };
-    old
+    match unsafe { libc::pthread_sigmask(how, set, &mut old) } {
+        0 => Ok(old),
+        // This call gives the errno, and leaves that of the thread alone.
+        errno => Err(SysError::new("pthread_sigmask", &arguments, errno)),
+    }
 }
 
 /// A set with one signal in it.
@@ -222,8 +251,11 @@ fn contains(set: &libc::sigset_t, signal: i32) -> bool {
 }
 
 /// Whether the calling thread has a signal blocked. A fault whose signal is blocked kills the process, handler or not.
-pub fn signal_is_blocked(signal: i32) -> bool {
-    contains(&change_mask(libc::SIG_BLOCK, &no_signals()), signal)
+///
+/// # Errors
+/// Where a sandbox refuses the call.
+pub fn signal_is_blocked(signal: i32) -> Result<bool, SysError> {
+    Ok(contains(&change_mask(libc::SIG_BLOCK, &no_signals())?, signal))
 }
 
 /// Unblocks a signal in the calling thread, and tells whether it was blocked.
@@ -231,7 +263,7 @@ pub fn signal_is_blocked(signal: i32) -> bool {
 /// # Errors
 /// `EINVAL` for a signal that does not exist.
 pub fn unblock_signal(signal: i32) -> Result<bool, SysError> {
-    Ok(contains(&change_mask(libc::SIG_UNBLOCK, &only(signal)?), signal))
+    Ok(contains(&change_mask(libc::SIG_UNBLOCK, &only(signal)?)?, signal))
 }
 
 /// Blocks a signal in the calling thread, and tells whether it was blocked already.
@@ -239,7 +271,7 @@ pub fn unblock_signal(signal: i32) -> Result<bool, SysError> {
 /// # Errors
 /// `EINVAL` for a signal that does not exist.
 pub fn block_signal(signal: i32) -> Result<bool, SysError> {
-    Ok(contains(&change_mask(libc::SIG_BLOCK, &only(signal)?), signal))
+    Ok(contains(&change_mask(libc::SIG_BLOCK, &only(signal)?)?, signal))
 }
 
 /// A thread's stack for handlers that were installed with [`SignalFlags::on_stack`].
@@ -253,8 +285,11 @@ pub struct AlternateStack {
 
 /// The alternate stack of the calling thread. Rust's standard library gives its threads a small one, for the message that
 /// says that a stack overflowed.
-pub fn alternate_stack() -> Option<AlternateStack> {
-    sigaltstack(None).ok().flatten()
+///
+/// # Errors
+/// Where a sandbox refuses the call.
+pub fn alternate_stack() -> Result<Option<AlternateStack>, SysError> {
+    sigaltstack(None)
 }
 
 /// Makes `stack` the alternate stack of the calling thread, or takes it away, and tells what it was.

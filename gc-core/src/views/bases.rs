@@ -12,7 +12,7 @@
 //! free (ThreadSanitizer forbids most addresses), if it keeps apart from the heaps that live.
 
 use super::{ADDRESS_LIMIT, ViewsError};
-use crate::sys::{self, SysError};
+use crate::sys::{self, Patience, SysError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The live heaps of the process, as base and reservation. Inside [`sys::shared_state`] only.
@@ -107,10 +107,10 @@ impl Drop for Base {
         }
         let (_shared, mut live) = lock();
         // SAFETY: the whole range is ours since `reserve`; whoever mapped views in it owns this value and ends with it.
-        match unsafe { sys::unmap(self.claim.base, self.claim.bytes) } {
-            Ok(()) => live.retain(|claim| *claim != self.claim),
-            // Still mapped, so still taken: the claim stays, and with it the guarantee to the others.
-            Err(error) => debug_assert!(false, "{error}"),
+        let unmapped = Patience::short().with(|| unsafe { sys::unmap(self.claim.base, self.claim.bytes) });
+        // Where that is refused they are still mapped, so still taken: the claim stays, and with it the guarantee to the others.
+        if unmapped.is_ok() {
+            live.retain(|claim| *claim != self.claim);
         }
     }
 }

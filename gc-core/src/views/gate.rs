@@ -26,21 +26,42 @@
 
 use super::Views;
 use super::bases::Base;
-use crate::sys::{self, Destination, MoveError, RegisterMode, SysError, Uffd, UffdSource};
+use crate::sys::{self, Destination, MoveError, Patience, RegisterMode, SysError, Uffd, UffdSource};
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 /// Why there is no gate here: what was refused, by whom, and what would work.
 #[derive(Debug, Clone)]
 pub struct GateError {
     refused: Vec<(UffdSource, SysError)>,
+    /// What a flip on trial was refused.
+    flip: Option<Box<SysError>>,
+}
+
+impl GateError {
+    /// The calls that were refused: of each source of a descriptor, or of a flip on trial.
+    pub fn refused(&self) -> impl Iterator<Item = SysError> {
+        self.flip
+            .as_deref()
+            .copied()
+            .into_iter()
+            .chain(self.refused.iter().filter(|_| self.flip.is_none()).map(|(_, error)| *error))
+    }
 }
 
 impl fmt::Display for GateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(error) = &self.flip {
+            return write!(
+                f,
+                "the system does not let pages be taken away (on shared memory Linux 5.13, on private memory 5.7): {error}; \
+                 a container must allow the call in its seccomp profile; the load barrier needs none of this"
+            );
+        }
         write!(f, "no userfaultfd with SIGBUS faults (on shared memory Linux 5.14, on private memory 4.14): ")?;
         for (index, (_, error)) in self.refused.iter().enumerate() {
             write!(f, "{}{error}", if index == 0 { "" } else { "; " })?;
@@ -69,6 +90,8 @@ pub struct Gate {
     from: usize,
     len: usize,
     supply: Supply,
+    /// The last page that was let in took another way than `supply`: what refuses that is not waited for long.
+    detour: AtomicBool,
     rehearsal: Rehearsal,
 }
 
@@ -93,6 +116,24 @@ impl Supply {
     }
 }
 
+/// A flip that was refused. Nothing is gated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlipError {
+    /// What was refused.
+    pub error: Box<SysError>,
+    /// To end the registration was refused as well. Pages that are absent still fault: they are to be
+    /// [let in](Gate::let_in) as they are, until [`Gate::end`] succeeds.
+    pub still_registered: bool,
+}
+
+impl fmt::Display for FlipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the pages of a heap cannot be taken away: {}", self.error)
+    }
+}
+
+impl std::error::Error for FlipError {}
+
 /// What became of letting pages in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LetIn {
@@ -100,7 +141,7 @@ pub enum LetIn {
     Present,
     /// The range is not registered (any more): its pages are there or fault in as in any mapping.
     NotGated,
-    /// The kernel refused for another reason. The page still faults.
+    /// The kernel refused, however often and in whatever way it was asked. The page still faults.
     Refused(SysError),
 }
 
@@ -113,7 +154,7 @@ impl Gate {
     /// that any more. The descriptor is made here and not later: a program may close its sandbox after it has built its heaps.
     ///
     /// # Errors
-    /// [`GateError`] where the kernel or a sandbox refuses userfaultfd in every way.
+    /// [`GateError`] where the kernel or a sandbox refuses userfaultfd in every way, or what a flip does, which is tried once with memory of no meaning.
     pub fn new(views: &Views) -> Result<Gate, GateError> {
         let supplies: &[Supply] =
             if views.is_anonymous() { &[Supply::Move, Supply::Copy] } else { &[Supply::Continue] };
@@ -129,14 +170,18 @@ impl Gate {
                         views.leave_unpopulated(1);
                         let len = views.bytes();
                         let rehearsal = Rehearsal::new();
-                        let _base = Arc::clone(&views.base);
-                        return Ok(Gate { _base, uffd, canonical, view, from, len, supply, rehearsal });
+                        // A flip of memory of no meaning: a sandbox that refuses it would else be heard of when memory is short.
+                        if let Err(error) = Patience::long().with(|| rehearsal.run(&uffd)) {
+                            return Err(GateError { refused, flip: Some(Box::new(error)) });
+                        }
+                        let (_base, detour) = (Arc::clone(&views.base), AtomicBool::new(false));
+                        return Ok(Gate { _base, uffd, canonical, view, from, len, supply, detour, rehearsal });
                     }
                     Err(error) => refused.push((source, error)),
                 }
             }
         }
-        Err(GateError { refused })
+        Err(GateError { refused, flip: None })
     }
 
     /// Whether pages are moved or copied from the from-view, where they exist until then.
@@ -156,20 +201,35 @@ impl Gate {
         }
         debug_assert!(self.has(offset, len));
         let (mut at, end) = (offset, offset + len);
+        let mut patience = Patience::short();
         while at < end {
             // SAFETY: the range is in our views, and the caller has repaired it.
-            match unsafe { sys::uffd_move(&self.uffd, self.view + at, self.from + at, end - at, false, true) } {
-                Ok(0) => std::thread::yield_now(),
-                Ok(bytes) => at += bytes,
+            let moved = unsafe { sys::uffd_move(&self.uffd, self.view + at, self.from + at, end - at, false, true) };
+            match moved {
+                Ok(bytes @ 1..) => {
+                    at += bytes;
+                    patience.renew();
+                }
+                Ok(0) if patience.again(&self.no_progress(at)) => {}
                 // What goes wrong with one page goes another way.
                 // SAFETY: as above.
-                Err(_) => match unsafe { self.let_in(at, sys::page_size()) } {
+                Ok(0) | Err(_) => match unsafe { self.let_in(at, sys::page_size()) } {
                     LetIn::Present => at += sys::page_size(),
                     other => return other,
                 },
             }
         }
         LetIn::Present
+    }
+
+    /// What a call comes to that neither fails nor does anything.
+    fn no_progress(&self, offset: usize) -> SysError {
+        let call = match self.supply {
+            Supply::Continue => "ioctl(UFFDIO_CONTINUE)",
+            Supply::Move => "ioctl(UFFDIO_MOVE)",
+            Supply::Copy => "ioctl(UFFDIO_COPY)",
+        };
+        SysError::new(call, &[("addr", self.view + offset)], libc::EAGAIN)
     }
 
     /// The address of the view in which gated pages are repaired: never gated itself.
@@ -193,14 +253,18 @@ impl Gate {
         // is lowered between here and there, a flip fails, and that is seen to.
         sys::below_address_limit()?;
         // SAFETY: the from-view is ours, and nobody uses it.
-        unsafe { sys::release_to_reservation(self.from, self.len) }
+        unsafe { sys::release_to_reservation(self.from, self.len) }.map_err(|refused| match refused.destination {
+            Destination::Kept | Destination::Reserved => SysError::from(refused),
+            Destination::Lost(_) => the_end(refused),
+        })
     }
 
     /// Goes through a flip's calls once with a page of no meaning. Some 30 us, and as a flip it interrupts every processor
     /// that runs the program; so the flip that follows at once finds the kernel's code and data in caches and the
     /// processors awake: it takes half as long, and a third at its longest.
     pub fn rehearse(&self) {
-        self.rehearsal.run(&self.uffd);
+        // What is refused here the flip will be told itself.
+        let _ = self.rehearsal.run(&self.uffd);
     }
 
     /// Takes every page of the view away: until a page is let in, its next touch raises `SIGBUS`. 10 to 60 us at any size,
@@ -211,14 +275,14 @@ impl Gate {
     /// `unit`s (a power of two) is left as it is, and given back. Of private memory nothing is left.
     ///
     /// # Errors
-    /// Where a call fails nothing is gated: the pages that were moved away fault in as in any mapping. Where that leaves
-    /// nothing of the from-view, or of private memory nothing in the view, the process ends.
+    /// Where a call fails, some times in a row if the reason may pass, nothing is gated: the pages that were moved away fault in as
+    /// in any mapping. Where that leaves nothing of the from-view, or of private memory nothing in the view, the process ends.
     ///
     /// # Safety
     /// - `unused` lies in the view.
     /// - Nobody touches the view meanwhile (they are stopped), and whoever touches it later is served ([`crate::fault`]).
     /// - No other gate of the same views is flipped.
-    pub unsafe fn flip(&self, unused: Range<usize>, unit: usize) -> Result<Range<usize>, SysError> {
+    pub unsafe fn flip(&self, unused: Range<usize>, unit: usize) -> Result<Range<usize>, FlipError> {
         debug_assert!(unused.start <= unused.end && unused.end <= self.len);
         let left = unused.start.next_multiple_of(unit)..unused.end / unit * unit;
         let left = if self.is_private() || left.is_empty() { self.len..self.len } else { left };
@@ -226,28 +290,41 @@ impl Gate {
         // is alive while the program is stopped.
         unsafe {
             for part in self.parts(&left) {
-                let moved = sys::take_away(self.view + part.start, part.len(), self.from + part.start);
-                // A reservation is what the from-view was.
-                moved.map_err(|refused| match refused.destination {
-                    Destination::Kept | Destination::Reserved => SysError::from(refused),
-                    Destination::Lost(_) => the_end(refused),
-                })?;
+                let moved = Patience::short().with(|| {
+                    // A reservation is what the from-view was.
+                    sys::take_away(self.view + part.start, part.len(), self.from + part.start).map_err(|refused| {
+                        match refused.destination {
+                            Destination::Kept | Destination::Reserved => SysError::from(refused),
+                            Destination::Lost(_) => the_end(refused),
+                        }
+                    })
+                });
+                moved.map_err(|error| FlipError { error: Box::new(error), still_registered: false })?;
             }
             let mode = match self.supply {
                 Supply::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
                 Supply::Move | Supply::Copy => RegisterMode::MISSING,
             };
+            let registered = Patience::short().with(|| sys::uffd_register(&self.uffd, self.view, self.len, mode));
             // Page tables, or of private memory what a stray access made: the file, or the from-view, has the bytes.
-            let gated = sys::uffd_register(&self.uffd, self.view, self.len, mode).and_then(|()| {
+            let gated = registered.and_then(|()| {
                 let mut parts = self.parts(&left);
-                let dropped = parts.try_for_each(|part| sys::discard(self.view + part.start, part.len()));
-                dropped.or_else(|error| self.end().and(Err(error)))
+                parts.try_for_each(|part| Patience::short().with(|| sys::discard(self.view + part.start, part.len())))
             });
-            if gated.is_err() && self.is_private() {
-                // Nobody has written the view since the move.
-                sys::take_away(self.from, self.len, self.view).unwrap_or_else(|refused| the_end(refused));
+            let Err(error) = gated else { return Ok(left) };
+            if self.is_private() {
+                // Nobody has written the view since the move. What comes back is not registered.
+                let mut patience = Patience::long();
+                while let Err(refused) = sys::take_away(self.from, self.len, self.view) {
+                    if matches!(refused.destination, Destination::Lost(_)) || !patience.again(&refused.into()) {
+                        the_end(refused);
+                    }
+                }
+                return Err(FlipError { error: Box::new(error), still_registered: false });
             }
-            gated.map(|()| left)
+            // Also where the registration was refused: of one mapping it is whole or not there, but who knows.
+            let ended = Patience::short().with(|| self.end());
+            Err(FlipError { error: Box::new(error), still_registered: ended.is_err() })
         }
     }
 
@@ -272,46 +349,91 @@ impl Gate {
     /// signal, 0.1 us a page from 64 KiB on. Allocates nothing: a signal handler may call it. Of private memory, only one
     /// thread may let a page in.
     ///
+    /// What the kernel refuses for a reason that may pass is tried again some times; then another way is taken, which is slower: of
+    /// shared memory the registration of the range ends, so that its pages fault in as in any mapping; of private memory a page
+    /// is copied instead of moved. Where that is refused as well, half a second passes before [`LetIn::Refused`].
+    ///
     /// # Safety
     /// The range is one of whole pages of the view, and its bytes are repaired: fit to be seen by the program.
     pub unsafe fn let_in(&self, offset: usize, len: usize) -> LetIn {
         debug_assert!(self.has(offset, len));
-        let (mut at, end) = (self.view + offset, self.view + offset + len);
+        let (mut at, end) = (offset, offset + len);
         let page = sys::page_size();
-        let mut filled = 0;
+        let mut filled = None;
+        let (mut patience, mut last) = (Patience::short(), Patience::long());
         while at < end {
             // SAFETY: the range is in our view, and the caller has repaired it.
-            match unsafe { self.bring(at - self.view, end - at) } {
-                Ok(0) => std::thread::yield_now(),
-                Ok(bytes) => at += bytes,
-                Err(error) => match error.errno() {
-                    // Another thread was faster, or a page table given back has it: said of the first page only.
-                    libc::EEXIST => at += page,
-                    // The mapping is being changed.
-                    libc::EAGAIN => std::thread::yield_now(),
-                    // A hole of the from-view, or the range is not registered: once it is no hole, the latter.
-                    libc::ENOENT if self.supply == Supply::Move && filled != at => {
-                        filled = at;
-                        self.fill(at - self.view);
-                    }
-                    libc::ENOENT => return LetIn::NotGated,
-                    // What a move says of a range that is not registered.
-                    libc::EINVAL if self.supply == Supply::Move => return LetIn::NotGated,
-                    // A hole of the file.
-                    libc::EFAULT if self.supply == Supply::Continue => self.fill(at - self.view),
-                    // A page that is not this process's alone, after a fork: it cannot be moved, but copied.
-                    // SAFETY: the caller's, as for what is moved.
-                    libc::EBUSY if self.supply == Supply::Move => match unsafe { self.copy(at - self.view, page) } {
-                        Ok(bytes) => at += bytes,
-                        Err(error) if error.errno() == libc::EEXIST => at += page,
-                        Err(error) if error.errno() == libc::EAGAIN => std::thread::yield_now(),
-                        Err(error) => return LetIn::Refused(error),
-                    },
-                    _ => return LetIn::Refused(error),
-                },
+            let error = match unsafe { self.bring(at, end - at) } {
+                Ok(bytes @ 1..) => {
+                    at += bytes;
+                    (patience, last) = (Patience::short(), Patience::long());
+                    self.detour.store(false, Ordering::Relaxed);
+                    continue;
+                }
+                Ok(0) => self.no_progress(at),
+                Err(error) => error,
+            };
+            match error.errno() {
+                // Another thread was faster, or a page table given back has it: said of the first page only.
+                libc::EEXIST => {
+                    at += page;
+                    continue;
+                }
+                // A hole of the file, or of the from-view. (Or the range is not registered: once it is no hole, that.)
+                libc::EFAULT if self.supply == Supply::Continue && filled != Some(at) => {
+                    filled = Some(at);
+                    self.fill(at);
+                    continue;
+                }
+                libc::ENOENT if self.supply == Supply::Move && filled != Some(at) => {
+                    filled = Some(at);
+                    self.fill(at);
+                    continue;
+                }
+                _ => {}
+            }
+            if !self.detour.load(Ordering::Relaxed) && patience.again(&error) {
+                continue;
+            }
+            // SAFETY: the caller's.
+            match unsafe { self.another_way(at, end - at, error) } {
+                Ok(Some(bytes)) => {
+                    at += bytes;
+                    (patience, last) = (Patience::short(), Patience::long());
+                    self.detour.store(true, Ordering::Relaxed);
+                }
+                Ok(None) => return LetIn::NotGated,
+                Err(error) if last.again(&error) => {}
+                Err(error) => return LetIn::Refused(error),
             }
         }
         LetIn::Present
+    }
+
+    /// Lets pages in where `supply` has failed: how many bytes of `len`. `None`: they are not gated.
+    ///
+    /// # Safety
+    /// As [`let_in`](Gate::let_in).
+    unsafe fn another_way(&self, offset: usize, len: usize, error: SysError) -> Result<Option<usize>, SysError> {
+        match self.supply {
+            Supply::Continue => {
+                // The pages are repaired: to be faulted in by the kernel is as good. Where they were not registered, as it says,
+                // this changes nothing.
+                // SAFETY: the view is ours; the caller has repaired the range.
+                unsafe { sys::uffd_unregister(&self.uffd, self.view + offset, len) }?;
+                Ok((error.errno() != libc::ENOENT).then_some(len))
+            }
+            // A page that is not this process's alone, after a fork, cannot be moved, but copied.
+            // SAFETY: the caller's, as for what is moved.
+            Supply::Move => match unsafe { self.copy(offset, sys::page_size()) } {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.errno() == libc::EEXIST => Ok(Some(sys::page_size())),
+                Err(error) if error.errno() == libc::ENOENT => Ok(None),
+                Err(error) => Err(error),
+            },
+            Supply::Copy if error.errno() == libc::ENOENT => Ok(None),
+            Supply::Copy => Err(error),
+        }
     }
 
     /// # Safety
@@ -366,7 +488,7 @@ impl Gate {
         match refused.destination {
             Destination::Kept => {}
             // SAFETY: the caller's.
-            Destination::Reserved if unsafe { self.put_back(offset, len) }.is_ok() => {}
+            Destination::Reserved if Patience::long().with(|| unsafe { self.put_back(offset, len) }).is_ok() => {}
             Destination::Reserved | Destination::Lost(_) => the_end(refused),
         }
         Err(refused.into())
@@ -424,12 +546,11 @@ impl Gate {
 /// an access would raise `SIGSEGV` somewhere in the program, or find what another thread has mapped. The end, with a line.
 #[cold]
 fn the_end(refused: MoveError) -> ! {
-    eprintln!(
-        "parallax: the kernel refused to move pages of the heap and left a hole in it: {}; a limit on addresses \
+    sys::end_process(format_args!(
+        "the kernel refused to move pages of the heap and left a hole in it: {}; a limit on addresses \
          (RLIMIT_AS, `ulimit -v`) must stay above what the program has mapped",
         SysError::from(refused)
-    );
-    std::process::abort();
+    ))
 }
 
 /// What a flip is rehearsed with: two pieces of addresses of our own, a page of memory in the first for each rehearsal. Where
@@ -448,37 +569,40 @@ impl Rehearsal {
         Rehearsal { view: AtomicUsize::new(sys::reserve(2 * REHEARSED, REHEARSED).unwrap_or(0)) }
     }
 
-    fn run(&self, uffd: &Uffd) {
+    /// What it was refused.
+    fn run(&self, uffd: &Uffd) -> Result<(), SysError> {
         // Two at once would find each other's pages registered: one at a time, and who comes second goes without. Acquire and the
         // Release below: what the last one has mapped comes before.
         let view = self.view.swap(0, Ordering::Acquire);
         if view == 0 {
-            return;
+            return Ok(());
         }
-        let mut lost = false;
+        let lost = Cell::new(false);
+        // Never again, where the addresses may be another's.
+        let note = |refused: MoveError| {
+            lost.set(matches!(refused.destination, Destination::Lost(_)));
+            SysError::from(refused)
+        };
         let from = view + REHEARSED;
         // SAFETY: both pieces are ours, and nobody else knows of them. The word is in memory mapped just before.
-        let _: Result<(), SysError> = unsafe {
+        let run = unsafe {
             sys::map_private_at(view, REHEARSED)
+                // The kernel may have unmapped what was there.
+                .inspect_err(|_| lost.set(true))
                 .inspect(|()| {
                     let word = &*std::ptr::with_exposed_provenance::<AtomicU64>(view);
                     word.store(1, Ordering::Relaxed);
                 })
-                .and_then(|()| {
-                    sys::take_away(view, REHEARSED, from).map_err(|refused| {
-                        // Never again, where the addresses may be another's.
-                        lost = matches!(refused.destination, Destination::Lost(_));
-                        SysError::from(refused)
-                    })
-                })
+                .and_then(|()| sys::take_away(view, REHEARSED, from).map_err(note))
                 .and_then(|()| sys::uffd_register(uffd, view, REHEARSED, RegisterMode::MISSING))
                 .and_then(|()| sys::discard(view, REHEARSED))
                 .and_then(|()| sys::uffd_unregister(uffd, view, REHEARSED))
-                .and_then(|()| sys::release_to_reservation(from, REHEARSED))
+                .and_then(|()| sys::release_to_reservation(from, REHEARSED).map_err(note))
         };
-        if !lost {
+        if !lost.get() {
             self.view.store(view, Ordering::Release);
         }
+        run
     }
 }
 

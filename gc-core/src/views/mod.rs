@@ -20,7 +20,7 @@ mod bases;
 mod gate;
 mod root_region;
 
-pub use gate::{Gate, GateError, LetIn};
+pub use gate::{FlipError, Gate, GateError, LetIn};
 pub use root_region::RootRegion;
 
 use crate::sys::{self, Access, HeapFile, SysError};

@@ -14,6 +14,7 @@ use crate::space::blocks::Use;
 use crate::space::free::Taker;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
+use gc_core::sys::end_process;
 use gc_core::views::{GIB, LetIn, MIN_SPAN};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -90,7 +91,8 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
         // Pinned since the choice: the stop will find the plan spoiled, and the next one leaves the block out.
         shared.spoiled.store(true, Ordering::SeqCst);
     }
-    if !pages.end_registration() || pages.gate.prepare().is_err() {
+    if let Err(error) = pages.end_registration().and_then(|()| pages.gate.prepare()) {
+        shared.refusals.note(error);
         // The process is at a limit on mappings or addresses, or the kernel is short of memory. What the flip does would fail
         // there too, some of it when the kernel has already unmapped what it was to replace.
         abandon(shared, filler.plan);
@@ -101,7 +103,7 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
 }
 
 /// Where there is much to gain, and no flip to be had: a compaction in a stop, but only when memory is short.
-fn without_a_flip(shared: &Shared) -> Planned {
+pub(crate) fn without_a_flip(shared: &Shared) -> Planned {
     if shared.free.free() < shared.blocks.len() / LEFT { Planned::NoRoom } else { Planned::Nothing }
 }
 
@@ -227,7 +229,16 @@ impl Shared {
         // Small heaps have no GiB to leave; where it is not about time, they leave less.
         let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
-        let Ok(left) = (unsafe { pages.gate.flip(unused, unit) }) else { return false };
+        let left = match unsafe { pages.gate.flip(unused, unit) } {
+            Ok(left) => left,
+            Err(refused) => {
+                // Those who fault because of it are served.
+                pages.still_registered.store(refused.still_registered, Ordering::Relaxed);
+                pages.refused.store(true, Ordering::Relaxed);
+                self.refusals.note(*refused.error);
+                return false;
+            }
+        };
         pages.set_left(&left);
         pages.flip.begin();
         if self.config.verify
@@ -313,7 +324,7 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
     }
     // Every page that holds anything is repaired. Where the kernel refuses (it is short of memory), the next plan asks again.
     pages.still_registered.store(true, Ordering::Relaxed);
-    pages.end_registration();
+    let _ = pages.end_registration().map_err(|error| shared.refusals.note(error));
     pages.flip.end();
     if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
         // What did not go back is still in the from-view, which must be empty before the next flip.
@@ -358,7 +369,9 @@ fn repair_pages_of(shared: &Shared, pages: &Pages, block: usize) {
 fn bring_all(shared: &Shared, pages: &Pages, range: Range<usize>) {
     match pages.bring_all(shared, range) {
         LetIn::Present => {}
-        failed => shared.control.fail(format!("a page cannot be brought back: {failed:?}")),
+        // The only copy of what is in it would be lost.
+        LetIn::Refused(error) => end_process(format_args!("a page of a heap cannot be brought back: {error}")),
+        LetIn::NotGated => shared.control.fail("a page cannot be brought back: its range is not gated".into()),
     }
 }
 

@@ -241,22 +241,32 @@ impl Collector {
             let started = self.phase(false, Phase::Plan, started);
             match planned {
                 Planned::Nothing => return,
-                Planned::NoRoom => {
-                    shared.hold(PauseKind::Compaction, |shared| {
-                        self.relocate(shared, Some(pages), true, Goal::Pack { runs: false }, live_bytes, started);
-                    });
-                    self.compacted = true;
-                    return shared.free.wake_all();
-                }
+                Planned::NoRoom => return self.compact(shared, pages, live_bytes, started),
                 Planned::Flip(plan) if self.stop(false, StopOp::Flip, PauseKind::Flip) => {
                     return self.repair(shared, pages, plan, started);
                 }
                 Planned::Flip(plan) => {
                     shared.counters.plans_abandoned.add(1);
                     flip::abandon(shared, plan);
+                    // Not the plan's fault: the next one would fare no better.
+                    if pages.refused.swap(false, Ordering::Relaxed) {
+                        if let Planned::NoRoom = flip::without_a_flip(shared) {
+                            self.compact(shared, pages, live_bytes, started);
+                        }
+                        return;
+                    }
                 }
             }
         }
+    }
+
+    /// Relocation in a stop, where there is no flip to be had.
+    fn compact(&mut self, shared: &Shared, pages: &Pages, live_bytes: u64, started: u64) {
+        shared.hold(PauseKind::Compaction, |shared| {
+            self.relocate(shared, Some(pages), true, Goal::Pack { runs: false }, live_bytes, started);
+        });
+        self.compacted = true;
+        shared.free.wake_all();
     }
 
     /// What follows a flip.
@@ -435,7 +445,8 @@ impl Shared {
             // Neighbours go back in one call.
             for run in idle.chunk_by(|a, b| a + 1 == *b) {
                 // A failure keeps the memory: it is used again later, and asked for again when it has been idle for as long again.
-                let gone = self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES).is_ok();
+                let given = self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);
+                let gone = given.map_err(|error| self.refusals.note(error)).is_ok();
                 bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };
                 self.free.uncommitted(run, gone);
             }

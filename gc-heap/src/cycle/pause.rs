@@ -184,14 +184,16 @@ impl Shared {
                     return false;
                 }
                 let good = self.phase.good().other();
-                self.phase.set_good(good);
                 if self.config.single_view {
-                    let shown = self.views.protect_view(good.parity(), true);
-                    let hidden = self.views.protect_view(good.other().parity(), false);
-                    if let Err(error) = shown.and(hidden) {
-                        self.control.fail(format!("cannot change the protection of a view: {error}"));
+                    // Where it cannot be shown there is no relocation; where the other cannot be hidden, tests see less.
+                    if let Err(error) = self.views.protect_view(good.parity(), true) {
+                        self.refusals.note(error);
+                        return false;
                     }
+                    let hidden = self.views.protect_view(good.other().parity(), false);
+                    let _ = hidden.map_err(|error| self.refusals.note(error));
                 }
+                self.phase.set_good(good);
             }
             StopOp::Flip => return self.flip(),
             StopOp::Hold => {}

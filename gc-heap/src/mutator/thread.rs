@@ -6,7 +6,7 @@ use crate::error::EnterError;
 use crate::events::loss;
 use crate::heap::Heap;
 use crate::shared::Shared;
-use gc_core::fault::FaultStack;
+use gc_core::fault::{FaultStack, unblock_faults};
 use gc_core::sys::{Process, SysError, ThreadName};
 use std::cell::{Cell, OnceCell};
 use std::io::Write;
@@ -39,7 +39,8 @@ thread_local! {
 fn serve_faults() -> Result<Option<FaultStack>, SysError> {
     FAULTS
         .try_with(|faults| match faults.get() {
-            Some(_) => Ok(None),
+            // The program may have blocked the signal since.
+            Some(_) => unblock_faults().map(|()| None),
             None => FaultStack::new().map(|stack| {
                 faults.get_or_init(|| stack);
                 None
@@ -195,7 +196,8 @@ impl HeapThread {
             return Err(EnterError::Forked);
         }
         let losses = shared.config.records_losses().then(loss::ring);
-        let record = MutatorRecord::new(&shared.root_memory, losses).map_err(|_| EnterError::NoAddressSpace)?;
+        let record = MutatorRecord::new(&shared.root_memory, losses)
+            .map_err(|no| no.0.map_or(EnterError::NoAddressSpace, EnterError::System))?;
         let record = Arc::new(record);
         let mutator = Box::new(Mutator::new(Arc::clone(&shared), &record));
         // The lock that a stop holds: a thread attaches before it or after it.
@@ -209,7 +211,7 @@ impl HeapThread {
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::System`]; [`EnterError::Forked`] in a child made by `fork`.
     pub fn enter<R>(&mut self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
         if !self.shared.process.is_current() {
             return Err(EnterError::Forked);
@@ -221,7 +223,7 @@ impl HeapThread {
         let _faults = match self.shared.pages.is_some().then(serve_faults) {
             None => None,
             Some(Ok(faults)) => faults,
-            Some(Err(_)) => return Err(EnterError::NoAddressSpace),
+            Some(Err(error)) => return Err(EnterError::System(error)),
         };
         self.record.set_thread(this_thread());
         ACTIVE.set(self.record.number);
@@ -316,6 +318,10 @@ impl Drop for Away<'_, '_> {
         }
         ACTIVE.set(mutator.record().number);
         mutator.record_losses();
+        if mutator.heap().pages.is_some() {
+            // What ran outside may have blocked it. Where a sandbox refuses to unblock it, it refused to block it.
+            let _ = unblock_faults();
+        }
         mutator.unpark();
     }
 }

@@ -148,4 +148,4 @@ impl Drop for Region {
 
 /// No address space was left.
 #[derive(Debug)]
-pub(crate) struct NoAddresses(#[expect(dead_code, reason = "for Debug")] pub(crate) Option<SysError>);
+pub(crate) struct NoAddresses(pub(crate) Option<SysError>);

@@ -9,6 +9,7 @@ use crate::shared::Shared;
 use crate::stats::Histogram;
 use gc_core::fault::{Served, Server};
 use gc_core::page_state::{CurrentFlip, Flip, PageState, PageStates};
+use gc_core::sys::{Patience, SysError};
 use gc_core::views::{Gate, LetIn};
 use std::cell::Cell;
 use std::ops::Range;
@@ -29,6 +30,8 @@ pub(crate) struct Pages {
     /// The kernel has refused to end the registration of the view at the end of the last flip, so pages that are absent still
     /// fault. Nothing is gated: they are let in as they are. Set between the close and the end of a flip.
     pub(crate) still_registered: AtomicBool,
+    /// The system has refused the flip that was tried last.
+    pub(crate) refused: AtomicBool,
     /// Offsets of what the last flip left as it was. Written in the stop, read by the collector.
     left: [AtomicUsize; 2],
     /// For each page of the heap proper: of a destination, the granule of the *source* object that overlaps its start, or
@@ -59,6 +62,7 @@ impl Pages {
             flip: CurrentFlip::default(),
             states: PageStates::new(file_bytes / PAGE_BYTES),
             still_registered: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             left: Default::default(),
             first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
             next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
@@ -221,7 +225,16 @@ impl Pages {
         // SAFETY: as above; and `begin_move` has made this thread the only one to bring them in.
         let done =
             unsafe { if existing { self.gate.let_in_existing(offset, len) } else { self.gate.let_in(offset, len) } };
-        self.states.end_move(taken.clone(), flip, done == LetIn::Present);
+        if done == LetIn::Present {
+            self.states.end_move(taken.clone(), flip, true);
+            return (taken.end, done);
+        }
+        // Some may have been brought in before it failed: of those the other view has nothing any more.
+        for page in taken.clone() {
+            // SAFETY: as above.
+            let present = unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) } == LetIn::Present;
+            self.states.end_move(page..page + 1, flip, present);
+        }
         (taken.end, done)
     }
 
@@ -261,15 +274,15 @@ impl Pages {
         }
     }
 
-    /// Ends the registration of the view, unless that was done: by the collector, while nothing is gated. `false`: the kernel
-    /// refuses, and no flip can be had, because registered parts of the view and others are not one mapping.
-    pub(crate) fn end_registration(&self) -> bool {
+    /// Ends the registration of the view, unless that was done: by the collector, while nothing is gated. Where the kernel
+    /// refuses, no flip can be had, because registered parts of the view and others are not one mapping.
+    pub(crate) fn end_registration(&self) -> Result<(), SysError> {
         if self.still_registered.load(Ordering::Relaxed) {
             // SAFETY: every page that holds anything is repaired.
-            let ended = unsafe { self.gate.end() }.is_ok();
-            self.still_registered.store(!ended, Ordering::Relaxed);
+            Patience::short().with(|| unsafe { self.gate.end() })?;
+            self.still_registered.store(false, Ordering::Relaxed);
         }
-        !self.still_registered.load(Ordering::Relaxed)
+        Ok(())
     }
 
     /// A page that was found repaired but still faults, or was just repaired, is let in.
@@ -346,7 +359,7 @@ fn served(done: LetIn, flip: Flip) -> Served {
     match done {
         LetIn::Present => Served::Yes,
         LetIn::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
-        LetIn::Refused(_) => Served::No,
+        LetIn::Refused(error) => Served::Refused(error),
     }
 }
 

@@ -252,13 +252,6 @@ pub(crate) fn threads_of_the_c_library() {
     }
 }
 
-/// Has the kernel refuse a request to devices, of this thread and those it starts.
-pub(crate) fn refuse_ioctl(request: u32, errno: i32) {
-    let answer = libc::SECCOMP_RET_ERRNO | errno as u32;
-    let filter = [load(0), skip_unless(libc::SYS_ioctl as u32, 3), load(24), skip_unless(request, 1), return_(answer)];
-    install_filter(filter.into_iter().chain([return_(libc::SECCOMP_RET_ALLOW)]).collect());
-}
-
 /// Of a filter: loads a word of what the kernel tells of a call.
 fn load(offset: u32) -> libc::sock_filter {
     libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }

@@ -1,9 +1,10 @@
 //! A heap whose process is at a limit: what the system refuses then costs time, or is said in a line. Scenes that change a
 //! whole process, each in a child.
 
-use crate::child::{builder, plays_well, refuse_ioctl};
+use crate::child::{builder, plays_well};
 use crate::common::backing;
 use crate::harness::{Tests, tests};
+use gc_core::sys::inject;
 use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES, Local, Mutator, Room, Slot, Stress, Trace};
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
@@ -154,10 +155,8 @@ fn a_limit_on_the_size_of_files_is_an_error() {
 }
 
 fn stays_registered() {
-    /// `UFFDIO_UNREGISTER`.
-    const UNREGISTER: u32 = 0x8010_aa01;
-    refuse_ioctl(UNREGISTER, libc::ENOMEM);
     let heap = builder().verify(true).build().unwrap();
+    inject::refuse("ioctl(UFFDIO_UNREGISTER)", libc::ENOMEM, 0, u64::MAX);
     let work = |m: &mut Mutator<'_>| {
         let list: List<'_> = m.local(None);
         for round in 1..10 {

@@ -1,0 +1,45 @@
+//! What the system refused where nobody waits for an answer.
+
+use crate::heap::Heap;
+use crate::lock::Mutex;
+use gc_core::sys::SysError;
+
+/// The system calls that the collector made by itself and that were refused: to give memory back, to take pages away. The heap does
+/// without what they were for, and tries again at the next occasion; nobody's call fails.
+///
+/// ```
+/// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.collect();
+/// heap.release_memory();
+/// let refusals = heap.refusals();
+/// assert!(refusals.count == 0, "the last of {}: {}", refusals.count, refusals.last.unwrap());
+/// # Ok::<(), gc_heap::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// How many, since the heap was built.
+    pub count: u64,
+    /// The last of them: the call, its arguments, and the errno.
+    pub last: Option<SysError>,
+}
+
+/// Where they are noted.
+#[derive(Default)]
+pub(crate) struct Noted(Mutex<Refusals>);
+
+impl Noted {
+    pub(crate) fn note(&self, error: SysError) {
+        let noted = &mut *self.0.lock();
+        noted.count += 1;
+        noted.last = Some(error);
+    }
+}
+
+impl Heap {
+    /// What the system has refused to the collector. Takes a lock for an instant; for any thread, inside a heap or not.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        *self.shared().refusals.0.lock()
+    }
+}
