@@ -4,7 +4,7 @@
 //! after the derive has read it. `object::derived` of `gc-heap` says by which rules it is sound all the same; whoever adds a
 //! line here keeps them: no path is called in an `unsafe` block, no type is named where a field's place tells it.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Fields, Ident, Index, Member, Type, Visibility, parse_quote};
@@ -193,6 +193,11 @@ fn init_struct(
     let Input { vis, name, .. } = input;
     let generics = with_g(input);
     let (_, ty_generics, where_clause) = generics.split_for_impl();
+    // The struct's types may say `Self`, and here that would be another.
+    let (_, own_generics, _) = input.generics.split_for_impl();
+    let own_generics = own_generics.as_turbofish();
+    let own = quote!(#name #own_generics);
+    let where_clause = where_clause.map(|clause| without_self(clause.to_token_stream(), &own));
     let doc = format!("What a new [`{name}`] is made from.");
     let init_fields = fields.iter().map(|field| {
         let FieldOf { member, vis, docs, ty, phantom } = field;
@@ -202,11 +207,12 @@ fn init_struct(
         } else {
             quote!(#(#docs)*)
         };
+        let own_ty = without_self(ty.to_token_stream(), &own);
         let ty = if *phantom {
-            quote!(#ty)
+            own_ty
         } else {
             let g = &input.lifetime;
-            quote_spanned!(ty.span()=> <#ty as #private::Field>::Init<#g>)
+            quote_spanned!(ty.span()=> <#own_ty as #private::Field>::Init<#g>)
         };
         match member {
             Member::Named(member) => quote!(#docs #vis #member: #ty),
@@ -222,6 +228,20 @@ fn init_struct(
         #vis struct #init_name #generics #body
     };
     (Some(init_struct), quote!(#init_name #ty_generics))
+}
+
+/// The tokens with `own` for each `Self`.
+fn without_self(tokens: TokenStream, own: &TokenStream) -> TokenStream {
+    let each = |token| match token {
+        TokenTree::Ident(name) if name == "Self" => own.clone(),
+        TokenTree::Group(group) => {
+            let mut new = Group::new(group.delimiter(), without_self(group.stream(), own));
+            new.set_span(group.span());
+            TokenTree::Group(new).into()
+        }
+        other => other.into(),
+    };
+    tokens.into_iter().map(each).collect::<Vec<TokenStream>>().into_iter().collect()
 }
 
 fn member_name(member: &Member) -> String {

@@ -119,7 +119,7 @@ mod lifetimes {
 
 /// Raw identifiers, and what a macro makes of pieces.
 mod pieces {
-    use gc_heap::{Field, Num, Slot, Trace};
+    use gc_heap::{Num, Slot, SlotType, Trace};
     use std::marker::PhantomData;
     use std::marker::PhantomData as Says;
 
@@ -171,6 +171,18 @@ mod pieces {
         pub(crate) next: Slot<Option<Conditional>>,
     }
 
+    // `Self` is the struct, also in what its objects are made from.
+    #[derive(Trace)]
+    pub(crate) struct Selves<T: SlotType, const N: usize>
+    where
+        Option<Self>: Sized,
+    {
+        pub(crate) next: Slot<Option<Self>>,
+        pub(crate) all: [Slot<Option<Self>>; N],
+        pub(crate) last: Slot<T>,
+        pub(crate) says: PhantomData<fn() -> Self>,
+    }
+
     // In a function, where items are not paths.
     pub(crate) fn local() -> usize {
         #[derive(Trace)]
@@ -201,6 +213,13 @@ fn main() {
         let renamed = m.alloc::<pieces::Renamed<str>>(|_| pieces::RenamedInit(says, [says; 2], 11)).unwrap();
         let conditional = m.alloc::<pieces::Conditional>(|_| pieces::ConditionalInit { present: 3, next: None }).unwrap();
         conditional.get(m).next.set(m, Some(conditional.get(m)));
+        let selves = m
+            .alloc::<pieces::Selves<gc_heap::Tagged, 2>>(|_| {
+                let says = std::marker::PhantomData;
+                pieces::SelvesInit { next: None, all: [None; 2], last: gc_heap::Value::NIL, says }
+            })
+            .unwrap();
+        selves.get(m).all[1].set(m, Some(selves.get(m)));
         for _ in 0..3 {
             m.collect();
         }
@@ -210,6 +229,7 @@ fn main() {
         assert_eq!((shadow.get(m).number, pair.get(m).0.get(), renamed.get(m).2), (7, 9, 11));
         assert_eq!((held.get(m).held, held.get(m).again), (5, 6));
         assert!(conditional.get(m).next.get(m).unwrap().ptr_eq(conditional.get(m)));
+        assert!(selves.get(m).all[1].get(m).unwrap().ptr_eq(selves.get(m)));
         assert_eq!(*run(&1), 1);
         let _ = nothing.get(m);
         assert_eq!(pieces::local(), 8);
