@@ -168,6 +168,7 @@ pub(crate) struct Config {
     pub(crate) stress: Stress,
     pub(crate) uncommit_delay: Option<Duration>,
     pub(crate) external_step: usize,
+    pub(crate) collecting_limit: Option<f64>,
     pub(crate) name: String,
     pub(crate) listeners: Listeners,
     pub(crate) record_losses: bool,
@@ -225,6 +226,7 @@ impl Default for HeapBuilder {
             stress: Stress::default(),
             uncommit_delay: Some(Duration::from_secs(300)),
             external_step: 64 << 20,
+            collecting_limit: Some(0.95),
             name: "parallax".into(),
             listeners: Listeners::default(),
             record_losses: false,
@@ -316,6 +318,20 @@ impl HeapBuilder {
     /// after the last cycle, it has to double. Default: 64 MiB.
     pub fn external_step(mut self, bytes: usize) -> Self {
         self.config.external_step = bytes.max(1);
+        self
+    }
+
+    /// The most of the processor's time that collecting may take near the end of memory, as a share above 0 and at most 1; `None`: no
+    /// limit. Default: 0.95.
+    ///
+    /// A program that keeps nearly all that fits collects again and again for a few blocks each time, and hardly gets
+    /// on. Where eight collections in a row that threads waited for, and half a second of the collector's processor time, gave
+    /// them less than a sixteenth of the heap each, and the collector had more than this share of the time that it and these threads
+    /// took together, the next thread that would wait gets [`OutOfMemory`], with
+    /// [`Tried::CollectingLimit`](crate::Tried::CollectingLimit); then it is counted anew. Off with
+    /// [`verify`](Self::verify) and [`stress`](Self::stress), where collecting takes most of the time by itself.
+    pub fn collecting_limit(mut self, share: Option<f64>) -> Self {
+        self.config.collecting_limit = share;
         self
     }
 
@@ -467,6 +483,14 @@ impl HeapBuilder {
         }
         if !(1..=64).contains(&config.workers) {
             return Err(BuildError::Workers { workers: config.workers });
+        }
+        if let Some(share) = config.collecting_limit
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return Err(BuildError::CollectingLimit { share });
+        }
+        if config.verify || config.stress.is_on() {
+            config.collecting_limit = None;
         }
         if config.barrier == Barrier::Page {
             check_page_size(gc_core::sys::page_size())?;

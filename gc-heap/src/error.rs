@@ -4,7 +4,8 @@ use gc_core::sys::SysError;
 use gc_core::views::ViewsError;
 use std::fmt;
 
-/// An allocation failed after everything was tried: a cycle begun after the request, and a compaction in a stop.
+/// An allocation failed, after what [`tried`](Self::tried) says: in most cases a cycle begun after the request, and a compaction in
+/// a stop.
 ///
 /// The heap stays usable: drop references and go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,15 +13,54 @@ pub struct OutOfMemory {
     requested: usize,
     free: usize,
     heap: usize,
+    tried: Tried,
+}
+
+/// What was tried before [`OutOfMemory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tried {
+    /// A cycle begun after the request, and then a compaction in a stop.
+    CycleAndCompaction,
+    /// Nothing: the heap could not give so much if it were empty, beside what is set aside for relocation.
+    TooMuch,
+    /// Collections without end: the last ones took more than [`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit)
+    /// of the processor time, and gave the program hardly anything.
+    CollectingLimit {
+        /// How many there were in a row.
+        collections: u32,
+        /// Their share of the processor time, in percent.
+        percent: u8,
+    },
+    /// The collector has failed, or the heap is shut: no cycle will run any more.
+    NoCollector,
+    /// The system had no address space for a root stack; the heap was not involved.
+    AddressSpace,
 }
 
 impl OutOfMemory {
     pub(crate) fn of(requested: usize) -> OutOfMemory {
-        OutOfMemory { requested, free: 0, heap: 0 }
+        OutOfMemory { requested, free: 0, heap: 0, tried: Tried::AddressSpace }
     }
 
-    pub(crate) fn in_heap(requested: usize, free: usize, heap: usize) -> OutOfMemory {
-        OutOfMemory { requested, free, heap }
+    pub(crate) fn in_heap(requested: usize, free: usize, heap: usize, tried: Tried) -> OutOfMemory {
+        OutOfMemory { requested, free, heap, tried }
+    }
+
+    /// What was done before it was given up.
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, Room, Tried};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let error = heap.enter(|m| m.reserve(Room::tail::<Bytes>(16 << 20)).unwrap_err())?;
+    /// assert_eq!(error.tried(), Tried::TooMuch); // an empty heap would not do
+    /// assert_eq!(heap.stats().cycles, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn tried(&self) -> Tried {
+        self.tried
     }
 
     /// Bytes asked for (saturated).
@@ -39,14 +79,29 @@ impl OutOfMemory {
 
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.heap == 0 {
-            return write!(f, "out of memory: no address space for {} bytes", self.requested);
+        let OutOfMemory { requested, free, heap, tried } = self;
+        let less = "give the heap more or keep less";
+        write!(f, "out of memory: ")?;
+        match tried {
+            Tried::AddressSpace => write!(f, "no address space for {requested} bytes"),
+            Tried::CycleAndCompaction => {
+                write!(f, "{requested} bytes asked for, {free} of {heap} free after a cycle and a compaction; {less}")
+            }
+            Tried::TooMuch => {
+                write!(
+                    f,
+                    "{requested} bytes asked for, more than an empty heap of {heap} can give; nothing was collected"
+                )
+            }
+            Tried::CollectingLimit { collections, percent } => write!(
+                f,
+                "{requested} bytes asked for, {free} of {heap} free; the last {collections} collections took {percent} % \
+                 of the processor time and gave next to nothing (`collecting_limit`); {less}"
+            ),
+            Tried::NoCollector => {
+                write!(f, "{requested} bytes asked for, {free} of {heap} free, and the collector has ended")
+            }
         }
-        write!(
-            f,
-            "out of memory: {} bytes asked for, {} of {} free after a full collection; give the heap more or keep less",
-            self.requested, self.free, self.heap
-        )
     }
 }
 
@@ -105,6 +160,14 @@ pub enum BuildError {
     Workers {
         /// What was asked for.
         workers: usize,
+    },
+    /// A limit on collecting that is no share.
+    #[error(
+        "a limit of {share} on collecting: it is a share of the processor time, above 0 and at most 1; `None` for no limit"
+    )]
+    CollectingLimit {
+        /// What was asked for.
+        share: f64,
     },
     /// Anonymous memory under a barrier that needs several views of it.
     #[error("anonymous memory can be mapped once only: it works with the page barrier; the others need a memfd")]

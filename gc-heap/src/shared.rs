@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::cycle::control::Control;
+use crate::cycle::effort::Effort;
 use crate::cycle::pacing::Pacing;
 use crate::cycle::workers::Helpers;
 use crate::events::Events;
@@ -118,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) control: Control,
     pub(crate) pacing: Mutex<Pacing>,
     pub(crate) helpers: Helpers,
+    pub(crate) effort: Effort,
     pub(crate) events: Events,
     pub(crate) counters: Counters,
     pub(crate) refusals: crate::refused::Noted,
@@ -167,6 +169,7 @@ impl Shared {
             control: Control::new(blocks),
             pacing: Mutex::new(Pacing::new(blocks)),
             helpers: Helpers::new(&config.name),
+            effort: Effort::new(config.collecting_limit, blocks),
             events: Events::new(config.listeners.clone()),
             counters: Counters::default(),
             refusals: Default::default(),

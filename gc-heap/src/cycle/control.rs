@@ -1,5 +1,6 @@
 //! Who asks for cycles, who waits for them, and when one begins by itself.
 
+use crate::config::Barrier;
 use crate::lock::{Condvar, Mutex};
 use crate::shared::Shared;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -108,12 +109,14 @@ impl Control {
         Ticket::Cycle(number)
     }
 
-    /// Asks for a cycle, unless one was asked for like this since the last ended.
-    pub(crate) fn request_soon(&self) {
+    /// Asks for a cycle, unless one was asked for like this since the last ended. Whether it did.
+    pub(crate) fn request_soon(&self) -> bool {
         // SeqCst: see `External::add`.
-        if !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst) {
+        let first = !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst);
+        if first {
             self.request();
         }
+        first
     }
 
     pub(crate) fn shutdown(&self) {
@@ -222,8 +225,9 @@ impl Shared {
         if !is_due() && !control.running.load(Ordering::Relaxed) {
             self.pace_look();
         }
-        if is_due() {
-            control.request_soon();
+        if is_due() && control.request_soon() {
+            // In a stop all wait for it, without a stall.
+            self.has_worked(self.config.barrier == Barrier::StopTheWorld);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The cycle: mark, reclaim, plan, relocate, on a thread of the collector's own.
 
 pub(crate) mod control;
+pub(crate) mod effort;
 pub(crate) mod ephemeron;
 pub(crate) mod finalize;
 pub(crate) mod flip;
@@ -29,6 +30,7 @@ use crate::space::pages::Pages;
 use control::Work;
 use finalize::Watches;
 use flip::{FlipPlan, Planned};
+use gc_core::sys::thread_cpu_time;
 use mark::Marker;
 use pause::StopOp;
 use plan::Goal;
@@ -184,6 +186,7 @@ impl Collector {
     fn cycle(&mut self, held: bool, goal: Goal) {
         let shared = Arc::clone(&self.shared);
         self.cycle += 1;
+        let before = thread_cpu_time();
         let workers = shared.config.workers;
 
         shared.external.cycle_begins();
@@ -228,6 +231,7 @@ impl Collector {
             pages => self.relocate(&shared, pages.as_ref(), held, goal, live_bytes, started),
         }
         reclaim::clear_marks(&shared);
+        shared.effort.collected(thread_cpu_time().saturating_sub(before), shared.free.allocated());
         // Together, and the cycle first: nobody sees more relocations than cycles.
         shared.counters.cycles.add(1);
         shared.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));

@@ -3,13 +3,16 @@
 use super::Mutator;
 use super::room::Room;
 use crate::cycle::control::Ticket;
-use crate::error::OutOfMemory;
+use crate::cycle::effort::Futile;
+use crate::error::{OutOfMemory, Tried};
 use crate::events::probes::probe;
 use crate::events::{Event, Stall};
 use crate::object::map::MAX_WORDS;
 use crate::space::blocks::Use;
 use crate::space::free::{Awaiting, Taker};
 use crate::space::{BLOCK_BYTES, LARGE_BYTES, PAGE_BYTES};
+use gc_core::sys::thread_cpu_time;
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -29,6 +32,11 @@ pub(crate) struct Run {
     pub(crate) count: usize,
     /// All of it is zero, not the beginning alone.
     pub(crate) zero: bool,
+}
+
+thread_local! {
+    /// This thread's processor time at the end of its last stall, or when it accounted for it last, in whichever heap.
+    static WAITED_UNTIL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// How often a stalled thread looks again although nobody told it to.
@@ -85,7 +93,8 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// # Errors
-    /// [`OutOfMemory`] after a full collection and a compaction did not give the room. The heap stays usable.
+    /// [`OutOfMemory`] after a cycle and a compaction did not give the room, or where collecting takes too long
+    /// ([`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit)). The heap stays usable.
     #[inline(always)]
     pub fn reserve(&mut self, room: Room) -> Result<&Mutator<'s>, OutOfMemory> {
         use std::sync::atomic::Ordering;
@@ -176,6 +185,7 @@ impl<'s> Mutator<'s> {
     }
 
     fn take_blocks(&mut self, count: usize, room: Room) -> Result<Vec<usize>, OutOfMemory> {
+        self.shared.check_effort(room)?;
         if self.shared.is_short() {
             self.let_collector_in(room);
         }
@@ -198,6 +208,7 @@ impl<'s> Mutator<'s> {
     }
 
     fn take_run(&mut self, count: usize, room: Room) -> Result<usize, OutOfMemory> {
+        self.shared.check_effort(room)?;
         if count <= self.shared.blocks.len()
             && let Some(first) = self.shared.free.take_run(Taker::Mutator, count)
         {
@@ -210,18 +221,24 @@ impl<'s> Mutator<'s> {
     /// Waits for blocks. Parked: the cycle that frees them needs stops.
     fn stall(&mut self, count: usize, run: bool, room: Room) -> Result<Vec<usize>, OutOfMemory> {
         let shared = std::sync::Arc::clone(&self.shared);
-        let start_ns = shared.events.now();
-        let taken = if count > shared.blocks.len().saturating_sub(shared.free.reserve()) {
-            None
-        } else {
-            // Blocks that this thread holds half used could be neither freed nor moved while it waits.
-            self.retire();
-            self.parked(|| shared.wait_for_blocks(count, run))
-        };
-        let total_ns = shared.events.now() - start_ns;
         let bytes = room.total_bytes();
+        let out_of_memory = |tried| Err(shared.out_of_memory(room, tried));
+        if count > shared.blocks.len().saturating_sub(shared.free.reserve()) {
+            return out_of_memory(Tried::TooMuch);
+        }
+        shared.has_worked(true);
+        let start_ns = shared.events.now();
+        // Blocks that this thread holds half used could be neither freed nor moved while it waits.
+        self.retire();
+        let taken = self.parked(|| shared.wait_for_blocks(count, run));
+        let total_ns = shared.events.now() - start_ns;
+        WAITED_UNTIL.set(thread_cpu_time());
         self.stalled(start_ns, total_ns, bytes);
-        taken.ok_or_else(|| OutOfMemory::in_heap(bytes, shared.free.free() * BLOCK_BYTES, shared.config.max_bytes))
+        match taken {
+            Some(blocks) => Ok(blocks),
+            None if shared.control.is_shut() => out_of_memory(Tried::NoCollector),
+            None => out_of_memory(Tried::CycleAndCompaction),
+        }
     }
 
     /// Reports a stall that has ended. Listeners run parked, so that no stop waits for them.
@@ -327,6 +344,26 @@ impl<'s> Mutator<'s> {
 }
 
 impl crate::shared::Shared {
+    fn out_of_memory(&self, room: Room, tried: Tried) -> OutOfMemory {
+        OutOfMemory::in_heap(room.total_bytes(), self.free.free() * BLOCK_BYTES, self.config.max_bytes, tried)
+    }
+
+    /// Fails where collecting has come to nothing.
+    fn check_effort(&self, room: Room) -> Result<(), OutOfMemory> {
+        match self.effort.is_futile() {
+            None => Ok(()),
+            Some(Futile { collections, percent }) => {
+                Err(self.out_of_memory(room, Tried::CollectingLimit { collections, percent }))
+            }
+        }
+    }
+
+    /// Accounts for what this thread has done since its last wait, or since it did so last. `waits`: it waits for the next collection.
+    pub(crate) fn has_worked(&self, waits: bool) {
+        let now = thread_cpu_time();
+        self.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
+    }
+
     /// A block for a mutator's new objects, if there is one without waiting.
     pub(crate) fn take_block(&self) -> Option<usize> {
         let block = self.free.take(Taker::Mutator)?;

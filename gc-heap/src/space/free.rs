@@ -75,6 +75,8 @@ pub(crate) struct FreeSpace {
     live_bytes: AtomicU64,
     /// Blocks ever taken: the measure of allocation.
     taken: AtomicUsize,
+    /// Of these, for new objects.
+    allocated: AtomicUsize,
     /// Blocks from here on have never been taken.
     ever_taken: AtomicUsize,
     born: Instant,
@@ -104,6 +106,7 @@ impl FreeSpace {
             committed_peak: AtomicUsize::new(0),
             live_bytes: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
+            allocated: AtomicUsize::new(0),
             ever_taken: AtomicUsize::new(0),
             born: Instant::now(),
         }
@@ -117,6 +120,11 @@ impl FreeSpace {
     /// Blocks ever taken.
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Blocks ever taken for new objects.
+    pub(crate) fn allocated(&self) -> usize {
+        self.allocated.load(Ordering::Relaxed)
     }
 
     /// Blocks from this one on have never been taken.
@@ -167,7 +175,10 @@ impl FreeSpace {
     /// Takes one block, the one freed last.
     pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
         let mut state = self.state.lock();
-        self.may(&state, taker, 1).then(|| self.pop(&mut state))
+        self.may(&state, taker, 1).then(|| {
+            self.is_for(taker, 1);
+            self.pop(&mut state)
+        })
     }
 
     /// Takes so many blocks, or none.
@@ -183,7 +194,15 @@ impl FreeSpace {
             }
             blocks.extend((0..left.min(SLICE)).map(|_| self.pop(&mut state)));
         }
+        self.is_for(taker, count);
         Some(blocks)
+    }
+
+    /// Counts blocks that are taken for new objects.
+    fn is_for(&self, taker: Taker, count: usize) {
+        if taker == Taker::Mutator {
+            self.allocated.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
     /// Takes the free block of the lowest address: compaction packs towards the start.
@@ -200,7 +219,9 @@ impl FreeSpace {
         if !self.may(&state, taker, count) {
             return None;
         }
-        self.pop_run(&mut state, count)
+        let first = self.pop_run(&mut state, count)?;
+        self.is_for(taker, count);
+        Some(first)
     }
 
     fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {

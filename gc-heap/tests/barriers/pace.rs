@@ -2,7 +2,9 @@
 
 use crate::common::backing;
 use crate::harness::{Tests, tests};
-use gc_heap::{Backing, Barrier, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Room, Slot, SlotArray, Trace};
+use gc_heap::{
+    Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Room, Slot, SlotArray, Trace, Tried,
+};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -95,8 +97,97 @@ pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier
     assert!(used < 45 << 20, "it began with {used} bytes used of {}", heap.max_bytes());
 }
 
+/// A list that fills the heap but for a few blocks, and then garbage, block after block: a collection for each few of them.
+/// Until an error comes, or there were so many cycles.
+fn thrash(heap: &Heap, most_cycles: u64) -> (Option<OutOfMemory>, u64) {
+    let outcome = heap.enter(|m| {
+        let list = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+        let mut id = 0;
+        while let Ok(m) = m.reserve(Room::of::<Node>()) {
+            list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
+            id += 1;
+        }
+        let mut rest = list.get(m);
+        for _ in 0..20_000 {
+            rest = rest.and_then(|node| node.next.get(m));
+        }
+        list.set(m, rest);
+        let before = heap.stats().cycles;
+        let error = loop {
+            if heap.stats().cycles > before + most_cycles {
+                break None;
+            }
+            match m.reserve(Room::of::<Node>()) {
+                Ok(m) => _ = m.place(NodeInit { id, next: None }),
+                Err(error) => break Some(error),
+            }
+        };
+        // Nothing is lost, and what was let go of can be used.
+        let mut node = list.get(m);
+        while let Some(found) = node {
+            assert!(found.id < id);
+            (id, node) = (found.id, found.next.get(m));
+        }
+        assert_eq!(id, 0);
+        let cycles = heap.stats().cycles - before;
+        list.set(m, None);
+        assert!(m.reserve(Room::of::<Node>().times(100_000)).is_ok());
+        (error, cycles)
+    });
+    outcome.unwrap()
+}
+
+/// Else a program stands still for as long as it likes, and nobody hears of it.
+pub(crate) fn collecting_near_the_end_of_memory_ends(barrier: Barrier) {
+    const MOST: u64 = 2000;
+    let builder = heap(barrier, 32 << 20);
+    let (error, cycles) = thrash(&builder.clone().build().unwrap(), MOST);
+    let error = error.expect("it collects without end");
+    let Tried::CollectingLimit { collections, percent } = error.tried() else {
+        panic!("{error}: after {cycles} cycles")
+    };
+    assert!(collections >= 8 && (95..=100).contains(&percent) && cycles >= 8, "{error}");
+    assert!(error.to_string().contains(&format!("the last {collections} collections took {percent} %")), "{error}");
+    // For those who want it.
+    let (error, _) = thrash(&builder.collecting_limit(None).build().unwrap(), cycles + 20);
+    assert_eq!(error, None);
+}
+
+/// The text names what was done, not what usually is.
+pub(crate) fn the_error_says_what_was_tried(barrier: Barrier) {
+    let heap = heap(barrier, 8 << 20).build().unwrap();
+    let errors = heap.enter(|m| {
+        let more = m.reserve(Room::tail::<Bytes>(8 << 20)).unwrap_err();
+        assert_eq!((heap.stats().cycles, heap.stats().stalls), (0, 0));
+        let first = m.build::<Bytes>(Room::tail::<Bytes>(5 << 20), |m| m.place_buffer((), 5 << 20).finish(m)).unwrap();
+        let second = m.reserve(Room::tail::<Bytes>(5 << 20)).unwrap_err();
+        assert_eq!(first.get(m).tail_len(), 5 << 20);
+        [more, second]
+    });
+    let [more, second] = errors.unwrap();
+    assert_eq!((more.tried(), second.tried()), (Tried::TooMuch, Tried::CycleAndCompaction));
+    let (more, second) = (more.to_string(), second.to_string());
+    assert!(more.contains("nothing was collected") && !more.contains("after a"), "{more}");
+    assert!(second.contains("after a cycle and a compaction"), "{second}");
+    let stats = heap.stats();
+    assert!(stats.cycles >= 2 && stats.compactions == 1, "{stats:?}");
+}
+
+pub(crate) fn a_limit_on_collecting_is_a_share() {
+    for share in [0.0, -1.0, 1.5, f64::NAN] {
+        let refused = Heap::builder().collecting_limit(Some(share)).build();
+        assert!(matches!(refused, Err(BuildError::CollectingLimit { .. })), "{share}");
+    }
+    assert!(Heap::builder().max_bytes(4 << 20).collecting_limit(Some(1.0)).build().is_ok());
+}
+
 pub(crate) const TESTS: Tests = Tests {
-    every: tests![a_reservation_of_several_blocks_takes_free_ones],
+    every: tests![
+        a_reservation_of_several_blocks_takes_free_ones,
+        collecting_near_the_end_of_memory_ends,
+        the_error_says_what_was_tried,
+    ],
     concurrent: tests![short_cycles_do_not_follow_one_another, an_early_cycle_that_finds_nothing_changes_nothing],
+    once: tests![a_limit_on_collecting_is_a_share],
     ..Tests::NONE
 };

@@ -3,7 +3,7 @@
 //! Blocks that come back are handed over by who gives them back, under the lock: a thread that is not awake yet, or was not
 //! given a processor, has its blocks all the same, and neither a thread behind it nor the next relocation gets them.
 
-use super::{FreeSpace, State};
+use super::{FreeSpace, State, Taker};
 use crate::lock::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -75,6 +75,7 @@ impl FreeSpace {
             if given.is_some() {
                 state.waiting[index].given = given;
                 state.awaited -= count;
+                self.is_for(Taker::Mutator, count);
                 served = true;
             } else if run && compacting {
                 break;
@@ -160,7 +161,6 @@ impl Drop for Awaiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Taker;
     use super::*;
 
     fn take(waiting: &Awaiting<'_>) -> usize {
