@@ -5,7 +5,7 @@
 //! rank of its mark bit. An entry goes once from "none" to a destination, by compare-and-swap; the destination may be
 //! the object's own place, where there was nowhere to copy it to.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Bytes of a block: the unit of evacuation.
 pub const BLOCK_BYTES: usize = 64 << 10;
@@ -101,6 +101,16 @@ impl Forwarding {
     }
 }
 
+/// To be called by who has taken memory in which evacuated objects may have been, before it writes there, in any way.
+///
+/// Release: what is written after is seen by [`Entry::read_unmoved`] only together with the destinations that were published before
+/// the memory was released. (Taking the memory orders the thread that takes it after them, and nobody else.) No instruction on
+/// x86-64, whose stores are seen in order.
+#[inline(always)]
+pub fn before_reuse() {
+    fence(Ordering::Release);
+}
+
 /// One object's entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a>(&'a AtomicU64);
@@ -127,6 +137,21 @@ impl Entry<'_> {
             0 => None,
             published => Some(published as usize - 1),
         }
+    }
+
+    /// Reads something of the object at its old place, which may be released and written again meanwhile: `Err` says where the object
+    /// is by then. `Ok` is what was there before, because memory is released only when all its entries are published, and who
+    /// takes it calls [`before_reuse`] first.
+    ///
+    /// # Errors
+    /// The granule of the destination that was published before or while `read` ran: what that gave is no part of the object.
+    #[inline(always)]
+    pub fn read_unmoved<T>(&self, read: impl FnOnce() -> T) -> Result<T, usize> {
+        let found = read();
+        // The look at the entry stays behind the loads of `read`; and if one of these has seen a store made after `before_reuse`,
+        // the two fences synchronise, and the look sees the destination.
+        fence(Ordering::Acquire);
+        self.destination().map_or(Ok(found), Err)
     }
 
     /// Offers a heap granule as destination. `Ok` if this call published it; else the one that was published first.

@@ -7,7 +7,7 @@
 
 mod support;
 
-use gc_core::forwarding::{BLOCK_MARK_WORDS, Entry, Forwarding};
+use gc_core::forwarding::{BLOCK_MARK_WORDS, Entry, Forwarding, before_reuse};
 use gc_core::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
@@ -81,15 +81,24 @@ impl Heap {
 
     /// `relocate_object`, where the entry was empty. Gives the object's granule.
     fn relocate_object(&self, entry: Entry<'_>, place: Place) -> usize {
-        let header = self.header.load(Ordering::Relaxed);
-        if self.rules.fence {
-            fence(Ordering::Acquire);
-        }
-        if self.rules.reread
-            && let Some(found) = entry.destination()
-        {
-            return found;
-        }
+        let read = || self.header.load(Ordering::Relaxed);
+        let header = if self.rules.reread && self.rules.fence {
+            match entry.read_unmoved(read) {
+                Ok(header) => header,
+                Err(found) => return found,
+            }
+        } else {
+            let header = read();
+            if self.rules.fence {
+                fence(Ordering::Acquire);
+            }
+            if self.rules.reread
+                && let Some(found) = entry.destination()
+            {
+                return found;
+            }
+            header
+        };
         assert_eq!(header, HEADER, "a copier believes a header of somebody else's");
         let Some(to) = place else {
             return entry.publish(OLD).map_or_else(|winner| winner, |()| OLD);
@@ -127,7 +136,7 @@ impl Heap {
         let taken = std::mem::take(&mut *self.free.lock().unwrap());
         if taken {
             if self.rules.fence_when_taken {
-                fence(Ordering::Release);
+                before_reuse();
             }
             store(&self.header, REUSED, Ordering::Relaxed);
             store(&self.field, REUSED, Ordering::Relaxed);

@@ -31,7 +31,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 /// Why there is no gate here: what was refused, by whom, and what would work.
@@ -200,6 +200,7 @@ impl Gate {
             return unsafe { self.let_in(offset, len) };
         }
         debug_assert!(self.has(offset, len));
+        before_entry();
         let (mut at, end) = (offset, offset + len);
         let mut patience = Patience::short();
         while at < end {
@@ -357,6 +358,7 @@ impl Gate {
     /// The range is one of whole pages of the view, and its bytes are repaired: fit to be seen by the program.
     pub unsafe fn let_in(&self, offset: usize, len: usize) -> LetIn {
         debug_assert!(self.has(offset, len));
+        before_entry();
         let (mut at, end) = (offset, offset + len);
         let page = sys::page_size();
         let mut filled = None;
@@ -480,6 +482,7 @@ impl Gate {
     pub unsafe fn give_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
         debug_assert!(self.has(offset, len) && !self.is_private());
         sys::below_address_limit()?;
+        before_entry();
         // SAFETY: both ranges are ours. What the program has mapped of the range meanwhile are the same pages of the file.
         let refused = match unsafe { sys::take_away(self.from + offset, len, self.view + offset) } {
             Ok(()) => return Ok(()),
@@ -512,6 +515,7 @@ impl Gate {
     /// # Safety
     /// Every page is repaired.
     pub unsafe fn end(&self) -> Result<(), SysError> {
+        before_entry();
         // SAFETY: the view is ours; the caller has repaired it.
         unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) }
     }
@@ -529,6 +533,15 @@ impl Gate {
         // SAFETY: the range is in the from-view, which is ours, and nobody uses it.
         unsafe { sys::discard(self.from + offset, len) }
     }
+}
+
+/// Before pages become visible by nothing but an entry of a page table: the thread that then reads them makes no fault and no
+/// atomic load that could order it. Its reads come after the processor's look at the entry, in every architecture; this
+/// keeps the repair's writes, and those that the caller has seen, before the store of the entry. (`loom_page_entry`. No
+/// instruction on x86-64.)
+#[inline(always)]
+fn before_entry() {
+    fence(Ordering::Release);
 }
 
 impl Gate {

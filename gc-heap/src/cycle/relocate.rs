@@ -10,7 +10,7 @@ use crate::space::free::Taker;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
 use gc_core::forwarding::Entry;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where a thread copies to: a private bump region.
 pub(crate) trait CopyPlace {
@@ -41,13 +41,12 @@ pub(crate) fn relocate_object(
     entry: Entry<'_>,
     place: &mut impl CopyPlace,
 ) -> (usize, Copied) {
-    let header = shared.word(offset).load(Ordering::Relaxed);
-    // The header is believed only if the entry is still empty after it was read: a block is released, and may be
-    // written again, only when all its entries are published.
-    fence(Ordering::Acquire);
-    if let Some(granule) = entry.destination() {
-        return (granule * 8, Copied::Elsewhere);
-    }
+    // Believed only if the entry is still empty after it was read: a block is released, and may be written again, only when all
+    // its entries are published.
+    let header = match entry.read_unmoved(|| shared.word(offset).load(Ordering::Relaxed)) {
+        Ok(header) => header,
+        Err(granule) => return (granule * 8, Copied::Elsewhere),
+    };
     // SAFETY: the entry was empty after the header was read, so it is the object's; evacuated objects are not large, so
     // the header says the size and the length is not asked for.
     let bytes = unsafe { object_bytes(header, || shared.word(offset + 8).load(Ordering::Relaxed)) };

@@ -11,6 +11,7 @@ use crate::object::map::MAX_WORDS;
 use crate::space::blocks::Use;
 use crate::space::free::{Awaiting, Taker};
 use crate::space::{BLOCK_BYTES, LARGE_BYTES, PAGE_BYTES};
+use gc_core::forwarding::before_reuse;
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -263,6 +264,7 @@ impl<'s> Mutator<'s> {
         for block in first..first + count {
             self.shared.blocks.set_usage(block, Use::Constructing);
         }
+        before_reuse();
         let bytes = count * BLOCK_BYTES;
         for slice in (0..bytes).step_by(SLICE) {
             let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;

@@ -4,6 +4,7 @@ use super::Mutator;
 use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::blocks::Use;
+use gc_core::forwarding::before_reuse;
 use std::cell::Cell;
 
 /// A bump region: `top..limit` is free. Addresses in the good view; both 0 where there is no block.
@@ -40,6 +41,7 @@ impl Shared {
     ///
     /// `live`: marking or weak resolution runs, and what is allocated must count as marked.
     pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
+        before_reuse();
         if live {
             self.fill_marks(block);
         }
