@@ -1,6 +1,6 @@
 //! How a heap is built.
 
-use crate::error::BuildError;
+use crate::error::{BuildError, NoPageBarrier};
 use crate::events::{Event, Listeners};
 use crate::heap::Heap;
 use crate::shared::most_workers;
@@ -518,7 +518,7 @@ fn check_page_size(bytes: usize) -> Result<(), BuildError> {
     }
     let why =
         format!("this machine has pages of {bytes} bytes, and it is made for {PAGE_BYTES}; the load barrier takes any");
-    Err(BuildError::PageBarrier(why))
+    Err(BuildError::PageBarrier(NoPageBarrier::new(why, Vec::new())))
 }
 
 #[cfg(test)]

@@ -124,6 +124,31 @@ pub enum EnterError {
     System(SysError),
 }
 
+/// Why there is no page barrier: a line that says what would work, and the system calls that were refused.
+#[derive(Clone, Debug)]
+pub struct NoPageBarrier {
+    why: String,
+    refused: Vec<SysError>,
+}
+
+impl NoPageBarrier {
+    pub(crate) fn new(why: impl fmt::Display, refused: Vec<SysError>) -> NoPageBarrier {
+        NoPageBarrier { why: why.to_string(), refused }
+    }
+
+    /// The calls that were refused, each with its arguments and errno; none where the reason is another.
+    #[must_use]
+    pub fn refused(&self) -> &[SysError] {
+        &self.refused
+    }
+}
+
+impl fmt::Display for NoPageBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
 /// Why a heap could not be built. One line each that says what would work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -186,13 +211,19 @@ pub enum BuildError {
     },
     /// [`Barrier::Page`](crate::Barrier::Page) was asked for, and this kernel or this sandbox does not give what it needs.
     #[error("the page barrier is not to be had: {0}")]
-    PageBarrier(String),
+    PageBarrier(NoPageBarrier),
     /// The memory could not be mapped.
     #[error("cannot map the heap: {0}")]
     Views(Box<ViewsError>),
     /// The memory could not be populated.
     #[error("cannot populate the heap: {0}; build it without `pretouch`")]
-    Populate(String),
+    Populate(Box<SysError>),
+    /// 2 MiB pages, which were asked for, are not to be had.
+    #[error("no 2 MiB pages for the heap: {0}; build it with `HugePages::Never`")]
+    HugePages(Box<SysError>),
+    /// A view could not be hidden, which [`single_view`](crate::HeapBuilder::single_view) asked for.
+    #[error("cannot hide a view of the heap: {0}; build it without `single_view`")]
+    SingleView(Box<SysError>),
     /// A collector thread could not be started.
     #[error("cannot start a collector thread: {0}")]
     Thread(#[from] std::io::Error),

@@ -2,7 +2,7 @@
 
 use crate::config::{Backing, Barrier, Config, HeapBuilder, HugePages};
 use crate::cycle::Collector;
-use crate::error::{BuildError, EnterError};
+use crate::error::{BuildError, EnterError, NoPageBarrier};
 use crate::events::Event;
 use crate::mutator::Mutator;
 use crate::mutator::thread::{HeapThread, is_inside};
@@ -12,8 +12,8 @@ use crate::shared::Shared;
 use crate::space::BLOCK_BYTES;
 use crate::space::pages::{FaultServer, Pages};
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
-use gc_core::fault::{self, Registration};
-use gc_core::views::{Gate, Views};
+use gc_core::fault::{self, FaultError, Registration};
+use gc_core::views::{Gate, GateError, Views};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl Heap {
     pub(crate) fn start(config: Config) -> Result<Heap, BuildError> {
         let (views, root_memory, pages) = map(&config)?;
         if config.huge_pages == HugePages::Advise {
-            views.advise_huge().map_err(|error| BuildError::Populate(error.to_string()))?;
+            views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
         }
         let shared = Arc::new(Shared::new(config, views, root_memory, pages));
         let faults = shared.serve_faults()?;
@@ -381,7 +381,8 @@ fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError
         Backing::Memfd => Views::new(&config.name, bytes, config.mirror)?,
         Backing::Anonymous => Views::anonymous(bytes)?,
     };
-    let gate = Gate::new(&views).map_err(|error| BuildError::PageBarrier(error.to_string()))?;
+    let no_gate = |error: GateError| BuildError::PageBarrier(NoPageBarrier::new(&error, error.refused().collect()));
+    let gate = Gate::new(&views).map_err(no_gate)?;
     let roots = RootArea::new(&views, roots_at);
     let pages = Pages::new(gate, views.bytes(), config.max_bytes);
     Ok((views, RootMemory::Gated(Arc::new(roots)), Some(pages)))
@@ -436,20 +437,23 @@ impl Shared {
         // SAFETY: the range is that of the views' second span, which this heap owns until `Shared` is dropped. The registration is
         // the heap's owner's. Whoever touches the view is attached, or has been lent bytes, and keeps the owner alive by that.
         let registered = unsafe { fault::register(pages.gate.view(), self.views.span(), server) };
-        registered.map(Some).map_err(|error| BuildError::PageBarrier(error.to_string()))
+        registered.map(Some).map_err(|error| {
+            let refused = if let FaultError::Sys(refused) = error { vec![refused] } else { Vec::new() };
+            BuildError::PageBarrier(NoPageBarrier::new(error, refused))
+        })
     }
 
     /// What building a heap does to its memory.
     fn prepare(&self) -> Result<(), BuildError> {
         let bytes = self.config.max_bytes;
         if self.config.single_view && self.pages.is_none() {
-            self.views.protect_view(1, false).map_err(|error| BuildError::Populate(error.to_string()))?;
+            self.views.protect_view(1, false).map_err(|error| BuildError::SingleView(Box::new(error)))?;
         }
         if self.config.pretouch {
-            self.views.populate(0, bytes).map_err(|error| BuildError::Populate(error.to_string()))?;
+            self.views.populate(0, bytes).map_err(|error| BuildError::Populate(Box::new(error)))?;
             self.free.all_committed();
             if self.config.huge_pages == HugePages::Collapse {
-                self.views.collapse(0, bytes).map_err(|error| BuildError::Populate(error.to_string()))?;
+                self.views.collapse(0, bytes).map_err(|error| BuildError::HugePages(Box::new(error)))?;
             }
         }
         Ok(())

@@ -61,7 +61,7 @@ mod weak_map;
 
 pub use census::{Census, HeapSnapshot, KindCount};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
-pub use error::{BuildError, EnterError, OutOfMemory, Tried};
+pub use error::{BuildError, EnterError, NoPageBarrier, OutOfMemory, Tried};
 pub use events::probes;
 pub use events::{
     CycleSpan, Event, EventTrace, GcLog, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall,

@@ -73,7 +73,13 @@ impl Base {
         let base = match sys::reserve(bytes, bytes) {
             Ok(base) => base,
             Err(error) => {
-                return Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: Box::new(error) });
+                let limit = sys::address_limit().ok().flatten().filter(|_| error.errno() == libc::ENOMEM);
+                return Err(match limit {
+                    Some(limit) => ViewsError::AddressLimit { bytes, limit },
+                    // Beside no other heap it is not for want of bases that tell them apart.
+                    None if live.is_empty() => ViewsError::Sys(error),
+                    None => ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: Box::new(error) },
+                });
             }
         };
         let claim = Claim { base, bytes };

@@ -23,7 +23,7 @@ mod root_region;
 pub use gate::{FlipError, Gate, GateError, LetIn};
 pub use root_region::RootRegion;
 
-use crate::sys::{self, Access, HeapFile, SysError};
+use crate::sys::{self, Access, HeapFile, Patience, SysError};
 use bases::Base;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -83,6 +83,17 @@ pub enum ViewsError {
         /// Why the last of them could not be had.
         last: Box<SysError>,
     },
+    /// A limit of the process leaves fewer addresses than a heap takes.
+    #[error(
+        "a heap takes {bytes} bytes of addresses, most of them without memory, and this process may have {limit} in all \
+         (RLIMIT_AS): raise that (`ulimit -v unlimited`), or ask for less"
+    )]
+    AddressLimit {
+        /// Addresses of the heap.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A system call failed.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -117,7 +128,7 @@ impl Views {
     /// See [`ViewsError`].
     pub fn new(name: &str, bytes: usize, mirror: Mirror) -> Result<Views, ViewsError> {
         let span = span_for(bytes)?;
-        if let Some(limit) = sys::file_size_limit()?.filter(|limit| *limit < bytes) {
+        if let Some(limit) = sys::file_size_limit().ok().flatten().filter(|limit| *limit < bytes) {
             return Err(ViewsError::FileSize { bytes, limit });
         }
         let file = HeapFile::new(name, bytes)?;
@@ -267,9 +278,9 @@ impl Views {
         let accessible = self.accessible.read().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the ranges are in our views, which are writable; the lock keeps them so.
         unsafe {
-            sys::populate_write(self.canonical() + offset, len)?;
+            Patience::short().with(|| sys::populate_write(self.canonical() + offset, len))?;
             for (parity, _) in accessible.iter().enumerate().filter(|(_, accessible)| **accessible) {
-                sys::populate_write(self.view(parity) + offset, len)?;
+                Patience::short().with(|| sys::populate_write(self.view(parity) + offset, len))?;
             }
         }
         Ok(())
@@ -279,7 +290,8 @@ impl Views {
     /// setting. 2.9 s per GiB. Parts that are smaller than 2 MiB or were never touched are no success.
     ///
     /// # Errors
-    /// As [`sys::collapse`]; the views may then differ in their page tables, never in their bytes.
+    /// As [`sys::collapse`], but for what was in use all the time (`EAGAIN`, `EBUSY`), which stays small after half a second of
+    /// trying. After an error the views may differ in their page tables, never in their bytes.
     ///
     /// # Panics
     /// If the range is not in the file.
@@ -289,7 +301,11 @@ impl Views {
         let views = self.all().into_iter().zip([true, accessible[0], accessible[1]]);
         for (view, _) in views.filter(|(_, accessible)| *accessible) {
             // SAFETY: the ranges are in our views; collapsing keeps the bytes.
-            unsafe { sys::collapse(view + offset, len) }?;
+            match Patience::long().with(|| unsafe { sys::collapse(view + offset, len) }) {
+                // Some pages were in use, all the time: those stay small.
+                Err(error) if [libc::EAGAIN, libc::EBUSY].contains(&error.errno()) => {}
+                done => done?,
+            }
         }
         Ok(())
     }

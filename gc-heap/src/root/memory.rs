@@ -29,6 +29,10 @@ impl RootMemory {
     }
 }
 
+fn table_layout(bytes: usize) -> std::alloc::Layout {
+    std::alloc::Layout::from_size_align(bytes.max(8), 8).expect("a table is small")
+}
+
 /// Words for root slots that never move, writable. A slot is written before it is read.
 pub(crate) struct Region {
     home: Home,
@@ -40,8 +44,19 @@ pub(crate) struct Region {
 }
 
 enum Home {
-    Private { pool: Arc<RootPool>, piece: Piece },
-    Gated { area: Arc<RootArea>, share: Share, offset: usize },
+    /// The program's allocator's.
+    Own {
+        bytes: usize,
+    },
+    Private {
+        pool: Arc<RootPool>,
+        piece: Piece,
+    },
+    Gated {
+        area: Arc<RootArea>,
+        share: Share,
+        offset: usize,
+    },
 }
 
 impl Region {
@@ -50,9 +65,24 @@ impl Region {
         Region::reserve(memory, bytes, Share::Stacks)
     }
 
-    /// For a table, as for a stack.
+    /// For a table, as for a stack. Where the system maps nothing more (it is short of memory, or the process at a limit), of the
+    /// program's own memory: a root is made by calls that cannot fail, and a table is small.
     pub(crate) fn table(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
-        Region::reserve(memory, bytes, Share::Tables)
+        match Region::reserve(memory, bytes, Share::Tables) {
+            Err(NoAddresses(Some(_))) => Ok(Region::allocate(bytes)),
+            region => region,
+        }
+    }
+
+    fn allocate(bytes: usize) -> Region {
+        let layout = table_layout(bytes);
+        // SAFETY: the layout is not of zero bytes.
+        let words = unsafe { std::alloc::alloc_zeroed(layout) };
+        if words.is_null() {
+            std::alloc::handle_alloc_error(layout);
+        }
+        let address = words.expose_provenance();
+        Region { home: Home::Own { bytes }, address, collector: address, len: AtomicUsize::new(bytes) }
     }
 
     fn reserve(memory: &RootMemory, bytes: usize, share: Share) -> Result<Region, NoAddresses> {
@@ -120,6 +150,8 @@ impl Region {
     /// is gated.
     pub(crate) fn discard(&self, views: &Views, bytes: Range<usize>) -> Result<(), SysError> {
         match &self.home {
+            // A table's, which keeps its memory.
+            Home::Own { .. } => Ok(()),
             Home::Private { piece, .. } => piece.discard(bytes),
             Home::Gated { area, offset, .. } => views.uncommit(area.in_file(offset + bytes.start), bytes.len()),
         }
@@ -128,7 +160,7 @@ impl Region {
     /// Pages of the heap's file that hold the first `bytes`; none of a private region.
     pub(crate) fn pages(&self, bytes: usize) -> Range<usize> {
         match &self.home {
-            Home::Private { .. } => 0..0,
+            Home::Own { .. } | Home::Private { .. } => 0..0,
             Home::Gated { area, offset, .. } => {
                 let first = area.in_file(*offset) / PAGE_BYTES;
                 first..first + bytes.div_ceil(PAGE_BYTES)
@@ -140,6 +172,8 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         match &self.home {
+            // SAFETY: allocated with this layout, and nobody refers to it any more.
+            Home::Own { bytes } => unsafe { std::alloc::dealloc(self.as_ptr(), table_layout(*bytes)) },
             Home::Private { pool, piece } => pool.give_up(piece),
             Home::Gated { area, share, offset } => area.give_up(*share, *offset..*offset + self.len()),
         }

@@ -28,7 +28,8 @@ struct Chunk {
 
 impl Chunk {
     fn new(memory: &RootMemory) -> Chunk {
-        let region = Region::table(memory, CHUNK * 8).expect("address space for another 1024 roots");
+        let region = Region::table(memory, CHUNK * 8)
+            .expect("address space for another 1024 roots: all that the heap has is taken");
         let chunk = Chunk { region };
         // A piece of the root area may have been used before.
         chunk.slots().iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
@@ -225,6 +226,10 @@ impl<S: SlotType> Root<S> {
     }
 
     /// Roots a value. Takes a lock for an instant; never a safepoint.
+    ///
+    /// # Panics
+    /// With [`Barrier::Page`](crate::Barrier::Page), where roots and stacks take all addresses that the heap has for them: eight
+    /// million roots have some of their own. With the other barriers memory for roots ends as it does for a [`Box`].
     #[must_use]
     pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {
         let cell = RootCell::new(&m.heap().roots, S::to_word(value), !m.is_logging());

@@ -4,7 +4,7 @@
 
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use crate::{coroutines, fork, limits};
+use crate::{coroutines, fork, limits, refusals};
 use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mutator, Room, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
@@ -37,6 +37,7 @@ pub(crate) fn play(scene: &str) -> ExitCode {
         .iter()
         .chain(fork::SCENES)
         .chain(limits::SCENES)
+        .chain(refusals::SCENES)
         .chain(coroutines::SCENES)
         .find(|(name, _)| *name == scene)
         .expect("a scene of this name")
@@ -76,7 +77,7 @@ fn heap() -> Heap {
 }
 
 /// Reads objects that move until some of its reads have faulted. `around` is called before and after each.
-fn until_faults(heap: &Heap, mut around: impl FnMut(bool)) {
+pub(crate) fn until_faults(heap: &Heap, mut around: impl FnMut(bool)) {
     let before = heap.faults().count;
     while_collecting(heap, Duration::ZERO, || {
         let work = |m: &mut Mutator<'_>| {
@@ -103,7 +104,7 @@ fn until_faults(heap: &Heap, mut around: impl FnMut(bool)) {
 }
 
 /// A page of a file that has none: touching it is a `SIGBUS` of nobody's heap.
-fn page_without_a_file() -> *mut u8 {
+pub(crate) fn page_without_a_file() -> *mut u8 {
     // SAFETY: a new file and a new mapping.
     unsafe {
         let file = libc::memfd_create(c"nothing".as_ptr(), 0);
@@ -113,7 +114,7 @@ fn page_without_a_file() -> *mut u8 {
     }
 }
 
-fn install(handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void)) -> libc::sigaction {
+pub(crate) fn install(handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void)) -> libc::sigaction {
     // SAFETY: actions of this frame; the handlers below keep to what a handler may do.
     unsafe {
         let (mut new, mut old): (libc::sigaction, libc::sigaction) = (std::mem::zeroed(), std::mem::zeroed());
@@ -129,7 +130,7 @@ static PASSED_ON: AtomicUsize = AtomicUsize::new(0);
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
 
 /// Of the program: gives the page that is missing, and counts.
-extern "C" fn mend(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+pub(crate) extern "C" fn mend(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     MENDED.fetch_add(1, Ordering::SeqCst);
     // SAFETY: the kernel's own information; the page is the one of `page_without_a_file`.
     unsafe {
@@ -137,6 +138,18 @@ extern "C" fn mend(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         libc::mmap(page, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
     }
+}
+
+/// How often [`mend`] was called.
+pub(crate) fn mended() -> usize {
+    MENDED.load(Ordering::SeqCst)
+}
+
+/// Installs [`pass_on`], and tells how often it was called since.
+pub(crate) fn pass_on_to() -> impl Fn() -> usize {
+    let (old, before) = (install(pass_on), PASSED_ON.load(Ordering::SeqCst));
+    BEFORE.store(old.sa_sigaction, Ordering::SeqCst);
+    move || PASSED_ON.load(Ordering::SeqCst) - before
 }
 
 /// Of another library, installed after the heap's: passes everything on.

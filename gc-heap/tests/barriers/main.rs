@@ -36,6 +36,7 @@ mod polls;
 #[path = "../random/mod.rs"]
 mod random;
 mod realtime;
+mod refusals;
 mod roots;
 mod sizes;
 mod snapshot;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         ("placed", placed::TESTS),
         ("polls", polls::TESTS),
         ("realtime", realtime::TESTS),
+        ("refusals", refusals::TESTS),
         ("roots", roots::TESTS),
         ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),

@@ -1,0 +1,250 @@
+//! System calls that are refused: what each costs, and who hears of it. A refusal concerns a whole process, so each scene is a child.
+//! (`cargo run -p gc-heap --example sweep` refuses every call of a program.)
+
+use crate::child::{builder, child, install, mend, mended, page_without_a_file, pass_on_to, plays_well, until_faults};
+use crate::common::backing;
+use crate::harness::{Tests, tests};
+use gc_core::sys::inject::{refusals, refuse, refuse_nothing};
+use gc_heap::{
+    Backing, Barrier, BuildError, EnterError, Heap, HugePages, LEAST_HEAP_BYTES, Room, Root, Tagged, Trace, Value,
+};
+use std::os::unix::process::ExitStatusExt;
+
+pub(crate) const SCENES: &[(&str, fn())] = &[
+    ("let-in", let_in),
+    ("last-line", last_line),
+    ("blocked", blocked),
+    ("replaced", replaced),
+    ("no-flip", no_flip),
+    ("clean-up", clean_up),
+    ("typed", typed),
+    ("not-given-back", not_given_back),
+];
+
+const LET_IN: [&str; 3] = ["ioctl(UFFDIO_CONTINUE)", "ioctl(UFFDIO_MOVE)", "ioctl(UFFDIO_COPY)"];
+
+fn let_in() {
+    let heap = builder().build().unwrap();
+    let errnos =
+        [libc::ENOMEM, libc::EAGAIN, libc::EINTR, libc::EFAULT, libc::EINVAL, libc::EPERM, libc::EBUSY, libc::ENOENT];
+    for errno in errnos {
+        for (skip, count) in [(0, 1), (3, 1), (1, 20), (0, u64::MAX)] {
+            // A copy is what is left where a page cannot be moved: not both.
+            LET_IN[..2].iter().for_each(|call| refuse(call, errno, skip, count));
+            until_faults(&heap, |_| ());
+            refuse_nothing();
+        }
+    }
+    assert!(refusals().iter().any(|(call, count)| LET_IN.contains(call) && *count > 100));
+    until_faults(&heap, |_| ());
+}
+
+/// Fails where one refused `UFFDIO_CONTINUE` or `UFFDIO_MOVE` is the end of the process, or is asked for again for ever.
+fn a_page_that_is_refused_is_let_in_another_way() {
+    plays_well("let-in");
+}
+
+fn last_line() {
+    let heap = builder().build().unwrap();
+    let calls = LET_IN.iter().chain(&["ioctl(UFFDIO_UNREGISTER)"]);
+    calls.for_each(|call| refuse(call, libc::ENOMEM, 0, u64::MAX));
+    until_faults(&heap, |_| ());
+}
+
+/// Fails where a process that cannot have a page dies without a word, or does not die.
+fn a_page_that_cannot_be_had_ends_the_process_with_a_line() {
+    let output = child("last-line");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
+    let call = if backing() == Backing::Memfd { "ioctl(UFFDIO_UNREGISTER)" } else { "ioctl(UFFDIO_COPY)" };
+    let line = said.trim_end();
+    assert!(!line.contains('\n') && line.starts_with("parallax: "), "{said}");
+    assert!(line.contains(call) && line.ends_with("Cannot allocate memory (os error 12)"), "{said}");
+}
+
+fn block_sigbus() {
+    // SAFETY: sets of this frame.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGBUS);
+        assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()), 0);
+    }
+}
+
+fn blocked() {
+    let heap = builder().build().unwrap();
+    heap.enter(|m| m.blocking(block_sigbus)).unwrap();
+    for _ in 0..2 {
+        until_faults(&heap, |_| ());
+        block_sigbus();
+    }
+}
+
+/// Fails where the signal is unblocked at a thread's first `enter` only.
+fn a_thread_that_has_blocked_the_signal_since_is_served() {
+    plays_well("blocked");
+}
+
+fn replaced() {
+    let heap = builder().build().unwrap();
+    until_faults(&heap, |_| ());
+    // A library that hands nothing on.
+    install(mend);
+    let other = builder().build().unwrap();
+    until_faults(&heap, |_| ());
+    until_faults(&other, |_| ());
+    assert_eq!(mended(), 0, "a fault of a heap went to the library");
+    // SAFETY: the page is there once the library's handler has run.
+    unsafe { page_without_a_file().write_volatile(3) };
+    assert_eq!(mended(), 1);
+    // And one that hands all to whom it found: us. What is nobody's goes round once, to the library before.
+    let passed = pass_on_to();
+    let third = builder().build().unwrap();
+    [&heap, &other, &third].into_iter().for_each(|heap| until_faults(heap, |_| ()));
+    assert_eq!(passed(), 0);
+    // SAFETY: as above.
+    unsafe { page_without_a_file().write_volatile(3) };
+    assert_eq!((passed(), mended()), (1, 2));
+}
+
+/// Fails where nobody looks whether the handler is still ours, or where two that hand on to each other do so for ever.
+fn a_heap_that_is_built_takes_its_signal_back() {
+    plays_well("replaced");
+}
+
+fn no_flip() {
+    refuse("mremap(DONTUNMAP)", libc::EPERM, 0, u64::MAX);
+    let Err(BuildError::PageBarrier(why)) = builder().build() else { panic!("a heap that can never flip") };
+    assert_eq!((why.refused()[0].call(), why.refused()[0].errno()), ("mremap(DONTUNMAP)", libc::EPERM));
+    let line = why.to_string();
+    assert!(!line.contains('\n') && line.contains("mremap") && line.contains("load barrier"), "{line}");
+}
+
+/// Fails where a sandbox that refuses what a flip does is found out when memory is short.
+fn a_page_barrier_that_cannot_flip_is_refused() {
+    plays_well("no-flip");
+}
+
+fn clean_up() {
+    let heap = builder().build().unwrap();
+    until_faults(&heap, |_| ());
+    // A flip that comes to its last step, and cannot be undone. (The rehearsal's calls are refused as well.)
+    let (flips, before) = (heap.stats().relocations, heap.refusals().count);
+    refuse("madvise(DONTNEED)", libc::EINVAL, 0, u64::MAX);
+    refuse("ioctl(UFFDIO_UNREGISTER)", libc::EINVAL, 0, u64::MAX);
+    #[derive(Trace)]
+    struct Crumb {
+        id: u64,
+    }
+    heap.enter(|m| {
+        let mut kept = Vec::new();
+        for id in 0..10_000 {
+            let m = m.reserve(Room::of::<Crumb>()).unwrap();
+            let crumb = m.place(CrumbInit { id });
+            if id % 16 == 0 {
+                kept.push((id, Root::<Crumb>::new(m, crumb)));
+            }
+        }
+        m.collect();
+        m.collect();
+        kept.iter().for_each(|(id, crumb)| assert_eq!(crumb.get(m).id, *id));
+    })
+    .unwrap();
+    assert_eq!(heap.stats().relocations, flips, "flipped where the kernel refuses");
+    let refused = heap.refusals();
+    assert!(refused.count > before, "nobody hears of it");
+    assert!(refused.last.unwrap().errno() == libc::EINVAL);
+    refuse_nothing();
+    until_faults(&heap, |_| ());
+}
+
+/// Fails where the undoing of a flip is taken to succeed: pages then fault that nobody serves.
+fn a_flip_that_can_be_neither_done_nor_undone_is_served() {
+    plays_well("clean-up");
+}
+
+fn typed() {
+    let least = || Heap::builder().max_bytes(LEAST_HEAP_BYTES);
+    // Questions and wishes that are refused: the heap is built.
+    refuse("getrlimit", libc::EPERM, 0, u64::MAX);
+    refuse("madvise(COLLAPSE)", libc::EAGAIN, 0, 1000);
+    least().pretouch(true).huge_pages(HugePages::Collapse).build().unwrap();
+    refuse_nothing();
+    refuse("madvise(COLLAPSE)", libc::EPERM, 0, u64::MAX);
+    let error = least().pretouch(true).huge_pages(HugePages::Collapse).build().unwrap_err();
+    assert!(matches!(&error, BuildError::HugePages(error) if error.call() == "madvise(COLLAPSE)"), "{error}");
+    refuse("mprotect", libc::ENOMEM, 0, u64::MAX);
+    let error = least().single_view(true).build().unwrap_err();
+    assert!(matches!(&error, BuildError::SingleView(error) if error.call() == "mprotect"), "{error}");
+    refuse_nothing();
+    // Roots are there where nothing more is mapped.
+    let heap = least().build().unwrap();
+    refuse("mmap", libc::ENOMEM, 1, u64::MAX);
+    let entered = heap.enter(|m| {
+        let roots: Vec<_> = (0..5000).map(|id| Root::<Tagged>::new(m, Value::num(f64::from(id)))).collect();
+        m.collect();
+        roots.iter().enumerate().for_each(|(id, root)| assert_eq!(root.get(m).as_num(), Some(id as f64)));
+    });
+    assert!(entered.is_ok(), "{entered:?}");
+    let other = std::thread::scope(|scope| scope.spawn(|| heap.thread().err()).join().unwrap());
+    assert!(matches!(other, None | Some(EnterError::System(_))), "{other:?}");
+    refuse_nothing();
+    // What serves faults is not said to be addresses.
+    if let Ok(heap) = least().barrier(Barrier::Page).build() {
+        refuse("sigaltstack", libc::EPERM, 0, u64::MAX);
+        let Err(EnterError::System(error)) = heap.enter(|_| ()) else { panic!("entered without a stack for faults") };
+        assert_eq!((error.call(), error.errno()), ("sigaltstack", libc::EPERM));
+    }
+    refuse_nothing();
+    // A limit on addresses is called so.
+    let limit = libc::rlimit { rlim_cur: 8 << 30, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel reads a value of this frame.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+    let why = Heap::builder().max_bytes(4 << 30).build().unwrap_err().to_string();
+    assert!(why.contains("RLIMIT_AS") && why.contains("ulimit -v") && !why.contains("bases"), "{why}");
+}
+
+/// Fails where an error names something else than what was refused, or where a panic does.
+fn what_is_refused_is_named() {
+    plays_well("typed");
+}
+
+fn not_given_back() {
+    let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+    #[derive(Trace)]
+    struct Crumb {
+        id: u64,
+    }
+    heap.enter(|m| {
+        (0..50_000).for_each(|id| assert_eq!(m.reserve(Room::of::<Crumb>()).unwrap().place(CrumbInit { id }).id, id));
+        m.collect();
+    })
+    .unwrap();
+    let held = heap.stats().committed_bytes;
+    refuse("fallocate(PUNCH_HOLE)", libc::ENOSPC, 0, u64::MAX);
+    assert_eq!((heap.release_memory(), heap.stats().committed_bytes), (0, held));
+    let refused = heap.refusals();
+    assert!(refused.count > 0);
+    assert_eq!(refused.last.map(|error| (error.call(), error.errno())), Some(("fallocate(PUNCH_HOLE)", libc::ENOSPC)));
+    refuse_nothing();
+    assert!(heap.release_memory() > 0 && heap.stats().committed_bytes < held);
+}
+
+/// Fails where memory that the system did not take back counts as given back.
+fn memory_that_is_not_taken_back_is_asked_for_again() {
+    plays_well("not-given-back");
+}
+
+pub(crate) const TESTS: Tests = Tests {
+    page: tests![
+        a_page_that_is_refused_is_let_in_another_way,
+        a_page_that_cannot_be_had_ends_the_process_with_a_line,
+        a_thread_that_has_blocked_the_signal_since_is_served,
+        a_heap_that_is_built_takes_its_signal_back,
+        a_page_barrier_that_cannot_flip_is_refused,
+        a_flip_that_can_be_neither_done_nor_undone_is_served,
+    ],
+    once: tests![what_is_refused_is_named, memory_that_is_not_taken_back_is_asked_for_again],
+    ..Tests::NONE
+};
