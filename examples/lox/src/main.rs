@@ -13,7 +13,6 @@ mod output;
 mod prompt;
 mod report;
 mod shapes;
-mod strings;
 mod thread;
 mod vm;
 

@@ -4,24 +4,15 @@
 
 use crate::code::Code;
 use crate::native::Native;
-use gc_heap::{Array, Gc, Mutator, Num, Plain, Slot, Tagged, Trace, Value, WeakSlot};
+use gc_heap::{Gc, InternTable, Mutator, Num, Plain, Slot, Tagged, Trace, Value};
 
 /// A string. Interned: strings of equal text are one object.
 #[derive(Trace)]
 #[trace(tail = u8)]
-pub(crate) struct Str {
-    pub(crate) hash: u64,
-}
+pub(crate) struct Str;
 
-/// An entry of the table of interned strings. `hash` is 0 while it was never used.
-#[derive(Trace)]
-pub(crate) struct Interned {
-    pub(crate) hash: Num<u64>,
-    pub(crate) string: WeakSlot<Str>,
-}
-
-/// The table of interned strings; its length is a power of two.
-pub(crate) type InternTable = Array<Interned>;
+/// All strings of a program: weak, so that a string which only the table knows is collected.
+pub(crate) type Strings = InternTable<Str, rustc_hash::FxBuildHasher>;
 
 /// A function's text, and the objects that it names: strings and functions.
 #[derive(Trace)]

@@ -19,6 +19,7 @@ mod finalize;
 mod foreign;
 mod fork;
 mod harness;
+mod intern;
 mod kept;
 mod late;
 mod limits;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
         ("late", late::TESTS),
+        ("intern", intern::TESTS),
         ("kept", kept::TESTS),
         ("limits", limits::TESTS),
         ("losses", losses::TESTS),

@@ -23,7 +23,7 @@ impl Vm {
         for constant in proto.constants {
             constants.push(match constant {
                 Constant::String(text) => {
-                    let (m, string) = self.shared.strings.intern(m, &text, |_| ())?;
+                    let (m, string) = self.shared.strings.intern_with(m, &text, |_| (), |_, _| ())?;
                     m.local(Value::from(string))
                 }
                 Constant::Function(proto) => {

@@ -74,7 +74,7 @@ impl Vm {
             };
             text.extend_from_slice(string.tail());
         }
-        let (m, string) = self.shared.strings.intern(m, &text, |m| self.tidy(m))?;
+        let (m, string) = self.shared.strings.intern_with(m, &text, |m| self.tidy(m), |_, _| ())?;
         self.slot(m, to).set(m, string.into());
         self.text = text;
         Ok(())
