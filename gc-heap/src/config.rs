@@ -167,6 +167,7 @@ pub(crate) struct Config {
     pub(crate) fault_cluster: usize,
     pub(crate) stress: Stress,
     pub(crate) uncommit_delay: Option<Duration>,
+    pub(crate) idle_after: Option<Duration>,
     pub(crate) external_step: usize,
     pub(crate) collecting_limit: Option<f64>,
     pub(crate) name: String,
@@ -184,6 +185,9 @@ impl Config {
 
 /// What the kernel takes for a memfd: `NAME_MAX` less the `memfd:` that it puts before it.
 const MOST_NAME_BYTES: usize = 249;
+
+/// The size of a heap of which nobody says it, where there is so much memory.
+const DEFAULT_BYTES: usize = 256 << 20;
 
 const DEFAULT_FAULT_CLUSTER: usize = 1;
 
@@ -208,6 +212,8 @@ pub const LEAST_HEAP_BYTES: usize = 4 << 20;
 #[must_use]
 pub struct HeapBuilder {
     config: Config,
+    /// `max_bytes` was said.
+    sized: bool,
 }
 
 impl Default for HeapBuilder {
@@ -215,7 +221,7 @@ impl Default for HeapBuilder {
         let config = Config {
             barrier: Barrier::Load,
             backing: Backing::Memfd,
-            max_bytes: 256 << 20,
+            max_bytes: DEFAULT_BYTES,
             workers: 1,
             pretouch: false,
             huge_pages: HugePages::Never,
@@ -225,6 +231,7 @@ impl Default for HeapBuilder {
             fault_cluster: DEFAULT_FAULT_CLUSTER,
             stress: Stress::default(),
             uncommit_delay: Some(Duration::from_secs(300)),
+            idle_after: Some(Duration::from_secs(60)),
             external_step: 64 << 20,
             collecting_limit: Some(0.95),
             name: "parallax".into(),
@@ -232,7 +239,7 @@ impl Default for HeapBuilder {
             record_losses: false,
             late_after: LATE_AFTER,
         };
-        HeapBuilder { config }
+        HeapBuilder { config, sized: false }
     }
 }
 
@@ -250,9 +257,14 @@ impl HeapBuilder {
     }
 
     /// The most memory that objects may take, in bytes; rounded up to 64 KiB. From 4 MiB to the machine's memory.
-    /// Default: 256 MiB.
+    /// Default: 256 MiB, or half of the memory of the machine or its control group where that is less.
+    ///
+    /// A control group's limit is for all that the process has. Beside the objects that is the collector's own tables, page tables for
+    /// each view, and the program: a heap of more than about 80 % of the limit is killed when it is full, where it could have said
+    /// [`OutOfMemory`](crate::OutOfMemory).
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.config.max_bytes = bytes;
+        self.sized = true;
         self
     }
 
@@ -311,6 +323,17 @@ impl HeapBuilder {
     /// How long a block stays free before its memory goes back to the system; `None`: never. Default: five minutes.
     pub fn uncommit_delay(mut self, delay: Option<Duration>) -> Self {
         self.config.uncommit_delay = delay;
+        self
+    }
+
+    /// After how long a time of hardly any allocation the heap counts as idle; `None`: never. Default: one minute.
+    ///
+    /// A program that has become idle allocates nothing, so no cycle begins by itself, and its garbage would stay. When less than
+    /// about a 64th of the heap has been allocated in each of the looks of that time (from twice a second to once in half a minute), one cycle
+    /// runs, and all free memory goes back to the system, unless [`uncommit_delay`](Self::uncommit_delay) is `None`. Then
+    /// nothing more until the program has allocated a sixteenth of the heap, or asks for a cycle itself.
+    pub fn idle_after(mut self, time: Option<Duration>) -> Self {
+        self.config.idle_after = time;
         self
     }
 
@@ -469,11 +492,14 @@ impl HeapBuilder {
     /// microseconds a page.
     pub fn build(self) -> Result<Heap, BuildError> {
         let mut config = self.config;
+        // Where the system does not say, nothing is refused here.
+        let memory = gc_core::sys::total_memory().unwrap_or(usize::MAX);
+        if !self.sized {
+            config.max_bytes = default_bytes(memory);
+        }
         if config.max_bytes < LEAST_HEAP_BYTES {
             return Err(BuildError::TooSmall { bytes: config.max_bytes, least: LEAST_HEAP_BYTES });
         }
-        // Where the system does not say, nothing is refused here.
-        let memory = gc_core::sys::total_memory().unwrap_or(usize::MAX);
         if config.max_bytes > memory {
             return Err(BuildError::TooLarge { bytes: config.max_bytes, memory });
         }
@@ -511,6 +537,11 @@ impl HeapBuilder {
     }
 }
 
+/// The size of a heap of which nobody says it: with room beside it.
+fn default_bytes(memory: usize) -> usize {
+    DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(LEAST_HEAP_BYTES)
+}
+
 /// The page barrier's tables are made for pages of one size.
 fn check_page_size(bytes: usize) -> Result<(), BuildError> {
     if bytes == PAGE_BYTES {
@@ -524,6 +555,12 @@ fn check_page_size(bytes: usize) -> Result<(), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_leaves_room_beside_the_heap() {
+        let default = |mib: usize| default_bytes(mib << 20) >> 20;
+        assert_eq!([usize::MAX >> 20, 1024, 512, 256, 100, 2].map(default), [256, 256, 256, 128, 50, 4]);
+    }
 
     #[test]
     fn the_page_barrier_is_refused_where_pages_have_another_size() {

@@ -5,6 +5,7 @@ pub(crate) mod effort;
 pub(crate) mod ephemeron;
 pub(crate) mod finalize;
 pub(crate) mod flip;
+mod idle;
 mod late;
 pub(crate) mod mark;
 mod overflow;
@@ -31,6 +32,7 @@ use control::Work;
 use finalize::Watches;
 use flip::{FlipPlan, Planned};
 use gc_core::sys::thread_cpu_time;
+use idle::Idle;
 use mark::Marker;
 use pause::StopOp;
 use plan::Goal;
@@ -42,7 +44,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often the idle collector looks for memory to give back.
+/// The least time between two looks for memory to give back.
 const CHORES: Duration = Duration::from_millis(500);
 
 /// Blocks given back to the system at a time.
@@ -83,6 +85,9 @@ pub(crate) struct Collector {
     /// What the cycle that runs has done, counted at its end.
     relocated: bool,
     compacted: bool,
+    idle: Idle,
+    /// The next cycle is that of an idle heap.
+    is_idle: bool,
     /// When the free space was last searched for memory to give back.
     looked_for_idle: Instant,
     /// For the stress mode.
@@ -98,6 +103,7 @@ impl Drop for Collector {
 impl Collector {
     pub(crate) fn new(shared: Arc<Shared>) -> Collector {
         let random = Cell::new(shared.config.stress.seed);
+        let idle = Idle::new(shared.config.idle_after, shared.blocks.len());
         Collector {
             shared,
             forwarded: Vec::new(),
@@ -106,6 +112,8 @@ impl Collector {
             reported: Reported::default(),
             relocated: false,
             compacted: false,
+            idle,
+            is_idle: false,
             looked_for_idle: Instant::now(),
             random,
         }
@@ -116,7 +124,7 @@ impl Collector {
         let shared = Arc::clone(&self.shared);
         shared.pace_begins();
         loop {
-            match shared.control.wait_for_work(CHORES) {
+            match shared.control.wait_for_work(self.next_look()) {
                 Work::Cycle => {
                     shared.pace_cycle_begins();
                     let begun = self.cycle_begins();
@@ -127,6 +135,8 @@ impl Collector {
                         }
                     }
                     shared.pace_cycle_ended();
+                    let is_idle = std::mem::take(&mut self.is_idle);
+                    self.idle.cycle_ended(shared.free.allocated(), is_idle);
                     self.cycle_ended(begun);
                     shared.control.cycle_finished();
                     if shared.external.is_due() {
@@ -134,6 +144,9 @@ impl Collector {
                         shared.control.request_soon();
                     }
                     shared.free.wake_all();
+                    if is_idle && shared.config.uncommit_delay.is_some() {
+                        shared.uncommit(Duration::ZERO);
+                    }
                 }
                 Work::Compaction(run) => {
                     let begun = self.cycle_begins();
@@ -156,7 +169,17 @@ impl Collector {
         }
     }
 
+    /// How long to wait for work: not longer than until memory may have to go back.
+    fn next_look(&self) -> Duration {
+        let uncommits = self.shared.config.uncommit_delay.filter(|_| self.shared.free.free_committed() > 0);
+        self.idle.wait(uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES)))
+    }
+
     fn chores(&mut self) {
+        if self.idle.look(self.shared.free.allocated()) {
+            self.is_idle = true;
+            self.shared.request_cycle();
+        }
         // Four looks in a delay: a look takes the free space's lock, again and again.
         if let Some(delay) = self.shared.config.uncommit_delay
             && self.looked_for_idle.elapsed() >= delay / 4

@@ -181,11 +181,48 @@ pub(crate) fn a_limit_on_collecting_is_a_share() {
     assert!(Heap::builder().max_bytes(4 << 20).collecting_limit(Some(1.0)).build().is_ok());
 }
 
+/// A program that has become idle allocates nothing, so nothing else begins a cycle.
+pub(crate) fn an_idle_heap_gives_its_garbage_back_once(barrier: Barrier) {
+    let heap = heap(barrier, 64 << 20).idle_after(Some(Duration::from_millis(200))).build().unwrap();
+    let work = heap.enter(|m| -> Result<(), OutOfMemory> {
+        for id in 0..800_000 {
+            m.reserve(Room::of::<Node>())?.place(NodeInit { id, next: None });
+        }
+        Ok(())
+    });
+    work.unwrap().unwrap();
+    assert!(heap.stats().committed_bytes > 12 << 20);
+    // Ends by the deadline of the trial, where it does not.
+    while heap.stats().committed_bytes > 1 << 20 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let cycles = heap.stats().cycles;
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(heap.stats().cycles, cycles, "once is enough");
+}
+
+/// What the book says of a program that knows that it is idle.
+pub(crate) fn what_is_collected_and_released_is_the_systems(barrier: Barrier) {
+    let heap = heap(barrier, 64 << 20).idle_after(None).build().unwrap();
+    let work = heap.enter(|m| -> Result<(), OutOfMemory> {
+        for id in 0..800_000 {
+            m.reserve(Room::of::<Node>())?.place(NodeInit { id, next: None });
+        }
+        Ok(())
+    });
+    work.unwrap().unwrap();
+    heap.collect();
+    let given_back = heap.release_memory();
+    assert!(given_back > 12 << 20 && heap.stats().committed_bytes < 1 << 20, "{given_back}: {:?}", heap.stats());
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
         a_reservation_of_several_blocks_takes_free_ones,
         collecting_near_the_end_of_memory_ends,
         the_error_says_what_was_tried,
+        an_idle_heap_gives_its_garbage_back_once,
+        what_is_collected_and_released_is_the_systems,
     ],
     concurrent: tests![short_cycles_do_not_follow_one_another, an_early_cycle_that_finds_nothing_changes_nothing],
     once: tests![a_limit_on_collecting_is_a_share],

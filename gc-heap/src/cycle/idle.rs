@@ -1,0 +1,106 @@
+//! When a heap is idle: what the collector looks at while nobody asks for anything, and how often.
+
+use std::time::{Duration, Instant};
+
+/// How often the collector looks while the program allocates, ...
+const BUSY: Duration = Duration::from_millis(500);
+
+/// ... and while it does not: in the end.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// A program that has allocated less than this part of the heap since the last look allocates hardly anything.
+const LITTLE: usize = 64;
+
+/// One that has allocated this part of the heap since it was idle may be so again.
+const AGAIN: usize = 16;
+
+pub(super) struct Idle {
+    /// The time of hardly any allocation after which the heap is idle.
+    after: Option<Duration>,
+    blocks: usize,
+    /// Blocks that had been allocated at the last look, and at the end of the last cycle of an idle heap.
+    seen: usize,
+    collected: usize,
+    /// When the program was last seen busy.
+    busy: Instant,
+    /// A cycle has run since.
+    done: bool,
+    wait: Duration,
+}
+
+impl Idle {
+    pub(super) fn new(after: Option<Duration>, blocks: usize) -> Idle {
+        Idle { after, blocks, seen: 0, collected: 0, busy: Instant::now(), done: false, wait: BUSY }
+    }
+
+    /// How long to wait for work before the next look. `most`: of the caller's own.
+    pub(super) fn wait(&self, most: Duration) -> Duration {
+        let until_idle = match self.after {
+            Some(after) if self.is_wanted() => after.saturating_sub(self.busy.elapsed()),
+            _ => QUIET,
+        };
+        self.wait.min(most).min(until_idle.max(Duration::from_millis(10)))
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.done && self.seen > self.collected
+    }
+
+    /// Nobody asked for anything. `allocated`: blocks taken for new objects, ever. Whether a cycle should run now.
+    pub(super) fn look(&mut self, allocated: usize) -> bool {
+        let new = allocated - std::mem::replace(&mut self.seen, allocated);
+        if new > self.blocks / LITTLE {
+            (self.busy, self.done, self.wait) = (Instant::now(), false, BUSY);
+        } else {
+            self.wait = (2 * self.wait).min(QUIET);
+        }
+        self.done &= allocated - self.collected < self.blocks / AGAIN;
+        self.is_wanted() && self.after.is_some_and(|after| self.busy.elapsed() >= after)
+    }
+
+    /// A cycle has ended: one that an idle heap was given, or another.
+    pub(super) fn cycle_ended(&mut self, allocated: usize, idle: bool) {
+        self.seen = allocated;
+        if idle {
+            (self.collected, self.done) = (allocated, true);
+        } else {
+            (self.busy, self.done, self.wait) = (Instant::now(), false, BUSY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_heap_is_collected_once() {
+        let mut idle = Idle::new(Some(Duration::ZERO), 1024);
+        assert!(!idle.look(0), "nothing was ever allocated");
+        assert!(idle.look(1));
+        idle.cycle_ended(1, true);
+        assert!(!idle.look(1) && !idle.look(10) && !idle.look(20), "hardly anything came since");
+        assert!(idle.look(100));
+        idle.cycle_ended(100, true);
+        idle.cycle_ended(100, false);
+        assert!(!idle.look(100), "all that there was has been looked at");
+        assert!(idle.look(101), "the program has asked for a cycle itself, so it did something");
+        let mut never = Idle::new(None, 1024);
+        assert!(!never.look(1000) && !never.look(1000));
+    }
+
+    #[test]
+    fn the_collector_of_an_idle_heap_sleeps() {
+        let mut idle = Idle::new(Some(Duration::from_secs(3600)), 1024);
+        idle.look(1000);
+        assert_eq!(idle.wait(QUIET), BUSY);
+        let mut slept = Duration::ZERO;
+        for _ in 0..20 {
+            idle.look(1000);
+            slept += idle.wait(QUIET);
+        }
+        assert!(slept > Duration::from_secs(300), "{slept:?} in twenty looks");
+        idle.look(1100);
+        assert_eq!(idle.wait(QUIET), BUSY);
+    }
+}
