@@ -78,7 +78,7 @@ impl Record {
         }
     }
 
-    /// `MutatorRecord::scan_locals`, with `Marker::visit` of a good word.
+    /// `MutatorRecord::locals_to_scan`, `scan_locals` and `set_scanned`, with `Marker::visit` of a good word.
     fn scan_locals(&self) {
         if !self.rules.scan_then_say {
             self.scanned.store(EPOCH, Ordering::Release);

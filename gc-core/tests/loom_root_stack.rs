@@ -189,6 +189,56 @@ fn a_word_pushed_without_release_shows_the_marker_half_an_object() {
     check(3, || scan_against(Rules { push: Ordering::Relaxed, ..ALL }, pop_both));
 }
 
+/// Two markers visit a slot each, as pieces of `cycle/roots.rs`, while the owner does `pop_both` or `pop_and_push`. `last`: who visits
+/// the last piece says that the stack is scanned; else each does.
+fn scan_in_pieces(last: bool, order: Ordering, work: fn(&mut RootStack)) {
+    let region = Region::new(ALL);
+    let owner = {
+        let region = Arc::clone(&region);
+        thread::spawn(move || {
+            let mut stack = RootStack { region, top: 2, log: Vec::new() };
+            work(&mut stack);
+            stack.region.marking.flush_log(&mut stack.log);
+        })
+    };
+    let left = Arc::new(AtomicU32::new(2));
+    let visit = move |region: &Region, left: &AtomicU32, index: usize| {
+        let word = region.slots[index].load(Ordering::Acquire);
+        if word != 0 {
+            let object = granule(word);
+            assert!(!region.marking.marks.set(object) || object == A || object == B, "no object of the snapshot");
+        }
+        if left.fetch_sub(1, order) == 1 || !last {
+            region.scanned.store(EPOCH, Ordering::Release);
+        }
+    };
+    let marker = {
+        let (region, left) = (Arc::clone(&region), Arc::clone(&left));
+        thread::spawn(move || visit(&region, &left, 1))
+    };
+    visit(&region, &left, 0);
+    marker.join().unwrap();
+    owner.join().unwrap();
+    for word in region.marking.take_log() {
+        region.marking.marks.set(granule(word));
+    }
+    for object in [A, B] {
+        assert!(region.marking.marks.get(object), "an object that was reachable at mark start is not marked");
+    }
+}
+
+#[test]
+fn a_stack_is_scanned_when_the_last_of_its_pieces_is() {
+    check(2, || scan_in_pieces(true, Ordering::AcqRel, pop_both));
+    check(2, || scan_in_pieces(true, Ordering::AcqRel, pop_and_push));
+}
+
+#[test]
+#[should_panic(expected = "is not marked")]
+fn an_object_is_lost_if_the_first_piece_is_taken_for_the_stack() {
+    check(3, || scan_in_pieces(false, Ordering::AcqRel, pop_and_push));
+}
+
 /// What a stack's memory is given back by.
 #[derive(Clone, Copy)]
 struct MemoryRules {

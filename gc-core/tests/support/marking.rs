@@ -67,8 +67,11 @@ impl Marking {
 
     /// `Collector::take_logs`.
     pub(crate) fn take_logs(&self, remap: impl Fn(u64) -> usize) {
-        for word in std::mem::take(&mut *self.log.lock().unwrap()) {
-            self.mark(remap(word));
-        }
+        self.take_log().into_iter().for_each(|word| self.mark(remap(word)));
+    }
+
+    /// What was logged, for models with markers of their own.
+    pub(crate) fn take_log(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.log.lock().unwrap())
     }
 }
