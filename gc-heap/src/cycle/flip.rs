@@ -5,7 +5,7 @@
 //! `r` worth `D / r` blocks and so gain `D (1/r - 1)`. A source is released as soon as the last destination page that is
 //! copied from it is repaired.
 
-use super::plan::{Goal, choose, forward, unforward};
+use super::plan::{ENOUGH_FREE, Goal, choose, forward, unforward};
 use crate::lock::Mutex;
 use crate::object::header::object_bytes;
 use crate::root::memory::RootMemory;
@@ -37,6 +37,8 @@ pub(crate) struct FlipPlan {
     /// In the order of evacuation, each with the last destination (index) that takes something of it in.
     pub(crate) sources: Vec<(usize, usize)>,
     pub(crate) destinations: Vec<usize>,
+    /// It gains little because there is little room to copy to: with what it gains there is more for another one.
+    pub(crate) again: bool,
 }
 
 /// What planning came to.
@@ -44,8 +46,8 @@ pub(crate) enum Planned {
     Flip(FlipPlan),
     /// Dead blocks are enough, or there is nothing to gain.
     Nothing,
-    /// There is much to gain, and too little free memory to copy to: only a compaction in a stop, which uses each block
-    /// again as soon as it is empty, gets out of this.
+    /// There is something to gain, and not a block of free memory to gain it with: only a compaction in a stop, which uses each
+    /// block again as soon as it is empty, gets out of this.
     NoRoom,
 }
 
@@ -56,8 +58,29 @@ const LEFT: usize = 8;
 /// be had with room to copy to.
 const LEAST_GAIN: usize = 64;
 
+/// One in so many blocks that hold nothing live is kept from mutators while the memory that dies has to be gained by flips: the
+/// destinations of the next one. Sources of density `r` then give `1/r - 1` times as much, over and over.
+const KEPT: usize = 4;
+
+/// Of what is free at the end of a cycle, one block in so many is not kept: else those who wait would not be served.
+const GIVEN: usize = 4;
+
+/// Blocks to keep for the next flip: none where dead blocks alone are enough.
+fn destinations(shared: &Shared, live_bytes: u64) -> usize {
+    let not_live = shared.blocks.len().saturating_sub(live_bytes as usize / BLOCK_BYTES);
+    if shared.free.free() >= not_live / 100 * ENOUGH_FREE { 0 } else { not_live / KEPT }
+}
+
+/// At the end of a cycle: keeps from mutators what the next flip needs, and no more than can be spared.
+pub(crate) fn keep_for_the_next(shared: &Shared, live_bytes: u64) {
+    let free = shared.free.free();
+    shared.free.keep(destinations(shared, live_bytes).min(free - free / GIVEN));
+}
+
 /// Chooses the set and fixes every destination.
 pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64) -> Planned {
+    // What the sources give is for the next plan first, until that has enough; in the end mutators get their part of what there is.
+    shared.free.keep(destinations(shared, live_bytes));
     let set = choose(shared, goal, live_bytes);
     if set.is_empty() {
         return Planned::Nothing;
@@ -73,8 +96,9 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
     if !gains(shared, set.len(), wanted) {
         return Planned::Nothing;
     }
+    // What is kept from mutators need not be left to them.
     let free = shared.free.free();
-    let most = free - free / LEFT;
+    let most = free - (free / LEFT).min(free.saturating_sub(shared.free.kept()));
     let mut filler = Filler { shared, pages, most, plan: FlipPlan::default(), tops: Vec::new() };
     for &block in &set {
         if !filler.takes_in(block) {
@@ -83,7 +107,8 @@ pub(crate) fn plan_flip(shared: &Shared, pages: &Pages, goal: Goal, live_bytes: 
     }
     let (heap, got) = (shared.blocks.len(), filler.plan.sources.len());
     let gained = got.saturating_sub(filler.plan.destinations.len());
-    if got < set.len() && gained < heap / LEAST_GAIN && gained < (set.len() - wanted) / 4 {
+    filler.plan.again = got < set.len() && gained < heap / LEAST_GAIN && gained < (set.len() - wanted) / 4;
+    if filler.plan.again && gained == 0 {
         abandon(shared, filler.plan);
         return Planned::NoRoom;
     }
@@ -342,6 +367,8 @@ pub(crate) fn repair_all(shared: &Shared, pages: &Pages, plan: &FlipPlan, worker
         }
     }
     for &block in &plan.destinations {
+        // Another flip of this cycle finds young blocks, in which it looks for what is there now.
+        pages.forget_first(block);
         shared.blocks.set_usage(block, Use::Closed);
     }
 }
@@ -417,7 +444,7 @@ impl Release<'_> {
 mod tests {
     use super::super::pause::StopOp;
     use super::*;
-    use crate::events::PauseKind;
+    use crate::events::{Event, PauseKind};
     use crate::slot::SlotType;
     use crate::{Backing, Barrier, Bytes, Gc, Heap, LEAST_HEAP_BYTES, Mutator, Room};
 
@@ -434,6 +461,51 @@ mod tests {
         let m = m.reserve(Room::tail::<Bytes>(8)).unwrap();
         let object: Gc<'_, Bytes> = m.place_bytes((), &[1; 8]);
         m.heap().space.offset(<Bytes as SlotType>::to_word(object)) as usize / BLOCK_BYTES
+    }
+
+    /// Nothing free but the reserve, nothing dead as a whole: each flip gains little, and room for the next. The destinations of one are
+    /// young blocks to the next, which finds their objects where they are now.
+    #[test]
+    fn flips_of_one_cycle_gain_what_no_single_one_can() {
+        type Table = crate::SlotArray<Option<Bytes>>;
+        const LEN: usize = 200;
+        const OBJECTS: usize = (48 << 20) / 100 * 65 / (LEN + 24);
+        for backing in [Backing::Memfd, Backing::Anonymous] {
+            let builder = Heap::builder().max_bytes(48 << 20).barrier(Barrier::Page).backing(backing).verify(true);
+            let Ok(heap) = builder.build() else { continue };
+            let shared = heap.shared();
+            heap.enter(|m| {
+                m.collect();
+                // No cycle begins by itself.
+                shared.control.set_trigger(0, 0);
+                let table =
+                    m.build::<Table>(Room::tail::<Table>(OBJECTS), |m| m.place_array((), OBJECTS, None)).unwrap();
+                let place = |m: &mut Mutator<'_>, index: usize| {
+                    let m = m.reserve(Room::tail::<Bytes>(LEN)).unwrap();
+                    table.get(m).tail()[index].set(m, Some(m.place_bytes((), &[index as u8; LEN])));
+                };
+                (0..OBJECTS).for_each(|index| place(m, index));
+                let mut random = 1_u64;
+                while shared.free.free() > shared.free.reserve() + 2 {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    place(m, random as usize % OBJECTS);
+                }
+                let (before, _) = (heap.stats(), heap.take_events());
+                m.collect();
+                let (after, (events, _)) = (heap.stats(), heap.take_events());
+                assert_eq!((before.cycles, after.cycles, after.compactions), (1, 2, 0), "{after:?}");
+                let is_flip = |event: &&Event| matches!(event, Event::Pause(pause) if pause.kind == PauseKind::Flip);
+                let flips = events.iter().filter(is_flip).count();
+                assert!(flips > 1, "{flips} flips");
+                let free = shared.free.free();
+                assert!(free > shared.blocks.len() / 32, "{free} blocks free after {flips} flips");
+                let slots = table.get(m).tail().iter().enumerate();
+                slots.for_each(|(index, slot)| assert_eq!(slot.get(m).unwrap().tail(), [index as u8; LEN]));
+            })
+            .unwrap();
+        }
     }
 
     /// Past its fill nobody claims the pages of a TLAB, and they may come back unclaimed while the flip goes on. Whoever

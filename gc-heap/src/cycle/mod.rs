@@ -56,6 +56,10 @@ const WIDE_STACKS: usize = 64;
 /// How often a relocation is planned in a cycle, where objects of the set are pinned all the time.
 const PLANS: usize = 3;
 
+/// How many flips a cycle has at most, where there is little room to copy to. Each gains a block at least, and most gain half as much again
+/// as the one before.
+const FLIPS: usize = 16;
+
 /// What marking found.
 struct Marked {
     /// Weak slots, by offset.
@@ -152,6 +156,8 @@ impl Collector {
                     let begun = self.cycle_begins();
                     shared.hold(PauseKind::Compaction, |_| self.cycle(true, Goal::Pack { runs: run > 1 }));
                     shared.counters.compactions.add(1);
+                    // There is no more to be had: all of it is for whoever waits.
+                    shared.free.keep(0);
                     self.cycle_ended(begun);
                     shared.control.compaction_finished();
                     shared.free.wake_all();
@@ -261,16 +267,25 @@ impl Collector {
         shared.counters.compactions.add(u64::from(std::mem::take(&mut self.compacted)));
     }
 
-    /// Relocation by flipping pages.
-    fn flip(&mut self, shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64, started: u64) {
-        for _ in 0..PLANS {
+    /// Relocation by flipping pages: once, or, where there is little room to copy to, several times with what each flip has gained.
+    fn flip(&mut self, shared: &Shared, pages: &Pages, goal: Goal, live_bytes: u64, mut started: u64) {
+        let (mut flips, mut spoiled) = (0, 0);
+        while flips < FLIPS && spoiled < PLANS {
             let planned = flip::plan_flip(shared, pages, goal, live_bytes);
-            let started = self.phase(false, Phase::Plan, started);
+            started = self.phase(false, Phase::Plan, started);
             match planned {
-                Planned::Nothing => return,
-                Planned::NoRoom => return self.compact(shared, pages, live_bytes, started),
+                Planned::Nothing => break,
+                Planned::NoRoom => {
+                    self.compact(shared, pages, live_bytes, started);
+                    break;
+                }
                 Planned::Flip(plan) if self.stop(false, StopOp::Flip, PauseKind::Flip) => {
-                    return self.repair(shared, pages, plan, started);
+                    let again = plan.again;
+                    started = self.repair(shared, pages, plan, started);
+                    if !again {
+                        break;
+                    }
+                    flips += 1;
                 }
                 Planned::Flip(plan) => {
                     shared.counters.plans_abandoned.add(1);
@@ -280,11 +295,13 @@ impl Collector {
                         if let Planned::NoRoom = flip::without_a_flip(shared) {
                             self.compact(shared, pages, live_bytes, started);
                         }
-                        return;
+                        break;
                     }
+                    spoiled += 1;
                 }
             }
         }
+        flip::keep_for_the_next(shared, live_bytes);
     }
 
     /// Relocation in a stop, where there is no flip to be had.
@@ -297,16 +314,17 @@ impl Collector {
     }
 
     /// What follows a flip.
-    fn repair(&mut self, shared: &Shared, pages: &Pages, plan: FlipPlan, started: u64) {
+    fn repair(&mut self, shared: &Shared, pages: &Pages, plan: FlipPlan, started: u64) -> u64 {
         self.relocated = true;
         flip::repair_all(shared, pages, &plan, shared.config.workers);
         // No thread is in its fault handler any more, and none will come there.
         shared.handshake();
-        self.phase(false, Phase::Repair, started);
+        let started = self.phase(false, Phase::Repair, started);
         self.verify(false, verify::When::Relocated);
         for (block, _) in plan.sources {
             shared.forwarding.clear(block);
         }
+        started
     }
 
     /// Relocation by copying objects as they are asked for; in a stop, at once.

@@ -60,7 +60,9 @@ impl Pacing {
         let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
         let moved = pages.moved.load(Ordering::Relaxed) as usize;
         let destinations = destinations((wanted - least) as f64, density, moved, blocks);
-        (wanted + destinations).min(most).min(useless.max(wanted))
+        // What is kept from mutators for the next flip is not theirs to allocate.
+        let kept = shared.free.kept() - shared.free.reserve();
+        (wanted + destinations.max(kept)).min(most).min(useless.max(wanted + kept))
     }
 }
 

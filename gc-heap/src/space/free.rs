@@ -46,6 +46,8 @@ struct State {
     lent: usize,
     /// Blocks kept for relocation.
     reserve: usize,
+    /// Blocks kept besides, for the destinations of a flip.
+    destinations: usize,
 }
 
 /// What there was at one moment. Of each two figures that say something about one another:
@@ -97,6 +99,7 @@ impl FreeSpace {
             awaited: 0,
             lent: 0,
             reserve,
+            destinations: 0,
         };
         FreeSpace {
             state: Mutex::new(state),
@@ -172,6 +175,19 @@ impl FreeSpace {
         self.committed_peak.store(blocks, Ordering::Relaxed);
     }
 
+    /// Keeps so many blocks from mutators, besides the reserve, so that the next flip has something to copy to. Who waits is served where
+    /// these are less than before.
+    pub(crate) fn keep(&self, destinations: usize) {
+        let mut state = self.state.lock();
+        state.destinations = destinations;
+        self.serve(state);
+    }
+
+    /// What mutators leave alone: the reserve, and the destinations of the next flip.
+    pub(crate) fn kept(&self) -> usize {
+        self.state.lock().kept()
+    }
+
     /// Takes one block, the one freed last.
     pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
         let mut state = self.state.lock();
@@ -234,7 +250,7 @@ impl FreeSpace {
         let free = self.free.load(Ordering::Relaxed);
         let kept = match taker {
             Taker::Mutator if state.is_compacted_for_a_run() => return false,
-            Taker::Mutator => state.reserve + state.awaited,
+            Taker::Mutator => state.kept() + state.awaited,
             Taker::MutatorCopy => state.reserve / 2,
             Taker::Collector => 0,
         };

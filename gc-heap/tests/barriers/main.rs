@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         ("page::memory", page::memory::TESTS),
         ("page::objects", page::objects::TESTS),
         ("page::roots", page::roots::TESTS),
+        ("page::share", page::share::TESTS),
         ("page::young", page::young::TESTS),
         ("pins", pins::TESTS),
         ("placed", placed::TESTS),

@@ -26,6 +26,11 @@ impl State {
         self.waiting.iter().filter(|waiter| waiter.given.is_none())
     }
 
+    /// What mutators leave alone.
+    pub(super) fn kept(&self) -> usize {
+        self.reserve + self.destinations
+    }
+
     fn is_first(&self, name: u64) -> bool {
         self.unserved().next().is_some_and(|waiter| waiter.name == name)
     }
@@ -65,7 +70,9 @@ impl FreeSpace {
             if state.waiting[index].given.is_some() {
                 continue;
             }
-            let given = if self.free.load(Ordering::Relaxed) < state.reserve + before + count {
+            // Before a compaction in a stop the destinations of the next flip are given away.
+            let kept = if compacting { state.reserve } else { state.kept() };
+            let given = if self.free.load(Ordering::Relaxed) < kept + before + count {
                 None
             } else if run {
                 self.pop_run(state, count).map(|first| (first..first + count).collect())

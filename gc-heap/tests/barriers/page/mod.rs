@@ -5,6 +5,7 @@
 pub(crate) mod memory;
 pub(crate) mod objects;
 pub(crate) mod roots;
+pub(crate) mod share;
 pub(crate) mod young;
 
 use crate::common::{checked, factor};
