@@ -254,6 +254,11 @@ fn a_root_region_is_zeroed_memory_that_can_be_given_back() {
     assert_eq!(region.len(), 4 * 4096);
     let start = region.as_ptr().expose_provenance();
     assert_eq!(start % 4096, 0);
+    assert_eq!(try_read(start), Err(libc::EFAULT), "nothing is open yet");
+    region.open(0, 2 * 4096).unwrap();
+    assert_eq!(dumped(start, 4 * 4096), [(0, 2 * 4096)]);
+    assert_eq!((try_read(start + 4096), try_read(start + 2 * 4096)), (Ok(0), Err(libc::EFAULT)));
+    region.open(0, 4 * 4096).unwrap();
     for page in 0..4 {
         assert_eq!(read(start + page * 4096), 0);
         write(start + page * 4096, 1);
@@ -261,6 +266,10 @@ fn a_root_region_is_zeroed_memory_that_can_be_given_back() {
     // The page that is named in part stays whole.
     region.discard(4096, 2 * 4096 - 8).unwrap();
     assert_eq!([0, 1, 2, 3].map(|page| read(start + page * 4096)), [1, 0, 1, 1]);
+    region.close(0, 2 * 4096).unwrap();
+    assert_eq!((try_read(start), try_read(start + 2 * 4096)), (Err(libc::EFAULT), Ok(1)));
+    region.open(0, 2 * 4096).unwrap();
+    assert_eq!(read(start), 0, "its memory has gone back");
     drop(region);
     assert_eq!(try_read(start), Err(libc::EFAULT));
     let region = RootRegion::reserve(4096).unwrap();
@@ -273,7 +282,95 @@ fn a_root_region_is_zeroed_memory_that_can_be_given_back() {
 #[test]
 fn a_root_region_larger_than_memory_costs_addresses_only() {
     let region = RootRegion::reserve(1 << 40).unwrap();
+    region.open(region.len() - 4096, 4096).unwrap();
     let last = region.as_ptr().expose_provenance() + region.len() - 8;
     write(last, 4);
     assert_eq!(read(last), 4);
+}
+
+/// Bytes of the mappings within a range that a core dump would have, by `VmFlags` of `/proc/self/smaps`.
+fn dumped(start: usize, len: usize) -> Vec<(usize, usize)> {
+    let mut range = (0, 0);
+    let mut found = Vec::new();
+    for line in fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+        let hex = |text: &str| usize::from_str_radix(text, 16).ok();
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if let Some((low, high)) = first.split_once('-').and_then(|(low, high)| Some((hex(low)?, hex(high)?))) {
+            range = (low, high);
+        } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let (low, high) = (range.0.max(start), range.1.min(start + len));
+            if low < high && !flags.split_whitespace().any(|flag| flag == "dd") {
+                found.push((low - start, high - start));
+            }
+        }
+    }
+    // Mappings beside each other are one piece.
+    found.sort_unstable();
+    let mut pieces: Vec<(usize, usize)> = Vec::new();
+    for (low, high) in found {
+        match pieces.last_mut() {
+            Some(piece) if piece.1 == low => piece.1 = high,
+            _ => pieces.push((low, high)),
+        }
+    }
+    pieces
+}
+
+#[test]
+fn a_core_dump_has_what_was_noted_and_once() {
+    const UNIT: usize = 256 << 10;
+    for mirror in MIRRORS {
+        let mut heap = Views::new("views-test", 64 * MIB, mirror).unwrap();
+        let parts = |heap: &Views| {
+            assert_eq!(dumped(heap.view(0), 64 * MIB), []);
+            assert_eq!(dumped(heap.view(1), 64 * MIB), []);
+            dumped(heap.canonical(), 64 * MIB)
+        };
+        assert_eq!(parts(&heap), [], "nothing is dumped that nobody asks for");
+        assert_eq!(dumped(heap.base(), 4 * heap.span()), [], "nor are the addresses beside the views");
+        heap.dump(false).unwrap();
+        assert_eq!(parts(&heap), []);
+        let dumps = std::sync::Arc::clone(heap.dumps().unwrap());
+        dumps.note(0, 1);
+        dumps.note(5 * UNIT + 1, 64 << 10);
+        assert_eq!(parts(&heap), [(0, UNIT), (5 * UNIT, 6 * UNIT)]);
+        dumps.note(UNIT, 4 * UNIT);
+        assert_eq!(parts(&heap), [(0, 6 * UNIT)]);
+        // Two blocks of the sixth unit are noted: it goes with the second.
+        heap.uncommit(2 * UNIT, UNIT).unwrap();
+        heap.uncommit(5 * UNIT, 64 << 10).unwrap();
+        assert_eq!(parts(&heap), [(0, 2 * UNIT), (3 * UNIT, 6 * UNIT)]);
+        heap.uncommit(5 * UNIT + (64 << 10), 64 << 10).unwrap();
+        assert_eq!(parts(&heap), [(0, 2 * UNIT), (3 * UNIT, 5 * UNIT)]);
+        dumps.note(0, 64 * MIB);
+        assert_eq!(parts(&heap), [(0, 64 * MIB)]);
+        heap.uncommit(0, 64 * MIB).unwrap();
+        assert_eq!(parts(&heap), []);
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dumps.note(64 * MIB, 1)));
+        assert!(refused.is_err());
+    }
+}
+
+/// Each piece is two mappings, and a process has 65,530.
+#[test]
+fn pieces_of_a_dump_are_bounded() {
+    let mut heap = heap(8 << 30);
+    heap.dump(false).unwrap();
+    let dumps = heap.dumps().unwrap();
+    // Every fourth unit of 256 KiB that can be done without.
+    (0..8 << 30).step_by(1 << 20).for_each(|offset| dumps.note_if_few(offset, 1));
+    assert_eq!(dumped(heap.canonical(), 8 << 30).len(), 200);
+    // Every second unit: 16,384 pieces, if nothing bounded them.
+    (0..8 << 30).step_by(512 << 10).for_each(|offset| dumps.note(offset, 1));
+    let pieces = dumped(heap.canonical(), 8 << 30);
+    assert_eq!((pieces.len(), pieces[1]), (800, (512 << 10, 768 << 10)));
+    assert_eq!(pieces[799].1, (8 << 30) - (256 << 10), "the last has all that lies between");
+    heap.uncommit(0, 8 << 30).unwrap();
+    assert_eq!(dumped(heap.canonical(), 8 << 30), []);
+    // One piece is not split into more than half as many.
+    heap.dumps().unwrap().note(0, 8 << 30);
+    for offset in (0..8 << 30).step_by(512 << 10) {
+        heap.uncommit(offset, 256 << 10).unwrap();
+    }
+    assert_eq!(dumped(heap.canonical(), 8 << 30).len(), 400);
 }

@@ -161,6 +161,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) pretouch: bool,
     pub(crate) huge_pages: HugePages,
+    pub(crate) dump_objects: bool,
     pub(crate) mirror: Mirror,
     pub(crate) verify: bool,
     pub(crate) single_view: bool,
@@ -225,6 +226,7 @@ impl Default for HeapBuilder {
             workers: 1,
             pretouch: false,
             huge_pages: HugePages::Never,
+            dump_objects: true,
             mirror: Mirror::MmapMemfd,
             verify: false,
             single_view: false,
@@ -284,6 +286,17 @@ impl HeapBuilder {
     /// 2 MiB pages. Default: never.
     pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
         self.config.huge_pages = huge_pages;
+        self
+    }
+
+    /// Whether core dumps contain the objects (and, with [`Barrier::Page`], the roots): each page once. Off, a dump has what else the
+    /// process has, such as stacks, and is as small as without the heap; a debugger that is attached sees everything either way. Default: on.
+    ///
+    /// A dump has an object at its address in a view that references do not have: the address with both bits of the views
+    /// cleared, as `docs/tuning.md` says. Of a [`RootStack`](crate::RootStack) with [`Barrier::Page`] it has the lowest 32,768
+    /// slots.
+    pub fn dump_objects(mut self, dump: bool) -> Self {
+        self.config.dump_objects = dump;
         self
     }
 

@@ -373,7 +373,8 @@ impl std::fmt::Debug for Heap {
 /// The memory of a heap. With the page barrier the file goes on behind the heap proper, for the roots.
 fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError> {
     if config.barrier != Barrier::Page {
-        return Ok((Views::new(&config.name, config.max_bytes, config.mirror)?, RootMemory::private(), None));
+        let views = dumped(Views::new(&config.name, config.max_bytes, config.mirror)?, config)?;
+        return Ok((views, RootMemory::private(), None));
     }
     let roots_at = config.max_bytes.next_multiple_of(gc_core::views::MIN_SPAN);
     let bytes = roots_at + ROOT_AREA_BYTES;
@@ -381,11 +382,19 @@ fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError
         Backing::Memfd => Views::new(&config.name, bytes, config.mirror)?,
         Backing::Anonymous => Views::anonymous(bytes)?,
     };
+    let views = dumped(views, config)?;
     let no_gate = |error: GateError| BuildError::PageBarrier(NoPageBarrier::new(&error, error.refused().collect()));
     let gate = Gate::new(&views).map_err(no_gate)?;
     let roots = RootArea::new(&views, roots_at);
     let pages = Pages::new(gate, views.bytes(), config.max_bytes);
     Ok((views, RootMemory::Gated(Arc::new(roots)), Some(pages)))
+}
+
+fn dumped(mut views: Views, config: &Config) -> Result<Views, BuildError> {
+    if config.dump_objects {
+        views.dump(config.huge_pages != HugePages::Never).map_err(gc_core::views::ViewsError::from)?;
+    }
+    Ok(views)
 }
 
 /// The time slice that the collector asks for: a mutator that wakes up is let in after this, not after some 3 ms.

@@ -137,7 +137,7 @@ impl Shared {
         Shared {
             process: Process::current(),
             blocks: BlockTable::new(blocks),
-            free: FreeSpace::new(blocks, reserve),
+            free: FreeSpace::new(blocks, reserve).dumped(views.dumps().cloned()),
             marks: MarkBitmap::new(blocks * BLOCK_GRANULES),
             forwarding: ForwardingTable::new(blocks),
             phase: PhaseWords {

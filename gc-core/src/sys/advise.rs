@@ -36,6 +36,20 @@ pub unsafe fn dont_fork(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(DONTFORK)", address, len, libc::MADV_DONTFORK) }
 }
 
+/// Leaves a range out of core dumps, or takes it in again: `MADV_DONTDUMP`, `MADV_DODUMP` (Linux 3.4).
+///
+/// # Errors
+/// `ENOMEM` near `vm.max_map_count`, where a part of a mapping becomes one of its own.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub unsafe fn dump(address: usize, len: usize, dump: bool) -> Result<(), SysError> {
+    let (call, advice) =
+        if dump { ("madvise(DODUMP)", libc::MADV_DODUMP) } else { ("madvise(DONTDUMP)", libc::MADV_DONTDUMP) };
+    // SAFETY: the caller owns the range.
+    unsafe { madvise(call, address, len, advice) }
+}
+
 /// Asks for 2 MiB pages when a range is touched. `MADV_HUGEPAGE`; for shared memory (Linux 4.8) it has an effect only
 /// where [`shmem_huge_pages`](super::shmem_huge_pages) is `advise` or more.
 ///

@@ -2,7 +2,7 @@
 //! [`mremap(2)`](https://man7.org/linux/man-pages/man2/mremap.2.html).
 
 use super::inject::refused;
-use super::{HeapFile, Patience, SysError, page_size};
+use super::{HeapFile, Patience, SysError, dump, page_size};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -54,7 +54,7 @@ unsafe fn mmap(
 }
 
 /// Reserves `bytes` of addresses, aligned to `align` (a power of two, at least a page), wherever the kernel likes: no
-/// access, no memory, nothing counted against overcommit.
+/// access, no memory, nothing counted against overcommit, nothing of it in core dumps.
 ///
 /// # Errors
 /// `ENOMEM` where there are no such addresses, `RLIMIT_AS` forbids them, or the process has `vm.max_map_count` mappings.
@@ -78,6 +78,7 @@ pub fn reserve(bytes: usize, align: usize) -> Result<usize, SysError> {
         if after > 0 {
             unmap(base + bytes, after)?;
         }
+        not_dumped(base, bytes);
     }
     Ok(base)
 }
@@ -96,7 +97,18 @@ pub fn reserve_at(address: usize, bytes: usize) -> Result<(), SysError> {
         unsafe { unmap(got, bytes) }?;
         return Err(SysError::new("mmap(MAP_FIXED_NOREPLACE)", &[("addr", address), ("len", bytes)], libc::EEXIST));
     }
+    // SAFETY: the range was mapped just now, and nobody knows of it.
+    unsafe { not_dumped(address, bytes) };
     Ok(())
+}
+
+/// `gcore` writes addresses without access as so many zeroes. Where the kernel refuses, it goes on to.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+unsafe fn not_dumped(address: usize, len: usize) {
+    // SAFETY: the caller owns the range.
+    let _ = unsafe { dump(address, len, false) };
 }
 
 /// Maps `bytes` of private memory, zeroed when first touched, readable and writable, not counted against overcommit.
@@ -109,14 +121,15 @@ pub fn reserve_writable(bytes: usize) -> Result<usize, SysError> {
     unsafe { mmap(0, bytes, Access::ReadWrite, flags, None) }
 }
 
-/// Maps private memory at `address..address + len`, zeroed when first touched, in place of whatever is mapped there.
+/// Maps private memory at `address..address + len`, zeroed when first touched, in place of whatever is mapped there. Without access it
+/// counts as memory nowhere.
 ///
 /// # Safety
 /// Ownership of `address..address + len` (see the [module](super)).
-pub unsafe fn map_private_at(address: usize, len: usize) -> Result<(), SysError> {
+pub unsafe fn map_private_at(address: usize, len: usize, access: Access) -> Result<(), SysError> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     // SAFETY: the caller owns the range.
-    unsafe { mmap(address, len, Access::ReadWrite, flags, None) }.map(|_| ())
+    unsafe { mmap(address, len, access, flags, None) }.map(|_| ())
 }
 
 /// Maps `len` bytes of `file` from `offset` at `address`, shared, in place of whatever is mapped there. 3 us, any size.
@@ -274,6 +287,19 @@ pub unsafe fn protect(address: usize, len: usize, access: Access) -> Result<(), 
     if failed { Err(SysError::last("mprotect", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
+/// Has pages of a range come and go as elsewhere, whatever `mlockall(MCL_FUTURE)` said when it was mapped: `munlock(2)`.
+///
+/// # Errors
+/// `ENOMEM` where a part of the range is not mapped, and near `vm.max_map_count`.
+///
+/// # Safety
+/// Ownership (see the [module](super)).
+pub unsafe fn unlock(address: usize, len: usize) -> Result<(), SysError> {
+    // SAFETY: the caller owns the range.
+    let failed = refused("munlock") || unsafe { libc::munlock(at(address), len) } < 0;
+    if failed { Err(SysError::last("munlock", &[("addr", address), ("len", len)])) } else { Ok(()) }
+}
+
 /// Gives a range of addresses back. 25 ms per populated GiB.
 ///
 /// # Safety
@@ -295,10 +321,13 @@ pub unsafe fn release_to_reservation(address: usize, len: usize) -> Result<(), M
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     // SAFETY: the caller owns the range.
     let mapped = unsafe { mmap(address, len, Access::None, flags, None) };
-    mapped.map(|_| ()).map_err(|error| {
+    mapped.map_err(|error| {
         let destination = after_refusal(address, len);
         MoveError { call: "mmap(reserve)", from: address, len, to: address, errno: error.errno(), destination }
-    })
+    })?;
+    // SAFETY: as above.
+    unsafe { not_dumped(address, len) };
+    Ok(())
 }
 
 /// Makes `address..address + len` of a shared mapping show its file from page `page_offset` on. Deprecated since Linux

@@ -38,7 +38,7 @@ mod inject {
     }
 }
 
-pub use advise::{collapse, discard, dont_fork, huge, no_huge, populate_write, populate_write_supported};
+pub use advise::{collapse, discard, dont_fork, dump, huge, no_huge, populate_write, populate_write_supported};
 pub use end::end_process;
 pub use error::SysError;
 pub use file::HeapFile;
@@ -46,7 +46,7 @@ pub use futex::{futex_wait, futex_wake};
 pub use limit::{address_limit, below_address_limit, file_size_limit};
 pub use map::{
     Access, Destination, MoveError, map_file_at, map_private_at, mirror_at, move_mapping, protect,
-    release_to_reservation, remap_file_pages, reserve, reserve_at, reserve_writable, take_away, unmap,
+    release_to_reservation, remap_file_pages, reserve, reserve_at, reserve_writable, take_away, unlock, unmap,
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};

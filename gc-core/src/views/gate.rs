@@ -26,7 +26,7 @@
 
 use super::Views;
 use super::bases::Base;
-use crate::sys::{self, Destination, MoveError, Patience, RegisterMode, SysError, Uffd, UffdSource};
+use crate::sys::{self, Access, Destination, MoveError, Patience, RegisterMode, SysError, Uffd, UffdSource};
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -507,7 +507,13 @@ impl Gate {
     unsafe fn put_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
         // SAFETY: both ranges are ours, and the caller has repaired what the program will see. The new mapping is kept from
         // children as the one that it is made of.
-        unsafe { sys::mirror_at(self.canonical + offset, len, self.view + offset) }
+        unsafe {
+            sys::mirror_at(self.canonical + offset, len, self.view + offset)?;
+            // The canonical view may be dumped here, this one is not. (Where that is refused the view is not one mapping any more, and the
+            // next flip is refused.)
+            let _ = sys::dump(self.view + offset, len, false);
+        }
+        Ok(())
     }
 
     /// Ends the registration of the whole view: absent pages fault in as in any mapping. 1 to 5 us.
@@ -599,7 +605,7 @@ impl Rehearsal {
         let from = view + REHEARSED;
         // SAFETY: both pieces are ours, and nobody else knows of them. The word is in memory mapped just before.
         let run = unsafe {
-            sys::map_private_at(view, REHEARSED)
+            sys::map_private_at(view, REHEARSED, Access::ReadWrite)
                 // The kernel may have unmapped what was there.
                 .inspect_err(|_| lost.set(true))
                 .inspect(|()| {

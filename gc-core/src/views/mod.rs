@@ -17,9 +17,11 @@
 //! pass for the other's.
 
 mod bases;
+mod dumps;
 mod gate;
 mod root_region;
 
+pub use dumps::Dumps;
 pub use gate::{FlipError, Gate, GateError, LetIn};
 pub use root_region::RootRegion;
 
@@ -115,6 +117,8 @@ pub struct Views {
     /// The addresses, which every gate holds as well: they are nobody else's until all are gone.
     base: Arc<Base>,
     mirror: Mirror,
+    /// What a core dump has of the canonical view; `None`: nothing.
+    dumps: Option<Arc<Dumps>>,
     /// Whether the even and the odd view can be accessed. Populating holds the lock: a view must not be taken away while
     /// its pages are touched.
     accessible: RwLock<[bool; 2]>,
@@ -144,12 +148,13 @@ impl Views {
     /// See [`ViewsError`].
     pub fn anonymous(bytes: usize) -> Result<Views, ViewsError> {
         let views = Views::at(Base::reserve(span_for(bytes)?)?, None, bytes, Mirror::MmapMemfd, [true, false]);
-        for parity in 0..2 {
-            // SAFETY: the range lies in the reservation that `base` owns, and nobody knows of it yet.
-            unsafe {
-                sys::map_private_at(views.view(parity), bytes)?;
-                sys::dont_fork(views.view(parity), bytes)?;
-            }
+        // The odd view stays reserved: what is taken away brings its mapping along.
+        // SAFETY: the range lies in the reservation that `base` owns, and nobody knows of it yet.
+        unsafe {
+            sys::map_private_at(views.view(0), bytes, Access::None)?;
+            sys::dont_fork(views.view(0), bytes)?;
+            sys::dump(views.view(0), bytes, false)?;
+            open(views.view(0), bytes)?;
         }
         Ok(views)
     }
@@ -157,27 +162,52 @@ impl Views {
     /// Nothing mapped yet.
     fn at(base: Base, file: Option<HeapFile>, bytes: usize, mirror: Mirror, accessible: [bool; 2]) -> Views {
         let (address, span) = (base.address(), base.span());
-        Views { file, bytes, address, span, base: Arc::new(base), mirror, accessible: RwLock::new(accessible) }
+        let (base, accessible) = (Arc::new(base), RwLock::new(accessible));
+        Views { file, bytes, address, span, base, mirror, dumps: None, accessible }
     }
 
     fn map(&self) -> Result<(), SysError> {
         let (Some(file), bytes) = (&self.file, self.bytes) else { return Ok(()) };
         // SAFETY: the three ranges lie in the reservation that `base` owns, and nobody knows of it yet.
         unsafe {
-            sys::map_file_at(self.canonical(), file, 0, bytes, Access::ReadWrite)?;
+            sys::map_file_at(self.canonical(), file, 0, bytes, Access::None)?;
             for parity in 0..2 {
                 let view = self.view(parity);
                 match self.mirror {
-                    Mirror::MmapMemfd => sys::map_file_at(view, file, 0, bytes, Access::ReadWrite)?,
+                    Mirror::MmapMemfd => sys::map_file_at(view, file, 0, bytes, Access::None)?,
                     Mirror::MremapOldSizeZero => sys::mirror_at(self.canonical(), bytes, view)?,
                 }
             }
             // A child would write into its parent's heap: the file is shared, whatever fork copies.
             for view in self.all() {
                 sys::dont_fork(view, bytes)?;
+                sys::dump(view, bytes, false)?;
+                open(view, bytes)?;
             }
         }
         Ok(())
+    }
+
+    /// Has core dumps contain what [`Dumps`] is told of: each page once, at its address in the canonical view. Without this a dump has
+    /// nothing of the views. `huge`: in units of 2 MiB, so that the canonical view can have pages of that size.
+    ///
+    /// Private memory is dumped as a whole, and [`dumps`](Views::dumps) stays `None`: the kernel leaves out what has no memory, and a flip
+    /// wants a view that is one mapping.
+    ///
+    /// # Errors
+    /// As [`sys::dump`].
+    pub fn dump(&mut self, huge: bool) -> Result<(), SysError> {
+        if self.is_anonymous() {
+            // SAFETY: the view is ours; the advice changes no byte.
+            return unsafe { sys::dump(self.view(0), self.bytes, true) };
+        }
+        self.dumps = Some(Arc::new(Dumps::new(Arc::clone(&self.base), self.canonical(), self.bytes, huge)));
+        Ok(())
+    }
+
+    /// Which parts are dumped, where that is told one by one.
+    pub fn dumps(&self) -> Option<&Arc<Dumps>> {
+        self.dumps.as_ref()
     }
 
     /// The address of the reservation, a multiple of four spans. Its bits above them are this heap's alone: no other live
@@ -328,7 +358,12 @@ impl Views {
     pub fn uncommit(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.check(offset, len);
         match &self.file {
-            Some(file) => file.punch_hole(offset, len),
+            Some(file) => {
+                file.punch_hole(offset, len)?;
+                // A dump would bring pages into being.
+                self.dumps.iter().for_each(|dumps| dumps.forget(offset, len));
+                Ok(())
+            }
             // SAFETY: the range is ours, and the caller has no use for its bytes.
             None => unsafe { sys::discard(self.view(0) + offset, len) },
         }
@@ -337,6 +372,20 @@ impl Views {
     fn check(&self, offset: usize, len: usize) {
         let fits = offset.checked_add(len).is_some_and(|end| end <= self.bytes());
         assert!(fits, "{len:#x} bytes at {offset:#x} are not in a heap of {:#x}", self.bytes());
+    }
+}
+
+/// Lets a view be accessed that was mapped without access, for this: under `mlockall(MCL_FUTURE)` what is mapped with access is brought
+/// in at once, all of it.
+///
+/// # Safety
+/// Ownership (see [`sys`]).
+unsafe fn open(view: usize, bytes: usize) -> Result<(), SysError> {
+    // SAFETY: the caller's.
+    unsafe {
+        // Refused, it costs memory where the process has locked all that it will map, and nothing elsewhere.
+        let _ = sys::unlock(view, bytes);
+        sys::protect(view, bytes, Access::ReadWrite)
     }
 }
 

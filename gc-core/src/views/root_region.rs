@@ -1,11 +1,13 @@
 //! Private memory for root stacks.
 
-use crate::sys::{self, Patience, SysError};
+use crate::sys::{self, Access, Patience, SysError};
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-/// A private mapping, readable and writable: addresses at once, memory when touched, zeroes at first. Root stacks live in
-/// such regions, or in pieces of one, which never move; dropping one unmaps it.
+/// Private addresses, without access at first: they count neither as data (`RLIMIT_DATA`) nor as promised memory
+/// (`vm.overcommit_memory=2`), and `mlockall(MCL_FUTURE)` brings in nothing of them. Parts are [opened](RootRegion::open) as they are
+/// wanted: they have memory when touched, zeroes at first. Root stacks live in such regions, or in pieces of one, which never
+/// move; dropping one unmaps it.
 #[derive(Debug)]
 pub struct RootRegion {
     address: usize,
@@ -13,7 +15,7 @@ pub struct RootRegion {
 }
 
 impl RootRegion {
-    /// Maps `bytes`, rounded up to whole pages.
+    /// Reserves `bytes`, rounded up to whole pages.
     ///
     /// # Errors
     /// `EINVAL` for zero bytes, `ENOMEM` where there are no such addresses.
@@ -23,11 +25,48 @@ impl RootRegion {
             &[("len", bytes)],
             libc::EINVAL,
         ))?;
-        Ok(RootRegion { address: sys::reserve_writable(len)?, len })
+        Ok(RootRegion { address: sys::reserve(len, sys::page_size())?, len })
     }
 
-    /// The first byte, page-aligned. Valid for reads and writes of [`len`](RootRegion::len) bytes while the region lives;
-    /// who writes where is the caller's to order.
+    /// Makes `offset..offset + len`, whole pages, readable and writable; what is so already stays as it is. Some 2 us.
+    ///
+    /// # Errors
+    /// `ENOMEM` above `RLIMIT_DATA`, where the system promises no more memory, and near `vm.max_map_count`; `EINVAL` where the offset is
+    /// no multiple of the page size.
+    ///
+    /// # Panics
+    /// If the range is not in the region.
+    pub fn open(&self, offset: usize, len: usize) -> Result<(), SysError> {
+        self.check(offset, len);
+        // SAFETY: the range is in our mapping; to allow more of it contradicts nothing.
+        unsafe {
+            sys::protect(self.address + offset, len, Access::ReadWrite)?;
+            // What is reserved is not dumped. Roots that a dump lacks are no reason to be without them.
+            let _ = sys::dump(self.address + offset, len, true);
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of `offset..offset + len`, whole pages, back and takes the access away, as it was before
+    /// [`open`](RootRegion::open).
+    ///
+    /// # Errors
+    /// As [`open`](RootRegion::open), near `vm.max_map_count`: the part is then open still.
+    ///
+    /// # Panics
+    /// If the range is not in the region.
+    pub fn close(&self, offset: usize, len: usize) -> Result<(), SysError> {
+        self.discard(offset, len)?;
+        // SAFETY: the range is in our mapping. Only raw pointers into it were handed out, and who uses them says why the part is open.
+        unsafe {
+            sys::protect(self.address + offset, len, Access::None)?;
+            let _ = sys::dump(self.address + offset, len, false);
+        }
+        Ok(())
+    }
+
+    /// The first byte, page-aligned. Valid for reads and writes of what is open of [`len`](RootRegion::len) bytes while the region
+    /// lives; who writes where is the caller's to order.
     pub fn as_ptr(&self) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.address)
     }
@@ -60,13 +99,18 @@ impl RootRegion {
     /// # Panics
     /// If the range is not in the region.
     pub fn discard(&self, offset: usize, len: usize) -> Result<(), SysError> {
-        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len);
-        assert!(fits, "{len:#x} bytes at {offset:#x} are not in a region of {:#x}", self.len);
+        self.check(offset, len);
         // The kernel would round the length up, and take bytes that were not named.
         let whole = len / sys::page_size() * sys::page_size();
         // SAFETY: the range is in our mapping. Only raw pointers into it were handed out: to their users this is a write by
         // the region's owner.
         unsafe { sys::discard(self.address + offset, whole) }
+    }
+
+    #[track_caller]
+    fn check(&self, offset: usize, len: usize) {
+        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(fits, "{len:#x} bytes at {offset:#x} are not in a region of {:#x}", self.len);
     }
 }
 

@@ -145,7 +145,7 @@ impl<'s> Mutator<'s> {
         Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
     }
 
-    /// Lets the frame's addresses grow (page barrier). What lies in it stays where it is.
+    /// Lets the frame grow. What lies in it stays where it is.
     #[cold]
     #[inline(never)]
     #[track_caller]

@@ -16,8 +16,9 @@ use super::extents::Extents;
 use super::frames::{Frames, GROUP};
 use crate::lock::Mutex;
 use gc_core::sys::Process;
-use gc_core::views::Views;
+use gc_core::views::{Dumps, Views};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Addresses of all frames, and of stacks and tables.
 const FRAME_BYTES: usize = 8 << 30;
@@ -49,8 +50,13 @@ pub(crate) struct RootArea {
     /// Offset of the area in the file.
     start: usize,
     process: Process,
+    dumps: Option<Arc<Dumps>>,
     state: Mutex<Area>,
 }
+
+/// Bytes at the bottom of a stack that a core dump has: nobody says how high it is, and what was never touched would come into
+/// being when it is dumped.
+const DUMPED_OF_A_STACK: usize = 256 << 10;
 
 /// All offsets are those in the area.
 struct Area {
@@ -86,7 +92,8 @@ impl RootArea {
         free.give(STACKS.start..STACKS.end - FOR_TABLES);
         for_tables.give(STACKS.end - FOR_TABLES..STACKS.end);
         let area = Area { frames: Frames::new(FRAME_BYTES), free, for_tables, returned, used: [0, STACKS.end] };
-        RootArea { view, canonical, start, process: Process::current(), state: Mutex::new(area) }
+        let dumps = views.dumps().cloned();
+        RootArea { view, canonical, start, process: Process::current(), dumps, state: Mutex::new(area) }
     }
 
     /// Addresses of an offset in the mutators' and in the canonical view.
@@ -101,32 +108,42 @@ impl RootArea {
 
     /// A piece for a stack or a table.
     pub(super) fn take(&self, bytes: usize, share: Share) -> Option<Range<usize>> {
-        let area = &mut *self.state.lock();
+        let mut area = self.state.lock();
         // First what still has its memory: else stacks that come and go take more and more until the next cycle.
         let offset = match area.returned.take(bytes).or_else(|| area.free.take(bytes)) {
             None if share == Share::Tables => area.for_tables.take(bytes),
             taken => taken,
         }?;
         area.note_used(offset + bytes);
+        drop(area);
+        self.dump(offset, if share == Share::Stacks { bytes.min(DUMPED_OF_A_STACK) } else { bytes });
         Some(offset..offset + bytes)
     }
 
     /// A frame for another thread.
     pub(super) fn take_frame(&self) -> Option<Range<usize>> {
-        let area = &mut *self.state.lock();
+        let mut area = self.state.lock();
         let frame = area.frames.take()?;
         let (start, len) = (from_frames(frame.start), frame.len());
         area.note_used(start + len);
+        drop(area);
+        self.dump(start, len);
         Some(start..start + len)
     }
 
     /// Makes a frame longer where it is. Its new length, if there is room.
     pub(super) fn grow_frame(&self, start: usize) -> Option<usize> {
-        let area = &mut *self.state.lock();
+        let mut area = self.state.lock();
         let at = to_frames(start);
         let len = area.frames.grow(at)? - at;
         area.note_used(start + len);
+        drop(area);
+        self.dump(start, len);
         Some(len)
+    }
+
+    fn dump(&self, offset: usize, len: usize) {
+        self.dumps.iter().for_each(|dumps| dumps.note_if_few(self.start + offset, len));
     }
 
     /// Nobody has the piece any more.

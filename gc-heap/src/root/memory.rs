@@ -13,8 +13,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Address space of a thread's locals: 32 million of them. Committed as it is touched.
+/// Address space of a thread's locals: 32 million of them.
 const FRAME_BYTES: usize = 256 << 20;
+
+/// What can be accessed of it at first. It doubles where it is full: at most twice of what is in use counts as the process's memory.
+const FRAME_OPEN: usize = 64 << 10;
 
 /// Where the regions of a heap come from.
 #[derive(Clone)]
@@ -88,7 +91,7 @@ impl Region {
     fn reserve(memory: &RootMemory, bytes: usize, share: Share) -> Result<Region, NoAddresses> {
         let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
         match memory {
-            RootMemory::Private(pool) => Region::private(pool, len),
+            RootMemory::Private(pool) => Region::private(pool, len, len),
             RootMemory::Gated(area) => {
                 let piece = area.take(len, share).ok_or(NoAddresses(None))?;
                 Ok(Region::gated(area, share, piece))
@@ -99,7 +102,7 @@ impl Region {
     /// For a thread's locals.
     pub(crate) fn frame(memory: &RootMemory) -> Result<Region, NoAddresses> {
         match memory {
-            RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES),
+            RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES, FRAME_OPEN),
             RootMemory::Gated(area) => {
                 let piece = area.take_frame().ok_or(NoAddresses(None))?;
                 Ok(Region::gated(area, Share::Frames, piece))
@@ -107,11 +110,12 @@ impl Region {
         }
     }
 
-    fn private(pool: &Arc<RootPool>, len: usize) -> Result<Region, NoAddresses> {
-        let piece = pool.take(len).map_err(|error| NoAddresses(Some(error)))?;
+    /// Of `len` bytes, the first `open` of which are the region for now.
+    fn private(pool: &Arc<RootPool>, len: usize, open: usize) -> Result<Region, NoAddresses> {
+        let piece = pool.take(len, open).map_err(|error| NoAddresses(Some(error)))?;
         let address = piece.address();
         let home = Home::Private { pool: Arc::clone(pool), piece };
-        Ok(Region { home, address, collector: address, len: AtomicUsize::new(len) })
+        Ok(Region { home, address, collector: address, len: AtomicUsize::new(open) })
     }
 
     fn gated(area: &Arc<RootArea>, share: Share, piece: Range<usize>) -> Region {
@@ -122,8 +126,14 @@ impl Region {
 
     /// Makes a frame longer. By its thread, which alone asks for the length that a slot is to be in.
     pub(crate) fn grow(&self) -> bool {
-        let Home::Gated { area, share: Share::Frames, offset } = &self.home else { return false };
-        let grown = area.grow_frame(*offset);
+        let grown = match &self.home {
+            Home::Private { piece, .. } => {
+                let len = (2 * self.len()).min(FRAME_BYTES);
+                (len > self.len() && piece.open(len).is_ok()).then_some(len)
+            }
+            Home::Gated { area, share: Share::Frames, offset } => area.grow_frame(*offset),
+            Home::Gated { .. } | Home::Own { .. } => None,
+        };
         if let Some(len) = grown {
             self.len.store(len, Ordering::Relaxed);
         }

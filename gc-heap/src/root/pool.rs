@@ -2,7 +2,8 @@
 //!
 //! The kernel limits the mappings of a process (`vm.max_map_count`, 65530), and a piece that is unmapped between two others makes
 //! one more of them. So pieces are carved from large mappings, *arenas*, and those given up are kept for later ones:
-//! without memory, joined with what is free beside them. An arena for a piece that no ordinary one can hold is unmapped only where it is
+//! without memory, joined with what is free beside them. What was never in use cannot be accessed: addresses that can count as memory
+//! wherever that is limited (`RLIMIT_DATA`, `vm.overcommit_memory=2`). An arena for a piece that no ordinary one can hold is unmapped only where it is
 //! free, and a still larger one is wanted.
 
 use super::extents::Extents;
@@ -33,7 +34,7 @@ struct State {
     free: Extents,
 }
 
-/// A piece of an arena: whole pages that are the holder's alone.
+/// A piece of an arena: whole pages that are the holder's alone. The first of them are open: readable and writable.
 pub(crate) struct Piece {
     /// Keeps the piece mapped.
     arena: Arc<RootRegion>,
@@ -48,6 +49,11 @@ impl Piece {
         self.arena.as_ptr().expose_provenance() + (self.offset - self.arena_at)
     }
 
+    /// Opens the first `bytes`, whole pages.
+    pub(crate) fn open(&self, bytes: usize) -> Result<(), SysError> {
+        self.arena.open(self.offset - self.arena_at, bytes.min(self.len))
+    }
+
     /// Gives the memory of a part, whole pages, back to the system.
     pub(super) fn discard(&self, bytes: Range<usize>) -> Result<(), SysError> {
         self.arena.discard(self.offset - self.arena_at + bytes.start, bytes.len())
@@ -59,8 +65,19 @@ impl RootPool {
         RootPool { process: Process::current(), state: Mutex::default() }
     }
 
-    /// A piece of `len` bytes, whole pages. They are zero, where the kernel did not refuse to take the memory of a former one.
-    pub(crate) fn take(&self, len: usize) -> Result<Piece, SysError> {
+    /// A piece of `len` bytes, whole pages, of which the first `open` bytes are open. They are zero, where the kernel did not refuse to take the memory of a former one.
+    pub(crate) fn take(&self, len: usize, open: usize) -> Result<Piece, SysError> {
+        let piece = self.take_closed(len)?;
+        match piece.open(open) {
+            Ok(()) => Ok(piece),
+            Err(refused) => {
+                self.give_up(&piece);
+                Err(refused)
+            }
+        }
+    }
+
+    fn take_closed(&self, len: usize) -> Result<Piece, SysError> {
         let state = &mut *self.state.lock();
         let offset = match state.free.take(len) {
             Some(offset) => offset,
@@ -78,7 +95,10 @@ impl RootPool {
         }
         // The piece is still nobody else's, and the lock not held: a thread that wants a root does not wait for this. What keeps
         // its memory is used again as it is: nobody reads a root slot before writing it.
-        let _ = piece.arena.discard(piece.offset - piece.arena_at, piece.len);
+        // Only one that has an arena to itself is closed: a closed one between two would be three mappings.
+        let whole = piece.len > ARENA;
+        let give_back = if whole { RootRegion::close } else { RootRegion::discard };
+        let _ = give_back(&piece.arena, piece.offset - piece.arena_at, piece.len);
         self.state.lock().free.give(piece.offset..piece.offset + piece.len);
     }
 }
@@ -134,12 +154,12 @@ mod tests {
     #[test]
     fn pieces_that_are_given_up_are_zero_when_they_are_taken_again() {
         let pool = RootPool::new();
-        let pieces: Vec<Piece> = (1..=100).map(|pages| pool.take(pages * PAGE).unwrap()).collect();
+        let pieces: Vec<Piece> = (1..=100).map(|pages| pool.take(pages * PAGE, pages * PAGE).unwrap()).collect();
         pieces.iter().for_each(|piece| word(piece).store(1, Ordering::Relaxed));
         let first = pieces[0].address();
         pieces.iter().for_each(|piece| pool.give_up(piece));
         // Joined: one of the length of all.
-        let whole = pool.take(ARENA).unwrap();
+        let whole = pool.take(ARENA, ARENA).unwrap();
         assert_eq!(whole.address(), first);
         for piece in &pieces {
             assert_eq!(word(piece).load(Ordering::Relaxed), 0);
@@ -150,15 +170,15 @@ mod tests {
     #[test]
     fn ever_larger_pieces_leave_no_arenas_behind() {
         let pool = RootPool::new();
-        let small = pool.take(PAGE).unwrap();
+        let small = pool.take(PAGE, PAGE).unwrap();
         for step in 1..20 {
-            let large = pool.take(ARENA + step * PAGE).unwrap();
+            let large = pool.take(ARENA + step * PAGE, PAGE).unwrap();
             word(&large).store(1, Ordering::Relaxed);
             pool.give_up(&large);
         }
         assert_eq!(pool.state.lock().arenas.len(), 2);
         // And a smaller one takes what is there.
-        assert_eq!(word(&pool.take(ARENA + PAGE).unwrap()).load(Ordering::Relaxed), 0);
+        assert_eq!(word(&pool.take(ARENA + PAGE, PAGE).unwrap()).load(Ordering::Relaxed), 0);
         assert_eq!(pool.state.lock().arenas.len(), 2);
         pool.give_up(&small);
     }
@@ -166,9 +186,9 @@ mod tests {
     #[test]
     fn pieces_of_two_arenas_do_not_join() {
         let pool = RootPool::new();
-        let two = [pool.take(ARENA).unwrap(), pool.take(ARENA).unwrap()];
+        let two = [pool.take(ARENA, ARENA).unwrap(), pool.take(ARENA, ARENA).unwrap()];
         two.iter().for_each(|piece| pool.give_up(piece));
-        let both = pool.take(2 * ARENA).unwrap();
+        let both = pool.take(2 * ARENA, PAGE).unwrap();
         assert!(two.iter().all(|piece| piece.arena_at != both.arena_at));
     }
 }

@@ -1,5 +1,6 @@
 //! What each block is used for, since when, and how much of it is live.
 
+use super::zeroes;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes it.
@@ -49,19 +50,15 @@ pub(crate) struct BlockTable {
     pins: Box<[AtomicU32]>,
 }
 
-fn array<T: Default>(len: usize) -> Box<[T]> {
-    (0..len).map(|_| T::default()).collect()
-}
-
 impl BlockTable {
     pub(crate) fn new(blocks: usize) -> BlockTable {
         BlockTable {
-            usage: array(blocks),
-            birth: array(blocks),
-            live: array(blocks),
-            run: array(blocks),
-            fill: array(blocks),
-            pins: array(blocks),
+            usage: zeroes(blocks),
+            birth: zeroes(blocks),
+            live: zeroes(blocks),
+            run: zeroes(blocks),
+            fill: zeroes(blocks),
+            pins: zeroes(blocks),
         }
     }
 

@@ -3,7 +3,7 @@
 //! One relocation's forwarding exists at a time: it is dropped after the next marking has remapped every stale slot,
 //! and before that marking's plan makes a new one (PROTOCOL: "two colors are enough").
 
-use super::{BLOCK_BYTES, BLOCK_GRANULES};
+use super::{BLOCK_BYTES, BLOCK_GRANULES, zeroes};
 use gc_core::forwarding::{Entry, Forwarding};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -15,7 +15,7 @@ pub(crate) struct ForwardingTable {
 
 impl ForwardingTable {
     pub(crate) fn new(blocks: usize) -> ForwardingTable {
-        ForwardingTable { table: (0..blocks).map(|_| AtomicPtr::new(null_mut())).collect() }
+        ForwardingTable { table: zeroes(blocks) }
     }
 
     /// The block's forwarding, if it is in the relocation set.

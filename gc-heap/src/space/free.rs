@@ -13,7 +13,10 @@ use self::awaiting::Waiter;
 use self::order::{List, Order};
 use self::runs::Runs;
 use crate::lock::{Condvar, Mutex};
+use crate::space::BLOCK_BYTES;
+use gc_core::views::Dumps;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -82,6 +85,8 @@ pub(crate) struct FreeSpace {
     /// Blocks from here on have never been taken.
     ever_taken: AtomicUsize,
     born: Instant,
+    /// Told of blocks that are taken, when the lock is free again.
+    dumps: Option<Arc<Dumps>>,
 }
 
 impl FreeSpace {
@@ -112,6 +117,19 @@ impl FreeSpace {
             allocated: AtomicUsize::new(0),
             ever_taken: AtomicUsize::new(0),
             born: Instant::now(),
+            dumps: None,
+        }
+    }
+
+    /// Has the blocks that are taken dumped.
+    pub(crate) fn dumped(self, dumps: Option<Arc<Dumps>>) -> FreeSpace {
+        FreeSpace { dumps, ..self }
+    }
+
+    /// Blocks that were just taken are dumped. Of one that has its memory already two loads.
+    fn note(&self, block: usize, count: usize) {
+        if let Some(dumps) = &self.dumps {
+            dumps.note(block * BLOCK_BYTES, count * BLOCK_BYTES);
         }
     }
 
@@ -173,6 +191,8 @@ impl FreeSpace {
         }
         self.committed.store(blocks, Ordering::Relaxed);
         self.committed_peak.store(blocks, Ordering::Relaxed);
+        drop(state);
+        self.note(0, blocks);
     }
 
     /// Keeps so many blocks from mutators, besides the reserve, so that the next flip has something to copy to. Who waits is served where
@@ -191,10 +211,13 @@ impl FreeSpace {
     /// Takes one block, the one freed last.
     pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
         let mut state = self.state.lock();
-        self.may(&state, taker, 1).then(|| {
+        let block = self.may(&state, taker, 1).then(|| {
             self.is_for(taker, 1);
             self.pop(&mut state)
-        })
+        })?;
+        drop(state);
+        self.note(block, 1);
+        Some(block)
     }
 
     /// Takes so many blocks, or none.
@@ -211,6 +234,7 @@ impl FreeSpace {
             blocks.extend((0..left.min(SLICE)).map(|_| self.pop(&mut state)));
         }
         self.is_for(taker, count);
+        blocks.iter().for_each(|&block| self.note(block, 1));
         Some(blocks)
     }
 
@@ -226,6 +250,8 @@ impl FreeSpace {
         let mut state = self.state.lock();
         let block = state.free.first(1)?;
         self.mark_taken(&mut state, block);
+        drop(state);
+        self.note(block, 1);
         Some(block)
     }
 
@@ -237,6 +263,8 @@ impl FreeSpace {
         }
         let first = self.pop_run(&mut state, count)?;
         self.is_for(taker, count);
+        drop(state);
+        self.note(first, count);
         Some(first)
     }
 

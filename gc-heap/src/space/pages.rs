@@ -4,7 +4,7 @@
 //! the canonical view (`cycle::repair`), let in. Mutators that touch a gated page do this themselves, in the fault handler;
 //! the collector does the rest. The states are in `gc_core::page_state`.
 
-use super::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use super::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, zeroes};
 use crate::shared::Shared;
 use crate::stats::Histogram;
 use gc_core::fault::{Served, Server};
@@ -16,11 +16,11 @@ use std::ops::Range;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// No object overlaps the page, or nobody has looked yet.
-const NONE: u64 = u64::MAX;
+/// No object overlaps the page, or nobody has looked yet. Else 1 more than the granule, so that a new table is all zeroes.
+const NONE: u64 = 0;
 
-/// End of a chain of blocks.
-const END: u32 = u32::MAX;
+/// End of a chain of blocks; else 1 more than the block.
+const END: u32 = 0;
 
 /// The page barrier's side of a heap.
 pub(crate) struct Pages {
@@ -64,8 +64,8 @@ impl Pages {
             still_registered: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             left: Default::default(),
-            first: (0..blocks * BLOCK_PAGES).map(|_| AtomicU64::new(NONE)).collect(),
-            next_source: (0..blocks).map(|_| AtomicU32::new(END)).collect(),
+            first: zeroes(blocks * BLOCK_PAGES),
+            next_source: zeroes(blocks),
             density: AtomicU32::new(500),
             // As much as one likes, until a plan says better.
             moved: AtomicU32::new(blocks as u32),
@@ -90,13 +90,13 @@ impl Pages {
     pub(crate) fn first(&self, page: usize) -> Option<usize> {
         match self.first[page].load(Ordering::Acquire) {
             NONE => None,
-            granule => Some(granule as usize),
+            granule => Some(granule as usize - 1),
         }
     }
 
     /// Records it. Several threads may record the same.
     pub(crate) fn set_first(&self, page: usize, granule: usize) {
-        self.first[page].store(granule as u64, Ordering::Release);
+        self.first[page].store(granule as u64 + 1, Ordering::Release);
     }
 
     pub(crate) fn forget_first(&self, block: usize) {
@@ -113,12 +113,12 @@ impl Pages {
     pub(crate) fn next_source(&self, block: usize) -> Option<usize> {
         match self.next_source[block].load(Ordering::Acquire) {
             END => None,
-            next => Some(next as usize),
+            next => Some(next as usize - 1),
         }
     }
 
     pub(crate) fn set_next_source(&self, block: usize, next: Option<usize>) {
-        self.next_source[block].store(next.map_or(END, |next| next as u32), Ordering::Release);
+        self.next_source[block].store(next.map_or(END, |next| next as u32 + 1), Ordering::Release);
     }
 
     /// Repairs a page unless that is done; if another thread is at it, waits until it is.

@@ -4,7 +4,7 @@
 
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use crate::{coroutines, fork, limits, refusals};
+use crate::{addresses, coroutines, dumps, fork, limits, refusals};
 use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mutator, Room, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
@@ -38,6 +38,8 @@ pub(crate) fn play(scene: &str) -> ExitCode {
         .chain(fork::SCENES)
         .chain(limits::SCENES)
         .chain(refusals::SCENES)
+        .chain(dumps::SCENES)
+        .chain(addresses::SCENES)
         .chain(coroutines::SCENES)
         .find(|(name, _)| *name == scene)
         .expect("a scene of this name")
@@ -46,12 +48,17 @@ pub(crate) fn play(scene: &str) -> ExitCode {
 }
 
 pub(crate) fn child(scene: &str) -> Output {
+    command(scene).output().unwrap()
+}
+
+pub(crate) fn command(scene: &str) -> Command {
     let this = std::env::current_exe().unwrap();
     let mut command = Command::new(this);
     if backing() == Backing::Anonymous {
         command.env(ANONYMOUS, "1");
     }
-    command.env(SCENE, scene).output().unwrap()
+    command.env(SCENE, scene);
+    command
 }
 
 pub(crate) fn plays_well(scene: &str) {

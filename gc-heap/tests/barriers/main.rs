@@ -3,6 +3,7 @@
 //! A name is `module::test [barrier]`; a part of it chooses, as in `cargo test -p gc-heap --test barriers page`.
 //! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
 
+mod addresses;
 mod any;
 mod attacks;
 mod census;
@@ -11,6 +12,7 @@ mod child;
 mod common;
 mod coroutines;
 mod cycle;
+mod dumps;
 mod ephemeron;
 mod events;
 mod external;
@@ -75,6 +77,8 @@ fn main() -> ExitCode {
         ("intern", intern::TESTS),
         ("kept", kept::TESTS),
         ("limits", limits::TESTS),
+        ("dumps", dumps::TESTS),
+        ("addresses", addresses::TESTS),
         ("losses", losses::TESTS),
         ("marking", marking::TESTS),
         ("memory", memory::TESTS),

@@ -113,6 +113,8 @@ impl Awaiting<'_> {
             state = self.space.returned.wait_for(state, timeout);
             given = self.given(&mut state);
         }
+        drop(state);
+        given.iter().flatten().for_each(|&block| self.space.note(block, 1));
         given
     }
 
