@@ -45,7 +45,7 @@ fn the_program_names_its_probes() {
     let expected = [
         ("pause_begin", 1),
         ("pause_end", 4),
-        ("late", 5),
+        ("late", 6),
         ("cycle_begin", 2),
         ("cycle_end", 4),
         ("phase", 4),

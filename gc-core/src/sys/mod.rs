@@ -58,7 +58,7 @@ pub use signal::{
     alternate_stack, alternate_stack_minimum, block_signal, install_signal_handler, preserve_errno,
     set_alternate_stack, signal_is_blocked, unblock_signal,
 };
-pub use thread::{ThreadName, ThreadState, this_thread, thread_state};
+pub use thread::{ThreadName, ThreadState, processor_time, this_thread, thread_state};
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
     Fault, UffdAnswer, UffdSource, next_fault, open_uffd, present_pages, uffd_api, uffd_continue, uffd_copy, uffd_move,

@@ -6,7 +6,7 @@ use crate::events::{Event, Late, PauseKind};
 use crate::mutator::record::MutatorRecord;
 use crate::shared::Shared;
 use gc_core::stop::Held;
-use gc_core::sys::{ThreadState, thread_state};
+use gc_core::sys::{ThreadState, processor_time, thread_state};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +19,17 @@ pub(super) enum Awaited<'a> {
 }
 
 /// How long the collector has waited, and when it next says for whom: after the time that the heap was built with, and each time
-/// that it has waited twice as long.
+/// that it has waited twice as long. At half that time it looks for the first time, for what it then can say of the other half.
 pub(super) struct Patience<'a> {
     shared: &'a Shared,
     awaited: Awaited<'a>,
     start_ns: u64,
-    until_ns: u64,
+    /// When to tell, and when to look.
+    tell_ns: u64,
+    look_ns: u64,
+    /// When the last look was, and how long each mutator's thread had been on a processor by then.
+    looked_ns: u64,
+    ran: Vec<(u64, u64)>,
 }
 
 impl Patience<'_> {
@@ -32,46 +37,71 @@ impl Patience<'_> {
     pub(super) fn new<'a>(shared: &'a Shared, awaited: Awaited<'a>) -> Patience<'a> {
         let start_ns = shared.events.now();
         let late_after = shared.config.late_after.as_nanos().min(u128::from(u64::MAX)) as u64;
-        Patience { shared, awaited, start_ns, until_ns: start_ns.saturating_add(late_after) }
+        let (tell_ns, look_ns) = (start_ns.saturating_add(late_after), start_ns.saturating_add(late_after / 2));
+        Patience { shared, awaited, start_ns, tell_ns, look_ns, looked_ns: start_ns, ran: Vec::new() }
     }
 
     /// How long to wait until the next look.
     pub(super) fn left(&self) -> Option<Duration> {
-        Some(Duration::from_nanos(self.until_ns.saturating_sub(self.shared.events.now())))
+        Some(Duration::from_nanos(self.look_ns.saturating_sub(self.shared.events.now())))
     }
 
-    /// Tells of those who are late, if it is time to.
+    /// Looks who is late, if it is time to, and tells if it is time to.
     pub(super) fn look(&mut self) {
         let now = self.shared.events.now();
-        if now >= self.until_ns {
-            self.until_ns = now.saturating_add(now - self.start_ns);
-            self.tell(now - self.start_ns);
+        if now >= self.look_ns {
+            self.look_now(now);
         }
     }
 
     #[cold]
-    fn tell(&self, total_ns: u64) {
-        let shared = self.shared;
-        let late = |record: &MutatorRecord, kind| {
-            let who = record.who();
-            let state = thread_state(who.thread).unwrap_or(ThreadState::Unknown);
-            probe!(late, who.mutator, who.thread, total_ns, state as u8, who.name.as_ptr());
-            Event::Late(Late { kind, start_ns: self.start_ns, total_ns, who, state })
+    fn look_now(&mut self, now: u64) {
+        let all = match &self.awaited {
+            Awaited::Stop { mutators, .. } => mutators.to_vec(),
+            Awaited::Handshake => self.shared.mutators.lock().clone(),
         };
-        let events = match &self.awaited {
-            Awaited::Stop { kind, held, mutators } => {
-                let missing = mutators.iter().filter(|record| record.is_awaited(*held));
-                missing.map(|record| late(record, Some(*kind))).collect()
-            }
-            Awaited::Handshake => {
-                let mutators = shared.mutators.lock().clone();
-                let missing =
-                    mutators.iter().filter(|record| record.state.is_running() && record.state.handshake_waits());
-                missing.map(|record| late(record, None)).collect()
-            }
-        };
-        shared.events.tell_meanwhile(events);
+        let missing = all.iter().filter(|record| self.is_missing(record));
+        let late: Vec<Late> = missing.map(|record| self.late(record, now)).collect();
+        let ran = late.iter().filter_map(|late| Some((late.who.mutator, processor_ns(late.who.thread)?)));
+        self.ran = ran.collect();
+        self.looked_ns = now;
+        if now < self.tell_ns {
+            self.look_ns = self.tell_ns;
+            return;
+        }
+        self.tell_ns = now.saturating_add(now - self.start_ns);
+        self.look_ns = self.tell_ns;
+        for Late { who, total_ns, state, ran_ns, .. } in &late {
+            let ran_ns = ran_ns.unwrap_or(u64::MAX);
+            probe!(late, who.mutator, who.thread, *total_ns, *state as u8, who.name.as_ptr(), ran_ns);
+        }
+        self.shared.events.tell_meanwhile(late.into_iter().map(Event::Late).collect());
     }
+
+    fn is_missing(&self, record: &MutatorRecord) -> bool {
+        match &self.awaited {
+            Awaited::Stop { held, .. } => record.is_awaited(*held),
+            Awaited::Handshake => record.state.is_running() && record.state.handshake_waits(),
+        }
+    }
+
+    fn late(&self, record: &MutatorRecord, now: u64) -> Late {
+        let who = record.who();
+        let before = self.ran.iter().find(|(mutator, _)| *mutator == who.mutator);
+        Late {
+            kind: if let Awaited::Stop { kind, .. } = self.awaited { Some(kind) } else { None },
+            start_ns: self.start_ns,
+            total_ns: now - self.start_ns,
+            who,
+            state: thread_state(who.thread).unwrap_or(ThreadState::Unknown),
+            watched_ns: now - self.looked_ns,
+            ran_ns: before.and_then(|(_, before)| Some(processor_ns(who.thread)?.saturating_sub(*before))),
+        }
+    }
+}
+
+fn processor_ns(thread: u32) -> Option<u64> {
+    processor_time(thread).ok().map(|time| time.as_nanos() as u64)
 }
 
 #[cfg(test)]

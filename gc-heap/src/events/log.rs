@@ -127,7 +127,12 @@ impl GcLog {
             }
             Event::Late(late) => {
                 let what = late.kind.map_or("handshake".into(), |kind| format!("pause {kind}"));
-                format!("cycle {cycle}: {what} has waited {} for {}; {}", Time(late.total_ns), late.who, late.state)
+                let (waited, who, state) = (Time(late.total_ns), late.who, late.state);
+                let mut line = format!("cycle {cycle}: {what} has waited {waited} for {who}; {state}");
+                if let Some(ran_ns) = late.ran_ns {
+                    let _ = write!(line, "; on a processor for {} of the last {}", Time(ran_ns), Time(late.watched_ns));
+                }
+                line
             }
             Event::Loss(loss) => {
                 sums.lost_ns += loss.lost_ns;
@@ -239,12 +244,14 @@ mod tests {
         let pause = |kind, total_ns| pause_of(kind, total_ns, None);
         let (name, state) = (ThreadName::from_words([u64::from_le_bytes(*b"worker-1"), 0]), ThreadState::Runs);
         let who = MutatorThread { mutator: 3, thread: 4711, name };
+        let (start_ns, total_ns, watched_ns) = (1000, 200_000_000, 100_000_000);
+        let late = Late { kind: None, start_ns, total_ns, who, state, watched_ns, ran_ns: None };
         let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
         let (kind, mutator) = (LossKind::SlowPaths, 3);
         let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, count: 2, mutator };
         let events = [
-            Event::Late(Late { kind: Some(PauseKind::MarkStart), start_ns: 1000, total_ns: 200_000_000, who, state }),
-            Event::Late(Late { kind: None, start_ns: 1000, total_ns: 400_000_000, who, state: ThreadState::Sleeps }),
+            Event::Late(Late { kind: Some(PauseKind::MarkStart), ran_ns: Some(98_000_000), ..late }),
+            Event::Late(late),
             pause(PauseKind::MarkStart, 2100),
             pause_of(PauseKind::MarkEnd, 5100, Some(who)),
             phase(Phase::Mark, 12_900_000),
@@ -261,8 +268,9 @@ mod tests {
         let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
         let expected = [
             "[0.200s][gc] cycle 1: pause mark start has waited 200.0 ms for mutator 3 (worker-1, thread 4711); it runs, or waits \
-             for a processor",
-            "[0.400s][gc] cycle 1: handshake has waited 400.0 ms for mutator 3 (worker-1, thread 4711); it sleeps",
+             for a processor; on a processor for 98.0 ms of the last 100.0 ms",
+            "[0.200s][gc] cycle 1: handshake has waited 200.0 ms for mutator 3 (worker-1, thread 4711); it runs, or waits for a \
+             processor",
             "[0.001s][gc] cycle 1: pause mark start 2.1 us, reached in 0.9 us",
             "[0.001s][gc] cycle 1: pause mark end 5.1 us, reached in 0.9 us by mutator 3 (worker-1, thread 4711)",
             "[0.014s][gc] cycle 1: mark 12.9 ms, 42.0 MiB used",

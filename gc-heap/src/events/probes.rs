@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | `pause_begin` | a stop is asked for, on the thread that asks | kind |
 //! | `pause_end` | mutators may go on, on the thread that ran the stop | kind, time to reach it, whole time, mutator that arrived last (0: none was inside) |
-//! | `late` | a stop or handshake still waits for a mutator, collector thread | mutator, its thread, time waited, what the thread does, its name (address of a text) |
+//! | `late` | a stop or handshake still waits for a mutator, collector thread | mutator, its thread, time waited, what the thread does, its name (address of a text), time on a processor in the last half of that (all bits set: unknown) |
 //! | `cycle_begin` | collector thread | cycle, bytes used |
 //! | `cycle_end` | collector thread | cycle, bytes used, live bytes, time |
 //! | `phase` | end of a phase, collector thread | cycle, phase, time, bytes used |

@@ -71,7 +71,10 @@ impl<W: Write> EventTrace<W> {
             Event::Late(late) => {
                 // The stop itself comes later, and is longer than this. So it is a mark on the track.
                 let (at, who) = (Micros(start + ns), escaped(&late.who.to_string()));
-                let args = format!(r#"{{"waited_ns":{ns},"who":"{who}","state":"{}"}}"#, late.state);
+                let ran = late.ran_ns.map_or(String::new(), |ran| format!(r#","ran_ns":{ran}"#));
+                let (state, watched) = (late.state, late.watched_ns);
+                let args =
+                    format!(r#"{{"waited_ns":{ns},"who":"{who}","state":"{state}","watched_ns":{watched}{ran}}}"#);
                 self.entry(&format!(r#""ph":"i","s":"t","pid":1,"tid":{STOPS},"name":"late","ts":{at},"args":{args}"#))
             }
             Event::Loss(loss) => {

@@ -44,7 +44,9 @@ fn dawdle(heap: &Heap, wanted: ThreadState, work: impl Fn() + Sync) -> (Vec<Late
         looks.dedup();
         let before = looks.iter().rev().nth(1).copied();
         let alone = late.iter().filter(|late| Some(late.total_ns) == before).all(is_dawdler);
-        looks.len() >= 3 && alone && late.iter().any(|late| late.state == wanted && is_dawdler(late))
+        let is_found = |late: &Late| is_dawdler(late) && late.state == wanted;
+        let has_run = |late: &Late| is_dawdler(late) && (late.ran_ns > Some(0) || wanted != ThreadState::Runs);
+        looks.len() >= 3 && alone && late.iter().any(is_found) && late.iter().any(has_run)
     };
     std::thread::scope(|scope| {
         inside(scope, heap, "dawdler", |_| {
@@ -94,6 +96,17 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
             assert_eq!(pair[0].who, pair[1].who);
         }
         assert!(late[0].total_ns >= AFTER.as_nanos() as u64, "{all:?}");
+        for late in &late {
+            let ran_ns = late.ran_ns.expect("watched before");
+            // At half of the time, and the clocks are read one after the other.
+            assert!(late.watched_ns < late.total_ns && ran_ns <= late.watched_ns + 10_000_000, "{late:?}");
+        }
+        let (ran_ns, watched_ns) =
+            late.iter().fold((0, 0), |sum, late| (sum.0 + late.ran_ns.unwrap(), sum.1 + late.watched_ns));
+        match wanted {
+            ThreadState::Runs => assert!(ran_ns > 0, "{all:?}"),
+            _ => assert!(ran_ns < watched_ns / 2, "{all:?}"),
+        }
         let kind = late[0].kind.expect("a stop comes first");
         let wanted = if barrier == Barrier::StopTheWorld { PauseKind::Collection } else { PauseKind::MarkStart };
         assert_eq!(kind, wanted);
