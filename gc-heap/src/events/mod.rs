@@ -133,7 +133,8 @@ pub struct Late {
     pub who: MutatorThread,
     /// What its thread does just now.
     pub state: ThreadState,
-    /// How long it was on a processor in the last [`watched_ns`](Self::watched_ns); `None` where the system does not say. One that
+    /// How long it was on a processor in the last [`watched_ns`](Self::watched_ns); `None` where the system does not say, or
+    /// the collector came too late for the look before. One that
     /// runs, and was hardly on one, waits for a processor that others have.
     pub ran_ns: Option<u64>,
     /// Time since the heap looked before: half of what the wait has lasted.
