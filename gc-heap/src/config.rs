@@ -363,7 +363,7 @@ impl HeapBuilder {
     /// A program that keeps nearly all that fits collects again and again for a few blocks each time, and hardly gets
     /// on. Where eight collections in a row that threads waited for, and half a second of the collector's processor time, gave
     /// them less than a sixteenth of the heap each, and the collector had more than this share of the time that it and these threads
-    /// took together, the next thread that would wait gets [`OutOfMemory`], with
+    /// took together, the next thread that would wait gets [`OutOfMemory`](crate::OutOfMemory), with
     /// [`Tried::CollectingLimit`](crate::Tried::CollectingLimit); then it is counted anew. Off with
     /// [`verify`](Self::verify) and [`stress`](Self::stress), where collecting takes most of the time by itself.
     pub fn collecting_limit(mut self, share: Option<f64>) -> Self {

@@ -2,7 +2,8 @@
 
 use super::inject::refused;
 use super::{SysError, file_size_limit, page_size};
-use std::ffi::{CStr, CString};
+use memfd::{FileSeal, Memfd, MemfdOptions};
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -35,20 +36,21 @@ impl HeapFile {
             // The kernel's way to say so is a signal that kills.
             return Err(SysError::new("ftruncate", &arguments, libc::EFBIG));
         }
-        let (file, no_exec) = create(name)?;
+        let (memfd, no_exec) = create(name)?;
         uninterrupted(|| {
             if refused("ftruncate") {
                 return Err(SysError::last("ftruncate", &arguments));
             }
-            file.set_len(bytes as u64).map_err(|error| SysError::from_io("ftruncate", &arguments, &error))
+            memfd.as_file().set_len(bytes as u64).map_err(|error| SysError::from_io("ftruncate", &arguments, &error))
         })?;
-        let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
-        // SAFETY: F_ADD_SEALS takes no pointer; the descriptor is ours and open.
-        let seal = || unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
-        if refused("fcntl(F_ADD_SEALS)") || seal() < 0 {
-            return Err(SysError::last("fcntl(F_ADD_SEALS)", &[("seals", seals as usize)]));
+        let call = "fcntl(F_ADD_SEALS)";
+        if refused(call) {
+            return Err(SysError::last(call, &[]));
         }
-        Ok(HeapFile { file, bytes, no_exec })
+        memfd
+            .add_seals(&[FileSeal::SealGrow, FileSeal::SealShrink, FileSeal::SealSeal])
+            .map_err(|error| from_memfd(call, &[], &error))?;
+        Ok(HeapFile { file: memfd.into_file(), bytes, no_exec })
     }
 
     /// The size in bytes; it never changes.
@@ -109,20 +111,27 @@ impl AsRawFd for HeapFile {
 }
 
 /// The new file, and whether it is sealed against execution.
-fn create(name: &str) -> Result<(File, bool), SysError> {
-    let sealed = "memfd_create(MFD_NOEXEC_SEAL)";
-    let name = CString::new(name).map_err(|_| SysError::new(sealed, &[], libc::EINVAL))?;
-    match create_with(sealed, &name, libc::MFD_NOEXEC_SEAL) {
-        Ok(file) => Ok((file, true)),
+fn create(name: &str) -> Result<(Memfd, bool), SysError> {
+    match create_no_exec(name) {
+        Ok(memfd) => Ok((memfd, true)),
         // A kernel before 6.3 knows no such flag.
-        Err(error) if error.errno() == libc::EINVAL => create_with("memfd_create", &name, 0).map(|file| (file, false)),
+        Err(error) if error.errno() == libc::EINVAL => {
+            let call = "memfd_create";
+            if refused(call) {
+                return Err(SysError::last(call, &[]));
+            }
+            let made = MemfdOptions::new().close_on_exec(true).allow_sealing(true).create(name);
+            made.map(|memfd| (memfd, false)).map_err(|error| from_memfd(call, &[], &error))
+        }
         Err(error) => Err(error),
     }
 }
 
-/// Not by a crate: none of those that there are knows `MFD_NOEXEC_SEAL` and tells the errno of each call.
-fn create_with(call: &'static str, name: &CStr, flags: u32) -> Result<File, SysError> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags;
+/// The `memfd` crate (0.6) does not know `MFD_NOEXEC_SEAL`, so the call is made here and its result handed over.
+fn create_no_exec(name: &str) -> Result<Memfd, SysError> {
+    let call = "memfd_create(MFD_NOEXEC_SEAL)";
+    let name = CString::new(name).map_err(|_| SysError::new(call, &[], libc::EINVAL))?;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | libc::MFD_NOEXEC_SEAL;
     // SAFETY: `name` is a C string that outlives the call.
     let create = || unsafe { libc::memfd_create(name.as_ptr(), flags) };
     let fd = if refused(call) { -1 } else { create() };
@@ -130,7 +139,25 @@ fn create_with(call: &'static str, name: &CStr, flags: u32) -> Result<File, SysE
         return Err(SysError::last(call, &[("flags", flags as usize)]));
     }
     // SAFETY: the kernel has just made this descriptor for us, nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+    let mut fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // The crate asks for the seals, and where that is refused it gives the descriptor back and no errno: so we ask then.
+    let call = "fcntl(F_GET_SEALS)";
+    for _ in 0..INTERRUPTIONS {
+        fd = match Memfd::try_from_fd(fd) {
+            Ok(memfd) => return Ok(memfd),
+            Err(fd) => fd,
+        };
+        // SAFETY: F_GET_SEALS takes no pointer; the descriptor is ours and open.
+        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) } < 0 {
+            return Err(SysError::last(call, &[]));
+        }
+    }
+    Err(SysError::new(call, &[], libc::EINTR))
+}
+
+fn from_memfd(call: &'static str, arguments: &[(&'static str, usize)], error: &memfd::Error) -> SysError {
+    let (memfd::Error::Create(io) | memfd::Error::AddSeals(io) | memfd::Error::GetSeals(io)) = error;
+    SysError::from_io(call, arguments, io)
 }
 
 /// Makes a call again that a signal has interrupted (`EINTR`), as often as that is likely to be chance.
