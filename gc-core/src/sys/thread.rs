@@ -135,6 +135,10 @@ pub fn thread_state(thread: u32) -> Result<ThreadState, SysError> {
 /// # Errors
 /// `EINVAL` where there is no such thread.
 pub fn processor_time(thread: u32) -> Result<Duration, SysError> {
+    // Three bits of the clock's name are taken, and the sign: a larger number, which no thread has, would name another clock.
+    if thread >= 1 << 28 {
+        return Err(SysError::new("clock_gettime(thread)", &[("thread", thread as usize)], libc::EINVAL));
+    }
     // The kernel's name for it: the number's complement, and below that "of a thread" (4) and "time on a processor" (2).
     let clock = !(thread as libc::clockid_t) << 3 | 4 | 2;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -184,7 +188,10 @@ mod tests {
             assert!(Instant::now() < until);
         }
         assert!(sleepers() < of_the_sleeper + Duration::from_millis(1));
-        assert_eq!(processor_time(i32::MAX as u32).map_err(|error| error.errno()), Err(libc::EINVAL));
+        // More than the kernel ever numbers (`PID_MAX_LIMIT`, 2^22), and what would be another clock's name.
+        for nobody in [1 << 23, (1 << 28) - 1, 1 << 28, i32::MAX as u32, u32::MAX] {
+            assert_eq!(processor_time(nobody).map_err(|error| error.errno()), Err(libc::EINVAL), "{nobody}");
+        }
         sender.send(()).unwrap();
         sleeper.unwrap().join().unwrap().unwrap();
         assert_eq!(thread_state(this_thread().0), Ok(ThreadState::Runs));
