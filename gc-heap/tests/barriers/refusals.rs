@@ -47,14 +47,18 @@ fn a_page_that_is_refused_is_let_in_another_way() {
 fn last_line() {
     let heap = builder().build().unwrap();
     // Only while an object is read: a flip whose registration could never be ended would be the last, perhaps without a fault.
-    until_faults(&heap, |begins| {
+    let refuse_all = |begins| {
         if begins {
             let calls = LET_IN.iter().chain(&["ioctl(UFFDIO_UNREGISTER)"]);
             calls.for_each(|call| refuse(call, libc::ENOMEM, 0, u64::MAX));
         } else {
             refuse_nothing();
         }
-    });
+    };
+    // Until it ends: the faults may all have come before the reads.
+    loop {
+        until_faults(&heap, refuse_all);
+    }
 }
 
 /// Fails where a process that cannot have a page dies without a word, or does not die.
