@@ -1,4 +1,4 @@
-//! Threads that share work until none of them has any: who looks for some, who sleeps, and when all is done.
+//! Termination of parallel marking: when an idle marker looks for work, when it sleeps, and how the last one sees the end.
 //!
 //! A member keeps its work to itself and in queues of its own, from which the others steal; nobody but a member adds to its
 //! queues, and it looks for other work ([`Crew::seek`]) only when they are empty. So when no member has anything left, no
@@ -9,7 +9,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, hint};
 use std::sync::PoisonError;
 
-/// Looks at the others' queues before a member sleeps: some 10 us. Who has work looks every microsecond or so whether
+/// How often an idle member searches the others' queues before it sleeps: some 10 us. A member that has work looks every microsecond or so whether
 /// somebody wants some, and waking a sleeper costs both sides several.
 #[cfg(not(loom))]
 const LOOKS: u32 = 200;

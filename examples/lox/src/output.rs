@@ -39,7 +39,7 @@ impl Output {
         pending.len() >= self.full
     }
 
-    /// Writes what is pending. It may take as long as whoever reads does: outside the heap only. What cannot be written ends the
+    /// Writes what is pending. The write blocks for as long as the reader of the pipe does, so the caller is outside the heap. What cannot be written ends the
     /// process, see [`cannot_write`].
     pub(crate) fn flush(&self) {
         if self.pending.lock().is_empty() {
