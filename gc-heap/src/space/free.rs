@@ -89,6 +89,12 @@ pub(crate) struct FreeSpace {
     dumps: Option<Arc<Dumps>>,
 }
 
+/// Adds to a figure that is only ever written under the lock, which the caller holds: a load and a store do, others may read
+/// meanwhile.
+fn add(figure: &AtomicUsize, change: isize) {
+    figure.store(figure.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+}
+
 impl FreeSpace {
     pub(crate) fn new(blocks: usize, reserve: usize) -> FreeSpace {
         let mut order = Order::new(blocks);
@@ -295,9 +301,11 @@ impl FreeSpace {
     fn mark_taken(&self, state: &mut State, block: usize) {
         debug_assert!(state.free.is_free(block));
         state.free.set(block, false);
-        self.free.fetch_sub(1, Ordering::Relaxed);
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        self.ever_taken.fetch_max(block + 1, Ordering::Relaxed);
+        add(&self.free, -1);
+        add(&self.taken, 1);
+        if block >= self.ever_taken.load(Ordering::Relaxed) {
+            self.ever_taken.store(block + 1, Ordering::Relaxed);
+        }
         if state.committed[block] {
             state.order.remove(List::Committed, block);
         } else {
@@ -330,7 +338,7 @@ impl FreeSpace {
         debug_assert!(!state.free.is_free(block));
         state.free.set(block, true);
         state.order.push_first(list, block);
-        self.free.fetch_add(1, Ordering::Relaxed);
+        add(&self.free, 1);
     }
 
     /// Wakes all who wait, to look again whether waiting still makes sense.
@@ -361,7 +369,7 @@ impl FreeSpace {
         {
             state.order.remove(List::Committed, block);
             state.free.set(block, false);
-            self.free.fetch_sub(1, Ordering::Relaxed);
+            add(&self.free, -1);
             state.lent += 1;
             blocks.push(block);
         }

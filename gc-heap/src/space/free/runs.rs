@@ -1,8 +1,15 @@
 //! Which blocks are free, and where runs of them are: a bitmap, and above its words a tree that knows the longest run of
-//! each part. A block changes, and a run is found, in as many steps as the tree is high, whatever the heap holds.
+//! each part. A run is found in as many steps as the tree is high, whatever the heap holds.
+//!
+//! Most blocks are taken and freed one by one, neighbours after each other, and few searches for a run come between. So a change
+//! writes the bitmap alone and notes its word; the tree follows before the next search, or when too many words are noted. A
+//! search thus waits for at most [`STALE`] paths through the tree.
 
 /// Blocks of a word of the bitmap: of a leaf of the tree.
 const LEAF: usize = 64;
+
+/// Words that may differ from the tree: a search costs no more than so many paths besides its own.
+const STALE: usize = 16;
 
 /// The free blocks of a part of the heap: how many it begins and ends with, and the longest run in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +65,8 @@ pub(super) struct Runs {
     /// A heap-ordered tree: the children of `n` are `2 n` and `2 n + 1`, the leaves the second half. Leaves past the last word
     /// have nothing free.
     tree: Box<[Part]>,
+    /// Words whose leaves are out of date, each once; those that changed last at the end.
+    stale: Vec<u32>,
 }
 
 impl Runs {
@@ -65,8 +74,11 @@ impl Runs {
     pub(super) fn new(blocks: usize) -> Runs {
         let words = blocks.div_ceil(LEAF);
         let leaves = words.next_power_of_two();
-        let mut runs =
-            Runs { words: vec![0; words].into(), tree: vec![Part::default(); 2 * leaves].into_boxed_slice() };
+        let mut runs = Runs {
+            words: vec![0; words].into(),
+            tree: vec![Part::default(); 2 * leaves].into_boxed_slice(),
+            stale: Vec::with_capacity(STALE),
+        };
         for (index, word) in runs.words.iter_mut().enumerate() {
             let free = (blocks - index * LEAF).min(LEAF);
             *word = u64::MAX >> (LEAF - free);
@@ -88,25 +100,40 @@ impl Runs {
     }
 
     pub(super) fn set(&mut self, block: usize, free: bool) {
-        let word = &mut self.words[block / LEAF];
+        let index = block / LEAF;
         let mask = 1 << (block % LEAF);
+        let word = &mut self.words[index];
         *word = if free { *word | mask } else { *word & !mask };
-        let part = Part::of_word(*word);
-        let (mut node, mut half) = (self.tree.len() / 2 + block / LEAF, LEAF as u32);
-        self.tree[node] = part;
-        while node > 1 {
-            node /= 2;
-            let part = Part::join(self.tree[2 * node], self.tree[2 * node + 1], half);
-            if part == self.tree[node] {
-                return;
+        let index = index as u32;
+        if self.stale.last() == Some(&index) || self.stale.contains(&index) {
+            return;
+        }
+        if self.stale.len() == STALE {
+            self.settle();
+        }
+        self.stale.push(index);
+    }
+
+    /// Brings the tree up to date.
+    fn settle(&mut self) {
+        while let Some(index) = self.stale.pop() {
+            let (mut node, mut half) = (self.tree.len() / 2 + index as usize, LEAF as u32);
+            let mut part = Part::of_word(self.words[index as usize]);
+            while part != self.tree[node] {
+                self.tree[node] = part;
+                node /= 2;
+                if node == 0 {
+                    break;
+                }
+                part = Part::join(self.tree[2 * node], self.tree[2 * node + 1], half);
+                half *= 2;
             }
-            self.tree[node] = part;
-            half *= 2;
         }
     }
 
     /// The lowest run of `count` free blocks.
-    pub(super) fn first(&self, count: usize) -> Option<usize> {
+    pub(super) fn first(&mut self, count: usize) -> Option<usize> {
+        self.settle();
         let wanted = u32::try_from(count).ok().filter(|&wanted| wanted > 0 && self.tree[1].longest >= wanted)?;
         let leaves = self.tree.len() / 2;
         let (mut node, mut start, mut half) = (1, 0, leaves * LEAF / 2);
