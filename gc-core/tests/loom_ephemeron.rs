@@ -188,7 +188,7 @@ impl Heap {
         }
     }
 
-    /// `Marker::scan_ephemerons`: the marker comes to a pair of a live object.
+    /// `Marker::scan_pair`: the marker comes to a pair of a live object.
     fn discover(&self, index: usize) {
         let pair = &self.pairs[index];
         let word = pair.key.load(Ordering::Acquire);
@@ -220,7 +220,7 @@ impl Heap {
         }
     }
 
-    /// `Ephemerons::take`: the pairs that wait for an object that has just been marked.
+    /// `Waiting::take`: the pairs that wait for an object that has just been marked.
     fn look(&self, object: usize) {
         let mut found = Vec::new();
         self.waiting.lock().unwrap().retain(|&(key, index)| {
@@ -445,7 +445,7 @@ fn two_markers(rules: Rules) {
         let heap = Arc::clone(&heap);
         thread::spawn(move || heap.mark(MIDDLE))
     };
-    // `Ephemerons::wait_for`.
+    // `Waiting::wait_for`.
     if rules.look_under_lock {
         let mut waiting = heap.waiting.lock().unwrap();
         if heap.marks.get(MIDDLE) {

@@ -33,7 +33,7 @@ impl Heap {
         Arc::new(Heap { world, marks: MarkBitmap::new(64), slots: [1, 2, 3, 0].map(AtomicU64::new) })
     }
 
-    /// `Marker::mark_word` and `drain`.
+    /// `Marker::mark`, by the only marker, and `Marker::drain`.
     fn mark_from(&self, word: u64) {
         let mut word = word;
         while word != 0 && self.marks.set_alone(word as usize) {

@@ -106,7 +106,7 @@ impl RootStack {
         store(&self.region.slots[index], word, Ordering::Release);
     }
 
-    /// `RootStack::log_range`.
+    /// `StackRegion::log_range`.
     fn log_slot(&mut self, index: usize) {
         if self.region.rules.log && self.region.scanned.load(Ordering::Acquire) != EPOCH {
             self.region.marking.log(&mut self.log, self.region.slots[index].load(Ordering::Acquire));

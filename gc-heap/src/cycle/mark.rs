@@ -200,7 +200,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             _mm_prefetch::<_MM_HINT_T0>(self.shared.marks.word_address(offset / 8).cast());
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = offset;
+        let _ = (self.canonical, offset);
     }
 
     /// Marks everything on the stack and all it leads to.

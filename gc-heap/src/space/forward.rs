@@ -1,7 +1,7 @@
 //! The forwarding of the current relocation: which blocks are in its set, and where their objects went.
 //!
 //! One relocation's forwarding exists at a time: it is dropped after the next marking has remapped every stale slot,
-//! and before that marking's plan makes a new one (PROTOCOL: "two colors are enough").
+//! and before that marking's plan makes a new one (docs/ARCHITECTURE.md: "Two colors are enough").
 
 use super::{BLOCK_BYTES, BLOCK_GRANULES, zeroes};
 use gc_core::forwarding::{Entry, Forwarding};
