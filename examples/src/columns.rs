@@ -5,8 +5,8 @@
 //! `cargo run --release -p examples --bin columns`
 
 use gc_heap::{
-    Array, Bytes, Event, Gc, Heap, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Unpacked,
-    Value,
+    AllocSize, Array, Bytes, Event, Gc, Heap, Local, Mutator, Num, OutOfMemory, Slot, SlotArray, Tagged, Trace,
+    Unpacked, Value,
 };
 use std::error::Error;
 
@@ -41,11 +41,11 @@ struct Table {
 }
 
 fn new_table<'s>(m: &mut Mutator<'s>) -> Result<Local<'s, Table>, OutOfMemory> {
-    let room = Room::of::<Table>()
-        + Room::of::<Column>()
-        + Room::tail::<SlotArray<Tagged>>(16)
-        + Room::tail::<Array<Num<f64>>>(ROWS)
-        + Room::tail::<SlotArray<Option<Row>>>(KEPT);
+    let room = AllocSize::of::<Table>()
+        + AllocSize::of::<Column>()
+        + AllocSize::tail::<SlotArray<Tagged>>(16)
+        + AllocSize::tail::<Array<Num<f64>>>(ROWS)
+        + AllocSize::tail::<SlotArray<Option<Row>>>(KEPT);
     m.build::<Table>(room, |m| {
         let cells = m.place_array((), 16, Value::NIL);
         m.place(TableInit {
@@ -62,7 +62,7 @@ fn push(m: &mut Mutator<'_>, column: Local<'_, Column>, value: Local<'_, Tagged>
     if column.get(m).len.get() == capacity {
         // At 32 KiB the array becomes a large object: `reserve` finds it a run of blocks, and zeroes that with safepoints
         // in between.
-        let m = m.reserve(Room::tail::<SlotArray<Tagged>>(capacity * 2))?;
+        let m = m.reserve(AllocSize::tail::<SlotArray<Tagged>>(capacity * 2))?;
         let column = column.get(m);
         let grown = m.place_array::<SlotArray<Tagged>>((), capacity * 2, Value::NIL);
         for (to, from) in grown.tail().iter().zip(column.cells.get(m).tail()) {
@@ -82,9 +82,9 @@ fn add_row(m: &mut Mutator<'_>, table: Local<'_, Table>, number: usize) -> Resul
     // Every thousandth remark is a long one.
     let text = if number.is_multiple_of(1000) { "long ".repeat(20_000) } else { format!("row {number}") };
     let value = match number % 3 {
-        0 => {
-            m.build::<Tagged>(Room::tail::<Bytes>(text.len()), |m| m.place_bytes::<Bytes>((), text.as_bytes()).into())?
-        }
+        0 => m.build::<Tagged>(AllocSize::tail::<Bytes>(text.len()), |m| {
+            m.place_bytes::<Bytes>((), text.as_bytes()).into()
+        })?,
         1 => m.local(Value::num(number as f64)),
         _ => m.local(Value::bool(number.is_multiple_of(2))),
     };
@@ -92,7 +92,7 @@ fn add_row(m: &mut Mutator<'_>, table: Local<'_, Table>, number: usize) -> Resul
 
     let readings: [f64; READINGS] = std::array::from_fn(|reading| (number + reading) as f64);
     let sum = readings.iter().sum();
-    let m = m.reserve(Room::of::<Row>())?;
+    let m = m.reserve(AllocSize::of::<Row>())?;
     let row = m.place(RowInit { number: number as u64, readings });
     let table = table.get(m);
     table.sums.get(m).tail()[number].set(sum);
@@ -127,7 +127,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     heap.enter(|m| -> Result<(), Box<dyn Error>> {
         let table = new_table(m)?;
         // The same address at all times, whatever view references go by: the one that system calls are lent.
-        let place = |m: &Mutator<'_>| m.lend(table.get(m).sums.get(m)).as_ptr().addr();
+        let place = |m: &Mutator<'_>| m.bytes_for_syscall(table.get(m).sums.get(m)).as_ptr().addr();
         let at_first = place(m);
         for number in 0..ROWS {
             add_row(m, table, number)?;

@@ -4,7 +4,7 @@
 //! `cargo run --release -p examples --bin external`
 
 use gc_heap::{
-    ExternalBytes, Heap, Local, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Slot, SlotArray, Trace,
+    AllocSize, ExternalBytes, Heap, Local, Mutator, OutOfMemory, Resource, ResourceQueue, Slot, SlotArray, Trace,
 };
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +65,7 @@ fn show(
     dead: &ResourceQueue<Pixels>,
     number: u64,
 ) -> Result<(), OutOfMemory> {
-    let m = m.reserve(Room::of::<Image>() + Room::of::<Resource<Pixels>>())?;
+    let m = m.reserve(AllocSize::of::<Image>() + AllocSize::of::<Resource<Pixels>>())?;
     let pixels = dead.place(m, Pixels::new(m, number as u8));
     let image = m.place(ImageInit { number, pixels });
     screen.get(m).tail()[number as usize % SHOWN].set(m, Some(image)); // and the image that was here is garbage
@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let heap = Heap::builder().max_bytes(16 << 20).external_step(24 * MIB).build()?;
     let dead = ResourceQueue::<Pixels>::new(&heap);
     let most = heap.enter(|m| -> Result<usize, Box<dyn Error>> {
-        let screen = m.build::<Screen>(Room::tail::<Screen>(SHOWN), |m| m.place_array((), SHOWN, None))?;
+        let screen = m.build::<Screen>(AllocSize::tail::<Screen>(SHOWN), |m| m.place_array((), SHOWN, None))?;
         let mut most = 0;
         for number in 0..IMAGES {
             make_room(m, &heap, &dead)?;

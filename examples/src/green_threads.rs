@@ -7,7 +7,7 @@
 //!
 //! `cargo run --release -p examples --bin green-threads`
 
-use gc_heap::{Gc, Heap, Mutator, Num, OutOfMemory, Room, RootStack, Slot, Trace};
+use gc_heap::{AllocSize, Gc, Heap, Mutator, Num, OutOfMemory, RootStack, Slot, Trace};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -83,7 +83,7 @@ impl Fiber {
         for _ in 0..SLICE {
             match self.code {
                 Code::Count(number) => {
-                    let m = m.reserve(Room::of::<Candidate>() + Room::of::<Letter>())?;
+                    let m = m.reserve(AllocSize::of::<Candidate>() + AllocSize::of::<Letter>())?;
                     let over = pool.has_enough();
                     let candidate = (!over).then(|| m.place(CandidateInit { number, visits: 0 }));
                     self.send(m, pool, candidate);
@@ -93,7 +93,7 @@ impl Fiber {
                     self.code = Code::Count(number + 1);
                 }
                 Code::Sieve { index, prime } => {
-                    let m = m.reserve(Room::of::<Letter>())?; // before anything is read: raw references end here
+                    let m = m.reserve(AllocSize::of::<Letter>())?; // before anything is read: raw references end here
                     let Some(letter) = self.stack.get(m, INBOX).next.get(m) else {
                         return Ok(self.wait(m));
                     };
@@ -235,7 +235,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let queue = Queue { ready: VecDeque::new(), alive: 0, failed: false };
     let pool = Pool { heap: heap.clone(), queue: Mutex::new(queue), changed: Condvar::new(), primes: Mutex::default() };
     heap.enter(|m| -> Result<(), OutOfMemory> {
-        let m = m.reserve(Room::of::<Letter>().times(2))?;
+        let m = m.reserve(AllocSize::of::<Letter>().times(2))?;
         let nothing = m.place(LetterInit { candidate: None, next: None });
         let mut counter = Fiber::new(m, &heap, Code::Count(2), nothing)?;
         counter.hire(m, &pool, 0)?;

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p examples --bin isolates`
 
-use gc_heap::{Bytes, Gc, Heap, Mutator, OutOfMemory, Room, Root, Slot, Trace};
+use gc_heap::{AllocSize, Bytes, Gc, Heap, Mutator, OutOfMemory, Root, Slot, Trace};
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -26,7 +26,7 @@ const DIFFERENT: usize = 499;
 
 /// Adds to a word's count. The one safepoint comes first, so the search is ordinary pointer code.
 fn count(m: &mut Mutator<'_>, words: &Root<Option<Word>>, text: &[u8], times: u64) -> Result<(), OutOfMemory> {
-    let m = m.reserve(Room::of::<Word>() + Room::tail::<Bytes>(text.len()))?;
+    let m = m.reserve(AllocSize::of::<Word>() + AllocSize::tail::<Bytes>(text.len()))?;
     let found: Gc<'_, Word> = match words.get(m) {
         None => {
             let word = m.place(WordInit { text: m.place_bytes((), text), count: 0, before: None, after: None });

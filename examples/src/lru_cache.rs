@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p examples --bin lru-cache`
 
-use gc_heap::{Bytes, Gc, Heap, Mutator, OutOfMemory, Room, Root, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Bytes, Gc, Heap, Mutator, OutOfMemory, Root, Slot, SlotArray, Trace};
 
 #[derive(Trace)]
 struct Entry {
@@ -41,7 +41,7 @@ fn unlink(m: &Mutator<'_>, cache: Gc<'_, Cache>, entry: Gc<'_, Entry>) {
 
 /// Functions that take `&mut Mutator` may move objects: they take and return roots.
 fn insert(m: &mut Mutator<'_>, cache: &Root<Cache>, key: u64, value: &[u8]) -> Result<(), OutOfMemory> {
-    let m = m.reserve(Room::of::<Entry>() + Room::tail::<Bytes>(value.len()))?; // the one safepoint
+    let m = m.reserve(AllocSize::of::<Entry>() + AllocSize::tail::<Bytes>(value.len()))?; // the one safepoint
     let cache = cache.get(m);
     if cache.len.get() == CAPACITY {
         let last = cache.oldest.get(m).expect("a full cache has a last entry");
@@ -66,7 +66,7 @@ fn insert(m: &mut Mutator<'_>, cache: &Root<Cache>, key: u64, value: &[u8]) -> R
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let heap = Heap::builder().max_bytes(32 << 20).build()?;
     let hits = heap.enter(|m| -> Result<usize, OutOfMemory> {
-        let ready = m.reserve(Room::of::<Cache>() + Room::tail::<SlotArray<Option<Entry>>>(BUCKETS))?;
+        let ready = m.reserve(AllocSize::of::<Cache>() + AllocSize::tail::<SlotArray<Option<Entry>>>(BUCKETS))?;
         let buckets = ready.place_array::<SlotArray<Option<Entry>>>((), BUCKETS, None);
         let cache = Root::<Cache>::new(ready, ready.place(CacheInit { buckets, newest: None, oldest: None, len: 0 }));
         (0..1_000_000).try_for_each(|key| insert(m, &cache, key, format!("value {key}").as_bytes()))?;

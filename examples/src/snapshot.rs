@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p examples --bin snapshot -- a.heapsnapshot`
 
-use gc_heap::{Bytes, Heap, OutOfMemory, Room, Root, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Bytes, Heap, OutOfMemory, Root, Slot, SlotArray, Trace};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
@@ -29,16 +29,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _orders = heap.enter(|m| -> Result<_, OutOfMemory> {
         const ORDERS: usize = 1000;
         type Orders = SlotArray<Option<Order>>;
-        let orders = m.build::<Orders>(Room::tail::<Orders>(ORDERS), |m| m.place_array((), ORDERS, None))?;
+        let orders = m.build::<Orders>(AllocSize::tail::<Orders>(ORDERS), |m| m.place_array((), ORDERS, None))?;
         for number in 0..ORDERS {
             let name = format!("customer {}", number % 7);
             let lines = 1 + number % 3;
             let m = m.reserve(
-                Room::of::<Order>()
-                    + Room::of::<Customer>()
-                    + Room::tail::<Bytes>(name.len()).times(1 + lines)
-                    + Room::of::<Line>().times(lines)
-                    + Room::tail::<SlotArray<Line>>(lines),
+                AllocSize::of::<Order>()
+                    + AllocSize::of::<Customer>()
+                    + AllocSize::tail::<Bytes>(name.len()).times(1 + lines)
+                    + AllocSize::of::<Line>().times(lines)
+                    + AllocSize::tail::<SlotArray<Line>>(lines),
             )?;
             let customer = m.place(CustomerInit { name: m.place_bytes((), name.as_bytes()) });
             let line = |pieces| m.place(LineInit { pieces, article: m.place_bytes((), b"article") });

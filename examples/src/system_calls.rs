@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p examples --bin system-calls`
 
-use gc_heap::{Barrier, BuildError, Bytes, Heap, Mutator, OutOfMemory, Pinned, Room, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Barrier, BuildError, Bytes, Heap, Mutator, OutOfMemory, Pinned, Slot, SlotArray, Trace};
 use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -52,11 +52,11 @@ static MARK: OnceLock<Pinned<Bytes>> = OnceLock::new();
 /// Puts messages into a socket. A pin keeps each where it is while the call waits for the reader.
 fn write(m: &mut Mutator<'_>, mut socket: UnixStream) -> Result<(), Failure> {
     let mark = {
-        let m = m.reserve(Room::tail::<Bytes>(4))?;
+        let m = m.reserve(AllocSize::tail::<Bytes>(4))?;
         MARK.get_or_init(|| m.pin(m.place_bytes((), b"msg:")))
     };
     for number in 0..MESSAGES {
-        let mut buffer = m.reserve(Room::tail::<Bytes>(len(number)))?.place_buffer::<Bytes>((), len(number));
+        let mut buffer = m.reserve(AllocSize::tail::<Bytes>(len(number)))?.place_buffer::<Bytes>((), len(number));
         buffer.iter_mut().zip(payload(number)).for_each(|(to, byte)| *to = byte);
         let pinned = buffer.into_pinned();
         m.blocking(|| {
@@ -70,11 +70,11 @@ fn write(m: &mut Mutator<'_>, mut socket: UnixStream) -> Result<(), Failure> {
 
 /// Reads them, each straight into an object of its own, and keeps the last of them.
 fn read(m: &mut Mutator<'_>, mut socket: UnixStream) -> Result<usize, Failure> {
-    let kept = m.build::<Messages>(Room::tail::<Messages>(KEPT), |m| m.place_array((), KEPT, None))?;
+    let kept = m.build::<Messages>(AllocSize::tail::<Messages>(KEPT), |m| m.place_array((), KEPT, None))?;
     let mut bytes = 0;
     for number in 0..MESSAGES {
         let len = len(number);
-        let mut buffer = m.reserve(Room::tail::<Bytes>(len))?.place_buffer::<Bytes>((), len);
+        let mut buffer = m.reserve(AllocSize::tail::<Bytes>(len))?.place_buffer::<Bytes>((), len);
         m.blocking(|| -> Result<(), Failure> {
             let mut mark = [0; 4];
             socket.read_exact(&mut mark)?;
@@ -82,7 +82,7 @@ fn read(m: &mut Mutator<'_>, mut socket: UnixStream) -> Result<usize, Failure> {
             Ok(socket.read_exact(&mut buffer)?) // other threads collect and compact meanwhile
         })?;
         // The buffer is no raw reference: it stays over the safepoint for the message.
-        let m = m.reserve(Room::of::<Message>())?;
+        let m = m.reserve(AllocSize::of::<Message>())?;
         let message = m.place(MessageInit { number: number as u64, payload: buffer.finish(m) });
         kept.get(m).tail()[number % KEPT].set(m, Some(message));
         bytes += len;
@@ -99,11 +99,11 @@ fn file(m: &mut Mutator<'_>) -> Result<usize, Failure> {
     let path = std::env::current_exe()?;
     let mut program = File::open(&path)?;
     let len = usize::try_from(program.metadata()?.len())?.min(2 << 20);
-    let mut buffer = m.reserve(Room::tail::<Bytes>(len))?.place_buffer::<Bytes>((), len);
+    let mut buffer = m.reserve(AllocSize::tail::<Bytes>(len))?.place_buffer::<Bytes>((), len);
     m.blocking(|| program.read_exact(&mut buffer))?;
     let bytes = buffer.finish(m);
     assert!(bytes.tail() == &std::fs::read(path)?[..len]);
-    File::options().write(true).open("/dev/null")?.write_all(m.lend(bytes))?;
+    File::options().write(true).open("/dev/null")?.write_all(m.bytes_for_syscall(bytes))?;
     Ok(len)
 }
 
@@ -111,7 +111,7 @@ fn file(m: &mut Mutator<'_>) -> Result<usize, Failure> {
 /// child has none of the heap's memory, and this process keeps all of it.
 fn child(m: &mut Mutator<'_>) -> Result<usize, Failure> {
     let pinned = {
-        let m = m.reserve(Room::tail::<Bytes>(5000))?;
+        let m = m.reserve(AllocSize::tail::<Bytes>(5000))?;
         m.pin(m.place_array::<Bytes>((), 5000, b'x'))
     };
     let output = m.blocking(|| -> Result<_, Failure> {
@@ -131,10 +131,10 @@ struct Node {
 
 /// Garbage, with a list in it that stays, scattered over many blocks.
 fn churn(m: &mut Mutator<'_>, done: &AtomicBool) -> Result<(), OutOfMemory> {
-    let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+    let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None)?;
     let mut number = 0;
     while !done.load(Ordering::Relaxed) {
-        let m = m.reserve(Room::of::<Node>())?;
+        let m = m.reserve(AllocSize::of::<Node>())?;
         let node = m.place(NodeInit { next: list.get(m), number });
         if number.is_multiple_of(50) {
             list.set(m, if number.is_multiple_of(1_000_000) { None } else { Some(node) });

@@ -5,7 +5,8 @@
 //! `cargo run --release -p examples --bin tiles`
 
 use gc_heap::{
-    Bytes, Ephemeron, Gc, Heap, Local, Mutator, Num, OutOfMemory, Room, Root, Slot, SlotArray, Trace, Weak, WeakSlot,
+    AllocSize, Bytes, Ephemeron, Gc, Heap, Local, Mutator, Num, OutOfMemory, Root, Slot, SlotArray, Trace, Weak,
+    WeakSlot,
 };
 use std::collections::HashMap;
 
@@ -33,7 +34,7 @@ impl Tiles {
 
     /// Room first, then the look: what it finds is a raw reference, which a safepoint after it would end.
     fn tile<'s>(&mut self, m: &mut Mutator<'s>, number: u64) -> Result<Local<'s, Tile>, OutOfMemory> {
-        let m = m.reserve(Room::of::<Tile>() + Room::tail::<Bytes>(SIDE * SIDE))?;
+        let m = m.reserve(AllocSize::of::<Tile>() + AllocSize::tail::<Bytes>(SIDE * SIDE))?;
         if let Some(tile) = self.known(m, number) {
             return Ok(m.local(tile));
         }
@@ -64,7 +65,7 @@ fn picture<'g>(
     painter: &Root<Painter>,
     tile: Local<'_, Tile>,
 ) -> Result<Gc<'g, Bytes>, OutOfMemory> {
-    let m = m.reserve(Room::tail::<Bytes>(SIDE * SIDE))?;
+    let m = m.reserve(AllocSize::tail::<Bytes>(SIDE * SIDE))?;
     let (painter, tile) = (painter.get(m), tile.get(m));
     let place = &painter.as_ref().pictures[tile.number as usize % painter.pictures.len()];
     if let Some(picture) = place.value_of(m, tile) {
@@ -95,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (ready, painter) = m.alloc_raw::<Painter>(|_| PainterInit { pictures: [const { None }; 8], painted: 0 })?;
         let painter = Root::<Painter>::new(ready, painter);
         let window =
-            m.build::<Window>(Room::tail::<Window>(WIDTH as usize), |m| m.place_array((), WIDTH as usize, None))?;
+            m.build::<Window>(AllocSize::tail::<Window>(WIDTH as usize), |m| m.place_array((), WIDTH as usize, None))?;
         for step in 0..WALK {
             // A step to the east: one tile comes on show, one goes, and the others are found.
             for number in step..step + WIDTH {

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p examples --bin trace [FILE]`, then open the file (`trace.json`) in <https://ui.perfetto.dev>.
 
-use gc_heap::{Event, EventTrace, Heap, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Event, EventTrace, Heap, Mutator, OutOfMemory, Slot, SlotArray, Trace};
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -47,13 +47,13 @@ fn plant(m: &mut Mutator<'_>, table: gc_heap::Local<'_, Table>, index: usize, de
         };
         m.place(NodeInit { left, right })
     }
-    let m = m.reserve(Room::of::<Node>().times((2 << depth) - 1))?;
+    let m = m.reserve(AllocSize::of::<Node>().times((2 << depth) - 1))?;
     table.get(m).tail()[index].set(m, Some(grow(m, depth)));
     Ok(())
 }
 
 fn churn(m: &mut Mutator<'_>, mut seed: usize) -> Result<(), OutOfMemory> {
-    let table = m.build::<Table>(Room::tail::<Table>(TREES), |m| m.place_array((), TREES, None))?;
+    let table = m.build::<Table>(AllocSize::tail::<Table>(TREES), |m| m.place_array((), TREES, None))?;
     for _ in 0..20_000 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         plant(m, table, (seed >> 33) % TREES, (seed >> 48) as u32 % 10)?;

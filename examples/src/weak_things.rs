@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p examples --bin weak-things`
 
-use gc_heap::{Bytes, FinalizerQueue, Heap, Mutator, Resource, ResourceQueue, Room, Slot, Trace, WeakMap};
+use gc_heap::{AllocSize, Bytes, FinalizerQueue, Heap, Mutator, Resource, ResourceQueue, Slot, Trace, WeakMap};
 use std::collections::HashSet;
 use std::error::Error;
 use std::fs::File;
@@ -28,7 +28,7 @@ fn open<'s>(
     number: u64,
 ) -> Result<gc_heap::Local<'s, Document>, Failure> {
     let file = File::open("/dev/null")?;
-    let room = Room::of::<Document>() + Room::of::<Resource<File>>();
+    let room = AllocSize::of::<Document>() + AllocSize::of::<Resource<File>>();
     Ok(m.build::<Document>(room, |m| m.place(DocumentInit { number, file: files.place(m, file) }))?)
 }
 
@@ -76,7 +76,7 @@ fn main() -> Result<(), Failure> {
                 let document = open(m, &files, number)?;
                 let title = format!("document {number}");
                 let title =
-                    m.build::<Bytes>(Room::tail::<Bytes>(title.len()), |m| m.place_bytes((), title.as_bytes()))?;
+                    m.build::<Bytes>(AllocSize::tail::<Bytes>(title.len()), |m| m.place_bytes((), title.as_bytes()))?;
                 WeakMap::insert(titles, m, document, title)?;
                 farewells.register(m, document.get(m));
                 ids.insert(document.get(m).identity_hash(m));

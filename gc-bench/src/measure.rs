@@ -277,7 +277,7 @@ impl Gauge {
 /// How often the watcher looks. Each look takes some microseconds of a processor.
 const LOOK: Duration = Duration::from_millis(25);
 /// Looks kept of one run: of a longer one every second is dropped, and fewer are made.
-const MOST_LOOKS: usize = 2000;
+const MAX_LOOKS: usize = 2000;
 
 /// Looks at the heap while a workload runs, and tells the parent how far it is.
 pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&str, f64)>) {
@@ -289,7 +289,7 @@ pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&s
             let sample = (Instant::now(), stats.used_bytes as u64, stats.committed_bytes as u64);
             let mut samples = gauge.samples.lock().expect("no holder panics");
             samples.push(sample);
-            if samples.len() == MOST_LOOKS {
+            if samples.len() == MAX_LOOKS {
                 let mut at = 0;
                 samples.retain(|_| {
                     at += 1;

@@ -226,7 +226,7 @@ impl Plan {
     }
 
     /// A lower bound of what is alive at once: a heap below it cannot work.
-    pub(crate) fn least_live_bytes(&self) -> u64 {
+    pub(crate) fn min_live_bytes(&self) -> u64 {
         let tree = |depth: u64, node: u64| (2u64 << depth.min(40)).saturating_mul(node);
         match self.workload {
             // The stretch tree alone, then the long-lived one with the doubles.
@@ -271,7 +271,7 @@ impl Plan {
                 "a heap of {heap} cannot be touched beforehand: {free} of memory are available (--no-pretouch commits as it goes)"
             )));
         }
-        let least = self.least_live_bytes();
+        let least = self.min_live_bytes();
         if self.heap_bytes < least {
             let (heap, least) = (bytes(self.heap_bytes), bytes(least));
             return Err(Failure::input(format!(

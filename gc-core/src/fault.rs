@@ -59,7 +59,7 @@ pub unsafe trait Server: Send + Sync {
 }
 
 /// Ranges that can be registered at one time.
-const MOST_RANGES: usize = 1024;
+const MAX_RANGES: usize = 1024;
 
 struct Entry {
     key: AtomicU64,
@@ -69,9 +69,9 @@ struct Entry {
     serial: AtomicU64,
 }
 
-static RANGES: [Entry; MOST_RANGES] = [const {
+static RANGES: [Entry; MAX_RANGES] = [const {
     Entry { key: AtomicU64::new(0), server: AtomicPtr::new(std::ptr::null_mut()), serial: AtomicU64::new(0) }
-}; MOST_RANGES];
+}; MAX_RANGES];
 
 /// Registrations so far.
 static SERIALS: AtomicU64 = AtomicU64::new(0);
@@ -134,7 +134,7 @@ pub unsafe fn register(start: usize, len: usize, server: Arc<dyn Server>) -> Res
     assert!(len.is_power_of_two() && len >= 4096 && start.is_multiple_of(4096), "a range of whole pages");
     let _changes = sys::shared_state();
     chain::install(on_sigbus)?;
-    let index = (0..MOST_RANGES).find(|&i| RANGES[i].key.load(Ordering::Relaxed) == 0).ok_or(FaultError::TooMany)?;
+    let index = (0..MAX_RANGES).find(|&i| RANGES[i].key.load(Ordering::Relaxed) == 0).ok_or(FaultError::TooMany)?;
     let entry = &RANGES[index];
     entry.server.store(Box::into_raw(Box::new(server)), Ordering::Relaxed);
     entry.serial.store(SERIALS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);

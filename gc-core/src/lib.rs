@@ -22,11 +22,11 @@ pub mod views;
 pub mod bitmap;
 pub mod color;
 pub mod crew;
-pub mod deposit;
 pub mod forwarding;
 pub mod grey;
 pub mod loss;
 pub mod page_state;
+pub mod parked_tlab;
 pub mod stop;
 #[cfg(loom)]
 pub mod sync;

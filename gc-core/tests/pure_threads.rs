@@ -4,10 +4,10 @@
 #![cfg(not(loom))]
 
 use gc_core::bitmap::MarkBitmap;
-use gc_core::deposit::Deposit;
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::loss::{Loss, LossRing};
 use gc_core::page_state::{CurrentFlip, PageStates};
+use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{MutatorState, StopGate};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +72,7 @@ fn losses_come_whole_and_in_order() {
 
 #[test]
 fn a_deposit_is_one_threads_at_a_time() {
-    let (deposit, block) = (Deposit::default(), Guarded::default());
+    let (deposit, block) = (ParkedTlab::default(), Guarded::default());
     scope(|s| {
         s.spawn(|| {
             for _ in 0..6 {

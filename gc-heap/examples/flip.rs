@@ -10,7 +10,7 @@
 mod random;
 
 use gc_heap::{
-    Backing, Barrier, Bytes, Event, Heap, OutOfMemory, PauseKind, Room, Root, Slot, SlotArray, Stress, Trace,
+    AllocSize, Backing, Barrier, Bytes, Event, Heap, OutOfMemory, PauseKind, Root, Slot, SlotArray, Stress, Trace,
 };
 use random::Random;
 use std::time::{Duration, Instant};
@@ -95,7 +95,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let _large = heap.enter(|m| {
         let large = (0..options.live).map(|_| {
-            let m = m.reserve(Room::tail::<Bytes>(LARGE))?;
+            let m = m.reserve(AllocSize::tail::<Bytes>(LARGE))?;
             let bytes = m.place_bytes::<Bytes>((), &[1; LARGE]);
             Ok(Root::<Option<Bytes>>::new(m, Some(bytes)))
         });
@@ -149,7 +149,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<Vec<u64>, OutOfMemory> {
     let mut random = Random::new(seed);
-    let table = m.reserve(Room::tail::<SlotArray<Option<Node>>>(OBJECTS))?;
+    let table = m.reserve(AllocSize::tail::<SlotArray<Option<Node>>>(OBJECTS))?;
     let table = table.local(table.place_array::<SlotArray<Option<Node>>>((), OBJECTS, None));
     let mut touches = Vec::new();
     let begun = Instant::now();
@@ -157,7 +157,7 @@ fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<V
     while begun.elapsed() < how_long {
         // One in eight is replaced: what it was is garbage among the others.
         for _ in 0..OBJECTS / 8 {
-            let m = m.reserve(Room::of::<Node>())?;
+            let m = m.reserve(AllocSize::of::<Node>())?;
             let slots = table.get(m).tail();
             // The lower half stays, once it is there, and only it is referred to: else nothing would ever die.
             let [a, b, c] = [(); 3].map(|()| slots[random.below(OBJECTS / 2)].get(m));

@@ -11,7 +11,7 @@
 mod random;
 
 use gc_core::sys;
-use gc_heap::{Barrier, Event, Heap, Mutator, OutOfMemory, Phase, Room, Slot, SlotArray, Stress, Trace};
+use gc_heap::{AllocSize, Barrier, Event, Heap, Mutator, OutOfMemory, Phase, Slot, SlotArray, Stress, Trace};
 use random::Random;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,10 +197,10 @@ fn mutate(
     work: u32,
 ) -> Result<(), OutOfMemory> {
     let mut random = Random::new(seed);
-    let table = m.reserve(Room::tail::<Table>(nodes))?;
+    let table = m.reserve(AllocSize::tail::<Table>(nodes))?;
     let table = table.local(table.place_array::<Table>((), nodes, None));
     let place = |m: &mut Mutator<'_>, at: usize, random: &mut Random| {
-        let m = m.reserve(Room::of::<Node>())?;
+        let m = m.reserve(AllocSize::of::<Node>())?;
         let slots = table.get(m).tail();
         // Only the lower half is referred to: else nothing would ever die.
         let [a, b, c] =

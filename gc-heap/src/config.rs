@@ -3,7 +3,7 @@
 use crate::error::{BuildError, NoPageBarrier};
 use crate::events::{Event, Listeners};
 use crate::heap::Heap;
-use crate::shared::most_workers;
+use crate::inner::max_workers;
 use crate::space::{BLOCK_BYTES, PAGE_BYTES};
 use gc_core::views::Mirror;
 use std::cell::Cell;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Which collector drives the heap. The program is the same with each; which is best for it, it finds out by trying:
 ///
 /// ```
-/// use gc_heap::{Barrier, BuildError, Heap, OutOfMemory, Room, Slot, Trace};
+/// use gc_heap::{Barrier, BuildError, Heap, OutOfMemory, AllocSize, Slot, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Node { next: Slot<Option<Node>> }
@@ -28,7 +28,7 @@ use std::time::Duration;
 ///     heap.enter(|m| -> Result<(), OutOfMemory> {
 ///         let list = m.local_of::<Option<Node>>(None);
 ///         for index in 0..1_000_000 {
-///             let m = m.reserve(Room::of::<Node>())?;
+///             let m = m.reserve(AllocSize::of::<Node>())?;
 ///             let node = m.place(NodeInit { next: list.get(m) });
 ///             list.set(m, (index % 1000 != 0).then_some(node));
 ///         }
@@ -97,7 +97,7 @@ pub enum HugePages {
 /// room works while a block happens to be free, and fails here each time.
 ///
 /// ```
-/// use gc_heap::{Heap, Room, Stress, Trace};
+/// use gc_heap::{Heap, AllocSize, Stress, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Node { value: u64 }
@@ -105,13 +105,13 @@ pub enum HugePages {
 /// let two_for_one = |stress| {
 ///     let heap = Heap::builder().max_bytes(16 << 20).stress(stress).build().unwrap();
 ///     heap.enter(|m| {
-///         let m = m.reserve(Room::of::<Node>()).unwrap();
+///         let m = m.reserve(AllocSize::of::<Node>()).unwrap();
 ///         m.place(NodeInit { value: 1 });
 ///         m.place(NodeInit { value: 2 }); // a bug: nobody has reserved for it
 ///     })
 /// };
 /// two_for_one(Stress::default()).unwrap();
-/// // A cycle each 50 reservations, delays at one in 16 unlucky places, the same ones for the same seed.
+/// // A cycle each 50 reservations, delays at one in 16 stress_delay places, the same ones for the same seed.
 /// let stress = Stress { cycle_every: 50, delay_one_in: 16, seed: 1 };
 /// assert!(std::panic::catch_unwind(|| two_for_one(stress)).is_err());
 /// ```
@@ -185,7 +185,7 @@ impl Config {
 }
 
 /// What the kernel takes for a memfd: `NAME_MAX` less the `memfd:` that it puts before it.
-const MOST_NAME_BYTES: usize = 249;
+const MAX_NAME_BYTES: usize = 249;
 
 /// The size of a heap of which nobody says it, where there is so much memory.
 const DEFAULT_BYTES: usize = 256 << 20;
@@ -197,10 +197,10 @@ const DEFAULT_FAULT_CLUSTER: usize = 1;
 const LATE_AFTER: Duration = Duration::from_millis(100);
 
 /// Looks at who is late cost system calls.
-const LEAST_LATE_AFTER: Duration = Duration::from_millis(1);
+const MIN_LATE_AFTER: Duration = Duration::from_millis(1);
 
 /// The least size of a heap: 4 MiB.
-pub const LEAST_HEAP_BYTES: usize = 4 << 20;
+pub const MIN_HEAP_BYTES: usize = 4 << 20;
 
 /// Builds a [`Heap`].
 ///
@@ -388,7 +388,7 @@ impl HeapBuilder {
     /// taking a new block loses entries, which are counted with the events that did not fit.
     ///
     /// ```
-    /// use gc_heap::{Event, Heap, Room, Slot, Stress, Trace};
+    /// use gc_heap::{Event, Heap, AllocSize, Slot, Stress, Trace};
     ///
     /// #[derive(Trace)]
     /// struct Node { next: Slot<Option<Node>> }
@@ -396,9 +396,9 @@ impl HeapBuilder {
     /// let stress = Stress { cycle_every: u32::MAX, ..Stress::default() }; // moves what can be moved in every cycle
     /// let heap = Heap::builder().max_bytes(16 << 20).stress(stress).record_losses(true).build()?;
     /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+    ///     let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None)?;
     ///     for _ in 0..10_000 {
-    ///         let m = m.reserve(Room::of::<Node>())?;
+    ///         let m = m.reserve(AllocSize::of::<Node>())?;
     ///         list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
     ///     }
     ///     m.collect();
@@ -452,7 +452,7 @@ impl HeapBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn late_after(mut self, waited: Duration) -> Self {
-        self.config.late_after = waited.max(LEAST_LATE_AFTER);
+        self.config.late_after = waited.max(MIN_LATE_AFTER);
         self
     }
 
@@ -510,14 +510,14 @@ impl HeapBuilder {
         if !self.sized {
             config.max_bytes = default_bytes(memory);
         }
-        if config.max_bytes < LEAST_HEAP_BYTES {
-            return Err(BuildError::TooSmall { bytes: config.max_bytes, least: LEAST_HEAP_BYTES });
+        if config.max_bytes < MIN_HEAP_BYTES {
+            return Err(BuildError::TooSmall { bytes: config.max_bytes, least: MIN_HEAP_BYTES });
         }
         if config.max_bytes > memory {
             return Err(BuildError::TooLarge { bytes: config.max_bytes, memory });
         }
         let (name, nul) = (config.name.as_bytes(), config.name.contains('\0'));
-        if nul || name.len() > MOST_NAME_BYTES {
+        if nul || name.len() > MAX_NAME_BYTES {
             return Err(BuildError::Name { bytes: name.len(), nul });
         }
         if !(1..=64).contains(&config.workers) {
@@ -545,14 +545,14 @@ impl HeapBuilder {
             return Err(BuildError::FaultCluster { pages: config.fault_cluster });
         }
         config.max_bytes = config.max_bytes.next_multiple_of(BLOCK_BYTES);
-        config.workers = config.workers.min(most_workers(config.max_bytes / BLOCK_BYTES));
+        config.workers = config.workers.min(max_workers(config.max_bytes / BLOCK_BYTES));
         Heap::start(config)
     }
 }
 
 /// The size of a heap of which nobody says it: with room beside it.
 fn default_bytes(memory: usize) -> usize {
-    DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(LEAST_HEAP_BYTES)
+    DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(MIN_HEAP_BYTES)
 }
 
 /// The page barrier's tables are made for pages of one size.

@@ -50,10 +50,10 @@ impl OutOfMemory {
     /// What was done before it was given up.
     ///
     /// ```
-    /// use gc_heap::{Bytes, Heap, Room, Tried};
+    /// use gc_heap::{Bytes, Heap, AllocSize, Tried};
     ///
     /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
-    /// let error = heap.enter(|m| m.reserve(Room::tail::<Bytes>(16 << 20)).unwrap_err())?;
+    /// let error = heap.enter(|m| m.reserve(AllocSize::tail::<Bytes>(16 << 20)).unwrap_err())?;
     /// assert_eq!(error.tried(), Tried::TooMuch); // an empty heap would not do
     /// assert_eq!(heap.stats().cycles, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,8 +1,8 @@
 //! Memory outside the heap that heap objects keep: accounted, so that cycles begin because of it.
 
 use crate::heap::Heap;
+use crate::inner::HeapInner;
 use crate::mutator::Mutator;
-use crate::shared::Shared;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +103,7 @@ impl fmt::Debug for ExternalBytes {
     }
 }
 
-impl Shared {
+impl HeapInner {
     fn add_external(&self, bytes: usize) -> ExternalBytes {
         // More than the address space is somebody's mistake; it must not wrap.
         let bytes = bytes.min(isize::MAX as usize >> 8);
@@ -123,14 +123,14 @@ impl Heap {
     /// asks for a cycle before ([`Heap::collect`]), since less growth begins none.
     ///
     /// ```
-    /// use gc_heap::{ExternalBytes, Heap, ResourceQueue, Room};
+    /// use gc_heap::{ExternalBytes, Heap, ResourceQueue, AllocSize};
     ///
     /// struct Image { pixels: Vec<u8>, _accounted: ExternalBytes }
     ///
     /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// let images = ResourceQueue::<Image>::new(&heap);
     /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let m = m.reserve(Room::of::<gc_heap::Resource<Image>>())?;
+    ///     let m = m.reserve(AllocSize::of::<gc_heap::Resource<Image>>())?;
     ///     let image = Image { pixels: vec![0; 4 << 20], _accounted: m.add_external(4 << 20) };
     ///     assert_eq!(images.place(m, image).get().pixels.len(), 4 << 20);
     ///     Ok(())
@@ -142,20 +142,20 @@ impl Heap {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn add_external(&self, bytes: usize) -> ExternalBytes {
-        self.shared().add_external(bytes)
+        self.inner().add_external(bytes)
     }
 
     /// Bytes outside the heap that are accounted to it now. Never blocks.
     #[must_use]
     pub fn external_bytes(&self) -> usize {
-        self.shared().external.bytes()
+        self.inner().external.bytes()
     }
 }
 
 impl Mutator<'_> {
     /// As [`Heap::add_external`]. Never blocks, never a safepoint.
     pub fn add_external(&self, bytes: usize) -> ExternalBytes {
-        self.heap().add_external(bytes)
+        self.inner().add_external(bytes)
     }
 }
 

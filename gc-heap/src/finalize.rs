@@ -12,14 +12,14 @@
 //! are marked, with all they lead to; then weak references found there are resolved; then what is dead even now gives up
 //! its resources; and only then the queues are filled.
 
+use crate::handles::Root;
+use crate::handles::root::RootCell;
 use crate::heap::Heap;
+use crate::inner::HeapInner;
 use crate::lock::{Condvar, Mutex};
 use crate::mutator::Mutator;
-use crate::mutator::thread::is_inside;
+use crate::mutator::enter::is_inside;
 use crate::object::Trace;
-use crate::root::Root;
-use crate::root::table::RootCell;
-use crate::shared::Shared;
 use crate::slot::{Gc, Referent, SlotType};
 use std::any::type_name;
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 /// What happens to an object that somebody wants to hear of when it dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum OnDeath {
     /// It is marked after all, and handed out.
     Revive,
     /// It is gone; what belongs to it is handed out.
@@ -39,16 +39,16 @@ pub(crate) enum End {
 }
 
 /// An object that somebody wants to hear of.
-pub(crate) struct Watch {
+pub(crate) struct Registration {
     /// A weak reference.
     pub(crate) cell: RootCell,
-    pub(crate) end: End,
-    pub(crate) queue: Arc<dyn Sink>,
+    pub(crate) end: OnDeath,
+    pub(crate) queue: Arc<dyn FinalizerTarget>,
     pub(crate) key: usize,
 }
 
 /// Where the dead are announced. What is behind it is this crate's code.
-pub(crate) trait Sink: Send + Sync {
+pub(crate) trait FinalizerTarget: Send + Sync {
     /// The object with this key has died; where it is revived, this is a root of it.
     fn publish(&self, key: usize, revived: Option<RootCell>);
     /// The heap has ended, and all its objects with it.
@@ -59,7 +59,7 @@ pub(crate) trait Sink: Send + Sync {
 struct Queue<P> {
     state: Mutex<State<P>>,
     filled: Condvar,
-    heap: Weak<Shared>,
+    heap: Weak<HeapInner>,
 }
 
 /// A value in a place of its own, which is looked at through an object while this is moved about. A `Box` would promise that
@@ -99,10 +99,10 @@ struct State<P> {
 
 impl<P: Send + 'static> Queue<P> {
     fn new(heap: &Heap) -> Arc<Queue<P>> {
-        let shared = heap.shared();
+        let inner = heap.inner();
         let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false };
-        let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), heap: Arc::downgrade(shared) });
-        let mut sinks = shared.sinks.lock();
+        let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), heap: Arc::downgrade(inner) });
+        let mut sinks = inner.sinks.lock();
         // Those that nobody has any more, and nothing is watched for, end here: on a thread of the embedder's.
         let ended: Vec<_> = sinks.extract_if(.., |sink| Arc::strong_count(sink) == 1).collect();
         sinks.push(Arc::<Queue<P>>::clone(&queue));
@@ -130,9 +130,9 @@ impl<P: Send + 'static> Queue<P> {
     }
 
     /// `object`: the word of a good reference.
-    fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: u64, end: End, key: usize) {
-        let cell = RootCell::new(&m.heap().watched, object, !m.is_logging());
-        m.heap().new_watches.push(Watch { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
+    fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: u64, end: OnDeath, key: usize) {
+        let cell = RootCell::new(&m.inner().watched, object, !m.is_logging());
+        m.inner().new_watches.push(Registration { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
     }
 
     fn check(&self, m: &Mutator<'_>) {
@@ -187,7 +187,7 @@ impl<P: Send + 'static> Queue<P> {
     }
 }
 
-impl<P: Send + 'static> Sink for Queue<P> {
+impl<P: Send + 'static> FinalizerTarget for Queue<P> {
     fn publish(&self, key: usize, revived: Option<RootCell>) {
         self.state.lock().ready.push_back((key, revived));
         self.filled.notify_one();
@@ -264,7 +264,7 @@ impl<T: Referent> FinalizerQueue<T> {
     pub fn register(&self, m: &Mutator<'_>, object: T::Loaded<'_>) {
         self.queue.check(m);
         let (key, _) = self.queue.keep(());
-        self.queue.watch(m, T::to_word(object), End::Revive, key);
+        self.queue.watch(m, T::to_word(object), OnDeath::Revive, key);
     }
 
     /// The next object that has died. Never waits.
@@ -310,7 +310,7 @@ impl<T> std::fmt::Debug for FinalizerQueue<T> {
 /// is dropped by the thread that dropped the heap. A handle: clones are the same queue.
 ///
 /// ```
-/// use gc_heap::{Heap, Resource, ResourceQueue, Room, Slot, Trace};
+/// use gc_heap::{Heap, Resource, ResourceQueue, AllocSize, Slot, Trace};
 ///
 /// /// An object with what it must not hold itself.
 /// #[derive(Trace)]
@@ -320,7 +320,7 @@ impl<T> std::fmt::Debug for FinalizerQueue<T> {
 /// let queue = ResourceQueue::new(&heap);
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
 ///     let m = &mut *m.frame();
-///     let room = Room::of::<Log>() + Room::of::<Resource<std::sync::Mutex<Vec<String>>>>();
+///     let room = AllocSize::of::<Log>() + AllocSize::of::<Resource<std::sync::Mutex<Vec<String>>>>();
 ///     let log = m.build::<Log>(room, |m| m.place(LogInit { lines: queue.place(m, Default::default()) }))?;
 ///     log.get(m).lines.get(m).get().lock().unwrap().push("first".into());
 ///     Ok(())
@@ -346,7 +346,7 @@ impl<R> Clone for ResourceQueue<R> {
 /// the next safepoint, as one to the object does.
 ///
 /// ```
-/// use gc_heap::{Heap, Resource, ResourceQueue, Room, Slot, Trace};
+/// use gc_heap::{Heap, Resource, ResourceQueue, AllocSize, Slot, Trace};
 /// use std::sync::Mutex;
 ///
 /// #[derive(Trace)]
@@ -355,8 +355,8 @@ impl<R> Clone for ResourceQueue<R> {
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// let titles = ResourceQueue::<Mutex<String>>::new(&heap);
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     // Room for the object that stands for the value, too.
-///     let room = Room::of::<Window>() + Room::of::<Resource<Mutex<String>>>();
+///     // AllocSize for the object that stands for the value, too.
+///     let room = AllocSize::of::<Window>() + AllocSize::of::<Resource<Mutex<String>>>();
 ///     let window = m.build::<Window>(room, |m| {
 ///         m.place(WindowInit { title: titles.place(m, Mutex::new("new".into())) })
 ///     })?;
@@ -405,7 +405,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
         self.queue.check(m);
         let (key, address) = self.queue.keep(resource);
         let object = m.place(ResourceInit { address: address.expose_provenance(), _is: PhantomData });
-        self.queue.watch(m, object.word(), End::Release, key);
+        self.queue.watch(m, object.word(), OnDeath::Release, key);
         object
     }
 
@@ -416,7 +416,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
     pub fn attach<T: Trace>(&self, m: &Mutator<'_>, object: Gc<'_, T>, resource: R) {
         self.queue.check(m);
         let (key, _) = self.queue.keep(resource);
-        self.queue.watch(m, object.word(), End::Release, key);
+        self.queue.watch(m, object.word(), OnDeath::Release, key);
     }
 
     /// The next value whose object is gone. Never waits.

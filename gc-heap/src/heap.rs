@@ -1,16 +1,16 @@
 //! The heap as the embedder holds it.
 
+use crate::collector::Collector;
 use crate::config::{Backing, Barrier, Config, HeapBuilder, HugePages};
-use crate::cycle::Collector;
 use crate::error::{BuildError, EnterError, NoPageBarrier};
 use crate::events::Event;
+use crate::inner::HeapInner;
 use crate::mutator::Mutator;
-use crate::mutator::thread::{HeapThread, is_inside};
-use crate::root::area::{ROOT_AREA_BYTES, RootArea};
-use crate::root::memory::RootMemory;
-use crate::shared::Shared;
+use crate::mutator::enter::{HeapThread, is_inside};
+use crate::page::pages::{FaultServer, Pages};
+use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea};
+use crate::roots::region::RootMemory;
 use crate::space::BLOCK_BYTES;
-use crate::space::pages::{FaultServer, Pages};
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
 use gc_core::fault::{self, FaultError, Registration};
 use gc_core::views::{Gate, GateError, Views};
@@ -27,16 +27,16 @@ use std::time::Duration;
 /// inside one at a time, and no reference leads from one into another:
 ///
 /// ```
-/// use gc_heap::{Bytes, EnterError, Heap, OutOfMemory, Room};
+/// use gc_heap::{Bytes, EnterError, Heap, OutOfMemory, AllocSize};
 ///
 /// let [one, two] = [Heap::builder().max_bytes(8 << 20).build()?, Heap::builder().max_bytes(16 << 20).build()?];
 /// one.enter(|m| -> Result<(), OutOfMemory> {
-///     let text = m.build::<Bytes>(Room::tail::<Bytes>(4), |m| m.place_bytes((), b"mine"))?;
+///     let text = m.build::<Bytes>(AllocSize::tail::<Bytes>(4), |m| m.place_bytes((), b"mine"))?;
 ///     assert_eq!(two.enter(|_| ()), Err(EnterError::AlreadyEntered));
 ///     let copy = text.get(m).tail().to_vec(); // what goes over is a copy
 ///     let len = m.blocking(|| {
 ///         two.enter(|m| -> Result<usize, OutOfMemory> {
-///             let m = m.reserve(Room::tail::<Bytes>(copy.len()))?;
+///             let m = m.reserve(AllocSize::tail::<Bytes>(copy.len()))?;
 ///             Ok(m.place_bytes::<Bytes>((), &copy).tail_len())
 ///         })
 ///     });
@@ -79,7 +79,7 @@ pub struct Heap {
 struct Owner {
     /// Goes to the [`Ending`].
     faults: Option<Registration>,
-    shared: Arc<Shared>,
+    inner: Arc<HeapInner>,
     collector: Option<JoinHandle<()>>,
     /// The process that the heap is in. A child made by `fork` has a copy of this value, and neither the heap's memory nor
     /// its collector.
@@ -92,11 +92,11 @@ impl Drop for Owner {
             // There is no thread to join, and locks may be held for ever by threads that the child does not have.
             std::mem::forget((self.faults.take(), self.collector.take()));
             // A thread of the parent's may have been pushing on one of its queues: no such queue can be dropped.
-            std::mem::forget(Arc::clone(&self.shared));
+            std::mem::forget(Arc::clone(&self.inner));
             return;
         }
-        self.shared.control.shutdown();
-        let ending = Ending { faults: self.faults.take(), shared: Arc::clone(&self.shared) };
+        self.inner.control.shutdown();
+        let ending = Ending { faults: self.faults.take(), inner: Arc::clone(&self.inner) };
         let Some(thread) = self.collector.take() else { return };
         if thread.thread().id() == std::thread::current().id() {
             // In a listener, on the collector thread: it ends the heap when it is through, as it cannot wait for itself. Where
@@ -117,14 +117,14 @@ thread_local! {
 /// The end of a heap, made when this is dropped. The collector is at work no more.
 struct Ending {
     faults: Option<Registration>,
-    shared: Arc<Shared>,
+    inner: Arc<HeapInner>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
         // All objects have died. What nobody has a queue for any more is dropped here, on this thread.
-        let sinks = std::mem::take(&mut *self.shared.sinks.lock());
-        while self.shared.new_watches.pop().is_some() {}
+        let sinks = std::mem::take(&mut *self.inner.sinks.lock());
+        while self.inner.new_watches.pop().is_some() {}
         sinks.iter().for_each(|sink| sink.close());
         // Before the memory ends. No thread is attached any more: each keeps a handle of the heap.
         drop(self.faults.take());
@@ -142,21 +142,21 @@ impl Heap {
         if config.huge_pages == HugePages::Advise {
             views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
         }
-        let shared = Arc::new(Shared::new(config, views, root_memory, pages));
-        let faults = shared.serve_faults()?;
-        shared.prepare()?;
-        let for_collector = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name(format!("{}-gc", shared.config.name));
+        let inner = Arc::new(HeapInner::new(config, views, root_memory, pages));
+        let faults = inner.serve_faults()?;
+        inner.prepare()?;
+        let for_collector = Arc::clone(&inner);
+        let thread = std::thread::Builder::new().name(format!("{}-gc", inner.config.name));
         let collector = thread.spawn(move || {
             collect_until_shutdown(&for_collector);
             drop(for_collector);
             drop(ENDING.take());
         })?;
-        Ok(Heap { owner: Arc::new(Owner { shared, collector: Some(collector), faults, process: std::process::id() }) })
+        Ok(Heap { owner: Arc::new(Owner { inner, collector: Some(collector), faults, process: std::process::id() }) })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.owner.shared
+    pub(crate) fn inner(&self) -> &Arc<HeapInner> {
+        &self.owner.inner
     }
 
     /// Attaches this thread, runs `f` inside the heap, and detaches. Waits while a stop is under way.
@@ -185,9 +185,9 @@ impl Heap {
     /// cycle. If this process is a child made by `fork`: it has no collector.
     pub fn collect(&self) {
         assert!(!is_inside(), "Heap::collect from inside a heap: call Mutator::collect");
-        self.shared().check_process();
-        self.shared().collect();
-        self.shared().check_collector();
+        self.inner().check_process();
+        self.inner().collect();
+        self.inner().check_collector();
     }
 
     /// Gives all free memory back to the system now. Returns the bytes given back.
@@ -195,14 +195,14 @@ impl Heap {
     /// # Panics
     /// If this process is a child made by `fork`: the memory is the parent's.
     pub fn release_memory(&self) -> usize {
-        self.shared().check_process();
-        self.shared().uncommit(Duration::ZERO)
+        self.inner().check_process();
+        self.inner().uncommit(Duration::ZERO)
     }
 
     /// Maximum size in bytes.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
-        self.shared().config.max_bytes
+        self.inner().config.max_bytes
     }
 
     /// Counters and sizes as of now, while the program runs. Takes a lock for an instant; for any thread, inside a heap or not.
@@ -218,15 +218,15 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn stats(&self) -> HeapStats {
-        let shared = self.shared();
-        let counters = &shared.counters;
-        let blocks = shared.free.figures();
+        let inner = self.inner();
+        let counters = &inner.counters;
+        let blocks = inner.free.figures();
         // Before the cycles that they are counted after; and once, for the sum that they are a part of.
         let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
-        let repaired_by_mutators = shared.repaired_by_mutators();
+        let repaired_by_mutators = inner.repaired_by_mutators();
         let marked_by_helpers = counters.marked_by_helpers.get();
         HeapStats {
-            max_bytes: shared.config.max_bytes,
+            max_bytes: inner.config.max_bytes,
             used_bytes: blocks.used * BLOCK_BYTES,
             committed_bytes: blocks.committed * BLOCK_BYTES,
             committed_peak_bytes: blocks.committed_peak * BLOCK_BYTES,
@@ -254,7 +254,7 @@ impl Heap {
             pinned_blocks: counters.pinned_blocks.get(),
             pages_repaired: counters.pages_repaired.get() + repaired_by_mutators,
             pages_repaired_by_mutators: repaired_by_mutators,
-            page_waits: shared.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
+            page_waits: inner.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
             verified_slots: counters.verified_slots.get(),
         }
     }
@@ -263,7 +263,7 @@ impl Heap {
     /// The way of the kernel to it and back, some 1 to 2 us, comes on top.
     #[must_use]
     pub fn faults(&self) -> Durations {
-        self.shared().pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
+        self.inner().pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
     }
 
     /// The slow paths of loads that mutators took, with every barrier but [`Barrier::Page`]: loads of a stale slot, which find out where its
@@ -271,7 +271,7 @@ impl Heap {
     /// 16 of each thread's is timed.
     ///
     /// ```
-    /// use gc_heap::{Heap, Room, Slot, Stress, Trace};
+    /// use gc_heap::{Heap, AllocSize, Slot, Stress, Trace};
     ///
     /// #[derive(Trace)]
     /// struct Node { next: Slot<Option<Node>> }
@@ -280,9 +280,9 @@ impl Heap {
     /// let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
     /// let heap = Heap::builder().max_bytes(16 << 20).stress(stress).build()?;
     /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+    ///     let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None)?;
     ///     for _ in 0..10_000 {
-    ///         let m = m.reserve(Room::of::<Node>())?;
+    ///         let m = m.reserve(AllocSize::of::<Node>())?;
     ///         list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
     ///     }
     ///     m.collect();
@@ -299,10 +299,10 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn slow_paths(&self) -> SlowPaths {
-        let shared = self.shared();
-        let timed = shared.slow_paths.durations();
+        let inner = self.inner();
+        let timed = inner.slow_paths.durations();
         // Those that a thread has timed since its last safepoint are of those that it has not handed over yet.
-        SlowPaths { count: shared.counters.slow_paths.get().max(timed.count), timed }
+        SlowPaths { count: inner.counters.slow_paths.get().max(timed.count), timed }
     }
 
     /// The pauses since the heap was built, for their quantiles: with the way to the safepoint, that way alone, and without it. Each
@@ -324,7 +324,7 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn pauses(&self) -> Pauses {
-        self.shared().pauses.lock().pauses()
+        self.inner().pauses.lock().pauses()
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit
@@ -349,23 +349,23 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn take_events(&self) -> (Vec<Event>, u64) {
-        self.shared().gather_losses();
-        self.shared().events.take()
+        self.inner().gather_losses();
+        self.inner().events.take()
     }
 
     /// Nanoseconds since the heap was built: the clock of its events.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        self.shared().events.now()
+        self.inner().events.now()
     }
 }
 
 impl std::fmt::Debug for Heap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Heap")
-            .field("name", &self.shared().config.name)
+            .field("name", &self.inner().config.name)
             .field("max_bytes", &self.max_bytes())
-            .field("barrier", &self.shared().config.barrier)
+            .field("barrier", &self.inner().config.barrier)
             .finish_non_exhaustive()
     }
 }
@@ -400,27 +400,27 @@ fn dumped(mut views: Views, config: &Config) -> Result<Views, BuildError> {
 /// The time slice that the collector asks for: a mutator that wakes up is let in after this, not after some 3 ms.
 const COLLECTOR_SLICE: Duration = Duration::from_micros(100);
 
-fn collect_until_shutdown(shared: &Arc<Shared>) {
+fn collect_until_shutdown(inner: &Arc<HeapInner>) {
     // Where the kernel refuses, mutators wait longer for a processor while a cycle runs; nothing else changes.
     let _ = gc_core::sys::set_thread_slice(COLLECTOR_SLICE);
-    let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(shared)).run()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(inner)).run()));
     if let Err(panic) = outcome {
         let why = panic
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_else(|| "it panicked".to_owned());
-        shared.control.fail(why);
-        shared.free.wake_all();
-        shared.events.deliver();
+        inner.control.fail(why);
+        inner.free.wake_all();
+        inner.events.deliver();
     }
-    if shared.control.is_shut() {
+    if inner.control.is_shut() {
         // Nobody will ask these for a safepoint any more; those who come later find it out when they enter.
-        shared.mutators.lock().iter().for_each(|record| record.poll());
+        inner.mutators.lock().iter().for_each(|record| record.poll());
     }
 }
 
-impl Shared {
+impl HeapInner {
     /// # Panics
     /// In a child made by `fork`: it shares the heap's file with the parent, and has no collector to wait for.
     pub(crate) fn check_process(&self) {
@@ -440,10 +440,10 @@ impl Shared {
     }
 
     /// Has the faults of the mutators' view served, with the page barrier.
-    fn serve_faults(self: &Arc<Shared>) -> Result<Option<Registration>, BuildError> {
+    fn serve_faults(self: &Arc<HeapInner>) -> Result<Option<Registration>, BuildError> {
         let Some(pages) = &self.pages else { return Ok(None) };
         let server = Arc::new(FaultServer(Arc::downgrade(self)));
-        // SAFETY: the range is that of the views' second span, which this heap owns until `Shared` is dropped. The registration is
+        // SAFETY: the range is that of the views' second span, which this heap owns until `HeapInner` is dropped. The registration is
         // the heap's owner's. Whoever touches the view is attached, or has been lent bytes, and keeps the owner alive by that.
         let registered = unsafe { fault::register(pages.gate.view(), self.views.span(), server) };
         registered.map(Some).map_err(|error| {
@@ -471,8 +471,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use crate::root::table::RootCell;
-    use crate::{Bytes, Heap, LEAST_HEAP_BYTES, Room};
+    use crate::handles::root::RootCell;
+    use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
 
@@ -480,9 +480,9 @@ mod tests {
     /// for ever where it allocates nothing more.
     #[test]
     fn a_running_thread_hears_that_the_collector_has_failed() {
-        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).verify(true).build().unwrap();
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
         // No view is there.
-        let _nowhere = RootCell::new(&heap.shared().weak_roots, 0x1000, true);
+        let _nowhere = RootCell::new(&heap.inner().weak_roots, 0x1000, true);
         std::thread::scope(|scope| {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 heap.enter(|m| {
@@ -493,7 +493,7 @@ mod tests {
                     while begun.elapsed() < Duration::from_secs(10) {
                         m.safepoint();
                         // A TLAB, and nothing in it.
-                        m.reserve(Room::tail::<Bytes>(1)).unwrap();
+                        m.reserve(AllocSize::tail::<Bytes>(1)).unwrap();
                     }
                 })
             }));

@@ -1,11 +1,11 @@
 //! A table of weak strings: equal texts are one object, and a text that only the table knows is collected.
 
 use crate::error::OutOfMemory;
+use crate::handles::Root;
 use crate::lock::Mutex;
 use crate::mutator::Mutator;
-use crate::mutator::room::Room;
+use crate::mutator::alloc_size::AllocSize;
 use crate::object::{Array, Bytes, Num, Trace};
-use crate::root::Root;
 use crate::slot::{Gc, WeakSlot};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -119,7 +119,7 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn with_hasher(m: &mut Mutator<'_>, hasher: H) -> Result<InternTable<T, H>, OutOfMemory> {
-        let m = m.reserve(Room::tail::<Places<T>>(LEAST))?;
+        let m = m.reserve(AllocSize::tail::<Places<T>>(LEAST))?;
         let places = Root::new(m, new_places(m, LEAST));
         Ok(InternTable { table: Mutex::new(Table { places, used: 0 }), hasher })
     }
@@ -156,7 +156,7 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
             before(m);
             table.rebuild(m)?;
         }
-        let room = Room::tail::<T>(text.len());
+        let room = AllocSize::tail::<T>(text.len());
         if !m.has_room(room) {
             before(m);
         }
@@ -204,13 +204,13 @@ impl<T: Trace<Tail = u8>> Table<T> {
     /// A new table for the strings that are left.
     fn rebuild(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
         let mut places = self.places_wanted(m);
-        let m = match m.reserve(Room::tail::<Places<T>>(places)) {
+        let m = match m.reserve(AllocSize::tail::<Places<T>>(places)) {
             Ok(m) => m,
             Err(_) => {
                 // Strings that no cycle had found dead were counted as alive. A whole cycle finds them all.
                 m.collect();
                 places = self.places_wanted(m);
-                m.reserve(Room::tail::<Places<T>>(places))?
+                m.reserve(AllocSize::tail::<Places<T>>(places))?
             }
         };
         let new = new_places(m, places);

@@ -10,7 +10,7 @@
 //! [`Mutator::reserve`] is the allocation safepoint; what is placed after it never is one and never fails.
 //!
 //! ```
-//! use gc_heap::{Heap, Room, Slot, Trace};
+//! use gc_heap::{Heap, AllocSize, Slot, Trace};
 //!
 //! #[derive(Trace)]
 //! struct Node { value: u64, next: Slot<Option<Node>> }
@@ -19,7 +19,7 @@
 //! let sum = heap.enter(|m| -> Result<u64, gc_heap::OutOfMemory> {
 //!     let list = m.local_of::<Option<Node>>(None);
 //!     for value in 0..1000 {
-//!         let m = m.reserve(Room::of::<Node>())?; // objects may move here
+//!         let m = m.reserve(AllocSize::of::<Node>())?; // objects may move here
 //!         let node = m.place(NodeInit { value, next: list.get(m) }); // and not here
 //!         list.set(m, Some(node));
 //!     }
@@ -40,28 +40,32 @@
 
 extern crate self as gc_heap;
 
+mod barrier;
 mod census;
+mod collector;
 mod config;
-mod cycle;
 mod error;
 mod events;
 mod external;
 mod finalize;
+mod handles;
 mod heap;
+mod inner;
 mod intern;
 mod lock;
 mod mutator;
 mod object;
+mod page;
 mod refused;
-mod root;
-mod shared;
+mod roots;
 mod slot;
 mod space;
 mod stats;
 mod weak_map;
+mod world;
 
 pub use census::{Census, HeapSnapshot, KindCount};
-pub use config::{Backing, Barrier, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Stress};
+pub use config::{Backing, Barrier, HeapBuilder, HugePages, MIN_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, NoPageBarrier, OutOfMemory, Tried};
 pub use events::probes;
 pub use events::{
@@ -71,25 +75,25 @@ pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
 pub use gc_core::sys::{SysError, ThreadName, ThreadState};
 pub use gc_core::views::Mirror;
+pub use handles::local::{Frame, Local, ReturnSlot};
+pub use handles::root_stack::DEFAULT_STACK_SLOTS;
+pub use handles::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
 pub use heap::Heap;
 pub use intern::InternTable;
 pub use mutator::Mutator;
-pub use mutator::frame::{Frame, Local, Out};
+pub use mutator::alloc_size::AllocSize;
+pub use mutator::enter::HeapThread;
 pub use mutator::keep::{Kept, SlotTypes, Words};
-pub use mutator::room::Room;
-pub use mutator::thread::HeapThread;
 #[doc(hidden)]
 pub use object::__private;
 pub use object::{
-    Array, Byte, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray, Sort,
-    Tail, TailElement, Trace, WordMap,
+    Array, Byte, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray,
+    SlotKind, Tail, TailElement, Trace, WordMap,
 };
 pub use refused::Refusals;
-pub use root::stack::DEFAULT_STACK_SLOTS;
-pub use root::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
 pub use slot::{
-    Address, AnyGc, AnyObject, Ephemeron, Gc, Referent, Slot, SlotType, Tagged, Unpacked, Value, Weak, WeakKey,
-    WeakSlot, Word,
+    Address, AnyGc, AnyObject, Ephemeron, Gc, Referent, Rootable, Slot, SlotType, Tagged, Unpacked, Value, Weak,
+    WeakKey, WeakSlot,
 };
 pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
 pub use weak_map::WeakMap;

@@ -40,6 +40,6 @@ impl Heap {
     /// What the system has refused to the collector. Takes a lock for an instant; for any thread, inside a heap or not.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
-        *self.shared().refusals.0.lock()
+        *self.inner().refusals.0.lock()
     }
 }

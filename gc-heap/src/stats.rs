@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// `cycles`; `pages_repaired_by_mutators` <= `pages_repaired`. And of two copies taken one after the other no count is smaller in the later.
 ///
 /// ```
-/// use gc_heap::{Heap, Room, Slot, Trace};
+/// use gc_heap::{Heap, AllocSize, Slot, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Node { next: Slot<Option<Node>> }
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// let before = heap.stats();
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
 ///     for _ in 0..1_000_000 {
-///         m.reserve(Room::of::<Node>())?.place(NodeInit { next: None });
+///         m.reserve(AllocSize::of::<Node>())?.place(NodeInit { next: None });
 ///     }
 ///     m.collect(); // what this thread has counted by itself arrives at its safepoints
 ///     Ok(())

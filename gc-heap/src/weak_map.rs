@@ -1,10 +1,10 @@
 //! A table from objects to values that keeps neither: each entry is an ephemeron.
 
 use crate::error::OutOfMemory;
+use crate::handles::local::Local;
 use crate::lock::{Mutex, MutexGuard};
 use crate::mutator::Mutator;
-use crate::mutator::frame::Local;
-use crate::mutator::room::Room;
+use crate::mutator::alloc_size::AllocSize;
 use crate::object::{Array, Field, Num, Trace, WordMap};
 use crate::slot::{Ephemeron, Gc, Slot, SlotType, WeakKey};
 
@@ -58,7 +58,7 @@ impl Lock {
 /// safepoint.
 ///
 /// ```
-/// use gc_heap::{Bytes, Heap, Room, Trace, WeakMap};
+/// use gc_heap::{Bytes, Heap, AllocSize, Trace, WeakMap};
 ///
 /// #[derive(Trace)]
 /// #[trace(identity_hash)]
@@ -67,11 +67,11 @@ impl Lock {
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
 ///     let names = WeakMap::<Object, Bytes>::new(m)?;
-///     let object = m.build::<Option<Object>>(Room::of::<Object>(), |m| Some(m.place(ObjectInit { id: 1 })))?;
+///     let object = m.build::<Option<Object>>(AllocSize::of::<Object>(), |m| Some(m.place(ObjectInit { id: 1 })))?;
 ///     {
 ///         let m = &mut *m.frame();
 ///         let key = m.local(object.get(m).unwrap());
-///         let name = m.build::<Bytes>(Room::tail::<Bytes>(5), |m| m.place_bytes((), b"first"))?;
+///         let name = m.build::<Bytes>(AllocSize::tail::<Bytes>(5), |m| m.place_bytes((), b"first"))?;
 ///         WeakMap::insert(names, m, key, name)?;
 ///     }
 ///     m.collect();
@@ -110,7 +110,7 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new<'s>(m: &mut Mutator<'s>) -> Result<Local<'s, WeakMap<K, S>>, OutOfMemory> {
-        let room = Room::of::<WeakMap<K, S>>() + Room::tail::<Table<K, S>>(LEAST);
+        let room = AllocSize::of::<WeakMap<K, S>>() + AllocSize::tail::<Table<K, S>>(LEAST);
         m.build::<WeakMap<K, S>>(room, |m| {
             let table = new_table(m, LEAST);
             m.place(WeakMapInit { table, lock: (), used: 0, until_look: LEAST, added: 0, removed: 0 })
@@ -149,13 +149,13 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
             let Inserted::Elsewhere(mut places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else {
                 return Ok(());
             };
-            let m = match m.reserve(Room::tail::<Table<K, S>>(places)) {
+            let m = match m.reserve(AllocSize::tail::<Table<K, S>>(places)) {
                 Ok(m) => m,
                 Err(_) => {
                     // Keys that no cycle had found dead were counted as alive. A whole cycle finds them all.
                     m.collect();
                     places = map.get(m).places_wanted(m);
-                    m.reserve(Room::tail::<Table<K, S>>(places))?
+                    m.reserve(AllocSize::tail::<Table<K, S>>(places))?
                 }
             };
             map.get(m).resize(m, places);

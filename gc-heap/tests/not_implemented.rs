@@ -4,8 +4,8 @@
 //! Checked when this file is compiled. Unlike the text of a compile error, this does not depend on private fields.
 
 use gc_heap::{
-    AnyGc, Array, Bytes, Ephemeron, Field, Frame, Gc, Heap, HeapThread, IdentityHash, Local, Mutator, Num, Out, Plain,
-    Root, RootSlot, RootStack, Slot, Tagged, Trace, Unpacked, Value, Weak, WeakSlot,
+    AnyGc, Array, Bytes, Ephemeron, Field, Frame, Gc, Heap, HeapThread, IdentityHash, Local, Mutator, Num, Plain,
+    ReturnSlot, Root, RootSlot, RootStack, Slot, Tagged, Trace, Unpacked, Value, Weak, WeakSlot,
 };
 use std::ops::DerefMut;
 
@@ -37,7 +37,7 @@ macro_rules! assert_not {
 }
 
 assert_not! { Send:
-    Mutator<'static>, &'static Mutator<'static>, &'static mut Mutator<'static>, Frame<'static>, Out<'static, Node>,
+    Mutator<'static>, &'static Mutator<'static>, &'static mut Mutator<'static>, Frame<'static>, ReturnSlot<'static, Node>,
     Gc<'static, Node>, AnyGc<'static>, Value<'static>, Unpacked<'static>, Local<'static, Node>, NodeInit<'static>,
     &'static Node, &'static Slot<Node>, &'static [Slot<Tagged>], &'static WeakSlot<Node>, &'static RootStack,
     &'static RootSlot<Tagged>, Node,
@@ -56,16 +56,16 @@ assert_not! { Field:
 
 assert_not! { Trace: Gc<'static, Node>, Value<'static>, Tagged, Slot<Node>, Root<Node>, u64, Vec<Node>, Box<Node>, Option<Node> }
 
-assert_not! { Copy: Slot<Node>, Ephemeron<Node, Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, Out<'static, Node> }
+assert_not! { Copy: Slot<Node>, Ephemeron<Node, Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, ReturnSlot<'static, Node> }
 
 assert_not! { Clone:
-    Slot<Node>, Ephemeron<Node, Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, Out<'static, Node>, HeapThread,
+    Slot<Node>, Ephemeron<Node, Node>, WeakSlot<Node>, Num<u64>, Node, Mutator<'static>, Frame<'static>, ReturnSlot<'static, Node>, HeapThread,
     Root<Node>, RootStack, RootSlot<Tagged>,
 }
 
 assert_not! { Default:
     Slot<Node>, Ephemeron<Node, Node>, Slot<Option<Node>>, Slot<Tagged>, WeakSlot<Node>, RootSlot<Tagged>, Gc<'static, Node>, AnyGc<'static>,
-    Local<'static, Node>, Mutator<'static>, Frame<'static>, Out<'static, Node>, Root<Node>, NodeInit<'static>,
+    Local<'static, Node>, Mutator<'static>, Frame<'static>, ReturnSlot<'static, Node>, Root<Node>, NodeInit<'static>,
 }
 
 // Only what says so has an identity hash.

@@ -2,7 +2,7 @@
 
 #![cfg(all(feature = "usdt", target_os = "linux"))]
 
-use gc_heap::{Heap, Room, Slot, Trace};
+use gc_heap::{AllocSize, Heap, Slot, Trace};
 use object::Endianness;
 use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ fn probes(program: &[u8]) -> BTreeMap<String, String> {
 fn the_program_names_its_probes() {
     // Uses the heap, so that the linker keeps all of it.
     let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
-    let made = heap.enter(|m| m.build::<Node>(Room::of::<Node>(), |m| m.place(NodeInit { next: None })).is_ok());
+    let made = heap.enter(|m| m.build::<Node>(AllocSize::of::<Node>(), |m| m.place(NodeInit { next: None })).is_ok());
     assert!(made.unwrap());
     heap.collect();
 

@@ -11,7 +11,7 @@
 //! | read, call | shape + 1 | 1: no such field | index |
 //! | write | shape + 1 | the shape afterwards | index |
 //!
-//! An index of a field is below [`MOST_FIELDS`].
+//! An index of a field is below [`MAX_FIELDS`].
 
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
@@ -21,7 +21,7 @@ pub(crate) const EMPTY: u32 = 0;
 /// The shape of an instance that keeps its fields in a dictionary. No cache knows it.
 pub(crate) const DICTIONARY: u32 = u16::MAX as u32;
 /// An instance with more is a dictionary.
-const MOST_FIELDS: u32 = 1024;
+const MAX_FIELDS: u32 = 1024;
 
 struct Shape {
     /// The shape without the last field, and that field's name.
@@ -190,7 +190,7 @@ impl Table {
         if let Some(&longer) = self.longer.get(&(shape, symbol)) {
             return Some(Store { index: fields, shape: longer }); // another thread was first
         }
-        if fields == MOST_FIELDS || new == DICTIONARY {
+        if fields == MAX_FIELDS || new == DICTIONARY {
             return None;
         }
         self.shapes.push(Shape { parent: shape, symbol, fields: fields + 1 });
@@ -223,7 +223,7 @@ mod tests {
         while let Some(store) = shapes.store(shape, fields) {
             (shape, fields) = (store.shape, fields + 1);
         }
-        assert_eq!(fields, MOST_FIELDS);
+        assert_eq!(fields, MAX_FIELDS);
         assert_eq!(shapes.find(shape, 0), Found::Field(0));
     }
 

@@ -7,7 +7,7 @@ use crate::object::{
     Channel, ChannelInit, Message, MessageInit, THREAD_DONE, THREAD_FAILED, ThreadHandle, ThreadHandleInit,
 };
 use crate::vm::{Fault, Shared, Vm};
-use gc_heap::{Mutator, Room, Root, Tagged, Value};
+use gc_heap::{AllocSize, Mutator, Root, Tagged, Value};
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ pub(crate) const SCRIPT: u64 = u64::MAX;
 enum Awaited {
     Message(u64),
     /// Room for a message.
-    Room(u64),
+    AllocSize(u64),
     End(u64),
 }
 
@@ -223,7 +223,7 @@ pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: us
     crate::vm::check_callable(m, callee, arguments.saturating_sub(1))?;
     let shared = Arc::clone(vm.shared());
     let number = shared.threads.number();
-    let m = vm.reserve(m, Room::of::<ThreadHandle>())?;
+    let m = vm.reserve(m, AllocSize::of::<ThreadHandle>())?;
     let values: Vec<_> = (1..=arguments).map(|index| vm.slot(m, base + index).get(m)).collect();
     let arguments: Vec<Root<Tagged>> = values.into_iter().map(|value| Root::new(m, value)).collect();
     let handle = m.place(ThreadHandleInit { number, state: 0, result: Value::NIL });
@@ -308,7 +308,7 @@ pub(crate) fn channel(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: 
             _ => return Err(Fault::error("A channel's limit must be a number of at least 1.")),
         },
     };
-    let m = vm.reserve(m, Room::of::<Channel>())?;
+    let m = vm.reserve(m, AllocSize::of::<Channel>())?;
     let number = vm.shared().threads.number();
     let channel = m.place(ChannelInit { number, first: None, last: None, len: 0, capacity });
     vm.slot(m, base).set(m, channel.into());
@@ -326,11 +326,11 @@ pub(crate) fn send(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), 
     let channel = channel_number(vm, m, base + 1)?;
     // The message is made first and kept in the result's slot: under the lock nothing is allocated.
     {
-        let m = vm.reserve(m, Room::of::<Message>())?;
+        let m = vm.reserve(m, AllocSize::of::<Message>())?;
         let message = m.place(MessageInit { value: vm.slot(m, base + 2).get(m), next: None });
         vm.slot(m, base).set(m, message.into());
     }
-    Threads::wait(vm, m, Awaited::Room(channel), Some(Awaited::Message(channel)), |m| {
+    Threads::wait(vm, m, Awaited::AllocSize(channel), Some(Awaited::Message(channel)), |m| {
         let channel = vm.slot(m, base + 1).get(m).downcast::<Channel>().expect("the caller has looked");
         if channel.len.get() >= channel.capacity {
             return false;
@@ -352,7 +352,7 @@ pub(crate) fn send(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), 
 /// `receive(channel)`: the oldest message; waits for one.
 pub(crate) fn receive(vm: &mut Vm, m: &mut Mutator<'_>, base: usize) -> Result<(), Fault> {
     let channel = channel_number(vm, m, base + 1)?;
-    Threads::wait(vm, m, Awaited::Message(channel), Some(Awaited::Room(channel)), |m| {
+    Threads::wait(vm, m, Awaited::Message(channel), Some(Awaited::AllocSize(channel)), |m| {
         let channel = vm.slot(m, base + 1).get(m).downcast::<Channel>().expect("the caller has looked");
         let Some(message) = channel.first.get(m) else { return false };
         let next = message.next.get(m);

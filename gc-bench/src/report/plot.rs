@@ -203,7 +203,7 @@ pub(crate) fn phase_class(name: &str) -> &'static str {
 }
 
 /// Rectangles in one drawing beyond which a browser gets slow.
-const MOST_SHAPES: usize = 4000;
+const MAX_SHAPES: usize = 4000;
 
 /// How full the heap was over the measured part, and below it the phases of the cycles.
 pub(crate) fn occupancy(run: &Record) -> String {
@@ -231,7 +231,7 @@ pub(crate) fn occupancy(run: &Record) -> String {
     svg.polyline("line c5 dashed", &committed);
     // Concurrent phases as bands of a strip below the plot: they would hide the curve they explain.
     let strip = HEIGHT - BOTTOM + 6.0;
-    let phases = run.phases.iter().take(MOST_SHAPES);
+    let phases = run.phases.iter().take(MAX_SHAPES);
     for p in phases {
         let (from, to) = (x.at(p.start_ns as f64), x.at((p.start_ns + p.duration_ns) as f64));
         let hint = format!("{}: {} at {}", p.name, duration(p.duration_ns), duration(p.start_ns));

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use gc_heap::{EnterError, Gc, Local, Mutator, OutOfMemory, Room, Slot, Trace};
+use gc_heap::{AllocSize, EnterError, Gc, Local, Mutator, OutOfMemory, Slot, Trace};
 
 use crate::measure::{Bench, Measured};
 use crate::recorder::Ticker;
@@ -17,7 +17,7 @@ struct Tree {
     right: Slot<Option<Tree>>,
 }
 
-const NODE: Room = Room::of::<Tree>();
+const NODE: AllocSize = AllocSize::of::<Tree>();
 
 /// Within the room reserved.
 fn small<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Tree> {

@@ -1,6 +1,6 @@
 //! GCBench of Ellis, Kovac and Boehm: short-lived trees of many sizes beside a long-lived tree and an array.
 
-use gc_heap::{Array, Gc, Local, Mutator, Num, OutOfMemory, Room, Slot, Trace};
+use gc_heap::{AllocSize, Array, Gc, Local, Mutator, Num, OutOfMemory, Slot, Trace};
 
 use crate::measure::{Bench, Measured};
 use crate::recorder::Ticker;
@@ -26,7 +26,7 @@ const fn tree_size(d: u32) -> usize {
     (2 << d) - 1
 }
 
-const NODE: Room = Room::of::<Node>();
+const NODE: AllocSize = AllocSize::of::<Node>();
 
 const fn node<'g>(left: Option<Gc<'g, Node>>, right: Option<Gc<'g, Node>>) -> NodeInit<'g> {
     NodeInit { left, right, i: 0, j: 0 }
@@ -121,7 +121,7 @@ pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, Ou
     let long_lived = m.alloc::<Node>(|_| node(None, None))?;
     populate_deep(m, LONG_LIVED_DEPTH, long_lived, &mut ticker)?;
     let array = {
-        let m = m.reserve(Room::tail::<Array<f64>>(ARRAY_LEN))?;
+        let m = m.reserve(AllocSize::tail::<Array<f64>>(ARRAY_LEN))?;
         let numbers = (0..ARRAY_LEN).map(|i| if i < ARRAY_LEN / 2 { 1.0 / (i + 1) as f64 } else { 0.0 });
         m.local(m.place_tail::<Array<f64>, _>((), numbers))
     };

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gc_heap::{AnyGc, Bytes, Gc, Mutator, OutOfMemory, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value};
+use gc_heap::{
+    AllocSize, AnyGc, Bytes, Gc, Mutator, OutOfMemory, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value,
+};
 
 use super::{Meetings, Rng, from_enter, from_memory};
 use crate::failure::Failure;
@@ -37,7 +39,7 @@ struct Builder<'a, 's> {
 
 impl Builder<'_, '_> {
     fn text(&mut self, text: &str) -> Result<(), OutOfMemory> {
-        let m = self.m.reserve(Room::tail::<Bytes>(text.len()))?;
+        let m = self.m.reserve(AllocSize::tail::<Bytes>(text.len()))?;
         self.stack.push(m, m.place_bytes::<Bytes>((), text.as_bytes()).into());
         Ok(())
     }
@@ -47,7 +49,7 @@ impl Builder<'_, '_> {
     where
         T: for<'g> Trace<Tail = Slot<Tagged>, Init<'g> = ()>,
     {
-        let m = self.m.reserve(Room::tail::<T>(n))?;
+        let m = self.m.reserve(AllocSize::tail::<T>(n))?;
         let container = m.place_tail::<T, _>((), (0..n).rev().map(|depth| self.stack.peek(m, depth)));
         self.stack.drop_top(m, n);
         self.stack.push(m, container.into());
@@ -245,7 +247,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let text = std::str::from_utf8(bench.document).map_err(|e| Failure::run(format!("the document: {e}")))?;
     let census = Census::of(text).map_err(|e| Failure::run(format!("the document: {e}")))?;
     let kept = bench.heap.enter(|m| {
-        let m = m.reserve(Room::tail::<List>(KEPT))?;
+        let m = m.reserve(AllocSize::tail::<List>(KEPT))?;
         Ok(Root::new(m, m.place_array::<List>((), KEPT, Value::NIL)))
     });
     let kept = kept.map_err(from_enter)?.map_err(from_memory)?;

@@ -1,6 +1,6 @@
 //! A window of messages that slides over a stream: what dies is always the oldest.
 
-use gc_heap::{Bytes, Local, Mutator, OutOfMemory, Room, SlotArray};
+use gc_heap::{AllocSize, Bytes, Local, Mutator, OutOfMemory, SlotArray};
 
 use crate::measure::{Bench, Measured};
 use crate::plan::MESSAGE_BYTES;
@@ -11,7 +11,7 @@ type Ring = SlotArray<Option<Bytes>>;
 /// A fresh message, every byte the low one of its number, in the place of the oldest.
 #[inline(always)]
 fn push(m: &mut Mutator<'_>, ring: Local<'_, Ring>, at: usize, number: u64) -> Result<(), OutOfMemory> {
-    let m = m.reserve(const { Room::tail::<Bytes>(MESSAGE_BYTES) })?;
+    let m = m.reserve(const { AllocSize::tail::<Bytes>(MESSAGE_BYTES) })?;
     let message = m.place_array::<Bytes>((), MESSAGE_BYTES, number as u8);
     ring.get(m).tail()[at].set(m, Some(message));
     Ok(())
@@ -20,7 +20,7 @@ fn push(m: &mut Mutator<'_>, ring: Local<'_, Ring>, at: usize, number: u64) -> R
 pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
     let (pushes, held, warm_up) = (bench.plan.size, bench.plan.held as usize, bench.plan.warm_up);
     let ring = {
-        let m = m.reserve(Room::tail::<Ring>(held))?;
+        let m = m.reserve(AllocSize::tail::<Ring>(held))?;
         m.local(m.place_array::<Ring>((), held, None))
     };
     for i in 0..held {

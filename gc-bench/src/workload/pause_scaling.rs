@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use gc_heap::{Local, Mutator, OutOfMemory, Room, Root, RootStack, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Local, Mutator, OutOfMemory, Root, RootStack, Slot, SlotArray, Trace};
 
 use super::{Rng, from_enter, from_memory};
 use crate::failure::Failure;
@@ -55,7 +55,7 @@ impl<'s> Churn<'s> {
         let on_stack = roots as usize / 2;
         let stack = RootStack::with_capacity(bench.heap, on_stack.max(1))?;
         let table = {
-            let m = m.reserve(Room::tail::<Table>(blocks))?;
+            let m = m.reserve(AllocSize::tail::<Table>(blocks))?;
             m.local(m.place_array::<Table>((), blocks, None))
         };
         let mut churn = Self { table, blocks, stack, roots: Vec::new(), rng: Rng::new(seed, 0) };
@@ -66,7 +66,7 @@ impl<'s> Churn<'s> {
             }
         }
         for number in 0..roots {
-            let m = m.reserve(const { Room::of::<Tag>() })?;
+            let m = m.reserve(const { AllocSize::of::<Tag>() })?;
             let tag = m.place(TagInit { number });
             if churn.stack.len() < on_stack {
                 churn.stack.push(m, tag);
@@ -79,7 +79,7 @@ impl<'s> Churn<'s> {
 
     /// A fresh block with a fresh tag in the place of block `i`, which dies.
     fn replace(&mut self, m: &mut Mutator<'_>, i: usize) -> Result<(), OutOfMemory> {
-        let m = m.reserve(const { Room::tail::<Block>(TAIL_BYTES).and(Room::of::<Tag>()) })?;
+        let m = m.reserve(const { AllocSize::tail::<Block>(TAIL_BYTES).and(AllocSize::of::<Tag>()) })?;
         let number = i as u64;
         let tag = m.place(TagInit { number });
         let block = m.place_array::<Block>(BlockInit { tag, number }, TAIL_BYTES, i as u8);
@@ -92,7 +92,7 @@ impl<'s> Churn<'s> {
         let at = self.pick(self.blocks);
         self.replace(m, at)?;
         let root = self.pick(self.stack.len() + self.roots.len());
-        self.renew_root(m.reserve(const { Room::of::<Tag>() })?, root);
+        self.renew_root(m.reserve(const { AllocSize::of::<Tag>() })?, root);
         for _ in 0..READS {
             let at = self.pick(self.blocks);
             assert!(self.is_intact(m, at), "live block {at} is not what was put there");

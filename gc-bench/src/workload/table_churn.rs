@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gc_heap::{Bytes, Gc, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Bytes, Gc, Local, Mutator, OutOfMemory, Slot, SlotArray, Trace};
 
 use super::{Meetings, Rng, from_enter, from_memory};
 use crate::failure::Failure;
@@ -44,7 +44,7 @@ struct Churn<'s> {
 
 impl<'s> Churn<'s> {
     fn new(m: &mut Mutator<'s>, plan: &Plan, thread: u64) -> Result<Self, OutOfMemory> {
-        let m = m.reserve(Room::tail::<Table>(1 << TABLE_BITS))?;
+        let m = m.reserve(AllocSize::tail::<Table>(1 << TABLE_BITS))?;
         let table = m.local(m.place_array::<Table>((), 1 << TABLE_BITS, None));
         let payload = [0; PAYLOAD_MIN + PAYLOAD_SPREAD as usize];
         Ok(Self { table, records: plan.size, rng: Rng::new(plan.seed, thread), sum: 0, payload })
@@ -55,7 +55,7 @@ impl<'s> Churn<'s> {
     #[inline(always)]
     fn put(&mut self, m: &mut Mutator<'_>, key: u64, random: u64) -> Result<(), OutOfMemory> {
         let len = PAYLOAD_MIN + ((random >> 40) % PAYLOAD_SPREAD) as usize;
-        let m = m.reserve(Room::of::<Record>() + Room::tail::<Bytes>(len))?;
+        let m = m.reserve(AllocSize::of::<Record>() + AllocSize::tail::<Bytes>(len))?;
         self.payload[0] = key as u8;
         self.payload[len - 1] = random as u8;
         let payload = m.place_bytes::<Bytes>((), &self.payload[..len]);

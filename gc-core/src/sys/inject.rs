@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// More than there are names of calls.
-const MOST_CALLS: usize = 128;
+const MAX_CALLS: usize = 128;
 
 struct Call {
     /// Set once, by the first who makes the call or wants it refused.
@@ -25,7 +25,7 @@ struct Call {
     until: AtomicU64,
 }
 
-static CALLS: [Call; MOST_CALLS] = [const {
+static CALLS: [Call; MAX_CALLS] = [const {
     Call {
         name: OnceLock::new(),
         made: AtomicU64::new(0),
@@ -34,7 +34,7 @@ static CALLS: [Call; MOST_CALLS] = [const {
         from: AtomicU64::new(0),
         until: AtomicU64::new(0),
     }
-}; MOST_CALLS];
+}; MAX_CALLS];
 
 fn call(name: &'static str) -> &'static Call {
     CALLS.iter().find(|call| *call.name.get_or_init(|| name) == name).expect("fewer names than places")

@@ -23,7 +23,7 @@ const AVOIDED: [usize; 5] = [0x0400_0000_0000, 0x0800_0000_0000, 0x1000_0000_000
 
 /// After this many refusals by the kernel, bases with the same upmost bits (1 TiB) are no longer tried: somebody else has
 /// that part of the address space, or forbids it.
-const MOST_REFUSALS: u8 = 16;
+const MAX_REFUSALS: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
@@ -60,7 +60,7 @@ impl Base {
         for base in candidates(bytes) {
             let claim = Claim { base, bytes };
             let refusals = &mut refusals[base >> TOP];
-            if *refusals == MOST_REFUSALS || !live.iter().all(|other| claim.is_apart(*other)) {
+            if *refusals == MAX_REFUSALS || !live.iter().all(|other| claim.is_apart(*other)) {
                 continue;
             }
             match sys::reserve_at(base, bytes) {

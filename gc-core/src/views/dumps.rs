@@ -26,7 +26,7 @@ const WORD: usize = 64;
 
 /// Pieces above which none is split. Above half of that none is added that can be done without, above twice that none at all. A piece
 /// is two mappings.
-const MOST_PIECES: usize = 400;
+const MAX_PIECES: usize = 400;
 
 /// Which parts of the canonical view are dumped. A safe value to share: it changes what a dump has, never a byte.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Dumps {
         let new: Vec<Range<usize>> = runs(units, |unit| !state.dumped[unit]);
         for mut run in new {
             let mut joined = state.neighbours(&run);
-            if joined == 0 && state.pieces >= if if_few { MOST_PIECES / 2 } else { 2 * MOST_PIECES } {
+            if joined == 0 && state.pieces >= if if_few { MAX_PIECES / 2 } else { 2 * MAX_PIECES } {
                 if if_few {
                     continue;
                 }
@@ -125,7 +125,7 @@ impl Dumps {
         let old: Vec<Range<usize>> = runs(units, |unit| state.dumped[unit] && !self.is_noted(unit));
         for run in old {
             let left = state.neighbours(&run);
-            if (left < 2 || state.pieces < MOST_PIECES) && self.advise(&run, false) {
+            if (left < 2 || state.pieces < MAX_PIECES) && self.advise(&run, false) {
                 state.dumped[run].fill(false);
                 state.pieces = state.pieces + left - 1;
             }

@@ -89,7 +89,7 @@ pub struct Gate {
     view: usize,
     from: usize,
     len: usize,
-    supply: Supply,
+    supply: PageSource,
     /// The last page that was let in took another way than `supply`: what refuses that is not waited for long.
     detour: AtomicBool,
     rehearsal: Rehearsal,
@@ -97,7 +97,7 @@ pub struct Gate {
 
 /// How a page comes into the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Supply {
+enum PageSource {
     /// `UFFDIO_CONTINUE`: the file has it.
     Continue,
     /// `UFFDIO_MOVE`: the from-view has it, and loses it.
@@ -106,12 +106,12 @@ enum Supply {
     Copy,
 }
 
-impl Supply {
+impl PageSource {
     fn features(self) -> u64 {
         match self {
-            Supply::Continue => UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM,
-            Supply::Move => UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE,
-            Supply::Copy => UFFD_FEATURE_SIGBUS,
+            PageSource::Continue => UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM,
+            PageSource::Move => UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE,
+            PageSource::Copy => UFFD_FEATURE_SIGBUS,
         }
     }
 }
@@ -136,7 +136,7 @@ impl std::error::Error for FlipError {}
 
 /// What became of letting pages in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LetIn {
+pub enum InstallResult {
     /// All are there.
     Present,
     /// The range is not registered (any more): its pages are there or fault in as in any mapping.
@@ -156,8 +156,8 @@ impl Gate {
     /// # Errors
     /// [`GateError`] where the kernel or a sandbox refuses userfaultfd in every way, or what a flip does, which is tried once with memory of no meaning.
     pub fn new(views: &Views) -> Result<Gate, GateError> {
-        let supplies: &[Supply] =
-            if views.is_anonymous() { &[Supply::Move, Supply::Copy] } else { &[Supply::Continue] };
+        let supplies: &[PageSource] =
+            if views.is_anonymous() { &[PageSource::Move, PageSource::Copy] } else { &[PageSource::Continue] };
         let mut refused = Vec::new();
         for &supply in supplies {
             for source in SOURCES {
@@ -186,7 +186,7 @@ impl Gate {
 
     /// Whether pages are moved or copied from the from-view, where they exist until then.
     pub fn is_private(&self) -> bool {
-        self.supply != Supply::Continue
+        self.supply != PageSource::Continue
     }
 
     /// As [`let_in`](Gate::let_in), of private memory: pages that the from-view does not have are passed over, and stay
@@ -194,8 +194,8 @@ impl Gate {
     ///
     /// # Safety
     /// As [`let_in`](Gate::let_in).
-    pub unsafe fn let_in_existing(&self, offset: usize, len: usize) -> LetIn {
-        if self.supply != Supply::Move {
+    pub unsafe fn let_in_existing(&self, offset: usize, len: usize) -> InstallResult {
+        if self.supply != PageSource::Move {
             // SAFETY: the caller's.
             return unsafe { self.let_in(offset, len) };
         }
@@ -215,20 +215,20 @@ impl Gate {
                 // What goes wrong with one page goes another way.
                 // SAFETY: as above.
                 Ok(0) | Err(_) => match unsafe { self.let_in(at, sys::page_size()) } {
-                    LetIn::Present => at += sys::page_size(),
+                    InstallResult::Present => at += sys::page_size(),
                     other => return other,
                 },
             }
         }
-        LetIn::Present
+        InstallResult::Present
     }
 
     /// What a call comes to that neither fails nor does anything.
     fn no_progress(&self, offset: usize) -> SysError {
         let call = match self.supply {
-            Supply::Continue => "ioctl(UFFDIO_CONTINUE)",
-            Supply::Move => "ioctl(UFFDIO_MOVE)",
-            Supply::Copy => "ioctl(UFFDIO_COPY)",
+            PageSource::Continue => "ioctl(UFFDIO_CONTINUE)",
+            PageSource::Move => "ioctl(UFFDIO_MOVE)",
+            PageSource::Copy => "ioctl(UFFDIO_COPY)",
         };
         SysError::new(call, &[("addr", self.view + offset)], libc::EAGAIN)
     }
@@ -303,8 +303,8 @@ impl Gate {
                 moved.map_err(|error| FlipError { error: Box::new(error), still_registered: false })?;
             }
             let mode = match self.supply {
-                Supply::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
-                Supply::Move | Supply::Copy => RegisterMode::MISSING,
+                PageSource::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
+                PageSource::Move | PageSource::Copy => RegisterMode::MISSING,
             };
             let registered = Patience::short().with(|| sys::uffd_register(&self.uffd, self.view, self.len, mode));
             // Page tables, or of private memory what a stray access made: the file, or the from-view, has the bytes.
@@ -352,11 +352,11 @@ impl Gate {
     ///
     /// What the kernel refuses for a reason that may pass is tried again some times; then another way is taken, which is slower: of
     /// shared memory the registration of the range ends, so that its pages fault in as in any mapping; of private memory a page
-    /// is copied instead of moved. Where that is refused as well, half a second passes before [`LetIn::Refused`].
+    /// is copied instead of moved. Where that is refused as well, half a second passes before [`InstallResult::Refused`].
     ///
     /// # Safety
     /// The range is one of whole pages of the view, and its bytes are repaired: fit to be seen by the program.
-    pub unsafe fn let_in(&self, offset: usize, len: usize) -> LetIn {
+    pub unsafe fn let_in(&self, offset: usize, len: usize) -> InstallResult {
         debug_assert!(self.has(offset, len));
         before_entry();
         let (mut at, end) = (offset, offset + len);
@@ -382,12 +382,12 @@ impl Gate {
                     continue;
                 }
                 // A hole of the file, or of the from-view. (Or the range is not registered: once it is no hole, that.)
-                libc::EFAULT if self.supply == Supply::Continue && filled != Some(at) => {
+                libc::EFAULT if self.supply == PageSource::Continue && filled != Some(at) => {
                     filled = Some(at);
                     self.fill(at);
                     continue;
                 }
-                libc::ENOENT if self.supply == Supply::Move && filled != Some(at) => {
+                libc::ENOENT if self.supply == PageSource::Move && filled != Some(at) => {
                     filled = Some(at);
                     self.fill(at);
                     continue;
@@ -404,12 +404,12 @@ impl Gate {
                     (patience, last) = (Patience::short(), Patience::long());
                     self.detour.store(true, Ordering::Relaxed);
                 }
-                Ok(None) => return LetIn::NotGated,
+                Ok(None) => return InstallResult::NotGated,
                 Err(error) if last.again(&error) => {}
-                Err(error) => return LetIn::Refused(error),
+                Err(error) => return InstallResult::Refused(error),
             }
         }
-        LetIn::Present
+        InstallResult::Present
     }
 
     /// Lets pages in where `supply` has failed: how many bytes of `len`. `None`: they are not gated.
@@ -418,7 +418,7 @@ impl Gate {
     /// As [`let_in`](Gate::let_in).
     unsafe fn another_way(&self, offset: usize, len: usize, error: SysError) -> Result<Option<usize>, SysError> {
         match self.supply {
-            Supply::Continue => {
+            PageSource::Continue => {
                 // The pages are repaired: to be faulted in by the kernel is as good. Where they were not registered, as it says,
                 // this changes nothing.
                 // SAFETY: the view is ours; the caller has repaired the range.
@@ -427,14 +427,14 @@ impl Gate {
             }
             // A page that is not this process's alone, after a fork, cannot be moved, but copied.
             // SAFETY: the caller's, as for what is moved.
-            Supply::Move => match unsafe { self.copy(offset, sys::page_size()) } {
+            PageSource::Move => match unsafe { self.copy(offset, sys::page_size()) } {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.errno() == libc::EEXIST => Ok(Some(sys::page_size())),
                 Err(error) if error.errno() == libc::ENOENT => Ok(None),
                 Err(error) => Err(error),
             },
-            Supply::Copy if error.errno() == libc::ENOENT => Ok(None),
-            Supply::Copy => Err(error),
+            PageSource::Copy if error.errno() == libc::ENOENT => Ok(None),
+            PageSource::Copy => Err(error),
         }
     }
 
@@ -445,9 +445,9 @@ impl Gate {
         // SAFETY: the ranges are in our views, and the caller has repaired the pages.
         unsafe {
             match self.supply {
-                Supply::Continue => sys::uffd_continue(&self.uffd, to, len, false),
-                Supply::Move => sys::uffd_move(&self.uffd, to, from, len, false, false),
-                Supply::Copy => self.copy(offset, len),
+                PageSource::Continue => sys::uffd_continue(&self.uffd, to, len, false),
+                PageSource::Move => sys::uffd_move(&self.uffd, to, from, len, false, false),
+                PageSource::Copy => self.copy(offset, len),
             }
         }
     }

@@ -22,7 +22,7 @@ mod gate;
 mod root_region;
 
 pub use dumps::Dumps;
-pub use gate::{FlipError, Gate, GateError, LetIn};
+pub use gate::{FlipError, Gate, GateError, InstallResult};
 pub use root_region::RootRegion;
 
 use crate::sys::{self, Access, HeapFile, Patience, SysError};

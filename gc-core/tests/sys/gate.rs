@@ -3,7 +3,7 @@
 
 use crate::trials::{Test, named};
 use gc_core::sys;
-use gc_core::views::{Gate, GateError, LetIn, MIN_SPAN, Mirror, Views};
+use gc_core::views::{Gate, GateError, InstallResult, MIN_SPAN, Mirror, Views};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,7 +42,7 @@ fn flipped() -> (Views, Gate) {
     (views, gate)
 }
 
-fn let_in(gate: &Gate, page: usize, pages: usize) -> LetIn {
+fn let_in(gate: &Gate, page: usize, pages: usize) -> InstallResult {
     // SAFETY: the pages are as fit to be seen as they ever were.
     unsafe { gate.let_in(page * PAGE, pages * PAGE) }
 }
@@ -74,10 +74,10 @@ fn what_a_flip_leaves_can_be_touched() {
         }
         for page in [pages[0], pages[2]] {
             assert_eq!(read(gate.view() + page * PAGE), None);
-            assert_eq!(let_in(&gate, page, 1), LetIn::Present);
+            assert_eq!(let_in(&gate, page, 1), InstallResult::Present);
             assert_eq!(read(gate.view() + page * PAGE), Some(round));
         }
-        assert_eq!(let_in(&gate, pages[1], 1), LetIn::Present);
+        assert_eq!(let_in(&gate, pages[1], 1), InstallResult::Present);
         assert_eq!(read(gate.view() + pages[1] * PAGE), Some(round));
         // SAFETY: all pages are as before.
         unsafe { gate.end() }.unwrap();
@@ -91,7 +91,7 @@ fn what_a_flip_leaves_can_be_touched() {
 fn what_a_stray_access_has_mapped_faults_after_the_next_flip() {
     let (_views, gate) = flipped();
     for _ in 0..3 {
-        assert_eq!(let_in(&gate, 0, 1024), LetIn::Present);
+        assert_eq!(let_in(&gate, 0, 1024), InstallResult::Present);
         // SAFETY: all pages are as before.
         unsafe { gate.end() }.unwrap();
         assert_eq!(read(gate.view() + 7 * PAGE), Some(8));
@@ -106,7 +106,7 @@ fn a_page_is_let_in_with_its_bytes() {
     let (views, gate) = flipped();
     // Repaired where the collector sees it.
     write(views.canonical() + 5 * PAGE, 77);
-    assert_eq!(let_in(&gate, 5, 1), LetIn::Present);
+    assert_eq!(let_in(&gate, 5, 1), InstallResult::Present);
     assert_eq!(read(gate.view() + 5 * PAGE), Some(77));
     assert_eq!((read(gate.view() + 4 * PAGE), read(gate.view() + 6 * PAGE)), (None, None));
 }
@@ -114,10 +114,10 @@ fn a_page_is_let_in_with_its_bytes() {
 /// `EEXIST`, said of the first page that is there: the others are let in all the same.
 fn pages_that_are_there_already_are_passed_over() {
     let (_views, gate) = flipped();
-    assert_eq!(let_in(&gate, 12, 2), LetIn::Present);
-    assert_eq!(let_in(&gate, 12, 1), LetIn::Present);
-    assert_eq!(let_in(&gate, 15, 1), LetIn::Present);
-    assert_eq!(let_in(&gate, 10, 10), LetIn::Present);
+    assert_eq!(let_in(&gate, 12, 2), InstallResult::Present);
+    assert_eq!(let_in(&gate, 12, 1), InstallResult::Present);
+    assert_eq!(let_in(&gate, 15, 1), InstallResult::Present);
+    assert_eq!(let_in(&gate, 10, 10), InstallResult::Present);
     for page in 10..20 {
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
@@ -127,14 +127,14 @@ fn pages_that_are_there_already_are_passed_over() {
 /// `EFAULT`: the file has no page there. It gets one, of zeroes, and the rest of the range comes in as well.
 fn a_hole_is_filled_with_zeroes() {
     let (views, gate) = flipped();
-    assert_eq!(let_in(&gate, 510, 5), LetIn::Present);
+    assert_eq!(let_in(&gate, 510, 5), InstallResult::Present);
     let words: Vec<_> = (510..515).map(|page| read(gate.view() + page * PAGE)).collect();
     assert_eq!(words, [Some(511), Some(512), Some(0), Some(514), Some(515)]);
     // Punched out of the middle of what is there, after it had come in.
     views.uncommit(512 * PAGE, PAGE).unwrap();
     views.uncommit(514 * PAGE, PAGE).unwrap();
     assert_eq!(read(gate.view() + 514 * PAGE), None, "a hole faults again");
-    assert_eq!(let_in(&gate, 510, 5), LetIn::Present);
+    assert_eq!(let_in(&gate, 510, 5), InstallResult::Present);
     assert_eq!(read(gate.view() + 514 * PAGE), Some(0));
 }
 
@@ -144,23 +144,23 @@ fn a_chunk_that_went_back_is_not_gated() {
     // SAFETY: the pages are as before.
     unsafe { gate.give_back(0, MIN_SPAN) }.unwrap();
     for page in [1, 3, 511] {
-        assert_eq!(let_in(&gate, page, 1), LetIn::NotGated);
+        assert_eq!(let_in(&gate, page, 1), InstallResult::NotGated);
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
     assert_eq!(read(gate.view()), Some(0), "a hole of it faults in like any other");
     assert_eq!(read(gate.view() + 600 * PAGE), None);
-    assert_eq!(let_in(&gate, 600, 1), LetIn::Present);
+    assert_eq!(let_in(&gate, 600, 1), InstallResult::Present);
     assert_eq!(read(gate.view() + 600 * PAGE), Some(601));
 }
 
 fn after_the_end_nothing_is_gated() {
     let (_views, gate) = flipped();
-    assert_eq!(let_in(&gate, 0, 512), LetIn::Present);
+    assert_eq!(let_in(&gate, 0, 512), InstallResult::Present);
     // SAFETY: the pages are as before.
     unsafe { gate.give_back(MIN_SPAN, MIN_SPAN) }.unwrap();
     // SAFETY: as above.
     unsafe { gate.end() }.unwrap();
-    assert_eq!(let_in(&gate, 3, 1), LetIn::NotGated);
+    assert_eq!(let_in(&gate, 3, 1), InstallResult::NotGated);
     for page in [1, 3, 511, 513, 1023] {
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
@@ -180,7 +180,7 @@ fn many_let_the_same_pages_in() {
             let gate = &gate;
             scope.spawn(move || {
                 for page in (first..512).step_by(3) {
-                    assert_ne!(let_in(gate, page, (512 - page).min(40)), LetIn::NotGated);
+                    assert_ne!(let_in(gate, page, (512 - page).min(40)), InstallResult::NotGated);
                 }
             });
         }
@@ -220,7 +220,7 @@ fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
         }
         let _over = Over(&over);
         for flip in 0..1000 {
-            assert_eq!(let_in(&gate, 0, 1024), LetIn::Present);
+            assert_eq!(let_in(&gate, 0, 1024), InstallResult::Present);
             // SAFETY: all pages are as before.
             unsafe { gate.end() }.unwrap();
             gate.prepare().unwrap();
@@ -261,7 +261,7 @@ fn a_chunk_that_cannot_go_back_stays_gated() {
     assert_eq!(prepared.unwrap_err().errno(), libc::ENOMEM, "a flip would leave a hole");
     for page in [1, 2] {
         assert_eq!(read(gate.view() + page * PAGE), None);
-        assert_eq!(let_in(&gate, page, 1), LetIn::Present);
+        assert_eq!(let_in(&gate, page, 1), InstallResult::Present);
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
     // SAFETY: as above.

@@ -3,7 +3,7 @@
 use crate::cases::Case;
 use gc_core::sys::inject;
 use gc_heap::{
-    Backing, Barrier, BuildError, Bytes, Gc, Heap, HeapBuilder, HugePages, LEAST_HEAP_BYTES, Local, Mutator, Room,
+    AllocSize, Backing, Barrier, BuildError, Bytes, Gc, Heap, HeapBuilder, HugePages, Local, MIN_HEAP_BYTES, Mutator,
     Root, RootStack, Slot, Stress, Tagged, Trace, Value, Weak,
 };
 use std::error::Error;
@@ -120,7 +120,7 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         inject::refuse(call.clone().leak(), errno.parse().expect("a number"), skip.parse().expect("a number"), count);
     }
     let builder = || {
-        let builder = Heap::builder().max_bytes(LEAST_HEAP_BYTES).stress(MOVES);
+        let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).stress(MOVES);
         match barrier.as_str() {
             "load" => builder,
             "stw" => builder.barrier(Barrier::StopTheWorld),
@@ -155,7 +155,7 @@ type List<'s> = Local<'s, Option<Node>>;
 /// Adds to a list, with as much garbage between its nodes.
 fn grow(m: &mut Mutator<'_>, list: &List<'_>, ids: std::ops::Range<u64>) -> Result<(), Box<dyn Error>> {
     for id in ids {
-        let m = m.reserve(Room::of::<Node>().times(2))?;
+        let m = m.reserve(AllocSize::of::<Node>().times(2))?;
         list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
         m.place(NodeInit { id: u64::MAX, next: None });
     }
@@ -232,7 +232,7 @@ fn work(heap: &Heap) -> Result<(), Box<dyn Error>> {
                 roots.push(Root::<Tagged>::new(m, Value::num(f64::from(number))));
             }
             let weak = Weak::<Node>::new(m, list.get(m).expect("it grew"));
-            let reserved = m.reserve(Room::tail::<Bytes>(100))?;
+            let reserved = m.reserve(AllocSize::tail::<Bytes>(100))?;
             let pinned = reserved.pin(reserved.place_bytes::<Bytes>((), &[7; 100]));
             match RootStack::<Tagged>::with_capacity(heap, 100_000) {
                 Ok(stack) => {
@@ -248,7 +248,7 @@ fn work(heap: &Heap) -> Result<(), Box<dyn Error>> {
             check(m, &list, round * NODES);
             assert!(pinned.tail() == [7; 100], "wrong data");
             let lent: Gc<'_, Bytes> = pinned.get(m);
-            assert!(m.lend(lent) == [7; 100], "wrong data");
+            assert!(m.bytes_for_syscall(lent) == [7; 100], "wrong data");
             assert!(weak.get(m).is_some(), "wrong data");
             drop(pinned);
             m.collect();

@@ -1,6 +1,6 @@
 //! The graph of a snapshot: nodes by number, edges in the order of the nodes they come from.
 
-use crate::cycle::survey::{Node, RootSort, Survey};
+use crate::collector::heap_walk::{Node, RootSort, Survey};
 use crate::object::names::SlotName;
 use std::collections::BTreeMap;
 

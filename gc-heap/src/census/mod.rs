@@ -7,13 +7,13 @@
 mod graph;
 mod json;
 
-use crate::cycle::survey::{Request, Survey};
+use crate::collector::heap_walk::{Request, Survey};
 use crate::heap::Heap;
+use crate::inner::HeapInner;
 use crate::lock::Mutex;
 use crate::mutator::Mutator;
-use crate::mutator::thread::is_inside;
+use crate::mutator::enter::is_inside;
 use crate::object::Kind;
-use crate::shared::Shared;
 use graph::Graph;
 use std::io;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl std::fmt::Debug for HeapSnapshot {
     }
 }
 
-impl Shared {
+impl HeapInner {
     /// Takes a survey in a cycle that ends after the call, and waits for it. The caller is parked or not attached.
     fn survey(&self, graph: bool) -> Arc<Survey> {
         self.check_process();
@@ -177,7 +177,7 @@ impl Heap {
     #[must_use]
     pub fn census(&self) -> Census {
         assert!(!is_inside(), "Heap::census from inside a heap: call Mutator::census");
-        Census::of_survey(&self.shared().survey(false))
+        Census::of_survey(&self.inner().survey(false))
     }
 
     /// Takes a snapshot of the live objects. Waits for a cycle; for threads that are not inside a heap.
@@ -188,7 +188,7 @@ impl Heap {
     #[must_use]
     pub fn heap_snapshot(&self) -> HeapSnapshot {
         assert!(!is_inside(), "Heap::heap_snapshot from inside a heap: call Mutator::heap_snapshot");
-        HeapSnapshot::of_survey(&self.shared().survey(true))
+        HeapSnapshot::of_survey(&self.inner().survey(true))
     }
 }
 
@@ -199,8 +199,8 @@ impl Mutator<'_> {
     /// If the collector has failed.
     #[must_use]
     pub fn census(&mut self) -> Census {
-        let shared = self.shared_arc();
-        Census::of_survey(&self.parked(|| shared.survey(false)))
+        let inner = self.shared_arc();
+        Census::of_survey(&self.parked(|| inner.survey(false)))
     }
 
     /// Takes a snapshot of the live objects. A safepoint: waits for a cycle.
@@ -209,7 +209,7 @@ impl Mutator<'_> {
     /// If the collector has failed.
     #[must_use]
     pub fn heap_snapshot(&mut self) -> HeapSnapshot {
-        let shared = self.shared_arc();
-        self.parked(|| HeapSnapshot::of_survey(&shared.survey(true)))
+        let inner = self.shared_arc();
+        self.parked(|| HeapSnapshot::of_survey(&inner.survey(true)))
     }
 }

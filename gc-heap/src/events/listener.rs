@@ -5,7 +5,7 @@
 //! waiting for ever.
 
 use super::Event;
-use crate::mutator::thread::as_if_inside;
+use crate::mutator::enter::as_if_inside;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

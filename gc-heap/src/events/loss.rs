@@ -7,8 +7,8 @@
 //! thread its own when that fills up and when it detaches; a lock makes them take turns, and the writer takes no lock.
 
 use super::{Event, Loss, LossKind};
-use crate::mutator::record::MutatorRecord;
-use crate::shared::Shared;
+use crate::inner::HeapInner;
+use crate::world::record::MutatorRecord;
 use gc_core::loss::{Loss as Entry, LossRing};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) fn ring() -> LossRing {
 #[derive(Clone, Copy)]
 struct Own {
     ring: *const LossRing,
-    heap: *const Shared,
+    heap: *const HeapInner,
 }
 
 const NOBODY: Own = Own { ring: std::ptr::null(), heap: std::ptr::null() };
@@ -49,7 +49,7 @@ fn set_own(own: Own) {
 /// This thread's faults go to the ring of a mutator that becomes active on it: when it enters, and when it returns from
 /// `blocking`. Who was active before is not put back by whoever comes after it: it does that for itself. So no order in which
 /// mutators go is leant on.
-pub(crate) fn record_to(ring: &LossRing, heap: &Shared) {
+pub(crate) fn record_to(ring: &LossRing, heap: &HeapInner) {
     set_own(Own { ring, heap });
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn record_to_nobody() {
 }
 
 /// A fault that this thread has served, in its signal handler.
-pub(crate) fn faulted(heap: &Shared, begin_ns: u64, ns: u64) {
+pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
     if !heap.config.records_losses() {
         return;
     }
@@ -130,7 +130,7 @@ fn take(events: &mut Vec<Event>, record: &MutatorRecord) -> u64 {
     record.losses.as_ref().map_or(0, |ring| ring.take(|entry| events.push(event(entry, record.number))))
 }
 
-impl Shared {
+impl HeapInner {
     /// Takes what all mutators have written down into the events. By any thread; it may wait for another reader, who waits
     /// for nobody.
     pub(crate) fn gather_losses(&self) {

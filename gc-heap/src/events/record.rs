@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Events kept until somebody takes them.
-const MOST_EVENTS: usize = 1 << 20;
+const MAX_EVENTS: usize = 1 << 20;
 
 #[derive(Default)]
 struct Record {
@@ -17,7 +17,7 @@ struct Record {
 
 impl Record {
     fn keep(&mut self, event: Event) {
-        if self.events.len() < MOST_EVENTS {
+        if self.events.len() < MAX_EVENTS {
             self.events.push(event);
         } else {
             self.lost += 1;
@@ -58,13 +58,13 @@ impl Events {
     }
 
     /// Whether there are listeners.
-    pub(crate) fn is_heard(&self) -> bool {
+    pub(crate) fn has_listeners(&self) -> bool {
         !self.listeners.is_empty()
     }
 
     /// An event, in a stop or not. Listeners hear of it in [`deliver`](Self::deliver).
     pub(crate) fn push(&self, event: Event) {
-        if self.is_heard() { self.pending.lock().push(event) } else { self.keep(event) }
+        if self.has_listeners() { self.pending.lock().push(event) } else { self.keep(event) }
     }
 
     /// An event of a thread that nobody waits for and that holds no lock: listeners hear of it at once.
@@ -75,8 +75,8 @@ impl Events {
     /// Events that are told while a stop is under way that does not end. A listener may wait for a lock that a stopped thread
     /// has, so it is called on a thread of its own, which nobody waits for; where one is still at work, or cannot be had, the
     /// collector tells them when the stop is over.
-    pub(crate) fn tell_meanwhile(&self, events: Vec<Event>) {
-        if events.is_empty() || !self.is_heard() {
+    pub(crate) fn notify_meanwhile(&self, events: Vec<Event>) {
+        if events.is_empty() || !self.has_listeners() {
             return events.into_iter().for_each(|event| self.keep(event));
         }
         if !self.telling.swap(true, Ordering::Relaxed) {
@@ -96,7 +96,7 @@ impl Events {
 
     /// Tells listeners what was pushed. On the collector thread, outside stops.
     pub(crate) fn deliver(&self) {
-        if self.is_heard() {
+        if self.has_listeners() {
             let pending = std::mem::take(&mut *self.pending.lock());
             pending.iter().for_each(|event| self.listeners.tell(event));
         }
@@ -122,9 +122,9 @@ impl Events {
         if losses.is_empty() {
             return;
         }
-        if self.is_heard() {
+        if self.has_listeners() {
             let mut pending = self.pending.lock();
-            let fit = losses.len().min(MOST_EVENTS.saturating_sub(pending.len()));
+            let fit = losses.len().min(MAX_EVENTS.saturating_sub(pending.len()));
             self.missed((losses.len() - fit) as u64);
             pending.extend(losses.drain(..fit));
         } else {

@@ -2,7 +2,7 @@
 
 use super::{Mutator, Scope};
 use crate::slot::types::needs_barrier;
-use crate::slot::{SlotType, Word};
+use crate::slot::{Rootable, SlotType};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -48,7 +48,7 @@ pub struct Load(fn(u64, &Mutator<'_>) -> bool);
 
 impl<W, const N: usize> sealed::Sealed for [W; N] {}
 
-impl<'g, W: Word<'g>, const N: usize> Words<'g> for [W; N] {
+impl<'g, W: Rootable<'g>, const N: usize> Words<'g> for [W; N] {
     type Slots = [W::Slot; N];
 }
 
@@ -72,7 +72,7 @@ macro_rules! tuples {
     ($($len:literal: $($word:ident $slot:ident $at:tt),*;)*) => {$(
         impl<$($word),*> sealed::Sealed for ($($word,)*) {}
 
-        impl<'g, $($word: Word<'g>),*> Words<'g> for ($($word,)*) {
+        impl<'g, $($word: Rootable<'g>),*> Words<'g> for ($($word,)*) {
             type Slots = ($($word::Slot,)*);
         }
 
@@ -121,7 +121,7 @@ impl<'s> Mutator<'s> {
     /// meanwhile in the same scope, or it is never taken, when the scope ends.
     ///
     /// ```
-    /// use gc_heap::{Gc, Heap, Local, Mutator, OutOfMemory, Room, Slot, Trace};
+    /// use gc_heap::{Gc, Heap, Local, Mutator, OutOfMemory, AllocSize, Slot, Trace};
     ///
     /// #[derive(Trace)]
     /// struct Pair { number: u64, rest: Slot<Option<Pair>> }
@@ -133,7 +133,7 @@ impl<'s> Mutator<'s> {
     ///         end = next;
     ///     }
     ///     let kept = m.keep([end]);
-    ///     let m = m.reserve(Room::of::<Pair>())?; // a safepoint
+    ///     let m = m.reserve(AllocSize::of::<Pair>())?; // a safepoint
     ///     let [end] = kept.take(m);
     ///     end.rest.set(m, Some(m.place(PairInit { number, rest: None })));
     ///     Ok(())

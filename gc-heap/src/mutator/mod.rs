@@ -12,23 +12,19 @@
 //! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are renewed by the mutator itself, whenever it leaves
 //!    a safepoint and before it touches a slot.
 
-pub(crate) mod alloc;
-pub(crate) mod barrier;
-pub(crate) mod frame;
+pub(crate) mod alloc_size;
+pub(crate) mod allocate;
+pub(crate) mod construct;
+pub(crate) mod enter;
 pub(crate) mod keep;
-pub(crate) mod place;
-pub(crate) mod record;
-pub(crate) mod room;
 pub(crate) mod safepoint;
-pub(crate) mod stub;
-pub(crate) mod thread;
 pub(crate) mod tlab;
 
 use crate::events::loss::SlowPathLosses;
-use crate::mutator::alloc::Reserved;
-use crate::mutator::record::MutatorRecord;
+use crate::inner::HeapInner;
+use crate::mutator::allocate::Reserved;
 use crate::mutator::tlab::Bump;
-use crate::shared::Shared;
+use crate::world::record::MutatorRecord;
 use gc_core::color::Color;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -43,40 +39,40 @@ pub(crate) type Scope<'s> = PhantomData<fn(&'s ()) -> &'s ()>;
 /// `'s` is the scope that [`Local`](crate::Local)s made here belong to.
 #[repr(C)]
 pub struct Mutator<'s> {
-    record: NonNull<MutatorRecord>,
-    bad_mask: Cell<u64>,
+    pub(crate) record: NonNull<MutatorRecord>,
+    pub(crate) bad_mask: Cell<u64>,
     /// Current TLAB; addresses in the good view.
-    top: Cell<u64>,
-    limit: Cell<u64>,
-    logging: Cell<bool>,
-    resolving: Cell<bool>,
-    epoch: Cell<u32>,
+    pub(crate) top: Cell<u64>,
+    pub(crate) limit: Cell<u64>,
+    pub(crate) logging: Cell<bool>,
+    pub(crate) resolving: Cell<bool>,
+    pub(crate) epoch: Cell<u32>,
     /// Next free local, end of the region, and the address below which locals are logged before they go.
-    local_top: Cell<u64>,
-    local_limit: Cell<u64>,
-    watermark: Cell<u64>,
-    good_view: Cell<u64>,
-    good: Cell<Color>,
+    pub(crate) local_top: Cell<u64>,
+    pub(crate) local_limit: Cell<u64>,
+    pub(crate) watermark: Cell<u64>,
+    pub(crate) good_view: Cell<u64>,
+    pub(crate) good: Cell<Color>,
     /// A second TLAB, for what does not fit the first; and the block that this thread copies to.
-    spare: Bump,
-    copies: Bump,
+    pub(crate) spare: Bump,
+    pub(crate) copies: Bump,
     /// The flip that the TLABs are younger than (page barrier).
-    flip: Cell<u32>,
+    pub(crate) flip: Cell<u32>,
     /// The real end of the TLAB where stress mode has set `limit` to the end of the reserved room.
-    hard_limit: Cell<u64>,
-    reserved: RefCell<Reserved>,
+    pub(crate) hard_limit: Cell<u64>,
+    pub(crate) reserved: RefCell<Reserved>,
     /// Whether the memory of the large object that was bumped last is all zero.
-    large_is_zero: Cell<bool>,
-    log: RefCell<Vec<u64>>,
-    counts: Counts,
-    random: Cell<u64>,
-    until_cycle: Cell<u32>,
+    pub(crate) large_is_zero: Cell<bool>,
+    pub(crate) log: RefCell<Vec<u64>>,
+    pub(crate) counts: Counts,
+    pub(crate) random: Cell<u64>,
+    pub(crate) until_cycle: Cell<u32>,
     /// Numbers for identity hashes that are this thread's.
-    hashes: Cell<u64>,
-    hashes_end: Cell<u64>,
-    shared: Arc<Shared>,
-    _scope: Scope<'s>,
-    _thread: PhantomData<*mut ()>,
+    pub(crate) hashes: Cell<u64>,
+    pub(crate) hashes_end: Cell<u64>,
+    pub(crate) inner: Arc<HeapInner>,
+    pub(crate) _scope: Scope<'s>,
+    pub(crate) _thread: PhantomData<*mut ()>,
 }
 
 /// Identity hashes that a thread takes at a time.
@@ -85,25 +81,25 @@ const HASHES_AT_ONCE: u64 = 1024;
 /// Counted privately, added up at safepoints.
 #[derive(Default)]
 pub(crate) struct Counts {
-    healed: Cell<u64>,
-    copied: Cell<u64>,
-    kept: Cell<u64>,
-    logged: Cell<u64>,
-    slow_paths: Cell<u64>,
+    pub(crate) healed: Cell<u64>,
+    pub(crate) copied: Cell<u64>,
+    pub(crate) kept: Cell<u64>,
+    pub(crate) logged: Cell<u64>,
+    pub(crate) slow_paths: Cell<u64>,
     /// Slow paths until the next that is timed.
-    until_timed: Cell<u32>,
+    pub(crate) until_timed: Cell<u32>,
     /// What that was when the last losses were written down.
-    until_timed_then: Cell<u32>,
-    slow_path_losses: SlowPathLosses,
+    pub(crate) until_timed_then: Cell<u32>,
+    pub(crate) slow_path_losses: SlowPathLosses,
 }
 
 impl<'s> Mutator<'s> {
-    pub(crate) fn new(shared: Arc<Shared>, record: &MutatorRecord) -> Mutator<'s> {
-        let good = shared.phase.good();
-        let seed = shared.config.stress.seed ^ (std::ptr::from_ref(record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    pub(crate) fn new(inner: Arc<HeapInner>, record: &MutatorRecord) -> Mutator<'s> {
+        let good = inner.phase.good();
+        let seed = inner.config.stress.seed ^ (std::ptr::from_ref(record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Mutator {
             record: NonNull::from(record),
-            bad_mask: Cell::new(shared.space.bad_mask(good)),
+            bad_mask: Cell::new(inner.space.bad_mask(good)),
             top: Cell::new(0),
             limit: Cell::new(0),
             logging: Cell::new(false),
@@ -112,7 +108,7 @@ impl<'s> Mutator<'s> {
             local_top: Cell::new(record.locals_base()),
             local_limit: Cell::new(record.locals_end()),
             watermark: Cell::new(0),
-            good_view: Cell::new(shared.space.view(good)),
+            good_view: Cell::new(inner.space.view(good)),
             good: Cell::new(good),
             spare: Bump::default(),
             copies: Bump::default(),
@@ -123,10 +119,10 @@ impl<'s> Mutator<'s> {
             log: RefCell::default(),
             counts: Counts::default(),
             random: Cell::new(seed | 1),
-            until_cycle: Cell::new(shared.config.stress.cycle_every),
+            until_cycle: Cell::new(inner.config.stress.cycle_every),
             hashes: Cell::new(0),
             hashes_end: Cell::new(0),
-            shared,
+            inner,
             _scope: PhantomData,
             _thread: PhantomData,
         }
@@ -139,22 +135,22 @@ impl<'s> Mutator<'s> {
     }
 
     #[inline(always)]
-    pub(crate) fn heap(&self) -> &Shared {
-        &self.shared
+    pub(crate) fn inner(&self) -> &HeapInner {
+        &self.inner
     }
 
-    pub(crate) fn heap_arc(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    #[inline(always)]
-    pub(crate) fn shared_arc(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    pub(crate) fn heap_arc(&self) -> &Arc<HeapInner> {
+        &self.inner
     }
 
     #[inline(always)]
-    pub(crate) fn shared_ptr(&self) -> *const Shared {
-        Arc::as_ptr(&self.shared)
+    pub(crate) fn shared_arc(&self) -> Arc<HeapInner> {
+        Arc::clone(&self.inner)
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared_ptr(&self) -> *const HeapInner {
+        Arc::as_ptr(&self.inner)
     }
 
     /// Whether [`safepoint`](Self::safepoint) would do anything: one load and a test. An interpreter that holds raw
@@ -201,7 +197,7 @@ impl<'s> Mutator<'s> {
     /// An identity hash that no object has: never 0, and well spread in all its bits.
     pub(crate) fn new_identity_hash(&self) -> u64 {
         if self.hashes.get() == self.hashes_end.get() {
-            let first = self.shared.identity_hashes.fetch_add(HASHES_AT_ONCE, std::sync::atomic::Ordering::Relaxed);
+            let first = self.inner.identity_hashes.fetch_add(HASHES_AT_ONCE, std::sync::atomic::Ordering::Relaxed);
             self.hashes.set(first);
             self.hashes_end.set(first + HASHES_AT_ONCE);
         }
@@ -221,6 +217,6 @@ impl<'s> Mutator<'s> {
 
 impl std::fmt::Debug for Mutator<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mutator").field("heap", &self.shared.config.name).finish_non_exhaustive()
+        f.debug_struct("Mutator").field("heap", &self.inner.config.name).finish_non_exhaustive()
     }
 }

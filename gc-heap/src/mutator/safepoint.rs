@@ -1,7 +1,7 @@
 //! Safepoints: where a mutator meets stops and handshakes.
 
 use super::Mutator;
-use crate::shared::Shared;
+use crate::inner::HeapInner;
 use crate::slot::is_reference;
 use gc_core::stop::Held;
 use gc_core::sys::futex_wait;
@@ -26,13 +26,13 @@ impl<'s> Mutator<'s> {
     /// leave. Some loads more than [`safepoint_due`](Self::safepoint_due), which is also true where only a block has ended.
     ///
     /// ```
-    /// use gc_heap::{Array, Gc, Heap, Mutator, Room};
+    /// use gc_heap::{Array, Gc, Heap, Mutator, AllocSize};
     ///
     /// /// Adds up from an index on, on raw references; gives the sum and where it stopped, because somebody waits for this thread.
     /// fn sum(m: &Mutator<'_>, numbers: Gc<'_, Array<u64>>, from: usize) -> (u64, usize) {
     ///     let mut sum = 0;
     ///     for (index, number) in numbers.tail().iter().enumerate().skip(from) {
-    ///         if index % 1024 == 0 && index > from && m.safepoint_wanted() {
+    ///         if index % 1024 == 0 && index > from && m.collector_is_waiting() {
     ///             return (sum, index);
     ///         }
     ///         sum += number;
@@ -42,7 +42,7 @@ impl<'s> Mutator<'s> {
     ///
     /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let room = Room::tail::<Array<u64>>(100_000);
+    ///     let room = AllocSize::tail::<Array<u64>>(100_000);
     ///     let numbers = m.build::<Array<u64>>(room, |m| m.place_array((), 100_000, 2))?;
     ///     let (mut all, mut index) = (0, 0);
     ///     while index < 100_000 {
@@ -57,10 +57,10 @@ impl<'s> Mutator<'s> {
     /// ```
     #[inline]
     #[must_use]
-    pub fn safepoint_wanted(&self) -> bool {
-        self.record().state.held(&self.shared.gate).is_some()
+    pub fn collector_is_waiting(&self) -> bool {
+        self.record().state.held(&self.inner.gate).is_some()
             || self.record().state.handshake_waits()
-            || self.shared.control.is_shut()
+            || self.inner.control.is_shut()
     }
 
     #[cold]
@@ -73,37 +73,37 @@ impl<'s> Mutator<'s> {
     /// Answers what the collector wants, until it wants nothing.
     pub(crate) fn poll(&mut self) {
         self.expect_active("comes to a safepoint");
-        let shared = std::sync::Arc::clone(&self.shared);
+        let inner = std::sync::Arc::clone(&self.inner);
         loop {
-            self.unlucky(); // between two looks, also where the phase was just renewed
+            self.stress_delay(); // between two looks, also where the phase was just renewed
             if self.record().state.take_handshake() {
                 self.publish();
                 self.refresh();
-                shared.handshake_done();
-            } else if let Some(held) = self.record().state.held(&shared.gate) {
+                inner.handshake_done();
+            } else if let Some(held) = self.record().state.held(&inner.gate) {
                 self.publish();
                 self.record().arrives(held);
-                if shared.gate.arrive() {
-                    shared.run_stop(Some(self.record()));
+                if inner.gate.arrive() {
+                    inner.execute_pause(Some(self.record()));
                 }
                 // The last to arrive, too: in a hold the collector is only now at work.
-                shared.wait_for_stop(held);
-                self.unlucky(); // released, but with the phase of before
+                inner.wait_for_stop(held);
+                self.stress_delay(); // released, but with the phase of before
                 self.refresh();
             } else {
                 break;
             }
         }
-        shared.check_collector();
+        inner.check_collector();
     }
 
     /// Makes the allocation check pass again, unless the collector has asked meanwhile.
     pub(crate) fn arm(&self) {
         // Without a TLAB (a marking has begun) 1: no object fits, and nothing is asked for.
-        let end = if self.shared.config.stress.is_on() { 0 } else { self.limit.get().max(1) };
+        let end = if self.inner.config.stress.is_on() { 0 } else { self.limit.get().max(1) };
         // SeqCst store, then SeqCst loads; the collector holds (or fails) first and zeroes `end` after: one of the two sees.
         self.record().end.store(end, Ordering::SeqCst);
-        if self.safepoint_wanted() {
+        if self.collector_is_waiting() {
             self.record().end.store(0, Ordering::SeqCst);
         }
     }
@@ -114,7 +114,7 @@ impl<'s> Mutator<'s> {
         self.publish_fill();
         self.flush_log();
         self.publish_losses();
-        let counters = &self.shared.counters;
+        let counters = &self.inner.counters;
         for (cell, counter) in [
             (&self.counts.healed, &counters.healed),
             (&self.counts.copied, &counters.mutator_copies),
@@ -130,14 +130,14 @@ impl<'s> Mutator<'s> {
 
     /// Copies the phase into the mutator's cells (invariant 3), before it touches a slot.
     pub(crate) fn refresh(&self) {
-        let phase = &self.shared.phase;
+        let phase = &self.inner.phase;
         let good = phase.good();
         if good != self.good.get() {
             self.change_color(good);
         }
         self.logging.set(phase.is_logging());
         self.resolving.set(phase.is_resolving());
-        if let Some(pages) = &self.shared.pages {
+        if let Some(pages) = &self.inner.pages {
             let flip = pages.flip.get().number();
             if self.flip.replace(flip) != flip {
                 // What is in the TLABs is repaired as it was at the flip. Past that their pages may come back unclaimed, so
@@ -160,21 +160,21 @@ impl<'s> Mutator<'s> {
     }
 
     fn change_color(&self, good: gc_core::color::Color) {
-        let view = self.shared.space.view(good);
+        let view = self.inner.space.view(good);
         // By its hard limit, which ends its block: a soft one may be where the block begins, and the word before that is in
         // another block, or in none.
         let current = super::Bump::default();
         current.set(self.top.get(), self.hard_limit.get());
         let soft = self.hard_limit.get() - self.limit.get();
-        current.change_view(&self.shared, view);
+        current.change_view(&self.inner, view);
         self.top.set(current.top.get());
         self.limit.set(current.limit.get() - soft);
         self.hard_limit.set(current.limit.get());
-        self.spare.change_view(&self.shared, view);
-        self.copies.change_view(&self.shared, view);
+        self.spare.change_view(&self.inner, view);
+        self.copies.change_view(&self.inner, view);
         self.good.set(good);
         self.good_view.set(view);
-        self.bad_mask.set(self.shared.space.bad_mask(good));
+        self.bad_mask.set(self.inner.space.bad_mask(good));
     }
 
     /// Parks: the thread counts as stopped, and nothing of it needs to be asked for.
@@ -183,23 +183,23 @@ impl<'s> Mutator<'s> {
         // Whoever goes on with a parked mutator (it was lent to a coroutine, which was leaked in `blocking`) comes to a slow path,
         // and is found out there.
         self.record().end.store(0, Ordering::Relaxed);
-        self.put_blocks_down();
-        let shared = &self.shared;
-        if self.record().state.park(&shared.gate).is_some() && shared.gate.arrive() {
-            shared.run_stop(Some(self.record()));
+        self.publish_tlabs();
+        let inner = &self.inner;
+        if self.record().state.park(&inner.gate).is_some() && inner.gate.arrive() {
+            inner.execute_pause(Some(self.record()));
         }
         if self.record().state.take_handshake_parked() {
-            shared.handshake_done();
+            inner.handshake_done();
         }
     }
 
     /// Leaves the parked state; waits while a stop holds the thread.
     pub(crate) fn unpark(&mut self) {
-        while let Err(held) = self.record().state.leave(&self.shared.gate) {
-            self.shared.wait_for_stop(held);
+        while let Err(held) = self.record().state.leave(&self.inner.gate) {
+            self.inner.wait_for_stop(held);
         }
-        self.take_blocks_up();
-        self.unlucky(); // running, but with the phase of before
+        self.reclaim_tlabs();
+        self.stress_delay(); // running, but with the phase of before
         self.refresh();
         self.arm();
     }
@@ -211,7 +211,7 @@ impl<'s> Mutator<'s> {
             return;
         }
         let good = word & self.bad_mask.get() == 0;
-        if good && self.shared.marks.get(self.shared.space.offset(word) as usize / 8) {
+        if good && self.inner.marks.get(self.inner.space.offset(word) as usize / 8) {
             return;
         }
         let mut log = self.log.borrow_mut();
@@ -226,18 +226,18 @@ impl<'s> Mutator<'s> {
         let mut log = self.log.borrow_mut();
         if !log.is_empty() {
             self.counts.logged.set(self.counts.logged.get() + log.len() as u64);
-            self.shared.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
+            self.inner.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
         }
     }
 
     /// Stress mode: sleeps or yields now and then.
-    pub(crate) fn unlucky(&self) {
-        self.shared.config.stress.delay(&self.random);
+    pub(crate) fn stress_delay(&self) {
+        self.inner.config.stress.delay(&self.random);
     }
 
     /// Stress mode: whether this reservation asks for a cycle.
-    pub(crate) fn cycle_is_due(&self) -> bool {
-        let every = self.shared.config.stress.cycle_every;
+    pub(crate) fn stress_cycle_due(&self) -> bool {
+        let every = self.inner.config.stress.cycle_every;
         if every == 0 {
             return false;
         }
@@ -247,7 +247,7 @@ impl<'s> Mutator<'s> {
     }
 }
 
-impl Shared {
+impl HeapInner {
     pub(crate) fn handshake_done(&self) {
         if self.handshake.done() {
             gc_core::sys::futex_wake(self.handshake.pending(), u32::MAX);
@@ -281,16 +281,16 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use crate::space::BLOCK_BYTES;
-    use crate::{Bytes, Heap, LEAST_HEAP_BYTES, Room, Stress};
+    use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES, Stress};
 
     /// Room was asked for and nothing placed, and then no room: of the first block of the heap nothing is left before that.
     #[test]
     fn a_soft_limit_where_its_block_begins_changes_the_view_with_it() {
         let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
-        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).stress(stress).build().unwrap();
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).stress(stress).build().unwrap();
         heap.enter(|m| {
-            m.reserve(Room::tail::<Bytes>(8)).unwrap();
-            m.reserve(Room::NONE).unwrap();
+            m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
+            m.reserve(AllocSize::NONE).unwrap();
             let even = m.good.get();
             let start = m.good_view.get();
             assert_eq!((m.top.get(), m.limit.get()), (start, start), "the first block, and nothing in it");

@@ -1,9 +1,9 @@
 //! Blocks that one thread bumps through: its TLABs, and the block it copies to.
 
 use super::Mutator;
-use crate::shared::Shared;
+use crate::inner::HeapInner;
 use crate::space::BLOCK_BYTES;
-use crate::space::blocks::Use;
+use crate::space::blocks::BlockState;
 use gc_core::forwarding::before_reuse;
 use std::cell::Cell;
 
@@ -25,10 +25,10 @@ impl Bump {
     }
 
     /// After a flip: the same memory in the other view.
-    pub(crate) fn change_view(&self, shared: &Shared, view: u64) {
+    pub(crate) fn change_view(&self, inner: &HeapInner, view: u64) {
         if self.limit.get() != 0 {
             // `limit` may be the end of the heap, one past the last offset: subtract before splitting.
-            let offset = shared.space.offset(self.limit.get() - 1) + 1;
+            let offset = inner.space.offset(self.limit.get() - 1) + 1;
             let rest = self.limit.get() - self.top.get();
             self.limit.set(view + offset);
             self.top.set(view + offset - rest);
@@ -36,7 +36,7 @@ impl Bump {
     }
 }
 
-impl Shared {
+impl HeapInner {
     /// Makes a taken block ready for bumping. Nothing in it can be referred to yet.
     ///
     /// `live`: marking or weak resolution runs, and what is allocated must count as marked.
@@ -45,25 +45,25 @@ impl Shared {
         if live {
             self.fill_marks(block);
         }
-        self.blocks.set_live(block, 0);
-        self.blocks.set_fill(block, 0);
+        self.blocks.set_live_bytes(block, 0);
+        self.blocks.set_used_bytes(block, 0);
         if let Some(pages) = &self.pages {
             pages.forget_first(block);
         }
-        self.blocks.set_birth(block, epoch);
-        self.blocks.set_usage(block, Use::Open);
+        self.blocks.set_allocation_epoch(block, epoch);
+        self.blocks.set_state(block, BlockState::Open);
     }
 
     /// Ends allocation in a block that holds `fill` bytes; an untouched one goes back.
     pub(crate) fn close_block(&self, block: usize, fill: usize) {
-        self.blocks.set_fill(block, fill);
+        self.blocks.set_used_bytes(block, fill);
         if fill == 0 {
             self.clear_marks(block);
-            self.blocks.set_birth(block, 0);
-            self.blocks.set_usage(block, Use::Free);
+            self.blocks.set_allocation_epoch(block, 0);
+            self.blocks.set_state(block, BlockState::Free);
             self.free.give([block]);
         } else {
-            self.blocks.set_usage(block, Use::Closed);
+            self.blocks.set_state(block, BlockState::Closed);
         }
     }
 
@@ -85,27 +85,27 @@ impl Shared {
 impl Mutator<'_> {
     /// Ends allocation in all blocks this thread holds.
     pub(crate) fn retire(&self) {
-        self.harden();
-        self.shared.close(self.top.replace(0), self.limit.replace(0));
+        self.clear_stress_limit();
+        self.inner.close(self.top.replace(0), self.limit.replace(0));
         self.hard_limit.set(0);
-        self.shared.close(self.spare.top.replace(0), self.spare.limit.replace(0));
-        self.shared.close(self.copies.top.replace(0), self.copies.limit.replace(0));
+        self.inner.close(self.spare.top.replace(0), self.spare.limit.replace(0));
+        self.inner.close(self.copies.top.replace(0), self.copies.limit.replace(0));
     }
 
     /// On parking: from here on the collector may close the blocks that this thread was allocating in.
-    pub(crate) fn put_blocks_down(&self) {
+    pub(crate) fn publish_tlabs(&self) {
         let tlab = (self.top.get(), self.hard_limit.get());
         let [spare, copies] = [&self.spare, &self.copies].map(|bump| (bump.top.get(), bump.limit.get()));
         for (deposit, (top, limit)) in self.record().deposits.iter().zip([tlab, spare, copies]) {
             if limit != 0 {
-                let (block, fill) = self.shared.filled(top, limit);
+                let (block, fill) = self.inner.filled(top, limit);
                 deposit.put(block, fill);
             }
         }
     }
 
     /// On leaving: the blocks are this thread's again, but for those that the collector has closed.
-    pub(crate) fn take_blocks_up(&self) {
+    pub(crate) fn reclaim_tlabs(&self) {
         let [tlab, spare, copies] = &self.record().deposits;
         if tlab.take().is_none() {
             self.top.set(0);
@@ -121,12 +121,12 @@ impl Mutator<'_> {
 
     /// Page barrier: says how far the TLABs are filled, so that others can repair what is in them.
     pub(crate) fn publish_fill(&self) {
-        if self.shared.pages.is_some() {
+        if self.inner.pages.is_some() {
             let tlabs = [(self.top.get(), self.hard_limit.get()), (self.spare.top.get(), self.spare.limit.get())];
             for (index, (top, limit)) in tlabs.into_iter().enumerate() {
-                let filled = (limit != 0).then(|| self.shared.filled(top, limit));
+                let filled = (limit != 0).then(|| self.inner.filled(top, limit));
                 if let Some((block, fill)) = filled {
-                    self.shared.blocks.set_fill(block, fill);
+                    self.inner.blocks.set_used_bytes(block, fill);
                 }
                 self.record().set_current(index, filled.map(|(block, _)| block));
             }
@@ -134,19 +134,19 @@ impl Mutator<'_> {
     }
 
     /// Undoes the soft limit of stress mode.
-    pub(crate) fn harden(&self) {
-        if self.shared.config.stress.is_on() && self.limit.get() != 0 {
+    pub(crate) fn clear_stress_limit(&self) {
+        if self.inner.config.stress.is_on() && self.limit.get() != 0 {
             self.limit.set(self.hard_limit.get());
         }
     }
 
     /// Begins to bump through a taken block, for objects.
     pub(crate) fn open_tlab(&self, block: usize) {
-        if let Some(pages) = &self.shared.pages {
+        if let Some(pages) = &self.inner.pages {
             // First: a repair must find the block as it was at the flip, or not come.
-            pages.admit(&self.shared, block, 1);
+            pages.admit(&self.inner, block, 1);
         }
-        self.shared.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
+        self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
         let start = self.good_view.get() + (block * BLOCK_BYTES) as u64;
         self.top.set(start);
         self.limit.set(start + BLOCK_BYTES as u64);
@@ -168,7 +168,7 @@ impl Mutator<'_> {
         if self.spare.limit.get() == 0 || self.spare.rest() < rest {
             self.swap_spare();
         }
-        self.shared.close(self.top.get(), self.limit.get());
+        self.inner.close(self.top.get(), self.limit.get());
         self.open_tlab(block);
     }
 }

@@ -11,12 +11,12 @@ use crate::slot::Slot;
 /// Of any length, empty too. One of more than 32 KiB is a large object: it is never copied.
 ///
 /// ```
-/// use gc_heap::{Bytes, Heap, Room};
+/// use gc_heap::{Bytes, Heap, AllocSize};
 ///
 /// let heap = Heap::builder().max_bytes(64 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
 ///     for text in ["", "short", &"long ".repeat(1 << 20)] {
-///         let string = m.build::<Bytes>(Room::tail::<Bytes>(text.len()), |m| m.place_bytes((), text.as_bytes()))?;
+///         let string = m.build::<Bytes>(AllocSize::tail::<Bytes>(text.len()), |m| m.place_bytes((), text.as_bytes()))?;
 ///         m.collect();
 ///         assert_eq!(string.get(m).tail(), text.as_bytes());
 ///     }
@@ -34,14 +34,14 @@ pub struct Bytes;
 /// ([`SlotArray`]), and an array of a struct that derives `Trace` holds structs side by side.
 ///
 /// ```
-/// use gc_heap::{Array, Heap, Num, Room, Trace};
+/// use gc_heap::{Array, Heap, Num, AllocSize, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Point { x: f64, y: f64 }
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     let m = m.reserve(Room::tail::<Array<Point>>(3) + Room::tail::<Array<Num<u32>>>(100_000))?;
+///     let m = m.reserve(AllocSize::tail::<Array<Point>>(3) + AllocSize::tail::<Array<Num<u32>>>(100_000))?;
 ///     let points = m.place_tail::<Array<Point>, _>((), [0.0, 0.5, 1.0].map(|x| PointInit { x, y: x * x }));
 ///     assert_eq!((points.tail_len(), points.tail()[1].y), (3, 0.25));
 ///     let counts = m.place_array::<Array<Num<u32>>>((), 100_000, 0);
@@ -58,12 +58,12 @@ pub struct Array<E: Field>(PhantomData<fn() -> E>);
 /// An array of references or values: `SlotArray<Tagged>`, `SlotArray<Option<Node>>`.
 ///
 /// ```
-/// use gc_heap::{Heap, Room, SlotArray, Tagged, Value};
+/// use gc_heap::{Heap, AllocSize, SlotArray, Tagged, Value};
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
 ///     type Vector = SlotArray<Tagged>;
-///     let vector = m.build::<Vector>(Room::tail::<Vector>(1000), |m| m.place_array((), 1000, Value::NIL))?;
+///     let vector = m.build::<Vector>(AllocSize::tail::<Vector>(1000), |m| m.place_array((), 1000, Value::NIL))?;
 ///     vector.get(m).tail()[0].set(m, Value::num(1.5));
 ///     vector.get(m).tail()[1].set(m, vector.get(m).into()); // itself
 ///     m.collect();

@@ -10,7 +10,7 @@ type Bits = [u64; GROUPS];
 
 /// What the collector does with a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
+pub enum SlotKind {
     /// A typed reference: null or an address.
     Strong,
     /// A tagged word: a number, a boolean, nil, or a reference.
@@ -53,12 +53,12 @@ impl WordMap {
     }
 
     /// One word, and it is a slot.
-    pub const fn slot(sort: Sort) -> Self {
+    pub const fn slot(sort: SlotKind) -> Self {
         let mut map = Self::empty(1);
         match sort {
-            Sort::Strong => map.strong[0] = 1,
-            Sort::Tagged => map.tagged[0] = 1,
-            Sort::Weak => map.weak[0] = 1,
+            SlotKind::Strong => map.strong[0] = 1,
+            SlotKind::Tagged => map.tagged[0] = 1,
+            SlotKind::Weak => map.weak[0] = 1,
         }
         map
     }
@@ -170,11 +170,11 @@ const fn or_shifted(mut to: Bits, from: Bits, by: usize) -> Bits {
 mod tests {
     use super::*;
 
-    const STRONG: WordMap = WordMap::slot(Sort::Strong);
-    const WEAK: WordMap = WordMap::slot(Sort::Weak);
+    const STRONG: WordMap = WordMap::slot(SlotKind::Strong);
+    const WEAK: WordMap = WordMap::slot(SlotKind::Weak);
 
     // What derived code does, in constants: that these compile is part of the test.
-    const MIXED: WordMap = WordMap::empty(2).merge(STRONG, 0).merge(WordMap::slot(Sort::Tagged), 3);
+    const MIXED: WordMap = WordMap::empty(2).merge(STRONG, 0).merge(WordMap::slot(SlotKind::Tagged), 3);
     const WIDE: WordMap = WordMap::empty(1).merge(MIXED.repeat(20), 62);
     const FULL: WordMap = STRONG.repeat(MAX_WORDS);
 

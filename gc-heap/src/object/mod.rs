@@ -7,7 +7,7 @@
 //! - [`names`]: what fields are called.
 //! - [`kind`]: the table that marking and repair read.
 //! - [`header`]: the first word of every object.
-//! - [`slots`], [`uses`]: the slots of one object: those of a part of it, and each with what it is.
+//! - [`slots`], [`slot_visitor`]: the slots of one object: those of a part of it, and each with what it is.
 //! - [`field`]: what may stand in an object.
 //! - [`trace`]: what an object and its initialiser are.
 //! - [`builtin`]: `Bytes` and arrays.
@@ -32,14 +32,14 @@ pub(crate) mod header;
 pub(crate) mod kind;
 pub(crate) mod map;
 pub(crate) mod names;
+pub(crate) mod slot_visitor;
 mod slots;
 pub(crate) mod trace;
-pub(crate) mod uses;
 
 pub use builtin::{Array, Bytes, SlotArray};
 pub use field::{Field, Num, Number, Plain};
 pub use kind::Kind;
-pub use map::{Sort, WordMap};
+pub use map::{SlotKind, WordMap};
 pub use names::FieldName;
 // The derive macro and the trait share their name.
 pub use gc_heap_derive::Trace;

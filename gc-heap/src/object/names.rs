@@ -101,7 +101,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::SlotName::{Element, Path};
-    use crate::object::uses::each_slot;
+    use crate::object::slot_visitor::each_slot;
     use crate::object::{Kind, SlotArray, Trace};
     use crate::slot::{Ephemeron, Slot, Tagged, WeakSlot};
 

@@ -14,7 +14,7 @@ use super::names::FieldName;
 /// The derive makes an initialiser beside the struct, `BindingInit` for `Binding`; what an object ends in is its tail:
 ///
 /// ```
-/// use gc_heap::{Bytes, Heap, Room, Slot, Tagged, Trace};
+/// use gc_heap::{Bytes, Heap, AllocSize, Slot, Tagged, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Binding { name: Slot<Bytes>, value: Slot<Tagged> }
@@ -25,7 +25,7 @@ use super::names::FieldName;
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     let m = m.reserve(Room::tail::<Scope>(1) + Room::tail::<Bytes>(1))?;
+///     let m = m.reserve(AllocSize::tail::<Scope>(1) + AllocSize::tail::<Bytes>(1))?;
 ///     let x = BindingInit { name: m.place_bytes((), b"x"), value: 1.5.into() };
 ///     let scope = m.place_tail::<Scope, _>(ScopeInit { outer: None }, [x]);
 ///     assert_eq!(scope.tail()[0].value.get(m).as_num(), Some(1.5));
@@ -38,7 +38,7 @@ use super::names::FieldName;
 /// The fixed part may take up to 4096 bytes, arrays of slots included; such objects move like smaller ones:
 ///
 /// ```
-/// use gc_heap::{Heap, Room, Slot, Trace};
+/// use gc_heap::{Heap, AllocSize, Slot, Trace};
 ///
 /// /// 648 bytes: a node of a wide tree. The initialiser of an array of slots is an array of references.
 /// #[derive(Trace)]
@@ -279,14 +279,14 @@ mod sealed {
 /// A byte of a tail: `u8`, which stays as it is once the object is seen, or `Num<u8>`, which changes.
 ///
 /// ```
-/// use gc_heap::{Array, Bytes, Heap, Num, Room};
+/// use gc_heap::{Array, Bytes, Heap, Num, AllocSize};
 ///
 /// /// What a language calls a byte array: one that a program writes to.
 /// type ByteArray = Array<Num<u8>>;
 ///
 /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     let m = m.reserve(Room::tail::<ByteArray>(5) + Room::tail::<Bytes>(5))?;
+///     let m = m.reserve(AllocSize::tail::<ByteArray>(5) + AllocSize::tail::<Bytes>(5))?;
 ///     let bytes = m.place_bytes::<ByteArray>((), b"hello");
 ///     bytes.tail()[0].set(b'j');
 ///     let now: Vec<u8> = bytes.tail().iter().map(Num::get).collect();

@@ -1,6 +1,6 @@
 //! Ephemerons: a value that is kept alive by its key, and by nothing else.
 
-use super::any::Referent;
+use super::any_object::Referent;
 use super::types::needs_barrier;
 use super::{SlotType, weak};
 use crate::mutator::Mutator;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// program that wants more brings its own lock, as `WeakMap` does. No access ever blocks.
 ///
 /// ```
-/// use gc_heap::{Ephemeron, Heap, Room, Slot, Trace};
+/// use gc_heap::{Ephemeron, Heap, AllocSize, Slot, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Object { id: u64 }
@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     let key = m.build::<Option<Object>>(Room::of::<Object>(), |m| Some(m.place(ObjectInit { id: 1 })))?;
-///     let note = m.build::<Note>(Room::of::<Object>() + Room::of::<Note>(), |m| {
+///     let key = m.build::<Option<Object>>(AllocSize::of::<Object>(), |m| Some(m.place(ObjectInit { id: 1 })))?;
+///     let note = m.build::<Note>(AllocSize::of::<Object>() + AllocSize::of::<Note>(), |m| {
 ///         let value = m.place(ObjectInit { id: 2 });
 ///         m.place(NoteInit { about: key.get(m).map(|key| (key, value)) })
 ///     })?;

@@ -15,7 +15,7 @@
 //! 3. A raw reference (`Gc`, `Value`, `AnyGc`) is good, borrows the mutator, and so dies at the next safepoint.
 
 pub(crate) mod address;
-pub(crate) mod any;
+pub(crate) mod any_object;
 pub(crate) mod ephemeron;
 pub(crate) mod gc;
 pub(crate) mod types;
@@ -23,10 +23,10 @@ pub(crate) mod value;
 pub(crate) mod weak;
 
 pub use address::Address;
-pub use any::{AnyObject, Referent, WeakKey};
+pub use any_object::{AnyObject, Referent, WeakKey};
 pub use ephemeron::Ephemeron;
 pub use gc::{AnyGc, Gc};
-pub use types::{Slot, SlotType, Tagged, Word};
+pub use types::{Rootable, Slot, SlotType, Tagged};
 pub use value::{Unpacked, Value};
 pub use weak::{Weak, WeakSlot};
 

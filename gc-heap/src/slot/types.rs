@@ -4,7 +4,7 @@ use super::gc::Gc;
 use super::is_reference;
 use super::value::Value;
 use crate::mutator::Mutator;
-use crate::object::{Field, Sort, Trace, WordMap};
+use crate::object::{Field, SlotKind, Trace, WordMap};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +18,7 @@ pub unsafe trait SlotType: 'static {
     type Loaded<'g>: Copy;
 
     #[doc(hidden)]
-    const SORT: Sort;
+    const SLOT_KIND: SlotKind;
 
     /// Whether what is loaded lies as its word does.
     #[doc(hidden)]
@@ -36,7 +36,7 @@ pub unsafe trait SlotType: 'static {
 // SAFETY: a reference that is never null; its word is its address.
 unsafe impl<T: Trace> SlotType for T {
     type Loaded<'g> = Gc<'g, T>;
-    const SORT: Sort = Sort::Strong;
+    const SLOT_KIND: SlotKind = SlotKind::Strong;
     // Transparent, of an address.
     const COPIES: bool = true;
 
@@ -55,7 +55,7 @@ unsafe impl<T: Trace> SlotType for T {
 // SAFETY: null is 0, else as above.
 unsafe impl<T: Trace> SlotType for Option<T> {
     type Loaded<'g> = Option<Gc<'g, T>>;
-    const SORT: Sort = Sort::Strong;
+    const SLOT_KIND: SlotKind = SlotKind::Strong;
     // `Option<NonNull<_>>`, of which the transparent `Gc` is one, is guaranteed to lie as a pointer, with null for `None`.
     const COPIES: bool = true;
 
@@ -78,7 +78,7 @@ pub enum Tagged {}
 // SAFETY: a value is its word.
 unsafe impl SlotType for Tagged {
     type Loaded<'g> = Value<'g>;
-    const SORT: Sort = Sort::Tagged;
+    const SLOT_KIND: SlotKind = SlotKind::Tagged;
     // Transparent, of the word.
     const COPIES: bool = true;
 
@@ -95,28 +95,28 @@ unsafe impl SlotType for Tagged {
 }
 
 /// What can be rooted as it stands: [`Gc`], `Option<Gc>`, [`Value`].
-pub trait Word<'g>: Copy {
+pub trait Rootable<'g>: Copy {
     /// The type of the slot that holds it.
     type Slot: SlotType<Loaded<'g> = Self>;
 }
 
-impl<'g, T: Trace> Word<'g> for Gc<'g, T> {
+impl<'g, T: Trace> Rootable<'g> for Gc<'g, T> {
     type Slot = T;
 }
 
-impl<'g, T: Trace> Word<'g> for Option<Gc<'g, T>> {
+impl<'g, T: Trace> Rootable<'g> for Option<Gc<'g, T>> {
     type Slot = Option<T>;
 }
 
-impl<'g> Word<'g> for Value<'g> {
+impl<'g> Rootable<'g> for Value<'g> {
     type Slot = Tagged;
 }
 
 /// Whether the barrier has to look at the word.
 #[inline(always)]
 pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
-    match S::SORT {
-        Sort::Tagged => is_reference(word) && word & m.bad_mask() != 0,
+    match S::SLOT_KIND {
+        SlotKind::Tagged => is_reference(word) && word & m.bad_mask() != 0,
         _ => word & m.bad_mask() != 0,
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
 /// one slot at the same time is up to them.
 ///
 /// ```
-/// use gc_heap::{Heap, OutOfMemory, Room, Root, Slot, Trace};
+/// use gc_heap::{Heap, OutOfMemory, AllocSize, Root, Slot, Trace};
 ///
 /// #[derive(Trace)]
 /// struct Node { value: u64, next: Slot<Option<Node>> }
@@ -142,7 +142,7 @@ pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
 /// })??;
 /// let push_all = || heap.enter(|m| -> Result<(), OutOfMemory> {
 ///     for value in 0..1000 {
-///         let m = m.reserve(Room::of::<Node>())?;
+///         let m = m.reserve(AllocSize::of::<Node>())?;
 ///         let slot = &list.get(m).as_ref().first;
 ///         // `slot.set` would lose what the other thread pushed between the load and the store.
 ///         let mut first = slot.get(m);
@@ -250,7 +250,7 @@ impl<S: SlotType> Slot<S> {
 // atomic.
 unsafe impl<S: SlotType> Field for Slot<S> {
     type Init<'g> = S::Loaded<'g>;
-    const MAP: WordMap = WordMap::slot(S::SORT);
+    const MAP: WordMap = WordMap::slot(S::SLOT_KIND);
     const COPIES: bool = S::COPIES;
 
     #[inline(always)]

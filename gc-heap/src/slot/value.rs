@@ -31,11 +31,11 @@ const SPECIAL: u64 = IMMEDIATE | 1 << 32;
 /// A value of a dynamically typed language; one word, `Copy`, good until the next safepoint.
 ///
 /// ```
-/// use gc_heap::{Bytes, Heap, Room, Value};
+/// use gc_heap::{Bytes, Heap, AllocSize, Value};
 ///
 /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     let m = m.reserve(Room::tail::<Bytes>(2).times(2))?;
+///     let m = m.reserve(AllocSize::tail::<Bytes>(2).times(2))?;
 ///     let [a, b]: [Value<'_>; 2] = [b"hi", b"hi"].map(|text| m.place_bytes::<Bytes>((), text).into());
 ///     assert_eq!(a.downcast::<Bytes>().map(|bytes| bytes.tail()), Some(&b"hi"[..]));
 ///     // Identity is no language's `==`: it compares objects, not what is in them, and words, not what they mean.

@@ -1,17 +1,17 @@
 //! Weak references: they do not keep their object alive, and give `None` once it is gone.
 
-use super::any::{AnyObject, Referent};
+use super::any_object::{AnyObject, Referent};
 use super::gc::{AnyGc, Gc};
+use crate::handles::root::RootCell;
 use crate::mutator::Mutator;
-use crate::object::{Field, Sort, Trace, WordMap};
-use crate::root::table::RootCell;
+use crate::object::{Field, SlotKind, Trace, WordMap};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from an `Option<AnyGc<'g>>`.
 ///
 /// ```
-/// use gc_heap::{Heap, Room, Slot, Trace, WeakSlot};
+/// use gc_heap::{Heap, AllocSize, Slot, Trace, WeakSlot};
 ///
 /// /// Keeps its children; they know it, and do not keep it.
 /// #[derive(Trace)]
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-///     let window = m.build::<Option<Widget>>(Room::of::<Widget>().times(2), |m| {
+///     let window = m.build::<Option<Widget>>(AllocSize::of::<Widget>().times(2), |m| {
 ///         let window = m.place(WidgetInit { parent: None, child: None });
 ///         window.child.set(m, Some(m.place(WidgetInit { parent: Some(window), child: None })));
 ///         Some(window)
@@ -70,7 +70,7 @@ pub(crate) fn load(slot: &AtomicU64, m: &Mutator<'_>) -> u64 {
 // SAFETY: one word, a weak slot; `write` initialises it whole.
 unsafe impl<T: Referent> Field for WeakSlot<T> {
     type Init<'g> = Option<T::Loaded<'g>>;
-    const MAP: WordMap = WordMap::slot(Sort::Weak);
+    const MAP: WordMap = WordMap::slot(SlotKind::Weak);
 
     #[inline(always)]
     unsafe fn write<'g>(init: Option<T::Loaded<'g>>, dst: *mut Self) {
@@ -82,11 +82,11 @@ unsafe impl<T: Referent> Field for WeakSlot<T> {
 /// A weak reference outside the heap: `Send`, `Sync`, dropped without the heap at hand.
 ///
 /// ```
-/// use gc_heap::{Bytes, Heap, Room, Root, Weak};
+/// use gc_heap::{Bytes, Heap, AllocSize, Root, Weak};
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// let (root, weak) = heap.enter(|m| -> Result<_, gc_heap::OutOfMemory> {
-///     let m = m.reserve(Room::tail::<Bytes>(4))?;
+///     let m = m.reserve(AllocSize::tail::<Bytes>(4))?;
 ///     let text = m.place_bytes::<Bytes>((), b"text");
 ///     Ok((Root::<Bytes>::new(m, text), Weak::new(m, text)))
 /// })??;
@@ -121,7 +121,7 @@ impl Weak<AnyObject> {
 
 impl<T: Referent> Weak<T> {
     fn of_word(m: &Mutator<'_>, word: u64) -> Weak<T> {
-        let cell = RootCell::new(&m.heap().weak_roots, word, !m.is_logging());
+        let cell = RootCell::new(&m.inner().weak_roots, word, !m.is_logging());
         Weak { cell, _holds: PhantomData }
     }
 
@@ -130,7 +130,7 @@ impl<T: Referent> Weak<T> {
     /// # Panics
     /// If the reference belongs to another heap than the mutator.
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
-        let slot = self.cell.slot(&m.heap().weak_roots);
+        let slot = self.cell.slot(&m.inner().weak_roots);
         let word = load(slot, m);
         // SAFETY: as in `WeakSlot::get`.
         (word != 0).then(|| unsafe { T::from_word(word) })

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 /// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Use {
+pub(crate) enum BlockState {
     /// In the free space, or on its way there.
     Free = 0,
     /// Small and medium objects; nothing is allocated here any more.
@@ -14,25 +14,25 @@ pub(crate) enum Use {
     /// A TLAB: its mutator may still allocate in it. Never in the relocation set.
     Open = 2,
     /// First block of a large object.
-    LargeHead = 3,
+    LargeFirst = 3,
     /// Further block of a large object.
-    LargeRest = 4,
+    LargeContinued = 4,
     /// Taken for a large object that is not initialised yet: live, untraced, never moved.
-    Constructing = 5,
+    LargeUninitialized = 5,
     /// Page barrier: withheld at plan, filled page by page while it is repaired. Live as a whole.
-    Destination = 6,
+    EvacuationTarget = 6,
 }
 
-impl Use {
-    fn from_u8(value: u8) -> Use {
+impl BlockState {
+    fn from_u8(value: u8) -> BlockState {
         match value {
-            0 => Use::Free,
-            1 => Use::Closed,
-            2 => Use::Open,
-            3 => Use::LargeHead,
-            4 => Use::LargeRest,
-            5 => Use::Constructing,
-            _ => Use::Destination,
+            0 => BlockState::Free,
+            1 => BlockState::Closed,
+            2 => BlockState::Open,
+            3 => BlockState::LargeFirst,
+            4 => BlockState::LargeContinued,
+            5 => BlockState::LargeUninitialized,
+            _ => BlockState::EvacuationTarget,
         }
     }
 }
@@ -40,12 +40,12 @@ impl Use {
 /// Metadata of all blocks, one array a property so that a scan touches few lines.
 pub(crate) struct BlockTable {
     usage: Box<[AtomicU8]>,
-    birth: Box<[AtomicU32]>,
-    live: Box<[AtomicU32]>,
+    allocation_epoch: Box<[AtomicU32]>,
+    live_bytes: Box<[AtomicU32]>,
     /// Of a large object's first block: its blocks; of a further one: how many blocks before it the object begins.
     run: Box<[AtomicU32]>,
     /// Bytes from the block's start that may hold objects; of an open block as of its mutator's last safepoint.
-    fill: Box<[AtomicU32]>,
+    used_bytes: Box<[AtomicU32]>,
     /// Pins of objects that begin in the block.
     pins: Box<[AtomicU32]>,
 }
@@ -54,10 +54,10 @@ impl BlockTable {
     pub(crate) fn new(blocks: usize) -> BlockTable {
         BlockTable {
             usage: zeroes(blocks),
-            birth: zeroes(blocks),
-            live: zeroes(blocks),
+            allocation_epoch: zeroes(blocks),
+            live_bytes: zeroes(blocks),
             run: zeroes(blocks),
-            fill: zeroes(blocks),
+            used_bytes: zeroes(blocks),
             pins: zeroes(blocks),
         }
     }
@@ -66,43 +66,43 @@ impl BlockTable {
         self.usage.len()
     }
 
-    pub(crate) fn usage(&self, block: usize) -> Use {
-        Use::from_u8(self.usage[block].load(Ordering::Acquire))
+    pub(crate) fn state(&self, block: usize) -> BlockState {
+        BlockState::from_u8(self.usage[block].load(Ordering::Acquire))
     }
 
     /// Release: who sees the use sees the birth and the run set before.
-    pub(crate) fn set_usage(&self, block: usize, usage: Use) {
+    pub(crate) fn set_state(&self, block: usize, usage: BlockState) {
         self.usage[block].store(usage as u8, Ordering::Release);
     }
 
     /// The marking during or after which the block's memory was first published.
-    pub(crate) fn birth(&self, block: usize) -> u32 {
-        self.birth[block].load(Ordering::Acquire)
+    pub(crate) fn allocation_epoch(&self, block: usize) -> u32 {
+        self.allocation_epoch[block].load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_birth(&self, block: usize, epoch: u32) {
-        self.birth[block].store(epoch, Ordering::Release);
+    pub(crate) fn set_allocation_epoch(&self, block: usize, epoch: u32) {
+        self.allocation_epoch[block].store(epoch, Ordering::Release);
     }
 
     /// Bytes marked live by the last marking. Large objects count in their first block.
-    pub(crate) fn live(&self, block: usize) -> u32 {
-        self.live[block].load(Ordering::Relaxed)
+    pub(crate) fn live_bytes(&self, block: usize) -> u32 {
+        self.live_bytes[block].load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_live(&self, block: usize, bytes: u32) {
-        self.live[block].store(bytes, Ordering::Relaxed);
+    pub(crate) fn set_live_bytes(&self, block: usize, bytes: u32) {
+        self.live_bytes[block].store(bytes, Ordering::Relaxed);
     }
 
     /// Adds marked bytes; several markers may.
     #[inline]
     pub(crate) fn add_live(&self, block: usize, bytes: u32) {
-        self.live[block].fetch_add(bytes, Ordering::Relaxed);
+        self.live_bytes[block].fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Adds marked bytes; the caller is the only marker.
     #[inline(always)]
     pub(crate) fn add_live_alone(&self, block: usize, bytes: u32) {
-        let live = &self.live[block];
+        let live = &self.live_bytes[block];
         live.store(live.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
     }
 
@@ -114,20 +114,20 @@ impl BlockTable {
         self.run[block].store(blocks as u32, Ordering::Relaxed);
     }
 
-    pub(crate) fn fill(&self, block: usize) -> usize {
-        self.fill[block].load(Ordering::Acquire) as usize
+    pub(crate) fn used_bytes(&self, block: usize) -> usize {
+        self.used_bytes[block].load(Ordering::Acquire) as usize
     }
 
     /// Release: who sees the fill sees the headers below it.
-    pub(crate) fn set_fill(&self, block: usize, bytes: usize) {
-        self.fill[block].store(bytes as u32, Ordering::Release);
+    pub(crate) fn set_used_bytes(&self, block: usize, bytes: usize) {
+        self.used_bytes[block].store(bytes as u32, Ordering::Release);
     }
 
     pub(crate) fn is_pinned(&self, block: usize) -> bool {
         self.pins[block].load(Ordering::SeqCst) != 0
     }
 
-    /// SeqCst: before the look whether the block is in a set (see `root::pin`).
+    /// SeqCst: before the look whether the block is in a set (see `handles::pinned`).
     pub(crate) fn pin(&self, block: usize) {
         let before = self.pins[block].fetch_add(1, Ordering::SeqCst);
         assert!(before != u32::MAX, "more pins of one block than can be counted");

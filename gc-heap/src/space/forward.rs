@@ -52,7 +52,7 @@ impl ForwardingTable {
     }
 
     pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
-        // SeqCst: before the look for pins (see `root::pin`).
+        // SeqCst: before the look for pins (see `handles::pinned`).
         let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::SeqCst);
         debug_assert!(old.is_null());
     }

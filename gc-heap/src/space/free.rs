@@ -8,7 +8,7 @@ mod awaiting;
 mod order;
 mod runs;
 
-pub(crate) use self::awaiting::Awaiting;
+pub(crate) use self::awaiting::StallTicket;
 use self::awaiting::Waiter;
 use self::order::{List, Order};
 use self::runs::Runs;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// Who asks for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taker {
+pub(crate) enum AllocClass {
     /// A mutator, for new objects: leaves the relocation reserve alone, and those who stalled before it go first.
     Mutator,
     /// A mutator that copies an object: leaves the collector threads what they need to go on.
@@ -83,7 +83,7 @@ pub(crate) struct FreeSpace {
     /// Of these, for new objects.
     allocated: AtomicUsize,
     /// Blocks from here on have never been taken.
-    ever_taken: AtomicUsize,
+    high_water_mark: AtomicUsize,
     born: Instant,
     /// Told of blocks that are taken, when the lock is free again.
     dumps: Option<Arc<Dumps>>,
@@ -121,7 +121,7 @@ impl FreeSpace {
             live_bytes: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             allocated: AtomicUsize::new(0),
-            ever_taken: AtomicUsize::new(0),
+            high_water_mark: AtomicUsize::new(0),
             born: Instant::now(),
             dumps: None,
         }
@@ -155,8 +155,8 @@ impl FreeSpace {
     }
 
     /// Blocks from this one on have never been taken.
-    pub(crate) fn ever_taken(&self) -> usize {
-        self.ever_taken.load(Ordering::Relaxed)
+    pub(crate) fn high_water_mark(&self) -> usize {
+        self.high_water_mark.load(Ordering::Relaxed)
     }
 
     /// Bytes that the last marking found live.
@@ -215,7 +215,7 @@ impl FreeSpace {
     }
 
     /// Takes one block, the one freed last.
-    pub(crate) fn take(&self, taker: Taker) -> Option<usize> {
+    pub(crate) fn take(&self, taker: AllocClass) -> Option<usize> {
         let mut state = self.state.lock();
         let block = self.may(&state, taker, 1).then(|| {
             self.is_for(taker, 1);
@@ -227,7 +227,7 @@ impl FreeSpace {
     }
 
     /// Takes so many blocks, or none.
-    pub(crate) fn take_many(&self, taker: Taker, count: usize) -> Option<Vec<usize>> {
+    pub(crate) fn take_many(&self, taker: AllocClass, count: usize) -> Option<Vec<usize>> {
         let mut blocks = Vec::new();
         while blocks.len() < count {
             let mut state = self.state.lock();
@@ -245,8 +245,8 @@ impl FreeSpace {
     }
 
     /// Counts blocks that are taken for new objects.
-    fn is_for(&self, taker: Taker, count: usize) {
-        if taker == Taker::Mutator {
+    fn is_for(&self, taker: AllocClass, count: usize) {
+        if taker == AllocClass::Mutator {
             self.allocated.fetch_add(count, Ordering::Relaxed);
         }
     }
@@ -262,7 +262,7 @@ impl FreeSpace {
     }
 
     /// Takes `count` blocks in a row; the first is returned.
-    pub(crate) fn take_run(&self, taker: Taker, count: usize) -> Option<usize> {
+    pub(crate) fn take_run(&self, taker: AllocClass, count: usize) -> Option<usize> {
         let mut state = self.state.lock();
         if !self.may(&state, taker, count) {
             return None;
@@ -280,13 +280,13 @@ impl FreeSpace {
         Some(first)
     }
 
-    fn may(&self, state: &State, taker: Taker, count: usize) -> bool {
+    fn may(&self, state: &State, taker: AllocClass, count: usize) -> bool {
         let free = self.free.load(Ordering::Relaxed);
         let kept = match taker {
-            Taker::Mutator if state.is_compacted_for_a_run() => return false,
-            Taker::Mutator => state.kept() + state.awaited,
-            Taker::MutatorCopy => state.reserve / 2,
-            Taker::Collector => 0,
+            AllocClass::Mutator if state.is_compacted_for_a_run() => return false,
+            AllocClass::Mutator => state.kept() + state.awaited,
+            AllocClass::MutatorCopy => state.reserve / 2,
+            AllocClass::Collector => 0,
         };
         free >= kept + count
     }
@@ -303,8 +303,8 @@ impl FreeSpace {
         state.free.set(block, false);
         add(&self.free, -1);
         add(&self.taken, 1);
-        if block >= self.ever_taken.load(Ordering::Relaxed) {
-            self.ever_taken.store(block + 1, Ordering::Relaxed);
+        if block >= self.high_water_mark.load(Ordering::Relaxed) {
+            self.high_water_mark.store(block + 1, Ordering::Relaxed);
         }
         if state.committed[block] {
             state.order.remove(List::Committed, block);
@@ -406,23 +406,23 @@ mod tests {
     #[test]
     fn the_block_freed_last_is_taken_first() {
         let space = FreeSpace::new(8, 0);
-        let taken: Vec<_> = (0..8).map(|_| space.take(Taker::Mutator).unwrap()).collect();
+        let taken: Vec<_> = (0..8).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
         assert_eq!(taken, (0..8).collect::<Vec<_>>());
-        assert_eq!(space.take(Taker::Mutator), None);
+        assert_eq!(space.take(AllocClass::Mutator), None);
         space.give([3, 5]);
-        assert_eq!(space.take(Taker::Mutator), Some(5));
+        assert_eq!(space.take(AllocClass::Mutator), Some(5));
         assert_eq!((space.figures().committed, space.figures().committed_peak), (8, 8));
     }
 
     #[test]
     fn runs_and_single_blocks_do_not_overlap() {
         let space = FreeSpace::new(130, 0);
-        assert_eq!(space.take_run(Taker::Mutator, 70), Some(0));
-        assert_eq!(space.take(Taker::Mutator), Some(70));
+        assert_eq!(space.take_run(AllocClass::Mutator, 70), Some(0));
+        assert_eq!(space.take(AllocClass::Mutator), Some(70));
         space.give(10..20);
-        assert_eq!(space.take_run(Taker::Mutator, 60), None);
-        assert_eq!(space.take_run(Taker::Mutator, 59), Some(71));
-        let rest: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        assert_eq!(space.take_run(AllocClass::Mutator, 60), None);
+        assert_eq!(space.take_run(AllocClass::Mutator, 59), Some(71));
+        let rest: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         assert_eq!(rest.len(), 10);
         assert!(rest.iter().all(|b| (10..20).contains(b)));
     }
@@ -431,7 +431,7 @@ mod tests {
     fn idle_memory_is_used_last() {
         let space = FreeSpace::new(4, 0);
         for _ in 0..4 {
-            space.take(Taker::Mutator);
+            space.take(AllocClass::Mutator);
         }
         space.give([0, 1, 2]);
         let idle = space.idle(Duration::ZERO, 2);
@@ -440,7 +440,7 @@ mod tests {
         space.uncommitted(&idle, true);
         let figures = space.figures();
         assert_eq!((space.free(), figures.committed, figures.committed_peak), (3, 2, 4));
-        let taken = [space.take(Taker::Mutator), space.take(Taker::Mutator), space.take(Taker::Mutator)];
+        let taken = [space.take(AllocClass::Mutator), space.take(AllocClass::Mutator), space.take(AllocClass::Mutator)];
         assert_eq!(taken, [Some(2), Some(0), Some(1)]);
     }
 
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn memory_that_could_not_be_given_back_is_still_there() {
         let space = FreeSpace::new(4, 0);
-        let taken: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         space.give(taken);
         let idle = space.idle(Duration::ZERO, 3);
         space.uncommitted(&idle, false);
@@ -459,12 +459,12 @@ mod tests {
     #[test]
     fn many_blocks_are_taken_at_once_or_none() {
         let space = FreeSpace::new(300, 4);
-        let many = space.take_many(Taker::Mutator, 200).unwrap();
+        let many = space.take_many(AllocClass::Mutator, 200).unwrap();
         assert_eq!((many.len(), space.free()), (200, 100));
-        assert_eq!((space.take_many(Taker::Mutator, 97), space.free()), (None, 100), "four are reserved");
-        assert_eq!(space.take_many(Taker::Mutator, 96).map(|blocks| blocks.len()), Some(96));
+        assert_eq!((space.take_many(AllocClass::Mutator, 97), space.free()), (None, 100), "four are reserved");
+        assert_eq!(space.take_many(AllocClass::Mutator, 96).map(|blocks| blocks.len()), Some(96));
         let waiting = space.await_blocks(1, false);
-        assert_eq!(space.take_many(Taker::Mutator, 2), None, "one that stalled goes first");
+        assert_eq!(space.take_many(AllocClass::Mutator, 2), None, "one that stalled goes first");
         space.give(many);
         assert!(waiting.take(Duration::ZERO).is_some());
     }
@@ -475,7 +475,7 @@ mod tests {
     fn a_run_is_found_in_a_time_that_does_not_grow_with_the_heap() {
         let checkered = |blocks: usize| {
             let space = FreeSpace::new(blocks, 0);
-            while space.take(Taker::Mutator).is_some() {}
+            while space.take(AllocClass::Mutator).is_some() {}
             space.give((0..blocks - 64).step_by(2));
             space.give(blocks - 32..blocks);
             space
@@ -483,7 +483,7 @@ mod tests {
         let time = |space: &FreeSpace| {
             let begun = Instant::now();
             for _ in 0..8 {
-                let first = space.take_run(Taker::Mutator, 2).unwrap();
+                let first = space.take_run(AllocClass::Mutator, 2).unwrap();
                 space.give(first..first + 2);
             }
             begun.elapsed()

@@ -3,7 +3,6 @@
 pub(crate) mod blocks;
 pub(crate) mod forward;
 pub(crate) mod free;
-pub(crate) mod pages;
 
 pub(crate) use gc_core::forwarding::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 

@@ -4,7 +4,7 @@
 use crate::child::plays_well;
 use crate::common::backing;
 use crate::harness::{Tests, tests};
-use gc_heap::{Backing, Barrier, Heap, Local, Mutator, Room, Slot, Trace};
+use gc_heap::{AllocSize, Backing, Barrier, Heap, Local, Mutator, Slot, Trace};
 use std::sync::Barrier as Rendezvous;
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
@@ -35,7 +35,7 @@ fn status(field: &str) -> usize {
 fn many_locals<'s>(m: &mut Mutator<'s>, count: u64) {
     let mut locals: Vec<Local<'s, Node>> = Vec::new();
     for id in 0..count {
-        let m = m.reserve(Room::of::<Node>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>()).unwrap();
         locals.push(m.local(m.place(NodeInit { id, next: None })));
     }
     m.collect();

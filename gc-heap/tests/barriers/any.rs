@@ -3,8 +3,8 @@
 use crate::common::{every_heap, panics};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AnyGc, AnyObject, Barrier, Bytes, Ephemeron, FinalizerQueue, Local, Mutator, OutOfMemory, Room, Root, RootStack,
-    Slot, SlotArray, Tagged, Trace, Value, Weak, WeakMap, WeakSlot,
+    AllocSize, AnyGc, AnyObject, Barrier, Bytes, Ephemeron, FinalizerQueue, Local, Mutator, OutOfMemory, Root,
+    RootStack, Slot, SlotArray, Tagged, Trace, Value, Weak, WeakMap, WeakSlot,
 };
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ struct Plain {
 
 /// An object of one of three types.
 fn object<'s>(m: &mut Mutator<'s>, number: u64) -> Result<Local<'s, AnyObject>, OutOfMemory> {
-    let room = Room::of::<Pair>() + Room::tail::<Symbol>(5) + Room::of::<Plain>();
+    let room = AllocSize::of::<Pair>() + AllocSize::tail::<Symbol>(5) + AllocSize::of::<Plain>();
     m.build::<AnyObject>(room, |m| match number % 3 {
         0 => m.place(PairInit { number, other: None }).any(),
         1 => m.place_bytes::<Symbol>(SymbolInit { number }, b"names").any(),
@@ -62,7 +62,7 @@ pub(crate) fn slots_hold_objects_of_any_type(barrier: Barrier) {
     for heap in every_heap(barrier, 8 << 20, 41) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
             let cells = m
-                .build::<SlotArray<Option<Cell>>>(Room::tail::<SlotArray<Option<Cell>>>(LEN as usize), |m| {
+                .build::<SlotArray<Option<Cell>>>(AllocSize::tail::<SlotArray<Option<Cell>>>(LEN as usize), |m| {
                     m.place_array((), LEN as usize, None)
                 })?;
             let fixed = object(m, 1)?;
@@ -169,7 +169,7 @@ pub(crate) fn one_queue_gives_objects_of_several_types(barrier: Barrier) {
             assert!(given.into_iter().eq(0..LEN));
             assert!(weak.iter().all(|weak| weak.get(m).is_none()));
             // Bytes are an object as well.
-            let bytes = m.build::<Bytes>(Room::tail::<Bytes>(3), |m| m.place_bytes((), b"abc")).unwrap();
+            let bytes = m.build::<Bytes>(AllocSize::tail::<Bytes>(3), |m| m.place_bytes((), b"abc")).unwrap();
             assert!(Weak::of_any(m, bytes.get(m).any()).get(m).is_some_and(|any| any == bytes.get(m).any()));
         })
         .unwrap();

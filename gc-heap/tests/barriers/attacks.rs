@@ -4,7 +4,7 @@
 use crate::common::{catch_unwind, checked, deadline_after, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AnyObject, Barrier, Bytes, EventTrace, FinalizerQueue, Heap, HeapThread, Plain, ResourceQueue, Room, Root,
+    AllocSize, AnyObject, Barrier, Bytes, EventTrace, FinalizerQueue, Heap, HeapThread, Plain, ResourceQueue, Root,
     RootStack, Slot, SlotArray, Stress, Tagged, Trace, Value, Weak, WeakMap,
 };
 use std::cell::{Cell, RefCell};
@@ -38,7 +38,7 @@ fn heap(barrier: Barrier) -> Heap {
 
 fn item(heap: &Heap, id: u64) -> Root<Item> {
     heap.enter(|m| {
-        let m = m.reserve(Room::of::<Item>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Item>()).unwrap();
         Root::new(m, m.place(ItemInit { id, other: None }))
     })
     .unwrap()
@@ -49,7 +49,7 @@ fn goes_on(heap: &Heap, root: &Root<Item>, id: u64) {
     heap.collect();
     heap.enter(|m| {
         for _ in 0..2000 {
-            let m = m.reserve(Room::of::<Item>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Item>()).unwrap();
             root.get(m).other.set(m, Some(m.place(ItemInit { id: id + 1, other: None })));
         }
         m.collect();
@@ -64,7 +64,7 @@ pub(crate) fn visitors_of_a_map_use_the_map(barrier: Barrier) {
     let root = item(&heap, 1);
     heap.enter(|m| {
         let map = WeakMap::<Item, Tagged>::new(m).unwrap();
-        let held = m.build::<Table>(Room::tail::<Table>(100), |m| m.place_array((), 100, None)).unwrap();
+        let held = m.build::<Table>(AllocSize::tail::<Table>(100), |m| m.place_array((), 100, None)).unwrap();
         for id in 0..100 {
             let key = m.alloc::<Item>(|_| ItemInit { id, other: None }).unwrap();
             held.get(m).tail()[id as usize].set(m, Some(key.get(m)));
@@ -103,7 +103,9 @@ pub(crate) fn iterators_that_use_the_heap(barrier: Barrier) {
         heap.enter(|m| {
             let outer = m
                 .build::<Table>(
-                    Room::tail::<Table>(8) + Room::tail::<Table>(4).times(8) + Room::of::<Item>().times(40),
+                    AllocSize::tail::<Table>(8)
+                        + AllocSize::tail::<Table>(4).times(8)
+                        + AllocSize::of::<Item>().times(40),
                     |m| {
                         m.place_tail::<Table, _>(
                             (),
@@ -146,7 +148,7 @@ pub(crate) fn slots_of_a_stack_that_is_popped_meanwhile(barrier: Barrier) {
         heap.enter(|m| {
             for round in 0..12_u64 {
                 for id in 0..3000 {
-                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                     stack.push(m, m.place(ItemInit { id: round * 10_000 + id, other: None }));
                 }
                 // Much above, so that what is popped is worth giving back.
@@ -264,10 +266,10 @@ pub(crate) fn types_that_look_the_same(barrier: Barrier) {
     let stack: RootStack<AnyObject> = RootStack::new(&heap).unwrap();
     heap.enter(|m| {
         for id in 0..200_u64 {
-            let room = Room::of::<here::Same>()
-                + Room::of::<there::Same>()
-                + Room::of::<Marked<u8>>()
-                + Room::of::<Marked<i8>>();
+            let room = AllocSize::of::<here::Same>()
+                + AllocSize::of::<there::Same>()
+                + AllocSize::of::<Marked<u8>>()
+                + AllocSize::of::<Marked<i8>>();
             let m = m.reserve(room).unwrap();
             stack.push(m, m.place(here::SameInit { id }).any());
             stack.push(m, m.place(there::SameInit { id: -1 }).any());
@@ -550,7 +552,7 @@ pub(crate) fn listeners_that_end_what_is_their_heaps(barrier: Barrier) {
             let thread = heap.thread().unwrap();
             let things_now = heap
                 .enter(|m| {
-                    let m = m.reserve(Room::of::<Item>() + Room::tail::<Bytes>(100)).unwrap();
+                    let m = m.reserve(AllocSize::of::<Item>() + AllocSize::tail::<Bytes>(100)).unwrap();
                     let item = m.place(ItemInit { id: round * 100 + id, other: None });
                     let stack = RootStack::new(&heap).unwrap();
                     stack.push(m, item);

@@ -3,8 +3,8 @@
 use crate::common::{Random, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Barrier, Bytes, Census, Ephemeron, Heap, HeapSnapshot, Mutator, OutOfMemory, Room, Root, RootStack, Slot,
-    SlotArray, Tagged, Trace, Value, WeakSlot,
+    AllocSize, Array, Barrier, Bytes, Census, Ephemeron, Heap, HeapSnapshot, Mutator, OutOfMemory, Root, RootStack,
+    Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
 };
 use serde_json::Value as Json;
 use std::collections::HashMap;
@@ -128,16 +128,17 @@ impl Parsed {
 pub(crate) fn a_census_counts_what_is_alive(barrier: Barrier) {
     for heap in every_heap(barrier, 8 << 20, 1) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
-            let leaves = m.build::<SlotArray<Option<Leaf>>>(Room::tail::<SlotArray<Option<Leaf>>>(1000), |m| {
+            let leaves = m.build::<SlotArray<Option<Leaf>>>(AllocSize::tail::<SlotArray<Option<Leaf>>>(1000), |m| {
                 m.place_array((), 1000, None)
             })?;
             for number in 0..1000 {
-                let m = m.reserve(Room::of::<Leaf>() + Room::tail::<Bytes>(100))?;
+                let m = m.reserve(AllocSize::of::<Leaf>() + AllocSize::tail::<Bytes>(100))?;
                 let leaf = m.place(LeafInit { number });
                 m.place_bytes::<Bytes>((), &[0; 100]); // garbage
                 leaves.get(m).tail()[number as usize].set(m, Some(leaf));
             }
-            let large = m.build::<Bytes>(Room::tail::<Bytes>(1 << 20), |m| m.place_bytes((), &vec![1; 1 << 20]))?;
+            let large =
+                m.build::<Bytes>(AllocSize::tail::<Bytes>(1 << 20), |m| m.place_bytes((), &vec![1; 1 << 20]))?;
             for kept in [1000, 300, 0] {
                 leaves.get(m).tail().iter().skip(kept).for_each(|slot| slot.set(m, None));
                 let census = m.census();
@@ -160,7 +161,7 @@ pub(crate) fn a_census_counts_what_is_alive(barrier: Barrier) {
 }
 
 fn records<'s>(m: &mut Mutator<'s>) -> Result<gc_heap::Local<'s, Record>, OutOfMemory> {
-    let room = Room::of::<Leaf>().times(4) + Room::tail::<Bytes>(9) + Room::tail::<Record>(3);
+    let room = AllocSize::of::<Leaf>().times(4) + AllocSize::tail::<Bytes>(9) + AllocSize::tail::<Record>(3);
     m.build::<Record>(room, |m| {
         let [a, b, c, gone] = [1, 2, 3, 4].map(|number| m.place(LeafInit { number }));
         let bytes = m.place_bytes::<Bytes>((), b"ephemeral");
@@ -233,7 +234,7 @@ pub(crate) fn snapshots_are_taken_while_the_program_runs(barrier: Barrier) {
 fn churn(m: &mut Mutator<'_>, seed: u64) -> Result<(), OutOfMemory> {
     const LEN: usize = 300;
     let mut random = Random::new(seed);
-    let kept = m.build::<SlotArray<Option<Record>>>(Room::tail::<SlotArray<Option<Record>>>(LEN), |m| {
+    let kept = m.build::<SlotArray<Option<Record>>>(AllocSize::tail::<SlotArray<Option<Record>>>(LEN), |m| {
         m.place_array((), LEN, None)
     })?;
     for round in 0..2000 * factor() {
@@ -272,7 +273,7 @@ pub(crate) fn names_of_generic_types(barrier: Barrier) {
             m.alloc::<Of<&'static [char; 2]>>(|_| OfInit(*b"abc", std::marker::PhantomData)).unwrap();
         }
         m.alloc::<Of<String>>(|_| OfInit(*b"abc", std::marker::PhantomData)).unwrap();
-        m.build::<Array<f64>>(Room::tail::<Array<f64>>(2), |m| m.place_array((), 2, 0.5)).unwrap();
+        m.build::<Array<f64>>(AllocSize::tail::<Array<f64>>(2), |m| m.place_array((), 2, 0.5)).unwrap();
         let snapshot = m.heap_snapshot();
         assert_eq!(snapshot.census().of::<Of<&'static [char; 2]>>().objects, 3);
         assert_eq!(snapshot.census().of::<Of<String>>().objects, 1);

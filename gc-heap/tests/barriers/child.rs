@@ -5,7 +5,7 @@
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
 use crate::{addresses, coroutines, dumps, fork, limits, refusals};
-use gc_heap::{Backing, Barrier, Heap, HeapBuilder, Mutator, Room, Slot, SlotArray, Stress, Trace};
+use gc_heap::{AllocSize, Backing, Barrier, Heap, HeapBuilder, Mutator, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
 use std::ptr;
@@ -89,9 +89,9 @@ pub(crate) fn until_faults(heap: &Heap, mut around: impl FnMut(bool)) {
     while_collecting(heap, Duration::ZERO, || {
         let work = |m: &mut Mutator<'_>| {
             const NODES: usize = 20_000;
-            let table = m.build::<Table>(Room::tail::<Table>(NODES), |m| m.place_array((), NODES, None)).unwrap();
+            let table = m.build::<Table>(AllocSize::tail::<Table>(NODES), |m| m.place_array((), NODES, None)).unwrap();
             for index in 0..NODES {
-                let m = m.reserve(Room::of::<Node>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Node>()).unwrap();
                 let next = index.checked_sub(1).and_then(|before| table.get(m).tail()[before].get(m));
                 table.get(m).tail()[index].set(m, Some(m.place(NodeInit { id: index as u64, next })));
             }

@@ -4,7 +4,7 @@
 use crate::child::child;
 use crate::common::{checked, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Event, Heap, HeapThread, Mutator, Room, Root, Slot, Trace};
+use gc_heap::{AllocSize, Barrier, Event, Heap, HeapThread, Mutator, Root, Slot, Trace};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::os::unix::process::ExitStatusExt;
@@ -92,7 +92,7 @@ fn heap() -> Heap {
 
 fn node(heap: &Heap, id: u64) -> Root<Node> {
     heap.enter(|m| {
-        let m = m.reserve(Room::of::<Node>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>()).unwrap();
         Root::new(m, m.place(NodeInit { id, next: None }))
     })
     .unwrap()
@@ -317,9 +317,9 @@ pub(crate) fn what_returns_in_another_order_ends_the_process_with_a_line() {
 /// A list of so many nodes, or as long as there is memory.
 fn list(m: &mut Mutator<'_>, nodes: usize) -> usize {
     let m = &mut *m.frame();
-    let head = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+    let head = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
     for id in 0..nodes {
-        let Ok(m) = m.reserve(Room::of::<Node>()) else { break };
+        let Ok(m) = m.reserve(AllocSize::of::<Node>()) else { break };
         head.set(m, Some(m.place(NodeInit { id: id as u64, next: head.get(m) })));
     }
     let mut node = head.get(m);

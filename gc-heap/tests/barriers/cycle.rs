@@ -2,7 +2,7 @@
 
 use crate::common::{Random, checked, factor, sorts, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Slot, SlotArray, Trace};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -19,11 +19,11 @@ fn small<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Tree> {
 fn build<'s>(m: &mut Mutator<'s>, depth: u32) -> Result<Local<'s, Tree>, OutOfMemory> {
     m.scope_local(|m| {
         if depth <= 4 {
-            let m = m.reserve(Room::of::<Tree>().times((2 << depth) - 1))?;
+            let m = m.reserve(AllocSize::of::<Tree>().times((2 << depth) - 1))?;
             return Ok(small(m, depth));
         }
         let (left, right) = (build(m, depth - 1)?, build(m, depth - 1)?);
-        let m = m.reserve(Room::of::<Tree>())?;
+        let m = m.reserve(AllocSize::of::<Tree>())?;
         Ok(m.place(TreeInit { left: Some(left.get(m)), right: Some(right.get(m)) }))
     })
 }
@@ -56,12 +56,12 @@ pub(crate) fn trees_survive_while_garbage_goes(barrier: Barrier) {
 pub(crate) fn scattered_survivors_are_compacted(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {
-            let m2 = m.reserve(Room::tail::<SlotArray<Option<Tree>>>(10_000)).unwrap();
+            let m2 = m.reserve(AllocSize::tail::<SlotArray<Option<Tree>>>(10_000)).unwrap();
             let table = m2.place_array::<SlotArray<Option<Tree>>>((), 10_000, None);
             let table = m2.local(table);
             for round in 0..40_u32 {
                 for index in 0..10_000 {
-                    let m = m.reserve(Room::of::<Tree>().times(4)).unwrap();
+                    let m = m.reserve(AllocSize::of::<Tree>().times(4)).unwrap();
                     let tree = small(m, 1);
                     // One in eight stays, at places that differ from round to round.
                     if (index as u32).wrapping_mul(2_654_435_761) >> 16 & 7 == round & 7 {
@@ -115,9 +115,10 @@ pub(crate) fn compare_exchange_compares_objects_not_addresses(barrier: Barrier) 
     heap.enter(|m| {
         const PAIRS: usize = 1000;
         type Table = SlotArray<Option<Tree>>;
-        let table = m.build::<Table>(Room::tail::<Table>(2 * PAIRS), |m| m.place_array((), 2 * PAIRS, None)).unwrap();
+        let table =
+            m.build::<Table>(AllocSize::tail::<Table>(2 * PAIRS), |m| m.place_array((), 2 * PAIRS, None)).unwrap();
         for pair in 0..PAIRS {
-            let m = m.reserve(Room::of::<Tree>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Tree>()).unwrap();
             let tree = Some(small(m, 0));
             table.get(m).tail()[2 * pair].set(m, tree);
             table.get(m).tail()[2 * pair + 1].set(m, tree);
@@ -148,9 +149,10 @@ pub(crate) fn marking_ends_beside_a_mutator_that_only_writes(barrier: Barrier) {
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             type Table = SlotArray<Option<Tree>>;
-            let table = m.build::<Table>(Room::tail::<Table>(20_000), |m| m.place_array((), 20_000, None)).unwrap();
+            let table =
+                m.build::<Table>(AllocSize::tail::<Table>(20_000), |m| m.place_array((), 20_000, None)).unwrap();
             for index in 0..20_000 {
-                let m = m.reserve(Room::of::<Tree>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Tree>()).unwrap();
                 table.get(m).tail()[index].set(m, Some(small(m, 0)));
             }
             let mut random = Random::new(1);

@@ -3,7 +3,7 @@
 use crate::child::command;
 use crate::common::backing;
 use crate::harness::{Tests, tests};
-use gc_heap::{Backing, Barrier, Heap, Local, Room, Slot, Trace};
+use gc_heap::{AllocSize, Backing, Barrier, Heap, Local, Slot, Trace};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ fn crash(barrier: Barrier, objects: bool) {
         heap.enter(|m| {
             let list: Local<'_, Option<Node>> = m.local(None);
             for node in 0..NODES {
-                let m = m.reserve(Room::of::<Node>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Node>()).unwrap();
                 list.set(m, Some(m.place(NodeInit { id: id(node), next: list.get(m) })));
             }
             m.collect();

@@ -3,7 +3,7 @@
 use crate::common::{Random, checked, every_heap, factor, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Barrier, Bytes, Ephemeron, Gc, Heap, Local, Mutator, OutOfMemory, Room, Root, Slot, SlotArray, Tagged,
+    AllocSize, Array, Barrier, Bytes, Ephemeron, Gc, Heap, Local, Mutator, OutOfMemory, Root, Slot, SlotArray, Tagged,
     Trace, Value, Weak, WeakMap,
 };
 use std::time::Duration;
@@ -29,18 +29,18 @@ type Pairs = Array<Ephemeron<Item, Option<Item>>>;
 type Items = SlotArray<Option<Item>>;
 
 fn pairs<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Pairs> {
-    m.build::<Pairs>(Room::tail::<Pairs>(len), |m| m.place_array((), len, None)).unwrap()
+    m.build::<Pairs>(AllocSize::tail::<Pairs>(len), |m| m.place_array((), len, None)).unwrap()
 }
 
 /// Pairs `(i, i + 1)` of `len + 1` items, in an order that makes each pass of a naive marker find one pair only. Only the
 /// first item is held, by the local that is given.
 fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> (Local<'s, Pairs>, Local<'s, Option<Item>>) {
     let table = pairs(m, len);
-    let first = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(place(m, 0))).unwrap();
+    let first = m.build::<Option<Item>>(AllocSize::of::<Item>(), |m| Some(place(m, 0))).unwrap();
     let m = &mut *m.frame();
     let last = m.local(first.get(m));
     for index in 0..len {
-        let m = m.reserve(Room::of::<Item>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Item>()).unwrap();
         let next = place(m, index as u64 + 1);
         table.get(m).tail()[len - 1 - index].set(m, last.get(m).map(|key| (key, Some(next))));
         last.set(m, Some(next));
@@ -102,7 +102,7 @@ pub(crate) fn rings_do_not_hold_themselves(barrier: Barrier) {
     for heap in every_heap(barrier, 4 << 20, 2) {
         heap.enter(|m| {
             let table = pairs(m, 4);
-            let held = m.build::<Option<Item>>(Room::of::<Item>().times(4), |m| {
+            let held = m.build::<Option<Item>>(AllocSize::of::<Item>().times(4), |m| {
                 let [a, b, c, d] = [1, 2, 3, 4].map(|id| place(m, id));
                 let tail = table.get(m).tail();
                 tail[0].set(m, Some((a, Some(b))));
@@ -140,8 +140,8 @@ pub(crate) fn values_of_any_sort(barrier: Barrier) {
     }
     for heap in every_heap(barrier, 4 << 20, 3) {
         heap.enter(|m| {
-            let key = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(place(m, 1))).unwrap();
-            let two = m.build::<Two>(Room::of::<Two>() + Room::of::<Item>(), |m| {
+            let key = m.build::<Option<Item>>(AllocSize::of::<Item>(), |m| Some(place(m, 1))).unwrap();
+            let two = m.build::<Two>(AllocSize::of::<Two>() + AllocSize::of::<Item>(), |m| {
                 let key = key.get(m).unwrap();
                 m.place(TwoInit { any: Some((key, Value::num(1.5))), count: 7, item: Some((key, place(m, 2))) })
             });
@@ -150,7 +150,7 @@ pub(crate) fn values_of_any_sort(barrier: Barrier) {
             let at = |m: &Mutator<'_>| two.get(m).any.value_of(m, key.get(m).unwrap()).and_then(|value| value.as_num());
             assert_eq!(at(m), Some(1.5));
             {
-                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                 let value = place(m, 3);
                 two.get(m).any.set(m, Some((key.get(m).unwrap(), value.into())));
             }
@@ -159,7 +159,7 @@ pub(crate) fn values_of_any_sort(barrier: Barrier) {
             assert_eq!(value.downcast::<Item>().map(check), Some(3));
             assert_eq!(two.get(m).item.get(m).map(|(key, value)| (check(key), check(value))), Some((1, 2)));
             // To look for another key keeps nothing alive.
-            let other = m.build::<Item>(Room::of::<Item>(), |m| place(m, 9)).unwrap();
+            let other = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, 9)).unwrap();
             key.set(m, None);
             assert!(two.get(m).item.value_of(m, other.get(m)).is_none());
             m.collect();
@@ -177,13 +177,13 @@ pub(crate) fn an_identity_hash_stays_while_its_object_moves(barrier: Barrier) {
     for heap in every_heap(barrier, 8 << 20, 4) {
         heap.enter(|m| {
             const LEN: usize = 3000;
-            let names = m.build::<SlotArray<Option<Name>>>(Room::tail::<SlotArray<Option<Name>>>(LEN), |m| {
+            let names = m.build::<SlotArray<Option<Name>>>(AllocSize::tail::<SlotArray<Option<Name>>>(LEN), |m| {
                 m.place_array((), LEN, None)
             });
             let names = names.unwrap();
             for index in 0..LEN {
                 let text = format!("name {index}");
-                let m = m.reserve(Room::tail::<Name>(text.len())).unwrap();
+                let m = m.reserve(AllocSize::tail::<Name>(text.len())).unwrap();
                 let name = m.place_tail::<Name, _>(NameInit(index as u64), text.bytes());
                 names.get(m).tail()[index].set(m, Some(name));
             }
@@ -203,7 +203,7 @@ pub(crate) fn an_identity_hash_stays_while_its_object_moves(barrier: Barrier) {
                 assert_eq!((name.0, name.tail()), (index as u64, format!("name {index}").as_bytes()));
                 assert_eq!(name.any().identity_hash(m), Some(before[index]));
             }
-            let bytes = m.build::<Bytes>(Room::tail::<Bytes>(1), |m| m.place_bytes((), b"x")).unwrap();
+            let bytes = m.build::<Bytes>(AllocSize::tail::<Bytes>(1), |m| m.place_bytes((), b"x")).unwrap();
             assert_eq!(bytes.get(m).any().identity_hash(m), None);
         })
         .unwrap();
@@ -215,9 +215,9 @@ pub(crate) fn threads_agree_on_an_identity_hash(barrier: Barrier) {
     const LEN: usize = 2000;
     for heap in every_heap(barrier, 8 << 20, 5) {
         let items = heap.enter(|m| {
-            let items = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+            let items = m.build::<Items>(AllocSize::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
             for index in 0..LEN {
-                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                 let item = place(m, index as u64);
                 items.get(m).tail()[index].set(m, Some(item));
             }
@@ -256,13 +256,13 @@ pub(crate) fn a_weak_map_forgets_dead_keys_and_counts_them(barrier: Barrier) {
         heap.enter(|m| -> Result<(), OutOfMemory> {
             const LEN: usize = 2000;
             let map = WeakMap::<Item, Item>::new(m)?;
-            let keys = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None))?;
+            let keys = m.build::<Items>(AllocSize::tail::<Items>(LEN), |m| m.place_array((), LEN, None))?;
             for index in 0..LEN {
                 let m = &mut *m.frame();
-                let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, index as u64))?;
+                let key = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, index as u64))?;
                 keys.get(m).tail()[index].set(m, Some(key.get(m)));
                 // A value that refers to its key, as most do.
-                let value = m.build::<Item>(Room::of::<Item>(), |m| {
+                let value = m.build::<Item>(AllocSize::of::<Item>(), |m| {
                     m.place(ItemInit { id: index as u64 + 1, check: !(index as u64 + 1), other: Some(key.get(m)) })
                 })?;
                 WeakMap::insert(map, m, key, value)?;
@@ -320,14 +320,14 @@ pub(crate) fn a_weak_map_that_was_large_becomes_small(barrier: Barrier) {
         let map = WeakMap::<Item, Tagged>::new(m)?;
         let insert = |m: &mut Mutator<'_>, id: u64, held: Option<Local<'_, Items>>| -> Result<(), OutOfMemory> {
             let m = &mut *m.frame();
-            let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, id))?;
+            let key = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, id))?;
             if let Some(held) = held {
                 held.get(m).tail()[id as usize].set(m, Some(key.get(m)));
             }
             let value = m.local(Value::int(id as i32));
             WeakMap::insert(map, m, key, value)
         };
-        let held = m.build::<Items>(Room::tail::<Items>(100), |m| m.place_array((), 100, None))?;
+        let held = m.build::<Items>(AllocSize::tail::<Items>(100), |m| m.place_array((), 100, None))?;
         let live = |m: &mut Mutator<'_>| {
             m.collect();
             m.collect();
@@ -372,7 +372,7 @@ pub(crate) fn a_weak_map_of_keys_that_die_at_once_is_never_out_of_memory(barrier
             let value = m.local(Value::int(1));
             for id in 0..1_000_000 {
                 let m = &mut *m.frame();
-                let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, id)).unwrap();
+                let key = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, id)).unwrap();
                 WeakMap::insert(map, m, key, value).unwrap_or_else(|error| panic!("{mib} MiB, key {id}: {error}"));
             }
             m.collect();
@@ -393,7 +393,7 @@ pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
             let weak = {
                 let m = &mut *m.frame();
                 let map = WeakMap::<Key, Tagged>::new(m)?;
-                let key = m.build::<Key>(Room::of::<Key>(), |m| m.place(KeyInit { map: Some(map.get(m)) }))?;
+                let key = m.build::<Key>(AllocSize::of::<Key>(), |m| m.place(KeyInit { map: Some(map.get(m)) }))?;
                 let value = m.local(Value::from(map.get(m)));
                 WeakMap::insert(map, m, key, value)?;
                 m.collect();
@@ -440,7 +440,7 @@ pub(crate) fn a_weak_map_is_used_by_several_threads(barrier: Barrier) {
 fn churn(m: &mut Mutator<'_>, map: &Root<WeakMap<Item, Item>>, seed: u64) -> Result<u64, OutOfMemory> {
     const HELD: usize = 40;
     let mut random = Random::new(seed);
-    let keys = m.build::<Items>(Room::tail::<Items>(HELD), |m| m.place_array((), HELD, None))?;
+    let keys = m.build::<Items>(AllocSize::tail::<Items>(HELD), |m| m.place_array((), HELD, None))?;
     let mut ids = [0; HELD];
     let mut added = 0;
     for round in 0..1500 * u64::from(factor()) {
@@ -452,8 +452,8 @@ fn churn(m: &mut Mutator<'_>, map: &Root<WeakMap<Item, Item>>, seed: u64) -> Res
             assert_eq!((check(key), check(value)), (ids[index], ids[index] * 3));
         }
         let id = seed << 32 | round;
-        let key = m.build::<Item>(Room::of::<Item>(), |m| place(m, id))?;
-        let value = m.build::<Item>(Room::of::<Item>(), |m| {
+        let key = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, id))?;
+        let value = m.build::<Item>(AllocSize::of::<Item>(), |m| {
             m.place(ItemInit { id: id * 3, check: !(id * 3), other: Some(key.get(m)) })
         })?;
         WeakMap::insert(map, m, key, value)?;
@@ -492,17 +492,17 @@ pub(crate) fn a_value_taken_out_of_its_pair_is_strong(barrier: Barrier) {
     let work = while_collecting(&heap, Duration::from_millis(1), || {
         heap.enter(|m| {
             // Locals are marked first: this keeps the marker from the table, which only a process-wide root has.
-            let list = m.build::<Option<Item>>(Room::NONE, |_| None).unwrap();
+            let list = m.build::<Option<Item>>(AllocSize::NONE, |_| None).unwrap();
             for id in 0..100_000 {
-                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                 list.set(m, Some(m.place(ItemInit { id, check: !id, other: list.get(m) })));
             }
             let (table, keys) = {
                 let m = &mut *m.frame();
                 let table = pairs(m, LEN);
-                let keys = m.build::<Items>(Room::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+                let keys = m.build::<Items>(AllocSize::tail::<Items>(LEN), |m| m.place_array((), LEN, None)).unwrap();
                 for index in 0..LEN {
-                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                     let key = place(m, index as u64);
                     keys.get(m).tail()[index].set(m, Some(key));
                 }
@@ -511,7 +511,7 @@ pub(crate) fn a_value_taken_out_of_its_pair_is_strong(barrier: Barrier) {
             for round in 0..40 * u64::from(factor()) {
                 let m = &mut *m.frame();
                 for index in 0..LEN {
-                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                     let (key, value) = (keys.get(m).tail()[index].get(m).unwrap(), place(m, round));
                     table.get(m).tail()[index].set(m, Some((key, Some(value))));
                 }
@@ -528,7 +528,7 @@ pub(crate) fn a_value_taken_out_of_its_pair_is_strong(barrier: Barrier) {
                     .collect();
                 m.collect();
                 // What was freed is used again.
-                (0..5000).for_each(|id| drop(m.reserve(Room::of::<Item>()).map(|m| place(m, id + 1000).id)));
+                (0..5000).for_each(|id| drop(m.reserve(AllocSize::of::<Item>()).map(|m| place(m, id + 1000).id)));
                 held.iter().for_each(|value| assert_eq!(check(value.get(m)), round));
             }
         })
@@ -549,7 +549,7 @@ fn race(heap: &Heap, m: &mut Mutator<'_>, table: &Root<Pairs>, thread: usize) {
         (0..random.below(3)).for_each(|_| m.safepoint());
         key.get(m).map(check);
         value.get(m).map(check);
-        let room = m.reserve(Room::of::<Item>().times(2)).unwrap();
+        let room = m.reserve(AllocSize::of::<Item>().times(2)).unwrap();
         match random.below(4) {
             0 => table.get(room).tail()[own].set(room, None),
             // The key is held by nobody.

@@ -3,7 +3,7 @@
 use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Barrier, CycleSpan, EnterError, Event, EventTrace, GcLog, Heap, HeapBuilder, Mutator, PauseKind, Room, Slot,
+    AllocSize, Barrier, CycleSpan, EnterError, Event, EventTrace, GcLog, Heap, HeapBuilder, Mutator, PauseKind, Slot,
     SlotArray, Stress, Trace,
 };
 use serde_json::Value as Json;
@@ -34,11 +34,11 @@ fn heard(builder: HeapBuilder) -> (Heap, Heard) {
 /// Makes lists of nodes, and lets all but the last go.
 fn churn(m: &mut Mutator<'_>, lists: usize) {
     let m = &mut *m.frame();
-    let last = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+    let last = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
     for _ in 0..lists {
         last.set(m, None);
         for id in 0..1000 {
-            let m = m.reserve(Room::of::<Node>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Node>()).unwrap();
             last.set(m, Some(m.place(NodeInit { id, next: last.get(m) })));
         }
         assert_eq!(last.get(m).map(|node| node.id), Some(999));
@@ -135,8 +135,9 @@ pub(crate) fn a_stall_is_told_where_it_was_and_holds_up_nobody(barrier: Barrier)
     while_collecting(&heap, Duration::from_millis(1), || {
         heap.enter(|m| {
             // All that fits lives, so that the end is a stall.
-            let table = m.build::<Table>(Room::tail::<Table>(400_000), |m| m.place_array((), 400_000, None)).unwrap();
-            let full = (0..400_000).any(|index| match m.reserve(Room::of::<Node>()) {
+            let table =
+                m.build::<Table>(AllocSize::tail::<Table>(400_000), |m| m.place_array((), 400_000, None)).unwrap();
+            let full = (0..400_000).any(|index| match m.reserve(AllocSize::of::<Node>()) {
                 Ok(m) => {
                     table.get(m).tail()[index].set(m, Some(m.place(NodeInit { id: 1, next: None })));
                     false
@@ -202,9 +203,9 @@ pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
     };
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
-            let list = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+            let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
             for id in 0..20_000 {
-                let m = m.reserve(Room::of::<Node>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Node>()).unwrap();
                 list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
             }
             while !enough(&heap) {

@@ -2,7 +2,7 @@
 
 use crate::common::{checked, every_heap};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, ExternalBytes, Resource, ResourceQueue, Room};
+use gc_heap::{AllocSize, Barrier, ExternalBytes, Resource, ResourceQueue};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) fn a_tiny_heap_with_much_outside_collects(barrier: Barrier) {
     });
     heap.enter(|m| {
         for _ in 0..OBJECTS {
-            let m2 = m.reserve(Room::of::<Resource<Buffer>>()).unwrap();
+            let m2 = m.reserve(AllocSize::of::<Resource<Buffer>>()).unwrap();
             buffers.place(m2, Buffer { _bytes: m2.add_external(MIB) });
             most.fetch_max(heap.external_bytes(), Ordering::Relaxed);
             // As a program that takes its time to fill a mebibyte; a busy machine may take longer to collect.

@@ -2,7 +2,9 @@
 
 use crate::common::{Random, checked, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Event, Gc, Heap, Mutator, OutOfMemory, Phase, Room, Root, RootStack, Slot, SlotArray, Trace};
+use gc_heap::{
+    AllocSize, Barrier, Event, Gc, Heap, Mutator, OutOfMemory, Phase, Root, RootStack, Slot, SlotArray, Trace,
+};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -63,7 +65,7 @@ impl Fiber {
 
     /// One step: all the ways in which words come to a stack, stay there, and go.
     fn step(&mut self, m: &mut Mutator<'_>, boxes: &Root<Shelf>) -> Result<(), OutOfMemory> {
-        let m = m.reserve(Room::of::<Item>())?;
+        let m = m.reserve(AllocSize::of::<Item>())?;
         let shared = &boxes.get(m).tail()[self.random.below(BOXES)];
         let what = if self.expected.len() < 4 { 0 } else { self.random.below(9) };
         match what {
@@ -157,7 +159,7 @@ pub(crate) fn stacks_move_between_threads_in_every_phase(barrier: Barrier) {
         });
         let heap = builder.build().unwrap();
         let boxes = heap.enter(|m| {
-            let m = m.reserve(Room::tail::<Shelf>(BOXES)).unwrap();
+            let m = m.reserve(AllocSize::tail::<Shelf>(BOXES)).unwrap();
             Root::<Shelf>::new(m, m.place_array((), BOXES, None))
         });
         let boxes = boxes.unwrap();

@@ -4,8 +4,8 @@
 use crate::common::{Random, catch_unwind, checked, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Barrier, Ephemeron, Event, FinalizerQueue, Gc, Heap, Mutator, OutOfMemory, Resource, ResourceQueue, Room, Root,
-    Slot, SlotArray, Stress, Trace, Weak, WeakSlot,
+    AllocSize, Barrier, Ephemeron, Event, FinalizerQueue, Gc, Heap, Mutator, OutOfMemory, Resource, ResourceQueue,
+    Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot,
 };
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -38,12 +38,12 @@ pub(crate) fn each_object_is_given_once_and_whole(barrier: Barrier) {
     for heap in every_heap(barrier, 8 << 20, 1) {
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
-            let held = m.build::<SlotArray<Option<Item>>>(Room::tail::<SlotArray<Option<Item>>>(MANY), |m| {
+            let held = m.build::<SlotArray<Option<Item>>>(AllocSize::tail::<SlotArray<Option<Item>>>(MANY), |m| {
                 m.place_array((), MANY, None)
             });
             let held = held.unwrap();
             for id in 0..MANY as u64 {
-                let m = m.reserve(Room::of::<Item>().times(2)).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>().times(2)).unwrap();
                 let (item, child) = (place(m, id), place(m, id + 1_000_000));
                 item.other.set(m, Some(child));
                 child.other.set(m, Some(item)); // a ring
@@ -82,7 +82,7 @@ pub(crate) fn a_revived_object_lives_until_it_is_dropped_and_can_be_registered_a
         heap.enter(|m| {
             let kept: Root<Option<Item>> = Root::new(m, None);
             {
-                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                 queue.register(m, place(m, 1));
             }
             for round in 0..4 {
@@ -114,9 +114,9 @@ pub(crate) fn weak_references_are_resolved_in_order(barrier: Barrier) {
     for heap in every_heap(barrier, 4 << 20, 3) {
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
-            let living = m.build::<Item>(Room::of::<Item>(), |m| place(m, 1)).unwrap();
+            let living = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, 1)).unwrap();
             let outside = {
-                let m = m.reserve(Room::of::<Item>().times(8)).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>().times(8)).unwrap();
                 let [item, child, gone, value, other, key] = [2, 3, 4, 5, 6, 7].map(|id| place(m, id));
                 living.get(m).weak.set(m, Some(item));
                 living.get(m).pair.set(m, Some((item, value)));
@@ -152,7 +152,7 @@ pub(crate) fn objects_that_lead_to_each_other_are_given_together(barrier: Barrie
         let queue = FinalizerQueue::<Item>::new(&heap);
         heap.enter(|m| {
             {
-                let m = m.reserve(Room::of::<Item>().times(3)).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>().times(3)).unwrap();
                 let [a, b, c] = [1, 2, 3].map(|id| place(m, id));
                 a.other.set(m, Some(b));
                 b.other.set(m, Some(c));
@@ -195,8 +195,8 @@ fn holder<'g>(m: &'g Mutator<'_>, queue: &ResourceQueue<Token>, token: Token) ->
     m.place(HolderInit { id: token.id, token: queue.place(m, token) })
 }
 
-fn holder_room() -> Room {
-    Room::of::<Holder>() + Room::of::<Resource<Token>>()
+fn holder_room() -> AllocSize {
+    AllocSize::of::<Holder>() + AllocSize::of::<Resource<Token>>()
 }
 
 pub(crate) fn each_value_comes_back_once_when_its_object_is_gone(barrier: Barrier) {
@@ -204,7 +204,7 @@ pub(crate) fn each_value_comes_back_once_when_its_object_is_gone(barrier: Barrie
         let alive = Arc::default();
         let queue = ResourceQueue::new(&heap);
         heap.enter(|m| {
-            let held = m.build::<SlotArray<Option<Holder>>>(Room::tail::<SlotArray<Option<Holder>>>(MANY), |m| {
+            let held = m.build::<SlotArray<Option<Holder>>>(AllocSize::tail::<SlotArray<Option<Holder>>>(MANY), |m| {
                 m.place_array((), MANY, None)
             });
             let held = held.unwrap();
@@ -269,7 +269,7 @@ pub(crate) fn what_the_end_of_a_heap_does(barrier: Barrier) {
         let (finalizers, kept) = (FinalizerQueue::<Item>::new(&heap), ResourceQueue::new(&heap));
         let dropped = ResourceQueue::new(&heap);
         let root = heap.enter(|m| {
-            let m = m.reserve(holder_room().times(3) + Room::of::<Item>()).unwrap();
+            let m = m.reserve(holder_room().times(3) + AllocSize::of::<Item>()).unwrap();
             finalizers.register(m, place(m, 1));
             holder(m, &kept, Token::new(&alive, 1));
             holder(m, &dropped, Token::new(&alive, 2));
@@ -432,7 +432,8 @@ pub(crate) fn queues_know_their_heap_and_do_not_wait_inside_one(barrier: Barrier
     let [a, b] = [0, 1].map(|_| checked(barrier, 4 << 20).build().unwrap());
     let (finalizers, resources) = (FinalizerQueue::<Item>::new(&a), ResourceQueue::<u64>::new(&a));
     b.enter(|m| {
-        let item = m.build::<Item>(Room::of::<Item>() + Room::of::<Resource<u64>>(), |m| place(m, 1)).unwrap();
+        let item =
+            m.build::<Item>(AllocSize::of::<Item>() + AllocSize::of::<Resource<u64>>(), |m| place(m, 1)).unwrap();
         let m = &*m;
         for wrong in [
             &(|| finalizers.register(m, item.get(m))) as &dyn Fn(),

@@ -2,7 +2,7 @@
 
 use crate::common::{catch_unwind, checked, stress};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Heap, Local, Mirror, Mutator, Room, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
+use gc_heap::{AllocSize, Barrier, Heap, Local, Mirror, Mutator, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
 
 #[derive(Trace)]
@@ -23,7 +23,7 @@ struct Roots {
 
 fn roots(heap: &Heap, id: u64) -> Roots {
     heap.enter(|m| {
-        let m = m.reserve(Room::of::<Item>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Item>()).unwrap();
         let item = m.place(ItemInit { id, other: None });
         let (items, values) = (RootStack::new(heap).unwrap(), RootStack::new(heap).unwrap());
         items.push(m, item);
@@ -133,8 +133,8 @@ pub(crate) fn a_root_older_than_its_heaps_successor(barrier: Barrier) {
 pub(crate) fn locals_of_another_mutator(barrier: Barrier) {
     let (one, two) = (checked(barrier, 4 << 20).build().unwrap(), checked(barrier, 4 << 20).build().unwrap());
     one.enter(|m| {
-        let item = m.build::<Item>(Room::of::<Item>(), |m| m.place(ItemInit { id: 1, other: None })).unwrap();
-        let empty = m.build::<Option<Item>>(Room::NONE, |_| None).unwrap();
+        let item = m.build::<Item>(AllocSize::of::<Item>(), |m| m.place(ItemInit { id: 1, other: None })).unwrap();
+        let empty = m.build::<Option<Item>>(AllocSize::NONE, |_| None).unwrap();
         let value: Local<'_, Tagged> = m.local(Value::int(3));
         m.blocking(|| {
             two.enter(|m| {
@@ -158,7 +158,7 @@ pub(crate) fn locals_of_another_mutator(barrier: Barrier) {
 pub(crate) fn locals_of_another_place_in_the_same_heap(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).stress(stress(5)).build().unwrap();
     heap.enter(|m| {
-        let item = m.build::<Option<Item>>(Room::of::<Item>(), |m| Some(m.place(ItemInit { id: 1, other: None })));
+        let item = m.build::<Option<Item>>(AllocSize::of::<Item>(), |m| Some(m.place(ItemInit { id: 1, other: None })));
         let item = item.unwrap();
         m.blocking(|| {
             heap.enter(|m| {

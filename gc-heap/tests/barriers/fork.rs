@@ -4,7 +4,7 @@ use crate::child::plays_well;
 use crate::common::{catch_unwind, checked};
 use crate::harness::{Tests, tests};
 use crate::threads::{check, list};
-use gc_heap::{Barrier, Bytes, EnterError, Heap, HeapThread, LEAST_HEAP_BYTES, Mutator, Room, Root};
+use gc_heap::{AllocSize, Barrier, Bytes, EnterError, Heap, HeapThread, MIN_HEAP_BYTES, Mutator, Root};
 use std::io::Read;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::Pi
 }
 
 fn fill(m: &mut Mutator<'_>, byte: u8) -> Root<Bytes> {
-    let m = m.reserve(Room::tail::<Bytes>(4 << 20)).unwrap();
+    let m = m.reserve(AllocSize::tail::<Bytes>(4 << 20)).unwrap();
     Root::new(m, m.place_bytes::<Bytes>((), &vec![byte; 4 << 20]))
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn a_forked_child_is_refused() {
 
 /// Threads of the parent wait, in all its heaps, when the child is made, and the child's threads get their stacks.
 fn forked_crowd() {
-    let heaps: Vec<Heap> = (0..16).map(|_| Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap()).collect();
+    let heaps: Vec<Heap> = (0..16).map(|_| Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap()).collect();
     heaps.iter().for_each(Heap::collect);
     std::thread::sleep(Duration::from_millis(20));
     for _ in 0..10 {

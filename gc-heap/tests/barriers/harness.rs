@@ -1,7 +1,7 @@
 //! Tests as trials: one for each barrier that the test is about.
 
 use crate::common::{deadline, set_backing, set_trial};
-use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES};
+use gc_heap::{Backing, Barrier, Heap, MIN_HEAP_BYTES};
 use libtest_mimic::Trial;
 
 /// A test's name and body.
@@ -35,7 +35,7 @@ pub(crate) use tests;
 
 /// Why no heap with the page barrier can be built here.
 fn page_barrier_refused(backing: Backing) -> Option<String> {
-    let probe = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(Barrier::Page).backing(backing).name("probe");
+    let probe = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Page).backing(backing).name("probe");
     probe.build().err().map(|error| error.to_string())
 }
 

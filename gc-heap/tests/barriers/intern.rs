@@ -2,7 +2,7 @@
 
 use crate::common::{Random, checked, stress};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Heap, InternTable, Local, OutOfMemory, Room, Trace};
+use gc_heap::{AllocSize, Barrier, Bytes, Heap, InternTable, Local, OutOfMemory, Trace};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -94,7 +94,7 @@ pub(crate) fn threads_share_a_table(barrier: Barrier) {
                         if turn % 40 == 0 {
                             m.collect();
                         }
-                        m.reserve(Room::tail::<Bytes>(100))?.place_bytes::<Bytes>((), &[0; 100]);
+                        m.reserve(AllocSize::tail::<Bytes>(100))?.place_bytes::<Bytes>((), &[0; 100]);
                         let (m, again) = table.intern(m, text.as_bytes())?;
                         assert!(again.ptr_eq(first.get(m)) && again.tail() == text.as_bytes());
                     }

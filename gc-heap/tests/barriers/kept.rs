@@ -2,7 +2,7 @@
 
 use crate::common::{Random, checked, sorts, stress};
 use crate::harness::{Tests, tests};
-use gc_heap::{Address, Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Room, Slot, Trace, Value, yield_with};
+use gc_heap::{Address, AllocSize, Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Slot, Trace, Value, yield_with};
 use std::collections::HashMap;
 
 #[derive(Trace)]
@@ -83,7 +83,7 @@ pub(crate) fn kept_references_are_taken_in_any_order(barrier: Barrier) {
                     match random.below(5) {
                         0 | 1 => {
                             let kept_leaf = {
-                                let room = m.reserve(Room::of::<Leaf>().times(2))?;
+                                let room = m.reserve(AllocSize::of::<Leaf>().times(2))?;
                                 let pair = [2 * turn, 2 * turn + 1].map(|number| room.place(LeafInit { number }));
                                 room.keep(pair)
                             };

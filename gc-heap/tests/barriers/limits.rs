@@ -5,7 +5,7 @@ use crate::child::{builder, plays_well};
 use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject;
-use gc_heap::{Backing, Barrier, Heap, LEAST_HEAP_BYTES, Local, Mutator, Room, Slot, Stress, Trace};
+use gc_heap::{AllocSize, Backing, Barrier, Heap, Local, MIN_HEAP_BYTES, Mutator, Slot, Stress, Trace};
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
     ("no-threads", no_threads),
@@ -41,7 +41,7 @@ type List<'s> = Local<'s, Option<Node>>;
 /// Adds to a list, with as much garbage between its nodes.
 fn grow(m: &mut Mutator<'_>, list: &List<'_>, ids: std::ops::Range<u64>) {
     for id in ids {
-        let m = m.reserve(Room::of::<Node>().times(2)).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>().times(2)).unwrap();
         list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
         m.place(NodeInit { id: u64::MAX, next: None });
     }
@@ -178,14 +178,14 @@ fn a_registration_that_cannot_be_ended_is_served_on() {
 
 fn more_workers_than_a_small_heap_has_room_for(barrier: Barrier) {
     for workers in [15, 16, 32, 62, 63, 64] {
-        let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).barrier(barrier).backing(backing()).workers(workers);
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(barrier).backing(backing()).workers(workers);
         let heap = heap.stress(MOVES).build().unwrap();
         heap.enter(|m| {
             let list: List<'_> = m.local(None);
             grow(m, &list, 0..10_000);
             m.collect();
             // More than there is: an error, and no overflow.
-            assert!(m.reserve(Room::of::<Node>().times(LEAST_HEAP_BYTES)).is_err());
+            assert!(m.reserve(AllocSize::of::<Node>().times(MIN_HEAP_BYTES)).is_err());
         })
         .unwrap();
     }

@@ -2,7 +2,7 @@
 
 use crate::common::{checked, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Event, Heap, Loss, LossKind, Mutator, PauseKind, Phase, Room, Slot, Stress, Trace};
+use gc_heap::{AllocSize, Barrier, Event, Heap, Loss, LossKind, Mutator, PauseKind, Phase, Slot, Stress, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ fn lost(heap: &Heap) -> u64 {
 /// Reads a list of its own until mutators of the heap have lost time so often.
 fn lose(m: &mut Mutator<'_>, heap: &Heap, until: u64) {
     let m = &mut *m.frame();
-    let list = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+    let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
     for id in 0..5_000 {
-        let m = m.reserve(Room::of::<Node>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>()).unwrap();
         list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
     }
     while lost(heap) < until {

@@ -3,7 +3,7 @@
 use crate::common::{backing, checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AnyGc, AnyObject, Barrier, Bytes, Gc, Heap, HeapStats, Mutator, OutOfMemory, Room, Root, RootStack, SlotArray,
+    AllocSize, AnyGc, AnyObject, Barrier, Bytes, Gc, Heap, HeapStats, Mutator, OutOfMemory, Root, RootStack, SlotArray,
 };
 use std::time::{Duration, Instant};
 
@@ -55,13 +55,13 @@ fn make(
     match shape {
         Shape::Single => {
             for _ in 0..count {
-                let m = m.reserve(Room::tail::<Bytes>(8))?;
+                let m = m.reserve(AllocSize::tail::<Bytes>(8))?;
                 hold(m, leaf(m).unwrap());
             }
         }
         Shape::Lists => {
             for number in 0..count {
-                let m = m.reserve(Room::tail::<Row>(1))?;
+                let m = m.reserve(AllocSize::tail::<Row>(1))?;
                 let row = m.place_array::<Row>((), 1, kept.get(m));
                 kept.set(m, Some(row.any()));
                 if number % (count / 64) == 0 {
@@ -72,7 +72,7 @@ fn make(
         }
         Shape::Comb => {
             for _ in 0..count / 100 {
-                let m = m.reserve(Room::tail::<Row>(100) + Room::tail::<Bytes>(8).times(99))?;
+                let m = m.reserve(AllocSize::tail::<Row>(100) + AllocSize::tail::<Bytes>(8).times(99))?;
                 let row = m.place_array::<Row>((), 100, None);
                 row.tail()[..99].iter().for_each(|slot| slot.set(m, leaf(m)));
                 row.tail()[99].set(m, kept.get(m));
@@ -83,17 +83,17 @@ fn make(
         Shape::Tree => {
             // Of small ones: what is reserved at once fits a block.
             let tops = count >> 9;
-            let top = m.build::<Row>(Room::tail::<Row>(tops), |m| m.place_array((), tops, None))?;
+            let top = m.build::<Row>(AllocSize::tail::<Row>(tops), |m| m.place_array((), tops, None))?;
             for index in 0..tops {
-                let m = m.reserve(Room::tail::<Row>(2).times((2 << 8) - 1))?;
+                let m = m.reserve(AllocSize::tail::<Row>(2).times((2 << 8) - 1))?;
                 top.get(m).tail()[index].set(m, Some(tree(m, 8).any()));
             }
             hold(m, top.get(m).any());
         }
         Shape::Wide => {
-            let row = m.build::<Row>(Room::tail::<Row>(count), |m| m.place_array((), count, None))?;
+            let row = m.build::<Row>(AllocSize::tail::<Row>(count), |m| m.place_array((), count, None))?;
             for index in 0..count {
-                let m = m.reserve(Room::tail::<Bytes>(8))?;
+                let m = m.reserve(AllocSize::tail::<Bytes>(8))?;
                 row.get(m).tail()[index].set(m, leaf(m));
             }
             hold(m, row.get(m).any());
@@ -109,7 +109,7 @@ fn held<R>(heap: &Heap, shape: Shape, holder: Holder, count: usize, then: impl F
     heap.enter(|m| {
         match holder {
             Holder::Locals => {
-                let array = m.build::<Row>(Room::tail::<Row>(count), |m| m.place_array((), count, None)).unwrap();
+                let array = m.build::<Row>(AllocSize::tail::<Row>(count), |m| m.place_array((), count, None)).unwrap();
                 let mut next = 0;
                 make(m, shape, count, |m, object| {
                     array.get(m).tail()[next].set(m, Some(object));
@@ -119,7 +119,7 @@ fn held<R>(heap: &Heap, shape: Shape, holder: Holder, count: usize, then: impl F
                 // A local each, and nothing but these.
                 let locals: Vec<_> =
                     (0..next).map(|index| m.local_of::<Option<AnyObject>>(array.get(m).tail()[index].get(m))).collect();
-                let null = m.build::<Row>(Room::tail::<Row>(1), |m| m.place_array((), 1, None)).unwrap();
+                let null = m.build::<Row>(AllocSize::tail::<Row>(1), |m| m.place_array((), 1, None)).unwrap();
                 array.set(m, null.get(m));
                 assert!(locals.iter().all(|local| local.get(m).is_some()));
             }
@@ -170,7 +170,7 @@ pub(crate) fn one_list_is_marked_by_one(barrier: Barrier) {
     heap.enter(|m| {
         let list = m.local_of::<Option<AnyObject>>(None);
         for _ in 0..100_000 {
-            let m = m.reserve(Room::tail::<Row>(1)).unwrap();
+            let m = m.reserve(AllocSize::tail::<Row>(1)).unwrap();
             let row = m.place_array::<Row>((), 1, list.get(m));
             list.set(m, Some(row.any()));
         }
@@ -226,9 +226,9 @@ pub(crate) fn full_stacks_while_mutators_overwrite(barrier: Barrier) {
     let work = |m: &mut Mutator<'_>| {
         const LEN: usize = 3000;
         let [from, to] =
-            [0; 2].map(|_| m.build::<Row>(Room::tail::<Row>(LEN), |m| m.place_array((), LEN, None)).unwrap());
+            [0; 2].map(|_| m.build::<Row>(AllocSize::tail::<Row>(LEN), |m| m.place_array((), LEN, None)).unwrap());
         for index in 0..LEN {
-            let m = m.reserve(Room::tail::<Row>(1) + Room::tail::<Bytes>(8)).unwrap();
+            let m = m.reserve(AllocSize::tail::<Row>(1) + AllocSize::tail::<Bytes>(8)).unwrap();
             let row = m.place_array::<Row>((), 1, leaf(m));
             from.get(m).tail()[index].set(m, Some(row.any()));
         }
@@ -246,7 +246,7 @@ pub(crate) fn full_stacks_while_mutators_overwrite(barrier: Barrier) {
                 other.get(m).tail()[into].set(m, moved);
             }
             if round.is_multiple_of(16) {
-                let _ = m.reserve(Room::tail::<Bytes>(64)).unwrap().place_bytes::<Bytes>((), &[0; 64]);
+                let _ = m.reserve(AllocSize::tail::<Bytes>(64)).unwrap().place_bytes::<Bytes>((), &[0; 64]);
             }
         }
         let rows = [from, to].map(|table| {

@@ -3,7 +3,7 @@
 use crate::common::{Random, checked, panic_of, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Room, Slot, SlotArray,
+    AllocSize, Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Slot, SlotArray,
     Tagged, Trace, Value,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ struct Node {
 type Table = SlotArray<Option<Bytes>>;
 
 fn table<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Table> {
-    m.build::<Table>(Room::tail::<Table>(len), |m| m.place_array((), len, None)).unwrap()
+    m.build::<Table>(AllocSize::tail::<Table>(len), |m| m.place_array((), len, None)).unwrap()
 }
 
 fn bytes(index: usize, len: usize) -> Vec<u8> {
@@ -26,7 +26,7 @@ fn bytes(index: usize, len: usize) -> Vec<u8> {
 }
 
 fn place(m: &mut Mutator<'_>, table: Local<'_, Table>, index: usize, len: usize) -> Result<(), OutOfMemory> {
-    let m = m.reserve(Room::tail::<Bytes>(len))?;
+    let m = m.reserve(AllocSize::tail::<Bytes>(len))?;
     table.get(m).tail()[index].set(m, Some(m.place_bytes::<Bytes>((), &bytes(index, len))));
     Ok(())
 }
@@ -166,15 +166,19 @@ pub(crate) fn the_least_heap_works_hard(barrier: Barrier) {
 pub(crate) fn a_room_that_cannot_exist_is_out_of_memory(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).build().unwrap();
     heap.enter(|m| {
-        let mut rooms = vec![Room::of::<Node>().times(usize::MAX), Room::tail::<Bytes>(3 << 20).times(usize::MAX)];
+        let mut rooms =
+            vec![AllocSize::of::<Node>().times(usize::MAX), AllocSize::tail::<Bytes>(3 << 20).times(usize::MAX)];
         for len in [4 << 20, 1 << 40, (1 << 60) - 17, 1 << 60, usize::MAX / 8 + 1, usize::MAX / 8, isize::MAX as usize]
         {
-            rooms.extend([Room::tail::<Bytes>(len), Room::tail::<SlotArray<Tagged>>(len)]);
+            rooms.extend([AllocSize::tail::<Bytes>(len), AllocSize::tail::<SlotArray<Tagged>>(len)]);
         }
         for near in 0..40 {
-            rooms.extend([Room::tail::<Bytes>(usize::MAX - near), Room::tail::<Array<f64>>(usize::MAX / 8 - near)]);
+            rooms.extend([
+                AllocSize::tail::<Bytes>(usize::MAX - near),
+                AllocSize::tail::<Array<f64>>(usize::MAX / 8 - near),
+            ]);
         }
-        let sums: Vec<Room> = rooms.iter().map(|room| *room + Room::of::<Node>() + *room).collect();
+        let sums: Vec<AllocSize> = rooms.iter().map(|room| *room + AllocSize::of::<Node>() + *room).collect();
         for room in rooms.into_iter().chain(sums) {
             assert!(m.reserve(room).is_err(), "{room:?}");
         }
@@ -183,11 +187,11 @@ pub(crate) fn a_room_that_cannot_exist_is_out_of_memory(barrier: Barrier) {
         assert!(fill(m, table, 1000) > 2500);
         // What fits exactly is granted.
         (0..4200).for_each(|index| table.get(m).tail()[index].set(m, None));
-        m.reserve(Room::of::<Node>().times(100_000)).unwrap();
-        m.reserve(Room::tail::<Bytes>(3 << 20)).unwrap();
+        m.reserve(AllocSize::of::<Node>().times(100_000)).unwrap();
+        m.reserve(AllocSize::tail::<Bytes>(3 << 20)).unwrap();
     })
     .unwrap();
-    assert!(heap.enter(|m| m.reserve(Room::NONE).is_ok()).unwrap());
+    assert!(heap.enter(|m| m.reserve(AllocSize::NONE).is_ok()).unwrap());
 }
 
 /// Memory that the system says the heap's file has.
@@ -365,19 +369,19 @@ pub(crate) fn iterators_that_lie(barrier: Barrier) {
             (0..50).for_each(|index| place(m, kept, index, 100).unwrap());
             // Fewer than said.
             for (said, given) in [(1, 0), (100, 99), (5000, 10)] {
-                let m = m.reserve(Room::tail::<SlotArray<Tagged>>(said)).unwrap();
+                let m = m.reserve(AllocSize::tail::<SlotArray<Tagged>>(said)).unwrap();
                 panics(|| m.place_tail::<SlotArray<Tagged>, _>((), Liar((0..given).map(|_| Value::TRUE), said)));
             }
             sound(m, kept);
             // More than said: the rest is left alone.
-            let m2 = m.reserve(Room::tail::<SlotArray<Tagged>>(3)).unwrap();
+            let m2 = m.reserve(AllocSize::tail::<SlotArray<Tagged>>(3)).unwrap();
             let array = m2.place_tail::<SlotArray<Tagged>, _>((), Liar((0..100).map(Value::int), 3));
             let values: Vec<_> = array.tail().iter().map(|slot| slot.get(m2).as_int().unwrap()).collect();
             assert_eq!(values, [0, 1, 2]);
             sound(m, kept);
             // Far more than there is.
             for said in [4 << 20, 1 << 45, usize::MAX / 8, usize::MAX] {
-                let m = m.reserve(Room::NONE).unwrap();
+                let m = m.reserve(AllocSize::NONE).unwrap();
                 panics(|| m.place_tail::<SlotArray<Tagged>, _>((), Liar((0..3).map(Value::int), said)));
                 panics(|| m.place_array::<SlotArray<Tagged>>((), said, Value::NIL));
             }
@@ -398,11 +402,13 @@ pub(crate) fn panics_leave_the_heap_sound(barrier: Barrier) {
             for round in 0..30_usize {
                 panics(|| m.alloc::<Node>(|_| panic!("in an initialiser")));
                 panics(|| m.alloc_raw::<Node>(|_| panic!("in an initialiser")).is_ok());
-                panics(|| m.build::<Node>(Room::of::<Node>().times(5), |_| panic!("in build")));
+                panics(|| m.build::<Node>(AllocSize::of::<Node>().times(5), |_| panic!("in build")));
                 panics(|| m.scope_local::<Node, ()>(|_| panic!("in a scope")));
                 panics(|| m.blocking(|| panic!("in blocking")));
                 let len = [5, 700, 6000][round % 3];
-                let m2 = m.reserve(Room::tail::<SlotArray<Option<Node>>>(len) + Room::of::<Node>().times(len)).unwrap();
+                let m2 = m
+                    .reserve(AllocSize::tail::<SlotArray<Option<Node>>>(len) + AllocSize::of::<Node>().times(len))
+                    .unwrap();
                 let nodes = (0..len).map(|at| {
                     assert!(at != len / 2, "in an iterator");
                     Some(m2.place(NodeInit { id: at as u64, next: None }))
@@ -410,7 +416,8 @@ pub(crate) fn panics_leave_the_heap_sound(barrier: Barrier) {
                 panics(|| m2.place_tail::<SlotArray<Option<Node>>, _>((), nodes));
                 panics(|| {
                     let mut frame = m.frame();
-                    let node = frame.build::<Node>(Room::of::<Node>(), |m| m.place(NodeInit { id: 1, next: None }));
+                    let node =
+                        frame.build::<Node>(AllocSize::of::<Node>(), |m| m.place(NodeInit { id: 1, next: None }));
                     frame.safepoint();
                     assert_eq!(node.unwrap().get(&frame).id, 2, "in a frame");
                 });
@@ -419,7 +426,7 @@ pub(crate) fn panics_leave_the_heap_sound(barrier: Barrier) {
             panics(|| heap.enter(|_| ()).unwrap());
         })
         .unwrap();
-        panics(|| heap.enter(|m| m.reserve(Room::tail::<Bytes>(2 << 20)).map(|_| panic!("with room in hand"))));
+        panics(|| heap.enter(|m| m.reserve(AllocSize::tail::<Bytes>(2 << 20)).map(|_| panic!("with room in hand"))));
         heap.enter(|m| {
             // Neither the room nor the thread's place in the heap was lost.
             let table = table(m, 4200);
@@ -434,7 +441,7 @@ pub(crate) fn placing_past_the_room_panics_in_stress_mode(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).stress(stress(3)).build().unwrap();
     heap.enter(|m| {
         for count in [0, 1, 10, 100, 2000] {
-            let m = m.reserve(Room::of::<Node>().times(count)).unwrap();
+            let m = m.reserve(AllocSize::of::<Node>().times(count)).unwrap();
             for id in 0..count as u64 {
                 m.place(NodeInit { id, next: None });
             }
@@ -445,7 +452,7 @@ pub(crate) fn placing_past_the_room_panics_in_stress_mode(barrier: Barrier) {
             assert!(m.try_alloc(NodeInit { id: 0, next: None }).is_err());
         }
         for (room, len) in [(100, 200), (100, 70_000), (40_000, 70_000), (200_000, 200_001 + 65_536)] {
-            let m = m.reserve(Room::tail::<Bytes>(room)).unwrap();
+            let m = m.reserve(AllocSize::tail::<Bytes>(room)).unwrap();
             panics(|| m.place_bytes::<Bytes>((), &vec![1; len]));
         }
     })
@@ -457,11 +464,11 @@ pub(crate) fn placing_past_the_room_is_safe(barrier: Barrier) {
     for workers in [1, 2] {
         let heap = checked(barrier, 4 << 20).workers(workers).build().unwrap();
         heap.enter(|m| {
-            let head = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+            let head = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
             for _ in 0..5 {
                 let mut count = 0;
                 panics(|| {
-                    let m = m.reserve(Room::of::<Node>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Node>()).unwrap();
                     loop {
                         head.set(m, Some(m.place(NodeInit { id: count, next: head.get(m) })));
                         count += 1;
@@ -514,7 +521,7 @@ pub(crate) fn numbers_keep_their_place(barrier: Barrier) {
     heap.enter(|m| {
         for len in [0, 1, 2, 3, 5, 17_000] {
             let m = &mut *m.frame();
-            let counters = m.build::<Counters>(Room::tail::<Counters>(len), |m| {
+            let counters = m.build::<Counters>(AllocSize::tail::<Counters>(len), |m| {
                 m.place_tail(CountersInit { total: -1 }, (0..len).map(|at| at as u16))
             });
             let counters = counters.unwrap();

@@ -8,7 +8,7 @@
 use crate::common::factor;
 use crate::harness::{Tests, tests};
 use crate::model_graph::{Board, BoardModel, Node, NodeInit, State, run};
-use gc_heap::{Barrier, Heap, Mirror, Mutator, Room, Root, Stress};
+use gc_heap::{AllocSize, Barrier, Heap, Mirror, Mutator, Root, Stress};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use std::sync::Mutex;
@@ -195,7 +195,7 @@ fn play(case: &Case) {
 
 fn new_board(heap: &Heap) -> Mutex<BoardModel> {
     let root = heap.enter(|m| {
-        let m = m.reserve(Room::tail::<Board>(16) + Room::of::<Node>()).unwrap();
+        let m = m.reserve(AllocSize::tail::<Board>(16) + AllocSize::of::<Node>()).unwrap();
         let nobody = NodeInit { id: 0, left: None, any: gc_heap::Value::NIL, weak: None, count: 0 };
         let nobody = m.place(nobody);
         Root::new(m, m.place_array::<Board>((), 16, nobody))

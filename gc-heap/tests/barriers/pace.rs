@@ -3,7 +3,8 @@
 use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Room, Slot, SlotArray, Trace, Tried,
+    AllocSize, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Slot, SlotArray, Trace,
+    Tried,
 };
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(crate) fn a_reservation_of_several_blocks_takes_free_ones(barrier: Barrier) 
     let heap = heap(barrier, 64 << 20).build().unwrap();
     let build = heap.enter(|m| -> Result<(), OutOfMemory> {
         for round in 0..50 {
-            let m = m.reserve(Room::of::<Node>().times(NODES))?;
+            let m = m.reserve(AllocSize::of::<Node>().times(NODES))?;
             let mut list = None;
             for id in 0..NODES as u64 {
                 list = Some(m.place(NodeInit { id: round + id, next: list }));
@@ -47,13 +48,13 @@ pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
         let heap = heap.build().unwrap();
         let junk = vec![b'!'; 100_000];
         let storm = heap.enter(|m| -> Result<(), OutOfMemory> {
-            let table = m.build::<Table>(Room::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
+            let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
             for index in 0..KEPT {
-                let m = m.reserve(Room::tail::<Bytes>(junk.len() / 2))?;
+                let m = m.reserve(AllocSize::tail::<Bytes>(junk.len() / 2))?;
                 table.get(m).tail()[index].set(m, Some(m.place_bytes::<Bytes>((), &junk[..junk.len() / 2])));
             }
             for _ in 0..40_000 {
-                m.reserve(Room::tail::<Bytes>(junk.len()))?.place_bytes::<Bytes>((), &junk);
+                m.reserve(AllocSize::tail::<Bytes>(junk.len()))?.place_bytes::<Bytes>((), &junk);
             }
             Ok(())
         });
@@ -77,14 +78,14 @@ pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier
             m.collect();
         }
         let (_, _) = heap.take_events();
-        let list = m.build::<Option<Node>>(Room::NONE, |_| None)?;
+        let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None)?;
         let mut id = 0;
         // Not until a cycle *ends*: where it is slow, what grows meanwhile would fill the heap.
         while heap.stats().cycles == 5 && heap.stats().used_bytes < 48 << 20 {
             // As slow as a program that computes something meanwhile: the collector gets a processor in time.
             m.blocking(|| std::thread::sleep(Duration::from_micros(50)));
             for _ in 0..5000 {
-                let m = m.reserve(Room::of::<Node>())?;
+                let m = m.reserve(AllocSize::of::<Node>())?;
                 list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
                 id += 1;
             }
@@ -104,9 +105,9 @@ pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier
 /// Until an error comes, or there were so many cycles.
 fn thrash(heap: &Heap, most_cycles: u64) -> (Option<OutOfMemory>, u64) {
     let outcome = heap.enter(|m| {
-        let list = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+        let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
         let mut id = 0;
-        while let Ok(m) = m.reserve(Room::of::<Node>()) {
+        while let Ok(m) = m.reserve(AllocSize::of::<Node>()) {
             list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
             id += 1;
         }
@@ -120,7 +121,7 @@ fn thrash(heap: &Heap, most_cycles: u64) -> (Option<OutOfMemory>, u64) {
             if heap.stats().cycles > before + most_cycles {
                 break None;
             }
-            match m.reserve(Room::of::<Node>()) {
+            match m.reserve(AllocSize::of::<Node>()) {
                 Ok(m) => _ = m.place(NodeInit { id, next: None }),
                 Err(error) => break Some(error),
             }
@@ -134,7 +135,7 @@ fn thrash(heap: &Heap, most_cycles: u64) -> (Option<OutOfMemory>, u64) {
         assert_eq!(id, 0);
         let cycles = heap.stats().cycles - before;
         list.set(m, None);
-        assert!(m.reserve(Room::of::<Node>().times(100_000)).is_ok());
+        assert!(m.reserve(AllocSize::of::<Node>().times(100_000)).is_ok());
         (error, cycles)
     });
     outcome.unwrap()
@@ -160,10 +161,11 @@ pub(crate) fn collecting_near_the_end_of_memory_ends(barrier: Barrier) {
 pub(crate) fn the_error_says_what_was_tried(barrier: Barrier) {
     let heap = heap(barrier, 8 << 20).build().unwrap();
     let errors = heap.enter(|m| {
-        let more = m.reserve(Room::tail::<Bytes>(8 << 20)).unwrap_err();
+        let more = m.reserve(AllocSize::tail::<Bytes>(8 << 20)).unwrap_err();
         assert_eq!((heap.stats().cycles, heap.stats().stalls), (0, 0));
-        let first = m.build::<Bytes>(Room::tail::<Bytes>(5 << 20), |m| m.place_buffer((), 5 << 20).finish(m)).unwrap();
-        let second = m.reserve(Room::tail::<Bytes>(5 << 20)).unwrap_err();
+        let first =
+            m.build::<Bytes>(AllocSize::tail::<Bytes>(5 << 20), |m| m.place_buffer((), 5 << 20).finish(m)).unwrap();
+        let second = m.reserve(AllocSize::tail::<Bytes>(5 << 20)).unwrap_err();
         assert_eq!(first.get(m).tail_len(), 5 << 20);
         [more, second]
     });
@@ -189,7 +191,7 @@ pub(crate) fn an_idle_heap_gives_its_garbage_back_once(barrier: Barrier) {
     let heap = heap(barrier, 64 << 20).idle_after(Some(Duration::from_millis(200))).build().unwrap();
     let work = heap.enter(|m| -> Result<(), OutOfMemory> {
         for id in 0..800_000 {
-            m.reserve(Room::of::<Node>())?.place(NodeInit { id, next: None });
+            m.reserve(AllocSize::of::<Node>())?.place(NodeInit { id, next: None });
         }
         Ok(())
     });
@@ -209,7 +211,7 @@ pub(crate) fn what_is_collected_and_released_is_the_systems(barrier: Barrier) {
     let heap = heap(barrier, 64 << 20).idle_after(None).build().unwrap();
     let work = heap.enter(|m| -> Result<(), OutOfMemory> {
         for id in 0..800_000 {
-            m.reserve(Room::of::<Node>())?.place(NodeInit { id, next: None });
+            m.reserve(AllocSize::of::<Node>())?.place(NodeInit { id, next: None });
         }
         Ok(())
     });

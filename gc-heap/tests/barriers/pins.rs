@@ -3,7 +3,8 @@
 use crate::common::{Random, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Backing, Barrier, Buffer, Bytes, Heap, Mutator, Num, Pinned, Room, Root, RootStack, Stress, Tagged, Value,
+    AllocSize, Array, Backing, Barrier, Buffer, Bytes, Heap, Mutator, Num, Pinned, Root, RootStack, Stress, Tagged,
+    Value,
 };
 use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -41,7 +42,7 @@ pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
             let mut pins: Vec<(usize, Pinned<Bytes>, *const u8)> = Vec::new();
             for round in 0..4000_usize {
                 let len = 16 + round % 700;
-                let m = m.reserve(Room::tail::<Bytes>(len)).unwrap();
+                let m = m.reserve(AllocSize::tail::<Bytes>(len)).unwrap();
                 let bytes = m.place_bytes::<Bytes>((), &pattern(round, len));
                 stack.push(m, Value::from(bytes.any()));
                 if round % 97 == 0 {
@@ -89,7 +90,7 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
         heap.enter(|m| {
             let stack: RootStack<Tagged> = RootStack::with_capacity(&heap, OBJECTS).unwrap();
             for index in 0..OBJECTS {
-                let m = m.reserve(Room::tail::<Bytes>(LEN).times(2)).unwrap();
+                let m = m.reserve(AllocSize::tail::<Bytes>(LEN).times(2)).unwrap();
                 stack.push(m, Value::from(m.place_bytes::<Bytes>((), &pattern(index, LEN)).any()));
                 m.place_bytes::<Bytes>((), &pattern(OBJECTS + index, LEN));
             }
@@ -141,14 +142,15 @@ pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
                     let len = [10, 5000, 40_000, 200_000][round % 4];
                     let bytes = pattern(round, len);
                     {
-                        let m = m.reserve(Room::tail::<Bytes>(len) + Room::tail::<Array<Num<u8>>>(len)).unwrap();
+                        let m =
+                            m.reserve(AllocSize::tail::<Bytes>(len) + AllocSize::tail::<Array<Num<u8>>>(len)).unwrap();
                         stack.push(m, Value::from(m.place_bytes::<Bytes>((), &bytes).any()));
                         stack.push(m, Value::from(m.place_array::<Array<Num<u8>>>((), len, 0).any()));
                     }
                     m.safepoint();
                     // Lent: for a call that does not wait.
                     file.seek(SeekFrom::Start(0)).unwrap();
-                    file.write_all(m.lend(stack.peek_as::<Bytes>(m, 1).unwrap())).unwrap();
+                    file.write_all(m.bytes_for_syscall(stack.peek_as::<Bytes>(m, 1).unwrap())).unwrap();
                     // Pinned: the call waits, and collections go on.
                     let pinned = m.pin(stack.peek_as::<Bytes>(m, 1).unwrap());
                     let target = m.pin(stack.peek_as::<Array<Num<u8>>>(m, 0).unwrap());
@@ -185,7 +187,7 @@ pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
             .unwrap();
         let pin = heap
             .enter(|m| {
-                let m = m.reserve(Room::tail::<Bytes>(3)).unwrap();
+                let m = m.reserve(AllocSize::tail::<Bytes>(3)).unwrap();
                 m.pin(m.place_bytes::<Bytes>((), b"end"))
             })
             .unwrap();
@@ -207,7 +209,7 @@ pub(crate) fn system_calls_fill_buffers(barrier: Barrier) {
                 let stack: RootStack<Tagged> = RootStack::new(&heap).unwrap();
                 for round in 0..300_usize {
                     let len = [0, 10, 5000, 33_000, 200_000][round % 5];
-                    let mut buffer: Buffer = m.reserve(Room::tail::<Bytes>(len)).unwrap().place_buffer((), len);
+                    let mut buffer: Buffer = m.reserve(AllocSize::tail::<Bytes>(len)).unwrap().place_buffer((), len);
                     assert!(buffer.len() == len && buffer.iter().all(|&byte| byte == 0), "round {round}");
                     let from = round * 31;
                     m.blocking(|| {
@@ -246,7 +248,7 @@ pub(crate) fn system_calls_fill_buffers(barrier: Barrier) {
 
 pub(crate) fn a_buffer_knows_its_heap(barrier: Barrier) {
     let [one, two] = [1, 2].map(|_| crate::common::checked(barrier, 4 << 20).build().unwrap());
-    let buffer: Buffer = one.enter(|m| m.reserve(Room::tail::<Bytes>(3)).unwrap().place_buffer((), 3)).unwrap();
+    let buffer: Buffer = one.enter(|m| m.reserve(AllocSize::tail::<Bytes>(3)).unwrap().place_buffer((), 3)).unwrap();
     let finish = std::panic::AssertUnwindSafe(|| two.enter(|m| buffer.finish(m).tail_len()));
     assert!(crate::common::catch_unwind(finish).is_err());
     one.collect();
@@ -263,7 +265,7 @@ pub(crate) fn what_pins_cost_is_reported(barrier: Barrier) {
         let mut blocks = std::collections::BTreeSet::new();
         let mut kept: Vec<Root<Bytes>> = Vec::new();
         while blocks.len() < BLOCKS {
-            let m = m.reserve(Room::tail::<Bytes>(30_000) + Room::tail::<Bytes>(100).times(2)).unwrap();
+            let m = m.reserve(AllocSize::tail::<Bytes>(30_000) + AllocSize::tail::<Bytes>(100).times(2)).unwrap();
             kept.push(Root::new(m, m.place_bytes::<Bytes>((), &pattern(kept.len(), 30_000))));
             for _ in 0..2 {
                 let small = m.place_bytes::<Bytes>((), &pattern(pins.len(), 100));
@@ -303,7 +305,7 @@ pub(crate) fn byte_arrays_change(barrier: Barrier) {
         };
         for index in 0..200 {
             let len = index * 200;
-            let m = m.reserve(Room::tail::<ByteArray>(len)).unwrap();
+            let m = m.reserve(AllocSize::tail::<ByteArray>(len)).unwrap();
             if index % 2 == 0 {
                 let mut buffer: Buffer<ByteArray> = m.place_buffer((), len);
                 assert!(buffer.iter().all(|&byte| byte == 0));
@@ -332,7 +334,7 @@ pub(crate) fn a_pin_for_life(barrier: Barrier) {
         .enter(|m| {
             let mut kept = Vec::new();
             for seed in 0..3000 {
-                let m = m.reserve(Room::tail::<Bytes>(seed % 900)).unwrap();
+                let m = m.reserve(AllocSize::tail::<Bytes>(seed % 900)).unwrap();
                 let bytes = m.place_bytes::<Bytes>((), &pattern(seed, seed % 900));
                 if seed % 100 == 99 {
                     kept.push((seed, Box::leak(Box::new(m.pin(bytes))).tail()));

@@ -3,7 +3,8 @@
 use crate::common::{checked, panics, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Array, Barrier, Bytes, Field, Gc, Mutator, Num, OutOfMemory, Plain, Room, Slot, SlotArray, Tagged, Trace, Value,
+    AllocSize, Array, Barrier, Bytes, Field, Gc, Mutator, Num, OutOfMemory, Plain, Slot, SlotArray, Tagged, Trace,
+    Value,
 };
 
 #[derive(Trace)]
@@ -44,7 +45,7 @@ pub(crate) fn tails_are_copied_whole(barrier: Barrier) {
         for len in LENS {
             macro_rules! of {
                 ($element:ty, $make:expr, $same:expr) => {{
-                    let m = m.reserve(Room::tail::<Array<$element>>(len).times(3))?;
+                    let m = m.reserve(AllocSize::tail::<Array<$element>>(len).times(3))?;
                     let elements: Vec<_> = (0..len).map($make).collect();
                     copies::<$element>(m, &elements, $same);
                 }};
@@ -63,7 +64,8 @@ pub(crate) fn tails_are_copied_whole(barrier: Barrier) {
         }
         for len in LENS {
             let leaf = m.alloc::<Leaf>(|_| LeafInit { number: 3 })?;
-            let arrays = Room::tail::<SlotArray<Tagged>>(len).times(9) + Room::tail::<Array<Entry>>(len).times(3);
+            let arrays =
+                AllocSize::tail::<SlotArray<Tagged>>(len).times(9) + AllocSize::tail::<Array<Entry>>(len).times(3);
             let m = m.reserve(arrays)?;
             let leaf = leaf.get(m);
             let values: Vec<Value<'_>> =
@@ -101,12 +103,12 @@ pub(crate) fn what_lay_there_before_is_nowhere_seen(barrier: Barrier) {
             let pattern = vec![0x10_u8; 8 * len];
             for _ in 0..3 {
                 let m = &mut *m.frame();
-                m.build::<Bytes>(Room::tail::<Bytes>(pattern.len()), |m| m.place_bytes((), &pattern))?;
+                m.build::<Bytes>(AllocSize::tail::<Bytes>(pattern.len()), |m| m.place_bytes((), &pattern))?;
             }
             m.collect();
             let half = len / 2;
             // The room of another type, which has no slots in its tail.
-            let room = Room::tail::<Bytes>(8 * len) + Room::of::<Leaf>().times(len);
+            let room = AllocSize::tail::<Bytes>(8 * len) + AllocSize::of::<Leaf>().times(len);
             for _ in 0..3 {
                 let m = m.reserve(room)?;
                 panics(|| {
@@ -127,7 +129,7 @@ pub(crate) fn what_lay_there_before_is_nowhere_seen(barrier: Barrier) {
             let number = |i: usize| slots.get(m).tail()[i].get(m).map(|leaf| leaf.number);
             assert!((0..len).all(|i| number(i) == (i % 2 == 0).then_some(i as u64)));
             // No room was asked for; where a block is free, an object finds one all the same.
-            let raw: Gc<'_, Array<Num<u64>>> = m.reserve(Room::tail::<Bytes>(8 * len))?.place_array((), len, 5);
+            let raw: Gc<'_, Array<Num<u64>>> = m.reserve(AllocSize::tail::<Bytes>(8 * len))?.place_array((), len, 5);
             assert!(raw.tail().iter().all(|number| number.get() == 5));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Gc, Heap, Mutator, Room, Slot, Trace};
+use gc_heap::{AllocSize, Barrier, Gc, Heap, Mutator, Slot, Trace};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ struct Node {
 /// Nodes as long as there is room, on raw references alone; gives the last.
 fn nodes<'g>(m: &'g Mutator<'_>) -> Option<Gc<'g, Node>> {
     let mut last: Option<Gc<'_, Node>> = None;
-    while m.has_room(Room::of::<Node>()) {
+    while m.has_room(AllocSize::of::<Node>()) {
         last = Some(m.place(NodeInit { number: last.map_or(0, |node| node.number) + 1, next: last }));
     }
     last
@@ -39,7 +39,7 @@ pub(crate) fn what_is_placed_while_there_is_room_stays_where_it_is(barrier: Barr
         heap.enter(|m| {
             let mut placed = 0;
             for _ in 0..300 {
-                m.reserve(Room::of::<Node>()).unwrap();
+                m.reserve(AllocSize::of::<Node>()).unwrap();
                 placed += check(m, nodes(m));
             }
             assert!(placed >= 300, "{placed} nodes: hardly ever was there room");
@@ -53,18 +53,18 @@ pub(crate) fn what_is_placed_while_there_is_room_stays_where_it_is(barrier: Barr
 pub(crate) fn room_is_what_reserve_would_give_at_once(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).build().unwrap();
     heap.enter(|m| {
-        assert!(!m.has_room(Room::of::<Node>()), "a thread begins without a block");
-        m.reserve(Room::of::<Node>()).unwrap();
-        assert!(m.has_room(Room::of::<Node>()) && m.has_room(Room::NONE));
-        assert!(!m.has_room(Room::of::<Node>().times(10_000)));
-        assert!(!m.has_room(Room::tail::<gc_heap::Bytes>(40_000)), "a large object is never there at once");
-        assert!(!m.has_room(Room::tail::<gc_heap::Bytes>(usize::MAX)));
+        assert!(!m.has_room(AllocSize::of::<Node>()), "a thread begins without a block");
+        m.reserve(AllocSize::of::<Node>()).unwrap();
+        assert!(m.has_room(AllocSize::of::<Node>()) && m.has_room(AllocSize::NONE));
+        assert!(!m.has_room(AllocSize::of::<Node>().times(10_000)));
+        assert!(!m.has_room(AllocSize::tail::<gc_heap::Bytes>(40_000)), "a large object is never there at once");
+        assert!(!m.has_room(AllocSize::tail::<gc_heap::Bytes>(usize::MAX)));
     })
     .unwrap();
     let heap = checked(barrier, 8 << 20).stress(stress(31)).build().unwrap();
     heap.enter(|m| {
-        m.reserve(Room::of::<Node>()).unwrap();
-        assert!(!m.has_room(Room::of::<Node>()) && m.safepoint_due());
+        m.reserve(AllocSize::of::<Node>()).unwrap();
+        assert!(!m.has_room(AllocSize::of::<Node>()) && m.safepoint_due());
     })
     .unwrap();
 }
@@ -76,8 +76,8 @@ fn while_one_waits(heap: &Heap, inside: impl FnOnce(&mut Mutator<'_>, &AtomicBoo
         heap.enter(|m| {
             m.collect();
             m.safepoint();
-            assert!(!m.safepoint_due() && !m.safepoint_wanted(), "nobody wants anything, also of who has no block");
-            m.reserve(Room::of::<Node>()).unwrap();
+            assert!(!m.safepoint_due() && !m.collector_is_waiting(), "nobody wants anything, also of who has no block");
+            m.reserve(AllocSize::of::<Node>()).unwrap();
             m.safepoint();
             scope.spawn(|| {
                 heap.collect();
@@ -98,8 +98,8 @@ pub(crate) fn a_thread_hears_that_it_is_waited_for(barrier: Barrier) {
                 std::hint::spin_loop();
             }
             // Nothing was placed, so it is due because the collector wants it, which waits as long as this does nothing.
-            assert!(m.safepoint_wanted() && !ended.load(Ordering::SeqCst));
-            assert!(!m.has_room(Room::of::<Node>()), "room would keep this thread from its safepoint");
+            assert!(m.collector_is_waiting() && !ended.load(Ordering::SeqCst));
+            assert!(!m.has_room(AllocSize::of::<Node>()), "room would keep this thread from its safepoint");
             let mut answered = 0;
             while !ended.load(Ordering::SeqCst) {
                 if m.safepoint_due() {
@@ -109,24 +109,24 @@ pub(crate) fn a_thread_hears_that_it_is_waited_for(barrier: Barrier) {
                 std::thread::yield_now();
             }
             assert!(answered > 0);
-            while m.safepoint_wanted() {
+            while m.collector_is_waiting() {
                 m.safepoint(); // what the collector does after a cycle
             }
             // Marking has ended the thread's block, and it asks for no other.
             m.safepoint();
-            assert!(!m.safepoint_due() && !m.safepoint_wanted());
+            assert!(!m.safepoint_due() && !m.collector_is_waiting());
         });
         assert_eq!(heap.stats().cycles, 2);
     }
 }
 
-/// `safepoint_wanted` alone is enough to know when to leave.
+/// `collector_is_waiting` alone is enough to know when to leave.
 pub(crate) fn a_thread_hears_who_wants_its_safepoint(barrier: Barrier) {
     for _ in 0..20 {
         let heap = checked(barrier, 4 << 20).build().unwrap();
         while_one_waits(&heap, |m, ended| {
             while !ended.load(Ordering::SeqCst) {
-                if m.safepoint_wanted() {
+                if m.collector_is_waiting() {
                     m.safepoint();
                 }
                 std::hint::spin_loop();

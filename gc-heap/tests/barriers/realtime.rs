@@ -2,7 +2,7 @@
 
 use crate::common::{backing, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Heap, Mutator, Room, Root, Slot, SlotArray, Stress, Trace, WeakMap};
+use gc_heap::{AllocSize, Barrier, Bytes, Heap, Mutator, Root, Slot, SlotArray, Stress, Trace, WeakMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -75,12 +75,12 @@ pub(crate) fn a_real_time_thread_sleeps_until_the_collector_has_repaired_a_page(
         let (longest, flips) = while_collecting(&heap, Duration::ZERO, || {
             heap.enter(|m| {
                 let nodes = m
-                    .build::<SlotArray<Option<Node>>>(Room::tail::<SlotArray<Option<Node>>>(NODES), |m| {
+                    .build::<SlotArray<Option<Node>>>(AllocSize::tail::<SlotArray<Option<Node>>>(NODES), |m| {
                         m.place_array((), NODES, None)
                     })
                     .unwrap();
                 for number in 0..NODES {
-                    let m = m.reserve(Room::of::<Node>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Node>()).unwrap();
                     nodes.get(m).tail()[number].set(m, Some(m.place(NodeInit { number: number as u64, next: None })));
                 }
                 if !to_real_time() {
@@ -118,7 +118,7 @@ pub(crate) fn a_real_time_thread_sleeps_until_a_weak_map_is_free(barrier: Barrie
         let done = AtomicBool::new(false);
         let longest = heap.enter(|m| {
             let map = Map::new(m).unwrap();
-            let key = m.build::<Option<Key>>(Room::of::<Key>(), |m| Some(m.place(KeyInit { number: 1 }))).unwrap();
+            let key = m.build::<Option<Key>>(AllocSize::of::<Key>(), |m| Some(m.place(KeyInit { number: 1 }))).unwrap();
             let (shared_map, shared_key) = (Root::<Map>::new(m, map.get(m)), Root::<Option<Key>>::new(m, key.get(m)));
             std::thread::scope(|scope| {
                 let ordinary = scope.spawn(|| {

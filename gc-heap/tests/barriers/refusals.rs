@@ -6,7 +6,7 @@ use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject::{refusals, refuse, refuse_nothing};
 use gc_heap::{
-    Backing, Barrier, BuildError, EnterError, Heap, HugePages, LEAST_HEAP_BYTES, Room, Root, Tagged, Trace, Value,
+    AllocSize, Backing, Barrier, BuildError, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Root, Tagged, Trace, Value,
 };
 use std::os::unix::process::ExitStatusExt;
 
@@ -150,7 +150,7 @@ fn clean_up() {
     heap.enter(|m| {
         let mut kept = Vec::new();
         for id in 0..10_000 {
-            let m = m.reserve(Room::of::<Crumb>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Crumb>()).unwrap();
             let crumb = m.place(CrumbInit { id });
             if id % 16 == 0 {
                 kept.push((id, Root::<Crumb>::new(m, crumb)));
@@ -175,7 +175,7 @@ fn a_flip_that_can_be_neither_done_nor_undone_is_served() {
 }
 
 fn typed() {
-    let least = || Heap::builder().max_bytes(LEAST_HEAP_BYTES);
+    let least = || Heap::builder().max_bytes(MIN_HEAP_BYTES);
     // Questions and wishes that are refused: the heap is built.
     refuse("getrlimit", libc::EPERM, 0, u64::MAX);
     refuse("madvise(COLLAPSE)", libc::EAGAIN, 0, 1000);
@@ -222,13 +222,14 @@ fn what_is_refused_is_named() {
 }
 
 fn not_given_back() {
-    let heap = Heap::builder().max_bytes(LEAST_HEAP_BYTES).build().unwrap();
+    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
     #[derive(Trace)]
     struct Crumb {
         id: u64,
     }
     heap.enter(|m| {
-        (0..50_000).for_each(|id| assert_eq!(m.reserve(Room::of::<Crumb>()).unwrap().place(CrumbInit { id }).id, id));
+        (0..50_000)
+            .for_each(|id| assert_eq!(m.reserve(AllocSize::of::<Crumb>()).unwrap().place(CrumbInit { id }).id, id));
         m.collect();
     })
     .unwrap();

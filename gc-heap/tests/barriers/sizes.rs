@@ -2,7 +2,9 @@
 
 use crate::common::{checked, every_heap, stress};
 use crate::harness::{Tests, tests};
-use gc_heap::{Array, Barrier, Bytes, Gc, Local, Mutator, OutOfMemory, Room, Slot, SlotArray, Tagged, Trace, Value};
+use gc_heap::{
+    AllocSize, Array, Barrier, Bytes, Gc, Local, Mutator, OutOfMemory, Slot, SlotArray, Tagged, Trace, Value,
+};
 
 /// An object of some words, a slot the last of them.
 #[derive(Trace)]
@@ -69,10 +71,10 @@ struct Row {
 }
 
 fn row<'s>(m: &mut Mutator<'s>, len: usize) -> Result<Local<'s, Row>, OutOfMemory> {
-    let room = Room::of::<Row>()
-        + Room::tail::<Bytes>(len)
-        + Room::tail::<Array<f64>>(len / 8)
-        + Room::tail::<SlotArray<Tagged>>(len / 8);
+    let room = AllocSize::of::<Row>()
+        + AllocSize::tail::<Bytes>(len)
+        + AllocSize::tail::<Array<f64>>(len / 8)
+        + AllocSize::tail::<SlotArray<Tagged>>(len / 8);
     m.build::<Row>(room, |m| {
         let text: Vec<u8> = (0..len).map(|index| (index % 251) as u8).collect();
         let bytes = m.place_bytes::<Bytes>((), &text);
@@ -130,10 +132,10 @@ pub(crate) fn large_objects_never_move(barrier: Barrier) {
         let small = m.local_of::<Option<Wide<30>>>(None);
         for len in [33_000, 70_000, 500_000, 40_000] {
             let bytes = vec![len as u8; len];
-            let object = m.build::<Bytes>(Room::tail::<Bytes>(len), |m| m.place_bytes((), &bytes))?;
+            let object = m.build::<Bytes>(AllocSize::tail::<Bytes>(len), |m| m.place_bytes((), &bytes))?;
             large.push((object, place(object.get(m)), len));
             for number in 0..400 {
-                let m = m.reserve(Room::of::<Wide<30>>())?;
+                let m = m.reserve(AllocSize::of::<Wide<30>>())?;
                 let object = m.place(WideInit { numbers: [number; 30], last: small.get(m) });
                 if number % 3 == 0 {
                     small.set(m, Some(object));
@@ -152,7 +154,7 @@ pub(crate) fn large_objects_never_move(barrier: Barrier) {
         }
         assert!(moved, "nothing has moved at all: {:?}", heap.stats());
         // Nearly as much as there is: the heap is compacted in a stop before that is said to be too much.
-        m.reserve(Room::tail::<Bytes>(HEAP / 8 * 7)).unwrap_err();
+        m.reserve(AllocSize::tail::<Bytes>(HEAP / 8 * 7)).unwrap_err();
         assert!(heap.stats().compactions > 0, "{:?}", heap.stats());
         assert!(
             large.iter().all(|&(object, at, _)| place(object.get(m)) == at),

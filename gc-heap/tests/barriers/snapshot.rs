@@ -7,7 +7,7 @@
 
 use crate::common::{Random, factor, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Gc, Heap, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Trace, Weak};
+use gc_heap::{AllocSize, Barrier, Gc, Heap, Local, Mutator, Root, RootStack, Slot, SlotArray, Trace, Weak};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -131,15 +131,15 @@ fn hold(
     sender: std::sync::mpsc::Sender<(Root<Hub>, Root<Hub>)>,
     over: std::sync::mpsc::Receiver<()>,
 ) {
-    let list = m.build::<Option<Link>>(Room::NONE, |_| None).unwrap();
+    let list = m.build::<Option<Link>>(AllocSize::NONE, |_| None).unwrap();
     for _ in 0..LINKS / 100 {
-        let m = m.reserve(Room::of::<Link>().times(100)).unwrap();
+        let m = m.reserve(AllocSize::of::<Link>().times(100)).unwrap();
         (0..100).for_each(|_| list.set(m, Some(m.place(LinkInit { next: list.get(m) }))));
     }
-    let room = Room::tail::<Hub>(ITEMS).times(2) + Room::of::<Item>().times(ITEMS);
+    let room = AllocSize::tail::<Hub>(ITEMS).times(2) + AllocSize::of::<Item>().times(ITEMS);
     let hub = m.build::<Hub>(room, |m| m.place_tail((), (0..ITEMS).map(|id| Some(place(m, id as u64)))));
     let hub = hub.unwrap();
-    let cellar = m.build::<Hub>(Room::tail::<Hub>(ITEMS), |m| m.place_array((), ITEMS, None)).unwrap();
+    let cellar = m.build::<Hub>(AllocSize::tail::<Hub>(ITEMS), |m| m.place_array((), ITEMS, None)).unwrap();
     sender.send((Root::new(m, hub.get(m)), Root::new(m, cellar.get(m)))).unwrap();
     cellar.set(m, hub.get(m));
     // The other side only ever drops its end.
@@ -336,7 +336,7 @@ pub(crate) fn weak_references_that_are_upgraded(barrier: Barrier) {
             .collect();
         hands.linger(m);
         for (index, (id, weak)) in places.zip(weak) {
-            let m = m.reserve(Room::of::<Item>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Item>()).unwrap();
             // Gone or not, both are right; an object that is given must stay.
             let item = weak.get(m).unwrap_or_else(|| place(m, id));
             assert_eq!(item.id, id);

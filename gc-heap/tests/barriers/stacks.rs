@@ -2,7 +2,7 @@
 
 use crate::common::{Random, backing, checked, panic_of, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Heap, Mutator, Room, RootStack, Tagged, Trace, Value};
+use gc_heap::{AllocSize, Barrier, Bytes, Heap, Mutator, RootStack, Tagged, Trace, Value};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -30,7 +30,7 @@ pub(crate) fn a_bound_stack_is_the_stack(barrier: Barrier) {
             if turn.is_multiple_of(40) {
                 m.collect();
             }
-            let m = m.reserve(Room::of::<Number>().times(64)).unwrap();
+            let m = m.reserve(AllocSize::of::<Number>().times(64)).unwrap();
             let mut bound = stack.bind(m);
             for _ in 0..60 {
                 let new = random.next() >> 20;
@@ -191,7 +191,8 @@ pub(crate) fn stacks_grow_while_their_memory_is_given_back(barrier: Barrier) {
                     let mut stack: RootStack<Tagged> = RootStack::with_capacity(heap, 1 << 18).unwrap();
                     let mut random = Random::new(seed);
                     heap.enter(|m| {
-                        let held = m.build::<Bytes>(Room::tail::<Bytes>(4), |m| m.place_bytes((), b"held")).unwrap();
+                        let held =
+                            m.build::<Bytes>(AllocSize::tail::<Bytes>(4), |m| m.place_bytes((), b"held")).unwrap();
                         for _ in 0..60 {
                             let depth = random.below(1 << 17);
                             while stack.len() < depth {

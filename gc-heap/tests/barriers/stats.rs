@@ -2,7 +2,7 @@
 
 use crate::common::{Random, backing, factor};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Durations, Heap, HeapStats, Room, Slot, SlotArray, Stress, Trace};
+use gc_heap::{AllocSize, Barrier, Bytes, Durations, Heap, HeapStats, Slot, SlotArray, Stress, Trace};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -90,11 +90,11 @@ pub(crate) fn the_figures_of_a_reading_fit_together(barrier: Barrier) {
         let heap = heap(barrier, 16 << 20, stress);
         polled(&heap, || {
             let work = heap.enter(|m| {
-                let table = m.build::<Table>(Room::tail::<Table>(200), |m| m.place_array((), 200, None)).unwrap();
+                let table = m.build::<Table>(AllocSize::tail::<Table>(200), |m| m.place_array((), 200, None)).unwrap();
                 let mut random = Random::new(5);
                 for round in 0..12_000 / factor() {
                     let len = [40, 500, 9000, 70_000][random.below(4)];
-                    let room = Room::of::<Pair>() + Room::tail::<Bytes>(len);
+                    let room = AllocSize::of::<Pair>() + AllocSize::tail::<Bytes>(len);
                     let Ok(m2) = m.reserve(room) else {
                         table.get(m).tail().iter().for_each(|slot| slot.set(m, None));
                         continue;
@@ -122,7 +122,7 @@ pub(crate) fn memory_that_is_given_back_is_not_used_meanwhile(barrier: Barrier) 
     for _ in 0..4 {
         let fill = heap.enter(|m| {
             for _ in 0..20_000 {
-                m.reserve(Room::tail::<Bytes>(2000)).unwrap().place_bytes::<Bytes>((), &[1; 2000]);
+                m.reserve(AllocSize::tail::<Bytes>(2000)).unwrap().place_bytes::<Bytes>((), &[1; 2000]);
             }
         });
         fill.unwrap();

@@ -3,7 +3,7 @@
 use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress,
+    AllocSize, Barrier, Bytes, EnterError, Heap, HeapThread, Local, Mutator, Root, RootStack, Slot, SlotArray, Stress,
     Tagged, Trace, Value,
 };
 use std::cell::RefCell;
@@ -20,9 +20,9 @@ pub(crate) struct Node {
 
 /// A list of so many nodes, the first of which has number `count - 1`.
 pub(crate) fn list<'s>(m: &mut Mutator<'s>, count: u64) -> Local<'s, Option<Node>> {
-    let head = m.build::<Option<Node>>(Room::NONE, |_| None).unwrap();
+    let head = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
     for id in 0..count {
-        let m = m.reserve(Room::of::<Node>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>()).unwrap();
         head.set(m, Some(m.place(NodeInit { id, next: head.get(m) })));
     }
     head
@@ -267,7 +267,7 @@ pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
                         let m = &mut *m.frame();
                         let head = list(m, 5);
                         let len = random.below(3000);
-                        m.reserve(Room::tail::<Bytes>(len))
+                        m.reserve(AllocSize::tail::<Bytes>(len))
                             .map(|m| assert_eq!(m.place_bytes::<Bytes>((), &vec![1; len]).tail_len(), len))
                             .unwrap_or_else(|error| panic!("step {step}: {error}"));
                         check(m, head.get(m), 5);
@@ -298,7 +298,7 @@ pub(crate) fn what_one_thread_puts_up_another_finds_whole(barrier: Barrier) {
     for heap in crate::common::every_heap(barrier, 4 << 20, 31) {
         let holder = heap
             .enter(|m| {
-                let m = m.reserve(Room::of::<Holder>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Holder>()).unwrap();
                 Root::<Holder>::new(m, m.place(HolderInit { item: None }))
             })
             .unwrap();
@@ -306,7 +306,7 @@ pub(crate) fn what_one_thread_puts_up_another_finds_whole(barrier: Barrier) {
             scope.spawn(|| {
                 heap.enter(|m| {
                     for id in 1..=LAST {
-                        let m = m.reserve(Room::of::<Item>()).unwrap();
+                        let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                         holder.get(m).item.set(m, Some(m.place(ItemInit { id, square: id * id })));
                     }
                 })
@@ -462,7 +462,7 @@ pub(crate) fn parked_threads_keep_no_blocks(barrier: Barrier) {
     }
     heap.enter(|m| {
         for _ in 0..3 {
-            m.reserve(Room::tail::<Bytes>(HEAP / 4)).unwrap();
+            m.reserve(AllocSize::tail::<Bytes>(HEAP / 4)).unwrap();
             kept.iter().zip(0..).for_each(|(list, id)| check(m, list.get(m), id % 3));
         }
     })
@@ -513,11 +513,11 @@ pub(crate) fn an_object_that_two_threads_copy_is_one(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).verify(false).stress(stress).build().unwrap();
     let tables = heap.enter(|m| {
         let tables = [0; 2].map(|_| {
-            let m = m.reserve(Room::tail::<Table>(OBJECTS)).unwrap();
+            let m = m.reserve(AllocSize::tail::<Table>(OBJECTS)).unwrap();
             Root::<Table>::new(m, m.place_array((), OBJECTS, None))
         });
         for index in 0..OBJECTS {
-            let m = m.reserve(Room::of::<Node>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Node>()).unwrap();
             let node = m.place(NodeInit { id: index as u64, next: None });
             tables.iter().for_each(|table| table.get(m).tail()[index].set(m, Some(node)));
         }

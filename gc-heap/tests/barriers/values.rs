@@ -2,7 +2,7 @@
 
 use crate::common::every_heap;
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Mutator, Num, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
+use gc_heap::{AllocSize, Barrier, Mutator, Num, Root, RootStack, Slot, SlotArray, Tagged, Trace, Unpacked, Value};
 use std::sync::atomic::Ordering;
 
 #[derive(Trace)]
@@ -19,7 +19,7 @@ fn either<'g>(m: &'g Mutator<'_>, slot: &Slot<Tagged>, constant: Value<'static>)
 pub(crate) fn constants_go_wherever_references_do(barrier: Barrier) {
     let heap = crate::common::checked(barrier, 4 << 20).build().unwrap();
     heap.enter(|m| {
-        let m = m.reserve(Room::of::<Pair>().times(2) + Room::tail::<SlotArray<Tagged>>(3)).unwrap();
+        let m = m.reserve(AllocSize::of::<Pair>().times(2) + AllocSize::tail::<SlotArray<Tagged>>(3)).unwrap();
         let pair = m.place(PairInit { first: Value::NIL, second: Value::TRUE });
         let other = m.place(PairInit { first: pair.into(), second: Value::NIL });
         let array = m.place_array::<SlotArray<Tagged>>((), 3, Value::NIL);
@@ -55,7 +55,7 @@ pub(crate) fn immediates_and_references_survive_cycles(barrier: Barrier) {
                 [0.0, -0.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, f64::NAN, -f64::NAN, f64::from_bits(1)];
             let stack = RootStack::<Tagged>::new(&heap).unwrap();
             for (i, x) in doubles.into_iter().enumerate() {
-                let m = m.reserve(Room::of::<Pair>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Pair>()).unwrap();
                 let pair = m.place(PairInit { first: Value::num(x), second: Value::int(i as i32) });
                 stack.push(m, pair.into());
                 stack.push(m, Value::num(x));
@@ -143,7 +143,7 @@ pub(crate) fn threads_add_to_one_number(barrier: Barrier) {
             heap.enter(|m| {
                 let mut turns = 0;
                 for _ in 0..TIMES {
-                    let m = m.reserve(Room::of::<Counter>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Counter>()).unwrap();
                     m.place(CounterInit { count: 0, turn: false }); // garbage, for cycles
                     let counter = counter.get(m);
                     counter.count.as_atomic().fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,9 @@
 
 use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Array, Barrier, Bytes, Gc, Heap, Mutator, Room, Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot};
+use gc_heap::{
+    AllocSize, Array, Barrier, Bytes, Gc, Heap, Mutator, Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ fn heaps(barrier: Barrier) -> impl Iterator<Item = Heap> {
 pub(crate) fn a_weak_slot_is_empty_exactly_when_its_object_is_gone(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {
-            let room = Room::of::<Holder<Item>>() + Room::of::<Item>();
+            let room = AllocSize::of::<Holder<Item>>() + AllocSize::of::<Item>();
             let holder = m.build::<Holder<Item>>(room, |m| {
                 let item = place(m, 1);
                 m.place(HolderInit { before: 7, weak: Some(item), strong: Some(item) })
@@ -66,15 +68,15 @@ pub(crate) fn arrays_of_weak_slots(barrier: Barrier) {
     for heap in heaps(barrier) {
         for len in [3, 700, 6000] {
             heap.enter(|m| {
-                let alive = m.build::<SlotArray<Option<Item>>>(Room::tail::<SlotArray<Option<Item>>>(len), |m| {
+                let alive = m.build::<SlotArray<Option<Item>>>(AllocSize::tail::<SlotArray<Option<Item>>>(len), |m| {
                     m.place_array((), len, None)
                 });
-                let weak = m.build::<Array<WeakSlot<Item>>>(Room::tail::<Array<WeakSlot<Item>>>(len), |m| {
+                let weak = m.build::<Array<WeakSlot<Item>>>(AllocSize::tail::<Array<WeakSlot<Item>>>(len), |m| {
                     m.place_array((), len, None)
                 });
                 let (alive, weak) = (alive.unwrap(), weak.unwrap());
                 for index in 0..len {
-                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                     let item = place(m, index as u64);
                     weak.get(m).tail()[index].set(m, Some(item));
                     alive.get(m).tail()[index].set(m, Some(item));
@@ -97,10 +99,11 @@ pub(crate) fn weak_references_to_large_objects(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {
             let bytes = vec![0x5a; 3 << 20];
-            let large = m.build::<Option<Bytes>>(Room::tail::<Bytes>(bytes.len()), |m| Some(m.place_bytes((), &bytes)));
+            let large =
+                m.build::<Option<Bytes>>(AllocSize::tail::<Bytes>(bytes.len()), |m| Some(m.place_bytes((), &bytes)));
             let large = large.unwrap();
             let weak = Weak::new(m, large.get(m).unwrap());
-            let holder = m.build::<Holder<Bytes>>(Room::of::<Holder<Bytes>>(), |m| {
+            let holder = m.build::<Holder<Bytes>>(AllocSize::of::<Holder<Bytes>>(), |m| {
                 m.place(HolderInit { before: 0, weak: None, strong: None })
             });
             let holder = holder.unwrap();
@@ -111,7 +114,7 @@ pub(crate) fn weak_references_to_large_objects(barrier: Barrier) {
             m.collect();
             assert!(weak.get(m).is_none() && holder.get(m).weak.get(m).is_none());
             // Its memory is there for the next.
-            let again = m.build::<Bytes>(Room::tail::<Bytes>(bytes.len()), |m| m.place_bytes((), &bytes));
+            let again = m.build::<Bytes>(AllocSize::tail::<Bytes>(bytes.len()), |m| m.place_bytes((), &bytes));
             assert!(again.unwrap().get(m).tail() == bytes);
             assert!(weak.get(m).is_none() && holder.get(m).weak.get(m).is_none());
         })
@@ -123,7 +126,7 @@ pub(crate) fn weak_references_to_large_objects(barrier: Barrier) {
 pub(crate) fn cycles_of_references_do_not_hold_themselves(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {
-            let m2 = m.reserve(Room::of::<Item>().times(2)).unwrap();
+            let m2 = m.reserve(AllocSize::of::<Item>().times(2)).unwrap();
             let (a, b) = (place(m2, 1), place(m2, 2));
             a.other.set(m2, Some(b));
             b.other.set(m2, Some(a));
@@ -148,7 +151,7 @@ pub(crate) fn an_upgraded_reference_is_strong(barrier: Barrier) {
             for id in 0..200 {
                 let m = &mut *m.frame();
                 let weak = {
-                    let m = m.reserve(Room::of::<Item>()).unwrap();
+                    let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                     Weak::new(m, place(m, id))
                 };
                 m.safepoint();
@@ -172,7 +175,7 @@ pub(crate) fn upgrades_race_with_the_end_of_marking(barrier: Barrier) {
     const SLOTS: usize = 300;
     for (verify, workers) in [(true, 1), (false, 2)] {
         let heap = checked(barrier, 8 << 20).verify(verify).workers(workers).stress(stress(9)).build().unwrap();
-        let room = Room::tail::<Array<WeakSlot<Item>>>(SLOTS);
+        let room = AllocSize::tail::<Array<WeakSlot<Item>>>(SLOTS);
         let table = heap.enter(|m| {
             let m = m.reserve(room).unwrap();
             Root::<Array<WeakSlot<Item>>>::new(m, m.place_array((), SLOTS, None))
@@ -200,7 +203,7 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, renewed: &A
         let held: Vec<_> = (0..4)
             .map(|_| {
                 let index = random.below(table.get(m).tail_len());
-                let m = m.reserve(Room::of::<Item>()).unwrap();
+                let m = m.reserve(AllocSize::of::<Item>()).unwrap();
                 let slot = &table.get(m).tail()[index];
                 let item = slot.get(m).unwrap_or_else(|| {
                     renewed.fetch_add(1, Ordering::Relaxed);
@@ -225,12 +228,12 @@ pub(crate) fn stale_words_in_hand_while_weak_slots_are_resolved(barrier: Barrier
     let stress = Stress { cycle_every: 0, delay_one_in: 4, seed: 5 };
     let heap = checked(barrier, 8 << 20).verify(false).stress(stress).build().unwrap();
     let tables = heap.enter(|m| {
-        let room = Room::tail::<Array<WeakSlot<Item>>>(ITEMS) + Room::tail::<SlotArray<Option<Item>>>(ITEMS);
+        let room = AllocSize::tail::<Array<WeakSlot<Item>>>(ITEMS) + AllocSize::tail::<SlotArray<Option<Item>>>(ITEMS);
         let m2 = m.reserve(room).unwrap();
         let weak = Root::<Array<WeakSlot<Item>>>::new(m2, m2.place_array((), ITEMS, None));
         let strong = Root::<SlotArray<Option<Item>>>::new(m2, m2.place_array((), ITEMS, None));
         for index in 0..ITEMS {
-            let m = m.reserve(Room::of::<Item>()).unwrap();
+            let m = m.reserve(AllocSize::of::<Item>()).unwrap();
             let item = place(m, index as u64);
             weak.get(m).tail()[index].set(m, Some(item));
             strong.get(m).tail()[index].set(m, Some(item));
@@ -260,11 +263,11 @@ pub(crate) fn stale_words_in_hand_while_weak_slots_are_resolved(barrier: Barrier
     });
 }
 
-/// That their places are used again is tested in `root::table`.
+/// That their places are used again is tested in `handles::root`.
 pub(crate) fn weak_roots_come_and_go(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).stress(stress(11)).build().unwrap();
     heap.enter(|m| {
-        let item = m.build::<Item>(Room::of::<Item>(), |m| place(m, 1)).unwrap();
+        let item = m.build::<Item>(AllocSize::of::<Item>(), |m| place(m, 1)).unwrap();
         let kept = Weak::new(m, item.get(m));
         for _ in 0..50 {
             let many: Vec<_> = (0..2000).map(|_| Weak::new(m, item.get(m))).collect();

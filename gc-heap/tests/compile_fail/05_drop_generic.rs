@@ -1,5 +1,5 @@
 //! Trap 5: `Drop` on a generic derived type, refused where it is used.
-use gc_heap::{Field, Room, Trace};
+use gc_heap::{Field, AllocSize, Trace};
 
 #[derive(Trace)]
 struct Handle<T: Field> {
@@ -10,7 +10,7 @@ impl<T: Field> Drop for Handle<T> {
     fn drop(&mut self) {}
 }
 
-const ROOM: Room = Room::of::<Handle<u64>>();
+const ROOM: AllocSize = AllocSize::of::<Handle<u64>>();
 
 fn main() {
     let _ = ROOM;

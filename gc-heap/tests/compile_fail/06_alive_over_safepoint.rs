@@ -1,5 +1,5 @@
 //! Trap 6: everything raw ends at a safepoint.
-use gc_heap::{Bytes, Gc, Mutator, Room, RootStack, Value};
+use gc_heap::{Bytes, Gc, Mutator, AllocSize, RootStack, Value};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -64,7 +64,7 @@ fn root_slots(m: &mut Mutator<'_>, stack: &RootStack) {
 
 fn placed_after_reserve(m: &mut Mutator<'_>) {
     let gc = {
-        let m = m.reserve(Room::of::<Node>()).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>()).unwrap();
         m.place(NodeInit { next: None, key: 1 })
     };
     m.safepoint();
@@ -72,7 +72,7 @@ fn placed_after_reserve(m: &mut Mutator<'_>) {
 }
 
 fn what_reserve_gives(m: &mut Mutator<'_>) {
-    let placing = m.reserve(Room::of::<Node>()).unwrap();
+    let placing = m.reserve(AllocSize::of::<Node>()).unwrap();
     m.safepoint();
     placing.place(NodeInit { next: None, key: 1 });
 }

@@ -1,5 +1,5 @@
 //! Trap 6: each function that can be a safepoint ends raw references.
-use gc_heap::{Mutator, Room};
+use gc_heap::{Mutator, AllocSize};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -13,13 +13,13 @@ fn over_alloc(m: &mut Mutator<'_>) {
 
 fn over_build(m: &mut Mutator<'_>) {
     let gc = m.place(NodeInit { next: None, key: 1 });
-    m.build::<Node>(Room::of::<Node>(), |m| m.place(NodeInit { next: None, key: 2 })).ok();
+    m.build::<Node>(AllocSize::of::<Node>(), |m| m.place(NodeInit { next: None, key: 2 })).ok();
     drop(gc.key);
 }
 
 fn over_reserve(m: &mut Mutator<'_>) {
     let gc = m.place(NodeInit { next: None, key: 1 });
-    let m = m.reserve(Room::of::<Node>()).unwrap();
+    let m = m.reserve(AllocSize::of::<Node>()).unwrap();
     m.place(NodeInit { next: Some(gc), key: 2 });
 }
 

@@ -1,5 +1,5 @@
 //! Trap 6: whatever can be a safepoint takes `&mut Mutator`.
-use gc_heap::{Mutator, Room};
+use gc_heap::{Mutator, AllocSize};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -10,7 +10,7 @@ fn safepoint(m: &Mutator<'_>) {
 }
 
 fn reserve(m: &Mutator<'_>) {
-    m.reserve(Room::of::<Node>()).ok();
+    m.reserve(AllocSize::of::<Node>()).ok();
 }
 
 fn collect(m: &Mutator<'_>) {
@@ -30,8 +30,8 @@ fn frame(m: &Mutator<'_>) {
 }
 
 fn reserve_after_reserve(m: &mut Mutator<'_>) {
-    let m = m.reserve(Room::of::<Node>()).unwrap();
-    m.reserve(Room::of::<Node>()).ok();
+    let m = m.reserve(AllocSize::of::<Node>()).unwrap();
+    m.reserve(AllocSize::of::<Node>()).ok();
 }
 
 fn main() {}

@@ -1,5 +1,5 @@
 //! Traps 3 and 8: no literal of a slot, a raw reference, a value, a local, a mutator or a frame.
-use gc_heap::{AnyGc, Frame, Gc, Local, Mutator, Num, Out, Plain, RootSlot, Slot, Tagged, Value, WeakSlot};
+use gc_heap::{AnyGc, Frame, Gc, Local, Mutator, Num, ReturnSlot, Plain, RootSlot, Slot, Tagged, Value, WeakSlot};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -41,8 +41,8 @@ fn frame<'a>() -> Frame<'a> {
     Frame {}
 }
 
-fn out<'s>() -> Out<'s, Node> {
-    Out {}
+fn out<'s>() -> ReturnSlot<'s, Node> {
+    ReturnSlot {}
 }
 
 fn number() -> Num<u64> {

@@ -1,5 +1,5 @@
 //! An old raw reference in an initialiser or a tail; a new one out of a callback.
-use gc_heap::{Gc, Mutator, Room, SlotArray};
+use gc_heap::{Gc, Mutator, AllocSize, SlotArray};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -12,7 +12,7 @@ fn old_in_an_initialiser(m: &mut Mutator<'_>) {
 
 fn old_in_a_tail(m: &mut Mutator<'_>) {
     let old = m.place(NodeInit { next: None, key: 1 });
-    let m = m.reserve(Room::tail::<SlotArray<Node>>(1)).unwrap();
+    let m = m.reserve(AllocSize::tail::<SlotArray<Node>>(1)).unwrap();
     m.place_tail::<SlotArray<Node>, _>((), [old]);
 }
 
@@ -39,7 +39,7 @@ fn out_of_a_scope(m: &mut Mutator<'_>) {
 
 fn out_of_build(m: &mut Mutator<'_>) {
     let mut out: Option<Gc<'_, Node>> = None;
-    m.build::<Node>(Room::of::<Node>(), |m| {
+    m.build::<Node>(AllocSize::of::<Node>(), |m| {
         let gc = m.place(NodeInit { next: None, key: 1 });
         out = Some(gc);
         gc

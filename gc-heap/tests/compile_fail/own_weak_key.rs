@@ -24,7 +24,7 @@ struct ByTheSupertrait {
     id: u64,
 }
 
-impl gc_heap::slot::any::sealed::Hashed for ByTheSupertrait {
+impl gc_heap::slot::any_object::sealed::Hashed for ByTheSupertrait {
     fn hash_of(_: Gc<'_, ByTheSupertrait>, _: &Mutator<'_>) -> u64 {
         0
     }

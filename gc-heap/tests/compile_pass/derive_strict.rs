@@ -3,7 +3,7 @@
 #![forbid(missing_docs, unused, unreachable_pub, rust_2018_idioms)]
 #![deny(warnings)]
 
-use gc_heap::{Array, Bytes, Empty, Heap, Num, Plain, Room, Slot, SlotArray, Tagged, Trace, Value, WeakSlot};
+use gc_heap::{Array, Bytes, Empty, Heap, Num, Plain, AllocSize, Slot, SlotArray, Tagged, Trace, Value, WeakSlot};
 
 /// Every sort of field.
 #[derive(Trace)]
@@ -63,14 +63,14 @@ use inner::{List, ListInit, Pair, PairInit};
 fn main() {
     let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
     heap.enter(|m| {
-        let room = Room::of::<Node>()
-            + Room::tail::<Bytes>(5)
-            + Room::tail::<Parts>(2)
-            + Room::tail::<SlotArray<Tagged>>(3)
-            + Room::of::<Marker>()
-            + Room::of::<Pair<Node, u8, String, 3>>()
-            + Room::of::<List<Num<i16>>>()
-            + Room::tail::<Array<f64>>(2);
+        let room = AllocSize::of::<Node>()
+            + AllocSize::tail::<Bytes>(5)
+            + AllocSize::tail::<Parts>(2)
+            + AllocSize::tail::<SlotArray<Tagged>>(3)
+            + AllocSize::of::<Marker>()
+            + AllocSize::of::<Pair<Node, u8, String, 3>>()
+            + AllocSize::of::<List<Num<i16>>>()
+            + AllocSize::tail::<Array<f64>>(2);
         let node = m
             .build::<Node>(room, |m| {
                 let text = m.place_bytes::<Bytes>((), b"hello");

@@ -118,7 +118,7 @@ fn main() {
     lives!(heap, Method, MethodInit);
     lives!(heap, Reordered, ReorderedInit);
     heap.enter(|m| {
-        let m = m.reserve(gc_heap::Room::tail::<Tailed>(4)).unwrap();
+        let m = m.reserve(gc_heap::AllocSize::tail::<Tailed>(4)).unwrap();
         assert_eq!(m.place_bytes::<Tailed>((), b"text").tail(), b"text");
     })
     .unwrap();

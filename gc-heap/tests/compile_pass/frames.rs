@@ -1,5 +1,5 @@
 //! `?`, `return`, `break` and `continue` work out of frames, and a result comes out of each.
-use gc_heap::{Heap, Local, Mutator, OutOfMemory, Room};
+use gc_heap::{Heap, Local, Mutator, OutOfMemory, AllocSize};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -12,7 +12,7 @@ fn node<'s>(m: &mut Mutator<'s>, key: u64) -> Result<Local<'s, Node>, OutOfMemor
 fn question_mark<'s>(m: &mut Mutator<'s>) -> Result<Local<'s, Node>, OutOfMemory> {
     let (mut frame, out) = m.frame_for::<Node>();
     let tail = node(&mut frame, 1)?;
-    let m = frame.reserve(Room::of::<Node>())?;
+    let m = frame.reserve(AllocSize::of::<Node>())?;
     let head = m.place(NodeInit { next: Some(tail.get(m)), key: 2 });
     Ok(out.put(m, head))
 }
@@ -46,11 +46,11 @@ fn loops(m: &mut Mutator<'_>) -> Result<u64, OutOfMemory> {
 fn closure_scope<'s>(m: &mut Mutator<'s>, depth: u64) -> Result<Local<'s, Node>, OutOfMemory> {
     m.scope_local(|m| {
         if depth == 0 {
-            let m = m.reserve(Room::of::<Node>())?;
+            let m = m.reserve(AllocSize::of::<Node>())?;
             return Ok(m.place(NodeInit { next: None, key: 0 }));
         }
         let next = closure_scope(m, depth - 1)?;
-        let m = m.reserve(Room::of::<Node>())?;
+        let m = m.reserve(AllocSize::of::<Node>())?;
         Ok(m.place(NodeInit { next: Some(next.get(m)), key: depth }))
     })
 }

@@ -1,5 +1,5 @@
 //! What the lifetimes must allow: raw references get shorter, live side by side, and go through callees.
-use gc_heap::{AnyGc, Gc, Heap, Mutator, Room, Slot, Trace, Value};
+use gc_heap::{AnyGc, Gc, Heap, Mutator, AllocSize, Slot, Trace, Value};
 
 #[path = "../common/node.rs"]
 mod node;
@@ -60,7 +60,7 @@ fn length(m: &Mutator, node: Gc<Node>) -> u32 {
 fn main() {
     let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
     heap.enter(|m| {
-        let m = m.reserve(Room::of::<Node>().times(4) + Room::of::<Pair>().times(2)).unwrap();
+        let m = m.reserve(AllocSize::of::<Node>().times(4) + AllocSize::of::<Pair>().times(2)).unwrap();
         let a = m.place(NodeInit { next: None, key: 1 });
         let b = m.place(NodeInit { next: Some(a), key: 2 });
         let root = m.place(NodeInit { next: Some(b), key: 3 });

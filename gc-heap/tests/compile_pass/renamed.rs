@@ -29,7 +29,7 @@ struct Text;
 fn main() {
     let heap = reexported::heap::Heap::builder().max_bytes(16 << 20).build().unwrap();
     let text = heap.enter(|m| {
-        let m = m.reserve(reexported::heap::Room::tail::<Text>(4)).unwrap();
+        let m = m.reserve(reexported::heap::AllocSize::tail::<Text>(4)).unwrap();
         m.place_bytes::<Text>((), b"text").tail().to_vec()
     });
     ::std::assert_eq!(text.unwrap(), b"text");

@@ -4,7 +4,7 @@ use super::check::val_of;
 use super::{Blob, Node, NodeInit, Object, Place, State, Table, TableInit, Val, Watch, WatchInit, pattern};
 use super::{BlobInit, Board, BoardModel};
 use crate::model::{How, Op, Pick, Size, Sort};
-use gc_heap::{AnyGc, Bytes, Gc, Local, Mutator, Room, RootStack, Slot, SlotType, Tagged, Value, Weak};
+use gc_heap::{AllocSize, AnyGc, Bytes, Gc, Local, Mutator, RootStack, Slot, SlotType, Tagged, Value, Weak};
 use std::sync::MutexGuard;
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ fn step<'s>(m: &mut Mutator<'s>, places: &[&dyn Place], state: &mut State<'_>, o
         Op::ReplaceShared { slot, bytes } => state.replace_shared(m, usize::from(*slot) % 16, usize::from(*bytes)),
         Op::ReadShared { slot } => state.read_shared(m, usize::from(*slot) % 16),
         Op::Garbage { count } => {
-            let m = m.reserve(Room::of::<Node>().times(usize::from(*count))).expect("room for garbage");
+            let m = m.reserve(AllocSize::of::<Node>().times(usize::from(*count))).expect("room for garbage");
             let mut left = None;
             for id in 0..u64::from(*count) {
                 left = Some(m.place(NodeInit { id, left, any: Value::NIL, weak: left, count: id }));
@@ -104,7 +104,7 @@ fn step<'s>(m: &mut Mutator<'s>, places: &[&dyn Place], state: &mut State<'_>, o
         }
         Op::Burst { kib } => {
             for _ in 0..kib.div_ceil(16) {
-                let m = m.reserve(Room::tail::<Bytes>(16 << 10)).expect("room for garbage");
+                let m = m.reserve(AllocSize::tail::<Bytes>(16 << 10)).expect("room for garbage");
                 m.place_bytes::<Bytes>((), &[0xa5; 16 << 10]);
             }
         }
@@ -197,10 +197,10 @@ impl State<'_> {
             Sort::Blob => elements(size, len) * 8 + len % 8,
         };
         let room = match sort {
-            Sort::Node => Room::of::<Node>(),
-            Sort::Table => Room::tail::<Table>(len),
-            Sort::Watch => Room::tail::<Watch>(len),
-            Sort::Blob => Room::tail::<Blob>(len),
+            Sort::Node => AllocSize::of::<Node>(),
+            Sort::Table => AllocSize::tail::<Table>(len),
+            Sort::Watch => AllocSize::tail::<Watch>(len),
+            Sort::Blob => AllocSize::tail::<Blob>(len),
         };
         let live = self.bytes;
         let m = m.reserve(room).unwrap_or_else(|error| panic!("{error}, with at most {live} bytes live here"));
@@ -411,7 +411,7 @@ impl State<'_> {
     fn replace_shared(&mut self, m: &mut Mutator<'_>, slot: usize, bytes: usize) {
         let mut board = Self::lock_board(m, self.board);
         let bytes = bytes % 9000;
-        let m = m.reserve(Room::of::<Node>() + Room::tail::<Blob>(bytes)).expect("room for a record");
+        let m = m.reserve(AllocSize::of::<Node>() + AllocSize::tail::<Blob>(bytes)).expect("room for a record");
         self.next_id += 1;
         let id = self.next_id;
         let content: Vec<u8> = (0..bytes).map(|i| pattern(id, i)).collect();

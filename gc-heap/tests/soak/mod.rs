@@ -11,7 +11,7 @@ mod tokens;
 
 use crate::random::Random;
 use gc_heap::{
-    Array, Backing, Barrier, Heap, HeapStats, Mirror, Mutator, Room, Root, RootStack, Slot, SlotArray, Stress,
+    AllocSize, Array, Backing, Barrier, Heap, HeapStats, Mirror, Mutator, Root, RootStack, Slot, SlotArray, Stress,
 };
 use gc_heap::{Tagged, Trace, WeakSlot};
 use records::{Owned, Record};
@@ -163,9 +163,9 @@ pub(crate) fn run(plan: &Plan, enough: impl Fn(&HeapStats) -> bool + Sync) -> He
 
 fn make_world(m: &mut Mutator<'_>) -> Root<World> {
     let tokens = tokens::make(m, TOKENS);
-    let chains = Room::tail::<SlotArray<Option<Record>>>(records::CHAINS);
-    let room = Room::of::<World>() + Room::tail::<SlotArray<Option<Token>>>(SWAPS) + chains;
-    let m = m.reserve(room + Room::tail::<SlotArray<Option<Cell>>>(STACKS)).expect("room for the world");
+    let chains = AllocSize::tail::<SlotArray<Option<Record>>>(records::CHAINS);
+    let room = AllocSize::of::<World>() + AllocSize::tail::<SlotArray<Option<Token>>>(SWAPS) + chains;
+    let m = m.reserve(room + AllocSize::tail::<SlotArray<Option<Cell>>>(STACKS)).expect("room for the world");
     let (first, registry) = tokens.get(m);
     let stacks = m.place_array::<SlotArray<Option<Cell>>>((), STACKS, None);
     stacks.tail()[0].set(m, first);

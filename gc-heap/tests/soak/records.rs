@@ -1,7 +1,7 @@
 //! Records: hash chains that one mutator changes and all read.
 
 use super::{Blob, BlobInit, Random, Shared, check_blob, fill};
-use gc_heap::{Gc, Mutator, Room, Slot, SlotArray, Tagged, Trace, Unpacked, Value, WeakSlot};
+use gc_heap::{AllocSize, Gc, Mutator, Slot, SlotArray, Tagged, Trace, Unpacked, Value, WeakSlot};
 
 pub(super) const CHAINS: usize = 512;
 
@@ -58,7 +58,7 @@ impl Owned {
             self.unlink(m, shared, chain, random);
         }
         let chain = random.below(self.chains.len());
-        let m = m.reserve(Room::of::<Record>() + Room::tail::<Blob>(len)).expect("room for a record");
+        let m = m.reserve(AllocSize::of::<Record>() + AllocSize::tail::<Blob>(len)).expect("room for a record");
         self.next_id += 1;
         let id = self.next_id;
         let head = self.slot(m, shared, chain);

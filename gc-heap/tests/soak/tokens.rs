@@ -1,7 +1,7 @@
 //! Tokens: objects of which each number exists exactly once, however many mutators pass them on.
 
 use super::{Blob, BlobInit, Random, Shared, check_blob, fill};
-use gc_heap::{Array, Gc, Local, Mutator, Room, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot};
+use gc_heap::{AllocSize, Array, Gc, Local, Mutator, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot};
 use std::sync::PoisonError;
 
 #[derive(Trace)]
@@ -31,8 +31,8 @@ impl Made<'_> {
     }
 }
 
-fn token_room() -> Room {
-    Room::of::<Token>() + Room::tail::<Blob>(40)
+fn token_room() -> AllocSize {
+    AllocSize::of::<Token>() + AllocSize::tail::<Blob>(40)
 }
 
 fn place_token<'g>(m: &'g Mutator<'_>, number: u64, len: usize) -> Gc<'g, Token> {
@@ -41,11 +41,11 @@ fn place_token<'g>(m: &'g Mutator<'_>, number: u64, len: usize) -> Gc<'g, Token>
 }
 
 pub(super) fn make<'s>(m: &mut Mutator<'s>, tokens: usize) -> Made<'s> {
-    let registry = m.build::<Registry>(Room::tail::<Registry>(tokens), |m| m.place_array((), tokens, None));
+    let registry = m.build::<Registry>(AllocSize::tail::<Registry>(tokens), |m| m.place_array((), tokens, None));
     let registry = registry.expect("room for the registry");
-    let stack = m.build::<Option<Cell>>(Room::NONE, |_| None).expect("no room needed");
+    let stack = m.build::<Option<Cell>>(AllocSize::NONE, |_| None).expect("no room needed");
     for number in 0..tokens as u64 {
-        let m = m.reserve(token_room() + Room::of::<Cell>()).expect("room for a token");
+        let m = m.reserve(token_room() + AllocSize::of::<Cell>()).expect("room for a token");
         let token = place_token(m, number, 40);
         registry.get(m).tail()[number as usize].set(m, Some(token));
         stack.set(m, Some(m.place(CellInit { token, next: stack.get(m) })));
@@ -96,7 +96,7 @@ pub(super) fn step(m: &mut Mutator<'_>, shared: &Shared, random: &mut Random) {
         2 => renew(m, shared, held, random),
         _ => {}
     }
-    let m = m.reserve(Room::of::<Cell>()).expect("room for a cell");
+    let m = m.reserve(AllocSize::of::<Cell>()).expect("room for a cell");
     let token = held.get(m);
     check(m, shared, token);
     put(m, shared, random, token);
@@ -163,7 +163,7 @@ fn put<'g>(m: &'g Mutator<'_>, shared: &Shared, random: &mut Random, token: Gc<'
 /// Replaces the object of a token; nobody else has it.
 fn renew(m: &mut Mutator<'_>, shared: &Shared, held: Local<'_, Token>, random: &mut Random) {
     let len = if random.below(50) == 0 { 5000 } else { random.below(100) };
-    let m = m.reserve(Room::of::<Token>() + Room::tail::<Blob>(len)).expect("room for a token");
+    let m = m.reserve(AllocSize::of::<Token>() + AllocSize::tail::<Blob>(len)).expect("room for a token");
     let number = held.get(m).number;
     let token = place_token(m, number, len);
     shared.world.get(m).registry.get(m).tail()[number as usize].set(m, Some(token));

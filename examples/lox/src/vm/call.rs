@@ -2,7 +2,7 @@
 
 use super::{FRAMES, Fault, Frame, SLOTS, Vm};
 use crate::object::{BoundMethod, Class, Closure, Instance, InstanceInit, NativeFunction, find_method};
-use gc_heap::{Gc, Mutator, Room, Value};
+use gc_heap::{AllocSize, Gc, Mutator, Value};
 
 fn wrong_arguments(expected: u32, got: usize) -> Fault {
     Fault::Error(format!("Expected {expected} arguments but got {got}."))
@@ -71,7 +71,7 @@ impl Vm {
     fn instantiate(&mut self, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
         let class = self.slot(m, base).get(m).downcast::<Class>().expect("the caller has looked");
         let fields = class.fields.get() as usize;
-        let m = self.reserve(m, Room::tail::<Instance>(fields))?;
+        let m = self.reserve(m, AllocSize::tail::<Instance>(fields))?;
         let slot = self.slot(m, base);
         let class = slot.get(m).downcast::<Class>().expect("it stayed where it was");
         let init = InstanceInit { class, more: Value::NIL, shape: crate::shapes::EMPTY };

@@ -3,14 +3,14 @@
 use super::{FIRST, Vm};
 use crate::code::{Constant, Proto};
 use crate::object::{Closure, ClosureInit, Function, FunctionInit};
-use gc_heap::{Local, Mutator, OutOfMemory, Room, Tagged, Value};
+use gc_heap::{AllocSize, Local, Mutator, OutOfMemory, Tagged, Value};
 
 impl Vm {
     /// Makes a closure of a script, in the first slot.
     pub(super) fn load(&mut self, m: &mut Mutator<'_>, proto: Proto) -> Result<(), OutOfMemory> {
         let m = &mut *m.frame();
         let function = self.load_function(m, proto)?;
-        let m = m.reserve(Room::tail::<Closure>(0))?;
+        let m = m.reserve(AllocSize::tail::<Closure>(0))?;
         let code = function.get(m).code.get();
         let closure = m.place_tail::<Closure, _>(ClosureInit { function: function.get(m), code }, []);
         self.slot(m, FIRST).set(m, closure.into());
@@ -33,7 +33,7 @@ impl Vm {
             });
         }
         let code = Box::leak(Box::new(proto.code));
-        let m = m.reserve(Room::tail::<Function>(constants.len()))?;
+        let m = m.reserve(AllocSize::tail::<Function>(constants.len()))?;
         let constants = constants.iter().map(|constant| constant.get(m));
         Ok(m.local(m.place_tail::<Function, _>(FunctionInit { code }, constants)))
     }

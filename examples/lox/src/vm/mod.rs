@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::report::Reporter;
 use crate::shapes::{Lookups, Shapes};
 use crate::thread::{Threads, Waiter};
-use gc_heap::{Gc, Heap, Mutator, OutOfMemory, Room, Root, RootSlot, RootStack, Tagged, Value};
+use gc_heap::{AllocSize, Gc, Heap, Mutator, OutOfMemory, Root, RootSlot, RootStack, Tagged, Value};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ impl Shared {
     pub(crate) fn make_globals(&self, m: &mut Mutator<'_>, spare: usize) -> Result<(), OutOfMemory> {
         let natives = Native::ALL.map(|native| (self.names.lock().global(native.name().as_bytes()), native));
         let len = self.names.lock().globals() + spare;
-        let objects = Room::of::<crate::object::NativeFunction>().times(natives.len());
-        let m = m.reserve(Room::tail::<Globals>(len) + objects)?;
+        let objects = AllocSize::of::<crate::object::NativeFunction>().times(natives.len());
+        let m = m.reserve(AllocSize::tail::<Globals>(len) + objects)?;
         let globals = m.place_array::<Globals>((), len, UNDEFINED);
         for (global, native) in natives {
             let function = m.place(NativeFunctionInit { native });
@@ -285,7 +285,11 @@ impl Vm {
     /// # Errors
     /// If the heap is full.
     #[inline(always)]
-    pub(crate) fn reserve<'g, 's>(&self, m: &'g mut Mutator<'s>, room: Room) -> Result<&'g Mutator<'s>, OutOfMemory> {
+    pub(crate) fn reserve<'g, 's>(
+        &self,
+        m: &'g mut Mutator<'s>,
+        room: AllocSize,
+    ) -> Result<&'g Mutator<'s>, OutOfMemory> {
         if !m.has_room(room) {
             self.tidy(m);
         }

@@ -1,6 +1,6 @@
 //! Operations that make objects.
 
-use super::property::MOST_GUESSED;
+use super::property::MAX_GUESSED;
 use super::{Fault, Vm};
 use crate::code::{Capture, Site};
 use crate::names::INIT;
@@ -8,7 +8,7 @@ use crate::object::{
     Cell, CellInit, Class, ClassInit, Closure, ClosureInit, Function, MethodEntryInit, Methods, MethodsInit, Str,
     put_method,
 };
-use gc_heap::{Gc, Mutator, OutOfMemory, Room, RootSlot, Tagged, Value};
+use gc_heap::{AllocSize, Gc, Mutator, OutOfMemory, RootSlot, Tagged, Value};
 
 /// Entries of a new class's methods.
 const FIRST_METHODS: usize = 8;
@@ -84,7 +84,7 @@ impl Vm {
     pub(super) fn make_closure(&mut self, m: &mut Mutator<'_>, to: usize, index: usize) -> Result<(), OutOfMemory> {
         let base = self.frames[self.depth - 1].base;
         let captures = self.function(m, index).code.captures.len();
-        let m = self.reserve(m, Room::tail::<Closure>(captures))?;
+        let m = self.reserve(m, AllocSize::tail::<Closure>(captures))?;
         let function = self.function(m, index);
         let registers = &self.stack.slots(m)[base..];
         let closure = place_closure(m, registers, self.closure(m), function);
@@ -94,7 +94,7 @@ impl Vm {
 
     /// What is in the slot goes to a new cell, which takes its place.
     pub(super) fn make_cell(&mut self, m: &mut Mutator<'_>, at: usize) -> Result<(), OutOfMemory> {
-        let m = self.reserve(m, Room::of::<Cell>())?;
+        let m = self.reserve(m, AllocSize::of::<Cell>())?;
         let slot = self.slot(m, at);
         slot.set(m, m.place(CellInit { value: slot.get(m) }).into());
         Ok(())
@@ -108,11 +108,11 @@ impl Vm {
         index: usize,
         fields: u32,
     ) -> Result<(), OutOfMemory> {
-        let m = self.reserve(m, Room::of::<Class>() + Room::tail::<Methods>(FIRST_METHODS))?;
+        let m = self.reserve(m, AllocSize::of::<Class>() + AllocSize::tail::<Methods>(FIRST_METHODS))?;
         let name = Self::constant(m, self.closure(m), index);
         let name = name.downcast::<Str>().expect("the compiler put a name there");
         let methods = place_methods(m, FIRST_METHODS);
-        let class = m.place(ClassInit { name, methods, init: None, fields: fields.min(MOST_GUESSED) });
+        let class = m.place(ClassInit { name, methods, init: None, fields: fields.min(MAX_GUESSED) });
         self.slot(m, to).set(m, class.into());
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Vm {
         let Some(superclass) = self.class(m, from) else { return Err(Fault::error("Superclass must be a class.")) };
         let mut len = superclass.methods.get(m).tail_len();
         loop {
-            let m = self.reserve(m, Room::tail::<Methods>(len))?;
+            let m = self.reserve(m, AllocSize::tail::<Methods>(len))?;
             let superclass = self.class(m, from).expect("it stayed where it was");
             let from = superclass.methods.get(m);
             if from.tail_len() > len {
@@ -138,7 +138,7 @@ impl Vm {
             copy_methods(m, from, methods);
             class.methods.set(m, methods);
             class.init.set(m, superclass.init.get(m));
-            class.fields.set((superclass.fields.get() + class.fields.get()).min(MOST_GUESSED));
+            class.fields.set((superclass.fields.get() + class.fields.get()).min(MAX_GUESSED));
             return Ok(());
         }
     }
@@ -154,7 +154,7 @@ impl Vm {
         let methods = self.class(m, class).expect("it was just declared").methods.get(m);
         let len = methods.tail_len();
         if (methods.count.get() as usize + 1) * 2 > len {
-            let m = self.reserve(m, Room::tail::<Methods>(len * 2))?;
+            let m = self.reserve(m, AllocSize::tail::<Methods>(len * 2))?;
             let class = self.class(m, class).expect("it stayed where it was");
             let methods = place_methods(m, len * 2);
             copy_methods(m, class.methods.get(m), methods);

@@ -7,7 +7,7 @@ use crate::object::{
     Instance, find_method,
 };
 use crate::shapes::{DICTIONARY, Found, Lookups, Store};
-use gc_heap::{Gc, Mutator, OutOfMemory, Room, Slot, Tagged, Value};
+use gc_heap::{AllocSize, Gc, Mutator, OutOfMemory, Slot, Tagged, Value};
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 const FIRST_DICTIONARY: usize = 16;
 
 /// Room for fields is never guessed larger than this.
-pub(super) const MOST_GUESSED: u32 = 64;
+pub(super) const MAX_GUESSED: u32 = 64;
 
 /// The field at an index that an instance's shape gave.
 #[inline(always)]
@@ -120,7 +120,7 @@ impl Vm {
         if find_method(m, instance.class.get(m).methods.get(m), site.symbol).is_none() {
             return Err(self.undefined_property(site.symbol));
         }
-        let m = self.reserve(m, Room::of::<BoundMethod>())?;
+        let m = self.reserve(m, AllocSize::of::<BoundMethod>())?;
         let receiver = self.slot(m, object).get(m);
         let method = receiver
             .downcast::<Instance>()
@@ -139,7 +139,7 @@ impl Vm {
         object: usize,
         class: usize,
     ) -> Result<(), Fault> {
-        let m = self.reserve(m, Room::of::<BoundMethod>())?;
+        let m = self.reserve(m, AllocSize::of::<BoundMethod>())?;
         let class = self.slot(m, class).get(m).downcast::<Class>().expect("`super` is a class");
         let Some(method) = find_method(m, class.methods.get(m), site.symbol) else {
             return Err(self.undefined_property(site.symbol));
@@ -211,12 +211,12 @@ impl Vm {
             return Ok(());
         }
         let class = instance.class.get(m);
-        class.fields.set(class.fields.get().max((store.index + 1).min(MOST_GUESSED)));
+        class.fields.set(class.fields.get().max((store.index + 1).min(MAX_GUESSED)));
         let beyond = place - instance.tail_len();
         let have = instance.more.get(m).downcast::<Fields>().map_or(0, Gc::tail_len);
         if beyond >= have {
             let len = (beyond + 1).next_power_of_two().max(4);
-            let m = self.reserve(m, Room::tail::<Fields>(len))?;
+            let m = self.reserve(m, AllocSize::tail::<Fields>(len))?;
             let instance = self.instance(m, object);
             let old = instance.more.get(m).downcast::<Fields>();
             let more = m.place_array::<Fields>((), len, Value::NIL);
@@ -256,7 +256,7 @@ impl Vm {
         }
         let symbols = shared.shapes.symbols(shape);
         let len = (symbols.len() * 4).next_power_of_two();
-        let m = self.reserve(m, Room::tail::<Dictionary>(len))?;
+        let m = self.reserve(m, AllocSize::tail::<Dictionary>(len))?;
         let instance = self.instance(m, object);
         let dictionary = place_dictionary(m, len);
         for (index, &symbol) in symbols.iter().enumerate() {
@@ -289,7 +289,7 @@ impl Vm {
         let full = count * 2 >= len;
         let new_len = if full { (len * 2).max(FIRST_DICTIONARY) } else { FIRST_DICTIONARY };
         // Reserved in any case: from here on there is no safepoint.
-        let m = self.reserve(m, Room::tail::<Dictionary>(new_len))?;
+        let m = self.reserve(m, AllocSize::tail::<Dictionary>(new_len))?;
         let dictionary = match self.dictionary(m, object) {
             Some(dictionary) if !full => dictionary,
             old => {

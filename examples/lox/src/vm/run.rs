@@ -14,7 +14,7 @@ use crate::object::{
     Cell, CellInit, Class, Closure, Function, Globals, Instance, InstanceInit, equal, find_method, is_falsey,
 };
 use crate::shapes::{EMPTY, Found};
-use gc_heap::{Gc, Mutator, Room, Value};
+use gc_heap::{AllocSize, Gc, Mutator, Value};
 
 /// The closure of a frame.
 #[inline(always)]
@@ -172,7 +172,7 @@ impl Vm {
                         closure.tail()[i.b as usize].get(m).value.set(m, regs[i.a as usize].get(m));
                     }
                     Op::NewCell => {
-                        if !m.has_room(Room::of::<Cell>()) {
+                        if !m.has_room(AllocSize::of::<Cell>()) {
                             away!(self.make_cell(mutator, base + i.a as usize))
                         }
                         let cell = m.place(CellInit { value: regs[i.a as usize].get(m) });
@@ -286,7 +286,7 @@ impl Vm {
                             enter!(i, closure);
                         } else if let Some(class) = callee.downcast::<Class>() {
                             let fields = class.fields.get() as usize;
-                            if m.has_room(Room::tail::<Instance>(fields)) {
+                            if m.has_room(AllocSize::tail::<Instance>(fields)) {
                                 let init = InstanceInit { class, more: Value::NIL, shape: EMPTY };
                                 let instance = m.place_array::<Instance>(init, fields, Value::NIL);
                                 regs[i.a as usize].set(m, instance.into());
@@ -357,7 +357,7 @@ impl Vm {
                         let around = closure_in(regs[code.closure as usize].get(m));
                         let function = Self::constant(m, around, i.b as usize).downcast::<Function>();
                         let function = function.expect("the compiler put a function there");
-                        if !m.has_room(Room::tail::<Closure>(function.code.captures.len())) {
+                        if !m.has_room(AllocSize::tail::<Closure>(function.code.captures.len())) {
                             away!(self.make_closure(mutator, base + i.a as usize, i.b as usize))
                         }
                         let closure = place_closure(m, regs, around, function);

@@ -3,7 +3,7 @@
 //! Blocks that come back are handed over by who gives them back, under the lock: a thread that is not awake yet, or was not
 //! given a processor, has its blocks all the same, and neither a thread behind it nor the next relocation gets them.
 
-use super::{FreeSpace, State, Taker};
+use super::{AllocClass, FreeSpace, State};
 use crate::lock::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,14 +43,14 @@ impl State {
 
 impl FreeSpace {
     /// Begins to wait for `count` blocks (`run`: in a row): from now on who comes later leaves that many alone.
-    pub(crate) fn await_blocks(&self, count: usize, run: bool) -> Awaiting<'_> {
+    pub(crate) fn await_blocks(&self, count: usize, run: bool) -> StallTicket<'_> {
         let mut state = self.state.lock();
         let name = state.next;
         state.next += 1;
         state.waiting.push_back(Waiter { name, count, run, compacting: false, given: None });
         state.awaited += count;
         self.serve(state);
-        Awaiting { space: self, name }
+        StallTicket { space: self, name }
     }
 
     /// Hands free blocks to those who wait, and wakes them when the lock is free.
@@ -82,7 +82,7 @@ impl FreeSpace {
             if given.is_some() {
                 state.waiting[index].given = given;
                 state.awaited -= count;
-                self.is_for(Taker::Mutator, count);
+                self.is_for(AllocClass::Mutator, count);
                 served = true;
             } else if run && compacting {
                 break;
@@ -95,12 +95,12 @@ impl FreeSpace {
 }
 
 /// A place in the queue of those who stalled.
-pub(crate) struct Awaiting<'a> {
+pub(crate) struct StallTicket<'a> {
     space: &'a FreeSpace,
     name: u64,
 }
 
-impl Awaiting<'_> {
+impl StallTicket<'_> {
     /// What this one has got: a run, or blocks. Where that is nothing yet, waits until it is, the collector calls, this one has
     /// become the first, or the time is over.
     pub(crate) fn take(&self, timeout: Duration) -> Option<Vec<usize>> {
@@ -150,7 +150,7 @@ impl Awaiting<'_> {
     }
 }
 
-impl Drop for Awaiting<'_> {
+impl Drop for StallTicket<'_> {
     fn drop(&mut self) {
         let mut state = self.space.state.lock();
         let Some(waiter) = self.index(&state).and_then(|index| state.waiting.remove(index)) else { return };
@@ -172,22 +172,22 @@ impl Drop for Awaiting<'_> {
 mod tests {
     use super::*;
 
-    fn take(waiting: &Awaiting<'_>) -> usize {
+    fn take(waiting: &StallTicket<'_>) -> usize {
         waiting.take(Duration::ZERO).map_or(0, |blocks| blocks.len())
     }
 
     #[test]
     fn the_reserve_is_for_relocation_and_the_stalled_go_first() {
         let space = FreeSpace::new(4, 1);
-        let taken = [space.take(Taker::Mutator).unwrap(), space.take(Taker::Mutator).unwrap()];
+        let taken = [space.take(AllocClass::Mutator).unwrap(), space.take(AllocClass::Mutator).unwrap()];
         let waiting = space.await_blocks(2, false);
-        assert_eq!(space.take(Taker::Mutator), None, "two are awaited and one is reserved");
+        assert_eq!(space.take(AllocClass::Mutator), None, "two are awaited and one is reserved");
         assert_eq!(take(&waiting), 0);
         space.give([taken[0]]);
         assert_eq!(take(&waiting), 2);
         drop(waiting);
         assert_eq!(take(&space.await_blocks(1, false)), 0);
-        assert!(space.take(Taker::Collector).is_some());
+        assert!(space.take(AllocClass::Collector).is_some());
     }
 
     /// Who comes later and is awake earlier must not get what another waits for: that one would be out of memory although
@@ -195,26 +195,26 @@ mod tests {
     #[test]
     fn the_stalled_are_served_in_the_order_in_which_they_came() {
         let space = FreeSpace::new(8, 1);
-        let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let [first, second, third] = [2, 1, 1].map(|count| space.await_blocks(count, false));
         assert!(first.is_first() && !second.is_first());
         space.give([all[0]]);
         assert_eq!((take(&third), take(&second), take(&first)), (0, 0, 0), "the first needs another one");
         space.give([all[1]]);
         assert!(second.is_first(), "the first has got what it wants, asleep or not");
-        assert_eq!(space.take(Taker::Collector).map(|block| space.give([block])), Some(()));
+        assert_eq!(space.take(AllocClass::Collector).map(|block| space.give([block])), Some(()));
         assert_eq!((take(&third), take(&second), take(&first)), (0, 0, 2));
         space.give([all[2], all[3], all[4]]);
         assert_eq!((take(&third), take(&second)), (1, 1));
         assert_eq!((space.free(), space.state.lock().awaited), (2, 0));
-        assert!(space.take(Taker::Mutator).is_some());
+        assert!(space.take(AllocClass::Mutator).is_some());
     }
 
     /// A heap that shuts down, or a thread that gives up, in the moment in which it is served.
     #[test]
     fn what_nobody_fetches_comes_back() {
         let space = FreeSpace::new(2, 0);
-        let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let [first, second] = [1, 1].map(|count| space.await_blocks(count, false));
         space.give([all[0]]);
         drop(first);
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn nobody_takes_blocks_out_of_a_run_that_a_compaction_makes() {
         let space = FreeSpace::new(8, 0);
-        let all: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let run = space.await_blocks(3, true);
         let one = space.await_blocks(1, false);
         // As long as a cycle may help, others need not wait.
@@ -235,18 +235,18 @@ mod tests {
         run.compacts();
         let one = space.await_blocks(1, false);
         space.give([all[6], all[7]]);
-        assert_eq!((take(&one), space.take(Taker::Mutator)), (0, None));
+        assert_eq!((take(&one), space.take(AllocClass::Mutator)), (0, None));
         space.give([all[1]]);
         assert_eq!(run.take(Duration::ZERO), Some(vec![0, 1, 2]));
         assert_eq!(take(&one), 1);
-        assert!(space.take(Taker::Mutator).is_some());
+        assert!(space.take(AllocClass::Mutator).is_some());
     }
 
     /// Else memory that is given back all the time is never there when somebody looks.
     #[test]
     fn who_waits_for_blocks_is_not_out_of_memory_while_some_are_given_back() {
         let space = FreeSpace::new(4, 0);
-        let taken: Vec<_> = std::iter::from_fn(|| space.take(Taker::Mutator)).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         space.give(taken);
         let idle = space.idle(Duration::ZERO, 4);
         assert_eq!(idle.len(), 4);

@@ -3,7 +3,7 @@
 use super::{Chunk, check, chunk, fill, lone, moving, table};
 use crate::common::{Random, backing, checked, set_backing, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Event, Heap, HugePages, Mutator, PauseKind, Room};
+use gc_heap::{AllocSize, Barrier, Bytes, Event, Heap, HugePages, Mutator, PauseKind};
 use std::time::Duration;
 
 const PAGE: usize = 4096;
@@ -18,7 +18,7 @@ pub(crate) fn a_heap_nearly_full_is_compacted_in_a_stop() {
             let mut random = Random::new(2);
             let mut place = |m: &mut Mutator<'_>, index: usize| {
                 let len = 60 + random.below(140);
-                let m = m.reserve(Room::tail::<Chunk>(len)).unwrap_or_else(|error| panic!("{index}: {error}"));
+                let m = m.reserve(AllocSize::tail::<Chunk>(len)).unwrap_or_else(|error| panic!("{index}: {error}"));
                 table.get(m).tail()[index].set(m, Some(chunk(m, index as u64, len, None)));
             };
             (0..OBJECTS).for_each(|index| place(m, index));
@@ -117,7 +117,8 @@ pub(crate) fn memory_is_given_back_while_pages_are_gated() {
                 heap.release_memory();
                 m.safepoint();
                 check(m, table);
-                let large = m.build::<Bytes>(Room::tail::<Bytes>(40 * PAGE), |m| m.place_bytes((), &[9; 40 * PAGE]));
+                let large =
+                    m.build::<Bytes>(AllocSize::tail::<Bytes>(40 * PAGE), |m| m.place_bytes((), &[9; 40 * PAGE]));
                 heap.release_memory();
                 assert!(large.unwrap().get(m).tail().iter().all(|&byte| byte == 9));
             }

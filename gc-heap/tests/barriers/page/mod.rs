@@ -9,7 +9,7 @@ pub(crate) mod share;
 pub(crate) mod young;
 
 use crate::common::{checked, factor};
-use gc_heap::{Barrier, Gc, Heap, HeapBuilder, Local, Mutator, Room, Slot, SlotArray, Stress, Trace};
+use gc_heap::{AllocSize, Barrier, Gc, Heap, HeapBuilder, Local, Mutator, Slot, SlotArray, Stress, Trace};
 
 /// Objects of any length: an identity, and slots that lead to others.
 #[derive(Trace)]
@@ -36,7 +36,7 @@ fn clusters(builder: HeapBuilder) -> impl Iterator<Item = Heap> {
 }
 
 fn table<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Table> {
-    m.build::<Table>(Room::tail::<Table>(len), |m| m.place_array((), len, None)).unwrap()
+    m.build::<Table>(AllocSize::tail::<Table>(len), |m| m.place_array((), len, None)).unwrap()
 }
 
 /// A chunk of so many slots, all of which lead to `to`.
@@ -45,14 +45,14 @@ fn chunk<'g>(m: &'g Mutator<'_>, id: u64, len: usize, to: Option<Gc<'g, Chunk>>)
 }
 
 fn lone<'s>(m: &mut Mutator<'s>, id: u64) -> Local<'s, Chunk> {
-    m.build::<Chunk>(Room::tail::<Chunk>(1), |m| chunk(m, id, 1, None)).unwrap()
+    m.build::<Chunk>(AllocSize::tail::<Chunk>(1), |m| chunk(m, id, 1, None)).unwrap()
 }
 
 /// Fills a table with chunks of these lengths, each leading to the one before it, with garbage between them.
 fn fill(m: &mut Mutator<'_>, table: Local<'_, Table>, mut len: impl FnMut(usize) -> usize) {
     for index in 0..table.get(m).tail_len() {
         let len = len(index);
-        let m = m.reserve(Room::tail::<Chunk>(len) + Room::tail::<Chunk>(len / 2)).unwrap();
+        let m = m.reserve(AllocSize::tail::<Chunk>(len) + AllocSize::tail::<Chunk>(len / 2)).unwrap();
         let before = index.checked_sub(1).and_then(|before| table.get(m).tail()[before].get(m));
         let new = chunk(m, index as u64, len, before);
         table.get(m).tail()[index].set(m, Some(new));

@@ -3,7 +3,7 @@
 use super::{Chunk, busy, check, chunk, clusters, fill, moving, table};
 use crate::common::{Random, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Array, Bytes, Room, Slot, Trace, WeakSlot};
+use gc_heap::{AllocSize, Array, Bytes, Slot, Trace, WeakSlot};
 use std::time::Duration;
 
 /// Three words, the second of which is a slot: no page begins at a multiple of it.
@@ -88,20 +88,20 @@ pub(crate) fn arrays_over_many_pages() {
             const LEN: usize = 20_011;
             let small = table(m, LEN);
             for index in 0..LEN {
-                let m = m.reserve(Room::tail::<Chunk>(2)).unwrap();
+                let m = m.reserve(AllocSize::tail::<Chunk>(2)).unwrap();
                 small.get(m).tail()[index].set(m, Some(chunk(m, index as u64, 2, None)));
             }
-            let triples = m.build::<Triples>(Room::tail::<Triples>(LEN), |m| {
+            let triples = m.build::<Triples>(AllocSize::tail::<Triples>(LEN), |m| {
                 let slots = small.get(m).tail().iter().enumerate();
                 let parts =
                     slots.map(|(at, slot)| TripleInit { before: !(at as u64), slot: slot.get(m), after: at as u64 });
                 m.place_tail::<Triples, _>((), parts)
             });
-            let weak = m.build::<Array<WeakSlot<Chunk>>>(Room::tail::<Array<WeakSlot<Chunk>>>(LEN), |m| {
+            let weak = m.build::<Array<WeakSlot<Chunk>>>(AllocSize::tail::<Array<WeakSlot<Chunk>>>(LEN), |m| {
                 m.place_tail((), small.get(m).tail().iter().map(|slot| slot.get(m)))
             });
             let bytes = vec![0x7f; 100_000];
-            let blob = m.build::<Bytes>(Room::tail::<Bytes>(bytes.len()), |m| m.place_bytes((), &bytes)).unwrap();
+            let blob = m.build::<Bytes>(AllocSize::tail::<Bytes>(bytes.len()), |m| m.place_bytes((), &bytes)).unwrap();
             let (triples, weak) = (triples.unwrap(), weak.unwrap());
             for _ in 0..4 {
                 m.collect();

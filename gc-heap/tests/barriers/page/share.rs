@@ -2,7 +2,7 @@
 
 use crate::common::{Random, backing};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Heap, HeapStats, Mutator, Room, SlotArray};
+use gc_heap::{AllocSize, Barrier, Bytes, Heap, HeapStats, Mutator, SlotArray};
 
 type Table = SlotArray<Option<Bytes>>;
 
@@ -12,10 +12,11 @@ fn replaced_at_random(max_bytes: usize, percent: usize, len: usize) -> HeapStats
     let heap = Heap::builder().max_bytes(max_bytes).barrier(Barrier::Page).backing(backing()).build().unwrap();
     let objects = max_bytes / 100 * percent / (len + 24);
     heap.enter(|m| {
-        let table = m.build::<Table>(Room::tail::<Table>(objects), |m| m.place_array((), objects, None)).unwrap();
+        let table = m.build::<Table>(AllocSize::tail::<Table>(objects), |m| m.place_array((), objects, None)).unwrap();
         let replace = |m: &mut Mutator<'_>, index: usize| {
-            let m =
-                m.reserve(Room::tail::<Bytes>(len)).unwrap_or_else(|error| panic!("{percent} %, {len} bytes: {error}"));
+            let m = m
+                .reserve(AllocSize::tail::<Bytes>(len))
+                .unwrap_or_else(|error| panic!("{percent} %, {len} bytes: {error}"));
             let mut bytes = vec![1; len];
             bytes[0] = index as u8;
             table.get(m).tail()[index].set(m, Some(m.place_bytes((), &bytes)));

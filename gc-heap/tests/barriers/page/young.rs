@@ -3,7 +3,7 @@
 use super::{Chunk, Table, busy, check, chunk, clusters, fill, moving, table};
 use crate::common::{Random, checked, factor, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Bytes, Heap, Mutator, Room, Root, Stress};
+use gc_heap::{AllocSize, Barrier, Bytes, Heap, Mutator, Root, Stress};
 use std::sync::Barrier as Meeting;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(crate) fn a_tlab_half_full_of_a_thread_that_is_parked() {
                         let table = table(m, 30 + round);
                         // In the TLAB: young objects that lead to old ones, which move.
                         for index in 0..30 + round {
-                            let m = m.reserve(Room::tail::<Chunk>(3)).unwrap();
+                            let m = m.reserve(AllocSize::tail::<Chunk>(3)).unwrap();
                             let old = before.get(m).tail()[index].get(m);
                             table.get(m).tail()[index].set(m, Some(chunk(m, index as u64 + 1, 3, old)));
                         }
@@ -106,7 +106,7 @@ pub(crate) fn runs_under_construction_over_a_flip() {
                 }
                 let len = 200_000 + round as usize % 30 * 10_007;
                 let place = |m: &mut Mutator<'_>| {
-                    let m = m.reserve(Room::tail::<Chunk>(len) + Room::tail::<Chunk>(1)).unwrap();
+                    let m = m.reserve(AllocSize::tail::<Chunk>(len) + AllocSize::tail::<Chunk>(1)).unwrap();
                     let small = chunk(m, round, 1, None);
                     let large = chunk(m, round, len, Some(small));
                     kept.get(m).tail()[round as usize % 4].set(m, Some(large));
@@ -147,7 +147,7 @@ pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
                 let (len, turns) = if thread == 0 { (150, 10) } else { (300, 1) };
                 while busy(heap, 12) {
                     let m = &mut *m.frame();
-                    let m2 = m.reserve(Room::tail::<Chunk>(len) + Room::tail::<Bytes>(24)).unwrap();
+                    let m2 = m.reserve(AllocSize::tail::<Chunk>(len) + AllocSize::tail::<Bytes>(24)).unwrap();
                     let slots = shared.get(m2).tail();
                     // Chains of four or so: a chunk's number is one more than that of the chunk it leads to.
                     let to = slots[random.below(slots.len())].get(m2).filter(|_| !random.one_in(4));
@@ -156,7 +156,7 @@ pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
                     let bytes = m2.local(m2.place_bytes::<Bytes>((), &[thread as u8; 24]));
                     // Parked: that publishes how far the TLAB is filled, and a repair looks no further.
                     m.blocking(std::thread::yield_now);
-                    assert_eq!(m.lend(bytes.get(m)), [thread as u8; 24]);
+                    assert_eq!(m.bytes_for_syscall(bytes.get(m)), [thread as u8; 24]);
                     for _ in 0..turns {
                         m.safepoint();
                         let slots = shared.get(m).tail();

@@ -1,0 +1,163 @@
+//! The slow half of the barriers: what happens when a load meets a stale word.
+
+use crate::collector::relocate::{Copied, CopyPlace, relocate_object};
+use crate::mutator::Mutator;
+use crate::space::BLOCK_BYTES;
+use crate::space::free::AllocClass;
+use gc_core::forwarding::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Of a thread's slow paths one in so many is timed.
+const TIMED_ONE_IN: u32 = 16;
+
+impl Mutator<'_> {
+    /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see [`try_resolve`](Self::try_resolve).
+    ///
+    /// The slot may have changed meanwhile; then what is there now is at least as new and stays.
+    pub(crate) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
+        self.counted(|| {
+            let good = self.try_resolve(word)?;
+            // Release: the copy, which this thread may have made, is written before a reference to it.
+            if slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed).is_ok() {
+                self.counts.healed.set(self.counts.healed.get() + 1);
+            }
+            Some(good)
+        })
+    }
+
+    /// Counts a slow path, and times one in [`TIMED_ONE_IN`]: two looks at the clock cost as much as many a slow path.
+    #[inline(always)]
+    fn counted<R>(&self, f: impl FnOnce() -> R) -> R {
+        let counts = &self.counts;
+        counts.slow_paths.set(counts.slow_paths.get() + 1);
+        if let Some(left) = counts.until_timed.get().checked_sub(1) {
+            counts.until_timed.set(left);
+            return f();
+        }
+        counts.until_timed.set(TIMED_ONE_IN - 1);
+        let heap = self.inner();
+        let begin_ns = heap.events.now();
+        let result = f();
+        let ns = heap.events.now() - begin_ns;
+        heap.slow_paths.record(ns);
+        let untimed = counts.until_timed_then.replace(TIMED_ONE_IN - 1);
+        if let Some(ring) = &self.record().losses {
+            counts.slow_path_losses.timed(ring, begin_ns, ns, untimed);
+        }
+        result
+    }
+
+    /// Has what was lost so far written down where readers find it, before this thread stops or parks.
+    pub(crate) fn publish_losses(&self) {
+        let Some(ring) = &self.record().losses else { return };
+        let counts = &self.counts;
+        let left = counts.until_timed.get();
+        let untimed = counts.until_timed_then.replace(left) - left;
+        if untimed != 0 {
+            counts.slow_path_losses.untimed(ring, self.inner().events.now(), untimed);
+        }
+        ring.flush();
+        self.relieve_losses();
+    }
+
+    /// Reads this thread's own ring, before it is full.
+    pub(crate) fn relieve_losses(&self) {
+        if let Some(ring) = &self.record().losses
+            && ring.is_half_full()
+        {
+            self.inner().try_take_losses(self.record());
+        }
+    }
+
+    /// The good word for a word of any color: the object's new place, after copying it there if nobody has.
+    #[inline(never)]
+    pub(crate) fn resolve(&self, word: u64) -> u64 {
+        if word & self.bad_mask() == 0 {
+            return word;
+        }
+        self.counted(|| self.try_resolve(word)).expect("a reference of this heap to a live object")
+    }
+
+    /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its block was planned.
+    fn try_resolve(&self, word: u64) -> Option<u64> {
+        let inner = self.inner();
+        if word & self.bad_mask() == 0 {
+            return Some(word);
+        }
+        if !inner.space.owns(word) {
+            return None;
+        }
+        let offset = inner.space.offset(word) as usize;
+        let place = match inner.forwarding.lookup(offset)? {
+            None => offset,
+            Some(entry) => match entry.destination() {
+                Some(granule) => granule * 8,
+                None => self.copy(offset, entry),
+            },
+        };
+        Some(self.good_view.get() + place as u64)
+    }
+
+    fn copy(&self, offset: usize, entry: Entry<'_>) -> usize {
+        self.stress_delay();
+        let (place, copied) = relocate_object(self.inner(), offset, entry, &mut MutatorPlace(self));
+        match copied {
+            Copied::Here => self.counts.copied.set(self.counts.copied.get() + 1),
+            Copied::Kept => self.counts.kept.set(self.counts.kept.get() + 1),
+            Copied::Elsewhere => {}
+        }
+        place
+    }
+
+    /// A weak load that the fast test did not settle: a stale word, or marking or resolution runs.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn load_weak(&self, slot: &AtomicU64, word: u64) -> u64 {
+        if word == 0 {
+            return 0;
+        }
+        self.stress_delay(); // loaded, and not looked up
+        let good = self.resolve(word);
+        if self.resolving.get() && !self.inner().is_live(self.inner().space.offset(good) as usize) {
+            // Dead: the collector is about to clear the slot. Marking is over, so nothing may come alive here.
+            return 0;
+        }
+        if good != word {
+            // A failure means that the slot was cleared, healed or overwritten: all fine.
+            let _ = slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed);
+        }
+        if self.logging.get() {
+            // What a weak load returns becomes strongly reachable behind the snapshot's back.
+            self.log(good);
+        }
+        good
+    }
+}
+
+/// Where a mutator copies to: a block of its own, apart from its TLABs, so that a copy never eats reserved room.
+struct MutatorPlace<'a, 's>(&'a Mutator<'s>);
+
+impl CopyPlace for MutatorPlace<'_, '_> {
+    fn bump(&mut self, bytes: usize) -> Option<usize> {
+        let m = self.0;
+        if m.copies.rest() < bytes {
+            let block = m.inner().free.take(AllocClass::MutatorCopy)?;
+            m.inner().close(m.copies.top.get(), m.copies.limit.get());
+            m.inner().open_block(block, m.epoch.get(), false);
+            let start = m.good_view.get() + (block * BLOCK_BYTES) as u64;
+            m.copies.set(start, start + BLOCK_BYTES as u64);
+        }
+        let top = m.copies.top.get();
+        m.copies.top.set(top + bytes as u64);
+        Some(m.inner().space.offset(top) as usize)
+    }
+
+    fn rewind(&mut self, bytes: usize) {
+        let copies = &self.0.copies;
+        copies.top.set(copies.top.get() - bytes as u64);
+    }
+
+    fn stress_delay(&self) {
+        self.0.stress_delay();
+    }
+}

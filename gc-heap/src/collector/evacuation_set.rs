@@ -1,0 +1,127 @@
+//! Planning: which blocks are evacuated.
+
+use crate::inner::HeapInner;
+use crate::space::blocks::BlockState;
+use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use gc_core::forwarding::Forwarding;
+use std::sync::atomic::Ordering;
+
+/// What a relocation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EvacuationGoal {
+    /// Free memory worth the copying.
+    Reclaim,
+    /// All memory that can be had, whatever it costs: packed towards the start of the heap. `runs`: full blocks move
+    /// too, because neighbouring free blocks are wanted.
+    Compact { runs: bool },
+}
+
+/// Blocks fuller than this (of 64 KiB) do not pay: copying them gives too little back.
+const FULLEST: u32 = (BLOCK_BYTES as u32 / 100) * 75;
+
+/// Share of the memory that is not live that a cycle wants to see free at its end, in percent.
+const WANTED_FREE: usize = 85;
+
+/// Where dead blocks alone give this share, in percent, nothing is relocated: no flip, no slot made stale.
+pub(crate) const ENOUGH_FREE: usize = 60;
+
+/// A flip makes every slot stale, and the next marking heals each by a compare-and-swap (about twice its time). Less than
+/// this part of the heap gained does not pay for that, ...
+const WORTH_GAINING: usize = 16;
+
+/// ... unless less than this part of the heap is free.
+const SHORT: usize = 8;
+
+/// Chooses the relocation set and makes its forwarding. The set is in the order of evacuation.
+pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
+    let mut set = choose(inner, goal, live_bytes);
+    for &block in &set {
+        forward(inner, block);
+    }
+    // Those that were pinned meanwhile; a mutator that pins from here on sees the block in the set.
+    set.retain(|&block| {
+        let pinned = inner.blocks.is_pinned(block);
+        if pinned {
+            cancel_forwarding(inner, block);
+        }
+        !pinned
+    });
+    set
+}
+
+/// Chooses the relocation set, in the order of evacuation.
+pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
+    let blocks = &inner.blocks;
+    let epoch = inner.phase.epoch();
+    // What was said of an earlier plan.
+    inner.plan_aborted.store(false, Ordering::SeqCst);
+    let mut pinned = 0;
+    let mut set: Vec<usize> = (0..blocks.len())
+        .filter(|&block| blocks.state(block) == BlockState::Closed && blocks.allocation_epoch(block) != epoch)
+        .filter(|&block| blocks.live_bytes(block) != 0)
+        .filter(|&block| {
+            let is_pinned = blocks.is_pinned(block);
+            pinned += u64::from(is_pinned);
+            !is_pinned
+        })
+        .collect();
+    inner.counters.pinned_blocks.set(pinned);
+    match goal {
+        EvacuationGoal::Compact { runs } => set.retain(|&block| runs || blocks.live_bytes(block) < BLOCK_BYTES as u32),
+        // Whatever there is room for: else nothing would move before the heap is nearly full.
+        EvacuationGoal::Reclaim if inner.config.stress.is_on() => {
+            let mut room = inner.free.free() / 2 * BLOCK_BYTES;
+            let first = epoch as usize % set.len().max(1);
+            set.rotate_left(first);
+            set.retain(|&block| {
+                let live = blocks.live_bytes(block) as usize;
+                let fits = live <= room;
+                room -= if fits { live } else { 0 };
+                fits
+            });
+        }
+        EvacuationGoal::Reclaim => {
+            let not_live = inner.config.max_bytes.saturating_sub(live_bytes as usize);
+            let mut free = inner.free.free() * BLOCK_BYTES;
+            if free >= not_live / 100 * ENOUGH_FREE {
+                return Vec::new();
+            }
+            set.retain(|&block| blocks.live_bytes(block) <= FULLEST);
+            set.sort_unstable_by_key(|&block| blocks.live_bytes(block));
+            let wanted = not_live / 100 * WANTED_FREE;
+            let free_before = free;
+            let mut count = 0;
+            for &block in &set {
+                if free >= wanted {
+                    break;
+                }
+                free += BLOCK_BYTES - blocks.live_bytes(block) as usize;
+                count += 1;
+            }
+            set.truncate(count);
+            let heap = inner.config.max_bytes;
+            if free - free_before < heap / WORTH_GAINING && free_before >= heap / SHORT {
+                return Vec::new();
+            }
+        }
+    }
+    set
+}
+
+/// Moves a block's mark bits into its forwarding.
+pub(crate) fn forward(inner: &HeapInner, block: usize) {
+    let first = block * BLOCK_MARK_WORDS;
+    let bits = std::array::from_fn(|index| inner.marks.load(first + index));
+    inner.forwarding.insert(block, Box::new(Forwarding::new(bits)));
+    inner.clear_marks(block);
+}
+
+/// Undoes [`forward`]: the block is as it was marked.
+pub(crate) fn cancel_forwarding(inner: &HeapInner, block: usize) {
+    let first = block * BLOCK_MARK_WORDS;
+    let forwarding = inner.forwarding.of_block(block).expect("forwarded before");
+    for (index, bits) in forwarding.bits().into_iter().enumerate() {
+        inner.marks.store_words(first + index, 1, bits);
+    }
+    inner.forwarding.clear(block);
+}

@@ -1,0 +1,652 @@
+//! Marking: traces what was reachable at mark start.
+//!
+//! Offsets on the way to be marked go through a short first-in-first-out queue that prefetches the object's mark word and
+//! header, so that the misses of several objects overlap. With one marker the mark bits are set without locked
+//! operations: mutators hand references over, they do not mark.
+
+use super::overflow::Again;
+use super::pool::{CHUNK, Found, Pool, Queues, Rest};
+use crate::inner::HeapInner;
+use crate::object::Kind;
+use crate::object::header::{Header, object_bytes};
+use crate::slot::is_reference;
+use crate::space::BLOCK_BYTES;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Objects whose header is being fetched. Measured: 8 to 16 are best.
+const AHEAD: usize = 16;
+const NONE: usize = usize::MAX;
+
+/// A marker shares when it has more entries than this: half of them, the oldest, which lead to the most. A tree that is
+/// walked depth first never has many.
+const SHARE_ABOVE: usize = 4;
+
+/// Objects marked before the helpers are called, and between two wakings of one that sleeps: a waking costs as much as marking
+/// some hundred.
+const CALL_AFTER: u64 = 2048;
+
+/// Objects marked between two times that a marker shares.
+const SHARE_EVERY: u64 = 64;
+
+/// Objects marked between two looks at the store log.
+const LOOK_EVERY: u64 = 4096;
+
+/// Buffers of the store log that a look takes.
+const BUFFERS_AT_ONCE: usize = 16;
+
+/// Elements of an array that are visited at a time: the bound of what a long one adds to the stack.
+const PIECE: usize = 1024;
+
+/// Blocks of which a marker among others keeps the live bytes to itself for a while.
+const COUNTED: usize = 64;
+
+/// Has the other markers leave when this one panics.
+struct AbortOnPanic<'a>(&'a Pool);
+
+impl Drop for AbortOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.crew.give_up();
+        }
+    }
+}
+
+/// One marker. `MANY`: others mark at the same time.
+pub(crate) struct Marker<'a, const MANY: bool> {
+    pub(super) inner: &'a HeapInner,
+    pub(super) pool: &'a Pool,
+    canonical: usize,
+    bad_mask: u64,
+    good_view: u64,
+    /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes into chunks.
+    pub(super) stack: Vec<usize>,
+    queue: [usize; AHEAD],
+    next: usize,
+    /// Chunks, and long arrays, of which there are more pieces whenever the stack is empty.
+    queues: Queues,
+    /// Entries of `queues`, or more: some may have been stolen.
+    queued: usize,
+    /// The block that is being scanned again, and the last one.
+    pub(super) again: Option<Again>,
+    pub(super) last_grey: usize,
+    /// Weak slots of marked objects, by offset.
+    pub(crate) weak: Vec<usize>,
+    /// Ephemerons found before `looking`, by offset.
+    pub(crate) pairs: Vec<usize>,
+    /// Whether every mark looks for pairs that wait for it: after the pass over those found before.
+    pub(crate) looking: bool,
+    objects: u64,
+    bytes: u64,
+    /// Live bytes that are not in the table yet, by block. Markers that count neighbouring blocks would else write the same
+    /// cache lines with every object.
+    live: Vec<(usize, u32)>,
+    /// The helpers are to be called as soon as there is work for several.
+    uncalled: bool,
+    /// The numbers of objects from which on it may share, and wake somebody for it.
+    share_from: u64,
+    wake_from: u64,
+}
+
+impl<'a, const MANY: bool> Marker<'a, MANY> {
+    pub(crate) fn new(inner: &'a HeapInner, pool: &'a Pool) -> Marker<'a, MANY> {
+        let good = inner.phase.good();
+        Marker {
+            inner,
+            pool,
+            canonical: inner.views.canonical(),
+            bad_mask: inner.space.bad_mask(good),
+            good_view: inner.space.view(good),
+            stack: Vec::with_capacity(pool.local),
+            queue: [NONE; AHEAD],
+            next: 0,
+            queues: pool.take_queues(),
+            queued: 0,
+            again: None,
+            last_grey: 0,
+            weak: Vec::new(),
+            pairs: Vec::new(),
+            looking: false,
+            objects: 0,
+            bytes: 0,
+            live: if MANY { vec![(0, 0); COUNTED] } else { Vec::new() },
+            uncalled: false,
+            share_from: 0,
+            wake_from: 0,
+        }
+    }
+
+    /// Where the object of a word is. All entries of the last relocation are published before a marking begins.
+    #[inline]
+    fn remap(&self, word: u64) -> usize {
+        remap(self.inner, word)
+    }
+
+    /// Marks what a slot refers to; a slot that is still stale is healed.
+    #[inline(always)]
+    pub(crate) fn visit(&mut self, slot: &AtomicU64) {
+        let word = slot.load(Ordering::Acquire);
+        if !is_reference(word) {
+            return;
+        }
+        let offset = if word & self.bad_mask == 0 {
+            self.inner.space.offset(word) as usize
+        } else {
+            let offset = self.remap(word);
+            // Who is faster than this heals with the same word, or stores a good one.
+            let _ = slot.compare_exchange(word, self.good_view + offset as u64, Ordering::Release, Ordering::Relaxed);
+            offset
+        };
+        self.push(offset);
+    }
+
+    #[inline(always)]
+    fn push(&mut self, offset: usize) {
+        if self.stack.len() < self.stack.capacity() {
+            self.stack.push(offset);
+        } else {
+            self.push_full(offset);
+        }
+    }
+
+    /// The older half goes: into a chunk, or out of the way, where there is none.
+    #[cold]
+    #[inline(never)]
+    fn push_full(&mut self, offset: usize) {
+        let half = (self.stack.len() / 2).min(CHUNK);
+        match self.pool.take_chunk() {
+            Some(chunk) => self.put(chunk, half),
+            None => self.overflow(half),
+        }
+        self.stack.push(offset);
+    }
+
+    /// Puts the oldest entries where the others find them.
+    fn put(&mut self, mut chunk: Vec<usize>, entries: usize) {
+        chunk.extend(self.stack.drain(..entries));
+        self.queues.chunks.push(chunk);
+        self.queued += 1;
+    }
+
+    fn load(&mut self, mut chunk: Vec<usize>) {
+        debug_assert!(self.stack.len() + chunk.len() <= self.stack.capacity());
+        self.stack.append(&mut chunk);
+        self.pool.give_chunk(chunk);
+    }
+
+    /// Takes some of what mutators have logged, to be marked; `false`: there was nothing.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_logs(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..BUFFERS_AT_ONCE {
+            let Some(words) = self.inner.log.pop() else { break };
+            // Whatever its color.
+            words.into_iter().for_each(|word| {
+                let offset = self.remap(word);
+                self.push(offset);
+            });
+            any = true;
+        }
+        any
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, offset: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing and never faults.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>((self.canonical + offset) as *const i8);
+            _mm_prefetch::<_MM_HINT_T0>(self.inner.marks.word_address(offset / 8).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (self.canonical, offset);
+    }
+
+    /// Marks everything on the stack and all it leads to.
+    pub(crate) fn drain(&mut self) {
+        loop {
+            let entered = match self.stack.pop() {
+                Some(offset) => {
+                    self.prefetch(offset);
+                    offset
+                }
+                None if self.queued == 0 => NONE,
+                None => {
+                    self.refill();
+                    continue;
+                }
+            };
+            let offset = std::mem::replace(&mut self.queue[self.next], entered);
+            self.next = (self.next + 1) % AHEAD;
+            if offset != NONE {
+                self.mark(offset);
+            } else if entered == NONE && self.queue.iter().all(|&queued| queued == NONE) && !self.scan_greys() {
+                return;
+            }
+            if MANY && self.stack.len() > SHARE_ABOVE && self.objects >= self.share_from && self.pool.crew.is_hungry() {
+                self.share();
+            }
+        }
+    }
+
+    /// Takes back what the stack had no room for.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self) {
+        if let Some(chunk) = self.queues.chunks.pop() {
+            self.queued -= 1;
+            self.load(chunk);
+        } else if let Some(rest) = self.queues.arrays.pop() {
+            self.queued -= 1;
+            self.scan_piece(rest);
+        } else {
+            // The rest was stolen.
+            self.queued = 0;
+        }
+    }
+
+    /// Half of what is here for who has nothing.
+    #[cold]
+    #[inline(never)]
+    fn share(&mut self) {
+        let crew = &self.pool.crew;
+        if crew.all_hungry_sleep() && self.objects < self.wake_from {
+            return;
+        }
+        self.share_from = self.objects + SHARE_EVERY;
+        // Before helpers have come, and while roots are left, they find work there.
+        if self.call() || self.pool.roots.any_left() {
+            return;
+        }
+        if self.queues.chunks.is_empty() {
+            let Some(chunk) = self.pool.take_chunk() else { return };
+            self.put(chunk, (self.stack.len() / 2).min(CHUNK));
+        }
+        self.wake_from = self.objects + CALL_AFTER;
+        self.pool.crew.tell();
+    }
+
+    /// Calls the helpers, where that is this marker's to do and has not been done.
+    fn call(&mut self) -> bool {
+        let uncalled = std::mem::take(&mut self.uncalled);
+        if uncalled {
+            self.pool.crew.called();
+            self.inner.helpers.open();
+        }
+        uncalled
+    }
+
+    /// Works until no marker has anything left, roots included, or one has panicked. All markers call it; the one that `calls`
+    /// calls the others, as soon as there is work for several.
+    pub(crate) fn drain_parallel(&mut self, calls: bool) {
+        let pool = self.pool;
+        let _abort = AbortOnPanic(pool);
+        if MANY {
+            self.uncalled = calls;
+            self.share_from = self.objects + if calls { CALL_AFTER } else { 0 };
+            self.wake_from = self.share_from;
+        }
+        loop {
+            self.drain();
+            if pool.roots.visit_next(self.inner, |slot| self.visit(slot)) {
+                if MANY && self.objects >= self.share_from && pool.roots.any_left() {
+                    self.call();
+                }
+                continue;
+            }
+            if !MANY {
+                return;
+            }
+            match pool.crew.seek(|| pool.steal(self.queues.seat)) {
+                Some(Found::Chunk(chunk)) => self.load(chunk),
+                Some(Found::Rest(rest)) => self.scan_piece(rest),
+                Some(Found::Grey(block)) => self.scan_again(block),
+                None => break,
+            }
+        }
+        self.uncalled = false;
+    }
+
+    /// By a marker that leaves before the marking ends.
+    pub(crate) fn leave(self) {
+        self.pool.give_queues(self.queues);
+    }
+
+    #[inline(always)]
+    fn mark(&mut self, offset: usize) {
+        if self.set_mark(offset) {
+            self.scan(offset);
+            if self.looking {
+                self.wake(offset);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn set_mark(&self, offset: usize) -> bool {
+        let granule = offset / 8;
+        if MANY { self.inner.marks.set(granule) } else { self.inner.marks.set_alone(granule) }
+    }
+
+    /// The values of the pairs that wait for an object that has just been marked.
+    #[cold]
+    pub(super) fn wake(&mut self, offset: usize) {
+        let waiting = &self.pool.waiting;
+        // The only marker sees all that wait; of several, one may just be putting a pair there.
+        if MANY || waiting.len() != 0 {
+            waiting.take(offset, |pair| self.visit(self.word(pair + 8)));
+        }
+    }
+
+    /// A pair of a marked object: its value is marked if its key is, or waits for that.
+    fn scan_pair(&mut self, pair: usize) {
+        let slot = self.word(pair);
+        // Acquire: the value was written before the key. Without a key there is no value.
+        let word = slot.load(Ordering::Acquire);
+        if word == 0 {
+            return;
+        }
+        let key = self.remap(word);
+        if word & self.bad_mask != 0 {
+            let _ = slot.compare_exchange(word, self.good_view + key as u64, Ordering::Release, Ordering::Relaxed);
+        }
+        let inner = self.inner;
+        if inner.is_live(key) {
+            self.visit(self.word(pair + 8));
+        } else if !self.looking {
+            self.pairs.push(pair);
+        } else if !self.pool.waiting.wait_for(key, pair, || inner.is_live(key)) {
+            self.visit(self.word(pair + 8));
+        }
+    }
+
+    #[cold]
+    fn scan_pairs(&mut self, first: usize, mut map: u64) {
+        while map != 0 {
+            self.scan_pair(first + map.trailing_zeros() as usize * 8);
+            map &= map - 1;
+        }
+    }
+
+    /// The pass over the pairs found so far, when there is nothing else to mark. From now on every mark looks.
+    pub(crate) fn look(&mut self) {
+        self.looking = true;
+        std::mem::take(&mut self.pairs).into_iter().for_each(|pair| self.scan_pair(pair));
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: usize) -> &'a AtomicU64 {
+        self.inner.word(offset)
+    }
+
+    #[inline(always)]
+    fn scan(&mut self, offset: usize) {
+        let kind = self.count_object(offset);
+        // The log would else grow for as long as marking takes: what mutators overwrite again and again they log until it
+        // is marked.
+        if self.objects.is_multiple_of(LOOK_EVERY) {
+            self.take_logs();
+        }
+        self.scan_slots(offset, kind);
+    }
+
+    /// Counts an object that was just marked, and gives its kind.
+    #[inline(always)]
+    pub(super) fn count_object(&mut self, offset: usize) -> &'static Kind {
+        // Acquire is not needed: the reference that led here was loaded Acquire, after the header was written.
+        let header = self.word(offset).load(Ordering::Relaxed);
+        // SAFETY: a reference leads to an object's header (slots invariant 1).
+        let kind = unsafe { Header(header).kind() };
+        // SAFETY: as above; the length word exists where the header does not say the size.
+        let bytes = unsafe { object_bytes(header, || self.word(offset + 8).load(Ordering::Relaxed)) };
+        self.objects += 1;
+        self.bytes += bytes as u64;
+        let block = offset / BLOCK_BYTES;
+        let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if MANY {
+            self.add_live(block, counted);
+        } else {
+            self.inner.blocks.add_live_alone(block, counted);
+        }
+        kind
+    }
+
+    #[inline(always)]
+    fn add_live(&mut self, block: usize, bytes: u32) {
+        let (counted, sum) = &mut self.live[block % COUNTED];
+        if *counted != block {
+            if *sum != 0 {
+                self.inner.blocks.add_live(*counted, *sum);
+            }
+            (*counted, *sum) = (block, 0);
+        }
+        *sum += bytes;
+    }
+
+    #[inline(always)]
+    pub(super) fn scan_slots(&mut self, offset: usize, kind: &'static Kind) {
+        self.visit_map(offset, kind.strong | kind.tagged);
+        if kind.weak != 0 {
+            self.note_weak(offset, kind.weak);
+        }
+        if kind.tail_has_slots() {
+            self.scan_tail(offset, kind);
+        }
+        if let Some(more) = kind.more {
+            for group in 0..more.strong.len() {
+                let first = offset + (group + 1) * 64 * 8;
+                self.visit_map(first, more.strong[group] | more.tagged[group]);
+                self.note_weak(first, more.weak[group]);
+            }
+            for (group, &pairs) in more.pairs.iter().enumerate() {
+                self.scan_pairs(offset + group * 64 * 8, pairs);
+            }
+            if more.tail_pairs != 0 {
+                let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
+                for index in 0..len {
+                    let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
+                    self.scan_pairs(element, more.tail_pairs);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn visit_map(&mut self, first: usize, mut map: u64) {
+        while map != 0 {
+            self.visit(self.word(first + map.trailing_zeros() as usize * 8));
+            map &= map - 1;
+        }
+    }
+
+    fn note_weak(&mut self, first: usize, mut map: u64) {
+        while map != 0 {
+            let slot = first + map.trailing_zeros() as usize * 8;
+            if self.word(slot).load(Ordering::Relaxed) != 0 {
+                self.weak.push(slot);
+            }
+            map &= map - 1;
+        }
+    }
+
+    #[inline(always)]
+    fn scan_tail(&mut self, offset: usize, kind: &'static Kind) {
+        let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
+        let first = offset + kind.fixed_bytes as usize;
+        if len > PIECE {
+            self.queues.arrays.push(Rest { next: first, elements: len, kind });
+            self.queued += 1;
+        } else {
+            self.scan_elements(first, len, kind);
+        }
+    }
+
+    fn scan_elements(&mut self, first: usize, elements: usize, kind: &'static Kind) {
+        let stride = kind.tail_stride as usize;
+        let strong = kind.tail_strong | kind.tail_tagged;
+        for index in 0..elements {
+            let element = first + index * stride;
+            self.visit_map(element, strong);
+            if kind.tail_weak != 0 {
+                self.note_weak(element, kind.tail_weak);
+            }
+        }
+    }
+
+    /// Visits the next piece of a long array. What is overwritten before its turn comes is logged, as in any object that is
+    /// not visited yet.
+    #[cold]
+    #[inline(never)]
+    fn scan_piece(&mut self, mut rest: Rest) {
+        let (first, kind) = (rest.next, rest.kind);
+        let stride = kind.tail_stride as usize;
+        let elements = rest.elements.min(PIECE);
+        rest.next += elements * stride;
+        rest.elements -= elements;
+        if MANY && rest.elements > PIECE && (self.call() || self.pool.crew.is_hungry()) {
+            // The far half for another.
+            let near = rest.elements / 2;
+            let far = Rest { next: rest.next + near * stride, elements: rest.elements - near, kind };
+            rest.elements = near;
+            self.queues.arrays.push(far);
+            self.queued += 1;
+            self.pool.crew.tell();
+        }
+        if rest.elements != 0 {
+            self.queues.arrays.push(rest);
+            self.queued += 1;
+        }
+        self.scan_elements(first, elements, kind);
+    }
+
+    /// Adds what this marker counted to the heap's counters.
+    /// Gives objects and bytes.
+    pub(crate) fn count(&mut self) -> (u64, u64) {
+        for (block, bytes) in &mut self.live {
+            if *bytes != 0 {
+                self.inner.blocks.add_live(*block, std::mem::take(bytes));
+            }
+        }
+        let objects = std::mem::take(&mut self.objects);
+        self.inner.counters.marked_objects.add(objects);
+        (objects, std::mem::take(&mut self.bytes))
+    }
+}
+
+/// The offset of a word's object, where the last relocation is complete.
+#[inline]
+pub(crate) fn remap(inner: &HeapInner, word: u64) -> usize {
+    debug_assert!(inner.space.owns(word));
+    let offset = inner.space.offset(word) as usize;
+    if word & inner.space.bad_mask(inner.phase.good()) == 0 {
+        return offset;
+    }
+    match inner.forwarding.entry(offset) {
+        None => offset,
+        // Every entry was published before this marking began.
+        Some(entry) => entry.destination().expect("a relocation ends when every entry is published") * 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::roots::Roots;
+    use super::*;
+    use crate::slot::SlotType;
+    use crate::{AllocSize, Gc, Heap, Local, MIN_HEAP_BYTES, Slot, SlotArray, Stress, Trace};
+
+    #[derive(Trace)]
+    struct Node {
+        next: Slot<Option<Node>>,
+    }
+
+    #[test]
+    fn a_long_array_goes_onto_the_stack_a_piece_at_a_time() {
+        const LEN: usize = 300 * PIECE + 7;
+        let heap = Heap::builder().max_bytes(32 << 20).build().unwrap();
+        heap.enter(|m| {
+            type Nodes = SlotArray<Option<Node>>;
+            let nodes = m.build::<Nodes>(AllocSize::tail::<Nodes>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+            for index in 0..LEN {
+                let m = m.reserve(AllocSize::of::<Node>()).unwrap();
+                nodes.get(m).tail()[index].set(m, Some(m.place(NodeInit { next: None })));
+            }
+            let inner = heap.inner();
+            let pool = Pool::new(inner, 1, Roots::default());
+            let mut marker = Marker::<false>::new(inner, &pool);
+            let word = <Nodes as SlotType>::to_word(nodes.get(m));
+            marker.visit(&AtomicU64::new(word));
+            marker.drain();
+            assert_eq!((marker.objects, marker.queued), (LEN as u64 + 1, 0));
+            assert!(pool.peak_bytes() <= 4 * 4096, "{}", pool.peak_bytes());
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_store_log_is_taken_while_marking_runs_and_a_part_at_a_time() {
+        const WORDS: usize = 1024;
+        const BUFFERS: usize = 60;
+        let nodes = 5 * LOOK_EVERY;
+        let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
+        heap.enter(|m| {
+            let room = AllocSize::of::<Node>();
+            let list: Local<'_, Option<Node>> = m.local(None);
+            for _ in 0..nodes {
+                let m = m.reserve(room).unwrap();
+                list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
+            }
+            let first = <Option<Node> as SlotType>::to_word(list.get(m));
+            // No cycle runs: half of the heap is free.
+            let inner = heap.inner();
+            // As a thread does that overwrites one reference again and again.
+            let log = |buffers: usize| (0..buffers).for_each(|_| inner.log.push(vec![first; WORDS]));
+            let pool = Pool::new(inner, 1, Roots::default());
+            let mut marker = Marker::<false>::new(inner, &pool);
+
+            log(BUFFERS_AT_ONCE + 1);
+            assert!(marker.take_logs());
+            assert_eq!(inner.log.len(), 1);
+            // What is marked drains the rest, though nobody asks for it.
+            log(BUFFERS);
+            marker.drain();
+            assert_eq!((inner.log.len(), marker.objects), (0, nodes));
+            assert!(pool.peak_bytes() <= 4 * BUFFERS_AT_ONCE * WORDS * 8, "{}", pool.peak_bytes());
+            assert!(!marker.take_logs());
+        })
+        .unwrap();
+    }
+
+    /// Who overwrites a slot without having loaded it logs what it finds there.
+    #[test]
+    fn a_logged_word_from_before_the_last_relocation_is_followed_to_where_its_object_is() {
+        // Moves what can be moved in every cycle.
+        let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).stress(stress).build().unwrap();
+        heap.enter(|m| {
+            let list = m
+                .build::<Node>(AllocSize::of::<Node>().times(2), |m| {
+                    let last = m.place(NodeInit { next: None });
+                    m.place(NodeInit { next: Some(last) })
+                })
+                .unwrap();
+            m.collect();
+            // A block that a thread may still allocate in does not move: the first cycle has closed it.
+            m.collect();
+            let inner = heap.inner();
+            let offset_of = |node: Gc<'_, Node>| inner.space.offset(<Node as SlotType>::to_word(node)) as usize;
+            let first = list.get(m);
+            let stale = inner.word(offset_of(first) + 8).load(Ordering::Relaxed);
+            assert_ne!(stale & inner.space.bad_mask(inner.phase.good()), 0);
+            let now = offset_of(first.next.get(m).unwrap());
+            assert_ne!(now, inner.space.offset(stale) as usize);
+            inner.log.push(vec![stale]);
+            let pool = Pool::new(inner, 1, Roots::default());
+            let mut marker = Marker::<false>::new(inner, &pool);
+            assert!(marker.take_logs());
+            assert_eq!(marker.stack, [now]);
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,496 @@
+//! The cycle: mark, reclaim, plan, relocate, on a thread of the collector's own.
+
+pub(crate) mod effort;
+pub(crate) mod ephemeron;
+pub(crate) mod evacuation_set;
+pub(crate) mod finalize;
+pub(crate) mod heap_walk;
+mod idle;
+pub(crate) mod mark;
+mod overflow;
+pub(crate) mod pacing;
+pub(crate) mod pool;
+pub(crate) mod reclaim;
+pub(crate) mod relocate;
+pub(crate) mod roots;
+mod telemetry;
+pub(crate) mod verify;
+pub(crate) mod workers;
+
+use crate::config::Barrier;
+use crate::events::{PauseKind, Phase};
+use crate::inner::HeapInner;
+use crate::page::flip::{FlipDecision, FlipPlan};
+use crate::page::pages::Pages;
+use crate::roots::region::RootMemory;
+use crate::space::BLOCK_BYTES;
+use crate::world::pause::VmOperation;
+use crate::world::requests::Work;
+use evacuation_set::EvacuationGoal;
+use finalize::Watches;
+use gc_core::sys::thread_cpu_time;
+use idle::Idle;
+use mark::Marker;
+use pool::Pool;
+use roots::Roots;
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use telemetry::CounterSnapshot;
+
+/// The least time between two looks for memory to give back.
+const CHORES: Duration = Duration::from_millis(500);
+
+/// Blocks given back to the system at a time.
+const UNCOMMIT_BATCH: usize = 256;
+
+/// Stacks whose memory above the top is looked after in a cycle: the stop in which that begins does not depend on how many there are.
+const WIDE_STACKS: usize = 64;
+
+/// How often a relocation is planned in a cycle, where objects of the set are pinned all the time.
+const MAX_PLAN_ATTEMPTS: usize = 3;
+
+/// How many flips a cycle has at most, where there is little room to copy to. Each gains a block at least, and most gain half as much again
+/// as the one before.
+const FLIPS: usize = 16;
+
+/// What marking found.
+struct MarkResult {
+    /// Weak slots, by offset.
+    weak: Vec<usize>,
+    /// Ephemerons whose key has no mark, by offset.
+    dead_ephemerons: Vec<usize>,
+    live_bytes: u64,
+}
+
+/// What the other markers found.
+#[derive(Default)]
+struct HelperResults {
+    weak: Vec<usize>,
+    pairs: Vec<usize>,
+    objects: u64,
+    bytes: u64,
+}
+
+/// The collector thread.
+pub(crate) struct Collector {
+    inner: Arc<HeapInner>,
+    /// Blocks whose forwarding exists since the last relocation.
+    forwarded: Vec<usize>,
+    watches: Watches,
+    cycle: u64,
+    reported: CounterSnapshot,
+    /// What the cycle that runs has done, counted at its end.
+    relocated: bool,
+    compacted: bool,
+    idle: Idle,
+    /// The next cycle is that of an idle heap.
+    is_idle: bool,
+    /// When the free space was last searched for memory to give back.
+    looked_for_idle: Instant,
+    /// For the stress mode.
+    random: Cell<u64>,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.inner.helpers.end();
+    }
+}
+
+impl Collector {
+    pub(crate) fn new(inner: Arc<HeapInner>) -> Collector {
+        let random = Cell::new(inner.config.stress.seed);
+        let idle = Idle::new(inner.config.idle_after, inner.blocks.len());
+        Collector {
+            inner,
+            forwarded: Vec::new(),
+            watches: Watches::default(),
+            cycle: 0,
+            reported: CounterSnapshot::default(),
+            relocated: false,
+            compacted: false,
+            idle,
+            is_idle: false,
+            looked_for_idle: Instant::now(),
+            random,
+        }
+    }
+
+    /// Works until shutdown.
+    pub(crate) fn run(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        inner.pace_begins();
+        loop {
+            match inner.control.wait_for_work(self.next_look()) {
+                Work::Cycle => {
+                    inner.pace_cycle_begins();
+                    let begun = self.cycle_begins();
+                    match inner.config.barrier {
+                        Barrier::Load | Barrier::Page => self.cycle(false, EvacuationGoal::Reclaim),
+                        Barrier::StopTheWorld => {
+                            inner.hold(PauseKind::Collection, |_| self.cycle(true, EvacuationGoal::Reclaim));
+                        }
+                    }
+                    inner.pace_cycle_ended();
+                    let is_idle = std::mem::take(&mut self.is_idle);
+                    self.idle.cycle_ended(inner.free.allocated(), is_idle);
+                    self.cycle_ended(begun);
+                    inner.control.cycle_finished();
+                    if inner.external.is_due() {
+                        // What was added meanwhile asked for nothing, and whoever added it may wait for its release.
+                        inner.control.request_soon();
+                    }
+                    inner.free.wake_all();
+                    if is_idle && inner.config.uncommit_delay.is_some() {
+                        inner.uncommit(Duration::ZERO);
+                    }
+                }
+                Work::Compaction(run) => {
+                    let begun = self.cycle_begins();
+                    inner.hold(PauseKind::Compaction, |_| self.cycle(true, EvacuationGoal::Compact { runs: run > 1 }));
+                    inner.counters.compactions.add(1);
+                    // There is no more to be had: all of it is for whoever waits.
+                    inner.free.keep(0);
+                    self.cycle_ended(begun);
+                    inner.control.compaction_finished();
+                    inner.free.wake_all();
+                }
+                Work::Idle => {
+                    self.idle_work();
+                    inner.gather_losses();
+                }
+                Work::Shutdown => return inner.events.deliver(),
+            }
+            inner.events.deliver();
+            if inner.control.is_shut() {
+                return;
+            }
+        }
+    }
+
+    /// How long to wait for work: not longer than until memory may have to go back.
+    fn next_look(&self) -> Duration {
+        let uncommits = self.inner.config.uncommit_delay.filter(|_| self.inner.free.free_committed() > 0);
+        self.idle.wait(uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES)))
+    }
+
+    fn idle_work(&mut self) {
+        if self.idle.look(self.inner.free.allocated()) {
+            self.is_idle = true;
+            self.inner.request_cycle();
+        }
+        // Four looks in a delay: a look takes the free space's lock, again and again.
+        if let Some(delay) = self.inner.config.uncommit_delay
+            && self.looked_for_idle.elapsed() >= delay / 4
+        {
+            self.looked_for_idle = Instant::now();
+            self.inner.uncommit(delay);
+        }
+        self.inner.roots.reclaim();
+        self.inner.weak_roots.reclaim();
+    }
+
+    fn stop(&self, held: bool, op: VmOperation, kind: PauseKind) -> bool {
+        if held { self.inner.apply(op) } else { self.inner.stop(op, kind) }
+    }
+
+    fn verify(&self, held: bool, when: verify::Checkpoint) {
+        if self.inner.config.verify {
+            if held {
+                verify::verify(&self.inner, when);
+            } else {
+                self.inner.hold(PauseKind::Verification, |inner| verify::verify(inner, when));
+            }
+        }
+    }
+
+    /// One cycle. `held`: inside a stop already.
+    fn cycle(&mut self, held: bool, goal: EvacuationGoal) {
+        let inner = Arc::clone(&self.inner);
+        self.cycle += 1;
+        let before = thread_cpu_time();
+        let workers = inner.config.workers;
+
+        inner.external.cycle_begins();
+        // A compaction in a stop has other things to do.
+        let surveys = if goal == EvacuationGoal::Reclaim { heap_walk::requests(&inner) } else { Vec::new() };
+        // What was dropped by now keeps nothing through this cycle.
+        self.reclaim_dropped_roots();
+        // The memory that none has needed since marking ended last. No page is gated.
+        let stacks = inner.stacks.lock().clone();
+        stacks.iter().for_each(|stack| stack.give_back(&inner.views));
+        drop(stacks);
+        let started = inner.events.now();
+        self.stop(held, VmOperation::MarkStart, PauseKind::MarkStart);
+        let MarkResult { weak, dead_ephemerons, mut live_bytes } =
+            if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
+        let started = self.phase(held, Phase::Mark, started);
+        self.verify(held, verify::Checkpoint::MarkResult);
+
+        reclaim::resolve_weak(&inner, &weak);
+        reclaim::resolve_pairs(&inner, &dead_ephemerons);
+        inner.phase.set_resolving(false);
+        if !held {
+            inner.handshake(); // each mutator stops resolving; no weak load is in flight
+        }
+        let finalized = self.watches.finalize(&inner);
+        inner.counters.finalized.add(finalized.revived);
+        inner.counters.released.add(finalized.released);
+        live_bytes += finalized.live_bytes;
+        inner.free.set_live_bytes(live_bytes);
+        for block in self.forwarded.drain(..) {
+            inner.forwarding.clear(block);
+        }
+        reclaim::retire_parked_tlabs(&inner);
+        reclaim::free_dead(&inner);
+        self.reclaim_dropped_roots();
+        let started = self.phase(held, Phase::Reclaim, started);
+        self.verify(held, verify::Checkpoint::Freed);
+        heap_walk::survey(&inner, &surveys);
+
+        match &inner.pages {
+            Some(pages) if !held => self.flip(&inner, pages, goal, live_bytes, started),
+            pages => self.relocate(&inner, pages.as_ref(), held, goal, live_bytes, started),
+        }
+        reclaim::clear_marks(&inner);
+        inner.effort.collected(thread_cpu_time().saturating_sub(before), inner.free.allocated());
+        // Together, and the cycle first: nobody sees more relocations than cycles.
+        inner.counters.cycles.add(1);
+        inner.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));
+        inner.counters.compactions.add(u64::from(std::mem::take(&mut self.compacted)));
+    }
+
+    /// Relocation by flipping pages: once, or, where there is little room to copy to, several times with what each flip has gained.
+    fn flip(&mut self, inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, live_bytes: u64, mut started: u64) {
+        let (mut flips, mut plan_aborted) = (0, 0);
+        while flips < FLIPS && plan_aborted < MAX_PLAN_ATTEMPTS {
+            let planned = crate::page::flip::plan_flip(inner, pages, goal, live_bytes);
+            started = self.phase(false, Phase::Plan, started);
+            match planned {
+                FlipDecision::Nothing => break,
+                FlipDecision::NoRoom => {
+                    self.compact(inner, pages, live_bytes, started);
+                    break;
+                }
+                FlipDecision::Flip(plan) if self.stop(false, VmOperation::Flip, PauseKind::Flip) => {
+                    let again = plan.again;
+                    started = self.repair(inner, pages, plan, started);
+                    if !again {
+                        break;
+                    }
+                    flips += 1;
+                }
+                FlipDecision::Flip(plan) => {
+                    inner.counters.plans_abandoned.add(1);
+                    crate::page::flip::abandon(inner, plan);
+                    // Not the plan's fault: the next one would fare no better.
+                    if pages.refused.swap(false, Ordering::Relaxed) {
+                        if let FlipDecision::NoRoom = crate::page::flip::without_a_flip(inner) {
+                            self.compact(inner, pages, live_bytes, started);
+                        }
+                        break;
+                    }
+                    plan_aborted += 1;
+                }
+            }
+        }
+        crate::page::flip::keep_for_the_next(inner, live_bytes);
+    }
+
+    /// Relocation in a stop, where there is no flip to be had.
+    fn compact(&mut self, inner: &HeapInner, pages: &Pages, live_bytes: u64, started: u64) {
+        inner.hold(PauseKind::Compaction, |inner| {
+            self.relocate(inner, Some(pages), true, EvacuationGoal::Compact { runs: false }, live_bytes, started);
+        });
+        self.compacted = true;
+        inner.free.wake_all();
+    }
+
+    /// What follows a flip.
+    fn repair(&mut self, inner: &HeapInner, pages: &Pages, plan: FlipPlan, started: u64) -> u64 {
+        self.relocated = true;
+        crate::page::flip::repair_all(inner, pages, &plan, inner.config.workers);
+        // No thread is in its fault handler any more, and none will come there.
+        inner.handshake();
+        let started = self.phase(false, Phase::Repair, started);
+        self.verify(false, verify::Checkpoint::Relocated);
+        for (block, _) in plan.sources {
+            inner.forwarding.clear(block);
+        }
+        started
+    }
+
+    /// Relocation by copying objects as they are asked for; in a stop, at once.
+    fn relocate(
+        &mut self,
+        inner: &HeapInner,
+        pages: Option<&Pages>,
+        held: bool,
+        goal: EvacuationGoal,
+        live_bytes: u64,
+        started: u64,
+    ) {
+        for _ in 0..MAX_PLAN_ATTEMPTS {
+            let set = evacuation_set::plan(inner, goal, live_bytes);
+            let started = self.phase(held, Phase::Plan, started);
+            if set.is_empty() {
+                return;
+            }
+            // The page barrier comes here in a stop only, and has one color.
+            if pages.is_none() && !self.stop(held, VmOperation::RelocateStart, PauseKind::RelocateStart) {
+                inner.counters.plans_abandoned.add(1);
+                set.into_iter().for_each(|block| evacuation_set::cancel_forwarding(inner, block));
+                continue;
+            }
+            self.relocated = true;
+            relocate::relocate(inner, &set, inner.config.workers, goal != EvacuationGoal::Reclaim);
+            if let Some(pages) = pages {
+                // Nor does it know stale slots: all are rewritten before the stop ends.
+                crate::page::repair::repair_everything(inner, pages);
+            }
+            self.phase(held, Phase::Relocate, started);
+            self.verify(held, verify::Checkpoint::Relocated);
+            self.forwarded = set;
+            if pages.is_some() {
+                self.forwarded.drain(..).for_each(|block| inner.forwarding.clear(block));
+            }
+            return;
+        }
+    }
+
+    /// Marks until nothing is left.
+    fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> MarkResult {
+        let inner = &*self.inner;
+        let stacks = inner.stacks.lock().clone();
+        *inner.wide_stacks.lock() = stacks.into_iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).collect();
+        let pool = Pool::new(inner, workers, Roots::of(inner));
+        let mut marker = Marker::<MANY>::new(inner, &pool);
+        let others = Mutex::new(HelperResults::default());
+        self.drain(&mut marker, &pool, workers, &others);
+        loop {
+            self.take_logs(&mut marker, &pool, workers, &others);
+            if !held {
+                inner.handshake();
+                self.take_logs(&mut marker, &pool, workers, &others);
+            }
+            if self.stop(held, VmOperation::MarkEnd, PauseKind::MarkEnd) {
+                break;
+            }
+            inner.counters.mark_end_retries.add(1);
+        }
+        let (_, mut live_bytes) = marker.count();
+        let mut weak = std::mem::take(&mut marker.weak);
+        let mut others = others.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        weak.append(&mut others.weak);
+        live_bytes += others.bytes;
+        drop(marker);
+        let counters = &inner.counters;
+        counters.marked_by_helpers.add(others.objects);
+        counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
+        counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
+        MarkResult { weak, dead_ephemerons: pool.waiting.into_dead(), live_bytes }
+    }
+
+    fn take_logs<const MANY: bool>(
+        &self,
+        marker: &mut Marker<'_, MANY>,
+        pool: &Pool,
+        workers: usize,
+        others: &Mutex<HelperResults>,
+    ) {
+        while marker.take_logs() {
+            self.drain(marker, pool, workers, others);
+        }
+    }
+
+    /// Marks all that is found, ephemerons included: on return the keys of those that wait are not marked.
+    fn drain<const MANY: bool>(
+        &self,
+        marker: &mut Marker<'_, MANY>,
+        pool: &Pool,
+        workers: usize,
+        others: &Mutex<HelperResults>,
+    ) {
+        self.drain_slots(marker, pool, workers, others);
+        if !marker.looking && !marker.pairs.is_empty() {
+            self.inner.counters.ephemeron_passes.add(1);
+            marker.look();
+            self.drain_slots(marker, pool, workers, others);
+        }
+    }
+
+    /// Drains with the other collector threads' help, where there are any.
+    fn drain_slots<const MANY: bool>(
+        &self,
+        marker: &mut Marker<'_, MANY>,
+        pool: &Pool,
+        workers: usize,
+        others: &Mutex<HelperResults>,
+    ) {
+        if !MANY {
+            return marker.drain_parallel(false);
+        }
+        pool.crew.begin(true);
+        let inner = &*self.inner;
+        let looking = marker.looking;
+        let help = || {
+            if !pool.crew.join() {
+                return;
+            }
+            let mut helper = Marker::<MANY>::new(inner, pool);
+            helper.looking = looking;
+            helper.drain_parallel(false);
+            let mut others = others.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            others.weak.append(&mut helper.weak);
+            others.pairs.append(&mut helper.pairs);
+            let (objects, bytes) = helper.count();
+            others.objects += objects;
+            others.bytes += bytes;
+            helper.leave();
+        };
+        inner.helpers.together(workers, || marker.drain_parallel(true), help);
+        marker.pairs.append(&mut others.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pairs);
+    }
+
+    /// Forgets roots that were given up. No marking runs.
+    fn reclaim_dropped_roots(&self) {
+        self.inner.roots.reclaim();
+        self.inner.weak_roots.reclaim();
+        self.inner.watched.reclaim();
+        self.inner.wide_stacks.lock().clear();
+        // Dropped without the lock: their memory is given back.
+        let given_up: Vec<_> = self.inner.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
+        drop(given_up);
+        if let RootMemory::Gated(area) = &self.inner.root_memory {
+            area.tidy(&self.inner.views);
+        }
+    }
+}
+
+impl HeapInner {
+    /// Gives memory that has been free for a while back to the system. Returns the bytes given back.
+    pub(crate) fn uncommit(&self, delay: Duration) -> usize {
+        let mut bytes = 0;
+        // No more than there is now: what the kernel keeps would come round again and again. In slices, for whose time they are
+        // nobody's.
+        let mut left = self.free.free_committed();
+        while left > 0 {
+            let idle = self.free.idle(delay, left.min(UNCOMMIT_BATCH));
+            if idle.is_empty() {
+                break;
+            }
+            left -= idle.len();
+            // Neighbours go back in one call.
+            for run in idle.chunk_by(|a, b| a + 1 == *b) {
+                // A failure keeps the memory: it is used again later, and asked for again when it has been idle for as long again.
+                let given = self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);
+                let gone = given.map_err(|error| self.refusals.note(error)).is_ok();
+                bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };
+                self.free.uncommitted(run, gone);
+            }
+        }
+        bytes
+    }
+}

@@ -1,0 +1,226 @@
+//! What a marker does when its stack is full and there may be no further chunk. See "A full mark stack" in `docs/protocol.md`.
+
+use super::mark::Marker;
+use crate::object::header::Header;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+use std::sync::atomic::Ordering;
+
+/// Entries whose objects are being fetched meanwhile.
+const AHEAD: usize = 8;
+
+/// A block is scanned again until so many entries have come of it; they go first.
+const ENOUGH: usize = 16;
+
+/// Where a marker is in a block that it scans again.
+#[derive(Clone, Copy)]
+pub(super) struct Again {
+    block: usize,
+    /// The words of mark bits from here on are still to be read.
+    word: usize,
+    /// What is left of the word before.
+    bits: u64,
+}
+
+impl<const MANY: bool> Marker<'_, MANY> {
+    /// Marks the objects of the oldest entries without scanning them, so that the entries can go. Those that have slots are found
+    /// again by their blocks. It pushes nothing, so it comes to an end whatever the heap looks like.
+    pub(super) fn overflow(&mut self, entries: usize) {
+        self.pool.overflows.fetch_add(1, Ordering::Relaxed);
+        for index in 0..entries {
+            if index + AHEAD < entries {
+                self.prefetch(self.stack[index + AHEAD]);
+            }
+            let offset = self.stack[index];
+            if self.set_mark(offset) {
+                let kind = self.count_object(offset);
+                // A pair may wait for any object, and is looked for when the block is scanned.
+                if kind.has_slots() || self.looking {
+                    // After the mark is set: who takes the block sees it.
+                    self.pool.greys.add(offset / BLOCK_BYTES);
+                }
+            }
+        }
+        self.stack.drain(..entries);
+        if MANY {
+            self.pool.crew.tell();
+        }
+    }
+
+    /// Begins with a block that has objects which are marked and not scanned.
+    pub(super) fn scan_again(&mut self, block: usize) {
+        debug_assert!(self.again.is_none());
+        self.again = Some(Again { block, word: 0, bits: 0 });
+    }
+
+    /// Goes on with such a block, or with the next one, until there are entries to be marked. `false`: there is none.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn scan_greys(&mut self) -> bool {
+        let Some(mut again) = self.again.take() else {
+            let Some(block) = self.pool.greys.take(self.last_grey) else { return false };
+            self.last_grey = block;
+            self.scan_again(block);
+            return true;
+        };
+        while self.stack.len() < ENOUGH {
+            if again.bits == 0 {
+                if again.word == BLOCK_MARK_WORDS {
+                    return true;
+                }
+                again.bits = self.inner.marks.load(again.block * BLOCK_MARK_WORDS + again.word);
+                again.word += 1;
+                continue;
+            }
+            let granule = (again.word - 1) * 64 + again.bits.trailing_zeros() as usize;
+            again.bits &= again.bits - 1;
+            let offset = (again.block * BLOCK_GRANULES + granule) * 8;
+            let header = self.inner.word(offset).load(Ordering::Relaxed);
+            // SAFETY: a mark bit of an old block is where an object begins. Blocks whose bits are all set, because mutators
+            // allocate in them, are never grey: no bit is set there by a marker.
+            let kind = unsafe { Header(header).kind() };
+            self.scan_slots(offset, kind);
+            if self.looking {
+                self.wake(offset);
+            }
+        }
+        self.again = Some(again);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::pool::Pool;
+    use crate::collector::roots::Roots;
+    use crate::inner::HeapInner;
+    use crate::{AllocSize, Array, Ephemeron, Heap, Local, Mutator, OutOfMemory, Root, Slot, SlotArray, Trace};
+
+    #[derive(Trace)]
+    struct Node {
+        left: Slot<Option<Node>>,
+        right: Slot<Option<Node>>,
+        many: Slot<Option<SlotArray<Option<Node>>>>,
+        pairs: Slot<Option<Array<Pair>>>,
+    }
+
+    type Nodes = SlotArray<Option<Node>>;
+    type Pair = Ephemeron<Node, Option<Node>>;
+    type Pairs = Array<Pair>;
+
+    fn node<'s>(m: &mut Mutator<'s>) -> Result<Local<'s, Node>, OutOfMemory> {
+        m.alloc::<Node>(|_| NodeInit { left: None, right: None, many: None, pairs: None })
+    }
+
+    /// A node that refers to `len` nodes by an array, and by the last of them to the next such node: a comb.
+    fn comb<'s>(m: &mut Mutator<'s>, rows: usize, len: usize) -> Result<Local<'s, Node>, OutOfMemory> {
+        let first = node(m)?;
+        let row = m.local(first.get(m));
+        for _ in 0..rows {
+            let m = &mut *m.frame();
+            let many = m.build::<Nodes>(AllocSize::tail::<Nodes>(len), |m| m.place_array((), len, None))?;
+            for index in 0..len {
+                let m = &mut *m.frame();
+                let leaf = node(m)?;
+                many.get(m).tail()[index].set(m, Some(leaf.get(m)));
+            }
+            row.get(m).many.set(m, Some(many.get(m)));
+            row.set(m, many.get(m).tail()[len - 1].get(m).unwrap());
+        }
+        Ok(first)
+    }
+
+    fn tree<'s>(m: &mut Mutator<'s>, depth: u32) -> Result<Local<'s, Node>, OutOfMemory> {
+        let top = node(m)?;
+        if depth > 0 {
+            let m = &mut *m.frame();
+            let (left, right) = (tree(m, depth - 1)?, tree(m, depth - 1)?);
+            top.get(m).left.set(m, Some(left.get(m)));
+            top.get(m).right.set(m, Some(right.get(m)));
+        }
+        Ok(top)
+    }
+
+    /// Ephemerons of which each has the value of the one behind it as its key; the first key is in the node.
+    fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> Result<Local<'s, Node>, OutOfMemory> {
+        let first = node(m)?;
+        let pairs = m.build::<Pairs>(AllocSize::tail::<Pairs>(len), |m| m.place_array((), len, None))?;
+        first.get(m).pairs.set(m, Some(pairs.get(m)));
+        let key = m.local(first.get(m));
+        for index in (0..len).rev() {
+            let m = &mut *m.frame();
+            let value = node(m)?;
+            pairs.get(m).tail()[index].set(m, Some((key.get(m), Some(value.get(m)))));
+            key.set(m, value.get(m));
+        }
+        Ok(first)
+    }
+
+    /// Marks by `markers`, whose stacks hold `local` entries and which have `chunks` beside. Gives the objects, and how often a
+    /// stack was full.
+    fn marked<const MANY: bool>(inner: &HeapInner, markers: usize, local: usize, chunks: usize) -> (u64, usize) {
+        (0..inner.blocks.len()).for_each(|block| {
+            inner.clear_marks(block);
+            inner.blocks.set_live_bytes(block, 0);
+        });
+        let pool = Pool::of(inner, markers, Roots::of(inner), local, chunks);
+        let mut sums = Vec::new();
+        let mut pairs = Vec::new();
+        // As `Collector::drain` does it.
+        for looking in [false, true] {
+            pool.crew.begin(false);
+            let found = std::sync::Mutex::new(std::mem::take(&mut pairs));
+            let work = || {
+                let mut marker = Marker::<MANY>::new(inner, &pool);
+                marker.pairs = std::mem::take(&mut *found.lock().unwrap());
+                if looking {
+                    marker.look();
+                }
+                marker.drain_parallel(false);
+                found.lock().unwrap().append(&mut marker.pairs);
+                let counted = marker.count();
+                marker.leave();
+                counted
+            };
+            std::thread::scope(|scope| {
+                let helper = || if pool.crew.join() { work() } else { (0, 0) };
+                let helpers: Vec<_> = (1..markers).map(|_| scope.spawn(helper)).collect();
+                sums.push(work());
+                sums.extend(helpers.into_iter().map(|helper| helper.join().unwrap()));
+            });
+            pairs = found.into_inner().unwrap();
+        }
+        assert!(pool.greys.is_empty() && pool.peak_bytes() <= (chunks * 512 + markers * local) * 8);
+        let live: u64 = (0..inner.blocks.len()).map(|block| u64::from(inner.blocks.live_bytes(block))).sum();
+        assert_eq!(live, sums.iter().map(|(_, bytes)| bytes).sum::<u64>(), "the table, and what markers counted");
+        (sums.iter().map(|(objects, _)| objects).sum(), pool.overflows.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn all_is_marked_once_however_little_the_stacks_hold() {
+        let heap = Heap::builder().max_bytes(32 << 20).build().unwrap();
+        heap.enter(|m| -> Result<(), OutOfMemory> {
+            let mut roots = Vec::new();
+            let shapes = [comb(m, 200, 60)?, comb(m, 3, 5000)?, tree(m, 12)?, chain(m, 3000)?];
+            let expected = 1 + 200 * 61 + 1 + 3 * 5001 + (1 << 13) - 1 + 3002;
+            for shape in shapes {
+                roots.push(Root::<Node>::new(m, shape.get(m)));
+            }
+            // No cycle has run; none runs now.
+            let inner = heap.inner();
+            assert_eq!(marked::<false>(inner, 1, 1024, 1000), (expected, 0));
+            for (local, chunks) in [(2, 0), (3, 1), (32, 0), (1024, 0)] {
+                let (objects, overflows) = marked::<false>(inner, 1, local, chunks);
+                assert_eq!(objects, expected, "{local} entries, {chunks} chunks");
+                assert!(overflows > 0, "{local} entries, {chunks} chunks: never full");
+                for markers in [2, 3] {
+                    let (objects, _) = marked::<true>(inner, markers, local, chunks);
+                    assert_eq!(objects, expected, "{markers} markers, {local} entries, {chunks} chunks");
+                }
+            }
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
+    }
+}

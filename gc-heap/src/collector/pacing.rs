@@ -1,0 +1,139 @@
+//! Pacing: a cycle begins when the free memory will just last until it has freed some.
+//!
+//! How long the next cycle takes is predicted from what there will be to mark, how fast memory is taken from the time since a
+//! moment ago. Mutators look again as they take memory, so the prediction follows a program that changes between two cycles.
+
+mod model;
+
+use self::model::Model;
+use crate::config::Barrier;
+use crate::inner::HeapInner;
+use crate::space::BLOCK_BYTES;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Between two looks a mutator takes this part of the heap.
+const LOOKS: usize = 32;
+
+/// An interval shorter than this, in seconds, says nothing of a rate.
+const SHORTEST: f64 = 0.001;
+
+/// What recent cycles and the allocation between them were like. Under a lock of its own, which is held for an instant.
+pub(crate) struct Pacing {
+    model: Model,
+    /// When blocks were counted last, and how many had been taken.
+    measured: (Instant, usize),
+    begun: Instant,
+    /// Blocks taken when the last marking began.
+    taken: usize,
+}
+
+impl Pacing {
+    pub(crate) fn new(blocks: usize) -> Pacing {
+        let now = Instant::now();
+        Pacing { model: Model::new(blocks), measured: (now, 0), begun: now, taken: 0 }
+    }
+
+    fn measure(&mut self, taken: usize) {
+        let (then, before) = self.measured;
+        let now = Instant::now();
+        let seconds = now.duration_since(then).as_secs_f64();
+        if seconds >= SHORTEST {
+            self.model.took((taken - before) as f64 / seconds);
+            self.measured = (now, taken);
+        }
+    }
+
+    /// The number of free blocks below which the next cycle begins.
+    fn trigger(&self, inner: &HeapInner) -> usize {
+        let least = least(inner);
+        if inner.config.barrier == Barrier::StopTheWorld {
+            return least;
+        }
+        let blocks = inner.blocks.len();
+        let wanted = self.model.wanted(least as f64) as usize;
+        let most = blocks * 3 / 4;
+        let Some(pages) = &inner.pages else { return wanted.min(most) };
+        // While more than this is free a plan relocates nothing, and where no block dies whole the cycle was for nothing.
+        let live = inner.free.live_bytes() as usize / BLOCK_BYTES;
+        let useless = blocks.saturating_sub(live) / 100 * super::evacuation_set::ENOUGH_FREE;
+        let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
+        let moved = pages.moved.load(Ordering::Relaxed) as usize;
+        let destinations = destinations((wanted - least) as f64, density, moved, blocks);
+        // What is kept from mutators for the next flip is not theirs to allocate.
+        let kept = inner.free.kept() - inner.free.reserve();
+        (wanted + destinations.max(kept)).min(most).min(useless.max(wanted + kept))
+    }
+}
+
+/// Page barrier: free blocks that a flip needs to copy to, if it is to gain what will be allocated until the next one.
+///
+/// `D` blocks take in sources of density `r` and gain `D (1/r - 1)`. Never more than a quarter of the heap is kept for this:
+/// where that does not do, cycles follow one another, and in the end a compaction in a stop. And never more than what there is to
+/// move, which is little where objects are large: `moved` blocks the last time, and twice as many this time at most.
+fn destinations(expected: f64, density: f64, moved: usize, blocks: usize) -> usize {
+    let wanted = expected * density / (1.0 - density).max(0.05);
+    (wanted as usize).min(blocks / 4).min((2 * moved).max(blocks / 64))
+}
+
+/// Blocks that must be left in any case: the reserve, and a few for each mutator so that none stalls on its way.
+fn least(inner: &HeapInner) -> usize {
+    let mutators = inner.mutators.lock().len();
+    let few = (inner.free.reserve() + 3 * mutators.max(1) + 1).min(inner.blocks.len() / 4);
+    debug_assert!(few * BLOCK_BYTES <= inner.config.max_bytes);
+    few
+}
+
+impl HeapInner {
+    /// The collector begins.
+    pub(crate) fn pace_begins(&self) {
+        self.pace(&self.pacing.lock());
+    }
+
+    pub(crate) fn pace_cycle_begins(&self) {
+        let mut pacing = self.pacing.lock();
+        // Read under the lock: nobody has seen more than this before.
+        let taken = self.free.taken();
+        pacing.begun = Instant::now();
+        pacing.measure(taken);
+        let before = std::mem::replace(&mut pacing.taken, taken);
+        pacing.model.marks((taken - before) as f64);
+    }
+
+    pub(crate) fn pace_cycle_ended(&self) {
+        let mut pacing = self.pacing.lock();
+        let figures = self.free.figures();
+        pacing.measure(figures.taken);
+        let seconds = pacing.begun.elapsed().as_secs_f64();
+        pacing.model.ended(seconds, figures.live_bytes as f64 / BLOCK_BYTES as f64, figures.used as f64);
+        self.pace(&pacing);
+    }
+
+    /// A mutator has taken a part of the heap since the last look.
+    pub(crate) fn pace_look(&self) {
+        // Who finds another thread looking has no need to.
+        if let Some(mut pacing) = self.pacing.try_lock() {
+            pacing.measure(self.free.taken());
+            self.pace(&pacing);
+        }
+    }
+
+    /// Sets the trigger, and when it is looked at again. With the lock, so that no older trigger comes after a newer one.
+    fn pace(&self, pacing: &Pacing) {
+        let step = (self.blocks.len() / LOOKS).max(1);
+        self.control.set_trigger(pacing.trigger(self), self.free.free().saturating_sub(step));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_gain_what_is_allocated() {
+        assert_eq!(destinations(100.0, 0.5, 500, 1000), 100);
+        assert_eq!(destinations(100.0, 0.0, 500, 1000), 0);
+        assert_eq!(destinations(1000.0, 0.9, 500, 1000), 250, "a quarter at most");
+        assert_eq!(destinations(1000.0, 0.9, 20, 1000), 40, "no more than what may be moved");
+    }
+}

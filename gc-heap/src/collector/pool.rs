@@ -1,0 +1,150 @@
+//! What the markers of one marking share: work, where there is more than a marker keeps to itself, and its bound.
+
+use super::ephemeron::PendingEphemerons;
+use super::roots::Roots;
+use crate::inner::HeapInner;
+use crate::lock::Mutex;
+use crate::object::Kind;
+use crossbeam_deque::{Steal, Stealer, Worker};
+use crossbeam_queue::SegQueue;
+use gc_core::crew::Crew;
+use gc_core::grey::GreyBlocks;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Entries that a marker keeps to itself.
+const LOCAL: usize = 1024;
+
+/// Entries of a chunk, at most.
+pub(super) const CHUNK: usize = LOCAL / 2;
+
+/// Chunks may take this part of the memory that is in use when marking begins.
+const PART: usize = 128;
+
+/// With the stress mode stacks are full at once.
+const LOCAL_IN_STRESS: usize = 32;
+
+/// The elements of a long array that are still to be visited.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// Offset of the next.
+    pub(super) next: usize,
+    pub(super) elements: usize,
+    pub(super) kind: &'static Kind,
+}
+
+/// Work that a marker without any finds.
+pub(super) enum Found {
+    Chunk(Vec<usize>),
+    Rest(Rest),
+    /// A block with objects that are marked and not scanned.
+    Grey(usize),
+}
+
+/// The queues of one marker: it alone adds to them. The others steal what is oldest.
+pub(super) struct Queues {
+    pub(super) seat: usize,
+    /// Offsets to be marked, by chunks.
+    pub(super) chunks: Worker<Vec<usize>>,
+    pub(super) arrays: Worker<Rest>,
+}
+
+/// What several markers share.
+pub(crate) struct Pool {
+    pub(super) crew: Crew,
+    pub(super) roots: Roots,
+    pub(super) greys: GreyBlocks,
+    pub(crate) waiting: PendingEphemerons,
+    stealers: Vec<(Stealer<Vec<usize>>, Stealer<Rest>)>,
+    /// Queues that no marker has.
+    free_queues: Mutex<Vec<Queues>>,
+    /// Chunks that hold nothing.
+    free_chunks: SegQueue<Vec<usize>>,
+    /// Chunks that there are, and that there may be.
+    chunks: AtomicUsize,
+    max_chunks: usize,
+    /// Entries of a marker's own stack.
+    pub(super) local: usize,
+    /// How often a stack was full.
+    pub(super) overflows: AtomicUsize,
+}
+
+impl Pool {
+    /// For so many markers at most.
+    pub(crate) fn new(inner: &HeapInner, markers: usize, roots: Roots) -> Pool {
+        let max_chunks = inner.used_bytes() / PART / (CHUNK * size_of::<usize>());
+        // In turn none, one, and as many as there are else.
+        match inner.phase.epoch() as usize % 3 {
+            few @ 0..=1 if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, few),
+            _ if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, max_chunks),
+            _ => Pool::of(inner, markers, roots, LOCAL, max_chunks.max(markers)),
+        }
+    }
+
+    pub(super) fn of(inner: &HeapInner, markers: usize, roots: Roots, local: usize, max_chunks: usize) -> Pool {
+        let queues = |seat| Queues { seat, chunks: Worker::new_lifo(), arrays: Worker::new_lifo() };
+        let queues: Vec<Queues> = (0..markers).map(queues).collect();
+        let pool = Pool {
+            crew: Crew::new(),
+            roots,
+            greys: GreyBlocks::new(inner.blocks.len()),
+            waiting: PendingEphemerons::default(),
+            stealers: queues.iter().map(|own| (own.chunks.stealer(), own.arrays.stealer())).collect(),
+            free_queues: Mutex::new(queues),
+            free_chunks: SegQueue::new(),
+            chunks: AtomicUsize::new(0),
+            max_chunks,
+            local,
+            overflows: AtomicUsize::new(0),
+        };
+        pool.crew.begin(false);
+        pool
+    }
+
+    pub(super) fn take_queues(&self) -> Queues {
+        self.free_queues.lock().pop().expect("as many queues as markers")
+    }
+
+    /// By a marker that leaves: they are empty.
+    pub(super) fn give_queues(&self, queues: Queues) {
+        self.free_queues.lock().push(queues);
+    }
+
+    /// A chunk without entries; `None`: there are as many as there may be.
+    pub(super) fn take_chunk(&self) -> Option<Vec<usize>> {
+        if let Some(chunk) = self.free_chunks.pop() {
+            return Some(chunk);
+        }
+        let one_more = |chunks| (chunks < self.max_chunks).then_some(chunks + 1);
+        self.chunks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Vec::with_capacity(CHUNK))
+    }
+
+    pub(super) fn give_chunk(&self, chunk: Vec<usize>) {
+        debug_assert!(chunk.is_empty() && chunk.capacity() == CHUNK);
+        self.free_chunks.push(chunk);
+    }
+
+    /// What another marker's queues hold longest: it leads to the most, and is far from what that marker does next.
+    pub(super) fn steal(&self, seat: usize) -> Option<Found> {
+        let others = || self.stealers.iter().cycle().skip(seat + 1).take(self.stealers.len() - 1);
+        let chunk = others().find_map(|(chunks, _)| stolen(chunks)).map(Found::Chunk);
+        chunk
+            .or_else(|| others().find_map(|(_, arrays)| stolen(arrays)).map(Found::Rest))
+            .or_else(|| self.greys.take(0).map(Found::Grey))
+    }
+
+    /// The most bytes that marking stacks have taken, those that markers keep to themselves included.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        (self.chunks.load(Ordering::Relaxed) * CHUNK + self.stealers.len() * self.local) * size_of::<usize>()
+    }
+}
+
+fn stolen<T>(stealer: &Stealer<T>) -> Option<T> {
+    loop {
+        match stealer.steal() {
+            Steal::Success(found) => return Some(found),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! After marking: weak references, then dead blocks.
+
+use super::mark::remap;
+use crate::inner::HeapInner;
+use crate::slot::is_reference;
+use crate::space::blocks::BlockState;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Clears weak slots whose object is dead and remaps the others.
+pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize]) {
+    resolve_slots(inner, slots);
+    inner.weak_roots.for_each(|slot| {
+        resolve_slot(inner, slot);
+    });
+}
+
+/// As `resolve_weak`, in objects alone.
+pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
+    for &slot in slots {
+        resolve_slot(inner, inner.word(slot));
+    }
+}
+
+/// Empties the ephemerons whose key is dead. Their values are left as they are: without a key nobody reads them.
+pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
+    let emptied = dead.iter().filter(|&&pair| resolve_slot(inner, inner.word(pair))).count();
+    inner.counters.ephemerons_cleared.add(emptied as u64);
+}
+
+/// `true`: the slot was cleared.
+fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) -> bool {
+    let view = inner.space.view(inner.phase.good());
+    let mut word = slot.load(Ordering::Acquire);
+    while is_reference(word) {
+        let offset = remap(inner, word);
+        let resolved = if inner.is_live(offset) { view + offset as u64 } else { 0 };
+        if resolved == word {
+            return false;
+        }
+        match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => return resolved == 0,
+            // A mutator stored or healed: look again.
+            Err(now) => word = now,
+        }
+    }
+    false
+}
+
+/// Closes the blocks of threads that have been parked since before this marking began. They would close them themselves when
+/// they leave; but a thread may wait for hours, and there may be more threads than blocks.
+pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
+    let epoch = inner.phase.epoch();
+    let records = inner.mutators.lock().clone();
+    for deposit in records.iter().flat_map(|record| &record.deposits) {
+        let old = |block| inner.blocks.allocation_epoch(block) != epoch;
+        if let Some((block, fill)) = deposit.take_if(old) {
+            inner.close_block(block, fill);
+        }
+    }
+}
+
+/// Frees the blocks that hold nothing live. Returns how many.
+pub(crate) fn free_dead(inner: &HeapInner) -> usize {
+    let random = Cell::new(inner.config.stress.seed ^ u64::from(inner.phase.epoch()));
+    free_dead_and(inner, |block| {
+        if block.is_multiple_of(4) {
+            inner.config.stress.delay(&random);
+        }
+    })
+}
+
+/// As `free_dead`; `between` is called between the two looks at a block.
+fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
+    let blocks = &inner.blocks;
+    let epoch = inner.phase.epoch();
+    let mut dead = Vec::new();
+    // From the end, so that the lowest of them is taken first and the next one follows it in memory.
+    for block in (0..blocks.len()).rev() {
+        // The use first: mutators take free blocks meanwhile, and who sees the use sees the birth set before it. The other
+        // way round a block that is taken and filled between the two looks is young, and would be freed.
+        let usage = blocks.state(block);
+        between(block);
+        if blocks.allocation_epoch(block) == epoch || blocks.live_bytes(block) != 0 {
+            continue;
+        }
+        match usage {
+            BlockState::Closed => {
+                blocks.set_state(block, BlockState::Free);
+                dead.push(block);
+            }
+            BlockState::LargeFirst => {
+                for part in (block..block + blocks.run(block)).rev() {
+                    blocks.set_state(part, BlockState::Free);
+                    dead.push(part);
+                }
+            }
+            _ => {}
+        }
+    }
+    let freed = dead.len();
+    inner.free.give(dead);
+    freed
+}
+
+/// Makes the mark bits and the live counts clean for the next marking.
+pub(crate) fn clear_marks(inner: &HeapInner) {
+    let blocks = &inner.blocks;
+    let epoch = inner.phase.epoch();
+    for block in 0..blocks.len() {
+        if blocks.live_bytes(block) != 0 || blocks.allocation_epoch(block) == epoch {
+            inner.clear_marks(block);
+            blocks.set_live_bytes(block, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::free::AllocClass;
+    use crate::{Heap, MIN_HEAP_BYTES};
+
+    /// Between the two looks at a block a mutator takes it, fills it and has done with it.
+    #[test]
+    fn a_block_that_is_taken_between_the_two_looks_is_not_freed() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        let inner = heap.inner();
+        let epoch = inner.phase.epoch();
+        let mut taken = None;
+        // No cycle has run, and no thread is in the heap: every block is free, and the lowest is looked at last.
+        let freed = free_dead_and(inner, |block| {
+            if block == 0 {
+                let block = inner.take_block().unwrap();
+                inner.open_block(block, epoch, true);
+                inner.close_block(block, 64);
+                taken = Some(block);
+            }
+        });
+        assert_eq!(taken, Some(0));
+        assert_eq!(
+            (freed, inner.blocks.state(0)),
+            (0, BlockState::Closed),
+            "a young block was freed under its objects"
+        );
+    }
+
+    /// The same of a large object, as `take_large` makes it.
+    #[test]
+    fn a_run_that_is_taken_between_the_two_looks_is_not_freed() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        let inner = heap.inner();
+        let (blocks, epoch) = (&inner.blocks, inner.phase.epoch());
+        let freed = free_dead_and(inner, |block| {
+            if block == 0 {
+                assert_eq!(inner.free.take_run(AllocClass::Mutator, 1), Some(0));
+                blocks.set_live_bytes(0, 0);
+                blocks.set_run(0, 1);
+                blocks.set_allocation_epoch(0, epoch);
+                blocks.set_state(0, BlockState::LargeFirst);
+            }
+        });
+        assert_eq!((freed, blocks.state(0)), (0, BlockState::LargeFirst), "a young object was freed");
+    }
+}

@@ -1,0 +1,247 @@
+//! Relocation: each object of the set is copied once, by whoever needs it first, and published by compare-and-swap.
+//!
+//! Nobody waits for a thread that may be preempted: each copies to a place of its own and the first to publish wins.
+//! Where there is no place, the object's own place is published: it stays, and its block survives the cycle.
+
+use crate::inner::HeapInner;
+use crate::object::header::object_bytes;
+use crate::space::blocks::BlockState;
+use crate::space::free::AllocClass;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
+use gc_core::forwarding::Entry;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Where a thread copies to: a private bump region.
+pub(crate) trait CopyPlace {
+    /// The offset of the next `bytes`; `None` where there is no block.
+    fn bump(&mut self, bytes: usize) -> Option<usize>;
+    /// Gives back the last `bytes`, which were the last bump.
+    fn rewind(&mut self, bytes: usize);
+    /// Stress mode: sleeps or yields now and then.
+    fn stress_delay(&self);
+}
+
+/// What became of an attempt to copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// By this thread.
+    Here,
+    /// Published in its own place by this thread.
+    Kept,
+    /// By another thread, before.
+    Elsewhere,
+}
+
+/// Moves the object at `offset`, whose entry was empty, or finds where somebody else has moved it. Gives its offset.
+#[inline(never)]
+pub(crate) fn relocate_object(
+    inner: &HeapInner,
+    offset: usize,
+    entry: Entry<'_>,
+    place: &mut impl CopyPlace,
+) -> (usize, Copied) {
+    // Believed only if the entry is still empty after it was read: a block is released, and may be written again, only when all
+    // its entries are published.
+    let header = match entry.read_unmoved(|| inner.word(offset).load(Ordering::Relaxed)) {
+        Ok(header) => header,
+        Err(granule) => return (granule * 8, Copied::Elsewhere),
+    };
+    // SAFETY: the entry was empty after the header was read, so it is the object's; evacuated objects are not large, so
+    // the header says the size and the length is not asked for.
+    let bytes = unsafe { object_bytes(header, || inner.word(offset + 8).load(Ordering::Relaxed)) };
+    let Some(to) = place.bump(bytes) else {
+        return match entry.publish(offset / 8) {
+            Ok(()) => (offset, Copied::Kept),
+            Err(granule) => (granule * 8, Copied::Elsewhere),
+        };
+    };
+    for at in (0..bytes).step_by(8) {
+        // Relaxed: if the block is released meanwhile this copies garbage, and then loses the race below.
+        let word = inner.word(offset + at).load(Ordering::Relaxed);
+        inner.word(to + at).store(word, Ordering::Relaxed);
+    }
+    place.stress_delay(); // copied, and another may publish first
+    match entry.publish(to / 8) {
+        Ok(()) => (to, Copied::Here),
+        Err(granule) => {
+            place.rewind(bytes);
+            (granule * 8, Copied::Elsewhere)
+        }
+    }
+}
+
+/// Where a collector thread copies to.
+struct CollectorPlace<'a> {
+    inner: &'a HeapInner,
+    /// Offsets.
+    top: usize,
+    limit: usize,
+    lowest: bool,
+    /// For the stress mode.
+    random: Cell<u64>,
+}
+
+impl CopyPlace for CollectorPlace<'_> {
+    fn bump(&mut self, bytes: usize) -> Option<usize> {
+        if self.limit - self.top < bytes {
+            let free = &self.inner.free;
+            let block = if self.lowest { free.take_lowest() } else { free.take(AllocClass::Collector) }?;
+            self.close();
+            self.inner.open_block(block, self.inner.phase.epoch(), false);
+            self.top = block * BLOCK_BYTES;
+            self.limit = self.top + BLOCK_BYTES;
+        }
+        let start = self.top;
+        self.top += bytes;
+        Some(start)
+    }
+
+    fn rewind(&mut self, bytes: usize) {
+        self.top -= bytes;
+    }
+
+    fn stress_delay(&self) {
+        self.inner.config.stress.delay(&self.random);
+    }
+}
+
+impl CollectorPlace<'_> {
+    fn close(&mut self) {
+        if self.limit != 0 {
+            let block = (self.limit - 1) / BLOCK_BYTES;
+            self.inner.close_block(block, BLOCK_BYTES - (self.limit - self.top));
+            (self.top, self.limit) = (0, 0);
+        }
+    }
+}
+
+/// Evacuates the blocks of the set, `workers` threads at once. `lowest`: towards the start of the heap.
+pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize, lowest: bool) {
+    let next = AtomicUsize::new(0);
+    inner.helpers.run_parallel(workers, || {
+        let mut place = CollectorPlace { inner, top: 0, limit: 0, lowest, random: Cell::new(inner.config.stress.seed) };
+        let mut copied = 0;
+        let mut kept = 0;
+        while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if evacuate(inner, block, &mut place, &mut copied, &mut kept) {
+                inner.blocks.set_live_bytes(block, 0);
+                inner.blocks.set_state(block, BlockState::Free);
+                // At once: a stalled mutator takes the first block freed.
+                inner.free.give([block]);
+            }
+        }
+        place.close();
+        inner.counters.collector_copies.add(copied);
+        inner.counters.kept_in_place.add(kept);
+    });
+}
+
+/// Publishes every entry of a block. `true`: nothing stayed, so the block can be released.
+fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
+    let forwarding = inner.forwarding.of_block(block).expect("a block of the set has its forwarding");
+    let first = block * BLOCK_GRANULES;
+    let mut empty = true;
+    for (granule, entry) in forwarding.iter() {
+        let own = first + granule;
+        let destination = match entry.destination() {
+            Some(granule) => granule,
+            // The block survives this cycle: copying the rest of it would use memory and free none.
+            None if !empty => match entry.publish(own) {
+                Ok(()) => {
+                    *kept += 1;
+                    own
+                }
+                Err(granule) => granule,
+            },
+            None => {
+                place.stress_delay();
+                let (offset, how) = relocate_object(inner, own * 8, entry, place);
+                match how {
+                    Copied::Here => *copied += 1,
+                    Copied::Kept => *kept += 1,
+                    Copied::Elsewhere => {}
+                }
+                offset / 8
+            }
+        };
+        empty &= destination != own;
+    }
+    empty
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::SlotType;
+    use crate::space::BLOCK_MARK_WORDS;
+    use crate::{AllocSize, Bytes, Gc, Heap, MIN_HEAP_BYTES};
+    use gc_core::forwarding::Forwarding;
+
+    const LEN: usize = 40;
+
+    /// A place to copy to, beside another thread that publishes at the worst moment.
+    struct Beside<'a> {
+        entry: Entry<'a>,
+        /// Where the other thread has copied the object: published when this one has chosen its own place.
+        other: usize,
+        /// `None`: nothing should be copied here.
+        to: Option<usize>,
+        rewound: usize,
+    }
+
+    impl CopyPlace for Beside<'_> {
+        fn bump(&mut self, _: usize) -> Option<usize> {
+            assert!(self.to.is_some(), "an object that was moved before is copied");
+            assert_eq!(self.entry.publish(self.other / 8), Ok(()));
+            self.to
+        }
+
+        fn rewind(&mut self, bytes: usize) {
+            self.rewound += bytes;
+        }
+
+        fn stress_delay(&self) {}
+    }
+
+    /// Runs `f` with an object's offset, its forwarding, and the offset of a block that nobody uses.
+    fn with_object(f: impl FnOnce(&HeapInner, usize, Entry<'_>, usize)) {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            let m = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
+            let object: Gc<'_, Bytes> = m.place_bytes((), &[7; LEN]);
+            let inner = heap.inner();
+            let offset = inner.space.offset(<Bytes as SlotType>::to_word(object)) as usize;
+            let granule = offset / 8 % BLOCK_GRANULES;
+            let mut bits = [0; BLOCK_MARK_WORDS];
+            bits[granule / 64] |= 1 << (granule % 64);
+            let forwarding = Forwarding::new(bits);
+            let block = inner.free.take(AllocClass::Collector).unwrap();
+            f(inner, offset, forwarding.entry(granule).unwrap(), block * BLOCK_BYTES);
+        })
+        .unwrap();
+    }
+
+    /// Else there would be two of it, and what is stored into the one is not in the other.
+    #[test]
+    fn of_two_that_copy_an_object_the_first_to_publish_wins() {
+        with_object(|inner, offset, entry, block| {
+            let other = block + BLOCK_BYTES / 2;
+            let mut place = Beside { entry, other, to: Some(block), rewound: 0 };
+            assert_eq!(relocate_object(inner, offset, entry, &mut place), (other, Copied::Elsewhere));
+            assert_eq!((entry.destination(), place.rewound), (Some(other / 8), 16 + LEN));
+        });
+    }
+
+    /// The block of an object that was moved may be in use again: a header that is read there says nothing.
+    #[test]
+    fn a_header_is_not_believed_once_the_object_is_elsewhere() {
+        with_object(|inner, offset, entry, block| {
+            entry.publish(block / 8).unwrap();
+            // As part of what is there now: 512 KiB, of no kind.
+            inner.word(offset).store(u64::MAX << 48, Ordering::Relaxed);
+            let mut place = Beside { entry, other: block, to: None, rewound: 0 };
+            assert_eq!(relocate_object(inner, offset, entry, &mut place), (block, Copied::Elsewhere));
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! The roots of one marking, in pieces that markers take.
+//!
+//! What there is to scan is fixed when marking begins: of each thread the locals below its watermark, of each root stack the
+//! slots below its top, of the table the chunks that there are. What comes later is in the snapshot, or young, or logged. A
+//! thread's locals and a stack are said to be scanned, so that nothing of them is logged any more, by the marker that has
+//! visited the last of their pieces.
+
+use crate::handles::root_stack::StackRegion;
+use crate::inner::HeapInner;
+use crate::world::record::MutatorRecord;
+use crossbeam_utils::CachePadded;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Slots of a piece.
+const PIECE: usize = 512;
+
+enum Holder {
+    Locals(Arc<MutatorRecord>),
+    Stack(Arc<StackRegion>),
+    Table,
+}
+
+struct Source {
+    holder: Holder,
+    slots: usize,
+    /// The number of its first piece.
+    first: usize,
+    /// Pieces that are not visited yet. Each marker that has visited one takes it off, AcqRel: the last one says "scanned"
+    /// after all visits.
+    left: AtomicUsize,
+}
+
+/// The roots of one marking.
+#[derive(Default)]
+pub(crate) struct Roots {
+    epoch: u32,
+    sources: Vec<Source>,
+    pieces: usize,
+    next: CachePadded<AtomicUsize>,
+}
+
+impl Roots {
+    /// All roots, after mark start.
+    pub(crate) fn of(inner: &HeapInner) -> Roots {
+        let mut roots = Roots { epoch: inner.phase.epoch(), ..Roots::default() };
+        for record in inner.mutators.lock().clone() {
+            let slots = record.locals_to_scan(roots.epoch);
+            roots.add(Holder::Locals(record), slots);
+        }
+        for stack in inner.stacks.lock().clone() {
+            let slots = stack.top();
+            roots.add(Holder::Stack(stack), slots);
+        }
+        roots.add(Holder::Table, inner.roots.slots());
+        roots
+    }
+
+    fn add(&mut self, holder: Holder, slots: usize) {
+        if slots == 0 {
+            return holder.scanned(self.epoch);
+        }
+        let pieces = slots.div_ceil(PIECE);
+        self.sources.push(Source { holder, slots, first: self.pieces, left: AtomicUsize::new(pieces) });
+        self.pieces += pieces;
+    }
+
+    /// Whether there are pieces that nobody has taken.
+    pub(crate) fn any_left(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.pieces
+    }
+
+    /// Takes a piece and visits its slots. `false`: all are taken.
+    pub(crate) fn visit_next(&self, inner: &HeapInner, visit: impl FnMut(&AtomicU64)) -> bool {
+        // A look first: markers that run dry ask again and again.
+        if !self.any_left() {
+            return false;
+        }
+        let piece = self.next.fetch_add(1, Ordering::Relaxed);
+        if piece >= self.pieces {
+            return false;
+        }
+        let source = &self.sources[self.sources.partition_point(|source| source.first <= piece) - 1];
+        let begin = (piece - source.first) * PIECE;
+        let slots = begin..(begin + PIECE).min(source.slots);
+        match &source.holder {
+            Holder::Locals(record) => record.scan_locals(slots, visit),
+            Holder::Stack(stack) => stack.scan(slots, visit),
+            Holder::Table => inner.roots.scan(slots, visit),
+        }
+        if source.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            source.holder.scanned(self.epoch);
+        }
+        true
+    }
+}
+
+impl Holder {
+    fn scanned(&self, epoch: u32) {
+        match self {
+            Holder::Locals(record) => record.set_scanned(epoch),
+            Holder::Stack(stack) => stack.set_scanned(epoch),
+            Holder::Table => {}
+        }
+    }
+}

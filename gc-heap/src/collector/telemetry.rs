@@ -1,0 +1,93 @@
+//! What the collector thread reports of its work.
+
+use super::Collector;
+use crate::events::probes::probe;
+use crate::events::{CycleSpan, Event, Phase, PhaseSpan};
+use crate::inner::HeapInner;
+use crate::space::BLOCK_BYTES;
+use std::sync::atomic::Ordering;
+
+/// Counters as of the last cycle's end.
+#[derive(Clone, Copy, Default)]
+pub(super) struct CounterSnapshot {
+    pages_repaired_by_collector: u64,
+    pages_repaired_by_mutators: u64,
+    faults: u64,
+    slow_paths: u64,
+}
+
+impl CounterSnapshot {
+    fn now(inner: &HeapInner) -> CounterSnapshot {
+        let (by_mutators, faults) = inner
+            .pages
+            .as_ref()
+            .map_or((0, 0), |pages| (pages.by_mutators.load(Ordering::Relaxed), pages.faults.count()));
+        CounterSnapshot {
+            pages_repaired_by_collector: inner.counters.pages_repaired.get(),
+            pages_repaired_by_mutators: by_mutators,
+            faults,
+            slow_paths: inner.counters.slow_paths.get(),
+        }
+    }
+}
+
+/// A cycle that has begun.
+pub(super) struct CycleStart {
+    start_ns: u64,
+    used_bytes: usize,
+}
+
+impl Collector {
+    /// Before a cycle, and the stop that it may be in.
+    pub(super) fn cycle_begins(&self) -> CycleStart {
+        let begun = CycleStart { start_ns: self.inner.events.now(), used_bytes: self.inner.used_bytes() };
+        probe!(cycle_begin, self.cycle + 1, begun.used_bytes);
+        begun
+    }
+
+    /// Reports a cycle. Its stops are over, and those who wait for its end have not been told.
+    pub(super) fn cycle_ended(&mut self, begun: CycleStart) {
+        let inner = &*self.inner;
+        inner.gather_losses();
+        let now = CounterSnapshot::now(inner);
+        let before = std::mem::replace(&mut self.reported, now);
+        let by_mutators = now.pages_repaired_by_mutators - before.pages_repaired_by_mutators;
+        let by_collector = now.pages_repaired_by_collector - before.pages_repaired_by_collector;
+        let blocks = inner.free.figures();
+        let span = CycleSpan {
+            cycle: self.cycle,
+            start_ns: begun.start_ns,
+            total_ns: inner.events.now() - begun.start_ns,
+            used_before_bytes: begun.used_bytes,
+            used_bytes: blocks.used * BLOCK_BYTES,
+            max_bytes: inner.config.max_bytes,
+            live_bytes: blocks.live_bytes,
+            pages_repaired: by_mutators + by_collector,
+            pages_repaired_by_mutators: by_mutators,
+            faults: now.faults - before.faults,
+            slow_paths: now.slow_paths - before.slow_paths,
+        };
+        probe!(cycle_end, span.cycle, span.used_bytes, span.live_bytes, span.total_ns);
+        inner.events.push(Event::Cycle(span));
+        inner.events.deliver();
+    }
+
+    /// Reports a phase that ends now. Gives the time at which the next one begins: what listeners take is in neither.
+    pub(super) fn phase(&self, held: bool, phase: Phase, start_ns: u64) -> u64 {
+        self.inner.config.stress.delay(&self.random);
+        let events = &self.inner.events;
+        let now = events.now();
+        let used_bytes = self.inner.used_bytes();
+        let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };
+        probe!(phase, span.cycle, phase as u8, span.total_ns, used_bytes);
+        events.push(Event::Phase(span));
+        if !held {
+            self.inner.gather_losses();
+        }
+        if held || !events.has_listeners() {
+            return now;
+        }
+        events.deliver();
+        events.now()
+    }
+}

@@ -1,0 +1,175 @@
+//! Verification of the whole heap, in a stop.
+//!
+//! Walks everything that is reachable from the roots and checks each slot on the way. Only reachable objects are looked
+//! at: the slots of dead ones are undefined.
+
+use crate::inner::HeapInner;
+use crate::object::Kind;
+use crate::object::header::{Header, object_bytes};
+use crate::object::slot_visitor::{SlotRole, each_slot};
+use crate::slot::is_reference;
+use crate::space::blocks::BlockState;
+use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Between which phases the verification runs; decides what must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checkpoint {
+    /// Marks are final; weak slots are not resolved yet.
+    MarkResult,
+    /// Weak slots are resolved, the old forwarding is gone, dead blocks are free.
+    Freed,
+    /// Every entry of the new forwarding is published; slots may be stale.
+    Relocated,
+}
+
+struct Verifier<'a> {
+    inner: &'a HeapInner,
+    when: Checkpoint,
+    seen: Vec<u64>,
+    todo: Vec<usize>,
+    slots: u64,
+}
+
+/// Checks the heap; mutators are stopped.
+///
+/// # Panics
+/// With what was found, if an invariant does not hold.
+pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
+    let seen = vec![0; inner.config.max_bytes / 8 / 64];
+    let mut verifier = Verifier { inner, when, seen, todo: Vec::new(), slots: 0 };
+    for record in inner.mutators.lock().clone() {
+        record.each_local(|slot| verifier.strong(slot, "a local"));
+    }
+    for stack in inner.stacks.lock().clone() {
+        if !stack.is_given_up() {
+            stack.scan(0..stack.top(), |slot| verifier.strong(slot, "a root stack"));
+        }
+    }
+    inner.roots.for_each(|slot| verifier.strong(slot, "a process-wide root"));
+    inner.weak_roots.for_each(|slot| verifier.weak(slot, "a weak root"));
+    inner.watched.for_each(|slot| verifier.weak(slot, "a watched object's word"));
+    while let Some(offset) = verifier.todo.pop() {
+        verifier.object(offset);
+    }
+    inner.counters.verified_slots.add(verifier.slots);
+    if let Some(pages) = &inner.pages {
+        let lost = pages.lost.load(Ordering::Relaxed);
+        assert!(lost == 0, "verification ({when:?}): {lost} slots were repaired that led to no live object");
+    }
+}
+
+impl Verifier<'_> {
+    fn fail(&self, what: &str, place: &str, word: u64) -> ! {
+        panic!("verification ({:?}): {what}: {place} holds {word:#x}", self.when)
+    }
+
+    /// Where the word's object is, after checks that apply to every slot.
+    fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(u64, usize)> {
+        self.slots += 1;
+        let inner = self.inner;
+        let word = slot.load(Ordering::Relaxed);
+        if !is_reference(word) {
+            return None;
+        }
+        let Some(color) = inner.space.color(word) else {
+            self.fail("a word that is no address of this heap", place, word)
+        };
+        let mut offset = inner.space.offset(word) as usize;
+        if offset >= inner.config.max_bytes || !offset.is_multiple_of(8) {
+            self.fail("a reference outside the heap", place, word);
+        }
+        if color != inner.phase.good() {
+            match inner.forwarding.entry(offset).map(|entry| entry.destination()) {
+                None => {}
+                Some(Some(granule)) => offset = granule * 8,
+                Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
+            }
+        } else if self.when != Checkpoint::MarkResult && inner.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
+            // Good colored, in an evacuated block: only right if the block has been reused since (or kept).
+            if inner.blocks.state(offset / BLOCK_BYTES) == BlockState::Free {
+                self.fail("a good reference into an evacuated block", place, word);
+            }
+        }
+        Some((word, offset))
+    }
+
+    fn strong(&mut self, slot: &AtomicU64, place: &str) {
+        let Some((word, offset)) = self.check(slot, place) else { return };
+        let inner = self.inner;
+        let stale = inner.space.color(word) != Some(inner.phase.good());
+        if stale && self.when != Checkpoint::Relocated {
+            self.fail("a reachable slot is stale after marking", place, word);
+        }
+        if self.when != Checkpoint::Relocated && !inner.is_live(offset) {
+            self.fail("a reachable object is not marked", place, word);
+        }
+        self.reach(offset, place, word);
+    }
+
+    fn weak(&mut self, slot: &AtomicU64, place: &str) {
+        let Some((word, offset)) = self.check(slot, place) else { return };
+        if self.when == Checkpoint::Freed && !self.inner.is_live(offset) {
+            self.fail("a weak slot still refers to a dead object", place, word);
+        }
+    }
+
+    fn reach(&mut self, offset: usize, place: &str, word: u64) {
+        let granule = offset / 8;
+        let (index, bit) = (granule / 64, 1 << (granule % 64));
+        if self.seen[index] & bit != 0 {
+            return;
+        }
+        self.seen[index] |= bit;
+        let usage = self.inner.blocks.state(offset / BLOCK_BYTES);
+        if !matches!(usage, BlockState::Closed | BlockState::Open | BlockState::LargeFirst) {
+            self.fail(&format!("a reference into a block that is {usage:?}"), place, word);
+        }
+        self.todo.push(offset);
+    }
+
+    fn object(&mut self, offset: usize) {
+        let inner = self.inner;
+        let header = inner.word(offset).load(Ordering::Relaxed);
+        if header & 0xffff_ffff_fff0 == 0 || header & 0x3f != 0 {
+            panic!("verification ({:?}): no object's header at offset {offset:#x}: {header:#x}", self.when);
+        }
+        // SAFETY: a plausible header of a reachable object, as far as can be told.
+        let kind: &'static Kind = unsafe { Header(header).kind() };
+        let len = if kind.has_tail() { inner.word(offset + 8).load(Ordering::Relaxed) } else { 0 };
+        // SAFETY: as above.
+        let bytes = unsafe { object_bytes(header, || len) };
+        if bytes != kind.size_of(len) {
+            panic!("verification ({:?}): {} at offset {offset:#x}: size {bytes}, length {len}", self.when, kind.name());
+        }
+        if bytes <= LARGE_BYTES && offset / BLOCK_BYTES != (offset + bytes - 1) / BLOCK_BYTES {
+            panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
+        }
+        let name = kind.name();
+        let has_tail = kind.has_tail();
+        each_slot(kind, if has_tail { len as usize } else { 0 }, |at, usage| {
+            let slot = inner.word(offset + at);
+            match usage {
+                SlotRole::Strong => self.strong(slot, name),
+                SlotRole::Weak => self.weak(slot, name),
+                SlotRole::Key => self.pair(slot, inner.word(offset + at + 8), name),
+            }
+        });
+    }
+
+    /// An ephemeron. Its value is there as long as its key is, and undefined without one.
+    fn pair(&mut self, key: &AtomicU64, value: &AtomicU64, place: &str) {
+        self.weak(key, place);
+        let Some((word, offset)) = self.check(key, place) else { return };
+        if self.when != Checkpoint::Relocated {
+            if self.inner.space.color(word) != Some(self.inner.phase.good()) {
+                self.fail("the key of a reachable ephemeron is stale after marking", place, word);
+            }
+            if !self.inner.is_live(offset) {
+                // Before resolution: the pair is about to be emptied.
+                return;
+            }
+        }
+        self.strong(value, place);
+    }
+}

@@ -1,0 +1,238 @@
+//! The collector's helpers: threads that sleep until there is work for several, started with the first such work, as many as
+//! the system has to give. They end with the collector.
+
+use crate::lock::{Condvar, Mutex};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+/// What helpers run. It lives until the call that it came with has ended.
+type Work = &'static (dyn Fn() + Sync);
+
+#[derive(Default)]
+struct State {
+    /// The work of the call, for so many helpers, until it is opened.
+    unopened: Option<(Work, usize)>,
+    /// The work of the call that is open.
+    work: Option<Work>,
+    /// Tells calls apart: a helper takes part in each once.
+    call: u64,
+    /// Helpers that the open call still takes.
+    seats: usize,
+    /// Helpers that run a call's work.
+    running: usize,
+    panic: Option<Box<dyn Any + Send>>,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Desk {
+    state: Mutex<State>,
+    work: Condvar,
+    done: Condvar,
+}
+
+impl Desk {
+    /// What a helper does until the end.
+    fn help(&self) {
+        let mut last = 0;
+        let mut state = self.state.lock();
+        while !state.ended {
+            let Some(work) = state.work.filter(|_| state.seats > 0 && state.call != last) else {
+                state = self.work.wait(state);
+                continue;
+            };
+            last = state.call;
+            state.seats -= 1;
+            state.running += 1;
+            drop(state);
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            state = self.state.lock();
+            state.running -= 1;
+            if let Err(why) = outcome {
+                state.panic.get_or_insert(why);
+            }
+            if state.running == 0 {
+                drop(state);
+                self.done.notify_one();
+                state = self.state.lock();
+            }
+        }
+    }
+}
+
+/// The helper threads of one heap.
+pub(crate) struct Helpers {
+    name: String,
+    desk: Arc<Desk>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Helpers {
+    /// No thread is started. `name`: of the heap.
+    pub(crate) fn new(name: &str) -> Helpers {
+        Helpers { name: name.to_owned(), desk: Arc::default(), threads: Mutex::default() }
+    }
+
+    /// Runs `work` on `workers` threads, this one included. Where the system refuses a thread (`EAGAIN`: a limit on tasks or on
+    /// addresses), those that there are do it all; so work is to be taken piece by piece, not dealt out. A helper that is late
+    /// is not waited for.
+    pub(crate) fn run_parallel(&self, workers: usize, work: impl Fn() + Sync) {
+        self.together(
+            workers,
+            || {
+                self.open();
+                work();
+            },
+            &work,
+        );
+    }
+
+    /// Runs `own` on this thread; once that has [opened](Helpers::open) the call, `help` on `workers - 1` others at most, each
+    /// that comes before `own` has ended. By the collector thread alone.
+    ///
+    /// # Panics
+    /// If one of them does, with its words, once all have ended.
+    pub(crate) fn together(&self, workers: usize, own: impl FnOnce(), help: impl Fn() + Sync) {
+        let work: &(dyn Fn() + Sync) = &help;
+        // SAFETY: only the lifetime changes. Helpers take the work from the desk, where it lies until the call ends, and the
+        // end waits for those that have taken it. It comes before `help` is dropped, also where `own` panics.
+        let work = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Work>(work) };
+        let call = Call(&self.desk);
+        self.desk.state.lock().unopened = (workers > 1).then_some((work, workers - 1));
+        own();
+        drop(call);
+        let panic = self.desk.state.lock().panic.take();
+        if let Some(why) = panic {
+            resume_unwind(why);
+        }
+    }
+
+    /// Wakes the helpers for the call that this thread is in, the first time: some 50 us pass before they come.
+    pub(crate) fn open(&self) {
+        let unopened = self.desk.state.lock().unopened.take();
+        let Some((work, seats)) = unopened else { return };
+        self.start(seats);
+        let mut state = self.desk.state.lock();
+        state.work = Some(work);
+        state.seats = seats;
+        state.call += 1;
+        drop(state);
+        self.desk.work.notify_all();
+    }
+
+    /// Starts what threads are missing. Where one is refused, the next call asks again.
+    fn start(&self, wanted: usize) {
+        let mut threads = self.threads.lock();
+        while threads.len() < wanted {
+            let desk = Arc::clone(&self.desk);
+            let builder = Builder::new().name(format!("{}-gc{}", self.name, threads.len() + 1));
+            match builder.spawn(move || desk.help()) {
+                Ok(thread) => threads.push(thread),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Ends the threads. By the collector thread, when it ends.
+    pub(crate) fn end(&self) {
+        self.desk.state.lock().ended = true;
+        self.desk.work.notify_all();
+        for thread in self.threads.lock().drain(..) {
+            // What work panics with is passed on where it was called.
+            let _ = thread.join();
+        }
+    }
+
+    /// Threads that were started.
+    #[cfg(test)]
+    pub(crate) fn started(&self) -> usize {
+        self.threads.lock().len()
+    }
+}
+
+/// The end of a call.
+struct Call<'a>(&'a Desk);
+
+impl Drop for Call<'_> {
+    /// Takes no more helpers, and waits for those that came.
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        (state.unopened, state.work) = (None, None);
+        while state.running > 0 {
+            state = self.0.done.wait(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Helpers;
+    use crate::handles::root::RootCell;
+    use crate::lock::Mutex;
+    use crate::{Heap, MIN_HEAP_BYTES, Mutator};
+    use std::collections::HashSet;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Barrier;
+
+    /// The others would wait for ever for the one that is never idle.
+    #[test]
+    fn a_marker_that_panics_among_others_fails_the_heap() {
+        use crate::Barrier::{Load, StopTheWorld};
+        for (barrier, workers) in [(Load, 2), (Load, 4), (StopTheWorld, 3)] {
+            let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES + 1).barrier(barrier).workers(workers).build().unwrap();
+            let inner = heap.inner();
+            // Of this heap, and past its end: a mark there is out of bounds.
+            let nowhere = inner.space.view(inner.phase.good()) + inner.views.span() as u64 - 4096;
+            let _root = RootCell::new(&inner.roots, nowhere, true);
+            catch_unwind(AssertUnwindSafe(|| heap.collect())).expect_err("it came back as if done");
+            let why = inner.control.failure().expect("the collector has given up");
+            assert!(why.contains("out of bounds"), "{why}");
+            let asks: [fn(&mut Mutator<'_>); 2] = [|m| m.safepoint(), |m| m.collect()];
+            for ask in asks {
+                let panic = catch_unwind(AssertUnwindSafe(|| heap.enter(ask))).unwrap_err();
+                let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                assert!(said.contains("the collector has failed"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn helpers_stand_by_between_calls_and_end_with_the_collector() {
+        let helpers = Helpers::new("standing");
+        assert_eq!(helpers.started(), 0);
+        helpers.run_parallel(1, || ());
+        helpers.together(4, || (), || ());
+        assert_eq!(helpers.started(), 0, "nobody was called");
+        let seen = Mutex::new(HashSet::new());
+        for _ in 0..50 {
+            let there = Barrier::new(4);
+            helpers.run_parallel(4, || {
+                there.wait(); // all four at once
+                seen.lock().insert(std::thread::current().id());
+            });
+        }
+        assert_eq!((helpers.started(), seen.lock().len()), (3, 4), "the same threads, call after call");
+        helpers.end();
+        assert_eq!(helpers.started(), 0);
+    }
+
+    #[test]
+    fn a_helper_that_panics_is_heard_of_and_helps_again() {
+        let helpers = Helpers::new("panics");
+        for _ in 0..3 {
+            let (own, there) = (std::thread::current().id(), Barrier::new(2));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                helpers.run_parallel(2, || {
+                    there.wait();
+                    assert_eq!(std::thread::current().id(), own, "a helper's words");
+                });
+            }));
+            let why = outcome.unwrap_err().downcast_ref::<String>().cloned().unwrap_or_default();
+            assert!(why.contains("a helper's words"), "{why}");
+        }
+        assert_eq!(helpers.started(), 1);
+        helpers.end();
+    }
+}

@@ -1,0 +1,420 @@
+//! A root stack and its mutator together, and slots of stacks: what an interpreter works with between two safepoints.
+
+use crate::handles::root_stack::StackRegion;
+use crate::mutator::Mutator;
+use crate::object::Trace;
+use crate::slot::types::needs_barrier;
+use crate::slot::value::word_as_num;
+use crate::slot::{Gc, SlotType, Tagged, Value, is_reference};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A [`RootStack`](crate::RootStack) with its mutator, from [`bind`](crate::RootStack::bind): whose heap the stack is of was checked
+/// there, and no access checks it again.
+///
+/// It borrows both, so it ends at the next safepoint, and what it gives lives as long. An interpreter binds its stack where it takes its
+/// raw references anew. A value is pushed in one store of the value and one of the stack's top; of the checks that it has room
+/// remains.
+///
+/// ```
+/// use gc_heap::{BoundStack, Bytes, Heap, AllocSize, RootStack, Tagged, Value};
+///
+/// /// A call in a machine of registers: the arguments on top become the callee's first registers, the others are nil.
+/// fn call(stack: &mut BoundStack<'_, '_>, arguments: usize, registers: usize) -> usize {
+///     let base = stack.len() - arguments;
+///     stack.window(base, registers, Value::NIL);
+///     base
+/// }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let mut stack: RootStack = RootStack::with_capacity(&heap, 1 << 20)?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(AllocSize::tail::<Bytes>(3))?;
+///     let mut stack = stack.bind(m);
+///     stack.push(m.place_bytes::<Bytes>((), b"one").into());
+///     stack.push(Value::num(2.0));
+///     let base = call(&mut stack, 2, 10);
+///     let frame = &stack.slots()[base..];
+///     frame[9].set(m, frame[0].get(m));
+///     assert_eq!(frame.len(), 10);
+///     stack.truncate(base); // the return
+///     assert!(stack.is_empty() && stack.room() == 1 << 20);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BoundStack<'g, 's, S = Tagged> {
+    m: &'g Mutator<'s>,
+    region: &'g StackRegion,
+    /// The first slot.
+    slots: *const AtomicU64,
+    /// Copies of the region's. The stack is borrowed mutably, so nobody else moves the top, and no stop lowers the limit.
+    top: usize,
+    limit: usize,
+    _holds: PhantomData<fn(S) -> S>,
+}
+
+impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
+    /// Of a stack of the mutator's heap, which is borrowed mutably.
+    #[inline(always)]
+    pub(super) fn new(region: &'g StackRegion, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
+        let slots = std::ptr::with_exposed_provenance(region.slots());
+        BoundStack { m, region, slots, top: region.len(), limit: region.limit(), _holds: PhantomData }
+    }
+
+    /// The mutator.
+    #[inline(always)]
+    #[must_use]
+    pub fn mutator(&self) -> &'g Mutator<'s> {
+        self.m
+    }
+
+    /// Values on the stack.
+    #[inline(always)]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.top
+    }
+
+    /// Whether nothing is on the stack.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.top == 0
+    }
+
+    /// How many more values fit.
+    #[inline(always)]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.region.capacity() - self.top
+    }
+
+    /// # Safety
+    /// `index` is below the limit.
+    #[inline(always)]
+    unsafe fn slot(&self, index: usize) -> &'g AtomicU64 {
+        // SAFETY: the caller's; the region holds at least as many words, is mapped as long as it is borrowed, and all accesses are atomic.
+        unsafe { &*self.slots.add(index) }
+    }
+
+    /// # Safety
+    /// `index` is below the top.
+    #[inline(always)]
+    unsafe fn load(&self, index: usize) -> S::Loaded<'g> {
+        // SAFETY: the caller's: the slot holds what was stored by `to_word` of this type.
+        unsafe { load::<S>(self.slot(index), self.m) }
+    }
+
+    #[inline(always)]
+    fn set_top(&mut self, top: usize) {
+        self.top = top;
+        self.region.set_top(top);
+    }
+
+    /// Pushes a value.
+    ///
+    /// # Panics
+    /// If the stack is full.
+    #[inline(always)]
+    #[track_caller]
+    pub fn push(&mut self, value: S::Loaded<'_>) {
+        let top = self.top;
+        if top >= self.limit {
+            self.limit = self.region.push_slow(S::to_word(value));
+            self.top = top + 1;
+            return;
+        }
+        // SAFETY: below the limit. Release: the marker may have read a higher top before values were popped.
+        unsafe { self.slot(top) }.store(S::to_word(value), Ordering::Release);
+        self.set_top(top + 1);
+    }
+
+    /// Pops the last value; `None` from an empty stack.
+    #[inline(always)]
+    pub fn pop(&mut self) -> Option<S::Loaded<'g>> {
+        let index = self.top.checked_sub(1)?;
+        // SAFETY: below the top.
+        let value = unsafe { self.load(index) };
+        self.cut(index);
+        Some(value)
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, new_top: usize) {
+        if self.m.is_logging() {
+            self.region.log_range(self.m, new_top, self.top);
+        }
+        self.set_top(new_top);
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn index(&self, depth: usize) -> usize {
+        if depth >= self.top {
+            too_deep(depth, self.top);
+        }
+        self.top - 1 - depth
+    }
+
+    /// The value `depth` below the last (0: the last).
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    #[must_use]
+    #[track_caller]
+    pub fn peek(&self, depth: usize) -> S::Loaded<'g> {
+        // SAFETY: `index` is below the top.
+        unsafe { self.load(self.index(depth)) }
+    }
+
+    /// Overwrites the value `depth` below the last.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    #[track_caller]
+    pub fn poke(&mut self, depth: usize, value: S::Loaded<'_>) {
+        self.set(self.index(depth), value);
+    }
+
+    /// The value at an index counted from the bottom.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    #[inline(always)]
+    #[must_use]
+    #[track_caller]
+    pub fn get(&self, index: usize) -> S::Loaded<'g> {
+        if index >= self.top {
+            out_of_range(index, self.top);
+        }
+        // SAFETY: below the top.
+        unsafe { self.load(index) }
+    }
+
+    /// Overwrites the value at an index counted from the bottom.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    #[inline(always)]
+    #[track_caller]
+    pub fn set(&mut self, index: usize, value: S::Loaded<'_>) {
+        if index >= self.top {
+            out_of_range(index, self.top);
+        }
+        if self.m.is_logging() {
+            self.region.log_range(self.m, index, index + 1);
+        }
+        // SAFETY: below the top.
+        unsafe { self.slot(index) }.store(S::to_word(value), Ordering::Release);
+    }
+
+    /// Makes the stack `len` values long: as [`RootStack::resize`](crate::RootStack::resize).
+    ///
+    /// # Panics
+    /// If `len` is more than fits.
+    #[inline]
+    #[track_caller]
+    pub fn resize(&mut self, len: usize, value: S::Loaded<'_>) {
+        self.truncate(len);
+        if len > self.limit {
+            self.limit = self.region.admit(len);
+        }
+        let word = S::to_word(value);
+        for index in self.top..len {
+            // SAFETY: below the limit. Release, and the top after them: as in `push`.
+            unsafe { self.slot(index) }.store(word, Ordering::Release);
+        }
+        self.set_top(len);
+    }
+
+    /// Makes the stack end `len` values above `base`, and gives these slots: the registers of a frame. Those that were on the stack keep
+    /// their values, the others hold `fill`. So the collector looks at the frames there are, and memory is touched as they come.
+    ///
+    /// # Panics
+    /// If that is more than fits.
+    #[inline]
+    #[track_caller]
+    pub fn window(&mut self, base: usize, len: usize, fill: S::Loaded<'_>) -> &'g [RootSlot<S>] {
+        self.resize(base.saturating_add(len), fill);
+        &self.slots()[base..]
+    }
+
+    /// Drops all but the first `len` values; no effect if there are not more.
+    #[inline(always)]
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.top {
+            self.cut(len);
+        }
+    }
+
+    /// Drops the last `count` values (all, if there are fewer).
+    #[inline(always)]
+    pub fn drop_top(&mut self, count: usize) {
+        self.truncate(self.top.saturating_sub(count));
+    }
+
+    /// The last `N` slots, the lowest first.
+    ///
+    /// # Panics
+    /// If there are fewer than `N`.
+    #[inline(always)]
+    #[must_use]
+    #[track_caller]
+    pub fn last<const N: usize>(&self) -> &'g [RootSlot<S>; N] {
+        let Some(first) = self.top.checked_sub(N) else { too_few(N, self.top) };
+        // SAFETY: N slots from `first` are below the top. As in `slots`.
+        unsafe { &*self.slots.add(first).cast::<[RootSlot<S>; N]>() }
+    }
+
+    /// All slots, the lowest first. They can be read and written as long as nothing moves, pushes and pops or not.
+    #[inline(always)]
+    #[must_use]
+    pub fn slots(&self) -> &'g [RootSlot<S>] {
+        // SAFETY: all slots are below the top; `RootSlot` is a transparent atomic word, and the region lives as long as it is borrowed. A
+        // slot that is read after a pop holds a word that is good or heals: its memory stays while nothing stops, and only words of this
+        // stack's type are ever written there.
+        unsafe { std::slice::from_raw_parts(self.slots.cast::<RootSlot<S>>(), self.top) }
+    }
+}
+
+impl<'g> BoundStack<'g, '_, Tagged> {
+    /// The object `depth` below the last, if that is a reference to a `T`.
+    ///
+    /// # Panics
+    /// If there are not that many values.
+    #[inline(always)]
+    #[must_use]
+    #[track_caller]
+    pub fn peek_as<T: Trace>(&self, depth: usize) -> Option<Gc<'g, T>> {
+        self.peek(depth).downcast()
+    }
+}
+
+impl<S> std::fmt::Debug for BoundStack<'_, '_, S> {
+    /// The type and how many values there are.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BoundStack<{}>({})", std::any::type_name::<S>(), self.top)
+    }
+}
+
+/// Loads a slot of a stack, through the barrier.
+///
+/// # Safety
+/// The slot belongs to a stack of `S` of the mutator's heap, and has been written.
+#[inline(always)]
+pub(super) unsafe fn load<'g, S: SlotType>(slot: &AtomicU64, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+    let mut word = slot.load(Ordering::Acquire);
+    if needs_barrier::<S>(word, m) {
+        word = m.heal(slot, word);
+    }
+    // SAFETY: the caller's: stored by `to_word` of this type. It is good now, and `m` is borrowed for 'g.
+    unsafe { S::from_word(word) }
+}
+
+/// One slot of a [`RootStack`](crate::RootStack), borrowed with its mutator.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, AllocSize, RootSlot, RootStack, Tagged, Value};
+///
+/// /// An instruction: the two on top become one. A slot is read and written where it is.
+/// fn join(stack: &RootStack, m: &mut gc_heap::Mutator<'_>) -> Result<(), gc_heap::OutOfMemory> {
+///     let len = |slot: &RootSlot<Tagged>, m| slot.get(m).downcast::<Bytes>().map_or(0, |text| text.tail_len());
+///     let [a, b] = stack.last(m);
+///     let both = len(a, m) + len(b, m);
+///     let m = m.reserve(AllocSize::tail::<Bytes>(both))?; // a safepoint: `a` and `b` end here, like raw references
+///     let [a, b] = stack.last(m);
+///     let text = [a, b].map(|slot| slot.get(m).downcast::<Bytes>().map_or(&[][..], |text| text.tail())).concat();
+///     a.set(m, m.place_bytes::<Bytes>((), &text).into());
+///     stack.drop_top(m, 1);
+///     Ok(())
+/// }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let stack: RootStack = RootStack::new(&heap)?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     for text in [b"to", b"be"] {
+///         let m = m.reserve(AllocSize::tail::<Bytes>(2))?;
+///         stack.push(m, m.place_bytes::<Bytes>((), text).into());
+///     }
+///     join(&stack, m)?;
+///     assert_eq!(stack.peek_as::<Bytes>(m, 0).map(|text| text.tail()), Some(&b"tobe"[..]));
+///     stack.push(m, Value::NIL);
+///     assert_eq!(stack.last::<1>(m)[0].num(), None);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[repr(transparent)]
+pub struct RootSlot<S> {
+    word: AtomicU64,
+    _holds: PhantomData<*mut S>,
+}
+
+impl<S: SlotType> RootSlot<S> {
+    /// What the slot holds.
+    #[inline(always)]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        // SAFETY: made of a slot below the top of a stack of `S`, whose heap was checked against the mutator.
+        unsafe { load::<S>(&self.word, m) }
+    }
+
+    /// Overwrites the slot.
+    #[inline(always)]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        if m.is_logging() {
+            let old = self.word.load(Ordering::Acquire);
+            // An interpreter overwrites numbers most of the time: they do not pay for the call.
+            if is_reference(old) {
+                m.log(old);
+            }
+        }
+        self.word.store(S::to_word(value), Ordering::Release);
+    }
+}
+
+impl RootSlot<Tagged> {
+    /// The number in the slot, if it holds one; no barrier.
+    #[inline(always)]
+    pub fn num(&self) -> Option<f64> {
+        word_as_num(self.word.load(Ordering::Relaxed))
+    }
+
+    /// Overwrites the slot with a number.
+    #[inline(always)]
+    pub fn set_num(&self, m: &Mutator<'_>, x: f64) {
+        self.set(m, Value::num(x));
+    }
+}
+
+impl<S> std::fmt::Debug for RootSlot<S> {
+    /// The type.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RootSlot<{}>", std::any::type_name::<S>())
+    }
+}
+
+// What stacks panic with: functions of their own, so that a check in a loop is a compare and a branch.
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+pub(super) fn out_of_range(index: usize, len: usize) -> ! {
+    panic!("root stack index out of range: index {index}, and there are {len} values")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+pub(super) fn too_deep(depth: usize, len: usize) -> ! {
+    panic!("root stack index out of range: depth {depth}, and there are {len} values")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+pub(super) fn too_few(wanted: usize, len: usize) -> ! {
+    panic!("root stack index out of range: the last {wanted}, and there are {len} values")
+}

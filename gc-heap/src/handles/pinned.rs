@@ -1,0 +1,229 @@
+//! Pins, and memory lent to system calls.
+//!
+//! A pinned object stays where it is: its block is left out of every relocation set, with everything else in it, so a pin
+//! costs compaction up to 64 KiB ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). Large objects (over 32 KiB)
+//! never move; pinning one costs nothing.
+//!
+//! What is lent is read and written through the canonical view, which no flip takes away. With the page barrier this
+//! matters: a heap page that was not touched since a flip is not mapped in the view that references lead to, and a system
+//! call that is handed its address fails with `EFAULT` instead of waiting for it.
+//!
+//! Anonymous memory ([`Backing::Anonymous`](crate::Backing::Anonymous)) has no second view. There the bytes are brought into
+//! the only one before they are lent, and as long as anything is pinned no flip happens: what must be compacted is
+//! compacted in a stop.
+//!
+//! # Protocol with the plan
+//!
+//! A mutator counts the pin first and looks second whether the block is in a set (both SeqCst); the plan puts its blocks
+//! into the set first and looks for pins second. One of the two sees the other: the plan leaves the block out, or the
+//! mutator spoils the plan, which the stop that would begin the relocation finds out, and the collector plans anew.
+
+use super::Root;
+use crate::inner::HeapInner;
+use crate::mutator::Mutator;
+use crate::object::{Tail, TailElement, Trace};
+use crate::slot::Gc;
+use crate::space::{BLOCK_BYTES, PAGE_BYTES};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// An object that stays where it is until this is dropped: for calls of foreign code, short ones and those that keep the
+/// address for the life of the program (then keep this, or forget it).
+///
+/// `Send` and `Sync`; keeps the object alive and the heap's memory mapped; dropped on any thread, without the heap at hand.
+///
+/// A pin costs compaction: the object's block, 64 KiB with everything else in it, is left out of every relocation until the last
+/// pin in it is dropped ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). So pins that are kept lie best side by
+/// side, or are of large objects (over 32 KiB), which never move anyway. With
+/// [`Backing::Anonymous`](crate::Backing::Anonymous) nothing moves but in a stop while there is any pin.
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, AllocSize};
+/// use std::io::Write;
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| {
+///     let m2 = m.reserve(AllocSize::tail::<Bytes>(5))?;
+///     let pinned = m2.pin(m2.place_bytes::<Bytes>((), b"hello"));
+///     // Other threads may collect and compact while this one waits for its system call.
+///     m.blocking(|| std::io::sink().write_all(pinned.tail())).unwrap();
+///     Ok::<(), gc_heap::OutOfMemory>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A pin for life is one that nobody drops. It costs its block for as long, and keeps the heap's memory mapped after the heap:
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, Pinned, AllocSize};
+/// use std::sync::OnceLock;
+///
+/// /// What a library wants the address of, once and for good.
+/// static NAME: OnceLock<Pinned<Bytes>> = OnceLock::new();
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(AllocSize::tail::<Bytes>(9))?;
+///     NAME.get_or_init(|| m.pin(m.place_bytes::<Bytes>((), b"parallax\0")));
+///     Ok(())
+/// })??;
+/// let address = NAME.get().unwrap().tail_ptr().addr();
+/// heap.collect();
+/// drop(heap);
+/// assert_eq!(NAME.get().unwrap().tail_ptr().addr(), address);
+/// assert_eq!(NAME.get().unwrap().tail(), b"parallax\0");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pinned<T: Trace> {
+    root: Root<T>,
+    inner: Arc<HeapInner>,
+    offset: usize,
+    /// Elements of the tail.
+    len: usize,
+    _holds: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Trace> Pinned<T> {
+    /// The object.
+    ///
+    /// # Panics
+    /// If it belongs to another heap than the mutator.
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Gc<'g, T> {
+        self.root.get(m)
+    }
+
+    /// The address of the object's tail, in a view that is always mapped; the same until this is dropped. Not the address
+    /// that references have: nothing may be compared with it.
+    ///
+    /// Foreign code may write here, for example `read(2)`, where nobody looks at the tail as a slice meanwhile.
+    ///
+    /// # Panics
+    /// At compile time, where the tail has slots: a reference stored behind the barrier's back would be lost.
+    pub fn tail_ptr(&self) -> *mut T::Tail
+    where
+        T::Tail: TailElement,
+    {
+        const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
+        let address = self.inner.views.canonical() + self.offset + T::KIND.fixed_bytes as usize;
+        std::ptr::with_exposed_provenance_mut(address)
+    }
+
+    /// The tail, wherever this is: also inside [`Mutator::blocking`], and on threads that never enter the heap.
+    ///
+    /// # Panics
+    /// As [`tail_ptr`](Self::tail_ptr).
+    pub fn tail(&self) -> &[T::Tail]
+    where
+        T::Tail: TailElement,
+    {
+        // SAFETY: `len` elements are there, initialised; the object neither moves nor dies while this lives, and tail
+        // elements without slots are immutable or atomic. The canonical view is mapped as long as `shared`.
+        unsafe { std::slice::from_raw_parts(self.tail_ptr(), self.len) }
+    }
+}
+
+impl<T: Trace> Drop for Pinned<T> {
+    fn drop(&mut self) {
+        if !self.inner.process.is_current() {
+            return; // a child made by `fork`: nobody plans a relocation
+        }
+        self.inner.pins.fetch_sub(1, Ordering::SeqCst);
+        self.inner.blocks.unpin(self.offset / BLOCK_BYTES);
+    }
+}
+
+impl<T: Trace> fmt::Debug for Pinned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned<{}>({:#x})", T::KIND.name(), self.offset)
+    }
+}
+
+impl Mutator<'_> {
+    /// Pins an object. Never a safepoint; takes a lock for an instant. Costs compaction 64 KiB while it lasts: see [`Pinned`].
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, AllocSize};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let pins = {
+    ///         let m = m.reserve(AllocSize::tail::<Bytes>(100).times(3))?;
+    ///         // One block for the three of them: they were placed one after the other.
+    ///         [1, 2, 3].map(|byte| m.pin(m.place_bytes::<Bytes>((), &[byte; 100])))
+    ///     };
+    ///     m.collect(); // the block that this thread allocates in is left alone anyway,
+    ///     m.collect(); // and after a cycle it allocates in another
+    ///     assert_eq!(heap.stats().pinned_blocks, 1);
+    ///     drop(pins);
+    ///     m.collect();
+    ///     assert_eq!(heap.stats().pinned_blocks, 0);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "a pin ends when it is dropped"]
+    pub fn pin<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> Pinned<T> {
+        let root = Root::new(self, object);
+        let inner = Arc::clone(self.heap_arc());
+        let offset = inner.space.offset(object.word()) as usize;
+        let block = offset / BLOCK_BYTES;
+        inner.blocks.pin(block);
+        inner.pins.fetch_add(1, Ordering::SeqCst);
+        if inner.forwarding.contains(block) {
+            inner.plan_aborted.store(true, Ordering::SeqCst);
+        }
+        let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };
+        inner.produce(offset, T::KIND.size_of(len as u64));
+        Pinned { root, inner, offset, len, _holds: PhantomData }
+    }
+
+    /// The tail of an object through a view that is always mapped: what to hand to a system call that does not wait. It
+    /// cannot be kept over a safepoint; a call that waits goes into [`blocking`](Self::blocking) and wants a
+    /// [`pin`](Self::pin).
+    ///
+    /// ```
+    /// # use gc_heap::{Bytes, Heap, AllocSize};
+    /// # use std::io::Write;
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// # heap.enter(|m| {
+    /// let m = m.reserve(AllocSize::tail::<Bytes>(5))?;
+    /// let bytes = m.place_bytes::<Bytes>((), b"hello");
+    /// std::io::sink().write_all(m.bytes_for_syscall(bytes)).unwrap();
+    /// # Ok::<(), gc_heap::OutOfMemory>(())
+    /// # })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bytes_for_syscall<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> &'g [T::Tail]
+    where
+        T::Tail: TailElement,
+    {
+        const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
+        let inner = self.inner();
+        let (offset, len) = (inner.space.offset(object.word()) as usize, object.tail_len());
+        inner.produce(offset, T::KIND.size_of(len as u64));
+        let address = inner.views.canonical() + offset + T::KIND.fixed_bytes as usize;
+        // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
+    }
+}
+
+impl HeapInner {
+    /// Page barrier: makes the bytes of an object be where the canonical view shows them, which after a flip they may not
+    /// be until their page was repaired, and with anonymous memory let in.
+    fn produce(&self, offset: usize, bytes: usize) {
+        if let Some(pages) = &self.pages
+            && pages.flip.is_active()
+        {
+            let range = offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES);
+            for page in range.clone() {
+                pages.repair(self, page);
+            }
+            if pages.gate.is_private() {
+                pages.let_in(range);
+            }
+        }
+    }
+}

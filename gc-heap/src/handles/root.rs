@@ -1,0 +1,323 @@
+//! Process-wide roots: a table of slots that any thread may hold an entry of.
+//!
+//! Entries are handed out under a lock and given up without one: dropping a root pushes its index on a lock-free list,
+//! so it works anywhere, also after the heap is gone. A given-up entry keeps its word until no marking runs, which is
+//! what a log entry for the overwritten word would do.
+
+use crate::lock::Mutex;
+use crate::mutator::Mutator;
+use crate::roots::region::{Region, RootMemory};
+use crate::slot::SlotType;
+use crate::slot::types::needs_barrier;
+use crossbeam_queue::SegQueue;
+use gc_core::sys::Process;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const CHUNK: usize = 1024;
+
+/// Entries of dropped roots taken back under one hold of the lock.
+const RECLAIMED_AT_ONCE: usize = 64;
+
+/// Slots that never move.
+struct Chunk {
+    region: Region,
+}
+
+impl Chunk {
+    fn new(memory: &RootMemory) -> Chunk {
+        let region = Region::table(memory, CHUNK * 8)
+            .expect("address space for another 1024 roots: all that the heap has is taken");
+        let chunk = Chunk { region };
+        // A piece of the root area may have been used before.
+        chunk.slots().iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+        chunk
+    }
+
+    /// As mutators see them.
+    fn slots(&self) -> &[AtomicU64; CHUNK] {
+        // SAFETY: the region has room for them, is mapped as long as `self`, and all accesses are atomic.
+        unsafe { &*self.region.as_ptr().cast() }
+    }
+
+    /// As the collector sees them.
+    fn collector_slots(&self) -> &[AtomicU64; CHUNK] {
+        // SAFETY: as in `slots`; the same words.
+        unsafe { &*self.region.collector_ptr().cast() }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    chunks: Vec<Chunk>,
+    free: Vec<usize>,
+}
+
+/// Slots of process-wide roots, strong or weak.
+pub(crate) struct RootTable {
+    memory: RootMemory,
+    process: Process,
+    state: Mutex<State>,
+    dropped: SegQueue<usize>,
+}
+
+impl RootTable {
+    pub(crate) fn new(memory: &RootMemory) -> RootTable {
+        RootTable {
+            memory: memory.clone(),
+            process: Process::current(),
+            state: Mutex::default(),
+            dropped: SegQueue::new(),
+        }
+    }
+
+    /// Pages of the heap's file that hold the slots.
+    pub(crate) fn pages(&self) -> Vec<std::ops::Range<usize>> {
+        self.state.lock().chunks.iter().map(|chunk| chunk.region.pages(CHUNK * 8)).collect()
+    }
+
+    /// Visits all slots that may be in use, without holding the lock meanwhile.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&AtomicU64)) {
+        let mut index = 0;
+        while let Some(chunk) = self.chunk(index) {
+            // SAFETY: a chunk's slots neither move nor are freed before the table.
+            unsafe { chunk.as_ref() }.iter().for_each(&mut visit);
+            index += 1;
+        }
+    }
+
+    /// How many slots there are.
+    pub(crate) fn slots(&self) -> usize {
+        self.state.lock().chunks.len() * CHUNK
+    }
+
+    /// Visits some of them, of one chunk, without holding the lock meanwhile.
+    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, visit: impl FnMut(&AtomicU64)) {
+        let chunk = self.chunk(slots.start / CHUNK).expect("a chunk that there was");
+        let first = slots.start % CHUNK;
+        // SAFETY: a chunk's slots neither move nor are freed before the table.
+        let chunk = unsafe { chunk.as_ref() };
+        chunk[first..first + slots.len()].iter().for_each(visit);
+    }
+
+    fn chunk(&self, index: usize) -> Option<NonNull<[AtomicU64; CHUNK]>> {
+        self.state.lock().chunks.get(index).map(|chunk| NonNull::from(chunk.collector_slots()))
+    }
+
+    /// Takes back the entries of dropped roots. By the collector, while no marking runs and no page is gated.
+    pub(crate) fn reclaim(&self) {
+        while self.reclaim_some(&mut self.state.lock(), Chunk::collector_slots) {}
+    }
+
+    /// Takes back some, emptied through a view: a thread that wants a root waits for the lock, or does this itself, and a stop
+    /// may wait for it.
+    fn reclaim_some(&self, state: &mut State, slots: fn(&Chunk) -> &[AtomicU64; CHUNK]) -> bool {
+        for _ in 0..RECLAIMED_AT_ONCE {
+            let Some(index) = self.dropped.pop() else { return false };
+            let chunk = &state.chunks[index / CHUNK];
+            slots(chunk)[index % CHUNK].store(0, Ordering::Relaxed);
+            state.free.push(index);
+        }
+        true
+    }
+}
+
+/// One entry of a table.
+pub(crate) struct RootCell {
+    table: Arc<RootTable>,
+    slot: NonNull<AtomicU64>,
+    index: usize,
+}
+
+// SAFETY: the slot is atomic and stays where it is as long as the table, which the cell keeps alive.
+unsafe impl Send for RootCell {}
+// SAFETY: as for Send.
+unsafe impl Sync for RootCell {}
+
+impl RootCell {
+    /// `idle`: no marking runs (and none can begin, since the caller borrows a mutator).
+    pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
+        let mut state = table.state.lock();
+        if state.free.is_empty() && idle {
+            // Not the collector's view: pages may be gated, and a repair that has read a word before this writes it back after.
+            // A fault is served with the lock held: who repairs takes none, and who ends a flip not this one.
+            table.reclaim_some(&mut state, Chunk::slots);
+        }
+        if state.free.is_empty() {
+            let first = state.chunks.len() * CHUNK;
+            state.chunks.push(Chunk::new(&table.memory));
+            state.free.extend((first..first + CHUNK).rev());
+        }
+        let index = state.free.pop().expect("entries were added above");
+        let slot = &state.chunks[index / CHUNK].slots()[index % CHUNK];
+        slot.store(word, Ordering::Release);
+        let slot = NonNull::from(slot);
+        drop(state);
+        RootCell { table: Arc::clone(table), slot, index }
+    }
+
+    /// The slot as the collector sees it.
+    pub(crate) fn collector_slot(&self) -> &AtomicU64 {
+        let index = self.index;
+        let chunk = self.table.chunk(index / CHUNK).expect("the chunk of an entry");
+        // SAFETY: a chunk's slots neither move nor are freed before the table, which the cell keeps alive.
+        unsafe { &chunk.as_ref()[index % CHUNK] }
+    }
+
+    /// # Panics
+    /// If the entry belongs to another heap's table.
+    #[inline]
+    pub(crate) fn slot(&self, table: &Arc<RootTable>) -> &AtomicU64 {
+        assert!(Arc::ptr_eq(&self.table, table), "a root of one heap was used with a mutator of another");
+        // SAFETY: see `Send`.
+        unsafe { self.slot.as_ref() }
+    }
+}
+
+impl Drop for RootCell {
+    fn drop(&mut self) {
+        // A child made by `fork` has no collector that would look, and would wait for ever behind a thread of its parent's that
+        // was pushing when it was made.
+        if self.table.process.is_current() {
+            self.table.dropped.push(self.index);
+        }
+    }
+}
+
+/// A root that any thread may hold: `Send`, `Sync`, dropped without the heap at hand.
+///
+/// `S` is a slot type: `Root<Node>`, `Root<Option<Node>>`, `Root<Tagged>`.
+///
+/// ```
+/// use gc_heap::{Heap, Root, Tagged, Trace, Value};
+///
+/// #[derive(Trace)]
+/// struct Module { number: u32 }
+///
+/// /// What a machine keeps outside the heap; any thread may have it.
+/// #[derive(Debug)]
+/// struct Globals { main: Root<Option<Module>>, result: Root<Tagged> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let globals = heap.enter(|m| Globals { main: Root::new(m, None), result: Root::new(m, Value::NIL) })?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let (m, module) = m.alloc_raw::<Module>(|_| ModuleInit { number: 3 })?;
+///     globals.main.set(m, Some(module));
+///     globals.result.set(m, Value::num(1.5));
+///     Ok(())
+/// })??;
+/// heap.collect();
+/// heap.enter(|m| assert_eq!(globals.main.get(m).map(|module| module.number), Some(3)))?;
+/// println!("{globals:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Root<S> {
+    cell: RootCell,
+    /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
+    _holds: PhantomData<fn(S) -> S>,
+}
+
+impl<S: SlotType> Root<S> {
+    /// The root of an entry that holds a word of this type.
+    pub(crate) fn of_cell(cell: RootCell) -> Root<S> {
+        Root { cell, _holds: PhantomData }
+    }
+
+    /// Roots a value. Takes a lock for an instant; never a safepoint.
+    ///
+    /// # Panics
+    /// With [`Barrier::Page`](crate::Barrier::Page), where roots and stacks take all addresses that the heap has for them: eight
+    /// million roots have some of their own. With the other barriers memory for roots ends as it does for a [`Box`].
+    #[must_use]
+    pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {
+        let cell = RootCell::new(&m.inner().roots, S::to_word(value), !m.is_logging());
+        Root { cell, _holds: PhantomData }
+    }
+
+    /// What the root holds. Never blocks.
+    ///
+    /// # Panics
+    /// If the root belongs to another heap than the mutator.
+    #[inline]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        let slot = self.cell.slot(&m.inner().roots);
+        let mut word = slot.load(Ordering::Acquire);
+        if needs_barrier::<S>(word, m) {
+            word = m.heal(slot, word);
+        }
+        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
+        unsafe { S::from_word(word) }
+    }
+
+    /// Overwrites the root. Never blocks.
+    ///
+    /// # Panics
+    /// If the root belongs to another heap than the mutator.
+    #[inline]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        let slot = self.cell.slot(&m.inner().roots);
+        if m.is_logging() {
+            m.log(slot.load(Ordering::Acquire));
+        }
+        slot.store(S::to_word(value), Ordering::Release);
+    }
+}
+
+impl<S> std::fmt::Debug for Root<S> {
+    /// The type: what the root holds is told to a mutator alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Root<{}>", std::any::type_name::<S>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{AllocSize, Barrier, Bytes, Heap, MIN_HEAP_BYTES, Root, Tagged, Value, Weak};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    /// Nothing that the parent's threads may have been in the middle of is touched, and nothing of it is dropped.
+    #[test]
+    fn what_is_dropped_in_a_child_made_by_fork_does_nothing() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        let handles = heap.enter(|m| {
+            let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
+            let bytes = m.place_bytes::<Bytes>((), b"anything");
+            (Root::<Bytes>::new(m, bytes), Weak::<Bytes>::new(m, bytes), m.pin(bytes))
+        });
+        let (handles, inner) = (handles.unwrap(), Arc::downgrade(heap.inner()));
+        let lists = || {
+            let inner = inner.upgrade().expect("the heap's memory");
+            (inner.roots.dropped.len(), inner.weak_roots.dropped.len(), inner.pins.load(Ordering::SeqCst))
+        };
+        // SAFETY: the child allocates nothing, takes no lock, and leaves without running anything of the parent's.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let before = lists();
+            drop((handles, heap));
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(lists() != before)) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+    }
+
+    #[test]
+    fn places_of_dropped_roots_are_used_again() {
+        const ROOTS: usize = 2000;
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Load).build().unwrap();
+        for round in 0..50 {
+            let roots = heap.enter(|m| (0..ROOTS).map(|_| Root::<Tagged>::new(m, Value::TRUE)).collect::<Vec<_>>());
+            drop(roots.unwrap());
+            if round % 2 == 0 {
+                // By the collector; in the other rounds by the thread that wants a root.
+                heap.collect();
+            }
+        }
+        assert_eq!(heap.inner().roots.state.lock().chunks.len(), ROOTS.div_ceil(super::CHUNK));
+    }
+}

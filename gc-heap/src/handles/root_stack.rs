@@ -1,0 +1,590 @@
+//! Root stacks: the operand stacks of a VM.
+//!
+//! A stack is a region of address space that is committed as it is touched. It never moves, so no word is ever copied
+//! raw from slot to slot. Its first page holds the words that the collector and the owner share.
+//!
+//! # Protocol with the marker
+//!
+//! The collector scans `0..top` of a stack when it comes to it, at any time after mark start. Until then, whoever pops
+//! or overwrites a slot while marking runs logs its word first, because the object may by then be reachable from
+//! nowhere else that is still to be scanned. Once scanned (`scanned == epoch`), nothing more is logged. A slot is
+//! written before `top` covers it (Release, Acquire).
+//!
+//! # Memory
+//!
+//! The owner pushes below `limit` without asking. It raises the limit under the region's lock; the collector lowers it in
+//! stops alone, where nobody is between looking at the limit and writing a slot. What lies above the limit nobody uses, so the collector
+//! gives its memory back, under the lock, while the owner runs. `docs/protocol.md` has the table, `loom_root_stack` the model.
+
+use crate::error::OutOfMemory;
+use crate::handles::bound::{BoundStack, RootSlot, load, out_of_range, too_deep, too_few};
+use crate::heap::Heap;
+use crate::inner::HeapInner;
+use crate::lock::Mutex;
+use crate::mutator::Mutator;
+use crate::mutator::enter::is_inside;
+use crate::object::Trace;
+use crate::roots::region::Region;
+use crate::slot::{Gc, SlotType, Tagged};
+use gc_core::views::Views;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
+pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
+
+/// The limit is a multiple of so many slots, 64 KiB, or the capacity.
+const STEP: usize = (64 << 10) / 8;
+
+/// A stack's memory, shared by its owner and the collector.
+pub(crate) struct StackRegion {
+    region: Region,
+    /// Addresses of the first slot, the owner's and the collector's.
+    slots: usize,
+    collector_slots: usize,
+    capacity: usize,
+    /// Written by the owner alone.
+    top: AtomicU64,
+    /// Slots that the owner may push to, and those that may have memory: at least as many. Both change under `memory`, and the
+    /// limit is lowered in stops as well.
+    limit: AtomicUsize,
+    touched: AtomicUsize,
+    memory: Mutex<()>,
+    /// Number of the last marking that has scanned the stack.
+    scanned: AtomicU32,
+    /// The owner is gone: the collector forgets the stack at the next occasion without a marking.
+    given_up: AtomicBool,
+    /// Its address tells the heap, as long as the weak reference keeps the address from being used again.
+    heap: usize,
+    _heap: Weak<HeapInner>,
+}
+
+/// The limit for so many values: there is room for one more.
+fn limit_for(len: usize, capacity: usize) -> usize {
+    (len + 1).next_multiple_of(STEP).min(capacity)
+}
+
+impl StackRegion {
+    #[inline(always)]
+    pub(crate) fn slot(&self, index: usize) -> &AtomicU64 {
+        debug_assert!(index < self.capacity);
+        // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.slots).add(index) }
+    }
+
+    fn collector_slot(&self, index: usize) -> &AtomicU64 {
+        debug_assert!(index < self.capacity);
+        // SAFETY: as in `slot`; the same words.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.collector_slots).add(index) }
+    }
+
+    /// Address of the first slot.
+    #[inline(always)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    #[inline(always)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Values on the stack. By the owner, which alone writes it: Relaxed.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.top.load(Ordering::Relaxed) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_top(&self, top: usize) {
+        self.top.store(top as u64, Ordering::Release);
+    }
+
+    /// Relaxed: the owner's own writes, or those of a stop that the owner has left since.
+    #[inline(always)]
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Raises the limit for a stack of `len` values, and returns it. By the owner. Waits where the collector is giving memory of this
+    /// stack back.
+    ///
+    /// # Panics
+    /// If that is more than fits.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(crate) fn admit(&self, len: usize) -> usize {
+        if len > self.capacity {
+            overflow(len, self.capacity);
+        }
+        let limit = len.next_multiple_of(STEP).min(self.capacity);
+        let _guard = self.memory.lock();
+        self.touched.store(self.touched.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+        limit
+    }
+
+    /// Pushes a word where the limit is reached, and returns the new limit. By the owner; out of line and last, so that a push needs no
+    /// register of its caller's.
+    ///
+    /// # Panics
+    /// If the stack is full.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(crate) fn push_slow(&self, word: u64) -> usize {
+        let top = self.len();
+        let limit = self.admit(top + 1);
+        self.slot(top).store(word, Ordering::Release);
+        self.set_top(top + 1);
+        limit
+    }
+
+    /// Logs what is about to be popped or overwritten while marking runs.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
+        if self.scanned.load(Ordering::Acquire) != m.epoch() {
+            (from..to).for_each(|index| m.log(self.slot(index).load(Ordering::Acquire)));
+        }
+    }
+
+    /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any time.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.limit.load(Ordering::Relaxed) > limit_for(self.top.load(Ordering::Relaxed) as usize, self.capacity)
+    }
+
+    /// Lowers the limit to what the stack needs. Inside a stop.
+    pub(crate) fn lower(&self) {
+        let limit = limit_for(self.top.load(Ordering::Relaxed) as usize, self.capacity);
+        // Never up: above there may be no memory that `touched` counts.
+        self.limit.fetch_min(limit, Ordering::Relaxed);
+    }
+
+    /// Gives the memory above the limit back to the system: what the stack has not needed since the limit was lowered. By the collector,
+    /// while no page is gated.
+    pub(crate) fn give_back(&self, views: &Views) {
+        if self.touched.load(Ordering::Relaxed) == self.limit.load(Ordering::Relaxed) {
+            return;
+        }
+        let _guard = self.memory.lock();
+        let (limit, touched) = (self.limit.load(Ordering::Relaxed), self.touched.load(Ordering::Relaxed));
+        // A refusal keeps the memory, and it is asked for again at the next occasion.
+        if limit < touched && self.region.discard(views, limit * 8..touched * 8).is_ok() {
+            self.touched.store(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// Pages of the heap's file that hold slots below the top.
+    pub(crate) fn pages(&self) -> std::ops::Range<usize> {
+        self.region.pages(self.top.load(Ordering::Acquire) as usize * 8)
+    }
+
+    /// How many slots are to be scanned, if that begins now. The collector's side of the protocol above.
+    pub(crate) fn top(&self) -> usize {
+        self.top.load(Ordering::Acquire) as usize
+    }
+
+    /// Visits some of them.
+    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
+        slots.for_each(|index| visit(self.collector_slot(index)));
+    }
+
+    pub(crate) fn set_scanned(&self, epoch: u32) {
+        self.scanned.store(epoch, Ordering::Release);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+}
+
+/// A stack of rooted values that an interpreter owns: `Send`, so a green thread's stack can move between threads, but
+/// used by one at a time.
+///
+/// Pushing past the capacity panics: a VM checks its call depth with [`room`](Self::room) and reports its own error.
+///
+/// What lies on a stack is alive whether a thread uses it or nobody does, as long as the stack is kept:
+///
+/// ```
+/// use gc_heap::{Bytes, Heap, AllocSize, RootStack, Value};
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let stack: RootStack = RootStack::with_capacity(&heap, 1000)?;
+/// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+///     let m = m.reserve(AllocSize::tail::<Bytes>(5))?;
+///     stack.push(m, m.place_bytes::<Bytes>((), b"fiber").into());
+///     stack.push(m, Value::num(1.5));
+///     Ok(())
+/// })??;
+/// heap.collect(); // no thread has the stack, and no thread is inside the heap
+/// std::thread::scope(|scope| {
+///     let heap = &heap;
+///     scope.spawn(move || {
+///         let read = heap.enter(|m| {
+///             let [text, number] = stack.last(m);
+///             assert_eq!(text.get(m).downcast::<Bytes>().map(|text| text.tail()), Some(&b"fiber"[..]));
+///             assert_eq!(number.num(), Some(1.5));
+///         });
+///         assert_eq!(read, Ok(()));
+///     });
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RootStack<S = Tagged> {
+    region: Arc<StackRegion>,
+    /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
+    _holds: PhantomData<fn(S) -> S>,
+    /// Not `Sync`.
+    _one_at_a_time: PhantomData<Cell<()>>,
+}
+
+impl<S: SlotType> RootStack<S> {
+    /// An empty stack of 131,072 slots: 1 MiB of addresses.
+    ///
+    /// # Errors
+    /// As [`with_capacity`](Self::with_capacity): with [`Barrier::Page`](crate::Barrier::Page) there is room for some 16,300 such
+    /// stacks at a time.
+    pub fn new(heap: &Heap) -> Result<RootStack<S>, OutOfMemory> {
+        RootStack::with_capacity(heap, DEFAULT_STACK_SLOTS)
+    }
+
+    /// An empty stack for `slots` values (8 bytes each; rounded up to whole pages). Takes address space now and memory
+    /// as it is touched.
+    ///
+    /// # Errors
+    /// Where there is no address space. All stacks of a heap with [`Barrier::Page`](crate::Barrier::Page) together have 16 GiB of
+    /// it, less 64 MiB for process-wide roots (or 8 bytes for each, where there are more); with the other barriers the
+    /// system says how much. A dropped stack's comes back with the next cycle, for which a thread that is not inside a
+    /// heap waits here. One that is fails, and may [`collect`](Mutator::collect) and try again.
+    pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
+        let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
+        let inner = heap.inner();
+        let region = Region::stack(&inner.root_memory, bytes).or_else(|none| {
+            let given_up = || inner.stacks.lock().iter().any(|stack| stack.is_given_up());
+            if is_inside() || !inner.process.is_current() || !given_up() {
+                return Err(none);
+            }
+            // What dropped stacks had is free when the collector has forgotten them.
+            inner.collect();
+            Region::stack(&inner.root_memory, bytes)
+        });
+        let region = region.map_err(|_| OutOfMemory::of(bytes))?;
+        let limit = STEP.min(region.len() / 8);
+        let region = Arc::new(StackRegion {
+            slots: region.as_ptr().expose_provenance(),
+            collector_slots: region.collector_ptr().expose_provenance(),
+            capacity: region.len() / 8,
+            region,
+            top: AtomicU64::new(0),
+            limit: AtomicUsize::new(limit),
+            touched: AtomicUsize::new(limit),
+            memory: Mutex::default(),
+            scanned: AtomicU32::new(0),
+            given_up: AtomicBool::new(false),
+            heap: Arc::as_ptr(inner).addr(),
+            _heap: Arc::downgrade(inner),
+        });
+        inner.stacks.lock().push(Arc::clone(&region));
+        Ok(RootStack { region, _holds: PhantomData, _one_at_a_time: PhantomData })
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn check(&self, m: &Mutator<'_>) {
+        assert!(
+            self.region.heap == m.shared_ptr().addr(),
+            "a root stack of one heap was used with a mutator of another"
+        );
+    }
+
+    /// Values on the stack.
+    #[inline(always)]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.region.len()
+    }
+
+    /// Whether nothing is on the stack.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many more values fit.
+    #[inline(always)]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.region.capacity - self.region.len()
+    }
+
+    /// The stack and a mutator of its heap together: what an instruction does with the stack is checked once, here.
+    ///
+    /// The stack is borrowed for as long as the mutator is, so what is bound ends at the next safepoint, like raw references.
+    ///
+    /// ```
+    /// use gc_heap::{BoundStack, Heap, Mutator, RootStack, Value};
+    ///
+    /// enum Op { Load(usize), Number(f64), Add, Loop }
+    ///
+    /// /// The instructions up to the next safepoint.
+    /// fn run(stack: &mut BoundStack<'_, '_>, code: &[Op], mut pc: usize) -> usize {
+    ///     loop {
+    ///         pc += 1;
+    ///         match code[pc - 1] {
+    ///             Op::Load(index) => stack.push(stack.get(index)),
+    ///             Op::Number(x) => stack.push(Value::num(x)),
+    ///             Op::Add => {
+    ///                 let [a, b] = [stack.peek(1), stack.peek(0)].map(|value| value.as_num().expect("a number"));
+    ///                 stack.drop_top(1);
+    ///                 stack.poke(0, Value::num(a + b));
+    ///             }
+    ///             Op::Loop => return pc,
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let mut stack: RootStack = RootStack::new(&heap)?;
+    /// heap.enter(|m: &mut Mutator<'_>| {
+    ///     stack.push(m, Value::num(1.5));
+    ///     let code = [Op::Load(0), Op::Number(2.0), Op::Add, Op::Loop];
+    ///     for _ in 0..3 {
+    ///         stack.truncate(m, 1);
+    ///         run(&mut stack.bind(m), &code, 0);
+    ///         m.safepoint();
+    ///     }
+    ///     assert_eq!(stack.pop(m).and_then(Value::as_num), Some(3.5));
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the stack belongs to another heap.
+    #[inline(always)]
+    #[track_caller]
+    pub fn bind<'g, 's>(&'g mut self, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
+        self.check(m);
+        BoundStack::new(&self.region, m)
+    }
+
+    fn set_top(&self, top: usize) {
+        self.region.set_top(top);
+    }
+
+    /// Pushes a value.
+    ///
+    /// # Panics
+    /// If the stack is full, or belongs to another heap.
+    #[inline(always)]
+    #[track_caller]
+    pub fn push<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
+        self.check(m);
+        let top = self.len();
+        if top >= self.region.limit() {
+            self.region.push_slow(S::to_word(value));
+            return;
+        }
+        // Release: the marker may have read a higher top before values were popped.
+        self.region.slot(top).store(S::to_word(value), Ordering::Release);
+        self.set_top(top + 1);
+    }
+
+    /// Pops the last value; `None` from an empty stack.
+    #[inline(always)]
+    #[track_caller]
+    pub fn pop<'g>(&self, m: &'g Mutator<'_>) -> Option<S::Loaded<'g>> {
+        self.check(m);
+        let index = self.len().checked_sub(1)?;
+        let value = self.load(m, index);
+        self.cut(m, index);
+        Some(value)
+    }
+
+    #[inline(always)]
+    fn load<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
+        // SAFETY: the slot is below the top, or was: only words of this type are ever written there.
+        unsafe { load::<S>(self.region.slot(index), m) }
+    }
+
+    #[inline(always)]
+    fn cut(&self, m: &Mutator<'_>, new_top: usize) {
+        if m.is_logging() {
+            self.region.log_range(m, new_top, self.len());
+        }
+        self.set_top(new_top);
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn index(&self, depth: usize) -> usize {
+        let len = self.len();
+        if depth >= len {
+            too_deep(depth, len);
+        }
+        len - 1 - depth
+    }
+
+    /// The value `depth` below the last (0: the last).
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    #[track_caller]
+    pub fn peek<'g>(&self, m: &'g Mutator<'_>, depth: usize) -> S::Loaded<'g> {
+        self.check(m);
+        self.load(m, self.index(depth))
+    }
+
+    /// Overwrites the value `depth` below the last.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    #[track_caller]
+    pub fn poke<'g>(&self, m: &'g Mutator<'_>, depth: usize, value: S::Loaded<'g>) {
+        self.set(m, self.index(depth), value);
+    }
+
+    /// The value at an index counted from the bottom.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    #[inline(always)]
+    #[track_caller]
+    pub fn get<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
+        self.check(m);
+        if index >= self.len() {
+            out_of_range(index, self.len());
+        }
+        self.load(m, index)
+    }
+
+    /// Overwrites the value at an index counted from the bottom.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    #[inline(always)]
+    #[track_caller]
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, index: usize, value: S::Loaded<'g>) {
+        self.check(m);
+        if index >= self.len() {
+            out_of_range(index, self.len());
+        }
+        if m.is_logging() {
+            self.region.log_range(m, index, index + 1);
+        }
+        self.region.slot(index).store(S::to_word(value), Ordering::Release);
+    }
+
+    /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to the slots that it adds, and to no
+    /// others. A machine whose frames are windows of one stack makes it as long as its last frame reaches ([`BoundStack::window`]):
+    /// the collector looks at all that is on a stack, in use or not.
+    ///
+    /// # Panics
+    /// If `len` is more than fits, or the stack belongs to another heap.
+    #[track_caller]
+    pub fn resize<'g>(&self, m: &'g Mutator<'_>, len: usize, value: S::Loaded<'g>) {
+        self.truncate(m, len);
+        if len > self.region.limit() {
+            self.region.admit(len);
+        }
+        // Release, and the top after them: as in `push`.
+        (self.len()..len).for_each(|index| self.region.slot(index).store(S::to_word(value), Ordering::Release));
+        self.set_top(len);
+    }
+
+    /// Drops all but the first `len` values; no effect if there are not more.
+    #[inline(always)]
+    #[track_caller]
+    pub fn truncate(&self, m: &Mutator<'_>, len: usize) {
+        self.check(m);
+        if len < self.len() {
+            self.cut(m, len);
+        }
+    }
+
+    /// Drops the last `count` values (all, if there are fewer).
+    #[inline(always)]
+    #[track_caller]
+    pub fn drop_top(&self, m: &Mutator<'_>, count: usize) {
+        self.truncate(m, self.len().saturating_sub(count));
+    }
+
+    /// The last `N` slots, the lowest first: one check for all.
+    ///
+    /// # Panics
+    /// If there are fewer than `N`.
+    #[inline(always)]
+    #[track_caller]
+    pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
+        self.check(m);
+        let Some(first) = self.len().checked_sub(N) else { too_few(N, self.len()) };
+        let slot = std::ptr::with_exposed_provenance::<AtomicU64>(self.region.slots).wrapping_add(first);
+        // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
+        // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
+        // memory stays, and only words of this stack's type are ever written there.
+        unsafe { &*slot.cast::<[RootSlot<S>; N]>() }
+    }
+
+    /// All slots, the lowest first. They can be read and written as long as nothing moves, pushes and pops or not.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, RootStack, Value};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let stack: RootStack = RootStack::with_capacity(&heap, 1000)?;
+    /// heap.enter(|m| {
+    ///     stack.resize(m, 1000, Value::NIL); // the registers of all frames
+    ///     let frame = &stack.slots(m)[100..];
+    ///     frame[0].set_num(m, 1.5);
+    ///     frame[1].set(m, frame[0].get(m));
+    ///     assert_eq!(stack.get(m, 101).as_num(), Some(1.5));
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the stack belongs to another heap.
+    #[inline(always)]
+    #[track_caller]
+    pub fn slots<'g>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>] {
+        self.check(m);
+        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots);
+        // SAFETY: as in `last`, for all slots below the top.
+        unsafe { std::slice::from_raw_parts(first, self.len()) }
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn overflow(len: usize, capacity: usize) -> ! {
+    panic!("root stack overflow: {len} values, and {capacity} fit; check `room` first")
+}
+
+impl RootStack<Tagged> {
+    /// The object `depth` below the last, if that is a reference to a `T`.
+    #[inline(always)]
+    #[track_caller]
+    pub fn peek_as<'g, T: Trace>(&self, m: &'g Mutator<'_>, depth: usize) -> Option<Gc<'g, T>> {
+        self.peek(m, depth).downcast()
+    }
+}
+
+impl<S> std::fmt::Debug for RootStack<S> {
+    /// The type and how many values there are: what they are is told to a mutator alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.region.len())
+    }
+}
+
+impl<S> Drop for RootStack<S> {
+    fn drop(&mut self) {
+        // The words stay until the collector forgets the stack, after the marking that may be running.
+        self.region.given_up.store(true, Ordering::Release);
+    }
+}

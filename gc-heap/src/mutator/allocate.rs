@@ -1,0 +1,457 @@
+//! Reserving room: the allocation safepoint, and what happens when memory is short.
+
+use super::Mutator;
+use super::alloc_size::AllocSize;
+use crate::collector::effort::Futile;
+use crate::error::{OutOfMemory, Tried};
+use crate::events::probes::probe;
+use crate::events::{Event, Stall};
+use crate::object::map::MAX_WORDS;
+use crate::space::blocks::BlockState;
+use crate::space::free::{AllocClass, StallTicket};
+use crate::space::{BLOCK_BYTES, LARGE_BYTES, PAGE_BYTES};
+use crate::world::requests::Ticket;
+use gc_core::forwarding::before_reuse;
+use gc_core::sys::thread_cpu_time;
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// Blocks taken for a reservation and not used yet.
+#[derive(Default)]
+pub(crate) struct Reserved {
+    /// For small and medium objects.
+    pub(crate) blocks: Vec<usize>,
+    /// For large ones: prepared, `LargeUninitialized`.
+    pub(crate) runs: Vec<Run>,
+}
+
+/// Memory for a large object.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    /// All of it is zero, not the beginning alone.
+    pub(crate) zero: bool,
+}
+
+thread_local! {
+    /// This thread's processor time at the end of its last stall, or when it accounted for it last, in whichever heap.
+    static WAITED_UNTIL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// How often a stalled thread looks again although nobody told it to.
+const STALL_TICK: Duration = Duration::from_millis(5);
+
+/// A thread that let the collector have the processor has stalled if it got it back only after this: less is what the system
+/// calls take.
+const STALL_NS: u64 = 20_000;
+
+/// Bytes of a large object prepared between two safepoints.
+const SLICE: usize = 1 << 20;
+
+impl<'s> Mutator<'s> {
+    /// Makes room: the allocation safepoint. Objects may move, a cycle may begin, and where memory is short the thread
+    /// waits. What is placed through the returned `&Mutator` within the room never fails and is never a safepoint.
+    ///
+    /// Raw references end here. So what may allocate reserves first, and looks at objects after:
+    ///
+    /// ```
+    /// use gc_heap::{Gc, Heap, Mutator, OutOfMemory, AllocSize, Root, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Entry { key: u64, next: Slot<Option<Entry>> }
+    ///
+    /// /// The entry of a key, made where there is none. AllocSize that is not used costs nothing.
+    /// fn entry<'g>(m: &'g mut Mutator<'_>, list: &Root<Option<Entry>>, key: u64) -> Result<Gc<'g, Entry>, OutOfMemory> {
+    ///     let m = m.reserve(AllocSize::of::<Entry>())?;
+    ///     let mut found = list.get(m);
+    ///     while let Some(entry) = found {
+    ///         if entry.key == key {
+    ///             return Ok(entry);
+    ///         }
+    ///         found = entry.next.get(m);
+    ///     }
+    ///     let new = m.place(EntryInit { key, next: list.get(m) });
+    ///     list.set(m, Some(new));
+    ///     Ok(new)
+    /// }
+    ///
+    /// let heap = Heap::builder().max_bytes(8 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let list = Root::<Option<Entry>>::new(m, None);
+    ///     let one = entry(m, &list, 1)?;
+    ///     assert_eq!(one.key, 1); // good until the next call of `entry`
+    ///     entry(m, &list, 2)?;
+    ///     entry(m, &list, 1)?;
+    ///     assert_eq!(m.census().of::<Entry>().objects, 2);
+    ///     // Too much is an error, after everything was tried, and the heap goes on.
+    ///     let error = m.reserve(AllocSize::of::<Entry>().times(1_000_000)).unwrap_err();
+    ///     assert_eq!(error.requested_bytes(), 24_000_000);
+    ///     entry(m, &list, 3).map(drop)
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] after a cycle and a compaction did not give the room, or where collecting takes too long
+    /// ([`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit)). The heap stays usable.
+    #[inline(always)]
+    pub fn reserve(&mut self, room: AllocSize) -> Result<&Mutator<'s>, OutOfMemory> {
+        use std::sync::atomic::Ordering;
+        // `end` is 0 where a safepoint is wanted, so the test is written without a subtraction.
+        if self.top.get() + room.fast as u64 > self.record().end.load(Ordering::Relaxed) {
+            self.reserve_slow(room)?;
+        }
+        Ok(self)
+    }
+
+    /// Whether [`reserve`](Self::reserve) would return at once: there is room, and no safepoint is due. What is placed
+    /// within the room then never fails. An interpreter that holds raw references can so keep them.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, OutOfMemory, AllocSize, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { value: u64, next: Slot<Option<Node>> }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let mut list = None;
+    ///     while m.has_room(AllocSize::of::<Node>()) {
+    ///         list = Some(m.place(NodeInit { value: 1, next: list })); // `list` is a raw reference all the time
+    ///     }
+    ///     assert!(list.is_none_or(|node| node.value == 1));
+    ///     m.reserve(AllocSize::of::<Node>())?; // a safepoint: `list` is gone
+    ///     assert!(m.has_room(AllocSize::of::<Node>()));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn has_room(&self, room: AllocSize) -> bool {
+        self.top.get() + room.fast as u64 <= self.record().end.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve_slow(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
+        self.poll();
+        self.clear_stress_limit();
+        self.release_reserved();
+        if self.stress_cycle_due() {
+            self.inner.request_cycle();
+        }
+        let result = self.acquire(room);
+        if result.is_err() {
+            self.release_reserved();
+            self.inner.check_collector(); // then memory is not what was short
+        }
+        if self.inner.config.stress.is_on() {
+            // What is placed past the room must fail each time, not only where memory is short.
+            self.limit.set(self.limit.get().min(self.top.get() + room.small as u64));
+        }
+        self.arm();
+        result
+    }
+
+    fn acquire(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
+        if room.runs > 0 {
+            for _ in 0..room.runs {
+                let run = self.take_run(room.run_blocks, room)?;
+                let run = Run { first: run, count: room.run_blocks, zero: room.slots };
+                self.reserved.borrow_mut().runs.push(run);
+                self.prepare(run);
+            }
+        }
+        if room.small <= (self.limit.get() - self.top.get()) as usize {
+            return Ok(());
+        }
+        if room.small <= self.spare.rest() {
+            self.swap_spare();
+            return Ok(());
+        }
+        if room.small <= BLOCK_BYTES {
+            let block = self.take_blocks(1, room)?[0];
+            // Waiting may have renewed the phase and retired the TLABs: the block is opened after.
+            self.renew_tlab(block);
+            return Ok(());
+        }
+        // Each block may waste up to the size of the object that did not fit it.
+        let blocks = room.small.div_ceil(BLOCK_BYTES - room.largest.min(LARGE_BYTES)) + 1;
+        let taken = self.take_blocks(blocks, room)?;
+        self.reserved.borrow_mut().blocks = taken;
+        Ok(())
+    }
+
+    fn take_blocks(&mut self, count: usize, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+        self.inner.check_effort(room)?;
+        if self.inner.is_short() {
+            self.let_collector_in(room);
+        }
+        self.relieve_losses();
+        match self.inner.take_blocks(count) {
+            Some(blocks) => Ok(blocks),
+            None => self.stall(count, false, room),
+        }
+    }
+
+    /// A short wait for each block now, instead of a long one when none is left: the collector's time slices are a tenth
+    /// of a millisecond, and where it runs on another processor this returns at once. A wait that was one is a stall.
+    fn let_collector_in(&mut self, room: AllocSize) {
+        let start_ns = self.inner.events.now();
+        self.parked(std::thread::yield_now);
+        let total_ns = self.inner.events.now() - start_ns;
+        if total_ns >= STALL_NS {
+            self.stalled(start_ns, total_ns, room.total_bytes());
+        }
+    }
+
+    fn take_run(&mut self, count: usize, room: AllocSize) -> Result<usize, OutOfMemory> {
+        self.inner.check_effort(room)?;
+        if count <= self.inner.blocks.len()
+            && let Some(first) = self.inner.free.take_run(AllocClass::Mutator, count)
+        {
+            self.inner.after_taking();
+            return Ok(first);
+        }
+        self.stall(count, true, room).map(|blocks| blocks[0])
+    }
+
+    /// Waits for blocks. Parked: the cycle that frees them needs stops.
+    fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+        let inner = std::sync::Arc::clone(&self.inner);
+        let bytes = room.total_bytes();
+        let out_of_memory = |tried| Err(inner.out_of_memory(room, tried));
+        if count > inner.blocks.len().saturating_sub(inner.free.reserve()) {
+            return out_of_memory(Tried::TooMuch);
+        }
+        inner.has_worked(true);
+        let start_ns = inner.events.now();
+        // Blocks that this thread holds half used could be neither freed nor moved while it waits.
+        self.retire();
+        let taken = self.parked(|| inner.wait_for_blocks(count, run));
+        let total_ns = inner.events.now() - start_ns;
+        WAITED_UNTIL.set(thread_cpu_time());
+        self.stalled(start_ns, total_ns, bytes);
+        match taken {
+            Some(blocks) => Ok(blocks),
+            None if inner.control.is_shut() => out_of_memory(Tried::NoCollector),
+            None => out_of_memory(Tried::CycleAndCompaction),
+        }
+    }
+
+    /// Reports a stall that has ended. Listeners run parked, so that no stop waits for them.
+    fn stalled(&mut self, start_ns: u64, total_ns: u64, bytes: usize) {
+        let inner = std::sync::Arc::clone(&self.inner);
+        let mutator = self.record().number;
+        probe!(stall, mutator, bytes, total_ns);
+        inner.counters.stalls.add(1);
+        let stall = Event::Stall(Stall { start_ns, total_ns, bytes, mutator });
+        if inner.events.has_listeners() {
+            self.parked(|| inner.events.tell(stall));
+        } else {
+            inner.events.push(stall);
+        }
+    }
+
+    /// Has the memory of a run there, and zeroes it where it is for slots, in slices with a safepoint between them: what is placed is
+    /// then written without one. Nobody refers to the run; `LargeUninitialized` keeps it from being freed or moved.
+    ///
+    /// What a tail without slots holds is written once, by whoever places it.
+    fn prepare(&mut self, Run { first, count, zero }: Run) {
+        for block in first..first + count {
+            self.inner.blocks.set_state(block, BlockState::LargeUninitialized);
+        }
+        before_reuse();
+        let bytes = count * BLOCK_BYTES;
+        for slice in (0..bytes).step_by(SLICE) {
+            let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;
+            let len = SLICE.min(bytes - slice);
+            // SAFETY: the run was taken from the free space, so nobody else touches its memory; the good view maps it.
+            unsafe {
+                if zero {
+                    std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, len);
+                } else {
+                    // One write a page brings it in.
+                    for page in (address..address + len).step_by(PAGE_BYTES) {
+                        std::ptr::with_exposed_provenance_mut::<u8>(page).write_volatile(0);
+                    }
+                    if slice == 0 {
+                        self.zero_beginning(first);
+                    }
+                }
+            }
+            self.poll();
+        }
+    }
+
+    /// Zeroes the part of a run that a large object's header and fields are in: whoever comes upon the block before they are written
+    /// finds no object of former times.
+    ///
+    /// # Safety
+    /// The run was taken from the free space by this thread.
+    pub(crate) unsafe fn zero_beginning(&self, first: usize) {
+        let address = self.good_view.get() as usize + first * BLOCK_BYTES;
+        // SAFETY: the caller's; mapped in the good view.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, MAX_WORDS * 8) }
+    }
+
+    /// Gives back what the last reservation took and nobody used.
+    pub(crate) fn release_reserved(&mut self) {
+        let reserved = self.reserved.get_mut();
+        if !reserved.blocks.is_empty() {
+            self.inner.free.give(reserved.blocks.drain(..));
+        }
+        for Run { first, count, .. } in reserved.runs.drain(..) {
+            for block in first..first + count {
+                self.inner.blocks.set_state(block, BlockState::Free);
+            }
+            self.inner.free.give(first..first + count);
+        }
+    }
+
+    /// Runs a whole cycle, begun after the call, and waits for it. A safepoint.
+    ///
+    /// For tests, and for programs that know of a good moment: cycles begin by themselves.
+    ///
+    /// # Panics
+    /// If the collector has failed, by then or in this cycle.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Trace, Weak};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { id: u64 }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let weak = {
+    ///         let m = &mut *m.frame(); // a local of the outer scope would keep the node
+    ///         let node = m.alloc::<Node>(|_| NodeInit { id: 1 })?;
+    ///         Weak::new(m, node.get(m))
+    ///     };
+    ///     m.collect();
+    ///     assert!(weak.get(m).is_none());
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn collect(&mut self) {
+        let inner = std::sync::Arc::clone(&self.inner);
+        self.parked(|| inner.collect());
+        inner.check_collector();
+    }
+}
+
+impl crate::inner::HeapInner {
+    fn out_of_memory(&self, room: AllocSize, tried: Tried) -> OutOfMemory {
+        OutOfMemory::in_heap(room.total_bytes(), self.free.free() * BLOCK_BYTES, self.config.max_bytes, tried)
+    }
+
+    /// Fails where collecting has come to nothing.
+    fn check_effort(&self, room: AllocSize) -> Result<(), OutOfMemory> {
+        match self.effort.is_futile() {
+            None => Ok(()),
+            Some(Futile { collections, percent }) => {
+                Err(self.out_of_memory(room, Tried::CollectingLimit { collections, percent }))
+            }
+        }
+    }
+
+    /// Accounts for what this thread has done since its last wait, or since it did so last. `waits`: it waits for the next collection.
+    pub(crate) fn has_worked(&self, waits: bool) {
+        let now = thread_cpu_time();
+        self.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
+    }
+
+    /// A block for a mutator's new objects, if there is one without waiting.
+    pub(crate) fn take_block(&self) -> Option<usize> {
+        let block = self.free.take(AllocClass::Mutator)?;
+        self.after_taking();
+        Some(block)
+    }
+
+    /// The same for several.
+    fn take_blocks(&self, count: usize) -> Option<Vec<usize>> {
+        let blocks = self.free.take_many(AllocClass::Mutator, count)?;
+        self.after_taking();
+        Some(blocks)
+    }
+
+    /// Waits for blocks until a cycle, and then a compaction in a stop, have not given them: both begun when nobody was before
+    /// the caller in the queue. Who was before has got what there was, or has given up and lets go of what it had.
+    fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
+        let waiting = self.free.await_blocks(count, run);
+        loop {
+            let first = waiting.is_first();
+            if let ControlFlow::Break(taken) = self.wait_for(self.request_cycle(), &waiting) {
+                return taken;
+            }
+            if first {
+                break;
+            }
+        }
+        waiting.compacts();
+        if let Some(taken) = waiting.take(Duration::ZERO) {
+            return Some(taken);
+        }
+        let compaction = self.request_compaction(if run { count } else { 1 });
+        self.wait_for(compaction, &waiting).break_value().flatten()
+    }
+
+    /// Waits until the caller has got blocks, or what was asked for is done and nobody is before the caller. `Break`: blocks, or
+    /// none because the heap is shut.
+    fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
+        // Who is before gets blocks or gives up, soon after its own cycle; what is being given back comes back sooner.
+        while !self.control.is_done(ticket) || !waiting.has_all() {
+            if let Some(taken) = waiting.take(STALL_TICK) {
+                return ControlFlow::Break(Some(taken));
+            }
+            if self.control.is_shut() {
+                return ControlFlow::Break(None);
+            }
+        }
+        match waiting.take(Duration::ZERO) {
+            Some(taken) => ControlFlow::Break(Some(taken)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES, SlotArray, Tagged};
+
+    const LEN: usize = 300_000;
+
+    /// Whether all words of the run that was just reserved, from the second page on, are these.
+    fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
+        let run = *m.reserved.borrow().runs.first().expect("one run is reserved");
+        let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
+        // Each page's first byte is written to, to bring it in.
+        (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
+            // SAFETY: reserved and not placed yet; mapped in the good view.
+            unsafe { std::ptr::with_exposed_provenance::<u64>(address + at).read() == word }
+        })
+    }
+
+    /// Of what lay there before nothing is seen: the object is not there yet. With slots everything is zero.
+    #[test]
+    fn room_for_tails_without_slots_is_not_zeroed() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            let text = vec![0xab_u8; 3 << 20];
+            // All of the heap's memory has been written to.
+            m.reserve(AllocSize::tail::<Bytes>(text.len())).unwrap().place_bytes::<Bytes>((), &text);
+            m.collect();
+            m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
+            assert!(reserved_words_are(m, 0xabab_abab_abab_abab), "memory was zeroed that is written whole");
+            m.reserve(AllocSize::tail::<SlotArray<Tagged>>(LEN / 8)).unwrap();
+            assert!(reserved_words_are(m, 0));
+        })
+        .unwrap();
+    }
+}

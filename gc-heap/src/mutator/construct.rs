@@ -1,0 +1,612 @@
+//! Placing objects: bump, header, fields. Never a safepoint.
+
+use super::Mutator;
+use super::alloc_size::AllocSize;
+use super::allocate::Run;
+use crate::error::OutOfMemory;
+use crate::handles::local::Local;
+use crate::object::header::header_for;
+use crate::object::trace::fields_at;
+use crate::object::{Byte, Field, Init, Tail, TailElement, Trace};
+use crate::slot::{Gc, SlotType};
+use crate::space::blocks::BlockState;
+use crate::space::free::AllocClass;
+use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+
+/// How far ahead of the bump the cache lines are fetched for writing. Measured: 1 to 2 KiB are best.
+const PREFETCH_AHEAD: u64 = 1024;
+
+#[inline(always)]
+fn prefetch_for_writing(address: u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads and writes nothing and never faults; processors without it execute a no-op.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, nomem, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+impl<'s> Mutator<'s> {
+    /// The next `bytes` of the TLAB; an address in the good view.
+    #[inline(always)]
+    #[track_caller]
+    fn bump(&self, bytes: usize) -> u64 {
+        let top = self.top.get();
+        let new = top + bytes as u64;
+        if new > self.limit.get() {
+            return self.bump_slow(bytes);
+        }
+        self.top.set(new);
+        prefetch_for_writing(new + PREFETCH_AHEAD);
+        top
+    }
+
+    /// As `bump` for sizes known at run time: fetches all lines of a larger object.
+    #[inline(always)]
+    #[track_caller]
+    fn bump_sized(&self, bytes: usize) -> u64 {
+        if bytes > LARGE_BYTES {
+            return self.bump_slow(bytes);
+        }
+        let top = self.bump(bytes);
+        let mut line = 64;
+        while line < bytes as u64 {
+            prefetch_for_writing(top + PREFETCH_AHEAD + line);
+            line += 64;
+        }
+        top
+    }
+
+    /// Past the TLAB's end: the rest of the reservation, or a block that is free without waiting.
+    #[inline(never)]
+    pub(crate) fn try_bump_slow(&self, bytes: usize) -> Option<u64> {
+        if bytes > LARGE_BYTES {
+            return self.take_large(bytes);
+        }
+        let reserved = self.reserved.borrow_mut().blocks.pop();
+        if reserved.is_none() && self.inner.config.stress.is_on() {
+            return None;
+        }
+        match reserved.or_else(|| self.inner.take_block()) {
+            Some(block) => {
+                self.clear_stress_limit();
+                self.renew_tlab(block);
+            }
+            None if self.spare.rest() >= bytes => self.swap_spare(),
+            None => return None,
+        }
+        self.record().end.store(0, std::sync::atomic::Ordering::Relaxed); // re-armed by the next safepoint
+        let top = self.top.get();
+        self.top.set(top + bytes as u64);
+        Some(top)
+    }
+
+    fn take_large(&self, bytes: usize) -> Option<u64> {
+        let needed = bytes.div_ceil(BLOCK_BYTES);
+        let mut reserved = self.reserved.borrow_mut();
+        let Run { first, count, zero } = match reserved.runs.iter().position(|run| run.count >= needed) {
+            Some(index) => reserved.runs.swap_remove(index),
+            None if self.inner.config.stress.is_on() => return None,
+            None => {
+                let first = self.inner.free.take_run(AllocClass::Mutator, needed)?;
+                // SAFETY: just taken.
+                unsafe { self.zero_beginning(first) };
+                Run { first, count: needed, zero: false }
+            }
+        };
+        self.large_is_zero.set(zero);
+        let blocks = &self.inner.blocks;
+        if count > needed {
+            (first + needed..first + count).for_each(|block| blocks.set_state(block, BlockState::Free));
+            self.inner.free.give(first + needed..first + count);
+        }
+        if let Some(pages) = &self.inner.pages {
+            // As in `open_tlab`: before the use tells a repair to look for an object here.
+            pages.admit(&self.inner, first, needed);
+        }
+        if self.is_marking_or_resolving() {
+            self.inner.fill_marks(first);
+        }
+        blocks.set_live_bytes(first, 0);
+        blocks.set_run(first, needed);
+        (first + 1..first + needed).for_each(|block| blocks.set_run(block, block - first));
+        for block in (first..first + needed).rev() {
+            blocks.set_allocation_epoch(block, self.epoch.get());
+            blocks.set_state(block, if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued });
+        }
+        Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
+    }
+
+    /// Writes the header of a new object.
+    ///
+    /// # Safety
+    /// `start` was bumped for an object of kind `T` with a tail of `len` elements.
+    #[inline(always)]
+    unsafe fn write_header<T: Trace>(&self, start: u64, bytes: usize, len: usize) {
+        let words = std::ptr::with_exposed_provenance_mut::<u64>(start as usize);
+        // SAFETY: the caller's: the memory is this thread's until the object is published.
+        unsafe {
+            words.write(header_for(T::KIND, bytes));
+            if <T::Tail as Tail>::STRIDE != 0 {
+                words.add(1).write(len as u64);
+            }
+            if T::IDENTITY_HASH {
+                words.byte_add(T::KIND.hash_at as usize).write(0);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn new_object<'g, T: Trace>(&'g self, start: u64, bytes: usize, len: usize, init: T::Init<'g>) -> Gc<'g, T> {
+        let fields = std::ptr::with_exposed_provenance_mut::<T>(start as usize + fields_at::<T>());
+        // SAFETY: `start` was bumped for `bytes`, which is the size of a `T` with `len` elements; it is aligned to 8,
+        // writable, and nobody refers to it.
+        unsafe {
+            self.write_header::<T>(start, bytes, len);
+            T::write(init, fields);
+            Gc::from_word(start)
+        }
+    }
+
+    /// Places an object within the reserved room. Never a safepoint.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, AllocSize, Slot, Trace};
+    ///
+    /// /// Neither can be made before the other, so one of the slots may be null at first.
+    /// #[derive(Trace)]
+    /// struct Parent { child: Slot<Option<Child>> }
+    ///
+    /// #[derive(Trace)]
+    /// struct Child { parent: Slot<Parent> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let m = m.reserve(AllocSize::of::<Parent>() + AllocSize::of::<Child>())?; // for both: a second `reserve` would end `parent`
+    ///     let parent = m.place(ParentInit { child: None });
+    ///     let child = m.place(ChildInit { parent });
+    ///     parent.child.set(m, Some(child));
+    ///     assert!(child.parent.get(m).ptr_eq(parent));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the room reserved is used up and no block is free at once: a bug of the caller. In stress mode always.
+    #[inline(always)]
+    #[track_caller]
+    pub fn place<'g, I: Init<'g>>(&'g self, init: I) -> Gc<'g, I::Object> {
+        const {
+            assert!(
+                <<I::Object as Trace>::Tail as Tail>::STRIDE == 0,
+                "an object with a tail is placed with place_tail, place_array or place_bytes"
+            );
+        }
+        let bytes = const { <I::Object as Trace>::KIND.fixed_bytes as usize };
+        let start = self.bump(bytes);
+        let fields = std::ptr::with_exposed_provenance_mut::<I::Object>(start as usize + fields_at::<I::Object>());
+        // SAFETY: as in `new_object`.
+        unsafe {
+            self.write_header::<I::Object>(start, bytes, 0);
+            init.write(fields);
+            Gc::from_word(start)
+        }
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn tailed<'g, T: Trace>(&'g self, init: T::Init<'g>, len: usize) -> Gc<'g, T> {
+        const { assert!(<T::Tail as Tail>::STRIDE != 0, "this type has no tail: use place") }
+        let bytes = T::KIND.checked_size_of(len).expect("an object larger than any heap");
+        let start = self.bump_sized(bytes);
+        // Room that was asked for for something else: a tail with slots holds no words of former times, as long as it is not written.
+        if const { T::KIND.tail_may_have_slots() } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
+            // SAFETY: bumped for this object.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(start as usize).write_bytes(0, bytes) };
+        }
+        self.new_object(start, bytes, len, init)
+    }
+
+    /// Places an object whose tail comes from an iterator, which may place further objects within the room. Never a safepoint,
+    /// however long the tail is: see [`place_array`](Self::place_array).
+    ///
+    /// The elements of an iterator that knows how many it gives (the least and the most of its `size_hint` are the same) are written where they
+    /// stay, once. Those of another are collected first, outside the heap.
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, AllocSize, SlotArray};
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let line = "a b  c";
+    ///     let texts = line.split(' ').fold(AllocSize::NONE, |room, word| room + AllocSize::tail::<Bytes>(word.len()));
+    ///     let m = m.reserve(AllocSize::tail::<SlotArray<Bytes>>(line.split(' ').count()) + texts)?;
+    ///     let words = m.place_tail::<SlotArray<Bytes>, _>((), line.split(' ').map(|word| m.place_bytes((), word.as_bytes())));
+    ///     let lens: Vec<_> = words.tail().iter().map(|word| word.get(m).tail_len()).collect();
+    ///     assert_eq!(lens, [1, 1, 0, 1]);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`place`](Self::place); and if the iterator gives fewer elements than it said.
+    #[inline(always)]
+    #[track_caller]
+    pub fn place_tail<'g, T, I>(&'g self, init: T::Init<'g>, tail: I) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: TailElement,
+        I: IntoIterator<Item = <T::Tail as Field>::Init<'g>>,
+    {
+        let mut tail = tail.into_iter();
+        let (len, Some(most)) = tail.size_hint() else { return self.place_collected(init, tail) };
+        if len != most {
+            return self.place_collected(init, tail);
+        }
+        let gc = self.tailed::<T>(init, len);
+        let first = tail_of(gc);
+        // A large object's memory is zero already.
+        if const { T::KIND.tail_may_have_slots() } && len * <T::Tail as Tail>::STRIDE <= LARGE_BYTES {
+            // SAFETY: `len` elements were bumped after the fixed part. Zeroed first: the iterator may panic or place objects,
+            // and what lies in slots must be valid by then. Other elements nobody reads before the object is given out.
+            unsafe { first.write_bytes(0, len) };
+        }
+        for index in 0..len {
+            let element = tail.next().expect("the iterator gave fewer elements than it said");
+            // SAFETY: `index < len`; nobody refers to the object yet.
+            unsafe { <T::Tail as Field>::write(element, first.add(index)) };
+        }
+        gc
+    }
+
+    /// Collects first: neither the collector nor anybody else sees what is not in an object yet, and nothing moves.
+    #[track_caller]
+    fn place_collected<'g, T>(
+        &'g self,
+        init: T::Init<'g>,
+        tail: impl Iterator<Item = <T::Tail as Field>::Init<'g>>,
+    ) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: TailElement,
+    {
+        let elements: Vec<_> = tail.collect();
+        self.place_copy(init, &elements)
+    }
+
+    /// Places an object whose tail is a copy of these elements: numbers, references, values, or what structs are made from. Never a safepoint.
+    /// Numbers, references and values are copied at once, as bytes are by [`place_bytes`](Self::place_bytes).
+    ///
+    /// ```
+    /// use gc_heap::{Array, Heap, Num, AllocSize, SlotArray, Tagged, Value};
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let samples: Vec<f32> = (0..50_000_u16).map(f32::from).collect();
+    ///     let m = m.reserve(AllocSize::tail::<Array<f32>>(samples.len()).times(2) + AllocSize::tail::<SlotArray<Tagged>>(3))?;
+    ///     let fixed = m.place_copy::<Array<f32>>((), &samples);
+    ///     let changes = m.place_copy::<Array<Num<f32>>>((), fixed.tail()); // from one object to another
+    ///     assert_eq!(changes.tail()[99].get(), 99.0);
+    ///     let values = [fixed.into(), changes.into(), Value::NIL];
+    ///     let vector = m.place_copy::<SlotArray<Tagged>>((), &values);
+    ///     assert!(vector.tail()[1].get(m).is_identical(changes.into()));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`place`](Self::place).
+    #[inline(always)]
+    #[track_caller]
+    pub fn place_copy<'g, T>(&'g self, init: T::Init<'g>, elements: &[<T::Tail as Field>::Init<'g>]) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: TailElement,
+    {
+        const { assert!(!std::mem::needs_drop::<<T::Tail as Field>::Init<'static>>(), "initialisers are plain data") };
+        let gc = self.tailed::<T>(init, elements.len());
+        let first = tail_of(gc);
+        if const { <T::Tail as Field>::COPIES && size_of::<<T::Tail as Field>::Init<'static>>() == size_of::<T::Tail>() }
+        {
+            // SAFETY: as many elements were bumped after the fixed part, and the source, a borrowed slice, does not overlap them.
+            // An element's initialiser is as the element lies (`COPIES`).
+            unsafe { first.copy_from_nonoverlapping(elements.as_ptr().cast(), elements.len()) };
+            return gc;
+        }
+        for (index, element) in elements.iter().enumerate() {
+            // SAFETY: initialisers are plain data (`Field`), so a copy of one's bytes is another. `index` is below the length, and
+            // as many elements were bumped after the fixed part.
+            unsafe { <T::Tail as Field>::write(std::ptr::read(element), first.add(index)) };
+        }
+        gc
+    }
+
+    /// Places an object whose tail is `len` times the same element: a number, a value, a null, or what a struct is made from.
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Num, AllocSize, Slot, Tagged, Trace, Value};
+    ///
+    /// #[derive(Trace)]
+    /// struct Entry { hash: Num<u64>, value: Slot<Tagged> }
+    ///
+    /// #[derive(Trace)]
+    /// #[trace(tail = Entry)]
+    /// struct Table { used: Num<usize> }
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let m = m.reserve(AllocSize::tail::<Table>(64))?;
+    ///     let table = m.place_array::<Table>(TableInit { used: 0 }, 64, EntryInit { hash: 0, value: Value::NIL });
+    ///     assert!(table.tail().iter().all(|entry| entry.hash.get() == 0 && entry.value.get(m).is_nil()));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Never a safepoint, however long the tail is: the next stop,
+    /// and with it all other threads, waits until the last element is written. ([`reserve`](Self::reserve), which has the memory there
+    /// before, and zeroes it for slots, has a safepoint each MiB.) Where nobody may wait so long, a large array is a table of pieces:
+    ///
+    /// ```
+    /// use gc_heap::{Array, Heap, Num, AllocSize, SlotArray};
+    ///
+    /// /// A million counters in pieces of 512 KiB, with a safepoint between two.
+    /// type Pieces = SlotArray<Option<Array<Num<u64>>>>;
+    /// const PIECE: usize = 1 << 16;
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let count = 1_000_000_usize.div_ceil(PIECE);
+    ///     let pieces = m.build::<Pieces>(AllocSize::tail::<Pieces>(count), |m| m.place_array((), count, None))?;
+    ///     for index in 0..count {
+    ///         let m = m.reserve(AllocSize::tail::<Array<Num<u64>>>(PIECE))?;
+    ///         pieces.get(m).tail()[index].set(m, Some(m.place_array((), PIECE, 0)));
+    ///     }
+    ///     let counter = |index: usize| pieces.get(m).tail()[index / PIECE].get(m).map(|piece| &piece.tail()[index % PIECE]);
+    ///     counter(999_999).unwrap().set(7);
+    ///     assert_eq!(counter(999_999).map(Num::get), Some(7));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`place`](Self::place).
+    #[inline(always)]
+    #[track_caller]
+    pub fn place_array<'g, T>(&'g self, init: T::Init<'g>, len: usize, fill: <T::Tail as Field>::Init<'g>) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: TailElement,
+    {
+        const { assert!(!std::mem::needs_drop::<<T::Tail as Field>::Init<'static>>(), "initialisers are plain data") };
+        let gc = self.tailed::<T>(init, len);
+        let first = tail_of(gc);
+        for index in 0..len {
+            // SAFETY: initialisers are plain data (`Field`), so a copy of this one's bytes is another. `index < len`, and `len`
+            // elements were bumped after the fixed part.
+            unsafe { <T::Tail as Field>::write(std::ptr::read(&raw const fill), first.add(index)) };
+        }
+        gc
+    }
+
+    /// Places an object whose tail is a copy of these bytes. Never a safepoint. They may be those of
+    /// another object, looked at after the room was reserved.
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, AllocSize};
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let text = m.build::<Bytes>(AllocSize::tail::<Bytes>(5), |m| m.place_bytes((), b"hello"))?;
+    ///     let len = text.get(m).tail_len() - 1;
+    ///     let m = m.reserve(AllocSize::tail::<Bytes>(len))?;
+    ///     // After the safepoint, one object's bytes may well become another's.
+    ///     let rest = m.place_bytes::<Bytes>((), &text.get(m).tail()[1..]);
+    ///     assert_eq!(rest.tail(), b"ello");
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`place`](Self::place).
+    #[inline(always)]
+    #[track_caller]
+    pub fn place_bytes<'g, T>(&'g self, init: T::Init<'g>, bytes: &[u8]) -> Gc<'g, T>
+    where
+        T: Trace,
+        T::Tail: Byte,
+    {
+        let gc = self.tailed::<T>(init, bytes.len());
+        // SAFETY: as many bytes were bumped after the fixed part, and the source, a borrowed slice, does not overlap them. A
+        // `Byte` is as a `u8` lies.
+        unsafe { tail_of(gc).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        gc
+    }
+
+    /// Places an object where there is room for it without a safepoint; else gives the initialiser back. Never waits.
+    ///
+    /// It takes blocks as long as any are free, so a loop of it must come to a safepoint in other ways.
+    ///
+    /// # Errors
+    /// The initialiser. What it refers to ends with the safepoint that makes room, so it is made anew there:
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Local, Mutator, OutOfMemory, AllocSize, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Node { value: u64, next: Slot<Option<Node>> }
+    ///
+    /// fn push(m: &mut Mutator<'_>, list: Local<'_, Option<Node>>, value: u64) -> Result<(), OutOfMemory> {
+    ///     if let Ok(node) = m.try_alloc(NodeInit { value, next: list.get(m) }) {
+    ///         list.set(m, Some(node));
+    ///         return Ok(());
+    ///     }
+    ///     let m = m.reserve(AllocSize::of::<Node>())?;
+    ///     list.set(m, Some(m.place(NodeInit { value, next: list.get(m) })));
+    ///     Ok(())
+    /// }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), OutOfMemory> {
+    ///     let list = m.local_of::<Option<Node>>(None);
+    ///     for value in 0..100_000 {
+    ///         push(m, list, value)?;
+    ///         m.safepoint();
+    ///     }
+    ///     assert_eq!(list.get(m).map(|node| node.value), Some(99_999));
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_alloc<'g, I: Init<'g>>(&'g self, init: I) -> Result<Gc<'g, I::Object>, I> {
+        let bytes = <I::Object as Trace>::KIND.fixed_bytes as usize;
+        let start = if self.top.get() + bytes as u64 <= self.limit.get() {
+            self.bump(bytes)
+        } else {
+            match self.try_bump_slow(bytes) {
+                Some(start) => start,
+                None => return Err(init),
+            }
+        };
+        let fields = std::ptr::with_exposed_provenance_mut::<I::Object>(start as usize + fields_at::<I::Object>());
+        // SAFETY: as in `new_object`.
+        unsafe {
+            self.write_header::<I::Object>(start, bytes, 0);
+            init.write(fields);
+            Ok(Gc::from_word(start))
+        }
+    }
+
+    /// Reserves room for one object, makes it, and roots it in the current scope. A safepoint, before `init` runs: raw
+    /// references of before do not get into it, locals do.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Leaf { value: u64 }
+    ///
+    /// #[derive(Trace)]
+    /// struct Twig { leaf: Slot<Leaf> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let leaf = m.alloc::<Leaf>(|_| LeafInit { value: 3 })?;
+    ///     let twig = m.alloc::<Twig>(|m| TwigInit { leaf: leaf.get(m) })?; // not `let leaf = leaf.get(m)` before
+    ///     assert_eq!(twig.get(m).leaf.get(m).value, 3);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn alloc<T: Trace>(
+        &mut self,
+        init: impl for<'g> FnOnce(&'g Mutator<'s>) -> T::Init<'g>,
+    ) -> Result<Local<'s, T>, OutOfMemory> {
+        let (m, gc) = self.alloc_raw::<T>(init)?;
+        Ok(m.local(gc))
+    }
+
+    /// Reserves room for one object and makes it. A safepoint, before `init` runs. Gives the mutator back, which the new
+    /// reference borrows: go on with that one.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// ```
+    /// use gc_heap::{Heap, Root, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Config { limit: u64 }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// let config = heap.enter(|m| -> Result<Root<Config>, gc_heap::OutOfMemory> {
+    ///     let (m, config) = m.alloc_raw::<Config>(|_| ConfigInit { limit: 3 })?;
+    ///     Ok(Root::new(m, config)) // no local on the way
+    /// })??;
+    /// assert_eq!(heap.enter(|m| config.get(m).limit)?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn alloc_raw<T: Trace>(
+        &mut self,
+        init: impl for<'g> FnOnce(&'g Mutator<'s>) -> T::Init<'g>,
+    ) -> Result<(&Mutator<'s>, Gc<'_, T>), OutOfMemory> {
+        const { assert!(<T::Tail as Tail>::STRIDE == 0, "an object with a tail is placed with reserve and place_tail") }
+        let m = self.reserve(const { AllocSize::of::<T>() })?;
+        // The initialiser is user code: it runs before the bump.
+        let init = init(m);
+        let bytes = T::KIND.fixed_bytes as usize;
+        let gc = m.new_object::<T>(m.bump(bytes), bytes, 0, init);
+        Ok((m, gc))
+    }
+
+    /// Reserves room, builds something in it, and roots the result in the current scope. A safepoint, before `f` runs.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// ```
+    /// use gc_heap::{Bytes, Heap, AllocSize, Slot, Trace};
+    ///
+    /// #[derive(Trace)]
+    /// struct Person { name: Slot<Bytes>, friend: Slot<Option<Person>> }
+    ///
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     let room = AllocSize::of::<Person>() + AllocSize::tail::<Bytes>(3);
+    ///     let ada = m.build::<Person>(room, |m| m.place(PersonInit { name: m.place_bytes((), b"Ada"), friend: None }))?;
+    ///     // The type says what the local may hold: this one may become null.
+    ///     let friend = m.build::<Option<Person>>(room, |m| {
+    ///         Some(m.place(PersonInit { name: m.place_bytes((), b"Bob"), friend: Some(ada.get(m)) }))
+    ///     })?;
+    ///     assert_eq!(friend.get(m).unwrap().friend.get(m).unwrap().name.get(m).tail(), b"Ada");
+    ///     friend.set(m, None);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn build<S: SlotType>(
+        &mut self,
+        room: AllocSize,
+        f: impl for<'g> FnOnce(&'g Mutator<'s>) -> S::Loaded<'g>,
+    ) -> Result<Local<'s, S>, OutOfMemory> {
+        let m = self.reserve(room)?;
+        let loaded = f(m);
+        Ok(m.local_of::<S>(loaded))
+    }
+
+    /// Roots what a slot of this type may hold, in the current scope: as [`local`](Self::local), where the value alone does not say
+    /// the type. Never a safepoint.
+    ///
+    /// ```
+    /// # use gc_heap::{Bytes, Heap};
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| {
+    ///     let last = m.local_of::<Option<Bytes>>(None);
+    ///     assert!(last.get(m).is_none());
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`local`](Self::local).
+    #[track_caller]
+    pub fn local_of<'g, S: SlotType>(&'g self, loaded: S::Loaded<'g>) -> Local<'s, S> {
+        self.push_local(S::to_word(loaded))
+    }
+}
+
+#[inline(always)]
+fn tail_of<T: Trace>(gc: Gc<'_, T>) -> *mut T::Tail {
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(gc.word() as usize);
+    start.wrapping_add(T::KIND.fixed_bytes as usize).cast()
+}

@@ -1,0 +1,207 @@
+//! The part of a heap's file that holds roots, with the page barrier.
+//!
+//! Threads' frames and all else have a share each, so that no number of stacks keeps a thread out of the heap; and the last of the
+//! other share is for tables alone, so that there are process-wide roots as well:
+//!
+//! ```text
+//! the heap proper | 512 MiB: the first frames | 16 GiB: stacks and tables | the other frames
+//! ```
+//!
+//! The first of both lie close to the heap: a flip costs a flush of translations for each GiB in use. Pieces are used again in two
+//! ways. With the words that it holds, a piece can be used at any time: nobody has it any more, and a root slot is written
+//! before it is read. Without them, after the collector has given its memory back, which is done while no page is gated; then it
+//! joins what is free beside it, as if it had never been used.
+
+use super::frames::{Frames, GROUP};
+use super::free_ranges::FreeRanges;
+use crate::lock::Mutex;
+use gc_core::sys::Process;
+use gc_core::views::{Dumps, Views};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Addresses of all frames, and of stacks and tables.
+const FRAME_BYTES: usize = 8 << 30;
+const STACK_BYTES: usize = 16 << 30;
+
+/// Bytes of the file behind the heap proper, for the roots of a heap with the page barrier. Addresses, not memory: what is
+/// not touched costs nothing.
+pub(crate) const ROOT_AREA_BYTES: usize = FRAME_BYTES + STACK_BYTES;
+
+/// The stacks' share begins where the frames' first group ends.
+const STACKS: Range<usize> = GROUP..GROUP + STACK_BYTES;
+
+/// What stacks leave to tables: eight million roots.
+const FOR_TABLES: usize = 64 << 20;
+
+/// What a piece is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RegionKind {
+    Frames,
+    Stacks,
+    Tables,
+}
+
+/// The part of a heap's file that holds roots.
+pub(crate) struct RootArea {
+    /// Addresses of the area in the mutators' and in the canonical view.
+    view: usize,
+    canonical: usize,
+    /// Offset of the area in the file.
+    start: usize,
+    process: Process,
+    dumps: Option<Arc<Dumps>>,
+    state: Mutex<Area>,
+}
+
+/// Bytes at the bottom of a stack that a core dump has: nobody says how high it is, and what was never touched would come into
+/// being when it is dumped.
+const DUMPED_OF_A_STACK: usize = 256 << 10;
+
+/// All offsets are those in the area.
+struct Area {
+    frames: Frames,
+    free: FreeRanges,
+    for_tables: FreeRanges,
+    /// Pieces of the stacks' share that were given up, still with their memory.
+    returned: FreeRanges,
+    /// From here on nothing was ever used: of the frames close to the heap and the stacks, and of the other frames.
+    used: [usize; 2],
+}
+
+/// The frames' share is in two parts, and no frame in both: they end at multiples of what a frame has at most.
+fn from_frames(offset: usize) -> usize {
+    if offset < GROUP { offset } else { offset + STACK_BYTES }
+}
+
+fn to_frames(offset: usize) -> usize {
+    if offset < GROUP { offset } else { offset - STACK_BYTES }
+}
+
+impl Area {
+    fn note_used(&mut self, end: usize) {
+        let part = &mut self.used[usize::from(end > STACKS.end)];
+        *part = end.max(*part);
+    }
+}
+
+impl RootArea {
+    pub(crate) fn new(views: &Views, start: usize) -> RootArea {
+        let (view, canonical) = (views.view(0) + start, views.canonical() + start);
+        let [mut free, mut for_tables, returned] = <[FreeRanges; 3]>::default();
+        free.give(STACKS.start..STACKS.end - FOR_TABLES);
+        for_tables.give(STACKS.end - FOR_TABLES..STACKS.end);
+        let area = Area { frames: Frames::new(FRAME_BYTES), free, for_tables, returned, used: [0, STACKS.end] };
+        let dumps = views.dumps().cloned();
+        RootArea { view, canonical, start, process: Process::current(), dumps, state: Mutex::new(area) }
+    }
+
+    /// Addresses of an offset in the mutators' and in the canonical view.
+    pub(super) fn addresses(&self, offset: usize) -> (usize, usize) {
+        (self.view + offset, self.canonical + offset)
+    }
+
+    /// Where an offset is in the file.
+    pub(super) fn in_file(&self, offset: usize) -> usize {
+        self.start + offset
+    }
+
+    /// A piece for a stack or a table.
+    pub(super) fn take(&self, bytes: usize, share: RegionKind) -> Option<Range<usize>> {
+        let mut area = self.state.lock();
+        // First what still has its memory: else stacks that come and go take more and more until the next cycle.
+        let offset = match area.returned.take(bytes).or_else(|| area.free.take(bytes)) {
+            None if share == RegionKind::Tables => area.for_tables.take(bytes),
+            taken => taken,
+        }?;
+        area.note_used(offset + bytes);
+        drop(area);
+        self.dump(offset, if share == RegionKind::Stacks { bytes.min(DUMPED_OF_A_STACK) } else { bytes });
+        Some(offset..offset + bytes)
+    }
+
+    /// A frame for another thread.
+    pub(super) fn take_frame(&self) -> Option<Range<usize>> {
+        let mut area = self.state.lock();
+        let frame = area.frames.take()?;
+        let (start, len) = (from_frames(frame.start), frame.len());
+        area.note_used(start + len);
+        drop(area);
+        self.dump(start, len);
+        Some(start..start + len)
+    }
+
+    /// Makes a frame longer where it is. Its new length, if there is room.
+    pub(super) fn grow_frame(&self, start: usize) -> Option<usize> {
+        let mut area = self.state.lock();
+        let at = to_frames(start);
+        let len = area.frames.grow(at)? - at;
+        area.note_used(start + len);
+        drop(area);
+        self.dump(start, len);
+        Some(len)
+    }
+
+    fn dump(&self, offset: usize, len: usize) {
+        self.dumps.iter().for_each(|dumps| dumps.note_if_few(self.start + offset, len));
+    }
+
+    /// Nobody has the piece any more.
+    pub(super) fn give_up(&self, share: RegionKind, piece: Range<usize>) {
+        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
+        if self.process.is_current() {
+            let area = &mut *self.state.lock();
+            match share {
+                RegionKind::Frames => area.frames.give_up(to_frames(piece.start)),
+                // A table's pieces are given up with the heap.
+                RegionKind::Stacks | RegionKind::Tables => area.returned.give(piece),
+            }
+        }
+    }
+
+    /// Offsets in the file that may hold roots.
+    pub(crate) fn used(&self) -> [Range<usize>; 2] {
+        let [near, far] = self.state.lock().used;
+        [self.start..self.start + near, self.start + STACKS.end..self.start + far]
+    }
+
+    /// Gives the memory of pieces that were given up back to the system. While no page is gated.
+    pub(crate) fn tidy(&self, views: &Views) {
+        let (stacks, frames) = {
+            let area = &mut *self.state.lock();
+            (area.returned.take_all(), area.frames.take_returned())
+        };
+        // A piece that keeps its memory is used again as it is: nobody reads a root slot before writing it.
+        for piece in stacks {
+            let _ = views.uncommit(self.start + piece.start, piece.len());
+            self.state.lock().free.give(piece);
+        }
+        for frame in frames {
+            let _ = views.uncommit(self.start + from_frames(frame.start), frame.len());
+            self.state.lock().frames.forget(frame.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roots::region::RootMemory;
+    use crate::{Barrier, Heap, MIN_HEAP_BYTES};
+
+    /// No cycle runs meanwhile: what each has touched would stay.
+    #[test]
+    fn stacks_that_come_and_go_use_the_same_memory() {
+        let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Page);
+        // Where this machine refuses the page barrier there is nothing to test.
+        let Ok(heap) = builder.build() else { return };
+        let RootMemory::Gated(area) = &heap.inner().root_memory else { panic!("the page barrier's") };
+        let first = area.take(1 << 20, RegionKind::Stacks).unwrap();
+        area.give_up(RegionKind::Stacks, first.clone());
+        for bytes in [1 << 20, 64 << 10, 1 << 19] {
+            let next = area.take(bytes, RegionKind::Stacks).unwrap();
+            assert!(first.start <= next.start && next.end <= first.end, "{next:?} after {first:?}");
+            area.give_up(RegionKind::Stacks, next);
+        }
+    }
+}

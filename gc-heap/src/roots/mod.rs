@@ -1,0 +1,7 @@
+//! Where root slots live: address ranges outside the heap, and who has which of them. Data only: no mutator, no barrier.
+
+pub(crate) mod arenas;
+pub(crate) mod file_region;
+pub(crate) mod frames;
+pub(crate) mod free_ranges;
+pub(crate) mod region;

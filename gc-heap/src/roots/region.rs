@@ -1,0 +1,195 @@
+//! Memory for root slots.
+//!
+//! With the load barrier a region is a piece of private memory. With the page barrier it is a piece of the heap's file, behind the
+//! heap proper: then a flip takes the pages of all roots away with those of the heap, in the same call, and they
+//! come back repaired like any other. No pause looks at a root, and reading one costs nothing more.
+
+use super::arenas::{Piece, RootPool};
+use super::file_region::{RegionKind, RootArea};
+use crate::space::PAGE_BYTES;
+use gc_core::sys::SysError;
+use gc_core::views::Views;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Address space of a thread's locals: 32 million of them.
+const FRAME_BYTES: usize = 256 << 20;
+
+/// What can be accessed of it at first. It doubles where it is full: at most twice of what is in use counts as the process's memory.
+const FRAME_OPEN: usize = 64 << 10;
+
+/// Where the regions of a heap come from.
+#[derive(Clone)]
+pub(crate) enum RootMemory {
+    Private(Arc<RootPool>),
+    Gated(Arc<RootArea>),
+}
+
+impl RootMemory {
+    pub(crate) fn private() -> RootMemory {
+        RootMemory::Private(Arc::new(RootPool::new()))
+    }
+}
+
+fn table_layout(bytes: usize) -> std::alloc::Layout {
+    std::alloc::Layout::from_size_align(bytes.max(8), 8).expect("a table is small")
+}
+
+/// Words for root slots that never move, writable. A slot is written before it is read.
+pub(crate) struct Region {
+    home: Home,
+    /// The first byte as mutators see it, and as the collector does.
+    address: usize,
+    collector: usize,
+    /// Grows, of a frame; by its thread alone.
+    len: AtomicUsize,
+}
+
+enum Home {
+    /// The program's allocator's.
+    Own {
+        bytes: usize,
+    },
+    Private {
+        pool: Arc<RootPool>,
+        piece: Piece,
+    },
+    Gated {
+        area: Arc<RootArea>,
+        share: RegionKind,
+        offset: usize,
+    },
+}
+
+impl Region {
+    /// For a stack. Bytes (not 0) are rounded up to whole pages.
+    pub(crate) fn stack(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+        Region::reserve(memory, bytes, RegionKind::Stacks)
+    }
+
+    /// For a table, as for a stack. Where the system maps nothing more (it is short of memory, or the process at a limit), of the
+    /// program's own memory: a root is made by calls that cannot fail, and a table is small.
+    pub(crate) fn table(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
+        match Region::reserve(memory, bytes, RegionKind::Tables) {
+            Err(NoAddresses(Some(_))) => Ok(Region::allocate(bytes)),
+            region => region,
+        }
+    }
+
+    fn allocate(bytes: usize) -> Region {
+        let layout = table_layout(bytes);
+        // SAFETY: the layout is not of zero bytes.
+        let words = unsafe { std::alloc::alloc_zeroed(layout) };
+        if words.is_null() {
+            std::alloc::handle_alloc_error(layout);
+        }
+        let address = words.expose_provenance();
+        Region { home: Home::Own { bytes }, address, collector: address, len: AtomicUsize::new(bytes) }
+    }
+
+    fn reserve(memory: &RootMemory, bytes: usize, share: RegionKind) -> Result<Region, NoAddresses> {
+        let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
+        match memory {
+            RootMemory::Private(pool) => Region::private(pool, len, len),
+            RootMemory::Gated(area) => {
+                let piece = area.take(len, share).ok_or(NoAddresses(None))?;
+                Ok(Region::gated(area, share, piece))
+            }
+        }
+    }
+
+    /// For a thread's locals.
+    pub(crate) fn frame(memory: &RootMemory) -> Result<Region, NoAddresses> {
+        match memory {
+            RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES, FRAME_OPEN),
+            RootMemory::Gated(area) => {
+                let piece = area.take_frame().ok_or(NoAddresses(None))?;
+                Ok(Region::gated(area, RegionKind::Frames, piece))
+            }
+        }
+    }
+
+    /// Of `len` bytes, the first `open` of which are the region for now.
+    fn private(pool: &Arc<RootPool>, len: usize, open: usize) -> Result<Region, NoAddresses> {
+        let piece = pool.take(len, open).map_err(|error| NoAddresses(Some(error)))?;
+        let address = piece.address();
+        let home = Home::Private { pool: Arc::clone(pool), piece };
+        Ok(Region { home, address, collector: address, len: AtomicUsize::new(open) })
+    }
+
+    fn gated(area: &Arc<RootArea>, share: RegionKind, piece: Range<usize>) -> Region {
+        let (address, collector) = area.addresses(piece.start);
+        let home = Home::Gated { area: Arc::clone(area), share, offset: piece.start };
+        Region { home, address, collector, len: AtomicUsize::new(piece.len()) }
+    }
+
+    /// Makes a frame longer. By its thread, which alone asks for the length that a slot is to be in.
+    pub(crate) fn grow(&self) -> bool {
+        let grown = match &self.home {
+            Home::Private { piece, .. } => {
+                let len = (2 * self.len()).min(FRAME_BYTES);
+                (len > self.len() && piece.open(len).is_ok()).then_some(len)
+            }
+            Home::Gated { area, share: RegionKind::Frames, offset } => area.grow_frame(*offset),
+            Home::Gated { .. } | Home::Own { .. } => None,
+        };
+        if let Some(len) = grown {
+            self.len.store(len, Ordering::Relaxed);
+        }
+        grown.is_some()
+    }
+
+    /// The first byte as mutators see it.
+    #[inline(always)]
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.address)
+    }
+
+    /// The first byte as the collector sees it: never gated.
+    pub(crate) fn collector_ptr(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.collector)
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Gives the memory of `bytes`, whole pages, back to the system: zeroes are there afterwards. Nobody uses them meanwhile; while no page
+    /// is gated.
+    pub(crate) fn discard(&self, views: &Views, bytes: Range<usize>) -> Result<(), SysError> {
+        match &self.home {
+            // A table's, which keeps its memory.
+            Home::Own { .. } => Ok(()),
+            Home::Private { piece, .. } => piece.discard(bytes),
+            Home::Gated { area, offset, .. } => views.uncommit(area.in_file(offset + bytes.start), bytes.len()),
+        }
+    }
+
+    /// Pages of the heap's file that hold the first `bytes`; none of a private region.
+    pub(crate) fn pages(&self, bytes: usize) -> Range<usize> {
+        match &self.home {
+            Home::Own { .. } | Home::Private { .. } => 0..0,
+            Home::Gated { area, offset, .. } => {
+                let first = area.in_file(*offset) / PAGE_BYTES;
+                first..first + bytes.div_ceil(PAGE_BYTES)
+            }
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        match &self.home {
+            // SAFETY: allocated with this layout, and nobody refers to it any more.
+            Home::Own { bytes } => unsafe { std::alloc::dealloc(self.as_ptr(), table_layout(*bytes)) },
+            Home::Private { pool, piece } => pool.give_up(piece),
+            Home::Gated { area, share, offset } => area.give_up(*share, *offset..*offset + self.len()),
+        }
+    }
+}
+
+/// No address space was left.
+#[derive(Debug)]
+pub(crate) struct NoAddresses(pub(crate) Option<SysError>);

@@ -1,0 +1,139 @@
+//! Who keeps the collector waiting: a mutator that comes to no safepoint stops all the others, which have arrived, and is told of
+//! while it lasts.
+
+use crate::events::probes::probe;
+use crate::events::{Event, Late, PauseKind};
+use crate::inner::HeapInner;
+use crate::world::record::MutatorRecord;
+use gc_core::stop::Held;
+use gc_core::sys::{ThreadState, processor_time, thread_state};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the collector waits for mutators to do.
+pub(crate) enum Awaited<'a> {
+    /// To arrive at a stop, which holds all of these.
+    Stop { kind: PauseKind, held: Held, mutators: &'a [Arc<MutatorRecord>] },
+    /// To answer a handshake.
+    Handshake,
+}
+
+/// How long the collector has waited, and when it next says for whom: after the time that the heap was built with, and each time
+/// that it has waited twice as long. At half that time it looks for the first time, for what it then can say of the other half.
+pub(crate) struct Patience<'a> {
+    inner: &'a HeapInner,
+    awaited: Awaited<'a>,
+    start_ns: u64,
+    /// When to tell, and when to look.
+    tell_ns: u64,
+    look_ns: u64,
+    /// When the last look was, and how long each mutator's thread had been on a processor by then.
+    looked_ns: u64,
+    ran: Vec<(u64, u64)>,
+}
+
+impl Patience<'_> {
+    /// The wait begins now.
+    pub(crate) fn new<'a>(inner: &'a HeapInner, awaited: Awaited<'a>) -> Patience<'a> {
+        let start_ns = inner.events.now();
+        let late_after = inner.config.late_after.as_nanos().min(u128::from(u64::MAX)) as u64;
+        let (tell_ns, look_ns) = (start_ns.saturating_add(late_after), start_ns.saturating_add(late_after / 2));
+        Patience { inner, awaited, start_ns, tell_ns, look_ns, looked_ns: start_ns, ran: Vec::new() }
+    }
+
+    /// How long to wait until the next look.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.look_ns.saturating_sub(self.inner.events.now())))
+    }
+
+    /// Looks who is late, if it is time to, and tells if it is time to.
+    pub(crate) fn look(&mut self) {
+        let now = self.inner.events.now();
+        if now >= self.look_ns {
+            self.look_now(now);
+        }
+    }
+
+    #[cold]
+    fn look_now(&mut self, now: u64) {
+        let all = match &self.awaited {
+            Awaited::Stop { mutators, .. } => mutators.to_vec(),
+            Awaited::Handshake => self.inner.mutators.lock().clone(),
+        };
+        let missing = all.iter().filter(|record| self.is_missing(record));
+        let late: Vec<Late> = missing.map(|record| self.late(record, now)).collect();
+        let ran = late.iter().filter_map(|late| Some((late.who.mutator, processor_ns(late.who.thread)?)));
+        self.ran = ran.collect();
+        self.looked_ns = now;
+        if now < self.tell_ns {
+            self.look_ns = self.tell_ns;
+            return;
+        }
+        self.tell_ns = now.saturating_add(now - self.start_ns);
+        self.look_ns = self.tell_ns;
+        for Late { who, total_ns, state, ran_ns, .. } in &late {
+            let ran_ns = ran_ns.unwrap_or(u64::MAX);
+            probe!(late, who.mutator, who.thread, *total_ns, *state as u8, who.name.as_ptr(), ran_ns);
+        }
+        self.inner.events.notify_meanwhile(late.into_iter().map(Event::Late).collect());
+    }
+
+    fn is_missing(&self, record: &MutatorRecord) -> bool {
+        match &self.awaited {
+            Awaited::Stop { held, .. } => record.is_awaited(*held),
+            Awaited::Handshake => record.state.is_running() && record.state.handshake_waits(),
+        }
+    }
+
+    fn late(&self, record: &MutatorRecord, now: u64) -> Late {
+        let who = record.who();
+        let before = self.ran.iter().find(|(mutator, _)| *mutator == who.mutator);
+        Late {
+            kind: if let Awaited::Stop { kind, .. } = self.awaited { Some(kind) } else { None },
+            start_ns: self.start_ns,
+            total_ns: now - self.start_ns,
+            who,
+            state: thread_state(who.thread).unwrap_or(ThreadState::Unknown),
+            watched_ns: now - self.looked_ns,
+            ran_ns: before.and_then(|(_, before)| Some(processor_ns(who.thread)?.saturating_sub(*before))),
+        }
+    }
+}
+
+fn processor_ns(thread: u32) -> Option<u64> {
+    processor_time(thread).ok().map(|time| time.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Event, Heap, MIN_HEAP_BYTES};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    /// Handshakes have a wait of their own, for which no other mutator waits.
+    #[test]
+    fn who_answers_no_handshake_is_told_of() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).late_after(Duration::from_millis(1)).build().unwrap();
+        let told = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            heap.enter(|m| {
+                let shaking = scope.spawn(|| heap.inner().handshake());
+                let mut late = Vec::new();
+                while late.len() < 2 {
+                    std::thread::yield_now();
+                    late.extend(heap.take_events().0.into_iter().filter_map(|event| match event {
+                        Event::Late(late) => Some(late),
+                        _ => None,
+                    }));
+                }
+                assert!(!shaking.is_finished());
+                assert!(late.iter().all(|late| late.kind.is_none() && late.who == m.record().who()), "{late:?}");
+                assert!(late[1].total_ns >= 2 * late[0].total_ns);
+                told.store(true, Ordering::Relaxed);
+                m.safepoint();
+            })
+            .unwrap();
+        });
+        assert!(told.into_inner());
+    }
+}

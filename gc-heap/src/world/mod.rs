@@ -1,0 +1,6 @@
+//! What the mutators and the collector agree by: pauses, handshakes, requests for cycles, and each mutator's record.
+
+pub(crate) mod late;
+pub(crate) mod pause;
+pub(crate) mod record;
+pub(crate) mod requests;

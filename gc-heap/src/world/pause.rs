@@ -1,0 +1,447 @@
+//! Stops: prepared by the collector, run by the last mutator to arrive.
+//!
+//! What runs inside a stop changes a few words of the heap, whatever its size; each mutator copies them when it goes on.
+
+use super::late::{Awaited, Patience};
+use crate::events::probes::probe;
+use crate::events::{Event, MutatorThread, Pause, PauseKind};
+use crate::inner::HeapInner;
+use crate::world::record::MutatorRecord;
+use gc_core::sys::{ThreadName, futex_wait, futex_wake};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a stop does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum VmOperation {
+    MarkStart,
+    MarkEnd,
+    RelocateStart,
+    /// The page barrier takes every page away.
+    Flip,
+    /// The collector thread does the work while everybody is held.
+    Hold,
+}
+
+/// How long the collector looks for the end of a stop or handshake before it sleeps, where a processor is to spare. Longer
+/// than a mutator needs to its next safepoint; short, because the processor may after all be the one that it waits for.
+const SPIN_NS: u64 = 10_000;
+
+/// The same at a flip. The kernel flushes translations on every processor that ran the program last, idle ones too, and a
+/// processor of a virtual machine that has gone to sleep takes some 50 us to answer; one that looks on answers in 13. And
+/// who looks on runs the flip.
+const LOOK_ON_NS: u64 = 500_000;
+
+/// Who runs a stop. A flip runs best on the thread that has just rehearsed it, as long as that looks on: handing over costs
+/// less than a microsecond then, and 70 where it had to be woken.
+///
+/// | from | to | who | ordering, and why |
+/// | --- | --- | --- | --- |
+/// | `LAST` | `LOOKS` | the collector, before it arms | Relaxed: arming publishes it to whoever arrives last |
+/// | `LOOKS` | `HANDED` | the last to arrive, by CAS | Release: the collector sees what all have published |
+/// | `LOOKS` | `LAST` | the collector that will not look on any longer, by CAS | only one of the two succeeds |
+/// | `HANDED` | `LAST` | the collector, which runs the stop | Acquire on seeing it, see above |
+mod duty {
+    /// The last mutator to arrive.
+    pub(crate) const LAST: u8 = 0;
+    /// The collector, once all have arrived: it looks on until then.
+    pub(crate) const LOOKS: u8 = 1;
+    /// The collector: all have arrived.
+    pub(crate) const HANDED: u8 = 2;
+}
+
+/// The prepared stop. The fields are written by the collector before it arms (the gate's Release covers them) and by the
+/// runner before it finishes.
+pub(crate) struct PendingPause {
+    op: AtomicU8,
+    /// A `PauseKind`, for the probes.
+    kind: AtomicU8,
+    start_ns: AtomicU64,
+    reached_ns: AtomicU64,
+    end_ns: AtomicU64,
+    done: AtomicBool,
+    /// The last to arrive: number of the mutator (0: all were parked), its thread, and the thread's name.
+    last: [AtomicU64; 4],
+    /// Who runs the stop, see [`duty`].
+    duty: AtomicU8,
+    /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
+    holds: AtomicU32,
+    /// Threads that sleep until the stop is over.
+    sleepers: AtomicU32,
+}
+
+impl Default for PendingPause {
+    fn default() -> Self {
+        PendingPause {
+            op: AtomicU8::new(0),
+            kind: AtomicU8::new(0),
+            start_ns: AtomicU64::new(0),
+            reached_ns: AtomicU64::new(0),
+            end_ns: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+            last: Default::default(),
+            duty: AtomicU8::new(duty::LAST),
+            holds: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+        }
+    }
+}
+
+impl PendingPause {
+    /// Runs `wait`, counted as a sleeper: the end of a stop makes a system call only where somebody sleeps.
+    pub(crate) fn sleep(&self, wait: impl FnOnce()) {
+        // SeqCst: either the finisher sees the sleeper, or the sleeper sees (in `wait`, in the kernel) the stop over.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        wait();
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// All have arrived, this one last.
+    fn reached(&self, now_ns: u64, last: Option<&MutatorRecord>) {
+        self.reached_ns.store(now_ns, Ordering::Relaxed);
+        let words = last.map_or([0; 4], |record| {
+            let MutatorThread { mutator, thread, name } = record.who();
+            let [low, high] = name.to_words();
+            [mutator, u64::from(thread), low, high]
+        });
+        self.last.iter().zip(words).for_each(|(last, word)| last.store(word, Ordering::Relaxed));
+    }
+
+    fn last(&self) -> Option<MutatorThread> {
+        let [mutator, thread, low, high] = [0, 1, 2, 3].map(|word| self.last[word].load(Ordering::Relaxed));
+        let name = ThreadName::from_words([low, high]);
+        (mutator != 0).then_some(MutatorThread { mutator, thread: thread as u32, name })
+    }
+
+    fn op(&self) -> VmOperation {
+        match self.op.load(Ordering::Relaxed) {
+            0 => VmOperation::MarkStart,
+            1 => VmOperation::MarkEnd,
+            2 => VmOperation::RelocateStart,
+            3 => VmOperation::Flip,
+            _ => VmOperation::Hold,
+        }
+    }
+}
+
+impl HeapInner {
+    /// Runs the prepared stop, or leaves it to the collector that looks on. Called by the last to arrive, while everybody
+    /// else is stopped; or by the collector, where all were parked.
+    pub(crate) fn execute_pause(&self, last: Option<&MutatorRecord>) {
+        let slot = &self.pause;
+        slot.reached(self.events.now(), last);
+        match slot.op() {
+            VmOperation::Hold => {
+                slot.holds.fetch_add(1, Ordering::SeqCst);
+                futex_wake(&slot.holds, u32::MAX);
+                return;
+            }
+            _ if slot.duty.compare_exchange(duty::LOOKS, duty::HANDED, Ordering::AcqRel, Ordering::Relaxed).is_ok() => {
+                return;
+            }
+            op => slot.done.store(self.apply(op), Ordering::Relaxed),
+        }
+        self.finish_stop();
+    }
+
+    fn finish_stop(&self) {
+        let slot = &self.pause;
+        let end_ns = self.events.now();
+        slot.end_ns.store(end_ns, Ordering::Relaxed);
+        // Read before the end: after it the next stop may be prepared.
+        let kind = slot.kind.load(Ordering::Relaxed);
+        let start_ns = slot.start_ns.load(Ordering::Relaxed);
+        let reach_ns = slot.reached_ns.load(Ordering::Relaxed).saturating_sub(start_ns);
+        let last = slot.last[0].load(Ordering::Relaxed);
+        self.gate.finish();
+        probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns), last);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if slot.sleepers.load(Ordering::SeqCst) != 0 {
+            self.gate.wake(futex_wake);
+        }
+    }
+
+    /// The work of a stop: O(1). `false`: marking is not at its end.
+    pub(crate) fn apply(&self, op: VmOperation) -> bool {
+        match op {
+            VmOperation::MarkStart => {
+                self.phase.next_epoch();
+                self.phase.set_logging(true);
+            }
+            VmOperation::MarkEnd => {
+                // Everybody has handed over its log by arriving or parking.
+                if !self.log.is_empty() {
+                    return false;
+                }
+                self.phase.set_logging(false);
+                self.phase.set_resolving(true);
+                self.wide_stacks.lock().iter().for_each(|stack| stack.lower());
+            }
+            VmOperation::RelocateStart => {
+                if self.plan_aborted.load(Ordering::SeqCst) {
+                    return false;
+                }
+                let good = self.phase.good().other();
+                if self.config.single_view {
+                    // Where it cannot be shown there is no relocation; where the other cannot be hidden, tests see less.
+                    if let Err(error) = self.views.protect_view(good.parity(), true) {
+                        self.refusals.note(error);
+                        return false;
+                    }
+                    let hidden = self.views.protect_view(good.other().parity(), false);
+                    let _ = hidden.map_err(|error| self.refusals.note(error));
+                }
+                self.phase.set_good(good);
+            }
+            VmOperation::Flip => return self.flip(),
+            VmOperation::Hold => {}
+        }
+        true
+    }
+
+    fn arm(&self, mutators: &[Arc<MutatorRecord>], op: VmOperation, kind: PauseKind) -> (bool, usize) {
+        probe!(pause_begin, kind as u8);
+        self.pause.op.store(op as u8, Ordering::Relaxed);
+        self.pause.kind.store(kind as u8, Ordering::Relaxed);
+        self.pause.start_ns.store(self.events.now(), Ordering::Relaxed);
+        let mut running = 0;
+        let alone = self.gate.arm(mutators.iter().map(|record| &record.state), |index| {
+            running += 1;
+            mutators[index].poll();
+        });
+        (alone, running)
+    }
+
+    fn report(&self, kind: PauseKind) {
+        let start_ns = self.pause.start_ns.load(Ordering::Relaxed);
+        let since = |ns: u64| ns.saturating_sub(start_ns);
+        let pause = Pause {
+            kind,
+            start_ns,
+            reach_ns: since(self.pause.reached_ns.load(Ordering::Relaxed)),
+            total_ns: since(self.pause.end_ns.load(Ordering::Relaxed)),
+            last: self.pause.last(),
+        };
+        self.pauses.lock().add(&pause);
+        self.events.push(Event::Pause(pause));
+    }
+
+    /// Stops all mutators for one operation. Returns what the operation did; on return the mutators run again.
+    pub(crate) fn stop(&self, op: VmOperation, kind: PauseKind) -> bool {
+        // Held until the stop is over: nobody attaches or detaches.
+        let attaching = self.attaching.lock();
+        let mutators = self.mutators.lock().clone();
+        let held = self.gate.next();
+        let mut duty = duty::LAST;
+        if op == VmOperation::Flip {
+            // Beside as many mutators as processors, looking on costs one of them a time slice.
+            if mutators.iter().filter(|record| record.state.is_running()).count() < processors() {
+                duty = duty::LOOKS;
+            }
+            self.pages.iter().for_each(|pages| pages.gate.rehearse());
+        }
+        self.pause.duty.store(duty, Ordering::Relaxed);
+        let (alone, running) = self.arm(&mutators, op, kind);
+        if alone {
+            self.pause.duty.store(duty::LAST, Ordering::Relaxed);
+            self.execute_pause(None);
+        } else if duty == duty::LOOKS && self.spin_for_last() {
+            self.pause.duty.store(duty::LAST, Ordering::Relaxed);
+            self.pause.done.store(self.apply(op), Ordering::Relaxed);
+            self.finish_stop();
+        } else {
+            if running < processors() {
+                self.spin(SPIN_NS, || self.gate.is_over(held));
+            }
+            let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
+            while !self.gate.is_over(held) {
+                let (word, unfinished) = self.gate.word(held);
+                self.pause.sleep(|| {
+                    if !self.gate.is_over(held) {
+                        futex_wait(word, unfinished, patience.left());
+                    }
+                });
+                patience.look();
+            }
+        }
+        drop(attaching);
+        self.report(kind);
+        self.pause.done.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether all have arrived. `false`: that took too long, and the last to arrive runs the stop.
+    fn spin_for_last(&self) -> bool {
+        let duty = &self.pause.duty;
+        self.spin(LOOK_ON_NS, || duty.load(Ordering::Acquire) == duty::HANDED);
+        duty.compare_exchange(duty::LOOKS, duty::LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
+    }
+
+    /// Stops all mutators, runs `work` on this thread, and lets them go on.
+    pub(crate) fn hold<R>(&self, kind: PauseKind, work: impl FnOnce(&HeapInner) -> R) -> R {
+        let attaching = self.attaching.lock();
+        let mutators = self.mutators.lock().clone();
+        let before = self.pause.holds.load(Ordering::SeqCst);
+        let held = self.gate.next();
+        let (alone, _) = self.arm(&mutators, VmOperation::Hold, kind);
+        if alone {
+            self.pause.reached(self.events.now(), None);
+        } else {
+            let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
+            while self.pause.holds.load(Ordering::SeqCst) == before {
+                futex_wait(&self.pause.holds, before, patience.left());
+                patience.look();
+            }
+        }
+        /// Lets the mutators go also when `work` panics: they find the failure at their next safepoint.
+        struct Finish<'a>(&'a HeapInner);
+        impl Drop for Finish<'_> {
+            fn drop(&mut self) {
+                self.0.finish_stop();
+            }
+        }
+        let finish = Finish(self);
+        let result = work(self);
+        drop(finish);
+        drop(attaching);
+        self.report(kind);
+        result
+    }
+
+    /// Asks every mutator to hand over its log and renew its phase, and waits until all have.
+    pub(crate) fn handshake(&self) {
+        let mut running = 0;
+        let all_parked = {
+            let mutators = self.mutators.lock();
+            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| {
+                running += 1;
+                mutators[index].poll();
+            })
+        };
+        if all_parked {
+            return;
+        }
+        let pending = self.handshake.pending();
+        if running < processors() {
+            self.spin(SPIN_NS, || pending.load(Ordering::Acquire) == 0);
+        }
+        let mut patience = Patience::new(self, Awaited::Handshake);
+        loop {
+            let left = pending.load(Ordering::Acquire);
+            if left == 0 {
+                return;
+            }
+            futex_wait(pending, left, Some(Duration::from_millis(1)));
+            patience.look();
+        }
+    }
+
+    fn spin(&self, longest_ns: u64, done: impl Fn() -> bool) {
+        let start = self.events.now();
+        while !done() && self.events.now() - start < longest_ns {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+pub(crate) fn processors() -> usize {
+    static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+    match PROCESSORS.load(Ordering::Relaxed) {
+        0 => {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            PROCESSORS.store(processors, Ordering::Relaxed);
+            processors
+        }
+        known => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Barrier, Heap, MIN_HEAP_BYTES, Stress};
+
+    /// Else it renews its phase from what the collector is just changing, and goes on with that if the hold then ends.
+    #[test]
+    fn the_last_to_arrive_at_a_hold_goes_on_after_it_only() {
+        nobody_goes_on_in_a_hold(200, |_| std::thread::sleep(Duration::from_micros(500)));
+    }
+
+    extern "C" fn nothing(_: i32) {}
+
+    /// As above; and it would arrive a second time.
+    #[test]
+    fn a_signal_wakes_nobody_before_a_hold_is_over() {
+        let action = nothing as extern "C" fn(i32);
+        // SAFETY: a handler that does nothing, for a signal that nothing else here uses. Without SA_RESTART, which `signal`
+        // would set: it makes the kernel sleep on.
+        unsafe {
+            let mut new: libc::sigaction = std::mem::zeroed();
+            new.sa_sigaction = action as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const new, std::ptr::null_mut()), 0);
+        }
+        nobody_goes_on_in_a_hold(50, |mutator| {
+            // The mutator looks on for a while, and then sleeps.
+            for _ in 0..4 {
+                std::thread::sleep(Duration::from_millis(1));
+                // SAFETY: the thread waits for this one.
+                unsafe { libc::pthread_kill(mutator, libc::SIGUSR2) };
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        });
+    }
+
+    /// A stop asks those only that were there when it was armed.
+    #[test]
+    fn nobody_attaches_in_a_hold() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        let entered = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            heap.inner().hold(PauseKind::Collection, |_| {
+                scope.spawn(|| heap.enter(|_| entered.store(true, Ordering::SeqCst)).unwrap());
+                for _ in 0..100 {
+                    std::thread::sleep(Duration::from_micros(200));
+                    assert!(!entered.load(Ordering::SeqCst), "a thread is inside the heap in a stop");
+                }
+            });
+        });
+        assert!(entered.into_inner());
+    }
+
+    fn nobody_goes_on_in_a_hold(rounds: u32, disturb: impl Fn(libc::pthread_t) + Sync) {
+        let stress = Stress { cycle_every: 0, delay_one_in: 1, seed: 1 };
+        let heap =
+            Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::StopTheWorld).stress(stress).build().unwrap();
+        // SAFETY: it cannot fail.
+        let mutator = unsafe { libc::pthread_self() };
+        heap.enter(|m| {
+            let inner = heap.inner();
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let holds = scope.spawn(|| {
+                    let mut early = 0;
+                    for _ in 0..rounds {
+                        inner.hold(PauseKind::Collection, |inner| {
+                            // As marking does. A mutator that goes on says that it has seen it.
+                            inner.apply(VmOperation::MarkStart);
+                            disturb(mutator);
+                            early += u32::from(inner.mutators.lock()[0].has_begun(inner.phase.epoch()));
+                            inner.apply(VmOperation::MarkEnd);
+                            inner.phase.set_resolving(false);
+                        });
+                    }
+                    over.store(true, Ordering::Relaxed);
+                    early
+                });
+                let mut stale = 0;
+                while !over.load(Ordering::Relaxed) {
+                    m.safepoint();
+                    stale += u32::from(m.is_marking_or_resolving());
+                }
+                m.blocking(|| assert_eq!((holds.join().unwrap(), stale), (0, 0)));
+            });
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,206 @@
+//! What the collector sees of a mutator. Everything here is atomic or constant: `&mut Mutator` must not alias it.
+
+use crate::events::MutatorThread;
+use crate::mutator::enter::Thread;
+use crate::roots::region::{NoAddresses, Region, RootMemory};
+use gc_core::loss::LossRing;
+use gc_core::parked_tlab::ParkedTlab;
+use gc_core::stop::{Held, MutatorState};
+use gc_core::sys::ThreadName;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const NO_BLOCK: u32 = u32::MAX;
+
+/// The number of the next mutator of any heap.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+#[repr(C)]
+pub(crate) struct MutatorRecord {
+    /// End of the TLAB as the allocation check reads it; 0 asks the mutator to come to a safepoint.
+    pub(crate) end: AtomicU64,
+    pub(crate) state: MutatorState,
+    /// Tells the mutators of this process apart, in events.
+    pub(crate) number: u64,
+    locals: Region,
+    locals_base: u64,
+    /// What to add to a local's address for the collector's view of it.
+    to_collector: u64,
+    /// Locals in use, as of the last safepoint.
+    published_top: AtomicU64,
+    /// The marking for which `scan_limit` was set by the mutator itself.
+    scan_epoch: AtomicU32,
+    scan_limit: AtomicU64,
+    /// The last marking that has scanned the locals.
+    scanned: AtomicU32,
+    /// The blocks that the thread was allocating in when it last arrived or parked, `NO_BLOCK` where there was none.
+    current: [AtomicU32; 2],
+    /// The blocks that a parked thread was allocating in (its TLAB, the spare one, the one it copies to): the collector may
+    /// close them.
+    pub(crate) deposits: [ParkedTlab; 3],
+    /// What the thread lost in faults and slow paths, where the heap records that.
+    pub(crate) losses: Option<LossRing>,
+    /// The last stop that the mutator arrived at while it ran, for who looks which are missing. Relaxed: it says who is
+    /// late, and nothing is done by it.
+    arrived: AtomicU32,
+    /// The thread that entered last, and its name. Relaxed: written before the mutator leaves the parked state, which the
+    /// collector that holds it has seen.
+    thread: AtomicU32,
+    name: [AtomicU64; 2],
+}
+
+impl MutatorRecord {
+    pub(crate) fn new(memory: &RootMemory, losses: Option<LossRing>) -> Result<MutatorRecord, NoAddresses> {
+        let locals = Region::frame(memory)?;
+        let locals_base = locals.as_ptr().expose_provenance() as u64;
+        let to_collector = (locals.collector_ptr().expose_provenance() as u64).wrapping_sub(locals_base);
+        Ok(MutatorRecord {
+            end: AtomicU64::new(0),
+            state: MutatorState::new(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            locals,
+            locals_base,
+            to_collector,
+            published_top: AtomicU64::new(0),
+            scan_epoch: AtomicU32::new(0),
+            scan_limit: AtomicU64::new(0),
+            scanned: AtomicU32::new(0),
+            current: [const { AtomicU32::new(NO_BLOCK) }; 2],
+            deposits: Default::default(),
+            losses,
+            arrived: AtomicU32::new(0),
+            thread: AtomicU32::new(0),
+            name: Default::default(),
+        })
+    }
+
+    /// By the thread that enters, parked yet.
+    pub(crate) fn set_thread(&self, thread: Thread) {
+        self.thread.store(thread.id, Ordering::Relaxed);
+        let words = thread.name.to_words();
+        self.name.iter().zip(words).for_each(|(name, word)| name.store(word, Ordering::Relaxed));
+    }
+
+    /// Who this is, on which thread.
+    pub(crate) fn who(&self) -> MutatorThread {
+        let name = ThreadName::from_words([0, 1].map(|half| self.name[half].load(Ordering::Relaxed)));
+        MutatorThread { mutator: self.number, thread: self.thread.load(Ordering::Relaxed), name }
+    }
+
+    /// The mutator, which runs, arrives at a stop.
+    pub(crate) fn arrives(&self, held: Held) {
+        self.arrived.store(held.0, Ordering::Relaxed);
+    }
+
+    /// Whether a stop that holds the mutator waits for it: it runs, and has not arrived.
+    pub(crate) fn is_awaited(&self, held: Held) -> bool {
+        self.state.is_running() && self.arrived.load(Ordering::Relaxed) != held.0
+    }
+
+    /// A hint, of no weight: Relaxed.
+    pub(crate) fn set_current(&self, index: usize, block: Option<usize>) {
+        self.current[index].store(block.map_or(NO_BLOCK, |block| block as u32), Ordering::Relaxed);
+    }
+
+    /// What the thread probably touches next.
+    pub(crate) fn current_blocks(&self) -> impl Iterator<Item = usize> {
+        self.current.iter().map(|block| block.load(Ordering::Relaxed)).filter(|&b| b != NO_BLOCK).map(|b| b as usize)
+    }
+
+    /// Asks a running mutator to come to a safepoint soon.
+    pub(crate) fn poll(&self) {
+        self.end.store(0, Ordering::SeqCst);
+    }
+
+    /// Address of the first local.
+    pub(crate) fn locals_base(&self) -> u64 {
+        self.locals_base
+    }
+
+    /// Bytes of the locals region.
+    #[inline(always)]
+    pub(crate) fn locals_len(&self) -> u64 {
+        self.locals.len() as u64
+    }
+
+    /// Makes room for more locals behind those that there are. By the record's mutator; false where there is none.
+    pub(crate) fn grow_locals(&self) -> bool {
+        self.locals.grow()
+    }
+
+    pub(crate) fn locals_end(&self) -> u64 {
+        self.locals_base() + self.locals.len() as u64
+    }
+
+    /// The slot at an address within the locals.
+    #[inline(always)]
+    pub(crate) fn local(&self, address: u64) -> &AtomicU64 {
+        debug_assert!((self.locals_base()..self.locals_end()).contains(&address));
+        // SAFETY: the region is mapped as long as `self`, and all accesses to it are atomic.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address as usize) }
+    }
+
+    /// As `local`, through the collector's view.
+    fn local_for_collector(&self, address: u64) -> &AtomicU64 {
+        debug_assert!((self.locals_base()..self.locals_end()).contains(&address));
+        // SAFETY: as in `local`; the same words.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address.wrapping_add(self.to_collector) as usize) }
+    }
+
+    /// Pages of the heap's file that hold the locals in use.
+    pub(crate) fn local_pages(&self) -> std::ops::Range<usize> {
+        let top = self.published_top.load(Ordering::Acquire).max(self.locals_base);
+        self.locals.pages((top - self.locals_base) as usize)
+    }
+
+    /// At every safepoint, before the mutator arrives or parks: Release pairs with the collector's Acquire.
+    pub(crate) fn publish_top(&self, top: u64) {
+        self.published_top.store(top, Ordering::Release);
+    }
+
+    /// The mutator has seen that marking `epoch` runs and has set its watermark to `top`.
+    pub(crate) fn begin_marking(&self, epoch: u32, top: u64) {
+        self.scan_limit.store(top, Ordering::Relaxed);
+        self.scan_epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Whether the mutator has gone on since this marking began.
+    #[cfg(test)]
+    pub(crate) fn has_begun(&self, epoch: u32) -> bool {
+        self.scan_epoch.load(Ordering::Acquire) == epoch
+    }
+
+    /// Whether the locals below the watermark have been scanned: nothing needs to be logged any more.
+    pub(crate) fn is_scanned(&self, epoch: u32) -> bool {
+        self.scanned.load(Ordering::Acquire) == epoch
+    }
+
+    /// How many locals, from the first on, are to be scanned: those in use at mark start.
+    ///
+    /// A mutator that has not gone on since mark start has its published top; it sets its watermark to the same top
+    /// before it touches a slot.
+    pub(crate) fn locals_to_scan(&self, epoch: u32) -> usize {
+        let published = self.published_top.load(Ordering::Acquire);
+        let limit = if self.scan_epoch.load(Ordering::Acquire) == epoch {
+            self.scan_limit.load(Ordering::Relaxed)
+        } else {
+            published
+        };
+        limit.saturating_sub(self.locals_base()) as usize / 8
+    }
+
+    /// Visits some of them; each is as it was at mark start, or was logged before it changed.
+    pub(crate) fn scan_locals(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
+        slots.for_each(|slot| visit(self.local_for_collector(self.locals_base() + slot as u64 * 8)));
+    }
+
+    /// All of them have been visited. Release: the visits come before.
+    pub(crate) fn set_scanned(&self, epoch: u32) {
+        self.scanned.store(epoch, Ordering::Release);
+    }
+
+    /// Visits the locals of a stopped or parked mutator, for verification.
+    pub(crate) fn each_local(&self, mut visit: impl FnMut(&AtomicU64)) {
+        let top = self.published_top.load(Ordering::Acquire);
+        (self.locals_base()..top).step_by(8).for_each(|address| visit(self.local_for_collector(address)));
+    }
+}
