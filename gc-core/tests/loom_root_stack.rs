@@ -189,7 +189,7 @@ fn a_word_pushed_without_release_shows_the_marker_half_an_object() {
     check(3, || scan_against(Rules { push: Ordering::Relaxed, ..ALL }, pop_both));
 }
 
-/// Two markers visit a slot each, as pieces of `cycle/roots.rs`, while the owner does `pop_both` or `pop_and_push`. `last`: who visits
+/// Two markers visit a slot each, as pieces of `collector/roots.rs`, while the owner does `pop_both` or `pop_and_push`. `last`: who visits
 /// the last piece says that the stack is scanned; else each does.
 fn scan_in_pieces(last: bool, order: Ordering, work: fn(&mut RootStack)) {
     let region = Region::new(ALL);
