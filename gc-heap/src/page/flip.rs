@@ -444,10 +444,10 @@ impl Release<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::world::pause::VmOperation;
     use super::*;
     use crate::events::{Event, PauseKind};
     use crate::slot::SlotType;
+    use crate::world::pause::VmOperation;
     use crate::{AllocSize, Backing, Barrier, Bytes, Gc, Heap, MIN_HEAP_BYTES, Mutator};
 
     /// A flip that moves nothing, and what follows it.
