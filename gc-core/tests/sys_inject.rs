@@ -1,7 +1,7 @@
 //! Refusals to order: `gc_core::sys::inject`. They concern a whole process, so one test has them all, in order.
 #![cfg(not(loom))]
 
-use gc_core::sys::{self, HeapFile, inject};
+use gc_core::sys::{self, HeapFile, RegisterMode, UffdSource, inject};
 
 fn count(of: &[(&str, u64)], call: &str) -> u64 {
     of.iter().find(|(name, _)| *name == call).map_or(0, |(_, count)| *count)
@@ -40,4 +40,37 @@ fn calls_are_counted_and_refused_by_number() {
     inject::refuse("fallocate(PUNCH_HOLE)", libc::EINTR, 0, 3);
     file.punch_hole(0, page).unwrap();
     assert_eq!(count(&inject::refusals(), "fallocate(PUNCH_HOLE)"), 3);
+    userfaultfd_calls_are_refused();
+}
+
+/// The name of a call, and the call.
+type Call<'a> = (&'static str, &'a dyn Fn() -> Result<(), sys::SysError>);
+
+/// The ioctls of a userfaultfd descriptor: none that is refused reaches the kernel.
+fn userfaultfd_calls_are_refused() {
+    let Some(uffd) = UffdSource::ALL.into_iter().find_map(|source| sys::open_uffd(source).ok()) else {
+        println!("userfaultfd is refused here: its ioctls are not tried");
+        return;
+    };
+    let page = sys::page_size();
+    let at = sys::reserve_writable(page).unwrap();
+    // SAFETY: the page is this test's, and nothing points into it.
+    let calls: [Call<'_>; 7] = unsafe {
+        [
+            ("ioctl(UFFDIO_API)", &|| sys::uffd_api(&uffd, 0).map(drop)),
+            ("ioctl(UFFDIO_REGISTER)", &|| sys::uffd_register(&uffd, at, page, RegisterMode::MISSING)),
+            ("ioctl(UFFDIO_CONTINUE)", &|| sys::uffd_continue(&uffd, at, page, true).map(drop)),
+            ("ioctl(UFFDIO_COPY)", &|| sys::uffd_copy(&uffd, at, at, page, true).map(drop)),
+            ("ioctl(UFFDIO_MOVE)", &|| sys::uffd_move(&uffd, at, at, page, true, false).map(drop)),
+            ("ioctl(UFFDIO_WAKE)", &|| sys::uffd_wake(&uffd, at, page)),
+            ("ioctl(UFFDIO_UNREGISTER)", &|| sys::uffd_unregister(&uffd, at, page)),
+        ]
+    };
+    for (call, make) in calls {
+        inject::refuse(call, libc::ENOLINK, 0, 1);
+        let error = make().unwrap_err();
+        assert_eq!((error.call(), error.errno(), count(&inject::refusals(), call)), (call, libc::ENOLINK, 1));
+    }
+    // SAFETY: the page is this test's, and ends here.
+    unsafe { sys::unmap(at, page).unwrap() };
 }

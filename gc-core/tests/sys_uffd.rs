@@ -2,6 +2,9 @@
 //! and lines say why; `sys_probe_refused` tests the refusal.
 
 #[cfg(not(loom))]
+#[path = "sys/second_opinion.rs"]
+mod second_opinion;
+#[cfg(not(loom))]
 #[path = "sys/trials.rs"]
 mod trials;
 #[cfg(not(loom))]
@@ -10,7 +13,7 @@ mod uffd;
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
-    trials::run(uffd::trials())
+    trials::run([uffd::trials(), second_opinion::trials()].concat())
 }
 
 /// Models know no kernel.

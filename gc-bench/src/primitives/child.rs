@@ -1,5 +1,6 @@
 //! The process of a group: it measures, and tells each row as soon as it has it.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, Write};
 use std::process::exit;
 use std::thread;
@@ -116,6 +117,11 @@ impl Reporter {
 
     /// Measures a row and tells it. Samples are nanoseconds; an error is a refusal.
     pub(super) fn row(&mut self, what: What<'_>, measure: impl FnOnce(Effort) -> Result<Vec<f64>, SysError>) {
+        self.row_or(what, measure);
+    }
+
+    /// As [`row`](Self::row), for what fails in other ways, too.
+    pub(super) fn row_or<E: Display>(&mut self, what: What<'_>, measure: impl FnOnce(Effort) -> Result<Vec<f64>, E>) {
         self.progress(what.name);
         let outcome = match measure(self.effort) {
             Ok(samples) => match Figures::of(samples) {

@@ -1,6 +1,12 @@
 //! One touch of an absent page, and who brings it: the thread itself in its `SIGBUS` handler, or another that reads the
 //! descriptor. A sample is the whole touch, as the program feels it.
+//!
+//! The thread that reads the descriptor makes the calls of the `userfaultfd` crate, as a program would that serves its
+//! faults this way; all other calls are `gc_core::sys`.
 
+use std::error::Error;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -11,6 +17,8 @@ use gc_core::sys::{
     self, Access, AlternateStack, HeapFile, OldHandler, RegisterMode, SignalContext, SignalFlags, SignalInfo, SysError,
     UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS, Uffd,
 };
+
+use userfaultfd::Event;
 
 use super::child::{Reporter, What};
 use super::effort::{Effort, time};
@@ -167,7 +175,7 @@ pub(super) fn measure(to: &mut Reporter) {
     for kind in [Kind::Continue, Kind::Copy] {
         let name = format!("handler thread, {}", kind.name());
         let what = What { name: &name, bytes: PAGE, per: Per::Call, since: kind.since() };
-        to.row(what, |effort| by_thread(kind, effort));
+        to.row_or(what, |effort| by_thread(kind, effort));
     }
 }
 
@@ -193,22 +201,23 @@ fn by_signal(kind: Kind, effort: Effort) -> Result<Vec<f64>, SysError> {
     Ok(samples)
 }
 
-fn by_thread(kind: Kind, effort: Effort) -> Result<Vec<f64>, SysError> {
+/// What one touch or its service failed with.
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// The crate's error with the errno that its own text leaves out.
+fn failed(error: userfaultfd::Error) -> Failed {
+    format!("{error:?}").into()
+}
+
+fn by_thread(kind: Kind, effort: Effort) -> Result<Vec<f64>, Failed> {
     let absent = Absent::new(kind, effort.samples / 4 * PAGE, 0)?;
     absent.bring(0, PAGE, false)?;
     absent.empty()?;
+    let handler = Handler::new(&absent)?;
     let (absent, stop) = (&absent, &AtomicBool::new(false));
     thread::scope(|scope| {
-        let server = scope.spawn(move || -> Result<(), SysError> {
-            let served = || {
-                while !stop.load(Ordering::Acquire) {
-                    if let Some(fault) = sys::next_fault(&absent.uffd, Duration::from_millis(20))? {
-                        absent.bring((fault.address - absent.to.base) & !(PAGE - 1), PAGE, true)?;
-                    }
-                }
-                Ok(())
-            };
-            served().inspect_err(|_| {
+        let server = scope.spawn(move || {
+            handler.serve(stop).inspect_err(|_| {
                 // Who waits for a page must not wait for ever.
                 // SAFETY: the range is ours; its pages then come as they would without us.
                 let _ = unsafe { sys::uffd_unregister(&absent.uffd, absent.to.base, absent.to.bytes) };
@@ -218,6 +227,44 @@ fn by_thread(kind: Kind, effort: Effort) -> Result<Vec<f64>, SysError> {
         stop.store(true, Ordering::Release);
         server.join().expect("it does not panic").map(|()| samples)
     })
+}
+
+/// The thread that serves faults: it waits for the descriptor, reads it and brings the page that it names.
+struct Handler<'a> {
+    absent: &'a Absent,
+    uffd: userfaultfd::Uffd,
+}
+
+impl<'a> Handler<'a> {
+    fn new(absent: &'a Absent) -> io::Result<Self> {
+        let descriptor = absent.uffd.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is open, and nobody else has this number of it.
+        let uffd = unsafe { userfaultfd::Uffd::from_raw_fd(descriptor.into_raw_fd()) };
+        Ok(Self { absent, uffd })
+    }
+
+    fn serve(&self, stop: &AtomicBool) -> Result<(), Failed> {
+        while !stop.load(Ordering::Acquire) {
+            if sys::wait_for_fault(&self.absent.uffd, Duration::from_millis(20))?
+                && let Some(Event::Pagefault { addr, .. }) = self.uffd.read_event().map_err(failed)?
+            {
+                self.bring((addr.addr() - self.absent.to.base) & !(PAGE - 1))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings in the page at `offset`, and wakes the thread that waits for it.
+    fn bring(&self, offset: usize) -> Result<(), Failed> {
+        let page = |base: usize| ptr::with_exposed_provenance_mut(base + offset);
+        let (to, from) = (page(self.absent.to.base), page(self.absent.from.base));
+        match self.absent.kind {
+            Kind::Continue => self.uffd.r#continue(to, PAGE, true).map(drop).map_err(failed),
+            // SAFETY: both ranges are ours, and the bytes mean nothing.
+            Kind::Copy => unsafe { self.uffd.copy(from, to, PAGE, true) }.map(drop).map_err(failed),
+            Kind::Move => Err("the crate has no UFFDIO_MOVE".into()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! One trial for each feature: what was found, or why not, in words.
 
 use crate::sys::{self, Access, HeapFile, RegisterMode, SysError, Uffd, UffdSource};
+use crate::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 use std::ptr;
-use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 type Trial = Result<String, String>;
 

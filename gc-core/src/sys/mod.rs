@@ -21,6 +21,7 @@ mod limit;
 mod map;
 mod membarrier;
 mod memory;
+mod pagemap;
 mod patience;
 mod process;
 mod sched;
@@ -50,6 +51,7 @@ pub use map::{
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use pagemap::present_pages;
 pub use patience::Patience;
 pub use process::{Process, shared_state};
 pub use sched::{RunDelay, set_thread_slice};
@@ -61,10 +63,7 @@ pub use signal::{
 pub use thread::{ThreadName, ThreadState, processor_time, this_thread, thread_state};
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
-    Fault, UffdAnswer, UffdSource, next_fault, open_uffd, present_pages, uffd_api, uffd_continue, uffd_copy, uffd_move,
-    uffd_register, uffd_unregister, uffd_wake,
-};
-pub use userfaultfd::{RegisterMode, Uffd};
-pub use userfaultfd_sys::{
-    UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS,
+    RegisterMode, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS, Uffd,
+    UffdAnswer, UffdSource, open_uffd, uffd_api, uffd_continue, uffd_copy, uffd_move, uffd_register, uffd_unregister,
+    uffd_wake, wait_for_fault,
 };

@@ -27,12 +27,12 @@
 use super::Views;
 use super::bases::Base;
 use crate::sys::{self, Access, Destination, MoveError, Patience, RegisterMode, SysError, Uffd, UffdSource};
+use crate::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 
 /// Why there is no gate here: what was refused, by whom, and what would work.
 #[derive(Debug, Clone)]

@@ -1,16 +1,18 @@
-//! Userfaultfd on a view of a heap's file: through our constants, the `userfaultfd` crate and the kernel.
+//! Userfaultfd on a view of a heap's file, by the calls of `gc_core::sys`.
 
+use crate::second_opinion::for_the_crate;
 use crate::trials::{Test, named};
-use gc_core::sys::{self, Access, Fault, HeapFile, RegisterMode, SysError, Uffd, UffdSource};
+use gc_core::sys::{self, Access, HeapFile, RegisterMode, SysError, Uffd, UffdSource};
+use gc_core::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 use std::time::Duration;
 use std::{ptr, thread};
-use userfaultfd_sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
+use userfaultfd::{Event, FaultKind, ReadWrite};
 
-const PAGE: usize = 4096;
-const PAGES: usize = 16;
-const BYTES: usize = PAGES * PAGE;
+pub(crate) const PAGE: usize = 4096;
+pub(crate) const PAGES: usize = 16;
+pub(crate) const BYTES: usize = PAGES * PAGE;
 
-fn try_uffd(features: u64) -> Result<Uffd, SysError> {
+pub(crate) fn try_uffd(features: u64) -> Result<Uffd, SysError> {
     let mut refused = None;
     for source in UffdSource::ALL {
         // A descriptor agrees once.
@@ -25,12 +27,12 @@ fn try_uffd(features: u64) -> Result<Uffd, SysError> {
     Err(refused.expect("there are sources"))
 }
 
-fn uffd(features: u64) -> Uffd {
+pub(crate) fn uffd(features: u64) -> Uffd {
     try_uffd(features).unwrap()
 }
 
 /// A canonical view, a gated one, and the place its page tables go, each of `BYTES`; with page `n` holding `n + 1`.
-struct Heap {
+pub(crate) struct Heap {
     file: HeapFile,
     canonical: usize,
     view: usize,
@@ -38,7 +40,7 @@ struct Heap {
 }
 
 impl Heap {
-    fn new() -> Heap {
+    pub(crate) fn new() -> Heap {
         let file = HeapFile::new("uffd", BYTES).unwrap();
         let base = sys::reserve(3 * BYTES, BYTES).unwrap();
         let heap = Heap { file, canonical: base, view: base + BYTES, from: base + 2 * BYTES };
@@ -50,6 +52,14 @@ impl Heap {
         }
         heap
     }
+
+    pub(crate) fn file(&self) -> &HeapFile {
+        &self.file
+    }
+
+    pub(crate) fn view(&self) -> usize {
+        self.view
+    }
 }
 
 impl Drop for Heap {
@@ -59,12 +69,12 @@ impl Drop for Heap {
     }
 }
 
-fn word(address: usize) -> *mut u64 {
+pub(crate) fn word(address: usize) -> *mut u64 {
     ptr::with_exposed_provenance_mut(address)
 }
 
 /// Reads a word as the kernel does for a system call: a page that is not there is an error, not a signal.
-fn try_read(address: usize) -> Result<u64, i32> {
+pub(crate) fn try_read(address: usize) -> Result<u64, i32> {
     let mut value = 0_u64;
     let here = libc::iovec { iov_base: ptr::from_mut(&mut value).cast(), iov_len: 8 };
     let there = libc::iovec { iov_base: word(address).cast(), iov_len: 8 };
@@ -200,11 +210,13 @@ fn a_fault_is_read_as_the_event_it_was() {
         sys::take_away(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
         let toucher = thread::spawn(move || word(touched).read_volatile());
-        let fault = sys::next_fault(&uffd, Duration::from_secs(30)).unwrap();
-        assert_eq!(fault, Some(Fault { address: touched, write: false, minor: true }));
+        assert!(sys::wait_for_fault(&uffd, Duration::from_secs(30)).unwrap());
+        let event = for_the_crate(&uffd).read_event().unwrap();
+        let Some(Event::Pagefault { kind, rw, addr, .. }) = event else { panic!("{event:?}") };
+        assert_eq!((addr.addr(), rw, kind), (touched, ReadWrite::Read, FaultKind::Minor));
         assert_eq!(sys::uffd_continue(&uffd, touched, PAGE, true).unwrap(), PAGE);
         assert_eq!(toucher.join().unwrap(), 8);
-        assert_eq!(sys::next_fault(&uffd, Duration::from_millis(1)).unwrap(), None, "no other");
+        assert!(!sys::wait_for_fault(&uffd, Duration::from_millis(1)).unwrap(), "no other");
         sys::uffd_unregister(&uffd, heap.view, BYTES).unwrap();
     }
 }
