@@ -7,8 +7,8 @@ pub const GRANULE_BYTES: usize = 8;
 
 /// Mark bits of a whole heap, in memory of its own.
 ///
-/// All accesses are relaxed: marking orders itself by the handing-over of work, and every other reader comes after a
-/// stop or a handshake.
+/// All accesses are relaxed: markers order their accesses by handing work over, and every other
+/// reader runs after a pause or a handshake.
 #[derive(Debug)]
 pub struct MarkBitmap {
     words: Box<[AtomicU64]>,
@@ -18,7 +18,8 @@ pub struct MarkBitmap {
 fn zeroed(len: usize) -> Box<[AtomicU64]> {
     // `vec![0; n]` asks for zeroed memory, so that untouched parts of a large bitmap cost nothing.
     let plain = vec![0_u64; len].into_boxed_slice();
-    // SAFETY: AtomicU64 has the size, alignment and bit validity of u64, and the box is the only owner.
+    // SAFETY: AtomicU64 has the size, alignment and bit validity of u64, and the box is the only
+    // owner.
     unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
 }
 
@@ -51,12 +52,13 @@ impl MarkBitmap {
     #[inline]
     pub fn set(&self, granule: usize) -> bool {
         let (word, bit) = self.word(granule);
-        // The load first: most references lead to objects that are marked already, and a locked operation costs 18
-        // cycles even then.
+        // Load first: most references lead to objects that are marked already, and a locked
+        // operation costs 18 cycles even then.
         word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
-    /// Sets the bit without a locked operation; true if it was clear. Only one thread may set bits of this word.
+    /// Sets the bit without a locked operation; true if it was clear. No other thread may set bits
+    /// of this word meanwhile.
     #[inline(always)]
     pub fn set_alone(&self, granule: usize) -> bool {
         let (word, bit) = self.word(granule);
@@ -68,7 +70,8 @@ impl MarkBitmap {
         true
     }
 
-    /// The last set bit before granule `before`, from granule `first` on, which begins a word of the bitmap.
+    /// The last set bit before granule `before`, from granule `first` on, which begins a word of
+    /// the bitmap.
     #[must_use]
     pub fn last_before(&self, before: usize, first: usize) -> Option<usize> {
         debug_assert!(first.is_multiple_of(64));
@@ -100,7 +103,8 @@ impl MarkBitmap {
         self.words[index].load(Ordering::Relaxed)
     }
 
-    /// Sets (`u64::MAX`) or clears (0) whole words: the granules `64 * first ..  64 * (first + count)`.
+    /// Sets (`u64::MAX`) or clears (0) whole words: the granules
+    /// `64 * first ..  64 * (first + count)`.
     pub fn store_words(&self, first: usize, count: usize, value: u64) {
         for word in &self.words[first..first + count] {
             word.store(value, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! Colors: the parity of the relocation in which a pointer was made, kept in its address.
 //!
-//! `address = base | color bit | offset`. The color bits are one-hot, so one `test` of an address against the mask of
-//! bits that a good pointer never has decides whether the load barrier has work to do.
+//! `address = base | color bit | offset`. The color bits are one-hot, so one `test` of an address
+//! against the mask of bits that a good pointer never has decides whether the load barrier has work
+//! to do.
 
 /// Parity of the relocation in which a pointer was made. One of the two is *good* at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +37,8 @@ impl Color {
     }
 }
 
-/// Addresses of one heap: where its views are, and how an address splits into base, color and offset.
+/// Addresses of one heap: where its views are, and how an address splits into base, color and
+/// offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressSpace {
     base: u64,
@@ -50,7 +52,8 @@ impl AddressSpace {
     /// The address space whose reservation begins at `base` with views of `span` bytes.
     ///
     /// # Panics
-    /// If `span` is not a power of two or `base` is not aligned to four spans: the caller laid the views out wrongly.
+    /// If `span` is not a power of two or `base` is not aligned to four spans: the caller laid the
+    /// views out wrongly.
     #[must_use]
     pub const fn new(base: u64, span: u64) -> AddressSpace {
         assert!(span.is_power_of_two() && span >= 8, "a span is a power of two");
@@ -71,7 +74,8 @@ impl AddressSpace {
         self.span
     }
 
-    /// The bits that every good pointer of this color has above its offset; also the address of the color's view.
+    /// The bits that every good pointer of this color has above its offset; also the address of the
+    /// color's view.
     #[inline]
     #[must_use]
     pub const fn view(&self, color: Color) -> u64 {
@@ -80,8 +84,8 @@ impl AddressSpace {
 
     /// The bits that no good pointer has: the other color, and the base bits of other heaps.
     ///
-    /// A foreign reference fails the same test as a stale one as long as no heap's base bits are a subset of
-    /// another's, which is how bases are chosen.
+    /// A foreign reference fails the same test as a stale one as long as no heap's base bits are a
+    /// subset of another's, which is how bases are chosen.
     #[inline]
     #[must_use]
     pub const fn bad_mask(&self, good: Color) -> u64 {
@@ -90,7 +94,7 @@ impl AddressSpace {
         (above & !self.base) | (self.span << good.other().parity())
     }
 
-    /// Bytes from the start of the heap.
+    /// The offset of an address: bytes from the start of the heap.
     #[inline]
     #[must_use]
     pub const fn offset(&self, address: u64) -> u64 {
@@ -104,7 +108,8 @@ impl AddressSpace {
         address & !(4 * self.span - 1) == self.base
     }
 
-    /// The color of an address of this heap; `None` for the canonical view and for foreign addresses.
+    /// The color of an address of this heap; `None` for the canonical view and for foreign
+    /// addresses.
     #[must_use]
     pub const fn color(&self, address: u64) -> Option<Color> {
         if !self.owns(address) {

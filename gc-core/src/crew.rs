@@ -1,30 +1,33 @@
-//! Termination of parallel marking: when an idle marker looks for work, when it sleeps, and how the last one sees the end.
+//! Termination of parallel marking: when an idle marker looks for work, when it sleeps, and how the
+//! last one sees the end.
 //!
-//! A member keeps its work to itself and in queues of its own, from which the others steal; nobody but a member adds to its
-//! queues, and it looks for other work ([`Crew::seek`]) only when they are empty. So when no member has anything left, no
-//! queue holds anything, and since only a member that has work makes some, nothing can come: the round is over. That is
-//! seen under one lock, by the last member that counts itself idle. See "The end of marking" in `docs/protocol.md`.
+//! A member keeps its work to itself and in queues of its own, from which the others steal; only
+//! the member itself adds to its queues, and it looks for other work ([`Crew::seek`]) only when
+//! they are empty. So when no member has work left, every queue is empty; and since only a member
+//! that has work creates more, none can appear: the round is over. The last member that counts
+//! itself idle detects this, under one lock. See "The end of marking" in `docs/protocol.md`.
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, hint};
 use std::sync::PoisonError;
 
-/// How often an idle member searches the others' queues before it sleeps: some 10 us. A member that has work looks every microsecond or so whether
-/// somebody wants some, and waking a sleeper costs both sides several.
+/// How often an idle member searches the others' queues before it sleeps: some 10 us. A member that
+/// has work checks about every microsecond whether another member needs some, and waking a sleeper
+/// costs both sides several microseconds.
 #[cfg(not(loom))]
 const LOOKS: u32 = 200;
 #[cfg(loom)]
 const LOOKS: u32 = 1;
 
-/// Instructions between two looks.
+/// Spin-loop hints between two searches.
 const PAUSE: u32 = if cfg!(loom) { 0 } else { 16 };
 
 #[derive(Debug, Default)]
 struct State {
     members: usize,
-    /// Members that have nothing, and do not look.
+    /// Idle members that sleep instead of searching.
     idle: usize,
-    /// Sleepers that were told to look.
+    /// Sleepers that were told to search.
     told: usize,
     over: bool,
 }
@@ -34,9 +37,9 @@ struct State {
 pub struct Crew {
     state: Mutex<State>,
     wake: Condvar,
-    /// Members that have nothing: those that look, and those that sleep.
+    /// Idle members: those that search, and those that sleep.
     hungry: AtomicUsize,
-    /// Members that sleep and were not told to look.
+    /// Members that sleep and were not told to search.
     asleep: AtomicUsize,
 }
 
@@ -62,20 +65,22 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a round, of which the caller is the first member. The members of the last one have left: each has had
-    /// `None` from [`seek`](Crew::seek). `uncalled`: somebody may still be [called](Crew::called), and counts as hungry.
+    /// Begins a round, of which the caller is the first member. The members of the previous round
+    /// have left: [`seek`](Crew::seek) has returned `None` to each. `uncalled`: more threads may
+    /// still be [called](Crew::called), and they count as idle.
     pub fn begin(&self, uncalled: bool) {
         *self.lock() = State { members: 1, ..State::default() };
         self.hungry.store(usize::from(uncalled), Ordering::Relaxed);
         self.asleep.store(0, Ordering::Relaxed);
     }
 
-    /// Those that could be called have been, after a round began with them uncalled.
+    /// Ends the state `uncalled` of a round: every thread that could be called has been.
     pub fn called(&self) {
         self.hungry.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Makes the caller a member, without work as yet. `false`: the round is over, and there will be none.
+    /// Makes the caller a member, without work as yet. `false`: the round is over, and there will
+    /// be none.
     #[must_use]
     pub fn join(&self) -> bool {
         let mut state = self.lock();
@@ -83,27 +88,28 @@ impl Crew {
         !state.over
     }
 
-    /// Whether some member has nothing to do. Relaxed: who has work asks again and again, and what it does upon an old
-    /// answer is waste at worst.
+    /// Whether some member has nothing to do. Relaxed: a member that has work asks repeatedly, and
+    /// acting on an outdated answer wastes a little work at worst.
     #[inline(always)]
     #[must_use]
     pub fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether all that have nothing to do sleep: to share with one of them costs a call of the kernel.
+    /// Whether all idle members sleep: sharing work with one of them then costs a system call.
     #[must_use]
     pub fn all_hungry_sleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed) >= self.hungry.load(Ordering::Relaxed)
     }
 
-    /// Has one of the sleepers look, if there are any. By a member that has just added to its queue.
+    /// Wakes one sleeper, if there is one, so that it searches. Called by a member that has just
+    /// added to its queue.
     pub fn tell(&self) {
         if self.asleep.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut state = self.lock();
-        // Under the lock it is exact.
+        // The count is exact under the lock.
         if self.asleep.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -113,14 +119,15 @@ impl Crew {
         self.wake.notify_one();
     }
 
-    /// Ends the round though there may be work left: members leave when they have nothing in hand.
+    /// Ends the round although work may be left: members leave when they have finished what they
+    /// hold.
     pub fn give_up(&self) {
         self.lock().over = true;
         self.wake.notify_all();
     }
 
-    /// Looks for work, by `steal`, until there is some, or the round is over: `None`. The caller has nothing left, neither in
-    /// hand nor in its queues, and leaves the crew when it is given `None`.
+    /// Looks for work, by `steal`, until there is some, or the round is over: `None`. The caller
+    /// holds no work, and its queues are empty; it leaves the crew when this returns `None`.
     pub fn seek<T>(&self, mut steal: impl FnMut() -> Option<T>) -> Option<T> {
         self.hungry.fetch_add(1, Ordering::Relaxed);
         let found = loop {
@@ -139,12 +146,13 @@ impl Crew {
         found
     }
 
-    /// Counts the caller idle until it is told to look. `false`: the round is over.
+    /// Counts the caller as idle until it is told to search. `false`: the round is over.
     fn sleep(&self) -> bool {
         let mut state = self.lock();
         state.idle += 1;
         if state.idle == state.members {
-            // The queues of each were empty when it counted itself, and only who is not counted adds to its own.
+            // Each member's queues were empty when it counted itself as idle, and only a member
+            // that is not counted adds to its own.
             state.over = true;
         }
         if state.over {
@@ -171,7 +179,8 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex as StdMutex;
 
-    /// Ten thousand numbers, halved until they are one each, by one member and three that come later.
+    /// Ten thousand numbers, halved until they are one each, by one member and three that come
+    /// later.
     #[test]
     fn all_work_is_done_once_and_everybody_leaves() {
         for _ in 0..20 {

@@ -1,29 +1,34 @@
-//! Faults of the program in memory that a gate has taken away, brought to whoever can serve them.
+//! Delivers a thread's faults on pages that a gate has unmapped to the server of the heap that they
+//! belong to.
 //!
-//! One `SIGBUS` handler for the process, installed when a range is registered and left there: a handler cannot be
-//! taken out safely while other libraries chain to it. It looks the faulting address up in a table of ranges without a
-//! lock, calls the range's [`Server`] on the thread that faulted, and hands every other `SIGBUS` to the handler that was
-//! there before: also one that somebody has sent, and one of memory that has failed, which no page brings back.
+//! One `SIGBUS` handler for the process, installed when a range is registered and left there: a
+//! handler cannot be removed safely while other libraries chain to it. It looks the faulting
+//! address up in a table of ranges without a lock, calls the range's [`Server`] on the thread that
+//! faulted, and passes every other `SIGBUS` on to the handler installed before it: also a signal
+//! sent by `kill(2)`, and a memory failure, which no repair can undo.
 //!
 //! # Handlers of others
 //!
-//! Each registration installs the handler again, so that one that another library has put in its place since comes second, and
-//! gets what is not ours. That library may hand on to us what it does not know, as we were there before it: then we hand it to
-//! who was there before *us*. So what was found is kept, newest last, and a signal that comes back through the handler to
-//! which it was handed goes to the one before that.
+//! Each registration installs the handler again, so that a handler that another library has
+//! installed since comes second, and receives the signals that are not ours. That library may pass
+//! a signal that it does not know on to us, because ours was the handler before its own: then we
+//! pass it to the handler installed before *ours*. So every handler found is kept, newest last, and
+//! a signal that comes back through the handler that it was passed to goes to the one before that.
 //!
 //! # What runs in the handler
 //!
-//! Everything below [`Server::serve`] runs in a signal handler, on the thread's alternate stack, in the middle of ordinary
-//! code: it allocates nothing, takes no lock that other code takes, does not panic, and leaves `errno` alone
+//! Everything below [`Server::serve`] runs in a signal handler, on the thread's alternate stack, in
+//! the middle of ordinary code: it allocates nothing, takes no lock that other code takes, does not
+//! panic, and leaves `errno` alone
 //! ([`signal-safety(7)`](https://man7.org/linux/man-pages/man7/signal-safety.7.html)).
 //!
 //! # The table
 //!
-//! An entry is two words: a key (start of the range, with the logarithm of its size in the low bits) and a pointer to the
-//! server. The pointer is written before the key (Release) and read after it (Acquire). An entry is removed when no thread
-//! can touch the range any more, so a handler that has read the key of a range never sees its server end. Changes are made
-//! inside [`sys::shared_state`], which the handler does not ask for.
+//! An entry is two words: a key (start of the range, with the logarithm of its size in the low
+//! bits) and a pointer to the server. The pointer is written before the key (Release) and read
+//! after it (Acquire). An entry is removed when no thread can touch the range any more, so the
+//! server of a range lives at least as long as any handler that has read the range's key. The table
+//! changes only under [`sys::shared_state`], a lock that the handler does not take.
 
 mod chain;
 
@@ -32,33 +37,33 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// What serving a fault came to.
+/// Outcome of handling a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// The page is there: the access is made again.
+    /// The page is mapped: the access is retried.
     Yes,
-    /// There was nothing to do, in the server's round of this number: the access is made again, and if it faults again in
-    /// the same round it is not the server's.
+    /// There was nothing to do, in the server's round of this number: the access is retried, and if
+    /// it faults again in the same round the fault is not the server's.
     Nothing(u64),
     /// The fault is not the server's.
     No,
-    /// The page cannot be had: this call was refused for good. The process ends with a line that says so: an access that faults
-    /// for ever can be neither made nor undone.
+    /// The page cannot be mapped: the kernel refused this call for good. The process ends with a
+    /// message, because an access that faults for ever can be neither completed nor undone.
     Refused(SysError),
 }
 
 /// Serves the faults of a range.
 ///
 /// # Safety
-/// [`serve`](Server::serve) keeps to what a signal handler may do in the middle of any code ([module](self)): it allocates
-/// nothing, takes no lock that other code takes, does not unwind. Where it answers [`Served::Yes`] for an address of its
-/// range, what a thread finds there is fit to be seen.
+/// [`serve`](Server::serve) is async-signal-safe ([module](self)): it allocates nothing, takes no
+/// lock that other code takes, does not unwind. When it returns [`Served::Yes`] for an address of
+/// its range, the page there is valid for the program to access.
 pub unsafe trait Server: Send + Sync {
     /// Serves a fault at an address of the range. Runs in a signal handler: see the [module](self).
     fn serve(&self, address: usize) -> Served;
 }
 
-/// Ranges that can be registered at one time.
+/// Maximum number of ranges registered at one time.
 const MAX_RANGES: usize = 1024;
 
 struct Entry {
@@ -76,7 +81,7 @@ static RANGES: [Entry; MAX_RANGES] = [const {
 /// Registrations so far.
 static SERIALS: AtomicU64 = AtomicU64::new(0);
 
-/// Entries from here on were never used.
+/// Number of entries ever used; those from here on are empty.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 fn key(start: usize, len: usize) -> u64 {
@@ -88,8 +93,8 @@ fn contains(key: u64, address: usize) -> bool {
     key != 0 && (address as u64).wrapping_sub(start) >> log == 0
 }
 
-/// A registered range; dropping it ends that. By then no thread touches the range: whoever called [`register`] has promised
-/// so. Forgetting it leaves the range registered for good.
+/// A registered range; dropping it unregisters the range. By then no thread touches the range, as
+/// the caller of [`register`] has promised. Forgetting it leaves the range registered for good.
 #[derive(Debug)]
 pub struct Registration {
     index: usize,
@@ -99,14 +104,15 @@ pub struct Registration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     /// Too many ranges.
-    #[error("the faults of more than 1024 heaps cannot be told apart; drop some")]
+    #[error("more than 1024 heaps handle page faults in this process; drop some")]
     TooMany,
     /// The handler could not be installed.
     #[error(transparent)]
     Sys(#[from] SysError),
 }
 
-/// Sends the faults of `start..start + len` to `server`; `len` is a power of two, and `start` a multiple of a page.
+/// Sends the faults of `start..start + len` to `server`; `len` is a power of two, and `start` a
+/// multiple of a page.
 ///
 /// # Errors
 /// [`FaultError`].
@@ -115,10 +121,10 @@ pub enum FaultError {
 /// If `len` is not a power of two of at least a page, or `start` not page-aligned.
 ///
 /// # Safety
-/// - The caller owns the range ([`sys`]), and keeps it as long as it is registered: a fault of anybody else's there would be
-///   taken for the server's.
-/// - When the [`Registration`] is dropped, no thread touches the range, and none that has is still in the handler: the
-///   handler holds on to the server by nothing but this.
+/// - The caller owns the range ([`sys`]), and keeps it as long as it is registered: a fault of
+///   other code there would be taken for the server's.
+/// - When the [`Registration`] is dropped, no thread touches the range, and none that has is still
+///   in the handler: nothing else keeps the server alive for the handler.
 ///
 /// ```compile_fail,E0133
 /// # use gc_core::fault::{Served, Server, register};
@@ -149,21 +155,22 @@ impl Drop for Registration {
         let entry = &RANGES[self.index];
         entry.key.store(0, Ordering::Release);
         let server = entry.server.swap(std::ptr::null_mut(), Ordering::AcqRel);
-        // The server's own drop may ask for the right to change what heaps share.
+        // Unlock first: the server's own `drop` may take this lock.
         drop(changes);
-        // SAFETY: made by `Box::into_raw` in `register`, whose caller has promised that nobody touches the range any more, so no
-        // handler looks at it.
+        // SAFETY: made by `Box::into_raw` in `register`, whose caller has promised that no thread
+        // touches the range any more, so no handler reads it.
         drop(unsafe { Box::from_raw(server) });
     }
 }
 
 thread_local! {
-    /// The last access that nothing could be done for. Constant and without a destructor, so that a signal handler may use it.
+    /// The last unresolved fault. Const-initialized and without a destructor, so that a signal
+    /// handler may use it.
     static STRAY: Cell<Option<Stray>> = const { Cell::new(None) };
 }
 
-/// An access that nothing could be done for: its address, the server's round, and the server by its registration. A later
-/// server, of another heap at the same place, counts its rounds from the start again.
+/// An unresolved fault: its address, the server's round, and the server's registration number. A
+/// later server, of another heap at the same place, counts its rounds from the start again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stray {
     address: usize,
@@ -182,13 +189,14 @@ extern "C" fn on_sigbus(_signal: i32, info: *mut SignalInfo, context: *mut Signa
     });
 }
 
-/// Whether the access is worth another try.
+/// Whether to retry the access.
 fn serve(address: usize) -> bool {
     let used = USED.load(Ordering::Acquire);
     let Some(entry) = RANGES[..used].iter().find(|entry| contains(entry.key.load(Ordering::Acquire), address)) else {
         return false;
     };
-    // SAFETY: written before the key; not dropped while a thread touches the range, as this one does.
+    // SAFETY: the pointer was written before the key, and the server is not dropped while a thread
+    // touches the range, as this one does.
     let server = unsafe { &*entry.server.load(Ordering::Acquire) };
     match server.serve(address) {
         Served::Yes => {
@@ -201,17 +209,17 @@ fn serve(address: usize) -> bool {
         }
         Served::No => false,
         Served::Refused(error) => {
-            sys::end_process(format_args!("the page of a heap at {address:#x} cannot be let in: {error}"))
+            sys::end_process(format_args!("the heap page at {address:#x} cannot be mapped: {error}"))
         }
     }
 }
 
-/// Bytes of the alternate stack that [`FaultStack`] gives a thread, below it a page without access: more where the processor's
-/// registers need it.
+/// Bytes of the alternate stack that [`FaultStack`] installs, above a guard page; larger where the
+/// processor's registers need it.
 pub const FAULT_STACK_BYTES: usize = 64 << 10;
 
-/// Unblocks `SIGBUS` in the calling thread: a fault whose signal is blocked kills the process, handler or not. One system call,
-/// some 0.1 us.
+/// Unblocks `SIGBUS` in the calling thread: a fault whose signal is blocked kills the process,
+/// handler or not. One system call, some 0.1 us.
 ///
 /// # Errors
 /// Where a sandbox refuses the call.
@@ -219,23 +227,24 @@ pub fn unblock_faults() -> Result<(), SysError> {
     sys::unblock_signal(SIGBUS).map(|_| ())
 }
 
-/// A thread made ready to have its faults served: `SIGBUS` unblocked (a fault whose signal is blocked kills), and an
-/// alternate stack large enough, unless it has one. Dropping it, on the same thread, undoes the second.
+/// Prepares a thread to handle its faults: unblocks `SIGBUS` (a fault whose signal is blocked kills
+/// the process), and installs an alternate stack if the thread has none that is large enough.
+/// Dropping it, on the same thread, removes that stack.
 #[derive(Debug)]
 pub struct FaultStack {
-    /// Its guard page and its stack, and what the thread had before.
+    /// The mapping of guard page and stack, and the thread's previous alternate stack.
     mapped: Option<(AlternateStack, Option<AlternateStack>)>,
-    /// To this thread alone.
+    /// Not `Send`: it belongs to this thread.
     _thread: std::marker::PhantomData<*mut ()>,
 }
 
 impl FaultStack {
-    /// For the calling thread.
+    /// Prepares the calling thread.
     ///
     /// # Errors
-    /// `ENOMEM` where there are no addresses; what `sigaltstack` gives.
+    /// `ENOMEM` if no address range is free; errors of `sigaltstack`.
     pub fn new() -> Result<FaultStack, SysError> {
-        STRAY.set(None); // the thread-local is there before a handler asks for it
+        STRAY.set(None); // initializes the thread-local before a handler reads it
         unblock_faults()?;
         let old = sys::alternate_stack()?;
         let wanted = sys::alternate_stack_minimum() + FAULT_STACK_BYTES / 2;
@@ -243,7 +252,8 @@ impl FaultStack {
             return Ok(FaultStack { mapped: None, _thread: std::marker::PhantomData });
         }
         let page = sys::page_size();
-        // Half of it is for what runs in the handler, the rest for what the kernel saves there (`AT_MINSIGSTKSZ`).
+        // Half of it is for the handler, the rest for the registers that the kernel saves
+        // (`AT_MINSIGSTKSZ`).
         let len = wanted.max(FAULT_STACK_BYTES).next_multiple_of(page);
         let base = sys::reserve_writable(page + len)?;
         let stack = AlternateStack { base: base + page, len };
@@ -253,7 +263,7 @@ impl FaultStack {
         match set {
             Ok(_) => Ok(FaultStack { mapped: Some((stack, old)), _thread: std::marker::PhantomData }),
             Err(error) => {
-                // SAFETY: as above; it is nobody's stack.
+                // SAFETY: as above; no thread uses it as its stack.
                 let _ = unsafe { sys::unmap(base, page + len) };
                 Err(error)
             }
@@ -264,14 +274,16 @@ impl FaultStack {
 impl Drop for FaultStack {
     fn drop(&mut self) {
         if let Some((stack, old)) = self.mapped.take() {
-            // Only where ours is still the thread's: who has set another meanwhile keeps it. Where the kernel does not say, ours stays.
+            // Only if ours is still the thread's stack: another one set meanwhile stays. If the
+            // kernel does not say, ours stays.
             let Ok(now) = sys::alternate_stack() else { return };
             let ours = now.is_some_and(|now| now.base == stack.base);
             let page = sys::page_size();
-            // SAFETY: the old stack was the thread's before; ours ends, and no handler runs on it, since this code runs.
+            // SAFETY: the old stack was the thread's before; ours ends, and no handler runs on it,
+            // since this code runs.
             unsafe {
                 if ours && sys::set_alternate_stack(old).is_err() {
-                    return; // in use after all: it stays, with its memory
+                    return; // still in use: keep it and its memory
                 }
                 let _ = sys::unmap(stack.base - page, page + stack.len);
             }

@@ -1,9 +1,10 @@
-//! Forwarding of one evacuated block: where each of its live objects has gone.
+//! The forwarding table of one evacuated block: the new address of each of its live objects.
 //!
-//! It stands outside the heap and owns a copy of the block's mark bits, so the block's memory and mark bits can be used
-//! again at once, while stale pointers into it are still told apart by their color. An object's entry is found by the
-//! rank of its mark bit. An entry goes once from "none" to a destination, by compare-and-swap; the destination may be
-//! the object's own place, where there was nowhere to copy it to.
+//! It lives outside the heap and owns a copy of the block's mark bits, so the block's memory and
+//! mark bits can be used again at once, while stale pointers into it are still told apart by their
+//! color. An object's entry is found by the rank of its mark bit. An entry changes once from "none"
+//! to a destination, by compare-and-swap; the destination is the object's own address if there was
+//! no memory to copy it to.
 
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -14,7 +15,7 @@ pub const BLOCK_GRANULES: usize = BLOCK_BYTES / 8;
 /// 64-bit words of a block's mark bits.
 pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
 
-/// 64 mark bits and what a look-up needs beside them, in one cache line.
+/// 64 mark bits and the rank that a lookup needs with them, in one cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
 struct MarkWord {
@@ -27,7 +28,8 @@ struct MarkWord {
 #[derive(Debug)]
 pub struct Forwarding {
     words: [MarkWord; BLOCK_MARK_WORDS],
-    /// 0: not moved yet; else heap granule of the destination + 1, so that granule 0 can be a destination.
+    /// 0 if the object has not moved yet; otherwise the heap granule of its destination plus 1, so
+    /// that granule 0 can be a destination.
     entries: Box<[AtomicU64]>,
 }
 
@@ -50,7 +52,7 @@ impl Forwarding {
         self.words.map(|word| word.bits)
     }
 
-    /// The address of what [`entry`](Forwarding::entry) reads first of a granule, to prefetch it.
+    /// The address that [`entry`](Forwarding::entry) reads first for a granule, to prefetch it.
     #[inline(always)]
     #[must_use]
     pub fn word_address(&self, granule: usize) -> *const u8 {
@@ -76,12 +78,14 @@ impl Forwarding {
         Some(Entry(&self.entries[(rank + below) as usize]))
     }
 
-    /// The granules (within the block) at which live objects begin, in address order, with their entries.
+    /// The granules (within the block) at which live objects begin, in address order, with their
+    /// entries.
     pub fn iter(&self) -> impl Iterator<Item = (usize, Entry<'_>)> {
         self.iter_from(0)
     }
 
-    /// As [`iter`](Forwarding::iter), of the objects that begin at `granule` or after it. Allocates nothing.
+    /// As [`iter`](Forwarding::iter), of the objects that begin at `granule` or after it. Allocates
+    /// nothing.
     pub fn iter_from(&self, granule: usize) -> impl Iterator<Item = (usize, Entry<'_>)> {
         let first = (granule / 64).min(BLOCK_MARK_WORDS);
         let above = u64::MAX << (granule % 64);
@@ -101,11 +105,13 @@ impl Forwarding {
     }
 }
 
-/// To be called by who has taken memory in which evacuated objects may have been, before it writes there, in any way.
+/// A thread calls this after it has allocated memory that may have held evacuated objects, and
+/// before it writes there in any way.
 ///
-/// Release: what is written after is seen by [`Entry::read_unmoved`] only together with the destinations that were published before
-/// the memory was released. (Taking the memory orders the thread that takes it after them, and nobody else.) No instruction on
-/// x86-64, whose stores are seen in order.
+/// Release: what is written after is seen by [`Entry::read_unmoved`] only together with the
+/// destinations that were published before the memory was released. (Allocating the memory orders
+/// only the thread that allocates it after them.) No instruction on x86-64, where other processors
+/// see stores in program order.
 #[inline(always)]
 pub fn before_reuse() {
     fence(Ordering::Release);
@@ -123,13 +129,15 @@ impl Entry<'_> {
         std::ptr::from_ref(self.0).cast()
     }
 
-    /// Publishes a destination where nobody else can: the plan fixes it before any thread asks. (Release.)
+    /// Publishes a destination while no other thread can: the plan fixes it before any thread looks
+    /// it up. (Release.)
     #[inline]
     pub fn set(&self, granule: usize) {
         self.0.store(granule as u64 + 1, Ordering::Release);
     }
 
-    /// The heap granule at which the object is now, once published. Acquire: who sees a destination sees the copy.
+    /// The heap granule at which the object is now, once published. Acquire: a thread that sees a
+    /// destination sees the copy.
     #[inline]
     #[must_use]
     pub fn destination(&self) -> Option<usize> {
@@ -139,24 +147,29 @@ impl Entry<'_> {
         }
     }
 
-    /// Reads something of the object at its old place, which may be released and written again meanwhile: `Err` says where the object
-    /// is by then. `Ok` is what was there before, because memory is released only when all its entries are published, and who
-    /// takes it calls [`before_reuse`] first.
+    /// Reads part of the object at its old address, whose memory may be released and written again
+    /// meanwhile: `Err` then gives the object's new place. An `Ok` value was read before any reuse,
+    /// because memory is released only when all its entries are published, and the thread that
+    /// allocates it calls [`before_reuse`] first.
     ///
     /// # Errors
-    /// The granule of the destination that was published before or while `read` ran: what that gave is no part of the object.
+    /// The granule of the destination, if it was published before `read` returned: the value that
+    /// `read` returned may then not belong to the object.
     #[inline(always)]
     pub fn read_unmoved<T>(&self, read: impl FnOnce() -> T) -> Result<T, usize> {
         let found = read();
-        // The look at the entry stays behind the loads of `read`; and if one of these has seen a store made after `before_reuse`,
-        // the two fences synchronise, and the look sees the destination.
+        // The load of the entry stays after the loads of `read`; and if one of these has seen a
+        // store made after `before_reuse`, the two fences synchronise, and the load sees the
+        // destination.
         fence(Ordering::Acquire);
         self.destination().map_or(Ok(found), Err)
     }
 
-    /// Offers a heap granule as destination. `Ok` if this call published it; else the one that was published first.
+    /// Offers a heap granule as destination. `Ok` if this call published it; otherwise `Err` with
+    /// the one that was published first.
     ///
-    /// Release on success: the copy was written before. Acquire on failure: the winner's copy can be read.
+    /// Release on success: the copy was written before. Acquire on failure: the winner's copy can
+    /// be read.
     #[inline]
     pub fn publish(&self, granule: usize) -> Result<(), usize> {
         match self.0.compare_exchange(0, granule as u64 + 1, Ordering::AcqRel, Ordering::Acquire) {

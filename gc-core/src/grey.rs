@@ -1,11 +1,13 @@
-//! Blocks that hold objects which are marked and not scanned: where a mark stack that is full puts what does not fit.
+//! The set of blocks that hold grey objects (marked but not scanned): the overflow area of a full
+//! mark stack.
 //!
-//! Who marks an object without scanning it adds its block afterwards; who takes the block scans all that is marked in it.
-//! An object may so be scanned more than once, and none is left out. See "A full mark stack" in `docs/protocol.md`.
+//! A marker that marks an object without scanning it adds the object's block afterwards; the marker
+//! that takes the block scans every marked object in it. An object may thus be scanned more than
+//! once, and none is missed. See "A full mark stack" in `docs/protocol.md`.
 
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// A set of numbers of blocks, which any number of threads add to and take from.
+/// A set of block numbers that any number of threads may add to and take from.
 #[derive(Debug)]
 pub struct GreyBlocks {
     words: Box<[AtomicU64]>,
@@ -21,9 +23,10 @@ impl GreyBlocks {
         GreyBlocks { words, count: AtomicUsize::new(0) }
     }
 
-    /// Adds a block. Release: who takes it sees the marks set before.
+    /// Adds a block. Release: the thread that takes it sees the marks set before.
     pub fn add(&self, block: usize) {
-        // First: who sees none in the set has missed none that it has added itself.
+        // Count first, so that `is_empty` never misses a block that the calling thread has added
+        // itself.
         self.count.fetch_add(1, Ordering::Relaxed);
         let bit = 1 << (block % 64);
         if self.words[block / 64].fetch_or(bit, Ordering::Release) & bit != 0 {
@@ -31,15 +34,16 @@ impl GreyBlocks {
         }
     }
 
-    /// Whether there is none. Of the caller's own additions it misses none.
+    /// Whether the set is empty. Never true while a block that the caller has added is in it.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Takes a block, one of the next ones from `near` on, so that neighbours are scanned one after the other. Acquire: the
-    /// marks that the block was added for are seen, and those that are not seen come with another addition.
+    /// Takes a block, searching from `near` upwards, so that neighbours are scanned one after the
+    /// other. Acquire: the caller sees the marks for which the block was added; a mark that it does
+    /// not see is followed by another addition of the block.
     #[must_use]
     pub fn take(&self, near: usize) -> Option<usize> {
         let first = near / 64 % self.words.len().max(1);

@@ -1,13 +1,15 @@
-//! What the kernel and the machine word give a collector. This crate knows no heap: it offers mechanisms, and `gc-heap`
-//! builds the collector from them.
+//! Mechanisms for a concurrent, compacting collector: system calls, and protocols on atomic words.
+//! This crate has no heap; `gc-heap` builds the collector from it.
 //!
 //! Two halves:
 //!
-//! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one memfd several times and takes
-//!   a view away from the program, [`fault`] brings a thread's faults to the heap they belong to, [`probe`] tells what this
-//!   kernel and this sandbox can do.
-//! - **Without**: colors, bitmaps, crews, deposits, forwarding, grey blocks, losses, page states and stops. They use atomics only, through one private module that
-//!   is the standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); then the first half is
+//! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one
+//!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
+//!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
+//!   sandbox support.
+//! - **Without**: colors, bitmaps, crews, deposits, forwarding, grey blocks, losses, page states
+//!   and stops. They use atomics only, through one private module that is the standard library's or
+//!   `loom`'s, so that a model checker can run them (`--cfg loom`); under `loom` the first half is
 //!   not built.
 
 #[cfg(not(loom))]

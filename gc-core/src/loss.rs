@@ -1,8 +1,10 @@
-//! When a thread lost time and how much, written down by itself, in a signal handler too, and read by another thread.
+//! A ring in which a thread records when it lost time and how much, also from a signal handler, for
+//! another thread to read.
 //!
-//! A ring with one writer and one reader at a time. The writer merges losses that lie close together into one entry, which
-//! it keeps to itself until the next does not fit, or until it is told to [`flush`](LossRing::flush). It neither waits nor
-//! allocates: an entry that finds the ring full is dropped, and what was in it is counted.
+//! A ring with one writer and one reader at a time. The writer merges losses that lie close
+//! together into one entry, which it keeps private until the next loss cannot be merged, or until
+//! it calls [`flush`](LossRing::flush). It neither waits nor allocates: if the ring is full, the
+//! entry is dropped and its losses are counted.
 //!
 //! ```text
 //! writer                                  reader
@@ -12,12 +14,14 @@
 //!     (taken: Acquire)
 //! ```
 //!
-//! - `written` is Release and read Acquire: who counts an entry sees all its words.
-//! - `taken` is Release and read Acquire: a slot is written again only after the reader has read it.
+//! - `written` is Release and read Acquire: a reader that counts an entry sees all its words.
+//! - `taken` is Release and read Acquire: a slot is written again only after the reader has read
+//!   it.
 //!
-//! The writer is a thread and the signal handlers that interrupt it. None of them may interrupt [`record`] or [`flush`]
-//! itself and call one of the two: these touch nothing that a gate can take away, and compiler fences keep the thread's
-//! other accesses, which can fault, before or behind.
+//! The writer is a thread and the signal handlers that interrupt it. None of the handlers may
+//! interrupt [`record`] or [`flush`] and then call one of the two. That holds for the handler of
+//! page faults: the two functions touch no page that a gate can unmap, and compiler fences keep the
+//! thread's other accesses, which can fault, before or after them.
 //!
 //! [`record`]: LossRing::record
 //! [`flush`]: LossRing::flush
@@ -25,27 +29,28 @@
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::atomic::compiler_fence;
 
-/// Losses from the begin of the first to the end of the last of them are one entry while that is no longer than this.
-/// A tenth of the shortest window that a utilisation is computed for; at most 10,000 entries a second and thread.
+/// Longest time, from the begin of its first loss to the end of its last, that one entry covers. A
+/// tenth of the shortest window for which utilisation is computed; at most 10,000 entries per
+/// second and thread.
 pub const MERGED_NS: u64 = 100_000;
 
 /// Losses of one kind in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
-    /// What sort; losses of two kinds are not merged.
+    /// Kind of the losses; losses of different kinds are not merged.
     pub kind: u8,
-    /// How many there were; 2^56 - 1 at most.
+    /// Number of losses; 2^56 - 1 at most.
     pub count: u64,
-    /// When the first began.
+    /// Time at which the first loss began.
     pub begin_ns: u64,
-    /// From there to the end of the last.
+    /// Time from there to the end of the last loss.
     pub length_ns: u64,
-    /// Of that, what was lost.
+    /// Time lost within that.
     pub lost_ns: u64,
 }
 
 impl Loss {
-    /// When the last ended.
+    /// Time at which the last loss ended.
     #[must_use]
     pub fn end_ns(&self) -> u64 {
         self.begin_ns.saturating_add(self.length_ns)
@@ -59,7 +64,7 @@ impl Loss {
         Loss { kind: last as u8, count: last >> 8, begin_ns, length_ns, lost_ns }
     }
 
-    /// This one and the next as one, if they may be.
+    /// The two losses merged into one, if they may be.
     fn merged(self, next: Loss) -> Option<Loss> {
         let fits =
             self.kind == next.kind && next.begin_ns >= self.end_ns() && next.end_ns() - self.begin_ns <= MERGED_NS;
@@ -78,13 +83,14 @@ const WORDS: usize = 4;
 #[derive(Debug)]
 pub struct LossRing {
     slots: Box<[[AtomicU64; WORDS]]>,
-    /// Entries ever put into a slot. Of the writer.
+    /// Entries ever put into a slot. Changed by the writer only.
     written: AtomicU64,
-    /// Entries ever taken out of one. Of the reader.
+    /// Entries ever taken out of one. Changed by the reader only.
     taken: AtomicU64,
     /// Losses in entries that found no slot, since the last [`take`](Self::take).
     missed: AtomicU64,
-    /// The entry that the next loss may be merged into; a count of 0 is none. Of the writer, so nothing orders it.
+    /// The entry that the next loss may be merged into; a count of 0 means none. Only the writer
+    /// uses it, so it needs no ordering.
     open: [AtomicU64; WORDS],
 }
 
@@ -101,7 +107,7 @@ fn none() -> [AtomicU64; WORDS] {
 }
 
 impl LossRing {
-    /// A ring of so many entries, a power of two; 32 bytes each, which the system gives when they are touched.
+    /// A ring of `entries` entries, a power of two; 32 bytes each, committed when first touched.
     ///
     /// # Panics
     /// If `entries` is no power of two.
@@ -117,8 +123,9 @@ impl LossRing {
         }
     }
 
-    /// Writes a loss down; it began no earlier than the last one ended. By the writer, in a signal handler too. Some
-    /// forty instructions where it is merged, some sixty where an entry goes into the ring; never waits.
+    /// Records a loss, which began no earlier than the previous one ended. Called by the writer,
+    /// also in a signal handler. About 40 instructions if the loss is merged, about 60 if an entry
+    /// goes into the ring; never waits.
     pub fn record(&self, loss: Loss) {
         compiler_fence(Ordering::SeqCst);
         let open = Loss::from_words(load(&self.open));
@@ -133,7 +140,8 @@ impl LossRing {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Puts the entry that is being merged into the ring, where the reader finds it. By the writer.
+    /// Puts the entry that is being merged into the ring, so that the reader sees it. Called by the
+    /// writer.
     pub fn flush(&self) {
         compiler_fence(Ordering::SeqCst);
         self.push(Loss::from_words(load(&self.open)));
@@ -152,7 +160,7 @@ impl LossRing {
             return;
         }
         store(self.slot(written), entry.words());
-        // Release: who counts the entry sees it.
+        // Release: a reader that counts the entry sees its words.
         self.written.store(written + 1, Ordering::Release);
     }
 
@@ -160,17 +168,18 @@ impl LossRing {
         &self.slots[number as usize & (self.slots.len() - 1)]
     }
 
-    /// Whether it is time for the reader to come. By anybody.
+    /// Whether the ring is half full, so that the reader should drain it. Any thread may call it.
     pub fn is_half_full(&self) -> bool {
         let written = self.written.load(Ordering::Relaxed);
-        // Two loads: the reader may have come in between.
+        // Two loads: the reader may have drained the ring in between.
         written.saturating_sub(self.taken.load(Ordering::Relaxed)) * 2 > self.slots.len() as u64
     }
 
-    /// Takes what is in the ring, in the order in which it was written, and tells how many losses found no slot since the
-    /// last call. By one reader at a time, which a lock must see to: two would take entries twice.
+    /// Drains the ring in the order of writing, and returns how many losses found no slot since the
+    /// last call. Only one reader at a time may call this, which the caller's lock must ensure: two
+    /// would take entries twice.
     pub fn take(&self, mut each: impl FnMut(Loss)) -> u64 {
-        // Acquire: the entries that it counts are there.
+        // Acquire: the entries that it counts are visible.
         let written = self.written.load(Ordering::Acquire);
         let taken = self.taken.load(Ordering::Relaxed);
         for number in taken..written {

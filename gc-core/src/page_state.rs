@@ -5,31 +5,36 @@
 //!                                                                             └─ begin_move: CAS ─► Moving ─┘
 //! ```
 //!
-//! Where pages are not shared between views but moved from one to the other, `Moving` says that one thread is at it: until
-//! then a page is read where it was, afterwards where it went, and in between nowhere.
+//! Where pages are not shared between views but moved from one to the other, `Moving` says that one
+//! thread is moving the page: a page is read from the source before `Moving`, from the destination
+//! after it; not at all during it.
 //!
-//! Until `Repaired` a page holds addresses from before the flip only, afterwards only addresses from after it. Repairing
-//! in place twice would forward twice, and two threads that both produce "the same" bytes lose the update of a mutator that
-//! got the page first. So exactly one thread, the claimant, writes the page, and it does so once; who comes second backs
-//! off until it is done.
+//! Until `Repaired` a page holds addresses from before the flip only, afterwards only addresses
+//! from after it. Repairing a page in place twice would forward its references twice, and of two
+//! threads that both write "the same" bytes the second would overwrite the store of a mutator that
+//! had access after the first. So exactly one thread, the claimant, repairs the page, once; any
+//! other thread backs off until the claimant is done.
 //!
-//! A state carries the number of its flip, and any other number reads as `Gated`. A flip therefore gates all pages by
-//! moving one number, in the stop: the words of a heap of any size are left as they are. Numbers must move by one and only
-//! while all threads that use these words are stopped; [`Flip`] has 29 bits of it, so a word left alone for 2^29 flips
-//! would be believed again. (At a flip a second that is 17 years.)
+//! A state carries the number of its flip, and any other number reads as `Gated`. A flip therefore
+//! gates all pages by incrementing one number in the pause, without touching the words, however
+//! many there are. The number moves by one, and only while all threads that use these words are
+//! stopped; [`Flip`] keeps 29 bits of it, so a word that is not written for 2^29 flips would be
+//! valid again. (At one flip a second that takes 17 years.)
 //!
-//! Who waits for a claimant or a mover spins, yields, and then sleeps ([`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html)): the other
-//! may have lost its processor, to this very thread if that has a real-time policy. Before it sleeps it says so in the word, by a
-//! compare-and-swap; who ends the state does so by an exchange, sees it, and wakes. Where nobody sleeps nobody makes a system call.
+//! A thread that waits for a claimant or a mover spins, yields, and then sleeps
+//! ([`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html)): the other thread may have
+//! been preempted, by this very thread if that has a real-time policy. Before it sleeps it
+//! announces that in the word, by a compare-and-swap; the thread that ends the state uses an
+//! exchange, sees the announcement, and wakes it. Without a sleeper there is no system call.
 //!
-//! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system calls: a thread that
-//! traps on an installed page does the CONTINUE again.
+//! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system
+//! calls: a thread that faults on an installed page repeats the CONTINUE.
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{futex, hint, thread};
 use std::ops::Range;
 
-/// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] on.
+/// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] upwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flip(u32);
 
@@ -37,7 +42,7 @@ impl Flip {
     /// The first flip of a heap.
     pub const FIRST: Flip = Flip(1);
 
-    /// The flip after this one. Zero is passed over: it is what words are made with.
+    /// The flip after this one. Zero is skipped: it is the initial value of the words.
     #[must_use]
     pub fn next(self) -> Flip {
         let next = (self.0 + 1) & (u32::MAX >> STATE_BITS);
@@ -52,13 +57,14 @@ impl Flip {
 
 /// The flip that a heap's pages are gated by, and whether its repair is under way.
 ///
-/// Both are moved inside stops only ([`begin`](CurrentFlip::begin)) or when every page is repaired
-/// ([`end`](CurrentFlip::end)), so threads between two safepoints read one and the same flip.
+/// Both change only inside pauses ([`begin`](CurrentFlip::begin)) or when every page is repaired
+/// ([`end`](CurrentFlip::end)), so a thread reads the same flip throughout between two safepoints.
 ///
-/// Before pages can be touched without a fault although nobody has claimed them, no thread may be left that came because
-/// of a fault: it would claim such a page, its own or a neighbour, and rewrite what another has written there meanwhile.
-/// So a fault is served between [`enter`](CurrentFlip::enter) and the drop of what that gives, and
-/// [`close`](CurrentFlip::close) waits until all are out and keeps others from coming in until the end.
+/// Before the flip may end, after which unclaimed pages can be touched without a fault, no thread
+/// may be left that is serving a fault: it could claim such a page (the faulting one or a
+/// neighbour) and overwrite what another thread has stored there meanwhile. So a fault is served
+/// between [`enter`](CurrentFlip::enter) and the drop of its guard, and
+/// [`close`](CurrentFlip::close) waits until no guard is left and blocks new ones until the end.
 #[derive(Debug)]
 pub struct CurrentFlip {
     number: AtomicU32,
@@ -67,23 +73,24 @@ pub struct CurrentFlip {
     serving: AtomicU32,
 }
 
-/// In `serving`: nobody comes in. One word with the count, so that the order of the two is never in doubt.
+/// In `serving`: no thread may enter. In one word with the count, so that the two are totally
+/// ordered.
 const CLOSING: u32 = 1;
 
-/// In `serving`: somebody sleeps until the flip has closed or ended.
+/// In `serving`: a thread sleeps until the flip has closed or ended.
 const AWAITED: u32 = 2;
 
-/// In `serving`: a thread.
+/// In `serving`: one thread that serves a fault.
 const ONE: u32 = 4;
 
-/// A fault is being served; the flip does not end meanwhile.
+/// Guard of a fault that is being served; the flip does not end meanwhile.
 #[derive(Debug)]
 #[must_use]
 pub struct Serving<'a>(&'a CurrentFlip);
 
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
-        // Release: what was written to pages is there when the flip ends.
+        // Release: what this thread wrote to pages is visible to the thread that ends the flip.
         let before = self.0.serving.fetch_sub(ONE, Ordering::Release);
         if before & AWAITED != 0 && before / ONE == 1 {
             futex::wake_all(&self.0.serving);
@@ -112,17 +119,19 @@ impl CurrentFlip {
         self.active.load(Ordering::Acquire)
     }
 
-    /// Gates every page: the next flip. Only while all threads that use the pages are stopped.
+    /// Gates every page by starting the next flip. Called only while all threads that use the pages
+    /// are stopped.
     pub fn begin(&self) -> Flip {
         let next = self.get().next();
-        // Release: who sees the flip sees what was planned for it.
+        // Release: a thread that sees the flip sees its plan.
         self.number.store(next.0, Ordering::Release);
         self.active.store(true, Ordering::Release);
         next
     }
 
-    /// Begins to serve a fault; waits while a flip is being ended, asleep after some rounds. A signal handler may call it. Whether
-    /// the flip is still active is asked after this.
+    /// Begins to serve a fault; waits while a flip is being ended, asleep after some rounds. A
+    /// signal handler may call it. The caller checks only after this whether the flip is still
+    /// active.
     pub fn enter(&self) -> Serving<'_> {
         let mut waiting = Waiting::default();
         let mut seen = self.serving.load(Ordering::Relaxed);
@@ -132,7 +141,7 @@ impl CurrentFlip {
                 seen = self.serving.load(Ordering::Relaxed);
                 continue;
             }
-            // Acquire: who comes in after the end of a flip sees that it has ended.
+            // Acquire: a thread that enters after the end of a flip sees that it has ended.
             match self.serving.compare_exchange_weak(seen, seen + ONE, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Serving(self),
                 Err(now) => seen = now,
@@ -140,13 +149,14 @@ impl CurrentFlip {
         }
     }
 
-    /// Waits until nobody serves a fault, and lets nobody in before the [`end`](CurrentFlip::end), which must follow soon:
-    /// threads that fault wait for it. All pages that hold anything are repaired.
+    /// Waits until no thread serves a fault, and blocks new ones until the
+    /// [`end`](CurrentFlip::end), which must follow soon: threads that fault wait for it. By now
+    /// every page that holds an object is repaired.
     pub fn close(&self) {
         self.serving.fetch_or(CLOSING, Ordering::Relaxed);
         let mut waiting = Waiting::default();
         loop {
-            // Acquire: with the Release of those who leave.
+            // Acquire: pairs with the Release of the threads that leave.
             let seen = self.serving.load(Ordering::Acquire);
             if seen / ONE == 0 {
                 return;
@@ -155,12 +165,12 @@ impl CurrentFlip {
         }
     }
 
-    /// Sleeps until the count has gone to zero or the flip has ended; or wakes before.
+    /// Sleeps until the count is zero or the flip has ended; may wake earlier.
     fn sleep(&self, seen: u32) {
         announce_and_sleep(&self.serving, seen, seen | AWAITED);
     }
 
-    /// No page is gated any more. After [`close`](CurrentFlip::close).
+    /// Ends the flip: no page is gated any more. Called after [`close`](CurrentFlip::close).
     pub fn end(&self) {
         self.active.store(false, Ordering::Release);
         if self.serving.fetch_and(!(CLOSING | AWAITED), Ordering::Release) & AWAITED != 0 {
@@ -169,25 +179,27 @@ impl CurrentFlip {
     }
 }
 
-/// What has been done to a page since the flip.
+/// State of a page since the flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PageState {
-    /// Nothing. The page holds addresses from before the flip, and mutators cannot reach it.
+    /// Not claimed yet. The page holds addresses from before the flip, and mutators cannot access
+    /// it.
     Gated,
     /// One thread is repairing it.
     Claimed,
-    /// It holds addresses from after the flip only.
+    /// Repaired: it holds addresses from after the flip only.
     Repaired,
-    /// Repaired, and on its way to the mutators' view.
+    /// Repaired, and being moved to the mutators' view.
     Moving,
-    /// It is back in the mutators' view.
+    /// Mapped in the mutators' view again.
     Installed,
 }
 
-/// Sleeps while a word holds `awaited`, which tells whoever changes it to wake; first makes it so, if it still holds `seen`.
+/// Sleeps while a word holds `awaited`, which tells the thread that changes it to wake the
+/// sleepers; first sets `awaited`, if the word still holds `seen`.
 fn announce_and_sleep(word: &AtomicU32, seen: u32, awaited: u32) {
-    // Relaxed: what follows what is waited for is ordered by the load that finds it done. The kernel reads the word again before
-    // the thread sleeps, in one order with the wake.
+    // Relaxed: the load that finds the wait over orders what follows it. The kernel reads the word
+    // again before the thread sleeps, in one total order with the wake.
     if seen == awaited || word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         futex::wait(word, awaited);
     }
@@ -200,11 +212,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// What is waited for takes a few microseconds; past that the other is likely not running.
+    /// The other thread needs a few microseconds; after that it is probably not running.
     fn round(&mut self, sleep: impl FnOnce()) {
         match self.rounds {
             rounds if rounds < SPINS => hint::spin_loop(),
-            // To a thread of a real-time policy this gives nothing that has a lower priority.
+            // A yield by a real-time thread lets no thread of lower priority run.
             rounds if rounds < SPINS + YIELDS => thread::yield_now(),
             _ => sleep(),
         }
@@ -237,18 +249,19 @@ fn state_in(word: u32, flip: Flip) -> PageState {
     }
 }
 
-/// The right, and the duty, to repair one page. It must end in [`repaired`](Claim::repaired): a claim that is dropped
-/// leaves the page claimed for ever, because what was half done can neither be done again nor be given out.
+/// The exclusive right, and the duty, to repair one page. It must end in
+/// [`repaired`](Claim::repaired): a claim that is dropped leaves the page claimed for ever, because
+/// a half-repaired page can neither be repaired again nor be made accessible.
 #[derive(Debug)]
-#[must_use = "a page that is claimed and never repaired stops every thread that touches it"]
+#[must_use = "a page that is claimed and never repaired blocks every thread that touches it"]
 pub struct Claim<'a> {
     word: &'a AtomicU32,
     flip: Flip,
 }
 
 impl Claim<'_> {
-    /// Publishes the repaired bytes (Release): whoever reads [`PageState::Repaired`] sees them. Wakes those who sleep until then;
-    /// where nobody does, no system call is made.
+    /// Publishes the repaired bytes (Release): whoever reads [`PageState::Repaired`] sees them.
+    /// Wakes the threads that sleep until then; without a sleeper there is no system call.
     pub fn repaired(self) {
         publish(self.word, self.flip, PageState::Repaired);
     }
@@ -256,15 +269,16 @@ impl Claim<'_> {
 
 /// Ends a state that others wait for, with Release, and wakes them.
 fn publish(word_of_page: &AtomicU32, flip: Flip, state: PageState) {
-    // An exchange: by a store, a thread that says in between that it will sleep would not be seen.
+    // An exchange: a store could overwrite the announcement of a thread that is about to sleep,
+    // without seeing it.
     let before = word_of_page.swap(word(flip, state), Ordering::Release) & ((1 << STATE_BITS) - 1);
     if before == CLAIMED_AWAITED || before == MOVING_AWAITED {
         futex::wake_all(word_of_page);
     }
 }
 
-/// The states of all pages of a heap, four bytes each. Nothing here allocates, takes a lock or panics on an index in range
-/// once it is made, so that a signal handler may use it.
+/// The states of all pages of a heap, four bytes each. Nothing here allocates, takes a lock or
+/// panics on an index in range once it is made, so that a signal handler may use it.
 #[derive(Debug)]
 pub struct PageStates {
     words: Box<[AtomicU32]>,
@@ -273,7 +287,7 @@ pub struct PageStates {
 impl PageStates {
     /// States for `pages` pages, all gated.
     ///
-    /// The words are memory that the system gives when it is touched: pages that nobody uses cost nothing.
+    /// The words are committed when first touched: pages that are never used cost nothing.
     #[cfg(not(loom))]
     pub fn new(pages: usize) -> PageStates {
         let words = Box::<[AtomicU32]>::new_zeroed_slice(pages);
@@ -297,8 +311,9 @@ impl PageStates {
         state_in(self.words[page].load(Ordering::Acquire), flip)
     }
 
-    /// Claims a gated page; the caller alone may then write it. A page that is not gated gives its state: `Claimed` means
-    /// to [wait](PageStates::wait_until_repaired), the others that there is nothing to repair.
+    /// Claims a gated page; the caller alone may then write it. For a page that is not gated it
+    /// returns the state: on `Claimed` the caller [waits](PageStates::wait_until_repaired), in any
+    /// other state there is nothing to repair.
     pub fn claim(&self, page: usize, flip: Flip) -> Result<Claim<'_>, PageState> {
         let word_of_page = &self.words[page];
         let mut seen = word_of_page.load(Ordering::Acquire);
@@ -308,8 +323,8 @@ impl PageStates {
                 state => return Err(state),
             }
             let claimed = word(flip, PageState::Claimed);
-            // Acquire, although the page's bytes come with the stop that ended the old flip: the claimant reads what
-            // earlier repairs of other pages copied here as a destination.
+            // Acquire, although the pause that began the flip has ordered the page's own bytes: the
+            // claimant reads what earlier repairs of other pages copied here as a destination.
             match word_of_page.compare_exchange_weak(seen, claimed, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return Ok(Claim { word: word_of_page, flip }),
                 Err(now) => seen = now,
@@ -317,10 +332,12 @@ impl PageStates {
         }
     }
 
-    /// Backs off until the claimant of a page is done, and tells how many rounds that took. It spins, yields the processor, and
-    /// then sleeps until the claimant wakes it: calls that a signal handler may make.
+    /// Backs off until the claimant of a page is done, and returns the number of rounds. It spins,
+    /// yields the processor, and then sleeps until the claimant wakes it; all of this is
+    /// async-signal-safe.
     ///
-    /// Call it for a page that is or was claimed; a gated one that nobody claims keeps it waiting.
+    /// Call it for a page that is or was claimed; for a gated page that no thread claims it never
+    /// returns.
     pub fn wait_until_repaired(&self, page: usize, flip: Flip) -> u32 {
         self.wait(page, flip, |state| state < PageState::Repaired, CLAIMED_AWAITED)
     }
@@ -335,15 +352,15 @@ impl PageStates {
                 return waiting.rounds;
             }
             waiting.round(|| match state {
-                // Nobody is there who would wake.
+                // No thread would wake this one.
                 PageState::Gated => thread::yield_now(),
                 _ => announce_and_sleep(word_of_page, seen, flip.0 << STATE_BITS | awaited),
             });
         }
     }
 
-    /// The first run of repaired, not yet installed pages in `within`, for one CONTINUE; empty, at the end of `within`,
-    /// where there is none.
+    /// The first run of repaired, not yet installed pages in `within`, for one CONTINUE; if there
+    /// is none, an empty range at the end of `within`.
     pub fn run_to_install(&self, within: Range<usize>, flip: Flip) -> Range<usize> {
         let is_repaired = |page: &usize| self.state(*page, flip) == PageState::Repaired;
         let start = within.clone().find(is_repaired).unwrap_or(within.end);
@@ -351,24 +368,26 @@ impl PageStates {
         start..end
     }
 
-    /// Marks pages as installed after their CONTINUE succeeded, or said `EEXIST` because another thread's had. Pages that
-    /// are installed already stay so.
+    /// Marks pages as installed after their CONTINUE succeeded, or said `EEXIST` because another
+    /// thread's had. Pages that are installed already stay so.
     ///
     /// # Panics
-    /// In debug builds, if a page was not even repaired: it must not have been let in.
+    /// In debug builds, if a page was not even repaired: it must not have been mapped.
     pub fn install(&self, pages: Range<usize>, flip: Flip) {
         for page in pages {
             let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Installed));
-            // Not a store: that would end the release sequence of `repaired`, and who reads `Installed` reads the page too.
-            // An exchange continues it, so that Relaxed is enough.
+            // Not a store: that would end the release sequence of `repaired`, and a thread that
+            // reads `Installed` reads the page too. An exchange continues it, so that Relaxed is
+            // enough.
             let before = self.words[page].compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
-            debug_assert!(before.is_ok() || before == Err(to), "page {page} was let in unrepaired: {before:?}");
+            debug_assert!(before.is_ok() || before == Err(to), "page {page} was mapped unrepaired: {before:?}");
         }
     }
 
-    /// Takes repaired pages from the start of `pages` to be moved, as many as follow one another; the caller alone may then
-    /// move them, and must end with [`end_move`](PageStates::end_move). (AcqRel: the mover sees the repaired bytes; who reads
-    /// a page and then still finds it short of `Moving` has read it where it was.)
+    /// Sets a run of repaired pages, from the start of `pages`, to `Moving`; the caller alone may
+    /// then move them, and must call [`end_move`](PageStates::end_move) afterwards. (AcqRel: the
+    /// mover sees the repaired bytes; a thread that reads a page and then still finds it short of
+    /// `Moving` has read it at its source.)
     pub fn begin_move(&self, pages: Range<usize>, flip: Flip) -> Range<usize> {
         let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Moving));
         let taken = pages.clone().take_while(|&page| {
@@ -378,7 +397,8 @@ impl PageStates {
         pages.start..pages.start + count
     }
 
-    /// Ends the moving of pages: they are there, or (`false`) where they were.
+    /// Ends the move of pages: they are at their destination, or (`moved` is `false`) still at
+    /// their source.
     pub fn end_move(&self, pages: Range<usize>, flip: Flip, moved: bool) {
         let state = if moved { PageState::Installed } else { PageState::Repaired };
         for page in pages {
@@ -386,21 +406,23 @@ impl PageStates {
         }
     }
 
-    /// Backs off until nobody is moving a page, as [`wait_until_repaired`](PageStates::wait_until_repaired).
+    /// Backs off until no thread is moving a page, as
+    /// [`wait_until_repaired`](PageStates::wait_until_repaired).
     pub fn wait_while_moving(&self, page: usize, flip: Flip) {
         self.wait(page, flip, |state| state == PageState::Moving, MOVING_AWAITED);
     }
 
-    /// The first page of `within` that still is to be repaired. None anywhere is what an UNREGISTER waits for.
+    /// The first page of `within` that is not repaired yet. An UNREGISTER is allowed when there is
+    /// none in the whole heap.
     pub fn first_unrepaired(&self, within: Range<usize>, flip: Flip) -> Option<usize> {
         within.into_iter().find(|page| self.state(*page, flip) < PageState::Repaired)
     }
 }
 
-/// Rounds of waiting before the processor is yielded. A model has no time to spin.
+/// Rounds of spinning before the thread yields. A model does not spin.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
-/// Rounds in which it is, before the thread sleeps.
+/// Rounds of yielding before the thread sleeps.
 const YIELDS: u32 = if cfg!(loom) { 0 } else { 16 };
 
 #[cfg(all(test, not(loom)))]

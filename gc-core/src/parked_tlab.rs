@@ -1,8 +1,9 @@
-//! What a parked thread leaves where the collector can take it: the rest of a block that it was allocating in.
+//! The rest of the block that a parked thread was allocating in, published so that the collector
+//! can take it.
 //!
-//! A thread that waits for hours must not keep a block from being collected. It puts the block down when it parks and takes
-//! it up again when it leaves; meanwhile the collector may take it, for good. One of the two gets it, by one swap of one
-//! word, and nobody waits.
+//! A thread that waits for hours must not keep a block from being collected. It publishes the block
+//! when it parks and reclaims it when it unparks; meanwhile the collector may take it for good. One
+//! swap of one word decides which of the two gets it, and neither waits.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,28 +26,32 @@ impl Default for ParkedTlab {
 }
 
 impl ParkedTlab {
-    /// Puts a block down. Only its owner does, and only where nothing lies.
+    /// Publishes a block. Only the owner calls this, and only while nothing is published.
     ///
-    /// Release: who takes it sees what was written in it, and all that is said of it elsewhere.
+    /// Release: the thread that takes the block sees what was written in it, and what the owner
+    /// recorded about it elsewhere.
     pub fn put(&self, block: usize, filled_bytes: usize) {
         debug_assert!(filled_bytes >> SHIFT == 0 && (block + 1) >> SHIFT == 0);
         self.0.store((block as u64 + 1) << SHIFT | filled_bytes as u64, Ordering::Release);
     }
 
-    /// The owner's way: `None` if nothing was put down, or the collector has taken it. The Acquire half is for the latter:
-    /// what the collector has made of the block comes before what this thread does next.
+    /// Reclaims the block for its owner: `None` if none was published, or the collector has taken
+    /// it. The Acquire half is for the latter case: what the collector did with the block happens
+    /// before what this thread does next.
     pub fn take(&self) -> Option<(usize, usize)> {
         unpack(self.0.swap(0, Ordering::AcqRel))
     }
 
-    /// The collector's way: takes the block if `wanted` says so of it and the owner has not been faster.
+    /// Takes the block for the collector, if `wanted` accepts it and the owner has not reclaimed it
+    /// first.
     pub fn take_if(&self, wanted: impl FnOnce(usize) -> bool) -> Option<(usize, usize)> {
         let word = self.0.load(Ordering::Acquire);
         let (block, _) = unpack(word)?;
         if !wanted(block) {
             return None;
         }
-        // Where it has been taken up and put down again meanwhile, filled as before, it is the same block in the same state.
+        // If the owner has reclaimed and published it again meanwhile with the same fill, it is the
+        // same block in the same state.
         self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().and_then(unpack)
     }
 }

@@ -1,19 +1,19 @@
-//! Stops and handshakes: how mutators and the collector meet.
+//! Pauses and handshakes: how the collector synchronises with mutators.
 //!
-//! A mutator's state is one word. It says whether the mutator *runs* (it may touch the heap) or is *parked* (it may
-//! not, and all that a stop wants of it is published), and which stop *holds* it. A hold carries the number of its
-//! stop; once that stop is over, the hold is void without anyone having to clear it, so ending a stop costs nothing per
-//! parked thread.
+//! A mutator's state is one word. It says whether the mutator *runs* (it may touch the heap) or is
+//! *parked* (it may not, and its caches are published as a pause needs them), and which pause
+//! *holds* it. A hold carries the number of its pause; once that pause is over, the hold is void
+//! without being cleared, so ending a pause costs nothing per parked thread.
 //!
 //! | from | to | who | ordering, and why |
 //! | --- | --- | --- | --- |
 //! | running | parked | the mutator | SeqCst: publishes its caches (Release), and is ordered with the handshake flag |
-//! | parked | running | the mutator, by CAS | SeqCst: sees what a stop changed (Acquire); fails while held |
-//! | any | held | the collector that arms a stop | SeqCst: sees what a parked mutator published, and is ordered with the poll word |
+//! | parked | running | the mutator, by CAS | SeqCst: sees what a pause changed (Acquire); fails while held |
+//! | any | held | the collector that arms a pause | SeqCst: sees what a parked mutator published, and is ordered with the poll word |
 //! | held | not held | nobody: void when [`StopGate::finish`] moves the number | Release there, Acquire in [`StopGate::is_over`] |
 //!
-//! A stop is prepared and armed by the collector and *run by the last mutator to arrive*, or by the collector where all
-//! are parked. With one mutator there is then no hand-over between threads at all.
+//! The collector prepares and arms a pause; *the last mutator to arrive runs it*, or the collector
+//! if all are parked. With one mutator no work is handed over between threads.
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -28,7 +28,7 @@ pub struct MutatorState {
     handshake: AtomicBool,
 }
 
-/// A mutator cannot run now: the stop of this number holds it.
+/// A mutator cannot run now: the pause of this number holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held(pub u32);
 
@@ -45,14 +45,15 @@ impl MutatorState {
         MutatorState { word: AtomicU64::new(0), handshake: AtomicBool::new(false) }
     }
 
-    /// Running to parked. `Some` names a stop that waits for this mutator: it must arrive there.
+    /// Running to parked. `Some` names a pause that waits for this mutator: it must
+    /// [arrive](StopGate::arrive) there.
     pub fn park(&self, gate: &StopGate) -> Option<Held> {
         let old = self.word.fetch_and(!RUNNING, Ordering::SeqCst);
         debug_assert!(old & RUNNING != 0);
         held(old, gate)
     }
 
-    /// Parked to running, unless a stop holds the mutator.
+    /// Parked to running, unless a pause holds the mutator.
     pub fn leave(&self, gate: &StopGate) -> Result<(), Held> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -66,10 +67,10 @@ impl MutatorState {
         }
     }
 
-    /// The stop that a running mutator must arrive at, if any.
+    /// The pause that a running mutator must arrive at, if any.
     ///
-    /// SeqCst: a mutator that re-arms its poll word (SeqCst) and then sees no hold is polled again by the collector,
-    /// which holds first and polls after.
+    /// SeqCst: a mutator that re-arms its poll word (SeqCst) and then sees no hold is polled again
+    /// by the collector, which holds first and polls after.
     #[inline]
     pub fn held(&self, gate: &StopGate) -> Option<Held> {
         held(self.word.load(Ordering::SeqCst), gate)
@@ -98,15 +99,16 @@ impl MutatorState {
         }
     }
 
-    /// Whether a handshake waits for this mutator; answers at most one caller with yes. The mutator calls it at
-    /// safepoints and after parking, and then does what was asked and calls [`Handshake::done`].
+    /// Takes the request of a handshake that waits for this mutator; at most one caller gets
+    /// `true`. The mutator calls it at safepoints and after parking; on `true` it does what was
+    /// requested and calls [`Handshake::done`].
     #[inline]
     pub fn take_handshake(&self) -> bool {
         self.handshake.load(Ordering::Relaxed) && self.handshake.swap(false, Ordering::SeqCst)
     }
 
-    /// As [`take_handshake`](Self::take_handshake), right after parking: ordered after the parking, so that either the
-    /// mutator sees the flag or the collector sees it parked.
+    /// As [`take_handshake`](Self::take_handshake), right after parking: ordered after the parking,
+    /// so that either the mutator sees the flag or the collector sees it parked.
     pub fn take_handshake_parked(&self) -> bool {
         self.handshake.swap(false, Ordering::SeqCst)
     }
@@ -117,13 +119,13 @@ fn held(word: u64, gate: &StopGate) -> Option<Held> {
     (word & HELD != 0 && !gate.is_over(Held(number))).then_some(Held(number))
 }
 
-/// Where mutators meet for a stop. One stop at a time; whoever arms it holds the registry's lock, so that no mutator
-/// attaches meanwhile.
+/// The rendezvous of mutators for a pause. One pause at a time; the thread that arms it holds the
+/// registry's lock, so that no mutator attaches meanwhile.
 #[derive(Debug)]
 pub struct StopGate {
-    /// Running mutators that have not arrived, plus one while the collector arms.
+    /// Running mutators that have not arrived, plus one while the collector arms the pause.
     pending: AtomicU32,
-    /// Number of the last stop that is over. Mutators wait on this word.
+    /// Number of the last pause that is over. Mutators wait on this word.
     finished: AtomicU32,
 }
 
@@ -134,18 +136,20 @@ impl Default for StopGate {
 }
 
 impl StopGate {
-    /// A gate with no stop.
+    /// A gate without a pause.
     #[must_use]
     pub fn new() -> StopGate {
         StopGate { pending: AtomicU32::new(0), finished: AtomicU32::new(0) }
     }
 
-    /// Arms a stop: holds every mutator, calling `poll` for each that runs so that it comes to a safepoint soon.
-    /// `true`: all were parked, and the caller runs the stop itself, then calls [`finish`](Self::finish).
+    /// Arms a pause: holds every mutator, calling `poll` for each that runs so that it reaches a
+    /// safepoint soon. `true`: all were parked, and the caller runs the pause itself, then calls
+    /// [`finish`](Self::finish).
     pub fn arm<'a>(&self, mutators: impl Iterator<Item = &'a MutatorState>, mut poll: impl FnMut(usize)) -> bool {
         let number = self.finished.load(Ordering::Relaxed).wrapping_add(1);
-        // The guard keeps the count above zero until all are held. Each is counted before it is held: the other way
-        // round it could arrive, and take the count to zero, before it was counted.
+        // The guard keeps the count above zero until all are held. Each is counted before it is
+        // held: in the other order it could arrive, and decrement the count to zero, before it was
+        // counted.
         self.pending.store(1, Ordering::Relaxed);
         for (index, mutator) in mutators.enumerate() {
             self.pending.fetch_add(1, Ordering::Relaxed);
@@ -158,46 +162,48 @@ impl StopGate {
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// The stop that the next [`arm`](Self::arm) will make; for the thread that arms.
+    /// The pause that the next [`arm`](Self::arm) will start; for the thread that arms.
     pub fn next(&self) -> Held {
         Held(self.finished.load(Ordering::Relaxed).wrapping_add(1))
     }
 
-    /// Wakes those who sleep on [`word`](Self::word), by way of the caller's system call.
+    /// Wakes the threads that sleep on [`word`](Self::word), through the caller's system call.
     pub fn wake(&self, wake: impl FnOnce(&AtomicU32, u32) -> usize) {
         wake(&self.finished, u32::MAX);
     }
 
-    /// A held running mutator arrives (or has just parked), once for each stop. `true`: it is the last, and runs the stop
-    /// or lets the collector work in it; either way it goes on only when [`is_over`](Self::is_over) says so.
+    /// Called by a held mutator at its safepoint (or right after it parked), once for each pause.
+    /// `true`: it is the last, and runs the pause or hands it to the collector; either way it
+    /// continues only when [`is_over`](Self::is_over) returns `true`.
     ///
     /// AcqRel: the last to arrive sees what all the others published.
     #[must_use]
     pub fn arrive(&self) -> bool {
         let before = self.pending.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before != 0, "a mutator arrived twice at one stop");
+        debug_assert!(before != 0, "a mutator arrived twice at one pause");
         before == 1
     }
 
-    /// Ends the stop; whoever waits on [`word`](Self::word) is to be woken after.
+    /// Ends the pause; the caller wakes the waiters on [`word`](Self::word) afterwards.
     pub fn finish(&self) {
         let number = self.finished.load(Ordering::Relaxed).wrapping_add(1);
         self.finished.store(number, Ordering::Release);
     }
 
-    /// Whether the stop that held a mutator is over. Acquire: what it changed is seen.
+    /// Whether the pause that held a mutator is over. Acquire: the mutator sees what it changed.
     #[inline]
     pub fn is_over(&self, held: Held) -> bool {
         self.finished.load(Ordering::Acquire).wrapping_sub(held.0) as i32 >= 0
     }
 
-    /// The word to wait on while a stop lasts, and the value it has until then.
+    /// The word to wait on while a pause lasts, and its value until then.
     pub fn word(&self, held: Held) -> (&AtomicU32, u32) {
         (&self.finished, held.0.wrapping_sub(1))
     }
 }
 
-/// A handshake: each mutator does something small at its next safepoint and goes on; nobody waits for the others.
+/// A handshake: each mutator does something short at its next safepoint and continues; no mutator
+/// waits for the others.
 #[derive(Debug)]
 pub struct Handshake {
     pending: AtomicU32,
@@ -216,14 +222,16 @@ impl Handshake {
         Handshake { pending: AtomicU32::new(0) }
     }
 
-    /// Asks every mutator, calling `poll` for each that has to come to a safepoint. Parked ones are answered for at
-    /// once: parking has published what they had, and they read the phase anew when they leave. `true`: nobody is left
-    /// to wait for.
+    /// Requests every mutator, calling `poll` for each that has to reach a safepoint. A parked
+    /// mutator counts as done at once: parking has published its caches, and it reads the phase
+    /// again when it unparks. `true`: all are done already.
     pub fn ask<'a>(&self, mutators: impl Iterator<Item = &'a MutatorState>, mut poll: impl FnMut(usize)) -> bool {
         self.pending.store(1, Ordering::Relaxed);
         for (index, mutator) in mutators.enumerate() {
             self.pending.fetch_add(1, Ordering::Relaxed);
-            // SeqCst flag, then SeqCst state; the mutator parks (SeqCst), then looks at the flag: one of the two sees.
+            // The collector stores the flag, then loads the state; the mutator stores its state,
+            // then loads the flag. All are SeqCst, so at least one of the two sees the other's
+            // store.
             mutator.handshake.store(true, Ordering::SeqCst);
             if mutator.is_running() {
                 poll(index);
@@ -234,13 +242,15 @@ impl Handshake {
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// A mutator has done what was asked. `true`: it was the last, and wakes the collector.
+    /// Records that a mutator has done what was requested. `true`: it was the last, and wakes the
+    /// collector.
     #[must_use]
     pub fn done(&self) -> bool {
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Mutators still to answer. Acquire: at zero, what they published is seen. The collector waits on this word.
+    /// Number of mutators that are not done. Acquire: at zero, the collector sees what they
+    /// published. The collector waits on this word.
     pub fn pending(&self) -> &AtomicU32 {
         &self.pending
     }

@@ -1,4 +1,5 @@
-//! Atomics and spinning, the standard library's or `loom`'s. What must be modelled takes them from here.
+//! Atomics and spinning, the standard library's or `loom`'s. Code that is to be modelled takes them
+//! from here.
 
 #[cfg(loom)]
 mod loom_atomic;
@@ -13,12 +14,13 @@ pub mod futex;
 pub(crate) mod futex {
     use super::atomic::AtomicU32;
 
-    /// Sleeps while a word holds `expected`, until a wake or a signal: whoever calls looks again.
+    /// Sleeps while a word holds `expected`, until a wake or a signal: the caller checks the word
+    /// again.
     pub(crate) fn wait(word: &AtomicU32, expected: u32) {
         crate::sys::futex_wait(word, expected, None);
     }
 
-    /// Wakes all who sleep on a word. It orders nothing.
+    /// Wakes all threads that sleep on a word. It orders nothing.
     pub(crate) fn wake_all(word: &AtomicU32) {
         crate::sys::futex_wake(word, u32::MAX);
     }

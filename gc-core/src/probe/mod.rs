@@ -1,8 +1,9 @@
-//! What this kernel and this sandbox can do for a heap, found out by trying.
+//! Which features of the kernel a heap can use here, determined by trying each.
 //!
-//! Versions tell little: features are backported, compiled out, set off by the administrator, or refused by a container's
-//! seccomp filter. So each feature is used once, on a few pages that are gone afterwards. A filter that refuses with an
-//! error is reported as the reason; one that kills the process kills it here as it would in the heap.
+//! The kernel's version tells little: features are backported, compiled out, disabled by the
+//! administrator, or refused by a container's seccomp filter. So each feature is used once, on a
+//! few pages that are unmapped afterwards. A filter that refuses with an error is reported as the
+//! reason; one that kills the process kills it here as it would in the heap.
 //!
 //! ```
 //! let can = gc_core::probe::Capabilities::probe();
@@ -15,15 +16,15 @@ mod trials;
 use crate::sys::{self, UffdSource};
 use std::fmt;
 
-/// Whether a feature is there.
+/// Whether a feature works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// It is.
+    /// It works.
     Yes {
         /// In what way, or how much of it.
         how: String,
     },
-    /// It is not.
+    /// It does not work.
     No {
         /// What the kernel answered.
         why: String,
@@ -33,7 +34,7 @@ pub enum Support {
 }
 
 impl Support {
-    /// Whether the feature is there.
+    /// Whether the feature works.
     pub fn is_yes(&self) -> bool {
         matches!(self, Support::Yes { .. })
     }
@@ -48,7 +49,7 @@ impl fmt::Display for Support {
     }
 }
 
-/// One line of the answer.
+/// One probed feature.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// The feature, as its manual page names it.
@@ -57,12 +58,12 @@ pub struct Item {
     pub since: &'static str,
     /// What a heap uses it for.
     pub purpose: &'static str,
-    /// Whether it is there.
+    /// Whether it works here.
     pub support: Support,
 }
 
-/// Declares the features, each with the trial that answers for it, so that the struct, its probe and its iterator cannot
-/// come apart.
+/// Declares the features, each with the trial that answers for it, so that the struct, its probe
+/// and its iterator stay consistent.
 macro_rules! capabilities {
     ($($field:ident: $name:literal, $since:literal, $purpose:literal, $trial:expr;)+) => {
         /// The answer to "what can this kernel do for me", from [`Capabilities::probe`].
@@ -77,7 +78,8 @@ macro_rules! capabilities {
         }
 
         impl Capabilities {
-            /// Tries everything once; a few milliseconds. Leaves no mapping, descriptor or memory behind.
+            /// Tries everything once; a few milliseconds. Leaves no mapping, descriptor or memory
+            /// behind.
             pub fn probe() -> Capabilities {
                 Capabilities {
                     kernel: sys::kernel_release().unwrap_or_else(|_| "of unknown release".into()),

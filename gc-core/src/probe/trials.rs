@@ -1,4 +1,5 @@
-//! One trial for each feature: what was found, or why not, in words.
+//! One trial for each feature; each returns what it found, or why the feature does not work, as
+//! text.
 
 use crate::sys::{self, Access, HeapFile, RegisterMode, SysError, Uffd, UffdSource};
 use crate::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
@@ -6,7 +7,7 @@ use std::ptr;
 
 type Trial = Result<String, String>;
 
-/// What a trial looks for in memory to see that it is the same memory.
+/// The value by which a trial recognises the same memory.
 const MARK: u64 = 0x5eed_cafe;
 
 /// The pieces of `MADV_COLLAPSE`.
@@ -16,7 +17,8 @@ fn said(error: SysError) -> String {
     error.to_string()
 }
 
-/// A private file, and `count` places of its size to map it, with the first mapped. All gone with the value.
+/// A private file, and `count` address ranges of its size, the first of them mapped. Dropping it
+/// unmaps and closes all.
 struct Scratch {
     file: HeapFile,
     base: usize,
@@ -73,7 +75,8 @@ pub(super) fn no_exec() -> Trial {
 
 pub(super) fn mirror() -> Trial {
     let scratch = Scratch::new(sys::page_size(), 2).map_err(said)?;
-    // SAFETY: both places are ours; the second is written by the kernel only, and read once it is mapped.
+    // SAFETY: both places are ours; the second is written by the kernel only, and read once it is
+    // mapped.
     unsafe {
         scratch.word(0).write_volatile(MARK);
         sys::mirror_at(scratch.place(0), scratch.bytes(), scratch.place(1)).map_err(said)?;
@@ -160,7 +163,8 @@ pub(super) fn minor_shmem() -> Trial {
     let scratch = Scratch::new(sys::page_size(), 2).map_err(said)?;
     scratch.map(1).map_err(said)?;
     let (view, bytes) = (scratch.place(1), scratch.bytes());
-    // SAFETY: both places are ours and mapped. The second is touched when its page is there, so that it does not fault.
+    // SAFETY: both places are ours and mapped. The second is touched when its page is there, so
+    // that it does not fault.
     unsafe {
         scratch.word(0).write_volatile(MARK);
         sys::uffd_register(&uffd, view, bytes, RegisterMode::MINOR).map_err(said)?;
@@ -202,7 +206,7 @@ pub(super) fn collapse() -> Trial {
         sys::populate_write(scratch.base, scratch.bytes()).map_err(said)?;
         match sys::collapse(scratch.base, scratch.bytes()) {
             Ok(()) => Ok("made a huge page".into()),
-            // These say that no huge page was to be had at this moment.
+            // These errors mean that no huge page was available at this moment.
             Err(error) if [libc::ENOMEM, libc::EAGAIN, libc::EBUSY].contains(&error.errno()) => {
                 Ok(format!("known, but just now {}", said(error)))
             }

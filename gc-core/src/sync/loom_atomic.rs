@@ -1,14 +1,16 @@
-//! `loom`'s atomics, without three habits of `loom` 0.7 that make models miss errors or find some that are none.
+//! `loom`'s atomics, without three properties of `loom` 0.7 that make models miss errors or report
+//! false ones.
 //!
-//! 1. It remembers only the last access to an atomic when it looks for orders to try. A thread's load, then another's
-//!    load and store: the store is never tried before the first load, since the second load stands between them. Here
-//!    each access is preceded by a read-modify-write (`Relaxed`, so it orders nothing) of a word beside the atomic, and
-//!    all orders of all accesses to one atomic are tried.
-//! 2. Stores of two threads to one word are ordered only by what the threads have seen: a store may seem to come before a
-//!    compare-and-swap that happened before it. For `SeqCst` stores, whose order protocols lean on, that would be wrong;
-//!    here they are swaps, as they are on x86-64.
-//! 3. A `SeqCst` load gives no value older than the last `SeqCst` store, but the value that the atomic was made with does
-//!    not count as one. Here it does.
+//! 1. It remembers only the last access to an atomic when it looks for orders to try. A thread's
+//!    load, then another's load and store: the store is never tried before the first load, since
+//!    the second load stands between them. Here each access is preceded by a read-modify-write
+//!    (`Relaxed`, so it orders nothing) of a second word next to the atomic, and all orders of all
+//!    accesses to one atomic are tried.
+//! 2. Stores of two threads to one word are ordered only by what the threads have seen: a store may
+//!    seem to come before a compare-and-swap that happened before it. For `SeqCst` stores, whose
+//!    order protocols lean on, that would be wrong; here they are swaps, as they are on x86-64.
+//! 3. A `SeqCst` load gives no value older than the last `SeqCst` store, but the value that the
+//!    atomic was made with does not count as one. Here it does.
 
 use loom::sync::atomic::{self as inner, Ordering};
 

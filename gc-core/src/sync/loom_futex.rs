@@ -1,5 +1,5 @@
-//! The kernel's futexes, for models: one queue for all words, so that who is woken may find that it was not meant.
-//! What is never woken is a deadlock, which `loom` reports.
+//! The kernel's futexes, for models: one queue for all words, so that a woken thread may find that
+//! its own word has not changed. A thread that is never woken is a deadlock, which `loom` reports.
 
 use super::atomic::{AtomicU32, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
@@ -16,7 +16,8 @@ loom::lazy_static! {
 
 /// `futex_wait` without a timeout.
 pub fn wait(word: &AtomicU32, expected: u32) {
-    // The kernel has a full barrier between counting the sleeper and reading the word, under the queue's lock.
+    // The kernel has a full barrier between counting the sleeper and reading the word, under the
+    // queue's lock.
     fence(Ordering::SeqCst);
     let queue = QUEUE.lock.lock().unwrap();
     if word.load(Ordering::Relaxed) == expected {

@@ -17,8 +17,9 @@ unsafe fn madvise(call: &'static str, address: usize, len: usize, advice: i32) -
     if failed { Err(SysError::last(call, &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
-/// Drops the pages of a range from this mapping: private memory reads zeroes afterwards, a view of a file is mapped
-/// anew at the next touch with the file's bytes. `MADV_DONTNEED`, 51 ms per populated GiB.
+/// Drops the pages of a range from this mapping: private memory reads as zeroes afterwards, a view
+/// of a file maps the file's page again at the next access. `MADV_DONTNEED`, 51 ms per populated
+/// GiB.
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -27,7 +28,7 @@ pub unsafe fn discard(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(DONTNEED)", address, len, libc::MADV_DONTNEED) }
 }
 
-/// Leaves a range out of children made by `fork(2)`. `MADV_DONTFORK` (Linux 2.6.16).
+/// Excludes a range from children made by `fork(2)`. `MADV_DONTFORK` (Linux 2.6.16).
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -36,7 +37,8 @@ pub unsafe fn dont_fork(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(DONTFORK)", address, len, libc::MADV_DONTFORK) }
 }
 
-/// Leaves a range out of core dumps, or takes it in again: `MADV_DONTDUMP`, `MADV_DODUMP` (Linux 3.4).
+/// Excludes a range from core dumps, or includes it again: `MADV_DONTDUMP`, `MADV_DODUMP` (Linux
+/// 3.4).
 ///
 /// # Errors
 /// `ENOMEM` near `vm.max_map_count`, where a part of a mapping becomes one of its own.
@@ -50,8 +52,8 @@ pub unsafe fn dump(address: usize, len: usize, dump: bool) -> Result<(), SysErro
     unsafe { madvise(call, address, len, advice) }
 }
 
-/// Asks for 2 MiB pages when a range is touched. `MADV_HUGEPAGE`; for shared memory (Linux 4.8) it has an effect only
-/// where [`shmem_huge_pages`](super::shmem_huge_pages) is `advise` or more.
+/// Asks for 2 MiB pages when a range is touched. `MADV_HUGEPAGE`; for shared memory (Linux 4.8) it
+/// has an effect only where [`shmem_huge_pages`](super::shmem_huge_pages) is `advise` or more.
 ///
 /// # Errors
 /// `EINVAL` from a kernel built without transparent huge pages.
@@ -63,7 +65,7 @@ pub unsafe fn huge(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(HUGEPAGE)", address, len, libc::MADV_HUGEPAGE) }
 }
 
-/// Keeps a range to small pages whatever the system's setting. `MADV_NOHUGEPAGE` (Linux 2.6.38).
+/// Prevents huge pages in a range, whatever the system's setting. `MADV_NOHUGEPAGE` (Linux 2.6.38).
 ///
 /// # Errors
 /// `EINVAL` from a kernel built without transparent huge pages, which has small ones only.
@@ -75,12 +77,13 @@ pub unsafe fn no_huge(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(NOHUGEPAGE)", address, len, libc::MADV_NOHUGEPAGE) }
 }
 
-/// Makes 2 MiB pages of what a range has in small ones now, in this call, whatever the system's setting.
-/// `MADV_COLLAPSE` (Linux 6.1; read and write mappings of shared memory too). 2.9 s per GiB: not in a pause.
+/// Collapses the small pages of a range into 2 MiB pages, synchronously and whatever the system's
+/// setting. `MADV_COLLAPSE` (Linux 6.1; read and write mappings of shared memory too). 2.9 s per
+/// GiB: not in a pause.
 ///
 /// # Errors
-/// `EINVAL` from an older kernel and for memory that was never touched, `ENOMEM` or `EAGAIN` where no huge page is to be
-/// had just now, `EBUSY` while others use the pages.
+/// `EINVAL` from an older kernel and for memory that was never touched, `ENOMEM` or `EAGAIN` if no
+/// huge page is available now, `EBUSY` while the pages are in use elsewhere.
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -89,12 +92,13 @@ pub unsafe fn collapse(address: usize, len: usize) -> Result<(), SysError> {
     unsafe { madvise("madvise(COLLAPSE)", address, len, libc::MADV_COLLAPSE) }
 }
 
-/// Commits and maps the pages of a writable range, keeping their bytes. `MADV_POPULATE_WRITE` (Linux 5.14), 0.27 us a
-/// page of a second view; on older kernels it touches each page (0.91 us).
+/// Commits and maps the pages of a writable range, keeping their bytes. `MADV_POPULATE_WRITE`
+/// (Linux 5.14), 0.27 us a page of a second view; on older kernels it touches each page (0.91 us).
 ///
 /// # Errors
-/// `ENOMEM` where there is no memory, or part of the range is not mapped; `EFAULT` where a touch would raise a signal,
-/// `EINVAL` where it may not be written. On an older kernel these are the signals themselves.
+/// `ENOMEM` where there is no memory, or part of the range is not mapped; `EFAULT` where a touch
+/// would raise a signal, `EINVAL` where it may not be written. On an older kernel these are the
+/// signals themselves.
 ///
 /// # Safety
 /// Ownership (see the [module](super)). The range is mapped and writable.
@@ -114,14 +118,16 @@ pub unsafe fn populate_write(address: usize, len: usize) -> Result<(), SysError>
 /// The range is owned by the caller, mapped and writable.
 unsafe fn touch(address: usize, len: usize) {
     for page in (address..address + len).step_by(page_size()) {
-        // SAFETY: the byte is mapped and writable, and an atomic addition of zero loses no write of another thread.
+        // SAFETY: the byte is mapped and writable, and an atomic addition of zero loses no write of
+        // another thread.
         let byte = unsafe { AtomicU8::from_ptr(ptr::with_exposed_provenance_mut(page)) };
-        // A zero that the compiler sees makes a load of this, or nothing at all.
+        // `black_box`: with a constant zero the compiler would emit a load, or nothing at all.
         byte.fetch_add(black_box(0), Ordering::Relaxed);
     }
 }
 
-/// Whether the kernel knows `MADV_POPULATE_WRITE` (Linux 5.14): asked once or so, of one private page.
+/// Whether the kernel knows `MADV_POPULATE_WRITE` (Linux 5.14): tried about once per process, on
+/// one private page.
 pub fn populate_write_supported() -> bool {
     const UNKNOWN: u8 = 0;
     const NO: u8 = 1;
@@ -134,7 +140,7 @@ pub fn populate_write_supported() -> bool {
         // SAFETY: the page was mapped here and nobody else knows of it.
         unsafe {
             let answer = madvise("madvise(POPULATE_WRITE)", page, len, libc::MADV_POPULATE_WRITE);
-            // A page that cannot be unmapped is one page lost, once.
+            // If the page cannot be unmapped, one page leaks, once.
             let _ = unmap(page, len);
             known = if answer.is_ok() { YES } else { NO };
         }

@@ -1,18 +1,19 @@
-//! What a failed system call was.
+//! The error of a failed system call.
 
 use std::ffi::CStr;
 use std::{fmt, io};
 
-/// A system call that failed: which, with what, and why. `Display` gives one line, such as
-/// `mremap(from=0x7f0000000000, len=0x200000): Invalid argument (os error 22)`.
+/// A system call that failed: its name, its arguments and the errno. `Display` gives one line, such
+/// as `mremap(from=0x7f0000000000, len=0x200000): Invalid argument (os error 22)`.
 ///
-/// It is `Copy` and owns no memory, so that it can be made where nothing may be allocated.
+/// It is `Copy` and owns no memory, so that it can be created where allocation is forbidden.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SysError {
     call: &'static str,
     arguments: [(&'static str, usize); 4],
     errno: i32,
-    /// There were more arguments. (It stands in padding, and leaves values for the tags of larger errors.)
+    /// There were more arguments. (It occupies padding, and leaves niche values for the tags of
+    /// enclosing enums.)
     more: bool,
 }
 
@@ -31,12 +32,13 @@ impl SysError {
         SysError::from_io(call, arguments, &io::Error::last_os_error())
     }
 
-    /// The error of `call`, made with the standard library or a crate above it. `EIO` where that knows no errno.
+    /// The error of `call`, from an error of the standard library or of a crate that made the call.
+    /// `EIO` if that carries no errno.
     pub(crate) fn from_io(call: &'static str, arguments: &[(&'static str, usize)], error: &io::Error) -> SysError {
         SysError::new(call, arguments, error.raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// The name of the call, as its manual page has it.
+    /// The name of the call, as in its manual page.
     pub fn call(&self) -> &'static str {
         self.call
     }
@@ -61,8 +63,8 @@ impl fmt::Display for SysError {
         }
         f.write_str(if self.more { ", ...): " } else { "): " })?;
         let mut text = [0; 128];
-        // SAFETY: the call writes at most as many bytes as it is told, a C string, into an array of this frame. (`io::Error` would
-        // allocate one.)
+        // SAFETY: the call writes at most as many bytes as it is told, a C string, into an array of
+        // this frame. (`io::Error` would allocate one.)
         let told = unsafe { libc::strerror_r(self.errno, text.as_mut_ptr().cast(), text.len()) } == 0;
         let text = CStr::from_bytes_until_nul(&text).ok().and_then(|text| text.to_str().ok()).filter(|_| told);
         write!(f, "{} (os error {})", text.unwrap_or("an error of no name"), self.errno)

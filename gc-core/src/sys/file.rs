@@ -1,4 +1,4 @@
-//! The memory of a heap: a file without a name.
+//! The memory of a heap: an anonymous file in memory.
 
 use super::inject::refused;
 use super::{SysError, file_size_limit, page_size};
@@ -7,11 +7,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// A memfd of fixed size that backs a heap, [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html)
-/// (Linux 3.17).
+/// A memfd of fixed size that backs a heap,
+/// [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html) (Linux 3.17).
 ///
-/// It is close-on-exec and sealed against growing, shrinking, further seals and, where the kernel can (Linux 6.3),
-/// against execution. Pages come into being when they are first touched and read as zeroes.
+/// It is close-on-exec and sealed against growing, shrinking, further seals and, where the kernel
+/// supports it (Linux 6.3), execution. Pages are committed when first touched and read as zeroes.
 #[derive(Debug)]
 pub struct HeapFile {
     file: File,
@@ -20,20 +20,21 @@ pub struct HeapFile {
 }
 
 impl HeapFile {
-    /// Makes a file of `bytes`, a multiple of the page size; no memory is committed. `name` (at most 249 bytes, no NUL)
-    /// shows in `/proc/self/maps`.
+    /// Makes a file of `bytes`, a multiple of the page size; no memory is committed. `name` (at
+    /// most 249 bytes, no NUL) shows in `/proc/self/maps`.
     ///
     /// # Errors
-    /// `EINVAL` for a bad name or size, `EFBIG` above `RLIMIT_FSIZE`, `EMFILE`, `ENFILE`, `ENOMEM`; `EACCES` where `vm.memfd_noexec` is 2 and the
-    /// kernel refuses the fallback of a kernel before 6.3; `EPERM` or `ENOSYS` where a sandbox refuses the call.
+    /// `EINVAL` for a bad name or size, `EFBIG` above `RLIMIT_FSIZE`, `EMFILE`, `ENFILE`, `ENOMEM`;
+    /// `EACCES` where `vm.memfd_noexec` is 2 and the kernel refuses the fallback of a kernel before
+    /// 6.3; `EPERM` or `ENOSYS` where a sandbox refuses the call.
     pub fn new(name: &str, bytes: usize) -> Result<HeapFile, SysError> {
         let arguments = [("bytes", bytes)];
         if bytes == 0 || !bytes.is_multiple_of(page_size()) || i64::try_from(bytes).is_err() {
             return Err(SysError::new("ftruncate", &arguments, libc::EINVAL));
         }
-        // Where a sandbox refuses the question, nothing is refused here.
+        // If a sandbox refuses `getrlimit`, the limit is not checked here.
         if file_size_limit().ok().flatten().is_some_and(|limit| limit < bytes) {
-            // The kernel's way to say so is a signal that kills.
+            // `ftruncate` above the limit raises `SIGXFSZ`, which kills the process.
             return Err(SysError::new("ftruncate", &arguments, libc::EFBIG));
         }
         let (memfd, no_exec) = create(name)?;
@@ -71,7 +72,8 @@ impl HeapFile {
         if seals < 0 { Err(SysError::last("fcntl(F_GET_SEALS)", &[])) } else { Ok(seals) }
     }
 
-    /// Bytes of memory the file holds now, in any view or in none (`st_blocks` of `fstat(2)`; swapped-out pages count).
+    /// Bytes of memory the file holds now, in any view or in none (`st_blocks` of `fstat(2)`;
+    /// swapped-out pages count).
     pub fn committed_bytes(&self) -> Result<usize, SysError> {
         use std::os::unix::fs::MetadataExt;
         if refused("fstat") {
@@ -81,15 +83,17 @@ impl HeapFile {
         Ok(metadata.blocks() as usize * 512)
     }
 
-    /// Gives the memory of `offset..offset + len` back to the system; every view then reads zeroes there. Whole pages
-    /// only: the kernel zeroes the parts of pages at the ends and keeps those. 135 us per 2 MiB of small pages.
+    /// Uncommits the memory of `offset..offset + len`; every view then reads as zeroes there. Whole
+    /// pages only: the kernel zeroes the parts of pages at the ends and keeps those. 135 us per 2
+    /// MiB of small pages.
     ///
-    /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE` (on shared memory since Linux 3.5).
+    /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE` (on shared memory since
+    /// Linux 3.5).
     pub fn punch_hole(&self, offset: usize, len: usize) -> Result<(), SysError> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         let call = "fallocate(PUNCH_HOLE)";
-        // SAFETY: the call takes no pointer. That views lose the bytes is the caller's wish, and no safe Rust reference
-        // points into a view.
+        // SAFETY: the call takes no pointer. The caller wants the bytes discarded in every view,
+        // and no safe Rust reference points into a view.
         let punch = || unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset as i64, len as i64) };
         uninterrupted(|| {
             let failed = refused(call) || punch() < 0;
@@ -110,7 +114,7 @@ impl AsRawFd for HeapFile {
     }
 }
 
-/// The new file, and whether it is sealed against execution.
+/// Creates the file; returns whether it is sealed against execution.
 fn create(name: &str) -> Result<(Memfd, bool), SysError> {
     match create_no_exec(name) {
         Ok(memfd) => Ok((memfd, true)),
@@ -127,7 +131,8 @@ fn create(name: &str) -> Result<(Memfd, bool), SysError> {
     }
 }
 
-/// The `memfd` crate (0.6) does not know `MFD_NOEXEC_SEAL`, so the call is made here and its result handed over.
+/// The `memfd` crate (0.6) does not know `MFD_NOEXEC_SEAL`, so the call is made here and the crate
+/// takes over the descriptor.
 fn create_no_exec(name: &str) -> Result<Memfd, SysError> {
     let call = "memfd_create(MFD_NOEXEC_SEAL)";
     let name = CString::new(name).map_err(|_| SysError::new(call, &[], libc::EINVAL))?;
@@ -140,7 +145,8 @@ fn create_no_exec(name: &str) -> Result<Memfd, SysError> {
     }
     // SAFETY: the kernel has just made this descriptor for us, nobody else has it.
     let mut fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // The crate asks for the seals, and where that is refused it gives the descriptor back and no errno: so we ask then.
+    // The crate reads the seals, and if that is refused it returns the descriptor without the
+    // errno: so the call is repeated here.
     let call = "fcntl(F_GET_SEALS)";
     for _ in 0..INTERRUPTIONS {
         fd = match Memfd::try_from_fd(fd) {
@@ -160,7 +166,7 @@ fn from_memfd(call: &'static str, arguments: &[(&'static str, usize)], error: &m
     SysError::from_io(call, arguments, io)
 }
 
-/// Makes a call again that a signal has interrupted (`EINTR`), as often as that is likely to be chance.
+/// Repeats a call that a signal has interrupted (`EINTR`), up to a limit.
 fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, SysError>) -> Result<T, SysError> {
     for _ in 0..INTERRUPTIONS {
         match call() {
@@ -171,5 +177,6 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, SysError>) -> Result<T, 
     call()
 }
 
-/// A profiler's timer comes a thousand times a second; the calls here take less than a millisecond each.
+/// A profiler's timer fires a thousand times a second, and the calls here take less than a
+/// millisecond each: more interruptions than this are no accident.
 const INTERRUPTIONS: usize = 100;

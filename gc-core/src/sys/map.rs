@@ -6,7 +6,7 @@ use super::{HeapFile, Patience, SysError, dump, page_size};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-/// What a range allows.
+/// Access rights of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Nothing: every access raises `SIGSEGV`.
@@ -43,7 +43,8 @@ unsafe fn mmap(
     file: Option<(&HeapFile, usize)>,
 ) -> Result<usize, SysError> {
     let (fd, offset) = file.map_or((-1, 0), |(file, offset)| (file.as_raw_fd(), offset));
-    // SAFETY: without MAP_FIXED the kernel never replaces a mapping; with it the caller owns the range.
+    // SAFETY: without MAP_FIXED the kernel never replaces a mapping; with it the caller owns the
+    // range.
     let map = || unsafe { libc::mmap(at(address), len, access.bits(), flags, fd, offset as i64) };
     let mapped = if refused("mmap") { libc::MAP_FAILED } else { map() };
     if mapped == libc::MAP_FAILED {
@@ -53,24 +54,26 @@ unsafe fn mmap(
     Ok(mapped.expose_provenance())
 }
 
-/// Reserves `bytes` of addresses, aligned to `align` (a power of two, at least a page), wherever the kernel likes: no
-/// access, no memory, nothing counted against overcommit, nothing of it in core dumps.
+/// Reserves `bytes` of addresses, aligned to `align` (a power of two, at least a page), at an
+/// address chosen by the kernel: without access, without memory, not counted against overcommit and
+/// not in core dumps.
 ///
 /// # Errors
-/// `ENOMEM` where there are no such addresses, `RLIMIT_AS` forbids them, or the process has `vm.max_map_count` mappings.
+/// `ENOMEM` where there are no such addresses, `RLIMIT_AS` forbids them, or the process has
+/// `vm.max_map_count` mappings.
 pub fn reserve(bytes: usize, align: usize) -> Result<usize, SysError> {
     let error = |errno| SysError::new("mmap(reserve)", &[("len", bytes), ("align", align)], errno);
     if !align.is_power_of_two() || align < page_size() || bytes == 0 || !bytes.is_multiple_of(page_size()) {
         return Err(error(libc::EINVAL));
     }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // The kernel aligns to pages only, so ask for more and give back what sticks out.
+    // The kernel aligns to pages only, so map more and unmap the excess at both ends.
     let asked = bytes.checked_add(align - page_size()).ok_or(error(libc::ENOMEM))?;
     // SAFETY: no MAP_FIXED.
     let start = unsafe { mmap(0, asked, Access::None, flags, None) }.map_err(|e| error(e.errno()))?;
     let base = start.next_multiple_of(align);
     let (before, after) = (base - start, start + asked - (base + bytes));
-    // SAFETY: both ends belong to the reservation just made, and nobody knows of them.
+    // SAFETY: both ends belong to the reservation just made, and no other code knows of them.
     unsafe {
         if before > 0 {
             unmap(start, before)?;
@@ -83,8 +86,9 @@ pub fn reserve(bytes: usize, align: usize) -> Result<usize, SysError> {
     Ok(base)
 }
 
-/// Reserves exactly `address..address + bytes`, and fails where anything is mapped there (`MAP_FIXED_NOREPLACE`, Linux
-/// 4.17; an older kernel takes the address for a hint, which is told from the answer).
+/// Reserves exactly `address..address + bytes`, and fails if anything is mapped there
+/// (`MAP_FIXED_NOREPLACE`, Linux 4.17; an older kernel treats the address as a hint, which the
+/// returned address shows).
 ///
 /// # Errors
 /// `EEXIST` where the range is taken, `ENOMEM` as [`reserve`], `EPERM` below `vm.mmap_min_addr`.
@@ -93,16 +97,17 @@ pub fn reserve_at(address: usize, bytes: usize) -> Result<(), SysError> {
     // SAFETY: MAP_FIXED_NOREPLACE replaces nothing.
     let got = unsafe { mmap(address, bytes, Access::None, flags, None) }?;
     if got != address {
-        // SAFETY: the kernel gave us this range instead, and nobody knows of it.
+        // SAFETY: the kernel mapped this range instead, and no other code knows of it.
         unsafe { unmap(got, bytes) }?;
         return Err(SysError::new("mmap(MAP_FIXED_NOREPLACE)", &[("addr", address), ("len", bytes)], libc::EEXIST));
     }
-    // SAFETY: the range was mapped just now, and nobody knows of it.
+    // SAFETY: the range was mapped just now, and no other code knows of it.
     unsafe { not_dumped(address, bytes) };
     Ok(())
 }
 
-/// `gcore` writes addresses without access as so many zeroes. Where the kernel refuses, it goes on to.
+/// Excludes a reservation from core dumps: `gcore` writes addresses without access as zeroes. A
+/// refusal by the kernel is ignored; `gcore` then writes the zeroes.
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -111,7 +116,8 @@ unsafe fn not_dumped(address: usize, len: usize) {
     let _ = unsafe { dump(address, len, false) };
 }
 
-/// Maps `bytes` of private memory, zeroed when first touched, readable and writable, not counted against overcommit.
+/// Maps `bytes` of private memory, zeroed when first touched, readable and writable, not counted
+/// against overcommit.
 ///
 /// # Errors
 /// As [`reserve`].
@@ -121,8 +127,8 @@ pub fn reserve_writable(bytes: usize) -> Result<usize, SysError> {
     unsafe { mmap(0, bytes, Access::ReadWrite, flags, None) }
 }
 
-/// Maps private memory at `address..address + len`, zeroed when first touched, in place of whatever is mapped there. Without access it
-/// counts as memory nowhere.
+/// Maps private memory at `address..address + len`, zeroed when first touched, in place of whatever
+/// is mapped there. Without access it counts against no memory limit.
 ///
 /// # Safety
 /// Ownership of `address..address + len` (see the [module](super)).
@@ -132,7 +138,8 @@ pub unsafe fn map_private_at(address: usize, len: usize, access: Access) -> Resu
     unsafe { mmap(address, len, access, flags, None) }.map(|_| ())
 }
 
-/// Maps `len` bytes of `file` from `offset` at `address`, shared, in place of whatever is mapped there. 3 us, any size.
+/// Maps `len` bytes of `file` from `offset` at `address`, shared, in place of whatever is mapped
+/// there. 3 us, any size.
 ///
 /// # Safety
 /// Ownership of `address..address + len` (see the [module](super)).
@@ -143,20 +150,22 @@ pub unsafe fn map_file_at(
     len: usize,
     access: Access,
 ) -> Result<(), SysError> {
-    // NORESERVE: memory is committed page by page, the maximum heap is a limit and no promise.
+    // NORESERVE: memory is committed page by page; the maximum heap size is a limit, not a
+    // reservation.
     let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
     // SAFETY: the caller owns the range.
     unsafe { mmap(address, len, access, flags, Some((file, offset))) }.map(|_| ())
 }
 
-/// What a refused move has left of the range that it was to fill.
+/// State of a move's destination range after the move was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// What was mapped there.
+    /// The destination is mapped as before.
     Kept,
-    /// What [`reserve`] makes: the kernel had unmapped it.
+    /// A reservation as by [`reserve`]: the kernel had unmapped the destination.
     Reserved,
-    /// Nothing: to reserve it again was refused too, with this errno. The addresses are anybody's, and the caller's no longer.
+    /// Nothing: reserving it again was refused too, with this errno. The caller no longer owns the
+    /// addresses; any mapping may take them.
     Lost(i32),
 }
 
@@ -168,7 +177,7 @@ pub struct MoveError {
     len: usize,
     to: usize,
     errno: i32,
-    /// What is there now.
+    /// State of the destination now.
     pub destination: Destination,
 }
 
@@ -199,8 +208,8 @@ unsafe fn mremap(
     flags: i32,
     to: usize,
 ) -> Result<(), MoveError> {
-    // The fifth argument is in C's prototype a variadic one, documented for MREMAP_FIXED. The kernel reads it for
-    // MREMAP_DONTUNMAP too, so it is always given.
+    // The fifth argument is in C's prototype a variadic one, documented for MREMAP_FIXED. The
+    // kernel reads it for MREMAP_DONTUNMAP too, so it is always given.
     // SAFETY: the caller owns both ranges.
     let failed =
         refused(call) || unsafe { libc::mremap(at(from), old_len, new_len, flags, at(to)) } == libc::MAP_FAILED;
@@ -212,30 +221,33 @@ unsafe fn mremap(
     Ok(())
 }
 
-/// What a refused call has left of the range that it was to fill. Many kernels unmap the destination before they look at the
-/// rest, and leave a hole that any thread's `mmap` may fill. Closes it, so that the caller still owns what it owned.
+/// Restores the destination range after a refused call. Many kernels unmap the destination before
+/// they check the rest, and leave a hole that any thread's `mmap` may fill. This reserves it again,
+/// so that the caller still owns the range.
 fn after_refusal(to: usize, len: usize) -> Destination {
     match Patience::long().with(|| if is_mapped(to, len) { Ok(false) } else { reserve_at(to, len).map(|()| true) }) {
         Ok(true) => Destination::Reserved,
         Ok(false) => Destination::Kept,
-        // Nothing was unmapped. (Or a thread was faster than this: nobody can tell.)
+        // Nothing was unmapped. (Or another thread has mapped something there already, which cannot
+        // be distinguished.)
         Err(taken) if taken.errno() == libc::EEXIST => Destination::Kept,
         Err(error) => Destination::Lost(error.errno()),
     }
 }
 
-/// Whether every page of a range is mapped to something: `msync(2)` without anything to write says `ENOMEM` where one is not. Not
-/// known counts as not.
+/// Whether every page of a range is mapped: `msync(2)` with nothing to write returns `ENOMEM` if
+/// one is not. Unknown counts as not mapped.
 fn is_mapped(address: usize, len: usize) -> bool {
     // SAFETY: `MS_ASYNC` changes nothing (since Linux 2.6.19) and touches no memory.
     !refused("msync") && unsafe { libc::msync(at(address), len, libc::MS_ASYNC) } == 0
 }
 
-/// Maps at `to` what is mapped at `from..from + len`, a second view of the same shared pages (`mremap` with an old size
-/// of 0). The source stays as it is. 8 us, any size.
+/// Maps the shared pages of `from..from + len` at `to` as well, as a second view (`mremap` with an
+/// old size of 0). The source stays as it is. 8 us, any size.
 ///
 /// # Errors
-/// `EINVAL` for private memory (since Linux 4.14). The destination is then what it was, or what [`reserve`] makes.
+/// `EINVAL` for private memory (since Linux 4.14). The destination is then unchanged, or reserved
+/// as by [`reserve`].
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)), which must not overlap.
@@ -245,14 +257,15 @@ pub unsafe fn mirror_at(from: usize, len: usize, to: usize) -> Result<(), SysErr
     unsafe { mremap("mremap(old_size=0)", from, 0, len, flags, to) }.map_err(SysError::from)
 }
 
-/// Moves the page tables of `from..from + len` to `to`, and leaves the source mapped but empty: the next touch of it
-/// faults (`MREMAP_DONTUNMAP`: private memory Linux 5.7, shared memory 5.13). The source must be one VMA.
+/// Moves the page tables of `from..from + len` to `to`, and leaves the source mapped but empty: the
+/// next access to it faults (`MREMAP_DONTUNMAP`: private memory Linux 5.7, shared memory 5.13). The
+/// source must be one VMA.
 ///
 /// 3 to 30 us at any size where both ends are aligned to 1 GiB.
 ///
 /// # Errors
-/// `EINVAL` from an older kernel, `EFAULT` where the source is not one VMA, `ENOMEM` near `vm.max_map_count` and above
-/// `RLIMIT_AS`; and what is at the [`Destination`] then.
+/// `EINVAL` from an older kernel, `EFAULT` where the source is not one VMA, `ENOMEM` near
+/// `vm.max_map_count` and above `RLIMIT_AS`. The error gives the state of the [`Destination`].
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)), which must not overlap.
@@ -262,22 +275,23 @@ pub unsafe fn take_away(from: usize, len: usize, to: usize) -> Result<(), MoveEr
     unsafe { mremap("mremap(DONTUNMAP)", from, len, len, flags, to) }
 }
 
-/// Moves a mapping with its pages from `from..from + len` to `to`, and leaves nothing mapped at the source. 5 us for 2 MiB
-/// of pages.
+/// Moves a mapping with its pages from `from..from + len` to `to`, and unmaps the source. 5 us for
+/// 2 MiB of pages.
 ///
 /// # Errors
-/// `EFAULT` where the source is not one VMA, `ENOMEM` near `vm.max_map_count`. The destination is then what it was, or what
-/// [`reserve`] makes.
+/// `EFAULT` where the source is not one VMA, `ENOMEM` near `vm.max_map_count`. The destination is
+/// then unchanged, or reserved as by [`reserve`].
 ///
 /// # Safety
-/// Ownership of both ranges (see the [module](super)), which must not overlap; that of the source ends here.
+/// Ownership of both ranges (see the [module](super)), which must not overlap; that of the source
+/// ends here.
 pub unsafe fn move_mapping(from: usize, len: usize, to: usize) -> Result<(), SysError> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns both ranges.
     unsafe { mremap("mremap", from, len, len, flags, to) }.map_err(SysError::from)
 }
 
-/// Changes what a range allows, `mprotect(2)`. 6.6 ms per populated GiB.
+/// Changes the access rights of a range, `mprotect(2)`. 6.6 ms per populated GiB.
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -287,7 +301,8 @@ pub unsafe fn protect(address: usize, len: usize, access: Access) -> Result<(), 
     if failed { Err(SysError::last("mprotect", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
-/// Has pages of a range come and go as elsewhere, whatever `mlockall(MCL_FUTURE)` said when it was mapped: `munlock(2)`.
+/// Lets pages of a range be committed on demand and uncommitted, even if `mlockall(MCL_FUTURE)` was
+/// in effect when it was mapped: `munlock(2)`.
 ///
 /// # Errors
 /// `ENOMEM` where a part of the range is not mapped, and near `vm.max_map_count`.
@@ -300,7 +315,7 @@ pub unsafe fn unlock(address: usize, len: usize) -> Result<(), SysError> {
     if failed { Err(SysError::last("munlock", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
-/// Gives a range of addresses back. 25 ms per populated GiB.
+/// Unmaps a range, `munmap(2)`. 25 ms per populated GiB.
 ///
 /// # Safety
 /// Ownership (see the [module](super)), which ends here.
@@ -310,10 +325,12 @@ pub unsafe fn unmap(address: usize, len: usize) -> Result<(), SysError> {
     if failed { Err(SysError::last("munmap", &[("addr", address), ("len", len)])) } else { Ok(()) }
 }
 
-/// Makes a range what [`reserve`] left there: addresses without access and without memory.
+/// Turns a range back into a reservation, as [`reserve`] made it: addresses without access and
+/// without memory.
 ///
 /// # Errors
-/// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`; and what is at the [`Destination`] then.
+/// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`. The error gives the state of the
+/// [`Destination`].
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -330,8 +347,9 @@ pub unsafe fn release_to_reservation(address: usize, len: usize) -> Result<(), M
     Ok(())
 }
 
-/// Makes `address..address + len` of a shared mapping show its file from page `page_offset` on. Deprecated since Linux
-/// 3.16 and emulated by a mapping of its own since 4.0: here to be asked about and measured, no heap uses it.
+/// Makes `address..address + len` of a shared mapping show its file from page `page_offset` on.
+/// Deprecated since Linux 3.16 and emulated by a mapping of its own since 4.0: here for the probe
+/// and for measurements; no heap uses it.
 ///
 /// # Safety
 /// Ownership (see the [module](super)).

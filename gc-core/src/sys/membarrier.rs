@@ -1,23 +1,26 @@
-//! Barriers in other threads, [`membarrier(2)`](https://man7.org/linux/man-pages/man2/membarrier.2.html).
+//! Memory barriers in other threads,
+//! [`membarrier(2)`](https://man7.org/linux/man-pages/man2/membarrier.2.html).
 
 use super::SysError;
 use super::inject::refused;
 
-/// What kind of barrier.
+/// Kinds of barriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Membarrier {
     /// A memory barrier in every running thread of this process, by an interrupt to its processor:
     /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED` (Linux 4.14).
     PrivateExpedited,
-    /// The same, and what the processors have fetched of code is dropped: `..._PRIVATE_EXPEDITED_SYNC_CORE` (Linux 4.16).
+    /// The same, and the processors discard prefetched instructions:
+    /// `..._PRIVATE_EXPEDITED_SYNC_CORE` (Linux 4.16).
     PrivateExpeditedSyncCore,
-    /// In every thread of the machine, by waiting until each has been in the kernel; milliseconds, no interrupt:
-    /// `MEMBARRIER_CMD_GLOBAL` (Linux 4.3; `EINVAL` where the kernel runs `nohz_full`).
+    /// In every thread of the machine, by waiting until each has entered the kernel; takes
+    /// milliseconds and needs no interrupt: `MEMBARRIER_CMD_GLOBAL` (Linux 4.3; `EINVAL` where the
+    /// kernel runs `nohz_full`).
     Global,
 }
 
 impl Membarrier {
-    /// The command, and the one that announces that this process will use it.
+    /// The command, and the command that registers this process for it.
     fn commands(self) -> (i32, Option<i32>) {
         match self {
             Membarrier::PrivateExpedited => {
@@ -38,8 +41,8 @@ fn call(command: i32) -> Result<(), SysError> {
     if failed { Err(SysError::last("membarrier", &[("cmd", command as usize)])) } else { Ok(()) }
 }
 
-/// Announces that this process will use a kind of barrier, once before the first. With other threads running it takes
-/// milliseconds; [`Membarrier::Global`] needs none.
+/// Registers this process for a kind of barrier, once before its first use. With other threads
+/// running it takes milliseconds; [`Membarrier::Global`] needs no registration.
 ///
 /// # Errors
 /// `EINVAL` from an older kernel, `ENOSYS` or `EPERM` where a sandbox refuses the call.
@@ -47,11 +50,11 @@ pub fn membarrier_register(kind: Membarrier) -> Result<(), SysError> {
     kind.commands().1.map_or(Ok(()), call)
 }
 
-/// When it returns, each thread it concerns has passed a full memory barrier since the call began. It waits for
-/// processors, never for threads.
+/// Executes a full memory barrier in each thread concerned, between the begin of this call and its
+/// return. It waits for processors, never for threads.
 ///
 /// # Errors
-/// `EPERM` where [`membarrier_register`] was not called before, else as there.
+/// `EPERM` if [`membarrier_register`] was not called before; otherwise as there.
 pub fn membarrier(kind: Membarrier) -> Result<(), SysError> {
     call(kind.commands().0)
 }
@@ -63,13 +66,13 @@ mod tests {
     #[test]
     fn a_barrier_wants_to_be_announced() {
         let kind = Membarrier::PrivateExpedited;
-        // No other test of this process announces it.
+        // No other test of this process registers for it.
         match membarrier(kind) {
             Err(error) if error.errno() == libc::EPERM => {
                 membarrier_register(kind).unwrap();
                 membarrier(kind).unwrap();
             }
-            // An older kernel or a sandbox knows nothing of it at all.
+            // An older kernel or a sandbox refuses both calls.
             other => assert_eq!(membarrier_register(kind).is_ok(), other.is_ok()),
         }
     }

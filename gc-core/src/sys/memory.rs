@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes in a page, `sysconf(_SC_PAGESIZE)`: 4096 on x86-64.
 pub fn page_size() -> usize {
-    // Not a `OnceLock`, here and elsewhere: one that is being made while another thread forks is never made in the child.
+    // Not a `OnceLock`, here and elsewhere: an initialization that is running while another thread
+    // forks never completes in the child.
     static SIZE: AtomicUsize = AtomicUsize::new(0);
     let known = SIZE.load(Ordering::Relaxed);
     if known != 0 {
@@ -21,28 +22,30 @@ pub fn page_size() -> usize {
     size
 }
 
-/// Bytes of memory this process can hope for: the machine's (`MemTotal` of `proc_meminfo(5)`), or less where a memory
-/// cgroup above it sets a limit (`memory.max` of version 2, `memory.limit_in_bytes` of version 1).
+/// Bytes of memory that this process can use at most: the machine's (`MemTotal` of
+/// `proc_meminfo(5)`), or less if a memory cgroup above it sets a limit (`memory.max` of version 2,
+/// `memory.limit_in_bytes` of version 1).
 pub fn total_memory() -> Result<usize, SysError> {
     let total = meminfo(Path::new("/"), "MemTotal:")?;
     Ok(cgroups(Path::new("/")).fold(total, |total, group| total.min(group.limit)))
 }
 
-/// Bytes that could be had now without swapping: `MemAvailable` (Linux 3.14), or less where a memory cgroup has less left
-/// below its limit. What a cgroup's page cache would give back counts as left.
+/// Bytes that can be allocated now without swapping: `MemAvailable` (Linux 3.14), or less if a
+/// memory cgroup has less left below its limit. A cgroup's reclaimable page cache counts as left.
 pub fn available_memory() -> Result<usize, SysError> {
     let available = meminfo(Path::new("/"), "MemAvailable:")?;
     Ok(cgroups(Path::new("/")).fold(available, |available, group| available.min(group.left())))
 }
 
-/// The most mappings a process may have, `vm.max_map_count` (65530 unless set otherwise).
+/// Maximum number of mappings of a process, `vm.max_map_count` (65530 unless set otherwise).
 pub fn max_map_count() -> Result<usize, SysError> {
     let text = read(Path::new("/proc/sys/vm/max_map_count"), "read(/proc/sys/vm/max_map_count)")?;
     text.trim().parse().map_err(|_| SysError::new("read(/proc/sys/vm/max_map_count)", &[], libc::EINVAL))
 }
 
-/// The system's setting for 2 MiB pages in shared memory, of `/sys/kernel/mm/transparent_hugepage/shmem_enabled` (Linux
-/// 4.8): `always`, `within_size`, `advise`, `never`, `deny` or `force`.
+/// The system's setting for 2 MiB pages in shared memory, of
+/// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` (Linux 4.8): `always`, `within_size`,
+/// `advise`, `never`, `deny` or `force`.
 pub fn shmem_huge_pages() -> Result<String, SysError> {
     let call = "read(transparent_hugepage/shmem_enabled)";
     let text = read(Path::new("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), call)?;
@@ -79,7 +82,7 @@ fn field(text: &str, name: &str) -> Option<usize> {
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
-/// What one memory cgroup says, in bytes.
+/// Limit and usage of one memory cgroup, in bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Cgroup {
     limit: usize,
@@ -93,7 +96,7 @@ impl Cgroup {
     }
 }
 
-/// The names a version of cgroups has for things.
+/// The file and field names of one version of cgroups.
 struct Version {
     mounts: &'static [&'static str],
     limit: &'static str,
@@ -101,7 +104,7 @@ struct Version {
     reclaimable: &'static str,
 }
 
-/// No limit is a number near 2^63 here, which loses every comparison.
+/// "No limit" is a number near 2^63 here, which `min` never selects.
 const VERSION_1: Version = Version {
     mounts: &["sys/fs/cgroup/memory"],
     limit: "memory.limit_in_bytes",
@@ -109,7 +112,7 @@ const VERSION_1: Version = Version {
     reclaimable: "total_inactive_file ",
 };
 
-/// No limit is the word `max` here. Where both versions run, this one is mounted a level deeper.
+/// "No limit" is the word `max` here. Where both versions run, this one is mounted a level deeper.
 const VERSION_2: Version = Version {
     mounts: &["sys/fs/cgroup", "sys/fs/cgroup/unified"],
     limit: "memory.max",
@@ -118,7 +121,7 @@ const VERSION_2: Version = Version {
 };
 
 impl Version {
-    /// A directory's group, if it has a limit and can be read.
+    /// Reads the group of a directory; `None` if it has no limit or cannot be read.
     fn group(&self, directory: &Path) -> Option<Cgroup> {
         let text = |name| read(&directory.join(name), "read(cgroup)").unwrap_or_default();
         let limit = text(self.limit).trim().parse().ok()?;
@@ -128,8 +131,9 @@ impl Version {
     }
 }
 
-/// The memory cgroups with a limit, from the one of this process up to the root of each hierarchy, `cgroups(7)`. Groups
-/// that cannot be read (a container shows only its own part of the tree) are passed over.
+/// The memory cgroups with a limit, from the one of this process up to the root of each hierarchy,
+/// `cgroups(7)`. Groups that cannot be read (a container shows only its own part of the tree) are
+/// skipped.
 fn cgroups(root: &Path) -> impl Iterator<Item = Cgroup> {
     let lines = read(&root.join("proc/self/cgroup"), "read(/proc/self/cgroup)").unwrap_or_default();
     let mut found = Vec::new();
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// A made-up root of a file system, gone with the value.
+    /// A file tree for tests, deleted when dropped.
     struct Root(PathBuf);
 
     impl Root {

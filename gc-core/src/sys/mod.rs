@@ -1,14 +1,15 @@
-//! Every system call of the project. Nothing outside this module calls the kernel for itself: what a heap needs from
-//! Linux can be read here from end to end, and a port or a sandbox has one place to look at.
+//! Every system call of the project. No code outside this module makes system calls: it lists
+//! everything that a heap needs from Linux, in one place for a port or a sandbox profile.
 //!
-//! Addresses and lengths are plain `usize`s in bytes, multiples of the page size ([`page_size`]) where the kernel wants
-//! that; it answers `EINVAL` otherwise, and so do we. Functions that change mappings at an address given to them are
-//! `unsafe`, all for the same reason, which their `# Safety` sections call *ownership*: the caller must own the range,
-//! that is, have got it from [`reserve`] or [`reserve_at`] and not given it back, and no Rust reference into it may be
-//! alive that the change would contradict.
+//! Addresses and lengths are plain `usize`s in bytes, multiples of the page size ([`page_size`])
+//! where the kernel requires that; otherwise it returns `EINVAL`, and so do these functions.
+//! Functions that change mappings at an address passed to them are `unsafe`, all for the same
+//! reason, which their `# Safety` sections call *ownership*: the caller must own the range, that
+//! is, it has obtained the range from [`reserve`] or [`reserve_at`] and not unmapped it, and no
+//! Rust reference into it may be alive that the change would contradict.
 //!
-//! A failed call is a [`SysError`], which names the call, its arguments and the errno, and allocates nothing: it may be
-//! made in a signal handler.
+//! A failed call is a [`SysError`], which names the call, its arguments and the errno, and
+//! allocates nothing: it may be made in a signal handler.
 
 mod advise;
 mod end;
@@ -30,7 +31,7 @@ mod thread;
 mod time;
 mod uffd;
 
-/// The seam of `inject`, which is not compiled in: no call is refused.
+/// Stub for `inject`, which is not compiled in: no call is refused.
 #[cfg(not(feature = "inject"))]
 mod inject {
     #[inline(always)]

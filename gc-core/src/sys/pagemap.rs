@@ -9,11 +9,12 @@ use std::os::fd::AsRawFd;
 /// `_IOWR('f', 16, struct pm_scan_arg)`, of `/proc/PID/pagemap`.
 const PAGEMAP_SCAN: libc::Ioctl = (3 << 30 | (size_of::<pm_scan_arg>() as u32) << 16 | (b'f' as u32) << 8 | 16) as _;
 
-/// How many pages of a range have an entry in this process's page tables, [`PAGEMAP_SCAN`] (Linux 6.7). A page of the
-/// file that this range has not mapped yet does not count.
+/// How many pages of a range have an entry in this process's page tables, [`PAGEMAP_SCAN`] (Linux
+/// 6.7). A page of the file that this range has not mapped yet does not count.
 ///
 /// # Errors
-/// `ENOTTY` from an older kernel, `EINVAL` for a range that does not end, and what opening `/proc/self/pagemap` gives.
+/// `ENOTTY` from an older kernel, `EINVAL` for a range that does not end, and what opening
+/// `/proc/self/pagemap` gives.
 ///
 /// [`PAGEMAP_SCAN`]: https://docs.kernel.org/admin-guide/mm/pagemap.html
 pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
@@ -41,7 +42,8 @@ pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
     };
     let mut bytes = 0;
     while scan.start < end {
-        // SAFETY: the kernel reads and writes one `pm_scan_arg` and at most `vec_len` regions, values of this frame.
+        // SAFETY: the kernel reads and writes one `pm_scan_arg` and at most `vec_len` regions,
+        // values of this frame.
         let mut look = || unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
         let found = if refused("ioctl(PAGEMAP_SCAN)") { -1 } else { look() };
         if found < 0 {

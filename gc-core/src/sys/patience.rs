@@ -1,10 +1,11 @@
-//! Calls that are made again where the reason of their refusal may pass.
+//! Retries of calls whose error may be temporary.
 
 use super::SysError;
 use std::time::Duration;
 
-/// How often a call is made again, and after what time. In between the thread yields its processor, then sleeps, twice as long
-/// each time: who the call waits for (a change of mappings, memory that is being reclaimed) may need the processor.
+/// A retry policy: how often a call is repeated, and after what time. Between two tries the thread
+/// yields its processor, later it sleeps, twice as long each time: the thread that causes the
+/// refusal (it changes mappings, or reclaims memory) may need the processor.
 ///
 /// It allocates nothing and takes no lock, so that a signal handler may use it.
 #[derive(Debug)]
@@ -13,31 +14,31 @@ pub struct Patience {
     most: u32,
 }
 
-/// Tries that only yield.
+/// Tries after which the thread only yields.
 const YIELDS: u32 = 8;
 
-/// The first sleep, and the longest.
+/// Length of the first sleep, and of the longest.
 const SHORTEST: Duration = Duration::from_micros(10);
 const LONGEST: Duration = Duration::from_millis(10);
 
 impl Patience {
-    /// For calls inside a stop, and where there is another way: 8 tries without a sleep.
+    /// For calls inside a pause, and where there is a fallback: 8 tries without a sleep.
     pub const fn short() -> Patience {
         Patience { tries: 0, most: YIELDS }
     }
 
-    /// For calls without which the process cannot go on: tries for half a second.
+    /// For calls without which the process cannot continue: tries for half a second.
     pub const fn long() -> Patience {
         Patience { tries: 0, most: YIELDS + 60 }
     }
 
-    /// The call has got somewhere: all tries are left again.
+    /// Restores all tries, after the call has made progress.
     pub fn renew(&mut self) {
         self.tries = 0;
     }
 
-    /// Waits, if the error may pass (`EINTR`, `EAGAIN`, `ENOMEM`, `EBUSY`) and there are tries left; `false`: it is to be taken as
-    /// final.
+    /// Waits, if the error may be temporary (`EINTR`, `EAGAIN`, `ENOMEM`, `EBUSY`) and tries are
+    /// left; `false`: the error is final.
     pub fn again(&mut self, error: &SysError) -> bool {
         if ![libc::EINTR, libc::EAGAIN, libc::ENOMEM, libc::EBUSY].contains(&error.errno()) || self.tries >= self.most {
             return false;
@@ -50,7 +51,7 @@ impl Patience {
         true
     }
 
-    /// Makes a call until it succeeds, or its error is final.
+    /// Repeats a call until it succeeds, or its error is final.
     pub fn with<T>(mut self, mut call: impl FnMut() -> Result<T, SysError>) -> Result<T, SysError> {
         loop {
             match call() {

@@ -1,4 +1,5 @@
-//! Which process this is: `fork(2)` makes a child that has a copy of everything, and is another.
+//! Identity of the process: tells a child made by `fork(2)`, which has a copy of all memory, from
+//! its parent.
 
 use super::inject::refused;
 use std::cell::{Cell, UnsafeCell};
@@ -8,36 +9,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Forks between the program's start and this process.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// Guards what the heaps of a process share.
+/// Guards the state shared by all heaps of the process.
 static SHARED: Mutex<()> = Mutex::new(());
 
-/// The lock, while a thread that holds it forks.
+/// The guard of `SHARED` while the thread that holds it forks.
 struct Held(UnsafeCell<Option<MutexGuard<'static, ()>>>);
 
-// SAFETY: the cell is used by the thread only that has `SHARED`: it puts the guard in and takes it out again.
+// SAFETY: only the thread that holds `SHARED` uses the cell: it stores the guard and takes it out
+// again.
 unsafe impl Sync for Held {}
 
 static HELD: Held = Held(UnsafeCell::new(None));
 
 thread_local! {
-    /// Whether this thread forks. Constant and without a destructor, so it is there in every thread at any time.
+    /// Whether this thread is in `fork`. Const-initialized and without a destructor, so it can be
+    /// used in every thread at any time.
     static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// No thread is inside [`shared_state`] while another forks: the child would have the lock held by a thread that it does not
-/// have.
+/// Takes the lock, so that no other thread holds [`shared_state`] during the fork: in the child the
+/// lock would be held by a thread that does not exist there.
 extern "C" fn before_fork() {
-    // Where the handlers are installed twice, the first to come does it.
+    // If the handlers are registered twice, only the first call takes the lock.
     if !FORKING.replace(true) {
         let guard = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: this thread has the lock.
+        // SAFETY: this thread holds the lock.
         unsafe { *HELD.0.get() = Some(guard) };
     }
 }
 
 extern "C" fn in_parent() {
     if FORKING.replace(false) {
-        // SAFETY: this thread, or the one that it is a copy of, has the lock since `before_fork`.
+        // SAFETY: this thread, or the one that it is a copy of, holds the lock since `before_fork`.
         drop(unsafe { (*HELD.0.get()).take() });
     }
 }
@@ -47,36 +50,40 @@ extern "C" fn in_child() {
     in_parent();
 }
 
-/// Installs the handlers before it returns. Nobody waits for another thread here: what is half done while a third one forks stays
-/// so in the child. So two threads may install them, and then each is called twice, which changes nothing.
+/// Registers the fork handlers. Deliberately not a `Once`: one that is running while another thread
+/// forks would never complete in the child. Two threads may both register the handlers; they are
+/// idempotent.
 fn tell_children() {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.load(Ordering::Acquire) {
-        // SAFETY: the handlers take a lock that is held for short times and by nobody who forks, and add to an atomic.
+        // SAFETY: the handlers take a lock that is held briefly and never by a thread that calls
+        // `fork`, and add to an atomic.
         let _ = refused("pthread_atfork")
             || unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) } != 0;
         TOLD.store(true, Ordering::Release);
     }
 }
 
-/// The right to change what the heaps of the process share. `fork(2)` waits for its end, so that a child finds that state whole,
-/// and nobody at it. Blocks while another thread has it; not to be asked for twice, nor by a signal handler.
+/// Locks the state shared by all heaps of the process. `fork(2)` takes this lock first, so a child
+/// never inherits the state half-updated or the lock held by a thread that it does not have. Blocks
+/// while another thread holds it. Not reentrant; not async-signal-safe.
 pub fn shared_state() -> MutexGuard<'static, ()> {
     tell_children();
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process in which this was made. A child made by `fork(2)` finds in its copy that it is another.
+/// The process in which this value was created. In a child made by `fork(2)`, the copy shows that
+/// it is another process.
 ///
-/// A child made by a bare `clone(2)` or `vfork(2)` is not told: those call no handlers.
+/// A child made by a bare `clone(2)` or `vfork(2)` is not detected: those run no fork handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     forks: u32,
 }
 
 impl Process {
-    /// This process. The first call has the C library tell children, by `pthread_atfork(3)`; where it has no memory for that,
-    /// every process counts as the first.
+    /// The current process. The first call registers handlers by `pthread_atfork(3)`; if that fails
+    /// for lack of memory, children are not detected.
     pub fn current() -> Process {
         tell_children();
         Process { forks: FORKS.load(Ordering::Relaxed) }

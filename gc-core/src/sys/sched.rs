@@ -1,4 +1,4 @@
-//! How the scheduler treats a collector thread, and what it does to any.
+//! Scheduling of the calling thread: its time slice, and how long it waited for a processor.
 
 use super::error::SysError;
 use super::inject::refused;
@@ -20,18 +20,20 @@ struct SchedAttr {
     period: u64,
 }
 
-/// Asks for time slices of this length for the calling thread (Linux rounds to 0.1 to 100 ms; honoured for ordinary
-/// threads since Linux 6.12, ignored before). The thread keeps its policy, nice value and flags.
+/// Requests time slices of this length for the calling thread (Linux rounds to 0.1 to 100 ms;
+/// honoured for ordinary threads since Linux 6.12, ignored before). The thread keeps its policy,
+/// nice value and flags.
 ///
-/// A thread that wakes up preempts one with a short slice soon, and waits for the end of a long one (about 3 ms). So a
-/// thread that computes for long beside others that react should ask for a short one; it keeps its share of the processor.
-/// See `sched_setattr(2)` and `Documentation/scheduler/sched-eevdf.rst`.
+/// A thread that wakes up preempts one with a short slice soon, and waits for the end of a long one
+/// (about 3 ms). So a thread that computes for long while others must react quickly should request
+/// a short one; it keeps its share of the processor. See `sched_setattr(2)` and
+/// `Documentation/scheduler/sched-eevdf.rst`.
 ///
-/// Returns whether it asked: only `SCHED_OTHER` and `SCHED_BATCH` have such slices, and a thread of another policy is left
-/// as it is.
+/// Returns whether it made the request: only `SCHED_OTHER` and `SCHED_BATCH` have such slices, and
+/// a thread of another policy is left as it is.
 ///
 /// # Errors
-/// What `sched_getattr` or `sched_setattr` gives.
+/// Errors of `sched_getattr` and `sched_setattr`.
 pub fn set_thread_slice(slice: Duration) -> Result<bool, SysError> {
     let mut attr = thread_attr()?;
     if ![libc::SCHED_OTHER as u32, libc::SCHED_BATCH as u32].contains(&attr.policy) {
@@ -39,29 +41,32 @@ pub fn set_thread_slice(slice: Duration) -> Result<bool, SysError> {
     }
     attr.size = size_of::<SchedAttr>() as u32;
     attr.runtime = slice.as_nanos() as u64;
-    // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns, and touches no other memory.
+    // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns, and
+    // touches no other memory.
     let set =
         !refused("sched_setattr") && unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) } == 0;
     if set { Ok(true) } else { Err(SysError::last("sched_setattr", &[("runtime", attr.runtime as usize)])) }
 }
 
-/// How the calling thread is scheduled.
+/// Reads the scheduling attributes of the calling thread.
 fn thread_attr() -> Result<SchedAttr, SysError> {
     let mut attr = SchedAttr::default();
     let size = size_of::<SchedAttr>();
-    // SAFETY: the kernel writes at most `size` bytes into a struct of that size, all of whose bytes are integers.
+    // SAFETY: the kernel writes at most `size` bytes into a struct of that size, all of whose bytes
+    // are integers.
     let got =
         !refused("sched_getattr") && unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0) } == 0;
     if got { Ok(attr) } else { Err(SysError::last("sched_getattr", &[("size", size)])) }
 }
 
-/// How long a thread has waited for a processor although it could have run: after it was preempted, and after it was woken.
-/// Who times a call and finds this changed has timed the scheduler as well.
+/// How long a thread has waited for a processor although it could have run: after it was preempted,
+/// and after it was woken. If it changes while a call is timed, the measurement includes the
+/// scheduler.
 #[derive(Debug)]
 pub struct RunDelay(File);
 
 impl RunDelay {
-    /// Of the calling thread; may be asked by others.
+    /// The record of the calling thread; other threads may read it.
     ///
     /// # Errors
     /// `ENOENT` from a kernel without `CONFIG_SCHED_INFO`, or where there is no `/proc`.
@@ -73,17 +78,17 @@ impl RunDelay {
         File::open(path).map(RunDelay).map_err(|error| SysError::from_io("open(schedstat)", &[], &error))
     }
 
-    /// All of it since the thread began. One system call, some 1 us.
+    /// The total since the thread began. One system call, about 1 us.
     ///
     /// # Errors
-    /// What reading the file gives; `EIO` where it has another form than in Linux 2.6.23 and later.
+    /// Errors of reading the file; `EIO` if its format is not that of Linux 2.6.23 and later.
     pub fn total(&self) -> Result<Duration, SysError> {
         let mut text = [0; 96];
         if refused("read(schedstat)") {
             return Err(SysError::last("read(schedstat)", &[]));
         }
         let read = self.0.read_at(&mut text, 0).map_err(|error| SysError::from_io("read(schedstat)", &[], &error))?;
-        // Nanoseconds on a processor, nanoseconds waiting for one, and how often it got one.
+        // Nanoseconds on a processor, nanoseconds waiting for one, and the number of time slices.
         let second = std::str::from_utf8(&text[..read]).ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
         second.map(Duration::from_nanos).ok_or_else(|| SysError::new("read(schedstat)", &[], libc::EIO))
     }
@@ -93,7 +98,7 @@ impl RunDelay {
 mod tests {
     use super::*;
 
-    /// The call sets policy, nice value and flags too, so each must be handed back as it was.
+    /// The call sets policy, nice value and flags too, so each must be passed back unchanged.
     #[test]
     fn a_thread_that_asks_for_a_slice_keeps_its_policy() {
         for policy in [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE] {
@@ -105,7 +110,8 @@ mod tests {
                     nice: 7,
                     ..SchedAttr::default()
                 };
-                // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns.
+                // SAFETY: the kernel reads `size` bytes of a struct that lives until the call
+                // returns.
                 assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) }, 0);
                 // `sched_getattr` and `sched_setattr` leave the nice value out for SCHED_IDLE.
                 // SAFETY: sets and reads a number of the calling thread, no memory is involved.
@@ -134,7 +140,8 @@ mod tests {
                     priority: 3,
                     ..SchedAttr::default()
                 };
-                // SAFETY: the kernel reads `size` bytes of a struct that lives until the call returns.
+                // SAFETY: the kernel reads `size` bytes of a struct that lives until the call
+                // returns.
                 if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) } != 0 {
                     let why = SysError::last("sched_setattr", &[]);
                     return println!("not tested, this thread gets no real-time policy: {why}");

@@ -1,8 +1,10 @@
-//! Signals, for faults that the faulting thread serves itself: [`sigaction(2)`], [`sigaltstack(2)`] and the signal mask.
+//! Signals, for faults that the faulting thread handles itself: [`sigaction(2)`],
+//! [`sigaltstack(2)`] and the signal mask.
 //!
 //! Every function here may be called in a signal handler: each is one or two system calls that
-//! [`signal-safety(7)`](https://man7.org/linux/man-pages/man7/signal-safety.7.html) lists or that the C library passes on
-//! as they are, and none allocates or takes a lock. They are as old as Linux 2.2.
+//! [`signal-safety(7)`](https://man7.org/linux/man-pages/man7/signal-safety.7.html) lists or that
+//! the C library passes on as they are, and none allocates or takes a lock. They are as old as
+//! Linux 2.2.
 //!
 //! [`sigaction(2)`]: https://man7.org/linux/man-pages/man2/sigaction.2.html
 //! [`sigaltstack(2)`]: https://man7.org/linux/man-pages/man2/sigaltstack.2.html
@@ -13,31 +15,33 @@ use super::map::at;
 use std::mem::MaybeUninit;
 use std::{mem, ptr};
 
-/// What an access to a page that cannot be had raises, the kernel's word for a fault under `UFFD_FEATURE_SIGBUS`.
+/// The signal of an access to a page that cannot be mapped; with `UFFD_FEATURE_SIGBUS`, of a
+/// userfaultfd fault.
 pub use libc::SIGBUS;
-/// What an access raises that a mapping does not allow, or where none is.
+/// The signal of an access that the mapping forbids, or to an address without a mapping.
 pub use libc::SIGSEGV;
-/// What a handler is told of its signal, `siginfo_t`; [`absent_page`] reads it.
+/// Information about a signal, `siginfo_t`; [`absent_page`] reads it.
 pub use libc::siginfo_t as SignalInfo;
 /// The state of the interrupted thread, `ucontext_t`.
 pub use libc::ucontext_t as SignalContext;
 
-/// A handler, as `SA_SIGINFO` has it: the signal, what it is about, and the thread's state.
+/// A handler as for `SA_SIGINFO`: its arguments are the signal, its information, and the thread's
+/// state.
 pub type SignalHandler = extern "C" fn(i32, *mut SignalInfo, *mut SignalContext);
 
-/// How a handler is called.
+/// Flags of a handler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalFlags {
-    /// On the thread's alternate stack, where it has one ([`set_alternate_stack`]), else on the interrupted one:
-    /// `SA_ONSTACK`.
+    /// Run on the thread's alternate stack, if it has one ([`set_alternate_stack`]), otherwise on
+    /// the interrupted one: `SA_ONSTACK`.
     pub on_stack: bool,
-    /// With the signal itself left unblocked, so that the handler may raise it again: `SA_NODEFER`. Without it a fault
-    /// inside the handler kills the process.
+    /// Leave the signal itself unblocked, so that the handler may raise it again: `SA_NODEFER`.
+    /// Without it a fault inside the handler kills the process.
     pub no_defer: bool,
 }
 
-/// What was to happen at a signal before a handler was installed. It can be called in the new one's stead
-/// ([`OldHandler::chain`]) or put back ([`OldHandler::restore`]).
+/// The previous action of a signal for which a handler was installed. It can be called from the new
+/// handler ([`OldHandler::chain`]) or installed again ([`OldHandler::restore`]).
 #[derive(Clone, Copy)]
 pub struct OldHandler {
     signal: i32,
@@ -56,10 +60,10 @@ impl std::fmt::Debug for OldHandler {
     }
 }
 
-/// `sigaction`: sets what happens at a signal and tells what did, or only tells.
+/// `sigaction`: optionally sets the action of a signal, and returns the previous one.
 fn sigaction(signal: i32, new: Option<&libc::sigaction>) -> Result<libc::sigaction, SysError> {
     let mut old = MaybeUninit::uninit();
-    // SAFETY: `new` is null or a whole action that outlives the call, `old` has room for one.
+    // SAFETY: `new` is null or a whole action that outlives the call, `old` holds one.
     let failed = refused("sigaction")
         || unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } < 0;
     if failed {
@@ -79,16 +83,16 @@ fn no_signals() -> libc::sigset_t {
     }
 }
 
-/// Makes `handler` what happens at `signal` in every thread of the process, and gives what did before. Interrupted system
-/// calls go on where they can (`SA_RESTART`).
+/// Installs `handler` for `signal` in the whole process, and returns the previous action.
+/// Interrupted system calls are restarted where possible (`SA_RESTART`).
 ///
 /// # Errors
 /// `EINVAL` for a signal that does not exist or cannot be caught.
 ///
 /// # Safety
-/// `handler` keeps to what a signal handler may do, `signal-safety(7)`: it takes no lock, does not allocate, does not
-/// unwind, and leaves `errno` as it found it ([`preserve_errno`]). Where it returns from a fault that it has not mended,
-/// the access faults again.
+/// `handler` is async-signal-safe, `signal-safety(7)`: it takes no lock, does not allocate, does
+/// not unwind, and leaves `errno` as it found it ([`preserve_errno`]). If it returns from a fault
+/// whose cause remains, the access faults again.
 pub unsafe fn install_signal_handler(
     signal: i32,
     handler: SignalHandler,
@@ -114,21 +118,22 @@ fn default_action() -> libc::sigaction {
     libc::sigaction { sa_sigaction: libc::SIG_DFL, sa_mask: no_signals(), sa_flags: 0, sa_restorer: None }
 }
 
-/// Makes the default action what happens at a signal: for a fault, the end of the process.
+/// Restores the default action of a signal: for a fault, it ends the process.
 fn restore_default(signal: i32) {
     let action = default_action();
-    // It fails only for signals that cannot be caught, and then there was no handler that could have come here.
+    // It fails only for signals that cannot be caught, and those have no handler that could have
+    // called this.
     let _ = sigaction(signal, Some(&action));
 }
 
 impl OldHandler {
-    /// Puts this back as what happens at its signal, and gives what did meanwhile.
+    /// Installs this action again, and returns the one it replaces.
     ///
     /// # Errors
-    /// None is known: what was installed once can be again.
+    /// None is known: an action that was installed once can be installed again.
     ///
     /// # Safety
-    /// The code it names is still there (no library was unloaded meanwhile).
+    /// The code of the handler is still mapped (its library was not unloaded).
     pub unsafe fn restore(&self) -> Result<OldHandler, SysError> {
         sigaction(self.signal, Some(&self.action)).map(|action| OldHandler { signal: self.signal, action })
     }
@@ -138,12 +143,12 @@ impl OldHandler {
         OldHandler { signal, action: default_action() }
     }
 
-    /// Whether this is that handler.
+    /// Whether this action is `handler`.
     pub fn is(&self, handler: SignalHandler) -> bool {
         self.action.sa_sigaction == handler as *const () as usize
     }
 
-    /// Whether the other has the same code.
+    /// Whether the other action has the same code address.
     pub fn is_same_code(&self, other: &OldHandler) -> bool {
         self.action.sa_sigaction == other.action.sa_sigaction
     }
@@ -153,16 +158,19 @@ impl OldHandler {
         self.action.sa_sigaction == libc::SIG_DFL
     }
 
-    /// Does what would have happened at the signal without the new handler; to be called from that handler, with what it
-    /// was given. An old handler runs with the signals blocked that it asked for, on the stack of the caller.
+    /// Runs the previous action of the signal; to be called from the new handler, with its
+    /// arguments. An old handler runs with the signals blocked that it requested, on the stack of
+    /// the caller.
     ///
-    /// The default action is made the signal's action again, and the caller must then return: the access faults once more
-    /// and the process ends as it would have, with a core file that shows the access. A signal that another process sent
-    /// is raised again, for nothing would repeat it. To ignore a fault is not possible (the kernel ends the process then
-    /// too); to ignore what was sent is.
+    /// If the previous action is the default, it is installed again, and the caller must then
+    /// return: the access faults again and the process ends as it would have without us, with a
+    /// core file that shows the access. A signal that another process sent is raised again, because
+    /// returning would not repeat it. If the previous action was to ignore the signal, a sent
+    /// signal is ignored; a fault cannot be ignored (the kernel ends the process).
     ///
     /// # Safety
-    /// The pointers are those that the handler was given, and the code of the old handler is still there.
+    /// The pointers are the arguments of the running handler, and the code of the old handler is
+    /// still mapped.
     pub unsafe fn chain(&self, info: *mut SignalInfo, context: *mut SignalContext) {
         // Codes of faults are above 0, those of kill(2) and its like are not: sigaction(2).
         // SAFETY: the caller passes the handler's own pointer.
@@ -211,18 +219,20 @@ impl OldHandler {
     }
 }
 
-/// The address whose access raised a `SIGBUS` because its page is not there (`BUS_ADRERR`), as exact as the kernel tells it:
-/// that of the access, not of its page. `None` for every other `SIGBUS`: one that was sent has no address (there is another
-/// thing at its place), and memory that has failed (`BUS_MCEERR_AR`) has one that no page brings back.
+/// The address whose access raised a `SIGBUS` because its page is not there (`BUS_ADRERR`), as
+/// exact as the kernel reports it: that of the access, not of its page. `None` for every other
+/// `SIGBUS`: a signal that was sent has no address (the field holds something else), and a memory
+/// failure (`BUS_MCEERR_AR`) cannot be repaired.
 ///
 /// # Safety
-/// `info` is what a handler of `SIGBUS` was given.
+/// `info` is the argument of a running handler of `SIGBUS`.
 pub unsafe fn absent_page(info: *const SignalInfo) -> Option<usize> {
-    // SAFETY: the caller passes a handler's own pointer; the code is asked before the address, which the signal has then.
+    // SAFETY: the caller passes a handler's own pointer; the address is read only if the code says
+    // that the signal has one.
     unsafe { ((*info).si_code == libc::BUS_ADRERR).then(|| (*info).si_addr().addr()) }
 }
 
-/// Changes the calling thread's mask, and tells what it was.
+/// Changes the calling thread's signal mask, and returns the old one.
 fn change_mask(how: i32, set: &libc::sigset_t) -> Result<libc::sigset_t, SysError> {
     let arguments = [("how", how as usize)];
     if refused("pthread_sigmask") {
@@ -232,7 +242,7 @@ fn change_mask(how: i32, set: &libc::sigset_t) -> Result<libc::sigset_t, SysErro
     // SAFETY: both sets are whole and outlive the call.
     match unsafe { libc::pthread_sigmask(how, set, &mut old) } {
         0 => Ok(old),
-        // This call gives the errno, and leaves that of the thread alone.
+        // `pthread_sigmask` returns the error number, and does not set `errno`.
         errno => Err(SysError::new("pthread_sigmask", &arguments, errno)),
     }
 }
@@ -250,15 +260,16 @@ fn contains(set: &libc::sigset_t, signal: i32) -> bool {
     unsafe { libc::sigismember(set, signal) == 1 }
 }
 
-/// Whether the calling thread has a signal blocked. A fault whose signal is blocked kills the process, handler or not.
+/// Whether the calling thread has a signal blocked. A fault whose signal is blocked kills the
+/// process, handler or not.
 ///
 /// # Errors
-/// Where a sandbox refuses the call.
+/// If a sandbox refuses the call.
 pub fn signal_is_blocked(signal: i32) -> Result<bool, SysError> {
     Ok(contains(&change_mask(libc::SIG_BLOCK, &no_signals())?, signal))
 }
 
-/// Unblocks a signal in the calling thread, and tells whether it was blocked.
+/// Unblocks a signal in the calling thread, and returns whether it was blocked.
 ///
 /// # Errors
 /// `EINVAL` for a signal that does not exist.
@@ -266,7 +277,7 @@ pub fn unblock_signal(signal: i32) -> Result<bool, SysError> {
     Ok(contains(&change_mask(libc::SIG_UNBLOCK, &only(signal)?)?, signal))
 }
 
-/// Blocks a signal in the calling thread, and tells whether it was blocked already.
+/// Blocks a signal in the calling thread, and returns whether it was blocked already.
 ///
 /// # Errors
 /// `EINVAL` for a signal that does not exist.
@@ -283,23 +294,26 @@ pub struct AlternateStack {
     pub len: usize,
 }
 
-/// The alternate stack of the calling thread. Rust's standard library gives its threads a small one, for the message that
-/// says that a stack overflowed.
+/// The alternate stack of the calling thread. Rust's standard library gives its threads a small
+/// one, for the message that says that a stack overflowed.
 ///
 /// # Errors
-/// Where a sandbox refuses the call.
+/// If a sandbox refuses the call.
 pub fn alternate_stack() -> Result<Option<AlternateStack>, SysError> {
     sigaltstack(None)
 }
 
-/// Makes `stack` the alternate stack of the calling thread, or takes it away, and tells what it was.
+/// Sets the alternate stack of the calling thread, or removes it with `None`, and returns the old
+/// one.
 ///
 /// # Errors
-/// `EPERM` while the thread runs on its alternate stack, `ENOMEM` where it is too small even for what the kernel saves.
+/// `EPERM` while the thread runs on its alternate stack, `ENOMEM` if it is too small even for the
+/// registers that the kernel saves.
 ///
 /// # Safety
-/// The range is writable memory that nothing else uses until another stack is set or the thread has ended. Whether a
-/// handler could overrun it is the caller's to see to: a page without access below it makes that a fault.
+/// The range is writable memory that nothing else uses until another stack is set or the thread has
+/// ended. The caller ensures that no handler overruns it: with a guard page below it, an overrun
+/// faults.
 pub unsafe fn set_alternate_stack(stack: Option<AlternateStack>) -> Result<Option<AlternateStack>, SysError> {
     let new = match stack {
         Some(AlternateStack { base, len }) => libc::stack_t { ss_sp: at(base), ss_flags: 0, ss_size: len },
@@ -310,8 +324,8 @@ pub unsafe fn set_alternate_stack(stack: Option<AlternateStack>) -> Result<Optio
 
 fn sigaltstack(new: Option<&libc::stack_t>) -> Result<Option<AlternateStack>, SysError> {
     let mut old = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
-    // SAFETY: `new` is null or a whole description that outlives the call, which owns nothing of the range until a handler
-    // runs; `old` has room for one.
+    // SAFETY: `new` is null or a whole description that outlives the call, which does not touch the
+    // range until a handler runs; `old` holds one.
     let failed =
         refused("sigaltstack") || unsafe { libc::sigaltstack(new.map_or(ptr::null(), ptr::from_ref), &mut old) } < 0;
     if failed {
@@ -322,18 +336,22 @@ fn sigaltstack(new: Option<&libc::stack_t>) -> Result<Option<AlternateStack>, Sy
     Ok((!none).then(|| AlternateStack { base: old.ss_sp.expose_provenance(), len: old.ss_size }))
 }
 
-/// Bytes of a stack that the kernel itself needs to call a handler, registers of wide vectors included (`AT_MINSIGSTKSZ` of
-/// [`getauxval(3)`](https://man7.org/linux/man-pages/man3/getauxval.3.html), Linux 5.14; before, `MINSIGSTKSZ`).
+/// Bytes of a stack that the kernel itself needs to call a handler, registers of wide vectors
+/// included (`AT_MINSIGSTKSZ` of
+/// [`getauxval(3)`](https://man7.org/linux/man-pages/man3/getauxval.3.html), Linux 5.14; before,
+/// `MINSIGSTKSZ`).
 pub fn alternate_stack_minimum() -> usize {
     // SAFETY: reads a number that the kernel gave the process at its start.
     let told = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
     told.max(libc::MINSIGSTKSZ)
 }
 
-/// Runs `work` and leaves the calling thread's `errno` as it was: the interrupted code may be about to read it.
+/// Runs `work` and leaves the calling thread's `errno` as it was: the interrupted code may be about
+/// to read it.
 #[inline]
 pub fn preserve_errno<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: the C library's address of the calling thread's own `errno`, valid as long as the thread is.
+    // SAFETY: the C library's address of the calling thread's own `errno`, valid as long as the
+    // thread is.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above; only this thread uses it.
     let saved = unsafe { errno.read() };

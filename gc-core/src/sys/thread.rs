@@ -1,4 +1,4 @@
-//! Which thread this is, and what another one is doing.
+//! Name and number of the calling thread, and the state of other threads.
 
 use super::SysError;
 use super::inject::refused;
@@ -7,20 +7,21 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
-/// A thread's name as the kernel has it: at most 15 bytes
-/// ([`PR_GET_NAME`](https://man7.org/linux/man-pages/man2/PR_SET_NAME.2const.html)), as `ps -L`, `top -H` and debuggers show it. A longer
-/// name that a program gave is cut.
+/// A thread's name in the kernel: at most 15 bytes
+/// ([`PR_GET_NAME`](https://man7.org/linux/man-pages/man2/PR_SET_NAME.2const.html)), as `ps -L`,
+/// `top -H` and debuggers show it. A longer name is truncated.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ThreadName([u8; 16]);
 
 impl ThreadName {
-    /// The bytes before the first zero: text as a rule, but a name that was cut may end in the middle of a character.
+    /// The bytes before the first zero: usually text, but a truncated name may end in the middle of
+    /// a character.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.0.split(|&byte| byte == 0).next().unwrap_or_default()
     }
 
-    /// The address of the name, a zero at its end: for tracers.
+    /// The address of the name, zero-terminated: for tracers.
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.0.as_ptr()
@@ -33,7 +34,8 @@ impl ThreadName {
         [low, high].map(|half| half.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)))
     }
 
-    /// The name of two words, as [`to_words`](Self::to_words) makes them. The last byte counts as zero.
+    /// The name of two words, as [`to_words`](Self::to_words) makes them. The last byte counts as
+    /// zero.
     #[must_use]
     pub fn from_words([low, high]: [u64; 2]) -> ThreadName {
         let mut bytes = [0; 16];
@@ -56,32 +58,34 @@ impl fmt::Debug for ThreadName {
     }
 }
 
-/// The calling thread's number ([`gettid(2)`](https://man7.org/linux/man-pages/man2/gettid.2.html)) and name; the name is empty where
-/// the kernel refuses it.
+/// The calling thread's number ([`gettid(2)`](https://man7.org/linux/man-pages/man2/gettid.2.html))
+/// and name; the name is empty if the kernel refuses it.
 pub fn this_thread() -> (u32, ThreadName) {
     let mut name = [0; 16];
     let refused = refused("prctl(GET_NAME)");
-    // SAFETY: the kernel writes 16 bytes, the last of them zero, to an array of this frame; `gettid` touches no memory.
+    // SAFETY: the kernel writes 16 bytes, the last of them zero, to an array of this frame;
+    // `gettid` touches no memory.
     let (thread, done) = unsafe {
         (libc::gettid(), if refused { -1 } else { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0) })
     };
     (thread as u32, if done == 0 { ThreadName(name) } else { ThreadName::default() })
 }
 
-/// What a thread is doing, as [`/proc/PID/task/TID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) has it.
+/// State of a thread, as in
+/// [`/proc/PID/task/TID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum ThreadState {
-    /// It is on a processor, or waits for one to be free.
+    /// It runs on a processor, or waits for one.
     Runs,
-    /// It sleeps, and a signal would wake it: in a lock, a read, a join.
+    /// It sleeps interruptibly: in a lock, a read, a join.
     Sleeps,
-    /// It sleeps in the kernel, out of reach of signals: for a disk as a rule.
+    /// It sleeps uninterruptibly in the kernel: usually for a disk.
     Blocked,
     /// A signal or a debugger has stopped it.
     Stopped,
-    /// The system does not say.
+    /// The system does not report it.
     Unknown,
 }
 
@@ -98,11 +102,11 @@ impl fmt::Display for ThreadState {
     }
 }
 
-/// What a thread of this process is doing just now. Three system calls, some 10 us.
+/// The current state of a thread of this process. Three system calls, about 10 us.
 ///
 /// # Errors
-/// `ENOENT` where there is no such thread, or no `/proc`; what opening and reading a file gives; `EIO` where the file has another
-/// form.
+/// `ENOENT` if there is no such thread, or no `/proc`; errors of opening and reading a file; `EIO`
+/// if the file has another format.
 pub fn thread_state(thread: u32) -> Result<ThreadState, SysError> {
     let arguments = [("thread", thread as usize)];
     if refused("open(stat)") {
@@ -115,7 +119,7 @@ pub fn thread_state(thread: u32) -> Result<ThreadState, SysError> {
     }
     let mut text = [0; 128];
     let read = file.read(&mut text).map_err(|error| SysError::from_io("read(stat)", &arguments, &error))?;
-    // The number, the name in parentheses (and there may be some in it), and a letter.
+    // The number, the name in parentheses (which may contain parentheses), and a letter.
     let text = &text[..read];
     let state = text.iter().rposition(|&byte| byte == b')').and_then(|name_ends| text.get(name_ends + 2));
     match state {
@@ -128,18 +132,22 @@ pub fn thread_state(thread: u32) -> Result<ThreadState, SysError> {
     }
 }
 
-/// How long a thread of this process has been on a processor since it began, up to now where it is on one:
-/// [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html) of its own clock, the one that
-/// [`pthread_getcpuclockid(3)`](https://man7.org/linux/man-pages/man3/pthread_getcpuclockid.3.html) names (Linux 2.6.12).
+/// The processor time of a thread of this process since it began, up to now if it is running:
+/// [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html) of its own
+/// clock, the one that
+/// [`pthread_getcpuclockid(3)`](https://man7.org/linux/man-pages/man3/pthread_getcpuclockid.3.html)
+/// names (Linux 2.6.12).
 ///
 /// # Errors
 /// `EINVAL` where there is no such thread.
 pub fn processor_time(thread: u32) -> Result<Duration, SysError> {
-    // Three bits of the clock's name are taken, and the sign: a larger number, which no thread has, would name another clock.
+    // Three bits of the clock's name are taken, and the sign: a larger number, which no thread has,
+    // would name another clock.
     if thread >= 1 << 28 {
         return Err(SysError::new("clock_gettime(thread)", &[("thread", thread as usize)], libc::EINVAL));
     }
-    // The kernel's name for it: the number's complement, and below that "of a thread" (4) and "time on a processor" (2).
+    // The kernel's name for it: the number's complement, and below that "of a thread" (4) and "time
+    // on a processor" (2).
     let clock = !(thread as libc::clockid_t) << 3 | 4 | 2;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes to a value of this frame.
@@ -188,7 +196,8 @@ mod tests {
             assert!(Instant::now() < until);
         }
         assert!(sleepers() < of_the_sleeper + Duration::from_millis(1));
-        // More than the kernel ever numbers (`PID_MAX_LIMIT`, 2^22), and what would be another clock's name.
+        // More than the kernel ever numbers (`PID_MAX_LIMIT`, 2^22), and a number that would name
+        // another clock.
         for nobody in [1 << 23, (1 << 28) - 1, 1 << 28, i32::MAX as u32, u32::MAX] {
             assert_eq!(processor_time(nobody).map_err(|error| error.errno()), Err(libc::EINVAL), "{nobody}");
         }

@@ -49,7 +49,8 @@ impl RegisterMode {
     /// Faults of pages that do not exist: private memory never written (Linux 4.3), holes of a file
     /// in shared memory (4.11).
     pub const MISSING: RegisterMode = RegisterMode(raw::UFFDIO_REGISTER_MODE_MISSING as u64);
-    /// Faults of pages that the file has and this range does not map; shared memory from Linux 5.14.
+    /// Faults of pages that the file has and this range does not map; shared memory from Linux
+    /// 5.14.
     pub const MINOR: RegisterMode = RegisterMode(raw::UFFDIO_REGISTER_MODE_MINOR as u64);
 }
 
@@ -66,10 +67,11 @@ impl BitOr for RegisterMode {
 pub enum UffdSource {
     /// `/dev/userfaultfd` (Linux 6.1), governed by the permissions of that file.
     Device,
-    /// The system call, with faults of user mode and of the kernel (Linux 4.3): needs `CAP_SYS_PTRACE` or
-    /// `vm.unprivileged_userfaultfd=1`.
+    /// The system call, with faults of user mode and of the kernel (Linux 4.3): needs
+    /// `CAP_SYS_PTRACE` or `vm.unprivileged_userfaultfd=1`.
     SystemCall,
-    /// The system call, with faults of user mode only (`UFFD_USER_MODE_ONLY`, Linux 5.11): needs no privilege.
+    /// The system call, with faults of user mode only (`UFFD_USER_MODE_ONLY`, Linux 5.11): needs no
+    /// privilege.
     SystemCallUserModeOnly,
 }
 
@@ -87,15 +89,17 @@ pub struct UffdAnswer {
     pub ioctls: u64,
 }
 
-/// Opens a descriptor, close-on-exec and non-blocking; [`uffd_api`] must follow before anything else.
+/// Opens a descriptor, close-on-exec and non-blocking; [`uffd_api`] must follow before anything
+/// else.
 ///
 /// `int userfaultfd(int flags)` ([`userfaultfd(2)`], Linux 4.3), or
 /// `int ioctl(int device, USERFAULTFD_IOC_NEW, int flags)` on `/dev/userfaultfd` (Linux 6.1).
 ///
 /// # Errors
-/// `EPERM` where privilege or a seccomp filter forbids it, `ENOSYS` from a kernel without it, `EINVAL` from the system
-/// call of a kernel that does not know `UFFD_USER_MODE_ONLY`, `EMFILE` and `ENFILE` where the process or the system has
-/// no descriptor left, `ENOENT` and `EACCES` for the device.
+/// `EPERM` where privilege or a seccomp filter forbids it, `ENOSYS` from a kernel without it,
+/// `EINVAL` from the system call of a kernel that does not know `UFFD_USER_MODE_ONLY`, `EMFILE` and
+/// `ENFILE` where the process or the system has no descriptor left, `ENOENT` and `EACCES` for the
+/// device.
 ///
 /// [`userfaultfd(2)`]: https://man7.org/linux/man-pages/man2/userfaultfd.2.html
 pub fn open_uffd(source: UffdSource) -> Result<Uffd, SysError> {
@@ -143,8 +147,8 @@ const UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1 << 0;
 const UFFDIO_MOVE_MODE_DONTWAKE: u64 = 1 << 0;
 const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 
-/// Makes one ioctl of a descriptor, unless the seam refuses it, and tells whether it succeeded; else
-/// `errno` says why. It allocates nothing: a signal handler may call it.
+/// Makes one ioctl of a descriptor, unless the seam refuses it, and tells whether it succeeded;
+/// else `errno` says why. It allocates nothing: a signal handler may call it.
 ///
 /// # Safety
 /// `argument` is the structure that `request` reads and writes, and the caller owns the range that
@@ -173,18 +177,20 @@ pub fn uffd_api(uffd: &Uffd, features: u64) -> Result<UffdAnswer, SysError> {
     Ok(UffdAnswer { features: api.features, ioctls: api.ioctls })
 }
 
-/// Registers a range, which must lie in one VMA: its absent pages then fault to this descriptor. 1 to 3 us at any size.
+/// Registers a range, which must lie in one VMA: its absent pages then fault to this descriptor. 1
+/// to 3 us at any size.
 ///
-/// `int ioctl(int fd, UFFDIO_REGISTER, struct uffdio_register *)` ([`UFFDIO_REGISTER(2const)`], Linux 4.3).
+/// `int ioctl(int fd, UFFDIO_REGISTER, struct uffdio_register *)` ([`UFFDIO_REGISTER(2const)`],
+/// Linux 4.3).
 ///
 /// # Errors
-/// `EINVAL` where the memory or the kernel does not support the mode, the range has no mapping or is
-/// not whole pages; `EBUSY` where another descriptor has the range; `EPERM` where the mapping is of a
-/// file that may not be written; `ENOMEM` where the kernel cannot split the mapping.
+/// `EINVAL` where the memory or the kernel does not support the mode, the range has no mapping or
+/// is not whole pages; `EBUSY` where another descriptor has the range; `EPERM` where the mapping is
+/// of a file that may not be written; `ENOMEM` where the kernel cannot split the mapping.
 ///
 /// # Safety
-/// Ownership (see the [module](super)). Whoever touches the range must be served: pages that are not there block the
-/// thread, or raise `SIGBUS` where that feature was agreed on.
+/// Ownership (see the [module](super)). Every access to the range must be served: an absent page
+/// blocks the accessing thread, or raises `SIGBUS` if that feature was enabled.
 ///
 /// [`UFFDIO_REGISTER(2const)`]: https://man7.org/linux/man-pages/man2/UFFDIO_REGISTER.2const.html
 pub unsafe fn uffd_register(uffd: &Uffd, address: usize, len: usize, mode: RegisterMode) -> Result<(), SysError> {
@@ -195,13 +201,16 @@ pub unsafe fn uffd_register(uffd: &Uffd, address: usize, len: usize, mode: Regis
     of_range(done, call, address, len)
 }
 
-/// Ends the registration of a range; who waits for a page of it is woken and faults as usual. 1 to 5 us at any size.
+/// Ends the registration of a range; threads that wait for a page of it are woken and fault as
+/// usual. 1 to 5 us at any size.
 ///
-/// `int ioctl(int fd, UFFDIO_UNREGISTER, struct uffdio_range *)` ([`UFFDIO_UNREGISTER(2const)`], Linux 4.3).
+/// `int ioctl(int fd, UFFDIO_UNREGISTER, struct uffdio_range *)` ([`UFFDIO_UNREGISTER(2const)`],
+/// Linux 4.3).
 ///
 /// # Errors
 /// `EINVAL` where the range has no mapping, has one that can never be registered, or is not whole
-/// pages; `ENOMEM` where the kernel cannot split the mapping. A range that is not registered is no error.
+/// pages; `ENOMEM` where the kernel cannot split the mapping. A range that is not registered is no
+/// error.
 ///
 /// # Safety
 /// Ownership (see the [module](super)).
@@ -214,21 +223,23 @@ pub unsafe fn uffd_unregister(uffd: &Uffd, address: usize, len: usize) -> Result
     of_range(done, call, address, len)
 }
 
-/// Maps the pages that the file already has in a range registered in minor mode, and tells how many bytes came in: fewer
-/// than `len` where the kernel stopped on the way. 0.34 us for a page, 0.09 us a page from 64 KiB on. `wake` wakes the
-/// threads that wait for them; with the `SIGBUS` feature none do.
+/// Maps the pages that the file already has in a range registered in minor mode, and returns how
+/// many bytes it mapped: fewer than `len` if the kernel stopped early. 0.34 us for a page, 0.09 us
+/// a page from 64 KiB on. `wake` wakes the threads that wait for them; with the `SIGBUS` feature
+/// none do.
 ///
-/// `int ioctl(int fd, UFFDIO_CONTINUE, struct uffdio_continue *)` ([`UFFDIO_CONTINUE(2const)`], Linux
-/// 5.13; shared memory 5.14).
+/// `int ioctl(int fd, UFFDIO_CONTINUE, struct uffdio_continue *)` ([`UFFDIO_CONTINUE(2const)`],
+/// Linux 5.13; shared memory 5.14).
 ///
 /// # Errors
-/// `EEXIST` where the first page is there already (success for most), `ENOENT` where the range is not registered as one,
-/// `EAGAIN` while mappings change, `EFAULT` over a hole of the file, `EINVAL` where the range is empty or not whole
-/// pages, `ENOMEM` where the kernel has no memory for page tables, `ESRCH` where the process that made the descriptor
-/// has ended.
+/// `EEXIST` where the first page is there already (success for most), `ENOENT` where the range is
+/// not registered as one, `EAGAIN` while mappings change, `EFAULT` over a hole of the file,
+/// `EINVAL` where the range is empty or not whole pages, `ENOMEM` where the kernel has no memory
+/// for page tables, `ESRCH` where the process that made the descriptor has ended.
 ///
 /// # Safety
-/// Ownership (see the [module](super)); the bytes of the pages are fit to be seen by whoever touches them.
+/// Ownership (see the [module](super)); the bytes of the pages are valid for every thread that may
+/// access them.
 ///
 /// [`UFFDIO_CONTINUE(2const)`]: https://man7.org/linux/man-pages/man2/UFFDIO_CONTINUE.2const.html
 pub unsafe fn uffd_continue(uffd: &Uffd, address: usize, len: usize, wake: bool) -> Result<usize, SysError> {
@@ -240,22 +251,24 @@ pub unsafe fn uffd_continue(uffd: &Uffd, address: usize, len: usize, wake: bool)
     brought_in(done, bring.mapped, call, &[("addr", address), ("len", len)])
 }
 
-/// Fills absent pages of a range registered in missing mode with a copy of `from..from + len`, and tells how many bytes came
-/// in: fewer than `len` where the kernel stopped on the way. The kernel allocates the page, copies, and only then maps
-/// it: nobody sees half of it. `wake` as in [`uffd_continue`].
+/// Fills absent pages of a range registered in missing mode with a copy of `from..from + len`, and
+/// tells how many bytes came in: fewer than `len` where the kernel stopped on the way. The kernel
+/// allocates the page, copies, and only then maps it: no thread sees a partial copy. `wake` as in
+/// [`uffd_continue`].
 ///
-/// `int ioctl(int fd, UFFDIO_COPY, struct uffdio_copy *)` ([`UFFDIO_COPY(2const)`], Linux 4.3; shared
-/// memory 4.11).
+/// `int ioctl(int fd, UFFDIO_COPY, struct uffdio_copy *)` ([`UFFDIO_COPY(2const)`], Linux 4.3;
+/// shared memory 4.11).
 ///
 /// # Errors
-/// `EEXIST` where the first page is there already (another thread won; success for most), `ENOENT` where the range is not
-/// registered as one, `EAGAIN` while mappings change, `EFAULT` where the source cannot be read, `ENOSPC` where the file
-/// has no more room, `EINVAL` where a range is empty or not whole pages, `ENOMEM` where there is no memory for the page,
-/// `ESRCH` where the process that made the descriptor has ended.
+/// `EEXIST` where the first page is there already (another thread won; success for most), `ENOENT`
+/// where the range is not registered as one, `EAGAIN` while mappings change, `EFAULT` where the
+/// source cannot be read, `ENOSPC` where the file has no more room, `EINVAL` where a range is empty
+/// or not whole pages, `ENOMEM` where there is no memory for the page, `ESRCH` where the process
+/// that made the descriptor has ended.
 ///
 /// # Safety
-/// Ownership of `to..to + len` (see the [module](super)); the bytes are fit to be seen by whoever touches them. The source
-/// is read by the kernel, which checks it.
+/// Ownership of `to..to + len` (see the [module](super)); the bytes are valid for every thread that
+/// may access them. The source is read by the kernel, which checks it.
 ///
 /// [`UFFDIO_COPY(2const)`]: https://man7.org/linux/man-pages/man2/UFFDIO_COPY.2const.html
 pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: bool) -> Result<usize, SysError> {
@@ -267,21 +280,24 @@ pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
     brought_in(done, copy.copy, call, &[("to", to), ("from", from), ("len", len)])
 }
 
-/// Moves the pages of `from..from + len` to absent pages of a range registered in missing mode, without copying, and tells
-/// how many bytes came over; the source is then absent. Private anonymous memory of one process
-/// only. 0.036 us a page 2 MiB at once, 1.2 us one page. `holes`: pages that the source does not have are passed over, and
-/// count as moved; else they are errors. `wake` as in [`uffd_continue`].
+/// Moves the pages of `from..from + len` to absent pages of a range registered in missing mode,
+/// without copying, and returns how many bytes it moved; the source is then absent. Private
+/// anonymous memory of one process only. 0.036 us a page 2 MiB at once, 1.2 us one page. `holes`:
+/// pages absent from the source are skipped and count as moved; otherwise they are errors. `wake`
+/// as in [`uffd_continue`].
 ///
 /// `int ioctl(int fd, UFFDIO_MOVE, struct uffdio_move *)` ([kernel documentation], Linux 6.8).
 ///
 /// # Errors
-/// `EEXIST` where the first page is there already, `ENOENT` where the source has no page or the destination is not
-/// registered, `EAGAIN` while mappings change, `EBUSY` where a source page is not only this process's (after `fork(2)`) or
-/// pinned, `EINVAL` for other memory than anonymous and from an older kernel, `ENOMEM` where the kernel has no memory for
-/// page tables, `ESRCH` where the process that made the descriptor has ended.
+/// `EEXIST` where the first page is there already, `ENOENT` where the source has no page or the
+/// destination is not registered, `EAGAIN` while mappings change, `EBUSY` where a source page is
+/// shared with another process (after `fork(2)`) or pinned, `EINVAL` for other memory than
+/// anonymous and from an older kernel, `ENOMEM` where the kernel has no memory for page tables,
+/// `ESRCH` where the process that made the descriptor has ended.
 ///
 /// # Safety
-/// Ownership of both ranges (see the [module](super)); the bytes are fit to be seen by whoever touches the destination.
+/// Ownership of both ranges (see the [module](super)); the bytes are valid for every thread that
+/// may access the destination.
 ///
 /// [kernel documentation]: https://docs.kernel.org/admin-guide/mm/userfaultfd.html
 pub unsafe fn uffd_move(
@@ -316,8 +332,8 @@ pub fn uffd_wake(uffd: &Uffd, address: usize, len: usize) -> Result<(), SysError
     of_range(done, call, address, len)
 }
 
-/// Waits until a descriptor without the `SIGBUS` feature has a fault to read, at most for `timeout`;
-/// `false` where the time is over or a signal came.
+/// Waits until a descriptor without the `SIGBUS` feature has a fault to read, at most for
+/// `timeout`; `false` where the time is over or a signal came.
 ///
 /// `int poll(struct pollfd *, nfds_t, int timeout)` ([`poll(2)`]).
 ///
@@ -346,7 +362,8 @@ fn of_range(done: bool, call: &'static str, address: usize, len: usize) -> Resul
     if done { Ok(()) } else { Err(SysError::last(call, &[("addr", address), ("len", len)])) }
 }
 
-/// What CONTINUE, COPY and MOVE answer: all, or `EAGAIN` with the bytes that came before it, or nothing.
+/// What CONTINUE, COPY and MOVE answer: all, or `EAGAIN` with the bytes that came before it, or
+/// nothing.
 fn brought_in(
     done: bool,
     bytes: i64,

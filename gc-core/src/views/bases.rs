@@ -1,15 +1,18 @@
-//! Where heaps stand in the address space.
+//! Placement of heaps in the address space.
 //!
-//! A load barrier tests an address against a mask. If the mask contains the base bits that are *not* this heap's, the same
-//! test catches a reference of another heap, at no cost. That works when no heap's base bits are a subset of another's: then
-//! each address of one has a bit that the other's base has not. (Of two heaps of different size, only the bits above the
-//! larger reservation count: below them an offset of the larger one may have any pattern.) Sets of which none contains
-//! another are largest, and leave most room for later ones, when about half of the bits are set (Sperner).
+//! A load barrier tests an address against a mask. If the mask contains the base bits that are
+//! *not* this heap's, the same test catches a reference of another heap, at no cost. That works
+//! when no heap's base bits are a subset of another's: then each address of one has a bit that the
+//! other's base lacks. (Of two heaps of different size, only the bits above the larger reservation
+//! count: below them an offset of the larger one may have any pattern.) A family of bit sets of
+//! which none contains another is largest, and leaves most room for later ones, when about half of
+//! the bits are set in each (Sperner).
 //!
-//! So bases are chosen here, before the kernel is asked for its own choice. That choice, on an ordinary system, is just
-//! below the stack, with *all* of the upper bits set: as long as such a heap lives, every other base is a subset of its
-//! bits for any heap of 256 GiB or more, and for smaller ones soon. The kernel's choice is taken where no base of ours is
-//! free (ThreadSanitizer forbids most addresses), if it keeps apart from the heaps that live.
+//! So this module tries its own bases before it lets the kernel choose. The kernel's choice, on an
+//! ordinary system, is just below the stack, with *all* of the upper bits set: as long as such a
+//! heap lives, every other base is a subset of its bits for any heap of 256 GiB or more, and for
+//! smaller ones soon. The kernel's choice is taken where no base of ours is free (ThreadSanitizer
+//! forbids most addresses), if it keeps apart from the heaps that live.
 
 use super::{ADDRESS_LIMIT, ViewsError};
 use crate::sys::{self, Patience, SysError};
@@ -21,8 +24,8 @@ static LIVE: Mutex<Vec<Claim>> = Mutex::new(Vec::new());
 /// ThreadSanitizer keeps its own data at these places.
 const AVOIDED: [usize; 5] = [0x0400_0000_0000, 0x0800_0000_0000, 0x1000_0000_0000, 0x2000_0000_0000, 0x4000_0000_0000];
 
-/// After this many refusals by the kernel, bases with the same upmost bits (1 TiB) are no longer tried: somebody else has
-/// that part of the address space, or forbids it.
+/// After this many refusals by the kernel, bases with the same upmost bits (1 TiB) are no longer
+/// tried: that part of the address space is in use, or forbidden.
 const MAX_REFUSALS: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +44,13 @@ impl Claim {
     }
 }
 
-/// A reservation of four spans whose base no other live heap's can be taken for. Dropping it unmaps the whole range.
+/// A reservation of four spans whose base no other live heap's can be taken for. Dropping it unmaps
+/// the whole range.
 #[derive(Debug)]
 pub(super) struct Base {
     claim: Claim,
-    /// The process that reserved it. A child made by `fork` has a copy of this value but not of the views, and may by
-    /// then have something else at their addresses.
+    /// The process that reserved it. A child made by `fork` has a copy of this value but not of the
+    /// views, and may have other mappings at their addresses.
     process: u32,
 }
 
@@ -76,7 +80,7 @@ impl Base {
                 let limit = sys::address_limit().ok().flatten().filter(|_| error.errno() == libc::ENOMEM);
                 return Err(match limit {
                     Some(limit) => ViewsError::AddressLimit { bytes, limit },
-                    // Beside no other heap it is not for want of bases that tell them apart.
+                    // If no other heap is alive, the cause is not a lack of distinguishable bases.
                     None if live.is_empty() => ViewsError::Sys(error),
                     None => ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: Box::new(error) },
                 });
@@ -112,9 +116,11 @@ impl Drop for Base {
             return;
         }
         let (_shared, mut live) = lock();
-        // SAFETY: the whole range is ours since `reserve`; whoever mapped views in it owns this value and ends with it.
+        // SAFETY: the whole range is ours since `reserve`; the owner of the views mapped in it owns
+        // this value and ends with it.
         let unmapped = Patience::short().with(|| unsafe { sys::unmap(self.claim.base, self.claim.bytes) });
-        // Where that is refused they are still mapped, so still taken: the claim stays, and with it the guarantee to the others.
+        // If that is refused, the addresses are still mapped, so the claim stays, and with it the
+        // guarantee for other heaps.
         if unmapped.is_ok() {
             live.retain(|claim| *claim != self.claim);
         }
@@ -125,12 +131,14 @@ fn lock() -> (MutexGuard<'static, ()>, MutexGuard<'static, Vec<Claim>>) {
     (sys::shared_state(), LIVE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Bases for a reservation of `bytes`, best first: patterns with about half of the bits above it set.
+/// Bases for a reservation of `bytes`, best first: patterns with about half of the bits above it
+/// set.
 fn candidates(bytes: usize) -> impl Iterator<Item = usize> {
     let low = bytes.trailing_zeros();
     let bits = ADDRESS_LIMIT.trailing_zeros() - low;
-    // Half of the bits in each group first: then the pattern is as balanced to a larger reservation, which sees the upper
-    // groups only. A first heap that is small so leaves room for large ones.
+    // Half of the bits in each group first: then the pattern is as balanced to a larger
+    // reservation, which sees the upper groups only. Thus a small first heap leaves room for large
+    // ones.
     let grouped = grouped(low);
     let ones = grouped.first().map_or(bits.div_ceil(2), |base| base.count_ones());
     let all = patterns(bits, ones).map(move |pattern| pattern << low);
@@ -144,21 +152,24 @@ const GROUP: u32 = 4;
 
 /// Where to begin: well balanced, and among the addresses that ThreadSanitizer allows a program.
 const FIRST: usize = 0x59;
-/// Here stand position-independent programs, and after them what they allocate with `brk(2)`.
+/// Position-independent executables are loaded here, followed by their `brk(2)` heap.
 const OCCUPIED: [usize; 2] = [0x55, 0x56];
 
-/// The patterns of the bits from `low` on with half of each group set. Empty where only the upmost group is left.
+/// The patterns of the bits from `low` on with half of each group set. Empty where only the upmost
+/// group is left.
 fn grouped(low: u32) -> Vec<usize> {
     if low > TOP {
         return Vec::new();
     }
     let mut tops: Vec<usize> = patterns(7, 4).collect();
-    // Balanced ones first, and of those the ones that share upper bits: larger reservations see no more than these.
+    // Balanced ones first, and of those the ones that share upper bits: larger reservations see no
+    // more than these.
     let unbalance = |top: &usize| (1..7).map(|less| ((top >> less).count_ones() * 2).abs_diff(7 - less)).sum::<u32>();
     tops.sort_by_key(|top| (OCCUPIED.contains(top), *top != FIRST, unbalance(top), top ^ FIRST));
     let mut bases: Vec<usize> = tops.into_iter().map(|top| top << TOP).collect();
     let mut at = TOP;
-    // Enough for any process long before all are made: stop where the list is long, the rest comes from `patterns`.
+    // Enough for any process long before all are made: stop where the list is long, the rest comes
+    // from `patterns`.
     while at > low {
         let width = GROUP.min(at - low);
         at -= width;
@@ -176,7 +187,8 @@ fn grouped(low: u32) -> Vec<usize> {
 fn patterns(bits: u32, ones: u32) -> impl Iterator<Item = usize> {
     let first = (1_usize << ones) - 1;
     std::iter::successors(Some(first), |pattern| {
-        // The next number with as many bits (HAKMEM 175); the limit below ends it. `ones` is not 0, nor is `lowest`.
+        // The next number with as many bits (HAKMEM 175); the limit below ends it. `ones` is not 0,
+        // nor is `lowest`.
         let lowest = pattern & pattern.wrapping_neg();
         let ripple = pattern + lowest;
         Some(ripple | (((pattern ^ ripple) >> 2) / lowest))

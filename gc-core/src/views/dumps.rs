@@ -1,14 +1,17 @@
-//! What a core dump has of a heap: each page once, and of what was never used nothing.
+//! What a core dump contains of a heap: each used page once, and no unused page.
 //!
-//! A file that is mapped several times would be dumped as often, and the kernel brings a page into being for each hole that it
-//! dumps: as a file in memory counts as shared anonymous memory (bit 1 of `coredump_filter`, set by default, [`core(5)`]), a crash with
-//! little in a large heap would write, and commit, all of that. So no view is dumped (`MADV_DONTDUMP`) but the canonical one, and of that
-//! only units that hold a block which somebody has noted. `ptrace(2)` and `process_vm_readv(2)` see all views as ever; `gcore` asks
-//! the flags as the kernel does.
+//! A file that is mapped several times would be dumped as often, and the kernel commits a page for
+//! each hole that it dumps: as a file in memory counts as shared anonymous memory (bit 1 of
+//! `coredump_filter`, set by default, [`core(5)`]), a crash with little in a large heap would
+//! write, and commit, all of that. So of all views only the canonical one is dumped (the others
+//! have `MADV_DONTDUMP`), and of that only units that hold a block that was [noted](Dumps::note).
+//! `ptrace(2)` and `process_vm_readv(2)` see all views as ever; `gcore` respects the flags as the
+//! kernel does.
 //!
-//! Parts of a mapping that differ in this are mappings of their own, of which a process may have so many (`vm.max_map_count`). So
-//! units are larger than blocks; and where there are many pieces, first what can be done without is left out, then none is split any
-//! more, and then what comes is dumped with all that lies between it and the piece below.
+//! Parts of a mapping with different flags become separate mappings, whose number is limited
+//! (`vm.max_map_count`). So units are larger than blocks; and when there are many pieces, first the
+//! dispensable blocks are omitted, then no piece is split any more, and at last a new block is
+//! dumped together with everything between it and the piece below.
 //!
 //! [`core(5)`]: https://man7.org/linux/man-pages/man5/core.5.html
 
@@ -18,26 +21,27 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes that are noted and forgotten as one.
+/// Bytes of a unit, which is dumped or not as a whole.
 const BLOCK: usize = 64 << 10;
 
 /// Blocks of a word of the bitmap; a whole number of units.
 const WORD: usize = 64;
 
-/// Pieces above which none is split. Above half of that none is added that can be done without, above twice that none at all. A piece
-/// is two mappings.
+/// Number of pieces above which none is split. Above half of it no dispensable piece is added,
+/// above twice of it none at all. A piece costs two mappings.
 const MAX_PIECES: usize = 400;
 
-/// Which parts of the canonical view are dumped. A safe value to share: it changes what a dump has, never a byte.
+/// Which parts of the canonical view are dumped. Safe to share between threads: it changes the
+/// contents of a dump, never a byte of the heap.
 #[derive(Debug)]
 pub struct Dumps {
-    /// What is advised lies in it.
+    /// Keeps the addresses reserved: all advice concerns ranges in it.
     _base: Arc<Base>,
     canonical: usize,
     bytes: usize,
     /// Blocks of a unit.
     unit: usize,
-    /// A bit for each block that is noted. Changed under the lock.
+    /// One bit for each noted block. Changed under the lock.
     noted: Box<[AtomicU64]>,
     state: Mutex<State>,
 }
@@ -50,7 +54,8 @@ struct State {
 }
 
 impl Dumps {
-    /// Nothing noted. `unit` is 256 KiB, or 2 MiB where the heap is to have pages of that size.
+    /// Creates the record with nothing noted. `unit` is 256 KiB, or 2 MiB if the heap may have
+    /// pages of that size.
     pub(super) fn new(base: Arc<Base>, canonical: usize, bytes: usize, huge: bool) -> Dumps {
         let (blocks, unit) = (bytes.div_ceil(BLOCK), if huge { 32 } else { 4 });
         let noted = (0..blocks.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
@@ -58,8 +63,9 @@ impl Dumps {
         Dumps { _base: base, canonical, bytes, unit, noted, state: Mutex::new(State { dumped, pieces: 0 }) }
     }
 
-    /// Has `offset..offset + len` dumped, blocks of 64 KiB that hold a byte of it. A load for each 4 MiB where that is so already, else
-    /// some 2 us for a unit that is new. Where the kernel refuses, a dump goes without them.
+    /// Includes the blocks of 64 KiB that overlap `offset..offset + len` in dumps. One load for
+    /// each 4 MiB if they are included already, otherwise about 2 us for each new unit. If the
+    /// kernel refuses, dumps lack them.
     ///
     /// # Panics
     /// If the range is not in the view.
@@ -72,7 +78,8 @@ impl Dumps {
         }
     }
 
-    /// As [`note`](Dumps::note), of what lies scattered and can be done without: where there are many pieces, a dump does.
+    /// As [`note`](Dumps::note), for scattered and dispensable blocks: when there are many pieces,
+    /// dumps lack them.
     ///
     /// # Panics
     /// If the range is not in the view.
@@ -106,8 +113,8 @@ impl Dumps {
         }
     }
 
-    /// No longer has the blocks dumped that lie in `offset..offset + len` as a whole, where nothing else of their unit is noted: their memory
-    /// has gone back.
+    /// Excludes the blocks that lie wholly in `offset..offset + len`, if no other block of their
+    /// unit is noted: their memory was uncommitted.
     ///
     /// # Panics
     /// If the range is not in the view.
@@ -140,7 +147,8 @@ impl Dumps {
     fn advise(&self, units: &Range<usize>, dump: bool) -> bool {
         let bytes = |unit: usize| (unit * self.unit * BLOCK).min(self.bytes);
         let (start, end) = (bytes(units.start), bytes(units.end));
-        // SAFETY: the range is in the canonical view, whose addresses `_base` holds. The advice changes no byte.
+        // SAFETY: the range is in the canonical view, whose addresses `_base` holds. The advice
+        // changes no byte.
         unsafe { sys::dump(self.canonical + start, end - start, dump) }.is_ok()
     }
 
@@ -152,7 +160,7 @@ impl Dumps {
 }
 
 impl State {
-    /// How many dumped units are beside a run: 0 to 2.
+    /// Number of dumped units adjacent to a run: 0 to 2.
     fn neighbours(&self, run: &Range<usize>) -> usize {
         let before = run.start.checked_sub(1).is_some_and(|unit| self.dumped[unit]);
         let behind = self.dumped.get(run.end).copied().unwrap_or(false);
@@ -160,7 +168,7 @@ impl State {
     }
 }
 
-/// The words of a range of blocks, and the bits of each.
+/// The bitmap words of a range of blocks, with the bits of each.
 fn words(blocks: &Range<usize>) -> impl Iterator<Item = (usize, u64)> + use<> {
     let Range { start, end } = *blocks;
     let words = if start < end { start / WORD..end.div_ceil(WORD) } else { 0..0 };
@@ -170,7 +178,7 @@ fn words(blocks: &Range<usize>) -> impl Iterator<Item = (usize, u64)> + use<> {
     })
 }
 
-/// The runs of those that are wanted.
+/// The runs of units that are wanted.
 fn runs(units: Range<usize>, wanted: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for unit in units.filter(|&unit| wanted(unit)) {

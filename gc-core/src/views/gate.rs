@@ -1,5 +1,5 @@
-//! The gate of the page barrier: takes a view's pages away from the program in a few microseconds, and lets them in again
-//! one by one or in chunks.
+//! The gate of the page barrier: unmaps all pages of a view within microseconds, and maps them
+//! again one by one or in chunks.
 //!
 //! ```text
 //!            flip: mremap(DONTUNMAP), REGISTER, DONTNEED              CONTINUE: a page, repaired
@@ -8,21 +8,23 @@
 //!    └────────── give back: mremap(FIXED|DONTUNMAP) ───────┘  a chunk whose pages are all repaired
 //! ```
 //!
-//! The order of a flip matters. A range that is registered with userfaultfd loses the fast move of whole page tables (2.5 ms
-//! instead of 10 us for 1 GiB), so registration comes after the move. In between, a stray access (a system call of another
-//! thread that was handed a heap address, a debugger) maps up to 16 pages, which then would not fault: they are dropped
-//! last.
+//! The order of a flip matters. A range that is registered with userfaultfd loses the fast move of
+//! whole page tables (2.5 ms instead of 10 us for 1 GiB), so registration comes after the move. In
+//! between, a stray access (a system call of another thread that was passed a heap address, a
+//! debugger) maps up to 16 pages, which then would not fault: the flip drops them last.
 //!
 //! # Shared and private memory
 //!
-//! The file keeps its pages. What was made for private anonymous memory (Android's collector takes pages away and copies
-//! them back) is used here on shared memory: the move empties page tables only, `UFFDIO_CONTINUE` maps again what the file
-//! has, and who repairs a page writes it through the canonical view, which no flip touches.
+//! The file keeps its pages. The mechanism was made for private anonymous memory (Android's
+//! collector unmaps pages and copies them back); here it is used on shared memory: the move only
+//! empties page tables, `UFFDIO_CONTINUE` maps the file's pages again, and the thread that repairs
+//! a page writes it through the canonical view, which no flip touches.
 //!
-//! Private anonymous memory works as well, as the flag was first meant. There the move takes the pages themselves: until a
-//! page is let in it exists in the from-view only, and is repaired there; letting it in moves it (`UFFDIO_MOVE`, Linux
-//! 6.8) or copies it (`UFFDIO_COPY`). It cannot be given back by moving page tables, because what has been let in already
-//! would be unmapped, and with it be lost.
+//! Private anonymous memory works as well, which is what the flag was made for. There the flip
+//! moves the pages themselves: until a page is let in, it exists in the from-view only, and is
+//! repaired there; letting it in moves it (`UFFDIO_MOVE`, Linux 6.8) or copies it (`UFFDIO_COPY`).
+//! Chunks cannot be restored by moving page tables, because that would unmap the pages that were
+//! let in already, and lose them.
 
 use super::Views;
 use super::bases::Base;
@@ -34,16 +36,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// Why there is no gate here: what was refused, by whom, and what would work.
+/// Why a gate is unavailable: the refused calls, and what would enable them.
 #[derive(Debug, Clone)]
 pub struct GateError {
     refused: Vec<(UffdSource, SysError)>,
-    /// What a flip on trial was refused.
+    /// The error of the trial flip.
     flip: Option<Box<SysError>>,
 }
 
 impl GateError {
-    /// The calls that were refused: of each source of a descriptor, or of a flip on trial.
+    /// The errors of all refused calls: of each source of a descriptor, or of the trial flip.
     pub fn refused(&self) -> impl Iterator<Item = SysError> {
         self.flip
             .as_deref()
@@ -58,31 +60,36 @@ impl fmt::Display for GateError {
         if let Some(error) = &self.flip {
             return write!(
                 f,
-                "the system does not let pages be taken away (on shared memory Linux 5.13, on private memory 5.7): {error}; \
-                 a container must allow the call in its seccomp profile; the load barrier needs none of this"
+                "mremap(MREMAP_DONTUNMAP) does not work (it needs Linux 5.13 on shared memory, 5.7 on private memory): {error}; \
+                 allow the call in the container's seccomp profile, or use the load barrier"
             );
         }
-        write!(f, "no userfaultfd with SIGBUS faults (on shared memory Linux 5.14, on private memory 4.14): ")?;
+        write!(
+            f,
+            "no userfaultfd with SIGBUS faults (it needs Linux 5.14 on shared memory, 4.14 on private memory): "
+        )?;
         for (index, (_, error)) in self.refused.iter().enumerate() {
             write!(f, "{}{error}", if index == 0 { "" } else { "; " })?;
         }
         write!(
             f,
-            "; a container must allow the call in its seccomp profile, or grant access to /dev/userfaultfd; \
-             the load barrier needs none of this"
+            "; allow the call in the container's seccomp profile, grant access to /dev/userfaultfd, \
+             or use the load barrier"
         )
     }
 }
 
 impl std::error::Error for GateError {}
 
-/// The descriptor, and the addresses it works on. The even view is the program's, the odd one the from-view.
+/// The userfaultfd descriptor, and the addresses it works on. The even view is the program's, the
+/// odd one the from-view.
 ///
-/// A gate may outlive its [`Views`]: it holds their addresses too, which stay mapped until both are gone. As with those, what
-/// is safe of it changes addresses of theirs and of nothing else: of the from-view.
+/// A gate may outlive its [`Views`]: it keeps their addresses, which stay mapped until both are
+/// dropped. As with [`Views`], its safe methods change only addresses of these views: of the
+/// from-view.
 #[derive(Debug)]
 pub struct Gate {
-    /// All addresses below lie in it.
+    /// The reservation that contains all addresses below.
     _base: Arc<Base>,
     uffd: Uffd,
     canonical: usize,
@@ -90,12 +97,13 @@ pub struct Gate {
     from: usize,
     len: usize,
     supply: PageSource,
-    /// The last page that was let in took another way than `supply`: what refuses that is not waited for long.
+    /// The last page was let in by a fallback instead of `supply`: the next refusal is not retried
+    /// for long.
     detour: AtomicBool,
     rehearsal: Rehearsal,
 }
 
-/// How a page comes into the view.
+/// How a page gets into the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageSource {
     /// `UFFDIO_CONTINUE`: the file has it.
@@ -116,52 +124,56 @@ impl PageSource {
     }
 }
 
-/// A flip that was refused. Nothing is gated.
+/// A refused flip. Nothing is gated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlipError {
-    /// What was refused.
+    /// The refused call.
     pub error: Box<SysError>,
-    /// To end the registration was refused as well. Pages that are absent still fault: they are to be
-    /// [let in](Gate::let_in) as they are, until [`Gate::end`] succeeds.
+    /// Unregistering was refused as well. Absent pages still fault: they must be [let
+    /// in](Gate::let_in) unchanged until [`Gate::end`] succeeds.
     pub still_registered: bool,
 }
 
 impl fmt::Display for FlipError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the pages of a heap cannot be taken away: {}", self.error)
+        write!(f, "the pages of a heap cannot be unmapped for a flip: {}", self.error)
     }
 }
 
 impl std::error::Error for FlipError {}
 
-/// What became of letting pages in.
+/// Result of letting pages in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallResult {
-    /// All are there.
+    /// All pages are mapped.
     Present,
-    /// The range is not registered (any more): its pages are there or fault in as in any mapping.
+    /// The range is not registered (any more): its pages are mapped, or the kernel maps them at the
+    /// next access.
     NotGated,
-    /// The kernel refused, however often and in whatever way it was asked. The page still faults.
+    /// The kernel refused every way and every retry. The page still faults.
     Refused(SysError),
 }
 
-/// The sources in the order they are tried: the administrator's device first, then the call with all it can do, then the
-/// call that needs no privilege. With the `SIGBUS` feature all three serve alike.
+/// The sources in the order they are tried: the administrator's device first, then the call with
+/// all faults, then the call that needs no privilege. With the `SIGBUS` feature all three serve
+/// alike.
 const SOURCES: [UffdSource; 3] = [UffdSource::Device, UffdSource::SystemCall, UffdSource::SystemCallUserModeOnly];
 
 impl Gate {
-    /// A gate for the even view of `views`. The odd view becomes the from-view: code that dereferences addresses has none of
-    /// that any more. The descriptor is made here and not later: a program may close its sandbox after it has built its heaps.
+    /// A gate for the even view of `views`. The odd view becomes the from-view: no code may
+    /// dereference addresses of it any more. The descriptor is opened here and not later: a program
+    /// may enter its sandbox after it has built its heaps.
     ///
     /// # Errors
-    /// [`GateError`] where the kernel or a sandbox refuses userfaultfd in every way, or what a flip does, which is tried once with memory of no meaning.
+    /// [`GateError`] if the kernel or a sandbox refuses every source of a userfaultfd, or a call of
+    /// a flip; the calls are tried once on scratch memory.
     pub fn new(views: &Views) -> Result<Gate, GateError> {
         let supplies: &[PageSource] =
             if views.is_anonymous() { &[PageSource::Move, PageSource::Copy] } else { &[PageSource::Continue] };
         let mut refused = Vec::new();
         for &supply in supplies {
             for source in SOURCES {
-                // A descriptor agrees once: for other features another one is opened.
+                // `UFFDIO_API` works once per descriptor: other features need another descriptor.
                 let agreed =
                     sys::open_uffd(source).and_then(|uffd| sys::uffd_api(&uffd, supply.features()).map(|_| uffd));
                 match agreed {
@@ -170,7 +182,8 @@ impl Gate {
                         views.leave_unpopulated(1);
                         let len = views.bytes();
                         let rehearsal = Rehearsal::new();
-                        // A flip of memory of no meaning: a sandbox that refuses it would else be heard of when memory is short.
+                        // A trial flip on scratch memory: otherwise a sandbox that refuses it would
+                        // show only when memory is short.
                         if let Err(error) = Patience::long().with(|| rehearsal.run(&uffd)) {
                             return Err(GateError { refused, flip: Some(Box::new(error)) });
                         }
@@ -184,13 +197,14 @@ impl Gate {
         Err(GateError { refused, flip: None })
     }
 
-    /// Whether pages are moved or copied from the from-view, where they exist until then.
+    /// Whether pages are moved or copied from the from-view, the only place where they exist until
+    /// then.
     pub fn is_private(&self) -> bool {
         self.supply != PageSource::Continue
     }
 
-    /// As [`let_in`](Gate::let_in), of private memory: pages that the from-view does not have are passed over, and stay
-    /// absent.
+    /// As [`let_in`](Gate::let_in), for private memory: pages that are absent from the from-view
+    /// are skipped, and stay absent.
     ///
     /// # Safety
     /// As [`let_in`](Gate::let_in).
@@ -212,7 +226,7 @@ impl Gate {
                     patience.renew();
                 }
                 Ok(0) if patience.again(&self.no_progress(at)) => {}
-                // What goes wrong with one page goes another way.
+                // The failed page is let in by a fallback.
                 // SAFETY: as above.
                 Ok(0) | Err(_) => match unsafe { self.let_in(at, sys::page_size()) } {
                     InstallResult::Present => at += sys::page_size(),
@@ -223,7 +237,7 @@ impl Gate {
         InstallResult::Present
     }
 
-    /// What a call comes to that neither fails nor does anything.
+    /// The error for a call that neither fails nor makes progress.
     fn no_progress(&self, offset: usize) -> SysError {
         let call = match self.supply {
             PageSource::Continue => "ioctl(UFFDIO_CONTINUE)",
@@ -233,7 +247,7 @@ impl Gate {
         SysError::new(call, &[("addr", self.view + offset)], libc::EAGAIN)
     }
 
-    /// The address of the view in which gated pages are repaired: never gated itself.
+    /// The address of the view in which gated pages are repaired; it is never gated itself.
     pub fn workshop(&self) -> usize {
         if self.is_private() { self.from } else { self.canonical }
     }
@@ -243,56 +257,63 @@ impl Gate {
         self.view
     }
 
-    /// Makes the from-view ready for a flip: bare addresses. Otherwise the flip itself would unmap what is there, and however
-    /// empty that is, its upper page tables would be freed, and translations flushed on every processor, in the pause. It
-    /// must be empty ([`empty`](Gate::empty)); the program goes on meanwhile.
+    /// Prepares the from-view for a flip: turns it into a bare reservation. Otherwise the flip
+    /// itself would unmap it, and even if it is empty, free its upper page tables and flush
+    /// translations on every processor, in the pause. It must be empty ([`empty`](Gate::empty)).
+    /// Runs concurrently with the program.
     ///
     /// # Errors
-    /// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`: no flip should be tried then.
+    /// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`: do not try a flip then.
     pub fn prepare(&self) -> Result<(), SysError> {
-        // Asked here and not in the flip: the call, which is rare and so comes from memory, makes a pause 6 us longer. Where the limit
-        // is lowered between here and there, a flip fails, and that is seen to.
+        // Checked here and not in the flip: the call, whose kernel code is not in the caches, makes
+        // a pause 6 us longer. If the limit is lowered in between, the flip fails, which is handled
+        // there.
         sys::below_address_limit()?;
-        // SAFETY: the from-view is ours, and nobody uses it.
+        // SAFETY: the from-view is ours, and no thread uses it.
         unsafe { sys::release_to_reservation(self.from, self.len) }.map_err(|refused| match refused.destination {
             Destination::Kept | Destination::Reserved => SysError::from(refused),
             Destination::Lost(_) => the_end(refused),
         })
     }
 
-    /// Goes through a flip's calls once with a page of no meaning. Some 30 us, and as a flip it interrupts every processor
-    /// that runs the program; so the flip that follows at once finds the kernel's code and data in caches and the
-    /// processors awake: it takes half as long, and a third at its longest.
+    /// Makes a flip's calls once on a scratch page. It takes about 30 us, and like a flip it
+    /// interrupts every processor that runs the program; so the flip that follows at once finds the
+    /// kernel's code and data in the caches and the processors awake: it takes half as long, and
+    /// its maximum is a third.
     pub fn rehearse(&self) {
-        // What is refused here the flip will be told itself.
+        // Errors are ignored: the flip itself will report them.
         let _ = self.rehearsal.run(&self.uffd);
     }
 
-    /// Takes every page of the view away: until a page is let in, its next touch raises `SIGBUS`. 10 to 60 us at any size,
-    /// after [`prepare`](Gate::prepare), the shorter after [`rehearse`](Gate::rehearse).
+    /// Unmaps every page of the view: until a page is let in, the next access to it raises
+    /// `SIGBUS`. 10 to 60 us at any size, after [`prepare`](Gate::prepare), less after
+    /// [`rehearse`](Gate::rehearse).
     ///
-    /// The kernel moves a GiB with one entry, and flushes translations on every processor for each that has pages: some 10
-    /// us. `unused` (offsets) is a part of the view that nobody has touched or refers to: what there is of it in whole
-    /// `unit`s (a power of two) is left as it is, and given back. Of private memory nothing is left.
+    /// The kernel moves a GiB with one entry, and flushes translations on every processor for each
+    /// that has pages: some 10 us. `unused` (offsets) is a part of the view that no thread has
+    /// touched and nothing refers to: its whole `unit`s (a power of two) are not flipped, and are
+    /// returned. With private memory everything is flipped.
     ///
     /// # Errors
-    /// Where a call fails, some times in a row if the reason may pass, nothing is gated: the pages that were moved away fault in as
-    /// in any mapping. Where that leaves nothing of the from-view, or of private memory nothing in the view, the process ends.
+    /// If a call fails (after retries, if the error may be temporary), nothing is gated: the kernel
+    /// maps the moved pages again at the next access. If the failed call leaves a hole in the
+    /// from-view, or with private memory in the view, the process ends.
     ///
     /// # Safety
     /// - `unused` lies in the view.
-    /// - Nobody touches the view meanwhile (they are stopped), and whoever touches it later is served ([`crate::fault`]).
+    /// - No thread touches the view meanwhile (all are stopped), and every later access to it is
+    ///   served ([`crate::fault`]).
     /// - No other gate of the same views is flipped.
     pub unsafe fn flip(&self, unused: Range<usize>, unit: usize) -> Result<Range<usize>, FlipError> {
         debug_assert!(unused.start <= unused.end && unused.end <= self.len);
         let left = unused.start.next_multiple_of(unit)..unused.end / unit * unit;
         let left = if self.is_private() || left.is_empty() { self.len..self.len } else { left };
-        // SAFETY: both ranges are views of the `Views` this gate was made for, which own them; no reference into them
-        // is alive while the program is stopped.
+        // SAFETY: both ranges are views of the `Views` this gate was made for, which own them; no
+        // reference into them exists while the program is stopped.
         unsafe {
             for part in self.parts(&left) {
                 let moved = Patience::short().with(|| {
-                    // A reservation is what the from-view was.
+                    // The from-view was a reservation before.
                     sys::take_away(self.view + part.start, part.len(), self.from + part.start).map_err(|refused| {
                         match refused.destination {
                             Destination::Kept | Destination::Reserved => SysError::from(refused),
@@ -307,14 +328,16 @@ impl Gate {
                 PageSource::Move | PageSource::Copy => RegisterMode::MISSING,
             };
             let registered = Patience::short().with(|| sys::uffd_register(&self.uffd, self.view, self.len, mode));
-            // Page tables, or of private memory what a stray access made: the file, or the from-view, has the bytes.
+            // This drops page-table entries, or with private memory the pages of a stray access:
+            // the file, or the from-view, has the bytes.
             let gated = registered.and_then(|()| {
                 let mut parts = self.parts(&left);
                 parts.try_for_each(|part| Patience::short().with(|| sys::discard(self.view + part.start, part.len())))
             });
             let Err(error) = gated else { return Ok(left) };
             if self.is_private() {
-                // Nobody has written the view since the move. What comes back is not registered.
+                // No thread has written the view since the move. The restored mapping is not
+                // registered.
                 let mut patience = Patience::long();
                 while let Err(refused) = sys::take_away(self.from, self.len, self.view) {
                     if matches!(refused.destination, Destination::Lost(_)) || !patience.again(&refused.into()) {
@@ -323,18 +346,20 @@ impl Gate {
                 }
                 return Err(FlipError { error: Box::new(error), still_registered: false });
             }
-            // Also where the registration was refused: of one mapping it is whole or not there, but who knows.
+            // Also if registering was refused: for one mapping it is all or nothing, but that is
+            // not documented.
             let ended = Patience::short().with(|| self.end());
             Err(FlipError { error: Box::new(error), still_registered: ended.is_err() })
         }
     }
 
-    /// What a flip gates: all but what it leaves.
+    /// The ranges that a flip gates: all but `left`.
     fn parts(&self, left: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         [0..left.start, left.end..self.len].into_iter().filter(|part| !part.is_empty())
     }
 
-    /// Pages of the view that the program can touch without a fault now, but for those that a flip left. After a flip: none.
+    /// Pages of the view that the program can access without a fault now, except those in `left`.
+    /// Right after a flip: none.
     ///
     /// # Errors
     /// As [`sys::present_pages`].
@@ -346,16 +371,19 @@ impl Gate {
         self.parts(left).map(|part| sys::present_pages(self.view + part.start, part.len())).sum()
     }
 
-    /// Lets the pages of `offset..offset + len` in. Holes of the file are filled with zeroes. 2 us for a page with its
-    /// signal, 0.1 us a page from 64 KiB on. Allocates nothing: a signal handler may call it. Of private memory, only one
-    /// thread may let a page in.
+    /// Lets the pages of `offset..offset + len` in: maps them in the program's view. Holes of the
+    /// file are filled with zeroes. 2 us for a page with its signal, 0.1 us a page from 64 KiB on.
+    /// Allocates nothing: a signal handler may call it. With private memory, only one thread may
+    /// let a given page in.
     ///
-    /// What the kernel refuses for a reason that may pass is tried again some times; then another way is taken, which is slower: of
-    /// shared memory the registration of the range ends, so that its pages fault in as in any mapping; of private memory a page
-    /// is copied instead of moved. Where that is refused as well, half a second passes before [`InstallResult::Refused`].
+    /// A refusal that may be temporary is retried a few times; then a slower fallback is used: with
+    /// shared memory the range is unregistered, so that the kernel maps its pages at the next
+    /// access; with private memory a page is copied instead of moved. If that is refused as well,
+    /// it retries for half a second before it returns [`InstallResult::Refused`].
     ///
     /// # Safety
-    /// The range is one of whole pages of the view, and its bytes are repaired: fit to be seen by the program.
+    /// The range consists of whole pages of the view, and its bytes are repaired: the program may
+    /// access them.
     pub unsafe fn let_in(&self, offset: usize, len: usize) -> InstallResult {
         debug_assert!(self.has(offset, len));
         before_entry();
@@ -376,12 +404,14 @@ impl Gate {
                 Err(error) => error,
             };
             match error.errno() {
-                // Another thread was faster, or a page table given back has it: said of the first page only.
+                // Another thread was faster, or a restored page table has it; the kernel reports
+                // this for the first page only.
                 libc::EEXIST => {
                     at += page;
                     continue;
                 }
-                // A hole of the file, or of the from-view. (Or the range is not registered: once it is no hole, that.)
+                // A hole of the file, or of the from-view. (Or the range is not registered: then
+                // the error remains after the hole is filled.)
                 libc::EFAULT if self.supply == PageSource::Continue && filled != Some(at) => {
                     filled = Some(at);
                     self.fill(at);
@@ -412,21 +442,22 @@ impl Gate {
         InstallResult::Present
     }
 
-    /// Lets pages in where `supply` has failed: how many bytes of `len`. `None`: they are not gated.
+    /// Lets pages in after `supply` has failed; returns how many bytes of `len`. `None`: they are
+    /// not gated.
     ///
     /// # Safety
     /// As [`let_in`](Gate::let_in).
     unsafe fn another_way(&self, offset: usize, len: usize, error: SysError) -> Result<Option<usize>, SysError> {
         match self.supply {
             PageSource::Continue => {
-                // The pages are repaired: to be faulted in by the kernel is as good. Where they were not registered, as it says,
-                // this changes nothing.
+                // The pages are repaired, so the kernel may map them on access as well. If they
+                // were not registered, this changes nothing.
                 // SAFETY: the view is ours; the caller has repaired the range.
                 unsafe { sys::uffd_unregister(&self.uffd, self.view + offset, len) }?;
                 Ok((error.errno() != libc::ENOENT).then_some(len))
             }
-            // A page that is not this process's alone, after a fork, cannot be moved, but copied.
-            // SAFETY: the caller's, as for what is moved.
+            // A page shared with a child after a fork cannot be moved, but it can be copied.
+            // SAFETY: the caller ensures it, as for moved pages.
             PageSource::Move => match unsafe { self.copy(offset, sys::page_size()) } {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.errno() == libc::EEXIST => Ok(Some(sys::page_size())),
@@ -459,23 +490,25 @@ impl Gate {
         unsafe { sys::uffd_copy(&self.uffd, self.view + offset, self.from + offset, len, false) }
     }
 
-    /// Makes the file, or the from-view, have the page at an offset.
+    /// Commits the page at an offset of the file, or of the from-view.
     fn fill(&self, offset: usize) {
         let word = std::ptr::with_exposed_provenance::<AtomicU64>(self.workshop() + offset);
         // SAFETY: the view is mapped, writable, and never gated.
         let word = unsafe { &*word };
-        // An exchange of a word for itself: a write access that changes nothing, whoever else writes. (An addition of 0
-        // would be compiled to a load, and a load of private memory maps the page of zeroes that all share.)
+        // A compare-exchange of a word with itself: a write access that changes nothing, even if
+        // other threads write. (An addition of 0 would be compiled to a load, and a load of private
+        // memory maps the page of zeroes that all share.)
         let value = word.load(Ordering::Relaxed);
         let _ = word.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Gives the pages of `offset..offset + len` back with the page tables they had before the flip: 5 us per 2 MiB. The
-    /// range is gated no longer; pages that had no entry fault in as in any mapping.
+    /// Restores the page tables that `offset..offset + len` had before the flip: 5 us per 2 MiB.
+    /// The range is no longer gated; the kernel maps pages that had no entry at the next access.
     ///
     /// # Errors
-    /// As [`sys::take_away`]; the range may then be gated or not, its pages can be let in, and those of the from-view are still
-    /// to be [emptied](Gate::empty). Where the kernel leaves nothing of the view, the process ends.
+    /// As [`sys::take_away`]; the range may then be gated or not, its pages can be let in, and the
+    /// from-view must still be [emptied](Gate::empty). If the kernel leaves a hole in the view, the
+    /// process ends.
     ///
     /// # Safety
     /// As [`let_in`](Gate::let_in); and the memory is shared.
@@ -483,7 +516,8 @@ impl Gate {
         debug_assert!(self.has(offset, len) && !self.is_private());
         sys::below_address_limit()?;
         before_entry();
-        // SAFETY: both ranges are ours. What the program has mapped of the range meanwhile are the same pages of the file.
+        // SAFETY: both ranges are ours. The pages that the program has mapped in the range
+        // meanwhile are the same pages of the file.
         let refused = match unsafe { sys::take_away(self.from + offset, len, self.view + offset) } {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
@@ -497,7 +531,8 @@ impl Gate {
         Err(refused.into())
     }
 
-    /// Maps `offset..offset + len` of the view anew, from the canonical view: not gated, as any mapping of the file.
+    /// Maps `offset..offset + len` of the view anew, from the canonical view: not gated, like any
+    /// other mapping of the file.
     ///
     /// # Errors
     /// As [`sys::mirror_at`].
@@ -505,18 +540,18 @@ impl Gate {
     /// # Safety
     /// As [`give_back`](Gate::give_back).
     unsafe fn put_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
-        // SAFETY: both ranges are ours, and the caller has repaired what the program will see. The new mapping is kept from
-        // children as the one that it is made of.
+        // SAFETY: both ranges are ours, and the caller has repaired every page that becomes
+        // accessible. The new mapping inherits `MADV_DONTFORK` from the one that it mirrors.
         unsafe {
             sys::mirror_at(self.canonical + offset, len, self.view + offset)?;
-            // The canonical view may be dumped here, this one is not. (Where that is refused the view is not one mapping any more, and the
-            // next flip is refused.)
+            // The canonical view may be included in dumps here, this view is not. (If the kernel
+            // refuses, the view is no longer a single mapping, and the next flip is refused.)
             let _ = sys::dump(self.view + offset, len, false);
         }
         Ok(())
     }
 
-    /// Ends the registration of the whole view: absent pages fault in as in any mapping. 1 to 5 us.
+    /// Unregisters the whole view: the kernel maps absent pages at the next access. 1 to 5 us.
     ///
     /// # Safety
     /// Every page is repaired.
@@ -526,8 +561,9 @@ impl Gate {
         unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) }
     }
 
-    /// Empties `offset..offset + len` of the from-view: frees page tables, and of private memory what is still there. 25 ms
-    /// a GiB that has any, so it is done in slices: a fault of the program may wait for one.
+    /// Empties `offset..offset + len` of the from-view: frees page tables, and with private memory
+    /// the remaining pages. 25 ms per populated GiB, so it is done in slices: a fault of the
+    /// program may wait for one slice.
     ///
     /// # Errors
     /// As [`sys::discard`].
@@ -536,14 +572,15 @@ impl Gate {
     /// If the range does not lie in the view.
     pub fn empty(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.check(offset, len);
-        // SAFETY: the range is in the from-view, which is ours, and nobody uses it.
+        // SAFETY: the range is in the from-view, which is ours, and no thread uses it.
         unsafe { sys::discard(self.from + offset, len) }
     }
 }
 
-/// Before pages become visible by nothing but an entry of a page table: the thread that then reads them makes no fault and no
-/// atomic load that could order it. Its reads come after the processor's look at the entry, in every architecture; this
-/// keeps the repair's writes, and those that the caller has seen, before the store of the entry. (`loom_page_entry`. No
+/// Called before pages become visible by a page-table entry alone: the thread that then reads them
+/// neither faults nor makes an atomic load that could order its reads. On every architecture its
+/// reads come after the processor has read the entry; this fence keeps the repair's writes, and the
+/// writes that the caller has seen, before the store of the entry. (`loom_page_entry`. No
 /// instruction on x86-64.)
 #[inline(always)]
 fn before_entry() {
@@ -561,8 +598,9 @@ impl Gate {
     }
 }
 
-/// The kernel has unmapped addresses that the program uses, or that are the heap's, and cannot be had to map anything there:
-/// an access would raise `SIGSEGV` somewhere in the program, or find what another thread has mapped. The end, with a line.
+/// Ends the process with a message: the kernel has unmapped addresses of the heap, and refuses to
+/// map anything there. An access would raise `SIGSEGV` somewhere in the program, or reach a mapping
+/// of another thread.
 #[cold]
 fn the_end(refused: MoveError) -> ! {
     sys::end_process(format_args!(
@@ -572,15 +610,16 @@ fn the_end(refused: MoveError) -> ! {
     ))
 }
 
-/// What a flip is rehearsed with: two pieces of addresses of our own, a page of memory in the first for each rehearsal. Where
-/// there are none, or a call fails, nothing is rehearsed, and flips take longer.
+/// The address ranges for the rehearsal of a flip: two private ranges, the first with one page of
+/// memory during a rehearsal. If they cannot be reserved, or a call fails, flips are not rehearsed
+/// and take longer.
 #[derive(Debug)]
 struct Rehearsal {
-    /// 0: none, or one of which a piece was lost, or a thread is at it.
+    /// Address of the ranges; 0: there are none, one was lost, or a thread is using them.
     view: AtomicUsize,
 }
 
-/// A whole page table: what is moved as one, as in a flip.
+/// The range of a whole page table, which the kernel moves as a unit, as in a flip.
 const REHEARSED: usize = super::MIN_SPAN;
 
 impl Rehearsal {
@@ -588,22 +627,24 @@ impl Rehearsal {
         Rehearsal { view: AtomicUsize::new(sys::reserve(2 * REHEARSED, REHEARSED).unwrap_or(0)) }
     }
 
-    /// What it was refused.
+    /// The error of the refused call.
     fn run(&self, uffd: &Uffd) -> Result<(), SysError> {
-        // Two at once would find each other's pages registered: one at a time, and who comes second goes without. Acquire and the
-        // Release below: what the last one has mapped comes before.
+        // One rehearsal at a time, because two would find each other's pages registered: a second
+        // thread skips its own. Acquire, with the Release below: the mappings of the previous
+        // rehearsal come before.
         let view = self.view.swap(0, Ordering::Acquire);
         if view == 0 {
             return Ok(());
         }
         let lost = Cell::new(false);
-        // Never again, where the addresses may be another's.
+        // No rehearsal any more, because the addresses may belong to another mapping now.
         let note = |refused: MoveError| {
             lost.set(matches!(refused.destination, Destination::Lost(_)));
             SysError::from(refused)
         };
         let from = view + REHEARSED;
-        // SAFETY: both pieces are ours, and nobody else knows of them. The word is in memory mapped just before.
+        // SAFETY: both ranges are ours, and no other code knows of them. The word is in memory
+        // mapped just before.
         let run = unsafe {
             sys::map_private_at(view, REHEARSED, Access::ReadWrite)
                 // The kernel may have unmapped what was there.
@@ -629,7 +670,7 @@ impl Drop for Rehearsal {
     fn drop(&mut self) {
         let view = *self.view.get_mut();
         if view != 0 {
-            // SAFETY: ours, and nobody else knows of it.
+            // SAFETY: the range is ours, and no other code knows of it.
             let _ = unsafe { sys::unmap(view, 2 * REHEARSED) };
         }
     }
@@ -640,7 +681,7 @@ mod tests {
     use super::*;
     use crate::views::{MIN_SPAN, Mirror};
 
-    /// As a refused move may leave it.
+    /// Unmaps a range, as a refused move may do.
     #[test]
     fn a_piece_of_the_view_that_was_unmapped_is_put_back() {
         let views = Views::new("gate-test", 3 * MIN_SPAN, Mirror::default()).unwrap();
@@ -650,12 +691,13 @@ mod tests {
         };
         let word = |chunk: usize| {
             let address = gate.view() + chunk * MIN_SPAN;
-            // SAFETY: a word of the view, which is mapped whenever this is called; accessed atomically.
+            // SAFETY: a word of the view, which is mapped whenever this is called; accessed
+            // atomically.
             unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
         };
         for round in 1..4 {
             (0..3).for_each(|chunk| word(chunk).store(round, Ordering::Relaxed));
-            // SAFETY: nobody else is in this heap; what is put back is as fit to be seen as it ever was.
+            // SAFETY: no other thread uses this heap, and its pages are valid as they are.
             unsafe {
                 gate.flip(0..0, 1).unwrap();
                 sys::release_to_reservation(gate.view() + MIN_SPAN, MIN_SPAN).unwrap();
@@ -664,7 +706,7 @@ mod tests {
                 gate.end().unwrap();
             }
             (0..3).for_each(|chunk| assert_eq!(word(chunk).load(Ordering::Relaxed), round));
-            // And the view is one again: the next flip moves it in one piece.
+            // The view is a single mapping again: the next flip moves it at once.
             gate.empty(0, 3 * MIN_SPAN).unwrap();
         }
     }

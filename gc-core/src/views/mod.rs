@@ -1,20 +1,20 @@
 //! The memory of a heap: one file and its views.
 //!
-//! A heap reserves four spans of addresses in one piece, aligned to its size, so that the two bits above an offset tell
-//! the views apart:
+//! A heap reserves four spans of addresses in one piece, aligned to its size, so that the two bits
+//! above an offset tell the views apart:
 //!
 //! ```text
-//! base | 0 * span   canonical view: the collector's own, never taken away
+//! base | 0 * span   canonical view: the collector's own, never gated
 //! base | 1 * span   the view of even relocations
 //! base | 2 * span   the view of odd relocations
 //! base | 3 * span   nothing, no access: an address with both bits set is a bug and faults
 //! ```
 //!
-//! Every view maps all of the file, so that the byte at an offset is the same byte in each. (Private anonymous memory,
-//! [`Views::anonymous`], cannot be mapped twice: it has the even view, which is the canonical one too, and the odd one is
-//! where its pages go when they are taken away.) Which bits the base has is the
-//! business of the private module `bases`: no two live heaps of a process share a pattern that would let a reference of one
-//! pass for the other's.
+//! Every view maps all of the file, so that the byte at an offset is the same byte in each.
+//! (Private anonymous memory, [`Views::anonymous`], cannot be mapped twice: it has the even view,
+//! which is the canonical one too, and a flip moves its pages to the odd one.) The private module
+//! `bases` chooses the bits of the base: no two live heaps of a process have bit patterns under
+//! which a reference of one could be taken for a reference of the other.
 
 mod bases;
 mod dumps;
@@ -33,10 +33,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub const MIN_SPAN: usize = 2 << 20;
 /// The smallest span of a heap of at least this size: page tables of such views move in whole GiB.
 pub const GIB: usize = 1 << 30;
-/// Addresses of user mode end here (x86-64 with four levels of page tables; a fifth is used only when asked for).
+/// Addresses of user mode end here (x86-64 with four levels of page tables; a fifth is used only
+/// when asked for).
 pub const ADDRESS_LIMIT: usize = 1 << 47;
 
-/// How the second and the third view are made. They come out the same; the kernel takes different ways.
+/// How the second and the third view are mapped. The result is the same; the system calls differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mirror {
     /// `mmap` of the memfd once more. 3 us.
@@ -46,7 +47,7 @@ pub enum Mirror {
     MremapOldSizeZero,
 }
 
-/// Why a heap got no memory.
+/// Why the views of a heap could not be mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewsError {
     /// The size is zero, no multiple of the page size, or four spans of it do not fit below 2^47.
@@ -54,15 +55,15 @@ pub enum ViewsError {
         "a heap of {bytes} bytes cannot be mapped: it must be a multiple of the page size, more than 0 and at most {max}"
     )]
     Size {
-        /// The size asked for.
+        /// The requested size.
         bytes: usize,
-        /// The largest size that can be had.
+        /// The largest possible size.
         max: usize,
     },
     /// A limit of the process is below the size of the heap's file.
     #[error(
-        "the heap is a file of {bytes} bytes in memory, and this process may make none of more than {limit} (RLIMIT_FSIZE): \
-         raise that (`ulimit -f unlimited`), or ask for less"
+        "the heap's file of {bytes} bytes exceeds the limit of {limit} bytes (RLIMIT_FSIZE): \
+         raise the limit (`ulimit -f unlimited`) or make the heap smaller"
     )]
     FileSize {
         /// The size of the file.
@@ -72,8 +73,8 @@ pub enum ViewsError {
     },
     /// No range of addresses is free whose bits tell this heap from the `live` ones of the process.
     #[error(
-        "no addresses for a heap of span {span:#x} beside {live} live heaps: none of {tried} bases is free and tells \
-         their references apart; the kernel's last word: {last}"
+        "no address range for a heap of span {span:#x} beside {live} live heaps: none of {tried} bases is free and \
+         distinguishable from theirs; drop a heap or make this one smaller; last error: {last}"
     )]
     NoBase {
         /// Bytes of one view's range.
@@ -82,16 +83,16 @@ pub enum ViewsError {
         live: usize,
         /// Bases tried.
         tried: usize,
-        /// Why the last of them could not be had.
+        /// The error of the last one.
         last: Box<SysError>,
     },
-    /// A limit of the process leaves fewer addresses than a heap takes.
+    /// A limit of the process leaves less address space than the heap needs.
     #[error(
-        "a heap takes {bytes} bytes of addresses, most of them without memory, and this process may have {limit} in all \
-         (RLIMIT_AS): raise that (`ulimit -v unlimited`), or ask for less"
+        "the heap needs {bytes} bytes of address space (mostly without memory), and the limit is {limit} \
+         (RLIMIT_AS): raise the limit (`ulimit -v unlimited`) or make the heap smaller"
     )]
     AddressLimit {
-        /// Addresses of the heap.
+        /// Address space of the heap in bytes.
         bytes: usize,
         /// The limit.
         limit: usize,
@@ -103,30 +104,32 @@ pub enum ViewsError {
 
 /// One memfd and its views. Dropping it, and the last [`Gate`] of it, unmaps all.
 ///
-/// Safe code gets addresses from it, never references. So every method is safe that changes bytes, mappings and protection of
-/// these addresses and of no others: who makes a reference or a pointer of an address says, in that code's own SAFETY
-/// comment, who calls what meanwhile, and that the value is still there.
+/// Safe code gets addresses from it, never references. So every method that changes bytes, mappings
+/// and protection of these addresses only is safe: code that turns an address into a reference or a
+/// pointer argues in its own SAFETY comment which methods may be called meanwhile, and that the
+/// `Views` are still alive.
 #[derive(Debug)]
 pub struct Views {
     /// `None`: private anonymous memory.
     file: Option<HeapFile>,
     bytes: usize,
-    /// What `base` says, at hand.
+    /// Copy of the base address.
     address: usize,
     span: usize,
-    /// The addresses, which every gate holds as well: they are nobody else's until all are gone.
+    /// The reservation, shared with every gate: the addresses stay reserved until all of these are
+    /// dropped.
     base: Arc<Base>,
     mirror: Mirror,
-    /// What a core dump has of the canonical view; `None`: nothing.
+    /// Which parts of the canonical view core dumps contain; `None`: no part.
     dumps: Option<Arc<Dumps>>,
-    /// Whether the even and the odd view can be accessed. Populating holds the lock: a view must not be taken away while
-    /// its pages are touched.
+    /// Whether the even and the odd view can be accessed. `populate` holds the lock: a view must
+    /// not be protected while its pages are touched.
     accessible: RwLock<[bool; 2]>,
 }
 
 impl Views {
-    /// Maps a heap of `bytes`, a multiple of the page size; `name` shows in `/proc/self/maps`. No memory is committed.
-    /// Takes about 30 us, and more where bases are scarce.
+    /// Maps a heap of `bytes`, a multiple of the page size; `name` shows in `/proc/self/maps`. No
+    /// memory is committed. Takes about 30 us, and more where bases are scarce.
     ///
     /// # Errors
     /// See [`ViewsError`].
@@ -141,15 +144,16 @@ impl Views {
         Ok(views)
     }
 
-    /// As [`new`](Views::new), of private anonymous memory. Its pages are in the even view, or, taken away, in the odd one;
-    /// [`canonical`](Views::canonical) is the even view.
+    /// As [`new`](Views::new), with private anonymous memory. Its pages are in the even view, or
+    /// after a flip in the odd one; [`canonical`](Views::canonical) is the even view.
     ///
     /// # Errors
     /// See [`ViewsError`].
     pub fn anonymous(bytes: usize) -> Result<Views, ViewsError> {
         let views = Views::at(Base::reserve(span_for(bytes)?)?, None, bytes, Mirror::MmapMemfd, [true, false]);
-        // The odd view stays reserved: what is taken away brings its mapping along.
-        // SAFETY: the range lies in the reservation that `base` owns, and nobody knows of it yet.
+        // The odd view stays reserved: a flip moves the mapping there.
+        // SAFETY: the range lies in the reservation that `base` owns, and no other code knows of it
+        // yet.
         unsafe {
             sys::map_private_at(views.view(0), bytes, Access::None)?;
             sys::dont_fork(views.view(0), bytes)?;
@@ -159,7 +163,7 @@ impl Views {
         Ok(views)
     }
 
-    /// Nothing mapped yet.
+    /// Reserves the addresses; maps nothing yet.
     fn at(base: Base, file: Option<HeapFile>, bytes: usize, mirror: Mirror, accessible: [bool; 2]) -> Views {
         let (address, span) = (base.address(), base.span());
         let (base, accessible) = (Arc::new(base), RwLock::new(accessible));
@@ -168,7 +172,8 @@ impl Views {
 
     fn map(&self) -> Result<(), SysError> {
         let (Some(file), bytes) = (&self.file, self.bytes) else { return Ok(()) };
-        // SAFETY: the three ranges lie in the reservation that `base` owns, and nobody knows of it yet.
+        // SAFETY: the three ranges lie in the reservation that `base` owns, and no other code knows
+        // of it yet.
         unsafe {
             sys::map_file_at(self.canonical(), file, 0, bytes, Access::None)?;
             for parity in 0..2 {
@@ -188,11 +193,12 @@ impl Views {
         Ok(())
     }
 
-    /// Has core dumps contain what [`Dumps`] is told of: each page once, at its address in the canonical view. Without this a dump has
-    /// nothing of the views. `huge`: in units of 2 MiB, so that the canonical view can have pages of that size.
+    /// Enables core dumps of the ranges [noted](Dumps::note) in [`Dumps`]: each page once, at its
+    /// address in the canonical view. Without this call dumps contain nothing of the views. `huge`:
+    /// in units of 2 MiB, so that the canonical view can have pages of that size.
     ///
-    /// Private memory is dumped as a whole, and [`dumps`](Views::dumps) stays `None`: the kernel leaves out what has no memory, and a flip
-    /// wants a view that is one mapping.
+    /// Private memory is dumped as a whole, and [`dumps`](Views::dumps) stays `None`: the kernel
+    /// omits pages without memory, and a flip needs a view that is a single mapping.
     ///
     /// # Errors
     /// As [`sys::dump`].
@@ -205,13 +211,13 @@ impl Views {
         Ok(())
     }
 
-    /// Which parts are dumped, where that is told one by one.
+    /// The record of the dumped parts; `None`: the memory is dumped as a whole or not at all.
     pub fn dumps(&self) -> Option<&Arc<Dumps>> {
         self.dumps.as_ref()
     }
 
-    /// The address of the reservation, a multiple of four spans. Its bits above them are this heap's alone: no other live
-    /// heap's are a subset of them, nor they of another's.
+    /// The address of the reservation, a multiple of four spans. Its bits above them are this
+    /// heap's alone: no other live heap's are a subset of them, nor they of another's.
     pub fn base(&self) -> usize {
         self.address
     }
@@ -226,12 +232,14 @@ impl Views {
         self.bytes
     }
 
-    /// The address of the canonical view: [`base`](Views::base), or, of anonymous memory, the even view.
+    /// The address of the canonical view: [`base`](Views::base), or, of anonymous memory, the even
+    /// view.
     pub fn canonical(&self) -> usize {
         if self.file.is_some() { self.base() } else { self.view(0) }
     }
 
-    /// The address of the view of a color: `base | span` for even (0), `base | 2 * span` for odd (1).
+    /// The address of the view of a color: `base | span` for even (0), `base | 2 * span` for odd
+    /// (1).
     ///
     /// # Panics
     /// If `parity` is neither.
@@ -259,8 +267,8 @@ impl Views {
         self.mirror
     }
 
-    /// Bytes of mapped addresses over all views: what a tool that adds up mappings shows, and at most what it shows as
-    /// resident.
+    /// Bytes of mapped addresses over all views: the size that a tool shows that adds up mappings,
+    /// and the maximum of its resident size.
     pub fn mapped_bytes(&self) -> usize {
         (if self.is_anonymous() { 2 } else { self.all().len() }) * self.bytes()
     }
@@ -277,8 +285,9 @@ impl Views {
         }
     }
 
-    /// Lets the view of a color be read and written, or makes every access to it fault (verify mode: a stale pointer
-    /// that is dereferenced faults). 6.6 ms per populated GiB. Waits for a [`populate`](Views::populate) under way.
+    /// Lets the view of a color be read and written, or makes every access to it fault (verify
+    /// mode: a stale pointer that is dereferenced faults). 6.6 ms per populated GiB. Waits for a
+    /// [`populate`](Views::populate) under way.
     pub fn protect_view(&self, parity: usize, accessible: bool) -> Result<(), SysError> {
         let view = self.view(parity);
         let access = if accessible { Access::ReadWrite } else { Access::None };
@@ -289,14 +298,15 @@ impl Views {
         Ok(())
     }
 
-    /// Leaves a view out of [`populate`](Views::populate) and [`collapse`](Views::collapse): nobody uses it, and its page
-    /// tables are to stay empty.
+    /// Leaves a view out of [`populate`](Views::populate) and [`collapse`](Views::collapse): it is
+    /// not used, and its page tables must stay empty.
     pub fn leave_unpopulated(&self, parity: usize) {
         self.accessible.write().unwrap_or_else(PoisonError::into_inner)[parity] = false;
     }
 
-    /// Commits the pages of `offset..offset + len` and maps them in every accessible view, keeping their bytes: 12 us a
-    /// page the machine never used, 0.27 us a page and view otherwise. Blocks while a view is being protected.
+    /// Commits the pages of `offset..offset + len` and maps them in every accessible view, keeping
+    /// their bytes: 12 us a page the machine never used, 0.27 us a page and view otherwise. Blocks
+    /// while a view is being protected.
     ///
     /// # Errors
     /// `ENOMEM` where there is no memory.
@@ -316,12 +326,14 @@ impl Views {
         Ok(())
     }
 
-    /// Makes 2 MiB pages of what `offset..offset + len` has in small ones, in every view and whatever the system's
-    /// setting. 2.9 s per GiB. Parts that are smaller than 2 MiB or were never touched are no success.
+    /// Collapses the small pages of `offset..offset + len` into 2 MiB pages, in every view and
+    /// whatever the system's setting. 2.9 s per GiB. Parts that are smaller than 2 MiB or were
+    /// never touched stay as they are.
     ///
     /// # Errors
-    /// As [`sys::collapse`], but for what was in use all the time (`EAGAIN`, `EBUSY`), which stays small after half a second of
-    /// trying. After an error the views may differ in their page tables, never in their bytes.
+    /// As [`sys::collapse`], except `EAGAIN` and `EBUSY`: pages that are in use for half a second
+    /// of retries stay small. After an error the views may differ in their page tables, never in
+    /// their bytes.
     ///
     /// # Panics
     /// If the range is not in the file.
@@ -332,7 +344,7 @@ impl Views {
         for (view, _) in views.filter(|(_, accessible)| *accessible) {
             // SAFETY: the ranges are in our views; collapsing keeps the bytes.
             match Patience::long().with(|| unsafe { sys::collapse(view + offset, len) }) {
-                // Some pages were in use, all the time: those stay small.
+                // Some pages were in use during all retries: they stay small.
                 Err(error) if [libc::EAGAIN, libc::EBUSY].contains(&error.errno()) => {}
                 done => done?,
             }
@@ -350,8 +362,8 @@ impl Views {
         self.all().into_iter().try_for_each(|view| unsafe { sys::huge(view, self.bytes()) })
     }
 
-    /// Gives the memory of `offset..offset + len`, whole pages, back to the system: zeroes are there afterwards, in every
-    /// view. 135 us per 2 MiB of small pages, 14 us for a huge one.
+    /// Uncommits the memory of `offset..offset + len`, whole pages: they read as zeroes afterwards,
+    /// in every view. 135 us per 2 MiB of small pages, 14 us for a huge one.
     ///
     /// # Panics
     /// If the range is not in the file.
@@ -360,7 +372,7 @@ impl Views {
         match &self.file {
             Some(file) => {
                 file.punch_hole(offset, len)?;
-                // A dump would bring pages into being.
+                // A dump would commit the pages again.
                 self.dumps.iter().for_each(|dumps| dumps.forget(offset, len));
                 Ok(())
             }
@@ -375,15 +387,16 @@ impl Views {
     }
 }
 
-/// Lets a view be accessed that was mapped without access, for this: under `mlockall(MCL_FUTURE)` what is mapped with access is brought
-/// in at once, all of it.
+/// Makes a view accessible. Views are mapped without access first, because under
+/// `mlockall(MCL_FUTURE)` the kernel commits a mapping with access at once and completely.
 ///
 /// # Safety
 /// Ownership (see [`sys`]).
 unsafe fn open(view: usize, bytes: usize) -> Result<(), SysError> {
     // SAFETY: the caller's.
     unsafe {
-        // Refused, it costs memory where the process has locked all that it will map, and nothing elsewhere.
+        // If `munlock` is refused, a process with `mlockall(MCL_FUTURE)` commits more memory;
+        // otherwise nothing changes.
         let _ = sys::unlock(view, bytes);
         sys::protect(view, bytes, Access::ReadWrite)
     }
@@ -391,12 +404,13 @@ unsafe fn open(view: usize, bytes: usize) -> Result<(), SysError> {
 
 /// The span for a heap of `bytes`.
 fn span_for(bytes: usize) -> Result<usize, ViewsError> {
-    // One bit of the base at least must be left above four spans.
+    // At least one bit of the base must remain above four spans.
     let max_span = ADDRESS_LIMIT / 8;
     if bytes == 0 || !bytes.is_multiple_of(sys::page_size()) || bytes > max_span {
         return Err(ViewsError::Size { bytes, max: max_span });
     }
-    // A power of two is aligned to 1 GiB, which large page-table moves want, as soon as it is that large.
+    // A power of two is aligned to 1 GiB, which large page-table moves want, as soon as it is that
+    // large.
     const { assert!(MIN_SPAN.is_power_of_two() && MIN_SPAN < GIB) };
     Ok(bytes.next_power_of_two().max(MIN_SPAN))
 }

@@ -4,10 +4,11 @@ use crate::sys::{self, Access, Patience, SysError};
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-/// Private addresses, without access at first: they count neither as data (`RLIMIT_DATA`) nor as promised memory
-/// (`vm.overcommit_memory=2`), and `mlockall(MCL_FUTURE)` brings in nothing of them. Parts are [opened](RootRegion::open) as they are
-/// wanted: they have memory when touched, zeroes at first. Root stacks live in such regions, or in pieces of one, which never
-/// move; dropping one unmaps it.
+/// A private reservation, without access at first: it counts neither as data (`RLIMIT_DATA`) nor as
+/// committed memory (`vm.overcommit_memory=2`), and `mlockall(MCL_FUTURE)` commits nothing of it.
+/// Parts are [opened](RootRegion::open) when needed; their pages are committed when first touched,
+/// and zero. Root stacks live in such regions, or in parts of one, which never move. Dropping a
+/// region unmaps it.
 #[derive(Debug)]
 pub struct RootRegion {
     address: usize,
@@ -18,7 +19,7 @@ impl RootRegion {
     /// Reserves `bytes`, rounded up to whole pages.
     ///
     /// # Errors
-    /// `EINVAL` for zero bytes, `ENOMEM` where there are no such addresses.
+    /// `EINVAL` for zero bytes, `ENOMEM` if no address range is free.
     pub fn reserve(bytes: usize) -> Result<RootRegion, SysError> {
         let len = bytes.checked_next_multiple_of(sys::page_size()).filter(|len| *len > 0).ok_or(SysError::new(
             "mmap",
@@ -28,36 +29,39 @@ impl RootRegion {
         Ok(RootRegion { address: sys::reserve(len, sys::page_size())?, len })
     }
 
-    /// Makes `offset..offset + len`, whole pages, readable and writable; what is so already stays as it is. Some 2 us.
+    /// Makes `offset..offset + len`, whole pages, readable and writable; parts that are open
+    /// already do not change. About 2 us.
     ///
     /// # Errors
-    /// `ENOMEM` above `RLIMIT_DATA`, where the system promises no more memory, and near `vm.max_map_count`; `EINVAL` where the offset is
-    /// no multiple of the page size.
+    /// `ENOMEM` above `RLIMIT_DATA`, at the overcommit limit, and near `vm.max_map_count`; `EINVAL`
+    /// if the offset is no multiple of the page size.
     ///
     /// # Panics
     /// If the range is not in the region.
     pub fn open(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.check(offset, len);
-        // SAFETY: the range is in our mapping; to allow more of it contradicts nothing.
+        // SAFETY: the range is in our mapping; more access invalidates no pointer.
         unsafe {
             sys::protect(self.address + offset, len, Access::ReadWrite)?;
-            // What is reserved is not dumped. Roots that a dump lacks are no reason to be without them.
+            // Reservations are excluded from dumps; an open part is included. A refusal is ignored:
+            // it only affects dumps.
             let _ = sys::dump(self.address + offset, len, true);
         }
         Ok(())
     }
 
-    /// Gives the memory of `offset..offset + len`, whole pages, back and takes the access away, as it was before
+    /// Uncommits `offset..offset + len`, whole pages, and removes access, as before
     /// [`open`](RootRegion::open).
     ///
     /// # Errors
-    /// As [`open`](RootRegion::open), near `vm.max_map_count`: the part is then open still.
+    /// As [`open`](RootRegion::open), near `vm.max_map_count`: the part is then still open.
     ///
     /// # Panics
     /// If the range is not in the region.
     pub fn close(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.discard(offset, len)?;
-        // SAFETY: the range is in our mapping. Only raw pointers into it were handed out, and who uses them says why the part is open.
+        // SAFETY: the range is in our mapping. Safe code gets only raw pointers into it; code that
+        // dereferences them argues why the part is open.
         unsafe {
             sys::protect(self.address + offset, len, Access::None)?;
             let _ = sys::dump(self.address + offset, len, false);
@@ -65,8 +69,8 @@ impl RootRegion {
         Ok(())
     }
 
-    /// The first byte, page-aligned. Valid for reads and writes of what is open of [`len`](RootRegion::len) bytes while the region
-    /// lives; who writes where is the caller's to order.
+    /// The first byte, page-aligned. Valid for reads and writes of what is open of
+    /// [`len`](RootRegion::len) bytes while the region lives; the caller synchronises the accesses.
     pub fn as_ptr(&self) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.address)
     }
@@ -77,11 +81,11 @@ impl RootRegion {
         self.len
     }
 
-    /// Unmaps the region, and says how long it was.
+    /// Unmaps the region, and returns its length.
     ///
     /// # Errors
-    /// The region as it was, where the kernel refuses: near `vm.max_map_count`, since what lies before it and behind it may be
-    /// one mapping with it.
+    /// The unchanged region, if the kernel refuses: near `vm.max_map_count`, because its neighbours
+    /// may be one mapping with it.
     pub fn unmap(self) -> Result<usize, RootRegion> {
         let region = ManuallyDrop::new(self);
         // SAFETY: the mapping is ours and ends here, as when it is dropped.
@@ -91,7 +95,7 @@ impl RootRegion {
         }
     }
 
-    /// Gives the memory of the whole pages in `offset..offset + len` back; they read as zeroes afterwards.
+    /// Uncommits the whole pages in `offset..offset + len`; they read as zeroes afterwards.
     ///
     /// # Errors
     /// `EINVAL` where `offset` is no multiple of the page size.
@@ -100,10 +104,10 @@ impl RootRegion {
     /// If the range is not in the region.
     pub fn discard(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.check(offset, len);
-        // The kernel would round the length up, and take bytes that were not named.
+        // The kernel would round the length up, and discard bytes outside the range.
         let whole = len / sys::page_size() * sys::page_size();
-        // SAFETY: the range is in our mapping. Only raw pointers into it were handed out: to their users this is a write by
-        // the region's owner.
+        // SAFETY: the range is in our mapping. Safe code gets only raw pointers into it; for their
+        // users this is a write by the region's owner.
         unsafe { sys::discard(self.address + offset, whole) }
     }
 
@@ -116,8 +120,8 @@ impl RootRegion {
 
 impl Drop for RootRegion {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and ends here; its users borrow the region or promised to be gone.
-        // Where that is refused (near `vm.max_map_count`) the addresses stay taken, and nobody's.
+        // SAFETY: the mapping is ours and ends here; its users borrow the region or promised to be
+        // gone. If that is refused (near `vm.max_map_count`), the addresses stay mapped and unused.
         let _ = Patience::short().with(|| unsafe { sys::unmap(self.address, self.len) });
     }
 }
