@@ -220,7 +220,7 @@ impl Heap {
         }
     }
 
-    /// `Waiting::take`: the pairs that wait for an object that has just been marked.
+    /// `PendingEphemerons::take`: the pairs that wait for an object that has just been marked.
     fn look(&self, object: usize) {
         let mut found = Vec::new();
         self.waiting.lock().unwrap().retain(|&(key, index)| {
@@ -445,7 +445,7 @@ fn two_markers(rules: Rules) {
         let heap = Arc::clone(&heap);
         thread::spawn(move || heap.mark(MIDDLE))
     };
-    // `Waiting::wait_for`.
+    // `PendingEphemerons::wait_for`.
     if rules.look_under_lock {
         let mut waiting = heap.waiting.lock().unwrap();
         if heap.marks.get(MIDDLE) {

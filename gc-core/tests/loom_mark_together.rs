@@ -125,7 +125,7 @@ impl Pool {
         }
     }
 
-    /// `Marker::drain_together`.
+    /// `Marker::drain_parallel`.
     fn drain_together(&self, own: usize) {
         let mut stack = Vec::new();
         loop {

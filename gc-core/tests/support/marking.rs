@@ -15,7 +15,7 @@ const WORDS: usize = 2;
 
 pub(crate) struct Marking {
     pub(crate) marks: MarkBitmap,
-    /// `Shared::log`.
+    /// `HeapInner::log`.
     log: Mutex<Vec<u64>>,
     /// Headers of the young objects: loom panics where the marker reads one whose writing is not ordered before.
     headers: [UnsafeCell<u64>; 2],

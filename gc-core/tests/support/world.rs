@@ -97,7 +97,7 @@ pub(crate) struct PhaseWords {
     pub(crate) epoch: AtomicU32,
 }
 
-/// `Shared`.
+/// `HeapInner`.
 pub(crate) struct World {
     pub(crate) rules: Rules,
     pub(crate) gate: StopGate,
@@ -157,7 +157,7 @@ impl World {
         Mutator { world: Arc::clone(world), record, logging: false, resolving: false, epoch: 0, log: Vec::new() }
     }
 
-    /// `Shared::apply`.
+    /// `HeapInner::apply`.
     fn apply(&self, op: StopOp) -> bool {
         // SAFETY: all mutators are stopped; loom checks it.
         self.heap.with_mut(|heap| unsafe { *heap += 1 });
@@ -184,7 +184,7 @@ impl World {
         self.heap.with(|heap| unsafe { *heap })
     }
 
-    /// `Shared::run_stop`.
+    /// `HeapInner::execute_pause`.
     fn run_stop(&self) {
         if self.duty.compare_exchange(LOOKS, HANDED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return;
@@ -201,7 +201,7 @@ impl World {
         self.finish_stop();
     }
 
-    /// `Shared::finish_stop`.
+    /// `HeapInner::finish_stop`.
     fn finish_stop(&self) {
         self.gate.finish();
         if self.rules.fence_then_look {
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// `Shared::wait_for_stop` and `PauseSlot::sleep`, without the time of looking on.
+    /// `HeapInner::wait_for_stop` and `PendingPause::sleep`, without the time of looking on.
     fn wait_for_stop(&self, held: Held) {
         while !self.gate.is_over(held) {
             let (word, unfinished) = self.gate.word(held);
@@ -236,7 +236,7 @@ impl World {
         self.gate_futex.wake();
     }
 
-    /// `Shared::arm`.
+    /// `HeapInner::arm`.
     fn arm(&self, mutators: &[Arc<Record>], op: StopOp) -> bool {
         self.op.store(op as u8, Ordering::Relaxed);
         self.gate.arm(mutators.iter().map(|record| &record.state), |index| mutators[index].poll())
@@ -248,7 +248,7 @@ impl World {
         (attaching, mutators)
     }
 
-    /// `Shared::stop`.
+    /// `HeapInner::stop`.
     pub(crate) fn stop(&self, op: StopOp) -> bool {
         let (_attaching, mutators) = self.lock_out();
         let held = self.gate.next();
@@ -262,7 +262,7 @@ impl World {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// `Shared::stop` for a flip: the collector runs it, if all have arrived before it stops looking.
+    /// `HeapInner::stop` for a flip: the collector runs it, if all have arrived before it stops looking.
     pub(crate) fn flip(&self, op: StopOp) -> bool {
         let (_attaching, mutators) = self.lock_out();
         let held = self.gate.next();
@@ -282,7 +282,7 @@ impl World {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// `Shared::look_on`, twice at most.
+    /// `HeapInner::spin_for_last`, twice at most.
     fn look_on(&self) -> bool {
         for _ in 0..2 {
             if self.duty.load(Ordering::Acquire) == HANDED {
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    /// `Shared::hold`: the collector works while everybody is held.
+    /// `HeapInner::hold`: the collector works while everybody is held.
     pub(crate) fn hold(&self) {
         let (_attaching, mutators) = self.lock_out();
         let before = self.holds.load(Ordering::SeqCst);
@@ -312,7 +312,7 @@ impl World {
         self.finish_stop();
     }
 
-    /// `Shared::handshake`.
+    /// `HeapInner::handshake`.
     pub(crate) fn handshake(&self) {
         let all_parked = {
             let mutators = self.mutators.lock().unwrap();
@@ -330,7 +330,7 @@ impl World {
         }
     }
 
-    /// `Shared::handshake_done`.
+    /// `HeapInner::handshake_done`.
     fn handshake_done(&self) {
         if self.handshake.done() && self.rules.wake_after_answer {
             self.handshake_futex.wake();
