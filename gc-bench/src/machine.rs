@@ -3,9 +3,8 @@
 use std::fs;
 
 use gc_core::probe::Support;
+use gc_core::sys;
 use serde::{Deserialize, Serialize};
-
-use crate::plan::Memory;
 
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +43,9 @@ pub(crate) struct Capability {
     pub(crate) detail: String,
 }
 
+/// What the kernel does not say.
+const UNKNOWN: &str = "unknown";
+
 fn read(path: &str) -> String {
     fs::read_to_string(path).map(|s| s.trim().to_owned()).unwrap_or_default()
 }
@@ -51,7 +53,7 @@ fn read(path: &str) -> String {
 /// `always [madvise] never` is `madvise`.
 fn chosen(setting: &str) -> String {
     let inside = setting.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(inside, _)| inside);
-    inside.unwrap_or("unknown").to_owned()
+    inside.unwrap_or(UNKNOWN).to_owned()
 }
 
 /// The value of `name` in a list of `name   : value` lines.
@@ -62,37 +64,25 @@ fn field<'a>(list: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Bytes of a `/proc/meminfo` line, which counts in kB.
-fn kib_field(list: &str, name: &str) -> Option<u64> {
-    field(list, name)?.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
-}
-
-/// What a control group leaves: its limit, and what of it is unused.
-fn group_limit() -> Option<Memory> {
-    let limit = read("/sys/fs/cgroup/memory.max").parse().ok()?;
-    let used: u64 = read("/sys/fs/cgroup/memory.current").parse().unwrap_or(0);
-    Some(Memory { total_bytes: limit, available_bytes: limit.saturating_sub(used) })
+/// What the machine, or the control groups around us, let this process have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) total_bytes: u64,
+    pub(crate) available_bytes: u64,
 }
 
 /// The memory this process may use now. Where the kernel does not say, more than any machine has.
 pub(crate) fn memory() -> Memory {
-    let info = read("/proc/meminfo");
-    let total = kib_field(&info, "MemTotal").unwrap_or(u64::MAX);
-    let machine = Memory { total_bytes: total, available_bytes: kib_field(&info, "MemAvailable").unwrap_or(total) };
-    match group_limit() {
-        Some(group) => Memory {
-            total_bytes: machine.total_bytes.min(group.total_bytes),
-            available_bytes: machine.available_bytes.min(group.available_bytes),
-        },
-        None => machine,
-    }
+    let total_bytes = sys::total_memory().map_or(u64::MAX, |bytes| bytes as u64);
+    let available_bytes = sys::available_memory().map_or(total_bytes, |bytes| bytes as u64);
+    Memory { total_bytes, available_bytes }
 }
 
 /// Looks at the machine.
 pub(crate) fn machine() -> Machine {
     let cpuinfo = read("/proc/cpuinfo");
     Machine {
-        cpu_model: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
+        cpu_model: field(&cpuinfo, "model name").unwrap_or(UNKNOWN).to_owned(),
         cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
         memory_bytes: memory().total_bytes,
         virtual_machine: field(&cpuinfo, "flags").is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
@@ -115,11 +105,11 @@ fn capabilities() -> Vec<Capability> {
 /// Looks at the kernel.
 pub(crate) fn kernel() -> Kernel {
     Kernel {
-        release: read("/proc/sys/kernel/osrelease"),
+        release: sys::kernel_release().unwrap_or_default(),
         version: read("/proc/sys/kernel/version"),
         thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        shmem_thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
-        max_map_count: read("/proc/sys/vm/max_map_count").parse().unwrap_or(0),
+        shmem_thp: sys::shmem_huge_pages().unwrap_or_else(|_| UNKNOWN.into()),
+        max_map_count: sys::max_map_count().map_or(0, |count| count as u64),
         clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         capabilities: capabilities(),
     }
@@ -133,7 +123,6 @@ mod tests {
     fn settings_and_fields_are_read() {
         assert_eq!(chosen("always [madvise] never"), "madvise");
         assert_eq!(chosen(""), "unknown");
-        assert_eq!(kib_field("MemTotal:       24113344 kB\nMemFree: 1 kB", "MemTotal"), Some(24_113_344 << 10));
         assert_eq!(field("a : b\nmodel name\t: Some CPU", "model name"), Some("Some CPU"));
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{HeapArgs, JsonArgs, RunArgs, ScalingArgs};
 use crate::failure::Failure;
+use crate::machine::Memory;
 use crate::size::{bytes, grouped};
 
 const MIB: u64 = 1 << 20;
@@ -297,13 +298,6 @@ fn missing_for_page_barrier() -> Option<String> {
         needed.into_iter().find(|item| !item.support.is_yes()).map(|item| format!("{}: {}", item.name, item.support))
     };
     MISSING.get_or_init(look).clone()
-}
-
-/// What the machine, or the control group around us, lets a process have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    pub(crate) total_bytes: u64,
-    pub(crate) available_bytes: u64,
 }
 
 /// The runs of `gc-bench [run]`, in order.

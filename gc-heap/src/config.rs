@@ -1,10 +1,13 @@
 //! How a heap is built.
 
-use crate::error::{BuildError, NoPageBarrier};
+mod check;
+mod names;
+
+use crate::error::BuildError;
 use crate::events::{Event, Listeners};
 use crate::heap::Heap;
 use crate::inner::max_workers;
-use crate::space::{BLOCK_BYTES, PAGE_BYTES};
+use crate::space::BLOCK_BYTES;
 use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
@@ -502,84 +505,17 @@ impl HeapBuilder {
     }
 
     /// Builds the heap and starts its collector threads. May take long with [`pretouch`](Self::pretouch): some
-    /// microseconds a page.
+    /// microseconds a page. [`check`](Self::check) refuses the same options without building anything.
     pub fn build(self) -> Result<Heap, BuildError> {
+        let memory = check::memory();
+        self.check_options(memory)?;
+        let max_bytes = self.bytes(memory).next_multiple_of(BLOCK_BYTES);
         let mut config = self.config;
-        // Where the system does not say, nothing is refused here.
-        let memory = gc_core::sys::total_memory().unwrap_or(usize::MAX);
-        if !self.sized {
-            config.max_bytes = default_bytes(memory);
-        }
-        if config.max_bytes < MIN_HEAP_BYTES {
-            return Err(BuildError::TooSmall { bytes: config.max_bytes, least: MIN_HEAP_BYTES });
-        }
-        if config.max_bytes > memory {
-            return Err(BuildError::TooLarge { bytes: config.max_bytes, memory });
-        }
-        let (name, nul) = (config.name.as_bytes(), config.name.contains('\0'));
-        if nul || name.len() > MAX_NAME_BYTES {
-            return Err(BuildError::Name { bytes: name.len(), nul });
-        }
-        if !(1..=64).contains(&config.workers) {
-            return Err(BuildError::Workers { workers: config.workers });
-        }
-        if let Some(share) = config.collecting_limit
-            && !(share > 0.0 && share <= 1.0)
-        {
-            return Err(BuildError::CollectingLimit { share });
-        }
         if config.verify || config.stress.is_on() {
             config.collecting_limit = None;
         }
-        if config.barrier == Barrier::Page {
-            check_page_size(gc_core::sys::page_size())?;
-        }
-        if config.backing == Backing::Anonymous && config.barrier != Barrier::Page {
-            return Err(BuildError::Backing);
-        }
-        if config.huge_pages == HugePages::Collapse && !config.pretouch {
-            // Later, as memory is taken, it would cost a mutator some 6 ms for each 2 MiB.
-            return Err(BuildError::Collapse);
-        }
-        if !config.fault_cluster.is_power_of_two() || config.fault_cluster > 64 {
-            return Err(BuildError::FaultCluster { pages: config.fault_cluster });
-        }
-        config.max_bytes = config.max_bytes.next_multiple_of(BLOCK_BYTES);
-        config.workers = config.workers.min(max_workers(config.max_bytes / BLOCK_BYTES));
+        config.max_bytes = max_bytes;
+        config.workers = config.workers.min(max_workers(max_bytes / BLOCK_BYTES));
         Heap::start(config)
-    }
-}
-
-/// The size of a heap of which nobody says it: with room beside it.
-fn default_bytes(memory: usize) -> usize {
-    DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(MIN_HEAP_BYTES)
-}
-
-/// The page barrier's tables are made for pages of one size.
-fn check_page_size(bytes: usize) -> Result<(), BuildError> {
-    if bytes == PAGE_BYTES {
-        return Ok(());
-    }
-    let why =
-        format!("this machine has pages of {bytes} bytes, and it is made for {PAGE_BYTES}; the load barrier takes any");
-    Err(BuildError::PageBarrier(NoPageBarrier::new(why, Vec::new())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_leaves_room_beside_the_heap() {
-        let default = |mib: usize| default_bytes(mib << 20) >> 20;
-        assert_eq!([usize::MAX >> 20, 1024, 512, 256, 100, 2].map(default), [256, 256, 256, 128, 50, 4]);
-    }
-
-    #[test]
-    fn the_page_barrier_is_refused_where_pages_have_another_size() {
-        assert!(check_page_size(4096).is_ok());
-        let why = check_page_size(16 << 10).unwrap_err().to_string();
-        assert!(why.contains("16384") && why.contains("4096") && why.contains("load barrier"), "{why}");
-        assert!(!why.contains('\n'), "one line: {why}");
     }
 }

@@ -1,7 +1,8 @@
 //! What can go wrong, and what to do about it.
 
+use crate::text::ByteSize;
 use gc_core::sys::SysError;
-use gc_core::views::ViewsError;
+use gc_core::views::{GateError, ViewsError};
 use std::fmt;
 
 /// An allocation failed, after what [`tried`](Self::tried) says: in most cases a cycle begun after the request, and a compaction in
@@ -154,7 +155,7 @@ impl fmt::Display for NoPageBarrier {
 #[non_exhaustive]
 pub enum BuildError {
     /// The size is below the least that works.
-    #[error("a heap of {bytes} bytes is too small: the least is {least} (4 MiB)")]
+    #[error("a heap of {bytes} bytes is too small: the least is {}", ByteSize::new(*.least as u64))]
     TooSmall {
         /// What was asked for.
         bytes: usize,
@@ -162,7 +163,11 @@ pub enum BuildError {
         least: usize,
     },
     /// The size is more than the machine has.
-    #[error("a heap of {bytes} bytes does not fit this machine: it has {memory} bytes of memory; ask for less")]
+    #[error(
+        "a heap of {} does not fit this machine: it has {} of memory; ask for less",
+        ByteSize::new(*.bytes as u64),
+        ByteSize::new(*.memory as u64)
+    )]
     TooLarge {
         /// What was asked for.
         bytes: usize,
@@ -232,5 +237,11 @@ pub enum BuildError {
 impl From<ViewsError> for BuildError {
     fn from(error: ViewsError) -> BuildError {
         BuildError::Views(Box::new(error))
+    }
+}
+
+impl From<GateError> for BuildError {
+    fn from(error: GateError) -> BuildError {
+        BuildError::PageBarrier(NoPageBarrier::new(&error, error.refused().collect()))
     }
 }

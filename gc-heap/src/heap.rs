@@ -13,7 +13,7 @@ use crate::roots::region::RootMemory;
 use crate::space::BLOCK_BYTES;
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
 use gc_core::fault::{self, FaultError, Registration};
-use gc_core::views::{Gate, GateError, Views};
+use gc_core::views::{Gate, Views};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -383,8 +383,7 @@ fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError
         Backing::Anonymous => Views::anonymous(bytes)?,
     };
     let views = dumped(views, config)?;
-    let no_gate = |error: GateError| BuildError::PageBarrier(NoPageBarrier::new(&error, error.refused().collect()));
-    let gate = Gate::new(&views).map_err(no_gate)?;
+    let gate = Gate::new(&views)?;
     let roots = RootArea::new(&views, roots_at);
     let pages = Pages::new(gate, views.bytes(), config.max_bytes);
     Ok((views, RootMemory::Gated(Arc::new(roots)), Some(pages)))

@@ -61,6 +61,7 @@ mod roots;
 mod slot;
 mod space;
 mod stats;
+mod text;
 mod weak_map;
 mod world;
 
@@ -96,6 +97,7 @@ pub use slot::{
     WeakKey, WeakSlot,
 };
 pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
+pub use text::{ByteSize, ParseOptionError};
 pub use weak_map::WeakMap;
 
 /// The README's program compiles and runs.

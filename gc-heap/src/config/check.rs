@@ -1,0 +1,179 @@
+//! What is refused before a heap is built.
+
+use super::{Backing, Barrier, DEFAULT_BYTES, HeapBuilder, HugePages, MAX_NAME_BYTES, MIN_HEAP_BYTES};
+use crate::error::{BuildError, NoPageBarrier};
+use crate::space::{BLOCK_BYTES, PAGE_BYTES};
+use gc_core::views::{Gate, MIN_SPAN, Views};
+
+/// The most collector threads.
+const MAX_WORKERS: usize = 64;
+/// The most pages of a fault cluster.
+const MAX_CLUSTER_PAGES: usize = 64;
+
+impl HeapBuilder {
+    /// Says whether [`build`](Self::build) would refuse these options here: the heap's size and the machine's memory, the
+    /// options that exclude one another, and, with [`Barrier::Page`], whether this process has that barrier, which is found
+    /// out by trying it on 2 MiB of address space (less than a millisecond). Takes no memory for the heap and starts no
+    /// thread, so a program that is to build heaps later can refuse its options at once.
+    ///
+    /// What only building shows can still be refused then: address space for the whole heap, memory to touch beforehand,
+    /// 2 MiB pages, threads.
+    ///
+    /// ```
+    /// use gc_heap::{BuildError, Heap};
+    ///
+    /// let builder = Heap::builder().max_bytes(64 << 20);
+    /// assert!(builder.check().is_ok());
+    /// let error = builder.workers(65).check().unwrap_err();
+    /// assert!(matches!(error, BuildError::Workers { workers: 65 }), "{error}");
+    /// ```
+    pub fn check(&self) -> Result<(), BuildError> {
+        self.check_within(memory())
+    }
+
+    /// [`check`](Self::check) for a machine or control group with `memory` bytes, where the heap is planned here and built
+    /// there, or where the caller has set some memory aside.
+    ///
+    /// ```
+    /// use gc_heap::{ByteSize, Heap};
+    ///
+    /// let error = Heap::builder().max_bytes(1 << 30).check_within(512 << 20).unwrap_err();
+    /// let says = "a heap of 1 GiB does not fit this machine: it has 512 MiB of memory; ask for less";
+    /// assert_eq!(error.to_string(), says);
+    /// ```
+    pub fn check_within(&self, memory: usize) -> Result<(), BuildError> {
+        self.check_options(memory)?;
+        if self.config.barrier == Barrier::Page {
+            self.try_page_barrier()?;
+        }
+        Ok(())
+    }
+
+    /// What can be told from the options and the machine's memory.
+    pub(super) fn check_options(&self, memory: usize) -> Result<(), BuildError> {
+        let config = &self.config;
+        let bytes = self.bytes(memory);
+        if bytes < MIN_HEAP_BYTES {
+            return Err(BuildError::TooSmall { bytes, least: MIN_HEAP_BYTES });
+        }
+        if bytes > memory {
+            return Err(BuildError::TooLarge { bytes, memory });
+        }
+        let (name, nul) = (config.name.as_bytes(), config.name.contains('\0'));
+        if nul || name.len() > MAX_NAME_BYTES {
+            return Err(BuildError::Name { bytes: name.len(), nul });
+        }
+        if !(1..=MAX_WORKERS).contains(&config.workers) {
+            return Err(BuildError::Workers { workers: config.workers });
+        }
+        if let Some(share) = config.collecting_limit
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return Err(BuildError::CollectingLimit { share });
+        }
+        if config.barrier == Barrier::Page {
+            check_page_size(gc_core::sys::page_size())?;
+        }
+        if config.backing == Backing::Anonymous && config.barrier != Barrier::Page {
+            return Err(BuildError::Backing);
+        }
+        if config.huge_pages == HugePages::Collapse && !config.pretouch {
+            // Later, as memory is taken, it would cost a mutator some 6 ms for each 2 MiB.
+            return Err(BuildError::Collapse);
+        }
+        if !config.fault_cluster.is_power_of_two() || config.fault_cluster > MAX_CLUSTER_PAGES {
+            return Err(BuildError::FaultCluster { pages: config.fault_cluster });
+        }
+        Ok(())
+    }
+
+    /// The size asked for, or the default one on a machine with so much memory.
+    pub(super) fn bytes(&self, memory: usize) -> usize {
+        if self.sized { self.config.max_bytes } else { default_bytes(memory) }
+    }
+
+    /// Has the kernel do once what a flip does, on views of the least size.
+    fn try_page_barrier(&self) -> Result<(), BuildError> {
+        let views = match self.config.backing {
+            Backing::Memfd => Views::new(&self.config.name, MIN_SPAN, self.config.mirror)?,
+            Backing::Anonymous => Views::anonymous(MIN_SPAN)?,
+        };
+        Gate::new(&views)?;
+        Ok(())
+    }
+}
+
+/// Bytes of memory; where the system does not say, nothing is refused for want of it.
+pub(super) fn memory() -> usize {
+    gc_core::sys::total_memory().unwrap_or(usize::MAX)
+}
+
+/// The size of a heap of which nobody says it: with room beside it.
+fn default_bytes(memory: usize) -> usize {
+    DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(MIN_HEAP_BYTES)
+}
+
+/// The page barrier's tables are made for pages of one size.
+fn check_page_size(bytes: usize) -> Result<(), BuildError> {
+    if bytes == PAGE_BYTES {
+        return Ok(());
+    }
+    let why =
+        format!("this machine has pages of {bytes} bytes, and it is made for {PAGE_BYTES}; the load barrier takes any");
+    Err(BuildError::PageBarrier(NoPageBarrier::new(why, Vec::new())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Heap;
+
+    #[test]
+    fn the_default_leaves_room_beside_the_heap() {
+        let default = |mib: usize| default_bytes(mib << 20) >> 20;
+        assert_eq!([usize::MAX >> 20, 1024, 512, 256, 100, 2].map(default), [256, 256, 256, 128, 50, 4]);
+    }
+
+    #[test]
+    fn the_page_barrier_is_refused_where_pages_have_another_size() {
+        assert!(check_page_size(4096).is_ok());
+        let why = check_page_size(16 << 10).unwrap_err().to_string();
+        assert!(why.contains("16384") && why.contains("4096") && why.contains("load barrier"), "{why}");
+        assert!(!why.contains('\n'), "one line: {why}");
+    }
+
+    #[test]
+    fn check_and_build_refuse_the_same_with_the_same_words() {
+        let base = || Heap::builder().max_bytes(16 << 20);
+        let refused = [
+            base().max_bytes(0),
+            base().max_bytes(MIN_HEAP_BYTES - 1),
+            base().max_bytes(usize::MAX),
+            base().name("a\0b"),
+            base().workers(0),
+            base().workers(65),
+            base().collecting_limit(Some(0.0)),
+            base().backing(Backing::Anonymous),
+            base().huge_pages(HugePages::Collapse),
+            base().fault_cluster(3),
+        ];
+        for builder in refused {
+            let said = builder.check().expect_err("refused").to_string();
+            assert!(!said.contains('\n'), "one line: {said}");
+            assert_eq!(builder.build().expect_err("refused, too").to_string(), said);
+        }
+        assert!(base().check().is_ok() && Heap::builder().check().is_ok());
+        let page = base().barrier(Barrier::Page);
+        assert_eq!(page.check().is_ok(), page.build().is_ok(), "what this kernel gives");
+    }
+
+    #[test]
+    fn a_heap_is_checked_for_the_memory_that_it_will_have() {
+        let heap = |bytes| Heap::builder().max_bytes(bytes);
+        assert!(heap(1 << 30).check_within(1 << 30).is_ok());
+        let error = heap(1 << 30).check_within((1 << 30) - 1).unwrap_err();
+        assert!(matches!(error, BuildError::TooLarge { bytes, memory } if bytes == 1 << 30 && memory < bytes));
+        // The default size follows the memory.
+        assert!(Heap::builder().check_within(8 << 20).is_ok());
+    }
+}
