@@ -3,6 +3,7 @@
 //! `cargo run --release -p examples --bin snapshot -- a.heapsnapshot`
 
 use gc_heap::{AllocSize, Bytes, Heap, OutOfMemory, Root, Slot, SlotArray, Trace};
+use gc_heap_tools::write_v8_snapshot;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
@@ -53,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:>14} {:>12}\n{}", "bytes", "objects", snapshot.census());
     if let Some(path) = std::env::args().nth(1) {
         let mut file = BufWriter::new(File::create(&path)?);
-        snapshot.write_to(&mut file)?;
+        write_v8_snapshot(&snapshot, &mut file)?;
         file.flush()?;
         println!("{path}");
     }

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p examples --bin trace [FILE]`, then open the file (`trace.json`) in <https://ui.perfetto.dev>.
 
-use gc_heap::{AllocSize, Event, EventTrace, Heap, Mutator, OutOfMemory, Slot, SlotArray, Trace};
+use gc_heap::{AllocSize, Event, Heap, Mutator, OutOfMemory, Slot, SlotArray, Trace};
+use gc_heap_tools::EventTrace;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter};

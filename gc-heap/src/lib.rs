@@ -65,13 +65,11 @@ mod text;
 mod weak_map;
 mod world;
 
-pub use census::{Census, HeapSnapshot, KindCount};
+pub use census::{Census, EdgeName, HeapSnapshot, KindCount, SnapshotEdge, SnapshotNode};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, MIN_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, NoPageBarrier, OutOfMemory, Tried};
 pub use events::probes;
-pub use events::{
-    CycleSpan, Event, EventTrace, GcLog, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall,
-};
+pub use events::{CycleSpan, Event, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall};
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
 pub use gc_core::sys::{SysError, ThreadName, ThreadState};

@@ -1,7 +1,8 @@
 //! What the heap reports of itself: as it happens, and summed up at the end.
 
 use crate::report::say;
-use gc_heap::{Event, GcLog, Heap, HeapBuilder};
+use gc_heap::{Event, Heap, HeapBuilder};
+use gc_heap_tools::GcLog;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

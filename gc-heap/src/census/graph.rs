@@ -1,35 +1,106 @@
 //! The graph of a snapshot: nodes by number, edges in the order of the nodes they come from.
 
 use crate::collector::heap_walk::{Node, RootSort, Survey};
+use crate::object::Kind;
 use crate::object::names::SlotName;
 use std::collections::BTreeMap;
 
 /// What an edge is called, and whether it keeps its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum EdgeName {
+pub enum EdgeName {
+    /// A slot in a tail of slots, by its index.
     Element(usize),
+    /// A slot, by its path from the object's start: `left`, `table[3].key`, `[7].value`.
     Field(String),
-    /// From a key to the value of an ephemeron.
+    /// From the key of an ephemeron to its value: the path of the value's slot and the type of the object that holds the
+    /// ephemeron. The key keeps the value, as long as that object lives.
     Value(String),
+    /// A weak slot or an ephemeron's key, by its path: it keeps nothing.
     Weak(String),
-    /// Number among the edges of a node that stands for roots.
+    /// From a node that stands for roots: its number among the edges of that node.
     Root(usize),
 }
 
-pub(super) struct Edge {
-    pub(super) name: EdgeName,
-    /// Number of the node.
-    pub(super) to: usize,
+/// A reference of a [`HeapSnapshot`](crate::HeapSnapshot).
+#[derive(Clone, Debug)]
+pub struct SnapshotEdge {
+    name: EdgeName,
+    to: usize,
+}
+
+impl SnapshotEdge {
+    /// What it is called, and whether it keeps its target.
+    #[must_use]
+    pub fn name(&self) -> &EdgeName {
+        &self.name
+    }
+
+    /// The node that it leads to: its place in [`HeapSnapshot::nodes`](crate::HeapSnapshot::nodes), from 0.
+    #[must_use]
+    pub fn to(&self) -> usize {
+        self.to
+    }
+}
+
+/// A node of a [`HeapSnapshot`](crate::HeapSnapshot): an object, or something that stands for roots.
+#[derive(Clone, Copy)]
+pub struct SnapshotNode<'a> {
+    graph: &'a Graph,
+    number: usize,
+}
+
+impl<'a> SnapshotNode<'a> {
+    fn object(&self) -> Option<&'a Node> {
+        self.number.checked_sub(self.graph.synthetic.len()).map(|object| &self.graph.objects[object])
+    }
+
+    /// The object's type; `None` for a node that stands for roots.
+    #[must_use]
+    pub fn kind(&self) -> Option<&'static Kind> {
+        self.object().map(|object| object.kind)
+    }
+
+    /// The name of the object's type, or of the roots in parentheses, as in `(GC roots)`. The root of all has none.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.object().map_or_else(|| &*self.graph.synthetic[self.number], |object| object.kind.name())
+    }
+
+    /// Bytes of the object, header included; 0 for roots.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.object().map_or(0, |object| object.bytes)
+    }
+
+    /// A number that no other node of this snapshot has. An object's is made of its address, so it tells objects apart,
+    /// but does not find the same object in another snapshot.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        self.object().map_or(self.number, |object| self.graph.synthetic.len() + object.offset / 8)
+    }
+
+    /// What the node refers to, an object's references in the order of its slots.
+    #[must_use]
+    pub fn edges(&self) -> &'a [SnapshotEdge] {
+        let graph = self.graph;
+        &graph.edges[graph.first[self.number]..graph.first[self.number + 1]]
+    }
+}
+
+impl std::fmt::Debug for SnapshotNode<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotNode").field("name", &self.name()).field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
 }
 
 /// Node 0 is the root, node 1 stands for the roots; then one for each sort of root, then objects.
 pub(super) struct Graph {
     /// Names of the nodes that are no objects.
-    pub(super) synthetic: Vec<String>,
-    pub(super) objects: Vec<Node>,
+    synthetic: Vec<String>,
+    objects: Vec<Node>,
     /// The edges of each node: `edges[first[n]..first[n + 1]]`.
-    pub(super) first: Vec<usize>,
-    pub(super) edges: Vec<Edge>,
+    first: Vec<usize>,
+    edges: Vec<SnapshotEdge>,
 }
 
 fn root_name(sort: RootSort) -> String {
@@ -92,7 +163,7 @@ impl Graph {
             graph.first.push(graph.edges.len());
             while let Some(edge) = raw.next_if(|edge| edge.from == node) {
                 let name = edge_name(survey, &edge);
-                graph.edges.push(Edge { name, to: before + edge.to });
+                graph.edges.push(SnapshotEdge { name, to: before + edge.to });
             }
         }
         graph.first.push(graph.edges.len());
@@ -102,11 +173,11 @@ impl Graph {
     /// Adds the edges of a node that stands for roots.
     fn add(&mut self, to: impl Iterator<Item = usize>) {
         self.first.push(self.edges.len());
-        self.edges.extend(to.enumerate().map(|(number, to)| Edge { name: EdgeName::Root(number), to }));
+        self.edges.extend(to.enumerate().map(|(number, to)| SnapshotEdge { name: EdgeName::Root(number), to }));
     }
 
-    pub(super) fn nodes(&self) -> usize {
-        self.synthetic.len() + self.objects.len()
+    pub(super) fn nodes(&self) -> impl ExactSizeIterator<Item = SnapshotNode<'_>> {
+        (0..self.synthetic.len() + self.objects.len()).map(|number| SnapshotNode { graph: self, number })
     }
 }
 

@@ -1,11 +1,10 @@
-//! What is in the heap: a census by kind, and a snapshot that browsers' developer tools open.
+//! What is in the heap: a census by kind, and a snapshot, which is the graph of the live objects.
 //!
 //! Both are taken by the collector in a cycle, while the program runs; the caller waits for that cycle. No pause is longer
 //! for it (with `Barrier::StopTheWorld` the one pause is, which is all there is); the cycle is, by about the time of a
 //! marking. What counts is what was alive when marking began; what was allocated since is not in it.
 
 mod graph;
-mod json;
 
 use crate::collector::heap_walk::{Request, Survey};
 use crate::heap::Heap;
@@ -14,9 +13,10 @@ use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::mutator::enter::is_inside;
 use crate::object::Kind;
-use graph::Graph;
-use std::io;
 use std::sync::Arc;
+
+use graph::Graph;
+pub use graph::{EdgeName, SnapshotEdge, SnapshotNode};
 
 /// The live objects of one type.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,12 @@ impl std::fmt::Display for Census {
 
 /// Every live object and what refers to it, at one moment.
 ///
-/// It takes memory outside the heap: some forty bytes an object and fifty a reference.
+/// It takes memory outside the heap: some forty bytes an object and fifty a reference. `gc_heap_tools::write_v8_snapshot`
+/// writes it as a file that browsers' developer tools open.
+///
+/// [`nodes`](Self::nodes) is a graph: node 0 is the root of all, node 1 stands for the heap's roots; then one for each sort
+/// of root, then the objects. All of them can be reached from node 0 by edges that are not weak. Objects that the cycle
+/// kept, but nothing led to any more when it visited them, hang on a root of their own, "(kept by this cycle)".
 ///
 /// ```
 /// use gc_heap::{Heap, Slot, Trace};
@@ -112,9 +117,8 @@ impl std::fmt::Display for Census {
 ///     m.alloc::<Node>(|_| NodeInit { value: 1, next: None })?;
 ///     Ok(m.heap_snapshot())
 /// })??;
-/// let mut file = Vec::new(); // or a file named `something.heapsnapshot`
-/// snapshot.write_to(&mut file)?;
-/// assert!(file.starts_with(b"{\"snapshot\":"));
+/// let node = snapshot.nodes().find(|node| node.kind().is_some_and(|kind| kind.is::<Node>())).unwrap();
+/// assert_eq!((node.bytes(), node.edges().len()), (24, 0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct HeapSnapshot {
@@ -133,17 +137,9 @@ impl HeapSnapshot {
         &self.census
     }
 
-    /// Writes the snapshot as V8 does, for a file `*.heapsnapshot`: Chromium's developer tools open it under *Memory*. Written
-    /// in small pieces as it is made: give it a `BufWriter`.
-    ///
-    /// An object's name is its type's, an edge's name its field's. An ephemeron is a weak edge to its key, and an edge from
-    /// the key to the value. Objects that the cycle kept, but nothing led to any more when it looked, hang on a root of
-    /// their own, "(kept by this cycle)".
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
-        json::write(&self.graph, out)
+    /// The nodes of the graph, in the order of their numbers. An edge names its target by that number.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = SnapshotNode<'_>> {
+        self.graph.nodes()
     }
 }
 

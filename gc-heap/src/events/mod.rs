@@ -3,20 +3,16 @@
 //! What mutators lose in faults and slow paths comes in many small pieces, which each thread collects for itself (`loss`).
 //!
 //! All times are nanoseconds since the heap was built. Events go to the heap's listeners where it has any (`listener`), and
-//! into a bounded record otherwise (`record`). `log` and `trace` write them for people and for Perfetto; `probes` is the way
-//! of tracers that look into the process from outside.
+//! into a bounded record otherwise (`record`). The crate `gc-heap-tools` writes them as a log and as a trace; `probes` is
+//! the way of tracers that look into the process from outside.
 
 mod listener;
-mod log;
 pub(crate) mod loss;
 pub mod probes;
 mod record;
-mod trace;
 
 pub(crate) use listener::Listeners;
-pub use log::GcLog;
 pub(crate) use record::Events;
-pub use trace::EventTrace;
 
 use gc_core::sys::{ThreadName, ThreadState};
 use std::fmt;

@@ -27,7 +27,7 @@
 //! gdb -batch -ex 'info probes stap parallax' ./program
 //! ```
 //!
-//! `examples/probes.bt` is a longer script. This finds the probes of the program that is running, as a tracer does:
+//! `probes.bt` of the crate `gc-heap-tools` is a longer script. This finds the probes of the program that is running, as a tracer does:
 //!
 //! ```
 //! use gc_heap::Heap;

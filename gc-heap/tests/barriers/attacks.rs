@@ -4,9 +4,10 @@
 use crate::common::{catch_unwind, checked, deadline_after, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, AnyObject, Barrier, Bytes, EventTrace, FinalizerQueue, Heap, HeapThread, Plain, ResourceQueue, Root,
-    RootStack, Slot, SlotArray, Stress, Tagged, Trace, Value, Weak, WeakMap,
+    AllocSize, AnyObject, Barrier, Bytes, FinalizerQueue, Heap, HeapThread, Plain, ResourceQueue, Root, RootStack,
+    Slot, SlotArray, Stress, Tagged, Trace, Value, Weak, WeakMap,
 };
+use gc_heap_tools::{EventTrace, write_v8_snapshot};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -533,7 +534,8 @@ pub(crate) fn writers_that_fail(barrier: Barrier) {
                 trace.finish().map(drop)
             }));
             assert!(!matches!(wrote, Ok(Ok(()))), "{room}");
-            let wrote = catch_unwind(AssertUnwindSafe(|| heap.heap_snapshot().write_to(&mut Fails(room, panics))));
+            let wrote =
+                catch_unwind(AssertUnwindSafe(|| write_v8_snapshot(&heap.heap_snapshot(), &mut Fails(room, panics))));
             assert!(!matches!(wrote, Ok(Ok(()))), "{room}");
         }
     }

@@ -39,7 +39,7 @@ fn numbers(json: &Json) -> Vec<u64> {
 impl Parsed {
     fn of(snapshot: &HeapSnapshot) -> Parsed {
         let mut text = Vec::new();
-        snapshot.write_to(&mut text).unwrap();
+        gc_heap_tools::write_v8_snapshot(snapshot, &mut text).unwrap();
         let json: Json = serde_json::from_slice(&text).expect("the snapshot is JSON");
         let meta = &json["snapshot"]["meta"];
         let fields = |of: &str| -> Vec<String> {

@@ -3,9 +3,10 @@
 use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Barrier, CycleSpan, EnterError, Event, EventTrace, GcLog, Heap, HeapBuilder, Mutator, PauseKind, Slot,
-    SlotArray, Stress, Trace,
+    AllocSize, Barrier, CycleSpan, EnterError, Event, Heap, HeapBuilder, Mutator, PauseKind, Slot, SlotArray, Stress,
+    Trace,
 };
+use gc_heap_tools::{EventTrace, GcLog};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -2,7 +2,8 @@
 
 use crate::common::{checked, deadline_after};
 use crate::harness::{Tests, tests};
-use gc_heap::{Barrier, Event, EventTrace, Heap, Late, Mutator, Pause, PauseKind, ThreadState};
+use gc_heap::{Barrier, Event, Heap, Late, Mutator, Pause, PauseKind, ThreadState};
+use gc_heap_tools::EventTrace;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! Events as a trace for Perfetto.
 
-use super::Event;
+use crate::json::escaped;
+use gc_heap::Event;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
@@ -20,7 +21,8 @@ const MUTATORS: u64 = 100;
 /// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all the same.
 ///
 /// ```
-/// use gc_heap::{EventTrace, Heap};
+/// use gc_heap::Heap;
+/// use gc_heap_tools::EventTrace;
 ///
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.collect();
@@ -102,6 +104,8 @@ impl<W: Write> EventTrace<W> {
                 self.counter("used", start + ns, cycle.used_bytes as u64)?;
                 self.counter("live", start + ns, cycle.live_bytes)
             }
+            // One that a later gc-heap has.
+            _ => Ok(()),
         }
     }
 
@@ -163,17 +167,4 @@ impl std::fmt::Display for Micros {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
     }
-}
-
-/// A text as it stands in a JSON string.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => escaped.extend(['\\', c]),
-            '\0'..=' ' if c != ' ' => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -1,6 +1,6 @@
-//! The probes for tracers: named in the file of every program that has a heap.
+//! The probes for tracers: named in the file of every program that has a heap, and used right by the script for bpftrace.
 
-#![cfg(all(feature = "usdt", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
 use gc_heap::{AllocSize, Heap, Slot, Trace};
 use object::Endianness;
@@ -32,16 +32,20 @@ fn probes(program: &[u8]) -> BTreeMap<String, String> {
     probes
 }
 
-#[test]
-fn the_program_names_its_probes() {
+/// The probes of this program.
+fn own_probes() -> BTreeMap<String, String> {
     // Uses the heap, so that the linker keeps all of it.
     let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
     let made = heap.enter(|m| m.build::<Node>(AllocSize::of::<Node>(), |m| m.place(NodeInit { next: None })).is_ok());
     assert!(made.unwrap());
     heap.collect();
 
-    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-    let found = probes(&program);
+    probes(&std::fs::read(std::env::current_exe().unwrap()).unwrap())
+}
+
+#[test]
+fn the_program_names_its_probes() {
+    let found = own_probes();
     let expected = [
         ("pause_begin", 1),
         ("pause_end", 4),
@@ -56,4 +60,24 @@ fn the_program_names_its_probes() {
         let found = found.get(&format!("parallax:{name}")).unwrap_or_else(|| panic!("no {name} in {found:?}"));
         assert_eq!(found.split_whitespace().count(), arguments, "{name}: {found}");
     }
+}
+
+/// What a mistake would be found in only by somebody who traces.
+#[test]
+fn the_script_names_probes_and_arguments_that_there_are() {
+    let (found, script) = (own_probes(), include_str!("../probes.bt"));
+    let mut probes = 0;
+    for part in script.split("usdt:$1:").skip(1) {
+        let (name, action) = part.split_once(|c: char| c.is_whitespace()).unwrap();
+        let arguments = found.get(name).unwrap_or_else(|| panic!("no {name} in {found:?}"));
+        let count = arguments.split_whitespace().count();
+        let used = action.split("arg").skip(1).map(|rest| {
+            let digits = rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+            digits.parse::<usize>().expect("the number of an argument")
+        });
+        let used: Vec<_> = used.collect();
+        assert!(!used.is_empty() && used.iter().all(|&argument| argument < count), "{name}: {used:?} of {count}");
+        probes += 1;
+    }
+    assert_eq!(probes, 6, "each of the script's probes was looked at");
 }

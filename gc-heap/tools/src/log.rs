@@ -1,8 +1,8 @@
 //! Events as lines of text.
 
-use super::{CycleSpan, Event, Phase};
-use crate::lock::Mutex;
+use gc_heap::{CycleSpan, Event, Phase};
 use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
 
 /// Makes lines of a log of a heap's events, in the manner of the JVM's unified logging; the caller writes them where it
 /// wants them.
@@ -19,7 +19,8 @@ use std::fmt::Write;
 /// ```
 ///
 /// ```
-/// use gc_heap::{GcLog, Heap};
+/// use gc_heap::Heap;
+/// use gc_heap_tools::GcLog;
 /// use std::sync::{Arc, Mutex};
 ///
 /// let (log, lines) = (GcLog::new(), Arc::new(Mutex::new(Vec::new())));
@@ -90,7 +91,8 @@ impl GcLog {
     /// A line for every cycle, and none for the rest.
     ///
     /// ```
-    /// use gc_heap::{GcLog, Heap};
+    /// use gc_heap::Heap;
+    /// use gc_heap_tools::GcLog;
     ///
     /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// heap.collect();
@@ -108,7 +110,8 @@ impl GcLog {
     /// once, with the events of one heap.
     #[must_use]
     pub fn line(&self, event: &Event) -> Option<String> {
-        let mut sums = self.sums.lock();
+        // A thread that panicked with the lock held left sums that are added up no worse than before.
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let cycle = sums.ended + 1;
         let said = match event {
             Event::Pause(pause) => {
@@ -150,6 +153,8 @@ impl GcLog {
                 let sums = std::mem::replace(&mut *sums, Sums { ended: cycle.cycle, ..Sums::default() });
                 sums.summary(cycle)
             }
+            // One that a later gc-heap has.
+            _ => return None,
         };
         drop(sums);
         let wanted = !self.cycles_only || matches!(event, Event::Cycle(_));
@@ -213,23 +218,46 @@ impl std::fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Late, Loss, LossKind, MutatorThread, Pause, PauseKind, PhaseSpan, Stall};
-    use gc_core::sys::{ThreadName, ThreadState};
+    use gc_heap::{Barrier, Heap, Late, Loss, LossKind, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
+    use std::time::Duration;
 
-    fn cycle(number: u64) -> CycleSpan {
-        CycleSpan {
-            cycle: number,
-            start_ns: 1_000_000,
-            total_ns: 20_000_000,
-            used_before_bytes: 42 << 20,
-            used_bytes: 17 << 20,
-            max_bytes: 64 << 20,
-            live_bytes: 15 << 20,
-            pages_repaired: 0,
-            pages_repaired_by_mutators: 0,
-            faults: 0,
-            slow_paths: 0,
-        }
+    /// A cycle and a late thread of a real heap, whose figures are then set: only the heap makes these.
+    fn real_events() -> (CycleSpan, Late) {
+        let heap = Heap::builder().max_bytes(4 << 20).barrier(Barrier::Load).late_after(Duration::from_millis(1));
+        let heap = heap.build().unwrap();
+        let (mut cycle, mut late) = (None, None);
+        let mut take = |heap: &Heap| {
+            for event in heap.take_events().0 {
+                match event {
+                    Event::Cycle(span) => cycle = Some(span),
+                    Event::Late(event) => late = Some(event),
+                    _ => {}
+                }
+            }
+            (cycle, late)
+        };
+        std::thread::scope(|scope| {
+            heap.enter(|_| {
+                scope.spawn(|| heap.collect());
+                // No safepoint, until the collector has told of it.
+                while take(&heap).1.is_none() {
+                    std::thread::yield_now();
+                }
+            })
+            .unwrap();
+        });
+        let (cycle, late) = take(&heap);
+        (cycle.unwrap(), late.unwrap())
+    }
+
+    fn cycle(real: CycleSpan, number: u64) -> CycleSpan {
+        let mut cycle = real;
+        cycle.cycle = number;
+        (cycle.start_ns, cycle.total_ns) = (1_000_000, 20_000_000);
+        (cycle.used_before_bytes, cycle.used_bytes, cycle.max_bytes) = (42 << 20, 17 << 20, 64 << 20);
+        cycle.live_bytes = 15 << 20;
+        (cycle.pages_repaired, cycle.pages_repaired_by_mutators, cycle.faults, cycle.slow_paths) = (0, 0, 0, 0);
+        cycle
     }
 
     fn phase(phase: Phase, total_ns: u64) -> Event {
@@ -239,18 +267,26 @@ mod tests {
     #[test]
     fn lines_say_what_happened() {
         let log = GcLog::new();
+        let (real_cycle, mut late) = real_events();
         let pause_of =
             |kind, total_ns, last| Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns, last });
         let pause = |kind, total_ns| pause_of(kind, total_ns, None);
-        let (name, state) = (ThreadName::from_words([u64::from_le_bytes(*b"worker-1"), 0]), ThreadState::Runs);
-        let who = MutatorThread { mutator: 3, thread: 4711, name };
-        let (start_ns, total_ns, watched_ns) = (1000, 200_000_000, 100_000_000);
-        let late = Late { kind: None, start_ns, total_ns, who, state, watched_ns, ran_ns: None };
+        (late.who.mutator, late.who.thread) = (3, 4711);
+        late.who.name = ThreadName::from_words([u64::from_le_bytes(*b"worker-1"), 0]);
+        let who = late.who;
+        (late.start_ns, late.total_ns, late.watched_ns) = (1000, 200_000_000, 100_000_000);
+        (late.kind, late.state, late.ran_ns) = (None, ThreadState::Runs, None);
+        let mut late_for_mark_start = late;
+        (late_for_mark_start.kind, late_for_mark_start.ran_ns) = (Some(PauseKind::MarkStart), Some(98_000_000));
+        let mut first = cycle(real_cycle, 1);
+        (first.pages_repaired, first.pages_repaired_by_mutators, first.faults) = (100, 8, 2);
+        let mut second = cycle(real_cycle, 2);
+        second.slow_paths = 7;
         let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
         let (kind, mutator) = (LossKind::SlowPaths, 3);
         let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, count: 2, mutator };
         let events = [
-            Event::Late(Late { kind: Some(PauseKind::MarkStart), ran_ns: Some(98_000_000), ..late }),
+            Event::Late(late_for_mark_start),
             Event::Late(late),
             pause(PauseKind::MarkStart, 2100),
             pause_of(PauseKind::MarkEnd, 5100, Some(who)),
@@ -259,11 +295,11 @@ mod tests {
             phase(Phase::Plan, 500_000),
             stall,
             pause(PauseKind::Flip, 5100),
-            Event::Cycle(CycleSpan { pages_repaired: 100, pages_repaired_by_mutators: 8, faults: 2, ..cycle(1) }),
+            Event::Cycle(first),
             pause(PauseKind::MarkStart, 0),
             Event::Loss(Loss { lost_ns: 3_000, ..loss }),
             Event::Loss(Loss { lost_ns: 500, ..loss }),
-            Event::Cycle(CycleSpan { slow_paths: 7, ..cycle(2) }),
+            Event::Cycle(second),
         ];
         let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
         let expected = [

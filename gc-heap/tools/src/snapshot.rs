@@ -1,9 +1,10 @@
-//! The file format: that of V8's heap profiler, which Chromium's developer tools read.
+//! Snapshots in the file format of V8's heap profiler, which Chromium's developer tools read.
 //!
 //! Flat arrays of numbers: seven for each node, three for each edge; an edge names its target by the index of its first
 //! number. Strings stand at the end and are named by index.
 
-use super::graph::{Edge, EdgeName, Graph};
+use crate::json::escaped;
+use gc_heap::{EdgeName, HeapSnapshot, SnapshotEdge};
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -50,66 +51,70 @@ impl Strings {
     }
 }
 
-pub(super) fn write(graph: &Graph, out: &mut impl Write) -> io::Result<()> {
+/// Writes a snapshot as V8 does, for a file `*.heapsnapshot`: Chromium's developer tools open it under *Memory*.
+///
+/// It writes in small pieces: give it a `BufWriter`. It takes memory for the names, each once.
+///
+/// The name of an object is that of its type, the name of an edge that of its field. An ephemeron is a weak edge to its
+/// key, and an edge from the key to the value. Objects that the cycle kept, but nothing led to any more when it visited
+/// them, hang on a root of their own, "(kept by this cycle)".
+///
+/// ```
+/// use gc_heap::{Heap, Slot, Trace};
+/// use gc_heap_tools::write_v8_snapshot;
+///
+/// #[derive(Trace)]
+/// struct Node { value: u64, next: Slot<Option<Node>> }
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// let snapshot = heap.enter(|m| -> Result<_, gc_heap::OutOfMemory> {
+///     m.alloc::<Node>(|_| NodeInit { value: 1, next: None })?;
+///     Ok(m.heap_snapshot())
+/// })??;
+/// let mut file = Vec::new(); // or a file named `something.heapsnapshot`
+/// write_v8_snapshot(&snapshot, &mut file)?;
+/// assert!(file.starts_with(b"{\"snapshot\":"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_v8_snapshot(snapshot: &HeapSnapshot, out: &mut impl Write) -> io::Result<()> {
     let mut strings = Strings::default();
+    let edges: usize = snapshot.nodes().map(|node| node.edges().len()).sum();
     write!(out, r#"{{"snapshot":{{"meta":{META},"#)?;
-    writeln!(out, r#""node_count":{},"edge_count":{},"trace_function_count":0}},"#, graph.nodes(), graph.edges.len())?;
+    writeln!(out, r#""node_count":{},"edge_count":{edges},"trace_function_count":0}},"#, snapshot.nodes().len())?;
     write!(out, r#""nodes":["#)?;
-    for node in 0..graph.nodes() {
-        let edges = graph.first[node + 1] - graph.first[node];
-        let (sort, name, bytes) = match node.checked_sub(graph.synthetic.len()) {
-            None => (SYNTHETIC, strings.of(&graph.synthetic[node]), 0),
-            Some(object) => {
-                let object = &graph.objects[object];
-                (OBJECT, strings.of(object.kind.name()), object.bytes)
-            }
-        };
-        let comma = if node == 0 { "" } else { "," };
-        writeln!(out, "{comma}{sort},{name},{},{bytes},{edges},0,0", id(graph, node))?;
+    let mut comma = "";
+    for node in snapshot.nodes() {
+        let sort = if node.kind().is_some() { OBJECT } else { SYNTHETIC };
+        // V8's objects have odd numbers.
+        let (name, id, edges) = (strings.of(node.name()), 2 * node.id() + 1, node.edges().len());
+        writeln!(out, "{comma}{sort},{name},{id},{},{edges},0,0", node.bytes())?;
+        comma = ",";
     }
     write!(out, r#"],"edges":["#)?;
-    for (number, edge) in graph.edges.iter().enumerate() {
+    comma = "";
+    for edge in snapshot.nodes().flat_map(|node| node.edges()) {
         let (sort, name) = edge_type(&mut strings, edge);
-        let comma = if number == 0 { "" } else { "," };
-        writeln!(out, "{comma}{sort},{name},{}", edge.to * NODE_FIELDS)?;
+        writeln!(out, "{comma}{sort},{name},{}", edge.to() * NODE_FIELDS)?;
+        comma = ",";
     }
     writeln!(out, r#"],"trace_function_infos":[],"trace_tree":[],"samples":[],"locations":[],"#)?;
     write!(out, r#""strings":["#)?;
-    for (number, text) in strings.all.iter().enumerate() {
-        let comma = if number == 0 { "" } else { "," };
-        write!(out, "{comma}")?;
-        quote(text, out)?;
-        writeln!(out)?;
+    comma = "";
+    for text in &strings.all {
+        writeln!(out, r#"{comma}"{}""#, escaped(text))?;
+        comma = ",";
     }
     writeln!(out, "]}}")
 }
 
-/// An odd number that no other node has: V8's objects have odd ones. An object's is made of its place, so it tells
-/// objects apart, not the same object in two snapshots.
-fn id(graph: &Graph, node: usize) -> usize {
-    match node.checked_sub(graph.synthetic.len()) {
-        None => 2 * node + 1,
-        Some(object) => 2 * (graph.synthetic.len() + graph.objects[object].offset / 8) + 1,
-    }
-}
-
-fn edge_type(strings: &mut Strings, edge: &Edge) -> (usize, usize) {
-    match &edge.name {
+fn edge_type(strings: &mut Strings, edge: &SnapshotEdge) -> (usize, usize) {
+    match edge.name() {
         EdgeName::Element(index) | EdgeName::Root(index) => (ELEMENT, *index),
         EdgeName::Field(name) => (PROPERTY, strings.of(name)),
         EdgeName::Value(name) => (INTERNAL, strings.of(name)),
         EdgeName::Weak(name) => (WEAK, strings.of(name)),
     }
-}
-
-fn quote(text: &str, out: &mut impl Write) -> io::Result<()> {
-    out.write_all(b"\"")?;
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => write!(out, "\\{char}")?,
-            control if u32::from(control) < 0x20 => write!(out, "\\u{:04x}", u32::from(control))?,
-            other => write!(out, "{other}")?,
-        }
-    }
-    out.write_all(b"\"")
 }
