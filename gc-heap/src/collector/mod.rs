@@ -345,7 +345,7 @@ impl Collector {
                 continue;
             }
             self.relocated = true;
-            relocate::relocate(inner, &set, inner.config.workers, goal != EvacuationGoal::Reclaim);
+            relocate::relocate(inner, &set, inner.config.workers);
             if let Some(pages) = pages {
                 // Nor does it know stale slots: all are rewritten before the stop ends.
                 crate::page::repair::repair_everything(inner, pages);

@@ -75,7 +75,7 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     let blocks = &inner.blocks;
     let epoch = inner.phase.epoch();
     let mut dead = Vec::new();
-    // From the end, so that the lowest of them is taken first and the next one follows it in memory.
+    // From the end: what was freed first goes back to the system first, and the lowest blocks are used again first.
     for block in (0..blocks.len()).rev() {
         // The use first: mutators take free blocks meanwhile, and who sees the use sees the birth set before it. The other
         // way round a block that is taken and filled between the two looks is young, and would be freed.
@@ -151,15 +151,16 @@ mod tests {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let inner = heap.inner();
         let (blocks, epoch) = (&inner.blocks, inner.phase.epoch());
+        let highest = blocks.len() - 1;
         let freed = free_dead_and(inner, |block| {
-            if block == 0 {
-                assert_eq!(inner.free.take_run(AllocClass::Mutator, 1), Some(0));
-                blocks.set_live_bytes(0, 0);
-                blocks.set_run(0, 1);
-                blocks.set_allocation_epoch(0, epoch);
-                blocks.set_state(0, BlockState::LargeFirst);
+            if block == highest {
+                assert_eq!(inner.free.take_run(AllocClass::Mutator, 1), Some(block));
+                blocks.set_live_bytes(block, 0);
+                blocks.set_run(block, 1);
+                blocks.set_allocation_epoch(block, epoch);
+                blocks.set_state(block, BlockState::LargeFirst);
             }
         });
-        assert_eq!((freed, blocks.state(0)), (0, BlockState::LargeFirst), "a young object was freed");
+        assert_eq!((freed, blocks.state(highest)), (0, BlockState::LargeFirst), "a young object was freed");
     }
 }

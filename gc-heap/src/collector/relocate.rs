@@ -77,7 +77,6 @@ struct CollectorPlace<'a> {
     /// Offsets.
     top: usize,
     limit: usize,
-    lowest: bool,
     /// For the stress mode.
     random: Cell<u64>,
 }
@@ -85,8 +84,7 @@ struct CollectorPlace<'a> {
 impl CopyPlace for CollectorPlace<'_> {
     fn bump(&mut self, bytes: usize) -> Option<usize> {
         if self.limit - self.top < bytes {
-            let free = &self.inner.free;
-            let block = if self.lowest { free.take_lowest() } else { free.take(AllocClass::Collector) }?;
+            let block = self.inner.free.take(AllocClass::Collector)?;
             self.close();
             self.inner.open_block(block, self.inner.phase.epoch(), false);
             self.top = block * BLOCK_BYTES;
@@ -116,11 +114,11 @@ impl CollectorPlace<'_> {
     }
 }
 
-/// Evacuates the blocks of the set, `workers` threads at once. `lowest`: towards the start of the heap.
-pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize, lowest: bool) {
+/// Evacuates the blocks of the set towards the start of the heap, `workers` threads at once.
+pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize) {
     let next = AtomicUsize::new(0);
     inner.helpers.run_parallel(workers, || {
-        let mut place = CollectorPlace { inner, top: 0, limit: 0, lowest, random: Cell::new(inner.config.stress.seed) };
+        let mut place = CollectorPlace { inner, top: 0, limit: 0, random: Cell::new(inner.config.stress.seed) };
         let mut copied = 0;
         let mut kept = 0;
         while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -252,7 +252,8 @@ impl HeapInner {
             return false;
         }
         // Blocks that have never been taken. Nothing refers to them; who takes one now finds its pages there, or lets them in.
-        let unused = self.free.high_water_mark() * BLOCK_BYTES..self.config.max_bytes;
+        let unused = self.free.never_taken();
+        let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
         // Small heaps have no GiB to leave; where it is not about time, they leave less.
         let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.

@@ -1,8 +1,9 @@
 //! Free blocks: who may take them, in which order, and when their memory goes back to the system.
 //!
-//! Single blocks are taken last in, first out, so that physical pages are reused while they are in the caches; those without
-//! memory come last. Runs come from the tree of `runs`. All allocation waits for the lock: what is done under it takes time by
-//! what is asked for, never by what the heap holds, and what comes back in large numbers comes in slices.
+//! Single blocks are taken from the bottom of the heap upwards, runs for large objects from the top downwards: large objects rarely
+//! move, so a small one between two of them is a hole less for a third. The lowest blocks are also those that were used last, as
+//! a rule: what is above them stays free for longer, and goes back to the system. All allocation waits for the lock: what is done
+//! under it takes time by what is asked for, never by what the heap holds, and what comes back in large numbers comes in slices.
 
 mod awaiting;
 mod order;
@@ -10,12 +11,13 @@ mod runs;
 
 pub(crate) use self::awaiting::StallTicket;
 use self::awaiting::Waiter;
-use self::order::{List, Order};
+use self::order::Order;
 use self::runs::Runs;
 use crate::lock::{Condvar, Mutex};
 use crate::space::BLOCK_BYTES;
 use gc_core::views::Dumps;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ const SLICE: usize = 64;
 
 struct State {
     free: Runs,
+    /// Free blocks whose memory is there.
     order: Order,
     committed: Box<[bool]>,
     freed_at: Box<[u32]>,
@@ -82,8 +85,8 @@ pub(crate) struct FreeSpace {
     taken: AtomicUsize,
     /// Of these, for new objects.
     allocated: AtomicUsize,
-    /// Blocks from here on have never been taken.
-    high_water_mark: AtomicUsize,
+    /// Blocks between these two (the first in the low half) have never been taken.
+    never_taken: AtomicU64,
     born: Instant,
     /// Told of blocks that are taken, when the lock is free again.
     dumps: Option<Arc<Dumps>>,
@@ -97,12 +100,9 @@ fn add(figure: &AtomicUsize, change: isize) {
 
 impl FreeSpace {
     pub(crate) fn new(blocks: usize, reserve: usize) -> FreeSpace {
-        let mut order = Order::new(blocks);
-        // The lowest block comes first.
-        (0..blocks).rev().for_each(|block| order.push_first(List::Bare, block));
         let state = State {
             free: Runs::new(blocks),
-            order,
+            order: Order::new(blocks),
             committed: vec![false; blocks].into_boxed_slice(),
             freed_at: vec![0; blocks].into_boxed_slice(),
             waiting: VecDeque::new(),
@@ -121,7 +121,7 @@ impl FreeSpace {
             live_bytes: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             allocated: AtomicUsize::new(0),
-            high_water_mark: AtomicUsize::new(0),
+            never_taken: AtomicU64::new((blocks as u64) << 32),
             born: Instant::now(),
             dumps: None,
         }
@@ -154,9 +154,10 @@ impl FreeSpace {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Blocks from this one on have never been taken.
-    pub(crate) fn high_water_mark(&self) -> usize {
-        self.high_water_mark.load(Ordering::Relaxed)
+    /// Blocks in a row that have never been taken: what is below was taken one by one, what is above for large objects.
+    pub(crate) fn never_taken(&self) -> Range<usize> {
+        let ends = self.never_taken.load(Ordering::Relaxed);
+        ends as u32 as usize..(ends >> 32) as usize
     }
 
     /// Bytes that the last marking found live.
@@ -191,8 +192,7 @@ impl FreeSpace {
         let mut state = self.state.lock();
         let blocks = state.freed_at.len();
         for block in (0..blocks).rev() {
-            state.order.remove(List::Bare, block);
-            state.order.push_first(List::Committed, block);
+            state.order.push_first(block);
             state.committed[block] = true;
         }
         self.committed.store(blocks, Ordering::Relaxed);
@@ -214,7 +214,7 @@ impl FreeSpace {
         self.state.lock().kept()
     }
 
-    /// Takes one block, the one freed last.
+    /// Takes one block, the lowest.
     pub(crate) fn take(&self, taker: AllocClass) -> Option<usize> {
         let mut state = self.state.lock();
         let block = self.may(&state, taker, 1).then(|| {
@@ -251,17 +251,7 @@ impl FreeSpace {
         }
     }
 
-    /// Takes the free block of the lowest address: compaction packs towards the start.
-    pub(crate) fn take_lowest(&self) -> Option<usize> {
-        let mut state = self.state.lock();
-        let block = state.free.first(1)?;
-        self.mark_taken(&mut state, block);
-        drop(state);
-        self.note(block, 1);
-        Some(block)
-    }
-
-    /// Takes `count` blocks in a row; the first is returned.
+    /// Takes `count` blocks in a row, the highest; the first of them is returned.
     pub(crate) fn take_run(&self, taker: AllocClass, count: usize) -> Option<usize> {
         let mut state = self.state.lock();
         if !self.may(&state, taker, count) {
@@ -275,8 +265,12 @@ impl FreeSpace {
     }
 
     fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {
-        let first = state.free.first(count)?;
+        let first = state.free.highest(count)?;
         (first..first + count).for_each(|block| self.mark_taken(state, block));
+        let never = self.never_taken();
+        if first < never.end && first + count > never.start {
+            self.set_never_taken(never.start..first.max(never.start));
+        }
         Some(first)
     }
 
@@ -292,10 +286,18 @@ impl FreeSpace {
     }
 
     fn pop(&self, state: &mut State) -> usize {
-        let block = state.order.first(List::Committed).or_else(|| state.order.first(List::Bare));
-        let block = block.expect("a free block is in one of the lists");
+        let block = state.free.lowest().expect("as many blocks are free as were counted");
         self.mark_taken(state, block);
+        let never = self.never_taken();
+        if never.contains(&block) {
+            self.set_never_taken(block + 1..never.end);
+        }
         block
+    }
+
+    /// Under the lock.
+    fn set_never_taken(&self, blocks: Range<usize>) {
+        self.never_taken.store(blocks.start as u64 | (blocks.end as u64) << 32, Ordering::Relaxed);
     }
 
     fn mark_taken(&self, state: &mut State, block: usize) {
@@ -303,13 +305,9 @@ impl FreeSpace {
         state.free.set(block, false);
         add(&self.free, -1);
         add(&self.taken, 1);
-        if block >= self.high_water_mark.load(Ordering::Relaxed) {
-            self.high_water_mark.store(block + 1, Ordering::Relaxed);
-        }
         if state.committed[block] {
-            state.order.remove(List::Committed, block);
+            state.order.remove(block);
         } else {
-            state.order.remove(List::Bare, block);
             state.committed[block] = true;
             let now = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
             self.committed_peak.fetch_max(now, Ordering::Relaxed);
@@ -330,14 +328,14 @@ impl FreeSpace {
         let now = self.born.elapsed().as_millis() as u32;
         for block in blocks {
             state.freed_at[block] = now;
-            self.put(state, List::Committed, block);
+            state.order.push_first(block);
+            self.put(state, block);
         }
     }
 
-    fn put(&self, state: &mut State, list: List, block: usize) {
+    fn put(&self, state: &mut State, block: usize) {
         debug_assert!(!state.free.is_free(block));
         state.free.set(block, true);
-        state.order.push_first(list, block);
         add(&self.free, 1);
     }
 
@@ -349,7 +347,7 @@ impl FreeSpace {
 
     /// Free blocks whose memory is there.
     pub(crate) fn free_committed(&self) -> usize {
-        self.state.lock().order.len(List::Committed)
+        self.state.lock().order.len()
     }
 
     /// At most `most` free blocks whose memory is there, and that have been free for at least `delay`: those for the longest. They
@@ -364,10 +362,10 @@ impl FreeSpace {
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
         while blocks.len() < most
-            && let Some(block) = state.order.last(List::Committed)
+            && let Some(block) = state.order.last()
             && now.wrapping_sub(state.freed_at[block]) >= delay
         {
-            state.order.remove(List::Committed, block);
+            state.order.remove(block);
             state.free.set(block, false);
             add(&self.free, -1);
             state.lent += 1;
@@ -378,8 +376,7 @@ impl FreeSpace {
         blocks
     }
 
-    /// Returns blocks whose memory was to be given back. `gone`: it was, and they are used last, the lowest first.
-    /// Otherwise it is still there, and they are as if freed just now.
+    /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still there, and they are as if freed just now.
     pub(crate) fn uncommitted(&self, blocks: &[usize], gone: bool) {
         if blocks.is_empty() {
             return;
@@ -387,9 +384,9 @@ impl FreeSpace {
         let mut state = self.state.lock();
         state.lent -= blocks.len();
         if gone {
-            for &block in blocks.iter().rev() {
+            for &block in blocks {
                 state.committed[block] = false;
-                self.put(&mut state, List::Bare, block);
+                self.put(&mut state, block);
             }
             self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
         } else {
@@ -404,44 +401,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_block_freed_last_is_taken_first() {
+    fn single_blocks_are_taken_from_the_bottom() {
         let space = FreeSpace::new(8, 0);
         let taken: Vec<_> = (0..8).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
         assert_eq!(taken, (0..8).collect::<Vec<_>>());
         assert_eq!(space.take(AllocClass::Mutator), None);
         space.give([3, 5]);
-        assert_eq!(space.take(AllocClass::Mutator), Some(5));
+        assert_eq!(space.take(AllocClass::Mutator), Some(3));
         assert_eq!((space.figures().committed, space.figures().committed_peak), (8, 8));
     }
 
     #[test]
-    fn runs_and_single_blocks_do_not_overlap() {
+    fn runs_are_taken_from_the_top_and_do_not_overlap_single_blocks() {
         let space = FreeSpace::new(130, 0);
-        assert_eq!(space.take_run(AllocClass::Mutator, 70), Some(0));
-        assert_eq!(space.take(AllocClass::Mutator), Some(70));
-        space.give(10..20);
+        assert_eq!(space.take_run(AllocClass::Mutator, 70), Some(60));
+        assert_eq!(space.take(AllocClass::Mutator), Some(0));
+        space.give(110..120);
         assert_eq!(space.take_run(AllocClass::Mutator, 60), None);
-        assert_eq!(space.take_run(AllocClass::Mutator, 59), Some(71));
+        assert_eq!(space.take_run(AllocClass::Mutator, 59), Some(1));
         let rest: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
-        assert_eq!(rest.len(), 10);
-        assert!(rest.iter().all(|b| (10..20).contains(b)));
+        assert_eq!(rest, (110..120).collect::<Vec<_>>());
+    }
+
+    /// A flip leaves alone what nobody has taken, so it must be known on both sides.
+    #[test]
+    fn what_was_never_taken_lies_between_single_blocks_and_runs() {
+        let space = FreeSpace::new(100, 0);
+        assert_eq!(space.never_taken(), 0..100);
+        assert_eq!(space.take_run(AllocClass::Mutator, 10), Some(90));
+        assert_eq!((space.take(AllocClass::Mutator), space.never_taken()), (Some(0), 1..90));
+        space.give((90..100).chain([0]));
+        assert_eq!(space.take_run(AllocClass::Mutator, 3), Some(97));
+        assert_eq!(
+            (space.take(AllocClass::Mutator), space.never_taken()),
+            (Some(0), 1..90),
+            "free now, and taken before"
+        );
+        // Below what was taken from the top, and over both marks at last.
+        assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken()), (Some(77), 1..77));
+        let singles: Vec<_> = (0..76).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
+        assert_eq!((singles, space.never_taken().len()), ((1..77).collect(), 0));
+        space.give(20..40);
+        assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken().len()), (Some(20), 0));
     }
 
     #[test]
-    fn idle_memory_is_used_last() {
+    fn what_has_been_free_for_the_longest_goes_back_first() {
         let space = FreeSpace::new(4, 0);
         for _ in 0..4 {
             space.take(AllocClass::Mutator);
         }
-        space.give([0, 1, 2]);
+        space.give([2, 1, 0]);
         let idle = space.idle(Duration::ZERO, 2);
-        assert_eq!(idle, [0, 1], "those that have been free for the longest");
+        assert_eq!(idle, [1, 2]);
         assert_eq!((space.free(), space.figures().used), (1, 1), "what is given back is nobody's");
         space.uncommitted(&idle, true);
         let figures = space.figures();
         assert_eq!((space.free(), figures.committed, figures.committed_peak), (3, 2, 4));
         let taken = [space.take(AllocClass::Mutator), space.take(AllocClass::Mutator), space.take(AllocClass::Mutator)];
-        assert_eq!(taken, [Some(2), Some(0), Some(1)]);
+        assert_eq!(taken, [Some(0), Some(1), Some(2)]);
+        assert_eq!(space.figures().committed, 4);
     }
 
     /// The kernel may refuse: what is still there is neither lost nor counted as gone.
@@ -476,8 +495,9 @@ mod tests {
         let checkered = |blocks: usize| {
             let space = FreeSpace::new(blocks, 0);
             while space.take(AllocClass::Mutator).is_some() {}
-            space.give((0..blocks - 64).step_by(2));
-            space.give(blocks - 32..blocks);
+            // The only run is the farthest from where the search begins.
+            space.give((64..blocks).step_by(2));
+            space.give(0..32);
             space
         };
         let time = |space: &FreeSpace| {

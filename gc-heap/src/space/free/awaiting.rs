@@ -234,7 +234,7 @@ mod tests {
         assert_eq!((take(&run), take(&one)), (0, 1));
         run.compacts();
         let one = space.await_blocks(1, false);
-        space.give([all[6], all[7]]);
+        space.give([all[0], all[7]]);
         assert_eq!((take(&one), space.take(AllocClass::Mutator)), (0, None));
         space.give([all[1]]);
         assert_eq!(run.take(Duration::ZERO), Some(vec![0, 1, 2]));

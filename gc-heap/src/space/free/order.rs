@@ -1,59 +1,46 @@
-//! The order in which single blocks are taken: two lists, whose elements any of may leave from the middle.
+//! Free blocks in the order in which they became free: a list whose elements may leave from the middle.
 
-/// The blocks of a list, linked both ways. The ends are two more elements, one for each list.
+/// The list, linked both ways. Its ends are one more element, the last.
 pub(super) struct Order {
     /// Before and behind.
     links: Box<[(u32, u32)]>,
-    lens: [usize; 2],
-}
-
-/// Which list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum List {
-    /// Free blocks whose memory is there: the one freed last is the first.
-    Committed,
-    /// Free blocks that have no memory.
-    Bare,
+    len: usize,
 }
 
 impl Order {
+    /// No block is in it.
     pub(super) fn new(blocks: usize) -> Order {
-        // Each its own neighbour: so are the ends of empty lists.
-        Order { links: (0..blocks as u32 + 2).map(|element| (element, element)).collect(), lens: [0; 2] }
+        // Each its own neighbour: so are the ends of an empty list.
+        Order { links: (0..=blocks as u32).map(|element| (element, element)).collect(), len: 0 }
     }
 
-    fn end(&self, list: List) -> usize {
-        self.links.len() - 2 + list as usize
+    fn end(&self) -> usize {
+        self.links.len() - 1
     }
 
-    pub(super) fn len(&self, list: List) -> usize {
-        self.lens[list as usize]
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
-    pub(super) fn push_first(&mut self, list: List, block: usize) {
-        let end = self.end(list);
+    pub(super) fn push_first(&mut self, block: usize) {
+        let end = self.end();
         let behind = self.links[end].1;
         self.links[block] = (end as u32, behind);
         self.links[end].1 = block as u32;
         self.links[behind as usize].0 = block as u32;
-        self.lens[list as usize] += 1;
+        self.len += 1;
     }
 
-    pub(super) fn first(&self, list: List) -> Option<usize> {
-        let first = self.links[self.end(list)].1 as usize;
-        (first < self.links.len() - 2).then_some(first)
+    pub(super) fn last(&self) -> Option<usize> {
+        let last = self.links[self.end()].0 as usize;
+        (last < self.end()).then_some(last)
     }
 
-    pub(super) fn last(&self, list: List) -> Option<usize> {
-        let last = self.links[self.end(list)].0 as usize;
-        (last < self.links.len() - 2).then_some(last)
-    }
-
-    /// Takes a block out of the list that it is in.
-    pub(super) fn remove(&mut self, list: List, block: usize) {
+    /// Takes a block out that is in the list.
+    pub(super) fn remove(&mut self, block: usize) {
         let (before, behind) = self.links[block];
         self.links[before as usize].1 = behind;
         self.links[behind as usize].0 = before;
-        self.lens[list as usize] -= 1;
+        self.len -= 1;
     }
 }

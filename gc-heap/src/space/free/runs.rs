@@ -1,5 +1,6 @@
 //! Which blocks are free, and where runs of them are: a bitmap, and above its words a tree that knows the longest run of
-//! each part. A run is found in as many steps as the tree is high, whatever the heap holds.
+//! each part. A run is found in as many steps as the tree is high, whatever the heap holds. The lowest free block is found by
+//! summaries of the bitmap, 64 bits to one, which always follow it.
 //!
 //! Most blocks are taken and freed one by one, neighbours after each other, and few searches for a run come between. So a change
 //! writes the bitmap alone and notes its word; the tree follows before the next search, or when too many words are noted. A
@@ -62,6 +63,8 @@ fn longest(word: u64) -> u32 {
 
 pub(super) struct Runs {
     words: Box<[u64]>,
+    /// Each a bitmap of the words before it (the first: of `words`) that are not zero; the last has one word.
+    summaries: Box<[Box<[u64]>]>,
     /// A heap-ordered tree: the children of `n` are `2 n` and `2 n + 1`, the leaves the second half. Leaves past the last word
     /// have nothing free.
     tree: Box<[Part]>,
@@ -76,6 +79,7 @@ impl Runs {
         let leaves = words.next_power_of_two();
         let mut runs = Runs {
             words: vec![0; words].into(),
+            summaries: Box::default(),
             tree: vec![Part::default(); 2 * leaves].into_boxed_slice(),
             stale: Vec::with_capacity(STALE),
         };
@@ -92,6 +96,14 @@ impl Runs {
             }
             (level, half) = (level / 2, half * 2);
         }
+        let mut summaries = Vec::new();
+        let mut below: &[u64] = &runs.words;
+        while below.len() > 1 {
+            let bits = |words: &[u64]| words.iter().rev().fold(0, |bits, &word| bits << 1 | u64::from(word != 0));
+            summaries.push(below.chunks(LEAF).map(bits).collect::<Box<[u64]>>());
+            below = &summaries[summaries.len() - 1];
+        }
+        runs.summaries = summaries.into();
         runs
     }
 
@@ -103,7 +115,11 @@ impl Runs {
         let index = block / LEAF;
         let mask = 1 << (block % LEAF);
         let word = &mut self.words[index];
+        let was_zero = *word == 0;
         *word = if free { *word | mask } else { *word & !mask };
+        if was_zero != (*word == 0) {
+            self.summarize(index, free);
+        }
         let index = index as u32;
         if self.stale.last() == Some(&index) || self.stale.contains(&index) {
             return;
@@ -112,6 +128,32 @@ impl Runs {
             self.settle();
         }
         self.stale.push(index);
+    }
+
+    /// A word has become zero, or is no longer.
+    fn summarize(&mut self, mut index: usize, free: bool) {
+        for summary in &mut self.summaries {
+            let (word, mask) = (&mut summary[index / LEAF], 1 << (index % LEAF));
+            let was_zero = *word == 0;
+            *word = if free { *word | mask } else { *word & !mask };
+            if was_zero == (*word == 0) {
+                return;
+            }
+            index /= LEAF;
+        }
+    }
+
+    /// The lowest free block.
+    pub(super) fn lowest(&self) -> Option<usize> {
+        let mut index = 0;
+        for level in self.summaries.iter().rev().chain([&self.words]) {
+            let word = level[index];
+            if word == 0 {
+                return None;
+            }
+            index = index * LEAF + word.trailing_zeros() as usize;
+        }
+        Some(index)
     }
 
     /// Brings the tree up to date.
@@ -131,25 +173,25 @@ impl Runs {
         }
     }
 
-    /// The lowest run of `count` free blocks.
-    pub(super) fn first(&mut self, count: usize) -> Option<usize> {
+    /// The highest `count` free blocks in a row.
+    pub(super) fn highest(&mut self, count: usize) -> Option<usize> {
         self.settle();
         let wanted = u32::try_from(count).ok().filter(|&wanted| wanted > 0 && self.tree[1].longest >= wanted)?;
         let leaves = self.tree.len() / 2;
         let (mut node, mut start, mut half) = (1, 0, leaves * LEAF / 2);
         while node < leaves {
             let (left, right) = (self.tree[2 * node], self.tree[2 * node + 1]);
-            if left.longest >= wanted {
-                node *= 2;
-            } else if left.suffix + right.prefix >= wanted {
-                return Some(start + half - left.suffix as usize);
-            } else {
+            if right.longest >= wanted {
                 node = 2 * node + 1;
                 start += half;
+            } else if left.suffix + right.prefix >= wanted {
+                return Some(start + half + right.prefix as usize - count);
+            } else {
+                node *= 2;
             }
             half /= 2;
         }
-        Some(start + starts(self.words[node - leaves], count).trailing_zeros() as usize)
+        Some(start + starts(self.words[node - leaves], count).ilog2() as usize)
     }
 }
 
@@ -157,17 +199,17 @@ impl Runs {
 mod tests {
     use super::*;
 
-    /// The lowest run, by looking at each block.
+    /// The highest run, by looking at each block.
     fn slow(free: &[bool], count: usize) -> Option<usize> {
-        free.windows(count).position(|window| window.iter().all(|free| *free))
+        free.windows(count).rposition(|window| window.iter().all(|free| *free))
     }
 
     #[test]
     fn it_finds_what_a_search_of_all_blocks_finds() {
-        for blocks in [1, 63, 64, 65, 130, 1000] {
+        for blocks in [1, 63, 64, 65, 130, 1000, 5000] {
             let (mut runs, mut free) = (Runs::new(blocks), vec![true; blocks]);
             let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-            for step in 0..3000 {
+            for step in 0..if blocks < 5000 { 3000 } else { 300 } {
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
@@ -180,10 +222,16 @@ mod tests {
                     assert_eq!(runs.is_free(block), *free);
                 }
                 for count in [1, 2, 5, 64, 65, 200] {
-                    assert_eq!(runs.first(count), slow(&free, count), "{count} of {blocks} after {step} steps");
+                    assert_eq!(runs.highest(count), slow(&free, count), "{count} of {blocks} after {step} steps");
                 }
+                let lowest = free.iter().position(|free| *free);
+                assert_eq!(runs.lowest(), lowest, "of {blocks} after {step} steps");
             }
-            assert_eq!(runs.first(blocks + 1), None);
+            assert_eq!(runs.highest(blocks + 1), None);
+            (0..blocks).for_each(|block| runs.set(block, false));
+            assert_eq!((runs.lowest(), runs.highest(1)), (None, None));
+            runs.set(blocks - 1, true);
+            assert_eq!((runs.lowest(), runs.highest(1)), (Some(blocks - 1), Some(blocks - 1)));
         }
     }
 }
