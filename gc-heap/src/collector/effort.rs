@@ -1,34 +1,36 @@
-//! An end of collecting: how much of the processor's time goes into collections that give threads hardly anything.
+//! The limit on collecting: measures the share of processor time that goes into collections that
+//! free hardly anything.
 //!
-//! Near the limit of a heap each collection frees a few blocks, which are gone at once, and the program stands still for as long
-//! as it likes. Where collecting takes more than its share, over several collections and some time, the next thread that
-//! would wait for memory gets the error instead.
+//! Near the end of memory each collection frees a few blocks, which are allocated at once, and the
+//! program makes no progress. If collecting exceeds its share, over several collections and some
+//! time, the next thread that would wait for memory gets the error instead.
 
 use crate::lock::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A collection after which mutators took this part of the heap or more was worth it.
+/// A collection is worthwhile if mutators allocate at least this fraction of the heap after it.
 const WORTH: usize = 16;
 
-/// So many collections in a row were not, and took so much processor time together, before anything is said of them.
+/// Minimum number of collections in a row that were not worthwhile, and minimum of their processor
+/// time, before the limit applies.
 const COLLECTIONS: u32 = 8;
 const TIME: Duration = Duration::from_millis(500);
 
-/// Collections that mutators waited for and that were not worth it.
+/// Collections that mutators waited for and that were not worthwhile.
 #[derive(Default)]
 struct Window {
     collections: u32,
     collecting: Duration,
-    /// What those who waited did between their waits.
+    /// Processor time of the waiting threads between their waits.
     mutating: Duration,
-    /// Somebody has waited since the last collection.
+    /// Whether a thread has waited since the last collection.
     awaited: bool,
-    /// Blocks that mutators had taken when it ended.
+    /// Blocks that mutators had allocated when it ended.
     taken: usize,
 }
 
-/// What collecting came to.
+/// The verdict on collecting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Futile {
     pub(crate) collections: u32,
@@ -41,7 +43,7 @@ pub(crate) struct Effort {
     /// Blocks of the heap.
     blocks: usize,
     window: Mutex<Window>,
-    /// The limit is exceeded: a hint to look at the window.
+    /// A hint that the limit is exceeded, so that the window is checked.
     exceeded: AtomicBool,
 }
 
@@ -50,7 +52,8 @@ impl Effort {
         Effort { limit, blocks, window: Mutex::default(), exceeded: AtomicBool::new(false) }
     }
 
-    /// A thread has used so much processor time since it said so last. `waits`: and waits for the collection that comes now.
+    /// Adds the processor time that a thread has used since its last call. `waits`: it now waits
+    /// for the next collection.
     pub(crate) fn worked(&self, worked: Duration, waits: bool) {
         if self.limit.is_some() {
             let mut window = self.window.lock();
@@ -59,7 +62,8 @@ impl Effort {
         }
     }
 
-    /// A collection has ended, after so much processor time. `taken`: blocks that mutators have ever taken for new objects.
+    /// Records the end of a collection and its processor time. `taken`: blocks that mutators have
+    /// ever allocated for new objects.
     pub(crate) fn collected(&self, collecting: Duration, taken: usize) {
         let Some(limit) = self.limit else { return };
         let mut window = self.window.lock();
@@ -73,7 +77,8 @@ impl Effort {
         self.exceeded.store(window.exceeds(limit), Ordering::Relaxed);
     }
 
-    /// A thread wants memory. `Some`: it should not have any. Who gets the error lets go of something, and others have another chance.
+    /// Checks the limit for a thread that needs memory. `Some`: it gets the error. Counting then
+    /// starts anew, because the thread may drop objects and others may proceed.
     #[inline]
     pub(crate) fn is_futile(&self) -> Option<Futile> {
         if self.exceeded.load(Ordering::Relaxed) { self.exceeds() } else { None }
@@ -82,7 +87,7 @@ impl Effort {
     #[cold]
     fn exceeds(&self) -> Option<Futile> {
         let mut window = self.window.lock();
-        // What threads have done since may be more than the collector did; and one is enough.
+        // The threads may have done more work since than the collector; and one error is enough.
         let exceeds = self.limit.is_some_and(|limit| window.exceeds(limit));
         self.exceeded.store(false, Ordering::Relaxed);
         if !exceeds {

@@ -1,8 +1,10 @@
-//! Ephemerons while marking: pairs whose key has no mark yet wait, by their key, until it gets one.
+//! Ephemerons during marking: pairs whose key is not marked yet wait, listed by key, until it is
+//! marked.
 //!
-//! Until the marker first runs dry, pairs are only noted: most keys get their mark sooner or later. Then one pass goes over
-//! them, and from there on every mark looks for the pairs that wait for it, so no further pass is needed, however long the
-//! chains are. What still waits at mark end has a dead key. See "Ephemerons" in `docs/protocol.md`.
+//! Until the marker's queues are empty for the first time, pairs are only recorded: most keys are
+//! marked sooner or later. Then one pass visits them, and from then on every mark looks up the
+//! pairs that wait for it, so no further pass is needed, however long the chains are. A pair that
+//! still waits at mark end has a dead key. See "Ephemerons" in `docs/protocol.md`.
 
 use crate::lock::Mutex;
 use crossbeam_utils::CachePadded;
@@ -10,12 +12,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Lists of waiting pairs; more than there are markers, so that they seldom meet.
+/// Number of lists of waiting pairs; more than there are markers, to reduce contention.
 const LISTS: usize = 64;
 
 const END: u32 = u32::MAX;
 
-/// Offsets are multiples of 8: a multiplication spreads them well enough.
+/// Offsets are multiples of 8: a multiplication distributes them well enough.
 #[derive(Default)]
 struct OffsetHasher(u64);
 
@@ -42,7 +44,7 @@ struct List {
     links: Vec<(usize, u32)>,
 }
 
-/// The pairs of one marking whose keys have no mark.
+/// The pairs of one marking whose keys are not marked.
 pub(crate) struct PendingEphemerons {
     lists: Box<[CachePadded<Mutex<List>>]>,
     pairs: AtomicUsize,
@@ -59,9 +61,11 @@ impl PendingEphemerons {
         &self.lists[key / 8 % LISTS]
     }
 
-    /// Lets the pair at an offset wait for its key. `false`: `is_live` says that the key is, so there is nothing to wait for.
+    /// Lists the pair at an offset under its key. `false`: `is_live` returned `true`, so the pair
+    /// need not wait.
     ///
-    /// It is asked under the lock of the key's list: who marks the key looks into the list after.
+    /// `is_live` is evaluated under the bucket lock; a marker that marks the key later takes the
+    /// same lock and finds the entry.
     pub(crate) fn wait_for(&self, key: usize, pair: usize, is_live: impl FnOnce() -> bool) -> bool {
         let mut list = self.list(key).lock();
         if is_live() {
@@ -89,7 +93,7 @@ impl PendingEphemerons {
         self.pairs.fetch_sub(taken, Ordering::Relaxed);
     }
 
-    /// How many pairs wait. Exact for the only marker.
+    /// Number of waiting pairs. Exact if there is one marker.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.pairs.load(Ordering::Relaxed)

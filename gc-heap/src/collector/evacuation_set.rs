@@ -1,4 +1,4 @@
-//! Planning: which blocks are evacuated.
+//! Planning: selection of the blocks to evacuate.
 
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
@@ -6,39 +6,41 @@ use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
 use gc_core::forwarding::Forwarding;
 use std::sync::atomic::Ordering;
 
-/// What a relocation is for.
+/// The goal of a relocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EvacuationGoal {
-    /// Free memory worth the copying.
+    /// Free memory whose gain justifies the copying.
     Reclaim,
-    /// All memory that can be had, whatever it costs: packed towards the start of the heap. `runs`: full blocks move
-    /// too, because neighbouring free blocks are wanted.
+    /// All memory that can be freed, at any cost: pack objects towards the start of the heap.
+    /// `runs`: full blocks move too, because adjacent free blocks are needed.
     Compact { runs: bool },
 }
 
-/// Blocks fuller than this (of 64 KiB) do not pay: copying them gives too little back.
+/// Blocks fuller than this (of 64 KiB) are not evacuated: copying them frees too little.
 const FULLEST: u32 = (BLOCK_BYTES as u32 / 100) * 75;
 
-/// Share of the memory that is not live that a cycle wants to see free at its end, in percent.
+/// Target at the end of a cycle: the free share of the memory that is not live, in percent.
 const WANTED_FREE: usize = 85;
 
-/// Where dead blocks alone give this share, in percent, nothing is relocated: no flip, no slot made stale.
+/// If dead blocks alone give this share, in percent, nothing is relocated: no flip, and no slot
+/// becomes stale.
 pub(crate) const ENOUGH_FREE: usize = 60;
 
-/// A flip makes every slot stale, and the next marking heals each by a compare-and-swap (about twice its time). Less than
-/// this part of the heap gained does not pay for that, ...
+/// Minimum gain (fraction of the heap) that pays for healing every slot: a relocation makes every
+/// slot stale, and the next marking heals each by a compare-and-swap (about twice its time).
 const WORTH_GAINING: usize = 16;
 
-/// ... unless less than this part of the heap is free.
+/// `WORTH_GAINING` is ignored if less than this fraction of the heap is free.
 const SHORT: usize = 8;
 
-/// Chooses the relocation set and makes its forwarding. The set is in the order of evacuation.
+/// Selects the evacuation set and installs its forwarding tables. The set is in the order of
+/// evacuation.
 pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
     let mut set = choose(inner, goal, live_bytes);
     for &block in &set {
         forward(inner, block);
     }
-    // Those that were pinned meanwhile; a mutator that pins from here on sees the block in the set.
+    // Drop blocks pinned since `choose`; a later pin sees its block in the set and aborts the plan.
     set.retain(|&block| {
         let pinned = inner.blocks.is_pinned(block);
         if pinned {
@@ -49,11 +51,11 @@ pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> 
     set
 }
 
-/// Chooses the relocation set, in the order of evacuation.
+/// Selects the evacuation set, in the order of evacuation.
 pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
     let blocks = &inner.blocks;
     let epoch = inner.phase.epoch();
-    // What was said of an earlier plan.
+    // Clear the abort flag of the previous plan.
     inner.plan_aborted.store(false, Ordering::SeqCst);
     let mut pinned = 0;
     let mut set: Vec<usize> = (0..blocks.len())
@@ -68,7 +70,8 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
     inner.counters.pinned_blocks.set(pinned);
     match goal {
         EvacuationGoal::Compact { runs } => set.retain(|&block| runs || blocks.live_bytes(block) < BLOCK_BYTES as u32),
-        // Whatever there is room for: else nothing would move before the heap is nearly full.
+        // As much as there is memory for: otherwise nothing would move before the heap is nearly
+        // full.
         EvacuationGoal::Reclaim if inner.config.stress.is_on() => {
             let mut room = inner.free.free() / 2 * BLOCK_BYTES;
             let first = epoch as usize % set.len().max(1);
@@ -108,7 +111,7 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
     set
 }
 
-/// Moves a block's mark bits into its forwarding.
+/// Moves a block's mark bits into its forwarding table.
 pub(crate) fn forward(inner: &HeapInner, block: usize) {
     let first = block * BLOCK_MARK_WORDS;
     let bits = std::array::from_fn(|index| inner.marks.load(first + index));
@@ -116,7 +119,7 @@ pub(crate) fn forward(inner: &HeapInner, block: usize) {
     inner.clear_marks(block);
 }
 
-/// Undoes [`forward`]: the block is as it was marked.
+/// Undoes [`forward`]: the block is again as after marking.
 pub(crate) fn cancel_forwarding(inner: &HeapInner, block: usize) {
     let first = block * BLOCK_MARK_WORDS;
     let forwarding = inner.forwarding.of_block(block).expect("forwarded before");

@@ -1,7 +1,8 @@
-//! Finalization: after weak references are resolved and nobody resolves any more, before anything is freed.
+//! Finalization: after weak references are resolved and no mutator resolves any more, before
+//! anything is freed.
 //!
-//! The collector does it alone. Mutators cannot come to what is dead: no live slot refers to it, and the weak ones are
-//! cleared. See "Finalization" in `docs/protocol.md`.
+//! The collector does it alone. Mutators cannot reach dead objects: no live slot refers to them,
+//! and weak slots are cleared. See "Finalization" in `docs/protocol.md`.
 
 use super::mark::{Marker, remap};
 use super::pool::Pool;
@@ -12,22 +13,22 @@ use crate::handles::root::RootCell;
 use crate::inner::HeapInner;
 use std::sync::atomic::Ordering;
 
-/// Everything that somebody wants to hear of. The collector's own.
+/// All registrations. Owned by the collector.
 #[derive(Default)]
 pub(crate) struct Watches {
     watches: Vec<Registration>,
 }
 
-/// What finalization did.
+/// Result of finalization.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Finalized {
-    /// Bytes that are live after all.
+    /// Bytes that were revived.
     pub(crate) live_bytes: u64,
     pub(crate) revived: u64,
     pub(crate) released: u64,
 }
 
-/// Where the object of a watch is now, if it is live; its word is made good.
+/// The offset of a registered object, if it is live; heals its word.
 fn live(inner: &HeapInner, watch: &Registration) -> Result<(), usize> {
     let slot = watch.cell.collector_slot();
     let word = slot.load(Ordering::Acquire);
@@ -35,13 +36,13 @@ fn live(inner: &HeapInner, watch: &Registration) -> Result<(), usize> {
     if !inner.is_live(offset) {
         return Err(offset);
     }
-    // Nobody else writes it.
+    // No other thread writes it.
     slot.store(inner.space.view(inner.phase.good()) + offset as u64, Ordering::Release);
     Ok(())
 }
 
 impl Watches {
-    /// Revives what a finalizer queue wants, and tells the queues of what has died.
+    /// Revives the dead objects of finalizer queues, and notifies the queues.
     pub(crate) fn finalize(&mut self, inner: &HeapInner) -> Finalized {
         while let Some(watch) = inner.new_watches.pop() {
             self.watches.push(watch);
@@ -53,7 +54,7 @@ impl Watches {
         if !revived.is_empty() {
             done.live_bytes = revive(inner, &revived);
         }
-        // Dead even now: an object that a revived one leads to is not gone.
+        // Still dead now: an object reachable from a revived one is live again.
         let released: Vec<Registration> =
             self.watches.extract_if(.., |watch| watch.end == OnDeath::Release && dead(watch)).collect();
         (done.revived, done.released) = (revived.len() as u64, released.len() as u64);
@@ -66,7 +67,8 @@ impl Watches {
     }
 }
 
-/// Marks the objects, and what they lead to; then resolves the weak slots and ephemerons found there. Gives the bytes.
+/// Marks the objects and everything reachable from them; then resolves the weak slots and
+/// ephemerons found there. Returns the bytes.
 fn revive(inner: &HeapInner, watches: &[Registration]) -> u64 {
     let pool = Pool::new(inner, 1, Roots::default());
     let mut marker = Marker::<false>::new(inner, &pool);

@@ -1,8 +1,9 @@
-//! The survey: a look at every live object, in a cycle, while mutators run.
+//! The heap walk: visits every live object, in a cycle, concurrently with mutators.
 //!
-//! It comes after finalization and after dead blocks were freed, before anything moves: the marks are final, every slot of a
-//! marked object is good, and blocks with marks stay as they are. Only marked objects are looked at; what was allocated
-//! since mark start is not in it. Slots are read as they are now, so an edge may be newer than the marks.
+//! It comes after finalization and after dead blocks were freed, before anything moves: the marks
+//! are final, every slot of a marked object is good, and blocks with marks stay as they are. Only
+//! marked objects are visited; objects allocated since mark start are not included. Slots are read
+//! as they are now, so an edge may be newer than the marks.
 
 use crate::inner::HeapInner;
 use crate::lock::Mutex;
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What somebody wants to know. Answered by the next cycle that begins.
+/// A request for a census or snapshot. The next cycle that begins answers it.
 pub(crate) struct Request {
     pub(crate) graph: bool,
     pub(crate) answer: Mutex<Option<Arc<Survey>>>,
@@ -43,7 +44,7 @@ pub(crate) struct Edge {
     pub(crate) weak: bool,
 }
 
-/// What keeps objects from outside.
+/// The kinds of roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RootSort {
     /// Locals of the thread with this number among those attached.
@@ -52,7 +53,7 @@ pub(crate) enum RootSort {
     Process,
 }
 
-/// What was found.
+/// Result of a heap walk.
 #[derive(Default)]
 pub(crate) struct Survey {
     /// Objects and bytes of each type.
@@ -63,12 +64,13 @@ pub(crate) struct Survey {
     pub(crate) roots: Vec<(RootSort, usize)>,
 }
 
-/// What was asked so far. Taken before mark start: what its asker holds is marked then.
+/// The requests so far. Taken before mark start, so that the objects that the requester holds are
+/// marked.
 pub(crate) fn requests(inner: &HeapInner) -> Vec<Arc<Request>> {
     std::iter::from_fn(|| inner.surveys.pop()).collect()
 }
 
-/// Answers what was asked.
+/// Answers the requests.
 pub(crate) fn survey(inner: &HeapInner, requests: &[Arc<Request>]) {
     if requests.is_empty() {
         return;
@@ -108,7 +110,7 @@ impl HeapWalker<'_> {
                 }
             }
         }
-        // Of a generic kind several copies may exist.
+        // Several copies of a generic kind may exist.
         for (kind, objects, bytes) in kinds.into_values() {
             let sum = self.survey.kinds.entry(kind.type_id()).or_insert((kind, 0, 0));
             (sum.1, sum.2) = (sum.1 + objects, sum.2 + bytes);
@@ -118,7 +120,8 @@ impl HeapWalker<'_> {
     /// Whether the block's mark bits are those of its live objects: a young block's are all set.
     fn is_marked_block(&self, block: usize) -> bool {
         let blocks = &self.inner.blocks;
-        // Open and not young: of a thread that has been parked since before mark start; it allocates there no more.
+        // Open and not young: the block of a thread that has been parked since before mark start;
+        // it no longer allocates there.
         matches!(blocks.state(block), BlockState::Closed | BlockState::Open | BlockState::LargeFirst)
             && blocks.allocation_epoch(block) != self.inner.phase.epoch()
     }
@@ -128,7 +131,7 @@ impl HeapWalker<'_> {
         self.inner.marks.get(offset / 8) && self.is_marked_block(offset / BLOCK_BYTES)
     }
 
-    /// Notes an object. Gives its kind and size.
+    /// Records an object. Returns its kind and size.
     fn object(&mut self, offset: usize) -> (&'static Kind, usize) {
         let inner = self.inner;
         let word = |at: usize| inner.word(offset + at).load(Ordering::Relaxed);
@@ -144,7 +147,7 @@ impl HeapWalker<'_> {
         (kind, bytes)
     }
 
-    /// Where the word of a slot leads, if that is an object of the survey.
+    /// The offset that a slot's word refers to, if that is a visited object.
     fn target(&self, slot: &AtomicU64) -> Option<usize> {
         let inner = self.inner;
         let word = slot.load(Ordering::Acquire);
@@ -166,7 +169,7 @@ impl HeapWalker<'_> {
         }
     }
 
-    /// Roots as they were at the last safepoint of each thread, or are now.
+    /// Visits the roots as of each thread's last safepoint, or as they are now.
     fn roots(&mut self) {
         let inner = self.inner;
         let mut found = Vec::new();

@@ -1,24 +1,26 @@
-//! When a heap is idle: what the collector looks at while nobody asks for anything, and how often.
+//! Detects an idle heap: what the collector checks while there is no request, and how often.
 
 use std::time::{Duration, Instant};
 
-/// How often the collector looks while the program allocates, ...
+/// How often the collector checks while the program allocates.
 const BUSY: Duration = Duration::from_millis(500);
 
-/// ... and while it does not: in the end.
+/// How often it checks, at the longest, while the program does not allocate.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// A program that has allocated less than this part of the heap since the last look allocates hardly anything.
+/// A program that has allocated less than this fraction of the heap since the last check counts as
+/// hardly allocating.
 const LITTLE: usize = 64;
 
-/// One that has allocated this part of the heap since it was idle may be so again.
+/// After an idle cycle, a program that has allocated this fraction of the heap may become idle
+/// again.
 const AGAIN: usize = 16;
 
 pub(super) struct Idle {
-    /// The time of hardly any allocation after which the heap is idle.
+    /// Time with hardly any allocation after which the heap is idle.
     after: Option<Duration>,
     blocks: usize,
-    /// Blocks that had been allocated at the last look, and at the end of the last cycle of an idle heap.
+    /// Blocks allocated by the last check, and by the end of the last idle cycle.
     seen: usize,
     collected: usize,
     /// When the program was last seen busy.
@@ -33,7 +35,7 @@ impl Idle {
         Idle { after, blocks, seen: 0, collected: 0, busy: Instant::now(), done: false, wait: BUSY }
     }
 
-    /// How long to wait for work before the next look. `most`: of the caller's own.
+    /// How long to wait for work before the next check. `most`: the caller's maximum.
     pub(super) fn wait(&self, most: Duration) -> Duration {
         let until_idle = match self.after {
             Some(after) if self.is_wanted() => after.saturating_sub(self.busy.elapsed()),
@@ -46,7 +48,8 @@ impl Idle {
         !self.done && self.seen > self.collected
     }
 
-    /// Nobody asked for anything. `allocated`: blocks taken for new objects, ever. Whether a cycle should run now.
+    /// Checks, when there was no request, whether an idle cycle should run now. `allocated`: blocks
+    /// ever allocated for new objects.
     pub(super) fn look(&mut self, allocated: usize) -> bool {
         let new = allocated - std::mem::replace(&mut self.seen, allocated);
         if new > self.blocks / LITTLE {
@@ -58,7 +61,7 @@ impl Idle {
         self.is_wanted() && self.after.is_some_and(|after| self.busy.elapsed() >= after)
     }
 
-    /// A cycle has ended: one that an idle heap was given, or another.
+    /// Records the end of a cycle: an idle cycle, or another.
     pub(super) fn cycle_ended(&mut self, allocated: usize, idle: bool) {
         self.seen = allocated;
         if idle {

@@ -1,8 +1,8 @@
 //! Marking: traces what was reachable at mark start.
 //!
-//! Offsets on the way to be marked go through a short first-in-first-out queue that prefetches the object's mark word and
-//! header, so that the misses of several objects overlap. With one marker the mark bits are set without locked
-//! operations: mutators hand references over, they do not mark.
+//! Offsets to be marked pass through a short first-in-first-out queue that prefetches the object's
+//! mark word and header, so that the misses of several objects overlap. With one marker the mark
+//! bits are set without locked operations: mutators only log references and never mark.
 
 use super::overflow::Again;
 use super::pool::{CHUNK, Found, Pool, Queues, Rest};
@@ -17,30 +17,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const AHEAD: usize = 16;
 const NONE: usize = usize::MAX;
 
-/// A marker shares when it has more entries than this: half of them, the oldest, which lead to the most. A tree that is
-/// walked depth first never has many.
+/// A marker shares work when it has more entries than this: the older half, from which most is
+/// reachable. A depth-first walk of a tree never has many.
 const SHARE_ABOVE: usize = 4;
 
-/// Objects marked before the helpers are called, and between two wakings of one that sleeps: a waking costs as much as marking
-/// some hundred.
+/// Objects marked before the helpers are called, and between two wake-ups of a sleeper: a wake-up
+/// costs as much as marking about a hundred objects.
 const CALL_AFTER: u64 = 2048;
 
 /// Objects marked between two times that a marker shares.
 const SHARE_EVERY: u64 = 64;
 
-/// Objects marked between two looks at the store log.
+/// Objects marked between two checks of the store log.
 const LOOK_EVERY: u64 = 4096;
 
-/// Buffers of the store log that a look takes.
+/// Maximum number of store-log buffers taken in one check.
 const BUFFERS_AT_ONCE: usize = 16;
 
-/// Elements of an array that are visited at a time: the bound of what a long one adds to the stack.
+/// Elements of an array visited at a time: bounds what a long array adds to the stack.
 const PIECE: usize = 1024;
 
-/// Blocks of which a marker among others keeps the live bytes to itself for a while.
+/// Blocks whose live bytes a marker caches while other markers run.
 const COUNTED: usize = 64;
 
-/// Has the other markers leave when this one panics.
+/// Ends the round for the other markers when this one panics.
 struct AbortOnPanic<'a>(&'a Pool);
 
 impl Drop for AbortOnPanic<'_> {
@@ -51,7 +51,7 @@ impl Drop for AbortOnPanic<'_> {
     }
 }
 
-/// One marker. `MANY`: others mark at the same time.
+/// One marker. `MANY`: other markers run concurrently.
 pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) inner: &'a HeapInner,
     pub(super) pool: &'a Pool,
@@ -62,7 +62,7 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) stack: Vec<usize>,
     queue: [usize; AHEAD],
     next: usize,
-    /// Chunks, and long arrays, of which there are more pieces whenever the stack is empty.
+    /// Chunks, and the unscanned rests of long arrays, which are processed when the stack is empty.
     queues: Queues,
     /// Entries of `queues`, or more: some may have been stolen.
     queued: usize,
@@ -73,16 +73,17 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(crate) weak: Vec<usize>,
     /// Ephemerons found before `looking`, by offset.
     pub(crate) pairs: Vec<usize>,
-    /// Whether every mark looks for pairs that wait for it: after the pass over those found before.
+    /// Whether every mark looks up the pairs that wait for it: true after the first pass over the
+    /// recorded pairs.
     pub(crate) looking: bool,
     objects: u64,
     bytes: u64,
-    /// Live bytes that are not in the table yet, by block. Markers that count neighbouring blocks would else write the same
-    /// cache lines with every object.
+    /// Live bytes that are not in the table yet, by block. Otherwise markers that count
+    /// neighbouring blocks would write the same cache lines for every object.
     live: Vec<(usize, u32)>,
-    /// The helpers are to be called as soon as there is work for several.
+    /// Whether this marker must call the helpers as soon as there is work for several.
     uncalled: bool,
-    /// The numbers of objects from which on it may share, and wake somebody for it.
+    /// The object counts from which on this marker may share work, and wake a sleeper for it.
     share_from: u64,
     wake_from: u64,
 }
@@ -115,7 +116,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// Where the object of a word is. All entries of the last relocation are published before a marking begins.
+    /// The offset of a word's object. All entries of the last relocation are published before a
+    /// marking begins.
     #[inline]
     fn remap(&self, word: u64) -> usize {
         remap(self.inner, word)
@@ -132,7 +134,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             self.inner.space.offset(word) as usize
         } else {
             let offset = self.remap(word);
-            // Who is faster than this heals with the same word, or stores a good one.
+            // A thread that is faster heals with the same word, or stores a good one.
             let _ = slot.compare_exchange(word, self.good_view + offset as u64, Ordering::Release, Ordering::Relaxed);
             offset
         };
@@ -148,7 +150,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// The older half goes: into a chunk, or out of the way, where there is none.
+    /// The older half moves to a chunk, or to the overflow path if there is no chunk.
     #[cold]
     #[inline(never)]
     fn push_full(&mut self, offset: usize) {
@@ -160,7 +162,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.stack.push(offset);
     }
 
-    /// Puts the oldest entries where the others find them.
+    /// Moves the oldest entries to the shared queue.
     fn put(&mut self, mut chunk: Vec<usize>, entries: usize) {
         chunk.extend(self.stack.drain(..entries));
         self.queues.chunks.push(chunk);
@@ -173,7 +175,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.pool.give_chunk(chunk);
     }
 
-    /// Takes some of what mutators have logged, to be marked; `false`: there was nothing.
+    /// Takes logged words to be marked; `false`: the log was empty.
     #[cold]
     #[inline(never)]
     pub(crate) fn take_logs(&mut self) -> bool {
@@ -203,7 +205,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         let _ = (self.canonical, offset);
     }
 
-    /// Marks everything on the stack and all it leads to.
+    /// Marks everything on the stack and everything reachable from it.
     pub(crate) fn drain(&mut self) {
         loop {
             let entered = match self.stack.pop() {
@@ -230,7 +232,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// Takes back what the stack had no room for.
+    /// Takes entries back from this marker's queue.
     #[cold]
     #[inline(never)]
     fn refill(&mut self) {
@@ -241,12 +243,12 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             self.queued -= 1;
             self.scan_piece(rest);
         } else {
-            // The rest was stolen.
+            // The others were stolen.
             self.queued = 0;
         }
     }
 
-    /// Half of what is here for who has nothing.
+    /// Shares half of this marker's work with idle markers.
     #[cold]
     #[inline(never)]
     fn share(&mut self) {
@@ -255,7 +257,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             return;
         }
         self.share_from = self.objects + SHARE_EVERY;
-        // Before helpers have come, and while roots are left, they find work there.
+        // Until helpers have come, and while roots are left, they take roots.
         if self.call() || self.pool.roots.any_left() {
             return;
         }
@@ -267,7 +269,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.pool.crew.tell();
     }
 
-    /// Calls the helpers, where that is this marker's to do and has not been done.
+    /// Calls the helpers, if this marker has to and has not done so.
     fn call(&mut self) -> bool {
         let uncalled = std::mem::take(&mut self.uncalled);
         if uncalled {
@@ -277,8 +279,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         uncalled
     }
 
-    /// Works until no marker has anything left, roots included, or one has panicked. All markers call it; the one that `calls`
-    /// calls the others, as soon as there is work for several.
+    /// Works until no marker has work left, roots included, or one has panicked. All markers call
+    /// it; the marker with `calls` calls the helpers as soon as there is work for several.
     pub(crate) fn drain_parallel(&mut self, calls: bool) {
         let pool = self.pool;
         let _abort = AbortOnPanic(pool);
@@ -308,7 +310,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.uncalled = false;
     }
 
-    /// By a marker that leaves before the marking ends.
+    /// Called by a marker that leaves before the marking ends.
     pub(crate) fn leave(self) {
         self.pool.give_queues(self.queues);
     }
@@ -329,17 +331,19 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         if MANY { self.inner.marks.set(granule) } else { self.inner.marks.set_alone(granule) }
     }
 
-    /// The values of the pairs that wait for an object that has just been marked.
+    /// Marks the values of the pairs that wait for an object that has just been marked.
     #[cold]
     pub(super) fn wake(&mut self, offset: usize) {
         let waiting = &self.pool.waiting;
-        // The only marker sees all that wait; of several, one may just be putting a pair there.
+        // `len()` is exact with one marker; with several, another may be inserting, so always take
+        // the lock.
         if MANY || waiting.len() != 0 {
             waiting.take(offset, |pair| self.visit(self.word(pair + 8)));
         }
     }
 
-    /// A pair of a marked object: its value is marked if its key is, or waits for that.
+    /// Visits a pair of a marked object: marks its value if its key is live, otherwise the pair
+    /// waits.
     fn scan_pair(&mut self, pair: usize) {
         let slot = self.word(pair);
         // Acquire: the value was written before the key. Without a key there is no value.
@@ -369,7 +373,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// The pass over the pairs found so far, when there is nothing else to mark. From now on every mark looks.
+    /// The pass over the recorded pairs, when nothing else is left to mark. From now on every mark
+    /// looks up waiting pairs.
     pub(crate) fn look(&mut self) {
         self.looking = true;
         std::mem::take(&mut self.pairs).into_iter().for_each(|pair| self.scan_pair(pair));
@@ -383,18 +388,19 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     #[inline(always)]
     fn scan(&mut self, offset: usize) {
         let kind = self.count_object(offset);
-        // The log would else grow for as long as marking takes: what mutators overwrite again and again they log until it
-        // is marked.
+        // Otherwise the log would grow during the whole marking: a reference that mutators
+        // overwrite repeatedly is logged until it is marked.
         if self.objects.is_multiple_of(LOOK_EVERY) {
             self.take_logs();
         }
         self.scan_slots(offset, kind);
     }
 
-    /// Counts an object that was just marked, and gives its kind.
+    /// Counts an object that was just marked, and returns its kind.
     #[inline(always)]
     pub(super) fn count_object(&mut self, offset: usize) -> &'static Kind {
-        // Acquire is not needed: the reference that led here was loaded Acquire, after the header was written.
+        // Acquire is not needed: the reference to this object was loaded Acquire, and the header
+        // was written before it was stored.
         let header = self.word(offset).load(Ordering::Relaxed);
         // SAFETY: a reference leads to an object's header (slots invariant 1).
         let kind = unsafe { Header(header).kind() };
@@ -494,8 +500,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// Visits the next piece of a long array. What is overwritten before its turn comes is logged, as in any object that is
-    /// not visited yet.
+    /// Visits the next piece of a long array. An element that is overwritten before it is visited
+    /// is logged, as in any object that is not visited yet.
     #[cold]
     #[inline(never)]
     fn scan_piece(&mut self, mut rest: Rest) {
@@ -505,7 +511,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         rest.next += elements * stride;
         rest.elements -= elements;
         if MANY && rest.elements > PIECE && (self.call() || self.pool.crew.is_hungry()) {
-            // The far half for another.
+            // Leave the far half for another marker.
             let near = rest.elements / 2;
             let far = Rest { next: rest.next + near * stride, elements: rest.elements - near, kind };
             rest.elements = near;
@@ -520,8 +526,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.scan_elements(first, elements, kind);
     }
 
-    /// Adds what this marker counted to the heap's counters.
-    /// Gives objects and bytes.
+    /// Adds this marker's counts to the heap's counters. Returns objects and bytes.
     pub(crate) fn count(&mut self) -> (u64, u64) {
         for (block, bytes) in &mut self.live {
             if *bytes != 0 {
@@ -534,7 +539,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 }
 
-/// The offset of a word's object, where the last relocation is complete.
+/// The offset of a word's object, when the last relocation is complete.
 #[inline]
 pub(crate) fn remap(inner: &HeapInner, word: u64) -> usize {
     debug_assert!(inner.space.owns(word));
@@ -600,7 +605,7 @@ mod tests {
             let first = <Option<Node> as SlotType>::to_word(list.get(m));
             // No cycle runs: half of the heap is free.
             let inner = heap.inner();
-            // As a thread does that overwrites one reference again and again.
+            // Like a thread that overwrites one reference repeatedly.
             let log = |buffers: usize| (0..buffers).for_each(|_| inner.log.push(vec![first; WORDS]));
             let pool = Pool::new(inner, 1, Roots::default());
             let mut marker = Marker::<false>::new(inner, &pool);
@@ -608,7 +613,7 @@ mod tests {
             log(BUFFERS_AT_ONCE + 1);
             assert!(marker.take_logs());
             assert_eq!(inner.log.len(), 1);
-            // What is marked drains the rest, though nobody asks for it.
+            // Marking drains the rest of the log automatically.
             log(BUFFERS);
             marker.drain();
             assert_eq!((inner.log.len(), marker.objects), (0, nodes));
@@ -618,7 +623,7 @@ mod tests {
         .unwrap();
     }
 
-    /// Who overwrites a slot without having loaded it logs what it finds there.
+    /// A thread that overwrites a slot without having loaded it logs the word that it finds there.
     #[test]
     fn a_logged_word_from_before_the_last_relocation_is_followed_to_where_its_object_is() {
         // Moves what can be moved in every cycle.

@@ -39,23 +39,24 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use telemetry::CounterSnapshot;
 
-/// The least time between two looks for memory to give back.
+/// Minimum time between two scans for memory to uncommit.
 const CHORES: Duration = Duration::from_millis(500);
 
-/// Blocks given back to the system at a time.
+/// Blocks uncommitted at a time.
 const UNCOMMIT_BATCH: usize = 256;
 
-/// Stacks whose memory above the top is looked after in a cycle: the stop in which that begins does not depend on how many there are.
+/// Maximum number of stacks whose memory above the top is uncommitted in a cycle, so that the pause
+/// does not depend on the number of stacks.
 const WIDE_STACKS: usize = 64;
 
-/// How often a relocation is planned in a cycle, where objects of the set are pinned all the time.
+/// Maximum number of plans in a cycle, if objects of the evacuation set are pinned again and again.
 const MAX_PLAN_ATTEMPTS: usize = 3;
 
-/// How many flips a cycle has at most, where there is little room to copy to. Each gains a block at least, and most gain half as much again
-/// as the one before.
+/// Maximum number of flips in a cycle, if there is little memory to copy to. Each gains at least
+/// one block, and most gain half as much again as the one before.
 const FLIPS: usize = 16;
 
-/// What marking found.
+/// Result of marking.
 struct MarkResult {
     /// Weak slots, by offset.
     weak: Vec<usize>,
@@ -64,7 +65,7 @@ struct MarkResult {
     live_bytes: u64,
 }
 
-/// What the other markers found.
+/// Results of the helper markers.
 #[derive(Default)]
 struct HelperResults {
     weak: Vec<usize>,
@@ -76,18 +77,18 @@ struct HelperResults {
 /// The collector thread.
 pub(crate) struct Collector {
     inner: Arc<HeapInner>,
-    /// Blocks whose forwarding exists since the last relocation.
+    /// Blocks with a forwarding table from the last relocation.
     forwarded: Vec<usize>,
     watches: Watches,
     cycle: u64,
     reported: CounterSnapshot,
-    /// What the cycle that runs has done, counted at its end.
+    /// Counters of the running cycle, added to the heap's when it ends.
     relocated: bool,
     compacted: bool,
     idle: Idle,
-    /// The next cycle is that of an idle heap.
+    /// Whether the next cycle is that of an idle heap.
     is_idle: bool,
-    /// When the free space was last searched for memory to give back.
+    /// When the free space was last scanned for memory to uncommit.
     looked_for_idle: Instant,
     /// For the stress mode.
     random: Cell<u64>,
@@ -139,7 +140,7 @@ impl Collector {
                     self.cycle_ended(begun);
                     inner.control.cycle_finished();
                     if inner.external.is_due() {
-                        // What was added meanwhile asked for nothing, and whoever added it may wait for its release.
+                        // External memory added during the cycle did not request one; check again.
                         inner.control.request_soon();
                     }
                     inner.free.wake_all();
@@ -151,7 +152,7 @@ impl Collector {
                     let begun = self.cycle_begins();
                     inner.hold(PauseKind::Compaction, |_| self.cycle(true, EvacuationGoal::Compact { runs: run > 1 }));
                     inner.counters.compactions.add(1);
-                    // There is no more to be had: all of it is for whoever waits.
+                    // Nothing more can be freed: waiters may use all of it.
                     inner.free.keep(0);
                     self.cycle_ended(begun);
                     inner.control.compaction_finished();
@@ -170,7 +171,7 @@ impl Collector {
         }
     }
 
-    /// How long to wait for work: not longer than until memory may have to go back.
+    /// How long to wait for work: at most until memory may have to be uncommitted.
     fn next_look(&self) -> Duration {
         let uncommits = self.inner.config.uncommit_delay.filter(|_| self.inner.free.free_committed() > 0);
         self.idle.wait(uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES)))
@@ -181,7 +182,7 @@ impl Collector {
             self.is_idle = true;
             self.inner.request_cycle();
         }
-        // Four looks in a delay: a look takes the free space's lock, again and again.
+        // Scan at a quarter of the delay: each scan takes the free-space lock repeatedly.
         if let Some(delay) = self.inner.config.uncommit_delay
             && self.looked_for_idle.elapsed() >= delay / 4
         {
@@ -206,7 +207,7 @@ impl Collector {
         }
     }
 
-    /// One cycle. `held`: inside a stop already.
+    /// Runs one cycle. `held`: inside a pause already.
     fn cycle(&mut self, held: bool, goal: EvacuationGoal) {
         let inner = Arc::clone(&self.inner);
         self.cycle += 1;
@@ -214,11 +215,11 @@ impl Collector {
         let workers = inner.config.workers;
 
         inner.external.cycle_begins();
-        // A compaction in a stop has other things to do.
+        // No censuses during stop-the-world compaction.
         let surveys = if goal == EvacuationGoal::Reclaim { heap_walk::requests(&inner) } else { Vec::new() };
-        // What was dropped by now keeps nothing through this cycle.
+        // Roots dropped before mark start are not traced.
         self.reclaim_dropped_roots();
-        // The memory that none has needed since marking ended last. No page is gated.
+        // Uncommit stack memory that was not needed since the last marking. No page is gated.
         let stacks = inner.stacks.lock().clone();
         stacks.iter().for_each(|stack| stack.give_back(&inner.views));
         drop(stacks);
@@ -256,13 +257,14 @@ impl Collector {
         }
         reclaim::clear_marks(&inner);
         inner.effort.collected(thread_cpu_time().saturating_sub(before), inner.free.allocated());
-        // Together, and the cycle first: nobody sees more relocations than cycles.
+        // Counted together, the cycle first: no reader sees more relocations than cycles.
         inner.counters.cycles.add(1);
         inner.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));
         inner.counters.compactions.add(u64::from(std::mem::take(&mut self.compacted)));
     }
 
-    /// Relocation by flipping pages: once, or, where there is little room to copy to, several times with what each flip has gained.
+    /// Relocation by flipping pages: once, or, if there is little memory to copy to, several times
+    /// with the memory that each flip gains.
     fn flip(&mut self, inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, live_bytes: u64, mut started: u64) {
         let (mut flips, mut plan_aborted) = (0, 0);
         while flips < FLIPS && plan_aborted < MAX_PLAN_ATTEMPTS {
@@ -285,7 +287,7 @@ impl Collector {
                 FlipDecision::Flip(plan) => {
                     inner.counters.plans_abandoned.add(1);
                     crate::page::flip::abandon(inner, plan);
-                    // Not the plan's fault: the next one would fare no better.
+                    // The plan is not the cause: another one would be refused as well.
                     if pages.refused.swap(false, Ordering::Relaxed) {
                         if let FlipDecision::NoRoom = crate::page::flip::without_a_flip(inner) {
                             self.compact(inner, pages, live_bytes, started);
@@ -299,7 +301,7 @@ impl Collector {
         crate::page::flip::keep_for_the_next(inner, live_bytes);
     }
 
-    /// Relocation in a stop, where there is no flip to be had.
+    /// Relocation in a pause, when a flip is impossible.
     fn compact(&mut self, inner: &HeapInner, pages: &Pages, live_bytes: u64, started: u64) {
         inner.hold(PauseKind::Compaction, |inner| {
             self.relocate(inner, Some(pages), true, EvacuationGoal::Compact { runs: false }, live_bytes, started);
@@ -308,11 +310,11 @@ impl Collector {
         inner.free.wake_all();
     }
 
-    /// What follows a flip.
+    /// Work after a flip.
     fn repair(&mut self, inner: &HeapInner, pages: &Pages, plan: FlipPlan, started: u64) -> u64 {
         self.relocated = true;
         crate::page::flip::repair_all(inner, pages, &plan, inner.config.workers);
-        // No thread is in its fault handler any more, and none will come there.
+        // No thread is in its fault handler any more, and none will enter it.
         inner.handshake();
         let started = self.phase(false, Phase::Repair, started);
         self.verify(false, verify::Checkpoint::Relocated);
@@ -322,7 +324,7 @@ impl Collector {
         started
     }
 
-    /// Relocation by copying objects as they are asked for; in a stop, at once.
+    /// Relocation with the load barrier: objects are evacuated concurrently; in a pause, at once.
     fn relocate(
         &mut self,
         inner: &HeapInner,
@@ -338,7 +340,7 @@ impl Collector {
             if set.is_empty() {
                 return;
             }
-            // The page barrier comes here in a stop only, and has one color.
+            // The page barrier reaches this only in a pause, and has one color.
             if pages.is_none() && !self.stop(held, VmOperation::RelocateStart, PauseKind::RelocateStart) {
                 inner.counters.plans_abandoned.add(1);
                 set.into_iter().for_each(|block| evacuation_set::cancel_forwarding(inner, block));
@@ -347,7 +349,7 @@ impl Collector {
             self.relocated = true;
             relocate::relocate(inner, &set, inner.config.workers);
             if let Some(pages) = pages {
-                // Nor does it know stale slots: all are rewritten before the stop ends.
+                // The page barrier cannot heal slots: update all references before the pause ends.
                 crate::page::repair::repair_everything(inner, pages);
             }
             self.phase(held, Phase::Relocate, started);
@@ -360,7 +362,7 @@ impl Collector {
         }
     }
 
-    /// Marks until nothing is left.
+    /// Marks until mark end succeeds.
     fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> MarkResult {
         let inner = &*self.inner;
         let stacks = inner.stacks.lock().clone();
@@ -405,7 +407,8 @@ impl Collector {
         }
     }
 
-    /// Marks all that is found, ephemerons included: on return the keys of those that wait are not marked.
+    /// Marks everything reachable, ephemerons included: on return the keys of waiting pairs are not
+    /// marked.
     fn drain<const MANY: bool>(
         &self,
         marker: &mut Marker<'_, MANY>,
@@ -421,7 +424,7 @@ impl Collector {
         }
     }
 
-    /// Drains with the other collector threads' help, where there are any.
+    /// Drains with the help of the other collector threads, if there are any.
     fn drain_slots<const MANY: bool>(
         &self,
         marker: &mut Marker<'_, MANY>,
@@ -454,13 +457,13 @@ impl Collector {
         marker.pairs.append(&mut others.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pairs);
     }
 
-    /// Forgets roots that were given up. No marking runs.
+    /// Reclaims dropped roots. No marking runs.
     fn reclaim_dropped_roots(&self) {
         self.inner.roots.reclaim();
         self.inner.weak_roots.reclaim();
         self.inner.watched.reclaim();
         self.inner.wide_stacks.lock().clear();
-        // Dropped without the lock: their memory is given back.
+        // Dropped without the lock, because dropping unmaps their memory.
         let given_up: Vec<_> = self.inner.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
         drop(given_up);
         if let RootMemory::Gated(area) = &self.inner.root_memory {
@@ -470,11 +473,11 @@ impl Collector {
 }
 
 impl HeapInner {
-    /// Gives memory that has been free for a while back to the system. Returns the bytes given back.
+    /// Uncommits memory that has been free for a while. Returns the number of bytes.
     pub(crate) fn uncommit(&self, delay: Duration) -> usize {
         let mut bytes = 0;
-        // No more than there is now: what the kernel keeps would come round again and again. In slices, for whose time they are
-        // nobody's.
+        // At most the amount that is idle now: blocks that the kernel refuses to uncommit would be
+        // found again and again. In slices, so that few blocks at a time cannot be allocated.
         let mut left = self.free.free_committed();
         while left > 0 {
             let idle = self.free.idle(delay, left.min(UNCOMMIT_BATCH));
@@ -482,9 +485,10 @@ impl HeapInner {
                 break;
             }
             left -= idle.len();
-            // Neighbours go back in one call.
+            // Adjacent blocks are uncommitted in one call.
             for run in idle.chunk_by(|a, b| a + 1 == *b) {
-                // A failure keeps the memory: it is used again later, and asked for again when it has been idle for as long again.
+                // After a failure the memory stays committed: it is used again, and the call is
+                // repeated when it has been idle for as long again.
                 let given = self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);
                 let gone = given.map_err(|error| self.refusals.note(error)).is_ok();
                 bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };

@@ -1,4 +1,5 @@
-//! What a marker does when its stack is full and there may be no further chunk. See "A full mark stack" in `docs/protocol.md`.
+//! The overflow path of a marker whose stack is full when no further chunk is allowed. See "A full
+//! mark stack" in `docs/protocol.md`.
 
 use super::mark::Marker;
 use crate::object::header::Header;
@@ -8,22 +9,23 @@ use std::sync::atomic::Ordering;
 /// Entries whose objects are being fetched meanwhile.
 const AHEAD: usize = 8;
 
-/// A block is scanned again until so many entries have come of it; they go first.
+/// A block is scanned again until it has yielded this many entries; they are processed first.
 const ENOUGH: usize = 16;
 
-/// Where a marker is in a block that it scans again.
+/// Position of a marker in a block that it scans again.
 #[derive(Clone, Copy)]
 pub(super) struct Again {
     block: usize,
-    /// The words of mark bits from here on are still to be read.
+    /// Index of the next word of mark bits to read.
     word: usize,
-    /// What is left of the word before.
+    /// Remaining bits of the word before.
     bits: u64,
 }
 
 impl<const MANY: bool> Marker<'_, MANY> {
-    /// Marks the objects of the oldest entries without scanning them, so that the entries can go. Those that have slots are found
-    /// again by their blocks. It pushes nothing, so it comes to an end whatever the heap looks like.
+    /// Marks the objects of the oldest entries without scanning them, so that the entries can go.
+    /// Those that have slots are found again by their blocks. It pushes nothing, so it ends for
+    /// every shape of heap.
     pub(super) fn overflow(&mut self, entries: usize) {
         self.pool.overflows.fetch_add(1, Ordering::Relaxed);
         for index in 0..entries {
@@ -33,9 +35,9 @@ impl<const MANY: bool> Marker<'_, MANY> {
             let offset = self.stack[index];
             if self.set_mark(offset) {
                 let kind = self.count_object(offset);
-                // A pair may wait for any object, and is looked for when the block is scanned.
+                // A pair may wait for any object, and is looked up when the block is scanned.
                 if kind.has_slots() || self.looking {
-                    // After the mark is set: who takes the block sees it.
+                    // After the mark is set, so that the marker that takes the block sees it.
                     self.pool.greys.add(offset / BLOCK_BYTES);
                 }
             }
@@ -46,13 +48,14 @@ impl<const MANY: bool> Marker<'_, MANY> {
         }
     }
 
-    /// Begins with a block that has objects which are marked and not scanned.
+    /// Begins a block that has marked but unscanned objects.
     pub(super) fn scan_again(&mut self, block: usize) {
         debug_assert!(self.again.is_none());
         self.again = Some(Again { block, word: 0, bits: 0 });
     }
 
-    /// Goes on with such a block, or with the next one, until there are entries to be marked. `false`: there is none.
+    /// Continues such a block, or the next one, until there are entries to mark. `false`: no grey
+    /// block is left.
     #[cold]
     #[inline(never)]
     pub(super) fn scan_greys(&mut self) -> bool {

@@ -1,7 +1,8 @@
-//! Pacing: a cycle begins when the free memory will just last until it has freed some.
+//! Pacing: a cycle begins when the free memory will just last until the cycle has freed some.
 //!
-//! How long the next cycle takes is predicted from what there will be to mark, how fast memory is taken from the time since a
-//! moment ago. Mutators look again as they take memory, so the prediction follows a program that changes between two cycles.
+//! The duration of the next cycle is predicted from the expected marking work, the allocation rate
+//! from the most recent interval. Mutators update the prediction as they allocate, so it follows a
+//! program that changes between two cycles.
 
 mod model;
 
@@ -12,19 +13,20 @@ use crate::space::BLOCK_BYTES;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Between two looks a mutator takes this part of the heap.
+/// Fraction of the heap that is allocated between two updates.
 const LOOKS: usize = 32;
 
 /// An interval shorter than this, in seconds, says nothing of a rate.
 const SHORTEST: f64 = 0.001;
 
-/// What recent cycles and the allocation between them were like. Under a lock of its own, which is held for an instant.
+/// Model of recent cycles and of the allocation between them. Under a lock of its own, which is
+/// held briefly.
 pub(crate) struct Pacing {
     model: Model,
-    /// When blocks were counted last, and how many had been taken.
+    /// When blocks were counted last, and how many had been allocated.
     measured: (Instant, usize),
     begun: Instant,
-    /// Blocks taken when the last marking began.
+    /// Blocks allocated when the last marking began.
     taken: usize,
 }
 
@@ -54,29 +56,33 @@ impl Pacing {
         let wanted = self.model.wanted(least as f64) as usize;
         let most = blocks * 3 / 4;
         let Some(pages) = &inner.pages else { return wanted.min(most) };
-        // While more than this is free a plan relocates nothing, and where no block dies whole the cycle was for nothing.
+        // While more than this is free, a plan relocates nothing, and if no block dies as a whole,
+        // the cycle gains nothing.
         let live = inner.free.live_bytes() as usize / BLOCK_BYTES;
         let useless = blocks.saturating_sub(live) / 100 * super::evacuation_set::ENOUGH_FREE;
         let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
         let moved = pages.moved.load(Ordering::Relaxed) as usize;
         let destinations = destinations((wanted - least) as f64, density, moved, blocks);
-        // What is kept from mutators for the next flip is not theirs to allocate.
+        // Mutators may not allocate the blocks reserved for the next flip.
         let kept = inner.free.kept() - inner.free.reserve();
         (wanted + destinations.max(kept)).min(most).min(useless.max(wanted + kept))
     }
 }
 
-/// Page barrier: free blocks that a flip needs to copy to, if it is to gain what will be allocated until the next one.
+/// Page barrier: destination blocks a flip needs to free at least what is allocated until the next
+/// one.
 ///
-/// `D` blocks take in sources of density `r` and gain `D (1/r - 1)`. Never more than a quarter of the heap is kept for this:
-/// where that does not do, cycles follow one another, and in the end a compaction in a stop. And never more than what there is to
-/// move, which is little where objects are large: `moved` blocks the last time, and twice as many this time at most.
+/// `D` blocks hold the objects of sources of density `r` and gain `D (1/r - 1)`. At most a quarter
+/// of the heap is reserved for this: if that is not enough, cycles follow one another, and finally
+/// a stop-the-world compaction. And at most as much as there is to move, which is little if objects
+/// are large: the last time `moved` blocks moved, and this time at most twice as many.
 fn destinations(expected: f64, density: f64, moved: usize, blocks: usize) -> usize {
     let wanted = expected * density / (1.0 - density).max(0.05);
     (wanted as usize).min(blocks / 4).min((2 * moved).max(blocks / 64))
 }
 
-/// Blocks that must be left in any case: the reserve, and a few for each mutator so that none stalls on its way.
+/// Blocks that must stay free in any case: the reserve, and a few for each mutator so that none
+/// stalls on its way to a safepoint.
 fn least(inner: &HeapInner) -> usize {
     let mutators = inner.mutators.lock().len();
     let few = (inner.free.reserve() + 3 * mutators.max(1) + 1).min(inner.blocks.len() / 4);
@@ -85,14 +91,14 @@ fn least(inner: &HeapInner) -> usize {
 }
 
 impl HeapInner {
-    /// The collector begins.
+    /// Records that the collector begins a marking.
     pub(crate) fn pace_begins(&self) {
         self.pace(&self.pacing.lock());
     }
 
     pub(crate) fn pace_cycle_begins(&self) {
         let mut pacing = self.pacing.lock();
-        // Read under the lock: nobody has seen more than this before.
+        // Read under the lock: no thread has recorded a larger number before.
         let taken = self.free.taken();
         pacing.begun = Instant::now();
         pacing.measure(taken);
@@ -109,16 +115,17 @@ impl HeapInner {
         self.pace(&pacing);
     }
 
-    /// A mutator has taken a part of the heap since the last look.
+    /// Updates the prediction after a mutator has allocated a fraction of the heap.
     pub(crate) fn pace_look(&self) {
-        // Who finds another thread looking has no need to.
+        // If another thread is updating, this one need not.
         if let Some(mut pacing) = self.pacing.try_lock() {
             pacing.measure(self.free.taken());
             self.pace(&pacing);
         }
     }
 
-    /// Sets the trigger, and when it is looked at again. With the lock, so that no older trigger comes after a newer one.
+    /// Sets the trigger, and when it is updated next. Under the lock, so that no older trigger
+    /// replaces a newer one.
     fn pace(&self, pacing: &Pacing) {
         let step = (self.blocks.len() / LOOKS).max(1);
         self.control.set_trigger(pacing.trigger(self), self.free.free().saturating_sub(step));

@@ -1,4 +1,5 @@
-//! What the markers of one marking share: work, where there is more than a marker keeps to itself, and its bound.
+//! The state shared by the markers of one marking: work beyond each marker's own stack, and its
+//! bound.
 
 use super::ephemeron::PendingEphemerons;
 use super::roots::Roots;
@@ -11,7 +12,7 @@ use gc_core::crew::Crew;
 use gc_core::grey::GreyBlocks;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Entries that a marker keeps to itself.
+/// Capacity of a marker's own stack, in entries.
 const LOCAL: usize = 1024;
 
 /// Entries of a chunk, at most.
@@ -20,10 +21,10 @@ pub(super) const CHUNK: usize = LOCAL / 2;
 /// Chunks may take this part of the memory that is in use when marking begins.
 const PART: usize = 128;
 
-/// With the stress mode stacks are full at once.
+/// In stress mode stacks are full at once.
 const LOCAL_IN_STRESS: usize = 32;
 
-/// The elements of a long array that are still to be visited.
+/// The elements of a long array that are not visited yet.
 #[derive(Debug)]
 pub(super) struct Rest {
     /// Offset of the next.
@@ -32,11 +33,11 @@ pub(super) struct Rest {
     pub(super) kind: &'static Kind,
 }
 
-/// Work that a marker without any finds.
+/// Work that an idle marker finds.
 pub(super) enum Found {
     Chunk(Vec<usize>),
     Rest(Rest),
-    /// A block with objects that are marked and not scanned.
+    /// A block with marked but unscanned objects.
     Grey(usize),
 }
 
@@ -72,7 +73,7 @@ impl Pool {
     /// For so many markers at most.
     pub(crate) fn new(inner: &HeapInner, markers: usize, roots: Roots) -> Pool {
         let max_chunks = inner.used_bytes() / PART / (CHUNK * size_of::<usize>());
-        // In turn none, one, and as many as there are else.
+        // Alternately none, one, and the normal number.
         match inner.phase.epoch() as usize % 3 {
             few @ 0..=1 if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, few),
             _ if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, max_chunks),
@@ -104,7 +105,7 @@ impl Pool {
         self.free_queues.lock().pop().expect("as many queues as markers")
     }
 
-    /// By a marker that leaves: they are empty.
+    /// Called by a marker that leaves: its queues are empty.
     pub(super) fn give_queues(&self, queues: Queues) {
         self.free_queues.lock().push(queues);
     }
@@ -124,7 +125,8 @@ impl Pool {
         self.free_chunks.push(chunk);
     }
 
-    /// What another marker's queues hold longest: it leads to the most, and is far from what that marker does next.
+    /// Steals the oldest item of another marker's queues: most is reachable from it, and that
+    /// marker would process it last.
     pub(super) fn steal(&self, seat: usize) -> Option<Found> {
         let others = || self.stealers.iter().cycle().skip(seat + 1).take(self.stealers.len() - 1);
         let chunk = others().find_map(|(chunks, _)| stolen(chunks)).map(Found::Chunk);
@@ -133,7 +135,7 @@ impl Pool {
             .or_else(|| self.greys.take(0).map(Found::Grey))
     }
 
-    /// The most bytes that marking stacks have taken, those that markers keep to themselves included.
+    /// Peak of the bytes in mark stacks, the markers' own stacks included.
     pub(crate) fn peak_bytes(&self) -> usize {
         (self.chunks.load(Ordering::Relaxed) * CHUNK + self.stealers.len() * self.local) * size_of::<usize>()
     }

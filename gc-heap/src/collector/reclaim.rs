@@ -15,14 +15,15 @@ pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize]) {
     });
 }
 
-/// As `resolve_weak`, in objects alone.
+/// As `resolve_weak`, for slots in objects only.
 pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
     for &slot in slots {
         resolve_slot(inner, inner.word(slot));
     }
 }
 
-/// Empties the ephemerons whose key is dead. Their values are left as they are: without a key nobody reads them.
+/// Empties the ephemerons whose key is dead. Their values are not cleared: without a key no thread
+/// reads them.
 pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
     let emptied = dead.iter().filter(|&&pair| resolve_slot(inner, inner.word(pair))).count();
     inner.counters.ephemerons_cleared.add(emptied as u64);
@@ -40,15 +41,15 @@ fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) -> bool {
         }
         match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
             Ok(_) => return resolved == 0,
-            // A mutator stored or healed: look again.
+            // A mutator stored or healed: check again.
             Err(now) => word = now,
         }
     }
     false
 }
 
-/// Closes the blocks of threads that have been parked since before this marking began. They would close them themselves when
-/// they leave; but a thread may wait for hours, and there may be more threads than blocks.
+/// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and
+/// there may be more threads than blocks.
 pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
     let epoch = inner.phase.epoch();
     let records = inner.mutators.lock().clone();
@@ -70,15 +71,16 @@ pub(crate) fn free_dead(inner: &HeapInner) -> usize {
     })
 }
 
-/// As `free_dead`; `between` is called between the two looks at a block.
+/// As `free_dead`; `between` is called between the two reads of a block's state.
 fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     let blocks = &inner.blocks;
     let epoch = inner.phase.epoch();
     let mut dead = Vec::new();
     // From the end: what was freed first goes back to the system first, and the lowest blocks are used again first.
     for block in (0..blocks.len()).rev() {
-        // The use first: mutators take free blocks meanwhile, and who sees the use sees the birth set before it. The other
-        // way round a block that is taken and filled between the two looks is young, and would be freed.
+        // Read the use before the birth: mutators allocate free blocks concurrently, and a thread
+        // that sees the use sees the birth set before it. In the other order a block that is
+        // allocated and filled between the two reads would be freed although it is young.
         let usage = blocks.state(block);
         between(block);
         if blocks.allocation_epoch(block) == epoch || blocks.live_bytes(block) != 0 {
@@ -103,7 +105,7 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     freed
 }
 
-/// Makes the mark bits and the live counts clean for the next marking.
+/// Clears the mark bits and the live counts for the next marking.
 pub(crate) fn clear_marks(inner: &HeapInner) {
     let blocks = &inner.blocks;
     let epoch = inner.phase.epoch();
@@ -121,14 +123,15 @@ mod tests {
     use crate::space::free::AllocClass;
     use crate::{Heap, MIN_HEAP_BYTES};
 
-    /// Between the two looks at a block a mutator takes it, fills it and has done with it.
+    /// Between the two reads of a block's state a mutator allocates, fills and closes it.
     #[test]
     fn a_block_that_is_taken_between_the_two_looks_is_not_freed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let inner = heap.inner();
         let epoch = inner.phase.epoch();
         let mut taken = None;
-        // No cycle has run, and no thread is in the heap: every block is free, and the lowest is looked at last.
+        // No cycle has run, and no thread is in the heap: every block is free, and the lowest is
+        // read last.
         let freed = free_dead_and(inner, |block| {
             if block == 0 {
                 let block = inner.take_block().unwrap();
@@ -145,7 +148,7 @@ mod tests {
         );
     }
 
-    /// The same of a large object, as `take_large` makes it.
+    /// The same for a large object, as `take_large` makes it.
     #[test]
     fn a_run_that_is_taken_between_the_two_looks_is_not_freed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();

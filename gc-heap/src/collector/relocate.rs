@@ -1,7 +1,10 @@
-//! Relocation: each object of the set is copied once, by whoever needs it first, and published by compare-and-swap.
+//! Relocation with the load barrier (Click, Tene, Wolf: Pauseless; Tene, Iyengar, Wolf: C4; ZGC):
+//! each object of the set is evacuated once, by the first thread that needs it, and published by
+//! compare-and-swap.
 //!
-//! Nobody waits for a thread that may be preempted: each copies to a place of its own and the first to publish wins.
-//! Where there is no place, the object's own place is published: it stays, and its block survives the cycle.
+//! No thread waits for another, which may be preempted: each copies to a place of its own and the
+//! first to publish wins. If there is no memory to copy to, the object's own place is published: it
+//! stays, and its block survives the cycle.
 
 use crate::inner::HeapInner;
 use crate::object::header::object_bytes;
@@ -12,17 +15,17 @@ use gc_core::forwarding::Entry;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where a thread copies to: a private bump region.
+/// The destination of a thread's copies: a private bump region.
 pub(crate) trait CopyPlace {
-    /// The offset of the next `bytes`; `None` where there is no block.
+    /// The offset of the next `bytes`; `None` if there is no block.
     fn bump(&mut self, bytes: usize) -> Option<usize>;
-    /// Gives back the last `bytes`, which were the last bump.
+    /// Undoes the last bump, of `bytes`.
     fn rewind(&mut self, bytes: usize);
     /// Stress mode: sleeps or yields now and then.
     fn stress_delay(&self);
 }
 
-/// What became of an attempt to copy.
+/// Result of an attempt to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Copied {
     /// By this thread.
@@ -33,7 +36,8 @@ pub(crate) enum Copied {
     Elsewhere,
 }
 
-/// Moves the object at `offset`, whose entry was empty, or finds where somebody else has moved it. Gives its offset.
+/// Evacuates the object at `offset`, whose entry was empty, or finds where another thread has moved
+/// it. Returns its offset.
 #[inline(never)]
 pub(crate) fn relocate_object(
     inner: &HeapInner,
@@ -41,8 +45,8 @@ pub(crate) fn relocate_object(
     entry: Entry<'_>,
     place: &mut impl CopyPlace,
 ) -> (usize, Copied) {
-    // Believed only if the entry is still empty after it was read: a block is released, and may be written again, only when all
-    // its entries are published.
+    // The header is used only if the entry is still empty after it was read: a block is released,
+    // and may be written again, only when all its entries are published.
     let header = match entry.read_unmoved(|| inner.word(offset).load(Ordering::Relaxed)) {
         Ok(header) => header,
         Err(granule) => return (granule * 8, Copied::Elsewhere),
@@ -71,7 +75,7 @@ pub(crate) fn relocate_object(
     }
 }
 
-/// Where a collector thread copies to.
+/// The destination of a collector thread's copies.
 struct CollectorPlace<'a> {
     inner: &'a HeapInner,
     /// Offsets.
@@ -125,7 +129,7 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize) {
             if evacuate(inner, block, &mut place, &mut copied, &mut kept) {
                 inner.blocks.set_live_bytes(block, 0);
                 inner.blocks.set_state(block, BlockState::Free);
-                // At once: a stalled mutator takes the first block freed.
+                // Release it at once: a stalled mutator takes the first block freed.
                 inner.free.give([block]);
             }
         }
@@ -135,7 +139,7 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize) {
     });
 }
 
-/// Publishes every entry of a block. `true`: nothing stayed, so the block can be released.
+/// Publishes every entry of a block. `true`: no object stayed, so the block can be released.
 fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
     let forwarding = inner.forwarding.of_block(block).expect("a block of the set has its forwarding");
     let first = block * BLOCK_GRANULES;
@@ -220,7 +224,7 @@ mod tests {
         .unwrap();
     }
 
-    /// Else there would be two of it, and what is stored into the one is not in the other.
+    /// Otherwise there would be two copies, and a store into one would be missing in the other.
     #[test]
     fn of_two_that_copy_an_object_the_first_to_publish_wins() {
         with_object(|inner, offset, entry, block| {

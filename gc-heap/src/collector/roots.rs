@@ -1,9 +1,9 @@
-//! The roots of one marking, in pieces that markers take.
+//! The roots of one marking, in pieces that markers claim.
 //!
-//! What there is to scan is fixed when marking begins: of each thread the locals below its watermark, of each root stack the
-//! slots below its top, of the table the chunks that there are. What comes later is in the snapshot, or young, or logged. A
-//! thread's locals and a stack are said to be scanned, so that nothing of them is logged any more, by the marker that has
-//! visited the last of their pieces.
+//! The roots to scan are fixed when marking begins: each thread's locals below its watermark, each
+//! root stack's slots below its top, and the existing chunks of the table. A later word is in the
+//! snapshot, or young, or logged. The marker that has visited the last piece of a thread's locals
+//! or of a stack sets `scanned`, so that they need no logging any more.
 
 use crate::handles::root_stack::StackRegion;
 use crate::inner::HeapInner;
@@ -26,8 +26,8 @@ struct Source {
     slots: usize,
     /// The number of its first piece.
     first: usize,
-    /// Pieces that are not visited yet. Each marker that has visited one takes it off, AcqRel: the last one says "scanned"
-    /// after all visits.
+    /// Pieces that are not visited yet. Each marker that has visited one decrements it, AcqRel: the
+    /// last one sets `scanned` after all visits.
     left: AtomicUsize,
 }
 
@@ -65,14 +65,14 @@ impl Roots {
         self.pieces += pieces;
     }
 
-    /// Whether there are pieces that nobody has taken.
+    /// Whether there are unclaimed pieces.
     pub(crate) fn any_left(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.pieces
     }
 
-    /// Takes a piece and visits its slots. `false`: all are taken.
+    /// Claims a piece and visits its slots. `false`: all are claimed.
     pub(crate) fn visit_next(&self, inner: &HeapInner, visit: impl FnMut(&AtomicU64)) -> bool {
-        // A look first: markers that run dry ask again and again.
+        // Load first: idle markers call this repeatedly.
         if !self.any_left() {
             return false;
         }

@@ -1,4 +1,4 @@
-//! What the collector thread reports of its work.
+//! Reports of the collector thread: events, counters and probes.
 
 use super::Collector;
 use crate::events::probes::probe;
@@ -31,21 +31,22 @@ impl CounterSnapshot {
     }
 }
 
-/// A cycle that has begun.
+/// State at the begin of a cycle.
 pub(super) struct CycleStart {
     start_ns: u64,
     used_bytes: usize,
 }
 
 impl Collector {
-    /// Before a cycle, and the stop that it may be in.
+    /// Called before a cycle, and before the pause that it may run in.
     pub(super) fn cycle_begins(&self) -> CycleStart {
         let begun = CycleStart { start_ns: self.inner.events.now(), used_bytes: self.inner.used_bytes() };
         probe!(cycle_begin, self.cycle + 1, begun.used_bytes);
         begun
     }
 
-    /// Reports a cycle. Its stops are over, and those who wait for its end have not been told.
+    /// Reports a cycle. Its pauses are over, and the threads that wait for its end are not notified
+    /// yet.
     pub(super) fn cycle_ended(&mut self, begun: CycleStart) {
         let inner = &*self.inner;
         inner.gather_losses();
@@ -72,7 +73,8 @@ impl Collector {
         inner.events.deliver();
     }
 
-    /// Reports a phase that ends now. Gives the time at which the next one begins: what listeners take is in neither.
+    /// Reports a phase that ends now. Returns the time at which the next one begins: the time of
+    /// listeners belongs to neither.
     pub(super) fn phase(&self, held: bool, phase: Phase, start_ns: u64) -> u64 {
         self.inner.config.stress.delay(&self.random);
         let events = &self.inner.events;

@@ -1,7 +1,7 @@
-//! Verification of the whole heap, in a stop.
+//! Verification of the whole heap, in a pause.
 //!
-//! Walks everything that is reachable from the roots and checks each slot on the way. Only reachable objects are looked
-//! at: the slots of dead ones are undefined.
+//! Visits everything reachable from the roots and checks each slot. Only reachable objects are
+//! checked: the slots of dead objects are undefined.
 
 use crate::inner::HeapInner;
 use crate::object::Kind;
@@ -12,7 +12,7 @@ use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Between which phases the verification runs; decides what must hold.
+/// The point in the cycle at which verification runs; determines which invariants must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Checkpoint {
     /// Marks are final; weak slots are not resolved yet.
@@ -34,7 +34,7 @@ struct Verifier<'a> {
 /// Checks the heap; mutators are stopped.
 ///
 /// # Panics
-/// With what was found, if an invariant does not hold.
+/// With a description, if an invariant does not hold.
 pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
     let seen = vec![0; inner.config.max_bytes / 8 / 64];
     let mut verifier = Verifier { inner, when, seen, todo: Vec::new(), slots: 0 };
@@ -64,7 +64,7 @@ impl Verifier<'_> {
         panic!("verification ({:?}): {what}: {place} holds {word:#x}", self.when)
     }
 
-    /// Where the word's object is, after checks that apply to every slot.
+    /// The offset of the word's object, after checks that apply to every slot.
     fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(u64, usize)> {
         self.slots += 1;
         let inner = self.inner;
@@ -86,7 +86,8 @@ impl Verifier<'_> {
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
         } else if self.when != Checkpoint::MarkResult && inner.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
-            // Good colored, in an evacuated block: only right if the block has been reused since (or kept).
+            // A good reference into an evacuated block: correct only if the block has been reused
+            // since (or kept).
             if inner.blocks.state(offset / BLOCK_BYTES) == BlockState::Free {
                 self.fail("a good reference into an evacuated block", place, word);
             }
@@ -157,7 +158,7 @@ impl Verifier<'_> {
         });
     }
 
-    /// An ephemeron. Its value is there as long as its key is, and undefined without one.
+    /// An ephemeron. Its value is valid as long as there is a key, and undefined without one.
     fn pair(&mut self, key: &AtomicU64, value: &AtomicU64, place: &str) {
         self.weak(key, place);
         let Some((word, offset)) = self.check(key, place) else { return };

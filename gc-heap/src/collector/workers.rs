@@ -1,5 +1,5 @@
-//! The collector's helpers: threads that sleep until there is work for several, started with the first such work, as many as
-//! the system has to give. They end with the collector.
+//! The collector's helper threads: they sleep until there is work for several threads, and are
+//! started with the first such work, as many as the system allows. They end with the collector.
 
 use crate::lock::{Condvar, Mutex};
 use std::any::Any;
@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-/// What helpers run. It lives until the call that it came with has ended.
+/// The work of a call. It lives until the call has ended.
 type Work = &'static (dyn Fn() + Sync);
 
 #[derive(Default)]
@@ -16,9 +16,9 @@ struct State {
     unopened: Option<(Work, usize)>,
     /// The work of the call that is open.
     work: Option<Work>,
-    /// Tells calls apart: a helper takes part in each once.
+    /// Number of the call: a helper takes part in each call once.
     call: u64,
-    /// Helpers that the open call still takes.
+    /// Number of helpers that the open call still accepts.
     seats: usize,
     /// Helpers that run a call's work.
     running: usize,
@@ -34,7 +34,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// What a helper does until the end.
+    /// The loop of a helper thread.
     fn help(&self) {
         let mut last = 0;
         let mut state = self.state.lock();
@@ -75,9 +75,10 @@ impl Helpers {
         Helpers { name: name.to_owned(), desk: Arc::default(), threads: Mutex::default() }
     }
 
-    /// Runs `work` on `workers` threads, this one included. Where the system refuses a thread (`EAGAIN`: a limit on tasks or on
-    /// addresses), those that there are do it all; so work is to be taken piece by piece, not dealt out. A helper that is late
-    /// is not waited for.
+    /// Runs `work` on `workers` threads, this one included. If the system refuses a thread
+    /// (`EAGAIN`: a limit on tasks or on address space), the existing threads do it all; so threads
+    /// must claim work piece by piece instead of being assigned shares. The call does not wait for
+    /// a late helper.
     pub(crate) fn run_parallel(&self, workers: usize, work: impl Fn() + Sync) {
         self.together(
             workers,
@@ -89,11 +90,12 @@ impl Helpers {
         );
     }
 
-    /// Runs `own` on this thread; once that has [opened](Helpers::open) the call, `help` on `workers - 1` others at most, each
-    /// that comes before `own` has ended. By the collector thread alone.
+    /// Runs `own` on this thread; once that has [opened](Helpers::open) the call, `help` on
+    /// `workers - 1` others at most, each that comes before `own` has ended. Called by the
+    /// collector thread alone.
     ///
     /// # Panics
-    /// If one of them does, with its words, once all have ended.
+    /// If one of them panics, with the same payload, once all have ended.
     pub(crate) fn together(&self, workers: usize, own: impl FnOnce(), help: impl Fn() + Sync) {
         let work: &(dyn Fn() + Sync) = &help;
         // SAFETY: only the lifetime changes. Helpers take the work from the desk, where it lies until the call ends, and the
@@ -109,7 +111,7 @@ impl Helpers {
         }
     }
 
-    /// Wakes the helpers for the call that this thread is in, the first time: some 50 us pass before they come.
+    /// Wakes the helpers for the current call, once: they take about 50 us to start.
     pub(crate) fn open(&self) {
         let unopened = self.desk.state.lock().unopened.take();
         let Some((work, seats)) = unopened else { return };
@@ -122,7 +124,7 @@ impl Helpers {
         self.desk.work.notify_all();
     }
 
-    /// Starts what threads are missing. Where one is refused, the next call asks again.
+    /// Starts the missing threads. If one is refused, the next call tries again.
     fn start(&self, wanted: usize) {
         let mut threads = self.threads.lock();
         while threads.len() < wanted {
@@ -135,12 +137,12 @@ impl Helpers {
         }
     }
 
-    /// Ends the threads. By the collector thread, when it ends.
+    /// Ends the threads. Called by the collector thread when it ends.
     pub(crate) fn end(&self) {
         self.desk.state.lock().ended = true;
         self.desk.work.notify_all();
         for thread in self.threads.lock().drain(..) {
-            // What work panics with is passed on where it was called.
+            // A panic of the work is propagated to the caller.
             let _ = thread.join();
         }
     }
@@ -152,11 +154,11 @@ impl Helpers {
     }
 }
 
-/// The end of a call.
+/// Ends a call when dropped.
 struct Call<'a>(&'a Desk);
 
 impl Drop for Call<'_> {
-    /// Takes no more helpers, and waits for those that came.
+    /// Accepts no more helpers, and waits for those that take part.
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         (state.unopened, state.work) = (None, None);

@@ -1,8 +1,8 @@
 //! Process-wide roots: a table of slots that any thread may hold an entry of.
 //!
-//! Entries are handed out under a lock and given up without one: dropping a root pushes its index on a lock-free list,
-//! so it works anywhere, also after the heap is gone. A given-up entry keeps its word until no marking runs, which is
-//! what a log entry for the overwritten word would do.
+//! Entries are allocated under a lock and released without one: dropping a root pushes its index on
+//! a lock-free list, so it works anywhere, also after the heap has ended. A released entry keeps
+//! its word until no marking runs, which has the same effect as logging the overwritten word.
 
 use crate::lock::Mutex;
 use crate::mutator::Mutator;
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHUNK: usize = 1024;
 
-/// Entries of dropped roots taken back under one hold of the lock.
+/// Entries of dropped roots reclaimed while the lock is held once.
 const RECLAIMED_AT_ONCE: usize = 64;
 
 /// Slots that never move.
@@ -29,20 +29,20 @@ struct Chunk {
 impl Chunk {
     fn new(memory: &RootMemory) -> Chunk {
         let region = Region::table(memory, CHUNK * 8)
-            .expect("address space for another 1024 roots: all that the heap has is taken");
+            .expect("address space for another 1024 roots (the heap's address space for roots is used up)");
         let chunk = Chunk { region };
-        // A piece of the root area may have been used before.
+        // The region may have been used before.
         chunk.slots().iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
         chunk
     }
 
-    /// As mutators see them.
+    /// The slots through the mutators' view.
     fn slots(&self) -> &[AtomicU64; CHUNK] {
         // SAFETY: the region has room for them, is mapped as long as `self`, and all accesses are atomic.
         unsafe { &*self.region.as_ptr().cast() }
     }
 
-    /// As the collector sees them.
+    /// The slots through the collector's view.
     fn collector_slots(&self) -> &[AtomicU64; CHUNK] {
         // SAFETY: as in `slots`; the same words.
         unsafe { &*self.region.collector_ptr().cast() }
@@ -78,7 +78,7 @@ impl RootTable {
         self.state.lock().chunks.iter().map(|chunk| chunk.region.pages(CHUNK * 8)).collect()
     }
 
-    /// Visits all slots that may be in use, without holding the lock meanwhile.
+    /// Visits all slots that may be in use, without holding the lock during the visits.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&AtomicU64)) {
         let mut index = 0;
         while let Some(chunk) = self.chunk(index) {
@@ -93,7 +93,7 @@ impl RootTable {
         self.state.lock().chunks.len() * CHUNK
     }
 
-    /// Visits some of them, of one chunk, without holding the lock meanwhile.
+    /// Visits a range of slots of one chunk, without holding the lock during the visits.
     pub(crate) fn scan(&self, slots: std::ops::Range<usize>, visit: impl FnMut(&AtomicU64)) {
         let chunk = self.chunk(slots.start / CHUNK).expect("a chunk that there was");
         let first = slots.start % CHUNK;
@@ -106,13 +106,15 @@ impl RootTable {
         self.state.lock().chunks.get(index).map(|chunk| NonNull::from(chunk.collector_slots()))
     }
 
-    /// Takes back the entries of dropped roots. By the collector, while no marking runs and no page is gated.
+    /// Reclaims the entries of dropped roots. Called by the collector, while no marking runs and no
+    /// page is gated.
     pub(crate) fn reclaim(&self) {
         while self.reclaim_some(&mut self.state.lock(), Chunk::collector_slots) {}
     }
 
-    /// Takes back some, emptied through a view: a thread that wants a root waits for the lock, or does this itself, and a stop
-    /// may wait for it.
+    /// Reclaims a bounded number of entries and clears them through the given view. Bounded,
+    /// because a thread that needs a root waits for the lock, or does this itself, and a pause may
+    /// wait for that thread.
     fn reclaim_some(&self, state: &mut State, slots: fn(&Chunk) -> &[AtomicU64; CHUNK]) -> bool {
         for _ in 0..RECLAIMED_AT_ONCE {
             let Some(index) = self.dropped.pop() else { return false };
@@ -141,8 +143,9 @@ impl RootCell {
     pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
         let mut state = table.state.lock();
         if state.free.is_empty() && idle {
-            // Not the collector's view: pages may be gated, and a repair that has read a word before this writes it back after.
-            // A fault is served with the lock held: who repairs takes none, and who ends a flip not this one.
+            // Through the mutators' view: a store through the canonical view could be overwritten
+            // by a concurrent repair. It may fault while the table is locked; that cannot deadlock,
+            // because neither repair nor the end of a flip takes this lock.
             table.reclaim_some(&mut state, Chunk::slots);
         }
         if state.free.is_empty() {
@@ -158,7 +161,7 @@ impl RootCell {
         RootCell { table: Arc::clone(table), slot, index }
     }
 
-    /// The slot as the collector sees it.
+    /// The slot through the collector's view.
     pub(crate) fn collector_slot(&self) -> &AtomicU64 {
         let index = self.index;
         let chunk = self.table.chunk(index / CHUNK).expect("the chunk of an entry");
@@ -178,8 +181,8 @@ impl RootCell {
 
 impl Drop for RootCell {
     fn drop(&mut self) {
-        // A child made by `fork` has no collector that would look, and would wait for ever behind a thread of its parent's that
-        // was pushing when it was made.
+        // A child made by `fork` has no collector that would reclaim the entry, and it could wait
+        // for ever for a thread of its parent that was pushing during the fork.
         if self.table.process.is_current() {
             self.table.dropped.push(self.index);
         }
@@ -228,15 +231,16 @@ impl<S: SlotType> Root<S> {
     /// Roots a value. Takes a lock for an instant; never a safepoint.
     ///
     /// # Panics
-    /// With [`Barrier::Page`](crate::Barrier::Page), where roots and stacks take all addresses that the heap has for them: eight
-    /// million roots have some of their own. With the other barriers memory for roots ends as it does for a [`Box`].
+    /// With [`Barrier::Page`](crate::Barrier::Page), if roots and stacks use up all addresses that
+    /// the heap has for them: eight million roots have a share of their own. With the other
+    /// barriers, running out of memory for roots is as for a [`Box`].
     #[must_use]
     pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {
         let cell = RootCell::new(&m.inner().roots, S::to_word(value), !m.is_logging());
         Root { cell, _holds: PhantomData }
     }
 
-    /// What the root holds. Never blocks.
+    /// Loads the root's value. Never blocks.
     ///
     /// # Panics
     /// If the root belongs to another heap than the mutator.
@@ -266,7 +270,7 @@ impl<S: SlotType> Root<S> {
 }
 
 impl<S> std::fmt::Debug for Root<S> {
-    /// The type: what the root holds is told to a mutator alone.
+    /// Prints the type only: the value can be loaded with a mutator alone.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Root<{}>", std::any::type_name::<S>())
     }
@@ -278,7 +282,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
-    /// Nothing that the parent's threads may have been in the middle of is touched, and nothing of it is dropped.
+    /// Touches and drops nothing that a thread of the parent may have been changing.
     #[test]
     fn what_is_dropped_in_a_child_made_by_fork_does_nothing() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
@@ -314,7 +318,7 @@ mod tests {
             let roots = heap.enter(|m| (0..ROOTS).map(|_| Root::<Tagged>::new(m, Value::TRUE)).collect::<Vec<_>>());
             drop(roots.unwrap());
             if round % 2 == 0 {
-                // By the collector; in the other rounds by the thread that wants a root.
+                // The collector reclaims; in the other rounds the thread that needs a root does.
                 heap.collect();
             }
         }

@@ -1,4 +1,4 @@
-//! Reserving room: the allocation safepoint, and what happens when memory is short.
+//! Reserving memory: the allocation safepoint, and stalls when memory is short.
 
 use super::Mutator;
 use super::alloc_size::AllocSize;
@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// Blocks taken for a reservation and not used yet.
+/// Blocks allocated for a reservation and not used yet.
 #[derive(Default)]
 pub(crate) struct Reserved {
     /// For small and medium objects.
@@ -31,30 +31,32 @@ pub(crate) struct Reserved {
 pub(crate) struct Run {
     pub(crate) first: usize,
     pub(crate) count: usize,
-    /// All of it is zero, not the beginning alone.
+    /// Whether all of it is zero, or only the beginning.
     pub(crate) zero: bool,
 }
 
 thread_local! {
-    /// This thread's processor time at the end of its last stall, or when it accounted for it last, in whichever heap.
+    /// This thread's processor time at the end of its last stall, or when it was accounted last, in
+    /// any heap.
     static WAITED_UNTIL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// How often a stalled thread looks again although nobody told it to.
+/// How often a stalled thread checks again without a notification.
 const STALL_TICK: Duration = Duration::from_millis(5);
 
-/// A thread that let the collector have the processor has stalled if it got it back only after this: less is what the system
-/// calls take.
+/// A yield shorter than this is system-call overhead and not reported as a stall.
 const STALL_NS: u64 = 20_000;
 
 /// Bytes of a large object prepared between two safepoints.
 const SLICE: usize = 1 << 20;
 
 impl<'s> Mutator<'s> {
-    /// Makes room: the allocation safepoint. Objects may move, a cycle may begin, and where memory is short the thread
-    /// waits. What is placed through the returned `&Mutator` within the room never fails and is never a safepoint.
+    /// Reserves memory: the allocation safepoint. Objects may move, a cycle may begin, and if
+    /// memory is short the thread waits. Placing objects within the reserved size through the
+    /// returned `&Mutator` never fails and is never a safepoint.
     ///
-    /// Raw references end here. So what may allocate reserves first, and looks at objects after:
+    /// Raw references end here. So code that allocates reserves first, and reads objects
+    /// afterwards:
     ///
     /// ```
     /// use gc_heap::{Gc, Heap, Mutator, OutOfMemory, AllocSize, Root, Slot, Trace};
@@ -94,20 +96,22 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// # Errors
-    /// [`OutOfMemory`] after a cycle and a compaction did not give the room, or where collecting takes too long
-    /// ([`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit)). The heap stays usable.
+    /// [`OutOfMemory`] if a cycle and a compaction did not free enough, or if collecting takes too
+    /// long ([`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit)). The heap
+    /// stays usable.
     #[inline(always)]
     pub fn reserve(&mut self, room: AllocSize) -> Result<&Mutator<'s>, OutOfMemory> {
         use std::sync::atomic::Ordering;
-        // `end` is 0 where a safepoint is wanted, so the test is written without a subtraction.
+        // `end` is 0 when a safepoint is requested, so the test is written without a subtraction.
         if self.top.get() + room.fast as u64 > self.record().end.load(Ordering::Relaxed) {
             self.reserve_slow(room)?;
         }
         Ok(self)
     }
 
-    /// Whether [`reserve`](Self::reserve) would return at once: there is room, and no safepoint is due. What is placed
-    /// within the room then never fails. An interpreter that holds raw references can so keep them.
+    /// Whether [`reserve`](Self::reserve) would return at once: the TLAB has room, and no safepoint
+    /// is due. Placing objects within the size then never fails. So an interpreter can keep its raw
+    /// references.
     ///
     /// ```
     /// use gc_heap::{Heap, OutOfMemory, AllocSize, Slot, Trace};
@@ -146,10 +150,10 @@ impl<'s> Mutator<'s> {
         let result = self.acquire(room);
         if result.is_err() {
             self.release_reserved();
-            self.inner.check_collector(); // then memory is not what was short
+            self.inner.check_collector(); // a failed collector, not a lack of memory
         }
         if self.inner.config.stress.is_on() {
-            // What is placed past the room must fail each time, not only where memory is short.
+            // Placing past the reserved size must fail each time, not only when memory is short.
             self.limit.set(self.limit.get().min(self.top.get() + room.small as u64));
         }
         self.arm();
@@ -174,7 +178,8 @@ impl<'s> Mutator<'s> {
         }
         if room.small <= BLOCK_BYTES {
             let block = self.take_blocks(1, room)?[0];
-            // Waiting may have renewed the phase and retired the TLABs: the block is opened after.
+            // The wait may have reloaded the phase and retired the TLABs, so the block is opened
+            // after it.
             self.renew_tlab(block);
             return Ok(());
         }
@@ -197,8 +202,10 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// A short wait for each block now, instead of a long one when none is left: the collector's time slices are a tenth
-    /// of a millisecond, and where it runs on another processor this returns at once. A wait that was one is a stall.
+    /// When memory is short, yields to the collector before each block: many short waits instead of
+    /// one long stall. The collector's time slices are a tenth of a millisecond, and if it runs on
+    /// another processor, the yield returns at once. Counted as a stall if it took longer than
+    /// `STALL_NS`.
     fn let_collector_in(&mut self, room: AllocSize) {
         let start_ns = self.inner.events.now();
         self.parked(std::thread::yield_now);
@@ -219,7 +226,7 @@ impl<'s> Mutator<'s> {
         self.stall(count, true, room).map(|blocks| blocks[0])
     }
 
-    /// Waits for blocks. Parked: the cycle that frees them needs stops.
+    /// Waits for blocks. Parked, because the cycle that frees them needs pauses.
     fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
         let inner = std::sync::Arc::clone(&self.inner);
         let bytes = room.total_bytes();
@@ -229,7 +236,8 @@ impl<'s> Mutator<'s> {
         }
         inner.has_worked(true);
         let start_ns = inner.events.now();
-        // Blocks that this thread holds half used could be neither freed nor moved while it waits.
+        // Retire the half-used blocks of this thread: they could be neither freed nor evacuated
+        // while it waits.
         self.retire();
         let taken = self.parked(|| inner.wait_for_blocks(count, run));
         let total_ns = inner.events.now() - start_ns;
@@ -242,7 +250,8 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Reports a stall that has ended. Listeners run parked, so that no stop waits for them.
+    /// Reports a stall that has ended. Listeners run while the thread is parked, so that no pause
+    /// waits for them.
     fn stalled(&mut self, start_ns: u64, total_ns: u64, bytes: usize) {
         let inner = std::sync::Arc::clone(&self.inner);
         let mutator = self.record().number;
@@ -256,10 +265,11 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Has the memory of a run there, and zeroes it where it is for slots, in slices with a safepoint between them: what is placed is
-    /// then written without one. Nobody refers to the run; `LargeUninitialized` keeps it from being freed or moved.
+    /// Commits the memory of a run, and zeroes it if it is for slots, in slices with a safepoint
+    /// between them: placing the object then needs no safepoint. Nothing refers to the run;
+    /// `LargeUninitialized` keeps it from being freed or moved.
     ///
-    /// What a tail without slots holds is written once, by whoever places it.
+    /// A tail without slots is written only once, when it is placed.
     fn prepare(&mut self, Run { first, count, zero }: Run) {
         for block in first..first + count {
             self.inner.blocks.set_state(block, BlockState::LargeUninitialized);
@@ -269,12 +279,13 @@ impl<'s> Mutator<'s> {
         for slice in (0..bytes).step_by(SLICE) {
             let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;
             let len = SLICE.min(bytes - slice);
-            // SAFETY: the run was taken from the free space, so nobody else touches its memory; the good view maps it.
+            // SAFETY: the run was allocated from the free space, so no other thread touches its
+            // memory; the good view maps it.
             unsafe {
                 if zero {
                     std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, len);
                 } else {
-                    // One write a page brings it in.
+                    // One write commits the page.
                     for page in (address..address + len).step_by(PAGE_BYTES) {
                         std::ptr::with_exposed_provenance_mut::<u8>(page).write_volatile(0);
                     }
@@ -287,8 +298,8 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Zeroes the part of a run that a large object's header and fields are in: whoever comes upon the block before they are written
-    /// finds no object of former times.
+    /// Zeroes the part of a run that will hold a large object's header and fields: a thread that
+    /// reads the block before they are written finds no stale object.
     ///
     /// # Safety
     /// The run was taken from the free space by this thread.
@@ -298,7 +309,7 @@ impl<'s> Mutator<'s> {
         unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, MAX_WORDS * 8) }
     }
 
-    /// Gives back what the last reservation took and nobody used.
+    /// Frees the unused blocks of the last reservation.
     pub(crate) fn release_reserved(&mut self) {
         let reserved = self.reserved.get_mut();
         if !reserved.blocks.is_empty() {
@@ -314,7 +325,7 @@ impl<'s> Mutator<'s> {
 
     /// Runs a whole cycle, begun after the call, and waits for it. A safepoint.
     ///
-    /// For tests, and for programs that know of a good moment: cycles begin by themselves.
+    /// For tests, and for programs that know a good moment: cycles begin automatically.
     ///
     /// # Panics
     /// If the collector has failed, by then or in this cycle.
@@ -350,7 +361,7 @@ impl crate::inner::HeapInner {
         OutOfMemory::in_heap(room.total_bytes(), self.free.free() * BLOCK_BYTES, self.config.max_bytes, tried)
     }
 
-    /// Fails where collecting has come to nothing.
+    /// Fails if collecting no longer frees enough memory.
     fn check_effort(&self, room: AllocSize) -> Result<(), OutOfMemory> {
         match self.effort.is_futile() {
             None => Ok(()),
@@ -360,28 +371,29 @@ impl crate::inner::HeapInner {
         }
     }
 
-    /// Accounts for what this thread has done since its last wait, or since it did so last. `waits`: it waits for the next collection.
+    /// Accounts the processor time that this thread has used since its last wait or the last
+    /// accounting. `waits`: it waits for the next collection.
     pub(crate) fn has_worked(&self, waits: bool) {
         let now = thread_cpu_time();
         self.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
     }
 
-    /// A block for a mutator's new objects, if there is one without waiting.
+    /// Allocates a block for a mutator's new objects, if one is available without waiting.
     pub(crate) fn take_block(&self) -> Option<usize> {
         let block = self.free.take(AllocClass::Mutator)?;
         self.after_taking();
         Some(block)
     }
 
-    /// The same for several.
+    /// Allocates several blocks, as [`take_block`](Self::take_block).
     fn take_blocks(&self, count: usize) -> Option<Vec<usize>> {
         let blocks = self.free.take_many(AllocClass::Mutator, count)?;
         self.after_taking();
         Some(blocks)
     }
 
-    /// Waits for blocks until a cycle, and then a compaction in a stop, have not given them: both begun when nobody was before
-    /// the caller in the queue. Who was before has got what there was, or has given up and lets go of what it had.
+    /// Waits for blocks. Gives up only after a collection and then a stop-the-world compaction,
+    /// both started while this thread was at the head of the queue, did not free enough.
     fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
         let waiting = self.free.await_blocks(count, run);
         loop {
@@ -401,10 +413,11 @@ impl crate::inner::HeapInner {
         self.wait_for(compaction, &waiting).break_value().flatten()
     }
 
-    /// Waits until the caller has got blocks, or what was asked for is done and nobody is before the caller. `Break`: blocks, or
-    /// none because the heap is shut.
+    /// Waits until the caller has blocks, or until the request is done and the caller is at the
+    /// head of the queue. `Break`: blocks, or none because the heap is shut down.
     fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
-        // Who is before gets blocks or gives up, soon after its own cycle; what is being given back comes back sooner.
+        // Waiters ahead are served or give up after their own collection; uncommitted blocks return
+        // even sooner.
         while !self.control.is_done(ticket) || !waiting.has_all() {
             if let Some(taken) = waiting.take(STALL_TICK) {
                 return ControlFlow::Break(Some(taken));
@@ -431,14 +444,14 @@ mod tests {
     fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
         let run = *m.reserved.borrow().runs.first().expect("one run is reserved");
         let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
-        // Each page's first byte is written to, to bring it in.
+        // Writing each page's first byte commits the page.
         (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
             // SAFETY: reserved and not placed yet; mapped in the good view.
             unsafe { std::ptr::with_exposed_provenance::<u64>(address + at).read() == word }
         })
     }
 
-    /// Of what lay there before nothing is seen: the object is not there yet. With slots everything is zero.
+    /// The old contents are not visible: there is no object yet. With slots everything is zero.
     #[test]
     fn room_for_tails_without_slots_is_not_zeroed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();

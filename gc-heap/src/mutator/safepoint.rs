@@ -1,4 +1,4 @@
-//! Safepoints: where a mutator meets stops and handshakes.
+//! Safepoints: where a mutator takes part in pauses and handshakes.
 
 use super::Mutator;
 use crate::inner::HeapInner;
@@ -7,14 +7,15 @@ use gc_core::stop::Held;
 use gc_core::sys::futex_wait;
 use std::sync::atomic::Ordering;
 
-/// Words of overwritten slots kept before they are handed to the marker.
+/// Capacity of a mutator's store log; a full log is passed to the marker.
 const LOG_WORDS: usize = 1024;
 
-/// How long a held mutator looks before it sleeps: waking a sleeper costs some 70 µs, more than most stops.
+/// How long a held mutator spins before it sleeps: waking a sleeper costs about 70 µs, more than
+/// most pauses.
 const SPINS: u32 = 2000;
 
 impl<'s> Mutator<'s> {
-    /// A safepoint: objects may move here. Costs four instructions while nothing is asked for.
+    /// A safepoint: objects may move here. Costs four instructions while no safepoint is requested.
     #[inline(always)]
     pub fn safepoint(&mut self) {
         if self.record().end.load(Ordering::Relaxed) == 0 {
@@ -22,13 +23,14 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Whether the collector waits for this thread, or has failed: loops that cannot call [`safepoint`](Self::safepoint) can
-    /// leave. Some loads more than [`safepoint_due`](Self::safepoint_due), which is also true where only a block has ended.
+    /// Whether the collector waits for this thread, or has failed: loops that cannot call
+    /// [`safepoint`](Self::safepoint) can leave. Costs a few loads more than
+    /// [`safepoint_due`](Self::safepoint_due), which is also true when only a block is full.
     ///
     /// ```
     /// use gc_heap::{Array, Gc, Heap, Mutator, AllocSize};
     ///
-    /// /// Adds up from an index on, on raw references; gives the sum and where it stopped, because somebody waits for this thread.
+    /// /// Adds up from an index on, on raw references; gives the sum and where it stopped, because the collector waits for this thread.
     /// fn sum(m: &Mutator<'_>, numbers: Gc<'_, Array<u64>>, from: usize) -> (u64, usize) {
     ///     let mut sum = 0;
     ///     for (index, number) in numbers.tail().iter().enumerate().skip(from) {
@@ -70,12 +72,12 @@ impl<'s> Mutator<'s> {
         self.arm();
     }
 
-    /// Answers what the collector wants, until it wants nothing.
+    /// Answers requests of the collector until there are none.
     pub(crate) fn poll(&mut self) {
         self.expect_active("comes to a safepoint");
         let inner = std::sync::Arc::clone(&self.inner);
         loop {
-            self.stress_delay(); // between two looks, also where the phase was just renewed
+            self.stress_delay(); // between two checks, also right after the phase was reloaded
             if self.record().state.take_handshake() {
                 self.publish();
                 self.refresh();
@@ -86,9 +88,9 @@ impl<'s> Mutator<'s> {
                 if inner.gate.arrive() {
                     inner.execute_pause(Some(self.record()));
                 }
-                // The last to arrive, too: in a hold the collector is only now at work.
+                // The last mutator to arrive waits, too: in a hold the collector works only now.
                 inner.wait_for_stop(held);
-                self.stress_delay(); // released, but with the phase of before
+                self.stress_delay(); // released, but still with the old phase
                 self.refresh();
             } else {
                 break;
@@ -97,18 +99,21 @@ impl<'s> Mutator<'s> {
         inner.check_collector();
     }
 
-    /// Makes the allocation check pass again, unless the collector has asked meanwhile.
+    /// Makes the allocation check pass again, unless the collector has requested a safepoint
+    /// meanwhile.
     pub(crate) fn arm(&self) {
-        // Without a TLAB (a marking has begun) 1: no object fits, and nothing is asked for.
+        // No TLAB (retired at mark start): 1 sends every allocation to the slow path without
+        // requesting a safepoint.
         let end = if self.inner.config.stress.is_on() { 0 } else { self.limit.get().max(1) };
-        // SeqCst store, then SeqCst loads; the collector holds (or fails) first and zeroes `end` after: one of the two sees.
+        // SeqCst store, then SeqCst loads; the collector first holds (or fails) and then zeroes
+        // `end`: at least one of the two sees the other's store.
         self.record().end.store(end, Ordering::SeqCst);
         if self.collector_is_waiting() {
             self.record().end.store(0, Ordering::SeqCst);
         }
     }
 
-    /// Hands over what the collector may need while this thread is stopped.
+    /// Publishes this thread's caches, which the collector may need while the thread is stopped.
     pub(crate) fn publish(&self) {
         self.record().publish_top(self.local_top.get());
         self.publish_fill();
@@ -128,7 +133,7 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Copies the phase into the mutator's cells (invariant 3), before it touches a slot.
+    /// Copies the phase into the mutator's cells (invariant 3), before it accesses a slot.
     pub(crate) fn refresh(&self) {
         let phase = &self.inner.phase;
         let good = phase.good();
@@ -140,14 +145,16 @@ impl<'s> Mutator<'s> {
         if let Some(pages) = &self.inner.pages {
             let flip = pages.flip.get().number();
             if self.flip.replace(flip) != flip {
-                // What is in the TLABs is repaired as it was at the flip. Past that their pages may come back unclaimed, so
-                // nothing newer may lie there: whoever claimed it would repair it. The next ones are admitted.
+                // The objects in the TLABs are repaired as of the flip. Pages past them may be
+                // restored unclaimed, so no newer object may lie there: a thread that claimed such
+                // a page later would repair it. The next TLABs are admitted.
                 self.retire();
             }
         }
         let epoch = phase.epoch();
         if epoch != self.epoch.get() {
-            // Mark start: what is in the TLAB was allocated before it and needs marks; the next objects do not.
+            // Mark start: the objects in the TLAB were allocated before it and need marks; later
+            // objects do not.
             self.retire();
             self.epoch.set(epoch);
             let top = self.local_top.get();
@@ -161,8 +168,8 @@ impl<'s> Mutator<'s> {
 
     fn change_color(&self, good: gc_core::color::Color) {
         let view = self.inner.space.view(good);
-        // By its hard limit, which ends its block: a soft one may be where the block begins, and the word before that is in
-        // another block, or in none.
+        // The block is found by the hard limit, at the block's end: a soft limit may be at the
+        // block's start, and the word before it lies in another block, or in none.
         let current = super::Bump::default();
         current.set(self.top.get(), self.hard_limit.get());
         let soft = self.hard_limit.get() - self.limit.get();
@@ -177,11 +184,11 @@ impl<'s> Mutator<'s> {
         self.bad_mask.set(self.inner.space.bad_mask(good));
     }
 
-    /// Parks: the thread counts as stopped, and nothing of it needs to be asked for.
+    /// Parks: the thread counts as stopped, and the collector needs nothing from it.
     pub(crate) fn park(&mut self) {
         self.publish();
-        // Whoever goes on with a parked mutator (it was lent to a coroutine, which was leaked in `blocking`) comes to a slow path,
-        // and is found out there.
+        // A thread that uses a parked mutator (lent to a coroutine that was leaked in `blocking`)
+        // reaches a slow path, which detects it.
         self.record().end.store(0, Ordering::Relaxed);
         self.publish_tlabs();
         let inner = &self.inner;
@@ -193,19 +200,20 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Leaves the parked state; waits while a stop holds the thread.
+    /// Leaves the parked state; waits while a pause holds the thread.
     pub(crate) fn unpark(&mut self) {
         while let Err(held) = self.record().state.leave(&self.inner.gate) {
             self.inner.wait_for_stop(held);
         }
         self.reclaim_tlabs();
-        self.stress_delay(); // running, but with the phase of before
+        self.stress_delay(); // running, but still with the old phase
         self.refresh();
         self.arm();
     }
 
-    /// Logs a word that is about to be overwritten, unless its object is marked already: then the marker has it, or has
-    /// been at it. Without this test a busy mutator would never let marking end. (A stale word is logged untested.)
+    /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
+    /// object is already marked. Without this test a busy mutator could keep marking from ever
+    /// ending. (A stale word is logged untested.)
     pub(crate) fn log_slow(&self, word: u64) {
         if !is_reference(word) {
             return;
@@ -235,7 +243,7 @@ impl<'s> Mutator<'s> {
         self.inner.config.stress.delay(&self.random);
     }
 
-    /// Stress mode: whether this reservation asks for a cycle.
+    /// Stress mode: whether this reservation requests a cycle.
     pub(crate) fn stress_cycle_due(&self) -> bool {
         let every = self.inner.config.stress.cycle_every;
         if every == 0 {
@@ -254,7 +262,7 @@ impl HeapInner {
         }
     }
 
-    /// Waits until the stop that holds the caller is over: looks for a while, then sleeps.
+    /// Waits until the pause that holds the caller is over: spins for a while, then sleeps.
     pub(crate) fn wait_for_stop(&self, held: Held) {
         for spin in 0..SPINS {
             if self.gate.is_over(held) {
@@ -266,7 +274,7 @@ impl HeapInner {
                 std::hint::spin_loop();
             }
         }
-        // Again and again: a signal wakes too, and so does who ended the stop before, if it comes late.
+        // Loop: `futex_wait` also returns on signals and on a late wake-up from the previous pause.
         while !self.gate.is_over(held) {
             let (word, unfinished) = self.gate.word(held);
             self.pause.sleep(|| {
@@ -283,7 +291,8 @@ mod tests {
     use crate::space::BLOCK_BYTES;
     use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES, Stress};
 
-    /// Room was asked for and nothing placed, and then no room: of the first block of the heap nothing is left before that.
+    /// A reservation without an object, then an empty one: the limit is then at the start of the
+    /// heap's first block.
     #[test]
     fn a_soft_limit_where_its_block_begins_changes_the_view_with_it() {
         let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };

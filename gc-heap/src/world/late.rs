@@ -1,5 +1,5 @@
-//! Who keeps the collector waiting: a mutator that comes to no safepoint stops all the others, which have arrived, and is told of
-//! while it lasts.
+//! Detects late mutators: a mutator that reaches no safepoint delays all others, which have arrived
+//! already, and is reported while that lasts.
 
 use crate::events::probes::probe;
 use crate::events::{Event, Late, PauseKind};
@@ -10,30 +10,31 @@ use gc_core::sys::{ThreadState, processor_time, thread_state};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the collector waits for mutators to do.
+/// What the collector waits for.
 pub(crate) enum Awaited<'a> {
-    /// To arrive at a stop, which holds all of these.
+    /// The arrival of these mutators at a pause.
     Stop { kind: PauseKind, held: Held, mutators: &'a [Arc<MutatorRecord>] },
-    /// To answer a handshake.
+    /// The answer to a handshake.
     Handshake,
 }
 
-/// How long the collector has waited, and when it next says for whom: after the time that the heap was built with, and each time
-/// that it has waited twice as long. At half that time it looks for the first time, for what it then can say of the other half.
+/// How long the collector has waited, and when it reports the late mutators next: after
+/// `late_after`, and again each time the wait has doubled. It takes the first sample at half that
+/// time, so that the report covers the second half.
 pub(crate) struct Patience<'a> {
     inner: &'a HeapInner,
     awaited: Awaited<'a>,
     start_ns: u64,
-    /// When to tell, and when to look.
+    /// The times of the next report, and of the next sample.
     tell_ns: u64,
     look_ns: u64,
-    /// When the last look was, and how long each mutator's thread had been on a processor by then.
+    /// The time of the last sample, and the processor time of each mutator's thread by then.
     looked_ns: u64,
     ran: Vec<(u64, u64)>,
 }
 
 impl Patience<'_> {
-    /// The wait begins now.
+    /// Begins a wait now.
     pub(crate) fn new<'a>(inner: &'a HeapInner, awaited: Awaited<'a>) -> Patience<'a> {
         let start_ns = inner.events.now();
         let late_after = inner.config.late_after.as_nanos().min(u128::from(u64::MAX)) as u64;
@@ -41,12 +42,12 @@ impl Patience<'_> {
         Patience { inner, awaited, start_ns, tell_ns, look_ns, looked_ns: start_ns, ran: Vec::new() }
     }
 
-    /// How long to wait until the next look.
+    /// How long to wait until the next sample.
     pub(crate) fn left(&self) -> Option<Duration> {
         Some(Duration::from_nanos(self.look_ns.saturating_sub(self.inner.events.now())))
     }
 
-    /// Looks who is late, if it is time to, and tells if it is time to.
+    /// Samples the late mutators if a sample is due, and reports them if a report is due.
     pub(crate) fn look(&mut self) {
         let now = self.inner.events.now();
         if now >= self.look_ns {
@@ -110,7 +111,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
-    /// Handshakes have a wait of their own, for which no other mutator waits.
+    /// A handshake has a wait of its own, in which no mutator is stopped.
     #[test]
     fn who_answers_no_handshake_is_told_of() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).late_after(Duration::from_millis(1)).build().unwrap();

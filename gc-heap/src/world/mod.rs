@@ -1,4 +1,5 @@
-//! What the mutators and the collector agree by: pauses, handshakes, requests for cycles, and each mutator's record.
+//! How the mutators and the collector coordinate: pauses, handshakes, requests for cycles, and each
+//! mutator's record.
 
 pub(crate) mod late;
 pub(crate) mod pause;

@@ -1,6 +1,7 @@
-//! Stops: prepared by the collector, run by the last mutator to arrive.
+//! Pauses: prepared by the collector, run by the last mutator to arrive.
 //!
-//! What runs inside a stop changes a few words of the heap, whatever its size; each mutator copies them when it goes on.
+//! A pause changes a few words of the heap, whatever its size; each mutator copies them when it
+//! continues.
 
 use super::late::{Awaited, Patience};
 use crate::events::probes::probe;
@@ -12,48 +13,49 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a stop does.
+/// The operation of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum VmOperation {
     MarkStart,
     MarkEnd,
     RelocateStart,
-    /// The page barrier takes every page away.
+    /// The page barrier unmaps every page.
     Flip,
-    /// The collector thread does the work while everybody is held.
+    /// The collector thread does the work while all mutators are held.
     Hold,
 }
 
-/// How long the collector looks for the end of a stop or handshake before it sleeps, where a processor is to spare. Longer
-/// than a mutator needs to its next safepoint; short, because the processor may after all be the one that it waits for.
+/// How long the collector spins for the end of a pause or handshake before it blocks, if a
+/// processor is idle. Longer than a mutator needs to its next safepoint; short, because the mutator
+/// may need the processor after all.
 const SPIN_NS: u64 = 10_000;
 
-/// The same at a flip. The kernel flushes translations on every processor that ran the program last, idle ones too, and a
-/// processor of a virtual machine that has gone to sleep takes some 50 us to answer; one that looks on answers in 13. And
-/// who looks on runs the flip.
+/// The same at a flip. The kernel flushes translations on every processor that ran the program
+/// last, idle ones too; a sleeping processor of a virtual machine takes about 50 us to answer, a
+/// spinning one 13 us; and the spinning collector then runs the flip itself.
 const LOOK_ON_NS: u64 = 500_000;
 
-/// Who runs a stop. A flip runs best on the thread that has just rehearsed it, as long as that looks on: handing over costs
-/// less than a microsecond then, and 70 where it had to be woken.
+/// Which thread runs a pause. A flip runs best on the thread that has just rehearsed it, as long as
+/// that spins: handing over then costs less than a microsecond, and 70 if the thread must be woken.
 ///
 /// | from | to | who | ordering, and why |
 /// | --- | --- | --- | --- |
-/// | `LAST` | `LOOKS` | the collector, before it arms | Relaxed: arming publishes it to whoever arrives last |
+/// | `LAST` | `LOOKS` | the collector, before it arms | Relaxed: arming publishes it to the last thread to arrive |
 /// | `LOOKS` | `HANDED` | the last to arrive, by CAS | Release: the collector sees what all have published |
-/// | `LOOKS` | `LAST` | the collector that will not look on any longer, by CAS | only one of the two succeeds |
-/// | `HANDED` | `LAST` | the collector, which runs the stop | Acquire on seeing it, see above |
+/// | `LOOKS` | `LAST` | the collector that stops spinning, by CAS | only one of the two succeeds |
+/// | `HANDED` | `LAST` | the collector, which runs the pause | Acquire on seeing it, see above |
 mod duty {
     /// The last mutator to arrive.
     pub(crate) const LAST: u8 = 0;
-    /// The collector, once all have arrived: it looks on until then.
+    /// The collector, once all have arrived: it spins until then.
     pub(crate) const LOOKS: u8 = 1;
     /// The collector: all have arrived.
     pub(crate) const HANDED: u8 = 2;
 }
 
-/// The prepared stop. The fields are written by the collector before it arms (the gate's Release covers them) and by the
-/// runner before it finishes.
+/// The prepared pause. The fields are written by the collector before it arms (the gate's Release
+/// covers them) and by the runner before it finishes.
 pub(crate) struct PendingPause {
     op: AtomicU8,
     /// A `PauseKind`, for the probes.
@@ -62,13 +64,14 @@ pub(crate) struct PendingPause {
     reached_ns: AtomicU64,
     end_ns: AtomicU64,
     done: AtomicBool,
-    /// The last to arrive: number of the mutator (0: all were parked), its thread, and the thread's name.
+    /// The last mutator to arrive: its number (0: all were parked), its thread, and the thread's
+    /// name.
     last: [AtomicU64; 4],
-    /// Who runs the stop, see [`duty`].
+    /// Which thread runs the pause, see [`duty`].
     duty: AtomicU8,
     /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
     holds: AtomicU32,
-    /// Threads that sleep until the stop is over.
+    /// Number of threads that sleep until the pause is over.
     sleepers: AtomicU32,
 }
 
@@ -90,9 +93,11 @@ impl Default for PendingPause {
 }
 
 impl PendingPause {
-    /// Runs `wait`, counted as a sleeper: the end of a stop makes a system call only where somebody sleeps.
+    /// Runs `wait`, counted as a sleeper: the end of a pause makes a system call only if a thread
+    /// sleeps.
     pub(crate) fn sleep(&self, wait: impl FnOnce()) {
-        // SeqCst: either the finisher sees the sleeper, or the sleeper sees (in `wait`, in the kernel) the stop over.
+        // SeqCst: either the finisher sees the sleeper, or the sleeper sees (in `wait`, in the
+        // kernel) that the pause is over.
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         wait();
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -127,8 +132,8 @@ impl PendingPause {
 }
 
 impl HeapInner {
-    /// Runs the prepared stop, or leaves it to the collector that looks on. Called by the last to arrive, while everybody
-    /// else is stopped; or by the collector, where all were parked.
+    /// Runs the prepared pause, or hands it to the spinning collector. Called by the last mutator
+    /// to arrive, while all others are stopped; or by the collector, if all were parked.
     pub(crate) fn execute_pause(&self, last: Option<&MutatorRecord>) {
         let slot = &self.pause;
         slot.reached(self.events.now(), last);
@@ -150,7 +155,7 @@ impl HeapInner {
         let slot = &self.pause;
         let end_ns = self.events.now();
         slot.end_ns.store(end_ns, Ordering::Relaxed);
-        // Read before the end: after it the next stop may be prepared.
+        // Read before the pause ends: after that the next one may be prepared.
         let kind = slot.kind.load(Ordering::Relaxed);
         let start_ns = slot.start_ns.load(Ordering::Relaxed);
         let reach_ns = slot.reached_ns.load(Ordering::Relaxed).saturating_sub(start_ns);
@@ -163,7 +168,7 @@ impl HeapInner {
         }
     }
 
-    /// The work of a stop: O(1). `false`: marking is not at its end.
+    /// Executes the operation of a pause: O(1). `false`: marking cannot end yet.
     pub(crate) fn apply(&self, op: VmOperation) -> bool {
         match op {
             VmOperation::MarkStart => {
@@ -171,7 +176,7 @@ impl HeapInner {
                 self.phase.set_logging(true);
             }
             VmOperation::MarkEnd => {
-                // Everybody has handed over its log by arriving or parking.
+                // Every mutator has published its log by arriving or parking.
                 if !self.log.is_empty() {
                     return false;
                 }
@@ -185,7 +190,8 @@ impl HeapInner {
                 }
                 let good = self.phase.good().other();
                 if self.config.single_view {
-                    // Where it cannot be shown there is no relocation; where the other cannot be hidden, tests see less.
+                    // If the view cannot be made accessible, there is no relocation; if the other
+                    // cannot be protected, tests only detect less.
                     if let Err(error) = self.views.protect_view(good.parity(), true) {
                         self.refusals.note(error);
                         return false;
@@ -228,15 +234,16 @@ impl HeapInner {
         self.events.push(Event::Pause(pause));
     }
 
-    /// Stops all mutators for one operation. Returns what the operation did; on return the mutators run again.
+    /// Pauses all mutators for one operation, and returns its result; on return the mutators run
+    /// again.
     pub(crate) fn stop(&self, op: VmOperation, kind: PauseKind) -> bool {
-        // Held until the stop is over: nobody attaches or detaches.
+        // Held until the pause is over: no thread attaches meanwhile.
         let attaching = self.attaching.lock();
         let mutators = self.mutators.lock().clone();
         let held = self.gate.next();
         let mut duty = duty::LAST;
         if op == VmOperation::Flip {
-            // Beside as many mutators as processors, looking on costs one of them a time slice.
+            // With as many mutators as processors, spinning costs one of them a time slice.
             if mutators.iter().filter(|record| record.state.is_running()).count() < processors() {
                 duty = duty::LOOKS;
             }
@@ -271,14 +278,15 @@ impl HeapInner {
         self.pause.done.load(Ordering::Relaxed)
     }
 
-    /// Looks whether all have arrived. `false`: that took too long, and the last to arrive runs the stop.
+    /// Spins until all have arrived. `false`: that took too long, and the last mutator to arrive
+    /// runs the pause.
     fn spin_for_last(&self) -> bool {
         let duty = &self.pause.duty;
         self.spin(LOOK_ON_NS, || duty.load(Ordering::Acquire) == duty::HANDED);
         duty.compare_exchange(duty::LOOKS, duty::LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
-    /// Stops all mutators, runs `work` on this thread, and lets them go on.
+    /// Pauses all mutators, runs `work` on this thread, and resumes them.
     pub(crate) fn hold<R>(&self, kind: PauseKind, work: impl FnOnce(&HeapInner) -> R) -> R {
         let attaching = self.attaching.lock();
         let mutators = self.mutators.lock().clone();
@@ -294,7 +302,8 @@ impl HeapInner {
                 patience.look();
             }
         }
-        /// Lets the mutators go also when `work` panics: they find the failure at their next safepoint.
+        /// Resumes the mutators also when `work` panics: they find the failure at their next
+        /// safepoint.
         struct Finish<'a>(&'a HeapInner);
         impl Drop for Finish<'_> {
             fn drop(&mut self) {
@@ -309,7 +318,7 @@ impl HeapInner {
         result
     }
 
-    /// Asks every mutator to hand over its log and renew its phase, and waits until all have.
+    /// Handshake: every mutator publishes its log and reloads its phase; waits until all have.
     pub(crate) fn handshake(&self) {
         let mut running = 0;
         let all_parked = {
@@ -362,7 +371,8 @@ mod tests {
     use super::*;
     use crate::{Barrier, Heap, MIN_HEAP_BYTES, Stress};
 
-    /// Else it renews its phase from what the collector is just changing, and goes on with that if the hold then ends.
+    /// Otherwise it could reload its phase while the collector is changing it, and continue with
+    /// that if the hold then ends.
     #[test]
     fn the_last_to_arrive_at_a_hold_goes_on_after_it_only() {
         nobody_goes_on_in_a_hold(200, |_| std::thread::sleep(Duration::from_micros(500)));
@@ -370,7 +380,7 @@ mod tests {
 
     extern "C" fn nothing(_: i32) {}
 
-    /// As above; and it would arrive a second time.
+    /// As above; and it could arrive a second time.
     #[test]
     fn a_signal_wakes_nobody_before_a_hold_is_over() {
         let action = nothing as extern "C" fn(i32);
@@ -382,7 +392,7 @@ mod tests {
             assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const new, std::ptr::null_mut()), 0);
         }
         nobody_goes_on_in_a_hold(50, |mutator| {
-            // The mutator looks on for a while, and then sleeps.
+            // The mutator spins for a while, and then sleeps.
             for _ in 0..4 {
                 std::thread::sleep(Duration::from_millis(1));
                 // SAFETY: the thread waits for this one.
@@ -392,7 +402,7 @@ mod tests {
         });
     }
 
-    /// A stop asks those only that were there when it was armed.
+    /// A pause waits only for mutators attached when it was armed.
     #[test]
     fn nobody_attaches_in_a_hold() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
@@ -402,7 +412,7 @@ mod tests {
                 scope.spawn(|| heap.enter(|_| entered.store(true, Ordering::SeqCst)).unwrap());
                 for _ in 0..100 {
                     std::thread::sleep(Duration::from_micros(200));
-                    assert!(!entered.load(Ordering::SeqCst), "a thread is inside the heap in a stop");
+                    assert!(!entered.load(Ordering::SeqCst), "a thread is inside the heap during a pause");
                 }
             });
         });
@@ -423,7 +433,8 @@ mod tests {
                     let mut early = 0;
                     for _ in 0..rounds {
                         inner.hold(PauseKind::Collection, |inner| {
-                            // As marking does. A mutator that goes on says that it has seen it.
+                            // As mark start does. A mutator that continues records that it has seen
+                            // it.
                             inner.apply(VmOperation::MarkStart);
                             disturb(mutator);
                             early += u32::from(inner.mutators.lock()[0].has_begun(inner.phase.epoch()));

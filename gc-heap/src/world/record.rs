@@ -1,4 +1,5 @@
-//! What the collector sees of a mutator. Everything here is atomic or constant: `&mut Mutator` must not alias it.
+//! The part of a mutator that the collector accesses. Everything here is atomic or constant:
+//! `&mut Mutator` must not alias it.
 
 use crate::events::MutatorThread;
 use crate::mutator::enter::Thread;
@@ -16,14 +17,14 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 #[repr(C)]
 pub(crate) struct MutatorRecord {
-    /// End of the TLAB as the allocation check reads it; 0 asks the mutator to come to a safepoint.
+    /// End of the TLAB as the allocation check reads it; 0 requests a safepoint.
     pub(crate) end: AtomicU64,
     pub(crate) state: MutatorState,
-    /// Tells the mutators of this process apart, in events.
+    /// The mutator's number in events, unique in the process.
     pub(crate) number: u64,
     locals: Region,
     locals_base: u64,
-    /// What to add to a local's address for the collector's view of it.
+    /// Offset from a local's address to its address in the collector's view.
     to_collector: u64,
     /// Locals in use, as of the last safepoint.
     published_top: AtomicU64,
@@ -32,15 +33,16 @@ pub(crate) struct MutatorRecord {
     scan_limit: AtomicU64,
     /// The last marking that has scanned the locals.
     scanned: AtomicU32,
-    /// The blocks that the thread was allocating in when it last arrived or parked, `NO_BLOCK` where there was none.
+    /// The blocks that the thread was allocating in when it last arrived or parked; `NO_BLOCK` if
+    /// there was none.
     current: [AtomicU32; 2],
     /// The blocks that a parked thread was allocating in (its TLAB, the spare one, the one it copies to): the collector may
     /// close them.
     pub(crate) deposits: [ParkedTlab; 3],
-    /// What the thread lost in faults and slow paths, where the heap records that.
+    /// Delays of the thread in faults and slow paths, if the heap records them.
     pub(crate) losses: Option<LossRing>,
-    /// The last stop that the mutator arrived at while it ran, for who looks which are missing. Relaxed: it says who is
-    /// late, and nothing is done by it.
+    /// The last pause that the mutator arrived at while it ran, for reports of late mutators.
+    /// Relaxed: only a report depends on it.
     arrived: AtomicU32,
     /// The thread that entered last, and its name. Relaxed: written before the mutator leaves the parked state, which the
     /// collector that holds it has seen.
@@ -73,40 +75,40 @@ impl MutatorRecord {
         })
     }
 
-    /// By the thread that enters, parked yet.
+    /// Called by the thread that enters, while it is still parked.
     pub(crate) fn set_thread(&self, thread: Thread) {
         self.thread.store(thread.id, Ordering::Relaxed);
         let words = thread.name.to_words();
         self.name.iter().zip(words).for_each(|(name, word)| name.store(word, Ordering::Relaxed));
     }
 
-    /// Who this is, on which thread.
+    /// The mutator and its thread, for events.
     pub(crate) fn who(&self) -> MutatorThread {
         let name = ThreadName::from_words([0, 1].map(|half| self.name[half].load(Ordering::Relaxed)));
         MutatorThread { mutator: self.number, thread: self.thread.load(Ordering::Relaxed), name }
     }
 
-    /// The mutator, which runs, arrives at a stop.
+    /// Records that the running mutator arrives at a pause.
     pub(crate) fn arrives(&self, held: Held) {
         self.arrived.store(held.0, Ordering::Relaxed);
     }
 
-    /// Whether a stop that holds the mutator waits for it: it runs, and has not arrived.
+    /// Whether a pause that holds the mutator waits for it: it runs, and has not arrived.
     pub(crate) fn is_awaited(&self, held: Held) -> bool {
         self.state.is_running() && self.arrived.load(Ordering::Relaxed) != held.0
     }
 
-    /// A hint, of no weight: Relaxed.
+    /// Relaxed: only a hint for the order of repair.
     pub(crate) fn set_current(&self, index: usize, block: Option<usize>) {
         self.current[index].store(block.map_or(NO_BLOCK, |block| block as u32), Ordering::Relaxed);
     }
 
-    /// What the thread probably touches next.
+    /// The blocks that the thread probably accesses next.
     pub(crate) fn current_blocks(&self) -> impl Iterator<Item = usize> {
         self.current.iter().map(|block| block.load(Ordering::Relaxed)).filter(|&b| b != NO_BLOCK).map(|b| b as usize)
     }
 
-    /// Asks a running mutator to come to a safepoint soon.
+    /// Requests a safepoint of a running mutator.
     pub(crate) fn poll(&self) {
         self.end.store(0, Ordering::SeqCst);
     }
@@ -122,7 +124,7 @@ impl MutatorRecord {
         self.locals.len() as u64
     }
 
-    /// Makes room for more locals behind those that there are. By the record's mutator; false where there is none.
+    /// Extends the locals region. Called by the record's mutator; `false` if there is no room.
     pub(crate) fn grow_locals(&self) -> bool {
         self.locals.grow()
     }
@@ -152,32 +154,34 @@ impl MutatorRecord {
         self.locals.pages((top - self.locals_base) as usize)
     }
 
-    /// At every safepoint, before the mutator arrives or parks: Release pairs with the collector's Acquire.
+    /// Publishes the top at every safepoint, before the mutator arrives or parks: Release pairs
+    /// with the collector's Acquire.
     pub(crate) fn publish_top(&self, top: u64) {
         self.published_top.store(top, Ordering::Release);
     }
 
-    /// The mutator has seen that marking `epoch` runs and has set its watermark to `top`.
+    /// Records that the mutator has seen marking `epoch` and has set its watermark to `top`.
     pub(crate) fn begin_marking(&self, epoch: u32, top: u64) {
         self.scan_limit.store(top, Ordering::Relaxed);
         self.scan_epoch.store(epoch, Ordering::Release);
     }
 
-    /// Whether the mutator has gone on since this marking began.
+    /// Whether the mutator has continued since this marking began.
     #[cfg(test)]
     pub(crate) fn has_begun(&self, epoch: u32) -> bool {
         self.scan_epoch.load(Ordering::Acquire) == epoch
     }
 
-    /// Whether the locals below the watermark have been scanned: nothing needs to be logged any more.
+    /// Whether the locals below the watermark have been scanned, so that they need no logging any
+    /// more.
     pub(crate) fn is_scanned(&self, epoch: u32) -> bool {
         self.scanned.load(Ordering::Acquire) == epoch
     }
 
     /// How many locals, from the first on, are to be scanned: those in use at mark start.
     ///
-    /// A mutator that has not gone on since mark start has its published top; it sets its watermark to the same top
-    /// before it touches a slot.
+    /// A mutator that has not continued since mark start still has its published top; it will set
+    /// its watermark to the same top before it accesses a slot.
     pub(crate) fn locals_to_scan(&self, epoch: u32) -> usize {
         let published = self.published_top.load(Ordering::Acquire);
         let limit = if self.scan_epoch.load(Ordering::Acquire) == epoch {
@@ -188,12 +192,12 @@ impl MutatorRecord {
         limit.saturating_sub(self.locals_base()) as usize / 8
     }
 
-    /// Visits some of them; each is as it was at mark start, or was logged before it changed.
+    /// Visits a range of locals; each is as it was at mark start, or was logged before it changed.
     pub(crate) fn scan_locals(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
         slots.for_each(|slot| visit(self.local_for_collector(self.locals_base() + slot as u64 * 8)));
     }
 
-    /// All of them have been visited. Release: the visits come before.
+    /// Records that all locals have been visited. Release: the visits come before.
     pub(crate) fn set_scanned(&self, epoch: u32) {
         self.scanned.store(epoch, Ordering::Release);
     }

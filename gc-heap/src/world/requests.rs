@@ -1,4 +1,4 @@
-//! Who asks for cycles, who waits for them, and when one begins by itself.
+//! Requests for cycles, the threads that wait for them, and the automatic start of a cycle.
 
 use crate::config::Barrier;
 use crate::inner::HeapInner;
@@ -6,23 +6,23 @@ use crate::lock::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Where less than this part of the trigger is left while a cycle runs, memory is short.
+/// Memory is short if less than this fraction of the trigger is left while a cycle runs.
 const SHORT: usize = 3;
 
-/// Something asked for: done when as many of its kind have finished.
+/// A request: done when that many of its kind have finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ticket {
     Cycle(u64),
     Compaction(u64),
 }
 
-/// What the collector has to do.
+/// Work for the collector.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Cycle,
-    /// Compaction in a stop, for a run of so many blocks.
+    /// Stop-the-world compaction, for a run of that many blocks.
     Compaction(usize),
-    /// Nothing was asked for: time for chores.
+    /// No request: time for idle work.
     Idle,
     Shutdown,
 }
@@ -34,7 +34,7 @@ struct State {
     compactions_requested: u64,
     compactions_started: u64,
     needed_run: usize,
-    /// What was begun last.
+    /// The kind of work that was begun last.
     compacted: bool,
     shutdown: bool,
 }
@@ -46,9 +46,10 @@ pub(crate) struct Control {
     finished: Condvar,
     cycles_finished: AtomicU64,
     compactions_finished: AtomicU64,
-    /// A mutator that leaves fewer free blocks than this asks for a cycle.
+    /// A mutator that leaves fewer free blocks than this requests a cycle.
     trigger: AtomicUsize,
-    /// One that leaves fewer than this asks for a cycle or looks at the pacing. Not below the trigger.
+    /// A mutator that leaves fewer than this requests a cycle or updates the pacing. Not below the
+    /// trigger.
     attention: AtomicUsize,
     triggered: AtomicBool,
     running: AtomicBool,
@@ -100,16 +101,16 @@ impl Control {
 
     fn request(&self) -> Ticket {
         let mut state = self.state.lock();
-        // A cycle that runs may have begun marking before what the caller wants freed became unreachable.
+        // A running cycle may have begun marking before the caller's garbage became unreachable.
         let number = state.started + 1;
         state.requested = state.requested.max(number);
-        // Who is woken while the lock is held sleeps again, for the lock. Here and below.
+        // Unlock before notifying; otherwise the woken thread blocks on the lock at once.
         drop(state);
         self.work.notify_one();
         Ticket::Cycle(number)
     }
 
-    /// Asks for a cycle, unless one was asked for like this since the last ended. Whether it did.
+    /// Requests a cycle, unless this was done since the last one ended. Returns whether it did.
     pub(crate) fn request_soon(&self) -> bool {
         // SeqCst: see `External::add`.
         let first = !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst);
@@ -124,14 +125,14 @@ impl Control {
         self.work.notify_one();
     }
 
-    /// Waits for something to do, at most `timeout`.
+    /// Waits for work, at most `timeout`.
     pub(crate) fn wait_for_work(&self, timeout: Duration) -> Work {
         let mut state = self.state.lock();
         for waited in [false, true] {
             if state.shutdown {
                 return Work::Shutdown;
             }
-            // By turns: threads may ask for cycles all the time, and one that waits for a compaction has had its own.
+            // Alternate cycles and compactions so that neither starves the other.
             let cycle = state.requested > state.started;
             let compaction = state.compactions_requested > state.compactions_started;
             if compaction && (!cycle || !state.compacted) {
@@ -152,7 +153,8 @@ impl Control {
         Work::Idle
     }
 
-    /// Sets the number of free blocks below which mutators ask for a cycle, and below which they look at that number again.
+    /// Sets the number of free blocks below which mutators request a cycle, and the number below
+    /// which they update the pacing.
     pub(crate) fn set_trigger(&self, trigger: usize, look: usize) {
         self.trigger.store(trigger, Ordering::Relaxed);
         self.attention.store(trigger.max(look), Ordering::Relaxed);
@@ -203,13 +205,13 @@ impl HeapInner {
         self.control.wait(self.request_cycle());
     }
 
-    /// Whether mutators should let the collector have the processor: it is at work, and memory is running out.
+    /// Whether mutators should yield to the collector: it is working, and memory is short.
     pub(crate) fn is_short(&self) -> bool {
         let control = &self.control;
         control.running.load(Ordering::Relaxed) && self.free.free() < control.trigger.load(Ordering::Relaxed) / SHORT
     }
 
-    /// After a mutator took blocks: asks for a cycle where few are left.
+    /// Called after a mutator allocated blocks: requests a cycle if few are left.
     #[inline]
     pub(crate) fn after_taking(&self) {
         if self.free.free() < self.control.attention.load(Ordering::Relaxed) {
@@ -221,12 +223,12 @@ impl HeapInner {
     fn attend(&self) {
         let control = &self.control;
         let is_due = || self.free.free() < control.trigger.load(Ordering::Relaxed);
-        // A cycle that runs sets the trigger at its end.
+        // A running cycle sets the trigger when it ends.
         if !is_due() && !control.running.load(Ordering::Relaxed) {
             self.pace_look();
         }
         if is_due() && control.request_soon() {
-            // In a stop all wait for it, without a stall.
+            // In a pause all threads wait for it, without a stall.
             self.has_worked(self.config.barrier == Barrier::StopTheWorld);
         }
     }
@@ -236,7 +238,8 @@ impl HeapInner {
 mod tests {
     use super::*;
 
-    /// Else a thread that is out of memory waits for as long as others ask for cycles, and with it all that are behind it.
+    /// Otherwise a thread that is out of memory waits as long as others request cycles, and so do
+    /// all threads behind it in the queue.
     #[test]
     fn cycles_do_not_keep_a_compaction_waiting() {
         let control = Control::new(64);

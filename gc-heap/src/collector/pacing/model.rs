@@ -3,29 +3,32 @@
 /// Share of a new measurement in a smoothed value.
 const NEW: f64 = 0.3;
 
-/// Seconds of allocation kept in hand for what the prediction does not see: a late wake-up, a burst. As far as there are:
-/// [`Model::wanted`].
+/// Seconds of allocation kept free for what the prediction misses: a late wake-up, a burst. Limited
+/// by [`Model::wanted`].
 const MARGIN: f64 = 0.010;
 
 /// Until something has been marked: what a block of live objects costs, at a nanosecond a byte.
 const COST: f64 = 65.536e-6;
 
-/// Live blocks from which on a cycle says more of their cost than of what every cycle costs.
+/// Number of live blocks above which a cycle's time says more about the cost per block than about
+/// the fixed cost.
 const ENOUGH_LIVE: f64 = 16.0;
 
 pub(super) struct Model {
     blocks: f64,
-    /// Blocks taken a second: smoothed, and in the last interval.
+    /// Blocks allocated per second: smoothed, and in the last interval.
     rate: f64,
     last_rate: f64,
-    /// A cycle takes `fixed`, and `cost` for each live block; by how much it was off.
+    /// A cycle takes `fixed`, and `cost` for each live block; and the deviation of that prediction.
     fixed: f64,
     cost: f64,
     deviation: f64,
-    /// Of what is allocated between two markings, how much the live memory grows by: 0 to 1.
+    /// Fraction of the memory allocated between two markings by which the live memory grows: 0
+    /// to 1.
     growth: f64,
-    /// How far the cycles until now say what to expect, 0 to 1; and how far the cost has been measured. A cycle before which hardly
-    /// anything was allocated says as little of growth as one that finds nothing says of the cost.
+    /// Confidence in the prediction from the cycles so far, 0 to 1; and confidence in the measured
+    /// cost. A cycle before which hardly anything was allocated says little about growth, and one
+    /// that finds nothing live says little about the cost.
     known: f64,
     cost_known: f64,
     /// Allocated between the last two markings.
@@ -35,7 +38,7 @@ pub(super) struct Model {
     used: f64,
 }
 
-/// How much a measurement of so many says beside what is expected without it, which counts as much as `prior`.
+/// Weight of a measurement against a prior estimate that counts as `prior`.
 fn weight(measured: f64, prior: f64) -> f64 {
     measured / (measured + prior)
 }
@@ -58,18 +61,19 @@ impl Model {
         }
     }
 
-    /// In some interval so many blocks a second were taken.
+    /// Records the allocation rate of an interval, in blocks per second.
     pub(super) fn took(&mut self, rate: f64) {
         self.rate = if self.rate == 0.0 { rate } else { self.rate + NEW * (rate - self.rate) };
         self.last_rate = rate;
     }
 
-    /// A marking begins; since the one before so many blocks were taken.
+    /// Records that a marking begins, and how many blocks were allocated since the one before.
     pub(super) fn marks(&mut self, allocated: f64) {
         self.allocated = allocated;
     }
 
-    /// A cycle has ended: how long it took, how many blocks' worth it found live, and how many blocks are used.
+    /// Records the end of a cycle: its duration, the live memory it found in blocks, and the blocks
+    /// in use.
     pub(super) fn ended(&mut self, seconds: f64, live: f64, used: f64) {
         let off = (seconds - self.fixed - self.cost * live).abs();
         self.deviation += NEW * self.known * (off - self.deviation);
@@ -80,7 +84,7 @@ impl Model {
             self.cost_known += share * (1.0 - self.cost_known);
         }
         self.fixed += NEW * ((seconds - self.cost * live).max(0.0) - self.fixed);
-        // Threads take a block each after a cycle, whatever they allocate.
+        // Each thread allocates one block after a cycle, however little it needs.
         let telling = self.allocated - self.blocks / 64.0;
         if telling > 0.0 {
             let share = weight(telling, self.blocks / 4.0);
@@ -91,11 +95,13 @@ impl Model {
         (self.live, self.used) = (live, used);
     }
 
-    /// The number of free blocks below which a cycle should begin, where `least` must be left at its end.
+    /// The number of free blocks below which a cycle should begin, if `least` must be left at its
+    /// end.
     ///
-    /// While it runs it takes `rate * (fixed + cost * live)` blocks, and the later it begins, the more there is to mark:
-    /// `live = self.live + growth * (blocks - wanted - used)`. What is wanted beyond that, because predictions err, is half of what is free
-    /// besides at most. So however long the margin is beside a cycle, half of the free memory is used before the next one begins.
+    /// While it runs it takes `rate * (fixed + cost * live)` blocks, and the later it begins, the
+    /// more there is to mark: `live = self.live + growth * (blocks - wanted - used)`. The margin
+    /// for prediction errors is at most half of the remaining free memory. So however long the
+    /// margin is compared with a cycle, half of the free memory is used before the next one begins.
     pub(super) fn wanted(&self, least: f64) -> f64 {
         let rate = self.rate.max(self.last_rate);
         let free = (self.blocks - self.used).max(0.0);
@@ -103,7 +109,7 @@ impl Model {
         let expected =
             (marks_all / (1.0 + rate * self.cost * self.growth)).max(rate * (self.fixed + self.cost * self.live));
         let hedge = rate * (2.0 * self.deviation + MARGIN);
-        // As long as little is known, half of the heap is used first.
+        // As long as confidence is low, half of the heap is used first.
         let unknown = (1.0 - self.known) * self.blocks / 2.0 - expected;
         let most = (free - least - expected).max(0.0) / 2.0;
         least + expected + hedge.max(unknown).min(most)

@@ -1,7 +1,7 @@
-//! Stalled threads: they get blocks in the order in which they came.
+//! The queue of stalled threads, which get blocks first in, first out.
 //!
-//! Blocks that come back are handed over by who gives them back, under the lock: a thread that is not awake yet, or was not
-//! given a processor, has its blocks all the same, and neither a thread behind it nor the next relocation gets them.
+//! The thread that frees blocks assigns them to waiters under the lock, so a waiter that has not
+//! been scheduled yet cannot lose them to a later waiter or to the next relocation.
 
 use super::{AllocClass, FreeSpace, State};
 use crate::lock::MutexGuard;
@@ -14,19 +14,19 @@ pub(super) struct Waiter {
     count: usize,
     /// In a row.
     run: bool,
-    /// A compaction has been asked for it.
+    /// A compaction was requested for it.
     compacting: bool,
-    /// What it has got.
+    /// The blocks assigned to it.
     given: Option<Vec<usize>>,
 }
 
 impl State {
-    /// Those who have got nothing yet.
+    /// Waiters without assigned blocks.
     fn unserved(&self) -> impl Iterator<Item = &Waiter> {
         self.waiting.iter().filter(|waiter| waiter.given.is_none())
     }
 
-    /// What mutators leave alone.
+    /// Blocks that mutators may not allocate.
     pub(super) fn kept(&self) -> usize {
         self.reserve + self.destinations
     }
@@ -35,14 +35,16 @@ impl State {
         self.unserved().next().is_some_and(|waiter| waiter.name == name)
     }
 
-    /// Whether a compaction makes a run for somebody: a block that another took meanwhile would be a hole in it.
+    /// Whether a compaction is making a run for a waiter: a block that another thread allocated
+    /// meanwhile would be a hole in it.
     pub(super) fn is_compacted_for_a_run(&self) -> bool {
         self.unserved().any(|waiter| waiter.run && waiter.compacting)
     }
 }
 
 impl FreeSpace {
-    /// Begins to wait for `count` blocks (`run`: in a row): from now on who comes later leaves that many alone.
+    /// Begins to wait for `count` blocks (`run`: in a row): later requests may not use these
+    /// blocks.
     pub(crate) fn await_blocks(&self, count: usize, run: bool) -> StallTicket<'_> {
         let mut state = self.state.lock();
         let name = state.next;
@@ -53,7 +55,7 @@ impl FreeSpace {
         StallTicket { space: self, name }
     }
 
-    /// Hands free blocks to those who wait, and wakes them when the lock is free.
+    /// Assigns free blocks to waiters, and wakes them after the lock is released.
     pub(super) fn serve(&self, mut state: MutexGuard<'_, State>) {
         let served = self.hand_over(&mut state);
         drop(state);
@@ -62,7 +64,7 @@ impl FreeSpace {
         }
     }
 
-    /// Whether somebody got something.
+    /// Whether a waiter got blocks.
     fn hand_over(&self, state: &mut State) -> bool {
         let (mut before, mut served) = (0, false);
         for index in 0..state.waiting.len() {
@@ -70,7 +72,8 @@ impl FreeSpace {
             if state.waiting[index].given.is_some() {
                 continue;
             }
-            // Before a compaction in a stop the destinations of the next flip are given away.
+            // Before a stop-the-world compaction the waiters also get the blocks reserved for the
+            // next flip.
             let kept = if compacting { state.reserve } else { state.kept() };
             let given = if self.free.load(Ordering::Relaxed) < kept + before + count {
                 None
@@ -94,15 +97,15 @@ impl FreeSpace {
     }
 }
 
-/// A place in the queue of those who stalled.
+/// A place in the queue of stalled threads.
 pub(crate) struct StallTicket<'a> {
     space: &'a FreeSpace,
     name: u64,
 }
 
 impl StallTicket<'_> {
-    /// What this one has got: a run, or blocks. Where that is nothing yet, waits until it is, the collector calls, this one has
-    /// become the first, or the time is over.
+    /// Takes the blocks assigned to this waiter. If there are none, waits until there are,
+    /// `wake_all` is called, it reaches the head of the queue, or `timeout` expires.
     pub(crate) fn take(&self, timeout: Duration) -> Option<Vec<usize>> {
         let mut state = self.space.state.lock();
         if self.space.hand_over(&mut state) {
@@ -118,7 +121,7 @@ impl StallTicket<'_> {
         given
     }
 
-    /// Its place in the queue, which it leaves with what it has got.
+    /// The waiter's place in the queue. A served waiter leaves the queue with its blocks.
     fn index(&self, state: &State) -> Option<usize> {
         state.waiting.iter().position(|waiter| waiter.name == self.name)
     }
@@ -129,7 +132,8 @@ impl StallTicket<'_> {
         state.waiting.remove(index)?.given
     }
 
-    /// A compaction is asked for: until this one has what it waits for, nobody behind it takes blocks out of a run.
+    /// Records that a compaction is requested: until this waiter is served, no later waiter takes
+    /// blocks out of a run.
     pub(crate) fn compacts(&self) {
         let mut state = self.space.state.lock();
         if let Some(index) = self.index(&state) {
@@ -137,13 +141,13 @@ impl StallTicket<'_> {
         }
     }
 
-    /// Whether nobody is before this one: what comes back is for it.
+    /// Whether this waiter is at the head of the queue.
     pub(crate) fn is_first(&self) -> bool {
         self.space.state.lock().is_first(self.name)
     }
 
-    /// Whether what is free now is all that can be had without a cycle: nobody is before this one, and no block's memory is being
-    /// given back, after which the block is free again.
+    /// Whether only a collection can help this waiter: it is at the head of the queue and no block
+    /// is being uncommitted.
     pub(crate) fn has_all(&self) -> bool {
         let state = self.space.state.lock();
         state.is_first(self.name) && state.lent == 0
@@ -155,11 +159,12 @@ impl Drop for StallTicket<'_> {
         let mut state = self.space.state.lock();
         let Some(waiter) = self.index(&state).and_then(|index| state.waiting.remove(index)) else { return };
         match waiter.given {
-            // Served when it had given up.
+            // The waiter was served after it had given up.
             Some(blocks) => self.space.put_back(&mut state, blocks),
             None => state.awaited -= waiter.count,
         }
-        // What this one leaves behind may be enough for the next; or it is the next's turn to have a cycle of its own.
+        // The blocks of this waiter may be enough for the next one; or the next one is now at the
+        // head of the queue and may request a cycle.
         let others = !state.waiting.is_empty();
         self.space.serve(state);
         if others {
@@ -190,8 +195,8 @@ mod tests {
         assert!(space.take(AllocClass::Collector).is_some());
     }
 
-    /// Who comes later and is awake earlier must not get what another waits for: that one would be out of memory although
-    /// there was some, over and over.
+    /// A later thread that runs first must not get the blocks that an earlier one waits for: the
+    /// earlier one could run out of memory although there was some.
     #[test]
     fn the_stalled_are_served_in_the_order_in_which_they_came() {
         let space = FreeSpace::new(8, 1);
@@ -210,7 +215,7 @@ mod tests {
         assert!(space.take(AllocClass::Mutator).is_some());
     }
 
-    /// A heap that shuts down, or a thread that gives up, in the moment in which it is served.
+    /// The heap shuts down, or a thread gives up, at the moment in which it is served.
     #[test]
     fn what_nobody_fetches_comes_back() {
         let space = FreeSpace::new(2, 0);
@@ -242,7 +247,7 @@ mod tests {
         assert!(space.take(AllocClass::Mutator).is_some());
     }
 
-    /// Else memory that is given back all the time is never there when somebody looks.
+    /// Otherwise a waiter could never see memory that is being uncommitted all the time.
     #[test]
     fn who_waits_for_blocks_is_not_out_of_memory_while_some_are_given_back() {
         let space = FreeSpace::new(4, 0);
