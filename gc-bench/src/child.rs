@@ -8,12 +8,12 @@ use gc_heap::Heap;
 
 use crate::failure::Failure;
 use crate::measure::{Bench, Closed, Gauge, Measured, StopWatching, watch};
-use crate::plan::{Barrier, HugePages, Plan};
+use crate::plan::Plan;
 use crate::process::pss_bytes;
 use crate::record::{Histograms, Record};
 use crate::session::{Message, Order};
 use crate::stats::Samples;
-use crate::workload;
+use crate::workload::Work;
 
 /// `gc-bench run-one`: reads an [`Order`], answers with [`Message`]s. The parent reads the outcome from the last of them.
 pub(crate) fn main() -> Result<(), Failure> {
@@ -29,7 +29,8 @@ pub(crate) fn main() -> Result<(), Failure> {
     let Some(Order { plan, progress }) = order else {
         return Err(Failure::input("run-one is how gc-bench runs itself: use `gc-bench run`"));
     };
-    let mut document = vec![0; plan.document_bytes as usize];
+    let document_bytes = if let Work::Json(json) = &plan.work { json.document_bytes } else { 0 };
+    let mut document = vec![0; document_bytes as usize];
     stdin.read_exact(&mut document).map_err(|e| Failure::run(format!("cannot read the document: {e}")))?;
     drop(stdin);
     // The parent writes nothing more: the end of the pipe is its end, however it came, and nobody wants the result then.
@@ -52,39 +53,21 @@ fn say(message: &Message) {
     let _ = out.write_all(&line).and_then(|()| out.flush());
 }
 
+/// Has the heap record when faults and slow paths were, for the utilisation.
 fn build(plan: &Plan) -> Result<Heap, Failure> {
-    let barrier = match plan.barrier {
-        Barrier::Load => gc_heap::Barrier::Load,
-        Barrier::Stw => gc_heap::Barrier::StopTheWorld,
-        Barrier::Page | Barrier::PageAnonymous => gc_heap::Barrier::Page,
-    };
-    let mut builder = Heap::builder().barrier(barrier).max_bytes(plan.heap_bytes as usize).pretouch(plan.pretouch);
-    // When faults and slow paths were, for the utilisation.
-    builder = builder.record_losses(true);
-    if plan.barrier == Barrier::PageAnonymous {
-        builder = builder.backing(gc_heap::Backing::Anonymous);
-    }
-    builder = builder.huge_pages(match plan.huge_pages {
-        HugePages::Never => gc_heap::HugePages::Never,
-        HugePages::Advise => gc_heap::HugePages::Advise,
-        HugePages::Collapse => gc_heap::HugePages::Collapse,
-    });
-    if plan.workers > 0 {
-        builder = builder.workers(plan.workers as usize);
-    }
-    builder.build().map_err(|e| Failure::input(e.to_string()))
+    plan.heap.builder().record_losses(true).build().map_err(|e| Failure::input(e.to_string()))
 }
 
 fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> {
     let heap = build(plan)?;
-    let gauge = Gauge::new(plan.seconds);
-    let bench = Bench::new(&heap, plan, document, &gauge);
+    let gauge = Gauge::new(plan.work.seconds());
+    let bench = Bench::new(&heap, plan.heap.barrier, plan.work.threads(), document, &gauge);
     let measured = thread::scope(|scope| {
         let report = progress.then_some(|phase: &str, done: f64| say(&Message::Progress { phase: phase.into(), done }));
         let (heap, gauge) = (&heap, &gauge);
         let watcher = scope.spawn(move || watch(heap, gauge, report));
         let _stop = StopWatching { gauge, watcher: watcher.thread().clone() };
-        workload::run(&bench)
+        plan.work.run(&bench)
     })?;
     let closed = bench.into_closed().ok_or_else(|| Failure::run("the workload measured nothing"))?;
     Ok(record(plan, &heap, &gauge, &measured, closed))
@@ -100,10 +83,10 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
     let occupancy = gauge.occupancy(&closed);
     let events = closed.heap;
     Record {
-        workload: plan.workload,
-        barrier: plan.barrier,
-        heap_bytes: plan.heap_bytes,
-        threads: plan.threads,
+        workload: plan.work.name().to_owned(),
+        barrier: plan.heap.barrier,
+        heap_bytes: plan.heap.heap_bytes,
+        threads: plan.work.threads(),
         repeat: plan.repeat,
         wall_s,
         cpu_s: closed.used.cpu.as_secs_f64(),

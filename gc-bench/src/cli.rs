@@ -1,13 +1,10 @@
 //! The command line: what can be asked for, and the help that teaches it.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::plan::{Barrier, HugePages, Workload};
-use crate::primitives::row::Group;
-use crate::size::{parse_count, parse_seconds, parse_size};
+use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
+use crate::primitives::PrimitivesArgs;
 
 const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compacts while the program runs.";
 
@@ -97,203 +94,6 @@ pub(crate) enum Command {
     MeasurePrimitives,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// Which workloads to run [default: all four]
-    #[arg(value_name = "WORKLOAD")]
-    pub(crate) workloads: Vec<Standard>,
-
-    #[command(flatten)]
-    pub(crate) heap: HeapArgs,
-
-    /// The heap's maximum: a number with k, m or g (KiB, MiB, GiB) [default: the workload's own, see `gc-bench list`]
-    #[arg(long = "heap", value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) heap_size: Option<u64>,
-
-    /// Mutator threads (binary-trees, table-churn) [default: binary-trees once with 1 and once with 2, table-churn 2]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub(crate) threads: Option<u64>,
-
-    /// How long the measured part lasts (table-churn) [default: 10]
-    #[arg(long, value_name = "S", value_parser = parse_seconds)]
-    pub(crate) seconds: Option<f64>,
-
-    /// How much work: rounds (gcbench), tree depth (binary-trees), pushes (message-ring), records a thread (table-churn)
-    #[arg(long, value_name = "X", value_parser = parse_count)]
-    pub(crate) size: Option<u64>,
-
-    /// Operations a second and thread, done every millisecond by a thousandth (table-churn) [default: as fast as it goes]
-    #[arg(long, value_name = "OPS", value_parser = parse_count)]
-    pub(crate) rate: Option<u64>,
-
-    /// Runs of each workload; the table shows medians, the JSON every run [default: 3, with --quick 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub(crate) repeats: Option<u64>,
-
-    /// Seed of the random keys (table-churn) [default: that of the peer measurements]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
-
-    /// Everything small: a look at all of it in about ten seconds
-    #[arg(long)]
-    pub(crate) quick: bool,
-
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ScalingArgs {
-    #[command(flatten)]
-    pub(crate) heap: HeapArgs,
-
-    /// Collections measured at each point
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub(crate) cycles: Option<u64>,
-
-    /// Only the smaller points, and fewer collections
-    #[arg(long)]
-    pub(crate) quick: bool,
-
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct JsonArgs {
-    /// The document [default: what `cargo metadata --format-version 1` says of the workspace, asked for now]
-    #[arg(value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) heap: HeapArgs,
-
-    /// The heap's maximum: a number with k, m or g (KiB, MiB, GiB) [default: 512m]
-    #[arg(long = "heap", value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) heap_size: Option<u64>,
-
-    /// Mutator threads: one parses, the others query [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub(crate) threads: Option<u64>,
-
-    /// How long the measured part lasts [default: 10, with --quick 1]
-    #[arg(long, value_name = "S", value_parser = parse_seconds)]
-    pub(crate) seconds: Option<f64>,
-
-    /// Runs; the table shows medians, the JSON every run [default: 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub(crate) repeats: Option<u64>,
-
-    /// Seed of the random queries
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
-
-    /// One second instead of ten
-    #[arg(long)]
-    pub(crate) quick: bool,
-
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PrimitivesArgs {
-    /// Which groups to measure [default: all]
-    #[arg(value_name = "GROUP", value_enum)]
-    pub(crate) groups: Vec<Group>,
-
-    /// Sizes of the view that is taken away and mirrored, with commas between them: numbers with k, m or g (KiB, MiB, GiB),
-    /// each a multiple of 2 MiB [default: 64m,256m,1g,4g,8g, with --quick 64m,256m]. One that the memory does not suffice
-    /// for is a row that says so
-    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = parse_size)]
-    pub(crate) sizes: Vec<u64>,
-
-    /// Small sizes and few repeats: a look at all of it in a few seconds
-    #[arg(long)]
-    pub(crate) quick: bool,
-
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// How the heap is built; every workload takes these.
-#[derive(Debug, Args)]
-pub(crate) struct HeapArgs {
-    /// How the program is kept from stale references: `load` tests each loaded reference and compacts beside the program;
-    /// `page` has the page tables do it; `stw` stops the program for the whole collection, the baseline. Several, with
-    /// commas between them, take turns and are compared
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "load")]
-    pub(crate) barrier: Vec<Barrier>,
-
-    /// Collector threads [default: the heap's own choice]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub(crate) workers: Option<u64>,
-
-    /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per GiB), or 2 MiB ones
-    /// where the system's shmem_enabled is advise [default: collapse for table-churn, whose accesses are random, where
-    /// the kernel can; else never]
-    #[arg(long, value_enum)]
-    pub(crate) huge_pages: Option<HugePages>,
-
-    /// Do not touch the heap's pages before the run: their first touch then falls into it
-    #[arg(long)]
-    pub(crate) no_pretouch: bool,
-}
-
-impl HeapArgs {
-    /// Refuses a barrier that is named twice.
-    pub(crate) fn check_barriers(&self) -> Result<(), Failure> {
-        for (i, barrier) in self.barrier.iter().enumerate() {
-            if self.barrier[..i].contains(barrier) {
-                let name = barrier.name();
-                return Err(Failure::input(format!("{name} is named twice (--repeats N runs each barrier N times)")));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where the results go.
-#[derive(Debug, Args)]
-pub(crate) struct OutputArgs {
-    /// Write the JSON there and, unless asked for too, no page; `-`: to standard output, and nothing else there
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
-
-    /// Write the page there and, unless asked for too, no JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) html: Option<PathBuf>,
-
-    /// Folder of gc-bench-report.json and gc-bench-report.html, made if it is not there [default: the current one]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-}
-
-/// The workloads that a plain run knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Standard {
-    /// Short-lived trees beside long-lived ones, built top-down and bottom-up
-    #[value(name = "gcbench")]
-    GcBench,
-    /// Trees of all depths, built and counted, in one and two threads
-    BinaryTrees,
-    /// A window of messages that slides over a stream of fresh ones
-    MessageRing,
-    /// Hash tables whose records die at random
-    TableChurn,
-}
-
-impl From<Standard> for Workload {
-    fn from(s: Standard) -> Self {
-        match s {
-            Standard::GcBench => Self::GcBench,
-            Standard::BinaryTrees => Self::BinaryTrees,
-            Standard::MessageRing => Self::MessageRing,
-            Standard::TableChurn => Self::TableChurn,
-        }
-    }
-}
-
 /// Reads the command line. `Ok(Err(text))` is help or a version that was asked for.
 pub(crate) fn parse<I, T>(args: I) -> Result<Result<Cli, String>, Failure>
 where
@@ -325,6 +125,8 @@ fn one_line(error: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collector::Collector;
+    use crate::plan::standard_runs;
     use clap::CommandFactory;
 
     fn parse_ok(args: &[&str]) -> Cli {
@@ -348,11 +150,13 @@ mod tests {
                 None => cli.run,
                 other => panic!("{other:?}"),
             };
-            assert_eq!(run.workloads, [Standard::TableChurn]);
-            assert_eq!((run.heap_size, run.rate), (Some(1 << 30), Some(300_000)));
-            assert_eq!(run.heap.barrier, [Barrier::Load]);
+            let plans = standard_runs(&run).unwrap();
+            assert!(plans.iter().all(|plan| plan.work.name() == "table-churn" && plan.heap.barrier == Collector::LOAD));
+            let settings = serde_json::to_value(&plans[0]).unwrap();
+            assert_eq!((plans.len(), plans[0].heap.heap_bytes, &settings["rate"]), (3, 1 << 30, &300_000.into()));
         }
-        assert!(parse_ok(&[]).run.workloads.is_empty());
+        let works = standard_runs(&parse_ok(&["--repeats", "1"]).run).unwrap();
+        assert_eq!(works.len(), 5, "all four, one of them twice");
     }
 
     #[test]

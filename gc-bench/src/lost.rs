@@ -3,7 +3,7 @@
 use gc_heap::{Durations, Heap, HeapStats, SlowPaths};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Barrier;
+use crate::collector::Collector;
 
 /// Each kind, where the heap records it for this barrier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl Snapshot {
     }
 
     /// What has come since `before`, of mutators that had `mutators_ns` together.
-    pub(crate) fn since(&self, before: &Self, barrier: Barrier, mutators_ns: f64) -> Lost {
+    pub(crate) fn since(&self, before: &Self, barrier: Collector, mutators_ns: f64) -> Lost {
         let faults = || {
             let since = difference(&self.faults, &before.faults);
             Kind { count: since.count, times: Some(Times::of(since.count, &since, mutators_ns)) }
@@ -146,20 +146,20 @@ mod tests {
     fn those_that_were_timed_stand_for_all() {
         let before = snapshot(160, durations(&[(100, 10)], 900, 100));
         let after = snapshot(480, durations(&[(100, 25), (4000, 5)], 15_300, 3900));
-        let lost = after.since(&before, Barrier::Load, 1e6);
+        let lost = after.since(&before, Collector::LOAD, 1e6);
         let kind = lost.slow_paths.unwrap();
         let times = kind.times.unwrap();
         assert_eq!((kind.count, times.timed, lost.faults), (320, 20, None));
         assert_eq!((times.p50_ns, times.p99_ns, times.max_ns), (100, 3900, 3900));
         assert_eq!((times.total_ns, times.share_of_wall), (14_400 * 16, 0.2304));
-        assert_eq!(after.since(&before, Barrier::Stw, 1e6).slow_paths, lost.slow_paths);
-        let page = after.since(&before, Barrier::Page, 1e6);
+        assert_eq!(after.since(&before, Collector::STW, 1e6).slow_paths, lost.slow_paths);
+        let page = after.since(&before, Collector::PAGE, 1e6);
         let faults = page.faults.unwrap().times.unwrap();
         assert_eq!((faults.timed, faults.total_ns, page.slow_paths), (320, 160_000, None));
         // None was timed: how long they took is not known, and not 0.
-        let untimed = snapshot(3, Durations::default()).since(&snapshot(0, Durations::default()), Barrier::Load, 1e6);
+        let untimed = snapshot(3, Durations::default()).since(&snapshot(0, Durations::default()), Collector::LOAD, 1e6);
         assert_eq!(untimed.slow_paths, Some(Kind { count: 3, times: None }));
-        let none = after.since(&after, Barrier::Load, 1e6).slow_paths.unwrap();
+        let none = after.since(&after, Collector::LOAD, 1e6).slow_paths.unwrap();
         assert_eq!((none.count, none.times.map(|t| t.total_ns)), (0, Some(0)));
     }
 }

@@ -2,20 +2,25 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`cli`], [`plan`], [`size`] | what is asked for, and whether it can be |
+//! | [`cli`], [`plan`] | what is asked for, and whether it can be |
+//! | [`heap`], [`collector`] | the heap of a run, its options and its barrier |
+//! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
-//! | [`workload`], [`measure`] | the work, and the measured part of it |
 //! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
 //! | [`mmu`], [`lost`] | what the mutators lost: by windows of time, and besides stops and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`process`] | what it ran on, and what it used |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
-//! | [`record`], [`report`], [`output`] | results, what they look like, and how they are written |
+//! | [`record`], [`timeline`], [`report`], [`output`] | results, what they look like, and how they are written |
+//! | [`size`], [`by_name`], [`rng`], [`time`] | sizes and names as people write them, random numbers, dates |
 
+mod by_name;
 mod child;
 mod cli;
+mod collector;
 mod document;
 mod failure;
+mod heap;
 mod json_text;
 mod list;
 mod lost;
@@ -29,19 +34,22 @@ mod process;
 mod record;
 mod recorder;
 mod report;
+mod rng;
 mod session;
 mod size;
 mod stats;
 mod time;
+mod timeline;
 mod workload;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, OutputArgs, PrimitivesArgs};
+use crate::cli::{Cli, Command};
 use crate::failure::Failure;
-use crate::output::{Json, Outputs};
+use crate::output::{Json, OutputArgs, Outputs};
 use crate::plan::Plan;
+use crate::primitives::PrimitivesArgs;
 use crate::record::{Document, Head};
 
 fn main() -> ExitCode {
@@ -60,7 +68,7 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         Err(help) => return print(&help),
     };
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.output),
+        Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.session.output),
         Command::PauseScaling(args) => {
             let (plans, left_out) = plan::scaling_runs(&args, machine::memory())?;
             for line in &left_out {
@@ -69,14 +77,9 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
             bench(&plans, &[], left_out, &args.output)
         }
         Command::Json(args) => {
-            let document = document::load(args.file.as_deref())?;
-            let plans = plan::json_runs(&args, document.text.len() as u64)?;
-            let memory = machine::memory();
-            for plan in &plans {
-                plan.check(memory)?;
-                workload::check_document(document.census, plan.heap_bytes)?;
-            }
-            bench(&plans, document.text.as_bytes(), Vec::new(), &args.output)
+            let document = document::load(args.json.file.as_deref())?;
+            let plans = plan::json_runs(&args, document.text.len() as u64, document.census)?;
+            bench(&plans, document.text.as_bytes(), Vec::new(), &args.session.output)
         }
         Command::Primitives(args) => primitives(&args),
         Command::List => print(list::TEXT),

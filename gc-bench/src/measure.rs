@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use gc_heap::{Event, Heap};
 
+use crate::collector::Collector;
 use crate::lost::{Lost, Snapshot};
 use crate::mmu::{self, Interval, Mmu, Stretch};
-use crate::plan::Plan;
 use crate::process::{Usage, Used};
-use crate::record::{Occupancy, Phase, Stop};
 use crate::recorder::{Recorder, nanos};
 use crate::stats::Samples;
+use crate::timeline::{Occupancy, Phase, Stop};
 
 /// What a workload gives back.
 pub(crate) struct Measured {
@@ -34,7 +34,8 @@ impl Measured {
 /// A run, as its workload sees it.
 pub(crate) struct Bench<'a> {
     pub(crate) heap: &'a Heap,
-    pub(crate) plan: &'a Plan,
+    barrier: Collector,
+    threads: u64,
     /// The text that `json` parses.
     pub(crate) document: &'a [u8],
     window: Mutex<Option<Window>>,
@@ -59,8 +60,9 @@ pub(crate) struct Closed {
 }
 
 impl<'a> Bench<'a> {
-    pub(crate) fn new(heap: &'a Heap, plan: &'a Plan, document: &'a [u8], gauge: &'a Gauge) -> Self {
-        Self { heap, plan, document, window: Mutex::new(None), gauge }
+    /// Of a heap with that barrier, in which so many mutators are to work.
+    pub(crate) fn new(heap: &'a Heap, barrier: Collector, threads: u64, document: &'a [u8], gauge: &'a Gauge) -> Self {
+        Self { heap, barrier, threads, document, window: Mutex::new(None), gauge }
     }
 
     /// Begins the measured part: times, samples and events from now on count. Once a run, by whoever begins it.
@@ -88,8 +90,8 @@ impl<'a> Bench<'a> {
         let to_ns = window.from_ns + wall.as_nanos() as u64;
         let heap = HeapEvents::of(&events, lost, window.from_ns, to_ns);
         let cycles = after.stats().cycles - window.before.stats().cycles;
-        let mutators_ns = wall.as_nanos() as f64 * self.plan.threads as f64;
-        let lost = after.since(&window.before, self.plan.barrier, mutators_ns);
+        let mutators_ns = wall.as_nanos() as f64 * self.threads as f64;
+        let lost = after.since(&window.before, self.barrier, mutators_ns);
         window.closed = Some(Closed { wall, used, cycles, heap, lost });
     }
 

@@ -128,7 +128,7 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::Rng;
+    use crate::rng::Rng;
 
     fn utilisation(intervals: &[Interval], length: u64, window: u64) -> Option<f64> {
         Lost::new(intervals.iter().map(|&interval| interval.into()), length).utilisation(window)

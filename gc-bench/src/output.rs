@@ -7,8 +7,25 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::cli::OutputArgs;
+use clap::Args;
+
 use crate::failure::Failure;
+
+/// Where the results go.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Write the JSON there and, unless asked for too, no page; `-`: to standard output, and nothing else there
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the page there and, unless asked for too, no JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Folder of gc-bench-report.json and gc-bench-report.html, made if it is not there [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
 
 /// Where the JSON goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

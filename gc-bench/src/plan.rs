@@ -1,405 +1,158 @@
 //! What one run is to do, worked out from the command line before anything is started.
 
-use std::sync::OnceLock;
-
-use clap::ValueEnum;
-use gc_core::probe::Capabilities;
+use clap::Args;
+use gc_heap::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{HeapArgs, JsonArgs, RunArgs, ScalingArgs};
+use crate::collector::Collector;
 use crate::failure::Failure;
+use crate::heap::{HeapArgs, HeapPlan};
+use crate::json_text::Census;
 use crate::machine::Memory;
-use crate::size::{bytes, grouped};
+use crate::output::OutputArgs;
+use crate::size::{bytes, parse_count};
+use crate::workload::json::{Json, JsonOptions};
+use crate::workload::pause_scaling::{PauseScaling, ScalingOptions};
+use crate::workload::{Work, WorkArgs};
 
-const MIB: u64 = 1 << 20;
-
-/// The seed the peer measurements use.
-pub(crate) const PEER_SEED: u64 = 88_172_645_463_325_252;
-/// Slots of a table of `table-churn`, as a power of two: fixed, as in the peers.
-pub(crate) const TABLE_BITS: u32 = 20;
-/// Bytes of a message of `message-ring`.
-pub(crate) const MESSAGE_BYTES: usize = 1024;
-/// Bytes of a live block of `pause-scaling`, its header and fields included.
-pub(crate) const BLOCK_BYTES: u64 = 2048;
-
-/// A workload, by the name it has on the command line and in reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Workload {
-    #[serde(rename = "gcbench")]
-    GcBench,
-    #[serde(rename = "binary-trees")]
-    BinaryTrees,
-    #[serde(rename = "message-ring")]
-    MessageRing,
-    #[serde(rename = "table-churn")]
-    TableChurn,
-    #[serde(rename = "json")]
-    Json,
-    #[serde(rename = "pause-scaling")]
-    PauseScaling,
+/// `gc-bench [run]`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
 }
 
-impl Workload {
-    /// The four of a plain run, in its order.
-    pub(crate) const STANDARD: [Self; 4] = [Self::GcBench, Self::BinaryTrees, Self::MessageRing, Self::TableChurn];
+/// `gc-bench json`.
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    #[command(flatten)]
+    pub(crate) json: JsonOptions,
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+}
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::GcBench => "gcbench",
-            Self::BinaryTrees => "binary-trees",
-            Self::MessageRing => "message-ring",
-            Self::TableChurn => "table-churn",
-            Self::Json => "json",
-            Self::PauseScaling => "pause-scaling",
+/// `gc-bench pause-scaling`: its heaps follow from its points, and a point is run once.
+#[derive(Debug, Args)]
+pub(crate) struct ScalingArgs {
+    #[command(flatten)]
+    heap: HeapArgs,
+
+    #[command(flatten)]
+    points: ScalingOptions,
+
+    /// Only the smaller points, and fewer collections
+    #[arg(long)]
+    quick: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What a session of runs is told beside the workloads' own options.
+#[derive(Debug, Args)]
+pub(crate) struct SessionArgs {
+    #[command(flatten)]
+    heap: HeapArgs,
+
+    /// The heap's maximum: a number with k, m or g (KiB, MiB, GiB) [default: the workload's own, see `gc-bench list`]
+    #[arg(long = "heap", value_name = "SIZE")]
+    heap_size: Option<ByteSize>,
+
+    /// Runs of each workload; the table shows medians, the JSON every run [default: 3, of json and with --quick 1]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    repeats: Option<u64>,
+
+    /// Everything small: a look at all of it in about ten seconds
+    #[arg(long)]
+    quick: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+impl SessionArgs {
+    /// The runs of some works. Barriers take turns, so that what changes on the machine meanwhile changes for all.
+    fn runs(&self, works: Vec<Work>, repeats: u64) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        for work in works {
+            let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
+            let heap = self.heap.plan(heap_bytes, work.large_pages_help() && !self.quick);
+            for repeat in 1..=self.repeats.unwrap_or(repeats) {
+                plans.extend(self.heap.barrier.iter().map(|&barrier| Plan {
+                    work: work.clone(),
+                    heap: HeapPlan { barrier, ..heap.clone() },
+                    repeat,
+                    quick: self.quick,
+                }));
+            }
         }
+        plans
     }
 }
 
-/// The barrier of a run, by the name it has on the command line and in reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Barrier {
-    /// Test each loaded reference; compact beside the program
-    Load,
-    /// Stop the program for the whole collection: the baseline
-    Stw,
-    /// Take every page away and bring it back repaired when it is touched (Linux 5.14, userfaultfd)
-    Page,
-    /// The same on private anonymous memory, whose pages are moved (Linux 6.8) or copied instead of mapped again
-    PageAnonymous,
-}
-
-impl Barrier {
-    /// Whether pages are what is behind it.
-    pub(crate) fn is_page(self) -> bool {
-        matches!(self, Self::Page | Self::PageAnonymous)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Load => "load",
-            Self::Stw => "stw",
-            Self::Page => "page",
-            Self::PageAnonymous => "page-anonymous",
-        }
-    }
-}
-
-/// The heap's pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum HugePages {
-    /// 4 KiB
-    Never,
-    /// 2 MiB where the system's setting is advise
-    Advise,
-    /// 2 MiB, made of touched memory before the run
-    Collapse,
-}
-
-impl HugePages {
-    /// What a workload gets that was not told: large pages where misses of the address cache are what it costs.
-    fn standard(workload: Workload, pretouch: bool, quick: bool) -> Self {
-        static CAN_COLLAPSE: OnceLock<bool> = OnceLock::new();
-        let can = || *CAN_COLLAPSE.get_or_init(|| Capabilities::probe().collapse.support.is_yes());
-        if workload == Workload::TableChurn && pretouch && !quick && can() { Self::Collapse } else { Self::Never }
-    }
-}
-
-/// One run. What a workload has no use for is 0.
+/// One run. Its JSON is flat: an option that its workload does not have is not there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    pub(crate) workload: Workload,
-    pub(crate) barrier: Barrier,
-    /// The heap's maximum.
-    pub(crate) heap_bytes: u64,
-    pub(crate) threads: u64,
-    /// Rounds, depth, pushes, records a thread.
-    pub(crate) size: u64,
-    /// Warm-up, in the unit of `size` (gcbench: rounds; binary-trees: depth; message-ring: pushes).
-    pub(crate) warm_up: u64,
-    /// Messages that stay (message-ring).
-    pub(crate) held: u64,
-    /// Length of the measured part, where the work is not fixed.
-    pub(crate) seconds: f64,
-    pub(crate) warm_up_seconds: f64,
-    /// Operations a second and thread; 0: as fast as it goes.
-    pub(crate) rate: u64,
-    pub(crate) seed: u64,
-    /// Collector threads; 0: the heap's own choice.
-    pub(crate) workers: u64,
-    pub(crate) pretouch: bool,
-    pub(crate) huge_pages: HugePages,
-    /// Live data beside the churn (pause-scaling).
-    pub(crate) live_bytes: u64,
-    /// Root slots (pause-scaling).
-    pub(crate) roots: u64,
-    /// Collections to measure (pause-scaling).
-    pub(crate) cycles: u64,
+    #[serde(flatten)]
+    pub(crate) work: Work,
+    #[serde(flatten)]
+    pub(crate) heap: HeapPlan,
     /// Which repeat of its workload this run is, from 1.
     pub(crate) repeat: u64,
-    /// Length of the document that follows the plan (json).
-    pub(crate) document_bytes: u64,
     pub(crate) quick: bool,
 }
 
 impl Plan {
-    /// With the first of the barriers that were named.
-    fn new(workload: Workload, heap: &HeapArgs) -> Self {
-        Self {
-            workload,
-            barrier: heap.barrier[0],
-            heap_bytes: 0,
-            threads: 1,
-            size: 0,
-            warm_up: 0,
-            held: 0,
-            seconds: 0.0,
-            warm_up_seconds: 0.0,
-            rate: 0,
-            seed: 0,
-            workers: heap.workers.unwrap_or(0),
-            pretouch: !heap.no_pretouch,
-            huge_pages: heap.huge_pages.unwrap_or(HugePages::Never),
-            live_bytes: 0,
-            roots: 0,
-            cycles: 0,
-            repeat: 1,
-            document_bytes: 0,
-            quick: false,
-        }
-    }
-
-    /// The standard sizes, or the small ones.
-    fn standard(workload: Workload, heap: &HeapArgs, quick: bool) -> Self {
-        let mut p = Self { quick, ..Self::new(workload, heap) };
-        p.huge_pages = heap.huge_pages.unwrap_or_else(|| HugePages::standard(workload, p.pretouch, quick));
-        let pick = |standard: u64, small: u64| if quick { small } else { standard };
-        match workload {
-            Workload::GcBench => {
-                (p.heap_bytes, p.size, p.warm_up) = (pick(256, 128) * MIB, pick(30, 8), pick(3, 1));
-            }
-            Workload::BinaryTrees => {
-                (p.heap_bytes, p.size) = (pick(512, 128) * MIB, pick(20, 18));
-            }
-            Workload::MessageRing => {
-                (p.heap_bytes, p.size) = (pick(1024, 128) * MIB, pick(5_000_000, 2_000_000));
-                (p.held, p.warm_up) = (pick(200_000, 20_000), pick(2_000_000, 200_000));
-            }
-            Workload::TableChurn => {
-                (p.heap_bytes, p.size, p.threads) = (pick(2048, 256) * MIB, pick(750_000, 50_000), 2);
-                (p.seconds, p.warm_up_seconds) = if quick { (2.0, 0.5) } else { (10.0, 4.0) };
-                p.seed = PEER_SEED;
-            }
-            Workload::Json => {
-                (p.heap_bytes, p.threads, p.seed) = (512 * MIB, 2, PEER_SEED);
-                (p.seconds, p.warm_up_seconds) = if quick { (1.0, 0.3) } else { (10.0, 2.0) };
-            }
-            Workload::PauseScaling => {}
-        }
-        p
-    }
-
     /// The table's and the progress bar's name for the run, without its repeat.
     pub(crate) fn label(&self) -> String {
-        match self.barrier {
-            Barrier::Load => self.work(),
-            other => format!("{}, {}", self.work(), other.name()),
+        match self.heap.barrier {
+            Collector::LOAD => self.work_label(),
+            other => format!("{}, {other}", self.work_label()),
         }
     }
 
     /// The label without the barrier: runs that share it did the same work.
-    pub(crate) fn work(&self) -> String {
-        let mut label = self.workload.name().to_owned();
-        match self.workload {
-            Workload::PauseScaling => {
-                label = format!("{} live, {} roots", bytes(self.live_bytes), grouped(self.roots));
-            }
-            Workload::BinaryTrees | Workload::TableChurn | Workload::Json => {
-                label += &format!(", {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" });
-            }
-            Workload::GcBench | Workload::MessageRing => {}
-        }
-        if self.rate > 0 {
-            label += &format!(", {} op/s each", grouped(self.rate));
-        }
-        label
+    pub(crate) fn work_label(&self) -> String {
+        self.work.label()
     }
 
-    /// A lower bound of what is alive at once: a heap below it cannot work.
-    pub(crate) fn min_live_bytes(&self) -> u64 {
-        let tree = |depth: u64, node: u64| (2u64 << depth.min(40)).saturating_mul(node);
-        match self.workload {
-            // The stretch tree alone, then the long-lived one with the doubles.
-            Workload::GcBench => tree(18, 32).max(tree(16, 32) + 4_000_000),
-            // The stretch tree; or the kept one beside the threads' deepest.
-            Workload::BinaryTrees => tree(self.size + 1, 24).max(tree(self.size, 24).saturating_mul(1 + self.threads)),
-            Workload::MessageRing => self.held * (8 + 16 + MESSAGE_BYTES as u64),
-            Workload::TableChurn => {
-                let record = 40 + 16 + 24 + 244;
-                self.threads.saturating_mul((8 << TABLE_BITS) + self.size.saturating_mul(record))
-            }
-            Workload::Json => 0,
-            Workload::PauseScaling => self.live_bytes,
-        }
+    /// The point of a `pause-scaling` run.
+    pub(crate) fn scaling(&self) -> Option<&PauseScaling> {
+        if let Work::PauseScaling(point) = &self.work { Some(point) } else { None }
     }
 
-    /// Refuses a heap that cannot work here, before anything is run.
+    /// Refuses what cannot work here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
-        let name = self.workload.name();
-        if self.barrier.is_page()
-            && let Some(missing) = missing_for_page_barrier()
-        {
-            return Err(Failure::input(format!("the page barrier cannot work here: {missing}; `load` and `stw` can")));
-        }
-        if self.huge_pages == HugePages::Collapse && !self.pretouch {
-            return Err(Failure::input(
-                "--huge-pages collapse makes large pages of touched ones: leave --no-pretouch out",
-            ));
-        }
-        if self.heap_bytes == 0 {
-            return Err(Failure::input("a heap of 0 bytes holds nothing: give --heap a size such as 256m"));
-        }
-        if self.heap_bytes > memory.total_bytes {
-            let (heap, total) = (bytes(self.heap_bytes), bytes(memory.total_bytes));
-            return Err(Failure::input(format!(
-                "a heap of {heap} does not fit this machine: it has {total} of memory"
-            )));
-        }
-        if self.pretouch && self.heap_bytes > memory.available_bytes {
-            let (heap, free) = (bytes(self.heap_bytes), bytes(memory.available_bytes));
-            return Err(Failure::input(format!(
-                "a heap of {heap} cannot be touched beforehand: {free} of memory are available (--no-pretouch commits as it goes)"
-            )));
-        }
-        let least = self.min_live_bytes();
-        if self.heap_bytes < least {
-            let (heap, least) = (bytes(self.heap_bytes), bytes(least));
+        self.heap.check(memory)?;
+        let (name, least) = (self.work.name(), self.work.min_live_bytes());
+        if self.heap.heap_bytes < least {
+            let (heap, least) = (bytes(self.heap.heap_bytes), bytes(least));
             return Err(Failure::input(format!(
                 "a heap of {heap} cannot hold {name} at this size: more than {least} are alive at once"
             )));
         }
-        if self.threads > 1024 {
+        if self.work.threads() > 1024 {
             return Err(Failure::input("more than 1024 mutator threads measure nothing but the scheduler"));
-        }
-        if self.workers > 1024 {
-            return Err(Failure::input("more than 1024 collector threads measure nothing but the scheduler"));
         }
         Ok(())
     }
 }
 
-/// What the page barrier needs and the kernel or a sandbox refuses.
-fn missing_for_page_barrier() -> Option<String> {
-    static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let look = || {
-        let can = Capabilities::probe();
-        let needed = [&can.take_away, &can.userfaultfd, &can.uffd_minor_shmem, &can.uffd_sigbus];
-        needed.into_iter().find(|item| !item.support.is_yes()).map(|item| format!("{}: {}", item.name, item.support))
-    };
-    MISSING.get_or_init(look).clone()
-}
-
 /// The runs of `gc-bench [run]`, in order.
 pub(crate) fn standard_runs(args: &RunArgs) -> Result<Vec<Plan>, Failure> {
-    args.heap.check_barriers()?;
-    let mut workloads: Vec<Workload> = Vec::new();
-    for w in args.workloads.iter().map(|&w| Workload::from(w)) {
-        if workloads.contains(&w) {
-            return Err(Failure::input(format!("{} is named twice (--repeats N runs it N times)", w.name())));
-        }
-        workloads.push(w);
-    }
-    if workloads.is_empty() {
-        workloads.extend(Workload::STANDARD);
-    }
-    let mut plans = Vec::new();
-    for &workload in &workloads {
-        refuse_useless(workload, args)?;
-        let base = with_options(Plan::standard(workload, &args.heap, args.quick), args)?;
-        let threads = match (workload, args.threads) {
-            (Workload::BinaryTrees, None) => vec![1, 2],
-            _ => vec![base.threads],
-        };
-        for threads in threads {
-            // Barriers by turns, so that what changes on the machine meanwhile changes for all.
-            for repeat in 1..=args.repeats.unwrap_or(if args.quick { 1 } else { 3 }) {
-                for &barrier in &args.heap.barrier {
-                    plans.push(Plan { threads, repeat, barrier, ..base.clone() });
-                }
-            }
-        }
-    }
-    Ok(plans)
+    let session = &args.session;
+    session.heap.check_barriers()?;
+    Ok(session.runs(args.work.works(session.quick)?, if session.quick { 1 } else { 3 }))
 }
 
-/// An option that changes nothing would make a reader believe that it did.
-fn refuse_useless(workload: Workload, args: &RunArgs) -> Result<(), Failure> {
-    use Workload::{BinaryTrees, TableChurn};
-    let given = [
-        ("--threads", args.threads.is_some(), &[BinaryTrees, TableChurn][..]),
-        ("--seconds", args.seconds.is_some(), &[TableChurn]),
-        ("--rate", args.rate.is_some(), &[TableChurn]),
-        ("--seed", args.seed.is_some(), &[TableChurn]),
-    ];
-    for (option, given, users) in given {
-        if given && !users.contains(&workload) {
-            let users: Vec<_> = users.iter().map(|w| w.name()).collect();
-            return Err(Failure::input(format!(
-                "{} has no use for {option}: name the workloads that have ({})",
-                workload.name(),
-                users.join(", ")
-            )));
-        }
-    }
-    if args.size.is_some() && args.workloads.len() != 1 {
-        return Err(Failure::input("--size means something else to each workload: name the one it is for"));
-    }
-    Ok(())
-}
-
-fn with_options(mut p: Plan, args: &RunArgs) -> Result<Plan, Failure> {
-    p.heap_bytes = args.heap_size.unwrap_or(p.heap_bytes);
-    p.threads = args.threads.unwrap_or(p.threads);
-    p.seconds = args.seconds.unwrap_or(p.seconds);
-    p.rate = args.rate.unwrap_or(p.rate);
-    p.seed = args.seed.unwrap_or(p.seed);
-    p.size = args.size.unwrap_or(p.size);
-    let limit = match p.workload {
-        Workload::GcBench => 1..=1_000_000,
-        Workload::BinaryTrees => 5..=32,
-        Workload::MessageRing => 1..=u64::from(u32::MAX) * 16,
-        _ => 1..=u64::from(u32::MAX),
-    };
-    if !limit.contains(&p.size) {
-        let (name, from, to) = (p.workload.name(), limit.start(), limit.end());
-        return Err(Failure::input(format!("--size of {name} must be {from} to {}", grouped(*to))));
-    }
-    if p.workload == Workload::BinaryTrees {
-        // The peers warm up three levels lower; below depth 4 there is nothing to build.
-        p.warm_up = (p.size - 3).max(4);
-    }
-    if p.rate > 1_000_000_000 {
-        return Err(Failure::input("--rate above 1,000,000,000 operations a second and thread cannot be kept"));
-    }
-    Ok(p)
-}
-
-/// The runs of `gc-bench json`, for a document of that many bytes that keeps `live` bytes a copy in the heap.
-pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64) -> Result<Vec<Plan>, Failure> {
-    args.heap.check_barriers()?;
-    let mut p = Plan::standard(Workload::Json, &args.heap, args.quick);
-    p.heap_bytes = args.heap_size.unwrap_or(p.heap_bytes);
-    p.threads = args.threads.unwrap_or(p.threads);
-    p.seconds = args.seconds.unwrap_or(p.seconds);
-    p.seed = args.seed.unwrap_or(p.seed);
-    p.document_bytes = document_bytes;
-    if p.threads < 2 {
-        return Err(Failure::input("json needs at least 2 threads: one parses, the others query"));
-    }
-    let of_repeat = |repeat| args.heap.barrier.iter().map(move |&barrier| (repeat, barrier));
-    let turns = (1..=args.repeats.unwrap_or(1)).flat_map(of_repeat);
-    Ok(turns.map(|(repeat, barrier)| Plan { repeat, barrier, ..p.clone() }).collect())
+/// The runs of `gc-bench json`, for a document of that many bytes.
+pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64, census: Census) -> Result<Vec<Plan>, Failure> {
+    let session = &args.session;
+    session.heap.check_barriers()?;
+    let json = Json::new(&args.json, session.quick, document_bytes, census)?;
+    Ok(session.runs(vec![json.into()], 1))
 }
 
 /// The points of `gc-bench pause-scaling` that fit into `memory`, and of those that do not, why.
@@ -408,60 +161,81 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Vec<Pl
     if args.heap.barrier.len() > 1 {
         return Err(Failure::input("pause-scaling compares sizes: name one barrier"));
     }
-    let live: &[u64] = if args.quick { &[16, 64, 256] } else { &[16, 64, 256, 1024, 4096] };
-    let roots: &[u64] = if args.quick { &[1_000, 100_000] } else { &[1_000, 100_000, 1_000_000] };
-    // The smallest number of roots belongs to the row of live sizes, so that each point is run once.
-    let points = live.iter().map(|&mib| (mib * MIB, 10)).chain(roots.iter().map(|&n| (64 * MIB, n)));
     let (mut plans, mut left_out) = (Vec::new(), Vec::new());
-    for (live_bytes, roots) in points {
-        let plan = Plan {
-            live_bytes,
-            roots,
-            // Room for what is allocated while a cycle runs: without it, stalls would be measured and not pauses.
-            heap_bytes: live_bytes + live_bytes / 2 + 256 * MIB,
-            cycles: args.cycles.unwrap_or(if args.quick { 10 } else { 60 }),
-            seed: PEER_SEED,
-            quick: args.quick,
-            ..Plan::new(Workload::PauseScaling, &args.heap)
-        };
+    for point in PauseScaling::points(&args.points, args.quick) {
+        let live = bytes(point.live_bytes);
+        let work = Work::from(point);
+        let heap = args.heap.plan(work.heap_bytes(args.quick), false);
         // Side metadata comes on top of the heap.
-        let need = plan.heap_bytes + plan.heap_bytes / 16;
+        let need = heap.heap_bytes + heap.heap_bytes / 16;
         if need > memory.available_bytes {
-            let (live, need, free) = (bytes(live_bytes), bytes(need), bytes(memory.available_bytes));
+            let (need, free) = (bytes(need), bytes(memory.available_bytes));
             left_out.push(format!("{live} of live data left out: it needs {need}, and {free} of memory are available"));
         } else {
-            plans.push(plan);
+            plans.push(Plan { work, heap, repeat: 1, quick: args.quick });
         }
     }
     Ok((plans, left_out))
 }
 
+/// Plans as the command line makes them, for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line<T: Args> {
+        #[command(flatten)]
+        args: T,
+    }
+
+    /// Reads the options of a command.
+    pub(super) fn read<T: Args>(args: &[&str]) -> Result<T, Failure> {
+        let line = Line::<T>::try_parse_from([&["gc-bench"], args].concat());
+        line.map(|line| line.args).map_err(|e| Failure::input(e.to_string()))
+    }
+
+    /// The runs of `gc-bench run` with these options.
+    pub(crate) fn runs(args: &[&str]) -> Result<Vec<Plan>, Failure> {
+        standard_runs(&read(args)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::samples::{read, runs};
     use super::*;
-    use crate::cli::{self, Command};
+    use serde_json::{Value, json};
 
     const ROOMY: Memory = Memory { total_bytes: 24 << 30, available_bytes: 20 << 30 };
 
-    fn runs(args: &[&str]) -> Result<Vec<Plan>, Failure> {
-        standard_runs(&cli::parse([&["gc-bench"], args].concat())?.expect("not help").run)
+    /// What the JSON of a run says that it is.
+    fn settings(plan: &Plan) -> Value {
+        serde_json::to_value(plan).unwrap()
     }
 
     #[test]
     fn a_plain_run_is_the_issue_s_list() {
         let plans = runs(&["--repeats", "1"]).unwrap();
-        let shape: Vec<_> = plans.iter().map(|p| (p.workload, p.threads, p.heap_bytes / MIB, p.size, p.rate)).collect();
+        let shape: Vec<_> = plans
+            .iter()
+            .map(|p| {
+                let of = settings(p);
+                (p.work.name(), p.work.threads(), p.heap.heap_bytes >> 20, of["size"].as_u64(), of["rate"].as_u64())
+            })
+            .collect();
         assert_eq!(
             shape,
             [
-                (Workload::GcBench, 1, 256, 30, 0),
-                (Workload::BinaryTrees, 1, 512, 20, 0),
-                (Workload::BinaryTrees, 2, 512, 20, 0),
-                (Workload::MessageRing, 1, 1024, 5_000_000, 0),
-                (Workload::TableChurn, 2, 2048, 750_000, 0),
+                ("gcbench", 1, 256, Some(30), None),
+                ("binary-trees", 1, 512, Some(20), None),
+                ("binary-trees", 2, 512, Some(20), None),
+                ("message-ring", 1, 1024, Some(5_000_000), None),
+                ("table-churn", 2, 2048, Some(750_000), Some(0)),
             ]
         );
-        assert_eq!(plans[1].warm_up, 17);
+        assert_eq!(settings(&plans[1])["warm_up"], 17);
         assert!(plans.iter().all(|p| p.check(ROOMY).is_ok()));
         assert_eq!(runs(&[]).unwrap().len(), 15);
         assert!(runs(&["--quick"]).unwrap().iter().all(|p| p.check(ROOMY).is_ok()));
@@ -471,16 +245,16 @@ mod tests {
     fn threads_given_make_one_run_a_repeat() {
         let plans = runs(&["binary-trees", "--threads", "2", "--repeats", "1"]).unwrap();
         assert_eq!(plans.len(), 1);
-        assert_eq!(plans[0].threads, 2);
+        assert_eq!(plans[0].work.threads(), 2);
     }
 
     #[test]
     fn barriers_take_turns() {
         let plans = runs(&["gcbench", "--barrier", "load,stw", "--repeats", "2"]).unwrap();
-        let turns: Vec<_> = plans.iter().map(|p| (p.repeat, p.barrier)).collect();
-        let (load, stw) = (Barrier::Load, Barrier::Stw);
+        let turns: Vec<_> = plans.iter().map(|p| (p.repeat, p.heap.barrier)).collect();
+        let (load, stw) = (Collector::LOAD, Collector::STW);
         assert_eq!(turns, [(1, load), (1, stw), (2, load), (2, stw)]);
-        assert_eq!((plans[1].label().as_str(), plans[1].work().as_str()), ("gcbench, stw", "gcbench"));
+        assert_eq!((plans[1].label().as_str(), plans[1].work_label().as_str()), ("gcbench, stw", "gcbench"));
         assert!(runs(&["gcbench", "--barrier", "stw,stw"]).unwrap_err().line().contains("twice"));
     }
 
@@ -504,6 +278,64 @@ mod tests {
     }
 
     #[test]
+    fn an_option_is_refused_with_the_workloads_that_have_it() {
+        let said = |args: &[&str]| runs(args).expect_err("refused").line();
+        assert!(said(&["gcbench", "--threads", "2"]).contains("gcbench has no use for --threads"));
+        assert!(said(&["gcbench", "--threads", "2"]).contains("(binary-trees, table-churn)"));
+        assert!(
+            said(&["--seed", "2"])
+                .contains("gcbench has no use for --seed: name the workloads that have (table-churn)")
+        );
+        assert!(said(&["--size", "2"]).contains("name the one it is for"));
+        assert!(said(&["binary-trees", "--size", "60"]).contains("--size of binary-trees must be 5 to 32"));
+        assert_eq!(runs(&["binary-trees", "table-churn", "--threads", "3", "--repeats", "1"]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_settings_of_a_run_are_flat_and_read_back() {
+        let plan =
+            &runs(&["table-churn", "--rate", "300000", "--seed", "3", "--seconds", "2.5", "--quick"]).unwrap()[0];
+        let expected = json!({
+            "workload": "table-churn", "size": 50_000, "threads": 2, "seconds": 2.5, "warm_up_seconds": 0.5,
+            "rate": 300_000, "seed": 3, "barrier": "load", "heap_bytes": 256 << 20, "workers": 0, "pretouch": true,
+            "huge_pages": "never", "repeat": 1, "quick": true,
+        });
+        assert_eq!(settings(plan), expected);
+        let args = ["--barrier", "page-anonymous", "--huge-pages", "advise", "--workers", "3"];
+        let mut all = runs(&args).unwrap();
+        all.extend(json_runs(&read(&[]).unwrap(), 77, Census::of("[]").unwrap()).unwrap());
+        all.extend(scaling_runs(&read(&[]).unwrap(), ROOMY).unwrap().0);
+        for plan in all {
+            let text = serde_json::to_string(&plan).unwrap();
+            let read: Plan = serde_json::from_str(&text).unwrap();
+            assert_eq!((settings(&read), read.label()), (settings(&plan), plan.label()));
+            assert_eq!(settings(&plan)["workload"], plan.work.name());
+        }
+    }
+
+    #[test]
+    fn the_heap_s_own_refusal_is_what_the_bench_says() {
+        let check = |args: &[&str]| runs(args).unwrap()[0].check(ROOMY).expect_err("refused").line();
+        for workers in ["65", "1025"] {
+            let said = check(&["gcbench", "--workers", workers]);
+            let own = gc_heap::Heap::builder().workers(workers.parse().unwrap()).check().unwrap_err();
+            assert_eq!(said, own.to_string());
+        }
+        assert!(check(&["gcbench", "--huge-pages", "collapse", "--no-pretouch"]).contains("pretouch"));
+        assert!(check(&["binary-trees", "--threads", "1025", "--size", "5"]).contains("1024 mutator threads"));
+    }
+
+    #[test]
+    fn a_heap_that_cannot_hold_the_document_is_refused() {
+        let document = format!("[{}]", ["{\"a\": [1, 2, \"three\"]}"; 50_000].join(","));
+        let census = Census::of(&document).unwrap();
+        let args = read(&["--heap", "8m"]).unwrap();
+        let said = json_runs(&args, 1, census).unwrap()[0].check(ROOMY).expect_err("refused").line();
+        assert!(said.contains("a heap of 8 MiB cannot hold json") && said.contains("alive at once"), "{said}");
+        assert!(json_runs(&read(&[]).unwrap(), 1, census).unwrap()[0].check(ROOMY).is_ok());
+    }
+
+    #[test]
     fn heaps_that_cannot_work_are_refused() {
         let check = |args: &[&str]| runs(args).unwrap()[0].check(ROOMY).expect_err("refused").line();
         assert!(check(&["gcbench", "--heap", "0"]).contains("0 bytes"));
@@ -516,10 +348,7 @@ mod tests {
 
     #[test]
     fn scaling_leaves_out_what_does_not_fit_and_says_so() {
-        let scaling = |memory| match cli::parse(["gc-bench", "pause-scaling"]).unwrap().unwrap().command {
-            Some(Command::PauseScaling(args)) => scaling_runs(&args, memory).unwrap(),
-            other => panic!("{other:?}"),
-        };
+        let scaling = |memory| scaling_runs(&read(&[]).unwrap(), memory).unwrap();
         let (plans, left_out) = scaling(ROOMY);
         assert_eq!((plans.len(), left_out.len()), (8, 0));
         assert!(plans.iter().all(|p| p.check(ROOMY).is_ok()));

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::by_name;
+use crate::collector::Collector;
 use crate::lost::Lost;
 use crate::machine::{self, Kernel, Machine};
 use crate::mmu::Mmu;
-use crate::plan::{Barrier, Plan, Workload};
+use crate::plan::Plan;
 use crate::stats::Summary;
 use crate::time;
+use crate::timeline::{Occupancy, Phase, Stop};
 
 /// The version of the keys: raised when one changes its meaning or goes, not when one is added.
 pub(crate) const FORMAT: u32 = 1;
@@ -59,8 +62,9 @@ pub(crate) struct Document {
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) workload: Workload,
-    pub(crate) barrier: Barrier,
+    pub(crate) workload: String,
+    #[serde(with = "by_name")]
+    pub(crate) barrier: Collector,
     pub(crate) heap_bytes: u64,
     pub(crate) threads: u64,
     pub(crate) repeat: u64,
@@ -106,32 +110,6 @@ pub(crate) struct Histograms {
     pub(crate) latency: Vec<Bucket>,
 }
 
-/// One stop of the program's threads. Times count from the start of the measured part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stop {
-    pub(crate) kind: String,
-    pub(crate) start_ns: u64,
-    pub(crate) duration_ns: u64,
-    /// Of it, until the last thread stood still.
-    pub(crate) safepoint_ns: u64,
-}
-
-/// One phase of a cycle. Times count from the start of the measured part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Phase {
-    pub(crate) name: String,
-    pub(crate) start_ns: u64,
-    pub(crate) duration_ns: u64,
-}
-
-/// The heap at one moment, from the start of the measured part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Occupancy {
-    pub(crate) at_ns: u64,
-    pub(crate) used_bytes: u64,
-    pub(crate) committed_bytes: u64,
-}
-
 impl Record {
     /// The utilisation at a window of [`WINDOWS_MS`](crate::mmu::WINDOWS_MS), if the run was that long.
     pub(crate) fn mmu_at(&self, window_ms: u64) -> Option<f64> {
@@ -147,10 +125,9 @@ impl Record {
 #[cfg(test)]
 pub(crate) mod samples {
     use super::*;
-    use crate::cli;
     use crate::lost::{Kind, Times};
     use crate::mmu;
-    use crate::plan;
+    use crate::plan::samples::runs;
     use crate::stats::Samples;
 
     const SLOW: Times =
@@ -158,25 +135,25 @@ pub(crate) mod samples {
 
     /// A made-up run of `workload` for tests of the reports.
     pub(crate) fn record(workload: &str, repeat: u64) -> Record {
-        let cli = cli::parse(["gc-bench", workload]).unwrap().unwrap();
-        let settings = Plan { repeat, ..plan::standard_runs(&cli.run).unwrap().remove(0) };
+        let settings = Plan { repeat, ..runs(&[workload]).unwrap().remove(0) };
+        let heap_bytes = settings.heap.heap_bytes;
         let pauses: Samples = (1..60u64).map(|i| 9_000 + i * i * 40).collect();
         let safepoint: Samples = (1..60u64).map(|i| 1_000 + i * 100).collect();
         let latency: Samples = (1..20_000u64).map(|i| 40 + i % 300 + (i / 19_990) * 2_000_000).collect();
         let none = Samples::new();
         let names = ["mark", "plan", "relocate"];
         Record {
-            workload: settings.workload,
-            barrier: settings.barrier,
-            heap_bytes: settings.heap_bytes,
-            threads: settings.threads,
+            workload: settings.work.name().to_owned(),
+            barrier: settings.heap.barrier,
+            heap_bytes,
+            threads: settings.work.threads(),
             repeat,
             wall_s: 2.0 + repeat as f64,
             cpu_s: 3.5,
             ops: 5_000_000,
             ops_per_s: 2.5e6,
-            committed_peak_bytes: settings.heap_bytes,
-            pss_peak_bytes: settings.heap_bytes + (9 << 20),
+            committed_peak_bytes: heap_bytes,
+            pss_peak_bytes: heap_bytes + (9 << 20),
             cycles: 20,
             checksum: -15,
             documents: 0,
@@ -213,8 +190,8 @@ pub(crate) mod samples {
             occupancy: (0..100)
                 .map(|i| Occupancy {
                     at_ns: i * 20_000_000,
-                    used_bytes: settings.heap_bytes / 4 + (i % 10) * (settings.heap_bytes / 20),
-                    committed_bytes: settings.heap_bytes * 3 / 4,
+                    used_bytes: heap_bytes / 4 + (i % 10) * (heap_bytes / 20),
+                    committed_bytes: heap_bytes * 3 / 4,
                 })
                 .collect(),
             settings,

@@ -2,9 +2,9 @@
 
 use gc_core::sys::{self, Membarrier};
 
-use super::child::{Reporter, What};
 use super::effort::{timed, timed_beside};
 use super::memory::{ONE_PROCESSOR, Spinner};
+use super::reporter::{Reporter, What};
 use super::row::Per;
 
 pub(super) fn measure(to: &mut Reporter) {

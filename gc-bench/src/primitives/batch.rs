@@ -2,10 +2,10 @@
 
 use gc_core::sys::{SysError, UFFD_FEATURE_SIGBUS};
 
-use super::child::{Reporter, What};
 use super::effort::{Effort, timed};
 use super::fault::{Absent, Kind};
 use super::memory::PAGE;
+use super::reporter::{Reporter, What};
 use super::row::Per;
 
 /// Pages of a range that is filled over and over.

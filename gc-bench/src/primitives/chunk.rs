@@ -4,9 +4,9 @@ use gc_core::sys::{
     self, Access, HeapFile, RegisterMode, SysError, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_SIGBUS, Uffd,
 };
 
-use super::child::{Reporter, What};
 use super::effort::{Effort, timed};
 use super::memory::{HUGE, Range, uffd};
+use super::reporter::{Reporter, What};
 use super::row::{Per, ZAP_AND_CONTINUE};
 
 /// Bytes of the view.

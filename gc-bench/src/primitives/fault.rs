@@ -20,9 +20,9 @@ use gc_core::sys::{
 
 use userfaultfd::Event;
 
-use super::child::{Reporter, What};
 use super::effort::{Effort, time};
 use super::memory::{PAGE, Range, touch, uffd};
+use super::reporter::{Reporter, What};
 use super::row::{Per, SIGBUS_CONTINUE};
 
 /// How an absent page comes in.

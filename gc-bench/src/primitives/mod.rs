@@ -6,7 +6,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`row`] | a row of the table, and what each is compared with |
-//! | [`child`], [`effort`] | the process of a group: what it is told, how often it measures |
+//! | [`child`], [`reporter`], [`effort`] | the process of a group: what it is told and tells, how often it measures |
 //! | [`memory`] | ranges to measure on |
 //! | [`take_away`], [`fault`], [`batch`], [`chunk`], [`view`], [`touch`], [`barrier`] | the groups |
 
@@ -17,6 +17,7 @@ mod chunk;
 mod effort;
 mod fault;
 mod memory;
+mod reporter;
 pub(crate) mod row;
 mod take_away;
 mod touch;
@@ -26,21 +27,44 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use clap::Args;
+use gc_heap::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::PrimitivesArgs;
 use crate::failure::Failure;
+use crate::output::OutputArgs;
 use crate::process::Usage;
 use crate::record::Head;
 use crate::session::{Guard, Meter};
 use crate::size::{bytes, grouped, three};
-use child::{Message, Order};
+use reporter::{Message, Order};
 use row::{Group, Outcome, Per, Row};
 
 const MIB: u64 = 1 << 20;
 /// Sizes to take away, without `--sizes`.
 const SIZES: [u64; 5] = [64 * MIB, 256 * MIB, 1024 * MIB, 4096 * MIB, 8192 * MIB];
 const QUICK_SIZES: [u64; 2] = [64 * MIB, 256 * MIB];
+
+/// `gc-bench primitives`.
+#[derive(Debug, Args)]
+pub(crate) struct PrimitivesArgs {
+    /// Which groups to measure [default: all]
+    #[arg(value_name = "GROUP", value_enum)]
+    groups: Vec<Group>,
+
+    /// Sizes of the view that is taken away and mirrored, with commas between them: numbers with k, m or g (KiB, MiB, GiB),
+    /// each a multiple of 2 MiB [default: 64m,256m,1g,4g,8g, with --quick 64m,256m]. One that the memory does not suffice
+    /// for is a row that says so
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    sizes: Vec<ByteSize>,
+
+    /// Small sizes and few repeats: a look at all of it in a few seconds
+    #[arg(long)]
+    quick: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
 
 /// A report of primitives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,7 +100,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(args: &PrimitivesArgs) -> Result<Self, Failure> {
-        let mut sizes = args.sizes.clone();
+        let mut sizes: Vec<u64> = args.sizes.iter().map(|size| size.bytes()).collect();
         if sizes.is_empty() {
             sizes.extend(if args.quick { &QUICK_SIZES[..] } else { &SIZES });
         }

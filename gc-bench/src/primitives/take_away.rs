@@ -6,9 +6,9 @@ use std::cell::Cell;
 
 use gc_core::sys::{self, Access, HeapFile, RegisterMode, SysError, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_SIGBUS};
 
-use super::child::{Reporter, What};
 use super::effort::{Effort, timed, timed_beside};
 use super::memory::{HUGE, ONE_PROCESSOR, Range, Spinner, uffd};
+use super::reporter::{Reporter, What};
 use super::row::{MPROTECT, Per};
 use crate::machine;
 use crate::size::bytes;

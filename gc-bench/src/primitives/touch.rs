@@ -2,9 +2,9 @@
 
 use gc_core::sys::{self, Access, HeapFile, SysError};
 
-use super::child::{Reporter, What};
 use super::effort::{time, timed};
 use super::memory::{HUGE, PAGE, Range, look, touch};
+use super::reporter::{Reporter, What};
 use super::row::{Per, WRITE_FAULT};
 
 /// Bytes that are touched page by page.

@@ -2,9 +2,9 @@
 
 use gc_core::sys::{self, Access, HeapFile, SysError};
 
-use super::child::{Reporter, What};
 use super::effort::timed;
 use super::memory::{HUGE, Range};
+use super::reporter::{Reporter, What};
 use super::row::{MMAP_MIRROR, MMAP_PIECE, Per};
 
 /// Pieces of a view in pieces; each may be a mapping of its own.

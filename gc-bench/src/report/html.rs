@@ -7,9 +7,9 @@ use super::plot::{self, Point};
 use super::svg::escape;
 use super::table::rows;
 use super::{Group, Work, by_barrier, groups};
-use crate::plan::Workload;
 use crate::record::{Document, Head};
 use crate::size::{bytes, duration, grouped, three};
+use crate::workload::pause_scaling::PauseScaling;
 
 const MMU: &str = "Minimum mutator utilisation (stops, stalls, faults, slow paths)";
 const STYLE: &str = include_str!("page.css");
@@ -35,7 +35,7 @@ pub(crate) fn page(of: &Head, title: &str, body: impl FnOnce(&mut String)) -> St
 fn body(out: &mut String, document: &Document) {
     warnings(out, document);
     let groups = groups(document);
-    let scaling: Vec<&Group<'_>> = groups.iter().filter(|g| g.runs[0].workload == Workload::PauseScaling).collect();
+    let scaling: Vec<_> = groups.iter().filter_map(|g| Some((g.runs[0].settings.scaling()?, g))).collect();
     if !scaling.is_empty() {
         scaling_section(out, &scaling);
     }
@@ -177,21 +177,18 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     out.push_str("</div>\n");
 }
 
-fn scaling_section(out: &mut String, groups: &[&Group<'_>]) {
-    let few = groups.iter().map(|g| g.runs[0].settings.roots).min().unwrap_or(0);
-    let live_of_roots =
-        groups.iter().filter(|g| g.runs[0].settings.roots > few).map(|g| g.runs[0].settings.live_bytes).next();
+fn scaling_section(out: &mut String, groups: &[(&PauseScaling, &Group<'_>)]) {
+    let few = groups.iter().map(|(of, _)| of.roots).min().unwrap_or(0);
+    let live_of_roots = groups.iter().find(|(of, _)| of.roots > few).map(|(of, _)| of.live_bytes);
     let by_live: Vec<Point<'_>> = groups
         .iter()
-        .map(|g| g.middle())
-        .filter(|r| r.settings.roots == few)
-        .map(|run| Point { x: run.settings.live_bytes as f64, label: bytes(run.settings.live_bytes), run })
+        .filter(|(of, _)| of.roots == few)
+        .map(|(of, g)| Point { x: of.live_bytes as f64, label: bytes(of.live_bytes), run: g.middle() })
         .collect();
     let by_roots: Vec<Point<'_>> = groups
         .iter()
-        .map(|g| g.middle())
-        .filter(|r| Some(r.settings.live_bytes) == live_of_roots)
-        .map(|run| Point { x: run.settings.roots as f64, label: grouped(run.settings.roots), run })
+        .filter(|(of, _)| Some(of.live_bytes) == live_of_roots)
+        .map(|(of, g)| Point { x: of.roots as f64, label: grouped(of.roots), run: g.middle() })
         .collect();
     out.push_str("<h2>Does a pause grow?</h2>\n");
     out.push_str(

@@ -39,7 +39,7 @@ pub(crate) struct Work<'a> {
 pub(crate) fn by_barrier(document: &Document) -> Vec<Work<'_>> {
     let mut works: Vec<Work<'_>> = Vec::new();
     for group in groups(document) {
-        let name = group.runs[0].settings.work();
+        let name = group.runs[0].settings.work_label();
         match works.iter_mut().find(|work| work.name == name) {
             Some(work) => work.groups.push(group),
             None => works.push(Work { name, groups: vec![group] }),
@@ -80,8 +80,8 @@ impl Group<'_> {
 
 #[cfg(test)]
 pub(crate) mod samples {
+    use crate::collector::Collector;
     use crate::lost::{Kind, Lost, Times};
-    use crate::plan::Barrier;
     use crate::record::{Document, Head, samples::record};
 
     pub(crate) fn head() -> Head {
@@ -102,10 +102,10 @@ pub(crate) mod samples {
         let mut document = document();
         document.runs.truncate(3);
         let load = document.runs.clone();
-        for (barrier, share) in [(Barrier::Page, 0.03), (Barrier::Stw, 0.0)] {
+        for (barrier, share) in [(Collector::PAGE, 0.03), (Collector::STW, 0.0)] {
             for mut run in load.clone() {
                 run.barrier = barrier;
-                run.settings.barrier = barrier;
+                run.settings.heap.barrier = barrier;
                 let times = Times {
                     timed: 4_000,
                     p50_ns: 2_100,
@@ -114,7 +114,7 @@ pub(crate) mod samples {
                     total_ns: 9_000_000,
                     share_of_wall: share,
                 };
-                let faults = (barrier == Barrier::Page).then_some(Kind { count: 4_000, times: Some(times) });
+                let faults = (barrier == Collector::PAGE).then_some(Kind { count: 4_000, times: Some(times) });
                 run.lost = Lost { faults, slow_paths: None };
                 document.runs.push(run);
             }

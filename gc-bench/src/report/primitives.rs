@@ -9,12 +9,7 @@ use super::plot::primitives::{by_bytes, ranges};
 use super::svg::escape;
 use crate::primitives::row::{Figures, Group, Per, Ratio, Row};
 use crate::primitives::{Primitives, noise};
-use crate::size::{bytes, short, three};
-
-/// Nanoseconds for people, fractions of one too: a page of a batch takes fewer than a hundred.
-pub(crate) fn nanoseconds(ns: f64) -> String {
-    if ns >= 999.5 { crate::size::duration(ns as u64) } else { format!("{} ns", short(ns)) }
-}
+use crate::size::{bytes, nanoseconds, three};
 
 /// The rows of one group.
 fn of(found: &Primitives, group: Group) -> Vec<&Row> {

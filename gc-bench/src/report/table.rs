@@ -4,7 +4,6 @@ use comfy_table::{Cell, CellAlignment, Table};
 
 use super::{Group, by_barrier, groups};
 use crate::lost::{Kind, Times};
-use crate::plan::Workload;
 use crate::record::{Document, Record};
 use crate::size::{bytes, duration, grouped, three};
 use crate::stats::Summary;
@@ -147,7 +146,7 @@ fn columns(groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> String) -> String 
 pub(crate) fn text(document: &Document) -> String {
     let groups = groups(document);
     let works = by_barrier(document);
-    let mut out = if groups.iter().all(|g| g.runs[0].workload == Workload::PauseScaling) {
+    let mut out = if groups.iter().all(|g| g.runs[0].settings.scaling().is_some()) {
         let mut table = table();
         scaling(&mut table, &groups);
         table.trim_fmt()
@@ -174,7 +173,7 @@ fn scaling(table: &mut Table, groups: &[Group<'_>]) {
     let heads = ["live", "roots", "cycles", "pauses", "p50", "p99", "max", "safepoint max", "stalls", "one cycle"];
     table.set_header(heads.map(|h| right(h.into())));
     for g in groups {
-        let s = &g.runs[0].settings;
+        let Some(s) = g.runs[0].settings.scaling() else { continue };
         let pauses = |of: fn(&Summary) -> u64| right(duration(g.median_u64(|r| of(&r.pauses))));
         table.add_row([
             right(bytes(s.live_bytes)),

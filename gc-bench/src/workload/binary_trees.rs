@@ -2,10 +2,78 @@
 
 use std::thread;
 
+use clap::Args;
 use gc_heap::{AllocSize, EnterError, Gc, Local, Mutator, OutOfMemory, Slot, Trace};
+use serde::{Deserialize, Serialize};
 
+use super::common::{MIB, Standard, Workload, alone, check_size, pick, with_threads};
+use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
 use crate::recorder::Ticker;
+use crate::size::parse_count;
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BinaryTrees {
+    /// Depth of the kept tree.
+    size: u64,
+    /// Depth at which it warms up.
+    warm_up: u64,
+    threads: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// depth of the kept tree [default: 20]
+    #[arg(long, value_name = "DEPTH", value_parser = parse_count)]
+    size: Option<u64>,
+
+    /// mutator threads [default: once 1 and once 2]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    threads: Option<u64>,
+}
+
+impl Standard for BinaryTrees {
+    const NAME: &'static str = "binary-trees";
+    const ABOUT: &'static str = "Trees of all depths, built and counted, in one and two threads";
+    type Args = Options;
+
+    fn works(args: Options, quick: bool) -> Result<Vec<Self>, Failure> {
+        let size = check_size(Self::NAME, args.size.unwrap_or(pick(quick, 20, 18)), 5..=32)?;
+        // The peers warm up three levels lower; below depth 4 there is nothing to build.
+        let warm_up = (size - 3).max(u64::from(MIN_DEPTH));
+        let threads = args.threads.map_or(vec![1, 2], |threads| vec![threads]);
+        Ok(threads.into_iter().map(|threads| Self { size, warm_up, threads }).collect())
+    }
+}
+
+impl Workload for BinaryTrees {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn heap_bytes(&self, quick: bool) -> u64 {
+        pick(quick, 512, 128) * MIB
+    }
+
+    fn min_live_bytes(&self) -> u64 {
+        let tree = |depth: u64| (2u64 << depth.min(40)).saturating_mul(NODE_BYTES);
+        // The stretch tree; or the kept one beside the threads' deepest.
+        tree(self.size + 1).max(tree(self.size).saturating_mul(1 + self.threads))
+    }
+
+    fn threads(&self) -> u64 {
+        self.threads
+    }
+
+    fn label(&self) -> String {
+        with_threads(Self::NAME, self.threads)
+    }
+
+    fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
+        alone(bench, |m| run(self, bench, m))
+    }
+}
 
 const MIN_DEPTH: u32 = 4;
 /// Trees up to this depth are built within one reservation; also what a latency sample is taken of.
@@ -18,6 +86,8 @@ struct Tree {
 }
 
 const NODE: AllocSize = AllocSize::of::<Tree>();
+/// A node with its header.
+const NODE_BYTES: u64 = 24;
 
 /// Within the room reserved.
 fn small<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Tree> {
@@ -92,11 +162,11 @@ fn share(
 /// Another thread's share, in the heap.
 type Share = Result<Result<(i64, Ticker), OutOfMemory>, EnterError>;
 
-pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
-    let (depth, threads, heap) = (bench.plan.size as u32, bench.plan.threads, bench.heap);
+fn run(of: &BinaryTrees, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
+    let (depth, threads, heap) = (of.size as u32, of.threads, bench.heap);
     let mut ticker = Ticker::new();
     bench.warming_up();
-    share(m, bench.plan.warm_up as u32, 1, &mut ticker, |done| bench.progress(done))?;
+    share(m, of.warm_up as u32, 1, &mut ticker, |done| bench.progress(done))?;
     bench.begin();
     ticker.reset();
     let mut sum = {

@@ -1,9 +1,61 @@
 //! GCBench of Ellis, Kovac and Boehm: short-lived trees of many sizes beside a long-lived tree and an array.
 
+use clap::Args;
 use gc_heap::{AllocSize, Array, Gc, Local, Mutator, Num, OutOfMemory, Slot, Trace};
+use serde::{Deserialize, Serialize};
 
+use super::common::{MIB, Standard, Workload, alone, check_size, pick};
+use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
 use crate::recorder::Ticker;
+use crate::size::parse_count;
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GcBench {
+    /// Rounds.
+    size: u64,
+    /// Rounds of warm-up.
+    warm_up: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// rounds [default: 30]
+    #[arg(long, value_name = "ROUNDS", value_parser = parse_count)]
+    size: Option<u64>,
+}
+
+impl Standard for GcBench {
+    const NAME: &'static str = "gcbench";
+    const ABOUT: &'static str = "Short-lived trees beside long-lived ones, built top-down and bottom-up";
+    type Args = Options;
+
+    fn works(args: Options, quick: bool) -> Result<Vec<Self>, Failure> {
+        let size = check_size(Self::NAME, args.size.unwrap_or(pick(quick, 30, 8)), 1..=1_000_000)?;
+        Ok(vec![Self { size, warm_up: pick(quick, 3, 1) }])
+    }
+}
+
+impl Workload for GcBench {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn heap_bytes(&self, quick: bool) -> u64 {
+        pick(quick, 256, 128) * MIB
+    }
+
+    fn min_live_bytes(&self) -> u64 {
+        let tree = |depth| tree_size(depth) as u64 * NODE_BYTES;
+        // The stretch tree alone, then the long-lived one with the doubles.
+        tree(STRETCH_DEPTH).max(tree(LONG_LIVED_DEPTH) + 8 * ARRAY_LEN as u64)
+    }
+
+    fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
+        alone(bench, |m| run(self, bench, m))
+    }
+}
 
 const STRETCH_DEPTH: u32 = 18;
 const LONG_LIVED_DEPTH: u32 = 16;
@@ -20,6 +72,9 @@ struct Node {
     i: Num<i32>,
     j: Num<i32>,
 }
+
+/// A node with its header.
+const NODE_BYTES: u64 = 32;
 
 /// Nodes of a tree of depth `d`.
 const fn tree_size(d: u32) -> usize {
@@ -114,8 +169,8 @@ fn round(m: &mut Mutator<'_>, ticker: &mut Ticker) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
-    let (rounds, warm_up) = (bench.plan.size, bench.plan.warm_up);
+fn run(of: &GcBench, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
+    let (rounds, warm_up) = (of.size, of.warm_up);
     let mut ticker = Ticker::new();
     make_deep(&mut m.frame(), STRETCH_DEPTH, &mut ticker)?;
     let long_lived = m.alloc::<Node>(|_| node(None, None))?;

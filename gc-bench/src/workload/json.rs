@@ -4,20 +4,111 @@
 //! random path down to a leaf. Now and then they count a whole document, which must have as many values as serde_json
 //! found in the text: objects that move under a reader, checked end to end.
 
+use std::path::PathBuf;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use gc_heap::{
     AllocSize, AnyGc, Bytes, Gc, Mutator, OutOfMemory, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value,
 };
 
-use super::{Meetings, Rng, from_enter, from_memory};
+use serde::{Deserialize, Serialize};
+
+use super::common::{MIB, Meetings, Workload, from_enter, from_memory, pick, with_threads};
 use crate::failure::Failure;
 use crate::json_text::{Census, MAX_DEPTH, Sink, Stop, parse};
 use crate::measure::{Bench, Measured};
 use crate::recorder::{Recorder, Ticker};
+use crate::rng::{PEER_SEED, Rng};
+use crate::size::{parse_count, parse_seconds};
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Json {
+    threads: u64,
+    /// Length of the measured part.
+    seconds: f64,
+    warm_up_seconds: f64,
+    seed: u64,
+    /// Length of the document that follows the plan.
+    pub(crate) document_bytes: u64,
+    /// Bytes of a heap's objects that a document becomes, for the parent only.
+    #[serde(skip)]
+    parsed_bytes: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonOptions {
+    /// The document [default: what `cargo metadata --format-version 1` says of the workspace, asked for now]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Mutator threads: one parses, the others query [default: 2]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    threads: Option<u64>,
+
+    /// How long the measured part lasts [default: 10, with --quick 1]
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    seconds: Option<f64>,
+
+    /// Seed of the random queries
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Json {
+    const NAME: &'static str = "json";
+
+    /// Of a document of that many bytes, of which the parser has made a census.
+    pub(crate) fn new(args: &JsonOptions, quick: bool, document_bytes: u64, census: Census) -> Result<Self, Failure> {
+        let threads = args.threads.unwrap_or(2);
+        if threads < 2 {
+            return Err(Failure::input("json needs at least 2 threads: one parses, the others query"));
+        }
+        Ok(Self {
+            threads,
+            seconds: args.seconds.unwrap_or(pick(quick, 10.0, 1.0)),
+            warm_up_seconds: pick(quick, 2.0, 0.3),
+            seed: args.seed.unwrap_or(PEER_SEED),
+            document_bytes,
+            parsed_bytes: census.heap_bytes,
+        })
+    }
+}
+
+impl Workload for Json {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn heap_bytes(&self, _quick: bool) -> u64 {
+        512 * MIB
+    }
+
+    fn min_live_bytes(&self) -> u64 {
+        // Those kept, the one in the making, and the one just replaced.
+        self.parsed_bytes.saturating_mul(KEPT as u64 + 2)
+    }
+
+    fn threads(&self) -> u64 {
+        self.threads
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn label(&self) -> String {
+        with_threads(Self::NAME, self.threads)
+    }
+
+    fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
+        run(self, bench)
+    }
+}
 
 /// Documents kept.
 const KEPT: usize = 4;
@@ -174,23 +265,12 @@ fn stack_slots(census: Census) -> usize {
     2 * census.nodes as usize + MAX_DEPTH
 }
 
-/// Whether the run's document may be worked on; the parent asks before it starts one.
-pub(crate) fn check(census: Census, heap_bytes: u64) -> Result<(), Failure> {
-    // Those kept, the one in the making, and the one just replaced.
-    let least = census.heap_bytes * (KEPT as u64 + 2);
-    if heap_bytes > least {
-        return Ok(());
-    }
-    let (heap, least) = (crate::size::bytes(heap_bytes), crate::size::bytes(least));
-    Err(Failure::input(format!("a heap of {heap} cannot hold json at this size: more than {least} are alive at once")))
-}
-
-fn querying(bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recorder), Failure> {
+fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recorder), Failure> {
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
-    let mut rng = Rng::new(bench.plan.seed, id);
+    let mut rng = Rng::new(of.seed, id);
     let result = bench.heap.enter(|m| {
-        let warm = Instant::now() + Duration::from_secs_f64(bench.plan.warm_up_seconds);
+        let warm = Instant::now() + Duration::from_secs_f64(of.warm_up_seconds);
         while Instant::now() < warm {
             m.safepoint();
             std::hint::black_box(scene.query(m, &mut rng));
@@ -201,7 +281,7 @@ fn querying(bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recor
         }
         meetings.meet(m);
         let mut ticker = Ticker::new();
-        let end = ticker.last() + Duration::from_secs_f64(bench.plan.seconds);
+        let end = ticker.last() + Duration::from_secs_f64(of.seconds);
         let (mut queries, mut sum, mut failed) = (0u64, 0u64, Ok(()));
         while failed.is_ok() {
             m.safepoint();
@@ -223,12 +303,12 @@ fn querying(bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recor
     outcome
 }
 
-fn parsing(bench: &Bench<'_>, scene: &Scene<'_>) -> Result<u64, Failure> {
+fn parsing(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>) -> Result<u64, Failure> {
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
     let outcome = bench.heap.enter(|m| {
         let mut failed = Ok(());
-        let warm = Instant::now() + Duration::from_secs_f64(bench.plan.warm_up_seconds);
+        let warm = Instant::now() + Duration::from_secs_f64(of.warm_up_seconds);
         while failed.is_ok() && Instant::now() < warm {
             failed = scene.parse(m, &stack);
         }
@@ -243,7 +323,7 @@ fn parsing(bench: &Bench<'_>, scene: &Scene<'_>) -> Result<u64, Failure> {
     outcome.map_err(from_enter)?
 }
 
-pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
+fn run(of: &Json, bench: &Bench<'_>) -> Result<Measured, Failure> {
     let text = std::str::from_utf8(bench.document).map_err(|e| Failure::run(format!("the document: {e}")))?;
     let census = Census::of(text).map_err(|e| Failure::run(format!("the document: {e}")))?;
     let kept = bench.heap.enter(|m| {
@@ -252,7 +332,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
     });
     let kept = kept.map_err(from_enter)?.map_err(from_memory)?;
     let (documents, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let scene = Scene { text, census, kept, documents, stop, barrier: Barrier::new(bench.plan.threads as usize) };
+    let scene = Scene { text, census, kept, documents, stop, barrier: Barrier::new(of.threads as usize) };
     let stack = RootStack::with_capacity(bench.heap, stack_slots(census)).map_err(from_memory)?;
     let enter = |f: &dyn Fn(&mut Mutator<'_>, usize) -> Result<(), Failure>| {
         (0..KEPT).try_for_each(|i| bench.heap.enter(|m| f(m, i)).map_err(from_enter)?)
@@ -260,10 +340,9 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
     enter(&|m, i| scene.parse(m, &stack).and_then(|()| scene.check_count(m, &stack, i)))?;
     bench.warming_up();
     let (documents, queries) = thread::scope(|scope| {
-        let parser = scope.spawn(|| parsing(bench, &scene));
+        let parser = scope.spawn(|| parsing(of, bench, &scene));
         let scene = &scene;
-        let others: Vec<_> =
-            (1..bench.plan.threads).map(|id| scope.spawn(move || querying(bench, scene, id))).collect();
+        let others: Vec<_> = (1..of.threads).map(|id| scope.spawn(move || querying(of, bench, scene, id))).collect();
         let queries: Vec<_> =
             others.into_iter().map(|h| h.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect();
         (parser.join().unwrap_or_else(|p| std::panic::resume_unwind(p)), queries)

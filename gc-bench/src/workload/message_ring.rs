@@ -1,10 +1,65 @@
 //! A window of messages that slides over a stream: what dies is always the oldest.
 
+use clap::Args;
 use gc_heap::{AllocSize, Bytes, Local, Mutator, OutOfMemory, SlotArray};
+use serde::{Deserialize, Serialize};
 
+use super::common::{MIB, Standard, Workload, alone, check_size, pick};
+use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::plan::MESSAGE_BYTES;
 use crate::recorder::Ticker;
+use crate::size::parse_count;
+
+/// Bytes of a message.
+const MESSAGE_BYTES: usize = 1024;
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MessageRing {
+    /// Pushes.
+    size: u64,
+    /// Pushes of warm-up.
+    warm_up: u64,
+    /// Messages that stay.
+    held: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// pushes [default: 5,000,000]
+    #[arg(long, value_name = "PUSHES", value_parser = parse_count)]
+    size: Option<u64>,
+}
+
+impl Standard for MessageRing {
+    const NAME: &'static str = "message-ring";
+    const ABOUT: &'static str = "A window of messages that slides over a stream of fresh ones";
+    type Args = Options;
+
+    fn works(args: Options, quick: bool) -> Result<Vec<Self>, Failure> {
+        let size = args.size.unwrap_or(pick(quick, 5_000_000, 2_000_000));
+        let size = check_size(Self::NAME, size, 1..=u64::from(u32::MAX) * 16)?;
+        Ok(vec![Self { size, warm_up: pick(quick, 2_000_000, 200_000), held: pick(quick, 200_000, 20_000) }])
+    }
+}
+
+impl Workload for MessageRing {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn heap_bytes(&self, quick: bool) -> u64 {
+        pick(quick, 1024, 128) * MIB
+    }
+
+    fn min_live_bytes(&self) -> u64 {
+        self.held * (8 + 16 + MESSAGE_BYTES as u64)
+    }
+
+    fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
+        alone(bench, |m| run(self, bench, m))
+    }
+}
 
 type Ring = SlotArray<Option<Bytes>>;
 
@@ -17,8 +72,8 @@ fn push(m: &mut Mutator<'_>, ring: Local<'_, Ring>, at: usize, number: u64) -> R
     Ok(())
 }
 
-pub(super) fn run(bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
-    let (pushes, held, warm_up) = (bench.plan.size, bench.plan.held as usize, bench.plan.warm_up);
+fn run(of: &MessageRing, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
+    let (pushes, held, warm_up) = (of.size, of.held as usize, of.warm_up);
     let ring = {
         let m = m.reserve(AllocSize::tail::<Ring>(held))?;
         m.local(m.place_array::<Ring>((), held, None))

@@ -5,13 +5,75 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use clap::Args;
 use gc_heap::{AllocSize, Local, Mutator, OutOfMemory, Root, RootStack, Slot, SlotArray, Trace};
+use serde::{Deserialize, Serialize};
 
-use super::{Rng, from_enter, from_memory};
+use super::common::{MIB, Workload, from_enter, from_memory, pick};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::plan::{BLOCK_BYTES, Plan};
 use crate::recorder::{Recorder, Ticker};
+use crate::rng::{PEER_SEED, Rng};
+use crate::size::{bytes, grouped, parse_count};
+
+/// Bytes of a live block, its header and fields included.
+const BLOCK_BYTES: u64 = 2048;
+
+/// The settings: a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PauseScaling {
+    /// Live data beside the churn.
+    pub(crate) live_bytes: u64,
+    /// Root slots.
+    pub(crate) roots: u64,
+    /// Collections to measure.
+    cycles: u64,
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScalingOptions {
+    /// Collections measured at each point
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    cycles: Option<u64>,
+}
+
+impl PauseScaling {
+    const NAME: &'static str = "pause-scaling";
+
+    /// The points: sizes of live data at 10 roots, and numbers of roots at 64 MiB.
+    pub(crate) fn points(args: &ScalingOptions, quick: bool) -> impl Iterator<Item = Self> + use<> {
+        let live: &[u64] = pick(quick, &[16, 64, 256, 1024, 4096], &[16, 64, 256]);
+        let roots: &[u64] = pick(quick, &[1_000, 100_000, 1_000_000], &[1_000, 100_000]);
+        let cycles = args.cycles.unwrap_or(pick(quick, 60, 10));
+        // The smallest number of roots belongs to the row of live sizes, so that each point is run once.
+        let points = live.iter().map(|&mib| (mib * MIB, 10)).chain(roots.iter().map(|&n| (64 * MIB, n)));
+        points.map(move |(live_bytes, roots)| Self { live_bytes, roots, cycles, seed: PEER_SEED })
+    }
+}
+
+impl Workload for PauseScaling {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn heap_bytes(&self, _quick: bool) -> u64 {
+        // Room for what is allocated while a cycle runs: without it, stalls would be measured and not pauses.
+        self.live_bytes + self.live_bytes / 2 + 256 * MIB
+    }
+
+    fn min_live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    fn label(&self) -> String {
+        format!("{} live, {} roots", bytes(self.live_bytes), grouped(self.roots))
+    }
+
+    fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
+        run(self, bench)
+    }
+}
 
 /// A small object of its own for each block and each root, so that marking follows references and does not only set bits.
 #[derive(Trace)]
@@ -49,8 +111,8 @@ struct Churn<'s> {
 }
 
 impl<'s> Churn<'s> {
-    fn new(bench: &Bench<'_>, m: &mut Mutator<'s>) -> Result<Self, OutOfMemory> {
-        let Plan { live_bytes, roots, seed, .. } = *bench.plan;
+    fn new(of: &PauseScaling, bench: &Bench<'_>, m: &mut Mutator<'s>) -> Result<Self, OutOfMemory> {
+        let PauseScaling { live_bytes, roots, seed, .. } = *of;
         let blocks = (live_bytes / BLOCK_BYTES) as usize;
         let on_stack = roots as usize / 2;
         let stack = RootStack::with_capacity(bench.heap, on_stack.max(1))?;
@@ -144,9 +206,14 @@ struct Flags {
 }
 
 /// The churning thread's side.
-fn churning(bench: &Bench<'_>, ready: &mpsc::Sender<()>, flags: &Flags) -> Result<(u64, i64, Recorder), Failure> {
+fn churning(
+    of: &PauseScaling,
+    bench: &Bench<'_>,
+    ready: &mpsc::Sender<()>,
+    flags: &Flags,
+) -> Result<(u64, i64, Recorder), Failure> {
     let outcome = bench.heap.enter(|m| -> Result<_, OutOfMemory> {
-        let mut churn = Churn::new(bench, m)?;
+        let mut churn = Churn::new(of, bench, m)?;
         // Who waits for it may be gone if the other side failed; then `stop` is set.
         let _ = ready.send(());
         let mut ticker = Ticker::new();
@@ -166,13 +233,13 @@ fn churning(bench: &Bench<'_>, ready: &mpsc::Sender<()>, flags: &Flags) -> Resul
     outcome.map_err(from_enter)?.map_err(from_memory)
 }
 
-pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
-    let cycles = bench.plan.cycles;
+fn run(of: &PauseScaling, bench: &Bench<'_>) -> Result<Measured, Failure> {
+    let cycles = of.cycles;
     let (ready, is_ready) = mpsc::channel();
     let flags = Flags::default();
     let (ops, intact, latency) = thread::scope(|scope| {
         let flags = &flags;
-        let churner = scope.spawn(move || churning(bench, &ready, flags));
+        let churner = scope.spawn(move || churning(of, bench, &ready, flags));
         // An error means that the thread has failed: its result says how.
         if is_ready.recv().is_ok() {
             bench.warming_up();
@@ -192,7 +259,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
         flags.stop.store(true, Ordering::Relaxed);
         churner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
-    let blocks = (bench.plan.live_bytes / BLOCK_BYTES) as i64;
+    let blocks = (of.live_bytes / BLOCK_BYTES) as i64;
     if intact != blocks {
         return Err(Failure::run(format!("only {intact} of {blocks} live blocks are what was put there")));
     }

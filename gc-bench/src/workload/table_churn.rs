@@ -6,13 +6,115 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use gc_heap::{AllocSize, Bytes, Gc, Local, Mutator, OutOfMemory, Slot, SlotArray, Trace};
+use serde::{Deserialize, Serialize};
 
-use super::{Meetings, Rng, from_enter, from_memory};
+use super::common::{MIB, Meetings, Standard, Workload, check_size, from_enter, from_memory, pick, with_threads};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::plan::{Plan, TABLE_BITS};
 use crate::recorder::{Recorder, Ticker, nanos};
+use crate::rng::{PEER_SEED, Rng};
+use crate::size::{grouped, parse_count, parse_seconds};
+
+/// Slots of a table, as a power of two: fixed, as in the peers.
+const TABLE_BITS: u32 = 20;
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TableChurn {
+    /// Records a thread.
+    size: u64,
+    threads: u64,
+    /// Length of the measured part.
+    seconds: f64,
+    warm_up_seconds: f64,
+    /// Operations a second and thread; 0: as fast as it goes.
+    rate: u64,
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// records a thread [default: 750,000]
+    #[arg(long, value_name = "RECORDS", value_parser = parse_count)]
+    size: Option<u64>,
+
+    /// mutator threads [default: 2]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    threads: Option<u64>,
+
+    /// how long the measured part lasts [default: 10]
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    seconds: Option<f64>,
+
+    /// operations a second and thread, done every millisecond by a thousandth [default: as fast as it goes]
+    #[arg(long, value_name = "OPS", value_parser = parse_count)]
+    rate: Option<u64>,
+
+    /// seed of the random keys [default: that of the peer measurements]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Standard for TableChurn {
+    const NAME: &'static str = "table-churn";
+    const ABOUT: &'static str = "Hash tables whose records die at random";
+    type Args = Options;
+
+    fn works(args: Options, quick: bool) -> Result<Vec<Self>, Failure> {
+        let size = args.size.unwrap_or(pick(quick, 750_000, 50_000));
+        let rate = args.rate.unwrap_or(0);
+        if rate > 1_000_000_000 {
+            return Err(Failure::input("--rate above 1,000,000,000 operations a second and thread cannot be kept"));
+        }
+        Ok(vec![Self {
+            size: check_size(Self::NAME, size, 1..=u64::from(u32::MAX))?,
+            threads: args.threads.unwrap_or(2),
+            seconds: args.seconds.unwrap_or(pick(quick, 10.0, 2.0)),
+            warm_up_seconds: pick(quick, 4.0, 0.5),
+            rate,
+            seed: args.seed.unwrap_or(PEER_SEED),
+        }])
+    }
+}
+
+impl Workload for TableChurn {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn heap_bytes(&self, quick: bool) -> u64 {
+        pick(quick, 2048, 256) * MIB
+    }
+
+    fn min_live_bytes(&self) -> u64 {
+        // A record; its payload with header and length, of which the least and half of the spread.
+        let record = 40 + 16 + PAYLOAD_MIN as u64 + PAYLOAD_SPREAD / 2;
+        self.threads.saturating_mul((8 << TABLE_BITS) + self.size.saturating_mul(record))
+    }
+
+    fn threads(&self) -> u64 {
+        self.threads
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn label(&self) -> String {
+        let label = with_threads(Self::NAME, self.threads);
+        if self.rate > 0 { format!("{label}, {} op/s each", grouped(self.rate)) } else { label }
+    }
+
+    fn large_pages_help(&self) -> bool {
+        true
+    }
+
+    fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
+        run(self, bench)
+    }
+}
 
 #[derive(Trace)]
 struct Record {
@@ -43,11 +145,11 @@ struct Churn<'s> {
 }
 
 impl<'s> Churn<'s> {
-    fn new(m: &mut Mutator<'s>, plan: &Plan, thread: u64) -> Result<Self, OutOfMemory> {
+    fn new(m: &mut Mutator<'s>, of: &TableChurn, thread: u64) -> Result<Self, OutOfMemory> {
         let m = m.reserve(AllocSize::tail::<Table>(1 << TABLE_BITS))?;
         let table = m.local(m.place_array::<Table>((), 1 << TABLE_BITS, None));
         let payload = [0; PAYLOAD_MIN + PAYLOAD_SPREAD as usize];
-        Ok(Self { table, records: plan.size, rng: Rng::new(plan.seed, thread), sum: 0, payload })
+        Ok(Self { table, records: of.size, rng: Rng::new(of.seed, thread), sum: 0, payload })
     }
 
     /// Replaces the record of a key: the old one is unlinked and its links cut; the new one has a payload of its own and a
@@ -156,21 +258,20 @@ struct Part {
     latency: Recorder,
 }
 
-fn thread_body(bench: &Bench<'_>, barrier: &Barrier, id: u64) -> Result<Part, Failure> {
-    let plan = bench.plan;
+fn thread_body(of: &TableChurn, bench: &Bench<'_>, barrier: &Barrier, id: u64) -> Result<Part, Failure> {
     let mut meetings = Meetings::new(barrier, 3);
     let result = bench.heap.enter(|m| -> Result<Part, OutOfMemory> {
-        let mut churn = Churn::new(m, plan, id)?;
-        for key in 0..plan.size {
+        let mut churn = Churn::new(m, of, id)?;
+        for key in 0..of.size {
             let random = churn.rng.next();
             churn.put(m, key, random)?;
             if id == 0 && key & 0xffff == 0 {
-                bench.progress(key as f64 / plan.size as f64);
+                bench.progress(key as f64 / of.size as f64);
             }
         }
         meetings.meet(m);
         bench.warming_up();
-        let warm = Instant::now() + Duration::from_secs_f64(plan.warm_up_seconds);
+        let warm = Instant::now() + Duration::from_secs_f64(of.warm_up_seconds);
         while Instant::now() < warm {
             churn.op(m)?;
         }
@@ -180,26 +281,26 @@ fn thread_body(bench: &Bench<'_>, barrier: &Barrier, id: u64) -> Result<Part, Fa
         }
         meetings.meet(m);
         let mut ticker = Ticker::new();
-        let end = ticker.last() + Duration::from_secs_f64(plan.seconds);
-        let ops = if plan.rate == 0 {
+        let end = ticker.last() + Duration::from_secs_f64(of.seconds);
+        let ops = if of.rate == 0 {
             churn.saturated(m, end, &mut ticker)?
         } else {
-            churn.paced(m, plan.rate, end, &mut ticker)?
+            churn.paced(m, of.rate, end, &mut ticker)?
         };
         Ok(Part { ops, sum: churn.sum, latency: ticker.into_recorder() })
     });
     result.map_err(from_enter)?.map_err(from_memory)
 }
 
-pub(super) fn run(bench: &Bench<'_>) -> Result<Measured, Failure> {
-    let threads = bench.plan.threads;
+fn run(of: &TableChurn, bench: &Bench<'_>) -> Result<Measured, Failure> {
+    let threads = of.threads;
     let barrier = Barrier::new(threads as usize);
     let parts: Vec<Result<Part, Failure>> = thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
             .map(|id| {
                 scope.spawn({
                     let barrier = &barrier;
-                    move || thread_body(bench, barrier, id)
+                    move || thread_body(of, bench, barrier, id)
                 })
             })
             .collect();

@@ -44,6 +44,9 @@ fn words_that_mean_nothing() {
     assert_refused(&["gcbench", "--nonsense"], 2, &["--nonsense"]);
     assert_refused(&["gcbench", "--repeats", "0"], 2, &["--repeats"]);
     assert_refused(&["gcbench", "--workers", "65", "--heap", "64m"], 2, &["65 collector threads"]);
+    assert_refused(&["json", "--workers", "1025"], 2, &["1025 collector threads", "1 to 64"]);
+    let large_without_memory = ["gcbench", "--huge-pages", "collapse", "--no-pretouch"];
+    assert_refused(&large_without_memory, 2, &["HugePages::Collapse", "pretouch"]);
     assert_refused(&["table-churn", "--seconds", "-1"], 2, &["--seconds"]);
 }
 

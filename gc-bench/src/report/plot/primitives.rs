@@ -2,9 +2,8 @@
 
 use super::{BOTTOM, HEIGHT, RIGHT, Scale, TOP, nothing, power};
 use crate::primitives::row::{Figures, Row};
-use crate::report::primitives::nanoseconds;
 use crate::report::svg::{Anchor, Svg};
-use crate::size::bytes;
+use crate::size::{bytes, nanoseconds};
 
 const WIDE: f64 = 1080.0;
 /// Room for the names of the mechanisms.

@@ -1,0 +1,96 @@
+//! The collector of a run: a barrier, and the memory that it works on, under one name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use gc_heap::{Backing, Barrier, HeapBuilder, ParseOptionError};
+
+/// What `--barrier` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Collector {
+    barrier: Barrier,
+    backing: Backing,
+}
+
+/// The name of [`Barrier::Page`] on [`Backing::Anonymous`].
+const PAGE_ANONYMOUS: &str = "page-anonymous";
+
+impl Collector {
+    pub(crate) const LOAD: Self = Self::new(Barrier::Load);
+    pub(crate) const STW: Self = Self::new(Barrier::StopTheWorld);
+    pub(crate) const PAGE: Self = Self::new(Barrier::Page);
+    pub(crate) const PAGE_ANONYMOUS: Self = Self { barrier: Barrier::Page, backing: Backing::Anonymous };
+
+    const fn new(barrier: Barrier) -> Self {
+        Self { barrier, backing: Backing::Memfd }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self.backing {
+            Backing::Anonymous => PAGE_ANONYMOUS,
+            _ => self.barrier.name(),
+        }
+    }
+
+    /// Whether pages are what is behind it.
+    pub(crate) fn is_page(self) -> bool {
+        self.barrier == Barrier::Page
+    }
+
+    /// Has the heap built with it.
+    pub(crate) fn apply(self, builder: HeapBuilder) -> HeapBuilder {
+        builder.barrier(self.barrier).backing(self.backing)
+    }
+
+    /// Reads a name from the command line, where the help lists them all.
+    pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
+        let choices = [
+            (Self::LOAD, "Test each loaded reference; compact beside the program"),
+            (Self::STW, "Stop the program for the whole collection: the baseline"),
+            (
+                Self::PAGE,
+                "Take every page away and bring it back repaired when it is touched (Linux 5.14, userfaultfd)",
+            ),
+            (
+                Self::PAGE_ANONYMOUS,
+                "The same on private anonymous memory, whose pages are moved (Linux 6.8) or copied instead of mapped again",
+            ),
+        ];
+        PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))
+            .try_map(|name| name.parse::<Self>())
+    }
+}
+
+impl fmt::Display for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Collector {
+    type Err = ParseOptionError;
+
+    fn from_str(text: &str) -> Result<Self, ParseOptionError> {
+        if text == PAGE_ANONYMOUS { Ok(Self::PAGE_ANONYMOUS) } else { text.parse().map(Self::new) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_s_name_is_read_as_it_is_printed() {
+        for (collector, name) in [
+            (Collector::LOAD, "load"),
+            (Collector::STW, "stw"),
+            (Collector::PAGE, "page"),
+            (Collector::PAGE_ANONYMOUS, "page-anonymous"),
+        ] {
+            assert_eq!((collector.to_string().as_str(), name.parse()), (name, Ok(collector)));
+            assert_eq!(collector.is_page(), name.starts_with("page"));
+        }
+        assert!("memfd".parse::<Collector>().is_err());
+    }
+}

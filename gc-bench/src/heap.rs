@@ -1,0 +1,123 @@
+//! The heap of a run: how it is to be built, and whether it can be.
+
+use std::sync::OnceLock;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use gc_core::probe::Capabilities;
+use gc_heap::{BuildError, Heap, HeapBuilder, HugePages};
+use serde::{Deserialize, Serialize};
+
+use crate::by_name;
+use crate::collector::Collector;
+use crate::failure::Failure;
+use crate::machine::Memory;
+use crate::size::{bytes, parse_count};
+
+/// How the heap is built; every workload takes these.
+#[derive(Debug, Args)]
+pub(crate) struct HeapArgs {
+    /// How the program is kept from stale references: `load` tests each loaded reference and compacts beside the program;
+    /// `page` has the page tables do it; `stw` stops the program for the whole collection, the baseline. Several, with
+    /// commas between them, take turns and are compared
+    #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load")]
+    pub(crate) barrier: Vec<Collector>,
+
+    /// Collector threads [default: the heap's own choice]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    workers: Option<u64>,
+
+    /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per GiB), or 2 MiB ones
+    /// where the system's shmem_enabled is advise [default: collapse for table-churn, whose accesses are random, where
+    /// the kernel can; else never]
+    #[arg(long, value_parser = huge_pages())]
+    huge_pages: Option<HugePages>,
+
+    /// Do not touch the heap's pages before the run: their first touch then falls into it
+    #[arg(long)]
+    no_pretouch: bool,
+}
+
+fn huge_pages() -> impl TypedValueParser<Value = HugePages> {
+    let choices = [
+        (HugePages::Never, "4 KiB"),
+        (HugePages::Advise, "2 MiB where the system's setting is advise"),
+        (HugePages::Collapse, "2 MiB, made of touched memory before the run"),
+    ];
+    PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))
+        .try_map(|name| name.parse::<HugePages>())
+}
+
+fn can_collapse() -> bool {
+    static CAN_COLLAPSE: OnceLock<bool> = OnceLock::new();
+    *CAN_COLLAPSE.get_or_init(|| Capabilities::probe().collapse.support.is_yes())
+}
+
+impl HeapArgs {
+    /// Refuses a barrier that is named twice.
+    pub(crate) fn check_barriers(&self) -> Result<(), Failure> {
+        for (i, barrier) in self.barrier.iter().enumerate() {
+            if self.barrier[..i].contains(barrier) {
+                return Err(Failure::input(format!(
+                    "{barrier} is named twice (--repeats N runs each barrier N times)"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of that size, with the first of the barriers that were named. Pages that nobody chose are large ones where that
+    /// helps the workload.
+    pub(crate) fn plan(&self, heap_bytes: u64, large_pages_help: bool) -> HeapPlan {
+        let pretouch = !self.no_pretouch;
+        let own_choice = || {
+            if large_pages_help && pretouch && can_collapse() { HugePages::Collapse } else { HugePages::Never }
+        };
+        HeapPlan {
+            barrier: self.barrier[0],
+            heap_bytes,
+            workers: self.workers.unwrap_or(0),
+            pretouch,
+            huge_pages: self.huge_pages.unwrap_or_else(own_choice),
+        }
+    }
+}
+
+/// The heap of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HeapPlan {
+    #[serde(with = "by_name")]
+    pub(crate) barrier: Collector,
+    /// Its maximum.
+    pub(crate) heap_bytes: u64,
+    /// Collector threads; 0: the heap's own choice.
+    pub(crate) workers: u64,
+    pub(crate) pretouch: bool,
+    #[serde(with = "by_name")]
+    pub(crate) huge_pages: HugePages,
+}
+
+impl HeapPlan {
+    pub(crate) fn builder(&self) -> HeapBuilder {
+        let builder = self.barrier.apply(Heap::builder());
+        let builder = builder.max_bytes(self.heap_bytes as usize).pretouch(self.pretouch).huge_pages(self.huge_pages);
+        if self.workers > 0 { builder.workers(self.workers as usize) } else { builder }
+    }
+
+    /// Refuses a heap that cannot be built here, before anything is run.
+    pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
+        self.builder().check_within(memory.total_bytes as usize).map_err(|error| match error {
+            BuildError::PageBarrier(why) => {
+                Failure::input(format!("the page barrier cannot work here: {why}; `load` and `stw` can"))
+            }
+            other => Failure::input(other.to_string()),
+        })?;
+        if self.pretouch && self.heap_bytes > memory.available_bytes {
+            let (heap, free) = (bytes(self.heap_bytes), bytes(memory.available_bytes));
+            return Err(Failure::input(format!(
+                "a heap of {heap} cannot be touched beforehand: {free} of memory are available (--no-pretouch commits as it goes)"
+            )));
+        }
+        Ok(())
+    }
+}

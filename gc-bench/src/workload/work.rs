@@ -1,0 +1,53 @@
+//! One of the workloads, with its settings.
+
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+
+use super::binary_trees::BinaryTrees;
+use super::common::Workload;
+use super::gcbench::GcBench;
+use super::json::Json;
+use super::message_ring::MessageRing;
+use super::pause_scaling::PauseScaling;
+use super::table_churn::TableChurn;
+
+/// What a run is to do: a workload with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "workload", rename_all = "kebab-case")]
+pub(crate) enum Work {
+    #[serde(rename = "gcbench")]
+    GcBench(GcBench),
+    BinaryTrees(BinaryTrees),
+    MessageRing(MessageRing),
+    TableChurn(TableChurn),
+    Json(Json),
+    PauseScaling(PauseScaling),
+}
+
+impl Deref for Work {
+    type Target = dyn Workload;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::GcBench(work) => work,
+            Self::BinaryTrees(work) => work,
+            Self::MessageRing(work) => work,
+            Self::TableChurn(work) => work,
+            Self::Json(work) => work,
+            Self::PauseScaling(work) => work,
+        }
+    }
+}
+
+macro_rules! works {
+    ($($workload:ident)+) => {
+        $(impl From<$workload> for Work {
+            fn from(work: $workload) -> Self {
+                Self::$workload(work)
+            }
+        })+
+    };
+}
+
+works!(GcBench BinaryTrees MessageRing TableChurn Json PauseScaling);
