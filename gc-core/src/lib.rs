@@ -7,10 +7,10 @@
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
 //!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
 //!   sandbox support.
-//! - **Without**: colors, bitmaps, crews, deposits, forwarding, grey blocks, losses, page states
-//!   and stops. They use atomics only, through one private module that is the standard library's or
-//!   `loom`'s, so that a model checker can run them (`--cfg loom`); under `loom` the first half is
-//!   not built.
+//! - **Without**: colors, bitmaps, crews, deposits, forwarding, grey blocks, losses, page states,
+//!   roots, slots and stops. They use atomics only, through one private module that is the standard
+//!   library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under `loom` the
+//!   first half is not built. [`rules`] names the rules that a model can remove from them.
 
 #[cfg(not(loom))]
 pub mod fault;
@@ -26,11 +26,18 @@ pub mod color;
 pub mod crew;
 pub mod forwarding;
 pub mod grey;
+pub mod locals;
 pub mod loss;
 pub mod page_state;
 pub mod parked_tlab;
+pub mod root_stack;
+pub mod root_table;
+pub mod rules;
+pub mod scan;
+pub mod slot;
 pub mod stop;
 #[cfg(loom)]
 pub mod sync;
 #[cfg(not(loom))]
 mod sync;
+pub mod weak;

@@ -133,7 +133,7 @@ impl Heap {
         good(self.forwarding.entry(granule(word)).unwrap().destination().unwrap())
     }
 
-    /// `weak::load` and `Mutator::load_weak`. `log`: the caller is given the object.
+    /// `weak::load` and `weak::load_slow`. `log`: the caller is given the object.
     fn load_weak(&self, mutator: &mut Mutator, slot: &AtomicU64, log: bool) -> u64 {
         let word = slot.load(Ordering::Acquire);
         if word == 0 || !is_bad(word) && !mutator.logging && !mutator.resolving {
@@ -155,7 +155,7 @@ impl Heap {
     /// `Mutator::log`.
     fn log(&self, mutator: &mut Mutator, word: u64) {
         if mutator.logging && word != 0 && (is_bad(word) || !self.marks.get(granule(word))) {
-            mutator.log.push(word);
+            mutator.log.get_mut().push(word);
         }
     }
 

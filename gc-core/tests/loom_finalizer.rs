@@ -71,14 +71,14 @@ impl Heap {
         })
     }
 
-    /// `weak::load` and `Mutator::load_weak`.
+    /// `weak::load` and `weak::load_slow`.
     fn load_weak(&self, mutator: &mut Mutator, slot: &AtomicU64) -> usize {
         let word = slot.load(Ordering::Acquire) as usize;
         if word == 0 || mutator.resolving && !self.marks.get(word) {
             return 0;
         }
         if mutator.logging && !self.marks.get(word) {
-            mutator.log.push(word as u64);
+            mutator.log.get_mut().push(word as u64);
         }
         word
     }

@@ -39,7 +39,7 @@ fn work(mutator: &mut Mutator, logged: &Logged) {
     if mutator.resolving {
         // SAFETY: the collector has not been answered; loom checks it.
         logged.0.with_mut(|count| unsafe { *count += 1 });
-        mutator.log.push(1);
+        mutator.log.get_mut().push(1);
     }
 }
 

@@ -4,13 +4,14 @@
 //! An object has moved: its copy was made by another mutator or by the collector. The marker stores its new place into a thread's
 //! local; the thread loads that relaxed and reads the object. Its fields are a `loom` cell: loom panics where they are read and
 //! their writing is not ordered before. What orders it is the stop of mark start alone: every copy comes before it, and no
-//! local is healed by another thread before it. `Forwarding` and the stop are the code that ships.
+//! local is healed by another thread before it.
 #![cfg(loom)]
 
 mod support;
 
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
-use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::slot::{self, Barriers, Remap};
+use gc_core::sync::atomic::AtomicU64;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ const FIELD: u64 = 7;
 struct Heap {
     world: Arc<World>,
     forwarding: Forwarding,
-    /// `Local`.
+    /// The thread's local.
     slot: AtomicU64,
     fields: [UnsafeCell<u64>; 5],
 }
@@ -57,7 +58,7 @@ impl Heap {
         })
     }
 
-    /// `Mutator::try_resolve` and `relocate_object`: where the object is, copied to `place` if nobody has copied it.
+    /// Where the object is, copied to `place` if nobody has copied it.
     fn resolve(&self, place: usize) -> usize {
         let entry = self.forwarding.entry(OLD).unwrap();
         entry.destination().unwrap_or_else(|| {
@@ -67,21 +68,58 @@ impl Heap {
         })
     }
 
-    /// `Local::get`, and a look at the object. A stale local is left: its owner heals it, or the marker.
+    /// The thread loads its local and reads the object.
     fn get(&self, place: usize) {
-        let word = self.slot.load(Ordering::Relaxed);
-        let found = if is_bad(word) { self.resolve(place) } else { granule(word) };
+        let word = slot::load_own(&self.slot, &Copier(self, place), || ());
         // SAFETY: the object is published; loom checks it.
-        assert_eq!(self.fields[found].with(|fields| unsafe { *fields }), FIELD);
+        assert_eq!(self.fields[granule(word)].with(|fields| unsafe { *fields }), FIELD);
+    }
+}
+
+/// The local's thread, which copies to a place. A stale local is left as it is: the marker heals it.
+struct Copier<'a>(&'a Heap, usize);
+
+impl Barriers for Copier<'_> {
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
     }
 
-    /// `Marker::visit` of the local.
-    fn heal(&self) {
-        let word = self.slot.load(Ordering::Acquire);
-        if is_bad(word) {
-            let to = self.forwarding.entry(OLD).unwrap().destination().expect("published before");
-            let _ = self.slot.compare_exchange(word, good(to), Ordering::Release, Ordering::Relaxed);
-        }
+    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
+        self.resolve(word)
+    }
+
+    fn resolve(&self, _word: u64) -> u64 {
+        good(self.0.resolve(self.1))
+    }
+
+    fn is_logging(&self) -> bool {
+        false
+    }
+
+    fn log(&self, _word: u64) {
+        unreachable!("nothing is stored");
+    }
+}
+
+impl Remap for Heap {
+    fn is_reference(&self, word: u64) -> bool {
+        word != 0
+    }
+
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn place(&self, word: u64) -> usize {
+        granule(word)
+    }
+
+    fn remap(&self, _word: u64) -> usize {
+        self.forwarding.entry(OLD).unwrap().destination().expect("published before")
+    }
+
+    fn good(&self, place: usize) -> u64 {
+        good(place)
     }
 }
 
@@ -107,12 +145,12 @@ fn get_while_healed(rules: Rules, parked: bool) {
         let heap = Arc::clone(&heap);
         thread::spawn(move || heap.resolve(PLACES[1]))
     });
-    // `evacuate`: publishes what nobody has, and has seen (Acquire) what somebody has.
+    // The end of the relocation: publishes what nobody has, and has seen (Acquire) what somebody has.
     heap.resolve(PLACES[2]);
     if rules.stop {
         assert!(heap.world.stop(StopOp::MarkStart));
     }
-    heap.heal();
+    slot::visit(&heap.slot, &*heap);
     owner.join().unwrap();
     copier.map(|copier| copier.join().unwrap());
 }

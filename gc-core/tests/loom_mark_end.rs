@@ -68,7 +68,7 @@ impl Heap {
         if mutator.logging {
             let word = slot.load(Ordering::Acquire);
             if word != 0 && !self.marks.get(word as usize) {
-                mutator.log.push(word);
+                mutator.log.get_mut().push(word);
             }
         }
         store(slot, 0, Ordering::Release);
@@ -91,7 +91,7 @@ fn spawn(heap: &Arc<Heap>, work: impl FnOnce(&Heap, &mut Mutator) + 'static) -> 
 fn end_marking(heap: &Heap, mutators: impl IntoIterator<Item = thread::JoinHandle<Mutator>>) {
     heap.mark();
     for mutator in mutators {
-        assert!(mutator.join().unwrap().log.is_empty(), "a word was logged after mark end");
+        assert!(mutator.join().unwrap().log.get_mut().is_empty(), "a word was logged after mark end");
     }
     assert!(heap.world.log.lock().unwrap().is_empty(), "a word was logged after mark end");
 }

@@ -7,122 +7,96 @@
 
 mod support;
 
-use gc_core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use gc_core::root_stack::RootStackState;
+use gc_core::rules::{Rule, without};
+use gc_core::scan::Pieces;
+use gc_core::slot::publish;
+use gc_core::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
+use std::cell::RefCell;
 use std::sync::Arc;
 use support::check;
 use support::marking::{A, B, DEAD, Marking};
-use support::store;
 use support::words::{good, granule};
 
 /// The marking that runs.
 const EPOCH: u32 = 2;
 
-/// What a model can leave out or weaken, to show that it finds what follows.
-#[derive(Clone, Copy)]
-struct Rules {
-    log: bool,
-    /// The stack is said to be scanned when it has been.
-    scan_then_say: bool,
-    /// A slot is written before the top covers it.
-    write_then_cover: bool,
-    top: Ordering,
-    push: Ordering,
-}
-
-const ALL: Rules =
-    Rules { log: true, scan_then_say: true, write_then_cover: true, top: Ordering::Release, push: Ordering::Release };
-
-/// `StackRegion`.
 struct Region {
-    rules: Rules,
     slots: [AtomicU64; 3],
-    top: AtomicU64,
-    scanned: AtomicU32,
+    state: RootStackState,
     marking: Marking,
 }
 
 impl Region {
-    fn new(rules: Rules) -> Arc<Region> {
-        Arc::new(Region {
-            rules,
-            // Above the top is what was popped long ago.
-            slots: [good(A), good(B), good(DEAD)].map(AtomicU64::new),
-            top: AtomicU64::new(2),
-            scanned: AtomicU32::new(EPOCH - 1),
-            marking: Marking::new(),
-        })
+    fn new() -> Arc<Region> {
+        // Above the top is what was popped long ago.
+        let slots = [good(A), good(B), good(DEAD)].map(AtomicU64::new);
+        let state = RootStackState::new(3);
+        state.set_top(2);
+        Arc::new(Region { slots, state, marking: Marking::new() })
     }
 
-    /// `StackRegion::scan` and `set_scanned`, with `Marker::visit` of a good word.
+    /// The only marker comes to the stack.
     fn scan(&self) {
-        if !self.rules.scan_then_say {
-            self.scanned.store(EPOCH, Ordering::Release);
-        }
-        let top = self.top.load(Ordering::Acquire);
-        for slot in &self.slots[..top as usize] {
-            let word = slot.load(Ordering::Acquire);
-            if word != 0 {
-                self.marking.mark(granule(word));
+        let top = self.state.top();
+        let visit = || {
+            for slot in &self.slots[..top] {
+                let word = slot.load(Ordering::Acquire);
+                if word != 0 {
+                    self.marking.mark(granule(word));
+                }
             }
-        }
-        if self.rules.scan_then_say {
-            self.scanned.store(EPOCH, Ordering::Release);
-        }
+        };
+        Pieces::new(1).visit(visit, || self.state.set_scanned(EPOCH));
     }
 }
 
-/// `RootStack`, and its owner's log.
+/// The owner of the stack, and its log.
 struct RootStack {
     region: Arc<Region>,
-    top: usize,
-    log: Vec<u64>,
+    log: RefCell<Vec<u64>>,
 }
 
 impl RootStack {
-    fn set_top(&mut self, top: usize) {
-        self.top = top;
-        self.region.top.store(top as u64, self.region.rules.top);
+    fn of(region: Arc<Region>) -> RootStack {
+        RootStack { region, log: RefCell::default() }
     }
 
     fn push(&mut self, word: u64) {
-        let index = self.top;
-        if !self.region.rules.write_then_cover {
-            self.set_top(index + 1);
-        }
-        store(&self.region.slots[index], word, self.region.rules.push);
-        if self.region.rules.write_then_cover {
-            self.set_top(index + 1);
-        }
+        let top = self.region.state.len();
+        self.region.state.push(&self.region.slots[top], top, word);
     }
 
     fn pop(&mut self) {
-        self.log_slot(self.top - 1);
-        self.set_top(self.top - 1);
+        let index = self.region.state.len() - 1;
+        self.region.state.cut(index, || self.log_slot(index));
     }
 
     fn set(&mut self, index: usize, word: u64) {
-        self.log_slot(index);
-        store(&self.region.slots[index], word, Ordering::Release);
+        self.region.state.overwrite(&self.region.slots[index], word, || self.log_slot(index));
     }
 
-    /// `StackRegion::log_range`.
-    fn log_slot(&mut self, index: usize) {
-        if self.region.rules.log && self.region.scanned.load(Ordering::Acquire) != EPOCH {
-            self.region.marking.log(&mut self.log, self.region.slots[index].load(Ordering::Acquire));
-        }
+    fn log_slot(&self, index: usize) {
+        let log = |word| self.region.marking.log(&mut self.log.borrow_mut(), word);
+        self.region.state.log(EPOCH, [&self.region.slots[index]].into_iter(), log);
+    }
+
+    /// At a safepoint.
+    fn publish(&mut self) {
+        self.region.marking.flush_log(self.log.get_mut());
     }
 }
 
 /// The marker scans the stack while its owner does `work`. Both objects are marked in the end.
-fn scan_against(rules: Rules, work: fn(&mut RootStack)) {
-    let region = Region::new(rules);
+fn scan_against(work: fn(&mut RootStack)) {
+    let region = Region::new();
     let owner = {
         let region = Arc::clone(&region);
         thread::spawn(move || {
-            let mut stack = RootStack { region, top: 2, log: Vec::new() };
+            let mut stack = RootStack::of(region);
             work(&mut stack);
-            stack.region.marking.flush_log(&mut stack.log);
+            stack.publish();
         })
     };
     region.scan();
@@ -150,73 +124,72 @@ fn pop_both(stack: &mut RootStack) {
 
 #[test]
 fn what_is_popped_is_scanned_or_logged() {
-    check(5, || scan_against(ALL, pop_both));
+    check(5, || scan_against(pop_both));
 }
 
 #[test]
 fn what_is_overwritten_is_scanned_or_logged() {
-    check(4, || scan_against(ALL, pop_and_push));
+    check(4, || scan_against(pop_and_push));
 }
 
 #[test]
 #[should_panic(expected = "is not marked")]
 fn an_object_is_lost_without_logging() {
-    check(3, || scan_against(Rules { log: false, ..ALL }, pop_and_push));
+    without(Rule::LogPops, || check(3, || scan_against(pop_and_push)));
 }
 
 #[test]
 #[should_panic(expected = "is not marked")]
 fn an_object_is_lost_if_the_stack_is_said_to_be_scanned_too_early() {
-    check(3, || scan_against(Rules { scan_then_say: false, ..ALL }, pop_and_push));
+    without(Rule::ScanThenSay, || check(3, || scan_against(pop_and_push)));
 }
 
 #[test]
 #[should_panic(expected = "a slot that nobody has written")]
 fn the_marker_visits_an_old_word_if_the_top_covers_a_slot_too_early() {
-    check(3, || scan_against(Rules { write_then_cover: false, ..ALL }, pop_and_push));
+    without(Rule::WriteThenCover, || check(3, || scan_against(pop_and_push)));
 }
 
 #[test]
 #[should_panic(expected = "a slot that nobody has written")]
 fn the_marker_visits_an_old_word_if_the_top_is_not_released() {
-    check(3, || scan_against(Rules { top: Ordering::Relaxed, ..ALL }, pop_and_push));
+    without(Rule::TopRelease, || check(3, || scan_against(pop_and_push)));
 }
 
 /// The top that covers a slot was read before the slot was popped and used again, so it orders nothing then.
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_word_pushed_without_release_shows_the_marker_half_an_object() {
-    check(3, || scan_against(Rules { push: Ordering::Relaxed, ..ALL }, pop_both));
+    without(Rule::StoreRelease, || check(3, || scan_against(pop_both)));
 }
 
-/// Two markers visit a slot each, as pieces of `collector/roots.rs`, while the owner does `pop_both` or `pop_and_push`. `last`: who visits
-/// the last piece says that the stack is scanned; else each does.
-fn scan_in_pieces(last: bool, order: Ordering, work: fn(&mut RootStack)) {
-    let region = Region::new(ALL);
+/// Two markers visit a piece each, of one slot, while the owner does `pop_both` or `pop_and_push`.
+fn scan_in_pieces(work: fn(&mut RootStack)) {
+    let region = Region::new();
     let owner = {
         let region = Arc::clone(&region);
         thread::spawn(move || {
-            let mut stack = RootStack { region, top: 2, log: Vec::new() };
+            let mut stack = RootStack::of(region);
             work(&mut stack);
-            stack.region.marking.flush_log(&mut stack.log);
+            stack.publish();
         })
     };
-    let left = Arc::new(AtomicU32::new(2));
-    let visit = move |region: &Region, left: &AtomicU32, index: usize| {
-        let word = region.slots[index].load(Ordering::Acquire);
-        if word != 0 {
-            let object = granule(word);
-            assert!(!region.marking.marks.set(object) || object == A || object == B, "no object of the snapshot");
-        }
-        if left.fetch_sub(1, order) == 1 || !last {
-            region.scanned.store(EPOCH, Ordering::Release);
-        }
+    let pieces = Arc::new(Pieces::new(2));
+    let visit = move |region: &Region, pieces: &Pieces, index: usize| {
+        let visit = || {
+            let word = region.slots[index].load(Ordering::Acquire);
+            if word != 0 {
+                let object = granule(word);
+                assert!(!region.marking.marks.set(object) || object == A || object == B, "no object of the snapshot");
+            }
+        };
+        pieces.visit(visit, || region.state.set_scanned(EPOCH));
     };
     let marker = {
-        let (region, left) = (Arc::clone(&region), Arc::clone(&left));
-        thread::spawn(move || visit(&region, &left, 1))
+        let (region, pieces) = (Arc::clone(&region), Arc::clone(&pieces));
+        thread::spawn(move || visit(&region, &pieces, 1))
     };
-    visit(&region, &left, 0);
+    visit(&region, &pieces, 0);
     marker.join().unwrap();
     owner.join().unwrap();
     for word in region.marking.take_log() {
@@ -229,76 +202,58 @@ fn scan_in_pieces(last: bool, order: Ordering, work: fn(&mut RootStack)) {
 
 #[test]
 fn a_stack_is_scanned_when_the_last_of_its_pieces_is() {
-    check(2, || scan_in_pieces(true, Ordering::AcqRel, pop_both));
-    check(2, || scan_in_pieces(true, Ordering::AcqRel, pop_and_push));
+    check(2, || scan_in_pieces(pop_both));
+    check(2, || scan_in_pieces(pop_and_push));
 }
 
 #[test]
 #[should_panic(expected = "is not marked")]
 fn an_object_is_lost_if_the_first_piece_is_taken_for_the_stack() {
-    check(3, || scan_in_pieces(false, Ordering::AcqRel, pop_and_push));
+    without(Rule::LastPieceSays, || check(3, || scan_in_pieces(pop_and_push)));
 }
 
-/// What a stack's memory is given back by.
-#[derive(Clone, Copy)]
-struct MemoryRules {
-    /// The collector discards under the lock under which the owner raises the limit.
-    lock: bool,
-    /// The limit is lowered where the owner is stopped.
-    lower_in_a_stop: bool,
-}
-
-/// A stack's slots beyond the first step, as `StackRegion` limits them. Slots, not pages, are what has memory here.
+/// A stack's memory: slots, not pages, are what has memory here.
 struct Memory {
-    rules: MemoryRules,
-    limit: AtomicU64,
-    touched: AtomicU64,
-    lock: loom::sync::Mutex<()>,
+    /// The limit is lowered where the owner is stopped. (The model can leave that out.)
+    lower_in_a_stop: bool,
+    state: RootStackState,
     slots: [AtomicU64; 2],
 }
 
 impl Memory {
     /// After a recursion to both slots that has ended: only the limit of before the stop says so.
-    fn new(rules: MemoryRules) -> Arc<Memory> {
+    fn new(lower_in_a_stop: bool) -> Arc<Memory> {
+        let state = RootStackState::new(2);
         // Where no stop lowers it, the collector does it later, while the owner runs.
-        let limit = if rules.lower_in_a_stop { 0 } else { 2 };
-        Arc::new(Memory {
-            rules,
-            limit: AtomicU64::new(limit),
-            touched: AtomicU64::new(2),
-            lock: loom::sync::Mutex::new(()),
-            slots: [7, 7].map(AtomicU64::new),
-        })
-    }
-
-    /// `RootStack::push` with `StackRegion::admit`, and a look at what was pushed.
-    fn push(&self, index: u64) {
-        if index >= self.limit.load(Ordering::Relaxed) {
-            let _guard = self.lock.lock().unwrap();
-            self.touched.store(self.touched.load(Ordering::Relaxed).max(index + 1), Ordering::Relaxed);
-            self.limit.store(index + 1, Ordering::Relaxed);
+        if lower_in_a_stop {
+            state.lower(0);
         }
-        self.slots[index as usize].store(1 + index, Ordering::Release);
+        Arc::new(Memory { lower_in_a_stop, state, slots: [7, 7].map(AtomicU64::new) })
     }
 
-    /// `StackRegion::give_back`. What the kernel takes reads as zero.
+    /// Pushes, with one slot of memory at a time.
+    fn push(&self, index: usize) {
+        if index >= self.state.limit() {
+            self.state.raise(index + 1);
+        }
+        publish(&self.slots[index], 1 + index as u64);
+    }
+
+    /// What the kernel takes reads as zero.
     fn give_back(&self) {
-        if !self.rules.lower_in_a_stop {
-            self.limit.store(0, Ordering::Relaxed);
+        if !self.lower_in_a_stop {
+            self.state.lower(0);
         }
-        let guard = self.rules.lock.then(|| self.lock.lock().unwrap());
-        let (limit, touched) = (self.limit.load(Ordering::Relaxed), self.touched.load(Ordering::Relaxed));
-        for slot in &self.slots[(limit as usize).min(touched as usize)..touched as usize] {
-            slot.store(0, Ordering::Relaxed);
-        }
-        self.touched.store(limit, Ordering::Relaxed);
-        drop(guard);
+        self.state.give_back(|slots| {
+            self.slots[slots].iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+            true
+        });
     }
 }
 
-/// The collector gives memory back while the owner goes deep again. What was pushed is there.
-fn give_back_against(rules: MemoryRules) {
-    let memory = Memory::new(rules);
+/// The collector gives memory back while the owner goes deep again. What was pushed is there. Gives the slots with memory.
+fn give_back_against(lower_in_a_stop: bool) -> usize {
+    let memory = Memory::new(lower_in_a_stop);
     let owner = {
         let memory = Arc::clone(&memory);
         thread::spawn(move || (0..2).for_each(|index| memory.push(index)))
@@ -307,24 +262,22 @@ fn give_back_against(rules: MemoryRules) {
     owner.join().unwrap();
     let found = [0, 1].map(|index: usize| memory.slots[index].load(Ordering::Acquire));
     assert_eq!(found, [1, 2], "memory in use was given back");
-    if rules.lock && rules.lower_in_a_stop {
-        assert_eq!(memory.touched.load(Ordering::Relaxed), 2, "memory in use is not counted");
-    }
+    memory.state.touched()
 }
 
 #[test]
 fn memory_is_given_back_above_the_limit_alone() {
-    check(4, || give_back_against(MemoryRules { lock: true, lower_in_a_stop: true }));
+    check(4, || assert_eq!(give_back_against(true), 2, "memory in use is not counted"));
 }
 
 #[test]
 #[should_panic(expected = "memory in use was given back")]
 fn a_pushed_word_is_lost_without_the_lock() {
-    check(4, || give_back_against(MemoryRules { lock: false, lower_in_a_stop: true }));
+    without(Rule::DiscardUnderLock, || check(4, || _ = give_back_against(true)));
 }
 
 #[test]
 #[should_panic(expected = "memory in use was given back")]
 fn a_pushed_word_is_lost_if_the_limit_is_lowered_under_its_owner() {
-    check(4, || give_back_against(MemoryRules { lock: true, lower_in_a_stop: false }));
+    check(4, || _ = give_back_against(false));
 }

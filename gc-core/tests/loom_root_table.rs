@@ -8,42 +8,31 @@
 mod support;
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::root_table::{self, Dropped, Entries};
+use gc_core::rules::{Rule, without};
+use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::weak;
 use loom::cell::UnsafeCell;
-use loom::sync::Mutex;
+use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
 use std::sync::Arc;
+use support::check;
+use support::words::{good, granule, must_log};
 use support::world::{Mutator, Rules as WorldRules, StopOp, World};
-use support::{check, store};
-
-/// What a model can leave out, to show that it finds what follows.
-#[derive(Clone, Copy)]
-struct Rules {
-    /// A dropped root's entry keeps its word.
-    keep: bool,
-    /// Entries are taken back only while no marking runs.
-    idle: bool,
-    /// Overwriting a root logs what it held, while marking runs.
-    log: bool,
-    /// A weak root is cleared by compare-and-swap.
-    clear_by_cas: bool,
-}
-
-const ALL: Rules = Rules { keep: true, idle: true, log: true, clear_by_cas: true };
 
 /// Reachable at mark start; allocated while marking runs, and so live without a visit; dead.
-const OLD: u64 = 1;
-const YOUNG: u64 = 2;
-const DEAD: u64 = 3;
+const OLD: usize = 1;
+const YOUNG: usize = 2;
+const DEAD: usize = 3;
 
-/// `RootTable`: one entry in use, and one free.
+/// A table with one entry in use, and one free.
 struct Table {
-    rules: Rules,
     world: Arc<World>,
     marks: MarkBitmap,
     slots: [AtomicU64; 2],
     free: Mutex<Vec<usize>>,
-    dropped: Mutex<Vec<usize>>,
+    dropped: DroppedEntries,
     /// Written by who has the entry: loom panics where two have it at a time.
     owners: [UnsafeCell<()>; 2],
 }
@@ -53,92 +42,118 @@ unsafe impl Sync for Table {}
 // SAFETY: as above.
 unsafe impl Send for Table {}
 
+/// Stands for the lock-free list.
+struct DroppedEntries(Mutex<Vec<usize>>);
+
+impl Dropped for DroppedEntries {
+    fn push(&self, entry: usize) {
+        self.0.lock().unwrap().push(entry);
+    }
+
+    fn pop(&self) -> Option<usize> {
+        self.0.lock().unwrap().pop()
+    }
+}
+
+/// The table while it is locked. It does not grow.
+struct Locked<'a>(&'a [AtomicU64; 2], MutexGuard<'a, Vec<usize>>);
+
+impl Entries for Locked<'_> {
+    fn free(&mut self) -> &mut Vec<usize> {
+        &mut self.1
+    }
+
+    fn slot(&self, entry: usize) -> &AtomicU64 {
+        &self.0[entry]
+    }
+
+    fn grow(&mut self) {}
+}
+
+/// A mutator of the table. No word is stale.
+struct Running<'a>(&'a Table, &'a Mutator);
+
+impl Barriers for Running<'_> {
+    fn is_bad(&self, _word: u64) -> bool {
+        false
+    }
+
+    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
+        word
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        word
+    }
+
+    fn is_logging(&self) -> bool {
+        self.1.logging
+    }
+
+    fn log(&self, word: u64) {
+        if must_log(&self.0.marks, word) {
+            self.1.log.borrow_mut().push(word);
+        }
+    }
+}
+
 impl Table {
-    fn new(rules: Rules, word: u64) -> Arc<Table> {
+    fn new(object: usize) -> Arc<Table> {
         Arc::new(Table {
-            rules,
             world: World::new(WorldRules::ALL),
             marks: MarkBitmap::new(64),
-            slots: [word, 0].map(AtomicU64::new),
+            slots: [good(object), 0].map(AtomicU64::new),
             free: Mutex::new(vec![1]),
-            dropped: Mutex::new(Vec::new()),
+            dropped: DroppedEntries(Mutex::new(Vec::new())),
             owners: [(); 2].map(UnsafeCell::new),
         })
     }
 
-    /// `RootCell::new`. `None`: the table would grow.
-    fn make(&self, word: u64, logging: bool) -> Option<usize> {
-        let idle = !logging || !self.rules.idle;
-        let mut free = self.free.lock().unwrap();
-        if free.is_empty() && idle {
-            // `RootTable::reclaim_some`.
-            while let Some(index) = { self.dropped.lock().unwrap().pop() } {
-                store(&self.slots[index], 0, Ordering::Relaxed);
-                free.push(index);
-            }
-        }
-        let index = free.pop()?;
-        store(&self.slots[index], word, Ordering::Release);
-        drop(free);
-        self.own(index);
-        Some(index)
+    /// A root of the young object. `None`: the table would grow.
+    fn make(&self, logging: bool) -> Option<usize> {
+        let mut locked = Locked(&self.slots, self.free.lock().unwrap());
+        let entry = root_table::take(&self.dropped, &mut locked, good(YOUNG), !logging)?;
+        drop(locked);
+        self.own(entry);
+        Some(entry)
     }
 
-    fn own(&self, index: usize) {
-        self.owners[index].with_mut(|_| ());
+    fn own(&self, entry: usize) {
+        self.owners[entry].with_mut(|_| ());
     }
 
-    /// `RootCell::drop`.
-    fn give_up(&self, index: usize) {
-        self.own(index);
-        if !self.rules.keep {
-            store(&self.slots[index], 0, Ordering::Relaxed);
-        }
-        self.dropped.lock().unwrap().push(index);
+    fn give_up(&self, entry: usize) {
+        self.own(entry);
+        root_table::give_up(&self.dropped, entry, &self.slots[entry]);
     }
 
-    /// `Root::set`.
-    fn set(&self, mutator: &mut Mutator, index: usize, word: u64) {
-        let old = self.slots[index].load(Ordering::Acquire);
-        if mutator.logging && self.rules.log && !self.marks.get(old as usize) {
-            mutator.log.push(old);
-        }
-        store(&self.slots[index], word, Ordering::Release);
+    fn set(&self, mutator: &Mutator, entry: usize, object: usize) {
+        slot::store(&self.slots[entry], good(object), &Running(self, mutator));
     }
 
-    /// `Collector::mark`.
+    /// The collector marks.
     fn mark(&self) {
         for slot in &self.slots {
             let word = slot.load(Ordering::Acquire);
             if word != 0 {
-                self.marks.set_alone(word as usize);
+                self.marks.set_alone(granule(word));
             }
         }
         loop {
             for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
-                self.marks.set_alone(word as usize);
+                self.marks.set_alone(granule(word));
             }
             if self.world.stop(StopOp::MarkEnd) {
                 break;
             }
         }
-        assert!(self.marks.get(OLD as usize), "an object was lost with its root");
+        assert!(self.marks.get(OLD), "an object was lost with its root");
     }
 
-    /// `resolve_slot`: all but `YOUNG` is dead.
+    /// The collector resolves weak roots: all but `YOUNG` is dead.
     fn resolve(&self) {
         for slot in &self.slots {
-            let mut word = slot.load(Ordering::Acquire);
-            while word == DEAD {
-                if !self.rules.clear_by_cas {
-                    store(slot, 0, Ordering::Release);
-                    break;
-                }
-                match slot.compare_exchange(word, 0, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => break,
-                    Err(now) => word = now,
-                }
-            }
+            weak::resolve(slot, |word| word != 0, |word| if word == good(DEAD) { 0 } else { word });
         }
     }
 }
@@ -158,16 +173,16 @@ fn spawn<T: 'static>(
 }
 
 /// One mutator gives up the only root, another makes two, while the collector marks.
-fn drop_and_reuse(rules: Rules) {
-    let table = Table::new(rules, OLD);
+fn drop_and_reuse() {
+    let table = Table::new(OLD);
     table.world.phase.logging.store(true, Ordering::SeqCst);
     let dropper = spawn(&table, |table, _| table.give_up(0));
     let maker = spawn(&table, |table, mutator| {
-        let first = table.make(YOUNG, mutator.logging).unwrap();
+        let first = table.make(mutator.logging).unwrap();
         mutator.safepoint();
-        if let Some(second) = table.make(YOUNG, mutator.logging) {
+        if let Some(second) = table.make(mutator.logging) {
             assert_ne!(first, second, "two roots have one entry");
-            assert_eq!(table.slots[second].load(Ordering::Acquire), YOUNG);
+            assert_eq!(table.slots[second].load(Ordering::Acquire), good(YOUNG));
         }
     });
     table.mark();
@@ -177,24 +192,24 @@ fn drop_and_reuse(rules: Rules) {
 
 #[test]
 fn what_a_dropped_root_held_is_marked() {
-    check(2, || drop_and_reuse(ALL));
+    check(2, drop_and_reuse);
 }
 
 #[test]
 #[should_panic(expected = "an object was lost with its root")]
 fn an_object_is_lost_if_a_dropped_root_is_cleared_at_once() {
-    check(2, || drop_and_reuse(Rules { keep: false, ..ALL }));
+    without(Rule::KeepDropped, || check(2, drop_and_reuse));
 }
 
 #[test]
 #[should_panic(expected = "an object was lost with its root")]
 fn an_object_is_lost_if_an_entry_is_used_again_while_marking_runs() {
-    check(2, || drop_and_reuse(Rules { idle: false, ..ALL }));
+    without(Rule::ReclaimWhileIdle, || check(2, drop_and_reuse));
 }
 
 /// A mutator overwrites the only root while the collector marks.
-fn overwrite(rules: Rules) {
-    let table = Table::new(rules, OLD);
+fn overwrite() {
+    let table = Table::new(OLD);
     table.world.phase.logging.store(true, Ordering::SeqCst);
     let mutator = spawn(&table, |table, mutator| table.set(mutator, 0, YOUNG));
     table.mark();
@@ -203,35 +218,35 @@ fn overwrite(rules: Rules) {
 
 #[test]
 fn what_a_root_held_is_marked_when_it_is_overwritten() {
-    check(3, || overwrite(ALL));
+    check(3, overwrite);
 }
 
 #[test]
 #[should_panic(expected = "an object was lost with its root")]
 fn an_object_is_lost_if_overwriting_a_root_does_not_log() {
-    check(3, || overwrite(Rules { log: false, ..ALL }));
+    without(Rule::LogStores, || check(3, overwrite));
 }
 
 /// Marking is over. A mutator gives up a weak root and makes others while the collector resolves them.
-fn resolve_and_reuse(rules: Rules) {
-    let table = Table::new(rules, DEAD);
+fn resolve_and_reuse() {
+    let table = Table::new(DEAD);
     let mutator = spawn(&table, |table, _| {
         table.give_up(0);
-        [(); 2].map(|()| table.make(YOUNG, false).expect("the entry was given up"))
+        [(); 2].map(|()| table.make(false).expect("the entry was given up"))
     });
     table.resolve();
     let made = mutator.join().unwrap();
     assert_ne!(made[0], made[1], "two roots have one entry");
-    assert!(table.slots.iter().all(|slot| slot.load(Ordering::Acquire) == YOUNG), "a new weak root was cleared");
+    assert!(table.slots.iter().all(|slot| slot.load(Ordering::Acquire) == good(YOUNG)), "a new weak root was cleared");
 }
 
 #[test]
 fn a_weak_root_in_an_entry_that_is_used_again_is_not_cleared() {
-    check(4, || resolve_and_reuse(ALL));
+    check(4, resolve_and_reuse);
 }
 
 #[test]
 #[should_panic(expected = "a new weak root was cleared")]
 fn a_new_weak_root_is_cleared_without_compare_and_swap() {
-    check(3, || resolve_and_reuse(Rules { clear_by_cas: false, ..ALL }));
+    without(Rule::ClearByCas, || check(3, resolve_and_reuse));
 }

@@ -7,25 +7,14 @@
 mod support;
 
 use gc_core::forwarding::Forwarding;
-use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::rules::{Rule, without};
+use gc_core::slot::{self, Barriers, Remap};
+use gc_core::sync::atomic::AtomicU64;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
+use support::check;
 use support::words::{good, granule, is_bad, stale};
-use support::{check, store};
-
-/// What a model can weaken, to show that it finds what follows.
-#[derive(Clone, Copy)]
-struct Rules {
-    load: Ordering,
-    store: Ordering,
-    heal: Ordering,
-    /// A stale slot is healed by compare-and-swap.
-    heal_by_cas: bool,
-}
-
-const ALL: Rules =
-    Rules { load: Ordering::Acquire, store: Ordering::Release, heal: Ordering::Release, heal_by_cas: true };
 
 /// Granules: the object before it is moved, an object that is allocated meanwhile, and the places of the copiers: of two
 /// threads and the main one.
@@ -40,7 +29,6 @@ const FRESH: u64 = 9;
 
 /// One slot, stale, and the object it refers to.
 struct Heap {
-    rules: Rules,
     slot: AtomicU64,
     forwarding: Forwarding,
     fields: [UnsafeCell<u64>; 6],
@@ -52,11 +40,10 @@ unsafe impl Sync for Heap {}
 unsafe impl Send for Heap {}
 
 impl Heap {
-    fn new(rules: Rules) -> Arc<Heap> {
+    fn new() -> Arc<Heap> {
         let mut bits = [0; gc_core::forwarding::BLOCK_MARK_WORDS];
         bits[0] = 1 << OLD;
         let heap = Heap {
-            rules,
             slot: AtomicU64::new(stale(OLD)),
             forwarding: Forwarding::new(bits),
             fields: [0; 6].map(UnsafeCell::new),
@@ -75,7 +62,7 @@ impl Heap {
         self.fields[granule].with(|fields| unsafe { *fields })
     }
 
-    /// `Mutator::resolve` and `relocate_object`, copying to `place`.
+    /// The good word, after copying the object to `place` if nobody has.
     fn resolve(&self, word: u64, place: usize) -> u64 {
         if !is_bad(word) {
             return word;
@@ -88,24 +75,9 @@ impl Heap {
         good(found)
     }
 
-    /// `Mutator::heal`.
-    fn heal(&self, word: u64, place: usize) -> u64 {
-        let good = self.resolve(word, place);
-        if self.rules.heal_by_cas {
-            let _ = self.slot.compare_exchange(word, good, self.rules.heal, Ordering::Relaxed);
-        } else {
-            store(&self.slot, good, self.rules.heal);
-        }
-        good
-    }
-
-    /// `Slot::get`, and then a read of the object: gives its fields, 0 for null.
+    /// Loads the slot and reads the object: gives its fields, 0 for null.
     fn get(&self, place: usize) -> u64 {
-        let mut word = self.slot.load(self.rules.load);
-        if is_bad(word) {
-            word = self.heal(word, place);
-        }
-        self.object(word)
+        self.object(slot::load(&self.slot, &Copier(self, place)))
     }
 
     fn object(&self, word: u64) -> u64 {
@@ -113,45 +85,75 @@ impl Heap {
         if word == 0 { 0 } else { self.read(granule(word)) }
     }
 
-    /// An object is made, and `Slot::set` publishes it.
+    /// An object is made and stored.
     fn set_new(&self) {
         self.write(NEW, FRESH);
-        store(&self.slot, good(NEW), self.rules.store);
+        slot::store(&self.slot, good(NEW), &Copier(self, MAIN));
     }
 
-    /// `Slot::swap`.
     fn swap(&self, new: u64, place: usize) -> u64 {
-        self.resolve(self.slot.swap(new, Ordering::AcqRel), place)
+        slot::swap(&self.slot, new, &Copier(self, place))
     }
 
-    /// `Slot::compare_exchange`.
     fn compare_exchange(&self, expected: u64, new: u64, place: usize) -> Result<u64, u64> {
-        let mut word = self.slot.load(self.rules.load);
-        loop {
-            if is_bad(word) {
-                self.heal(word, place);
-                word = self.slot.load(self.rules.load);
-                continue;
-            }
-            if word != expected {
-                return Err(word);
-            }
-            match self.slot.compare_exchange(word, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(word),
-                Err(now) => word = now,
-            }
-        }
+        slot::compare_exchange(&self.slot, expected, new, &Copier(self, place))
     }
 
-    /// `Marker::visit`: all entries are published.
+    /// The marker visits the slot when all entries are published, and reads the object.
     fn visit(&self) -> u64 {
-        let word = self.slot.load(self.rules.load);
-        if !is_bad(word) {
-            return self.object(word);
-        }
-        let found = self.forwarding.entry(granule(word)).unwrap().destination().expect("the relocation is complete");
-        let _ = self.slot.compare_exchange(word, good(found), self.rules.heal, Ordering::Relaxed);
-        self.read(found)
+        slot::visit(&self.slot, &Marker(self)).map_or(0, |found| self.read(found))
+    }
+}
+
+/// A mutator that copies to a place. No marking runs.
+struct Copier<'a>(&'a Heap, usize);
+
+impl Barriers for Copier<'_> {
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        let good = self.resolve(word);
+        slot::heal(slot, word, good);
+        good
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        self.0.resolve(word, self.1)
+    }
+
+    fn is_logging(&self) -> bool {
+        false
+    }
+
+    fn log(&self, _word: u64) {
+        unreachable!("no marking runs");
+    }
+}
+
+struct Marker<'a>(&'a Heap);
+
+impl Remap for Marker<'_> {
+    fn is_reference(&self, word: u64) -> bool {
+        word != 0
+    }
+
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn place(&self, word: u64) -> usize {
+        granule(word)
+    }
+
+    fn remap(&self, word: u64) -> usize {
+        let entry = self.0.forwarding.entry(granule(word)).unwrap();
+        entry.destination().expect("the relocation is complete")
+    }
+
+    fn good(&self, place: usize) -> u64 {
+        good(place)
     }
 }
 
@@ -161,8 +163,8 @@ fn spawn<T: 'static>(heap: &Arc<Heap>, work: impl FnOnce(&Heap) -> T + 'static) 
 }
 
 /// Two mutators load the slot while a third stores a new object.
-fn loads_against_a_store(rules: Rules) {
-    let heap = Heap::new(rules);
+fn loads_against_a_store() {
+    let heap = Heap::new();
     let loads = PLACES.map(|place| spawn(&heap, move |heap| heap.get(place)));
     heap.set_new();
     for load in loads {
@@ -173,39 +175,39 @@ fn loads_against_a_store(rules: Rules) {
 
 #[test]
 fn no_store_is_lost_to_a_heal_and_nobody_reads_half_an_object() {
-    check(4, || loads_against_a_store(ALL));
+    check(4, loads_against_a_store);
 }
 
 #[test]
 #[should_panic(expected = "a store was lost")]
 fn a_heal_without_compare_and_swap_loses_a_store() {
-    check(3, || loads_against_a_store(Rules { heal_by_cas: false, ..ALL }));
+    without(Rule::HealByCas, || check(3, loads_against_a_store));
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_relaxed_heal_publishes_half_a_copy() {
-    check(3, || loads_against_a_store(Rules { heal: Ordering::Relaxed, ..ALL }));
+    without(Rule::HealRelease, || check(3, loads_against_a_store));
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_relaxed_store_publishes_half_an_object() {
-    check(3, || loads_against_a_store(Rules { store: Ordering::Relaxed, ..ALL }));
+    without(Rule::StoreRelease, || check(3, loads_against_a_store));
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_relaxed_load_reads_half_an_object() {
-    check(3, || loads_against_a_store(Rules { load: Ordering::Relaxed, ..ALL }));
+    without(Rule::LoadAcquire, || check(3, loads_against_a_store));
 }
 
 #[test]
 fn a_null_stays_null() {
     check(4, || {
-        let heap = Heap::new(ALL);
+        let heap = Heap::new();
         let loads = PLACES.map(|place| spawn(&heap, move |heap| heap.get(place)));
-        store(&heap.slot, 0, ALL.store);
+        slot::store(&heap.slot, 0, &Copier(&heap, MAIN));
         for load in loads {
             assert!([MOVED, 0].contains(&load.join().unwrap()));
         }
@@ -216,7 +218,7 @@ fn a_null_stays_null() {
 #[test]
 fn a_swap_gives_what_the_one_before_it_stored() {
     check(3, || {
-        let heap = Heap::new(ALL);
+        let heap = Heap::new();
         let load = spawn(&heap, |heap| heap.get(PLACES[0]));
         let swap = spawn(&heap, |heap| {
             heap.write(NEW, FRESH);
@@ -235,7 +237,7 @@ fn a_swap_gives_what_the_one_before_it_stored() {
 #[test]
 fn of_two_compare_exchanges_of_a_stale_slot_one_succeeds() {
     check(3, || {
-        let heap = Heap::new(ALL);
+        let heap = Heap::new();
         let load = spawn(&heap, |heap| heap.get(PLACES[0]));
         let other = spawn(&heap, |heap| {
             heap.write(NEW, FRESH);
@@ -251,8 +253,8 @@ fn of_two_compare_exchanges_of_a_stale_slot_one_succeeds() {
 }
 
 /// The marker comes to the slot when all entries are published, and heals it beside a mutator that does.
-fn marker_against_a_store(rules: Rules) {
-    let heap = Heap::new(rules);
+fn marker_against_a_store() {
+    let heap = Heap::new();
     assert_eq!(granule(heap.resolve(stale(OLD), PLACES[0])), PLACES[0]);
     let marker = spawn(&heap, Heap::visit);
     let load = spawn(&heap, |heap| heap.get(PLACES[1]));
@@ -264,11 +266,11 @@ fn marker_against_a_store(rules: Rules) {
 
 #[test]
 fn the_marker_heals_beside_mutators() {
-    check(4, || marker_against_a_store(ALL));
+    check(4, marker_against_a_store);
 }
 
 #[test]
 #[should_panic(expected = "a store was lost")]
 fn a_heal_without_compare_and_swap_loses_a_store_while_marking_too() {
-    check(3, || marker_against_a_store(Rules { heal_by_cas: false, ..ALL }));
+    without(Rule::HealByCas, || check(3, marker_against_a_store));
 }

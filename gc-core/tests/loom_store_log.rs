@@ -9,28 +9,19 @@
 mod support;
 
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
+use gc_core::rules::{Rule, without};
+use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
+use std::cell::RefCell;
 use std::sync::Arc;
+use support::check;
 use support::marking::{A, B, Marking};
 use support::words::{good, granule, is_bad, stale};
-use support::{check, store};
-
-/// What a model can leave out, to show that it finds what follows.
-#[derive(Clone, Copy)]
-struct Rules {
-    log: bool,
-    /// The word is logged that the store is about to overwrite, and not the one that is there after it.
-    log_then_store: bool,
-    /// A logged word is remapped when it is marked, where it is stale.
-    remap_logged: bool,
-    store: Ordering,
-}
-
-const ALL: Rules = Rules { log: true, log_then_store: true, remap_logged: true, store: Ordering::Release };
 
 struct Heap {
-    rules: Rules,
+    /// A logged word is remapped when it is marked, where it is stale. (The model can leave that out.)
+    remap_logged: bool,
     /// The object has moved from `A` to `B`.
     forwarding: Forwarding,
     slot: AtomicU64,
@@ -38,73 +29,113 @@ struct Heap {
 }
 
 impl Heap {
-    fn new(rules: Rules) -> Arc<Heap> {
+    fn new(remap_logged: bool) -> Arc<Heap> {
         let mut bits = [0; BLOCK_MARK_WORDS];
         bits[0] = 1 << A;
-        let heap =
-            Heap { rules, forwarding: Forwarding::new(bits), slot: AtomicU64::new(stale(A)), marking: Marking::new() };
+        let heap = Heap {
+            remap_logged,
+            forwarding: Forwarding::new(bits),
+            slot: AtomicU64::new(stale(A)),
+            marking: Marking::new(),
+        };
         heap.forwarding.entry(A).unwrap().publish(B).unwrap();
         Arc::new(heap)
     }
 
-    /// `remap`.
-    fn remap(&self, word: u64) -> usize {
-        if is_bad(word) { self.forwarding.entry(granule(word)).unwrap().destination().unwrap() } else { granule(word) }
-    }
-
-    /// `Marker::visit`.
+    /// The marker comes to the slot.
     fn visit(&self) {
-        let word = self.slot.load(Ordering::Acquire);
-        if word == 0 {
-            return;
+        if let Some(found) = slot::visit(&self.slot, self) {
+            self.marking.mark(found);
         }
-        let found = self.remap(word);
-        if is_bad(word) {
-            let _ = self.slot.compare_exchange(word, good(found), Ordering::Release, Ordering::Relaxed);
-        }
-        self.marking.mark(found);
     }
 
-    /// `Slot::get`: the object goes into a register.
+    /// The object goes into a register.
     fn get(&self) {
-        let word = self.slot.load(Ordering::Acquire);
-        if is_bad(word) {
-            let good = good(self.remap(word));
-            let _ = self.slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed);
-        }
+        slot::load(&self.slot, &Mutator::of(self));
     }
 
-    /// `Slot::set`, and the safepoint after it.
+    /// A store, and the safepoint after it.
     fn set(&self, word: u64) {
-        let mut own = Vec::new();
-        let log = |own: &mut Vec<u64>| {
-            if self.rules.log {
-                self.marking.log(own, self.slot.load(Ordering::Acquire));
-            }
-        };
-        if self.rules.log_then_store {
-            log(&mut own);
-        }
-        store(&self.slot, word, self.rules.store);
-        if !self.rules.log_then_store {
-            log(&mut own);
-        }
-        self.marking.flush_log(&mut own);
+        let mutator = Mutator::of(self);
+        slot::store(&self.slot, word, &mutator);
+        mutator.safepoint();
     }
 
-    /// `Slot::swap`, and the safepoint after it.
+    /// A swap, and the safepoint after it.
     fn swap(&self, word: u64) {
-        let mut own = Vec::new();
-        let old = self.slot.swap(word, Ordering::AcqRel);
-        self.marking.log(&mut own, old);
-        self.marking.flush_log(&mut own);
+        let mutator = Mutator::of(self);
+        slot::swap(&self.slot, word, &mutator);
+        mutator.safepoint();
     }
 
     /// Mark end, when all have come to it.
     fn mark_end(&self) {
-        self.marking.take_logs(|word| if self.rules.remap_logged { self.remap(word) } else { granule(word) });
+        let remaps = |word| self.remap_logged && is_bad(word);
+        self.marking.take_logs(|word| if remaps(word) { self.remap(word) } else { granule(word) });
         assert!(self.marking.marks.get(B), "an object that was reachable at mark start is not marked");
         assert!(!is_bad(self.slot.load(Ordering::Acquire)), "a slot is stale after marking");
+    }
+}
+
+impl Remap for Heap {
+    fn is_reference(&self, word: u64) -> bool {
+        word != 0
+    }
+
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn place(&self, word: u64) -> usize {
+        granule(word)
+    }
+
+    fn remap(&self, word: u64) -> usize {
+        self.forwarding.entry(granule(word)).unwrap().destination().unwrap()
+    }
+
+    fn good(&self, place: usize) -> u64 {
+        good(place)
+    }
+}
+
+/// A mutator while marking runs, and its log.
+struct Mutator<'a> {
+    heap: &'a Heap,
+    own: RefCell<Vec<u64>>,
+}
+
+impl Mutator<'_> {
+    fn of(heap: &Heap) -> Mutator<'_> {
+        Mutator { heap, own: RefCell::default() }
+    }
+
+    fn safepoint(self) {
+        self.heap.marking.flush_log(&mut self.own.into_inner());
+    }
+}
+
+impl Barriers for Mutator<'_> {
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        let good = self.resolve(word);
+        slot::heal(slot, word, good);
+        good
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        good(self.heap.remap(word))
+    }
+
+    fn is_logging(&self) -> bool {
+        true
+    }
+
+    fn log(&self, word: u64) {
+        self.heap.marking.log(&mut self.own.borrow_mut(), word);
     }
 }
 
@@ -114,8 +145,8 @@ fn spawn(heap: &Arc<Heap>, work: impl FnOnce(&Heap) + 'static) -> thread::JoinHa
 }
 
 /// One mutator loads and one stores while the marker visits.
-fn visit_against_a_store(rules: Rules) {
-    let heap = Heap::new(rules);
+fn visit_against_a_store(remap_logged: bool) {
+    let heap = Heap::new(remap_logged);
     let mutators = [spawn(&heap, Heap::get), spawn(&heap, |heap| heap.set(heap.marking.allocate(0)))];
     heap.visit();
     for mutator in mutators {
@@ -126,39 +157,39 @@ fn visit_against_a_store(rules: Rules) {
 
 #[test]
 fn what_a_store_overwrites_is_visited_or_logged() {
-    check(4, || visit_against_a_store(ALL));
+    check(4, || visit_against_a_store(true));
 }
 
 #[test]
 #[should_panic(expected = "is not marked")]
 fn an_object_is_lost_without_the_log() {
-    check(3, || visit_against_a_store(Rules { log: false, ..ALL }));
+    without(Rule::LogStores, || check(3, || visit_against_a_store(true)));
 }
 
 #[test]
 #[should_panic(expected = "is not marked")]
 fn an_object_is_lost_if_the_log_comes_after_the_store() {
-    check(3, || visit_against_a_store(Rules { log_then_store: false, ..ALL }));
+    without(Rule::LogThenStore, || check(3, || visit_against_a_store(true)));
 }
 
 /// A plain load may log a word that is stale although another thread has just healed the slot.
 #[test]
 #[should_panic(expected = "is not marked")]
 fn an_object_is_lost_if_logged_words_are_not_remapped() {
-    check(3, || visit_against_a_store(Rules { remap_logged: false, ..ALL }));
+    check(3, || visit_against_a_store(false));
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_relaxed_store_shows_the_marker_half_an_object() {
-    check(3, || visit_against_a_store(Rules { store: Ordering::Relaxed, ..ALL }));
+    without(Rule::StoreRelease, || check(3, || visit_against_a_store(true)));
 }
 
 /// Two mutators overwrite: only the one that overwrites what was there at mark start needs to log it, and does.
 #[test]
 fn of_two_stores_the_first_logs_what_was_there_at_mark_start() {
     check(3, || {
-        let heap = Heap::new(ALL);
+        let heap = Heap::new(true);
         let mutators = [
             spawn(&heap, |heap| heap.set(0)),
             spawn(&heap, |heap| {

@@ -9,28 +9,27 @@ mod support;
 
 use gc_core::bitmap::MarkBitmap;
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
+use gc_core::rules::{Rule, without};
+use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use gc_core::weak::{self, WeakBarriers};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
 use support::check;
-use support::words::{good, granule, is_bad, stale};
+use support::words::{good, granule, is_bad, must_log, stale};
 use support::world::{Mutator, Rules as WorldRules, StopOp, World};
 
 /// What a model can leave out, to show that it finds what follows.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// A weak load logs what it gives, while marking runs.
-    log: bool,
-    /// A weak load tests the mark, while weak slots are resolved.
-    test: bool,
     /// A mutator turns its `resolving` off itself, at a safepoint.
     own_phase: bool,
     /// Handshakes between resolution and what comes after it: the old forwarding goes, blocks are freed, marks cleared.
     handshakes: usize,
 }
 
-const ALL: Rules = Rules { log: true, test: true, own_phase: true, handshakes: 1 };
+const ALL: Rules = Rules { own_phase: true, handshakes: 1 };
 
 /// Where the weakly reachable object was before the last relocation, where it is, and where the live one is.
 const BEFORE: usize = 1;
@@ -73,7 +72,7 @@ impl Heap {
         })
     }
 
-    /// `remap`, and `Mutator::resolve` where all entries are published.
+    /// The good word. All entries are published.
     fn resolve(&self, word: u64) -> u64 {
         if !is_bad(word) {
             return word;
@@ -82,27 +81,8 @@ impl Heap {
         good(self.forwarding.entry(granule(word)).unwrap().destination().unwrap())
     }
 
-    /// `weak::load` and `Mutator::load_weak`.
-    fn load_weak(&self, mutator: &mut Mutator, slot: &AtomicU64) -> u64 {
-        let word = slot.load(Ordering::Acquire);
-        let resolving = match self.rules.own_phase {
-            true => mutator.resolving,
-            false => self.world.phase.resolving.load(Ordering::SeqCst),
-        };
-        if word == 0 || !is_bad(word) && !mutator.logging && !resolving {
-            return word;
-        }
-        let found = self.resolve(word);
-        if resolving && self.rules.test && !self.marks.get(granule(found)) {
-            return 0;
-        }
-        if found != word {
-            let _ = slot.compare_exchange(word, found, Ordering::Release, Ordering::Relaxed);
-        }
-        if mutator.logging && self.rules.log && !self.marks.get(granule(found)) {
-            mutator.log.push(found);
-        }
-        found
+    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> u64 {
+        weak::load(slot, &Running(self, mutator))
     }
 
     /// A thread that enters, loads the weak slots before and after a safepoint, and leaves the heap. Tells whether it has
@@ -120,30 +100,25 @@ impl Heap {
         kept
     }
 
-    /// `Collector::take_logs`.
+    /// The collector marks what was logged.
     fn take_logs(&self) {
         for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
             self.marks.set_alone(granule(self.resolve(word)));
         }
     }
 
-    /// `resolve_slot`.
     fn resolve_slot(&self, slot: &AtomicU64) {
-        let mut word = slot.load(Ordering::Acquire);
-        while word != 0 {
-            let found = self.resolve(word);
-            let resolved = if self.marks.get(granule(found)) { found } else { 0 };
-            if resolved == word {
-                return;
-            }
-            match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
-        }
+        weak::resolve(
+            slot,
+            |word| word != 0,
+            |word| {
+                let found = self.resolve(word);
+                if self.marks.get(granule(found)) { found } else { 0 }
+            },
+        );
     }
 
-    /// `Collector::cycle`, from the end of marking to the clearing of marks.
+    /// The collector, from the end of marking to the clearing of marks.
     fn collect(&self) {
         self.marks.set_alone(ALIVE);
         loop {
@@ -160,6 +135,52 @@ impl Heap {
             self.freed.store(true, Ordering::Release);
         }
         self.marks.store_words(0, 1, 0);
+    }
+}
+
+/// A mutator inside the heap.
+struct Running<'a>(&'a Heap, &'a Mutator);
+
+impl Barriers for Running<'_> {
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        let good = self.resolve(word);
+        slot::heal(slot, word, good);
+        good
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        self.0.resolve(word)
+    }
+
+    fn is_logging(&self) -> bool {
+        self.1.logging
+    }
+
+    fn log(&self, word: u64) {
+        if must_log(&self.0.marks, word) {
+            self.1.log.borrow_mut().push(word);
+        }
+    }
+}
+
+impl WeakBarriers for Running<'_> {
+    fn is_resolving(&self) -> bool {
+        match self.0.rules.own_phase {
+            true => self.1.resolving,
+            false => self.0.world.phase.resolving.load(Ordering::SeqCst),
+        }
+    }
+
+    fn is_live(&self, good: u64) -> bool {
+        self.0.marks.get(granule(good))
+    }
+
+    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+        weak::load_slow(slot, word, self)
     }
 }
 
@@ -188,13 +209,13 @@ fn what_a_weak_load_gives_is_not_freed_with_two_handshakes() {
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_weak_load_that_does_not_log_gives_what_is_freed() {
-    check(3, || run(Rules { log: false, ..ALL }, stale(BEFORE)));
+    without(Rule::WeakLogs, || check(3, || run(ALL, stale(BEFORE))));
 }
 
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_weak_load_that_does_not_test_the_mark_gives_what_is_freed() {
-    check(3, || run(Rules { test: false, ..ALL }, stale(BEFORE)));
+    without(Rule::WeakTestsMark, || check(3, || run(ALL, stale(BEFORE))));
 }
 
 /// It has loaded the word before the collector cleared the slot, and sees the phase that came after.

@@ -23,6 +23,12 @@ macro_rules! atomic {
             turn: inner::AtomicBool,
         }
 
+        impl Default for $name {
+            fn default() -> Self {
+                $name::new(Default::default())
+            }
+        }
+
         impl $name {
             /// An atomic of this value.
             #[must_use]
@@ -98,4 +104,4 @@ atomic!(AtomicBool, bool, fetch_and, fetch_or);
 atomic!(AtomicU8, u8, fetch_add, fetch_sub, fetch_and, fetch_or);
 atomic!(AtomicU32, u32, fetch_add, fetch_sub, fetch_and, fetch_or);
 atomic!(AtomicU64, u64, fetch_add, fetch_sub, fetch_and, fetch_or);
-atomic!(AtomicUsize, usize, fetch_add, fetch_sub, fetch_and, fetch_or);
+atomic!(AtomicUsize, usize, fetch_add, fetch_sub, fetch_and, fetch_or, fetch_min);

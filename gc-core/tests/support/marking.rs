@@ -1,7 +1,7 @@
 //! One marker and the store logs of mutators, on the mark bitmap of `gc-core`. Each function carries the name of the one
 //! in `gc-heap` that it transcribes.
 
-use super::words::{good, granule, is_bad};
+use super::words::{good, must_log};
 use gc_core::bitmap::MarkBitmap;
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
@@ -53,9 +53,9 @@ impl Marking {
         good(YOUNG + index)
     }
 
-    /// `Mutator::log`: into the mutator's own log.
+    /// Into the mutator's own log.
     pub(crate) fn log(&self, own: &mut Vec<u64>, word: u64) {
-        if word != 0 && (is_bad(word) || !self.marks.get(granule(word))) {
+        if must_log(&self.marks, word) {
             own.push(word);
         }
     }

@@ -1,6 +1,8 @@
 //! Words of the two colors, after a flip: odd is good, even is stale. An object is named by its granule.
 
+use gc_core::bitmap::MarkBitmap;
 use gc_core::color::{AddressSpace, Color};
+use gc_core::slot;
 
 const SPACE: AddressSpace = AddressSpace::new(1 << 40, 1 << 30);
 
@@ -22,4 +24,9 @@ pub(crate) fn is_bad(word: u64) -> bool {
 /// The granule of a word of any color.
 pub(crate) fn granule(word: u64) -> usize {
     SPACE.offset(word) as usize / 8
+}
+
+/// Whether a mutator logs a word that it overwrites.
+pub(crate) fn must_log(marks: &MarkBitmap, word: u64) -> bool {
+    word != 0 && slot::must_log(&SPACE, SPACE.bad_mask(Color::Odd), marks, word)
 }

@@ -7,6 +7,7 @@ use gc_core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering
 use loom::cell::UnsafeCell;
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// The rules that a model can leave out, to show that it finds what they prevent.
@@ -154,7 +155,14 @@ impl World {
         let attaching = world.rules.attach_under_lock.then(|| world.attaching.lock().unwrap());
         world.mutators.lock().unwrap().push(Arc::clone(&record));
         drop(attaching);
-        Mutator { world: Arc::clone(world), record, logging: false, resolving: false, epoch: 0, log: Vec::new() }
+        Mutator {
+            world: Arc::clone(world),
+            record,
+            logging: false,
+            resolving: false,
+            epoch: 0,
+            log: RefCell::default(),
+        }
     }
 
     /// `HeapInner::apply`.
@@ -345,7 +353,7 @@ pub(crate) struct Mutator {
     pub(crate) logging: bool,
     pub(crate) resolving: bool,
     epoch: u32,
-    pub(crate) log: Vec<u64>,
+    pub(crate) log: RefCell<Vec<u64>>,
 }
 
 impl Mutator {
@@ -405,8 +413,8 @@ impl Mutator {
 
     /// `Mutator::publish` and `flush_log`.
     fn publish(&mut self) {
-        if self.world.rules.publish && !self.log.is_empty() {
-            self.world.log.lock().unwrap().append(&mut self.log);
+        if self.world.rules.publish && !self.log.get_mut().is_empty() {
+            self.world.log.lock().unwrap().append(self.log.get_mut());
         }
     }
 

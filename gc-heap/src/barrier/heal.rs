@@ -5,20 +5,19 @@ use crate::mutator::Mutator;
 use crate::space::BLOCK_BYTES;
 use crate::space::free::AllocClass;
 use gc_core::forwarding::Entry;
-use std::sync::atomic::{AtomicU64, Ordering};
+use gc_core::slot::{self, Barriers};
+use gc_core::weak::{self, WeakBarriers};
+use std::sync::atomic::AtomicU64;
 
 /// Of a thread's slow paths one in so many is timed.
 const TIMED_ONE_IN: u32 = 16;
 
 impl Mutator<'_> {
     /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see [`try_resolve`](Self::try_resolve).
-    ///
-    /// The slot may have changed meanwhile; then what is there now is at least as new and stays.
     pub(crate) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
         self.counted(|| {
             let good = self.try_resolve(word)?;
-            // Release: the copy, which this thread may have made, is written before a reference to it.
-            if slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed).is_ok() {
+            if slot::heal(slot, word, good) {
                 self.counts.healed.set(self.counts.healed.get() + 1);
             }
             Some(good)
@@ -108,29 +107,51 @@ impl Mutator<'_> {
         }
         place
     }
+}
 
-    /// A weak load that the fast test did not settle: a stale word, or marking or resolution runs.
+/// For slots that hold references alone.
+impl Barriers for Mutator<'_> {
+    #[inline(always)]
+    fn is_bad(&self, word: u64) -> bool {
+        word & self.bad_mask() != 0
+    }
+
+    #[inline(always)]
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        Mutator::heal(self, slot, word)
+    }
+
+    #[inline(always)]
+    fn resolve(&self, word: u64) -> u64 {
+        Mutator::resolve(self, word)
+    }
+
+    #[inline(always)]
+    fn is_logging(&self) -> bool {
+        Mutator::is_logging(self)
+    }
+
+    #[inline(always)]
+    fn log(&self, word: u64) {
+        Mutator::log(self, word);
+    }
+}
+
+impl WeakBarriers for Mutator<'_> {
+    #[inline(always)]
+    fn is_resolving(&self) -> bool {
+        self.resolving.get()
+    }
+
+    fn is_live(&self, good: u64) -> bool {
+        self.inner().is_live(self.inner().space.offset(good) as usize)
+    }
+
     #[cold]
     #[inline(never)]
-    pub(crate) fn load_weak(&self, slot: &AtomicU64, word: u64) -> u64 {
-        if word == 0 {
-            return 0;
-        }
+    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
         self.stress_delay(); // loaded, and not looked up
-        let good = self.resolve(word);
-        if self.resolving.get() && !self.inner().is_live(self.inner().space.offset(good) as usize) {
-            // Dead: the collector is about to clear the slot. Marking is over, so nothing may come alive here.
-            return 0;
-        }
-        if good != word {
-            // A failure means that the slot was cleared, healed or overwritten: all fine.
-            let _ = slot.compare_exchange(word, good, Ordering::Release, Ordering::Relaxed);
-        }
-        if self.logging.get() {
-            // What a weak load returns becomes strongly reachable behind the snapshot's back.
-            self.log(good);
-        }
-        good
+        weak::load_slow(slot, word, self)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
 use crate::space::BLOCK_BYTES;
+use gc_core::slot::{self, Remap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
@@ -116,29 +117,12 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// The offset of a word's object. All entries of the last relocation are published before a
-    /// marking begins.
-    #[inline]
-    fn remap(&self, word: u64) -> usize {
-        remap(self.inner, word)
-    }
-
     /// Marks what a slot refers to; a slot that is still stale is healed.
     #[inline(always)]
     pub(crate) fn visit(&mut self, slot: &AtomicU64) {
-        let word = slot.load(Ordering::Acquire);
-        if !is_reference(word) {
-            return;
+        if let Some(offset) = slot::visit(slot, self) {
+            self.push(offset);
         }
-        let offset = if word & self.bad_mask == 0 {
-            self.inner.space.offset(word) as usize
-        } else {
-            let offset = self.remap(word);
-            // A thread that is faster heals with the same word, or stores a good one.
-            let _ = slot.compare_exchange(word, self.good_view + offset as u64, Ordering::Release, Ordering::Relaxed);
-            offset
-        };
-        self.push(offset);
     }
 
     #[inline(always)]
@@ -346,15 +330,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     /// waits.
     fn scan_pair(&mut self, pair: usize) {
         let slot = self.word(pair);
-        // Acquire: the value was written before the key. Without a key there is no value.
-        let word = slot.load(Ordering::Acquire);
-        if word == 0 {
-            return;
-        }
-        let key = self.remap(word);
-        if word & self.bad_mask != 0 {
-            let _ = slot.compare_exchange(word, self.good_view + key as u64, Ordering::Release, Ordering::Relaxed);
-        }
+        // The value was written before the key. Without a key there is no value.
+        let Some(key) = slot::visit(slot, self) else { return };
         let inner = self.inner;
         if inner.is_live(key) {
             self.visit(self.word(pair + 8));
@@ -536,6 +513,33 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         let objects = std::mem::take(&mut self.objects);
         self.inner.counters.marked_objects.add(objects);
         (objects, std::mem::take(&mut self.bytes))
+    }
+}
+
+impl<const MANY: bool> Remap for Marker<'_, MANY> {
+    #[inline(always)]
+    fn is_reference(&self, word: u64) -> bool {
+        is_reference(word)
+    }
+
+    #[inline(always)]
+    fn is_bad(&self, word: u64) -> bool {
+        word & self.bad_mask != 0
+    }
+
+    #[inline(always)]
+    fn place(&self, word: u64) -> usize {
+        self.inner.space.offset(word) as usize
+    }
+
+    #[inline(always)]
+    fn remap(&self, word: u64) -> usize {
+        remap(self.inner, word)
+    }
+
+    #[inline(always)]
+    fn good(&self, place: usize) -> u64 {
+        self.good_view + place as u64
     }
 }
 

@@ -4,8 +4,9 @@ use super::mark::remap;
 use crate::inner::HeapInner;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
+use gc_core::weak;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Clears weak slots whose object is dead and remaps the others.
 pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize]) {
@@ -32,20 +33,10 @@ pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
 /// `true`: the slot was cleared.
 fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) -> bool {
     let view = inner.space.view(inner.phase.good());
-    let mut word = slot.load(Ordering::Acquire);
-    while is_reference(word) {
+    weak::resolve(slot, is_reference, |word| {
         let offset = remap(inner, word);
-        let resolved = if inner.is_live(offset) { view + offset as u64 } else { 0 };
-        if resolved == word {
-            return false;
-        }
-        match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => return resolved == 0,
-            // A mutator stored or healed: check again.
-            Err(now) => word = now,
-        }
-    }
-    false
+        if inner.is_live(offset) { view + offset as u64 } else { 0 }
+    })
 }
 
 /// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and

@@ -9,6 +9,7 @@ use crate::handles::root_stack::StackRegion;
 use crate::inner::HeapInner;
 use crate::world::record::MutatorRecord;
 use crossbeam_utils::CachePadded;
+use gc_core::scan::Pieces;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -26,9 +27,7 @@ struct Source {
     slots: usize,
     /// The number of its first piece.
     first: usize,
-    /// Pieces that are not visited yet. Each marker that has visited one decrements it, AcqRel: the
-    /// last one sets `scanned` after all visits.
-    left: AtomicUsize,
+    left: Pieces,
 }
 
 /// The roots of one marking.
@@ -61,7 +60,7 @@ impl Roots {
             return holder.scanned(self.epoch);
         }
         let pieces = slots.div_ceil(PIECE);
-        self.sources.push(Source { holder, slots, first: self.pieces, left: AtomicUsize::new(pieces) });
+        self.sources.push(Source { holder, slots, first: self.pieces, left: Pieces::new(pieces) });
         self.pieces += pieces;
     }
 
@@ -83,14 +82,12 @@ impl Roots {
         let source = &self.sources[self.sources.partition_point(|source| source.first <= piece) - 1];
         let begin = (piece - source.first) * PIECE;
         let slots = begin..(begin + PIECE).min(source.slots);
-        match &source.holder {
+        let visit_all = || match &source.holder {
             Holder::Locals(record) => record.scan_locals(slots, visit),
             Holder::Stack(stack) => stack.scan(slots, visit),
             Holder::Table => inner.roots.scan(slots, visit),
-        }
-        if source.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            source.holder.scanned(self.epoch);
-        }
+        };
+        source.left.visit(visit_all, || source.holder.scanned(self.epoch));
         true
     }
 }

@@ -3,9 +3,10 @@
 use crate::handles::root_stack::StackRegion;
 use crate::mutator::Mutator;
 use crate::object::Trace;
-use crate::slot::types::needs_barrier;
+use crate::slot::types::Typed;
 use crate::slot::value::word_as_num;
 use crate::slot::{Gc, SlotType, Tagged, Value, is_reference};
+use gc_core::slot;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -106,12 +107,6 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         unsafe { load::<S>(self.slot(index), self.m) }
     }
 
-    #[inline(always)]
-    fn set_top(&mut self, top: usize) {
-        self.top = top;
-        self.region.set_top(top);
-    }
-
     /// Pushes a value.
     ///
     /// # Panics
@@ -125,9 +120,9 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
             self.top = top + 1;
             return;
         }
-        // SAFETY: below the limit. Release: the marker may have read a higher top before values were popped.
-        unsafe { self.slot(top) }.store(S::to_word(value), Ordering::Release);
-        self.set_top(top + 1);
+        // SAFETY: below the limit.
+        self.region.state.push(unsafe { self.slot(top) }, top, S::to_word(value));
+        self.top = top + 1;
     }
 
     /// Pops the last value; `None` from an empty stack.
@@ -142,10 +137,12 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
 
     #[inline(always)]
     fn cut(&mut self, new_top: usize) {
-        if self.m.is_logging() {
-            self.region.log_range(self.m, new_top, self.top);
-        }
-        self.set_top(new_top);
+        self.region.state.cut(new_top, || {
+            if self.m.is_logging() {
+                self.region.log_range(self.m, new_top, self.top);
+            }
+        });
+        self.top = new_top;
     }
 
     #[inline(always)]
@@ -204,11 +201,12 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         if index >= self.top {
             out_of_range(index, self.top);
         }
-        if self.m.is_logging() {
-            self.region.log_range(self.m, index, index + 1);
-        }
         // SAFETY: below the top.
-        unsafe { self.slot(index) }.store(S::to_word(value), Ordering::Release);
+        self.region.state.overwrite(unsafe { self.slot(index) }, S::to_word(value), || {
+            if self.m.is_logging() {
+                self.region.log_range(self.m, index, index + 1);
+            }
+        });
     }
 
     /// Makes the stack `len` values long: as [`RootStack::resize`](crate::RootStack::resize).
@@ -224,10 +222,11 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         }
         let word = S::to_word(value);
         for index in self.top..len {
-            // SAFETY: below the limit. Release, and the top after them: as in `push`.
-            unsafe { self.slot(index) }.store(word, Ordering::Release);
+            // SAFETY: below the limit. The top after the slots: as in `push`.
+            slot::publish(unsafe { self.slot(index) }, word);
         }
-        self.set_top(len);
+        self.region.state.set_top(len);
+        self.top = len;
     }
 
     /// Makes the stack end `len` values above `base`, and gives these slots: the registers of a frame. Those that were on the stack keep
@@ -306,10 +305,7 @@ impl<S> std::fmt::Debug for BoundStack<'_, '_, S> {
 /// The slot belongs to a stack of `S` of the mutator's heap, and has been written.
 #[inline(always)]
 pub(super) unsafe fn load<'g, S: SlotType>(slot: &AtomicU64, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-    let mut word = slot.load(Ordering::Acquire);
-    if needs_barrier::<S>(word, m) {
-        word = m.heal(slot, word);
-    }
+    let word = slot::load(slot, &Typed::<S>::of(m));
     // SAFETY: the caller's: stored by `to_word` of this type. It is good now, and `m` is borrowed for 'g.
     unsafe { S::from_word(word) }
 }
@@ -364,14 +360,8 @@ impl<S: SlotType> RootSlot<S> {
     /// Overwrites the slot.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
-        if m.is_logging() {
-            let old = self.word.load(Ordering::Acquire);
-            // An interpreter overwrites numbers most of the time: they do not pay for the call.
-            if is_reference(old) {
-                m.log(old);
-            }
-        }
-        self.word.store(S::to_word(value), Ordering::Release);
+        // An interpreter overwrites numbers most of the time: they do not pay for the call.
+        slot::store_where(&self.word, S::to_word(value), &Typed::<S>::of(m), is_reference);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Frames and locals: roots that belong to a scope of one thread.
 
 use crate::mutator::{Mutator, Scope};
-use crate::slot::types::needs_barrier;
+use crate::slot::types::Typed;
 use crate::slot::{Rootable, SlotType};
+use gc_core::slot;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// A rooted slot of a scope: `Copy`, alive across safepoints, inert without a mutator.
 ///
@@ -77,13 +78,12 @@ impl<S: SlotType> Local<'_, S> {
     /// What the local holds.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let mut word = self.slot().load(Ordering::Relaxed);
-        if needs_barrier::<S>(word, m) {
-            word = m.heal(self.slot(), word);
-        } else if matches!(S::SLOT_KIND, crate::object::SlotKind::Tagged) {
-            // A foreign typed reference fails the barrier's test; a foreign immediate would not.
-            self.check(m);
-        }
+        let word = slot::load_own(self.slot(), &Typed::<S>::of(m), || {
+            if matches!(S::SLOT_KIND, crate::object::SlotKind::Tagged) {
+                // A foreign typed reference fails the barrier's test; a foreign immediate would not.
+                self.check(m);
+            }
+        });
         // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
         unsafe { S::from_word(word) }
     }
@@ -92,10 +92,7 @@ impl<S: SlotType> Local<'_, S> {
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
-        if m.is_logging() {
-            m.log(self.slot().load(Ordering::Relaxed));
-        }
-        self.slot().store(S::to_word(value), Ordering::Release);
+        slot::store_own(self.slot(), S::to_word(value), &Typed::<S>::of(m));
     }
 }
 
@@ -140,7 +137,7 @@ impl<'s> Mutator<'s> {
         }
         let slot = self.record().local(address);
         // Release: the marker may come upon a slot that ended after mark start and is used again.
-        slot.store(word, Ordering::Release);
+        slot::publish(slot, word);
         self.local_top.set(address + 8);
         Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
     }
@@ -161,7 +158,7 @@ impl<'s> Mutator<'s> {
     /// Ends the locals above an address.
     #[inline(always)]
     pub(crate) fn pop_to(&self, address: u64) {
-        if address < self.watermark.get() {
+        if self.watermark.is_above(address) {
             self.pop_below_watermark(address);
         }
         self.local_top.set(address);
@@ -171,13 +168,10 @@ impl<'s> Mutator<'s> {
     #[cold]
     #[inline(never)]
     fn pop_below_watermark(&self, address: u64) {
-        if !self.logging.get() || self.record().is_scanned(self.epoch.get()) {
-            self.watermark.set(0);
-            return;
-        }
-        let end = self.watermark.get().min(self.local_top.get());
-        (address..end).step_by(8).for_each(|slot| self.log(self.record().local(slot).load(Ordering::Relaxed)));
-        self.watermark.set(address);
+        let record = self.record();
+        let is_scanned = !self.logging.get() || record.scan.is_scanned(self.epoch.get());
+        let slot = |address| record.local(address);
+        self.watermark.pop_to(address, self.local_top.get(), is_scanned, slot, |word| self.log(word));
     }
 
     /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual. Never a safepoint.

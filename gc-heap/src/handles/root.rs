@@ -8,8 +8,9 @@ use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::roots::region::{Region, RootMemory};
 use crate::slot::SlotType;
-use crate::slot::types::needs_barrier;
+use crate::slot::types::Typed;
 use crossbeam_queue::SegQueue;
+use gc_core::root_table::{self, Dropped, Entries};
 use gc_core::sys::Process;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -17,9 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHUNK: usize = 1024;
-
-/// Entries of dropped roots reclaimed while the lock is held once.
-const RECLAIMED_AT_ONCE: usize = 64;
 
 /// Slots that never move.
 struct Chunk {
@@ -60,7 +58,43 @@ pub(crate) struct RootTable {
     memory: RootMemory,
     process: Process,
     state: Mutex<State>,
-    dropped: SegQueue<usize>,
+    dropped: DroppedEntries,
+}
+
+/// Dropping a root never takes a lock.
+struct DroppedEntries(SegQueue<usize>);
+
+impl Dropped for DroppedEntries {
+    fn push(&self, entry: usize) {
+        self.0.push(entry);
+    }
+
+    fn pop(&self) -> Option<usize> {
+        self.0.pop()
+    }
+}
+
+/// The entries of a locked table, with their slots as `slots` shows them.
+struct Locked<'a> {
+    memory: &'a RootMemory,
+    state: &'a mut State,
+    slots: fn(&Chunk) -> &[AtomicU64; CHUNK],
+}
+
+impl Entries for Locked<'_> {
+    fn free(&mut self) -> &mut Vec<usize> {
+        &mut self.state.free
+    }
+
+    fn slot(&self, entry: usize) -> &AtomicU64 {
+        &(self.slots)(&self.state.chunks[entry / CHUNK])[entry % CHUNK]
+    }
+
+    fn grow(&mut self) {
+        let first = self.state.chunks.len() * CHUNK;
+        self.state.chunks.push(Chunk::new(self.memory));
+        self.state.free.extend((first..first + CHUNK).rev());
+    }
 }
 
 impl RootTable {
@@ -69,7 +103,7 @@ impl RootTable {
             memory: memory.clone(),
             process: Process::current(),
             state: Mutex::default(),
-            dropped: SegQueue::new(),
+            dropped: DroppedEntries(SegQueue::new()),
         }
     }
 
@@ -109,20 +143,11 @@ impl RootTable {
     /// Reclaims the entries of dropped roots. Called by the collector, while no marking runs and no
     /// page is gated.
     pub(crate) fn reclaim(&self) {
-        while self.reclaim_some(&mut self.state.lock(), Chunk::collector_slots) {}
-    }
-
-    /// Reclaims a bounded number of entries and clears them through the given view. Bounded,
-    /// because a thread that needs a root waits for the lock, or does this itself, and a pause may
-    /// wait for that thread.
-    fn reclaim_some(&self, state: &mut State, slots: fn(&Chunk) -> &[AtomicU64; CHUNK]) -> bool {
-        for _ in 0..RECLAIMED_AT_ONCE {
-            let Some(index) = self.dropped.pop() else { return false };
-            let chunk = &state.chunks[index / CHUNK];
-            slots(chunk)[index % CHUNK].store(0, Ordering::Relaxed);
-            state.free.push(index);
-        }
-        true
+        let some = |state: &mut State| {
+            let mut entries = Locked { memory: &self.memory, state, slots: Chunk::collector_slots };
+            root_table::reclaim_some(&self.dropped, &mut entries)
+        };
+        while some(&mut self.state.lock()) {}
     }
 }
 
@@ -142,21 +167,12 @@ impl RootCell {
     /// `idle`: no marking runs (and none can begin, since the caller borrows a mutator).
     pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
         let mut state = table.state.lock();
-        if state.free.is_empty() && idle {
-            // Through the mutators' view: a store through the canonical view could be overwritten
-            // by a concurrent repair. It may fault while the table is locked; that cannot deadlock,
-            // because neither repair nor the end of a flip takes this lock.
-            table.reclaim_some(&mut state, Chunk::slots);
-        }
-        if state.free.is_empty() {
-            let first = state.chunks.len() * CHUNK;
-            state.chunks.push(Chunk::new(&table.memory));
-            state.free.extend((first..first + CHUNK).rev());
-        }
-        let index = state.free.pop().expect("entries were added above");
-        let slot = &state.chunks[index / CHUNK].slots()[index % CHUNK];
-        slot.store(word, Ordering::Release);
-        let slot = NonNull::from(slot);
+        // Through the mutators' view: a store through the canonical view could be overwritten by a
+        // concurrent repair. It may fault while the table is locked; that cannot deadlock, because
+        // neither repair nor the end of a flip takes this lock.
+        let mut entries = Locked { memory: &table.memory, state: &mut state, slots: Chunk::slots };
+        let index = root_table::take(&table.dropped, &mut entries, word, idle).expect("a table that grows");
+        let slot = NonNull::from(entries.slot(index));
         drop(state);
         RootCell { table: Arc::clone(table), slot, index }
     }
@@ -184,7 +200,8 @@ impl Drop for RootCell {
         // A child made by `fork` has no collector that would reclaim the entry, and it could wait
         // for ever for a thread of its parent that was pushing during the fork.
         if self.table.process.is_current() {
-            self.table.dropped.push(self.index);
+            // SAFETY: see `Send`.
+            root_table::give_up(&self.table.dropped, self.index, unsafe { self.slot.as_ref() });
         }
     }
 }
@@ -247,10 +264,7 @@ impl<S: SlotType> Root<S> {
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
         let slot = self.cell.slot(&m.inner().roots);
-        let mut word = slot.load(Ordering::Acquire);
-        if needs_barrier::<S>(word, m) {
-            word = m.heal(slot, word);
-        }
+        let word = gc_core::slot::load(slot, &Typed::<S>::of(m));
         // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
         unsafe { S::from_word(word) }
     }
@@ -262,10 +276,7 @@ impl<S: SlotType> Root<S> {
     #[inline]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         let slot = self.cell.slot(&m.inner().roots);
-        if m.is_logging() {
-            m.log(slot.load(Ordering::Acquire));
-        }
-        slot.store(S::to_word(value), Ordering::Release);
+        gc_core::slot::store(slot, S::to_word(value), &Typed::<S>::of(m));
     }
 }
 
@@ -294,7 +305,7 @@ mod tests {
         let (handles, inner) = (handles.unwrap(), Arc::downgrade(heap.inner()));
         let lists = || {
             let inner = inner.upgrade().expect("the heap's memory");
-            (inner.roots.dropped.len(), inner.weak_roots.dropped.len(), inner.pins.load(Ordering::SeqCst))
+            (inner.roots.dropped.0.len(), inner.weak_roots.dropped.0.len(), inner.pins.load(Ordering::SeqCst))
         };
         // SAFETY: the child allocates nothing, takes no lock, and leaves without running anything of the parent's.
         let child = unsafe { libc::fork() };

@@ -3,33 +3,23 @@
 //! A stack is a region of address space that is committed as it is touched. It never moves, so no word is ever copied
 //! raw from slot to slot. Its first page holds the words that the collector and the owner share.
 //!
-//! # Protocol with the marker
-//!
-//! The collector scans `0..top` of a stack when it comes to it, at any time after mark start. Until then, whoever pops
-//! or overwrites a slot while marking runs logs its word first, because the object may by then be reachable from
-//! nowhere else that is still to be scanned. Once scanned (`scanned == epoch`), nothing more is logged. A slot is
-//! written before `top` covers it (Release, Acquire).
-//!
-//! # Memory
-//!
-//! The owner pushes below `limit` without asking. It raises the limit under the region's lock; the collector lowers it in
-//! stops alone, where nobody is between looking at the limit and writing a slot. What lies above the limit nobody uses, so the collector
-//! gives its memory back, under the lock, while the owner runs. `docs/protocol.md` has the table, `loom_root_stack` the model.
+//! What the owner and the collector do at the same time, marking and giving memory back, is in [`gc_core::root_stack`].
 
 use crate::error::OutOfMemory;
 use crate::handles::bound::{BoundStack, RootSlot, load, out_of_range, too_deep, too_few};
 use crate::heap::Heap;
 use crate::inner::HeapInner;
-use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::mutator::enter::is_inside;
 use crate::object::Trace;
 use crate::roots::region::Region;
 use crate::slot::{Gc, SlotType, Tagged};
+use gc_core::root_stack::RootStackState;
+use gc_core::slot::publish;
 use gc_core::views::Views;
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
@@ -45,15 +35,7 @@ pub(crate) struct StackRegion {
     slots: usize,
     collector_slots: usize,
     capacity: usize,
-    /// Written by the owner alone.
-    top: AtomicU64,
-    /// Slots that the owner may push to, and those that may have memory: at least as many. Both change under `memory`, and the
-    /// limit is lowered in stops as well.
-    limit: AtomicUsize,
-    touched: AtomicUsize,
-    memory: Mutex<()>,
-    /// Number of the last marking that has scanned the stack.
-    scanned: AtomicU32,
+    pub(crate) state: RootStackState,
     /// The owner is gone: the collector forgets the stack at the next occasion without a marking.
     given_up: AtomicBool,
     /// Its address tells the heap, as long as the weak reference keeps the address from being used again.
@@ -91,21 +73,15 @@ impl StackRegion {
         self.capacity
     }
 
-    /// Values on the stack. By the owner, which alone writes it: Relaxed.
+    /// Values on the stack. By the owner.
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        self.top.load(Ordering::Relaxed) as usize
+        self.state.len()
     }
 
-    #[inline(always)]
-    pub(crate) fn set_top(&self, top: usize) {
-        self.top.store(top as u64, Ordering::Release);
-    }
-
-    /// Relaxed: the owner's own writes, or those of a stop that the owner has left since.
     #[inline(always)]
     pub(crate) fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.state.limit()
     }
 
     /// Raises the limit for a stack of `len` values, and returns it. By the owner. Waits where the collector is giving memory of this
@@ -121,9 +97,7 @@ impl StackRegion {
             overflow(len, self.capacity);
         }
         let limit = len.next_multiple_of(STEP).min(self.capacity);
-        let _guard = self.memory.lock();
-        self.touched.store(self.touched.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
-        self.limit.store(limit, Ordering::Relaxed);
+        self.state.raise(limit);
         limit
     }
 
@@ -138,8 +112,7 @@ impl StackRegion {
     pub(crate) fn push_slow(&self, word: u64) -> usize {
         let top = self.len();
         let limit = self.admit(top + 1);
-        self.slot(top).store(word, Ordering::Release);
-        self.set_top(top + 1);
+        self.state.push(self.slot(top), top, word);
         limit
     }
 
@@ -147,45 +120,33 @@ impl StackRegion {
     #[cold]
     #[inline(never)]
     pub(crate) fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
-        if self.scanned.load(Ordering::Acquire) != m.epoch() {
-            (from..to).for_each(|index| m.log(self.slot(index).load(Ordering::Acquire)));
-        }
+        self.state.log(m.epoch(), (from..to).map(|index| self.slot(index)), |word| m.log(word));
     }
 
     /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any time.
     pub(crate) fn is_wide(&self) -> bool {
-        self.limit.load(Ordering::Relaxed) > limit_for(self.top.load(Ordering::Relaxed) as usize, self.capacity)
+        self.state.limit() > limit_for(self.state.len(), self.capacity)
     }
 
     /// Lowers the limit to what the stack needs. Inside a stop.
     pub(crate) fn lower(&self) {
-        let limit = limit_for(self.top.load(Ordering::Relaxed) as usize, self.capacity);
-        // Never up: above there may be no memory that `touched` counts.
-        self.limit.fetch_min(limit, Ordering::Relaxed);
+        self.state.lower(limit_for(self.state.len(), self.capacity));
     }
 
     /// Gives the memory above the limit back to the system: what the stack has not needed since the limit was lowered. By the collector,
     /// while no page is gated.
     pub(crate) fn give_back(&self, views: &Views) {
-        if self.touched.load(Ordering::Relaxed) == self.limit.load(Ordering::Relaxed) {
-            return;
-        }
-        let _guard = self.memory.lock();
-        let (limit, touched) = (self.limit.load(Ordering::Relaxed), self.touched.load(Ordering::Relaxed));
-        // A refusal keeps the memory, and it is asked for again at the next occasion.
-        if limit < touched && self.region.discard(views, limit * 8..touched * 8).is_ok() {
-            self.touched.store(limit, Ordering::Relaxed);
-        }
+        self.state.give_back(|slots| self.region.discard(views, slots.start * 8..slots.end * 8).is_ok());
     }
 
     /// Pages of the heap's file that hold slots below the top.
     pub(crate) fn pages(&self) -> std::ops::Range<usize> {
-        self.region.pages(self.top.load(Ordering::Acquire) as usize * 8)
+        self.region.pages(self.state.top() * 8)
     }
 
     /// How many slots are to be scanned, if that begins now. The collector's side of the protocol above.
     pub(crate) fn top(&self) -> usize {
-        self.top.load(Ordering::Acquire) as usize
+        self.state.top()
     }
 
     /// Visits some of them.
@@ -194,7 +155,7 @@ impl StackRegion {
     }
 
     pub(crate) fn set_scanned(&self, epoch: u32) {
-        self.scanned.store(epoch, Ordering::Release);
+        self.state.set_scanned(epoch);
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
@@ -279,11 +240,7 @@ impl<S: SlotType> RootStack<S> {
             collector_slots: region.collector_ptr().expose_provenance(),
             capacity: region.len() / 8,
             region,
-            top: AtomicU64::new(0),
-            limit: AtomicUsize::new(limit),
-            touched: AtomicUsize::new(limit),
-            memory: Mutex::default(),
-            scanned: AtomicU32::new(0),
+            state: RootStackState::new(limit),
             given_up: AtomicBool::new(false),
             heap: Arc::as_ptr(inner).addr(),
             _heap: Arc::downgrade(inner),
@@ -371,10 +328,6 @@ impl<S: SlotType> RootStack<S> {
         BoundStack::new(&self.region, m)
     }
 
-    fn set_top(&self, top: usize) {
-        self.region.set_top(top);
-    }
-
     /// Pushes a value.
     ///
     /// # Panics
@@ -388,9 +341,7 @@ impl<S: SlotType> RootStack<S> {
             self.region.push_slow(S::to_word(value));
             return;
         }
-        // Release: the marker may have read a higher top before values were popped.
-        self.region.slot(top).store(S::to_word(value), Ordering::Release);
-        self.set_top(top + 1);
+        self.region.state.push(self.region.slot(top), top, S::to_word(value));
     }
 
     /// Pops the last value; `None` from an empty stack.
@@ -412,10 +363,11 @@ impl<S: SlotType> RootStack<S> {
 
     #[inline(always)]
     fn cut(&self, m: &Mutator<'_>, new_top: usize) {
-        if m.is_logging() {
-            self.region.log_range(m, new_top, self.len());
-        }
-        self.set_top(new_top);
+        self.region.state.cut(new_top, || {
+            if m.is_logging() {
+                self.region.log_range(m, new_top, self.len());
+            }
+        });
     }
 
     #[inline(always)]
@@ -474,10 +426,11 @@ impl<S: SlotType> RootStack<S> {
         if index >= self.len() {
             out_of_range(index, self.len());
         }
-        if m.is_logging() {
-            self.region.log_range(m, index, index + 1);
-        }
-        self.region.slot(index).store(S::to_word(value), Ordering::Release);
+        self.region.state.overwrite(self.region.slot(index), S::to_word(value), || {
+            if m.is_logging() {
+                self.region.log_range(m, index, index + 1);
+            }
+        });
     }
 
     /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to the slots that it adds, and to no
@@ -492,9 +445,9 @@ impl<S: SlotType> RootStack<S> {
         if len > self.region.limit() {
             self.region.admit(len);
         }
-        // Release, and the top after them: as in `push`.
-        (self.len()..len).for_each(|index| self.region.slot(index).store(S::to_word(value), Ordering::Release));
-        self.set_top(len);
+        // The top after the slots: as in `push`.
+        (self.len()..len).for_each(|index| publish(self.region.slot(index), S::to_word(value)));
+        self.region.state.set_top(len);
     }
 
     /// Drops all but the first `len` values; no effect if there are not more.

@@ -26,6 +26,7 @@ use crate::mutator::allocate::Reserved;
 use crate::mutator::tlab::Bump;
 use crate::world::record::MutatorRecord;
 use gc_core::color::Color;
+use gc_core::locals::Watermark;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -50,7 +51,7 @@ pub struct Mutator<'s> {
     /// Next free local, end of the region, and the address below which locals are logged before they go.
     pub(crate) local_top: Cell<u64>,
     pub(crate) local_limit: Cell<u64>,
-    pub(crate) watermark: Cell<u64>,
+    pub(crate) watermark: Watermark,
     pub(crate) good_view: Cell<u64>,
     pub(crate) good: Cell<Color>,
     /// A second TLAB, for what does not fit the first; and the block that this thread copies to.
@@ -107,7 +108,7 @@ impl<'s> Mutator<'s> {
             epoch: Cell::new(0),
             local_top: Cell::new(record.locals_base()),
             local_limit: Cell::new(record.locals_end()),
-            watermark: Cell::new(0),
+            watermark: Watermark::default(),
             good_view: Cell::new(inner.space.view(good)),
             good: Cell::new(good),
             spare: Bump::default(),

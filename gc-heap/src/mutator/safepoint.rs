@@ -3,6 +3,7 @@
 use super::Mutator;
 use crate::inner::HeapInner;
 use crate::slot::is_reference;
+use gc_core::slot::must_log;
 use gc_core::stop::Held;
 use gc_core::sys::futex_wait;
 use std::sync::atomic::Ordering;
@@ -115,7 +116,7 @@ impl<'s> Mutator<'s> {
 
     /// Publishes this thread's caches, which the collector may need while the thread is stopped.
     pub(crate) fn publish(&self) {
-        self.record().publish_top(self.local_top.get());
+        self.record().scan.publish_top(self.local_top.get());
         self.publish_fill();
         self.flush_log();
         self.publish_losses();
@@ -157,12 +158,10 @@ impl<'s> Mutator<'s> {
             // objects do not.
             self.retire();
             self.epoch.set(epoch);
-            let top = self.local_top.get();
-            self.record().begin_marking(epoch, top);
-            self.watermark.set(top);
+            self.watermark.begin(&self.record().scan, epoch, self.local_top.get());
         }
         if !self.logging.get() {
-            self.watermark.set(0);
+            self.watermark.clear();
         }
     }
 
@@ -212,14 +211,9 @@ impl<'s> Mutator<'s> {
     }
 
     /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
-    /// object is already marked. Without this test a busy mutator could keep marking from ever
-    /// ending. (A stale word is logged untested.)
+    /// object is already marked.
     pub(crate) fn log_slow(&self, word: u64) {
-        if !is_reference(word) {
-            return;
-        }
-        let good = word & self.bad_mask.get() == 0;
-        if good && self.inner.marks.get(self.inner.space.offset(word) as usize / 8) {
+        if !is_reference(word) || !must_log(&self.inner.space, self.bad_mask.get(), &self.inner.marks, word) {
             return;
         }
         let mut log = self.log.borrow_mut();

@@ -1,10 +1,11 @@
 //! Ephemerons: a value that is kept alive by its key, and by nothing else.
 
+use super::SlotType;
 use super::any_object::Referent;
 use super::types::needs_barrier;
-use super::{SlotType, weak};
 use crate::mutator::Mutator;
 use crate::object::{Field, FieldName, WordMap};
+use gc_core::weak;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 

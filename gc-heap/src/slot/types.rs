@@ -5,8 +5,9 @@ use super::is_reference;
 use super::value::Value;
 use crate::mutator::Mutator;
 use crate::object::{Field, SlotKind, Trace, WordMap};
+use gc_core::slot::{self, Barriers};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// What a slot can hold: `T` (a reference to a `T`), `Option<T>` (that or null), [`Tagged`] (any [`Value`]).
 ///
@@ -121,6 +122,43 @@ pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
     }
 }
 
+/// A mutator's barriers for slots of a type.
+pub(crate) struct Typed<'a, 's, S>(&'a Mutator<'s>, PhantomData<fn(S)>);
+
+impl<'a, 's, S: SlotType> Typed<'a, 's, S> {
+    #[inline(always)]
+    pub(crate) fn of(m: &'a Mutator<'s>) -> Typed<'a, 's, S> {
+        Typed(m, PhantomData)
+    }
+}
+
+impl<S: SlotType> Barriers for Typed<'_, '_, S> {
+    #[inline(always)]
+    fn is_bad(&self, word: u64) -> bool {
+        needs_barrier::<S>(word, self.0)
+    }
+
+    #[inline(always)]
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        self.0.heal(slot, word)
+    }
+
+    #[inline(always)]
+    fn resolve(&self, word: u64) -> u64 {
+        self.0.resolve(word)
+    }
+
+    #[inline(always)]
+    fn is_logging(&self) -> bool {
+        self.0.is_logging()
+    }
+
+    #[inline(always)]
+    fn log(&self, word: u64) {
+        self.0.log(word);
+    }
+}
+
 /// A slot of a heap object. Made by the allocator alone, from the object's initialiser.
 ///
 /// Loads and stores are atomic and ordered like release and acquire, so threads may share objects; what they do with
@@ -181,10 +219,7 @@ impl<S: SlotType> Slot<S> {
     /// Loads what the slot holds. Never blocks.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let mut word = self.word.load(Ordering::Acquire);
-        if needs_barrier::<S>(word, m) {
-            word = m.heal(&self.word, word);
-        }
+        let word = slot::load(&self.word, &Typed::<S>::of(m));
         // SAFETY: the word was stored by `to_word` of this type and is good now, and `m` is borrowed for 'g.
         unsafe { S::from_word(word) }
     }
@@ -192,22 +227,13 @@ impl<S: SlotType> Slot<S> {
     /// Stores. Never blocks.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
-        if m.is_logging() {
-            m.log(self.word.load(Ordering::Acquire));
-        }
-        self.word.store(S::to_word(value), Ordering::Release);
+        slot::store(&self.word, S::to_word(value), &Typed::<S>::of(m));
     }
 
     /// Stores and gives back what was there.
     #[inline]
     pub fn swap<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) -> S::Loaded<'g> {
-        let mut word = self.word.swap(S::to_word(value), Ordering::AcqRel);
-        if m.is_logging() {
-            m.log(word);
-        }
-        if needs_barrier::<S>(word, m) {
-            word = m.resolve(word);
-        }
+        let word = slot::swap(&self.word, S::to_word(value), &Typed::<S>::of(m));
         // SAFETY: as in `get`.
         unsafe { S::from_word(word) }
     }
@@ -220,28 +246,11 @@ impl<S: SlotType> Slot<S> {
         current: S::Loaded<'g>,
         new: S::Loaded<'g>,
     ) -> Result<S::Loaded<'g>, S::Loaded<'g>> {
-        let expected = S::to_word(current);
-        // Heal first: a stale word for the same object would compare as different.
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            if needs_barrier::<S>(word, m) {
-                m.heal(&self.word, word);
-                word = self.word.load(Ordering::Acquire);
-                continue;
-            }
-            if word != expected {
-                // SAFETY: as in `get`.
-                return Err(unsafe { S::from_word(word) });
-            }
-            match self.word.compare_exchange(word, S::to_word(new), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    if m.is_logging() {
-                        m.log(word);
-                    }
-                    return Ok(current);
-                }
-                Err(now) => word = now,
-            }
+        let (expected, new) = (S::to_word(current), S::to_word(new));
+        match slot::compare_exchange(&self.word, expected, new, &Typed::<S>::of(m)) {
+            Ok(_) => Ok(current),
+            // SAFETY: as in `get`.
+            Err(word) => Err(unsafe { S::from_word(word) }),
         }
     }
 }

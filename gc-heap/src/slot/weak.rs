@@ -5,8 +5,10 @@ use super::gc::{AnyGc, Gc};
 use crate::handles::root::RootCell;
 use crate::mutator::Mutator;
 use crate::object::{Field, SlotKind, Trace, WordMap};
+use gc_core::slot::publish;
+use gc_core::weak;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from an `Option<AnyGc<'g>>`.
 ///
@@ -44,7 +46,7 @@ impl<T: Referent> WeakSlot<T> {
     /// The object, if it is still there. A strong reference for as long as the mutator is borrowed. Never blocks.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
-        let word = load(&self.word, m);
+        let word = weak::load(&self.word, m);
         // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`; `m` is borrowed for 'g.
         (word != 0).then(|| unsafe { T::from_word(word) })
     }
@@ -53,18 +55,8 @@ impl<T: Referent> WeakSlot<T> {
     #[inline]
     pub fn set<'g>(&self, _m: &'g Mutator<'_>, value: Option<T::Loaded<'g>>) {
         // What is overwritten is not logged: it was not kept alive from here.
-        self.word.store(value.map_or(0, T::to_word), Ordering::Release);
+        publish(&self.word, value.map_or(0, T::to_word));
     }
-}
-
-/// Loads a weak slot of any place.
-#[inline]
-pub(crate) fn load(slot: &AtomicU64, m: &Mutator<'_>) -> u64 {
-    let word = slot.load(Ordering::Acquire);
-    if word & m.bad_mask() == 0 && !m.is_marking_or_resolving() {
-        return word;
-    }
-    m.load_weak(slot, word)
 }
 
 // SAFETY: one word, a weak slot; `write` initialises it whole.
@@ -131,7 +123,7 @@ impl<T: Referent> Weak<T> {
     /// If the reference belongs to another heap than the mutator.
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let slot = self.cell.slot(&m.inner().weak_roots);
-        let word = load(slot, m);
+        let word = weak::load(slot, m);
         // SAFETY: as in `WeakSlot::get`.
         (word != 0).then(|| unsafe { T::from_word(word) })
     }

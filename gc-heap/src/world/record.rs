@@ -4,6 +4,7 @@
 use crate::events::MutatorThread;
 use crate::mutator::enter::Thread;
 use crate::roots::region::{NoAddresses, Region, RootMemory};
+use gc_core::locals::Locals;
 use gc_core::loss::LossRing;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{Held, MutatorState};
@@ -26,13 +27,7 @@ pub(crate) struct MutatorRecord {
     locals_base: u64,
     /// Offset from a local's address to its address in the collector's view.
     to_collector: u64,
-    /// Locals in use, as of the last safepoint.
-    published_top: AtomicU64,
-    /// The marking for which `scan_limit` was set by the mutator itself.
-    scan_epoch: AtomicU32,
-    scan_limit: AtomicU64,
-    /// The last marking that has scanned the locals.
-    scanned: AtomicU32,
+    pub(crate) scan: Locals,
     /// The blocks that the thread was allocating in when it last arrived or parked; `NO_BLOCK` if
     /// there was none.
     current: [AtomicU32; 2],
@@ -62,10 +57,7 @@ impl MutatorRecord {
             locals,
             locals_base,
             to_collector,
-            published_top: AtomicU64::new(0),
-            scan_epoch: AtomicU32::new(0),
-            scan_limit: AtomicU64::new(0),
-            scanned: AtomicU32::new(0),
+            scan: Locals::default(),
             current: [const { AtomicU32::new(NO_BLOCK) }; 2],
             deposits: Default::default(),
             losses,
@@ -150,46 +142,19 @@ impl MutatorRecord {
 
     /// Pages of the heap's file that hold the locals in use.
     pub(crate) fn local_pages(&self) -> std::ops::Range<usize> {
-        let top = self.published_top.load(Ordering::Acquire).max(self.locals_base);
+        let top = self.scan.published_top().max(self.locals_base);
         self.locals.pages((top - self.locals_base) as usize)
-    }
-
-    /// Publishes the top at every safepoint, before the mutator arrives or parks: Release pairs
-    /// with the collector's Acquire.
-    pub(crate) fn publish_top(&self, top: u64) {
-        self.published_top.store(top, Ordering::Release);
-    }
-
-    /// Records that the mutator has seen marking `epoch` and has set its watermark to `top`.
-    pub(crate) fn begin_marking(&self, epoch: u32, top: u64) {
-        self.scan_limit.store(top, Ordering::Relaxed);
-        self.scan_epoch.store(epoch, Ordering::Release);
     }
 
     /// Whether the mutator has continued since this marking began.
     #[cfg(test)]
     pub(crate) fn has_begun(&self, epoch: u32) -> bool {
-        self.scan_epoch.load(Ordering::Acquire) == epoch
-    }
-
-    /// Whether the locals below the watermark have been scanned, so that they need no logging any
-    /// more.
-    pub(crate) fn is_scanned(&self, epoch: u32) -> bool {
-        self.scanned.load(Ordering::Acquire) == epoch
+        self.scan.has_begun(epoch)
     }
 
     /// How many locals, from the first on, are to be scanned: those in use at mark start.
-    ///
-    /// A mutator that has not continued since mark start still has its published top; it will set
-    /// its watermark to the same top before it accesses a slot.
     pub(crate) fn locals_to_scan(&self, epoch: u32) -> usize {
-        let published = self.published_top.load(Ordering::Acquire);
-        let limit = if self.scan_epoch.load(Ordering::Acquire) == epoch {
-            self.scan_limit.load(Ordering::Relaxed)
-        } else {
-            published
-        };
-        limit.saturating_sub(self.locals_base()) as usize / 8
+        self.scan.top_to_scan(epoch).saturating_sub(self.locals_base()) as usize / 8
     }
 
     /// Visits a range of locals; each is as it was at mark start, or was logged before it changed.
@@ -197,14 +162,14 @@ impl MutatorRecord {
         slots.for_each(|slot| visit(self.local_for_collector(self.locals_base() + slot as u64 * 8)));
     }
 
-    /// Records that all locals have been visited. Release: the visits come before.
+    /// Records that all locals have been visited.
     pub(crate) fn set_scanned(&self, epoch: u32) {
-        self.scanned.store(epoch, Ordering::Release);
+        self.scan.set_scanned(epoch);
     }
 
     /// Visits the locals of a stopped or parked mutator, for verification.
     pub(crate) fn each_local(&self, mut visit: impl FnMut(&AtomicU64)) {
-        let top = self.published_top.load(Ordering::Acquire);
+        let top = self.scan.published_top();
         (self.locals_base()..top).step_by(8).for_each(|address| visit(self.local_for_collector(address)));
     }
 }

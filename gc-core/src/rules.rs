@@ -1,0 +1,102 @@
+//! The rules of the protocols of this crate, so that a model can take one away and show that it then finds an error.
+//!
+//! Outside of models every rule is kept, which the compiler knows: asking costs no instruction. A model runs its scene
+//! under `without`, which is there with `--cfg loom` alone.
+
+use crate::sync::atomic::Ordering;
+
+/// A rule that a protocol relies on, or an ordering that must not be `Relaxed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A slot is loaded Acquire.
+    LoadAcquire,
+    /// A slot is stored Release.
+    StoreRelease,
+    /// A slot is healed by compare-and-swap.
+    HealByCas,
+    /// A slot is healed Release.
+    HealRelease,
+    /// A store logs the word that it overwrites, while marking runs.
+    LogStores,
+    /// The overwritten word is read before the store.
+    LogThenStore,
+    /// What a thread pops of its locals, or the owner of a stack pops or overwrites there, is logged while marking runs.
+    LogPops,
+    /// A thread sets its watermark to its top before it touches a slot.
+    WatermarkAtTop,
+    /// The limit of the scan of locals is set, and then the marking that it is for.
+    LimitThenEpoch,
+    /// The marking that the limit is for is stored Release.
+    EpochRelease,
+    /// Roots are said to be scanned when they have been.
+    ScanThenSay,
+    /// The marker that visits the last piece says so.
+    LastPieceSays,
+    /// A slot of a root stack is written before the top covers it.
+    WriteThenCover,
+    /// The top of a root stack is stored Release.
+    TopRelease,
+    /// The memory of a root stack is given back under the lock under which the owner raises the limit.
+    DiscardUnderLock,
+    /// The entry of a dropped root keeps its word.
+    KeepDropped,
+    /// Entries of dropped roots are taken back only while no marking runs.
+    ReclaimWhileIdle,
+    /// A weak load logs what it gives, while marking runs.
+    WeakLogs,
+    /// A weak load tests the mark, while weak slots are resolved.
+    WeakTestsMark,
+    /// A weak slot is cleared by compare-and-swap.
+    ClearByCas,
+}
+
+/// Whether the rule holds, as it does outside of models.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) const fn kept(_rule: Rule) -> bool {
+    true
+}
+
+/// The ordering that the rule asks for.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) const fn order(_rule: Rule, order: Ordering) -> Ordering {
+    order
+}
+
+#[cfg(loom)]
+pub use removed::without;
+#[cfg(loom)]
+pub(crate) use removed::{kept, order};
+
+#[cfg(loom)]
+mod removed {
+    use super::{Ordering, Rule};
+    use std::cell::RefCell;
+
+    // `loom` runs all threads of a model on the system thread that checks it.
+    std::thread_local! {
+        static REMOVED: RefCell<Vec<Rule>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Runs a model without a rule.
+    pub fn without(rule: Rule, model: impl FnOnce()) {
+        struct PutBack;
+        impl Drop for PutBack {
+            fn drop(&mut self) {
+                REMOVED.with_borrow_mut(Vec::pop);
+            }
+        }
+        REMOVED.with_borrow_mut(|removed| removed.push(rule));
+        let _put_back = PutBack;
+        model();
+    }
+
+    pub(crate) fn kept(rule: Rule) -> bool {
+        REMOVED.with_borrow(|removed| !removed.contains(&rule))
+    }
+
+    pub(crate) fn order(rule: Rule, order: Ordering) -> Ordering {
+        if kept(rule) { order } else { Ordering::Relaxed }
+    }
+}

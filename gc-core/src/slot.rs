@@ -1,0 +1,197 @@
+//! Slots: words that hold references, loaded and stored by mutators, healed by anybody.
+//!
+//! A word in a slot may be *stale*: its object has moved since. A load heals what it finds stale, by compare-and-swap from
+//! the stale word to the good one. A heal that fails leaves what is there: a word that another thread healed or stored, and so
+//! a good one or null. So no store is lost to a heal.
+//!
+//! Loads are Acquire and stores Release: an object's header and fields are written before a reference to it. A heal is
+//! Release because the thread that heals may have made the copy.
+//!
+//! While marking runs, a store logs the word that it overwrites (snapshot at the beginning, Yuasa 1990): the object may by
+//! then be reachable from nowhere else that is still to be scanned.
+//!
+//! See "Slots" and "The snapshot" in `docs/protocol.md`; `loom_slot`, `loom_store_log` and `loom_local_heal` run these
+//! functions.
+
+use crate::bitmap::{GRANULE_BYTES, MarkBitmap};
+use crate::color::AddressSpace;
+use crate::rules::{Rule, kept, order};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::store_last;
+
+/// A mutator's side of the barriers, for slots of one type.
+pub trait Barriers {
+    /// Whether a loaded word is a stale reference, or one of another heap.
+    fn is_bad(&self, word: u64) -> bool;
+
+    /// The good word for a bad one, after it was offered to [`heal`](heal()) in its slot.
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64;
+
+    /// The good word for a bad one that is in no slot.
+    fn resolve(&self, word: u64) -> u64;
+
+    /// Whether marking runs, as this mutator knows it.
+    fn is_logging(&self) -> bool;
+
+    /// Logs a word that is overwritten, where [`must_log`] says so.
+    fn log(&self, word: u64);
+}
+
+/// Loads a slot, and heals it.
+#[inline(always)]
+pub fn load(slot: &AtomicU64, m: &impl Barriers) -> u64 {
+    let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+    if m.is_bad(word) { m.heal(slot, word) } else { word }
+}
+
+/// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called where it needs no healing.
+///
+/// Relaxed: another thread heals such a slot only after a stop that this one has left since, and what it stores was
+/// published before that stop.
+#[inline(always)]
+pub fn load_own(slot: &AtomicU64, m: &impl Barriers, if_good: impl FnOnce()) -> u64 {
+    let word = slot.load(Ordering::Relaxed);
+    if m.is_bad(word) {
+        return m.heal(slot, word);
+    }
+    if_good();
+    word
+}
+
+/// Stores to a slot.
+#[inline(always)]
+pub fn store(slot: &AtomicU64, word: u64, m: &impl Barriers) {
+    store_and_log(slot, word, m, Ordering::Acquire, |_| true);
+}
+
+/// Stores to a slot that no thread but the caller stores to.
+#[inline(always)]
+pub fn store_own(slot: &AtomicU64, word: u64, m: &impl Barriers) {
+    store_and_log(slot, word, m, Ordering::Relaxed, |_| true);
+}
+
+/// Stores to a slot. A word for which `pays` is false is no reference: it is not logged, without a call.
+#[inline(always)]
+pub fn store_where(slot: &AtomicU64, word: u64, m: &impl Barriers, pays: impl Fn(u64) -> bool) {
+    store_and_log(slot, word, m, Ordering::Acquire, pays);
+}
+
+#[inline(always)]
+fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering, pays: impl Fn(u64) -> bool) {
+    let log = || {
+        if m.is_logging() && kept(Rule::LogStores) {
+            let old = slot.load(load);
+            if pays(old) {
+                m.log(old);
+            }
+        }
+    };
+    if kept(Rule::LogThenStore) {
+        log();
+    }
+    publish(slot, word);
+    if !kept(Rule::LogThenStore) {
+        log();
+    }
+}
+
+/// Stores to a slot whose word nobody needs.
+#[inline(always)]
+pub fn publish(slot: &AtomicU64, word: u64) {
+    store_last(slot, word, order(Rule::StoreRelease, Ordering::Release));
+}
+
+/// Stores to a slot, and gives what was there.
+#[inline(always)]
+pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
+    let old = slot.swap(word, Ordering::AcqRel);
+    if m.is_logging() {
+        m.log(old);
+    }
+    if m.is_bad(old) { m.resolve(old) } else { old }
+}
+
+/// Stores `new` if the slot holds the object of `expected`, a good word.
+///
+/// # Errors
+/// What the slot holds, good, where that is another.
+#[inline(always)]
+pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barriers) -> Result<u64, u64> {
+    // Heal first: a stale word for the same object would compare as different.
+    let mut word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+    loop {
+        if m.is_bad(word) {
+            m.heal(slot, word);
+            word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+            continue;
+        }
+        if word != expected {
+            return Err(word);
+        }
+        match slot.compare_exchange(word, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                if m.is_logging() {
+                    m.log(word);
+                }
+                return Ok(word);
+            }
+            Err(now) => word = now,
+        }
+    }
+}
+
+/// Heals a slot in which a stale word was found. `false`: another thread has healed or overwritten it, and what is there now
+/// is at least as new and stays.
+#[inline(always)]
+pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
+    // Release: the copy, which the caller may have made, is written before a reference to it.
+    let release = order(Rule::HealRelease, Ordering::Release);
+    if !kept(Rule::HealByCas) {
+        store_last(slot, good, release);
+        return true;
+    }
+    slot.compare_exchange(stale, good, release, Ordering::Relaxed).is_ok()
+}
+
+/// Whether a reference that is overwritten while marking runs has to be logged: not if its object is marked already, since
+/// then the marker has it, or has been at it. Without this test a busy mutator would never let marking end. A stale word is
+/// logged untested.
+#[inline]
+#[must_use]
+pub fn must_log(space: &AddressSpace, bad_mask: u64, marks: &MarkBitmap, word: u64) -> bool {
+    word & bad_mask != 0 || !marks.get(space.offset(word) as usize / GRANULE_BYTES)
+}
+
+/// The marker's side of slots. A place is the offset of an object, however the implementor counts.
+pub trait Remap {
+    /// Whether a loaded word is a reference.
+    fn is_reference(&self, word: u64) -> bool;
+
+    /// Whether a reference is stale.
+    fn is_bad(&self, word: u64) -> bool;
+
+    /// Where the object of a good reference is.
+    fn place(&self, word: u64) -> usize;
+
+    /// Where the object of a stale reference has gone. All objects have their places before a marking begins.
+    fn remap(&self, word: u64) -> usize;
+
+    /// The good reference to the object at a place.
+    fn good(&self, place: usize) -> u64;
+}
+
+/// Where the object is that a slot refers to; the slot is healed. `None`: the slot holds no reference.
+#[inline(always)]
+pub fn visit(slot: &AtomicU64, marker: &impl Remap) -> Option<usize> {
+    let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+    if !marker.is_reference(word) {
+        return None;
+    }
+    if !marker.is_bad(word) {
+        return Some(marker.place(word));
+    }
+    let place = marker.remap(word);
+    // A mutator that is faster heals with the same word, or stores a good one.
+    heal(slot, word, marker.good(place));
+    Some(place)
+}
