@@ -1,6 +1,8 @@
 //! The command line.
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use gc_heap::{Barrier, ByteSize};
 use std::path::PathBuf;
 
 /// Runs programs in Lox, the language of the book "Crafting Interpreters", in a heap that is collected while they run.
@@ -14,12 +16,12 @@ pub(crate) struct Cli {
     pub(crate) file: Option<PathBuf>,
 
     /// How memory is collected: programs behave alike, but for speed and pauses
-    #[arg(long, value_enum, default_value = "load", value_name = "COLLECTOR")]
-    pub(crate) gc: Gc,
+    #[arg(long, value_parser = barrier(), default_value = "load", value_name = "COLLECTOR")]
+    pub(crate) gc: Barrier,
 
     /// The most memory that objects may take: bytes, or a number with k, m or g (from 4m)
-    #[arg(long, value_parser = parse_size, default_value = "256m", value_name = "SIZE")]
-    pub(crate) heap: usize,
+    #[arg(long, default_value = "256m", value_name = "SIZE")]
+    pub(crate) heap: ByteSize,
 
     /// Report each pause, phase and stall on standard error as it happens (see the README for what the lines say)
     #[arg(long)]
@@ -38,29 +40,14 @@ pub(crate) struct Cli {
     pub(crate) source_excerpts: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Gc {
-    /// While the program runs; the least pauses, and any number of threads
-    Load,
-    /// While the program runs; reads have no slow path: faults instead, where objects move
-    Page,
-    /// In one stop, as long as what is live takes: the least work in all
-    Stw,
-}
-
-fn parse_size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("`{text}` is not a size: use a number with k, m or g (KiB, MiB, GiB), such as 64m");
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
-        "" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err(wrong()),
-    };
-    let number: usize = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is more than this machine can address"))
+fn barrier() -> impl TypedValueParser<Value = Barrier> {
+    let choices = [
+        (Barrier::Load, "While the program runs; the least pauses, and any number of threads"),
+        (Barrier::Page, "While the program runs; reads have no slow path: faults instead, where objects move"),
+        (Barrier::StopTheWorld, "In one stop, as long as what is live takes: the least work in all"),
+    ];
+    PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))
+        .try_map(|name| name.parse::<Barrier>())
 }
 
 #[cfg(test)]
@@ -68,12 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
-        assert_eq!(parse_size("64m"), Ok(64 << 20));
-        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_size("4096"), Ok(4096));
-        for bad in ["", "m", "1x", "-1m", "1.5m", "99999999999999g"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
+    fn sizes_and_collectors() {
+        let parse =
+            |args: &[&str]| Cli::try_parse_from([&["lox"], args].concat()).map(|cli| (cli.gc, cli.heap.bytes()));
+        assert_eq!(parse(&[]).unwrap(), (Barrier::Load, 256 << 20));
+        assert_eq!(parse(&["--gc", "stw", "--heap", "64MiB"]).unwrap(), (Barrier::StopTheWorld, 64 << 20));
+        assert_eq!(parse(&["--gc", "page", "--heap=4194304"]).unwrap(), (Barrier::Page, 4 << 20));
+        for bad in ["--heap=", "--heap=m", "--heap=1x", "--heap=-1m", "--heap=99999999999999g", "--gc=none", "--gc="] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
         }
     }
 

@@ -17,9 +17,9 @@ mod thread;
 mod vm;
 
 use clap::Parser;
-use cli::{Cli, Gc};
+use cli::Cli;
 use code::Source;
-use gc_heap::{Barrier, BuildError, Heap, Mutator, OutOfMemory, Stress};
+use gc_heap::{BuildError, Heap, Mutator, OutOfMemory, Stress};
 use gc_log::Follower;
 use report::{Reporter, say};
 use std::process::ExitCode;
@@ -101,12 +101,7 @@ fn run(cli: &Cli) -> u8 {
 }
 
 fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), Box<dyn std::error::Error>> {
-    let barrier = match cli.gc {
-        Gc::Load => Barrier::Load,
-        Gc::Page => Barrier::Page,
-        Gc::Stw => Barrier::StopTheWorld,
-    };
-    let mut builder = Heap::builder().max_bytes(cli.heap).barrier(barrier).name("lox");
+    let mut builder = Heap::builder().max_bytes(cli.heap.bytes() as usize).barrier(cli.gc).name("lox");
     if cli.gc_stress {
         let seed = u64::from(std::process::id());
         builder = builder.verify(true).stress(Stress { cycle_every: 8, delay_one_in: 128, seed });
