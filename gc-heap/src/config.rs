@@ -12,7 +12,8 @@ use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Which collector drives the heap. The program is the same with each; which is best for it, it finds out by trying:
+/// The relocation barrier, and with it the kind of collector. The program is the same with each;
+/// try them to find the best for a program:
 ///
 /// ```
 /// use gc_heap::{Barrier, BuildError, Heap, OutOfMemory, AllocSize, Slot, Trace};
@@ -23,7 +24,7 @@ use std::time::Duration;
 /// for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
 ///     let heap = match Heap::builder().max_bytes(16 << 20).barrier(barrier).build() {
 ///         Err(BuildError::PageBarrier(why)) => {
-///             eprintln!("{why}"); // no heap falls back by itself
+///             eprintln!("{why}"); // there is no silent fallback
 ///             continue;
 ///         }
 ///         other => other?,
@@ -48,20 +49,21 @@ pub enum Barrier {
     /// Concurrent marking and relocation; loads test the color of what they load.
     #[default]
     Load,
-    /// The same phases inside one stop: the baseline that every figure is read against.
+    /// The same phases inside one pause: the baseline for comparisons.
     StopTheWorld,
-    /// Concurrent marking and relocation, with the MMU as the barrier: a flip takes every page of the mutators' view away
-    /// (`MREMAP_DONTUNMAP`), and a page comes back repaired when it is touched (userfaultfd). Loads test nothing that can
-    /// fail. Needs Linux 5.14 and leave to use userfaultfd; [`build`](HeapBuilder::build) says what is missing.
+    /// Concurrent marking and relocation, with the MMU as the barrier: a flip unmaps every page of
+    /// the mutators' view (`MREMAP_DONTUNMAP`), and a page is repaired and mapped again when it is
+    /// touched (userfaultfd). The test of a load never fails. Needs Linux 5.14 and permission to
+    /// use userfaultfd; [`build`](HeapBuilder::build) reports what is missing.
     Page,
 }
 
-/// What memory the heap is made of.
+/// The kind of memory behind the heap.
 ///
 /// ```
 /// use gc_heap::{Backing, Barrier, BuildError, Heap};
 ///
-/// // Only the page barrier does with one view.
+/// // Only the page barrier needs just one view.
 /// let refused = Heap::builder().backing(Backing::Anonymous).build();
 /// assert!(matches!(refused, Err(BuildError::Backing)));
 ///
@@ -78,12 +80,13 @@ pub enum Backing {
     /// A sealed memfd, mapped several times.
     #[default]
     Memfd,
-    /// Private anonymous memory, mapped once: with [`Barrier::Page`] only, whose pages are then moved (`UFFDIO_MOVE`, Linux
-    /// 6.8) or copied (`UFFDIO_COPY`) instead of mapped again. What `MREMAP_DONTUNMAP` was first made for.
+    /// Private anonymous memory, mapped once: with [`Barrier::Page`] only, whose pages are then
+    /// moved (`UFFDIO_MOVE`, Linux 6.8) or copied (`UFFDIO_COPY`) instead of mapped again.
+    /// `MREMAP_DONTUNMAP` was first made for such memory.
     Anonymous,
 }
 
-/// Whether the heap asks for 2 MiB pages.
+/// Whether the heap requests 2 MiB pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HugePages {
     /// 4 KiB pages.
@@ -91,13 +94,15 @@ pub enum HugePages {
     Never,
     /// `MADV_HUGEPAGE`: effective where the system's `shmem_enabled` is `advise`.
     Advise,
-    /// `MADV_COLLAPSE` of pretouched memory (Linux 6.1); takes about 3 s per GiB while building. Without
-    /// [`pretouch`](HeapBuilder::pretouch) nothing is there to collapse, and [`build`](HeapBuilder::build) refuses.
+    /// `MADV_COLLAPSE` of pretouched memory (Linux 6.1); takes about 3 s per GiB while building.
+    /// Without [`pretouch`](HeapBuilder::pretouch) there is no memory to collapse, and
+    /// [`build`](HeapBuilder::build) returns an error.
     Collapse,
 }
 
-/// How the stress mode disturbs the heap. Off by default. Tests of an embedder run with it: what is placed past the reserved
-/// room works while a block happens to be free, and fails here each time.
+/// How the stress mode disturbs the heap. Off by default. An embedder's tests should run with it:
+/// placing past the reserved size works while a block happens to be free, and panics each time in
+/// stress mode.
 ///
 /// ```
 /// use gc_heap::{Heap, AllocSize, Stress, Trace};
@@ -110,7 +115,7 @@ pub enum HugePages {
 ///     heap.enter(|m| {
 ///         let m = m.reserve(AllocSize::of::<Node>()).unwrap();
 ///         m.place(NodeInit { value: 1 });
-///         m.place(NodeInit { value: 2 }); // a bug: nobody has reserved for it
+///         m.place(NodeInit { value: 2 }); // a bug: only one was reserved
 ///     })
 /// };
 /// two_for_one(Stress::default()).unwrap();
@@ -120,11 +125,11 @@ pub enum HugePages {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stress {
-    /// Every so many reservations of a thread ask for a cycle; 0: off.
+    /// A thread requests a cycle every `cycle_every` reservations; 0: off.
     pub cycle_every: u32,
-    /// One in so many slow paths sleeps or yields at an unlucky place; 0: off.
+    /// One in this many slow paths sleeps or yields at an unlucky place; 0: off.
     pub delay_one_in: u32,
-    /// Where the delays fall.
+    /// Seed of the places of the delays.
     pub seed: u64,
 }
 
@@ -140,7 +145,7 @@ impl Stress {
         if one_in == 0 {
             return;
         }
-        // Xorshift: never 0 once it is not.
+        // Xorshift: a nonzero state never becomes 0.
         let mut x = random.get() | 1;
         x ^= x << 13;
         x ^= x >> 7;
@@ -181,25 +186,25 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether mutators write down when they lose time.
+    /// Whether mutators record when they lose time.
     pub(crate) fn records_losses(&self) -> bool {
         self.record_losses || !self.listeners.is_empty()
     }
 }
 
-/// What the kernel takes for a memfd: `NAME_MAX` less the `memfd:` that it puts before it.
+/// The kernel's maximum for a memfd's name: `NAME_MAX` minus its prefix `memfd:`.
 const MAX_NAME_BYTES: usize = 249;
 
-/// The size of a heap of which nobody says it, where there is so much memory.
+/// The default size of a heap, if the machine has enough memory.
 const DEFAULT_BYTES: usize = 256 << 20;
 
 const DEFAULT_FAULT_CLUSTER: usize = 1;
 
-/// A thousand times what a mutator with safepoints needs to one, and more than the scheduler keeps one waiting on a busy machine as a
-/// rule; less than people take for a hang.
+/// A thousand times the time in which a mutator usually reaches a safepoint, and more than the
+/// usual scheduling delay on a busy machine; less than what people perceive as a hang.
 const LATE_AFTER: Duration = Duration::from_millis(100);
 
-/// Looks at who is late cost system calls.
+/// Detecting late mutators costs system calls.
 const MIN_LATE_AFTER: Duration = Duration::from_millis(1);
 
 /// The least size of a heap: 4 MiB.
@@ -216,7 +221,7 @@ pub const MIN_HEAP_BYTES: usize = 4 << 20;
 #[must_use]
 pub struct HeapBuilder {
     config: Config,
-    /// `max_bytes` was said.
+    /// Whether `max_bytes` was set.
     sized: bool,
 }
 
@@ -261,11 +266,13 @@ impl HeapBuilder {
         self
     }
 
-    /// The most memory that objects may take, in bytes; rounded up to 64 KiB. From 4 MiB to the machine's memory.
-    /// Default: 256 MiB, or half of the memory of the machine or its control group where that is less.
+    /// Maximum memory for objects, in bytes; rounded up to 64 KiB. From 4 MiB to the machine's
+    /// memory. Default: 256 MiB, or half of the memory of the machine or its control group if that
+    /// is less.
     ///
-    /// A control group's limit is for all that the process has. Beside the objects that is the collector's own tables, page tables for
-    /// each view, and the program: a heap of more than about 80 % of the limit is killed when it is full, where it could have said
+    /// A control group's limit covers the whole process: besides the objects also the collector's
+    /// tables, page tables for each view, and the program. With a heap of more than about 80 % of
+    /// the limit, the process is killed when the heap is full, before it can return
     /// [`OutOfMemory`](crate::OutOfMemory).
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.config.max_bytes = bytes;
@@ -273,14 +280,15 @@ impl HeapBuilder {
         self
     }
 
-    /// Collector threads, 1 to 64. Default: 1. A small heap uses fewer: one less than a quarter of its blocks of 64 KiB (15 in
-    /// 4 MiB). Where the system refuses a thread, those that it gives do the work.
+    /// Collector threads, 1 to 64. Default: 1. A small heap uses fewer: one less than a quarter of
+    /// its blocks of 64 KiB (15 in 4 MiB). If the system refuses a thread, the others do its work.
     pub fn workers(mut self, workers: usize) -> Self {
         self.config.workers = workers;
         self
     }
 
-    /// Commits the whole heap while building, so that no first touch (microseconds a page) falls into the program.
+    /// Commits the whole heap while building, so that the program pays for no first touch
+    /// (microseconds per page).
     pub fn pretouch(mut self, pretouch: bool) -> Self {
         self.config.pretouch = pretouch;
         self
@@ -292,12 +300,13 @@ impl HeapBuilder {
         self
     }
 
-    /// Whether core dumps contain the objects (and, with [`Barrier::Page`], the roots): each page once. Off, a dump has what else the
-    /// process has, such as stacks, and is as small as without the heap; a debugger that is attached sees everything either way. Default: on.
+    /// Whether core dumps contain the objects (and, with [`Barrier::Page`], the roots): each page
+    /// once. If off, a dump contains the rest of the process, such as stacks, and is as small as
+    /// without the heap; an attached debugger sees everything either way. Default: on.
     ///
-    /// A dump has an object at its address in a view that references do not have: the address with both bits of the views
-    /// cleared, as `docs/tuning.md` says. Of a [`RootStack`](crate::RootStack) with [`Barrier::Page`] it has the lowest 32,768
-    /// slots.
+    /// A dump has an object at its address in the canonical view, not at the address in references:
+    /// the address with both bits of the views cleared, as `docs/tuning.md` says. With
+    /// [`Barrier::Page`] it has the lowest 32,768 slots of each [`RootStack`](crate::RootStack).
     pub fn dump_objects(mut self, dump: bool) -> Self {
         self.config.dump_objects = dump;
         self
@@ -309,15 +318,16 @@ impl HeapBuilder {
         self
     }
 
-    /// Verifies the whole heap in a stop after each phase; a violation panics in the collector with what was found.
-    /// Slow; for tests.
+    /// Verifies the whole heap in a pause after each phase; a violation panics in the collector
+    /// with a description. Slow; for tests.
     pub fn verify(mut self, verify: bool) -> Self {
         self.config.verify = verify;
         self
     }
 
-    /// With [`Barrier::Page`]: pages that a fault repairs and lets in at once, the touched one and its neighbours. A power
-    /// of two up to 64. Default: 1, the touched one alone: more repair fewer faults, and make each longer (docs/performance.md).
+    /// With [`Barrier::Page`]: number of pages that a fault repairs and maps at once, the touched
+    /// one and its neighbours. A power of two up to 64. Default: 1, the touched page alone: more
+    /// pages mean fewer faults, each of which takes longer (docs/performance.md).
     pub fn fault_cluster(mut self, pages: usize) -> Self {
         self.config.fault_cluster = pages;
         self
@@ -336,39 +346,46 @@ impl HeapBuilder {
         self
     }
 
-    /// How long a block stays free before its memory goes back to the system; `None`: never. Default: five minutes.
+    /// How long a block stays free before its memory is uncommitted; `None`: never. Default: five
+    /// minutes.
     pub fn uncommit_delay(mut self, delay: Option<Duration>) -> Self {
         self.config.uncommit_delay = delay;
         self
     }
 
-    /// After how long a time of hardly any allocation the heap counts as idle; `None`: never. Default: one minute.
+    /// How long a heap with hardly any allocation runs before it counts as idle; `None`: never.
+    /// Default: one minute.
     ///
-    /// A program that has become idle allocates nothing, so no cycle begins by itself, and its garbage would stay. When less than
-    /// about a 64th of the heap has been allocated in each of the looks of that time (from twice a second to once in half a minute), one cycle
-    /// runs, and all free memory goes back to the system, unless [`uncommit_delay`](Self::uncommit_delay) is `None`. Then
-    /// nothing more until the program has allocated a sixteenth of the heap, or asks for a cycle itself.
+    /// An idle program allocates nothing, so no cycle begins automatically, and its garbage would
+    /// stay. If less than about a 64th of the heap was allocated between any two checks of that
+    /// time (the collector checks between twice a second and once in half a minute), one cycle
+    /// runs, and all free memory is uncommitted, unless [`uncommit_delay`](Self::uncommit_delay) is
+    /// `None`. The next idle cycle requires that the program has allocated a sixteenth of the heap,
+    /// or requested a cycle itself.
     pub fn idle_after(mut self, time: Option<Duration>) -> Self {
         self.config.idle_after = time;
         self
     }
 
-    /// Growth of external memory, in bytes, that begins a cycle: see [`Heap::add_external`]. Where more than this was left
-    /// after the last cycle, it has to double. Default: 64 MiB.
+    /// Growth of external memory, in bytes, that begins a cycle: see [`Heap::add_external`]. If
+    /// more than this remained after the last cycle, it has to double. Default: 64 MiB.
     pub fn external_step(mut self, bytes: usize) -> Self {
         self.config.external_step = bytes.max(1);
         self
     }
 
-    /// The most of the processor's time that collecting may take near the end of memory, as a share above 0 and at most 1; `None`: no
-    /// limit. Default: 0.95.
+    /// Maximum share of processor time for collecting near the end of memory, above 0 and at most
+    /// 1; `None`: no limit. Default: 0.95.
     ///
-    /// A program that keeps nearly all that fits collects again and again for a few blocks each time, and hardly gets
-    /// on. Where eight collections in a row that threads waited for, and half a second of the collector's processor time, gave
-    /// them less than a sixteenth of the heap each, and the collector had more than this share of the time that it and these threads
-    /// took together, the next thread that would wait gets [`OutOfMemory`](crate::OutOfMemory), with
-    /// [`Tried::CollectingLimit`](crate::Tried::CollectingLimit); then it is counted anew. Off with
-    /// [`verify`](Self::verify) and [`stress`](Self::stress), where collecting takes most of the time by itself.
+    /// A program whose live data nearly fills the heap collects repeatedly for a few blocks each
+    /// time, and makes hardly any progress. If eight consecutive collections that threads waited
+    /// for, with half a second of the collector's processor time, each gave them less than a
+    /// sixteenth of the heap, and the collector used more than this share of the processor time of
+    /// itself and these threads together, the next thread that would wait gets
+    /// [`OutOfMemory`](crate::OutOfMemory), with
+    /// [`Tried::CollectingLimit`](crate::Tried::CollectingLimit); then counting starts anew. Off
+    /// with [`verify`](Self::verify) and [`stress`](Self::stress), where collecting takes most of
+    /// the time anyway.
     pub fn collecting_limit(mut self, share: Option<f64>) -> Self {
         self.config.collecting_limit = share;
         self
@@ -381,14 +398,17 @@ impl HeapBuilder {
         self
     }
 
-    /// Records when each mutator loses time in faults and slow paths, and how much: [`Event::Loss`]. A heap with listeners
-    /// does so in any case. Default: off; [`Heap::faults`] and [`Heap::slow_paths`] sum up either way.
+    /// Records when each mutator loses time in faults and slow paths, and how much:
+    /// [`Event::Loss`]. A heap with listeners always does so. Default: off; [`Heap::faults`] and
+    /// [`Heap::slow_paths`] have the totals either way.
     ///
-    /// Costs a fault some 10 ns of its microseconds, a slow path of a load less than one on average (one in 16 is timed
-    /// anyhow, and written down then), and each attached thread up to 128 KiB, touched as it fills. What a thread has written
-    /// down arrives in the events when it answers a handshake, stops, parks, or detaches, and a phase ends or events are
-    /// taken; a cycle has several such moments. A thread that loses time for 0.4 s on end without one of them and without
-    /// taking a new block loses entries, which are counted with the events that did not fit.
+    /// Costs about 10 ns per fault, which takes microseconds, less than 1 ns on average per slow
+    /// path of a load (one in 16 is timed in any case, and recorded then), and up to 128 KiB per
+    /// attached thread, committed as it fills. A thread's records appear in the events after it
+    /// answers a handshake, stops, parks, or detaches, and a phase ends or events are taken; a
+    /// cycle has several such moments. If a thread loses time for 0.4 s without one of them and
+    /// without allocating a new block, entries are dropped and counted with the events that did not
+    /// fit.
     ///
     /// ```
     /// use gc_heap::{Event, Heap, AllocSize, Slot, Stress, Trace};
@@ -424,9 +444,10 @@ impl HeapBuilder {
         self
     }
 
-    /// How long the collector waits for a mutator that comes to no safepoint before it says so: by an event
-    /// ([`Event::Late`]) and a probe for each such mutator, and again each time that it has waited twice as long. Default:
-    /// 100 ms; the least is 1 ms; `Duration::MAX` for never. Costs nothing as long as nobody is late.
+    /// How long the collector waits for a mutator that reaches no safepoint before it reports it:
+    /// by an event ([`Event::Late`]) and a probe for each such mutator, and again each time the
+    /// wait has doubled. Default: 100 ms; minimum: 1 ms; `Duration::MAX` for never. Costs nothing
+    /// as long as no mutator is late.
     ///
     /// ```
     /// use gc_heap::{Event, Heap};
@@ -459,26 +480,29 @@ impl HeapBuilder {
         self
     }
 
-    /// Has `listener` told of every event. May be called several times; each listener hears of everything. A heap with
-    /// listeners keeps no record: [`Heap::take_events`] finds nothing.
+    /// Calls `listener` for every event. May be used several times; each listener receives all
+    /// events. A heap with listeners keeps no record: [`Heap::take_events`] returns nothing.
     ///
-    /// - Pauses, phases and cycles are told on the collector thread, at the end of each phase and cycle, in the order in
-    ///   which they ended. No mutator is stopped then. All that belongs to a cycle has been told when [`Heap::collect`] for
-    ///   it returns.
-    /// - Losses are told there, too, after they were: when their threads have handed them over, which each does at least once
-    ///   a cycle.
-    /// - A stall is told at its end on the thread that stalled, while that counts as parked: no stop waits for it.
-    /// - A mutator that is late is told of while a stop waits for it, on a thread of its own that the stop does not wait for; where
-    ///   one listener takes long with that, the next such event is told after the stop.
-    /// - So a listener may be called by several threads at once, and never inside a stop, in a signal handler, or under a
-    ///   lock of the heap's.
+    /// - Pauses, phases and cycles are reported on the collector thread, at the end of each phase
+    ///   and cycle, in the order in which they ended. No mutator is stopped then. All events of a
+    ///   cycle have been reported when [`Heap::collect`] for it returns.
+    /// - Losses are reported there, too, with a delay: after their threads have published them,
+    ///   which each does at least once per cycle.
+    /// - A stall is reported at its end on the thread that stalled, while that counts as parked: no
+    ///   pause waits for it.
+    /// - A late mutator is reported while a pause waits for it, on a separate thread that the pause
+    ///   does not wait for; if a listener is slow, the next such event is reported after the pause.
+    /// - So a listener may be called by several threads at once, but never inside a pause, in a
+    ///   signal handler, or under a lock of the heap.
     ///
-    /// A listener that takes long holds up the collector, and with it mutators that wait for memory. It cannot enter a heap
-    /// (that is refused with [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`]
-    /// panics), and it must not wait for a thread that is inside this one, nor for a lock that such a thread may hold while
-    /// it allocates. It should keep no [`Heap`]: a heap ends with its last handle. Where that is dropped in a
-    /// listener, the heap ends on the collector thread, when the cycle at hand is over. If it panics, the panic goes no further,
-    /// and it is not called any more.
+    /// A slow listener delays the collector, and with it mutators that wait for memory. It cannot
+    /// enter a heap (that is refused with
+    /// [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`]
+    /// panics), and it must not wait for a thread that is inside this one, nor for a lock that such
+    /// a thread may hold while it allocates. It should keep no [`Heap`]: a heap ends with its last
+    /// handle. If that is dropped in a listener, the heap ends on the collector thread, when the
+    /// current cycle is over. If a listener panics, the panic is caught, and the listener is not
+    /// called any more.
     ///
     /// ```
     /// use gc_heap::{Event, Heap};

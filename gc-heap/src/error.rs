@@ -1,14 +1,14 @@
-//! What can go wrong, and what to do about it.
+//! Errors, and what to do about them.
 
 use crate::text::ByteSize;
 use gc_core::sys::SysError;
 use gc_core::views::{GateError, ViewsError};
 use std::fmt;
 
-/// An allocation failed, after what [`tried`](Self::tried) says: in most cases a cycle begun after the request, and a compaction in
-/// a stop.
+/// An allocation failed after the attempts that [`tried`](Self::tried) names: in most cases a cycle
+/// begun after the request, and a stop-the-world compaction.
 ///
-/// The heap stays usable: drop references and go on.
+/// The heap stays usable: drop references and continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct OutOfMemory {
     requested: usize,
@@ -21,19 +21,21 @@ pub struct OutOfMemory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Tried {
-    /// A cycle begun after the request, and then a compaction in a stop.
+    /// A cycle begun after the request, and then a stop-the-world compaction.
     CycleAndCompaction,
-    /// Nothing: the heap could not give so much if it were empty, beside what is set aside for relocation.
+    /// Nothing: even an empty heap could not provide that much, because some blocks are reserved
+    /// for relocation.
     TooMuch,
-    /// Collections without end: the last ones took more than [`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit)
-    /// of the processor time, and gave the program hardly anything.
+    /// Repeated collections: the last ones took more than
+    /// [`HeapBuilder::collecting_limit`](crate::HeapBuilder::collecting_limit) of the processor
+    /// time, and freed hardly anything.
     CollectingLimit {
-        /// How many there were in a row.
+        /// Number of collections in a row.
         collections: u32,
         /// Their share of the processor time, in percent.
         percent: u8,
     },
-    /// The collector has failed, or the heap is shut: no cycle will run any more.
+    /// The collector has failed, or the heap is shut down: no cycle will run any more.
     NoCollector,
     /// The system had no address space for a root stack; the heap was not involved.
     AddressSpace,
@@ -48,7 +50,7 @@ impl OutOfMemory {
         OutOfMemory { requested, free, heap, tried }
     }
 
-    /// What was done before it was given up.
+    /// What was tried before the allocation failed.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, AllocSize, Tried};
@@ -64,14 +66,14 @@ impl OutOfMemory {
         self.tried
     }
 
-    /// Bytes asked for (saturated).
+    /// Requested bytes (saturated).
     #[must_use]
     pub fn requested_bytes(&self) -> usize {
         self.requested
     }
 
-    /// Bytes in free blocks when the request was given up (0 where the heap was not involved). Some hundred KiB of these are
-    /// set aside for relocation and given to nobody, so this may well be more than was asked for.
+    /// Bytes in free blocks when the request failed (0 if the heap was not involved). A few hundred
+    /// KiB of these are reserved for relocation, so this may be more than was requested.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.free
@@ -81,26 +83,28 @@ impl OutOfMemory {
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OutOfMemory { requested, free, heap, tried } = self;
-        let less = "give the heap more or keep less";
+        let less = "enlarge the heap or keep fewer objects";
         write!(f, "out of memory: ")?;
         match tried {
-            Tried::AddressSpace => write!(f, "no address space for {requested} bytes"),
+            Tried::AddressSpace => {
+                write!(f, "no address space for {requested} bytes; drop root stacks or raise the limit")
+            }
             Tried::CycleAndCompaction => {
-                write!(f, "{requested} bytes asked for, {free} of {heap} free after a cycle and a compaction; {less}")
+                write!(f, "{requested} bytes requested, {free} of {heap} free after a cycle and a compaction; {less}")
             }
             Tried::TooMuch => {
                 write!(
                     f,
-                    "{requested} bytes asked for, more than an empty heap of {heap} can give; nothing was collected"
+                    "{requested} bytes requested, more than an empty heap of {heap} can provide; enlarge the heap"
                 )
             }
             Tried::CollectingLimit { collections, percent } => write!(
                 f,
-                "{requested} bytes asked for, {free} of {heap} free; the last {collections} collections took {percent} % \
-                 of the processor time and gave next to nothing (`collecting_limit`); {less}"
+                "{requested} bytes requested, {free} of {heap} free; the last {collections} collections took {percent} % \
+                 of the processor time and freed almost nothing (`collecting_limit`); {less}"
             ),
             Tried::NoCollector => {
-                write!(f, "{requested} bytes asked for, {free} of {heap} free, and the collector has ended")
+                write!(f, "{requested} bytes requested, {free} of {heap} free, and the collector has ended")
             }
         }
     }
@@ -110,22 +114,26 @@ impl fmt::Display for OutOfMemory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnterError {
-    /// This thread is already inside a heap (this one or another). Leave it, or be in `blocking`, to enter.
+    /// This thread is already inside a heap (this one or another). Leave it first, or enter from
+    /// within `blocking`.
     #[error("this thread is already inside a heap; leave it, or enter from within `blocking`")]
     AlreadyEntered,
-    /// This process is a child, made by `fork`, of the one that the heap is in. Build a heap of its own.
-    #[error("the heap is the parent's: a child made by `fork` has none of its memory; build another, or call `exec`")]
+    /// This process is a child, made by `fork`, of the heap's process. Build another heap in it.
+    #[error("this heap belongs to the parent process; in a child made by `fork`, build another heap or call `exec`")]
     Forked,
-    /// With [`Barrier::Page`](crate::Barrier::Page): all addresses that the heap has for threads' roots are taken.
-    #[error("no address space for the roots of another thread")]
+    /// With [`Barrier::Page`](crate::Barrier::Page): all addresses of the heap for threads' roots
+    /// are in use.
+    #[error("no address space left for the roots of another thread; detach a thread first")]
     NoAddressSpace,
-    /// The system refused what a thread needs in a heap: memory for its roots, or with [`Barrier::Page`](crate::Barrier::Page) what
-    /// serves its page faults (an alternate signal stack, an unblocked signal).
-    #[error("the system refused what another thread needs in a heap: {0}")]
+    /// The system refused a resource that a thread needs in a heap: memory for its roots, or with
+    /// [`Barrier::Page`](crate::Barrier::Page) the setup for its page faults (an alternate signal
+    /// stack, an unblocked signal).
+    #[error("the system refused a resource for a thread in a heap: {0}")]
     System(SysError),
 }
 
-/// Why there is no page barrier: a line that says what would work, and the system calls that were refused.
+/// Why the page barrier is unavailable: a line that says what would work, and the refused system
+/// calls.
 #[derive(Clone, Debug)]
 pub struct NoPageBarrier {
     why: String,
@@ -137,7 +145,7 @@ impl NoPageBarrier {
         NoPageBarrier { why: why.to_string(), refused }
     }
 
-    /// The calls that were refused, each with its arguments and errno; none where the reason is another.
+    /// The refused calls, each with its arguments and errno; none if the cause is another.
     #[must_use]
     pub fn refused(&self) -> &[SysError] {
         &self.refused
@@ -150,72 +158,73 @@ impl fmt::Display for NoPageBarrier {
     }
 }
 
-/// Why a heap could not be built. One line each that says what would work.
+/// Why a heap could not be built. Each message is one line that says what would work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The size is below the least that works.
-    #[error("a heap of {bytes} bytes is too small: the least is {}", ByteSize::new(*.least as u64))]
+    /// The size is below the minimum.
+    #[error("a heap of {bytes} bytes is too small; the minimum is {}", ByteSize::new(*.least as u64))]
     TooSmall {
-        /// What was asked for.
+        /// The requested value.
         bytes: usize,
-        /// The least size, in bytes.
+        /// The minimum size, in bytes.
         least: usize,
     },
-    /// The size is more than the machine has.
+    /// The size exceeds the machine's memory.
     #[error(
-        "a heap of {} does not fit this machine: it has {} of memory; ask for less",
+        "a heap of {} does not fit this machine: it has {} of memory; make the heap smaller",
         ByteSize::new(*.bytes as u64),
         ByteSize::new(*.memory as u64)
     )]
     TooLarge {
-        /// What was asked for.
+        /// The requested value.
         bytes: usize,
         /// Memory of the machine or its control group, in bytes.
         memory: usize,
     },
-    /// A name that the kernel does not take for a memfd.
+    /// A name that the kernel does not accept for a memfd.
     #[error(
-        "a heap's name of {bytes} bytes{}: give `HeapBuilder::name` at most 249, and no NUL",
-        if *.nul { ", with a NUL among them" } else { "" }
+        "invalid heap name: {bytes} bytes{}; at most 249 bytes without NUL",
+        if *.nul { ", contains NUL" } else { "" }
     )]
     Name {
         /// Its length.
         bytes: usize,
-        /// Whether there is a NUL in it.
+        /// Whether it contains NUL.
         nul: bool,
     },
-    /// More collector threads than make sense.
-    #[error("{workers} collector threads: 1 to 64 are possible")]
+    /// A number of collector threads out of range.
+    #[error("{workers} collector threads requested; allowed: 1 to 64")]
     Workers {
-        /// What was asked for.
+        /// The requested value.
         workers: usize,
     },
-    /// A limit on collecting that is no share.
+    /// A limit on collecting that is not a share.
     #[error(
-        "a limit of {share} on collecting: it is a share of the processor time, above 0 and at most 1; `None` for no limit"
+        "invalid collecting limit: {share}; allowed: a share of processor time above 0 and at most 1, or `None` for no limit"
     )]
     CollectingLimit {
-        /// What was asked for.
+        /// The requested value.
         share: f64,
     },
     /// Anonymous memory under a barrier that needs several views of it.
-    #[error("anonymous memory can be mapped once only: it works with the page barrier; the others need a memfd")]
+    #[error("anonymous memory works with the page barrier only; use `Backing::Memfd` with the others")]
     Backing,
     /// [`HugePages::Collapse`](crate::HugePages::Collapse) without [`pretouch`](crate::HeapBuilder::pretouch).
     #[error(
-        "`HugePages::Collapse` makes 2 MiB pages of memory that is there already: build with `pretouch(true)`, \
-         or ask for `HugePages::Advise`"
+        "`HugePages::Collapse` needs committed memory: build with `pretouch(true)`, \
+         or use `HugePages::Advise`"
     )]
     Collapse,
     /// A fault cluster that is no power of two or too large.
-    #[error("a fault cluster of {pages} pages: 1, 2, 4 ... 64 are possible")]
+    #[error("a fault cluster of {pages} pages requested; allowed: 1, 2, 4 ... 64")]
     FaultCluster {
-        /// What was asked for.
+        /// The requested value.
         pages: usize,
     },
-    /// [`Barrier::Page`](crate::Barrier::Page) was asked for, and this kernel or this sandbox does not give what it needs.
-    #[error("the page barrier is not to be had: {0}")]
+    /// [`Barrier::Page`](crate::Barrier::Page) was requested, and this kernel or sandbox refuses a
+    /// call that it needs.
+    #[error("the page barrier is unavailable: {0}")]
     PageBarrier(NoPageBarrier),
     /// The memory could not be mapped.
     #[error("cannot map the heap: {0}")]
@@ -223,11 +232,11 @@ pub enum BuildError {
     /// The memory could not be populated.
     #[error("cannot populate the heap: {0}; build it without `pretouch`")]
     Populate(Box<SysError>),
-    /// 2 MiB pages, which were asked for, are not to be had.
+    /// The requested 2 MiB pages are unavailable.
     #[error("no 2 MiB pages for the heap: {0}; build it with `HugePages::Never`")]
     HugePages(Box<SysError>),
-    /// A view could not be hidden, which [`single_view`](crate::HeapBuilder::single_view) asked for.
-    #[error("cannot hide a view of the heap: {0}; build it without `single_view`")]
+    /// A view could not be protected, as [`single_view`](crate::HeapBuilder::single_view) requires.
+    #[error("cannot protect a view of the heap: {0}; build it without `single_view`")]
     SingleView(Box<SysError>),
     /// A collector thread could not be started.
     #[error("cannot start a collector thread: {0}")]

@@ -1,4 +1,4 @@
-//! Memory outside the heap that heap objects keep: accounted, so that cycles begin because of it.
+//! Accounting of memory outside the heap that heap objects keep, so that its growth starts cycles.
 
 use crate::heap::Heap;
 use crate::inner::HeapInner;
@@ -7,12 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes outside the heap that somebody accounts to it.
+/// Bytes outside the heap that are accounted to it.
 pub(crate) struct External {
     bytes: AtomicUsize,
-    /// What there was when the last cycle began, less what was released since: growth is counted from there.
+    /// Bytes at the begin of the last cycle, minus bytes released since: growth is counted from
+    /// there.
     low: AtomicUsize,
-    /// Growth that begins a cycle in any case.
+    /// Minimum growth that starts a cycle.
     step: usize,
 }
 
@@ -27,13 +28,14 @@ impl External {
 
     /// Adds. `true`: a cycle is due.
     fn add(&self, bytes: usize) -> bool {
-        // SeqCst, as the look in `is_due` and the flag of `request_soon`: who adds finds that the last cycle has ended, or the
-        // collector finds, at its end, what was added.
+        // SeqCst, like the load in `is_due` and the flag of `request_soon`: either the thread that
+        // adds sees that the last cycle has ended, or the collector sees the added bytes at the end
+        // of the cycle.
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
         self.is_due()
     }
 
-    /// Whether there is so much more than there was that a cycle should begin.
+    /// Whether external memory has grown enough to start a cycle.
     pub(crate) fn is_due(&self) -> bool {
         let low = self.low.load(Ordering::Relaxed);
         self.bytes.load(Ordering::SeqCst).saturating_sub(low) >= self.step.max(low)
@@ -41,18 +43,20 @@ impl External {
 
     fn sub(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // As if it had been there when the cycle began. The least sum would not do: while the dead are released others add.
+        // As if these bytes had existed when the cycle began. Taking the minimum would be wrong:
+        // while some threads release, others add.
         let _ = self.low.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |low| Some(low.saturating_sub(bytes)));
     }
 
-    /// A cycle begins: what is there now may be there for good.
+    /// Records that a cycle begins: the present bytes may be long-lived.
     pub(crate) fn cycle_begins(&self) {
         self.low.store(self.bytes(), Ordering::Relaxed);
     }
 }
 
-/// Bytes outside the heap, accounted to it until this is dropped, by any thread, also after the heap has ended. Made by
-/// [`Heap::add_external`]; kept beside what takes the memory, as in the resource of an object.
+/// Bytes outside the heap, accounted to it until this is dropped, by any thread, also after the
+/// heap has ended. Created by [`Heap::add_external`]; stored with the owner of the memory, for
+/// example in the resource of an object.
 ///
 /// ```
 /// use gc_heap::{ExternalBytes, Heap};
@@ -105,7 +109,7 @@ impl fmt::Debug for ExternalBytes {
 
 impl HeapInner {
     fn add_external(&self, bytes: usize) -> ExternalBytes {
-        // More than the address space is somebody's mistake; it must not wrap.
+        // More than the address space is a caller's mistake; the sum must not wrap.
         let bytes = bytes.min(isize::MAX as usize >> 8);
         if self.external.add(bytes) {
             self.control.request_soon();
@@ -115,12 +119,13 @@ impl HeapInner {
 }
 
 impl Heap {
-    /// Accounts bytes outside the heap to it, until the token is dropped. Where they have grown by as much as is left of
-    /// what there was when the last cycle began, and by
-    /// [`HeapBuilder::external_step`](crate::HeapBuilder::external_step), a cycle begins.
+    /// Accounts bytes outside the heap to it, until the token is dropped. A cycle begins when they
+    /// have grown by as much as remains of those that existed when the last cycle began, and by
+    /// [`HeapBuilder::external_step`](crate::HeapBuilder::external_step).
     ///
-    /// Never waits: it is no limit. Whoever adds faster than the dead are drained and released has to wait by itself, and
-    /// asks for a cycle before ([`Heap::collect`]), since less growth begins none.
+    /// Never waits: it imposes no limit. A program that adds faster than dead objects are drained
+    /// and released has to wait itself, and to request a cycle first ([`Heap::collect`]), because
+    /// less growth starts none.
     ///
     /// ```
     /// use gc_heap::{ExternalBytes, Heap, ResourceQueue, AllocSize};
@@ -188,7 +193,8 @@ mod tests {
         external.add(100);
         external.cycle_begins();
         external.add(150);
-        // Who added asked for nothing, because a cycle ran; and may now wait for what is released.
+        // The thread that added requested no cycle, because one was running; it may now wait for
+        // the release.
         assert!(external.is_due());
         external.cycle_begins();
         assert!(!external.is_due());

@@ -1,16 +1,17 @@
-//! Finalization: to be told that an object has died, on a thread of the embedder's own.
+//! Finalization: notification of the death of objects, on the embedder's own threads.
 //!
-//! The collector runs no code of the embedder. It moves what has died to a queue, and the embedder takes it from there, when
-//! and where it likes. There are two sorts of queue:
+//! The collector runs no code of the embedder. It moves dead objects to a queue, which the embedder
+//! drains when and where it likes. There are two kinds of queue:
 //!
-//! | | gives | the object |
+//! | | returns | the object |
 //! | --- | --- | --- |
-//! | [`FinalizerQueue`] | the object, as a [`Root`] | comes alive once more |
-//! | [`ResourceQueue`] | a value that was kept outside the heap | is gone for good |
+//! | [`FinalizerQueue`] | the object, as a [`Root`] | is revived |
+//! | [`ResourceQueue`] | a value that was kept outside the heap | has died for good |
 //!
-//! The order within a cycle: weak references and ephemerons to the dead are cleared; then the objects of finalizer queues
-//! are marked, with all they lead to; then weak references found there are resolved; then what is dead even now gives up
-//! its resources; and only then the queues are filled.
+//! The order within a cycle: weak references and ephemerons to the dead are cleared; then the
+//! objects of finalizer queues are marked, with everything reachable from them; then weak
+//! references found there are resolved; then the resources of objects that are still dead are
+//! released; and only then the queues are filled.
 
 use crate::handles::Root;
 use crate::handles::root::RootCell;
@@ -29,16 +30,16 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// What happens to an object that somebody wants to hear of when it dies.
+/// What happens to a registered object when it dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDeath {
-    /// It is marked after all, and handed out.
+    /// It is revived, and queued.
     Revive,
-    /// It is gone; what belongs to it is handed out.
+    /// It is freed, and its value is queued.
     Release,
 }
 
-/// An object that somebody wants to hear of.
+/// A registered object.
 pub(crate) struct Registration {
     /// A weak reference.
     pub(crate) cell: RootCell,
@@ -47,9 +48,9 @@ pub(crate) struct Registration {
     pub(crate) key: usize,
 }
 
-/// Where the dead are announced. What is behind it is this crate's code.
+/// The queue's interface for the collector. Only this crate implements it.
 pub(crate) trait FinalizerTarget: Send + Sync {
-    /// The object with this key has died; where it is revived, this is a root of it.
+    /// The object with this key has died; if it is revived, `root` refers to it.
     fn publish(&self, key: usize, revived: Option<RootCell>);
     /// The heap has ended, and all its objects with it.
     fn close(&self);
@@ -62,8 +63,8 @@ struct Queue<P> {
     heap: Weak<HeapInner>,
 }
 
-/// A value in a place of its own, which is looked at through an object while this is moved about. A `Box` would promise that
-/// nobody else has a pointer to it, again at each move.
+/// A value in its own allocation, which an object refers to while this handle is moved. A `Box`
+/// would assert at each move that no other pointer to the value exists.
 struct Kept<P>(NonNull<P>);
 
 // SAFETY: owns its value, as a `Box` does.
@@ -74,7 +75,7 @@ impl<P> Kept<P> {
         Kept(NonNull::from(Box::leak(Box::new(value))))
     }
 
-    /// The value. Nobody looks at it any more: its object is dead.
+    /// Takes the value. No thread reads it any more: its object is dead.
     fn into_inner(self) -> P {
         let this = ManuallyDrop::new(self);
         // SAFETY: made by `new`, and taken out once, as `self` is gone.
@@ -103,7 +104,7 @@ impl<P: Send + 'static> Queue<P> {
         let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false };
         let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), heap: Arc::downgrade(inner) });
         let mut sinks = inner.sinks.lock();
-        // Those that nobody has any more, and nothing is watched for, end here: on a thread of the embedder's.
+        // Drops queues without handles and registrations here, on a thread of the embedder.
         let ended: Vec<_> = sinks.extract_if(.., |sink| Arc::strong_count(sink) == 1).collect();
         sinks.push(Arc::<Queue<P>>::clone(&queue));
         drop(sinks);
@@ -111,7 +112,7 @@ impl<P: Send + 'static> Queue<P> {
         queue
     }
 
-    /// Keeps a value. Gives its key, and where it is.
+    /// Keeps a value. Returns its key and address.
     fn keep(&self, value: P) -> (usize, *const P) {
         let value = Kept::new(value);
         let address = value.0.as_ptr().cast_const();
@@ -144,7 +145,7 @@ impl<P: Send + 'static> Queue<P> {
 
     fn pop(state: &mut State<P>) -> Option<(P, Option<RootCell>)> {
         let (key, revived) = state.ready.pop_front()?;
-        let kept = state.kept[key].take().expect("what is ready is kept until it is taken");
+        let kept = state.kept[key].take().expect("a ready entry is kept until it is taken");
         state.free.push(key);
         Some((kept.into_inner(), revived))
     }
@@ -154,7 +155,7 @@ impl<P: Send + 'static> Queue<P> {
     }
 
     fn wait(&self, timeout: Duration) -> Option<(P, Option<RootCell>)> {
-        assert!(!is_inside(), "waiting for a queue inside a heap: the cycle that fills it would wait; use `blocking`");
+        assert!(!is_inside(), "waiting for a queue inside a heap would block the cycle that fills it; use `blocking`");
         let until = Instant::now().checked_add(timeout);
         let mut state = self.state.lock();
         loop {
@@ -195,7 +196,7 @@ impl<P: Send + 'static> FinalizerTarget for Queue<P> {
 
     fn close(&self) {
         let mut state = self.state.lock();
-        // Nothing can be revived any more: what was is forgotten, what is kept outside is owed.
+        // No object can be revived any more: drop revived roots, queue the values kept outside.
         state.ready.clear();
         let keys: Vec<_> = (0..state.kept.len()).filter(|&key| state.kept[key].is_some()).collect();
         state.ready.extend(keys.into_iter().map(|key| (key, None)));
@@ -204,16 +205,18 @@ impl<P: Send + 'static> FinalizerTarget for Queue<P> {
     }
 }
 
-/// Gives objects back once that nothing leads to any more: each registration once, as a [`Root`].
+/// Returns objects that have become unreachable: once per registration, as a [`Root`].
 ///
-/// What is given is whole: all that it leads to is there, the other objects that died with it included, which may be
-/// registered themselves and are given as well, in no particular order. Weak references and ephemerons of the living to them
-/// were cleared before. The embedder may keep the object, register it again, or drop the root; then the next cycle frees it.
+/// The object is intact, with everything reachable from it, including other objects that died with
+/// it, which may be registered themselves and are returned as well, in no particular order. Weak
+/// references and ephemerons of live objects to them were cleared before. The embedder may keep the
+/// object, register it again, or drop the root; then the next cycle frees it.
 ///
 /// With [`AnyObject`](crate::AnyObject) for `T` the queue takes objects of any type.
 ///
-/// A handle: clones are the same queue. Objects that are registered when the heap ends are not given: use a [`ResourceQueue`]
-/// for what must be released in any case. Objects that nobody takes stay alive.
+/// A handle: clones are the same queue. Objects that are registered when the heap ends are not
+/// returned: use a [`ResourceQueue`] for values that must be released in any case. Objects that are
+/// not taken stay alive.
 ///
 /// ```
 /// use gc_heap::{FinalizerQueue, Heap, Trace};
@@ -256,8 +259,8 @@ impl<T: Referent> FinalizerQueue<T> {
         FinalizerQueue { queue: Queue::new(heap), _gives: PhantomData }
     }
 
-    /// The object is given once by this queue after nothing leads to it any more. Takes locks for an instant; never a
-    /// safepoint.
+    /// Registers the object: this queue returns it once after it becomes unreachable. Takes locks
+    /// briefly; never a safepoint.
     ///
     /// # Panics
     /// If the queue belongs to another heap than the mutator.
@@ -273,7 +276,8 @@ impl<T: Referent> FinalizerQueue<T> {
         self.queue.take().and_then(|(_, revived)| revived.map(root))
     }
 
-    /// The next object that has died; waits for one, at most so long. `None` also when the heap has ended.
+    /// The next object that has died; waits for one, at most `timeout`. `None` also when the heap
+    /// has ended.
     ///
     /// # Panics
     /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
@@ -299,15 +303,17 @@ impl<T> std::fmt::Debug for FinalizerQueue<T> {
     }
 }
 
-/// Keeps values outside the heap, each for an object, and gives each back when its object is gone.
+/// Keeps values outside the heap, each for an object, and returns each after its object has died.
 ///
-/// This is how what needs [`Drop`] (a file, a socket, a buffer of another library) belongs to a heap object: types that need
-/// drop are refused in objects. [`place`](Self::place) makes an object of the value; [`attach`](Self::attach) adds a value to an
-/// object of any type. The embedder takes the values of the dead on a thread of its own, and drops or reuses them there.
+/// This is how a value that needs [`Drop`] (a file, a socket, a buffer of another library) belongs
+/// to a heap object: types that need drop are refused in objects. [`place`](Self::place) wraps the
+/// value in an object; [`attach`](Self::attach) adds a value to an object of any type. The embedder
+/// takes the values of dead objects on a thread of its own, and drops or reuses them there.
 ///
-/// A value is given back exactly once, after no way leads to its object, not even from objects that a [`FinalizerQueue`] has
-/// revived. When the heap ends, all objects die: what is left is given then, to whoever still has the queue; if nobody has, it
-/// is dropped by the thread that dropped the heap. A handle: clones are the same queue.
+/// A value is returned exactly once, after its object has become unreachable, also from objects
+/// that a [`FinalizerQueue`] has revived. When the heap ends, all objects die: the remaining values
+/// are returned then, to owners of the queue; if there are none, the thread that dropped the heap
+/// drops the values. A handle: clones are the same queue.
 ///
 /// ```
 /// use gc_heap::{Heap, Resource, ResourceQueue, AllocSize, Slot, Trace};
@@ -342,8 +348,8 @@ impl<R> Clone for ResourceQueue<R> {
 
 /// A heap object that stands for a value outside the heap: see [`ResourceQueue::place`].
 ///
-/// Threads share it, so its value changes only by what is `Sync`: an atomic, a lock, a file. A reference to the value ends at
-/// the next safepoint, as one to the object does.
+/// Threads share it, so its value changes only through `Sync` types: an atomic, a lock, a file. A
+/// reference to the value ends at the next safepoint, as one to the object does.
 ///
 /// ```
 /// use gc_heap::{Heap, Resource, ResourceQueue, AllocSize, Slot, Trace};
@@ -360,7 +366,7 @@ impl<R> Clone for ResourceQueue<R> {
 ///     let window = m.build::<Window>(room, |m| {
 ///         m.place(WindowInit { title: titles.place(m, Mutex::new("new".into())) })
 ///     })?;
-///     // The lock is not held over a safepoint: another thread that waits for it inside the heap would never come to one.
+///     // The lock is not held over a safepoint: another thread that waits for it inside the heap would never reach one.
 ///     window.get(m).title.get(m).get().lock().unwrap().push_str(" file");
 ///     m.collect();
 ///     assert_eq!(*window.get(m).title.get(m).get().lock().unwrap(), "new file");
@@ -380,8 +386,9 @@ impl<R: Send + Sync + 'static> Resource<R> {
     #[inline]
     #[must_use]
     pub fn get(&self) -> &R {
-        // SAFETY: made by `place` from the address of a boxed `R`, which is taken out of its box only after this object was
-        // found dead, or the heap has ended; whoever has a reference to it has one to a live object.
+        // SAFETY: made by `place` from the address of a boxed `R`, which is taken out of its box
+        // only after this object was found dead, or the heap has ended; a reference to it is a
+        // reference to a live object.
         unsafe { &*std::ptr::with_exposed_provenance::<R>(self.address) }
     }
 }
@@ -393,8 +400,8 @@ impl<R: Send + 'static> ResourceQueue<R> {
         ResourceQueue { queue: Queue::new(heap) }
     }
 
-    /// Makes an object of a value: places a `Resource<R>` within the reserved room, as [`Mutator::place`]. Takes locks for an
-    /// instant; never a safepoint.
+    /// Wraps a value in an object: places a `Resource<R>` within the reserved size, as
+    /// [`Mutator::place`]. Takes locks briefly; never a safepoint.
     ///
     /// # Panics
     /// If the queue belongs to another heap than the mutator, and as [`Mutator::place`].
@@ -409,7 +416,7 @@ impl<R: Send + 'static> ResourceQueue<R> {
         object
     }
 
-    /// Keeps a value for an object of any type. Takes locks for an instant; never a safepoint.
+    /// Keeps a value for an object of any type. Takes locks briefly; never a safepoint.
     ///
     /// # Panics
     /// If the queue belongs to another heap than the mutator.
@@ -419,14 +426,14 @@ impl<R: Send + 'static> ResourceQueue<R> {
         self.queue.watch(m, object.word(), OnDeath::Release, key);
     }
 
-    /// The next value whose object is gone. Never waits.
+    /// The next value whose object has died. Never waits.
     #[must_use]
     pub fn take(&self) -> Option<R> {
         self.queue.take().map(|(kept, _)| kept)
     }
 
-    /// The next value whose object is gone; waits for one, at most so long. `None` also when the heap has ended and nothing
-    /// is left.
+    /// The next value whose object has died; waits for one, at most `timeout`. `None` also when the
+    /// heap has ended and no value is left.
     ///
     /// # Panics
     /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
@@ -435,13 +442,13 @@ impl<R: Send + 'static> ResourceQueue<R> {
         self.queue.wait(timeout).map(|(kept, _)| kept)
     }
 
-    /// Values whose objects are gone, and that were not taken yet.
+    /// Number of values whose objects have died, and that were not taken yet.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.queue.ready()
     }
 
-    /// Values that are kept, those that are ready included.
+    /// Number of kept values, including those that are ready.
     #[must_use]
     pub fn kept(&self) -> usize {
         self.queue.kept()

@@ -26,7 +26,7 @@ for (; l != nil; l = l.next) join(l.thread);
     let file = written("cannot_enter", text);
     let limited = format!("ulimit -v 4000000; exec '{}' --heap 16m '{file}'", env!("CARGO_BIN_EXE_lox"));
     let (failed, joined, not_started) = (
-        "A thread has failed: the system refused what another thread needs in a heap: mmap(reserve)(len=0x10000000",
+        "A thread has failed: the system refused a resource for a thread in a heap: mmap(reserve)(len=0x10000000",
         "The thread has failed.\n[line 6] in script\n",
         "Cannot start a thread: Resource temporarily unavailable (os error 11).\n[line 3] in script\n",
     );

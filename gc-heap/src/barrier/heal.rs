@@ -9,7 +9,7 @@ use gc_core::slot::{self, Barriers};
 use gc_core::weak::{self, WeakBarriers};
 use std::sync::atomic::AtomicU64;
 
-/// Of a thread's slow paths one in so many is timed.
+/// One in this many of a thread's slow paths is timed.
 const TIMED_ONE_IN: u32 = 16;
 
 impl Mutator<'_> {
@@ -24,7 +24,8 @@ impl Mutator<'_> {
         })
     }
 
-    /// Counts a slow path, and times one in [`TIMED_ONE_IN`]: two looks at the clock cost as much as many a slow path.
+    /// Counts a slow path, and times one in [`TIMED_ONE_IN`]: two clock reads cost as much as a
+    /// typical slow path.
     #[inline(always)]
     fn counted<R>(&self, f: impl FnOnce() -> R) -> R {
         let counts = &self.counts;
@@ -46,7 +47,7 @@ impl Mutator<'_> {
         result
     }
 
-    /// Has what was lost so far written down where readers find it, before this thread stops or parks.
+    /// Records this thread's delays so far, before it stops or parks, so that readers see them.
     pub(crate) fn publish_losses(&self) {
         let Some(ring) = &self.record().losses else { return };
         let counts = &self.counts;
@@ -59,7 +60,7 @@ impl Mutator<'_> {
         self.relieve_losses();
     }
 
-    /// Reads this thread's own ring, before it is full.
+    /// Drains this thread's own ring before it is full.
     pub(crate) fn relieve_losses(&self) {
         if let Some(ring) = &self.record().losses
             && ring.is_half_full()
@@ -68,7 +69,8 @@ impl Mutator<'_> {
         }
     }
 
-    /// The good word for a word of any color: the object's new place, after copying it there if nobody has.
+    /// The good word for a word of any color: the object's new place, after copying it there if no
+    /// thread has.
     #[inline(never)]
     pub(crate) fn resolve(&self, word: u64) -> u64 {
         if word & self.bad_mask() == 0 {
@@ -150,12 +152,13 @@ impl WeakBarriers for Mutator<'_> {
     #[cold]
     #[inline(never)]
     fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
-        self.stress_delay(); // loaded, and not looked up
+        self.stress_delay(); // loaded, but not looked up yet
         weak::load_slow(slot, word, self)
     }
 }
 
-/// Where a mutator copies to: a block of its own, apart from its TLABs, so that a copy never eats reserved room.
+/// The destination of a mutator's copies: a block of its own, separate from its TLABs, so that a
+/// copy never uses reserved memory.
 struct MutatorPlace<'a, 's>(&'a Mutator<'s>);
 
 impl CopyPlace for MutatorPlace<'_, '_> {

@@ -1,4 +1,4 @@
-//! The barriers: what a load and a store do beyond the load and the store.
+//! The barriers: the work of a load or store besides the access itself.
 
 pub(crate) mod heal;
 pub(crate) mod slow_call;

@@ -1,4 +1,4 @@
-//! Calls to slow paths that cost the fast path nothing.
+//! Calls of slow paths without cost for the fast path.
 //!
 //! An ordinary call makes the compiler assume that half of the registers are lost, so every function with a barrier in
 //! it saves registers before its first instruction, also where the barrier has nothing to do. These calls go through
@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //!
-//! 1. The entry functions never unwind: what would panic is answered with 0, and the caller panics.
+//! 1. The entry functions never unwind: instead of a panic they return 0, and the caller panics.
 //! 2. A stub keeps all general registers but `rax`. All else that a call may change by the System V ABI the call sites
 //!    declare lost: the flags, and every vector, mask, tile, MMX and x87 register. Naming `xmm` loses the whole of the `ymm` and
 //!    `zmm` of its number. All 32 are named, and the mask registers, because a call site may be inlined into a function that
@@ -21,12 +21,12 @@ use crate::mutator::Mutator;
 use std::hint::cold_path;
 use std::sync::atomic::AtomicU64;
 
-/// The good word for a stale one, healed in its slot; 0 where there is none.
+/// The good word for a stale one, healed in its slot; 0 if there is none.
 extern "C" fn heal_entry(m: &Mutator<'_>, slot: &AtomicU64, word: u64) -> u64 {
     m.heal_slow(slot, word).unwrap_or(0)
 }
 
-/// The start of `bytes` new bytes; 0 where the room is used up.
+/// The start of `bytes` new bytes; 0 if the reserved memory is used up.
 extern "C" fn bump_entry(m: &Mutator<'_>, bytes: u64) -> u64 {
     m.try_bump_slow(bytes as usize).unwrap_or(0)
 }

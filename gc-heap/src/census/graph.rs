@@ -5,7 +5,7 @@ use crate::object::Kind;
 use crate::object::names::SlotName;
 use std::collections::BTreeMap;
 
-/// What an edge is called, and whether it keeps its target.
+/// The name of an edge, and whether it keeps its target alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EdgeName {
     /// A slot in a tail of slots, by its index.
@@ -29,20 +29,20 @@ pub struct SnapshotEdge {
 }
 
 impl SnapshotEdge {
-    /// What it is called, and whether it keeps its target.
+    /// Its name, and whether it keeps its target alive.
     #[must_use]
     pub fn name(&self) -> &EdgeName {
         &self.name
     }
 
-    /// The node that it leads to: its place in [`HeapSnapshot::nodes`](crate::HeapSnapshot::nodes), from 0.
+    /// The target node: its index in [`HeapSnapshot::nodes`](crate::HeapSnapshot::nodes), from 0.
     #[must_use]
     pub fn to(&self) -> usize {
         self.to
     }
 }
 
-/// A node of a [`HeapSnapshot`](crate::HeapSnapshot): an object, or something that stands for roots.
+/// A node of a [`HeapSnapshot`](crate::HeapSnapshot): an object, or a node that stands for roots.
 #[derive(Clone, Copy)]
 pub struct SnapshotNode<'a> {
     graph: &'a Graph,
@@ -72,14 +72,14 @@ impl<'a> SnapshotNode<'a> {
         self.object().map_or(0, |object| object.bytes)
     }
 
-    /// A number that no other node of this snapshot has. An object's is made of its address, so it tells objects apart,
-    /// but does not find the same object in another snapshot.
+    /// A number that no other node of this snapshot has. An object's is made of its address, so it
+    /// distinguishes objects, but does not identify the same object in another snapshot.
     #[must_use]
     pub fn id(&self) -> usize {
         self.object().map_or(self.number, |object| self.graph.synthetic.len() + object.offset / 8)
     }
 
-    /// What the node refers to, an object's references in the order of its slots.
+    /// The node's outgoing edges; an object's in the order of its slots.
     #[must_use]
     pub fn edges(&self) -> &'a [SnapshotEdge] {
         let graph = self.graph;
@@ -196,7 +196,8 @@ fn edge_name(survey: &Survey, edge: &Raw) -> EdgeName {
     }
 }
 
-/// Objects that no strong edge leads to from the roots, and that are not reached from one of those before them.
+/// Objects that are not reachable from the roots by strong edges, nor from an earlier object of
+/// this list.
 fn unreached(objects: usize, edges: &[Raw], roots: impl Iterator<Item = usize>) -> Vec<usize> {
     let first = |node: usize| edges.partition_point(|edge| edge.from < node);
     let mut reached = vec![false; objects];

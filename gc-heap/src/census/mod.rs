@@ -1,8 +1,9 @@
 //! What is in the heap: a census by kind, and a snapshot, which is the graph of the live objects.
 //!
-//! Both are taken by the collector in a cycle, while the program runs; the caller waits for that cycle. No pause is longer
-//! for it (with `Barrier::StopTheWorld` the one pause is, which is all there is); the cycle is, by about the time of a
-//! marking. What counts is what was alive when marking began; what was allocated since is not in it.
+//! The collector takes both in a cycle, concurrently with the program; the caller waits for that
+//! cycle. It lengthens no pause (except with `Barrier::StopTheWorld`, whose pause is the whole
+//! cycle), but the cycle, by about the time of a marking. It includes the objects that were alive
+//! when marking began, and none allocated since.
 
 mod graph;
 
@@ -23,7 +24,7 @@ pub use graph::{EdgeName, SnapshotEdge, SnapshotNode};
 pub struct KindCount {
     /// The type.
     pub kind: &'static Kind,
-    /// How many objects.
+    /// Number of objects.
     pub objects: u64,
     /// Their bytes, headers included.
     pub bytes: u64,
@@ -61,26 +62,26 @@ impl Census {
         Census { kinds }
     }
 
-    /// The kinds that have live objects, the one with the most bytes first.
+    /// The kinds that have live objects, by bytes in descending order.
     #[must_use]
     pub fn kinds(&self) -> &[KindCount] {
         &self.kinds
     }
 
-    /// The count of one type; zeros where it has no live object.
+    /// The count of one type; zeros if it has no live object.
     #[must_use]
     pub fn of<T: crate::Trace>(&self) -> KindCount {
         let found = self.kinds.iter().find(|count| count.kind.is::<T>());
         found.copied().unwrap_or(KindCount { kind: T::KIND, objects: 0, bytes: 0 })
     }
 
-    /// Live objects in all.
+    /// Number of all live objects.
     #[must_use]
     pub fn objects(&self) -> u64 {
         self.kinds.iter().map(|count| count.objects).sum()
     }
 
-    /// Live bytes in all.
+    /// Bytes of all live objects.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.kinds.iter().map(|count| count.bytes).sum()
@@ -97,14 +98,15 @@ impl std::fmt::Display for Census {
     }
 }
 
-/// Every live object and what refers to it, at one moment.
+/// Every live object with its references, at one moment.
 ///
-/// It takes memory outside the heap: some forty bytes an object and fifty a reference. `gc_heap_tools::write_v8_snapshot`
-/// writes it as a file that browsers' developer tools open.
+/// It needs memory outside the heap: about forty bytes per object and fifty per reference.
+/// `gc_heap_tools::write_v8_snapshot` writes it as a file that browsers' developer tools open.
 ///
-/// [`nodes`](Self::nodes) is a graph: node 0 is the root of all, node 1 stands for the heap's roots; then one for each sort
-/// of root, then the objects. All of them can be reached from node 0 by edges that are not weak. Objects that the cycle
-/// kept, but nothing led to any more when it visited them, hang on a root of their own, "(kept by this cycle)".
+/// [`nodes`](Self::nodes) is a graph: node 0 is the root of all, node 1 stands for the heap's
+/// roots; then one for each sort of root, then the objects. All of them can be reached from node 0
+/// by edges that are not weak. Objects that the cycle kept, but that were unreachable when it
+/// visited them, are under a root of their own, "(kept by this cycle)".
 ///
 /// ```
 /// use gc_heap::{Heap, Slot, Trace};
@@ -150,7 +152,8 @@ impl std::fmt::Debug for HeapSnapshot {
 }
 
 impl HeapInner {
-    /// Takes a survey in a cycle that ends after the call, and waits for it. The caller is parked or not attached.
+    /// Walks the heap in a cycle that ends after the call, and waits for it. The caller is parked
+    /// or not attached.
     fn survey(&self, graph: bool) -> Arc<Survey> {
         self.check_process();
         let request = Arc::new(Request { graph, answer: Mutex::default() });

@@ -1,23 +1,24 @@
-//! What is refused before a heap is built.
+//! Checks of the options before a heap is built.
 
 use super::{Backing, Barrier, DEFAULT_BYTES, HeapBuilder, HugePages, MAX_NAME_BYTES, MIN_HEAP_BYTES};
 use crate::error::{BuildError, NoPageBarrier};
 use crate::space::{BLOCK_BYTES, PAGE_BYTES};
 use gc_core::views::{Gate, MIN_SPAN, Views};
 
-/// The most collector threads.
+/// Maximum number of collector threads.
 const MAX_WORKERS: usize = 64;
-/// The most pages of a fault cluster.
+/// Maximum number of pages of a fault cluster.
 const MAX_CLUSTER_PAGES: usize = 64;
 
 impl HeapBuilder {
-    /// Says whether [`build`](Self::build) would refuse these options here: the heap's size and the machine's memory, the
-    /// options that exclude one another, and, with [`Barrier::Page`], whether this process has that barrier, which is found
-    /// out by trying it on 2 MiB of address space (less than a millisecond). Takes no memory for the heap and starts no
-    /// thread, so a program that is to build heaps later can refuse its options at once.
+    /// Checks whether [`build`](Self::build) would refuse these options here: the heap's size and
+    /// the machine's memory, the options that exclude one another, and, with [`Barrier::Page`],
+    /// whether this process can use that barrier, which it tries on 2 MiB of address space (less
+    /// than a millisecond). Allocates no memory for the heap and starts no thread, so a program
+    /// that builds heaps later can reject its options at once.
     ///
-    /// What only building shows can still be refused then: address space for the whole heap, memory to touch beforehand,
-    /// 2 MiB pages, threads.
+    /// Building can still fail afterwards: for address space of the whole heap, memory to pretouch,
+    /// 2 MiB pages, or threads.
     ///
     /// ```
     /// use gc_heap::{BuildError, Heap};
@@ -31,14 +32,14 @@ impl HeapBuilder {
         self.check_within(memory())
     }
 
-    /// [`check`](Self::check) for a machine or control group with `memory` bytes, where the heap is planned here and built
-    /// there, or where the caller has set some memory aside.
+    /// [`check`](Self::check) for a machine or control group with `memory` bytes, for a heap that
+    /// is planned here and built there, or if the caller reserves some memory.
     ///
     /// ```
     /// use gc_heap::{ByteSize, Heap};
     ///
     /// let error = Heap::builder().max_bytes(1 << 30).check_within(512 << 20).unwrap_err();
-    /// let says = "a heap of 1 GiB does not fit this machine: it has 512 MiB of memory; ask for less";
+    /// let says = "a heap of 1 GiB does not fit this machine: it has 512 MiB of memory; make the heap smaller";
     /// assert_eq!(error.to_string(), says);
     /// ```
     pub fn check_within(&self, memory: usize) -> Result<(), BuildError> {
@@ -49,7 +50,7 @@ impl HeapBuilder {
         Ok(())
     }
 
-    /// What can be told from the options and the machine's memory.
+    /// The checks of the options and of the machine's memory.
     pub(super) fn check_options(&self, memory: usize) -> Result<(), BuildError> {
         let config = &self.config;
         let bytes = self.bytes(memory);
@@ -78,7 +79,7 @@ impl HeapBuilder {
             return Err(BuildError::Backing);
         }
         if config.huge_pages == HugePages::Collapse && !config.pretouch {
-            // Later, as memory is taken, it would cost a mutator some 6 ms for each 2 MiB.
+            // Collapsing later, on allocation, would cost a mutator about 6 ms for each 2 MiB.
             return Err(BuildError::Collapse);
         }
         if !config.fault_cluster.is_power_of_two() || config.fault_cluster > MAX_CLUSTER_PAGES {
@@ -87,12 +88,12 @@ impl HeapBuilder {
         Ok(())
     }
 
-    /// The size asked for, or the default one on a machine with so much memory.
+    /// The requested size, or the default for a machine with this much memory.
     pub(super) fn bytes(&self, memory: usize) -> usize {
         if self.sized { self.config.max_bytes } else { default_bytes(memory) }
     }
 
-    /// Has the kernel do once what a flip does, on views of the least size.
+    /// Tries the calls of a flip once, on views of the minimum size.
     fn try_page_barrier(&self) -> Result<(), BuildError> {
         let views = match self.config.backing {
             Backing::Memfd => Views::new(&self.config.name, MIN_SPAN, self.config.mirror)?,
@@ -103,12 +104,12 @@ impl HeapBuilder {
     }
 }
 
-/// Bytes of memory; where the system does not say, nothing is refused for want of it.
+/// Bytes of memory; if unknown, no option is refused for lack of memory.
 pub(super) fn memory() -> usize {
     gc_core::sys::total_memory().unwrap_or(usize::MAX)
 }
 
-/// The size of a heap of which nobody says it: with room beside it.
+/// The default size of a heap: leaves memory for the rest of the process.
 fn default_bytes(memory: usize) -> usize {
     DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(MIN_HEAP_BYTES)
 }
@@ -118,8 +119,9 @@ fn check_page_size(bytes: usize) -> Result<(), BuildError> {
     if bytes == PAGE_BYTES {
         return Ok(());
     }
-    let why =
-        format!("this machine has pages of {bytes} bytes, and it is made for {PAGE_BYTES}; the load barrier takes any");
+    let why = format!(
+        "this machine has pages of {bytes} bytes, and the page barrier needs {PAGE_BYTES}; use the load barrier"
+    );
     Err(BuildError::PageBarrier(NoPageBarrier::new(why, Vec::new())))
 }
 

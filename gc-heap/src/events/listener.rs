@@ -1,8 +1,8 @@
-//! The embedder's functions that are told of events.
+//! The embedder's listeners for events.
 //!
-//! They are the only code of the embedder's that runs on the collector thread: between phases, when no mutator is stopped
-//! and no lock is held. While one runs the thread counts as inside a heap, so that entering one is refused instead of
-//! waiting for ever.
+//! They are the only code of the embedder that runs on the collector thread: between phases, when
+//! no mutator is stopped and no lock is held. While one runs, the thread counts as inside a heap,
+//! so that entering a heap is refused instead of waiting for ever.
 
 use super::Event;
 use crate::mutator::enter::as_if_inside;
@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Listener<F: ?Sized> {
-    /// It has panicked: it is not called any more.
+    /// Whether it has panicked: then it is not called any more.
     failed: AtomicBool,
     f: F,
 }
 
 type AnyListener = Listener<dyn Fn(&Event) + Send + Sync>;
 
-/// In the order in which they were given.
+/// In the order of registration.
 #[derive(Clone, Default)]
 pub(crate) struct Listeners(Vec<Arc<AnyListener>>);
 
@@ -36,11 +36,12 @@ impl Listeners {
             if listener.failed.load(Ordering::Relaxed) {
                 continue;
             }
-            // Unwind safety: what a panic leaves half done is the listener's own, which is not called again.
+            // Unwind safety: a panic can leave only the listener's own state inconsistent, and it
+            // is not called again.
             let called = catch_unwind(AssertUnwindSafe(|| as_if_inside(|| (listener.f)(event))));
             if let Err(panic) = called {
                 listener.failed.store(true, Ordering::Relaxed);
-                // What was thrown may panic when it is dropped.
+                // Dropping the panic payload may panic.
                 std::mem::forget(panic);
             }
         }

@@ -1,10 +1,12 @@
-//! Time that mutators lose in faults and slow paths: each thread writes it down for itself, and readers take it into the
-//! events.
+//! Time that mutators lose in faults and slow paths: each thread records it in its own ring, and
+//! readers move the records to the events.
 //!
-//! A thread's ring is in its `MutatorRecord`, where the heap records losses at all. The thread is its writer: in the fault
-//! handler, which finds the ring by a thread-local word, and in the slow paths. It flushes the ring before it stops, parks or
-//! answers a handshake. The collector reads the rings at the end of each phase, whoever takes events before that, and a
-//! thread its own when that fills up and when it detaches; a lock makes them take turns, and the writer takes no lock.
+//! A thread's ring is in its `MutatorRecord`, if the heap records losses. The thread is its writer:
+//! in the fault handler, which finds the ring by a thread-local word, and in the slow paths. It
+//! flushes the ring before it stops, parks or answers a handshake. The collector drains the rings
+//! at the end of each phase, a thread that takes events before it does so, and a thread drains its
+//! own when it fills up and when it detaches; one reader at a time holds a lock, and the writer
+//! takes no lock.
 
 use super::{Event, Loss, LossKind};
 use crate::inner::HeapInner;
@@ -14,7 +16,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-/// Entries of a thread's ring: 0.4 s of losses without a pause between them, 128 KiB where all are used.
+/// Entries of a thread's ring: 0.4 s of uninterrupted losses, 128 KiB when all are used.
 const RING_ENTRIES: usize = 4096;
 
 const FAULTS: u8 = 0;
@@ -34,21 +36,21 @@ struct Own {
 const NOBODY: Own = Own { ring: std::ptr::null(), heap: std::ptr::null() };
 
 thread_local! {
-    /// The ring of the mutator that was active last on this thread, until it leaves its heap. Constant and without a
-    /// destructor, so that a signal handler may use it.
+    /// The ring of the mutator that was active last on this thread, until it leaves its heap.
+    /// Const-initialized and without a destructor, so that a signal handler may use it.
     static OWN: Cell<Own> = const { Cell::new(NOBODY) };
 }
 
-/// Changes the thread's ring; no access that may fault is moved to the other side of it.
+/// Changes the thread's ring; no access that may fault is reordered across the change.
 fn set_own(own: Own) {
     compiler_fence(Ordering::SeqCst);
     OWN.set(own);
     compiler_fence(Ordering::SeqCst);
 }
 
-/// This thread's faults go to the ring of a mutator that becomes active on it: when it enters, and when it returns from
-/// `blocking`. Who was active before is not put back by whoever comes after it: it does that for itself. So no order in which
-/// mutators go is leant on.
+/// Directs this thread's faults to the ring of a mutator that becomes active on it: when it enters,
+/// and when it returns from `blocking`. A later mutator does not restore the ring of an earlier
+/// one: the earlier one sets it again itself. So this relies on no order in which mutators leave.
 pub(crate) fn record_to(ring: &LossRing, heap: &HeapInner) {
     set_own(Own { ring, heap });
 }
@@ -58,7 +60,7 @@ pub(crate) fn record_to_nobody() {
     set_own(NOBODY);
 }
 
-/// A fault that this thread has served, in its signal handler.
+/// Records a fault that this thread has served, in its signal handler.
 pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
     if !heap.config.records_losses() {
         return;
@@ -67,22 +69,23 @@ pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
     if !std::ptr::eq(own.heap, heap) {
         return heap.events.missed(1); // a thread that is inside another heap, or in none
     }
-    // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left since: leaving is on the same
-    // thread (who leaves elsewhere ends the process) and clears it. Its record, where the ring is, ends with its `HeapThread`,
-    // which is borrowed until it has left; one that lost the stack that was inside keeps its record for ever.
+    // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left
+    // since: leaving is on the same thread (leaving on another ends the process) and clears it. Its
+    // record, where the ring is, ends with its `HeapThread`, which is borrowed until it has left;
+    // one that lost the stack that was inside keeps its record for ever.
     let ring = unsafe { &*own.ring };
     ring.record(Entry { kind: FAULTS, count: 1, begin_ns, length_ns: ns, lost_ns: ns });
 }
 
-/// A thread's estimate of what its slow paths cost, most of which nobody times.
+/// A thread's estimate of the cost of its slow paths, most of which are not timed.
 pub(crate) struct SlowPathLosses {
     /// Sixteen times the running mean of those that were timed.
     usual: Cell<u64>,
-    /// When the last one that is written down ended.
+    /// When the last recorded one ended.
     until_ns: Cell<u64>,
 }
 
-/// What a slow path is taken for before any was timed.
+/// The estimate before any slow path was timed.
 const USUAL_NS: u64 = 100;
 
 impl Default for SlowPathLosses {
@@ -92,19 +95,20 @@ impl Default for SlowPathLosses {
 }
 
 impl SlowPathLosses {
-    /// Writes down one that was timed, and before it `untimed` ones that were not since the last call: of the usual length
-    /// each, but together no longer than there was time.
+    /// Records one timed slow path, and before it the `untimed` ones since the last call: each with
+    /// the estimated length, but together no longer than the time since.
     #[cold]
     #[inline(never)]
     pub(crate) fn timed(&self, ring: &LossRing, begin_ns: u64, ns: u64, untimed: u32) {
         let usual = self.usual.get();
-        // Eight times the mean at most: one that the scheduler fell into would stand for all that follow. Never down to 0,
-        // from where it would not come back.
+        // At most eight times the mean: otherwise one slow path during which the thread was
+        // preempted would determine the estimate of all that follow. Never 0, which the mean could
+        // not leave again.
         self.usual.set(usual - usual / 16 + ns.min(usual / 2).max(1));
         self.write(ring, begin_ns, ns, untimed, 1);
     }
 
-    /// Writes down some that were not timed, up to now.
+    /// Records untimed ones, up to now.
     pub(crate) fn untimed(&self, ring: &LossRing, now_ns: u64, untimed: u32) {
         self.write(ring, now_ns, 0, untimed, 0);
     }
@@ -125,14 +129,14 @@ fn event(entry: Entry, mutator: u64) -> Event {
     Event::Loss(Loss { kind, start_ns: begin_ns, total_ns: length_ns, lost_ns, count, mutator })
 }
 
-/// Takes what is in a mutator's ring. By who has `events`, which is the readers' lock.
+/// Drains a mutator's ring. `events` is the guard of the reader lock.
 fn take(events: &mut Vec<Event>, record: &MutatorRecord) -> u64 {
     record.losses.as_ref().map_or(0, |ring| ring.take(|entry| events.push(event(entry, record.number))))
 }
 
 impl HeapInner {
-    /// Takes what all mutators have written down into the events. By any thread; it may wait for another reader, who waits
-    /// for nobody.
+    /// Drains the rings of all mutators into the events. Any thread may call it; it may wait for
+    /// another reader, which itself never waits.
     pub(crate) fn gather_losses(&self) {
         if self.config.records_losses() {
             let mutators = self.mutators.lock().clone();
@@ -140,14 +144,14 @@ impl HeapInner {
         }
     }
 
-    /// The same of some mutators.
+    /// Drains the rings of the given mutators.
     pub(crate) fn take_losses(&self, mutators: &[Arc<MutatorRecord>]) {
         let mut events = self.events.losses();
         let missed = mutators.iter().map(|record| take(&mut events, record)).sum();
         self.events.push_losses(&mut events, missed);
     }
 
-    /// The same of one, unless another reader is at it.
+    /// Drains one ring, unless another reader holds the lock.
     pub(crate) fn try_take_losses(&self, record: &MutatorRecord) {
         if let Some(mut events) = self.events.try_losses() {
             let missed = take(&mut events, record);

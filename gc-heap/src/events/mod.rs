@@ -1,10 +1,11 @@
-//! What the heap reports of itself: pauses, stalls, phases and cycles, each as it happened.
+//! The heap's events: pauses, stalls, phases and cycles.
 //!
-//! What mutators lose in faults and slow paths comes in many small pieces, which each thread collects for itself (`loss`).
+//! Delays of mutators in faults and slow paths are many and small; each thread collects its own
+//! (`loss`).
 //!
-//! All times are nanoseconds since the heap was built. Events go to the heap's listeners where it has any (`listener`), and
-//! into a bounded record otherwise (`record`). The crate `gc-heap-tools` writes them as a log and as a trace; `probes` is
-//! the way of tracers that look into the process from outside.
+//! All times are nanoseconds since the heap was built. Events go to the heap's listeners if it has
+//! any (`listener`), and otherwise into a bounded record (`record`). The crate `gc-heap-tools`
+//! writes them as a log and as a trace; `probes` serves tracers outside the process.
 
 mod listener;
 pub(crate) mod loss;
@@ -22,24 +23,25 @@ use std::fmt;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum PauseKind {
-    /// Logging on, root watermarks set.
+    /// Mark start: logging is switched on, root watermarks are set.
     MarkStart,
-    /// Logging off, the marks are final. An attempt that found unmarked work left counts as well.
+    /// Mark end: logging is switched off, the marks are final. An attempt that found unmarked
+    /// objects counts as well.
     MarkEnd,
-    /// The other color becomes good.
+    /// Relocate start: the other color becomes good.
     RelocateStart,
-    /// The page barrier takes all pages away.
+    /// Flip: the page barrier unmaps all pages.
     Flip,
-    /// A whole cycle in one stop (`StopTheWorld`).
+    /// A whole cycle in one pause (`StopTheWorld`).
     Collection,
-    /// Compaction in a stop, the last resort before out of memory.
+    /// Stop-the-world compaction, the last resort before out of memory.
     Compaction,
-    /// Verification (only where it was asked for).
+    /// Verification (only if it was requested).
     Verification,
 }
 
 impl fmt::Display for PauseKind {
-    /// As the log has it: `mark start`.
+    /// As in the log: `mark start`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             PauseKind::MarkStart => "mark start",
@@ -53,24 +55,26 @@ impl fmt::Display for PauseKind {
     }
 }
 
-/// A stop, as the mutators saw it.
+/// A pause, as seen by the mutators.
 #[derive(Clone, Copy, Debug)]
 pub struct Pause {
     /// Why.
     pub kind: PauseKind,
-    /// When the stop was asked for.
+    /// When the pause was requested.
     pub start_ns: u64,
     /// Time until the last mutator arrived.
     pub reach_ns: u64,
-    /// Time from asking until mutators could go on.
+    /// Time from the request until mutators could continue.
     pub total_ns: u64,
-    /// The mutator that arrived last, after [`reach_ns`](Self::reach_ns); `None` where all were outside the heap already.
+    /// The mutator that arrived last, after [`reach_ns`](Self::reach_ns); `None` if all were
+    /// outside the heap already.
     pub last: Option<MutatorThread>,
 }
 
 impl Pause {
-    /// The pause without the way to the safepoint: time from the last mutator's arrival until mutators could go on. What the
-    /// collector does in a stop, and what the last to arrive feels of it; who has come before waits longer, for the others.
+    /// The pause without the time to the safepoint: from the last mutator's arrival until mutators
+    /// could continue. This is the collector's work in the pause, and the delay of the last mutator
+    /// to arrive; mutators that arrived earlier wait longer, for the others.
     ///
     /// ```
     /// use gc_heap::{Event, Heap};
@@ -95,7 +99,8 @@ impl Pause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MutatorThread {
-    /// A number that tells the mutators of one heap apart, and is never given twice; that of [`Stall`]s and [`Loss`]es.
+    /// A number unique among the mutators of a heap and never reused; the same as in [`Stall`]s and
+    /// [`Loss`]es.
     pub mutator: u64,
     /// The kernel's number of the thread that entered the heap.
     pub thread: u32,
@@ -110,30 +115,33 @@ impl fmt::Display for MutatorThread {
     }
 }
 
-/// A mutator comes to no safepoint: the collector waits for it, and all others that have arrived with the collector. Told of while
-/// that lasts, after the time of [`HeapBuilder::late_after`](crate::HeapBuilder::late_after), and again each time that it has
-/// lasted twice as long.
+/// A mutator reaches no safepoint: the collector waits for it, and so do all mutators that have
+/// arrived. Reported while that lasts, after the time of
+/// [`HeapBuilder::late_after`](crate::HeapBuilder::late_after), and again each time the wait has
+/// doubled.
 ///
-/// The mutator computes without a [`safepoint`](crate::Mutator::safepoint), waits for something outside of
-/// [`blocking`](crate::Mutator::blocking), was preempted, or stopped; [`state`](Self::state) tells which of these.
+/// The mutator computes without a [`safepoint`](crate::Mutator::safepoint), waits for something
+/// outside of [`blocking`](crate::Mutator::blocking), was preempted, or stopped;
+/// [`state`](Self::state) says which of these.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Late {
-    /// The stop that waits; `None`: a handshake between two phases, for which only the collector waits.
+    /// The pause that waits; `None`: a handshake between two phases, for which only the collector
+    /// waits.
     pub kind: Option<PauseKind>,
     /// When the wait began.
     pub start_ns: u64,
-    /// How long it has lasted by now.
+    /// Duration of the wait so far.
     pub total_ns: u64,
-    /// Who is waited for.
+    /// The late mutator.
     pub who: MutatorThread,
-    /// What its thread does just now.
+    /// State of its thread now.
     pub state: ThreadState,
-    /// How long it was on a processor in the last [`watched_ns`](Self::watched_ns); `None` where the system does not say, or
-    /// the collector came too late for the look before. One that
-    /// runs, and was hardly on one, waits for a processor that others have.
+    /// Its processor time in the last [`watched_ns`](Self::watched_ns); `None` if the system does
+    /// not report it, or the collector missed the sample before. A running thread with little
+    /// processor time waits for a processor that other threads use.
     pub ran_ns: Option<u64>,
-    /// Time since the heap looked before: half of what the wait has lasted.
+    /// Time since the previous sample: half of the wait.
     pub watched_ns: u64,
 }
 
@@ -142,28 +150,28 @@ pub struct Late {
 pub struct Stall {
     /// When the wait began.
     pub start_ns: u64,
-    /// How long it was.
+    /// Duration of the wait.
     pub total_ns: u64,
-    /// What was asked for.
+    /// Requested bytes.
     pub bytes: usize,
-    /// Which mutator waited: a number that tells those of one heap apart, and is never given twice.
+    /// The mutator that waited: a number unique among those of a heap and never reused.
     pub mutator: u64,
 }
 
-/// What a mutator lost time in.
+/// Kinds of delays of a mutator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum LossKind {
-    /// Page barrier: touches of absent pages, which the mutator repaired itself, or waited for.
+    /// Page barrier: faults on absent pages, which the mutator repaired itself, or waited for.
     Faults,
-    /// Other barriers: loads of stale references. One in 16 of a thread's is timed; the others before it count as long as
-    /// those usually are.
+    /// Other barriers: loads of stale references. One in 16 of a thread's is timed; the others
+    /// count with the average duration.
     SlowPaths,
 }
 
 impl fmt::Display for LossKind {
-    /// As traces have it: `faults`.
+    /// As in traces: `faults`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             LossKind::Faults => "faults",
@@ -172,21 +180,23 @@ impl fmt::Display for LossKind {
     }
 }
 
-/// Time that a mutator lost besides stops and stalls, where the heap [records](crate::HeapBuilder::record_losses) that. What
-/// lies close together is one loss: a stretch of 100 us at most, or one fault that was longer.
+/// Time that a mutator lost besides pauses and stalls, if the heap
+/// [records](crate::HeapBuilder::record_losses) it. Losses close together are merged into one of at
+/// most 100 us; a longer fault is one by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
-    /// In what.
+    /// Kind of the loss.
     pub kind: LossKind,
     /// When the first began.
     pub start_ns: u64,
-    /// From there to the end of the last.
+    /// Time from there to the end of the last.
     pub total_ns: u64,
-    /// How much of that was lost. Of a fault, the time in the signal handler: the kernel's way there and back comes on top.
+    /// Time lost within that. For a fault, the time in the signal handler, without the kernel's
+    /// time before and after it.
     pub lost_ns: u64,
-    /// How many faults or slow paths there were.
+    /// Number of faults or slow paths.
     pub count: u64,
-    /// Of which mutator; numbers as those of [`Stall`]s.
+    /// Number of the mutator, as in [`Stall`]s.
     pub mutator: u64,
 }
 
@@ -195,20 +205,20 @@ pub struct Loss {
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Tracing what is reachable.
+    /// Marking: tracing reachable objects.
     Mark,
-    /// Weak references, and freeing what is dead.
+    /// Reclaiming: weak references, and freeing dead blocks.
     Reclaim,
-    /// Choosing what to evacuate.
+    /// Planning: selecting blocks to evacuate.
     Plan,
-    /// Copying it.
+    /// Evacuating them.
     Relocate,
-    /// Page barrier: bringing every page back, copies included.
+    /// Page barrier: repairing and mapping every page, copies included.
     Repair,
 }
 
 impl fmt::Display for Phase {
-    /// As the log has it: `mark`.
+    /// As in the log: `mark`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Phase::Mark => "mark",
@@ -220,16 +230,16 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A phase, when it was, and what the heap held at its end.
+/// A phase, its time, and the heap's size at its end.
 #[derive(Clone, Copy, Debug)]
 pub struct PhaseSpan {
-    /// Which.
+    /// The phase.
     pub phase: Phase,
     /// Number of the cycle, from 1.
     pub cycle: u64,
     /// When it began.
     pub start_ns: u64,
-    /// How long it took.
+    /// Its duration.
     pub total_ns: u64,
     /// Bytes in blocks that are not free, at the end of the phase.
     pub used_bytes: usize,
@@ -243,23 +253,24 @@ pub struct CycleSpan {
     pub cycle: u64,
     /// When it began.
     pub start_ns: u64,
-    /// How long it took.
+    /// Its duration.
     pub total_ns: u64,
     /// Bytes in blocks that are not free, when it began.
     pub used_before_bytes: usize,
     /// The same at its end.
     pub used_bytes: usize,
-    /// The most that the heap may hold.
+    /// Maximum size of the heap.
     pub max_bytes: usize,
     /// Bytes that the marking found live.
     pub live_bytes: u64,
-    /// Page barrier: pages repaired since the cycle before, by whomever.
+    /// Page barrier: pages repaired since the cycle before, by all threads.
     pub pages_repaired: u64,
     /// Of these, by mutators that touched them or a neighbour.
     pub pages_repaired_by_mutators: u64,
     /// Page barrier: faults that mutators served since the cycle before.
     pub faults: u64,
-    /// Other barriers: slow paths of loads that mutators took since the cycle before, as far as they have come to a safepoint.
+    /// Other barriers: slow paths of loads that mutators took since the cycle before, as of each
+    /// mutator's last safepoint.
     pub slow_paths: u64,
 }
 
@@ -282,7 +293,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// When what it tells of began, in nanoseconds since the heap was built.
+    /// When it began, in nanoseconds since the heap was built.
     #[must_use]
     pub fn start_ns(&self) -> u64 {
         match self {
@@ -295,8 +306,9 @@ impl Event {
         }
     }
 
-    /// When it ended, on the same clock. The collector's events come in the order of their ends, and so do the stalls and
-    /// the losses of each mutator; losses come later than what ended with them.
+    /// When it ended, on the same clock. The collector's events come in the order of their ends,
+    /// and so do the stalls and the losses of each mutator; losses come later than other events
+    /// that ended at the same time.
     ///
     /// ```
     /// use gc_heap::Heap;

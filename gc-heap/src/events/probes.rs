@@ -1,24 +1,26 @@
 //! Probes for tracers outside the process (USDT: SystemTap's format, which `bpftrace`, `perf` and `gdb` read).
 //!
-//! A probe is one `nop` and a note in the program's file that says where it is and in which registers its arguments are; a
-//! tracer puts a breakpoint there, so the program needs no code, no listener and no restart for it. They are in every
-//! program that has a heap, unless it turns the feature `usdt` off. Provider `parallax`; times in nanoseconds, sizes in
-//! bytes, kinds, phases and what a thread does by their place in [`PauseKind`](crate::PauseKind), [`Phase`](crate::Phase) and
-//! [`ThreadState`](crate::ThreadState), from 0:
+//! A probe is one `nop` and a note in the program's file that says where it is and in which
+//! registers its arguments are; a tracer puts a breakpoint there, so the program needs no code, no
+//! listener and no restart for it. They are in every program that has a heap, unless it disables
+//! the feature `usdt`. Provider `parallax`; times in nanoseconds, sizes in bytes, kinds, phases and
+//! what a thread does by their place in [`PauseKind`](crate::PauseKind), [`Phase`](crate::Phase)
+//! and [`ThreadState`](crate::ThreadState), from 0:
 //!
 //! | probe | where | arguments |
 //! | --- | --- | --- |
-//! | `pause_begin` | a stop is asked for, on the thread that asks | kind |
-//! | `pause_end` | mutators may go on, on the thread that ran the stop | kind, time to reach it, whole time, mutator that arrived last (0: none was inside) |
-//! | `late` | a stop or handshake still waits for a mutator, collector thread | mutator, its thread, time waited, what the thread does, its name (address of a text), time on a processor in the last half of that (all bits set: unknown) |
+//! | `pause_begin` | a pause is requested, on the requesting thread | kind |
+//! | `pause_end` | mutators may continue, on the thread that ran the pause | kind, time to reach it, whole time, mutator that arrived last (0: none was inside) |
+//! | `late` | a pause or handshake still waits for a mutator, collector thread | mutator, its thread, time waited, what the thread does, its name (address of a text), time on a processor in the last half of that (all bits set: unknown) |
 //! | `cycle_begin` | collector thread | cycle, bytes used |
 //! | `cycle_end` | collector thread | cycle, bytes used, live bytes, time |
 //! | `phase` | end of a phase, collector thread | cycle, phase, time, bytes used |
 //! | `stall` | end of a mutator's wait, on its thread | mutator, bytes asked for, time |
 //! | `fault` | end of a page barrier's fault, on the thread that faulted, in its signal handler | address, time |
 //!
-//! Where nobody traces, a probe costs the evaluation of its arguments and the `nop`; where somebody does, a trap each time,
-//! so some microseconds: a `pause_end` comes after its pause was measured, a traced `fault` makes its thread that much slower.
+//! Without a tracer, a probe costs the evaluation of its arguments and the `nop`; with one, a trap
+//! each time, which takes some microseconds: a `pause_end` fires after its pause was measured, a
+//! traced `fault` slows its thread by that much.
 //!
 //! ```text
 //! bpftrace -l 'usdt:./program:parallax:*'
@@ -43,7 +45,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-/// A probe; the arguments are integers at hand, which are evaluated also where nobody traces.
+/// A probe; the arguments are integers, which are evaluated even without a tracer.
 #[cfg(feature = "usdt")]
 macro_rules! probe {
     ($name:ident, $($arg:expr),+) => { ::probe::probe!(parallax, $name, $($arg),+) };

@@ -1,4 +1,4 @@
-//! Where events go: to listeners, or into a bounded record.
+//! The destination of events: listeners, or a bounded record.
 
 use super::{Event, Listeners};
 use crate::lock::{Mutex, MutexGuard};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Events kept until somebody takes them.
+/// Maximum number of events kept until they are taken.
 const MAX_EVENTS: usize = 1 << 20;
 
 #[derive(Default)]
@@ -27,15 +27,15 @@ impl Record {
 
 pub(crate) struct Events {
     record: Mutex<Record>,
-    /// Events of the collector that listeners have not heard of, because a stop was under way.
+    /// Events of the collector not delivered to listeners yet, because a pause was in progress.
     pending: Mutex<Vec<Event>>,
     listeners: Listeners,
     origin: Instant,
-    /// Losses on their way from the rings; its lock is that of the rings' readers.
+    /// Losses drained from the rings; its lock is the rings' reader lock.
     losses: Mutex<Vec<Event>>,
-    /// Losses that did not fit a ring or were nobody's.
+    /// Losses that did not fit a ring or belong to no mutator.
     missed: AtomicU64,
-    /// Whether a thread of its own tells listeners what does not wait for the end of a stop.
+    /// Whether a separate thread is delivering events that do not wait for the end of a pause.
     telling: Arc<AtomicBool>,
 }
 
@@ -62,19 +62,21 @@ impl Events {
         !self.listeners.is_empty()
     }
 
-    /// An event, in a stop or not. Listeners hear of it in [`deliver`](Self::deliver).
+    /// Adds an event, also inside a pause. Listeners receive it in [`deliver`](Self::deliver).
     pub(crate) fn push(&self, event: Event) {
         if self.has_listeners() { self.pending.lock().push(event) } else { self.keep(event) }
     }
 
-    /// An event of a thread that nobody waits for and that holds no lock: listeners hear of it at once.
+    /// Reports an event of a thread that no other waits for and that holds no lock: listeners
+    /// receive it at once.
     pub(crate) fn tell(&self, event: Event) {
         self.listeners.tell(&event);
     }
 
-    /// Events that are told while a stop is under way that does not end. A listener may wait for a lock that a stopped thread
-    /// has, so it is called on a thread of its own, which nobody waits for; where one is still at work, or cannot be had, the
-    /// collector tells them when the stop is over.
+    /// Reports events during a pause that is not ending. A listener may wait for a lock that a
+    /// stopped thread holds, so it is called on a separate thread, which no other waits for; if
+    /// that thread is still busy, or cannot be started, the collector reports the events when the
+    /// pause is over.
     pub(crate) fn notify_meanwhile(&self, events: Vec<Event>) {
         if events.is_empty() || !self.has_listeners() {
             return events.into_iter().for_each(|event| self.keep(event));
@@ -94,7 +96,7 @@ impl Events {
         self.pending.lock().extend(events);
     }
 
-    /// Tells listeners what was pushed. On the collector thread, outside stops.
+    /// Delivers pushed events to listeners. Called on the collector thread, outside pauses.
     pub(crate) fn deliver(&self) {
         if self.has_listeners() {
             let pending = std::mem::take(&mut *self.pending.lock());
@@ -106,17 +108,17 @@ impl Events {
         self.record.lock().keep(event);
     }
 
-    /// The right to read the rings of losses, and where to put what is there.
+    /// The lock for reading the rings of losses, and the destination of their entries.
     pub(crate) fn losses(&self) -> MutexGuard<'_, Vec<Event>> {
         self.losses.lock()
     }
 
-    /// The same, unless another thread has it.
+    /// The same lock, unless another thread holds it.
     pub(crate) fn try_losses(&self) -> Option<MutexGuard<'_, Vec<Event>>> {
         self.losses.try_lock()
     }
 
-    /// Losses that were read, and the number of those that were missed.
+    /// Adds drained losses, and the number of missed ones.
     pub(crate) fn push_losses(&self, losses: &mut Vec<Event>, missed: u64) {
         self.missed(missed);
         if losses.is_empty() {
@@ -134,7 +136,7 @@ impl Events {
         losses.clear();
     }
 
-    /// Losses that will not come. In a signal handler, too.
+    /// Counts losses that are not recorded. Async-signal-safe.
     pub(crate) fn missed(&self, losses: u64) {
         if losses != 0 {
             self.missed.fetch_add(losses, Ordering::Relaxed);

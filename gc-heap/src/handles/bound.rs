@@ -1,4 +1,5 @@
-//! A root stack and its mutator together, and slots of stacks: what an interpreter works with between two safepoints.
+//! A root stack bound to its mutator, and slots of stacks: for an interpreter between two
+//! safepoints.
 
 use crate::handles::root_stack::StackRegion;
 use crate::mutator::Mutator;
@@ -10,12 +11,12 @@ use gc_core::slot;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A [`RootStack`](crate::RootStack) with its mutator, from [`bind`](crate::RootStack::bind): whose heap the stack is of was checked
-/// there, and no access checks it again.
+/// A [`RootStack`](crate::RootStack) with its mutator, from [`bind`](crate::RootStack::bind): the
+/// heap of both was compared there, and no access checks it again.
 ///
-/// It borrows both, so it ends at the next safepoint, and what it gives lives as long. An interpreter binds its stack where it takes its
-/// raw references anew. A value is pushed in one store of the value and one of the stack's top; of the checks that it has room
-/// remains.
+/// It borrows both, so it ends at the next safepoint, as do the references that it returns. An
+/// interpreter binds its stack again after each safepoint. A push is one store of the value and one
+/// of the stack's top; the only remaining check is for capacity.
 ///
 /// ```
 /// use gc_heap::{BoundStack, Bytes, Heap, AllocSize, RootStack, Tagged, Value};
@@ -49,14 +50,15 @@ pub struct BoundStack<'g, 's, S = Tagged> {
     region: &'g StackRegion,
     /// The first slot.
     slots: *const AtomicU64,
-    /// Copies of the region's. The stack is borrowed mutably, so nobody else moves the top, and no stop lowers the limit.
+    /// Copies of the region's words. The stack is borrowed mutably, so no other code moves the top,
+    /// and no pause lowers the limit.
     top: usize,
     limit: usize,
     _holds: PhantomData<fn(S) -> S>,
 }
 
 impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
-    /// Of a stack of the mutator's heap, which is borrowed mutably.
+    /// Binds a stack of the mutator's heap, which is borrowed mutably.
     #[inline(always)]
     pub(super) fn new(region: &'g StackRegion, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
         let slots = std::ptr::with_exposed_provenance(region.slots());
@@ -84,7 +86,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         self.top == 0
     }
 
-    /// How many more values fit.
+    /// Number of values that still fit.
     #[inline(always)]
     #[must_use]
     pub fn room(&self) -> usize {
@@ -229,8 +231,9 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         self.top = len;
     }
 
-    /// Makes the stack end `len` values above `base`, and gives these slots: the registers of a frame. Those that were on the stack keep
-    /// their values, the others hold `fill`. So the collector looks at the frames there are, and memory is touched as they come.
+    /// Makes the stack end `len` values above `base`, and returns these slots: the registers of a
+    /// frame. Slots that were on the stack keep their values, new ones hold `fill`. So the
+    /// collector scans only existing frames, and memory is committed as frames are pushed.
     ///
     /// # Panics
     /// If that is more than fits.
@@ -268,13 +271,15 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         unsafe { &*self.slots.add(first).cast::<[RootSlot<S>; N]>() }
     }
 
-    /// All slots, the lowest first. They can be read and written as long as nothing moves, pushes and pops or not.
+    /// All slots, the lowest first. They can be read and written until the next safepoint, also
+    /// after pushes and pops.
     #[inline(always)]
     #[must_use]
     pub fn slots(&self) -> &'g [RootSlot<S>] {
-        // SAFETY: all slots are below the top; `RootSlot` is a transparent atomic word, and the region lives as long as it is borrowed. A
-        // slot that is read after a pop holds a word that is good or heals: its memory stays while nothing stops, and only words of this
-        // stack's type are ever written there.
+        // SAFETY: all slots are below the top; `RootSlot` is a transparent atomic word, and the
+        // region lives as long as it is borrowed. A slot that is read after a pop holds a word that
+        // is good or heals: its memory stays until a pause, and only words of this stack's type are
+        // ever written there.
         unsafe { std::slice::from_raw_parts(self.slots.cast::<RootSlot<S>>(), self.top) }
     }
 }
@@ -293,7 +298,7 @@ impl<'g> BoundStack<'g, '_, Tagged> {
 }
 
 impl<S> std::fmt::Debug for BoundStack<'_, '_, S> {
-    /// The type and how many values there are.
+    /// Prints the type and the number of values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BoundStack<{}>({})", std::any::type_name::<S>(), self.top)
     }
@@ -350,7 +355,7 @@ pub struct RootSlot<S> {
 }
 
 impl<S: SlotType> RootSlot<S> {
-    /// What the slot holds.
+    /// Loads the slot's value.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
         // SAFETY: made of a slot below the top of a stack of `S`, whose heap was checked against the mutator.
@@ -360,7 +365,7 @@ impl<S: SlotType> RootSlot<S> {
     /// Overwrites the slot.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
-        // An interpreter overwrites numbers most of the time: they do not pay for the call.
+        // An interpreter overwrites numbers most of the time: skip the call for them.
         slot::store_where(&self.word, S::to_word(value), &Typed::<S>::of(m), is_reference);
     }
 }
@@ -380,13 +385,13 @@ impl RootSlot<Tagged> {
 }
 
 impl<S> std::fmt::Debug for RootSlot<S> {
-    /// The type.
+    /// Prints the type only.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RootSlot<{}>", std::any::type_name::<S>())
     }
 }
 
-// What stacks panic with: functions of their own, so that a check in a loop is a compare and a branch.
+// The panics of stacks: separate functions, so that a check in a loop is a compare and a branch.
 
 #[cold]
 #[inline(never)]

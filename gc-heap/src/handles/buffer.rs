@@ -1,4 +1,4 @@
-//! Bytes that a system call writes: an object that nobody has seen yet.
+//! Bytes that a system call writes: an unpublished object.
 
 use super::Pinned;
 use crate::mutator::Mutator;
@@ -7,11 +7,13 @@ use crate::slot::Gc;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-/// A new byte object that its maker alone knows, pinned until it is handed over. Its bytes are a `&mut [u8]`, so safe code
-/// reads a file or a socket straight into the heap, in [`Mutator::blocking`] too, or on another thread.
+/// A new byte object that only its creator can reach, pinned until it is [finished](Self::finish).
+/// Its bytes are a `&mut [u8]`, so safe code reads a file or a socket straight into the heap, in
+/// [`Mutator::blocking`] too, or on another thread.
 ///
-/// [`finish`](Self::finish) makes it an object like any other: from then on its bytes change no more, but for those of a
-/// tail of `Num<u8>`. One that is dropped instead is garbage. Until then it costs what a [`Pinned`] costs.
+/// [`finish`](Self::finish) publishes it as an ordinary object: from then on its bytes do not
+/// change, except in a tail of `Num<u8>`. A buffer that is dropped instead is garbage. Until then
+/// it costs as much as a [`Pinned`].
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize};
@@ -29,12 +31,12 @@ use std::ops::{Deref, DerefMut};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Buffer<T: Trace<Tail: Byte> = Bytes> {
-    /// The only way to the object.
+    /// The only reference to the object.
     pinned: Pinned<T>,
 }
 
 impl<T: Trace<Tail: Byte>> Buffer<T> {
-    /// The object, for everybody to see, and no longer pinned. Never a safepoint.
+    /// Publishes the object, no longer pinned. Never a safepoint.
     ///
     /// # Panics
     /// If the buffer belongs to another heap than the mutator.
@@ -44,7 +46,8 @@ impl<T: Trace<Tail: Byte>> Buffer<T> {
         self.pinned.get(m)
     }
 
-    /// The object, for everybody to see, and still pinned: for bytes that go from one system call to the next.
+    /// Publishes the object, still pinned: for bytes that are passed from one system call to the
+    /// next.
     #[must_use]
     pub fn into_pinned(self) -> Pinned<T> {
         self.pinned
@@ -56,7 +59,8 @@ impl<T: Trace<Tail: Byte>> Deref for Buffer<T> {
 
     fn deref(&self) -> &[u8] {
         let tail = self.pinned.tail();
-        // SAFETY: a `Byte` is as a `u8` lies. Nobody else looks at them, as in `deref_mut`, so they do not change.
+        // SAFETY: a `Byte` is as a `u8` lies. No other reference to them exists, as in `deref_mut`,
+        // so they do not change.
         unsafe { std::slice::from_raw_parts(tail.as_ptr().cast(), tail.len()) }
     }
 }
@@ -64,9 +68,10 @@ impl<T: Trace<Tail: Byte>> Deref for Buffer<T> {
 impl<T: Trace<Tail: Byte>> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [u8] {
         let len = self.pinned.tail().len();
-        // SAFETY: `len` bytes are there, initialised, mapped and not moved as long as the pin. No other reference to the
-        // object exists, so nobody looks at them: `place_buffer` gave none away, the pin's root is private to `self`, which
-        // is borrowed, and `finish` consumes it. The collector neither reads nor writes bytes of an object that stays.
+        // SAFETY: `len` bytes are there, initialised, mapped and not moved as long as the pin. No
+        // other reference to the object exists: `place_buffer` returned none, the pin's root is
+        // private to `self`, which is borrowed, and `finish` consumes it. The collector neither
+        // reads nor writes bytes of an object that stays.
         unsafe { std::slice::from_raw_parts_mut(self.pinned.tail_ptr().cast(), len) }
     }
 }
@@ -78,7 +83,8 @@ impl<T: Trace<Tail: Byte>> fmt::Debug for Buffer<T> {
 }
 
 impl<'s> Mutator<'s> {
-    /// Places an object with a tail of `len` zero bytes within the reserved room, for its maker to fill. Never a safepoint.
+    /// Places an object with a tail of `len` zero bytes within the reserved size, for the caller to
+    /// fill. Never a safepoint.
     ///
     /// # Panics
     /// As [`place`](Self::place).

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 /// #[derive(Trace)]
 /// struct Node { value: u64, next: Slot<Option<Node>> }
 ///
-/// /// Takes a local and gives one, because it is a safepoint; both belong to the caller's scope.
+/// /// Takes a local and returns one, because it is a safepoint; both belong to the caller's scope.
 /// fn prepend<'s>(m: &mut Mutator<'s>, list: Local<'_, Node>, value: u64) -> Result<Local<'s, Node>, OutOfMemory> {
 ///     m.alloc::<Node>(|m| NodeInit { value, next: Some(list.get(m)) })
 /// }
@@ -75,7 +75,7 @@ impl<S: SlotType> Local<'_, S> {
         );
     }
 
-    /// What the local holds.
+    /// Loads the local's value.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
         let word = slot::load_own(self.slot(), &Typed::<S>::of(m), || {
@@ -136,13 +136,13 @@ impl<'s> Mutator<'s> {
             self.more_locals();
         }
         let slot = self.record().local(address);
-        // Release: the marker may come upon a slot that ended after mark start and is used again.
+        // Release: the marker may visit a slot that ended after mark start and is used again.
         slot::publish(slot, word);
         self.local_top.set(address + 8);
         Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
     }
 
-    /// Lets the frame grow. What lies in it stays where it is.
+    /// Extends the frame in place.
     #[cold]
     #[inline(never)]
     #[track_caller]
@@ -164,7 +164,7 @@ impl<'s> Mutator<'s> {
         self.local_top.set(address);
     }
 
-    /// While marking: what is popped below the watermark may not have been scanned yet.
+    /// While marking: a popped local below the watermark may not have been scanned yet.
     #[cold]
     #[inline(never)]
     fn pop_below_watermark(&self, address: u64) {
@@ -188,7 +188,7 @@ impl<'s> Mutator<'s> {
     ///     for number in 0..1000 {
     ///         let m = &mut *m.frame(); // without it all tokens stay alive until `enter` returns
     ///         let token = m.alloc::<Token>(|_| TokenInit { number })?;
-    ///         last.set(m, Some(token.get(m))); // what goes on is put into a local from outside
+    ///         last.set(m, Some(token.get(m))); // a value that outlives the frame is stored in a local of the outer scope
     ///     }
     ///     m.collect();
     ///     assert_eq!(last.get(m).map(|token| token.number), Some(999));
@@ -211,7 +211,8 @@ impl<'s> Mutator<'s> {
         (self.frame(), ReturnSlot { local })
     }
 
-    /// Runs `f` in a scope of its own and roots its result in this one. No safepoint but those in `f`.
+    /// Runs `f` in its own scope and roots its result in this one. No safepoint except those in
+    /// `f`.
     ///
     /// ```
     /// use gc_heap::{Heap, Local, Mutator, OutOfMemory, Slot, Trace};
@@ -289,8 +290,8 @@ impl Drop for Frame<'_> {
     }
 }
 
-/// The slot for a frame's result, in the scope around it: made by [`Mutator::frame_for`]. Where a closure is not in the way,
-/// [`Mutator::scope_local`] is shorter.
+/// The slot for a frame's result, in the scope around it: made by [`Mutator::frame_for`]. If a
+/// closure is convenient, [`Mutator::scope_local`] is shorter.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, Local, Mutator, OutOfMemory, AllocSize};

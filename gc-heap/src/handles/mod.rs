@@ -3,10 +3,10 @@
 //! | root | lives in | owner |
 //! | --- | --- | --- |
 //! | [`Local`](crate::Local) | the mutator's frame region ([`local`]) | one scope of one thread |
-//! | [`Root`] | a table of the heap ([`root`]) | whoever holds it, on any thread |
-//! | [`RootStack`] | a region of its own ([`root_stack`], [`bound`]) | whoever holds it, one thread at a time |
+//! | [`Root`] | a table of the heap ([`root`]) | its holder, on any thread |
+//! | [`RootStack`] | a region of its own ([`root_stack`], [`bound`]) | its holder, one thread at a time |
 //!
-//! No pause visits any of them: they are scanned and repaired while the mutators run.
+//! No pause visits any of them: they are scanned and repaired concurrently.
 
 pub(crate) mod bound;
 pub(crate) mod buffer;

@@ -1,22 +1,25 @@
-//! Pins, and memory lent to system calls.
+//! Pins, and bytes for system calls.
 //!
-//! A pinned object stays where it is: its block is left out of every relocation set, with everything else in it, so a pin
-//! costs compaction up to 64 KiB ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). Large objects (over 32 KiB)
+//! A pinned object does not move: its block is excluded from every evacuation set, with everything
+//! else in it, so a pin costs compaction up to 64 KiB
+//! ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). Large objects (over 32 KiB)
 //! never move; pinning one costs nothing.
 //!
-//! What is lent is read and written through the canonical view, which no flip takes away. With the page barrier this
-//! matters: a heap page that was not touched since a flip is not mapped in the view that references lead to, and a system
-//! call that is handed its address fails with `EFAULT` instead of waiting for it.
+//! The bytes are read and written through the canonical view, which no flip unmaps. With the page
+//! barrier this matters: a heap page that was not touched since a flip is not mapped in the view of
+//! references, and a system call that is passed its address fails with `EFAULT` instead of waiting
+//! for the page.
 //!
-//! Anonymous memory ([`Backing::Anonymous`](crate::Backing::Anonymous)) has no second view. There the bytes are brought into
-//! the only one before they are lent, and as long as anything is pinned no flip happens: what must be compacted is
-//! compacted in a stop.
+//! Anonymous memory ([`Backing::Anonymous`](crate::Backing::Anonymous)) has no second view. There
+//! the bytes are mapped in the only view first, and as long as any object is pinned, no flip
+//! happens: necessary compaction happens in a pause.
 //!
 //! # Protocol with the plan
 //!
-//! A mutator counts the pin first and looks second whether the block is in a set (both SeqCst); the plan puts its blocks
-//! into the set first and looks for pins second. One of the two sees the other: the plan leaves the block out, or the
-//! mutator spoils the plan, which the stop that would begin the relocation finds out, and the collector plans anew.
+//! A mutator first counts the pin and then checks whether the block is in a set; the plan first
+//! puts its blocks into the set and then checks for pins (all SeqCst). So at least one of the two
+//! sees the other: the plan excludes the block, or the mutator aborts the plan, which the pause
+//! that would begin the relocation detects, and the collector plans again.
 
 use super::Root;
 use crate::inner::HeapInner;
@@ -29,15 +32,18 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// An object that stays where it is until this is dropped: for calls of foreign code, short ones and those that keep the
-/// address for the life of the program (then keep this, or forget it).
+/// An object that does not move until this is dropped: for foreign code, in short calls or in calls
+/// that keep the address for the life of the program (then keep this, or forget it).
 ///
-/// `Send` and `Sync`; keeps the object alive and the heap's memory mapped; dropped on any thread, without the heap at hand.
+/// `Send` and `Sync`; keeps the object alive and the heap's memory mapped; can be dropped on any
+/// thread, without a mutator.
 ///
-/// A pin costs compaction: the object's block, 64 KiB with everything else in it, is left out of every relocation until the last
-/// pin in it is dropped ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). So pins that are kept lie best side by
-/// side, or are of large objects (over 32 KiB), which never move anyway. With
-/// [`Backing::Anonymous`](crate::Backing::Anonymous) nothing moves but in a stop while there is any pin.
+/// A pin costs compaction: the object's block, 64 KiB with everything else in it, is excluded from
+/// every relocation until the last pin in it is dropped
+/// ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). So long-lived pins should be of
+/// adjacent objects, or of large objects (over 32 KiB), which never move anyway. With
+/// [`Backing::Anonymous`](crate::Backing::Anonymous) objects move only in pauses while there is any
+/// pin.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize};
@@ -54,7 +60,8 @@ use std::sync::atomic::Ordering;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A pin for life is one that nobody drops. It costs its block for as long, and keeps the heap's memory mapped after the heap:
+/// A pin that is never dropped costs its block for the life of the program, and keeps the heap's
+/// memory mapped after the heap:
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, Pinned, AllocSize};
@@ -94,13 +101,15 @@ impl<T: Trace> Pinned<T> {
         self.root.get(m)
     }
 
-    /// The address of the object's tail, in a view that is always mapped; the same until this is dropped. Not the address
-    /// that references have: nothing may be compared with it.
+    /// The address of the object's tail, in a view that is always mapped; constant until this is
+    /// dropped. It differs from the address in references: do not compare the two.
     ///
-    /// Foreign code may write here, for example `read(2)`, where nobody looks at the tail as a slice meanwhile.
+    /// Foreign code may write here, for example `read(2)`, if no slice of the tail is in use
+    /// meanwhile.
     ///
     /// # Panics
-    /// At compile time, where the tail has slots: a reference stored behind the barrier's back would be lost.
+    /// At compile time, if the tail has slots: a reference stored without the barrier would be
+    /// lost.
     pub fn tail_ptr(&self) -> *mut T::Tail
     where
         T::Tail: TailElement,
@@ -110,7 +119,8 @@ impl<T: Trace> Pinned<T> {
         std::ptr::with_exposed_provenance_mut(address)
     }
 
-    /// The tail, wherever this is: also inside [`Mutator::blocking`], and on threads that never enter the heap.
+    /// The tail; usable also inside [`Mutator::blocking`], and on threads that never enter the
+    /// heap.
     ///
     /// # Panics
     /// As [`tail_ptr`](Self::tail_ptr).
@@ -127,7 +137,7 @@ impl<T: Trace> Pinned<T> {
 impl<T: Trace> Drop for Pinned<T> {
     fn drop(&mut self) {
         if !self.inner.process.is_current() {
-            return; // a child made by `fork`: nobody plans a relocation
+            return; // a child made by `fork`: no relocation is planned
         }
         self.inner.pins.fetch_sub(1, Ordering::SeqCst);
         self.inner.blocks.unpin(self.offset / BLOCK_BYTES);
@@ -141,7 +151,8 @@ impl<T: Trace> fmt::Debug for Pinned<T> {
 }
 
 impl Mutator<'_> {
-    /// Pins an object. Never a safepoint; takes a lock for an instant. Costs compaction 64 KiB while it lasts: see [`Pinned`].
+    /// Pins an object. Never a safepoint; takes a lock briefly. Costs compaction 64 KiB while it
+    /// lasts: see [`Pinned`].
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, AllocSize};
@@ -179,9 +190,9 @@ impl Mutator<'_> {
         Pinned { root, inner, offset, len, _holds: PhantomData }
     }
 
-    /// The tail of an object through a view that is always mapped: what to hand to a system call that does not wait. It
-    /// cannot be kept over a safepoint; a call that waits goes into [`blocking`](Self::blocking) and wants a
-    /// [`pin`](Self::pin).
+    /// The tail of an object through a view that is always mapped: for a system call that does not
+    /// wait. It cannot be kept across a safepoint; a call that waits belongs in
+    /// [`blocking`](Self::blocking) and needs a [`pin`](Self::pin).
     ///
     /// ```
     /// # use gc_heap::{Bytes, Heap, AllocSize};
@@ -211,8 +222,8 @@ impl Mutator<'_> {
 }
 
 impl HeapInner {
-    /// Page barrier: makes the bytes of an object be where the canonical view shows them, which after a flip they may not
-    /// be until their page was repaired, and with anonymous memory let in.
+    /// Page barrier: ensures that an object's pages are repaired (and, for anonymous memory,
+    /// mapped) before its bytes are used through the canonical view.
     fn produce(&self, offset: usize, bytes: usize) {
         if let Some(pages) = &self.pages
             && pages.flip.is_active()

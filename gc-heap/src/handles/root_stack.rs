@@ -1,7 +1,8 @@
 //! Root stacks: the operand stacks of a VM.
 //!
-//! A stack is a region of address space that is committed as it is touched. It never moves, so no word is ever copied
-//! raw from slot to slot. Its first page holds the words that the collector and the owner share.
+//! A stack is a region of address space that is committed as it is touched. It never moves, so no
+//! word is ever copied from slot to slot without the barrier. Its first page holds the words that
+//! the collector and the owner share.
 //!
 //! What the owner and the collector do at the same time, marking and giving memory back, is in [`gc_core::root_stack`].
 
@@ -25,25 +26,25 @@ use std::sync::{Arc, Weak};
 /// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
 pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
 
-/// The limit is a multiple of so many slots, 64 KiB, or the capacity.
+/// The limit is a multiple of this many slots, 64 KiB, or the capacity.
 const STEP: usize = (64 << 10) / 8;
 
 /// A stack's memory, shared by its owner and the collector.
 pub(crate) struct StackRegion {
     region: Region,
-    /// Addresses of the first slot, the owner's and the collector's.
+    /// Addresses of the first slot in the owner's and the collector's view.
     slots: usize,
     collector_slots: usize,
     capacity: usize,
     pub(crate) state: RootStackState,
-    /// The owner is gone: the collector forgets the stack at the next occasion without a marking.
+    /// The owner has dropped the stack: the collector removes it when no marking runs.
     given_up: AtomicBool,
-    /// Its address tells the heap, as long as the weak reference keeps the address from being used again.
+    /// Its address identifies the heap; the weak reference keeps the address from being reused.
     heap: usize,
     _heap: Weak<HeapInner>,
 }
 
-/// The limit for so many values: there is room for one more.
+/// The limit for a number of values: it leaves room for one more.
 fn limit_for(len: usize, capacity: usize) -> usize {
     (len + 1).next_multiple_of(STEP).min(capacity)
 }
@@ -84,8 +85,8 @@ impl StackRegion {
         self.state.limit()
     }
 
-    /// Raises the limit for a stack of `len` values, and returns it. By the owner. Waits where the collector is giving memory of this
-    /// stack back.
+    /// Raises the limit for a stack of `len` values, and returns it. Called by the owner. Waits
+    /// while the collector is uncommitting memory of this stack.
     ///
     /// # Panics
     /// If that is more than fits.
@@ -101,8 +102,8 @@ impl StackRegion {
         limit
     }
 
-    /// Pushes a word where the limit is reached, and returns the new limit. By the owner; out of line and last, so that a push needs no
-    /// register of its caller's.
+    /// Pushes a word when the limit is reached, and returns the new limit. Called by the owner; out
+    /// of line and in tail position, so that a push needs no saved registers.
     ///
     /// # Panics
     /// If the stack is full.
@@ -116,7 +117,7 @@ impl StackRegion {
         limit
     }
 
-    /// Logs what is about to be popped or overwritten while marking runs.
+    /// Logs the words of slots that are about to be popped or overwritten while marking runs.
     #[cold]
     #[inline(never)]
     pub(crate) fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
@@ -128,13 +129,13 @@ impl StackRegion {
         self.state.limit() > limit_for(self.state.len(), self.capacity)
     }
 
-    /// Lowers the limit to what the stack needs. Inside a stop.
+    /// Lowers the limit to what the stack needs. Called inside a pause.
     pub(crate) fn lower(&self) {
         self.state.lower(limit_for(self.state.len(), self.capacity));
     }
 
-    /// Gives the memory above the limit back to the system: what the stack has not needed since the limit was lowered. By the collector,
-    /// while no page is gated.
+    /// Uncommits the memory above the limit, which the stack has not needed since the limit was
+    /// lowered. Called by the collector, while no page is gated.
     pub(crate) fn give_back(&self, views: &Views) {
         self.state.give_back(|slots| self.region.discard(views, slots.start * 8..slots.end * 8).is_ok());
     }
@@ -144,12 +145,12 @@ impl StackRegion {
         self.region.pages(self.state.top() * 8)
     }
 
-    /// How many slots are to be scanned, if that begins now. The collector's side of the protocol above.
+    /// Number of slots to scan, if the scan begins now. The collector's side of the protocol above.
     pub(crate) fn top(&self) -> usize {
         self.state.top()
     }
 
-    /// Visits some of them.
+    /// Visits a range of slots.
     pub(crate) fn scan(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
         slots.for_each(|index| visit(self.collector_slot(index)));
     }
@@ -168,7 +169,7 @@ impl StackRegion {
 ///
 /// Pushing past the capacity panics: a VM checks its call depth with [`room`](Self::room) and reports its own error.
 ///
-/// What lies on a stack is alive whether a thread uses it or nobody does, as long as the stack is kept:
+/// The values on a stack are alive as long as the stack is kept, whether or not a thread uses it:
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize, RootStack, Value};
@@ -207,20 +208,22 @@ impl<S: SlotType> RootStack<S> {
     /// An empty stack of 131,072 slots: 1 MiB of addresses.
     ///
     /// # Errors
-    /// As [`with_capacity`](Self::with_capacity): with [`Barrier::Page`](crate::Barrier::Page) there is room for some 16,300 such
-    /// stacks at a time.
+    /// As [`with_capacity`](Self::with_capacity): with [`Barrier::Page`](crate::Barrier::Page)
+    /// there is room for about 16,300 such stacks at a time.
     pub fn new(heap: &Heap) -> Result<RootStack<S>, OutOfMemory> {
         RootStack::with_capacity(heap, DEFAULT_STACK_SLOTS)
     }
 
-    /// An empty stack for `slots` values (8 bytes each; rounded up to whole pages). Takes address space now and memory
-    /// as it is touched.
+    /// An empty stack for `slots` values (8 bytes each; rounded up to whole pages). Reserves
+    /// address space now and commits memory as it is touched.
     ///
     /// # Errors
-    /// Where there is no address space. All stacks of a heap with [`Barrier::Page`](crate::Barrier::Page) together have 16 GiB of
-    /// it, less 64 MiB for process-wide roots (or 8 bytes for each, where there are more); with the other barriers the
-    /// system says how much. A dropped stack's comes back with the next cycle, for which a thread that is not inside a
-    /// heap waits here. One that is fails, and may [`collect`](Mutator::collect) and try again.
+    /// If there is no address space. All stacks of a heap with
+    /// [`Barrier::Page`](crate::Barrier::Page) together have 16 GiB of it, minus 64 MiB for
+    /// process-wide roots (or 8 bytes for each, if there are more); with the other barriers the
+    /// system sets the limit. The address space of a dropped stack is reusable after the next
+    /// cycle, for which a thread that is not inside a heap waits here. A thread inside a heap gets
+    /// the error, and may [`collect`](Mutator::collect) and try again.
     pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
         let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
         let inner = heap.inner();
@@ -229,7 +232,7 @@ impl<S: SlotType> RootStack<S> {
             if is_inside() || !inner.process.is_current() || !given_up() {
                 return Err(none);
             }
-            // What dropped stacks had is free when the collector has forgotten them.
+            // The address space of dropped stacks is free when the collector has removed them.
             inner.collect();
             Region::stack(&inner.root_memory, bytes)
         });
@@ -278,9 +281,11 @@ impl<S: SlotType> RootStack<S> {
         self.region.capacity - self.region.len()
     }
 
-    /// The stack and a mutator of its heap together: what an instruction does with the stack is checked once, here.
+    /// Binds the stack to a mutator of its heap, so that the check is made once here and not in
+    /// each instruction.
     ///
-    /// The stack is borrowed for as long as the mutator is, so what is bound ends at the next safepoint, like raw references.
+    /// The stack is borrowed for as long as the mutator is, so the bound stack ends at the next
+    /// safepoint, like raw references.
     ///
     /// ```
     /// use gc_heap::{BoundStack, Heap, Mutator, RootStack, Value};
@@ -433,9 +438,10 @@ impl<S: SlotType> RootStack<S> {
         });
     }
 
-    /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to the slots that it adds, and to no
-    /// others. A machine whose frames are windows of one stack makes it as long as its last frame reaches ([`BoundStack::window`]):
-    /// the collector looks at all that is on a stack, in use or not.
+    /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to
+    /// the slots that it adds, and to no others. A machine whose frames are windows of one stack
+    /// makes it as long as its last frame needs ([`BoundStack::window`]): the collector scans every
+    /// slot below the top, in use or not.
     ///
     /// # Panics
     /// If `len` is more than fits, or the stack belongs to another heap.
@@ -529,7 +535,7 @@ impl RootStack<Tagged> {
 }
 
 impl<S> std::fmt::Debug for RootStack<S> {
-    /// The type and how many values there are: what they are is told to a mutator alone.
+    /// Prints the type and the number of values: the values can be loaded with a mutator alone.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.region.len())
     }
@@ -537,7 +543,8 @@ impl<S> std::fmt::Debug for RootStack<S> {
 
 impl<S> Drop for RootStack<S> {
     fn drop(&mut self) {
-        // The words stay until the collector forgets the stack, after the marking that may be running.
+        // The words stay until the collector removes the stack, after a marking that may be
+        // running.
         self.region.given_up.store(true, Ordering::Release);
     }
 }

@@ -1,14 +1,15 @@
-//! How much room a piece of code needs for the objects it is about to place.
+//! The size of a reservation: memory for the objects that code is about to place.
 
 use crate::object::Trace;
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
 use std::ops::Add;
 
-/// No room is larger than this; it makes every check fail, so too much is out of memory and never an overflow.
+/// The maximum size; it makes every check fail, so a size that is too large gives `OutOfMemory` and
+/// never an overflow.
 const MOST: usize = 1 << 60;
 
-/// Room for objects, to ask for with [`Mutator::reserve`](crate::Mutator::reserve). Sums saturate: a room too large to
-/// exist is out of memory.
+/// Memory for objects, to request with [`Mutator::reserve`](crate::Mutator::reserve). Sums
+/// saturate: a size that is too large gives `OutOfMemory`.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, OutOfMemory, AllocSize, Slot, SlotArray, Trace};
@@ -19,7 +20,7 @@ const MOST: usize = 1 << 60;
 /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
 /// heap.enter(|m| -> Result<(), OutOfMemory> {
 ///     let words = ["every", "object", "counts"];
-///     // Each object and each tail: what is left out here is placed past the room, and panics some day.
+///     // Each object and each tail: an object that is missing here is placed past the reserved size, and panics some day.
 ///     let texts = words.iter().fold(AllocSize::NONE, |room, word| room + AllocSize::tail::<Bytes>(word.len()));
 ///     let room = AllocSize::tail::<SlotArray<Word>>(words.len()) + AllocSize::of::<Word>().times(words.len()) + texts;
 ///     let m = m.reserve(room)?;
@@ -28,7 +29,7 @@ const MOST: usize = 1 << 60;
 ///     assert_eq!(words.tail()[1].get(m).text.get(m).tail(), b"object");
 ///     Ok(())
 /// })??;
-/// // A length that came from outside needs no check of its own.
+/// // A length from untrusted input needs no check of its own.
 /// let refused = heap.enter(|m| m.reserve(AllocSize::tail::<Bytes>(usize::MAX).times(3)).is_err())?;
 /// assert!(refused);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

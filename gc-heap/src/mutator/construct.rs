@@ -28,7 +28,7 @@ fn prefetch_for_writing(address: u64) {
 }
 
 impl<'s> Mutator<'s> {
-    /// The next `bytes` of the TLAB; an address in the good view.
+    /// Allocates the next `bytes` of the TLAB; returns an address in the good view.
     #[inline(always)]
     #[track_caller]
     fn bump(&self, bytes: usize) -> u64 {
@@ -58,7 +58,8 @@ impl<'s> Mutator<'s> {
         top
     }
 
-    /// Past the TLAB's end: the rest of the reservation, or a block that is free without waiting.
+    /// Past the TLAB's end: uses the rest of the reservation, or a block that is available without
+    /// waiting.
     #[inline(never)]
     pub(crate) fn try_bump_slow(&self, bytes: usize) -> Option<u64> {
         if bytes > LARGE_BYTES {
@@ -201,7 +202,8 @@ impl<'s> Mutator<'s> {
         const { assert!(<T::Tail as Tail>::STRIDE != 0, "this type has no tail: use place") }
         let bytes = T::KIND.checked_size_of(len).expect("an object larger than any heap");
         let start = self.bump_sized(bytes);
-        // Room that was asked for for something else: a tail with slots holds no words of former times, as long as it is not written.
+        // The memory was reserved for another object: a tail with slots must hold no stale words
+        // while it is not written yet.
         if const { T::KIND.tail_may_have_slots() } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
             // SAFETY: bumped for this object.
             unsafe { std::ptr::with_exposed_provenance_mut::<u8>(start as usize).write_bytes(0, bytes) };
@@ -212,8 +214,8 @@ impl<'s> Mutator<'s> {
     /// Places an object whose tail comes from an iterator, which may place further objects within the room. Never a safepoint,
     /// however long the tail is: see [`place_array`](Self::place_array).
     ///
-    /// The elements of an iterator that knows how many it gives (the least and the most of its `size_hint` are the same) are written where they
-    /// stay, once. Those of another are collected first, outside the heap.
+    /// If the iterator knows its length (both bounds of its `size_hint` are equal), the elements
+    /// are written directly into the object. Otherwise they are collected first, outside the heap.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, AllocSize, SlotArray};
@@ -232,7 +234,7 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// # Panics
-    /// As [`place`](Self::place); and if the iterator gives fewer elements than it said.
+    /// As [`place`](Self::place); and if the iterator yields fewer elements than it announced.
     #[inline(always)]
     #[track_caller]
     pub fn place_tail<'g, T, I>(&'g self, init: T::Init<'g>, tail: I) -> Gc<'g, T>
@@ -250,19 +252,21 @@ impl<'s> Mutator<'s> {
         let first = tail_of(gc);
         // A large object's memory is zero already.
         if const { T::KIND.tail_may_have_slots() } && len * <T::Tail as Tail>::STRIDE <= LARGE_BYTES {
-            // SAFETY: `len` elements were bumped after the fixed part. Zeroed first: the iterator may panic or place objects,
-            // and what lies in slots must be valid by then. Other elements nobody reads before the object is given out.
+            // SAFETY: `len` elements were bumped after the fixed part. Zeroed first: the iterator
+            // may panic or place objects, and slots must be valid by then. No thread reads other
+            // elements before the object is returned.
             unsafe { first.write_bytes(0, len) };
         }
         for index in 0..len {
-            let element = tail.next().expect("the iterator gave fewer elements than it said");
+            let element = tail.next().expect("the iterator yielded fewer elements than it announced");
             // SAFETY: `index < len`; nobody refers to the object yet.
             unsafe { <T::Tail as Field>::write(element, first.add(index)) };
         }
         gc
     }
 
-    /// Collects first: neither the collector nor anybody else sees what is not in an object yet, and nothing moves.
+    /// Collects first: the elements are not in an object yet, so no other thread sees them, and
+    /// nothing moves.
     #[track_caller]
     fn place_collected<'g, T>(
         &'g self,
@@ -347,9 +351,10 @@ impl<'s> Mutator<'s> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Never a safepoint, however long the tail is: the next stop,
-    /// and with it all other threads, waits until the last element is written. ([`reserve`](Self::reserve), which has the memory there
-    /// before, and zeroes it for slots, has a safepoint each MiB.) Where nobody may wait so long, a large array is a table of pieces:
+    /// Never a safepoint, however long the tail is: the next pause, and with it all other threads,
+    /// waits until the last element is written. ([`reserve`](Self::reserve), which commits the
+    /// memory before, and zeroes it for slots, has a safepoint each MiB.) If that wait is too long,
+    /// build a large array as a table of pieces:
     ///
     /// ```
     /// use gc_heap::{Array, Heap, Num, AllocSize, SlotArray};
@@ -394,8 +399,8 @@ impl<'s> Mutator<'s> {
         gc
     }
 
-    /// Places an object whose tail is a copy of these bytes. Never a safepoint. They may be those of
-    /// another object, looked at after the room was reserved.
+    /// Places an object whose tail is a copy of these bytes. Never a safepoint. They may be those
+    /// of another object, read after the reservation.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, AllocSize};
@@ -429,12 +434,15 @@ impl<'s> Mutator<'s> {
         gc
     }
 
-    /// Places an object where there is room for it without a safepoint; else gives the initialiser back. Never waits.
+    /// Places an object if there is memory for it without a safepoint; otherwise returns the
+    /// initialiser. Never waits.
     ///
-    /// It takes blocks as long as any are free, so a loop of it must come to a safepoint in other ways.
+    /// It allocates blocks as long as any are free, so a loop of it must reach safepoints in
+    /// another way.
     ///
     /// # Errors
-    /// The initialiser. What it refers to ends with the safepoint that makes room, so it is made anew there:
+    /// The initialiser. Its references end at the safepoint that reserves memory, so construct it
+    /// again after that:
     ///
     /// ```
     /// use gc_heap::{Heap, Local, Mutator, OutOfMemory, AllocSize, Slot, Trace};
@@ -484,8 +492,8 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Reserves room for one object, makes it, and roots it in the current scope. A safepoint, before `init` runs: raw
-    /// references of before do not get into it, locals do.
+    /// Reserves room for one object, makes it, and roots it in the current scope. A safepoint,
+    /// before `init` runs: it cannot use earlier raw references, only locals.
     ///
     /// # Errors
     /// As [`reserve`](Self::reserve).
@@ -516,8 +524,8 @@ impl<'s> Mutator<'s> {
         Ok(m.local(gc))
     }
 
-    /// Reserves room for one object and makes it. A safepoint, before `init` runs. Gives the mutator back, which the new
-    /// reference borrows: go on with that one.
+    /// Reserves room for one object and makes it. A safepoint, before `init` runs. Returns the
+    /// mutator, which the new reference borrows: continue with that one.
     ///
     /// # Errors
     /// As [`reserve`](Self::reserve).
@@ -549,7 +557,8 @@ impl<'s> Mutator<'s> {
         Ok((m, gc))
     }
 
-    /// Reserves room, builds something in it, and roots the result in the current scope. A safepoint, before `f` runs.
+    /// Reserves memory, builds objects in it, and roots the result in the current scope. A
+    /// safepoint, before `f` runs.
     ///
     /// # Errors
     /// As [`reserve`](Self::reserve).
@@ -584,8 +593,8 @@ impl<'s> Mutator<'s> {
         Ok(m.local_of::<S>(loaded))
     }
 
-    /// Roots what a slot of this type may hold, in the current scope: as [`local`](Self::local), where the value alone does not say
-    /// the type. Never a safepoint.
+    /// Roots a value of this slot type in the current scope: as [`local`](Self::local), for values
+    /// whose type is ambiguous. Never a safepoint.
     ///
     /// ```
     /// # use gc_heap::{Bytes, Heap};

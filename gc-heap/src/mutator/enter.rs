@@ -13,33 +13,37 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Nobody is active.
+/// No mutator is active.
 const NOBODY: u64 = 0;
 
-/// The first that is active as no mutator, see [`as_if_inside`]; mutators have lower numbers.
+/// The first number for activity without a mutator, see [`as_if_inside`]; mutators have lower
+/// numbers.
 static NEXT_OTHER: AtomicU64 = AtomicU64::new(1 << 63);
 
 /// The number of the next thread.
 static NEXT_THREAD: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// The number of the mutator that is active on this thread, over all heaps. Everybody who changes it says who has to be
-    /// there: on one stack that is so, because calls return in the order of their making. A program that switches stacks
-    /// (coroutines) can return in another, and would have two mutators at work.
+    /// The number of the mutator that is active on this thread, over all heaps. Each change checks
+    /// the expected old value: on one stack it always matches, because calls return in reverse
+    /// order. A program that switches stacks (coroutines) can return in another order, and would
+    /// have two active mutators.
     static ACTIVE: Cell<u64> = const { Cell::new(NOBODY) };
 
-    /// This thread, once it was asked for.
+    /// This thread's identity, cached at the first use.
     static THREAD: Cell<Option<Thread>> = const { Cell::new(None) };
 
-    /// What a thread needs that serves its own faults, from its first time in a heap with the page barrier until it ends.
+    /// The setup for serving this thread's faults, from its first entry into a heap with the page
+    /// barrier until the thread ends.
     static FAULTS: OnceCell<FaultStack> = const { OnceCell::new() };
 }
 
-/// Makes the thread ready to serve its own faults: for good, or, in the destructors at its end, as long as what is given.
+/// Prepares the thread to serve its own faults: for good, or, in thread-local destructors, as long
+/// as the returned guard lives.
 fn serve_faults() -> Result<Option<FaultStack>, SysError> {
     FAULTS
         .try_with(|faults| match faults.get() {
-            // The program may have blocked the signal since.
+            // The program may have blocked the signal meanwhile.
             Some(_) => unblock_faults().map(|()| None),
             None => FaultStack::new().map(|stack| {
                 faults.get_or_init(|| stack);
@@ -71,7 +75,7 @@ pub(crate) fn as_if_inside<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Ends the process unless so-and-so is active on this thread.
+/// Ends the process unless the expected mutator is active on this thread.
 #[inline]
 fn expect(active: u64, event: std::fmt::Arguments<'_>) {
     if ACTIVE.get() != active {
@@ -79,7 +83,7 @@ fn expect(active: u64, event: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Who is active, for people.
+/// Displays which mutator is active.
 struct Who(u64);
 
 impl std::fmt::Display for Who {
@@ -92,12 +96,13 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// The end, with a line. Not a panic: the unwinding would run destructors and `catch_unwind` with two mutators active, or
-/// with one on another thread than its own, and each reference in hand may then be used with the wrong one.
+/// Aborts with a message. Not a panic: unwinding would run destructors and `catch_unwind` with two
+/// mutators active, or with one on a foreign thread, and raw references could then be used with the
+/// wrong mutator.
 #[cold]
 #[inline(never)]
 fn out_of_order(event: std::fmt::Arguments<'_>, found: std::fmt::Arguments<'_>) -> ! {
-    // `eprintln!` panics where nobody reads.
+    // `eprintln!` panics if standard error is closed.
     let _ = writeln!(
         std::io::stderr(),
         "parallax: {event}, but {found}: a coroutine was switched, moved or leaked inside a heap; stacks must leave heaps, and \
@@ -109,19 +114,20 @@ fn out_of_order(event: std::fmt::Arguments<'_>, found: std::fmt::Arguments<'_>) 
 /// A thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
-    /// No other has it, also after this one has ended. (The kernel's comes again, and so does the address of what is thread-local.)
+    /// Unique, also after this thread has ended. (The kernel reuses its thread numbers, and the
+    /// addresses of thread-locals are reused too.)
     number: u64,
-    /// The kernel's.
+    /// The kernel's thread number.
     pub(crate) id: u32,
-    /// As it was when the thread first entered a heap.
+    /// Its name when the thread first entered a heap.
     pub(crate) name: ThreadName,
     process: Process,
 }
 
-/// This thread. Asks the kernel the first time only.
+/// This thread's identity. Makes system calls the first time only.
 fn this_thread() -> Thread {
     match THREAD.get() {
-        // A child made by `fork` has a copy, and is another thread.
+        // A child made by `fork` has a copy of this value, but is another thread.
         Some(thread) if thread.process.is_current() => thread,
         _ => {
             let (id, name) = gc_core::sys::this_thread();
@@ -133,10 +139,10 @@ fn this_thread() -> Thread {
     }
 }
 
-/// A thread's place in a heap, kept for many [`enter`](Self::enter)s. Between them it counts as parked.
+/// A thread attached to a heap, for many [`enter`](Self::enter)s. Between them it counts as parked.
 ///
-/// `Send`: the threads of a pool may hand one on. Dropped at any moment, whatever phase the collector is in, as a thread may
-/// end at any moment; what it allocated stays.
+/// `Send`: the threads of a pool may pass it on. It may be dropped at any moment, in any phase of
+/// the collector, as a thread may end at any moment; the objects that it allocated stay.
 ///
 /// ```
 /// use gc_heap::{Heap, OutOfMemory, Root, Trace};
@@ -171,24 +177,26 @@ fn this_thread() -> Thread {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct HeapThread {
-    // Boxed: `Mutator` holds pointers to the record, and its address is what `&Mutator` promises.
+    // Boxed: `Mutator` holds pointers to the record, and references to the mutator need a stable
+    // address.
     mutator: Box<Mutator<'static>>,
     record: Arc<MutatorRecord>,
     inner: Arc<HeapInner>,
-    /// Set from entering to leaving. A coroutine that is leaked inside never leaves.
+    /// Set between entering and leaving. A coroutine that is leaked inside never leaves.
     entered: Cell<bool>,
     /// Keeps the collector alive while threads are attached.
     _heap: Heap,
 }
 
-// SAFETY: the mutator inside is reachable only within `enter`, which keeps it to the calling thread and publishes what it
-// did when it parks; between two calls nothing in it refers to a thread.
+// SAFETY: the mutator inside is reachable only within `enter`, which confines it to the calling
+// thread and publishes its changes when it parks; between two calls nothing in it refers to a
+// thread.
 unsafe impl Send for HeapThread {}
 
 impl HeapThread {
     pub(crate) fn attach(heap: &Heap) -> Result<HeapThread, EnterError> {
         if is_inside() {
-            // Attaching waits for a stop to end, and a stop would wait for this thread.
+            // Attaching waits for the end of a pause, and the pause would wait for this thread.
             return Err(EnterError::AlreadyEntered);
         }
         let inner = Arc::clone(heap.inner());
@@ -200,14 +208,15 @@ impl HeapThread {
             .map_err(|no| no.0.map_or(EnterError::NoAddressSpace, EnterError::System))?;
         let record = Arc::new(record);
         let mutator = Box::new(Mutator::new(Arc::clone(&inner), &record));
-        // The lock that a stop holds: a thread attaches before it or after it.
+        // The lock that a pause holds: a thread attaches before or after the pause.
         let attaching = inner.attaching.lock();
         inner.mutators.lock().push(Arc::clone(&record));
         drop(attaching);
         Ok(HeapThread { mutator, record, inner, entered: Cell::new(false), _heap: heap.clone() })
     }
 
-    /// Runs `f` inside the heap. Waits while a stop is under way; the thread takes part in stops until `f` returns.
+    /// Runs `f` inside the heap. Waits while a pause is in progress; the thread takes part in
+    /// pauses until `f` returns.
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
@@ -236,8 +245,8 @@ impl HeapThread {
         Ok(f(entered.mutator))
     }
 
-    /// Ends the process if the stack that was inside is gone without having left: its mutator still counts as running, and
-    /// each stop would wait for it.
+    /// Ends the process if the stack that was inside was dropped without leaving: its mutator still
+    /// counts as running, and each pause would wait for it.
     fn expect_parked(&self, event: &str) {
         if self.record.state.is_running() {
             let (heap, number) = (&self.inner.config.name, self.record.number);
@@ -248,8 +257,8 @@ impl HeapThread {
         }
     }
 
-    /// The stack that was inside is gone, in `blocking`. The thread that it was on may have the ring in hand, see `loss`: the
-    /// record stays for ever.
+    /// The stack that was inside was dropped in `blocking`. The thread that it was on may still use
+    /// the ring, see `loss`: the record is leaked.
     fn keep_record(&self) {
         std::mem::forget(Arc::clone(&self.record));
     }
@@ -265,7 +274,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let mutator = &mut *self.mutator;
         mutator.expect_active("leaves");
-        // Frames may have been forgotten: nothing refers to the locals any more.
+        // Frames may have been leaked (`mem::forget`): nothing refers to the locals any more.
         mutator.pop_to(mutator.record().locals_base());
         mutator.release_reserved();
         mutator.park();
@@ -284,18 +293,19 @@ impl std::fmt::Debug for HeapThread {
 impl Drop for HeapThread {
     fn drop(&mut self) {
         if !self.inner.process.is_current() {
-            // The collector that would have to know is the parent's, and a lock may be held by a thread of the parent's.
+            // The collector is the parent's, and a thread of the parent may hold a lock.
             return;
         }
         self.expect_parked("dropped");
         if self.entered.get() {
             self.keep_record();
         }
-        // Parked: closing a block is a hand-over that the collector may see at any time.
+        // Parked: the collector may see the closed blocks at any time.
         self.mutator.reclaim_tlabs();
         self.mutator.retire();
-        // Not `attaching`, which a stop holds while it may wait for this very thread (inside the heap by another
-        // `HeapThread`). A stop that is under way has its own list, and asks nothing of a parked thread.
+        // Do not take `attaching`: a pause holds it while it may wait for this very thread (inside
+        // the heap by another `HeapThread`). A pause in progress has its own list, and needs
+        // nothing from a parked thread.
         self.inner.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
         if let Some(ring) = &self.record.losses {
             ring.flush();
@@ -319,7 +329,8 @@ impl Drop for Away<'_, '_> {
         ACTIVE.set(mutator.record().number);
         mutator.record_losses();
         if mutator.inner().pages.is_some() {
-            // What ran outside may have blocked it. Where a sandbox refuses to unblock it, it refused to block it.
+            // The code that ran outside may have blocked the signal. A sandbox that refuses to
+            // unblock it also refused to block it.
             let _ = unblock_faults();
         }
         mutator.unpark();
@@ -327,11 +338,12 @@ impl Drop for Away<'_, '_> {
 }
 
 impl<'s> Mutator<'s> {
-    /// Runs `f` outside the heap: for system calls, locks, joins, anything that waits. A safepoint before and after;
-    /// meanwhile the thread counts as stopped, so it delays nobody. `f` may enter another heap.
+    /// Runs `f` outside the heap: for system calls, locks, joins, and any other wait. A safepoint
+    /// before and after; meanwhile the thread counts as parked, so it delays no other thread. `f`
+    /// may enter another heap.
     ///
-    /// Ends the process with a line (`abort`) where it returns while another mutator is active on the thread, or on another thread:
-    /// where a coroutine was switched in `f`, and comes back out of order.
+    /// Ends the process with a message (`abort`) if it returns on another thread, or while another
+    /// mutator is active on the thread: a coroutine was switched in `f` and returns out of order.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, AllocSize};
@@ -344,7 +356,7 @@ impl<'s> Mutator<'s> {
     ///     let reader = scope.spawn(move || {
     ///         heap.enter(|m| -> Result<usize, gc_heap::OutOfMemory> {
     ///             let mut sum = 0;
-    ///             // `letters.recv()` outside of `blocking` would hold up every stop until a letter comes.
+    ///             // `letters.recv()` outside of `blocking` would delay every pause until a letter arrives.
     ///             while let Ok(letter) = m.blocking(|| letters.recv()) {
     ///                 let m = m.reserve(AllocSize::tail::<Bytes>(letter.len()))?;
     ///                 sum += m.place_bytes::<Bytes>((), &letter).tail_len();
@@ -397,7 +409,7 @@ impl<'s> Mutator<'s> {
         );
     }
 
-    /// The thread's faults go to this mutator's ring, where the heap records them.
+    /// Directs the thread's faults to this mutator's ring, if the heap records them.
     fn record_losses(&self) {
         match &self.record().losses {
             Some(ring) => loss::record_to(ring, &self.inner),

@@ -1,4 +1,5 @@
-//! References over a safepoint, without a frame: what a long primitive that works on raw references needs.
+//! Keeping references across a safepoint without a frame, for long primitives that work on raw
+//! references.
 
 use super::{Mutator, Scope};
 use crate::slot::types::needs_barrier;
@@ -8,12 +9,12 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 mod sealed {
-    /// Closed: what is written and read back must be as many words, in the same order.
+    /// Sealed: the words written and read back must be equal in number and order.
     pub trait Sealed {}
 }
 
-/// Raw references that can be kept over a safepoint together: arrays, and tuples of up to eight, of [`Gc`](crate::Gc), `Option<Gc>` and
-/// [`Value`](crate::Value).
+/// Raw references that can be kept across a safepoint together: arrays, and tuples of up to eight,
+/// of [`Gc`](crate::Gc), `Option<Gc>` and [`Value`](crate::Value).
 pub trait Words<'g>: Copy + sealed::Sealed {
     /// The types of the slots that hold them meanwhile.
     type Slots: SlotTypes<Loaded<'g> = Self>;
@@ -21,22 +22,23 @@ pub trait Words<'g>: Copy + sealed::Sealed {
 
 /// The types of slots: arrays and tuples of [`SlotType`]s.
 pub trait SlotTypes: 'static + sealed::Sealed {
-    /// What a load of all of them gives.
+    /// The result of loading all of them.
     type Loaded<'g>: Copy;
 
-    /// How many there are.
+    /// Number of slots.
     #[doc(hidden)]
     const LEN: usize;
 
-    /// Gives the words of all, in their order.
+    /// Passes the words of all, in order, to the closure.
     #[doc(hidden)]
     fn each_word(loaded: Self::Loaded<'_>, push: impl FnMut(u64));
 
-    /// Makes all from their words, which are asked for in their order.
+    /// Builds all from their words, which it requests in order.
     ///
     /// # Safety
-    /// The `index`-th word came from [`each_word`](Self::each_word), and what `load` gives for it is good; the mutator stays borrowed for
-    /// `'g`. `load` is told whether the word is any value's, or a typed reference's.
+    /// The `index`-th word came from [`each_word`](Self::each_word), and the result of `load` for
+    /// it is good; the mutator stays borrowed for `'g`. `load` gets a flag: whether the word may be
+    /// any value, or is a typed reference.
     #[doc(hidden)]
     unsafe fn load<'g>(load: impl FnMut(usize, Load) -> u64) -> Self::Loaded<'g>;
 }
@@ -105,8 +107,9 @@ tuples! {
     8: A SA 0, B SB 1, C SC 2, D SD 3, E SE 4, F SF 5, G SG 6, H SH 7;
 }
 
-/// References that are kept over a safepoint, from [`Mutator::keep`]: rooted until they are [taken](Self::take) back.
-#[must_use = "what is kept is given back by `take`"]
+/// References kept across a safepoint, from [`Mutator::keep`]: rooted until they are
+/// [taken](Self::take) back.
+#[must_use = "kept references are returned by `take`"]
 pub struct Kept<'s, S> {
     /// Address of the first slot among the thread's locals.
     first: u64,
@@ -115,10 +118,11 @@ pub struct Kept<'s, S> {
 }
 
 impl<'s> Mutator<'s> {
-    /// Keeps raw references over whatever safepoint comes next, without a frame and a local for each of them. Never a safepoint itself.
+    /// Keeps raw references across the following safepoints, without a frame and a local for each.
+    /// Never a safepoint itself.
     ///
-    /// What is kept takes the places of as many locals, and gives them back when it is [taken](Kept::take); where a local was made
-    /// meanwhile in the same scope, or it is never taken, when the scope ends.
+    /// Each kept reference uses the slot of a local, until it is [taken](Kept::take); if a local
+    /// was created meanwhile in the same scope, or it is never taken, until the scope ends.
     ///
     /// ```
     /// use gc_heap::{Gc, Heap, Local, Mutator, OutOfMemory, AllocSize, Slot, Trace};
@@ -173,7 +177,8 @@ impl<'s, S: SlotTypes> Kept<'s, S> {
     #[inline(always)]
     pub fn take<'g>(self, m: &'g Mutator<'s>) -> S::Loaded<'g> {
         let end = self.first + 8 * S::LEN as u64;
-        // The scope is this mutator's, so the slots are; what is below the top has not been popped since.
+        // The scope belongs to this mutator, so the slots do; slots below the top have not been
+        // popped since.
         let is_own = m.record().locals_base() <= self.first && end <= m.local_top.get();
         assert!(is_own, "references were kept by another mutator");
         let loaded = |index: usize, Load(needs_barrier): Load| {
@@ -196,13 +201,15 @@ impl<S> fmt::Debug for Kept<'_, S> {
     }
 }
 
-/// A safepoint that takes raw references in and gives them back: `(a, b) = yield_with!(m, (a, b))`. What a long primitive polls with, that
-/// has a few references in hand: `append`, `equal?`, a sort. A load and a test while nothing is asked for.
+/// A safepoint that takes raw references and returns them: `(a, b) = yield_with!(m, (a, b))`. For
+/// polling in a long primitive that holds a few references: `append`, `equal?`, a sort. Costs a
+/// load and a test while no safepoint is requested.
 ///
-/// `m` is a variable: a `&mut Mutator` or a [`Frame`](crate::Frame). All other raw references end, as at every safepoint. What is given is
-/// an array, or a tuple of up to eight, of [`Gc`](crate::Gc), `Option<Gc>` and [`Value`](crate::Value). It is what
-/// [`Mutator::keep`](crate::Mutator::keep), [`safepoint`](crate::Mutator::safepoint) and [`Kept::take`](crate::Kept::take) do, where a
-/// safepoint is due.
+/// `m` is a variable: a `&mut Mutator` or a [`Frame`](crate::Frame). All other raw references end,
+/// as at every safepoint. The argument is an array, or a tuple of up to eight, of
+/// [`Gc`](crate::Gc), `Option<Gc>` and [`Value`](crate::Value). It is what
+/// [`Mutator::keep`](crate::Mutator::keep), [`safepoint`](crate::Mutator::safepoint) and
+/// [`Kept::take`](crate::Kept::take) do, if a safepoint is due.
 ///
 /// ```
 /// use gc_heap::{Heap, Local, Mutator, Slot, Trace, yield_with};
@@ -210,7 +217,7 @@ impl<S> fmt::Debug for Kept<'_, S> {
 /// #[derive(Trace)]
 /// struct Pair { number: u64, rest: Slot<Option<Pair>> }
 ///
-/// /// Whether two lists are the same numbers. No stop waits for it, however long they are.
+/// /// Whether two lists are the same numbers. No pause waits for it, however long they are.
 /// fn equal(m: &mut Mutator<'_>, a: Local<'_, Option<Pair>>, b: Local<'_, Option<Pair>>) -> bool {
 ///     let (mut a, mut b) = (a.get(m), b.get(m));
 ///     while let (Some(x), Some(y)) = (a, b) {

@@ -1,16 +1,17 @@
-//! The mutator: a thread's way into the heap.
+//! The mutator: a thread's access to the heap.
 //!
-//! `&mut Mutator` means that objects may move (a safepoint is possible), `&Mutator` means that they do not. Everything
-//! else follows from that: raw references borrow `&Mutator`, and whatever can be a safepoint takes `&mut`.
+//! `&mut Mutator` means that objects may move (a safepoint is possible), `&Mutator` means that they
+//! do not. Everything else follows from that: raw references borrow `&Mutator`, and every function
+//! that may reach a safepoint takes `&mut`.
 //!
 //! # Invariants
 //!
-//! 1. One *active* mutator a thread over all heaps, so a raw reference of one heap never meets the mutator of another. A
-//!    thread-local word says which; entering, leaving, parking and returning each find there what has to be, or end the
-//!    process (`thread`).
+//! 1. One *active* mutator a thread over all heaps, so a raw reference of one heap never meets the
+//!    mutator of another. A thread-local word names it; entering, leaving, parking and returning
+//!    each check it, and end the process on a mismatch (`enter`).
 //! 2. No word that another thread writes lies inside [`Mutator`]: those are in its [`record::MutatorRecord`].
-//! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are renewed by the mutator itself, whenever it leaves
-//!    a safepoint and before it touches a slot.
+//! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are reloaded by the mutator
+//!    itself, whenever it leaves a safepoint and before it accesses a slot.
 
 pub(crate) mod alloc_size;
 pub(crate) mod allocate;
@@ -48,13 +49,15 @@ pub struct Mutator<'s> {
     pub(crate) logging: Cell<bool>,
     pub(crate) resolving: Cell<bool>,
     pub(crate) epoch: Cell<u32>,
-    /// Next free local, end of the region, and the address below which locals are logged before they go.
+    /// Next free local, end of the region, and the watermark: locals below it are logged before
+    /// they end.
     pub(crate) local_top: Cell<u64>,
     pub(crate) local_limit: Cell<u64>,
     pub(crate) watermark: Watermark,
     pub(crate) good_view: Cell<u64>,
     pub(crate) good: Cell<Color>,
-    /// A second TLAB, for what does not fit the first; and the block that this thread copies to.
+    /// A second TLAB, for objects that do not fit the first; and the block that this thread copies
+    /// to.
     pub(crate) spare: Bump,
     pub(crate) copies: Bump,
     /// The flip that the TLABs are younger than (page barrier).
@@ -68,7 +71,7 @@ pub struct Mutator<'s> {
     pub(crate) counts: Counts,
     pub(crate) random: Cell<u64>,
     pub(crate) until_cycle: Cell<u32>,
-    /// Numbers for identity hashes that are this thread's.
+    /// This thread's reserved numbers for identity hashes.
     pub(crate) hashes: Cell<u64>,
     pub(crate) hashes_end: Cell<u64>,
     pub(crate) inner: Arc<HeapInner>,
@@ -76,10 +79,10 @@ pub struct Mutator<'s> {
     pub(crate) _thread: PhantomData<*mut ()>,
 }
 
-/// Identity hashes that a thread takes at a time.
+/// Identity hashes that a thread reserves at a time.
 const HASHES_AT_ONCE: u64 = 1024;
 
-/// Counted privately, added up at safepoints.
+/// Thread-local counters, added to the heap's at safepoints.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) healed: Cell<u64>,
@@ -87,9 +90,9 @@ pub(crate) struct Counts {
     pub(crate) kept: Cell<u64>,
     pub(crate) logged: Cell<u64>,
     pub(crate) slow_paths: Cell<u64>,
-    /// Slow paths until the next that is timed.
+    /// Slow paths until the next timed one.
     pub(crate) until_timed: Cell<u32>,
-    /// What that was when the last losses were written down.
+    /// Its value when the last losses were recorded.
     pub(crate) until_timed_then: Cell<u32>,
     pub(crate) slow_path_losses: SlowPathLosses,
 }
@@ -154,8 +157,8 @@ impl<'s> Mutator<'s> {
         Arc::as_ptr(&self.inner)
     }
 
-    /// Whether [`safepoint`](Self::safepoint) would do anything: one load and a test. An interpreter that holds raw
-    /// references asks this first, and gives them up only where it has to.
+    /// Whether [`safepoint`](Self::safepoint) would do anything: one load and a test. An
+    /// interpreter that holds raw references checks this first, and drops them only if it has to.
     ///
     /// ```
     /// # let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;

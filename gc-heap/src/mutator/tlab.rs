@@ -7,7 +7,7 @@ use crate::space::blocks::BlockState;
 use gc_core::forwarding::before_reuse;
 use std::cell::Cell;
 
-/// A bump region: `top..limit` is free. Addresses in the good view; both 0 where there is no block.
+/// A bump region: `top..limit` is free. Addresses in the good view; both 0 if there is no block.
 #[derive(Default)]
 pub(crate) struct Bump {
     pub(crate) top: Cell<u64>,
@@ -24,7 +24,7 @@ impl Bump {
         self.limit.set(limit);
     }
 
-    /// After a flip: the same memory in the other view.
+    /// Moves the region to the other view after a change of the good color.
     pub(crate) fn change_view(&self, inner: &HeapInner, view: u64) {
         if self.limit.get() != 0 {
             // `limit` may be the end of the heap, one past the last offset: subtract before splitting.
@@ -37,9 +37,9 @@ impl Bump {
 }
 
 impl HeapInner {
-    /// Makes a taken block ready for bumping. Nothing in it can be referred to yet.
+    /// Prepares an allocated block for bumping. Nothing can refer into it yet.
     ///
-    /// `live`: marking or weak resolution runs, and what is allocated must count as marked.
+    /// `live`: marking or weak resolution runs, and new objects must count as marked.
     pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
         before_reuse();
         if live {
@@ -54,7 +54,7 @@ impl HeapInner {
         self.blocks.set_state(block, BlockState::Open);
     }
 
-    /// Ends allocation in a block that holds `fill` bytes; an untouched one goes back.
+    /// Ends allocation in a block that holds `fill` bytes; an untouched one is freed.
     pub(crate) fn close_block(&self, block: usize, fill: usize) {
         self.blocks.set_used_bytes(block, fill);
         if fill == 0 {
@@ -92,7 +92,8 @@ impl Mutator<'_> {
         self.inner.close(self.copies.top.replace(0), self.copies.limit.replace(0));
     }
 
-    /// On parking: from here on the collector may close the blocks that this thread was allocating in.
+    /// Publishes the blocks that this thread was allocating in, when it parks: from here on the
+    /// collector may close them.
     pub(crate) fn publish_tlabs(&self) {
         let tlab = (self.top.get(), self.hard_limit.get());
         let [spare, copies] = [&self.spare, &self.copies].map(|bump| (bump.top.get(), bump.limit.get()));
@@ -104,7 +105,8 @@ impl Mutator<'_> {
         }
     }
 
-    /// On leaving: the blocks are this thread's again, but for those that the collector has closed.
+    /// Reclaims the published blocks when the thread unparks, except those that the collector has
+    /// closed.
     pub(crate) fn reclaim_tlabs(&self) {
         let [tlab, spare, copies] = &self.record().deposits;
         if tlab.take().is_none() {
@@ -119,7 +121,8 @@ impl Mutator<'_> {
         }
     }
 
-    /// Page barrier: says how far the TLABs are filled, so that others can repair what is in them.
+    /// Page barrier: publishes how far the TLABs are filled, so that other threads can repair the
+    /// objects in them.
     pub(crate) fn publish_fill(&self) {
         if self.inner.pages.is_some() {
             let tlabs = [(self.top.get(), self.hard_limit.get()), (self.spare.top.get(), self.spare.limit.get())];
@@ -140,10 +143,10 @@ impl Mutator<'_> {
         }
     }
 
-    /// Begins to bump through a taken block, for objects.
+    /// Opens an allocated block as TLAB.
     pub(crate) fn open_tlab(&self, block: usize) {
         if let Some(pages) = &self.inner.pages {
-            // First: a repair must find the block as it was at the flip, or not come.
+            // First: a repair must find the block as it was at the flip, or not visit it at all.
             pages.admit(&self.inner, block, 1);
         }
         self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
@@ -162,7 +165,8 @@ impl Mutator<'_> {
         self.spare.set(top, limit);
     }
 
-    /// Replaces the TLAB or the spare one, whichever has less left, by a taken block, which becomes the TLAB.
+    /// Replaces the TLAB or the spare one, whichever has less space left, by a newly allocated
+    /// block, which becomes the TLAB.
     pub(crate) fn renew_tlab(&self, block: usize) {
         let rest = (self.limit.get() - self.top.get()) as usize;
         if self.spare.limit.get() == 0 || self.spare.rest() < rest {

@@ -15,7 +15,7 @@ pub(crate) const HEADER_BYTES: usize = 8;
 /// Bytes of header and length word: fields start here in an object with a tail.
 pub(crate) const TAILED_HEADER_BYTES: usize = 16;
 
-/// Largest size that a header can say.
+/// Largest size that a header can hold.
 pub(crate) const MAX_HEADER_BYTES: usize = 0xffff * 8;
 
 const SIZE_SHIFT: u32 = 48;
@@ -27,7 +27,7 @@ const KIND_MASK: u64 = ((1 << SIZE_SHIFT) - 1) & !0xf;
 pub(crate) struct Header(pub(crate) u64);
 
 impl Header {
-    /// Size in bytes where the header says it: of objects up to 65535 granules.
+    /// Size in bytes if the header holds it: for objects up to 65535 granules.
     #[inline]
     pub(crate) const fn bytes(self) -> Option<usize> {
         match self.0 >> SIZE_SHIFT {
@@ -50,15 +50,16 @@ impl Header {
     }
 }
 
-/// The end, with a line: the object has its place already, and whoever walks over it would take what is there for a header. Linux
-/// maps programs and libraries below 2^47, and above only who asks for an address there.
+/// Aborts with a message: the object has its memory already, and a thread that walks the block
+/// would read an invalid header. Linux maps programs and libraries below 2^47; only a program that
+/// requests a higher address gets one.
 #[cold]
 #[inline(never)]
 fn does_not_fit(address: u64) -> ! {
-    // `eprintln!` panics where nobody reads.
+    // `eprintln!` panics if standard error is closed.
     let _ = writeln!(
         std::io::stderr(),
-        "parallax: the type of an object is described at {address:#x}, and an object's header has room for addresses below 2^48: \
+        "parallax: the kind of an object is at {address:#x}, but an object's header can hold only addresses below 2^48: \
          load the program, or the library that defines the type, at a lower one"
     );
     std::process::abort();
