@@ -76,7 +76,7 @@ pub use gc_core::sys::{SysError, ThreadName, ThreadState};
 pub use gc_core::views::Mirror;
 pub use handles::local::{Frame, Local, ReturnSlot};
 pub use handles::root_stack::DEFAULT_STACK_SLOTS;
-pub use handles::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack};
+pub use handles::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack, Unfilled};
 pub use heap::Heap;
 pub use intern::InternTable;
 pub use mutator::Mutator;

@@ -4,8 +4,9 @@ use super::Pinned;
 use crate::mutator::Mutator;
 use crate::object::{Byte, Bytes, Trace};
 use crate::slot::Gc;
-use std::fmt;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
+use std::{fmt, io};
 
 /// A new byte object that only its creator can reach, pinned until it is [finished](Self::finish).
 /// Its bytes are a `&mut [u8]`, so safe code reads a file or a socket straight into the heap, in
@@ -85,6 +86,7 @@ impl<T: Trace<Tail: Byte>> fmt::Debug for Buffer<T> {
 impl<'s> Mutator<'s> {
     /// Places an object with a tail of `len` zero bytes within the reserved size, for the caller to
     /// fill. Never a safepoint.
+    /// If the zeroes cost too much: [`place_unfilled`](Self::place_unfilled).
     ///
     /// # Panics
     /// As [`place`](Self::place).
@@ -92,5 +94,170 @@ impl<'s> Mutator<'s> {
     #[track_caller]
     pub fn place_buffer<'g, T: Trace<Tail: Byte>>(&'g self, init: T::Init<'g>, len: usize) -> Buffer<T> {
         Buffer { pinned: self.pin(self.place_array::<T>(init, len, 0)) }
+    }
+
+    /// As [`place_buffer`](Self::place_buffer), without the zeroes: each byte is written once, by its maker. Never a safepoint.
+    ///
+    /// # Panics
+    /// As [`place`](Self::place).
+    #[must_use = "a buffer that is dropped is garbage"]
+    #[track_caller]
+    pub fn place_unfilled<'g, T: Trace<Tail: Byte>>(&'g self, init: T::Init<'g>, len: usize) -> Unfilled<T> {
+        // SAFETY: the reference goes into a pin that `Unfilled` keeps to itself until all is written, and whose tail it does not
+        // ask for as a slice.
+        let object = unsafe { self.place_unwritten::<T>(init, len) };
+        Unfilled { pinned: self.pin(object), len, filled: 0 }
+    }
+}
+
+/// A [`Buffer`] to be: its bytes are written from the first to the last, each once, and there are none before. Large ones so
+/// cost one pass over memory and not two.
+///
+/// Safe code adds bytes by [`io::Write`]; it takes as many as there is room for. A call that writes to bare memory is handed
+/// [`spare`](Self::spare), and what it has written is added by [`advance`](Self::advance).
+///
+/// ```
+/// use gc_heap::{AllocSize, Bytes, Heap};
+/// use std::io::{Read, Write};
+///
+/// let heap = Heap::builder().max_bytes(16 << 20).build()?;
+/// heap.enter(|m| -> Result<(), Box<dyn std::error::Error>> {
+///     let mut unfilled = m.reserve(AllocSize::tail::<Bytes>(100))?.place_unfilled::<Bytes>((), 100);
+///     m.blocking(|| std::io::copy(&mut std::io::repeat(7).take(90), &mut unfilled))?;
+///     unfilled.write_all(&[8; 5])?;
+///     assert_eq!((unfilled.filled(), unfilled.spare().len()), (95, 5));
+///     let bytes = unfilled.into_buffer().finish(m); // the rest is zeroes
+///     assert_eq!(bytes.tail()[88..], [7, 7, 8, 8, 8, 8, 8, 0, 0, 0, 0, 0]);
+///     Ok(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Unfilled<T: Trace<Tail: Byte> = Bytes> {
+    /// The only way to the object. Nobody asks it for the tail as long as `filled` is less than `len`.
+    pinned: Pinned<T>,
+    len: usize,
+    /// So many bytes of the tail were written.
+    filled: usize,
+}
+
+impl<T: Trace<Tail: Byte>> Unfilled<T> {
+    /// Bytes that were written.
+    #[must_use]
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// The bytes that were not written yet.
+    pub fn spare(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: `filled <= len`, so these bytes are of the tail, mapped and not moved as long as the pin; a `Byte` is as a `u8`
+        // lies, and a `MaybeUninit` may be anything. Nobody else has a reference to them, as in `Buffer::deref_mut`.
+        unsafe {
+            let first = self.pinned.tail_ptr().cast::<MaybeUninit<u8>>().add(self.filled);
+            std::slice::from_raw_parts_mut(first, self.len - self.filled)
+        }
+    }
+
+    /// Adds the first `count` bytes of [`spare`](Self::spare).
+    ///
+    /// # Safety
+    /// They were written.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub unsafe fn advance(&mut self, count: usize) {
+        let left = self.len - self.filled;
+        assert!(count <= left, "{count} bytes were added where there was room for {left}");
+        self.filled += count;
+    }
+
+    /// The buffer. Bytes that were not written are zero.
+    #[must_use]
+    pub fn into_buffer(mut self) -> Buffer<T> {
+        self.spare().fill(MaybeUninit::new(0));
+        Buffer { pinned: self.pinned }
+    }
+}
+
+impl<T: Trace<Tail: Byte>> io::Write for Unfilled<T> {
+    /// Adds what there is room for; nothing, where there is none.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let spare = self.spare();
+        let count = bytes.len().min(spare.len());
+        spare[..count].write_copy_of_slice(&bytes[..count]);
+        // SAFETY: written just now.
+        unsafe { self.advance(count) };
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T: Trace<Tail: Byte>> fmt::Debug for Unfilled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unfilled { pinned, len, filled } = self;
+        f.debug_struct("Unfilled").field("pinned", pinned).field("len", len).field("filled", filled).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::space::BLOCK_BYTES;
+    use crate::{AllocSize, Array, Bytes, Heap, MIN_HEAP_BYTES, Num};
+    use std::io::Write;
+
+    /// What is left of former objects shows that nothing was written; and is gone when the object is there.
+    #[test]
+    fn an_unfilled_buffer_is_not_zeroed_and_shows_nothing_of_what_was_there() {
+        const LEN: usize = MIN_HEAP_BYTES / 4 * 3;
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            let old = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap().place_bytes::<Bytes>((), &[0xaa; LEN]);
+            assert_eq!(old.tail_len(), LEN);
+            m.collect();
+            // More than half of the heap: it overlaps.
+            let mut unfilled = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap().place_unfilled::<Bytes>((), LEN);
+            let (heap, at) = (m.inner(), unfilled.pinned.tail_ptr().addr() - m.inner().views.canonical());
+            let words =
+                || (at..at + LEN).step_by(8).map(|offset| heap.word(offset).load(std::sync::atomic::Ordering::Relaxed));
+            let stale = words().filter(|&word| word == 0xaaaa_aaaa_aaaa_aaaa).count() * 8;
+            assert!(stale > LEN / 2, "{stale} of {LEN} bytes are as they were");
+            unfilled.write_all(&[0xbb; BLOCK_BYTES]).unwrap();
+            m.collect();
+            let bytes = unfilled.into_buffer().finish(m).tail();
+            assert!(
+                bytes[..BLOCK_BYTES].iter().all(|&byte| byte == 0xbb)
+                    && bytes[BLOCK_BYTES..].iter().all(|&byte| byte == 0)
+            );
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn an_unfilled_buffer_takes_what_there_is_room_for() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            type Changing = Array<Num<u8>>;
+            for len in [0, 1, 7, 8, 40_000] {
+                let mut unfilled =
+                    m.reserve(AllocSize::tail::<Changing>(len)).unwrap().place_unfilled::<Changing>((), len);
+                let pattern: Vec<u8> = (0..len + 3).map(|index| index as u8).collect();
+                let (some, rest) = pattern.split_at(len / 3);
+                unfilled.write_all(some).unwrap();
+                assert_eq!(unfilled.write(rest).unwrap(), len - len / 3);
+                assert_eq!((unfilled.write(&[1]).unwrap(), unfilled.spare().len()), (0, 0));
+                m.collect();
+                let bytes = unfilled.into_buffer().finish(m);
+                assert!(bytes.tail().iter().zip(&pattern).all(|(byte, expected)| byte.get() == *expected));
+                assert_eq!(bytes.tail_len(), len);
+            }
+            drop(m.reserve(AllocSize::tail::<Bytes>(100)).unwrap().place_unfilled::<Bytes>((), 100));
+            let mut full = m.reserve(AllocSize::tail::<Bytes>(1)).unwrap().place_unfilled::<Bytes>((), 1);
+            // SAFETY: it panics before anything counts as written.
+            let more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| unsafe { full.advance(2) }));
+            assert!(more.is_err() && full.filled() == 0);
+        })
+        .unwrap();
     }
 }

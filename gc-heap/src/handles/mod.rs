@@ -16,7 +16,7 @@ pub(crate) mod root;
 pub(crate) mod root_stack;
 
 pub use bound::{BoundStack, RootSlot};
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Unfilled};
 pub use pinned::Pinned;
 pub use root::Root;
 pub use root_stack::RootStack;

@@ -265,6 +265,20 @@ impl<'s> Mutator<'s> {
         gc
     }
 
+    /// Places an object with a tail of `len` unwritten bytes: they hold what
+    /// former objects left.
+    ///
+    /// # Safety
+    /// Nobody looks at the tail before it was written.
+    #[track_caller]
+    pub(crate) unsafe fn place_unwritten<'g, T: Trace<Tail: Byte>>(
+        &'g self,
+        init: T::Init<'g>,
+        len: usize,
+    ) -> Gc<'g, T> {
+        self.tailed::<T>(init, len)
+    }
+
     /// Collects first: the elements are not in an object yet, so no other thread sees them, and
     /// nothing moves.
     #[track_caller]
