@@ -60,6 +60,7 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
 
 fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> {
     let heap = build(plan)?;
+    heap.warnings().iter().for_each(|warning| say(&Message::Warning { message: warning.to_string() }));
     let gauge = Gauge::new(plan.work.seconds());
     let bench = Bench::new(&heap, plan.heap.barrier, plan.work.threads(), document, &gauge);
     let measured = thread::scope(|scope| {

@@ -26,6 +26,7 @@ pub(crate) struct Order {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Message {
     Progress { phase: String, done: f64 },
+    Warning { message: String },
     Record(Box<Record>),
     Failure { code: u8, message: String },
 }
@@ -74,6 +75,7 @@ fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failur
         let line = line.map_err(|e| failed(format!("cannot read from its process: {e}")))?;
         match serde_json::from_str(&line) {
             Ok(Message::Progress { phase, done }) => meter.show(&phase, done),
+            Ok(Message::Warning { message }) => meter.warn(message),
             Ok(Message::Record(r)) => record = Some(*r),
             Ok(Message::Failure { code: 2, message }) => return Err(Failure::input(message)),
             Ok(Message::Failure { message, .. }) => return Err(failed(message)),
@@ -91,6 +93,8 @@ fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failur
 /// Progress on standard error: a bar where somebody watches, otherwise a line a run.
 pub(crate) struct Meter {
     bar: Option<ProgressBar>,
+    /// What was said already.
+    warnings: Vec<String>,
     runs: usize,
     done: usize,
     label: String,
@@ -108,7 +112,7 @@ impl Meter {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { bar, runs, done: 0, label: String::new() }
+        Self { bar, warnings: Vec::new(), runs, done: 0, label: String::new() }
     }
 
     /// Whether somebody watches.
@@ -136,6 +140,15 @@ impl Meter {
         match &self.bar {
             Some(bar) => bar.set_position(self.done as u64 * STEPS),
             None => eprintln!("[{}/{}] {line}", self.done, self.runs),
+        }
+    }
+
+    /// Says what a heap's building had to say, once for all runs.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            let say = || eprintln!("warning: {warning}");
+            self.bar.as_ref().map_or_else(say, |bar| bar.suspend(say));
+            self.warnings.push(warning);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::events::{Event, Listeners};
 use crate::heap::Heap;
 use crate::inner::max_workers;
 use crate::space::BLOCK_BYTES;
+use crate::warning::{BuildWarning, near_memory_limit};
 use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
@@ -379,9 +380,10 @@ impl HeapBuilder {
     ///
     /// A program whose live data nearly fills the heap collects repeatedly for a few blocks each
     /// time, and makes hardly any progress. If eight consecutive collections that threads waited
-    /// for, with half a second of the collector's processor time, each gave them less than a
-    /// sixteenth of the heap, and the collector used more than this share of the processor time of
-    /// itself and these threads together, the next thread that would wait gets
+    /// for, with half a second of the processor time of the collector threads (helpers included),
+    /// each gave them less than a sixteenth of the heap, and the collector threads used more than
+    /// this share of the processor time of themselves and these threads together, the next thread
+    /// that would wait gets
     /// [`OutOfMemory`](crate::OutOfMemory), with
     /// [`Tried::CollectingLimit`](crate::Tried::CollectingLimit); then counting starts anew. Off
     /// with [`verify`](Self::verify) and [`stress`](Self::stress), where collecting takes most of
@@ -530,6 +532,7 @@ impl HeapBuilder {
 
     /// Builds the heap and starts its collector threads. May take long with [`pretouch`](Self::pretouch): some
     /// microseconds a page. [`check`](Self::check) refuses the same options without building anything.
+    /// [`Heap::warnings`] has what a heap that was built has less of, or is too large for.
     pub fn build(self) -> Result<Heap, BuildError> {
         let memory = check::memory();
         self.check_options(memory)?;
@@ -539,7 +542,14 @@ impl HeapBuilder {
             config.collecting_limit = None;
         }
         config.max_bytes = max_bytes;
-        config.workers = config.workers.min(max_workers(max_bytes / BLOCK_BYTES));
-        Heap::start(config)
+        let limit = gc_core::sys::memory_limit().ok();
+        let near = limit.and_then(|limit| near_memory_limit(max_bytes, &limit));
+        let mut warnings: Vec<_> = near.into_iter().collect();
+        let asked = config.workers;
+        config.workers = asked.min(max_workers(max_bytes / BLOCK_BYTES));
+        if config.workers < asked {
+            warnings.push(BuildWarning::Workers { asked, workers: config.workers, bytes: max_bytes });
+        }
+        Heap::start(config, warnings)
     }
 }

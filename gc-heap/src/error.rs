@@ -240,7 +240,7 @@ pub enum BuildError {
     SingleView(Box<SysError>),
     /// A collector thread could not be started.
     #[error("cannot start a collector thread: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(SysError),
 }
 
 impl From<ViewsError> for BuildError {

@@ -22,6 +22,7 @@ use crate::mutator::Mutator;
 use crate::mutator::enter::is_inside;
 use crate::object::Trace;
 use crate::slot::{Gc, Referent, SlotType};
+use gc_core::sys::Process;
 use std::any::type_name;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -54,6 +55,8 @@ pub(crate) trait FinalizerTarget: Send + Sync {
     fn publish(&self, key: usize, revived: Option<RootCell>);
     /// The heap has ended, and all its objects with it.
     fn close(&self);
+    /// The collector has failed: nobody will publish any more.
+    fn fail(&self, why: &str);
 }
 
 /// One queue. `P` is what is kept outside the heap for each object.
@@ -61,6 +64,8 @@ struct Queue<P> {
     state: Mutex<State<P>>,
     filled: Condvar,
     heap: Weak<HeapInner>,
+    /// The one that the heap is in.
+    process: Process,
 }
 
 /// A value in its own allocation, which an object refers to while this handle is moved. A `Box`
@@ -96,19 +101,26 @@ struct State<P> {
     free: Vec<usize>,
     ready: VecDeque<(usize, Option<RootCell>)>,
     closed: bool,
+    /// Why the collector has given up, if it has.
+    failure: Option<String>,
 }
 
 impl<P: Send + 'static> Queue<P> {
     fn new(heap: &Heap) -> Arc<Queue<P>> {
         let inner = heap.inner();
-        let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false };
-        let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), heap: Arc::downgrade(inner) });
+        let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false, failure: None };
+        let (state, filled) = (Mutex::new(state), Condvar::new());
+        let queue = Arc::new(Queue { state, filled, heap: Arc::downgrade(inner), process: inner.process });
         let mut sinks = inner.sinks.lock();
         // Drops queues without handles and registrations here, on a thread of the embedder.
         let ended: Vec<_> = sinks.extract_if(.., |sink| Arc::strong_count(sink) == 1).collect();
         sinks.push(Arc::<Queue<P>>::clone(&queue));
         drop(sinks);
         drop(ended);
+        // A collector that fails says so first, and then tells the queues: either it has found this one, or this finds it out.
+        if let Some(why) = inner.control.failure() {
+            queue.fail(&why);
+        }
         queue
     }
 
@@ -156,6 +168,7 @@ impl<P: Send + 'static> Queue<P> {
 
     fn wait(&self, timeout: Duration) -> Option<(P, Option<RootCell>)> {
         assert!(!is_inside(), "waiting for a queue inside a heap would block the cycle that fills it; use `blocking`");
+        assert!(self.process.is_current(), "a child made by `fork` waited for a queue of its parent's heap");
         let until = Instant::now().checked_add(timeout);
         let mut state = self.state.lock();
         loop {
@@ -164,6 +177,11 @@ impl<P: Send + 'static> Queue<P> {
             }
             if state.closed {
                 return None;
+            }
+            if let Some(why) = &state.failure {
+                let why = why.clone();
+                drop(state);
+                panic!("the collector has failed: {why}");
             }
             match until {
                 Some(until) => {
@@ -201,6 +219,11 @@ impl<P: Send + 'static> FinalizerTarget for Queue<P> {
         let keys: Vec<_> = (0..state.kept.len()).filter(|&key| state.kept[key].is_some()).collect();
         state.ready.extend(keys.into_iter().map(|key| (key, None)));
         state.closed = true;
+        self.filled.notify_all();
+    }
+
+    fn fail(&self, why: &str) {
+        self.state.lock().failure = Some(why.to_owned());
         self.filled.notify_all();
     }
 }
@@ -280,7 +303,10 @@ impl<T: Referent> FinalizerQueue<T> {
     /// has ended.
     ///
     /// # Panics
-    /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
+    /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its
+    /// own. If the queue is empty and the collector has failed, before the call or during it:
+    /// nothing is returned any more until the heap ends. If this process is a child made by `fork`:
+    /// it has no collector.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Root<T>> {
         self.queue.wait(timeout).and_then(|(_, revived)| revived.map(root))
@@ -436,7 +462,10 @@ impl<R: Send + 'static> ResourceQueue<R> {
     /// heap has ended and no value is left.
     ///
     /// # Panics
-    /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its own.
+    /// If this thread is inside a heap: call it from [`Mutator::blocking`], or on a thread of its
+    /// own. If the queue is empty and the collector has failed, before the call or during it:
+    /// nothing is returned any more until the heap ends. If this process is a child made by `fork`:
+    /// it has no collector.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<R> {
         self.queue.wait(timeout).map(|(kept, _)| kept)

@@ -12,6 +12,7 @@ use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea};
 use crate::roots::region::RootMemory;
 use crate::space::BLOCK_BYTES;
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
+use crate::warning::BuildWarning;
 use gc_core::fault::{self, FaultError, Registration};
 use gc_core::views::{Gate, Views};
 use std::cell::Cell;
@@ -73,14 +74,16 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct Heap {
-    owner: Arc<Owner>,
+    pub(crate) owner: Arc<Owner>,
 }
 
-struct Owner {
+pub(crate) struct Owner {
     /// Goes to the [`Ending`].
     faults: Option<Registration>,
     inner: Arc<HeapInner>,
     collector: Option<JoinHandle<()>>,
+    /// What building the heap had to say.
+    pub(crate) warnings: Vec<BuildWarning>,
     /// The process that the heap is in. A child made by `fork` has a copy of this value, and neither the heap's memory nor
     /// its collector.
     process: u32,
@@ -137,22 +140,25 @@ impl Heap {
         HeapBuilder::default()
     }
 
-    pub(crate) fn start(config: Config) -> Result<Heap, BuildError> {
+    pub(crate) fn start(config: Config, mut warnings: Vec<BuildWarning>) -> Result<Heap, BuildError> {
         let (views, root_memory, pages) = map(&config)?;
+        warnings.extend(pages.as_ref().and_then(|pages| pages.gate.no_move()).map(BuildWarning::PagesCopied));
+        warnings.extend(crate::warning::huge_pages(&config));
         if config.huge_pages == HugePages::Advise {
             views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
         }
         let inner = Arc::new(HeapInner::new(config, views, root_memory, pages));
         let faults = inner.serve_faults()?;
-        inner.prepare()?;
+        warnings.extend(inner.prepare()?);
         let for_collector = Arc::clone(&inner);
-        let thread = std::thread::Builder::new().name(format!("{}-gc", inner.config.name));
-        let collector = thread.spawn(move || {
+        let thread = gc_core::sys::spawn_thread(format!("{}-gc", inner.config.name), move || {
             collect_until_shutdown(&for_collector);
             drop(for_collector);
             drop(ENDING.take());
-        })?;
-        Ok(Heap { owner: Arc::new(Owner { inner, collector: Some(collector), faults, process: std::process::id() }) })
+        });
+        let collector = thread.map_err(BuildError::Thread)?;
+        let (collector, process) = (Some(collector), std::process::id());
+        Ok(Heap { owner: Arc::new(Owner { inner, collector, faults, warnings, process }) })
     }
 
     pub(crate) fn inner(&self) -> &Arc<HeapInner> {
@@ -409,8 +415,12 @@ fn collect_until_shutdown(inner: &Arc<HeapInner>) {
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_else(|| "it panicked".to_owned());
-        inner.control.fail(why);
+        inner.control.fail(why.clone());
         inner.free.wake_all();
+        // Told without the lock: each has its own.
+        let sinks = inner.sinks.lock().clone();
+        sinks.iter().for_each(|sink| sink.fail(&why));
+        drop(sinks);
         inner.events.deliver();
     }
     if inner.control.is_shut() {
@@ -452,7 +462,7 @@ impl HeapInner {
     }
 
     /// What building a heap does to its memory.
-    fn prepare(&self) -> Result<(), BuildError> {
+    fn prepare(&self) -> Result<Option<BuildWarning>, BuildError> {
         let bytes = self.config.max_bytes;
         if self.config.single_view && self.pages.is_none() {
             self.views.protect_view(1, false).map_err(|error| BuildError::SingleView(Box::new(error)))?;
@@ -461,19 +471,53 @@ impl HeapInner {
             self.views.populate(0, bytes).map_err(|error| BuildError::Populate(Box::new(error)))?;
             self.free.all_committed();
             if self.config.huge_pages == HugePages::Collapse {
-                self.views.collapse(0, bytes).map_err(|error| BuildError::HugePages(Box::new(error)))?;
+                let in_use = self.views.collapse(0, bytes).map_err(|error| BuildError::HugePages(Box::new(error)))?;
+                return Ok(in_use.map(BuildWarning::SmallPages));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::handles::root::RootCell;
-    use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES};
+    use crate::{AllocSize, Bytes, FinalizerQueue, Heap, MIN_HEAP_BYTES, ResourceQueue};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
+
+    /// Else who waits for the dead waits for ever, where the program's other threads have heard of the failure.
+    #[test]
+    fn who_waits_for_a_queue_hears_that_the_collector_has_failed() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
+        let (objects, resources) = (FinalizerQueue::<Bytes>::new(&heap), ResourceQueue::<u32>::new(&heap));
+        // No view is there.
+        let _nowhere = RootCell::new(&heap.inner().weak_roots, 0x1000, true);
+        let failed = |wait: &dyn Fn()| {
+            let panic = catch_unwind(AssertUnwindSafe(wait)).expect_err("it came back as if there were a collector");
+            let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            assert!(why.contains("the collector has failed: verification"), "{why}");
+        };
+        std::thread::scope(|scope| {
+            for timeout in [Duration::MAX, Duration::from_secs(50)] {
+                let (objects, resources) = (&objects, &resources);
+                scope.spawn(move || failed(&|| assert!(objects.wait(timeout).is_none())));
+                scope.spawn(move || failed(&|| assert!(resources.wait(timeout).is_none())));
+            }
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50)); // so that they sleep by then, as a rule
+                failed(&|| heap.collect());
+            });
+        });
+        // Those that come later, too, and those that are made later.
+        failed(&|| drop(objects.wait(Duration::MAX)));
+        failed(&|| drop(FinalizerQueue::<Bytes>::new(&heap).wait(Duration::MAX)));
+        failed(&|| drop(heap.census()));
+        // What is owed is given all the same when the heap ends.
+        assert!(resources.take().is_none());
+        drop(heap);
+        assert!(objects.wait(Duration::MAX).is_none() && resources.wait(Duration::MAX).is_none());
+    }
 
     /// The stop of the verification ends before the collector has failed, so that a thread may go on, with a TLAB that lasts
     /// for ever where it allocates nothing more.

@@ -62,6 +62,7 @@ mod slot;
 mod space;
 mod stats;
 mod text;
+mod warning;
 mod weak_map;
 mod world;
 
@@ -96,6 +97,7 @@ pub use slot::{
 };
 pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
 pub use text::{ByteSize, ParseOptionError};
+pub use warning::BuildWarning;
 pub use weak_map::WeakMap;
 
 /// The README's program compiles and runs.

@@ -23,6 +23,11 @@ pub(crate) struct Cli {
     #[arg(long, default_value = "256m", value_name = "SIZE")]
     pub(crate) heap: ByteSize,
 
+    /// The share of the processor's time, above 0 and at most 1, that collecting may take near the end of memory before
+    /// the program ends with an error; or `off`
+    #[arg(long, value_parser = parse_limit, default_value = "0.95", value_name = "SHARE")]
+    pub(crate) collecting_limit: Limit,
+
     /// Report each pause, phase and stall on standard error as it happens (see the README for what the lines say)
     #[arg(long)]
     pub(crate) gc_log: bool,
@@ -50,6 +55,20 @@ fn barrier() -> impl TypedValueParser<Value = Barrier> {
         .try_map(|name| name.parse::<Barrier>())
 }
 
+/// What `--collecting-limit` says: `None` is `off`. (Of an `Option` clap would make an argument that may be left out.)
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit(pub(crate) Option<f64>);
+
+fn parse_limit(text: &str) -> Result<Limit, String> {
+    if text == "off" {
+        return Ok(Limit(None));
+    }
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share
+        .map(|share| Limit(Some(share)))
+        .ok_or_else(|| format!("`{text}` is neither a share above 0, such as 0.95, nor `off`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +82,15 @@ mod tests {
         assert_eq!(parse(&["--gc", "page", "--heap=4194304"]).unwrap(), (Barrier::Page, 4 << 20));
         for bad in ["--heap=", "--heap=m", "--heap=1x", "--heap=-1m", "--heap=99999999999999g", "--gc=none", "--gc="] {
             assert!(parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_on_collecting() {
+        let good = [("off", None), ("0.95", Some(0.95)), ("1", Some(1.0)), ("1e-3", Some(0.001))];
+        assert!(good.iter().all(|(text, limit)| parse_limit(text) == Ok(Limit(*limit))));
+        for bad in ["", "0", "-0.5", "1.01", "95%", "NaN", "inf", "on"] {
+            assert!(parse_limit(bad).is_err(), "{bad}");
         }
     }
 

@@ -102,6 +102,7 @@ fn run(cli: &Cli) -> u8 {
 
 fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), Box<dyn std::error::Error>> {
     let mut builder = Heap::builder().max_bytes(cli.heap.bytes() as usize).barrier(cli.gc).name("lox");
+    builder = builder.collecting_limit(cli.collecting_limit.0);
     if cli.gc_stress {
         let seed = u64::from(std::process::id());
         builder = builder.verify(true).stress(Stress { cycle_every: 8, delay_one_in: 128, seed });
@@ -112,6 +113,7 @@ fn build_heap(cli: &Cli) -> Result<(Heap, Option<Follower>), Box<dyn std::error:
         (builder, follower) = (followed, Some(follows));
     }
     let heap = builder.build()?;
+    heap.warnings().iter().for_each(|warning| say(&format!("lox: warning: {warning}")));
     Ok((heap, follower))
 }
 

@@ -6,7 +6,14 @@ use common::{lox, run_text};
 
 #[test]
 fn wrong_usage_is_64() {
-    for arguments in [&["a.lox", "b.lox"][..], &["--gc", "none"], &["--heap", "1x"], &["--heap", "1k"], &["--what"]] {
+    for arguments in [
+        &["a.lox", "b.lox"][..],
+        &["--gc", "none"],
+        &["--heap", "1x"],
+        &["--heap", "1k"],
+        &["--collecting-limit", "0"],
+        &["--what"],
+    ] {
         let outcome = lox(arguments, b"");
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(64), ""), "{arguments:?}");
         assert!(!outcome.stderr.is_empty(), "{arguments:?}");
@@ -17,9 +24,35 @@ fn wrong_usage_is_64() {
 fn help_says_what_there_is() {
     let outcome = lox(&["--help"], b"");
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-    for flag in ["--gc", "--heap", "--gc-log", "--gc-stress", "--stats", "--source-excerpts", "stw", "COLLECTOR"] {
+    for flag in [
+        "--gc",
+        "--heap",
+        "--collecting-limit",
+        "--gc-log",
+        "--gc-stress",
+        "--stats",
+        "--source-excerpts",
+        "stw",
+        "COLLECTOR",
+    ] {
         assert!(outcome.stdout.contains(flag), "{flag}");
     }
+}
+
+/// What the machine has stands in the message that refuses more.
+#[test]
+fn a_heap_near_the_memory_limit_is_warned_of_once() {
+    let refused = lox(&["--heap", "1000000g"], b"");
+    assert_eq!(refused.code, Some(64));
+    let memory = refused.stderr.split("it has ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let memory: usize = memory.parse().unwrap();
+    let heap = (memory / 100 * 85).to_string();
+    let outcome = lox(&["--heap", &heap], b"print 1;\n");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "> 1\n> \n"));
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let [warning] = lines[..] else { panic!("{lines:?}") };
+    let told = ["lox: warning: a heap of ", "80 %", &memory.to_string(), "max_bytes"];
+    assert!(told.iter().all(|part| warning.contains(part)), "{warning}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::SysError;
 use super::inject::refused;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes in a page, `sysconf(_SC_PAGESIZE)`: 4096 on x86-64.
@@ -26,8 +26,32 @@ pub fn page_size() -> usize {
 /// `proc_meminfo(5)`), or less if a memory cgroup above it sets a limit (`memory.max` of version 2,
 /// `memory.limit_in_bytes` of version 1).
 pub fn total_memory() -> Result<usize, SysError> {
-    let total = meminfo(Path::new("/"), "MemTotal:")?;
-    Ok(cgroups(Path::new("/")).fold(total, |total, group| total.min(group.limit)))
+    memory_limit().map(|limit| limit.bytes)
+}
+
+/// The most memory that this process can hope for, and the file that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// As [`total_memory`].
+    pub bytes: usize,
+    /// Of the tightest memory cgroup, or `/proc/meminfo` where none has less than the machine.
+    pub file: PathBuf,
+}
+
+/// As [`total_memory`], with where it stands.
+///
+/// # Errors
+/// What reading `/proc/meminfo` gives. Cgroups that cannot be read are passed over.
+pub fn memory_limit() -> Result<MemoryLimit, SysError> {
+    memory_limit_below(Path::new("/"))
+}
+
+/// As [`memory_limit`], of a file system with this root.
+fn memory_limit_below(root: &Path) -> Result<MemoryLimit, SysError> {
+    let machine = MemoryLimit { bytes: meminfo(root, "MemTotal:")?, file: root.join("proc/meminfo") };
+    Ok(cgroups(root).fold(machine, |tightest, group| {
+        if group.limit < tightest.bytes { MemoryLimit { bytes: group.limit, file: group.file } } else { tightest }
+    }))
 }
 
 /// Bytes that can be allocated now without swapping: `MemAvailable` (Linux 3.14), or less if a
@@ -47,8 +71,20 @@ pub fn max_map_count() -> Result<usize, SysError> {
 /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` (Linux 4.8): `always`, `within_size`,
 /// `advise`, `never`, `deny` or `force`.
 pub fn shmem_huge_pages() -> Result<String, SysError> {
-    let call = "read(transparent_hugepage/shmem_enabled)";
-    let text = read(Path::new("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), call)?;
+    huge_pages("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "read(transparent_hugepage/shmem_enabled)")
+}
+
+/// The same of private anonymous memory, of `/sys/kernel/mm/transparent_hugepage/enabled` (Linux 2.6.38): `always`,
+/// `madvise` or `never`.
+///
+/// # Errors
+/// What reading the file gives; `EINVAL` where it has another form.
+pub fn anonymous_huge_pages() -> Result<String, SysError> {
+    huge_pages("/sys/kernel/mm/transparent_hugepage/enabled", "read(transparent_hugepage/enabled)")
+}
+
+fn huge_pages(path: &str, call: &'static str) -> Result<String, SysError> {
+    let text = read(Path::new(path), call)?;
     chosen(&text).map(str::to_owned).ok_or(SysError::new(call, &[], libc::EINVAL))
 }
 
@@ -85,6 +121,8 @@ fn field(text: &str, name: &str) -> Option<usize> {
 /// Limit and usage of one memory cgroup, in bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Cgroup {
+    /// Where the limit stands.
+    file: PathBuf,
     limit: usize,
     used: usize,
     reclaimable: usize,
@@ -127,7 +165,7 @@ impl Version {
         let limit = text(self.limit).trim().parse().ok()?;
         let used = text(self.used).trim().parse().unwrap_or(0);
         let reclaimable = field(&text("memory.stat"), self.reclaimable).unwrap_or(0);
-        Some(Cgroup { limit, used, reclaimable })
+        Some(Cgroup { file: directory.join(self.limit), limit, used, reclaimable })
     }
 }
 
@@ -194,7 +232,8 @@ mod tests {
             ],
         );
         let found: Vec<_> = cgroups(&root.0).collect();
-        assert_eq!(found, [Cgroup { limit: 1_000_000, used: 400_000, reclaimable: 100_000 }]);
+        let file = root.0.join("sys/fs/cgroup/slice/memory.max");
+        assert_eq!(found, [Cgroup { file, limit: 1_000_000, used: 400_000, reclaimable: 100_000 }]);
         assert_eq!(found[0].left(), 700_000);
     }
 
@@ -211,6 +250,30 @@ mod tests {
         );
         let limits: Vec<_> = cgroups(&root.0).map(|group| (group.limit, group.left())).collect();
         assert_eq!(limits, [(5000, 0), (9_223_372_036_854_771_712, 9_223_372_036_854_771_712)]);
+    }
+
+    #[test]
+    fn the_limit_names_the_file_that_it_stands_in() {
+        let files = |limit: &'static str| {
+            [
+                ("proc/meminfo", "MemTotal:       2000 kB\n"),
+                ("proc/self/cgroup", "4:memory:/job/part\n0::/unit\n"),
+                ("sys/fs/cgroup/memory/job/part/memory.limit_in_bytes", "9223372036854771712\n"),
+                ("sys/fs/cgroup/memory/job/memory.limit_in_bytes", limit),
+                ("sys/fs/cgroup/unified/unit/memory.max", "1024000\n"),
+            ]
+        };
+        let cases = [
+            ("1023999\n", 1_023_999, "sys/fs/cgroup/memory/job/memory.limit_in_bytes"),
+            ("1024001\n", 1_024_000, "sys/fs/cgroup/unified/unit/memory.max"),
+        ];
+        for (limit, bytes, file) in cases {
+            let root = Root::new("limit", &files(limit));
+            assert_eq!(memory_limit_below(&root.0).unwrap(), MemoryLimit { bytes, file: root.0.join(file) });
+        }
+        let root = Root::new("no-limit", &files("9223372036854771712\n")[..2]);
+        let machine = MemoryLimit { bytes: 2000 << 10, file: root.0.join("proc/meminfo") };
+        assert_eq!(memory_limit_below(&root.0).unwrap(), machine);
     }
 
     #[test]

@@ -51,7 +51,10 @@ pub use map::{
     release_to_reservation, remap_file_pages, reserve, reserve_at, reserve_writable, take_away, unlock, unmap,
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
-pub use memory::{available_memory, kernel_release, max_map_count, page_size, shmem_huge_pages, total_memory};
+pub use memory::{
+    MemoryLimit, anonymous_huge_pages, available_memory, kernel_release, max_map_count, memory_limit, page_size,
+    shmem_huge_pages, total_memory,
+};
 pub use pagemap::present_pages;
 pub use patience::Patience;
 pub use process::{Process, shared_state};
@@ -61,7 +64,7 @@ pub use signal::{
     alternate_stack, alternate_stack_minimum, block_signal, install_signal_handler, preserve_errno,
     set_alternate_stack, signal_is_blocked, unblock_signal,
 };
-pub use thread::{ThreadName, ThreadState, processor_time, this_thread, thread_state};
+pub use thread::{ThreadName, ThreadState, processor_time, spawn_thread, this_thread, thread_state};
 pub use time::{process_cpu_time, thread_cpu_time};
 pub use uffd::{
     RegisterMode, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS, Uffd,

@@ -5,6 +5,7 @@ use super::inject::refused;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// A thread's name in the kernel: at most 15 bytes
@@ -56,6 +57,22 @@ impl fmt::Debug for ThreadName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(self.bytes()))
     }
+}
+
+/// Starts a thread of this name, with the standard library's stack:
+/// [`pthread_create(3)`](https://man7.org/linux/man-pages/man3/pthread_create.3.html).
+///
+/// # Errors
+/// `EAGAIN` where the process may have no more threads (`RLIMIT_NPROC`, `pids.max`) or no more
+/// addresses for a stack (`RLIMIT_AS`); `EPERM` from a sandbox.
+///
+/// # Panics
+/// If the name has a NUL.
+pub fn spawn_thread(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SysError> {
+    if refused("pthread_create") {
+        return Err(SysError::last("pthread_create", &[]));
+    }
+    Builder::new().name(name).spawn(body).map_err(|error| SysError::from_io("pthread_create", &[], &error))
 }
 
 /// The calling thread's number ([`gettid(2)`](https://man7.org/linux/man-pages/man2/gettid.2.html))

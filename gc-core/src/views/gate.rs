@@ -97,6 +97,8 @@ pub struct Gate {
     from: usize,
     len: usize,
     supply: PageSource,
+    /// Why pages of private memory are copied and not moved.
+    no_move: Option<SysError>,
     /// The last page was let in by a fallback instead of `supply`: the next refusal is not retried
     /// for long.
     detour: AtomicBool,
@@ -188,7 +190,19 @@ impl Gate {
                             return Err(GateError { refused, flip: Some(Box::new(error)) });
                         }
                         let (_base, detour) = (Arc::clone(&views.base), AtomicBool::new(false));
-                        return Ok(Gate { _base, uffd, canonical, view, from, len, supply, detour, rehearsal });
+                        let no_move = refused.last().filter(|_| supply == PageSource::Copy).map(|(_, error)| *error);
+                        return Ok(Gate {
+                            _base,
+                            uffd,
+                            canonical,
+                            view,
+                            from,
+                            len,
+                            supply,
+                            no_move,
+                            detour,
+                            rehearsal,
+                        });
                     }
                     Err(error) => refused.push((source, error)),
                 }
@@ -201,6 +215,12 @@ impl Gate {
     /// then.
     pub fn is_private(&self) -> bool {
         self.supply != PageSource::Continue
+    }
+
+    /// Of private memory: the call that was refused if pages are copied (`UFFDIO_COPY`) because they
+    /// cannot be moved.
+    pub fn no_move(&self) -> Option<SysError> {
+        self.no_move
     }
 
     /// As [`let_in`](Gate::let_in), for private memory: pages that are absent from the from-view

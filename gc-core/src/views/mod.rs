@@ -330,6 +330,8 @@ impl Views {
     /// whatever the system's setting. 2.9 s per GiB. Parts that are smaller than 2 MiB or were
     /// never touched stay as they are.
     ///
+    /// Returns what the last view was refused where some pages were in use all the time, and stay small.
+    ///
     /// # Errors
     /// As [`sys::collapse`], except `EAGAIN` and `EBUSY`: pages that are in use for half a second
     /// of retries stay small. After an error the views may differ in their page tables, never in
@@ -337,19 +339,20 @@ impl Views {
     ///
     /// # Panics
     /// If the range is not in the file.
-    pub fn collapse(&self, offset: usize, len: usize) -> Result<(), SysError> {
+    pub fn collapse(&self, offset: usize, len: usize) -> Result<Option<SysError>, SysError> {
         self.check(offset, len);
         let accessible = *self.accessible.read().unwrap_or_else(PoisonError::into_inner);
         let views = self.all().into_iter().zip([true, accessible[0], accessible[1]]);
+        let mut in_use = None;
         for (view, _) in views.filter(|(_, accessible)| *accessible) {
             // SAFETY: the ranges are in our views; collapsing keeps the bytes.
             match Patience::long().with(|| unsafe { sys::collapse(view + offset, len) }) {
                 // Some pages were in use during all retries: they stay small.
-                Err(error) if [libc::EAGAIN, libc::EBUSY].contains(&error.errno()) => {}
+                Err(error) if [libc::EAGAIN, libc::EBUSY].contains(&error.errno()) => in_use = Some(error),
                 done => done?,
             }
         }
-        Ok(())
+        Ok(in_use)
     }
 
     /// Asks for 2 MiB pages in all views from the first touch on; has an effect where

@@ -62,8 +62,8 @@ impl Effort {
         }
     }
 
-    /// Records the end of a collection and its processor time. `taken`: blocks that mutators have
-    /// ever allocated for new objects.
+    /// Records the end of a collection and the processor time of all
+    /// collector threads. `taken`: blocks that mutators have ever allocated for new objects.
     pub(crate) fn collected(&self, collecting: Duration, taken: usize) {
         let Some(limit) = self.limit else { return };
         let mut window = self.window.lock();

@@ -256,7 +256,8 @@ impl Collector {
             pages => self.relocate(&inner, pages.as_ref(), held, goal, live_bytes, started),
         }
         reclaim::clear_marks(&inner);
-        inner.effort.collected(thread_cpu_time().saturating_sub(before), inner.free.allocated());
+        let used = thread_cpu_time().saturating_sub(before) + inner.helpers.take_used();
+        inner.effort.collected(used, inner.free.allocated());
         // Counted together, the cycle first: no reader sees more relocations than cycles.
         inner.counters.cycles.add(1);
         inner.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));

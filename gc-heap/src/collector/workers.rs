@@ -2,10 +2,12 @@
 //! started with the first such work, as many as the system allows. They end with the collector.
 
 use crate::lock::{Condvar, Mutex};
+use gc_core::sys::{spawn_thread, thread_cpu_time};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The work of a call. It lives until the call has ended.
 type Work = &'static (dyn Fn() + Sync);
@@ -22,6 +24,8 @@ struct State {
     seats: usize,
     /// Helpers that run a call's work.
     running: usize,
+    /// Processor time that helpers have taken for calls, since somebody asked last.
+    used: Duration,
     panic: Option<Box<dyn Any + Send>>,
     ended: bool,
 }
@@ -47,8 +51,11 @@ impl Desk {
             state.seats -= 1;
             state.running += 1;
             drop(state);
+            let before = thread_cpu_time();
             let outcome = catch_unwind(AssertUnwindSafe(work));
+            let used = thread_cpu_time().saturating_sub(before);
             state = self.state.lock();
+            state.used += used;
             state.running -= 1;
             if let Err(why) = outcome {
                 state.panic.get_or_insert(why);
@@ -129,12 +136,17 @@ impl Helpers {
         let mut threads = self.threads.lock();
         while threads.len() < wanted {
             let desk = Arc::clone(&self.desk);
-            let builder = Builder::new().name(format!("{}-gc{}", self.name, threads.len() + 1));
-            match builder.spawn(move || desk.help()) {
+            match spawn_thread(format!("{}-gc{}", self.name, threads.len() + 1), move || desk.help()) {
                 Ok(thread) => threads.push(thread),
                 Err(_) => return,
             }
         }
+    }
+
+    /// Returns the processor time that helpers have used for the calls that ended since the last
+    /// call of this.
+    pub(crate) fn take_used(&self) -> Duration {
+        std::mem::take(&mut self.desk.state.lock().used)
     }
 
     /// Ends the threads. Called by the collector thread when it ends.
@@ -174,9 +186,11 @@ mod tests {
     use crate::handles::root::RootCell;
     use crate::lock::Mutex;
     use crate::{Heap, MIN_HEAP_BYTES, Mutator};
+    use gc_core::sys::thread_cpu_time;
     use std::collections::HashSet;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Barrier;
+    use std::time::{Duration, Instant};
 
     /// The others would wait for ever for the one that is never idle.
     #[test]
@@ -218,6 +232,37 @@ mod tests {
         assert_eq!((helpers.started(), seen.lock().len()), (3, 4), "the same threads, call after call");
         helpers.end();
         assert_eq!(helpers.started(), 0);
+    }
+
+    /// Of a limit on collecting, a collector with helpers would else have a part of its time left out.
+    #[test]
+    fn the_processor_time_of_helpers_is_counted_and_that_of_the_caller_is_not() {
+        const EACH: Duration = Duration::from_millis(20);
+        let helpers = Helpers::new("counted");
+        let works = || {
+            let (before, until) = (thread_cpu_time(), Instant::now() + Duration::from_secs(20));
+            while thread_cpu_time() < before + EACH {
+                assert!(Instant::now() < until, "no processor");
+            }
+        };
+        let there = Barrier::new(3);
+        helpers.together(
+            3,
+            || {
+                helpers.open();
+                there.wait();
+            },
+            || {
+                there.wait();
+                works();
+            },
+        );
+        let used = helpers.take_used();
+        assert!(used >= 2 * EACH, "two helpers: {used:?}");
+        assert_eq!(helpers.take_used(), Duration::ZERO, "asked for twice");
+        helpers.together(1, works, || ());
+        assert_eq!(helpers.take_used(), Duration::ZERO, "the caller's own");
+        helpers.end();
     }
 
     #[test]

@@ -83,8 +83,7 @@ impl Events {
         }
         if !self.telling.swap(true, Ordering::Relaxed) {
             let (listeners, telling, told) = (self.listeners.clone(), Arc::clone(&self.telling), events.clone());
-            let thread = std::thread::Builder::new().name("parallax-late".into());
-            let spawned = thread.spawn(move || {
+            let spawned = gc_core::sys::spawn_thread("parallax-late".into(), move || {
                 told.iter().for_each(|event| listeners.tell(event));
                 telling.store(false, Ordering::Relaxed);
             });

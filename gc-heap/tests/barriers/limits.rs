@@ -5,13 +5,16 @@ use crate::child::{builder, plays_well};
 use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject;
-use gc_heap::{AllocSize, Backing, Barrier, Heap, Local, MIN_HEAP_BYTES, Mutator, Slot, Stress, Trace};
+use gc_heap::{
+    AllocSize, Backing, Barrier, BuildWarning, Heap, HugePages, Local, MIN_HEAP_BYTES, Mutator, Slot, Stress, Trace,
+};
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
     ("no-threads", no_threads),
     ("no-addresses", no_addresses),
     ("small-files", small_files),
     ("stays-registered", stays_registered),
+    ("less-than-asked", less_than_asked),
 ];
 
 #[derive(Trace)]
@@ -191,12 +194,44 @@ fn more_workers_than_a_small_heap_has_room_for(barrier: Barrier) {
     }
 }
 
+fn less_than_asked() {
+    let small = || Heap::builder().max_bytes(MIN_HEAP_BYTES);
+    inject::refuse("madvise(COLLAPSE)", libc::EAGAIN, 0, u64::MAX);
+    match small().pretouch(true).huge_pages(HugePages::Collapse).build() {
+        Ok(heap) => {
+            let [BuildWarning::SmallPages(why)] = heap.warnings() else { panic!("{:?}", heap.warnings()) };
+            assert_eq!((why.call(), why.errno()), ("madvise(COLLAPSE)", libc::EAGAIN));
+        }
+        Err(error) => panic!("{error}"),
+    }
+    // Each source of a descriptor is asked for moves, and then for copies.
+    inject::refuse("ioctl(UFFDIO_API)", libc::EINVAL, 0, 3);
+    match small().barrier(Barrier::Page).backing(Backing::Anonymous).build() {
+        Ok(heap) => {
+            let [BuildWarning::PagesCopied(why)] = heap.warnings() else { panic!("{:?}", heap.warnings()) };
+            assert_eq!((why.call(), why.errno()), ("ioctl(UFFDIO_API)", libc::EINVAL));
+            let text = heap.warnings()[0].to_string();
+            assert!(text.contains("copied") && text.contains("Linux 6.8") && !text.contains('\n'), "{text}");
+        }
+        Err(error) => println!("not tested: {error}"),
+    }
+}
+
+/// Fails where a heap falls back in silence.
+fn what_a_heap_has_less_of_than_was_asked_for_is_said() {
+    plays_well("less-than-asked");
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![more_workers_than_a_small_heap_has_room_for],
     page: tests![
         a_limit_on_addresses_below_what_there_is_stops_flips_and_nothing_else,
         a_registration_that_cannot_be_ended_is_served_on,
     ],
-    once: tests![a_thread_that_is_refused_does_not_stop_the_collector, a_limit_on_the_size_of_files_is_an_error],
+    once: tests![
+        a_thread_that_is_refused_does_not_stop_the_collector,
+        a_limit_on_the_size_of_files_is_an_error,
+        what_a_heap_has_less_of_than_was_asked_for_is_said,
+    ],
     ..Tests::NONE
 };

@@ -6,7 +6,8 @@ use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject::{refusals, refuse, refuse_nothing};
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildError, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Root, Tagged, Trace, Value,
+    AllocSize, Backing, Barrier, BuildError, Bytes, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Root, Stress, Tagged,
+    Trace, Value,
 };
 use std::os::unix::process::ExitStatusExt;
 
@@ -19,7 +20,59 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("clean-up", clean_up),
     ("typed", typed),
     ("not-given-back", not_given_back),
+    ("threads", threads),
 ];
+
+/// At every thread that a heap asks for, from the first.
+fn threads() {
+    const WORKERS: usize = 4;
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
+        let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+        let builder = || Heap::builder().max_bytes(16 << 20).barrier(barrier).workers(WORKERS).stress(stress);
+        if matches!(builder().build(), Err(BuildError::PageBarrier(_))) {
+            continue;
+        }
+        for errno in [libc::EAGAIN, libc::EPERM] {
+            refuse("pthread_create", errno, 0, 1);
+            let error = builder().build().unwrap_err();
+            let BuildError::Thread(refused) = &error else { panic!("{error}") };
+            assert_eq!((refused.call(), refused.errno()), ("pthread_create", errno));
+            assert!(!error.to_string().contains('\n'), "one line: {error}");
+            for (skip, count) in (0..WORKERS as u64 - 1).flat_map(|skip| [(skip, 1), (skip, u64::MAX)]) {
+                let heap = builder().build().unwrap();
+                refuse("pthread_create", errno, skip, count);
+                let before = refused_threads();
+                let bytes = |number: usize| [number as u8; 100];
+                heap.enter(|m| {
+                    let roots: Vec<Root<Bytes>> = (0..20_000)
+                        .map(|number| {
+                            let m = m.reserve(AllocSize::tail::<Bytes>(100).times(2)).unwrap();
+                            m.place_bytes::<Bytes>((), &[0xff; 100]);
+                            Root::new(m, m.place_bytes::<Bytes>((), &bytes(number)))
+                        })
+                        .collect();
+                    for _ in 0..3 {
+                        m.collect();
+                        assert!(roots.iter().enumerate().all(|(number, root)| root.get(m).tail() == bytes(number)));
+                    }
+                })
+                .unwrap();
+                assert!(refused_threads() > before, "{barrier:?}: no helper was asked for after {skip}");
+                assert!(heap.stats().cycles >= 3 && heap.stats().relocations > 0, "{barrier:?}: {:?}", heap.stats());
+                refuse_nothing();
+            }
+        }
+    }
+}
+
+fn refused_threads() -> u64 {
+    refusals().iter().find(|(call, _)| *call == "pthread_create").map_or(0, |(_, count)| *count)
+}
+
+/// Fails where a thread that is refused is an error without a type, or a helper's ends the heap.
+fn threads_that_are_refused_are_an_error_or_done_without() {
+    plays_well("threads");
+}
 
 const LET_IN: [&str; 3] = ["ioctl(UFFDIO_CONTINUE)", "ioctl(UFFDIO_MOVE)", "ioctl(UFFDIO_COPY)"];
 
@@ -257,6 +310,10 @@ pub(crate) const TESTS: Tests = Tests {
         a_page_barrier_that_cannot_flip_is_refused,
         a_flip_that_can_be_neither_done_nor_undone_is_served,
     ],
-    once: tests![what_is_refused_is_named, memory_that_is_not_taken_back_is_asked_for_again],
+    once: tests![
+        what_is_refused_is_named,
+        memory_that_is_not_taken_back_is_asked_for_again,
+        threads_that_are_refused_are_an_error_or_done_without,
+    ],
     ..Tests::NONE
 };
