@@ -1,0 +1,38 @@
+//! Tasks of this workspace that cargo does not have: `cargo xtask mutate`.
+
+mod mutate;
+mod mutation;
+mod tree;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask mutate [--list | --check | --all | NAME..]
+
+Removes a rule from a copy of this workspace and runs the test that must fail then (docs/trust.md).
+
+  --list   name every mutation, its rule and its test
+  --check  only look whether every text that a mutation replaces is in the sources, exactly once
+  --all    run all mutations; the exit code is 1 if a test of one passes
+  NAME..   run these";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["mutate", "--list"] => mutate::list(),
+        ["mutate", "--check"] => mutate::check(),
+        ["mutate", "--all"] => mutate::run(&[]),
+        ["mutate", names @ ..] if !names.is_empty() && names.iter().all(|name| !name.starts_with('-')) => {
+            mutate::run(names)
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
