@@ -168,6 +168,34 @@ fn files_that_comments_and_pages_name_exist() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The rows of the page's tables: term and file. A header names the columns.
+fn glossary(page: &str) -> Vec<(&str, &str)> {
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| term |"));
+    let rows = rows.filter(|line| !line.starts_with("| --- |"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [term, _, _, file] = cells[..] else { panic!("four columns: {row}") };
+        (term, file.trim_matches('`'))
+    })
+    .collect()
+}
+
+#[test]
+fn each_term_of_the_glossary_leads_to_a_file() {
+    let all = repository();
+    let page = fs::read_to_string(root().join("docs/glossary.md")).unwrap();
+    let terms = glossary(&page);
+    for (term, file) in &terms {
+        assert!(all.contains_key(*file), "{term}: there is no {file}");
+    }
+    for wanted in ["mark", "evacuate", "safepoint", "TLAB", "write barrier", "forwarding table"] {
+        assert!(terms.iter().any(|(term, _)| *term == wanted), "the glossary does not have {wanted}");
+    }
+    // Two tables, each in the order of the alphabet.
+    let falls = terms.windows(2).filter(|pair| pair[0].0.to_lowercase() > pair[1].0.to_lowercase()).count();
+    assert_eq!(falls, 1, "terms in the order of the alphabet");
+}
+
 #[test]
 fn what_is_gone_is_found() {
     let mut items = BTreeSet::new();
