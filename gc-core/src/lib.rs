@@ -27,6 +27,7 @@ pub mod crew;
 pub mod forwarding;
 pub mod grey;
 pub mod locals;
+#[cfg(feature = "losses")]
 pub mod loss;
 pub mod page_state;
 pub mod parked_tlab;

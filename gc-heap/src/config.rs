@@ -182,10 +182,12 @@ pub(crate) struct Config {
     pub(crate) collecting_limit: Option<f64>,
     pub(crate) name: String,
     pub(crate) listeners: Listeners,
+    #[cfg(feature = "losses")]
     pub(crate) record_losses: bool,
     pub(crate) late_after: Duration,
 }
 
+#[cfg(feature = "losses")]
 impl Config {
     /// Whether mutators record when they lose time.
     pub(crate) fn records_losses(&self) -> bool {
@@ -247,6 +249,7 @@ impl Default for HeapBuilder {
             collecting_limit: Some(0.95),
             name: "parallax".into(),
             listeners: Listeners::default(),
+            #[cfg(feature = "losses")]
             record_losses: false,
             late_after: LATE_AFTER,
         };
@@ -313,7 +316,9 @@ impl HeapBuilder {
         self
     }
 
-    /// How the views are made. Default: by mapping the memfd.
+    /// How the views are made. Default: by mapping the memfd. Hidden: for comparisons of the kernel's two ways, which give
+    /// the same views.
+    #[doc(hidden)]
     pub fn mirror(mut self, mirror: Mirror) -> Self {
         self.config.mirror = mirror;
         self
@@ -336,6 +341,7 @@ impl HeapBuilder {
 
     /// Maps only the current view: dereferencing a stale address faults. For tests. With [`Barrier::Page`] there is one
     /// view only, and this has no effect.
+    #[doc(hidden)]
     pub fn single_view(mut self, single_view: bool) -> Self {
         self.config.single_view = single_view;
         self
@@ -441,6 +447,7 @@ impl HeapBuilder {
     /// assert_eq!(slow_paths.sum::<u64>() + lost, heap.slow_paths().count);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg(feature = "losses")]
     pub fn record_losses(mut self, record: bool) -> Self {
         self.config.record_losses = record;
         self

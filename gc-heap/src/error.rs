@@ -235,7 +235,7 @@ pub enum BuildError {
     /// The requested 2 MiB pages are unavailable.
     #[error("no 2 MiB pages for the heap: {0}; build it with `HugePages::Never`")]
     HugePages(Box<SysError>),
-    /// A view could not be protected, as [`single_view`](crate::HeapBuilder::single_view) requires.
+    /// A view could not be protected, as `HeapBuilder::single_view` requires.
     #[error("cannot protect a view of the heap: {0}; build it without `single_view`")]
     SingleView(Box<SysError>),
     /// A collector thread could not be started.

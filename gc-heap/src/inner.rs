@@ -109,6 +109,7 @@ pub(crate) struct HeapInner {
     pub(crate) watched: Arc<RootTable>,
     pub(crate) new_watches: SegQueue<Registration>,
     pub(crate) sinks: Mutex<Vec<Arc<dyn FinalizerTarget>>>,
+    #[cfg(feature = "census")]
     pub(crate) surveys: SegQueue<Arc<crate::collector::heap_walk::Request>>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
     /// Those of them that the end of marking allows less of their memory.
@@ -157,6 +158,7 @@ impl HeapInner {
             watched: Arc::new(RootTable::new(&root_memory)),
             new_watches: SegQueue::new(),
             sinks: Mutex::default(),
+            #[cfg(feature = "census")]
             surveys: SegQueue::new(),
             root_memory,
             plan_aborted: AtomicBool::new(false),

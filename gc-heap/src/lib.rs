@@ -41,6 +41,7 @@
 extern crate self as gc_heap;
 
 mod barrier;
+#[cfg(feature = "census")]
 mod census;
 mod collector;
 mod config;
@@ -66,6 +67,7 @@ mod warning;
 mod weak_map;
 mod world;
 
+#[cfg(feature = "census")]
 pub use census::{Census, EdgeName, HeapSnapshot, KindCount, SnapshotEdge, SnapshotNode};
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, MIN_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, NoPageBarrier, OutOfMemory, Tried};
@@ -74,6 +76,7 @@ pub use events::{CycleSpan, Event, Late, Loss, LossKind, MutatorThread, Pause, P
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
 pub use gc_core::sys::{SysError, ThreadName, ThreadState};
+#[doc(hidden)]
 pub use gc_core::views::Mirror;
 pub use handles::local::{Frame, Local, ReturnSlot};
 pub use handles::root_stack::DEFAULT_STACK_SLOTS;

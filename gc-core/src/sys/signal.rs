@@ -41,7 +41,7 @@ pub struct SignalFlags {
 }
 
 /// The previous action of a signal for which a handler was installed. It can be called from the new
-/// handler ([`OldHandler::chain`]) or installed again ([`OldHandler::restore`]).
+/// handler ([`OldHandler::chain`]).
 #[derive(Clone, Copy)]
 pub struct OldHandler {
     signal: i32,
@@ -127,17 +127,6 @@ fn restore_default(signal: i32) {
 }
 
 impl OldHandler {
-    /// Installs this action again, and returns the one it replaces.
-    ///
-    /// # Errors
-    /// None is known: an action that was installed once can be installed again.
-    ///
-    /// # Safety
-    /// The code of the handler is still mapped (its library was not unloaded).
-    pub unsafe fn restore(&self) -> Result<OldHandler, SysError> {
-        sigaction(self.signal, Some(&self.action)).map(|action| OldHandler { signal: self.signal, action })
-    }
-
     /// The default action of a signal.
     pub fn default_of(signal: i32) -> OldHandler {
         OldHandler { signal, action: default_action() }
@@ -151,11 +140,6 @@ impl OldHandler {
     /// Whether the other action has the same code address.
     pub fn is_same_code(&self, other: &OldHandler) -> bool {
         self.action.sa_sigaction == other.action.sa_sigaction
-    }
-
-    /// Whether this is the default action, which for a fault is the end of the process.
-    pub fn is_default(&self) -> bool {
-        self.action.sa_sigaction == libc::SIG_DFL
     }
 
     /// Runs the previous action of the signal; to be called from the new handler, with its

@@ -267,12 +267,6 @@ impl Views {
         self.mirror
     }
 
-    /// Bytes of mapped addresses over all views: the size that a tool shows that adds up mappings,
-    /// and the maximum of its resident size.
-    pub fn mapped_bytes(&self) -> usize {
-        (if self.is_anonymous() { 2 } else { self.all().len() }) * self.bytes()
-    }
-
     /// Bytes of memory the heap holds now, each page counted once.
     pub fn committed_bytes(&self) -> Result<usize, SysError> {
         match &self.file {

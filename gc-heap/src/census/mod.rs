@@ -198,7 +198,7 @@ impl Mutator<'_> {
     /// If the collector has failed.
     #[must_use]
     pub fn census(&mut self) -> Census {
-        let inner = self.shared_arc();
+        let inner = Arc::clone(self.heap_arc());
         Census::of_survey(&self.parked(|| inner.survey(false)))
     }
 
@@ -208,7 +208,7 @@ impl Mutator<'_> {
     /// If the collector has failed.
     #[must_use]
     pub fn heap_snapshot(&mut self) -> HeapSnapshot {
-        let inner = self.shared_arc();
+        let inner = Arc::clone(self.heap_arc());
         self.parked(|| HeapSnapshot::of_survey(&inner.survey(true)))
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod effort;
 pub(crate) mod ephemeron;
 pub(crate) mod evacuation_set;
 pub(crate) mod finalize;
+#[cfg(feature = "census")]
 pub(crate) mod heap_walk;
 mod idle;
 pub(crate) mod mark;
@@ -216,6 +217,7 @@ impl Collector {
 
         inner.external.cycle_begins();
         // No censuses during stop-the-world compaction.
+        #[cfg(feature = "census")]
         let surveys = if goal == EvacuationGoal::Reclaim { heap_walk::requests(&inner) } else { Vec::new() };
         // Roots dropped before mark start are not traced.
         self.reclaim_dropped_roots();
@@ -249,6 +251,7 @@ impl Collector {
         self.reclaim_dropped_roots();
         let started = self.phase(held, Phase::Reclaim, started);
         self.verify(held, verify::Checkpoint::Freed);
+        #[cfg(feature = "census")]
         heap_walk::survey(&inner, &surveys);
 
         match &inner.pages {

@@ -8,13 +8,16 @@
 //! own when it fills up and when it detaches; one reader at a time holds a lock, and the writer
 //! takes no lock.
 
-use super::{Event, Loss, LossKind};
+use super::{Event, Events, Loss, LossKind};
+use crate::config::Config;
 use crate::inner::HeapInner;
+use crate::lock::Mutex;
 use crate::world::record::MutatorRecord;
-use gc_core::loss::{Loss as Entry, LossRing};
+use gc_core::loss::Loss as Entry;
+pub(crate) use gc_core::loss::LossRing;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 /// Entries of a thread's ring: 0.4 s of uninterrupted losses, 128 KiB when all are used.
 const RING_ENTRIES: usize = 4096;
@@ -22,9 +25,40 @@ const RING_ENTRIES: usize = 4096;
 const FAULTS: u8 = 0;
 const SLOW_PATHS: u8 = 1;
 
-/// The ring of a mutator of a heap that records losses.
-pub(crate) fn ring() -> LossRing {
-    LossRing::new(RING_ENTRIES)
+/// The ring of a mutator, if its heap records losses.
+pub(crate) fn ring(config: &Config) -> Option<LossRing> {
+    config.records_losses().then(|| LossRing::new(RING_ENTRIES))
+}
+
+/// What the readers of a heap's rings share.
+#[derive(Default)]
+pub(super) struct Readers {
+    /// Losses drained from the rings; its lock is the rings' reader lock.
+    taken: Mutex<Vec<Event>>,
+    /// Losses that did not fit a ring or belong to no mutator.
+    missed: AtomicU64,
+}
+
+impl Readers {
+    /// Counts losses that are not recorded. Async-signal-safe.
+    fn miss(&self, losses: u64) {
+        if losses != 0 {
+            self.missed.fetch_add(losses, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of losses that were missed since the last call.
+    pub(super) fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Events {
+    /// Adds drained losses, and the number of missed ones.
+    fn push_losses(&self, losses: &mut Vec<Event>, missed: u64) {
+        self.losses.miss(missed);
+        self.losses.miss(self.push_all(losses));
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -67,7 +101,7 @@ pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
     }
     let own = OWN.get();
     if !std::ptr::eq(own.heap, heap) {
-        return heap.events.missed(1); // a thread that is inside another heap, or in none
+        return heap.events.losses.miss(1); // a thread that is inside another heap, or in none
     }
     // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left
     // since: leaving is on the same thread (leaving on another ends the process) and clears it. Its
@@ -146,14 +180,14 @@ impl HeapInner {
 
     /// Drains the rings of the given mutators.
     pub(crate) fn take_losses(&self, mutators: &[Arc<MutatorRecord>]) {
-        let mut events = self.events.losses();
+        let mut events = self.events.losses.taken.lock();
         let missed = mutators.iter().map(|record| take(&mut events, record)).sum();
         self.events.push_losses(&mut events, missed);
     }
 
     /// Drains one ring, unless another reader holds the lock.
     pub(crate) fn try_take_losses(&self, record: &MutatorRecord) {
-        if let Some(mut events) = self.events.try_losses() {
+        if let Some(mut events) = self.events.losses.taken.try_lock() {
             let missed = take(&mut events, record);
             self.events.push_losses(&mut events, missed);
         }
@@ -173,7 +207,7 @@ mod tests {
 
     #[test]
     fn untimed_slow_paths_take_the_usual_time_but_no_more_than_there_was() {
-        let (losses, ring) = (SlowPathLosses::default(), ring());
+        let (losses, ring) = (SlowPathLosses::default(), LossRing::new(RING_ENTRIES));
         losses.timed(&ring, 1_000_000, 100, 0);
         assert_eq!(entries(&ring), [(1_000_000, 100, 100, 1)]);
         losses.timed(&ring, 2_000_000, 100, 15);
@@ -217,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_usual_time_follows_what_is_measured() {
-        let (losses, ring) = (SlowPathLosses::default(), ring());
+        let (losses, ring) = (SlowPathLosses::default(), LossRing::new(RING_ENTRIES));
         (0..200).for_each(|n| losses.timed(&ring, 1_000_000 * (n + 1), 100, 15));
         (200..400).for_each(|n| losses.timed(&ring, 1_000_000 * (n + 1), 900, 15));
         let last = *entries(&ring).last().unwrap();

@@ -1,9 +1,10 @@
 //! The destination of events: listeners, or a bounded record.
 
+use super::loss::Readers;
 use super::{Event, Listeners};
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Maximum number of events kept until they are taken.
@@ -31,10 +32,7 @@ pub(crate) struct Events {
     pending: Mutex<Vec<Event>>,
     listeners: Listeners,
     origin: Instant,
-    /// Losses drained from the rings; its lock is the rings' reader lock.
-    losses: Mutex<Vec<Event>>,
-    /// Losses that did not fit a ring or belong to no mutator.
-    missed: AtomicU64,
+    pub(super) losses: Readers,
     /// Whether a separate thread is delivering events that do not wait for the end of a pause.
     telling: Arc<AtomicBool>,
 }
@@ -46,8 +44,7 @@ impl Events {
             pending: Mutex::default(),
             listeners,
             origin: Instant::now(),
-            losses: Mutex::default(),
-            missed: AtomicU64::new(0),
+            losses: Default::default(),
             telling: Arc::default(),
         }
     }
@@ -107,45 +104,31 @@ impl Events {
         self.record.lock().keep(event);
     }
 
-    /// The lock for reading the rings of losses, and the destination of their entries.
-    pub(crate) fn losses(&self) -> MutexGuard<'_, Vec<Event>> {
-        self.losses.lock()
-    }
-
-    /// The same lock, unless another thread holds it.
-    pub(crate) fn try_losses(&self) -> Option<MutexGuard<'_, Vec<Event>>> {
-        self.losses.try_lock()
-    }
-
-    /// Adds drained losses, and the number of missed ones.
-    pub(crate) fn push_losses(&self, losses: &mut Vec<Event>, missed: u64) {
-        self.missed(missed);
-        if losses.is_empty() {
-            return;
+    /// Adds many events at once. Returns the number of those that are dropped because too many
+    /// wait for the listeners.
+    #[cfg(feature = "losses")]
+    pub(super) fn push_all(&self, events: &mut Vec<Event>) -> u64 {
+        if events.is_empty() {
+            return 0;
         }
+        let mut dropped = 0;
         if self.has_listeners() {
             let mut pending = self.pending.lock();
-            let fit = losses.len().min(MAX_EVENTS.saturating_sub(pending.len()));
-            self.missed((losses.len() - fit) as u64);
-            pending.extend(losses.drain(..fit));
+            let fit = events.len().min(MAX_EVENTS.saturating_sub(pending.len()));
+            dropped = (events.len() - fit) as u64;
+            pending.extend(events.drain(..fit));
         } else {
             let mut record = self.record.lock();
-            losses.iter().for_each(|event| record.keep(*event));
+            events.iter().for_each(|event| record.keep(*event));
         }
-        losses.clear();
-    }
-
-    /// Counts losses that are not recorded. Async-signal-safe.
-    pub(crate) fn missed(&self, losses: u64) {
-        if losses != 0 {
-            self.missed.fetch_add(losses, Ordering::Relaxed);
-        }
+        events.clear();
+        dropped
     }
 
     /// Takes the events since the last call, and the number of those that did not fit.
     pub(crate) fn take(&self) -> (Vec<Event>, u64) {
         let mut record = self.record.lock();
-        let lost = std::mem::take(&mut record.lost) + self.missed.swap(0, Ordering::Relaxed);
+        let lost = std::mem::take(&mut record.lost) + self.losses.take_missed();
         (std::mem::take(&mut record.events), lost)
     }
 }

@@ -203,7 +203,7 @@ impl HeapThread {
         if !inner.process.is_current() {
             return Err(EnterError::Forked);
         }
-        let losses = inner.config.records_losses().then(loss::ring);
+        let losses = loss::ring(&inner.config);
         let record = MutatorRecord::new(&inner.root_memory, losses)
             .map_err(|no| no.0.map_or(EnterError::NoAddressSpace, EnterError::System))?;
         let record = Arc::new(record);

@@ -148,11 +148,6 @@ impl<'s> Mutator<'s> {
     }
 
     #[inline(always)]
-    pub(crate) fn shared_arc(&self) -> Arc<HeapInner> {
-        Arc::clone(&self.inner)
-    }
-
-    #[inline(always)]
     pub(crate) fn shared_ptr(&self) -> *const HeapInner {
         Arc::as_ptr(&self.inner)
     }

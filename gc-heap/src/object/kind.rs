@@ -2,7 +2,6 @@
 
 use core::any::TypeId;
 
-use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use super::map::{GROUPS, MAX_WORDS, WordMap};
 use super::names::FieldName;
 use super::trace::{Tail, Trace, fields_at};
@@ -175,11 +174,6 @@ impl Kind {
     /// Whether objects have a hidden word for an identity hash.
     pub const fn has_identity_hash(&self) -> bool {
         self.hash_at != 0
-    }
-
-    /// Bytes from an object's start to its fields.
-    pub(crate) const fn fields_at(&self) -> usize {
-        if self.has_tail() { TAILED_HEADER_BYTES } else { HEADER_BYTES }
     }
 
     /// Whether objects have a tail.

@@ -1,10 +1,14 @@
 //! Names of fields, which the derive emits at compile time: for censuses and snapshots.
 
+#[cfg(feature = "census")]
+use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use super::kind::Kind;
+#[cfg(feature = "census")]
 use std::fmt::Write;
 
 /// A field of a struct that derives `Trace`: its name and where it is.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "census"), expect(dead_code, reason = "only snapshots ask where a field is"))]
 pub struct FieldName {
     name: &'static str,
     /// Byte within the struct.
@@ -42,6 +46,7 @@ impl FieldName {
 }
 
 /// What a slot is called.
+#[cfg(feature = "census")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SlotName {
     /// An element of the tail.
@@ -51,6 +56,7 @@ pub(crate) enum SlotName {
 }
 
 /// Appends the path of the byte `at` of a struct with these fields.
+#[cfg(feature = "census")]
 fn path(fields: &[FieldName], mut at: usize, out: &mut String) {
     let Some(field) = fields.iter().find(|field| (field.offset..field.offset + field.bytes).contains(&at)) else {
         return;
@@ -81,11 +87,13 @@ impl Kind {
     }
 
     /// The name of the slot at a byte of the object, counted from its header.
+    #[cfg(feature = "census")]
     pub(crate) fn slot_name(&self, at: usize) -> SlotName {
         let tail = self.fixed_bytes as usize;
         if at < tail {
             let mut name = String::new();
-            path(self.fields, at - self.fields_at(), &mut name);
+            let fields_at = if self.has_tail() { TAILED_HEADER_BYTES } else { HEADER_BYTES };
+            path(self.fields, at - fields_at, &mut name);
             return SlotName::Path(name);
         }
         let (index, at) = ((at - tail) / self.tail_stride as usize, (at - tail) % self.tail_stride as usize);
@@ -98,7 +106,7 @@ impl Kind {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "census"))]
 mod tests {
     use super::SlotName::{Element, Path};
     use crate::object::slot_visitor::each_slot;

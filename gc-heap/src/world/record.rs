@@ -2,10 +2,10 @@
 //! `&mut Mutator` must not alias it.
 
 use crate::events::MutatorThread;
+use crate::events::loss::LossRing;
 use crate::mutator::enter::Thread;
 use crate::roots::region::{NoAddresses, Region, RootMemory};
 use gc_core::locals::Locals;
-use gc_core::loss::LossRing;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{Held, MutatorState};
 use gc_core::sys::ThreadName;

@@ -13,9 +13,11 @@
 
 mod json;
 mod log;
+#[cfg(feature = "snapshot")]
 mod snapshot;
 mod trace;
 
 pub use log::GcLog;
+#[cfg(feature = "snapshot")]
 pub use snapshot::write_v8_snapshot;
 pub use trace::EventTrace;
