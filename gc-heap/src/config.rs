@@ -2,13 +2,12 @@
 
 mod check;
 mod names;
+pub(crate) mod warnings;
 
 use crate::error::BuildError;
 use crate::events::{Event, Listeners};
-use crate::heap::Heap;
-use crate::inner::max_workers;
-use crate::space::BLOCK_BYTES;
-use crate::warning::{BuildWarning, near_memory_limit};
+use crate::space::{BLOCK_BYTES, max_workers};
+use crate::warning::BuildWarning;
 use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
@@ -537,10 +536,8 @@ impl HeapBuilder {
         self
     }
 
-    /// Builds the heap and starts its collector threads. May take long with [`pretouch`](Self::pretouch): some
-    /// microseconds a page. [`check`](Self::check) refuses the same options without building anything.
-    /// [`Heap::warnings`] has what a heap that was built has less of, or is too large for.
-    pub fn build(self) -> Result<Heap, BuildError> {
+    /// The configuration, if it is possible, and what it warns of.
+    pub(crate) fn checked(self) -> Result<(Config, Vec<BuildWarning>), BuildError> {
         let memory = check::memory();
         self.check_options(memory)?;
         let max_bytes = self.bytes(memory).next_multiple_of(BLOCK_BYTES);
@@ -550,13 +547,13 @@ impl HeapBuilder {
         }
         config.max_bytes = max_bytes;
         let limit = gc_core::sys::memory_limit().ok();
-        let near = limit.and_then(|limit| near_memory_limit(max_bytes, &limit));
+        let near = limit.and_then(|limit| warnings::near_memory_limit(max_bytes, &limit));
         let mut warnings: Vec<_> = near.into_iter().collect();
         let asked = config.workers;
         config.workers = asked.min(max_workers(max_bytes / BLOCK_BYTES));
         if config.workers < asked {
             warnings.push(BuildWarning::Workers { asked, workers: config.workers, bytes: max_bytes });
         }
-        Heap::start(config, warnings)
+        Ok((config, warnings))
     }
 }

@@ -1,58 +1,11 @@
 //! Accounting of memory outside the heap that heap objects keep, so that its growth starts cycles.
 
-use crate::heap::Heap;
 use crate::inner::HeapInner;
+use crate::inner::external::External;
+use crate::inner::handle::Heap;
 use crate::mutator::Mutator;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Bytes outside the heap that are accounted to it.
-pub(crate) struct External {
-    bytes: AtomicUsize,
-    /// Bytes at the begin of the last cycle, minus bytes released since: growth is counted from
-    /// there.
-    low: AtomicUsize,
-    /// Minimum growth that starts a cycle.
-    step: usize,
-}
-
-impl External {
-    pub(crate) fn new(step: usize) -> External {
-        External { bytes: AtomicUsize::new(0), low: AtomicUsize::new(0), step }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Adds. `true`: a cycle is due.
-    fn add(&self, bytes: usize) -> bool {
-        // SeqCst, like the load in `is_due` and the flag of `request_soon`: either the thread that
-        // adds sees that the last cycle has ended, or the collector sees the added bytes at the end
-        // of the cycle.
-        self.bytes.fetch_add(bytes, Ordering::SeqCst);
-        self.is_due()
-    }
-
-    /// Whether external memory has grown enough to start a cycle.
-    pub(crate) fn is_due(&self) -> bool {
-        let low = self.low.load(Ordering::Relaxed);
-        self.bytes.load(Ordering::SeqCst).saturating_sub(low) >= self.step.max(low)
-    }
-
-    fn sub(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // As if these bytes had existed when the cycle began. Taking the minimum would be wrong:
-        // while some threads release, others add.
-        let _ = self.low.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |low| Some(low.saturating_sub(bytes)));
-    }
-
-    /// Records that a cycle begins: the present bytes may be long-lived.
-    pub(crate) fn cycle_begins(&self) {
-        self.low.store(self.bytes(), Ordering::Relaxed);
-    }
-}
 
 /// Bytes outside the heap, accounted to it until this is dropped, by any thread, also after the
 /// heap has ended. Created by [`Heap::add_external`]; stored with the owner of the memory, for
@@ -111,10 +64,10 @@ impl HeapInner {
     fn add_external(&self, bytes: usize) -> ExternalBytes {
         // More than the address space is a caller's mistake; the sum must not wrap.
         let bytes = bytes.min(isize::MAX as usize >> 8);
-        if self.external.add(bytes) {
-            self.control.request_soon();
+        if self.schedule.external.add(bytes) {
+            self.schedule.requests.request_soon();
         }
-        ExternalBytes { external: Arc::clone(&self.external), bytes }
+        ExternalBytes { external: Arc::clone(&self.schedule.external), bytes }
     }
 }
 
@@ -153,7 +106,7 @@ impl Heap {
     /// Bytes outside the heap that are accounted to it now. Never blocks.
     #[must_use]
     pub fn external_bytes(&self) -> usize {
-        self.inner().external.bytes()
+        self.inner().schedule.external.bytes()
     }
 }
 

@@ -13,14 +13,15 @@
 //! references found there are resolved; then the resources of objects that are still dead are
 //! released; and only then the queues are filled.
 
+use crate::active::is_inside;
 use crate::handles::Root;
-use crate::handles::root::RootCell;
-use crate::heap::Heap;
 use crate::inner::HeapInner;
+use crate::inner::handle::Heap;
+use crate::inner::registration::{FinalizerTarget, OnDeath, Registration};
 use crate::lock::{Condvar, Mutex};
 use crate::mutator::Mutator;
-use crate::mutator::enter::is_inside;
 use crate::object::Trace;
+use crate::roots::table::RootCell;
 use crate::slot::{Gc, Referent, SlotType};
 use gc_core::sys::Process;
 use std::any::type_name;
@@ -30,34 +31,6 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-
-/// What happens to a registered object when it dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnDeath {
-    /// It is revived, and queued.
-    Revive,
-    /// It is freed, and its value is queued.
-    Release,
-}
-
-/// A registered object.
-pub(crate) struct Registration {
-    /// A weak reference.
-    pub(crate) cell: RootCell,
-    pub(crate) end: OnDeath,
-    pub(crate) queue: Arc<dyn FinalizerTarget>,
-    pub(crate) key: usize,
-}
-
-/// The queue's interface for the collector. Only this crate implements it.
-pub(crate) trait FinalizerTarget: Send + Sync {
-    /// The object with this key has died; if it is revived, `root` refers to it.
-    fn publish(&self, key: usize, revived: Option<RootCell>);
-    /// The heap has ended, and all its objects with it.
-    fn close(&self);
-    /// The collector has failed: nobody will publish any more.
-    fn fail(&self, why: &str);
-}
 
 /// One queue. `P` is what is kept outside the heap for each object.
 struct Queue<P> {
@@ -111,14 +84,14 @@ impl<P: Send + 'static> Queue<P> {
         let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false, failure: None };
         let (state, filled) = (Mutex::new(state), Condvar::new());
         let queue = Arc::new(Queue { state, filled, heap: Arc::downgrade(inner), process: inner.process });
-        let mut sinks = inner.sinks.lock();
+        let mut sinks = inner.roots.targets.lock();
         // Drops queues without handles and registrations here, on a thread of the embedder.
         let ended: Vec<_> = sinks.extract_if(.., |sink| Arc::strong_count(sink) == 1).collect();
         sinks.push(Arc::<Queue<P>>::clone(&queue));
         drop(sinks);
         drop(ended);
         // A collector that fails says so first, and then tells the queues: either it has found this one, or this finds it out.
-        if let Some(why) = inner.control.failure() {
+        if let Some(why) = inner.schedule.requests.failure() {
             queue.fail(&why);
         }
         queue
@@ -144,8 +117,8 @@ impl<P: Send + 'static> Queue<P> {
 
     /// `object`: the word of a good reference.
     fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: u64, end: OnDeath, key: usize) {
-        let cell = RootCell::new(&m.inner().watched, object, !m.is_logging());
-        m.inner().new_watches.push(Registration { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
+        let cell = RootCell::new(&m.inner().roots.watched, object, !m.is_logging());
+        m.inner().roots.new_registrations.push(Registration { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
     }
 
     fn check(&self, m: &Mutator<'_>) {

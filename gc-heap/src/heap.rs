@@ -1,138 +1,29 @@
 //! The heap as the embedder holds it.
 
+use crate::active::is_inside;
 use crate::collector::Collector;
 use crate::config::{Backing, Barrier, Config, HeapBuilder, HugePages};
 use crate::error::{BuildError, EnterError, NoPageBarrier};
 use crate::events::Event;
 use crate::inner::HeapInner;
+use crate::inner::handle::ENDING;
+pub use crate::inner::handle::Heap;
 use crate::mutator::Mutator;
-use crate::mutator::enter::{HeapThread, is_inside};
-use crate::page::pages::{FaultServer, Pages};
+use crate::mutator::enter::HeapThread;
+use crate::page::serve::FaultServer;
+use crate::refused::Refusals;
 use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea};
 use crate::roots::region::RootMemory;
 use crate::space::BLOCK_BYTES;
+use crate::space::pages::Pages;
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
 use crate::warning::BuildWarning;
 use gc_core::fault::{self, FaultError, Registration};
 use gc_core::views::{Gate, Views};
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// A garbage-collected heap. A handle: clones are the same heap, which ends with the last of them.
-///
-/// A process may have many; each has its collector, and its stops concern nobody but the threads inside it. A thread is
-/// inside one at a time, and no reference leads from one into another:
-///
-/// ```
-/// use gc_heap::{Bytes, EnterError, Heap, OutOfMemory, AllocSize};
-///
-/// let [one, two] = [Heap::builder().max_bytes(8 << 20).build()?, Heap::builder().max_bytes(16 << 20).build()?];
-/// one.enter(|m| -> Result<(), OutOfMemory> {
-///     let text = m.build::<Bytes>(AllocSize::tail::<Bytes>(4), |m| m.place_bytes((), b"mine"))?;
-///     assert_eq!(two.enter(|_| ()), Err(EnterError::AlreadyEntered));
-///     let copy = text.get(m).tail().to_vec(); // what goes over is a copy
-///     let len = m.blocking(|| {
-///         two.enter(|m| -> Result<usize, OutOfMemory> {
-///             let m = m.reserve(AllocSize::tail::<Bytes>(copy.len()))?;
-///             Ok(m.place_bytes::<Bytes>((), &copy).tail_len())
-///         })
-///     });
-///     assert_eq!(len, Ok(Ok(4)));
-///     Ok(())
-/// })??;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # fork
-///
-/// A child made by `fork` has a copy of the handle, and nothing behind it: entering is refused with [`EnterError::Forked`], what
-/// needs the collector panics, and dropping it changes nothing. `exec` works from anywhere, and so does
-/// [`std::process::Command`]. The parent is not disturbed. The child can build heaps of its own, however many threads its parent had.
-///
-/// ```
-/// use gc_heap::{EnterError, Heap};
-///
-/// let heap = Heap::builder().max_bytes(8 << 20).build()?;
-/// // SAFETY: a process with threads was copied with one of them, so the child does only what takes no lock: it asks the heap, and
-/// // ends by `_exit`.
-/// let child = unsafe { libc::fork() };
-/// if child == 0 {
-///     let refused = heap.enter(|_| ()) == Err(EnterError::Forked);
-///     // SAFETY: ends the child at once, without the exit handlers of the parent.
-///     unsafe { libc::_exit(if refused { 0 } else { 1 }) }
-/// }
-/// let mut status = 0;
-/// // SAFETY: waits for the child above; the status is this frame's.
-/// assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-/// assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);
-/// heap.enter(|m| m.collect())?; // the parent goes on
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone)]
-pub struct Heap {
-    pub(crate) owner: Arc<Owner>,
-}
-
-pub(crate) struct Owner {
-    /// Goes to the [`Ending`].
-    faults: Option<Registration>,
-    inner: Arc<HeapInner>,
-    collector: Option<JoinHandle<()>>,
-    /// What building the heap had to say.
-    pub(crate) warnings: Vec<BuildWarning>,
-    /// The process that the heap is in. A child made by `fork` has a copy of this value, and neither the heap's memory nor
-    /// its collector.
-    process: u32,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        if self.process != std::process::id() {
-            // There is no thread to join, and locks may be held for ever by threads that the child does not have.
-            std::mem::forget((self.faults.take(), self.collector.take()));
-            // A thread of the parent's may have been pushing on one of its queues: no such queue can be dropped.
-            std::mem::forget(Arc::clone(&self.inner));
-            return;
-        }
-        self.inner.control.shutdown();
-        let ending = Ending { faults: self.faults.take(), inner: Arc::clone(&self.inner) };
-        let Some(thread) = self.collector.take() else { return };
-        if thread.thread().id() == std::thread::current().id() {
-            // In a listener, on the collector thread: it ends the heap when it is through, as it cannot wait for itself. Where
-            // it is past that, in its thread-locals' destructors, nobody takes this, and the heap ends here.
-            let _ = ENDING.try_with(|slot| slot.set(Some(ending)));
-            return;
-        }
-        // A collector that failed has said why to those who wait; there is nobody left to tell.
-        let _ = thread.join();
-    }
-}
-
-thread_local! {
-    /// On a collector thread: the end of its heap, where that fell to it.
-    static ENDING: Cell<Option<Ending>> = const { Cell::new(None) };
-}
-
-/// The end of a heap, made when this is dropped. The collector is at work no more.
-struct Ending {
-    faults: Option<Registration>,
-    inner: Arc<HeapInner>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // All objects have died. What nobody has a queue for any more is dropped here, on this thread.
-        let sinks = std::mem::take(&mut *self.inner.sinks.lock());
-        while self.inner.new_watches.pop().is_some() {}
-        sinks.iter().for_each(|sink| sink.close());
-        // Before the memory ends. No thread is attached any more: each keeps a handle of the heap.
-        drop(self.faults.take());
-    }
-}
 
 impl Heap {
     /// Starts to describe a heap.
@@ -143,7 +34,7 @@ impl Heap {
     pub(crate) fn start(config: Config, mut warnings: Vec<BuildWarning>) -> Result<Heap, BuildError> {
         let (views, root_memory, pages) = map(&config)?;
         warnings.extend(pages.as_ref().and_then(|pages| pages.gate.no_move()).map(BuildWarning::PagesCopied));
-        warnings.extend(crate::warning::huge_pages(&config));
+        warnings.extend(crate::config::warnings::huge_pages(&config));
         if config.huge_pages == HugePages::Advise {
             views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
         }
@@ -157,12 +48,7 @@ impl Heap {
             drop(ENDING.take());
         });
         let collector = thread.map_err(BuildError::Thread)?;
-        let (collector, process) = (Some(collector), std::process::id());
-        Ok(Heap { owner: Arc::new(Owner { inner, collector, faults, warnings, process }) })
-    }
-
-    pub(crate) fn inner(&self) -> &Arc<HeapInner> {
-        &self.owner.inner
+        Ok(Heap::new(inner, collector, faults, warnings))
     }
 
     /// Attaches this thread, runs `f` inside the heap, and detaches. Waits while a stop is under way.
@@ -225,8 +111,8 @@ impl Heap {
     #[must_use]
     pub fn stats(&self) -> HeapStats {
         let inner = self.inner();
-        let counters = &inner.counters;
-        let blocks = inner.free.figures();
+        let counters = &inner.report.counters;
+        let blocks = inner.memory.free.figures();
         // Before the cycles that they are counted after; and once, for the sum that they are a part of.
         let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
         let repaired_by_mutators = inner.repaired_by_mutators();
@@ -260,7 +146,7 @@ impl Heap {
             pinned_blocks: counters.pinned_blocks.get(),
             pages_repaired: counters.pages_repaired.get() + repaired_by_mutators,
             pages_repaired_by_mutators: repaired_by_mutators,
-            page_waits: inner.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
+            page_waits: inner.memory.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
             verified_slots: counters.verified_slots.get(),
         }
     }
@@ -269,7 +155,7 @@ impl Heap {
     /// The way of the kernel to it and back, some 1 to 2 us, comes on top.
     #[must_use]
     pub fn faults(&self) -> Durations {
-        self.inner().pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
+        self.inner().memory.pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
     }
 
     /// The slow paths of loads that mutators took, with every barrier but [`Barrier::Page`]: loads of a stale slot, which find out where its
@@ -306,9 +192,9 @@ impl Heap {
     #[must_use]
     pub fn slow_paths(&self) -> SlowPaths {
         let inner = self.inner();
-        let timed = inner.slow_paths.durations();
+        let timed = inner.report.slow_paths.durations();
         // Those that a thread has timed since its last safepoint are of those that it has not handed over yet.
-        SlowPaths { count: inner.counters.slow_paths.get().max(timed.count), timed }
+        SlowPaths { count: inner.report.counters.slow_paths.get().max(timed.count), timed }
     }
 
     /// The pauses since the heap was built, for their quantiles: with the way to the safepoint, that way alone, and without it. Each
@@ -330,7 +216,7 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn pauses(&self) -> Pauses {
-        self.inner().pauses.lock().pauses()
+        self.inner().report.pauses.lock().pauses()
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit
@@ -356,23 +242,43 @@ impl Heap {
     #[must_use]
     pub fn take_events(&self) -> (Vec<Event>, u64) {
         self.inner().gather_losses();
-        self.inner().events.take()
+        self.inner().report.events.take()
     }
 
     /// Nanoseconds since the heap was built: the clock of its events.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        self.inner().events.now()
+        self.inner().report.events.now()
+    }
+
+    /// What the system has refused to the collector. Takes a lock for an instant; for any thread, inside a heap or not.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        *self.inner().report.refusals.0.lock()
+    }
+
+    /// What [`build`](crate::HeapBuilder::build) had to say of this heap. It is for the program to print it, or not.
+    ///
+    /// ```
+    /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// for warning in heap.warnings() {
+    ///     eprintln!("warning: {warning}");
+    /// }
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn warnings(&self) -> &[BuildWarning] {
+        self.build_warnings()
     }
 }
 
-impl std::fmt::Debug for Heap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Heap")
-            .field("name", &self.inner().config.name)
-            .field("max_bytes", &self.max_bytes())
-            .field("barrier", &self.inner().config.barrier)
-            .finish_non_exhaustive()
+impl HeapBuilder {
+    /// Builds the heap and starts its collector threads. May take long with [`pretouch`](Self::pretouch): some
+    /// microseconds a page. [`check`](Self::check) refuses the same options without building anything.
+    /// [`Heap::warnings`] has what a heap that was built has less of, or is too large for.
+    pub fn build(self) -> Result<Heap, BuildError> {
+        let (config, warnings) = self.checked()?;
+        Heap::start(config, warnings)
     }
 }
 
@@ -415,17 +321,17 @@ fn collect_until_shutdown(inner: &Arc<HeapInner>) {
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_else(|| "it panicked".to_owned());
-        inner.control.fail(why.clone());
-        inner.free.wake_all();
+        inner.schedule.requests.fail(why.clone());
+        inner.memory.free.wake_all();
         // Told without the lock: each has its own.
-        let sinks = inner.sinks.lock().clone();
+        let sinks = inner.roots.targets.lock().clone();
         sinks.iter().for_each(|sink| sink.fail(&why));
         drop(sinks);
-        inner.events.deliver();
+        inner.report.events.deliver();
     }
-    if inner.control.is_shut() {
+    if inner.schedule.requests.is_shut() {
         // Nobody will ask these for a safepoint any more; those who come later find it out when they enter.
-        inner.mutators.lock().iter().for_each(|record| record.poll());
+        inner.world.mutators.lock().iter().for_each(|record| record.poll());
     }
 }
 
@@ -439,22 +345,22 @@ impl HeapInner {
     /// # Panics
     /// If the collector has failed: what was asked of it is not done.
     pub(crate) fn check_collector(&self) {
-        if let Some(why) = self.control.failure() {
+        if let Some(why) = self.schedule.requests.failure() {
             panic!("the collector has failed: {why}");
         }
     }
 
     fn repaired_by_mutators(&self) -> u64 {
-        self.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
+        self.memory.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
     }
 
     /// Has the faults of the mutators' view served, with the page barrier.
     fn serve_faults(self: &Arc<HeapInner>) -> Result<Option<Registration>, BuildError> {
-        let Some(pages) = &self.pages else { return Ok(None) };
+        let Some(pages) = &self.memory.pages else { return Ok(None) };
         let server = Arc::new(FaultServer(Arc::downgrade(self)));
         // SAFETY: the range is that of the views' second span, which this heap owns until `HeapInner` is dropped. The registration is
         // the heap's owner's. Whoever touches the view is attached, or has been lent bytes, and keeps the owner alive by that.
-        let registered = unsafe { fault::register(pages.gate.view(), self.views.span(), server) };
+        let registered = unsafe { fault::register(pages.gate.view(), self.memory.views.span(), server) };
         registered.map(Some).map_err(|error| {
             let refused = if let FaultError::Sys(refused) = error { vec![refused] } else { Vec::new() };
             BuildError::PageBarrier(NoPageBarrier::new(error, refused))
@@ -464,14 +370,15 @@ impl HeapInner {
     /// What building a heap does to its memory.
     fn prepare(&self) -> Result<Option<BuildWarning>, BuildError> {
         let bytes = self.config.max_bytes;
-        if self.config.single_view && self.pages.is_none() {
-            self.views.protect_view(1, false).map_err(|error| BuildError::SingleView(Box::new(error)))?;
+        if self.config.single_view && self.memory.pages.is_none() {
+            self.memory.views.protect_view(1, false).map_err(|error| BuildError::SingleView(Box::new(error)))?;
         }
         if self.config.pretouch {
-            self.views.populate(0, bytes).map_err(|error| BuildError::Populate(Box::new(error)))?;
-            self.free.all_committed();
+            self.memory.views.populate(0, bytes).map_err(|error| BuildError::Populate(Box::new(error)))?;
+            self.memory.free.all_committed();
             if self.config.huge_pages == HugePages::Collapse {
-                let in_use = self.views.collapse(0, bytes).map_err(|error| BuildError::HugePages(Box::new(error)))?;
+                let in_use =
+                    self.memory.views.collapse(0, bytes).map_err(|error| BuildError::HugePages(Box::new(error)))?;
                 return Ok(in_use.map(BuildWarning::SmallPages));
             }
         }
@@ -481,7 +388,7 @@ impl HeapInner {
 
 #[cfg(test)]
 mod tests {
-    use crate::handles::root::RootCell;
+    use crate::roots::table::RootCell;
     use crate::{AllocSize, Bytes, FinalizerQueue, Heap, MIN_HEAP_BYTES, ResourceQueue};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
@@ -492,7 +399,7 @@ mod tests {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
         let (objects, resources) = (FinalizerQueue::<Bytes>::new(&heap), ResourceQueue::<u32>::new(&heap));
         // No view is there.
-        let _nowhere = RootCell::new(&heap.inner().weak_roots, 0x1000, true);
+        let _nowhere = RootCell::new(&heap.inner().roots.weak, 0x1000, true);
         let failed = |wait: &dyn Fn()| {
             let panic = catch_unwind(AssertUnwindSafe(wait)).expect_err("it came back as if there were a collector");
             let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
@@ -525,7 +432,7 @@ mod tests {
     fn a_running_thread_hears_that_the_collector_has_failed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
         // No view is there.
-        let _nowhere = RootCell::new(&heap.inner().weak_roots, 0x1000, true);
+        let _nowhere = RootCell::new(&heap.inner().roots.weak, 0x1000, true);
         std::thread::scope(|scope| {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 heap.enter(|m| {

@@ -40,6 +40,7 @@
 
 extern crate self as gc_heap;
 
+mod active;
 mod barrier;
 #[cfg(feature = "census")]
 mod census;
@@ -90,13 +91,13 @@ pub use mutator::keep::{Kept, SlotTypes, Words};
 #[doc(hidden)]
 pub use object::__private;
 pub use object::{
-    Array, Byte, Bytes, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotArray,
-    SlotKind, Tail, TailElement, Trace, WordMap,
+    Byte, Empty, Field, FieldName, IdentityHash, Init, Kind, NoTail, Num, Number, Plain, SlotKind, Tail, TailElement,
+    Trace, WordMap,
 };
 pub use refused::Refusals;
 pub use slot::{
-    Address, AnyGc, AnyObject, Ephemeron, Gc, Referent, Rootable, Slot, SlotType, Tagged, Unpacked, Value, Weak,
-    WeakKey, WeakSlot,
+    Address, AnyGc, AnyObject, Array, Bytes, Ephemeron, Gc, Referent, Rootable, Slot, SlotArray, SlotType, Tagged,
+    Unpacked, Value, Weak, WeakKey, WeakSlot,
 };
 pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
 pub use text::{ByteSize, ParseOptionError};

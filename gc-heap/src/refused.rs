@@ -1,6 +1,5 @@
 //! What the system refused where nobody waits for an answer.
 
-use crate::heap::Heap;
 use crate::lock::Mutex;
 use gc_core::sys::SysError;
 
@@ -26,20 +25,12 @@ pub struct Refusals {
 
 /// Where they are noted.
 #[derive(Default)]
-pub(crate) struct Noted(Mutex<Refusals>);
+pub(crate) struct Noted(pub(crate) Mutex<Refusals>);
 
 impl Noted {
     pub(crate) fn note(&self, error: SysError) {
         let noted = &mut *self.0.lock();
         noted.count += 1;
         noted.last = Some(error);
-    }
-}
-
-impl Heap {
-    /// What the system has refused to the collector. Takes a lock for an instant; for any thread, inside a heap or not.
-    #[must_use]
-    pub fn refusals(&self) -> Refusals {
-        *self.inner().refusals.0.lock()
     }
 }

@@ -5,7 +5,8 @@ use crate::handles::local::Local;
 use crate::lock::{Mutex, MutexGuard};
 use crate::mutator::Mutator;
 use crate::mutator::alloc_size::AllocSize;
-use crate::object::{Array, Field, Num, Trace, WordMap};
+use crate::object::{Field, Num, Trace, WordMap};
+use crate::slot::Array;
 use crate::slot::{Ephemeron, Gc, Slot, SlotType, WeakKey};
 
 /// Slots of the smallest table.

@@ -1,8 +1,8 @@
 //! The slow half of the barriers: what happens when a load meets a stale word.
 
-use crate::collector::relocate::{Copied, CopyPlace, relocate_object};
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::space::BLOCK_BYTES;
+use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
 use gc_core::forwarding::Entry;
 use gc_core::slot::{self, Barriers};
@@ -36,10 +36,10 @@ impl Mutator<'_> {
         }
         counts.until_timed.set(TIMED_ONE_IN - 1);
         let heap = self.inner();
-        let begin_ns = heap.events.now();
+        let begin_ns = heap.report.events.now();
         let result = f();
-        let ns = heap.events.now() - begin_ns;
-        heap.slow_paths.record(ns);
+        let ns = heap.report.events.now() - begin_ns;
+        heap.report.slow_paths.record(ns);
         let untimed = counts.until_timed_then.replace(TIMED_ONE_IN - 1);
         if let Some(ring) = &self.record().losses {
             counts.slow_path_losses.timed(ring, begin_ns, ns, untimed);
@@ -54,7 +54,7 @@ impl Mutator<'_> {
         let left = counts.until_timed.get();
         let untimed = counts.until_timed_then.replace(left) - left;
         if untimed != 0 {
-            counts.slow_path_losses.untimed(ring, self.inner().events.now(), untimed);
+            counts.slow_path_losses.untimed(ring, self.inner().report.events.now(), untimed);
         }
         ring.flush();
         self.relieve_losses();
@@ -85,11 +85,11 @@ impl Mutator<'_> {
         if word & self.bad_mask() == 0 {
             return Some(word);
         }
-        if !inner.space.owns(word) {
+        if !inner.memory.space.owns(word) {
             return None;
         }
-        let offset = inner.space.offset(word) as usize;
-        let place = match inner.forwarding.lookup(offset)? {
+        let offset = inner.memory.space.offset(word) as usize;
+        let place = match inner.memory.forwarding.lookup(offset)? {
             None => offset,
             Some(entry) => match entry.destination() {
                 Some(granule) => granule * 8,
@@ -101,7 +101,7 @@ impl Mutator<'_> {
 
     fn copy(&self, offset: usize, entry: Entry<'_>) -> usize {
         self.stress_delay();
-        let (place, copied) = relocate_object(self.inner(), offset, entry, &mut MutatorPlace(self));
+        let (place, copied) = relocate_object(&self.inner().memory, offset, entry, &mut MutatorPlace(self));
         match copied {
             Copied::Here => self.counts.copied.set(self.counts.copied.get() + 1),
             Copied::Kept => self.counts.kept.set(self.counts.kept.get() + 1),
@@ -146,7 +146,7 @@ impl WeakBarriers for Mutator<'_> {
     }
 
     fn is_live(&self, good: u64) -> bool {
-        self.inner().is_live(self.inner().space.offset(good) as usize)
+        self.inner().is_live(self.inner().memory.space.offset(good) as usize)
     }
 
     #[cold]
@@ -165,15 +165,15 @@ impl CopyPlace for MutatorPlace<'_, '_> {
     fn bump(&mut self, bytes: usize) -> Option<usize> {
         let m = self.0;
         if m.copies.rest() < bytes {
-            let block = m.inner().free.take(AllocClass::MutatorCopy)?;
-            m.inner().close(m.copies.top.get(), m.copies.limit.get());
-            m.inner().open_block(block, m.epoch.get(), false);
+            let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
+            m.inner().memory.close(m.copies.top.get(), m.copies.limit.get());
+            m.inner().memory.open_block(block, m.epoch.get(), false);
             let start = m.good_view.get() + (block * BLOCK_BYTES) as u64;
             m.copies.set(start, start + BLOCK_BYTES as u64);
         }
         let top = m.copies.top.get();
         m.copies.top.set(top + bytes as u64);
-        Some(m.inner().space.offset(top) as usize)
+        Some(m.inner().memory.space.offset(top) as usize)
     }
 
     fn rewind(&mut self, bytes: usize) {

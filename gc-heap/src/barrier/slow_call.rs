@@ -17,7 +17,7 @@
 //!    aligns it to other calls of the function.
 //! 4. A stub describes its frame (CFI), so that profilers, debuggers and backtraces go through it.
 
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use std::hint::cold_path;
 use std::sync::atomic::AtomicU64;
 
@@ -435,7 +435,7 @@ mod imp {
 #[cold]
 #[inline(never)]
 fn no_good_word(m: &Mutator<'_>, word: u64) -> ! {
-    if m.inner().space.owns(word) {
+    if m.inner().memory.space.owns(word) {
         panic!("heap corrupted: a stale reference {word:#x} to an object that was dead (a missed barrier)");
     }
     panic!("a reference of one heap was used with a mutator of another");

@@ -1,8 +1,8 @@
 //! The graph of a snapshot: nodes by number, edges in the order of the nodes they come from.
 
-use crate::collector::heap_walk::{Node, RootSort, Survey};
+use crate::inner::survey::{Node, RootSort, Survey};
 use crate::object::Kind;
-use crate::object::names::SlotName;
+use crate::object::slot_name::SlotName;
 use std::collections::BTreeMap;
 
 /// The name of an edge, and whether it keeps its target alive.

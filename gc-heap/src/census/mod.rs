@@ -7,12 +7,12 @@
 
 mod graph;
 
-use crate::collector::heap_walk::{Request, Survey};
-use crate::heap::Heap;
+use crate::active::is_inside;
 use crate::inner::HeapInner;
+use crate::inner::handle::Heap;
+use crate::inner::survey::{Request, Survey};
 use crate::lock::Mutex;
 use crate::mutator::Mutator;
-use crate::mutator::enter::is_inside;
 use crate::object::Kind;
 use std::sync::Arc;
 
@@ -157,7 +157,7 @@ impl HeapInner {
     fn survey(&self, graph: bool) -> Arc<Survey> {
         self.check_process();
         let request = Arc::new(Request { graph, answer: Mutex::default() });
-        self.surveys.push(Arc::clone(&request));
+        self.schedule.surveys.push(Arc::clone(&request));
         self.collect();
         let answer = request.answer.lock().take();
         answer.unwrap_or_else(|| {

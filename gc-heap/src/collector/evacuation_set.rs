@@ -1,6 +1,7 @@
 //! Planning: selection of the blocks to evacuate.
 
 use crate::inner::HeapInner;
+use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
 use gc_core::forwarding::Forwarding;
@@ -22,10 +23,6 @@ const FULLEST: u32 = (BLOCK_BYTES as u32 / 100) * 75;
 /// Target at the end of a cycle: the free share of the memory that is not live, in percent.
 const WANTED_FREE: usize = 85;
 
-/// If dead blocks alone give this share, in percent, nothing is relocated: no flip, and no slot
-/// becomes stale.
-pub(crate) const ENOUGH_FREE: usize = 60;
-
 /// Minimum gain (fraction of the heap) that pays for healing every slot: a relocation makes every
 /// slot stale, and the next marking heals each by a compare-and-swap (about twice its time).
 const WORTH_GAINING: usize = 16;
@@ -42,7 +39,7 @@ pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> 
     }
     // Drop blocks pinned since `choose`; a later pin sees its block in the set and aborts the plan.
     set.retain(|&block| {
-        let pinned = inner.blocks.is_pinned(block);
+        let pinned = inner.memory.blocks.is_pinned(block);
         if pinned {
             cancel_forwarding(inner, block);
         }
@@ -53,10 +50,10 @@ pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> 
 
 /// Selects the evacuation set, in the order of evacuation.
 pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
-    let blocks = &inner.blocks;
-    let epoch = inner.phase.epoch();
+    let blocks = &inner.memory.blocks;
+    let epoch = inner.world.phase.epoch();
     // Clear the abort flag of the previous plan.
-    inner.plan_aborted.store(false, Ordering::SeqCst);
+    inner.world.plan_aborted.store(false, Ordering::SeqCst);
     let mut pinned = 0;
     let mut set: Vec<usize> = (0..blocks.len())
         .filter(|&block| blocks.state(block) == BlockState::Closed && blocks.allocation_epoch(block) != epoch)
@@ -67,13 +64,13 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
             !is_pinned
         })
         .collect();
-    inner.counters.pinned_blocks.set(pinned);
+    inner.report.counters.pinned_blocks.set(pinned);
     match goal {
         EvacuationGoal::Compact { runs } => set.retain(|&block| runs || blocks.live_bytes(block) < BLOCK_BYTES as u32),
         // As much as there is memory for: otherwise nothing would move before the heap is nearly
         // full.
         EvacuationGoal::Reclaim if inner.config.stress.is_on() => {
-            let mut room = inner.free.free() / 2 * BLOCK_BYTES;
+            let mut room = inner.memory.free.free() / 2 * BLOCK_BYTES;
             let first = epoch as usize % set.len().max(1);
             set.rotate_left(first);
             set.retain(|&block| {
@@ -85,7 +82,7 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
         }
         EvacuationGoal::Reclaim => {
             let not_live = inner.config.max_bytes.saturating_sub(live_bytes as usize);
-            let mut free = inner.free.free() * BLOCK_BYTES;
+            let mut free = inner.memory.free.free() * BLOCK_BYTES;
             if free >= not_live / 100 * ENOUGH_FREE {
                 return Vec::new();
             }
@@ -114,17 +111,17 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
 /// Moves a block's mark bits into its forwarding table.
 pub(crate) fn forward(inner: &HeapInner, block: usize) {
     let first = block * BLOCK_MARK_WORDS;
-    let bits = std::array::from_fn(|index| inner.marks.load(first + index));
-    inner.forwarding.insert(block, Box::new(Forwarding::new(bits)));
-    inner.clear_marks(block);
+    let bits = std::array::from_fn(|index| inner.memory.marks.load(first + index));
+    inner.memory.forwarding.insert(block, Box::new(Forwarding::new(bits)));
+    inner.memory.clear_marks(block);
 }
 
 /// Undoes [`forward`]: the block is again as after marking.
 pub(crate) fn cancel_forwarding(inner: &HeapInner, block: usize) {
     let first = block * BLOCK_MARK_WORDS;
-    let forwarding = inner.forwarding.of_block(block).expect("forwarded before");
+    let forwarding = inner.memory.forwarding.of_block(block).expect("forwarded before");
     for (index, bits) in forwarding.bits().into_iter().enumerate() {
-        inner.marks.store_words(first + index, 1, bits);
+        inner.memory.marks.store_words(first + index, 1, bits);
     }
-    inner.forwarding.clear(block);
+    inner.memory.forwarding.clear(block);
 }

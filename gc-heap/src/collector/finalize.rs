@@ -8,9 +8,9 @@ use super::mark::{Marker, remap};
 use super::pool::Pool;
 use super::reclaim::{resolve_pairs, resolve_slots};
 use super::roots::Roots;
-use crate::finalize::{OnDeath, Registration};
-use crate::handles::root::RootCell;
 use crate::inner::HeapInner;
+use crate::inner::registration::{OnDeath, Registration};
+use crate::roots::table::RootCell;
 use std::sync::atomic::Ordering;
 
 /// All registrations. Owned by the collector.
@@ -37,14 +37,14 @@ fn live(inner: &HeapInner, watch: &Registration) -> Result<(), usize> {
         return Err(offset);
     }
     // No other thread writes it.
-    slot.store(inner.space.view(inner.phase.good()) + offset as u64, Ordering::Release);
+    slot.store(inner.memory.space.view(inner.world.phase.good()) + offset as u64, Ordering::Release);
     Ok(())
 }
 
 impl Watches {
     /// Revives the dead objects of finalizer queues, and notifies the queues.
     pub(crate) fn finalize(&mut self, inner: &HeapInner) -> Finalized {
-        while let Some(watch) = inner.new_watches.pop() {
+        while let Some(watch) = inner.roots.new_registrations.pop() {
             self.watches.push(watch);
         }
         let mut done = Finalized::default();
@@ -60,7 +60,7 @@ impl Watches {
         (done.revived, done.released) = (revived.len() as u64, released.len() as u64);
         for Registration { cell, queue, key, .. } in revived {
             let word = cell.collector_slot().load(Ordering::Relaxed);
-            queue.publish(key, Some(RootCell::new(&inner.roots, word, true)));
+            queue.publish(key, Some(RootCell::new(&inner.roots.strong, word, true)));
         }
         released.into_iter().for_each(|watch| watch.queue.publish(watch.key, None));
         done

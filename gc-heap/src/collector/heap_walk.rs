@@ -6,68 +6,21 @@
 //! as they are now, so an edge may be newer than the marks.
 
 use crate::inner::HeapInner;
-use crate::lock::Mutex;
+use crate::inner::survey::{Edge, Node, Request, RootSort, Survey};
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::object::slot_visitor::{SlotRole, each_slot};
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
-use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A request for a census or snapshot. The next cycle that begins answers it.
-pub(crate) struct Request {
-    pub(crate) graph: bool,
-    pub(crate) answer: Mutex<Option<Arc<Survey>>>,
-}
-
-/// A live object.
-#[derive(Clone, Copy)]
-pub(crate) struct Node {
-    pub(crate) kind: &'static Kind,
-    pub(crate) offset: usize,
-    pub(crate) bytes: usize,
-}
-
-/// A reference from one object to another, by offset.
-#[derive(Clone, Copy)]
-pub(crate) struct Edge {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    /// Where the slot is: the object that holds it, and the byte within. An ephemeron's value is held by the object, and kept
-    /// by the key, from which the edge goes.
-    pub(crate) holder: usize,
-    pub(crate) at: usize,
-    pub(crate) weak: bool,
-}
-
-/// The kinds of roots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RootSort {
-    /// Locals of the thread with this number among those attached.
-    Locals(usize),
-    Stack(usize),
-    Process,
-}
-
-/// Result of a heap walk.
-#[derive(Default)]
-pub(crate) struct Survey {
-    /// Objects and bytes of each type.
-    pub(crate) kinds: HashMap<TypeId, (&'static Kind, u64, u64)>,
-    /// By offset, ascending. Only with a graph; so the following.
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) edges: Vec<Edge>,
-    pub(crate) roots: Vec<(RootSort, usize)>,
-}
-
 /// The requests so far. Taken before mark start, so that the objects that the requester holds are
 /// marked.
 pub(crate) fn requests(inner: &HeapInner) -> Vec<Arc<Request>> {
-    std::iter::from_fn(|| inner.surveys.pop()).collect()
+    std::iter::from_fn(|| inner.schedule.surveys.pop()).collect()
 }
 
 /// Answers the requests.
@@ -95,12 +48,12 @@ impl HeapWalker<'_> {
     fn objects(&mut self) {
         let inner = self.inner;
         let mut kinds: HashMap<*const Kind, (&'static Kind, u64, u64)> = HashMap::new();
-        for block in 0..inner.blocks.len() {
+        for block in 0..inner.memory.blocks.len() {
             if !self.is_marked_block(block) {
                 continue;
             }
             for index in block * BLOCK_MARK_WORDS..(block + 1) * BLOCK_MARK_WORDS {
-                let mut bits = inner.marks.load(index);
+                let mut bits = inner.memory.marks.load(index);
                 while bits != 0 {
                     let offset = (index * 64 + bits.trailing_zeros() as usize) * 8;
                     bits &= bits - 1;
@@ -119,22 +72,22 @@ impl HeapWalker<'_> {
 
     /// Whether the block's mark bits are those of its live objects: a young block's are all set.
     fn is_marked_block(&self, block: usize) -> bool {
-        let blocks = &self.inner.blocks;
+        let blocks = &self.inner.memory.blocks;
         // Open and not young: the block of a thread that has been parked since before mark start;
         // it no longer allocates there.
         matches!(blocks.state(block), BlockState::Closed | BlockState::Open | BlockState::LargeFirst)
-            && blocks.allocation_epoch(block) != self.inner.phase.epoch()
+            && blocks.allocation_epoch(block) != self.inner.world.phase.epoch()
     }
 
     /// Whether an offset is that of an object of the survey.
     fn is_surveyed(&self, offset: usize) -> bool {
-        self.inner.marks.get(offset / 8) && self.is_marked_block(offset / BLOCK_BYTES)
+        self.inner.memory.marks.get(offset / 8) && self.is_marked_block(offset / BLOCK_BYTES)
     }
 
     /// Records an object. Returns its kind and size.
     fn object(&mut self, offset: usize) -> (&'static Kind, usize) {
         let inner = self.inner;
-        let word = |at: usize| inner.word(offset + at).load(Ordering::Relaxed);
+        let word = |at: usize| inner.memory.word(offset + at).load(Ordering::Relaxed);
         let header = word(0);
         // SAFETY: a mark bit outside young blocks stands at an object's start, and dead blocks were freed; the length word
         // exists where it is asked for.
@@ -151,19 +104,19 @@ impl HeapWalker<'_> {
     fn target(&self, slot: &AtomicU64) -> Option<usize> {
         let inner = self.inner;
         let word = slot.load(Ordering::Acquire);
-        if !is_reference(word) || inner.space.color(word) != Some(inner.phase.good()) {
+        if !is_reference(word) || inner.memory.space.color(word) != Some(inner.world.phase.good()) {
             return None;
         }
-        let offset = inner.space.offset(word) as usize;
+        let offset = inner.memory.space.offset(word) as usize;
         (offset < inner.config.max_bytes && self.is_surveyed(offset)).then_some(offset)
     }
 
     fn slot(&mut self, holder: usize, at: usize, usage: SlotRole) {
-        let Some(to) = self.target(self.inner.word(holder + at)) else { return };
+        let Some(to) = self.target(self.inner.memory.word(holder + at)) else { return };
         let weak = usage != SlotRole::Strong;
         self.survey.edges.push(Edge { from: holder, to, holder, at, weak });
         if usage == SlotRole::Key
-            && let Some(value) = self.target(self.inner.word(holder + at + 8))
+            && let Some(value) = self.target(self.inner.memory.word(holder + at + 8))
         {
             self.survey.edges.push(Edge { from: to, to: value, holder, at: at + 8, weak: false });
         }
@@ -174,15 +127,15 @@ impl HeapWalker<'_> {
         let inner = self.inner;
         let mut found = Vec::new();
         let mut note = |sort, slot: &AtomicU64| found.extend(self.target(slot).map(|to| (sort, to)));
-        for (number, record) in inner.mutators.lock().clone().iter().enumerate() {
+        for (number, record) in inner.world.mutators.lock().clone().iter().enumerate() {
             record.each_local(|slot| note(RootSort::Locals(number), slot));
         }
-        for (number, stack) in inner.stacks.lock().clone().iter().enumerate() {
+        for (number, stack) in inner.roots.stacks.lock().clone().iter().enumerate() {
             if !stack.is_given_up() {
                 stack.scan(0..stack.top(), |slot| note(RootSort::Stack(number), slot));
             }
         }
-        inner.roots.for_each(|slot| note(RootSort::Process, slot));
+        inner.roots.strong.for_each(|slot| note(RootSort::Process, slot));
         self.survey.roots = found;
     }
 }

@@ -91,13 +91,13 @@ pub(crate) struct Marker<'a, const MANY: bool> {
 
 impl<'a, const MANY: bool> Marker<'a, MANY> {
     pub(crate) fn new(inner: &'a HeapInner, pool: &'a Pool) -> Marker<'a, MANY> {
-        let good = inner.phase.good();
+        let good = inner.world.phase.good();
         Marker {
             inner,
             pool,
-            canonical: inner.views.canonical(),
-            bad_mask: inner.space.bad_mask(good),
-            good_view: inner.space.view(good),
+            canonical: inner.memory.views.canonical(),
+            bad_mask: inner.memory.space.bad_mask(good),
+            good_view: inner.memory.space.view(good),
             stack: Vec::with_capacity(pool.local),
             queue: [NONE; AHEAD],
             next: 0,
@@ -165,7 +165,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     pub(crate) fn take_logs(&mut self) -> bool {
         let mut any = false;
         for _ in 0..BUFFERS_AT_ONCE {
-            let Some(words) = self.inner.log.pop() else { break };
+            let Some(words) = self.inner.world.log.pop() else { break };
             // Whatever its color.
             words.into_iter().for_each(|word| {
                 let offset = self.remap(word);
@@ -183,7 +183,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T0>((self.canonical + offset) as *const i8);
-            _mm_prefetch::<_MM_HINT_T0>(self.inner.marks.word_address(offset / 8).cast());
+            _mm_prefetch::<_MM_HINT_T0>(self.inner.memory.marks.word_address(offset / 8).cast());
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (self.canonical, offset);
@@ -258,7 +258,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         let uncalled = std::mem::take(&mut self.uncalled);
         if uncalled {
             self.pool.crew.called();
-            self.inner.helpers.open();
+            self.inner.schedule.helpers.open();
         }
         uncalled
     }
@@ -312,7 +312,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     #[inline(always)]
     pub(super) fn set_mark(&self, offset: usize) -> bool {
         let granule = offset / 8;
-        if MANY { self.inner.marks.set(granule) } else { self.inner.marks.set_alone(granule) }
+        if MANY { self.inner.memory.marks.set(granule) } else { self.inner.memory.marks.set_alone(granule) }
     }
 
     /// Marks the values of the pairs that wait for an object that has just been marked.
@@ -359,7 +359,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     #[inline(always)]
     fn word(&self, offset: usize) -> &'a AtomicU64 {
-        self.inner.word(offset)
+        self.inner.memory.word(offset)
     }
 
     #[inline(always)]
@@ -390,7 +390,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         if MANY {
             self.add_live(block, counted);
         } else {
-            self.inner.blocks.add_live_alone(block, counted);
+            self.inner.memory.blocks.add_live_alone(block, counted);
         }
         kind
     }
@@ -400,7 +400,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         let (counted, sum) = &mut self.live[block % COUNTED];
         if *counted != block {
             if *sum != 0 {
-                self.inner.blocks.add_live(*counted, *sum);
+                self.inner.memory.blocks.add_live(*counted, *sum);
             }
             (*counted, *sum) = (block, 0);
         }
@@ -507,11 +507,11 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     pub(crate) fn count(&mut self) -> (u64, u64) {
         for (block, bytes) in &mut self.live {
             if *bytes != 0 {
-                self.inner.blocks.add_live(*block, std::mem::take(bytes));
+                self.inner.memory.blocks.add_live(*block, std::mem::take(bytes));
             }
         }
         let objects = std::mem::take(&mut self.objects);
-        self.inner.counters.marked_objects.add(objects);
+        self.inner.report.counters.marked_objects.add(objects);
         (objects, std::mem::take(&mut self.bytes))
     }
 }
@@ -529,7 +529,7 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 
     #[inline(always)]
     fn place(&self, word: u64) -> usize {
-        self.inner.space.offset(word) as usize
+        self.inner.memory.space.offset(word) as usize
     }
 
     #[inline(always)]
@@ -546,12 +546,12 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 /// The offset of a word's object, when the last relocation is complete.
 #[inline]
 pub(crate) fn remap(inner: &HeapInner, word: u64) -> usize {
-    debug_assert!(inner.space.owns(word));
-    let offset = inner.space.offset(word) as usize;
-    if word & inner.space.bad_mask(inner.phase.good()) == 0 {
+    debug_assert!(inner.memory.space.owns(word));
+    let offset = inner.memory.space.offset(word) as usize;
+    if word & inner.memory.space.bad_mask(inner.world.phase.good()) == 0 {
         return offset;
     }
-    match inner.forwarding.entry(offset) {
+    match inner.memory.forwarding.entry(offset) {
         None => offset,
         // Every entry was published before this marking began.
         Some(entry) => entry.destination().expect("a relocation ends when every entry is published") * 8,
@@ -610,17 +610,17 @@ mod tests {
             // No cycle runs: half of the heap is free.
             let inner = heap.inner();
             // Like a thread that overwrites one reference repeatedly.
-            let log = |buffers: usize| (0..buffers).for_each(|_| inner.log.push(vec![first; WORDS]));
+            let log = |buffers: usize| (0..buffers).for_each(|_| inner.world.log.push(vec![first; WORDS]));
             let pool = Pool::new(inner, 1, Roots::default());
             let mut marker = Marker::<false>::new(inner, &pool);
 
             log(BUFFERS_AT_ONCE + 1);
             assert!(marker.take_logs());
-            assert_eq!(inner.log.len(), 1);
+            assert_eq!(inner.world.log.len(), 1);
             // Marking drains the rest of the log automatically.
             log(BUFFERS);
             marker.drain();
-            assert_eq!((inner.log.len(), marker.objects), (0, nodes));
+            assert_eq!((inner.world.log.len(), marker.objects), (0, nodes));
             assert!(pool.peak_bytes() <= 4 * BUFFERS_AT_ONCE * WORDS * 8, "{}", pool.peak_bytes());
             assert!(!marker.take_logs());
         })
@@ -644,13 +644,13 @@ mod tests {
             // A block that a thread may still allocate in does not move: the first cycle has closed it.
             m.collect();
             let inner = heap.inner();
-            let offset_of = |node: Gc<'_, Node>| inner.space.offset(<Node as SlotType>::to_word(node)) as usize;
+            let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node)) as usize;
             let first = list.get(m);
-            let stale = inner.word(offset_of(first) + 8).load(Ordering::Relaxed);
-            assert_ne!(stale & inner.space.bad_mask(inner.phase.good()), 0);
+            let stale = inner.memory.word(offset_of(first) + 8).load(Ordering::Relaxed);
+            assert_ne!(stale & inner.memory.space.bad_mask(inner.world.phase.good()), 0);
             let now = offset_of(first.next.get(m).unwrap());
-            assert_ne!(now, inner.space.offset(stale) as usize);
-            inner.log.push(vec![stale]);
+            assert_ne!(now, inner.memory.space.offset(stale) as usize);
+            inner.world.log.push(vec![stale]);
             let pool = Pool::new(inner, 1, Roots::default());
             let mut marker = Marker::<false>::new(inner, &pool);
             assert!(marker.take_logs());

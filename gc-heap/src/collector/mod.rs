@@ -1,32 +1,30 @@
 //! The cycle: mark, reclaim, plan, relocate, on a thread of the collector's own.
 
-pub(crate) mod effort;
 pub(crate) mod ephemeron;
 pub(crate) mod evacuation_set;
 pub(crate) mod finalize;
+pub(crate) mod flip;
 #[cfg(feature = "census")]
 pub(crate) mod heap_walk;
 mod idle;
 pub(crate) mod mark;
 mod overflow;
-pub(crate) mod pacing;
 pub(crate) mod pool;
 pub(crate) mod reclaim;
 pub(crate) mod relocate;
 pub(crate) mod roots;
 mod telemetry;
 pub(crate) mod verify;
-pub(crate) mod workers;
 
+use crate::collector::flip::{FlipDecision, FlipPlan};
 use crate::config::Barrier;
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
-use crate::page::flip::{FlipDecision, FlipPlan};
-use crate::page::pages::Pages;
+use crate::inner::control::Work;
+use crate::inner::pending_pause::VmOperation;
 use crate::roots::region::RootMemory;
 use crate::space::BLOCK_BYTES;
-use crate::world::pause::VmOperation;
-use crate::world::requests::Work;
+use crate::space::pages::Pages;
 use evacuation_set::EvacuationGoal;
 use finalize::Watches;
 use gc_core::sys::thread_cpu_time;
@@ -97,14 +95,14 @@ pub(crate) struct Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.inner.helpers.end();
+        self.inner.schedule.helpers.end();
     }
 }
 
 impl Collector {
     pub(crate) fn new(inner: Arc<HeapInner>) -> Collector {
         let random = Cell::new(inner.config.stress.seed);
-        let idle = Idle::new(inner.config.idle_after, inner.blocks.len());
+        let idle = Idle::new(inner.config.idle_after, inner.memory.blocks.len());
         Collector {
             inner,
             forwarded: Vec::new(),
@@ -125,7 +123,7 @@ impl Collector {
         let inner = Arc::clone(&self.inner);
         inner.pace_begins();
         loop {
-            match inner.control.wait_for_work(self.next_look()) {
+            match inner.schedule.requests.wait_for_work(self.next_look()) {
                 Work::Cycle => {
                     inner.pace_cycle_begins();
                     let begun = self.cycle_begins();
@@ -137,14 +135,14 @@ impl Collector {
                     }
                     inner.pace_cycle_ended();
                     let is_idle = std::mem::take(&mut self.is_idle);
-                    self.idle.cycle_ended(inner.free.allocated(), is_idle);
+                    self.idle.cycle_ended(inner.memory.free.allocated(), is_idle);
                     self.cycle_ended(begun);
-                    inner.control.cycle_finished();
-                    if inner.external.is_due() {
+                    inner.schedule.requests.cycle_finished();
+                    if inner.schedule.external.is_due() {
                         // External memory added during the cycle did not request one; check again.
-                        inner.control.request_soon();
+                        inner.schedule.requests.request_soon();
                     }
-                    inner.free.wake_all();
+                    inner.memory.free.wake_all();
                     if is_idle && inner.config.uncommit_delay.is_some() {
                         inner.uncommit(Duration::ZERO);
                     }
@@ -152,21 +150,21 @@ impl Collector {
                 Work::Compaction(run) => {
                     let begun = self.cycle_begins();
                     inner.hold(PauseKind::Compaction, |_| self.cycle(true, EvacuationGoal::Compact { runs: run > 1 }));
-                    inner.counters.compactions.add(1);
+                    inner.report.counters.compactions.add(1);
                     // Nothing more can be freed: waiters may use all of it.
-                    inner.free.keep(0);
+                    inner.memory.free.keep(0);
                     self.cycle_ended(begun);
-                    inner.control.compaction_finished();
-                    inner.free.wake_all();
+                    inner.schedule.requests.compaction_finished();
+                    inner.memory.free.wake_all();
                 }
                 Work::Idle => {
                     self.idle_work();
                     inner.gather_losses();
                 }
-                Work::Shutdown => return inner.events.deliver(),
+                Work::Shutdown => return inner.report.events.deliver(),
             }
-            inner.events.deliver();
-            if inner.control.is_shut() {
+            inner.report.events.deliver();
+            if inner.schedule.requests.is_shut() {
                 return;
             }
         }
@@ -174,12 +172,12 @@ impl Collector {
 
     /// How long to wait for work: at most until memory may have to be uncommitted.
     fn next_look(&self) -> Duration {
-        let uncommits = self.inner.config.uncommit_delay.filter(|_| self.inner.free.free_committed() > 0);
+        let uncommits = self.inner.config.uncommit_delay.filter(|_| self.inner.memory.free.free_committed() > 0);
         self.idle.wait(uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES)))
     }
 
     fn idle_work(&mut self) {
-        if self.idle.look(self.inner.free.allocated()) {
+        if self.idle.look(self.inner.memory.free.allocated()) {
             self.is_idle = true;
             self.inner.request_cycle();
         }
@@ -190,8 +188,8 @@ impl Collector {
             self.looked_for_idle = Instant::now();
             self.inner.uncommit(delay);
         }
-        self.inner.roots.reclaim();
-        self.inner.weak_roots.reclaim();
+        self.inner.roots.strong.reclaim();
+        self.inner.roots.weak.reclaim();
     }
 
     fn stop(&self, held: bool, op: VmOperation, kind: PauseKind) -> bool {
@@ -215,36 +213,36 @@ impl Collector {
         let before = thread_cpu_time();
         let workers = inner.config.workers;
 
-        inner.external.cycle_begins();
+        inner.schedule.external.cycle_begins();
         // No censuses during stop-the-world compaction.
         #[cfg(feature = "census")]
         let surveys = if goal == EvacuationGoal::Reclaim { heap_walk::requests(&inner) } else { Vec::new() };
         // Roots dropped before mark start are not traced.
         self.reclaim_dropped_roots();
         // Uncommit stack memory that was not needed since the last marking. No page is gated.
-        let stacks = inner.stacks.lock().clone();
-        stacks.iter().for_each(|stack| stack.give_back(&inner.views));
+        let stacks = inner.roots.stacks.lock().clone();
+        stacks.iter().for_each(|stack| stack.give_back(&inner.memory.views));
         drop(stacks);
-        let started = inner.events.now();
+        let started = inner.report.events.now();
         self.stop(held, VmOperation::MarkStart, PauseKind::MarkStart);
         let MarkResult { weak, dead_ephemerons, mut live_bytes } =
             if workers > 1 { self.mark::<true>(held, workers) } else { self.mark::<false>(held, 1) };
         let started = self.phase(held, Phase::Mark, started);
-        self.verify(held, verify::Checkpoint::MarkResult);
+        self.verify(held, verify::Checkpoint::Marked);
 
         reclaim::resolve_weak(&inner, &weak);
         reclaim::resolve_pairs(&inner, &dead_ephemerons);
-        inner.phase.set_resolving(false);
+        inner.world.phase.set_resolving(false);
         if !held {
             inner.handshake(); // each mutator stops resolving; no weak load is in flight
         }
         let finalized = self.watches.finalize(&inner);
-        inner.counters.finalized.add(finalized.revived);
-        inner.counters.released.add(finalized.released);
+        inner.report.counters.finalized.add(finalized.revived);
+        inner.report.counters.released.add(finalized.released);
         live_bytes += finalized.live_bytes;
-        inner.free.set_live_bytes(live_bytes);
+        inner.memory.free.set_live_bytes(live_bytes);
         for block in self.forwarded.drain(..) {
-            inner.forwarding.clear(block);
+            inner.memory.forwarding.clear(block);
         }
         reclaim::retire_parked_tlabs(&inner);
         reclaim::free_dead(&inner);
@@ -254,17 +252,17 @@ impl Collector {
         #[cfg(feature = "census")]
         heap_walk::survey(&inner, &surveys);
 
-        match &inner.pages {
+        match &inner.memory.pages {
             Some(pages) if !held => self.flip(&inner, pages, goal, live_bytes, started),
             pages => self.relocate(&inner, pages.as_ref(), held, goal, live_bytes, started),
         }
         reclaim::clear_marks(&inner);
-        let used = thread_cpu_time().saturating_sub(before) + inner.helpers.take_used();
-        inner.effort.collected(used, inner.free.allocated());
+        let used = thread_cpu_time().saturating_sub(before) + inner.schedule.helpers.take_used();
+        inner.schedule.effort.collected(used, inner.memory.free.allocated());
         // Counted together, the cycle first: no reader sees more relocations than cycles.
-        inner.counters.cycles.add(1);
-        inner.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));
-        inner.counters.compactions.add(u64::from(std::mem::take(&mut self.compacted)));
+        inner.report.counters.cycles.add(1);
+        inner.report.counters.relocations.add(u64::from(std::mem::take(&mut self.relocated)));
+        inner.report.counters.compactions.add(u64::from(std::mem::take(&mut self.compacted)));
     }
 
     /// Relocation by flipping pages: once, or, if there is little memory to copy to, several times
@@ -272,7 +270,7 @@ impl Collector {
     fn flip(&mut self, inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, live_bytes: u64, mut started: u64) {
         let (mut flips, mut plan_aborted) = (0, 0);
         while flips < FLIPS && plan_aborted < MAX_PLAN_ATTEMPTS {
-            let planned = crate::page::flip::plan_flip(inner, pages, goal, live_bytes);
+            let planned = crate::collector::flip::plan_flip(inner, pages, goal, live_bytes);
             started = self.phase(false, Phase::Plan, started);
             match planned {
                 FlipDecision::Nothing => break,
@@ -289,11 +287,11 @@ impl Collector {
                     flips += 1;
                 }
                 FlipDecision::Flip(plan) => {
-                    inner.counters.plans_abandoned.add(1);
-                    crate::page::flip::abandon(inner, plan);
+                    inner.report.counters.plans_abandoned.add(1);
+                    crate::collector::flip::abandon(inner, plan);
                     // The plan is not the cause: another one would be refused as well.
                     if pages.refused.swap(false, Ordering::Relaxed) {
-                        if let FlipDecision::NoRoom = crate::page::flip::without_a_flip(inner) {
+                        if let FlipDecision::NoRoom = crate::collector::flip::without_a_flip(inner) {
                             self.compact(inner, pages, live_bytes, started);
                         }
                         break;
@@ -302,7 +300,7 @@ impl Collector {
                 }
             }
         }
-        crate::page::flip::keep_for_the_next(inner, live_bytes);
+        crate::collector::flip::keep_for_the_next(inner, live_bytes);
     }
 
     /// Relocation in a pause, when a flip is impossible.
@@ -311,19 +309,19 @@ impl Collector {
             self.relocate(inner, Some(pages), true, EvacuationGoal::Compact { runs: false }, live_bytes, started);
         });
         self.compacted = true;
-        inner.free.wake_all();
+        inner.memory.free.wake_all();
     }
 
     /// Work after a flip.
     fn repair(&mut self, inner: &HeapInner, pages: &Pages, plan: FlipPlan, started: u64) -> u64 {
         self.relocated = true;
-        crate::page::flip::repair_all(inner, pages, &plan, inner.config.workers);
+        crate::collector::flip::repair_all(inner, pages, &plan, inner.config.workers);
         // No thread is in its fault handler any more, and none will enter it.
         inner.handshake();
         let started = self.phase(false, Phase::Repair, started);
         self.verify(false, verify::Checkpoint::Relocated);
         for (block, _) in plan.sources {
-            inner.forwarding.clear(block);
+            inner.memory.forwarding.clear(block);
         }
         started
     }
@@ -346,7 +344,7 @@ impl Collector {
             }
             // The page barrier reaches this only in a pause, and has one color.
             if pages.is_none() && !self.stop(held, VmOperation::RelocateStart, PauseKind::RelocateStart) {
-                inner.counters.plans_abandoned.add(1);
+                inner.report.counters.plans_abandoned.add(1);
                 set.into_iter().for_each(|block| evacuation_set::cancel_forwarding(inner, block));
                 continue;
             }
@@ -360,7 +358,7 @@ impl Collector {
             self.verify(held, verify::Checkpoint::Relocated);
             self.forwarded = set;
             if pages.is_some() {
-                self.forwarded.drain(..).for_each(|block| inner.forwarding.clear(block));
+                self.forwarded.drain(..).for_each(|block| inner.memory.forwarding.clear(block));
             }
             return;
         }
@@ -369,8 +367,9 @@ impl Collector {
     /// Marks until mark end succeeds.
     fn mark<const MANY: bool>(&self, held: bool, workers: usize) -> MarkResult {
         let inner = &*self.inner;
-        let stacks = inner.stacks.lock().clone();
-        *inner.wide_stacks.lock() = stacks.into_iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).collect();
+        let stacks = inner.roots.stacks.lock().clone();
+        *inner.roots.wide_stacks.lock() =
+            stacks.into_iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).collect();
         let pool = Pool::new(inner, workers, Roots::of(inner));
         let mut marker = Marker::<MANY>::new(inner, &pool);
         let others = Mutex::new(HelperResults::default());
@@ -384,7 +383,7 @@ impl Collector {
             if self.stop(held, VmOperation::MarkEnd, PauseKind::MarkEnd) {
                 break;
             }
-            inner.counters.mark_end_retries.add(1);
+            inner.report.counters.mark_end_retries.add(1);
         }
         let (_, mut live_bytes) = marker.count();
         let mut weak = std::mem::take(&mut marker.weak);
@@ -392,7 +391,7 @@ impl Collector {
         weak.append(&mut others.weak);
         live_bytes += others.bytes;
         drop(marker);
-        let counters = &inner.counters;
+        let counters = &inner.report.counters;
         counters.marked_by_helpers.add(others.objects);
         counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
         counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
@@ -422,7 +421,7 @@ impl Collector {
     ) {
         self.drain_slots(marker, pool, workers, others);
         if !marker.looking && !marker.pairs.is_empty() {
-            self.inner.counters.ephemeron_passes.add(1);
+            self.inner.report.counters.ephemeron_passes.add(1);
             marker.look();
             self.drain_slots(marker, pool, workers, others);
         }
@@ -457,21 +456,21 @@ impl Collector {
             others.bytes += bytes;
             helper.leave();
         };
-        inner.helpers.together(workers, || marker.drain_parallel(true), help);
+        inner.schedule.helpers.together(workers, || marker.drain_parallel(true), help);
         marker.pairs.append(&mut others.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pairs);
     }
 
     /// Reclaims dropped roots. No marking runs.
     fn reclaim_dropped_roots(&self) {
-        self.inner.roots.reclaim();
-        self.inner.weak_roots.reclaim();
-        self.inner.watched.reclaim();
-        self.inner.wide_stacks.lock().clear();
+        self.inner.roots.strong.reclaim();
+        self.inner.roots.weak.reclaim();
+        self.inner.roots.watched.reclaim();
+        self.inner.roots.wide_stacks.lock().clear();
         // Dropped without the lock, because dropping unmaps their memory.
-        let given_up: Vec<_> = self.inner.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
+        let given_up: Vec<_> = self.inner.roots.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
         drop(given_up);
-        if let RootMemory::Gated(area) = &self.inner.root_memory {
-            area.tidy(&self.inner.views);
+        if let RootMemory::Gated(area) = &self.inner.roots.memory {
+            area.tidy(&self.inner.memory.views);
         }
     }
 }
@@ -482,9 +481,9 @@ impl HeapInner {
         let mut bytes = 0;
         // At most the amount that is idle now: blocks that the kernel refuses to uncommit would be
         // found again and again. In slices, so that few blocks at a time cannot be allocated.
-        let mut left = self.free.free_committed();
+        let mut left = self.memory.free.free_committed();
         while left > 0 {
-            let idle = self.free.idle(delay, left.min(UNCOMMIT_BATCH));
+            let idle = self.memory.free.idle(delay, left.min(UNCOMMIT_BATCH));
             if idle.is_empty() {
                 break;
             }
@@ -493,10 +492,10 @@ impl HeapInner {
             for run in idle.chunk_by(|a, b| a + 1 == *b) {
                 // After a failure the memory stays committed: it is used again, and the call is
                 // repeated when it has been idle for as long again.
-                let given = self.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);
-                let gone = given.map_err(|error| self.refusals.note(error)).is_ok();
+                let given = self.memory.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);
+                let gone = given.map_err(|error| self.report.refusals.note(error)).is_ok();
                 bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };
-                self.free.uncommitted(run, gone);
+                self.memory.free.uncommitted(run, gone);
             }
         }
         bytes

@@ -70,14 +70,14 @@ impl<const MANY: bool> Marker<'_, MANY> {
                 if again.word == BLOCK_MARK_WORDS {
                     return true;
                 }
-                again.bits = self.inner.marks.load(again.block * BLOCK_MARK_WORDS + again.word);
+                again.bits = self.inner.memory.marks.load(again.block * BLOCK_MARK_WORDS + again.word);
                 again.word += 1;
                 continue;
             }
             let granule = (again.word - 1) * 64 + again.bits.trailing_zeros() as usize;
             again.bits &= again.bits - 1;
             let offset = (again.block * BLOCK_GRANULES + granule) * 8;
-            let header = self.inner.word(offset).load(Ordering::Relaxed);
+            let header = self.inner.memory.word(offset).load(Ordering::Relaxed);
             // SAFETY: a mark bit of an old block is where an object begins. Blocks whose bits are all set, because mutators
             // allocate in them, are never grey: no bit is set there by a marker.
             let kind = unsafe { Header(header).kind() };
@@ -162,9 +162,9 @@ mod tests {
     /// Marks by `markers`, whose stacks hold `local` entries and which have `chunks` beside. Gives the objects, and how often a
     /// stack was full.
     fn marked<const MANY: bool>(inner: &HeapInner, markers: usize, local: usize, chunks: usize) -> (u64, usize) {
-        (0..inner.blocks.len()).for_each(|block| {
-            inner.clear_marks(block);
-            inner.blocks.set_live_bytes(block, 0);
+        (0..inner.memory.blocks.len()).for_each(|block| {
+            inner.memory.clear_marks(block);
+            inner.memory.blocks.set_live_bytes(block, 0);
         });
         let pool = Pool::of(inner, markers, Roots::of(inner), local, chunks);
         let mut sums = Vec::new();
@@ -194,7 +194,8 @@ mod tests {
             pairs = found.into_inner().unwrap();
         }
         assert!(pool.greys.is_empty() && pool.peak_bytes() <= (chunks * 512 + markers * local) * 8);
-        let live: u64 = (0..inner.blocks.len()).map(|block| u64::from(inner.blocks.live_bytes(block))).sum();
+        let live: u64 =
+            (0..inner.memory.blocks.len()).map(|block| u64::from(inner.memory.blocks.live_bytes(block))).sum();
         assert_eq!(live, sums.iter().map(|(_, bytes)| bytes).sum::<u64>(), "the table, and what markers counted");
         (sums.iter().map(|(objects, _)| objects).sum(), pool.overflows.load(Ordering::Relaxed))
     }

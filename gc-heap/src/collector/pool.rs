@@ -72,9 +72,9 @@ pub(crate) struct Pool {
 impl Pool {
     /// For so many markers at most.
     pub(crate) fn new(inner: &HeapInner, markers: usize, roots: Roots) -> Pool {
-        let max_chunks = inner.used_bytes() / PART / (CHUNK * size_of::<usize>());
+        let max_chunks = inner.memory.used_bytes() / PART / (CHUNK * size_of::<usize>());
         // Alternately none, one, and the normal number.
-        match inner.phase.epoch() as usize % 3 {
+        match inner.world.phase.epoch() as usize % 3 {
             few @ 0..=1 if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, few),
             _ if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, max_chunks),
             _ => Pool::of(inner, markers, roots, LOCAL, max_chunks.max(markers)),
@@ -87,7 +87,7 @@ impl Pool {
         let pool = Pool {
             crew: Crew::new(),
             roots,
-            greys: GreyBlocks::new(inner.blocks.len()),
+            greys: GreyBlocks::new(inner.memory.blocks.len()),
             waiting: PendingEphemerons::default(),
             stealers: queues.iter().map(|own| (own.chunks.stealer(), own.arrays.stealer())).collect(),
             free_queues: Mutex::new(queues),

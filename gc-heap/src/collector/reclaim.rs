@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 /// Clears weak slots whose object is dead and remaps the others.
 pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize]) {
     resolve_slots(inner, slots);
-    inner.weak_roots.for_each(|slot| {
+    inner.roots.weak.for_each(|slot| {
         resolve_slot(inner, slot);
     });
 }
@@ -19,20 +19,20 @@ pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize]) {
 /// As `resolve_weak`, for slots in objects only.
 pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
     for &slot in slots {
-        resolve_slot(inner, inner.word(slot));
+        resolve_slot(inner, inner.memory.word(slot));
     }
 }
 
 /// Empties the ephemerons whose key is dead. Their values are not cleared: without a key no thread
 /// reads them.
 pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
-    let emptied = dead.iter().filter(|&&pair| resolve_slot(inner, inner.word(pair))).count();
-    inner.counters.ephemerons_cleared.add(emptied as u64);
+    let emptied = dead.iter().filter(|&&pair| resolve_slot(inner, inner.memory.word(pair))).count();
+    inner.report.counters.ephemerons_cleared.add(emptied as u64);
 }
 
 /// `true`: the slot was cleared.
 fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) -> bool {
-    let view = inner.space.view(inner.phase.good());
+    let view = inner.memory.space.view(inner.world.phase.good());
     weak::resolve(slot, is_reference, |word| {
         let offset = remap(inner, word);
         if inner.is_live(offset) { view + offset as u64 } else { 0 }
@@ -42,19 +42,19 @@ fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) -> bool {
 /// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and
 /// there may be more threads than blocks.
 pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
-    let epoch = inner.phase.epoch();
-    let records = inner.mutators.lock().clone();
+    let epoch = inner.world.phase.epoch();
+    let records = inner.world.mutators.lock().clone();
     for deposit in records.iter().flat_map(|record| &record.deposits) {
-        let old = |block| inner.blocks.allocation_epoch(block) != epoch;
+        let old = |block| inner.memory.blocks.allocation_epoch(block) != epoch;
         if let Some((block, fill)) = deposit.take_if(old) {
-            inner.close_block(block, fill);
+            inner.memory.close_block(block, fill);
         }
     }
 }
 
 /// Frees the blocks that hold nothing live. Returns how many.
 pub(crate) fn free_dead(inner: &HeapInner) -> usize {
-    let random = Cell::new(inner.config.stress.seed ^ u64::from(inner.phase.epoch()));
+    let random = Cell::new(inner.config.stress.seed ^ u64::from(inner.world.phase.epoch()));
     free_dead_and(inner, |block| {
         if block.is_multiple_of(4) {
             inner.config.stress.delay(&random);
@@ -64,8 +64,8 @@ pub(crate) fn free_dead(inner: &HeapInner) -> usize {
 
 /// As `free_dead`; `between` is called between the two reads of a block's state.
 fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
-    let blocks = &inner.blocks;
-    let epoch = inner.phase.epoch();
+    let blocks = &inner.memory.blocks;
+    let epoch = inner.world.phase.epoch();
     let mut dead = Vec::new();
     // From the end: what was freed first goes back to the system first, and the lowest blocks are used again first.
     for block in (0..blocks.len()).rev() {
@@ -92,17 +92,17 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         }
     }
     let freed = dead.len();
-    inner.free.give(dead);
+    inner.memory.free.give(dead);
     freed
 }
 
 /// Clears the mark bits and the live counts for the next marking.
 pub(crate) fn clear_marks(inner: &HeapInner) {
-    let blocks = &inner.blocks;
-    let epoch = inner.phase.epoch();
+    let blocks = &inner.memory.blocks;
+    let epoch = inner.world.phase.epoch();
     for block in 0..blocks.len() {
         if blocks.live_bytes(block) != 0 || blocks.allocation_epoch(block) == epoch {
-            inner.clear_marks(block);
+            inner.memory.clear_marks(block);
             blocks.set_live_bytes(block, 0);
         }
     }
@@ -119,21 +119,21 @@ mod tests {
     fn a_block_that_is_taken_between_the_two_looks_is_not_freed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let inner = heap.inner();
-        let epoch = inner.phase.epoch();
+        let epoch = inner.world.phase.epoch();
         let mut taken = None;
         // No cycle has run, and no thread is in the heap: every block is free, and the lowest is
         // read last.
         let freed = free_dead_and(inner, |block| {
             if block == 0 {
                 let block = inner.take_block().unwrap();
-                inner.open_block(block, epoch, true);
-                inner.close_block(block, 64);
+                inner.memory.open_block(block, epoch, true);
+                inner.memory.close_block(block, 64);
                 taken = Some(block);
             }
         });
         assert_eq!(taken, Some(0));
         assert_eq!(
-            (freed, inner.blocks.state(0)),
+            (freed, inner.memory.blocks.state(0)),
             (0, BlockState::Closed),
             "a young block was freed under its objects"
         );
@@ -144,11 +144,11 @@ mod tests {
     fn a_run_that_is_taken_between_the_two_looks_is_not_freed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let inner = heap.inner();
-        let (blocks, epoch) = (&inner.blocks, inner.phase.epoch());
+        let (blocks, epoch) = (&inner.memory.blocks, inner.world.phase.epoch());
         let highest = blocks.len() - 1;
         let freed = free_dead_and(inner, |block| {
             if block == highest {
-                assert_eq!(inner.free.take_run(AllocClass::Mutator, 1), Some(block));
+                assert_eq!(inner.memory.free.take_run(AllocClass::Mutator, 1), Some(block));
                 blocks.set_live_bytes(block, 0);
                 blocks.set_run(block, 1);
                 blocks.set_allocation_epoch(block, epoch);

@@ -7,73 +7,12 @@
 //! stays, and its block survives the cycle.
 
 use crate::inner::HeapInner;
-use crate::object::header::object_bytes;
 use crate::space::blocks::BlockState;
+use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
-use gc_core::forwarding::Entry;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// The destination of a thread's copies: a private bump region.
-pub(crate) trait CopyPlace {
-    /// The offset of the next `bytes`; `None` if there is no block.
-    fn bump(&mut self, bytes: usize) -> Option<usize>;
-    /// Undoes the last bump, of `bytes`.
-    fn rewind(&mut self, bytes: usize);
-    /// Stress mode: sleeps or yields now and then.
-    fn stress_delay(&self);
-}
-
-/// Result of an attempt to copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copied {
-    /// By this thread.
-    Here,
-    /// Published in its own place by this thread.
-    Kept,
-    /// By another thread, before.
-    Elsewhere,
-}
-
-/// Evacuates the object at `offset`, whose entry was empty, or finds where another thread has moved
-/// it. Returns its offset.
-#[inline(never)]
-pub(crate) fn relocate_object(
-    inner: &HeapInner,
-    offset: usize,
-    entry: Entry<'_>,
-    place: &mut impl CopyPlace,
-) -> (usize, Copied) {
-    // The header is used only if the entry is still empty after it was read: a block is released,
-    // and may be written again, only when all its entries are published.
-    let header = match entry.read_unmoved(|| inner.word(offset).load(Ordering::Relaxed)) {
-        Ok(header) => header,
-        Err(granule) => return (granule * 8, Copied::Elsewhere),
-    };
-    // SAFETY: the entry was empty after the header was read, so it is the object's; evacuated objects are not large, so
-    // the header says the size and the length is not asked for.
-    let bytes = unsafe { object_bytes(header, || inner.word(offset + 8).load(Ordering::Relaxed)) };
-    let Some(to) = place.bump(bytes) else {
-        return match entry.publish(offset / 8) {
-            Ok(()) => (offset, Copied::Kept),
-            Err(granule) => (granule * 8, Copied::Elsewhere),
-        };
-    };
-    for at in (0..bytes).step_by(8) {
-        // Relaxed: if the block is released meanwhile this copies garbage, and then loses the race below.
-        let word = inner.word(offset + at).load(Ordering::Relaxed);
-        inner.word(to + at).store(word, Ordering::Relaxed);
-    }
-    place.stress_delay(); // copied, and another may publish first
-    match entry.publish(to / 8) {
-        Ok(()) => (to, Copied::Here),
-        Err(granule) => {
-            place.rewind(bytes);
-            (granule * 8, Copied::Elsewhere)
-        }
-    }
-}
 
 /// The destination of a collector thread's copies.
 struct CollectorPlace<'a> {
@@ -88,9 +27,9 @@ struct CollectorPlace<'a> {
 impl CopyPlace for CollectorPlace<'_> {
     fn bump(&mut self, bytes: usize) -> Option<usize> {
         if self.limit - self.top < bytes {
-            let block = self.inner.free.take(AllocClass::Collector)?;
+            let block = self.inner.memory.free.take(AllocClass::Collector)?;
             self.close();
-            self.inner.open_block(block, self.inner.phase.epoch(), false);
+            self.inner.memory.open_block(block, self.inner.world.phase.epoch(), false);
             self.top = block * BLOCK_BYTES;
             self.limit = self.top + BLOCK_BYTES;
         }
@@ -112,7 +51,7 @@ impl CollectorPlace<'_> {
     fn close(&mut self) {
         if self.limit != 0 {
             let block = (self.limit - 1) / BLOCK_BYTES;
-            self.inner.close_block(block, BLOCK_BYTES - (self.limit - self.top));
+            self.inner.memory.close_block(block, BLOCK_BYTES - (self.limit - self.top));
             (self.top, self.limit) = (0, 0);
         }
     }
@@ -121,27 +60,27 @@ impl CollectorPlace<'_> {
 /// Evacuates the blocks of the set towards the start of the heap, `workers` threads at once.
 pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize) {
     let next = AtomicUsize::new(0);
-    inner.helpers.run_parallel(workers, || {
+    inner.schedule.helpers.run_parallel(workers, || {
         let mut place = CollectorPlace { inner, top: 0, limit: 0, random: Cell::new(inner.config.stress.seed) };
         let mut copied = 0;
         let mut kept = 0;
         while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {
             if evacuate(inner, block, &mut place, &mut copied, &mut kept) {
-                inner.blocks.set_live_bytes(block, 0);
-                inner.blocks.set_state(block, BlockState::Free);
+                inner.memory.blocks.set_live_bytes(block, 0);
+                inner.memory.blocks.set_state(block, BlockState::Free);
                 // Release it at once: a stalled mutator takes the first block freed.
-                inner.free.give([block]);
+                inner.memory.free.give([block]);
             }
         }
         place.close();
-        inner.counters.collector_copies.add(copied);
-        inner.counters.kept_in_place.add(kept);
+        inner.report.counters.collector_copies.add(copied);
+        inner.report.counters.kept_in_place.add(kept);
     });
 }
 
 /// Publishes every entry of a block. `true`: no object stayed, so the block can be released.
 fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
-    let forwarding = inner.forwarding.of_block(block).expect("a block of the set has its forwarding");
+    let forwarding = inner.memory.forwarding.of_block(block).expect("a block of the set has its forwarding");
     let first = block * BLOCK_GRANULES;
     let mut empty = true;
     for (granule, entry) in forwarding.iter() {
@@ -158,7 +97,7 @@ fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, cop
             },
             None => {
                 place.stress_delay();
-                let (offset, how) = relocate_object(inner, own * 8, entry, place);
+                let (offset, how) = relocate_object(&inner.memory, own * 8, entry, place);
                 match how {
                     Copied::Here => *copied += 1,
                     Copied::Kept => *kept += 1,
@@ -178,7 +117,7 @@ mod tests {
     use crate::slot::SlotType;
     use crate::space::BLOCK_MARK_WORDS;
     use crate::{AllocSize, Bytes, Gc, Heap, MIN_HEAP_BYTES};
-    use gc_core::forwarding::Forwarding;
+    use gc_core::forwarding::{Entry, Forwarding};
 
     const LEN: usize = 40;
 
@@ -213,12 +152,12 @@ mod tests {
             let m = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
             let object: Gc<'_, Bytes> = m.place_bytes((), &[7; LEN]);
             let inner = heap.inner();
-            let offset = inner.space.offset(<Bytes as SlotType>::to_word(object)) as usize;
+            let offset = inner.memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize;
             let granule = offset / 8 % BLOCK_GRANULES;
             let mut bits = [0; BLOCK_MARK_WORDS];
             bits[granule / 64] |= 1 << (granule % 64);
             let forwarding = Forwarding::new(bits);
-            let block = inner.free.take(AllocClass::Collector).unwrap();
+            let block = inner.memory.free.take(AllocClass::Collector).unwrap();
             f(inner, offset, forwarding.entry(granule).unwrap(), block * BLOCK_BYTES);
         })
         .unwrap();
@@ -230,7 +169,7 @@ mod tests {
         with_object(|inner, offset, entry, block| {
             let other = block + BLOCK_BYTES / 2;
             let mut place = Beside { entry, other, to: Some(block), rewound: 0 };
-            assert_eq!(relocate_object(inner, offset, entry, &mut place), (other, Copied::Elsewhere));
+            assert_eq!(relocate_object(&inner.memory, offset, entry, &mut place), (other, Copied::Elsewhere));
             assert_eq!((entry.destination(), place.rewound), (Some(other / 8), 16 + LEN));
         });
     }
@@ -241,9 +180,9 @@ mod tests {
         with_object(|inner, offset, entry, block| {
             entry.publish(block / 8).unwrap();
             // As part of what is there now: 512 KiB, of no kind.
-            inner.word(offset).store(u64::MAX << 48, Ordering::Relaxed);
+            inner.memory.word(offset).store(u64::MAX << 48, Ordering::Relaxed);
             let mut place = Beside { entry, other: block, to: None, rewound: 0 };
-            assert_eq!(relocate_object(inner, offset, entry, &mut place), (block, Copied::Elsewhere));
+            assert_eq!(relocate_object(&inner.memory, offset, entry, &mut place), (block, Copied::Elsewhere));
         });
     }
 }

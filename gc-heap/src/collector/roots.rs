@@ -5,9 +5,9 @@
 //! snapshot, or young, or logged. The marker that has visited the last piece of a thread's locals
 //! or of a stack sets `scanned`, so that they need no logging any more.
 
-use crate::handles::root_stack::StackRegion;
 use crate::inner::HeapInner;
-use crate::world::record::MutatorRecord;
+use crate::inner::record::MutatorRecord;
+use crate::roots::stack_region::StackRegion;
 use crossbeam_utils::CachePadded;
 use gc_core::scan::Pieces;
 use std::sync::Arc;
@@ -42,16 +42,16 @@ pub(crate) struct Roots {
 impl Roots {
     /// All roots, after mark start.
     pub(crate) fn of(inner: &HeapInner) -> Roots {
-        let mut roots = Roots { epoch: inner.phase.epoch(), ..Roots::default() };
-        for record in inner.mutators.lock().clone() {
+        let mut roots = Roots { epoch: inner.world.phase.epoch(), ..Roots::default() };
+        for record in inner.world.mutators.lock().clone() {
             let slots = record.locals_to_scan(roots.epoch);
             roots.add(Holder::Locals(record), slots);
         }
-        for stack in inner.stacks.lock().clone() {
+        for stack in inner.roots.stacks.lock().clone() {
             let slots = stack.top();
             roots.add(Holder::Stack(stack), slots);
         }
-        roots.add(Holder::Table, inner.roots.slots());
+        roots.add(Holder::Table, inner.roots.strong.slots());
         roots
     }
 
@@ -85,7 +85,7 @@ impl Roots {
         let visit_all = || match &source.holder {
             Holder::Locals(record) => record.scan_locals(slots, visit),
             Holder::Stack(stack) => stack.scan(slots, visit),
-            Holder::Table => inner.roots.scan(slots, visit),
+            Holder::Table => inner.roots.strong.scan(slots, visit),
         };
         source.left.visit(visit_all, || source.holder.scanned(self.epoch));
         true

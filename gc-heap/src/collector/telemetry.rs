@@ -19,14 +19,15 @@ pub(super) struct CounterSnapshot {
 impl CounterSnapshot {
     fn now(inner: &HeapInner) -> CounterSnapshot {
         let (by_mutators, faults) = inner
+            .memory
             .pages
             .as_ref()
             .map_or((0, 0), |pages| (pages.by_mutators.load(Ordering::Relaxed), pages.faults.count()));
         CounterSnapshot {
-            pages_repaired_by_collector: inner.counters.pages_repaired.get(),
+            pages_repaired_by_collector: inner.report.counters.pages_repaired.get(),
             pages_repaired_by_mutators: by_mutators,
             faults,
-            slow_paths: inner.counters.slow_paths.get(),
+            slow_paths: inner.report.counters.slow_paths.get(),
         }
     }
 }
@@ -40,7 +41,7 @@ pub(super) struct CycleStart {
 impl Collector {
     /// Called before a cycle, and before the pause that it may run in.
     pub(super) fn cycle_begins(&self) -> CycleStart {
-        let begun = CycleStart { start_ns: self.inner.events.now(), used_bytes: self.inner.used_bytes() };
+        let begun = CycleStart { start_ns: self.inner.report.events.now(), used_bytes: self.inner.memory.used_bytes() };
         probe!(cycle_begin, self.cycle + 1, begun.used_bytes);
         begun
     }
@@ -54,11 +55,11 @@ impl Collector {
         let before = std::mem::replace(&mut self.reported, now);
         let by_mutators = now.pages_repaired_by_mutators - before.pages_repaired_by_mutators;
         let by_collector = now.pages_repaired_by_collector - before.pages_repaired_by_collector;
-        let blocks = inner.free.figures();
+        let blocks = inner.memory.free.figures();
         let span = CycleSpan {
             cycle: self.cycle,
             start_ns: begun.start_ns,
-            total_ns: inner.events.now() - begun.start_ns,
+            total_ns: inner.report.events.now() - begun.start_ns,
             used_before_bytes: begun.used_bytes,
             used_bytes: blocks.used * BLOCK_BYTES,
             max_bytes: inner.config.max_bytes,
@@ -69,17 +70,17 @@ impl Collector {
             slow_paths: now.slow_paths - before.slow_paths,
         };
         probe!(cycle_end, span.cycle, span.used_bytes, span.live_bytes, span.total_ns);
-        inner.events.push(Event::Cycle(span));
-        inner.events.deliver();
+        inner.report.events.push(Event::Cycle(span));
+        inner.report.events.deliver();
     }
 
     /// Reports a phase that ends now. Returns the time at which the next one begins: the time of
     /// listeners belongs to neither.
     pub(super) fn phase(&self, held: bool, phase: Phase, start_ns: u64) -> u64 {
         self.inner.config.stress.delay(&self.random);
-        let events = &self.inner.events;
+        let events = &self.inner.report.events;
         let now = events.now();
-        let used_bytes = self.inner.used_bytes();
+        let used_bytes = self.inner.memory.used_bytes();
         let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };
         probe!(phase, span.cycle, phase as u8, span.total_ns, used_bytes);
         events.push(Event::Phase(span));

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Checkpoint {
     /// Marks are final; weak slots are not resolved yet.
-    MarkResult,
+    Marked,
     /// Weak slots are resolved, the old forwarding is gone, dead blocks are free.
     Freed,
     /// Every entry of the new forwarding is published; slots may be stale.
@@ -38,22 +38,22 @@ struct Verifier<'a> {
 pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
     let seen = vec![0; inner.config.max_bytes / 8 / 64];
     let mut verifier = Verifier { inner, when, seen, todo: Vec::new(), slots: 0 };
-    for record in inner.mutators.lock().clone() {
+    for record in inner.world.mutators.lock().clone() {
         record.each_local(|slot| verifier.strong(slot, "a local"));
     }
-    for stack in inner.stacks.lock().clone() {
+    for stack in inner.roots.stacks.lock().clone() {
         if !stack.is_given_up() {
             stack.scan(0..stack.top(), |slot| verifier.strong(slot, "a root stack"));
         }
     }
-    inner.roots.for_each(|slot| verifier.strong(slot, "a process-wide root"));
-    inner.weak_roots.for_each(|slot| verifier.weak(slot, "a weak root"));
-    inner.watched.for_each(|slot| verifier.weak(slot, "a watched object's word"));
+    inner.roots.strong.for_each(|slot| verifier.strong(slot, "a process-wide root"));
+    inner.roots.weak.for_each(|slot| verifier.weak(slot, "a weak root"));
+    inner.roots.watched.for_each(|slot| verifier.weak(slot, "a watched object's word"));
     while let Some(offset) = verifier.todo.pop() {
         verifier.object(offset);
     }
-    inner.counters.verified_slots.add(verifier.slots);
-    if let Some(pages) = &inner.pages {
+    inner.report.counters.verified_slots.add(verifier.slots);
+    if let Some(pages) = &inner.memory.pages {
         let lost = pages.lost.load(Ordering::Relaxed);
         assert!(lost == 0, "verification ({when:?}): {lost} slots were repaired that led to no live object");
     }
@@ -72,23 +72,23 @@ impl Verifier<'_> {
         if !is_reference(word) {
             return None;
         }
-        let Some(color) = inner.space.color(word) else {
+        let Some(color) = inner.memory.space.color(word) else {
             self.fail("a word that is no address of this heap", place, word)
         };
-        let mut offset = inner.space.offset(word) as usize;
+        let mut offset = inner.memory.space.offset(word) as usize;
         if offset >= inner.config.max_bytes || !offset.is_multiple_of(8) {
             self.fail("a reference outside the heap", place, word);
         }
-        if color != inner.phase.good() {
-            match inner.forwarding.entry(offset).map(|entry| entry.destination()) {
+        if color != inner.world.phase.good() {
+            match inner.memory.forwarding.entry(offset).map(|entry| entry.destination()) {
                 None => {}
                 Some(Some(granule)) => offset = granule * 8,
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
-        } else if self.when != Checkpoint::MarkResult && inner.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
+        } else if self.when != Checkpoint::Marked && inner.memory.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
             // A good reference into an evacuated block: correct only if the block has been reused
             // since (or kept).
-            if inner.blocks.state(offset / BLOCK_BYTES) == BlockState::Free {
+            if inner.memory.blocks.state(offset / BLOCK_BYTES) == BlockState::Free {
                 self.fail("a good reference into an evacuated block", place, word);
             }
         }
@@ -98,7 +98,7 @@ impl Verifier<'_> {
     fn strong(&mut self, slot: &AtomicU64, place: &str) {
         let Some((word, offset)) = self.check(slot, place) else { return };
         let inner = self.inner;
-        let stale = inner.space.color(word) != Some(inner.phase.good());
+        let stale = inner.memory.space.color(word) != Some(inner.world.phase.good());
         if stale && self.when != Checkpoint::Relocated {
             self.fail("a reachable slot is stale after marking", place, word);
         }
@@ -122,7 +122,7 @@ impl Verifier<'_> {
             return;
         }
         self.seen[index] |= bit;
-        let usage = self.inner.blocks.state(offset / BLOCK_BYTES);
+        let usage = self.inner.memory.blocks.state(offset / BLOCK_BYTES);
         if !matches!(usage, BlockState::Closed | BlockState::Open | BlockState::LargeFirst) {
             self.fail(&format!("a reference into a block that is {usage:?}"), place, word);
         }
@@ -131,13 +131,13 @@ impl Verifier<'_> {
 
     fn object(&mut self, offset: usize) {
         let inner = self.inner;
-        let header = inner.word(offset).load(Ordering::Relaxed);
+        let header = inner.memory.word(offset).load(Ordering::Relaxed);
         if header & 0xffff_ffff_fff0 == 0 || header & 0x3f != 0 {
             panic!("verification ({:?}): no object's header at offset {offset:#x}: {header:#x}", self.when);
         }
         // SAFETY: a plausible header of a reachable object, as far as can be told.
         let kind: &'static Kind = unsafe { Header(header).kind() };
-        let len = if kind.has_tail() { inner.word(offset + 8).load(Ordering::Relaxed) } else { 0 };
+        let len = if kind.has_tail() { inner.memory.word(offset + 8).load(Ordering::Relaxed) } else { 0 };
         // SAFETY: as above.
         let bytes = unsafe { object_bytes(header, || len) };
         if bytes != kind.size_of(len) {
@@ -149,11 +149,11 @@ impl Verifier<'_> {
         let name = kind.name();
         let has_tail = kind.has_tail();
         each_slot(kind, if has_tail { len as usize } else { 0 }, |at, usage| {
-            let slot = inner.word(offset + at);
+            let slot = inner.memory.word(offset + at);
             match usage {
                 SlotRole::Strong => self.strong(slot, name),
                 SlotRole::Weak => self.weak(slot, name),
-                SlotRole::Key => self.pair(slot, inner.word(offset + at + 8), name),
+                SlotRole::Key => self.pair(slot, inner.memory.word(offset + at + 8), name),
             }
         });
     }
@@ -163,7 +163,7 @@ impl Verifier<'_> {
         self.weak(key, place);
         let Some((word, offset)) = self.check(key, place) else { return };
         if self.when != Checkpoint::Relocated {
-            if self.inner.space.color(word) != Some(self.inner.phase.good()) {
+            if self.inner.memory.space.color(word) != Some(self.inner.world.phase.good()) {
                 self.fail("the key of a reachable ephemeron is stale after marking", place, word);
             }
             if !self.inner.is_live(offset) {

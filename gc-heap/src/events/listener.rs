@@ -5,7 +5,7 @@
 //! so that entering a heap is refused instead of waiting for ever.
 
 use super::Event;
-use crate::mutator::enter::as_if_inside;
+use crate::active::as_if_inside;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

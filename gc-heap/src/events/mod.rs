@@ -8,8 +8,7 @@
 //! writes them as a log and as a trace; `probes` serves tracers outside the process.
 
 mod listener;
-#[cfg_attr(not(feature = "losses"), path = "no_loss.rs")]
-pub(crate) mod loss;
+mod losses;
 pub mod probes;
 mod record;
 

@@ -1,6 +1,6 @@
 //! The destination of events: listeners, or a bounded record.
 
-use super::loss::Readers;
+use super::losses::Readers;
 use super::{Event, Listeners};
 use crate::lock::Mutex;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) struct Events {
     pending: Mutex<Vec<Event>>,
     listeners: Listeners,
     origin: Instant,
-    pub(super) losses: Readers,
+    pub(crate) losses: Readers,
     /// Whether a separate thread is delivering events that do not wait for the end of a pause.
     telling: Arc<AtomicBool>,
 }

@@ -1,9 +1,10 @@
 //! A root stack bound to its mutator, and slots of stacks: for an interpreter between two
 //! safepoints.
 
-use crate::handles::root_stack::StackRegion;
-use crate::mutator::Mutator;
+use crate::handles::root_stack::log_range;
+use crate::inner::mutator::Mutator;
 use crate::object::Trace;
+use crate::roots::stack_region::StackRegion;
 use crate::slot::types::Typed;
 use crate::slot::value::word_as_num;
 use crate::slot::{Gc, SlotType, Tagged, Value, is_reference};
@@ -141,7 +142,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     fn cut(&mut self, new_top: usize) {
         self.region.state.cut(new_top, || {
             if self.m.is_logging() {
-                self.region.log_range(self.m, new_top, self.top);
+                log_range(self.region, self.m, new_top, self.top);
             }
         });
         self.top = new_top;
@@ -206,7 +207,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         // SAFETY: below the top.
         self.region.state.overwrite(unsafe { self.slot(index) }, S::to_word(value), || {
             if self.m.is_logging() {
-                self.region.log_range(self.m, index, index + 1);
+                log_range(self.region, self.m, index, index + 1);
             }
         });
     }

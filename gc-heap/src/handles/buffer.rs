@@ -1,8 +1,9 @@
 //! Bytes that a system call writes: an unpublished object.
 
 use super::Pinned;
-use crate::mutator::Mutator;
-use crate::object::{Byte, Bytes, Trace};
+use crate::inner::mutator::Mutator;
+use crate::object::{Byte, Trace};
+use crate::slot::Bytes;
 use crate::slot::Gc;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
@@ -218,9 +219,12 @@ mod tests {
             m.collect();
             // More than half of the heap: it overlaps.
             let mut unfilled = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap().place_unfilled::<Bytes>((), LEN);
-            let (heap, at) = (m.inner(), unfilled.pinned.tail_ptr().addr() - m.inner().views.canonical());
-            let words =
-                || (at..at + LEN).step_by(8).map(|offset| heap.word(offset).load(std::sync::atomic::Ordering::Relaxed));
+            let (heap, at) = (m.inner(), unfilled.pinned.tail_ptr().addr() - m.inner().memory.views.canonical());
+            let words = || {
+                (at..at + LEN)
+                    .step_by(8)
+                    .map(|offset| heap.memory.word(offset).load(std::sync::atomic::Ordering::Relaxed))
+            };
             let stale = words().filter(|&word| word == 0xaaaa_aaaa_aaaa_aaaa).count() * 8;
             assert!(stale > LEN / 2, "{stale} of {LEN} bytes are as they were");
             unfilled.write_all(&[0xbb; BLOCK_BYTES]).unwrap();

@@ -1,6 +1,6 @@
 //! Frames and locals: roots that belong to a scope of one thread.
 
-use crate::mutator::{Mutator, Scope};
+use crate::inner::mutator::{Mutator, Scope};
 use crate::slot::types::Typed;
 use crate::slot::{Rootable, SlotType};
 use gc_core::slot;

@@ -23,7 +23,7 @@
 
 use super::Root;
 use crate::inner::HeapInner;
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::{Tail, TailElement, Trace};
 use crate::slot::Gc;
 use crate::space::{BLOCK_BYTES, PAGE_BYTES};
@@ -115,7 +115,7 @@ impl<T: Trace> Pinned<T> {
         T::Tail: TailElement,
     {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
-        let address = self.inner.views.canonical() + self.offset + T::KIND.fixed_bytes as usize;
+        let address = self.inner.memory.views.canonical() + self.offset + T::KIND.fixed_bytes as usize;
         std::ptr::with_exposed_provenance_mut(address)
     }
 
@@ -139,8 +139,8 @@ impl<T: Trace> Drop for Pinned<T> {
         if !self.inner.process.is_current() {
             return; // a child made by `fork`: no relocation is planned
         }
-        self.inner.pins.fetch_sub(1, Ordering::SeqCst);
-        self.inner.blocks.unpin(self.offset / BLOCK_BYTES);
+        self.inner.world.pins.fetch_sub(1, Ordering::SeqCst);
+        self.inner.memory.blocks.unpin(self.offset / BLOCK_BYTES);
     }
 }
 
@@ -178,12 +178,12 @@ impl Mutator<'_> {
     pub fn pin<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> Pinned<T> {
         let root = Root::new(self, object);
         let inner = Arc::clone(self.heap_arc());
-        let offset = inner.space.offset(object.word()) as usize;
+        let offset = inner.memory.space.offset(object.word()) as usize;
         let block = offset / BLOCK_BYTES;
-        inner.blocks.pin(block);
-        inner.pins.fetch_add(1, Ordering::SeqCst);
-        if inner.forwarding.contains(block) {
-            inner.plan_aborted.store(true, Ordering::SeqCst);
+        inner.memory.blocks.pin(block);
+        inner.world.pins.fetch_add(1, Ordering::SeqCst);
+        if inner.memory.forwarding.contains(block) {
+            inner.world.plan_aborted.store(true, Ordering::SeqCst);
         }
         let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };
         inner.produce(offset, T::KIND.size_of(len as u64));
@@ -213,9 +213,9 @@ impl Mutator<'_> {
     {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
         let inner = self.inner();
-        let (offset, len) = (inner.space.offset(object.word()) as usize, object.tail_len());
+        let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
         inner.produce(offset, T::KIND.size_of(len as u64));
-        let address = inner.views.canonical() + offset + T::KIND.fixed_bytes as usize;
+        let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
         // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
     }
@@ -225,7 +225,7 @@ impl HeapInner {
     /// Page barrier: ensures that an object's pages are repaired (and, for anonymous memory,
     /// mapped) before its bytes are used through the canonical view.
     fn produce(&self, offset: usize, bytes: usize) {
-        if let Some(pages) = &self.pages
+        if let Some(pages) = &self.memory.pages
             && pages.flip.is_active()
         {
             let range = offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES);

@@ -6,163 +6,23 @@
 //!
 //! What the owner and the collector do at the same time, marking and giving memory back, is in [`gc_core::root_stack`].
 
+use crate::active::is_inside;
 use crate::error::OutOfMemory;
 use crate::handles::bound::{BoundStack, RootSlot, load, out_of_range, too_deep, too_few};
-use crate::heap::Heap;
-use crate::inner::HeapInner;
-use crate::mutator::Mutator;
-use crate::mutator::enter::is_inside;
+use crate::inner::handle::Heap;
+use crate::inner::mutator::Mutator;
 use crate::object::Trace;
 use crate::roots::region::Region;
+use crate::roots::stack_region::StackRegion;
 use crate::slot::{Gc, SlotType, Tagged};
-use gc_core::root_stack::RootStackState;
 use gc_core::slot::publish;
-use gc_core::views::Views;
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
 pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
-
-/// The limit is a multiple of this many slots, 64 KiB, or the capacity.
-const STEP: usize = (64 << 10) / 8;
-
-/// A stack's memory, shared by its owner and the collector.
-pub(crate) struct StackRegion {
-    region: Region,
-    /// Addresses of the first slot in the owner's and the collector's view.
-    slots: usize,
-    collector_slots: usize,
-    capacity: usize,
-    pub(crate) state: RootStackState,
-    /// The owner has dropped the stack: the collector removes it when no marking runs.
-    given_up: AtomicBool,
-    /// Its address identifies the heap; the weak reference keeps the address from being reused.
-    heap: usize,
-    _heap: Weak<HeapInner>,
-}
-
-/// The limit for a number of values: it leaves room for one more.
-fn limit_for(len: usize, capacity: usize) -> usize {
-    (len + 1).next_multiple_of(STEP).min(capacity)
-}
-
-impl StackRegion {
-    #[inline(always)]
-    pub(crate) fn slot(&self, index: usize) -> &AtomicU64 {
-        debug_assert!(index < self.capacity);
-        // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.slots).add(index) }
-    }
-
-    fn collector_slot(&self, index: usize) -> &AtomicU64 {
-        debug_assert!(index < self.capacity);
-        // SAFETY: as in `slot`; the same words.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.collector_slots).add(index) }
-    }
-
-    /// Address of the first slot.
-    #[inline(always)]
-    pub(crate) fn slots(&self) -> usize {
-        self.slots
-    }
-
-    #[inline(always)]
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Values on the stack. By the owner.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> usize {
-        self.state.len()
-    }
-
-    #[inline(always)]
-    pub(crate) fn limit(&self) -> usize {
-        self.state.limit()
-    }
-
-    /// Raises the limit for a stack of `len` values, and returns it. Called by the owner. Waits
-    /// while the collector is uncommitting memory of this stack.
-    ///
-    /// # Panics
-    /// If that is more than fits.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    pub(crate) fn admit(&self, len: usize) -> usize {
-        if len > self.capacity {
-            overflow(len, self.capacity);
-        }
-        let limit = len.next_multiple_of(STEP).min(self.capacity);
-        self.state.raise(limit);
-        limit
-    }
-
-    /// Pushes a word when the limit is reached, and returns the new limit. Called by the owner; out
-    /// of line and in tail position, so that a push needs no saved registers.
-    ///
-    /// # Panics
-    /// If the stack is full.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    pub(crate) fn push_slow(&self, word: u64) -> usize {
-        let top = self.len();
-        let limit = self.admit(top + 1);
-        self.state.push(self.slot(top), top, word);
-        limit
-    }
-
-    /// Logs the words of slots that are about to be popped or overwritten while marking runs.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn log_range(&self, m: &Mutator<'_>, from: usize, to: usize) {
-        self.state.log(m.epoch(), (from..to).map(|index| self.slot(index)), |word| m.log(word));
-    }
-
-    /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any time.
-    pub(crate) fn is_wide(&self) -> bool {
-        self.state.limit() > limit_for(self.state.len(), self.capacity)
-    }
-
-    /// Lowers the limit to what the stack needs. Called inside a pause.
-    pub(crate) fn lower(&self) {
-        self.state.lower(limit_for(self.state.len(), self.capacity));
-    }
-
-    /// Uncommits the memory above the limit, which the stack has not needed since the limit was
-    /// lowered. Called by the collector, while no page is gated.
-    pub(crate) fn give_back(&self, views: &Views) {
-        self.state.give_back(|slots| self.region.discard(views, slots.start * 8..slots.end * 8).is_ok());
-    }
-
-    /// Pages of the heap's file that hold slots below the top.
-    pub(crate) fn pages(&self) -> std::ops::Range<usize> {
-        self.region.pages(self.state.top() * 8)
-    }
-
-    /// Number of slots to scan, if the scan begins now. The collector's side of the protocol above.
-    pub(crate) fn top(&self) -> usize {
-        self.state.top()
-    }
-
-    /// Visits a range of slots.
-    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
-        slots.for_each(|index| visit(self.collector_slot(index)));
-    }
-
-    pub(crate) fn set_scanned(&self, epoch: u32) {
-        self.state.set_scanned(epoch);
-    }
-
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Acquire)
-    }
-}
 
 /// A stack of rooted values that an interpreter owns: `Send`, so a green thread's stack can move between threads, but
 /// used by one at a time.
@@ -227,28 +87,18 @@ impl<S: SlotType> RootStack<S> {
     pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
         let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
         let inner = heap.inner();
-        let region = Region::stack(&inner.root_memory, bytes).or_else(|none| {
-            let given_up = || inner.stacks.lock().iter().any(|stack| stack.is_given_up());
+        let region = Region::stack(&inner.roots.memory, bytes).or_else(|none| {
+            let given_up = || inner.roots.stacks.lock().iter().any(|stack| stack.is_given_up());
             if is_inside() || !inner.process.is_current() || !given_up() {
                 return Err(none);
             }
             // The address space of dropped stacks is free when the collector has removed them.
             inner.collect();
-            Region::stack(&inner.root_memory, bytes)
+            Region::stack(&inner.roots.memory, bytes)
         });
         let region = region.map_err(|_| OutOfMemory::of(bytes))?;
-        let limit = STEP.min(region.len() / 8);
-        let region = Arc::new(StackRegion {
-            slots: region.as_ptr().expose_provenance(),
-            collector_slots: region.collector_ptr().expose_provenance(),
-            capacity: region.len() / 8,
-            region,
-            state: RootStackState::new(limit),
-            given_up: AtomicBool::new(false),
-            heap: Arc::as_ptr(inner).addr(),
-            _heap: Arc::downgrade(inner),
-        });
-        inner.stacks.lock().push(Arc::clone(&region));
+        let region = Arc::new(StackRegion::new(region, Arc::clone(inner)));
+        inner.roots.stacks.lock().push(Arc::clone(&region));
         Ok(RootStack { region, _holds: PhantomData, _one_at_a_time: PhantomData })
     }
 
@@ -256,7 +106,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     fn check(&self, m: &Mutator<'_>) {
         assert!(
-            self.region.heap == m.shared_ptr().addr(),
+            self.region.is_of(m.shared_ptr().addr()),
             "a root stack of one heap was used with a mutator of another"
         );
     }
@@ -278,7 +128,7 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     #[must_use]
     pub fn room(&self) -> usize {
-        self.region.capacity - self.region.len()
+        self.region.capacity() - self.region.len()
     }
 
     /// Binds the stack to a mutator of its heap, so that the check is made once here and not in
@@ -370,7 +220,7 @@ impl<S: SlotType> RootStack<S> {
     fn cut(&self, m: &Mutator<'_>, new_top: usize) {
         self.region.state.cut(new_top, || {
             if m.is_logging() {
-                self.region.log_range(m, new_top, self.len());
+                log_range(&self.region, m, new_top, self.len());
             }
         });
     }
@@ -433,7 +283,7 @@ impl<S: SlotType> RootStack<S> {
         }
         self.region.state.overwrite(self.region.slot(index), S::to_word(value), || {
             if m.is_logging() {
-                self.region.log_range(m, index, index + 1);
+                log_range(&self.region, m, index, index + 1);
             }
         });
     }
@@ -482,7 +332,7 @@ impl<S: SlotType> RootStack<S> {
     pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
         self.check(m);
         let Some(first) = self.len().checked_sub(N) else { too_few(N, self.len()) };
-        let slot = std::ptr::with_exposed_provenance::<AtomicU64>(self.region.slots).wrapping_add(first);
+        let slot = std::ptr::with_exposed_provenance::<AtomicU64>(self.region.slots()).wrapping_add(first);
         // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
         // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
         // memory stays, and only words of this stack's type are ever written there.
@@ -512,17 +362,10 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn slots<'g>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>] {
         self.check(m);
-        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots);
+        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots());
         // SAFETY: as in `last`, for all slots below the top.
         unsafe { std::slice::from_raw_parts(first, self.len()) }
     }
-}
-
-#[cold]
-#[inline(never)]
-#[track_caller]
-fn overflow(len: usize, capacity: usize) -> ! {
-    panic!("root stack overflow: {len} values, and {capacity} fit; check `room` first")
 }
 
 impl RootStack<Tagged> {
@@ -545,6 +388,13 @@ impl<S> Drop for RootStack<S> {
     fn drop(&mut self) {
         // The words stay until the collector removes the stack, after a marking that may be
         // running.
-        self.region.given_up.store(true, Ordering::Release);
+        self.region.release();
     }
+}
+
+/// Logs what is about to be popped or overwritten while marking runs (the SATB store barrier of a stack's slots).
+#[cold]
+#[inline(never)]
+pub(crate) fn log_range(region: &StackRegion, m: &Mutator<'_>, from: usize, to: usize) {
+    region.state.log(m.epoch(), (from..to).map(|index| region.slot(index)), |word| m.log(word));
 }

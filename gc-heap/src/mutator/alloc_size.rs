@@ -139,7 +139,7 @@ impl Add for AllocSize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Bytes;
+    use crate::slot::Bytes;
 
     #[test]
     fn rooms_add_up_and_saturate() {

@@ -2,38 +2,22 @@
 
 use super::Mutator;
 use super::alloc_size::AllocSize;
-use crate::collector::effort::Futile;
 use crate::error::{OutOfMemory, Tried};
 use crate::events::probes::probe;
 use crate::events::{Event, Stall};
+use crate::inner::HeapInner;
+use crate::inner::control::Ticket;
+use crate::inner::effort::Futile;
+use crate::inner::tlab::Run;
 use crate::object::map::MAX_WORDS;
 use crate::space::blocks::BlockState;
 use crate::space::free::{AllocClass, StallTicket};
 use crate::space::{BLOCK_BYTES, LARGE_BYTES, PAGE_BYTES};
-use crate::world::requests::Ticket;
 use gc_core::forwarding::before_reuse;
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
-
-/// Blocks allocated for a reservation and not used yet.
-#[derive(Default)]
-pub(crate) struct Reserved {
-    /// For small and medium objects.
-    pub(crate) blocks: Vec<usize>,
-    /// For large ones: prepared, `LargeUninitialized`.
-    pub(crate) runs: Vec<Run>,
-}
-
-/// Memory for a large object.
-#[derive(Clone, Copy)]
-pub(crate) struct Run {
-    pub(crate) first: usize,
-    pub(crate) count: usize,
-    /// Whether all of it is zero, or only the beginning.
-    pub(crate) zero: bool,
-}
 
 thread_local! {
     /// This thread's processor time at the end of its last stall, or when it was accounted last, in
@@ -207,9 +191,9 @@ impl<'s> Mutator<'s> {
     /// another processor, the yield returns at once. Counted as a stall if it took longer than
     /// `STALL_NS`.
     fn let_collector_in(&mut self, room: AllocSize) {
-        let start_ns = self.inner.events.now();
+        let start_ns = self.inner.report.events.now();
         self.parked(std::thread::yield_now);
-        let total_ns = self.inner.events.now() - start_ns;
+        let total_ns = self.inner.report.events.now() - start_ns;
         if total_ns >= STALL_NS {
             self.stalled(start_ns, total_ns, room.total_bytes());
         }
@@ -217,8 +201,8 @@ impl<'s> Mutator<'s> {
 
     fn take_run(&mut self, count: usize, room: AllocSize) -> Result<usize, OutOfMemory> {
         self.inner.check_effort(room)?;
-        if count <= self.inner.blocks.len()
-            && let Some(first) = self.inner.free.take_run(AllocClass::Mutator, count)
+        if count <= self.inner.memory.blocks.len()
+            && let Some(first) = self.inner.memory.free.take_run(AllocClass::Mutator, count)
         {
             self.inner.after_taking();
             return Ok(first);
@@ -231,21 +215,21 @@ impl<'s> Mutator<'s> {
         let inner = std::sync::Arc::clone(&self.inner);
         let bytes = room.total_bytes();
         let out_of_memory = |tried| Err(inner.out_of_memory(room, tried));
-        if count > inner.blocks.len().saturating_sub(inner.free.reserve()) {
+        if count > inner.memory.blocks.len().saturating_sub(inner.memory.free.reserve()) {
             return out_of_memory(Tried::TooMuch);
         }
         inner.has_worked(true);
-        let start_ns = inner.events.now();
+        let start_ns = inner.report.events.now();
         // Retire the half-used blocks of this thread: they could be neither freed nor evacuated
         // while it waits.
         self.retire();
         let taken = self.parked(|| inner.wait_for_blocks(count, run));
-        let total_ns = inner.events.now() - start_ns;
+        let total_ns = inner.report.events.now() - start_ns;
         WAITED_UNTIL.set(thread_cpu_time());
         self.stalled(start_ns, total_ns, bytes);
         match taken {
             Some(blocks) => Ok(blocks),
-            None if inner.control.is_shut() => out_of_memory(Tried::NoCollector),
+            None if inner.schedule.requests.is_shut() => out_of_memory(Tried::NoCollector),
             None => out_of_memory(Tried::CycleAndCompaction),
         }
     }
@@ -256,12 +240,12 @@ impl<'s> Mutator<'s> {
         let inner = std::sync::Arc::clone(&self.inner);
         let mutator = self.record().number;
         probe!(stall, mutator, bytes, total_ns);
-        inner.counters.stalls.add(1);
+        inner.report.counters.stalls.add(1);
         let stall = Event::Stall(Stall { start_ns, total_ns, bytes, mutator });
-        if inner.events.has_listeners() {
-            self.parked(|| inner.events.tell(stall));
+        if inner.report.events.has_listeners() {
+            self.parked(|| inner.report.events.tell(stall));
         } else {
-            inner.events.push(stall);
+            inner.report.events.push(stall);
         }
     }
 
@@ -272,7 +256,7 @@ impl<'s> Mutator<'s> {
     /// A tail without slots is written only once, when it is placed.
     fn prepare(&mut self, Run { first, count, zero }: Run) {
         for block in first..first + count {
-            self.inner.blocks.set_state(block, BlockState::LargeUninitialized);
+            self.inner.memory.blocks.set_state(block, BlockState::LargeUninitialized);
         }
         before_reuse();
         let bytes = count * BLOCK_BYTES;
@@ -313,13 +297,13 @@ impl<'s> Mutator<'s> {
     pub(crate) fn release_reserved(&mut self) {
         let reserved = self.reserved.get_mut();
         if !reserved.blocks.is_empty() {
-            self.inner.free.give(reserved.blocks.drain(..));
+            self.inner.memory.free.give(reserved.blocks.drain(..));
         }
         for Run { first, count, .. } in reserved.runs.drain(..) {
             for block in first..first + count {
-                self.inner.blocks.set_state(block, BlockState::Free);
+                self.inner.memory.blocks.set_state(block, BlockState::Free);
             }
-            self.inner.free.give(first..first + count);
+            self.inner.memory.free.give(first..first + count);
         }
     }
 
@@ -356,14 +340,14 @@ impl<'s> Mutator<'s> {
     }
 }
 
-impl crate::inner::HeapInner {
+impl HeapInner {
     fn out_of_memory(&self, room: AllocSize, tried: Tried) -> OutOfMemory {
-        OutOfMemory::in_heap(room.total_bytes(), self.free.free() * BLOCK_BYTES, self.config.max_bytes, tried)
+        OutOfMemory::in_heap(room.total_bytes(), self.memory.free.free() * BLOCK_BYTES, self.config.max_bytes, tried)
     }
 
     /// Fails if collecting no longer frees enough memory.
     fn check_effort(&self, room: AllocSize) -> Result<(), OutOfMemory> {
-        match self.effort.is_futile() {
+        match self.schedule.effort.is_futile() {
             None => Ok(()),
             Some(Futile { collections, percent }) => {
                 Err(self.out_of_memory(room, Tried::CollectingLimit { collections, percent }))
@@ -375,19 +359,19 @@ impl crate::inner::HeapInner {
     /// accounting. `waits`: it waits for the next collection.
     pub(crate) fn has_worked(&self, waits: bool) {
         let now = thread_cpu_time();
-        self.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
+        self.schedule.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
     }
 
     /// Allocates a block for a mutator's new objects, if one is available without waiting.
     pub(crate) fn take_block(&self) -> Option<usize> {
-        let block = self.free.take(AllocClass::Mutator)?;
+        let block = self.memory.free.take(AllocClass::Mutator)?;
         self.after_taking();
         Some(block)
     }
 
     /// Allocates several blocks, as [`take_block`](Self::take_block).
     fn take_blocks(&self, count: usize) -> Option<Vec<usize>> {
-        let blocks = self.free.take_many(AllocClass::Mutator, count)?;
+        let blocks = self.memory.free.take_many(AllocClass::Mutator, count)?;
         self.after_taking();
         Some(blocks)
     }
@@ -395,7 +379,7 @@ impl crate::inner::HeapInner {
     /// Waits for blocks. Gives up only after a collection and then a stop-the-world compaction,
     /// both started while this thread was at the head of the queue, did not free enough.
     fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
-        let waiting = self.free.await_blocks(count, run);
+        let waiting = self.memory.free.await_blocks(count, run);
         loop {
             let first = waiting.is_first();
             if let ControlFlow::Break(taken) = self.wait_for(self.request_cycle(), &waiting) {
@@ -418,11 +402,11 @@ impl crate::inner::HeapInner {
     fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
         // Waiters ahead are served or give up after their own collection; uncommitted blocks return
         // even sooner.
-        while !self.control.is_done(ticket) || !waiting.has_all() {
+        while !self.schedule.requests.is_done(ticket) || !waiting.has_all() {
             if let Some(taken) = waiting.take(STALL_TICK) {
                 return ControlFlow::Break(Some(taken));
             }
-            if self.control.is_shut() {
+            if self.schedule.requests.is_shut() {
                 return ControlFlow::Break(None);
             }
         }

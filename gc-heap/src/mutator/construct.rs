@@ -2,9 +2,9 @@
 
 use super::Mutator;
 use super::alloc_size::AllocSize;
-use super::allocate::Run;
 use crate::error::OutOfMemory;
 use crate::handles::local::Local;
+use crate::inner::tlab::Run;
 use crate::object::header::header_for;
 use crate::object::trace::fields_at;
 use crate::object::{Byte, Field, Init, Tail, TailElement, Trace};
@@ -90,24 +90,24 @@ impl<'s> Mutator<'s> {
             Some(index) => reserved.runs.swap_remove(index),
             None if self.inner.config.stress.is_on() => return None,
             None => {
-                let first = self.inner.free.take_run(AllocClass::Mutator, needed)?;
+                let first = self.inner.memory.free.take_run(AllocClass::Mutator, needed)?;
                 // SAFETY: just taken.
                 unsafe { self.zero_beginning(first) };
                 Run { first, count: needed, zero: false }
             }
         };
         self.large_is_zero.set(zero);
-        let blocks = &self.inner.blocks;
+        let blocks = &self.inner.memory.blocks;
         if count > needed {
             (first + needed..first + count).for_each(|block| blocks.set_state(block, BlockState::Free));
-            self.inner.free.give(first + needed..first + count);
+            self.inner.memory.free.give(first + needed..first + count);
         }
-        if let Some(pages) = &self.inner.pages {
+        if let Some(pages) = &self.inner.memory.pages {
             // As in `open_tlab`: before the use tells a repair to look for an object here.
             pages.admit(&self.inner, first, needed);
         }
         if self.is_marking_or_resolving() {
-            self.inner.fill_marks(first);
+            self.inner.memory.fill_marks(first);
         }
         blocks.set_live_bytes(first, 0);
         blocks.set_run(first, needed);

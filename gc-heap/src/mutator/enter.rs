@@ -1,38 +1,18 @@
 //! Entering a heap, leaving it, and waiting outside.
 
 use super::Mutator;
+use crate::active::{ACTIVE, NOBODY, Who, is_inside, out_of_order, this_thread};
 use crate::error::EnterError;
-use crate::events::loss;
-use crate::heap::Heap;
 use crate::inner::HeapInner;
-use crate::world::record::MutatorRecord;
+use crate::inner::handle::Heap;
+use crate::inner::loss;
+use crate::inner::record::MutatorRecord;
 use gc_core::fault::{FaultStack, unblock_faults};
-use gc_core::sys::{Process, SysError, ThreadName};
+use gc_core::sys::SysError;
 use std::cell::{Cell, OnceCell};
-use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// No mutator is active.
-const NOBODY: u64 = 0;
-
-/// The first number for activity without a mutator, see [`as_if_inside`]; mutators have lower
-/// numbers.
-static NEXT_OTHER: AtomicU64 = AtomicU64::new(1 << 63);
-
-/// The number of the next thread.
-static NEXT_THREAD: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// The number of the mutator that is active on this thread, over all heaps. Each change checks
-    /// the expected old value: on one stack it always matches, because calls return in reverse
-    /// order. A program that switches stacks (coroutines) can return in another order, and would
-    /// have two active mutators.
-    static ACTIVE: Cell<u64> = const { Cell::new(NOBODY) };
-
-    /// This thread's identity, cached at the first use.
-    static THREAD: Cell<Option<Thread>> = const { Cell::new(None) };
-
     /// The setup for serving this thread's faults, from its first entry into a heap with the page
     /// barrier until the thread ends.
     static FAULTS: OnceCell<FaultStack> = const { OnceCell::new() };
@@ -51,92 +31,6 @@ fn serve_faults() -> Result<Option<FaultStack>, SysError> {
             }),
         })
         .unwrap_or_else(|_| FaultStack::new().map(Some))
-}
-
-/// Whether this thread is inside a heap, and not in `blocking`.
-pub(crate) fn is_inside() -> bool {
-    ACTIVE.get() != NOBODY
-}
-
-/// Runs `f` while this thread counts as inside a heap, so that it can enter none.
-pub(crate) fn as_if_inside<R>(f: impl FnOnce() -> R) -> R {
-    struct Before {
-        active: u64,
-        own: u64,
-    }
-    impl Drop for Before {
-        fn drop(&mut self) {
-            expect(self.own, format_args!("a listener has returned"));
-            ACTIVE.set(self.active);
-        }
-    }
-    let own = NEXT_OTHER.fetch_add(1, Ordering::Relaxed);
-    let _before = Before { active: ACTIVE.replace(own), own };
-    f()
-}
-
-/// Ends the process unless the expected mutator is active on this thread.
-#[inline]
-fn expect(active: u64, event: std::fmt::Arguments<'_>) {
-    if ACTIVE.get() != active {
-        out_of_order(event, format_args!("{}", Who(ACTIVE.get())));
-    }
-}
-
-/// Displays which mutator is active.
-struct Who(u64);
-
-impl std::fmt::Display for Who {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            NOBODY => f.write_str("no mutator is active on this thread"),
-            number if number >> 63 == 0 => write!(f, "mutator {number} is active on this thread"),
-            _ => f.write_str("a listener runs on this thread"),
-        }
-    }
-}
-
-/// Aborts with a message. Not a panic: unwinding would run destructors and `catch_unwind` with two
-/// mutators active, or with one on a foreign thread, and raw references could then be used with the
-/// wrong mutator.
-#[cold]
-#[inline(never)]
-fn out_of_order(event: std::fmt::Arguments<'_>, found: std::fmt::Arguments<'_>) -> ! {
-    // `eprintln!` panics if standard error is closed.
-    let _ = writeln!(
-        std::io::stderr(),
-        "parallax: {event}, but {found}: a coroutine was switched, moved or leaked inside a heap; stacks must leave heaps, and \
-         return from `blocking`, in the opposite order of entering them, on the thread that entered"
-    );
-    std::process::abort();
-}
-
-/// A thread.
-#[derive(Clone, Copy)]
-pub(crate) struct Thread {
-    /// Unique, also after this thread has ended. (The kernel reuses its thread numbers, and the
-    /// addresses of thread-locals are reused too.)
-    number: u64,
-    /// The kernel's thread number.
-    pub(crate) id: u32,
-    /// Its name when the thread first entered a heap.
-    pub(crate) name: ThreadName,
-    process: Process,
-}
-
-/// This thread's identity. Makes system calls the first time only.
-fn this_thread() -> Thread {
-    match THREAD.get() {
-        // A child made by `fork` has a copy of this value, but is another thread.
-        Some(thread) if thread.process.is_current() => thread,
-        _ => {
-            let (id, name) = gc_core::sys::this_thread();
-            let number = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
-            let thread = Thread { number, id, name, process: Process::current() };
-            THREAD.set(Some(thread));
-            thread
-        }
-    }
 }
 
 /// A thread attached to a heap, for many [`enter`](Self::enter)s. Between them it counts as parked.
@@ -204,13 +98,13 @@ impl HeapThread {
             return Err(EnterError::Forked);
         }
         let losses = loss::ring(&inner.config);
-        let record = MutatorRecord::new(&inner.root_memory, losses)
+        let record = MutatorRecord::new(&inner.roots.memory, losses)
             .map_err(|no| no.0.map_or(EnterError::NoAddressSpace, EnterError::System))?;
         let record = Arc::new(record);
         let mutator = Box::new(Mutator::new(Arc::clone(&inner), &record));
         // The lock that a pause holds: a thread attaches before or after the pause.
-        let attaching = inner.attaching.lock();
-        inner.mutators.lock().push(Arc::clone(&record));
+        let attaching = inner.world.attaching.lock();
+        inner.world.mutators.lock().push(Arc::clone(&record));
         drop(attaching);
         Ok(HeapThread { mutator, record, inner, entered: Cell::new(false), _heap: heap.clone() })
     }
@@ -229,7 +123,7 @@ impl HeapThread {
             return Err(EnterError::AlreadyEntered);
         }
         self.expect_parked("entered");
-        let _faults = match self.inner.pages.is_some().then(serve_faults) {
+        let _faults = match self.inner.memory.pages.is_some().then(serve_faults) {
             None => None,
             Some(Ok(faults)) => faults,
             Some(Err(error)) => return Err(EnterError::System(error)),
@@ -306,7 +200,7 @@ impl Drop for HeapThread {
         // Do not take `attaching`: a pause holds it while it may wait for this very thread (inside
         // the heap by another `HeapThread`). A pause in progress has its own list, and needs
         // nothing from a parked thread.
-        self.inner.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
+        self.inner.world.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
         if let Some(ring) = &self.record.losses {
             ring.flush();
             self.inner.take_losses(std::slice::from_ref(&self.record));
@@ -328,7 +222,7 @@ impl Drop for Away<'_, '_> {
         }
         ACTIVE.set(mutator.record().number);
         mutator.record_losses();
-        if mutator.inner().pages.is_some() {
+        if mutator.inner().memory.pages.is_some() {
             // The code that ran outside may have blocked the signal. A sandbox that refuses to
             // unblock it also refused to block it.
             let _ = unblock_faults();

@@ -1,19 +1,12 @@
 //! Safepoints: where a mutator takes part in pauses and handshakes.
 
 use super::Mutator;
-use crate::inner::HeapInner;
 use crate::slot::is_reference;
 use gc_core::slot::must_log;
-use gc_core::stop::Held;
-use gc_core::sys::futex_wait;
 use std::sync::atomic::Ordering;
 
 /// Capacity of a mutator's store log; a full log is passed to the marker.
 const LOG_WORDS: usize = 1024;
-
-/// How long a held mutator spins before it sleeps: waking a sleeper costs about 70 µs, more than
-/// most pauses.
-const SPINS: u32 = 2000;
 
 impl<'s> Mutator<'s> {
     /// A safepoint: objects may move here. Costs four instructions while no safepoint is requested.
@@ -61,9 +54,9 @@ impl<'s> Mutator<'s> {
     #[inline]
     #[must_use]
     pub fn collector_is_waiting(&self) -> bool {
-        self.record().state.held(&self.inner.gate).is_some()
+        self.record().state.held(&self.inner.world.gate).is_some()
             || self.record().state.handshake_waits()
-            || self.inner.control.is_shut()
+            || self.inner.schedule.requests.is_shut()
     }
 
     #[cold]
@@ -83,10 +76,10 @@ impl<'s> Mutator<'s> {
                 self.publish();
                 self.refresh();
                 inner.handshake_done();
-            } else if let Some(held) = self.record().state.held(&inner.gate) {
+            } else if let Some(held) = self.record().state.held(&inner.world.gate) {
                 self.publish();
                 self.record().arrives(held);
-                if inner.gate.arrive() {
+                if inner.world.gate.arrive() {
                     inner.execute_pause(Some(self.record()));
                 }
                 // The last mutator to arrive waits, too: in a hold the collector works only now.
@@ -120,7 +113,7 @@ impl<'s> Mutator<'s> {
         self.publish_fill();
         self.flush_log();
         self.publish_losses();
-        let counters = &self.inner.counters;
+        let counters = &self.inner.report.counters;
         for (cell, counter) in [
             (&self.counts.healed, &counters.healed),
             (&self.counts.copied, &counters.mutator_copies),
@@ -136,14 +129,14 @@ impl<'s> Mutator<'s> {
 
     /// Copies the phase into the mutator's cells (invariant 3), before it accesses a slot.
     pub(crate) fn refresh(&self) {
-        let phase = &self.inner.phase;
+        let phase = &self.inner.world.phase;
         let good = phase.good();
         if good != self.good.get() {
             self.change_color(good);
         }
         self.logging.set(phase.is_logging());
         self.resolving.set(phase.is_resolving());
-        if let Some(pages) = &self.inner.pages {
+        if let Some(pages) = &self.inner.memory.pages {
             let flip = pages.flip.get().number();
             if self.flip.replace(flip) != flip {
                 // The objects in the TLABs are repaired as of the flip. Pages past them may be
@@ -166,21 +159,21 @@ impl<'s> Mutator<'s> {
     }
 
     fn change_color(&self, good: gc_core::color::Color) {
-        let view = self.inner.space.view(good);
+        let view = self.inner.memory.space.view(good);
         // The block is found by the hard limit, at the block's end: a soft limit may be at the
         // block's start, and the word before it lies in another block, or in none.
-        let current = super::Bump::default();
+        let current = crate::inner::tlab::Bump::default();
         current.set(self.top.get(), self.hard_limit.get());
         let soft = self.hard_limit.get() - self.limit.get();
-        current.change_view(&self.inner, view);
+        current.change_view(&self.inner.memory, view);
         self.top.set(current.top.get());
         self.limit.set(current.limit.get() - soft);
         self.hard_limit.set(current.limit.get());
-        self.spare.change_view(&self.inner, view);
-        self.copies.change_view(&self.inner, view);
+        self.spare.change_view(&self.inner.memory, view);
+        self.copies.change_view(&self.inner.memory, view);
         self.good.set(good);
         self.good_view.set(view);
-        self.bad_mask.set(self.inner.space.bad_mask(good));
+        self.bad_mask.set(self.inner.memory.space.bad_mask(good));
     }
 
     /// Parks: the thread counts as stopped, and the collector needs nothing from it.
@@ -191,7 +184,7 @@ impl<'s> Mutator<'s> {
         self.record().end.store(0, Ordering::Relaxed);
         self.publish_tlabs();
         let inner = &self.inner;
-        if self.record().state.park(&inner.gate).is_some() && inner.gate.arrive() {
+        if self.record().state.park(&inner.world.gate).is_some() && inner.world.gate.arrive() {
             inner.execute_pause(Some(self.record()));
         }
         if self.record().state.take_handshake_parked() {
@@ -201,7 +194,7 @@ impl<'s> Mutator<'s> {
 
     /// Leaves the parked state; waits while a pause holds the thread.
     pub(crate) fn unpark(&mut self) {
-        while let Err(held) = self.record().state.leave(&self.inner.gate) {
+        while let Err(held) = self.record().state.leave(&self.inner.world.gate) {
             self.inner.wait_for_stop(held);
         }
         self.reclaim_tlabs();
@@ -213,7 +206,9 @@ impl<'s> Mutator<'s> {
     /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
     /// object is already marked.
     pub(crate) fn log_slow(&self, word: u64) {
-        if !is_reference(word) || !must_log(&self.inner.space, self.bad_mask.get(), &self.inner.marks, word) {
+        if !is_reference(word)
+            || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
+        {
             return;
         }
         let mut log = self.log.borrow_mut();
@@ -228,7 +223,7 @@ impl<'s> Mutator<'s> {
         let mut log = self.log.borrow_mut();
         if !log.is_empty() {
             self.counts.logged.set(self.counts.logged.get() + log.len() as u64);
-            self.inner.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
+            self.inner.world.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
         }
     }
 
@@ -246,37 +241,6 @@ impl<'s> Mutator<'s> {
         let left = self.until_cycle.get().saturating_sub(1);
         self.until_cycle.set(if left == 0 { every } else { left });
         left == 0
-    }
-}
-
-impl HeapInner {
-    pub(crate) fn handshake_done(&self) {
-        if self.handshake.done() {
-            gc_core::sys::futex_wake(self.handshake.pending(), u32::MAX);
-        }
-    }
-
-    /// Waits until the pause that holds the caller is over: spins for a while, then sleeps.
-    pub(crate) fn wait_for_stop(&self, held: Held) {
-        for spin in 0..SPINS {
-            if self.gate.is_over(held) {
-                return;
-            }
-            if spin % 64 == 63 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
-        // Loop: `futex_wait` also returns on signals and on a late wake-up from the previous pause.
-        while !self.gate.is_over(held) {
-            let (word, unfinished) = self.gate.word(held);
-            self.pause.sleep(|| {
-                if !self.gate.is_over(held) {
-                    futex_wait(word, unfinished, None);
-                }
-            });
-        }
     }
 }
 

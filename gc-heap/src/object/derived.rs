@@ -19,20 +19,14 @@
 
 use core::marker::PhantomData;
 
+use super::derived_token::{Derived, Of};
 use super::field::Field;
 use super::kind::Kind;
 use super::map::{MAX_WORDS, WordMap};
 use super::names::FieldName;
 use super::trace::Trace;
 
-/// The functions of derived code, as methods: see [`derived`](self).
-#[derive(Clone, Copy)]
-pub struct Derived(());
-
 impl Derived {
-    /// Only the traits' constants make one; having one is worth nothing, since what it does is unsafe or right for all arguments.
-    pub(super) const NEW: Self = Self(());
-
     /// Begins the map of `S`, a value of which would stand at `object`.
     ///
     /// # Safety
@@ -126,15 +120,6 @@ pub trait Phantom: Field {
 
 impl<T: ?Sized + 'static> Phantom for PhantomData<T> {
     const NEW: Self = PhantomData;
-}
-
-/// What `F` says of itself as a field. Made by [`Field::OF`] alone, so it is right wherever it comes from.
-#[derive(Clone, Copy)]
-pub struct Of<F> {
-    map: WordMap,
-    element_bytes: usize,
-    fields: &'static [FieldName],
-    of: PhantomData<fn(F) -> F>,
 }
 
 impl<F: Field> Of<F> {

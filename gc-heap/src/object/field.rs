@@ -8,7 +8,7 @@ use core::sync::atomic::{
     AtomicUsize, Ordering::Relaxed,
 };
 
-use super::derived::{Derived, Of};
+use super::derived_token::{Derived, Of};
 use super::map::WordMap;
 use super::names::FieldName;
 

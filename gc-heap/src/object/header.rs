@@ -9,12 +9,6 @@
 use super::kind::Kind;
 use std::io::Write;
 
-/// Bytes of the header: fields start here in an object without a tail.
-pub(crate) const HEADER_BYTES: usize = 8;
-
-/// Bytes of header and length word: fields start here in an object with a tail.
-pub(crate) const TAILED_HEADER_BYTES: usize = 16;
-
 /// Largest size that a header can hold.
 pub(crate) const MAX_HEADER_BYTES: usize = 0xffff * 8;
 
@@ -104,8 +98,9 @@ pub(crate) unsafe fn object_bytes(header: u64, read_length: impl FnOnce() -> u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Array, Bytes, SlotArray, Trace};
+    use crate::object::Trace;
     use crate::slot::Tagged;
+    use crate::slot::{Array, Bytes, SlotArray};
     use std::os::unix::process::ExitStatusExt;
 
     /// Also in a release build: the high bits would be taken for the object's size.

@@ -25,18 +25,21 @@
 //!    [`Kind::of`] refuses them at compile time.
 //! 4. **Shared by threads.** A field is immutable, or atomic.
 
-pub(crate) mod builtin;
 pub(crate) mod derived;
+pub(crate) mod derived_token;
 pub(crate) mod field;
 pub(crate) mod header;
 pub(crate) mod kind;
+mod kind_of;
 pub(crate) mod map;
 pub(crate) mod names;
+#[cfg(feature = "census")]
+pub(crate) mod slot_name;
 pub(crate) mod slot_visitor;
 mod slots;
 pub(crate) mod trace;
+pub(crate) mod word;
 
-pub use builtin::{Array, Bytes, SlotArray};
 pub use field::{Field, Num, Number, Plain};
 pub use kind::Kind;
 pub use map::{SlotKind, WordMap};

@@ -81,7 +81,8 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use crate::object::{Array, Bytes, Kind, Num, Plain, SlotArray, Trace};
+    use crate::object::{Kind, Num, Plain, Trace};
+    use crate::slot::{Array, Bytes, SlotArray};
     use crate::slot::{Ephemeron, Slot, Tagged, WeakSlot};
 
     #[derive(Trace)]

@@ -2,12 +2,12 @@
 
 use core::marker::PhantomData;
 
-use super::derived::Derived;
+use super::derived_token::Derived;
 use super::field::Field;
-use super::header::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use super::kind::Kind;
 use super::map::WordMap;
 use super::names::FieldName;
+use super::word::{HEADER_BYTES, TAILED_HEADER_BYTES};
 
 /// A type whose objects live in the heap. Implemented by `#[derive(Trace)]`, and by nothing else.
 ///

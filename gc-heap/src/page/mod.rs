@@ -1,5 +1,4 @@
-//! The page barrier: gated pages, their repair, and the flips that move them.
+//! The page barrier after a flip: pages are repaired, and let in when they are.
 
-pub(crate) mod flip;
-pub(crate) mod pages;
 pub(crate) mod repair;
+pub(crate) mod serve;

@@ -17,9 +17,9 @@
 use crate::inner::HeapInner;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
-use crate::page::pages::Pages;
-use crate::slot::is_reference;
+use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
+use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::forwarding::{Entry, Forwarding};
 use std::ops::Range;
@@ -36,12 +36,12 @@ pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
         return repair.roots();
     }
     let block = start / BLOCK_BYTES;
-    match inner.blocks.state(block) {
+    match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => {}
         BlockState::EvacuationTarget => repair.produce(),
         BlockState::Closed | BlockState::Open => repair.in_place(block),
         BlockState::LargeFirst => repair.large(block),
-        BlockState::LargeContinued => repair.large(block - inner.blocks.run(block)),
+        BlockState::LargeContinued => repair.large(block - inner.memory.blocks.run(block)),
     }
     repair.drain();
 }
@@ -49,15 +49,15 @@ pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
 /// Rewrites every slot there is, roots included, inside a stop, after a relocation that gated nothing.
 pub(crate) fn repair_everything(inner: &HeapInner, pages: &Pages) {
     inner.root_pages().into_iter().flatten().for_each(|page| repair_page(inner, pages, page));
-    (0..inner.blocks.len()).for_each(|block| repair_block(inner, pages, block));
+    (0..inner.memory.blocks.len()).for_each(|block| repair_block(inner, pages, block));
 }
 
 fn repair_block(inner: &HeapInner, pages: &Pages, block: usize) {
-    match inner.forwarding.of_block(block) {
+    match inner.memory.forwarding.of_block(block) {
         // A block of the set that survives: what stayed in place is in its forwarding.
         Some(forwarding)
-            if inner.blocks.state(block) == BlockState::Closed
-                && inner.blocks.allocation_epoch(block) != inner.phase.epoch() =>
+            if inner.memory.blocks.state(block) == BlockState::Closed
+                && inner.memory.blocks.allocation_epoch(block) != inner.world.phase.epoch() =>
         {
             let mut repair = Repair::new(inner, pages, block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES);
             for (granule, entry) in forwarding.iter() {
@@ -106,14 +106,14 @@ const AHEAD: usize = 8;
 impl<'a> Repair<'a> {
     fn new(inner: &'a HeapInner, pages: &'a Pages, page: Range<usize>) -> Repair<'a> {
         let gated = pages.flip.is_active();
-        let base = if gated { pages.gate.workshop() } else { inner.views.canonical() };
+        let base = if gated { pages.gate.workshop() } else { inner.memory.views.canonical() };
         let scattered = gated && pages.gate.is_private();
         Repair { inner, pages, page, base, scattered, looked_up: [None; AHEAD], found: [None; AHEAD], next: 0 }
     }
 
     #[inline(always)]
     fn word(&self, offset: usize) -> &'a AtomicU64 {
-        debug_assert!(offset < self.inner.views.bytes() && offset.is_multiple_of(8));
+        debug_assert!(offset < self.inner.memory.views.bytes() && offset.is_multiple_of(8));
         // SAFETY: the canonical view, or the from-view, of the whole file: mapped, writable and never gated. Every word is
         // accessed atomically.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset) }
@@ -145,8 +145,8 @@ impl<'a> Repair<'a> {
         if !is_reference(word) {
             return;
         }
-        let offset = self.inner.space.offset(word) as usize;
-        if let Some(forwarding) = self.inner.forwarding.of_block(offset / BLOCK_BYTES) {
+        let offset = self.inner.memory.space.offset(word) as usize;
+        if let Some(forwarding) = self.inner.memory.forwarding.of_block(offset / BLOCK_BYTES) {
             let granule = offset / 8 % BLOCK_GRANULES;
             prefetch(forwarding.word_address(granule));
             self.enter(Some((slot, forwarding, granule)));
@@ -199,9 +199,9 @@ impl<'a> Repair<'a> {
     /// Where a word leads after the flip, if it leads to an object that moves.
     fn moved_if_known(&self, word: u64) -> Option<u64> {
         let inner = self.inner;
-        let target = inner.space.offset(word) as usize;
+        let target = inner.memory.space.offset(word) as usize;
         let block = (target < inner.config.max_bytes).then_some(target / BLOCK_BYTES)?;
-        let entry = inner.forwarding.of_block(block)?.entry(target / 8 % BLOCK_GRANULES)?;
+        let entry = inner.memory.forwarding.of_block(block)?.entry(target / 8 % BLOCK_GRANULES)?;
         entry.destination().map(|granule| self.pages.gate.view() as u64 + granule as u64 * 8)
     }
 
@@ -211,7 +211,7 @@ impl<'a> Repair<'a> {
         let inner = self.inner;
         for offset in self.page.clone().step_by(8) {
             let word = self.load(offset);
-            if !is_reference(word) || !inner.space.owns(word) {
+            if !is_reference(word) || !inner.memory.space.owns(word) {
                 continue;
             }
             if let Some(word) = self.moved_if_known(word) {
@@ -270,7 +270,7 @@ impl<'a> Repair<'a> {
         let Some(mut granule) = self.pages.first(self.page.start / PAGE_BYTES) else { return };
         loop {
             let in_block = granule / BLOCK_GRANULES;
-            let Some(forwarding) = inner.forwarding.of_block(in_block) else { return };
+            let Some(forwarding) = inner.memory.forwarding.of_block(in_block) else { return };
             for (start, entry) in forwarding.iter_from(granule % BLOCK_GRANULES) {
                 let Some(to) = entry.destination().map(|granule| granule * 8) else { return };
                 if to / BLOCK_BYTES != block || to >= self.page.end {
@@ -287,22 +287,22 @@ impl<'a> Repair<'a> {
     /// A page of a block that stays.
     fn in_place(&mut self, block: usize) {
         let inner = self.inner;
-        let end = (block * BLOCK_BYTES + inner.blocks.used_bytes(block)).min(self.page.end);
+        let end = (block * BLOCK_BYTES + inner.memory.blocks.used_bytes(block)).min(self.page.end);
         if self.page.start >= end {
             return;
         }
-        if inner.blocks.allocation_epoch(block) == inner.phase.epoch() {
+        if inner.memory.blocks.allocation_epoch(block) == inner.world.phase.epoch() {
             return self.young(block, end);
         }
-        if inner.forwarding.of_block(block).is_some() {
+        if inner.memory.forwarding.of_block(block).is_some() {
             return; // a source
         }
         let first = self.page.start / 8;
-        if let Some(before) = inner.marks.last_before(first, block * BLOCK_GRANULES) {
+        if let Some(before) = inner.memory.marks.last_before(first, block * BLOCK_GRANULES) {
             self.object(before * 8, before * 8);
         }
         for word in 0..PAGE_GRANULES / 64 {
-            let mut bits = inner.marks.load(first / 64 + word);
+            let mut bits = inner.memory.marks.load(first / 64 + word);
             while bits != 0 {
                 let offset = (first + word * 64 + bits.trailing_zeros() as usize) * 8;
                 self.object(offset, offset);
@@ -325,7 +325,7 @@ impl<'a> Repair<'a> {
 
     /// Walks a young block up to a page, and records for each page on the way which object overlaps its start.
     fn walk(&self, block: usize, until: usize) -> usize {
-        let fill = block * BLOCK_BYTES + self.inner.blocks.used_bytes(block);
+        let fill = block * BLOCK_BYTES + self.inner.memory.blocks.used_bytes(block);
         let mut offset = block * BLOCK_BYTES;
         let mut page = block * BLOCK_PAGES;
         self.pages.set_first(page, offset / 8);

@@ -195,7 +195,7 @@ mod tests {
         let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Page);
         // Where this machine refuses the page barrier there is nothing to test.
         let Ok(heap) = builder.build() else { return };
-        let RootMemory::Gated(area) = &heap.inner().root_memory else { panic!("the page barrier's") };
+        let RootMemory::Gated(area) = &heap.inner().roots.memory else { panic!("the page barrier's") };
         let first = area.take(1 << 20, RegionKind::Stacks).unwrap();
         area.give_up(RegionKind::Stacks, first.clone());
         for bytes in [1 << 20, 64 << 10, 1 << 19] {

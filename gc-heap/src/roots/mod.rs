@@ -5,3 +5,5 @@ pub(crate) mod file_region;
 pub(crate) mod frames;
 pub(crate) mod free_ranges;
 pub(crate) mod region;
+pub(crate) mod stack_region;
+pub(crate) mod table;

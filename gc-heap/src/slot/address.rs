@@ -1,6 +1,6 @@
 //! Where objects are between two safepoints.
 
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::Trace;
 use crate::slot::{AnyGc, Gc};
 use std::fmt;

@@ -5,7 +5,7 @@
 
 use super::gc::{AnyGc, Gc};
 use super::types::{Rootable, SlotType};
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::{IdentityHash, SlotKind, Trace};
 
 /// The slot type of [`AnyGc`]: an object of any type, and no immediate (that is [`Tagged`](crate::Tagged)).

@@ -3,7 +3,7 @@
 use super::SlotType;
 use super::any_object::Referent;
 use super::types::needs_barrier;
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::{Field, FieldName, WordMap};
 use gc_core::weak;
 use std::marker::PhantomData;

@@ -1,6 +1,6 @@
 //! Raw references: plain pointers that the borrow checker ends at the next safepoint.
 
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::header::Header;
 use crate::object::trace::fields_at;
 use crate::object::{IdentityHash, Kind, Tail, TailElement, Trace};

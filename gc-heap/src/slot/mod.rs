@@ -16,6 +16,7 @@
 
 pub(crate) mod address;
 pub(crate) mod any_object;
+pub(crate) mod builtin;
 pub(crate) mod ephemeron;
 pub(crate) mod gc;
 pub(crate) mod types;
@@ -24,14 +25,11 @@ pub(crate) mod weak;
 
 pub use address::Address;
 pub use any_object::{AnyObject, Referent, WeakKey};
+pub use builtin::{Array, Bytes, SlotArray};
 pub use ephemeron::Ephemeron;
 pub use gc::{AnyGc, Gc};
 pub use types::{Rootable, Slot, SlotType, Tagged};
 pub use value::{Unpacked, Value};
 pub use weak::{Weak, WeakSlot};
 
-/// Whether a word is a reference (of any color).
-#[inline(always)]
-pub(crate) const fn is_reference(word: u64) -> bool {
-    word.wrapping_sub(1) < (1 << 48) - 1
-}
+pub(crate) use crate::object::word::is_reference;

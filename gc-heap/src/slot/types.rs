@@ -3,7 +3,7 @@
 use super::gc::Gc;
 use super::is_reference;
 use super::value::Value;
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::{Field, SlotKind, Trace, WordMap};
 use gc_core::slot::{self, Barriers};
 use std::marker::PhantomData;

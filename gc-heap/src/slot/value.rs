@@ -13,7 +13,7 @@
 
 use super::gc::{AnyGc, Gc};
 use super::is_reference;
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::Trace;
 use std::fmt;
 use std::marker::PhantomData;

@@ -2,9 +2,9 @@
 
 use super::any_object::{AnyObject, Referent};
 use super::gc::{AnyGc, Gc};
-use crate::handles::root::RootCell;
-use crate::mutator::Mutator;
+use crate::inner::mutator::Mutator;
 use crate::object::{Field, SlotKind, Trace, WordMap};
+use crate::roots::table::RootCell;
 use gc_core::slot::publish;
 use gc_core::weak;
 use std::marker::PhantomData;
@@ -113,7 +113,7 @@ impl Weak<AnyObject> {
 
 impl<T: Referent> Weak<T> {
     fn of_word(m: &Mutator<'_>, word: u64) -> Weak<T> {
-        let cell = RootCell::new(&m.inner().weak_roots, word, !m.is_logging());
+        let cell = RootCell::new(&m.inner().roots.weak, word, !m.is_logging());
         Weak { cell, _holds: PhantomData }
     }
 
@@ -122,7 +122,7 @@ impl<T: Referent> Weak<T> {
     /// # Panics
     /// If the reference belongs to another heap than the mutator.
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
-        let slot = self.cell.slot(&m.inner().weak_roots);
+        let slot = self.cell.slot(&m.inner().roots.weak);
         let word = weak::load(slot, m);
         // SAFETY: as in `WeakSlot::get`.
         (word != 0).then(|| unsafe { T::from_word(word) })

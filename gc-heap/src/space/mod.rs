@@ -1,8 +1,11 @@
 //! The heap's memory as blocks: what each is used for, which are free, and where evacuated ones went.
 
 pub(crate) mod blocks;
+pub(crate) mod evacuate;
 pub(crate) mod forward;
 pub(crate) mod free;
+pub(crate) mod memory;
+pub(crate) mod pages;
 
 pub(crate) use gc_core::forwarding::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 
@@ -35,3 +38,15 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// Pages of a block.
 pub(crate) const BLOCK_PAGES: usize = BLOCK_BYTES / PAGE_BYTES;
+
+/// The most collector threads of a heap: each copies to a block of its own, of those set aside for relocation, and what is
+/// set aside is never more than a quarter of the heap.
+pub(crate) fn max_workers(blocks: usize) -> usize {
+    blocks / 4 - 1
+}
+
+/// Blocks that only relocation may take, so that compaction always progresses: two for each collector thread and a few for
+/// mutators, or a sixteenth of the heap if that is less, but never fewer than one for each.
+pub(crate) fn relocation_reserve(blocks: usize, workers: usize) -> usize {
+    (2 * workers + 4).min(blocks / 16).max(workers + 1)
+}

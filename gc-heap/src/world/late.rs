@@ -4,7 +4,7 @@
 use crate::events::probes::probe;
 use crate::events::{Event, Late, PauseKind};
 use crate::inner::HeapInner;
-use crate::world::record::MutatorRecord;
+use crate::inner::record::MutatorRecord;
 use gc_core::stop::Held;
 use gc_core::sys::{ThreadState, processor_time, thread_state};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) struct Patience<'a> {
 impl Patience<'_> {
     /// Begins a wait now.
     pub(crate) fn new<'a>(inner: &'a HeapInner, awaited: Awaited<'a>) -> Patience<'a> {
-        let start_ns = inner.events.now();
+        let start_ns = inner.report.events.now();
         let late_after = inner.config.late_after.as_nanos().min(u128::from(u64::MAX)) as u64;
         let (tell_ns, look_ns) = (start_ns.saturating_add(late_after), start_ns.saturating_add(late_after / 2));
         Patience { inner, awaited, start_ns, tell_ns, look_ns, looked_ns: start_ns, ran: Vec::new() }
@@ -44,12 +44,12 @@ impl Patience<'_> {
 
     /// How long to wait until the next sample.
     pub(crate) fn left(&self) -> Option<Duration> {
-        Some(Duration::from_nanos(self.look_ns.saturating_sub(self.inner.events.now())))
+        Some(Duration::from_nanos(self.look_ns.saturating_sub(self.inner.report.events.now())))
     }
 
     /// Samples the late mutators if a sample is due, and reports them if a report is due.
     pub(crate) fn look(&mut self) {
-        let now = self.inner.events.now();
+        let now = self.inner.report.events.now();
         if now >= self.look_ns {
             self.look_now(now);
         }
@@ -59,7 +59,7 @@ impl Patience<'_> {
     fn look_now(&mut self, now: u64) {
         let all = match &self.awaited {
             Awaited::Stop { mutators, .. } => mutators.to_vec(),
-            Awaited::Handshake => self.inner.mutators.lock().clone(),
+            Awaited::Handshake => self.inner.world.mutators.lock().clone(),
         };
         let missing = all.iter().filter(|record| self.is_missing(record));
         let late: Vec<Late> = missing.map(|record| self.late(record, now)).collect();
@@ -76,7 +76,7 @@ impl Patience<'_> {
             let ran_ns = ran_ns.unwrap_or(u64::MAX);
             probe!(late, who.mutator, who.thread, *total_ns, *state as u8, who.name.as_ptr(), ran_ns);
         }
-        self.inner.events.notify_meanwhile(late.into_iter().map(Event::Late).collect());
+        self.inner.report.events.notify_meanwhile(late.into_iter().map(Event::Late).collect());
     }
 
     fn is_missing(&self, record: &MutatorRecord) -> bool {

@@ -2,6 +2,6 @@
 //! mutator's record.
 
 pub(crate) mod late;
+pub(crate) mod pacing;
 pub(crate) mod pause;
-pub(crate) mod record;
 pub(crate) mod requests;

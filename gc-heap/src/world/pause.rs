@@ -5,26 +5,15 @@
 
 use super::late::{Awaited, Patience};
 use crate::events::probes::probe;
-use crate::events::{Event, MutatorThread, Pause, PauseKind};
+use crate::events::{Event, Pause, PauseKind};
 use crate::inner::HeapInner;
-use crate::world::record::MutatorRecord;
-use gc_core::sys::{ThreadName, futex_wait, futex_wake};
+use crate::inner::pending_pause::{VmOperation, duty};
+use crate::inner::record::MutatorRecord;
+use gc_core::stop::Held;
+use gc_core::sys::{futex_wait, futex_wake};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// The operation of a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum VmOperation {
-    MarkStart,
-    MarkEnd,
-    RelocateStart,
-    /// The page barrier unmaps every page.
-    Flip,
-    /// The collector thread does the work while all mutators are held.
-    Hold,
-}
 
 /// How long the collector spins for the end of a pause or handshake before it blocks, if a
 /// processor is idle. Longer than a mutator needs to its next safepoint; short, because the mutator
@@ -36,107 +25,16 @@ const SPIN_NS: u64 = 10_000;
 /// spinning one 13 us; and the spinning collector then runs the flip itself.
 const LOOK_ON_NS: u64 = 500_000;
 
-/// Which thread runs a pause. A flip runs best on the thread that has just rehearsed it, as long as
-/// that spins: handing over then costs less than a microsecond, and 70 if the thread must be woken.
-///
-/// | from | to | who | ordering, and why |
-/// | --- | --- | --- | --- |
-/// | `LAST` | `LOOKS` | the collector, before it arms | Relaxed: arming publishes it to the last thread to arrive |
-/// | `LOOKS` | `HANDED` | the last to arrive, by CAS | Release: the collector sees what all have published |
-/// | `LOOKS` | `LAST` | the collector that stops spinning, by CAS | only one of the two succeeds |
-/// | `HANDED` | `LAST` | the collector, which runs the pause | Acquire on seeing it, see above |
-mod duty {
-    /// The last mutator to arrive.
-    pub(crate) const LAST: u8 = 0;
-    /// The collector, once all have arrived: it spins until then.
-    pub(crate) const LOOKS: u8 = 1;
-    /// The collector: all have arrived.
-    pub(crate) const HANDED: u8 = 2;
-}
-
-/// The prepared pause. The fields are written by the collector before it arms (the gate's Release
-/// covers them) and by the runner before it finishes.
-pub(crate) struct PendingPause {
-    op: AtomicU8,
-    /// A `PauseKind`, for the probes.
-    kind: AtomicU8,
-    start_ns: AtomicU64,
-    reached_ns: AtomicU64,
-    end_ns: AtomicU64,
-    done: AtomicBool,
-    /// The last mutator to arrive: its number (0: all were parked), its thread, and the thread's
-    /// name.
-    last: [AtomicU64; 4],
-    /// Which thread runs the pause, see [`duty`].
-    duty: AtomicU8,
-    /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
-    holds: AtomicU32,
-    /// Number of threads that sleep until the pause is over.
-    sleepers: AtomicU32,
-}
-
-impl Default for PendingPause {
-    fn default() -> Self {
-        PendingPause {
-            op: AtomicU8::new(0),
-            kind: AtomicU8::new(0),
-            start_ns: AtomicU64::new(0),
-            reached_ns: AtomicU64::new(0),
-            end_ns: AtomicU64::new(0),
-            done: AtomicBool::new(false),
-            last: Default::default(),
-            duty: AtomicU8::new(duty::LAST),
-            holds: AtomicU32::new(0),
-            sleepers: AtomicU32::new(0),
-        }
-    }
-}
-
-impl PendingPause {
-    /// Runs `wait`, counted as a sleeper: the end of a pause makes a system call only if a thread
-    /// sleeps.
-    pub(crate) fn sleep(&self, wait: impl FnOnce()) {
-        // SeqCst: either the finisher sees the sleeper, or the sleeper sees (in `wait`, in the
-        // kernel) that the pause is over.
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        wait();
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// All have arrived, this one last.
-    fn reached(&self, now_ns: u64, last: Option<&MutatorRecord>) {
-        self.reached_ns.store(now_ns, Ordering::Relaxed);
-        let words = last.map_or([0; 4], |record| {
-            let MutatorThread { mutator, thread, name } = record.who();
-            let [low, high] = name.to_words();
-            [mutator, u64::from(thread), low, high]
-        });
-        self.last.iter().zip(words).for_each(|(last, word)| last.store(word, Ordering::Relaxed));
-    }
-
-    fn last(&self) -> Option<MutatorThread> {
-        let [mutator, thread, low, high] = [0, 1, 2, 3].map(|word| self.last[word].load(Ordering::Relaxed));
-        let name = ThreadName::from_words([low, high]);
-        (mutator != 0).then_some(MutatorThread { mutator, thread: thread as u32, name })
-    }
-
-    fn op(&self) -> VmOperation {
-        match self.op.load(Ordering::Relaxed) {
-            0 => VmOperation::MarkStart,
-            1 => VmOperation::MarkEnd,
-            2 => VmOperation::RelocateStart,
-            3 => VmOperation::Flip,
-            _ => VmOperation::Hold,
-        }
-    }
-}
+/// How long a held mutator spins before it sleeps: waking a sleeper costs about 70 µs, more than
+/// most pauses.
+const SPINS: u32 = 2000;
 
 impl HeapInner {
     /// Runs the prepared pause, or hands it to the spinning collector. Called by the last mutator
     /// to arrive, while all others are stopped; or by the collector, if all were parked.
     pub(crate) fn execute_pause(&self, last: Option<&MutatorRecord>) {
-        let slot = &self.pause;
-        slot.reached(self.events.now(), last);
+        let slot = &self.world.pause;
+        slot.reached(self.report.events.now(), last);
         match slot.op() {
             VmOperation::Hold => {
                 slot.holds.fetch_add(1, Ordering::SeqCst);
@@ -152,19 +50,19 @@ impl HeapInner {
     }
 
     fn finish_stop(&self) {
-        let slot = &self.pause;
-        let end_ns = self.events.now();
+        let slot = &self.world.pause;
+        let end_ns = self.report.events.now();
         slot.end_ns.store(end_ns, Ordering::Relaxed);
         // Read before the pause ends: after that the next one may be prepared.
         let kind = slot.kind.load(Ordering::Relaxed);
         let start_ns = slot.start_ns.load(Ordering::Relaxed);
         let reach_ns = slot.reached_ns.load(Ordering::Relaxed).saturating_sub(start_ns);
         let last = slot.last[0].load(Ordering::Relaxed);
-        self.gate.finish();
+        self.world.gate.finish();
         probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns), last);
         std::sync::atomic::fence(Ordering::SeqCst);
         if slot.sleepers.load(Ordering::SeqCst) != 0 {
-            self.gate.wake(futex_wake);
+            self.world.gate.wake(futex_wake);
         }
     }
 
@@ -172,34 +70,34 @@ impl HeapInner {
     pub(crate) fn apply(&self, op: VmOperation) -> bool {
         match op {
             VmOperation::MarkStart => {
-                self.phase.next_epoch();
-                self.phase.set_logging(true);
+                self.world.phase.next_epoch();
+                self.world.phase.set_logging(true);
             }
             VmOperation::MarkEnd => {
                 // Every mutator has published its log by arriving or parking.
-                if !self.log.is_empty() {
+                if !self.world.log.is_empty() {
                     return false;
                 }
-                self.phase.set_logging(false);
-                self.phase.set_resolving(true);
-                self.wide_stacks.lock().iter().for_each(|stack| stack.lower());
+                self.world.phase.set_logging(false);
+                self.world.phase.set_resolving(true);
+                self.roots.wide_stacks.lock().iter().for_each(|stack| stack.lower());
             }
             VmOperation::RelocateStart => {
-                if self.plan_aborted.load(Ordering::SeqCst) {
+                if self.world.plan_aborted.load(Ordering::SeqCst) {
                     return false;
                 }
-                let good = self.phase.good().other();
+                let good = self.world.phase.good().other();
                 if self.config.single_view {
                     // If the view cannot be made accessible, there is no relocation; if the other
                     // cannot be protected, tests only detect less.
-                    if let Err(error) = self.views.protect_view(good.parity(), true) {
-                        self.refusals.note(error);
+                    if let Err(error) = self.memory.views.protect_view(good.parity(), true) {
+                        self.report.refusals.note(error);
                         return false;
                     }
-                    let hidden = self.views.protect_view(good.other().parity(), false);
-                    let _ = hidden.map_err(|error| self.refusals.note(error));
+                    let hidden = self.memory.views.protect_view(good.other().parity(), false);
+                    let _ = hidden.map_err(|error| self.report.refusals.note(error));
                 }
-                self.phase.set_good(good);
+                self.world.phase.set_good(good);
             }
             VmOperation::Flip => return self.flip(),
             VmOperation::Hold => {}
@@ -209,11 +107,11 @@ impl HeapInner {
 
     fn arm(&self, mutators: &[Arc<MutatorRecord>], op: VmOperation, kind: PauseKind) -> (bool, usize) {
         probe!(pause_begin, kind as u8);
-        self.pause.op.store(op as u8, Ordering::Relaxed);
-        self.pause.kind.store(kind as u8, Ordering::Relaxed);
-        self.pause.start_ns.store(self.events.now(), Ordering::Relaxed);
+        self.world.pause.op.store(op as u8, Ordering::Relaxed);
+        self.world.pause.kind.store(kind as u8, Ordering::Relaxed);
+        self.world.pause.start_ns.store(self.report.events.now(), Ordering::Relaxed);
         let mut running = 0;
-        let alone = self.gate.arm(mutators.iter().map(|record| &record.state), |index| {
+        let alone = self.world.gate.arm(mutators.iter().map(|record| &record.state), |index| {
             running += 1;
             mutators[index].poll();
         });
@@ -221,52 +119,52 @@ impl HeapInner {
     }
 
     fn report(&self, kind: PauseKind) {
-        let start_ns = self.pause.start_ns.load(Ordering::Relaxed);
+        let start_ns = self.world.pause.start_ns.load(Ordering::Relaxed);
         let since = |ns: u64| ns.saturating_sub(start_ns);
         let pause = Pause {
             kind,
             start_ns,
-            reach_ns: since(self.pause.reached_ns.load(Ordering::Relaxed)),
-            total_ns: since(self.pause.end_ns.load(Ordering::Relaxed)),
-            last: self.pause.last(),
+            reach_ns: since(self.world.pause.reached_ns.load(Ordering::Relaxed)),
+            total_ns: since(self.world.pause.end_ns.load(Ordering::Relaxed)),
+            last: self.world.pause.last(),
         };
-        self.pauses.lock().add(&pause);
-        self.events.push(Event::Pause(pause));
+        self.report.pauses.lock().add(&pause);
+        self.report.events.push(Event::Pause(pause));
     }
 
     /// Pauses all mutators for one operation, and returns its result; on return the mutators run
     /// again.
     pub(crate) fn stop(&self, op: VmOperation, kind: PauseKind) -> bool {
         // Held until the pause is over: no thread attaches meanwhile.
-        let attaching = self.attaching.lock();
-        let mutators = self.mutators.lock().clone();
-        let held = self.gate.next();
+        let attaching = self.world.attaching.lock();
+        let mutators = self.world.mutators.lock().clone();
+        let held = self.world.gate.next();
         let mut duty = duty::LAST;
         if op == VmOperation::Flip {
             // With as many mutators as processors, spinning costs one of them a time slice.
             if mutators.iter().filter(|record| record.state.is_running()).count() < processors() {
                 duty = duty::LOOKS;
             }
-            self.pages.iter().for_each(|pages| pages.gate.rehearse());
+            self.memory.pages.iter().for_each(|pages| pages.gate.rehearse());
         }
-        self.pause.duty.store(duty, Ordering::Relaxed);
+        self.world.pause.duty.store(duty, Ordering::Relaxed);
         let (alone, running) = self.arm(&mutators, op, kind);
         if alone {
-            self.pause.duty.store(duty::LAST, Ordering::Relaxed);
+            self.world.pause.duty.store(duty::LAST, Ordering::Relaxed);
             self.execute_pause(None);
         } else if duty == duty::LOOKS && self.spin_for_last() {
-            self.pause.duty.store(duty::LAST, Ordering::Relaxed);
-            self.pause.done.store(self.apply(op), Ordering::Relaxed);
+            self.world.pause.duty.store(duty::LAST, Ordering::Relaxed);
+            self.world.pause.done.store(self.apply(op), Ordering::Relaxed);
             self.finish_stop();
         } else {
             if running < processors() {
-                self.spin(SPIN_NS, || self.gate.is_over(held));
+                self.spin(SPIN_NS, || self.world.gate.is_over(held));
             }
             let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
-            while !self.gate.is_over(held) {
-                let (word, unfinished) = self.gate.word(held);
-                self.pause.sleep(|| {
-                    if !self.gate.is_over(held) {
+            while !self.world.gate.is_over(held) {
+                let (word, unfinished) = self.world.gate.word(held);
+                self.world.pause.sleep(|| {
+                    if !self.world.gate.is_over(held) {
                         futex_wait(word, unfinished, patience.left());
                     }
                 });
@@ -275,30 +173,30 @@ impl HeapInner {
         }
         drop(attaching);
         self.report(kind);
-        self.pause.done.load(Ordering::Relaxed)
+        self.world.pause.done.load(Ordering::Relaxed)
     }
 
     /// Spins until all have arrived. `false`: that took too long, and the last mutator to arrive
     /// runs the pause.
     fn spin_for_last(&self) -> bool {
-        let duty = &self.pause.duty;
+        let duty = &self.world.pause.duty;
         self.spin(LOOK_ON_NS, || duty.load(Ordering::Acquire) == duty::HANDED);
         duty.compare_exchange(duty::LOOKS, duty::LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
     /// Pauses all mutators, runs `work` on this thread, and resumes them.
     pub(crate) fn hold<R>(&self, kind: PauseKind, work: impl FnOnce(&HeapInner) -> R) -> R {
-        let attaching = self.attaching.lock();
-        let mutators = self.mutators.lock().clone();
-        let before = self.pause.holds.load(Ordering::SeqCst);
-        let held = self.gate.next();
+        let attaching = self.world.attaching.lock();
+        let mutators = self.world.mutators.lock().clone();
+        let before = self.world.pause.holds.load(Ordering::SeqCst);
+        let held = self.world.gate.next();
         let (alone, _) = self.arm(&mutators, VmOperation::Hold, kind);
         if alone {
-            self.pause.reached(self.events.now(), None);
+            self.world.pause.reached(self.report.events.now(), None);
         } else {
             let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
-            while self.pause.holds.load(Ordering::SeqCst) == before {
-                futex_wait(&self.pause.holds, before, patience.left());
+            while self.world.pause.holds.load(Ordering::SeqCst) == before {
+                futex_wait(&self.world.pause.holds, before, patience.left());
                 patience.look();
             }
         }
@@ -322,8 +220,8 @@ impl HeapInner {
     pub(crate) fn handshake(&self) {
         let mut running = 0;
         let all_parked = {
-            let mutators = self.mutators.lock();
-            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| {
+            let mutators = self.world.mutators.lock();
+            self.world.handshake.ask(mutators.iter().map(|record| &record.state), |index| {
                 running += 1;
                 mutators[index].poll();
             })
@@ -331,7 +229,7 @@ impl HeapInner {
         if all_parked {
             return;
         }
-        let pending = self.handshake.pending();
+        let pending = self.world.handshake.pending();
         if running < processors() {
             self.spin(SPIN_NS, || pending.load(Ordering::Acquire) == 0);
         }
@@ -347,9 +245,40 @@ impl HeapInner {
     }
 
     fn spin(&self, longest_ns: u64, done: impl Fn() -> bool) {
-        let start = self.events.now();
-        while !done() && self.events.now() - start < longest_ns {
+        let start = self.report.events.now();
+        while !done() && self.report.events.now() - start < longest_ns {
             std::hint::spin_loop();
+        }
+    }
+}
+
+impl HeapInner {
+    pub(crate) fn handshake_done(&self) {
+        if self.world.handshake.done() {
+            gc_core::sys::futex_wake(self.world.handshake.pending(), u32::MAX);
+        }
+    }
+
+    /// Waits until the pause that holds the caller is over: spins for a while, then sleeps.
+    pub(crate) fn wait_for_stop(&self, held: Held) {
+        for spin in 0..SPINS {
+            if self.world.gate.is_over(held) {
+                return;
+            }
+            if spin % 64 == 63 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        // Again and again: a signal wakes too, and so does who ended the stop before, if it comes late.
+        while !self.world.gate.is_over(held) {
+            let (word, unfinished) = self.world.gate.word(held);
+            self.world.pause.sleep(|| {
+                if !self.world.gate.is_over(held) {
+                    futex_wait(word, unfinished, None);
+                }
+            });
         }
     }
 }
@@ -370,6 +299,7 @@ pub(crate) fn processors() -> usize {
 mod tests {
     use super::*;
     use crate::{Barrier, Heap, MIN_HEAP_BYTES, Stress};
+    use std::sync::atomic::AtomicBool;
 
     /// Otherwise it could reload its phase while the collector is changing it, and continue with
     /// that if the hold then ends.
@@ -437,9 +367,9 @@ mod tests {
                             // it.
                             inner.apply(VmOperation::MarkStart);
                             disturb(mutator);
-                            early += u32::from(inner.mutators.lock()[0].has_begun(inner.phase.epoch()));
+                            early += u32::from(inner.world.mutators.lock()[0].has_begun(inner.world.phase.epoch()));
                             inner.apply(VmOperation::MarkEnd);
-                            inner.phase.set_resolving(false);
+                            inner.world.phase.set_resolving(false);
                         });
                     }
                     over.store(true, Ordering::Relaxed);

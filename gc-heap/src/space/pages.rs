@@ -4,16 +4,12 @@
 //! the canonical view (`page::repair`), let in. Mutators that touch a gated page do this themselves, in the fault handler;
 //! the collector does the rest. The states are in `gc_core::page_state`.
 
-use crate::inner::HeapInner;
 use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, zeroes};
 use crate::stats::Histogram;
-use gc_core::fault::{Served, Server};
-use gc_core::page_state::{CurrentFlip, Flip, PageState, PageStates};
+use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::sys::{Patience, SysError};
 use gc_core::views::{Gate, InstallResult};
-use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// No object overlaps the page, or nobody has looked yet. Else 1 more than the granule, so that a new table is all zeroes.
@@ -26,7 +22,7 @@ const END: u32 = 0;
 pub(crate) struct Pages {
     pub(crate) gate: Gate,
     pub(crate) flip: CurrentFlip,
-    states: PageStates,
+    pub(crate) states: PageStates,
     /// The kernel has refused to end the registration of the view at the end of the last flip, so pages that are absent still
     /// fault. Nothing is gated: they are let in as they are. Set between the close and the end of a flip.
     pub(crate) still_registered: AtomicBool,
@@ -51,7 +47,7 @@ pub(crate) struct Pages {
     /// References found in repair that lead nowhere. Always 0, or an invariant is broken.
     pub(crate) lost: AtomicU64,
     /// For the stress mode.
-    random: AtomicU64,
+    pub(crate) random: AtomicU64,
 }
 
 impl Pages {
@@ -121,24 +117,6 @@ impl Pages {
         self.next_source[block].store(next.map_or(END, |next| next as u32 + 1), Ordering::Release);
     }
 
-    /// Repairs a page unless that is done; if another thread is at it, waits until it is.
-    pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
-        let flip = self.flip.get();
-        match self.states.claim(page, flip) {
-            Ok(claim) => {
-                crate::page::repair::repair_page(inner, self, page);
-                claim.repaired();
-                true
-            }
-            Err(PageState::Claimed | PageState::Gated) => {
-                let rounds = self.states.wait_until_repaired(page, flip);
-                self.waits.fetch_add(u64::from(rounds), Ordering::Relaxed);
-                false
-            }
-            Err(PageState::Repaired | PageState::Moving | PageState::Installed) => false,
-        }
-    }
-
     /// A word of another page than the one that is being repaired: of private memory that page may have moved, or be on
     /// its way. What is read so (headers, lengths) does not change.
     pub(crate) fn word_elsewhere(&self, offset: usize) -> u64 {
@@ -158,23 +136,6 @@ impl Pages {
         }
     }
 
-    /// Repairs a page if nobody has begun to. Not a source's: nobody needs it, and of private memory it must stay where
-    /// the destinations' repair reads it.
-    fn try_repair(&self, inner: &HeapInner, page: usize) -> bool {
-        let block = page / BLOCK_PAGES;
-        if block < inner.blocks.len() && inner.forwarding.contains(block) {
-            return false;
-        }
-        match self.states.claim(page, self.flip.get()) {
-            Ok(claim) => {
-                crate::page::repair::repair_page(inner, self, page);
-                claim.repaired();
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
     /// Lets repaired pages in: each run of them with one call. On return none of `pages` is on its way.
     pub(crate) fn let_in(&self, pages: Range<usize>) {
         self.install_runs(pages.clone(), false);
@@ -190,7 +151,7 @@ impl Pages {
     }
 
     /// Brings every run of repaired pages in. What fails is left to the threads that touch it.
-    fn install_runs(&self, pages: Range<usize>, existing: bool) {
+    pub(crate) fn install_runs(&self, pages: Range<usize>, existing: bool) {
         let flip = self.flip.get();
         let mut rest = pages;
         loop {
@@ -206,7 +167,7 @@ impl Pages {
 
     /// Brings a run of repaired pages in, of private memory the part before the first page that another thread took. Gives
     /// the end of it. `existing`: pages that have no memory stay without.
-    fn bring(&self, run: Range<usize>, existing: bool) -> (usize, InstallResult) {
+    pub(crate) fn bring(&self, run: Range<usize>, existing: bool) -> (usize, InstallResult) {
         let flip = self.flip.get();
         if !self.gate.is_private() {
             // SAFETY: every page of the run is repaired.
@@ -238,42 +199,6 @@ impl Pages {
         (taken.end, done)
     }
 
-    /// Private memory: brings every page of a range in, those of free blocks too, whose memory is used again.
-    /// What is not `Present` means that a page cannot be had any more.
-    pub(crate) fn install_all(&self, inner: &HeapInner, pages: Range<usize>) -> InstallResult {
-        let flip = self.flip.get();
-        for page in pages.clone() {
-            self.repair(inner, page);
-        }
-        self.install_runs(pages.clone(), true);
-        for page in pages {
-            loop {
-                self.states.wait_while_moving(page, flip);
-                if self.states.state(page, flip) == PageState::Installed {
-                    break;
-                }
-                // Another thread had it and failed, or this one did.
-                match self.bring(page..page + 1, true) {
-                    (_, InstallResult::Present) => {}
-                    (_, failed) => return failed,
-                }
-            }
-        }
-        InstallResult::Present
-    }
-
-    /// Makes the pages of a block that the caller has just taken usable without a fault. Nothing is in it that a repair
-    /// would look at, and after this no repair will look at it.
-    pub(crate) fn admit(&self, inner: &HeapInner, block: usize, blocks: usize) {
-        if self.flip.is_active() {
-            let pages = block * BLOCK_PAGES..(block + blocks) * BLOCK_PAGES;
-            for page in pages.clone() {
-                self.repair(inner, page);
-            }
-            self.let_in(pages);
-        }
-    }
-
     /// Ends the registration of the view, unless that was done: by the collector, while nothing is gated. Where the kernel
     /// refuses, no flip can be had, because registered parts of the view and others are not one mapping.
     pub(crate) fn end_registration(&self) -> Result<(), SysError> {
@@ -285,36 +210,8 @@ impl Pages {
         Ok(())
     }
 
-    /// A page that was found repaired but still faults, or was just repaired, is let in.
-    fn serve(&self, inner: &HeapInner, page: usize) -> Served {
-        let _serving = self.flip.enter();
-        let flip = self.flip.get();
-        if !self.flip.is_active() {
-            if self.still_registered.load(Ordering::Relaxed) {
-                // SAFETY: nothing is gated. The next flip's stop waits for this thread.
-                return served(unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) }, flip);
-            }
-            return Served::Nothing(u64::from(flip.number()) << 1);
-        }
-        if self.repair(inner, page) {
-            self.by_mutators.fetch_add(1, Ordering::Relaxed);
-        }
-        self.stress_delay(inner);
-        let cluster = inner.config.fault_cluster;
-        let start = page / cluster * cluster;
-        let end = (start + cluster).min(self.states.pages());
-        for neighbour in (start..end).filter(|&neighbour| neighbour != page) {
-            if self.try_repair(inner, neighbour) {
-                self.by_mutators.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let run = self.repaired_around(page);
-        let done = if self.gate.is_private() { self.install_one(page, run) } else { self.bring(run, false).1 };
-        served(done, flip)
-    }
-
     /// Private memory: brings a repaired page in, with the run around it, or waits until the thread has that does.
-    fn install_one(&self, page: usize, run: Range<usize>) -> InstallResult {
+    pub(crate) fn install_one(&self, page: usize, run: Range<usize>) -> InstallResult {
         let flip = self.flip.get();
         if self.states.state(page, flip) == PageState::Installed {
             // And yet it faulted: another thread was faster, or there was no memory to bring in. What is there stays.
@@ -335,31 +232,15 @@ impl Pages {
         }
     }
 
-    /// Stress mode: sleeps or yields now and then, in the handler too.
-    fn stress_delay(&self, inner: &HeapInner) {
-        let random = Cell::new(self.random.load(Ordering::Relaxed));
-        inner.config.stress.delay(&random);
-        self.random.store(random.get(), Ordering::Relaxed);
-    }
-
     /// The run of pages around a repaired one that wait to be let in: the collector may have been here, and a page that
     /// comes with others costs a twentieth of what it costs alone.
-    fn repaired_around(&self, page: usize) -> Range<usize> {
+    pub(crate) fn repaired_around(&self, page: usize) -> Range<usize> {
         let flip = self.flip.get();
         let waits = |page: &usize| self.states.state(*page, flip) == PageState::Repaired;
         let (low, high) = (page / REACH * REACH, (page / REACH * REACH + REACH).min(self.states.pages()));
         let start = (low..page).rev().take_while(waits).last().unwrap_or(page);
         let end = (page + 1..high).take_while(waits).last().map_or(page + 1, |last| last + 1);
         start..end
-    }
-}
-
-/// What letting a page in came to for the thread that faulted.
-fn served(done: InstallResult, flip: Flip) -> Served {
-    match done {
-        InstallResult::Present => Served::Yes,
-        InstallResult::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
-        InstallResult::Refused(error) => Served::Refused(error),
     }
 }
 
@@ -370,29 +251,3 @@ fn word_at(address: usize) -> u64 {
 
 /// Pages let in with a faulting one at most: it and its neighbours within so many, if they are repaired.
 const REACH: usize = 64;
-
-/// Serves a heap's faults.
-pub(crate) struct FaultServer(pub(crate) Weak<HeapInner>);
-
-// SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it lets in was repaired.
-unsafe impl Server for FaultServer {
-    fn serve(&self, address: usize) -> Served {
-        // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
-        // signal handler.
-        let inner = self.0.as_ptr();
-        // SAFETY: only attached threads touch the view, and they keep the heap alive.
-        let inner = unsafe { &*inner };
-        let Some(pages) = &inner.pages else { return Served::No };
-        let begin_ns = inner.events.now();
-        let page = (address - pages.gate.view()) / PAGE_BYTES;
-        if page >= pages.states.pages() {
-            return Served::No;
-        }
-        let served = pages.serve(inner, page);
-        let ns = inner.events.now() - begin_ns;
-        pages.faults.record(ns);
-        crate::events::loss::faulted(inner, begin_ns, ns);
-        crate::events::probes::probe!(fault, address, ns);
-        served
-    }
-}

@@ -1,9 +1,9 @@
 //! The part of a mutator that the collector accesses. Everything here is atomic or constant:
 //! `&mut Mutator` must not alias it.
 
+use crate::active::Thread;
 use crate::events::MutatorThread;
-use crate::events::loss::LossRing;
-use crate::mutator::enter::Thread;
+use crate::inner::loss::LossRing;
 use crate::roots::region::{NoAddresses, Region, RootMemory};
 use gc_core::locals::Locals;
 use gc_core::parked_tlab::ParkedTlab;

@@ -14,7 +14,7 @@ const COST: f64 = 65.536e-6;
 /// the fixed cost.
 const ENOUGH_LIVE: f64 = 16.0;
 
-pub(super) struct Model {
+pub(crate) struct Model {
     blocks: f64,
     /// Blocks allocated per second: smoothed, and in the last interval.
     rate: f64,
@@ -44,7 +44,7 @@ fn weight(measured: f64, prior: f64) -> f64 {
 }
 
 impl Model {
-    pub(super) fn new(blocks: usize) -> Model {
+    pub(crate) fn new(blocks: usize) -> Model {
         Model {
             blocks: blocks as f64,
             rate: 0.0,
@@ -62,19 +62,19 @@ impl Model {
     }
 
     /// Records the allocation rate of an interval, in blocks per second.
-    pub(super) fn took(&mut self, rate: f64) {
+    pub(crate) fn took(&mut self, rate: f64) {
         self.rate = if self.rate == 0.0 { rate } else { self.rate + NEW * (rate - self.rate) };
         self.last_rate = rate;
     }
 
     /// Records that a marking begins, and how many blocks were allocated since the one before.
-    pub(super) fn marks(&mut self, allocated: f64) {
+    pub(crate) fn marks(&mut self, allocated: f64) {
         self.allocated = allocated;
     }
 
     /// Records the end of a cycle: its duration, the live memory it found in blocks, and the blocks
     /// in use.
-    pub(super) fn ended(&mut self, seconds: f64, live: f64, used: f64) {
+    pub(crate) fn ended(&mut self, seconds: f64, live: f64, used: f64) {
         let off = (seconds - self.fixed - self.cost * live).abs();
         self.deviation += NEW * self.known * (off - self.deviation);
         if live > 0.0 {
@@ -102,7 +102,7 @@ impl Model {
     /// more there is to mark: `live = self.live + growth * (blocks - wanted - used)`. The margin
     /// for prediction errors is at most half of the remaining free memory. So however long the
     /// margin is compared with a cycle, half of the free memory is used before the next one begins.
-    pub(super) fn wanted(&self, least: f64) -> f64 {
+    pub(crate) fn wanted(&self, least: f64) -> f64 {
         let rate = self.rate.max(self.last_rate);
         let free = (self.blocks - self.used).max(0.0);
         let marks_all = rate * (self.fixed + self.cost * (self.live + self.growth * free));

@@ -3,7 +3,7 @@
 
 use crate::config::Config;
 use crate::inner::HeapInner;
-use crate::world::record::MutatorRecord;
+use crate::inner::record::MutatorRecord;
 use std::sync::Arc;
 
 /// There is none.
@@ -30,15 +30,6 @@ pub(crate) fn record_to(ring: &LossRing, _: &HeapInner) {
 pub(crate) fn record_to_nobody() {}
 
 pub(crate) fn faulted(_: &HeapInner, _begin_ns: u64, _ns: u64) {}
-
-#[derive(Default)]
-pub(super) struct Readers;
-
-impl Readers {
-    pub(super) fn take_missed(&self) -> u64 {
-        0
-    }
-}
 
 #[derive(Default)]
 pub(crate) struct SlowPathLosses;

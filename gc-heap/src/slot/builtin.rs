@@ -2,8 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::Trace;
-use super::field::Field;
+use crate::object::{Field, Trace};
 use crate::slot::Slot;
 
 /// A run of bytes: strings, buffers. It has no fields, so it is made from `()`: `m.place_bytes::<Bytes>((), payload)`.

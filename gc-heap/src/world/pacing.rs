@@ -4,11 +4,9 @@
 //! from the most recent interval. Mutators update the prediction as they allocate, so it follows a
 //! program that changes between two cycles.
 
-mod model;
-
-use self::model::Model;
 use crate::config::Barrier;
 use crate::inner::HeapInner;
+use crate::inner::pacing::{ENOUGH_FREE, Pacing};
 use crate::space::BLOCK_BYTES;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,55 +14,26 @@ use std::time::Instant;
 /// Fraction of the heap that is allocated between two updates.
 const LOOKS: usize = 32;
 
-/// An interval shorter than this, in seconds, says nothing of a rate.
-const SHORTEST: f64 = 0.001;
-
-/// Model of recent cycles and of the allocation between them. Under a lock of its own, which is
-/// held briefly.
-pub(crate) struct Pacing {
-    model: Model,
-    /// When blocks were counted last, and how many had been allocated.
-    measured: (Instant, usize),
-    begun: Instant,
-    /// Blocks allocated when the last marking began.
-    taken: usize,
-}
-
 impl Pacing {
-    pub(crate) fn new(blocks: usize) -> Pacing {
-        let now = Instant::now();
-        Pacing { model: Model::new(blocks), measured: (now, 0), begun: now, taken: 0 }
-    }
-
-    fn measure(&mut self, taken: usize) {
-        let (then, before) = self.measured;
-        let now = Instant::now();
-        let seconds = now.duration_since(then).as_secs_f64();
-        if seconds >= SHORTEST {
-            self.model.took((taken - before) as f64 / seconds);
-            self.measured = (now, taken);
-        }
-    }
-
     /// The number of free blocks below which the next cycle begins.
     fn trigger(&self, inner: &HeapInner) -> usize {
         let least = least(inner);
         if inner.config.barrier == Barrier::StopTheWorld {
             return least;
         }
-        let blocks = inner.blocks.len();
+        let blocks = inner.memory.blocks.len();
         let wanted = self.model.wanted(least as f64) as usize;
         let most = blocks * 3 / 4;
-        let Some(pages) = &inner.pages else { return wanted.min(most) };
+        let Some(pages) = &inner.memory.pages else { return wanted.min(most) };
         // While more than this is free, a plan relocates nothing, and if no block dies as a whole,
         // the cycle gains nothing.
-        let live = inner.free.live_bytes() as usize / BLOCK_BYTES;
-        let useless = blocks.saturating_sub(live) / 100 * super::evacuation_set::ENOUGH_FREE;
+        let live = inner.memory.free.live_bytes() as usize / BLOCK_BYTES;
+        let useless = blocks.saturating_sub(live) / 100 * ENOUGH_FREE;
         let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
         let moved = pages.moved.load(Ordering::Relaxed) as usize;
         let destinations = destinations((wanted - least) as f64, density, moved, blocks);
         // Mutators may not allocate the blocks reserved for the next flip.
-        let kept = inner.free.kept() - inner.free.reserve();
+        let kept = inner.memory.free.kept() - inner.memory.free.reserve();
         (wanted + destinations.max(kept)).min(most).min(useless.max(wanted + kept))
     }
 }
@@ -84,8 +53,8 @@ fn destinations(expected: f64, density: f64, moved: usize, blocks: usize) -> usi
 /// Blocks that must stay free in any case: the reserve, and a few for each mutator so that none
 /// stalls on its way to a safepoint.
 fn least(inner: &HeapInner) -> usize {
-    let mutators = inner.mutators.lock().len();
-    let few = (inner.free.reserve() + 3 * mutators.max(1) + 1).min(inner.blocks.len() / 4);
+    let mutators = inner.world.mutators.lock().len();
+    let few = (inner.memory.free.reserve() + 3 * mutators.max(1) + 1).min(inner.memory.blocks.len() / 4);
     debug_assert!(few * BLOCK_BYTES <= inner.config.max_bytes);
     few
 }
@@ -93,13 +62,13 @@ fn least(inner: &HeapInner) -> usize {
 impl HeapInner {
     /// Records that the collector begins a marking.
     pub(crate) fn pace_begins(&self) {
-        self.pace(&self.pacing.lock());
+        self.pace(&self.schedule.pacing.lock());
     }
 
     pub(crate) fn pace_cycle_begins(&self) {
-        let mut pacing = self.pacing.lock();
+        let mut pacing = self.schedule.pacing.lock();
         // Read under the lock: no thread has recorded a larger number before.
-        let taken = self.free.taken();
+        let taken = self.memory.free.taken();
         pacing.begun = Instant::now();
         pacing.measure(taken);
         let before = std::mem::replace(&mut pacing.taken, taken);
@@ -107,8 +76,8 @@ impl HeapInner {
     }
 
     pub(crate) fn pace_cycle_ended(&self) {
-        let mut pacing = self.pacing.lock();
-        let figures = self.free.figures();
+        let mut pacing = self.schedule.pacing.lock();
+        let figures = self.memory.free.figures();
         pacing.measure(figures.taken);
         let seconds = pacing.begun.elapsed().as_secs_f64();
         pacing.model.ended(seconds, figures.live_bytes as f64 / BLOCK_BYTES as f64, figures.used as f64);
@@ -118,8 +87,8 @@ impl HeapInner {
     /// Updates the prediction after a mutator has allocated a fraction of the heap.
     pub(crate) fn pace_look(&self) {
         // If another thread is updating, this one need not.
-        if let Some(mut pacing) = self.pacing.try_lock() {
-            pacing.measure(self.free.taken());
+        if let Some(mut pacing) = self.schedule.pacing.try_lock() {
+            pacing.measure(self.memory.free.taken());
             self.pace(&pacing);
         }
     }
@@ -127,8 +96,8 @@ impl HeapInner {
     /// Sets the trigger, and when it is updated next. Under the lock, so that no older trigger
     /// replaces a newer one.
     fn pace(&self, pacing: &Pacing) {
-        let step = (self.blocks.len() / LOOKS).max(1);
-        self.control.set_trigger(pacing.trigger(self), self.free.free().saturating_sub(step));
+        let step = (self.memory.blocks.len() / LOOKS).max(1);
+        self.schedule.requests.set_trigger(pacing.trigger(self), self.memory.free.free().saturating_sub(step));
     }
 }
 

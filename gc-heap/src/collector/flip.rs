@@ -5,14 +5,15 @@
 //! `r` worth `D / r` blocks and so gain `D (1/r - 1)`. A source is released as soon as the last destination page that is
 //! copied from it is repaired.
 
-use crate::collector::evacuation_set::{ENOUGH_FREE, EvacuationGoal, cancel_forwarding, choose, forward};
+use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose, forward};
 use crate::inner::HeapInner;
+use crate::inner::pacing::ENOUGH_FREE;
 use crate::lock::Mutex;
 use crate::object::header::object_bytes;
-use crate::page::pages::Pages;
 use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
+use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::sys::end_process;
 use gc_core::views::{GIB, InstallResult, MIN_SPAN};
@@ -67,29 +68,29 @@ const GIVEN: usize = 4;
 
 /// Blocks to keep for the next flip: none where dead blocks alone are enough.
 fn destinations(inner: &HeapInner, live_bytes: u64) -> usize {
-    let not_live = inner.blocks.len().saturating_sub(live_bytes as usize / BLOCK_BYTES);
-    if inner.free.free() >= not_live / 100 * ENOUGH_FREE { 0 } else { not_live / KEPT }
+    let not_live = inner.memory.blocks.len().saturating_sub(live_bytes as usize / BLOCK_BYTES);
+    if inner.memory.free.free() >= not_live / 100 * ENOUGH_FREE { 0 } else { not_live / KEPT }
 }
 
 /// At the end of a cycle: keeps from mutators what the next flip needs, and no more than can be spared.
 pub(crate) fn keep_for_the_next(inner: &HeapInner, live_bytes: u64) {
-    let free = inner.free.free();
-    inner.free.keep(destinations(inner, live_bytes).min(free - free / GIVEN));
+    let free = inner.memory.free.free();
+    inner.memory.free.keep(destinations(inner, live_bytes).min(free - free / GIVEN));
 }
 
 /// Chooses the set and fixes every destination.
 pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, live_bytes: u64) -> FlipDecision {
     // What the sources give is for the next plan first, until that has enough; in the end mutators get their part of what there is.
-    inner.free.keep(destinations(inner, live_bytes));
+    inner.memory.free.keep(destinations(inner, live_bytes));
     let set = choose(inner, goal, live_bytes);
     if set.is_empty() {
         return FlipDecision::Nothing;
     }
-    if pages.gate.is_private() && inner.pins.load(Ordering::SeqCst) != 0 {
+    if pages.gate.is_private() && inner.world.pins.load(Ordering::SeqCst) != 0 {
         // What is pinned must stay mapped, and there is no other view to lend it through.
         return without_a_flip(inner);
     }
-    let live = |set: &[usize]| set.iter().map(|&block| inner.blocks.live_bytes(block) as usize).sum::<usize>();
+    let live = |set: &[usize]| set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum::<usize>();
     let wanted = live(&set).div_ceil(BLOCK_BYTES);
     pages.density.store((wanted * 1000 / set.len()) as u32, Ordering::Relaxed);
     pages.moved.store(wanted as u32, Ordering::Relaxed);
@@ -97,31 +98,31 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
         return FlipDecision::Nothing;
     }
     // What is kept from mutators need not be left to them.
-    let free = inner.free.free();
-    let most = free - (free / MUTATOR_SHARE).min(free.saturating_sub(inner.free.kept()));
+    let free = inner.memory.free.free();
+    let most = free - (free / MUTATOR_SHARE).min(free.saturating_sub(inner.memory.free.kept()));
     let mut filler = DestinationPacker { inner, pages, most, plan: FlipPlan::default(), tops: Vec::new() };
     for &block in &set {
         if !filler.takes_in(block) {
             break;
         }
     }
-    let (heap, got) = (inner.blocks.len(), filler.plan.sources.len());
+    let (heap, got) = (inner.memory.blocks.len(), filler.plan.sources.len());
     let gained = got.saturating_sub(filler.plan.destinations.len());
     filler.plan.again = got < set.len() && gained < heap / MIN_GAIN && gained < (set.len() - wanted) / 4;
     if filler.plan.again && gained == 0 {
         abandon(inner, filler.plan);
         return FlipDecision::NoRoom;
     }
-    if filler.plan.sources.iter().any(|&(block, _)| inner.blocks.is_pinned(block)) {
+    if filler.plan.sources.iter().any(|&(block, _)| inner.memory.blocks.is_pinned(block)) {
         // Pinned since the choice: the stop will find the plan spoiled, and the next one leaves the block out.
-        inner.plan_aborted.store(true, Ordering::SeqCst);
+        inner.world.plan_aborted.store(true, Ordering::SeqCst);
     }
     if let Err(error) = pages.end_registration().and_then(|()| pages.gate.prepare()) {
-        inner.refusals.note(error);
+        inner.report.refusals.note(error);
         // The process is at a limit on mappings or addresses, or the kernel is short of memory. What the flip does would fail
         // there too, some of it when the kernel has already unmapped what it was to replace.
         abandon(inner, filler.plan);
-        inner.counters.plans_abandoned.add(1);
+        inner.report.counters.plans_abandoned.add(1);
         return without_a_flip(inner);
     }
     filler.finish().map_or(FlipDecision::Nothing, FlipDecision::Flip)
@@ -129,7 +130,11 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
 
 /// Where there is much to gain, and no flip to be had: a compaction in a stop, but only when memory is short.
 pub(crate) fn without_a_flip(inner: &HeapInner) -> FlipDecision {
-    if inner.free.free() < inner.blocks.len() / MUTATOR_SHARE { FlipDecision::NoRoom } else { FlipDecision::Nothing }
+    if inner.memory.free.free() < inner.memory.blocks.len() / MUTATOR_SHARE {
+        FlipDecision::NoRoom
+    } else {
+        FlipDecision::Nothing
+    }
 }
 
 /// Whether so many destinations for so many sources give memory back. The stress mode moves for the sake of moving.
@@ -161,12 +166,12 @@ impl DestinationPacker<'_> {
         }
         self.pages.set_next_source(block, None);
         let inner = self.inner;
-        let forwarding = inner.forwarding.of_block(block).expect("made above");
+        let forwarding = inner.memory.forwarding.of_block(block).expect("made above");
         for (granule, entry) in forwarding.iter() {
             let from = block * BLOCK_GRANULES + granule;
-            let header = inner.word(from * 8).load(Ordering::Relaxed);
+            let header = inner.memory.word(from * 8).load(Ordering::Relaxed);
             // SAFETY: a marked object's header; the block is closed and its memory is not reused while it is planned.
-            let bytes = unsafe { object_bytes(header, || inner.word(from * 8 + 8).load(Ordering::Relaxed)) };
+            let bytes = unsafe { object_bytes(header, || inner.memory.word(from * 8 + 8).load(Ordering::Relaxed)) };
             let Some(to) = self.place(bytes) else {
                 // Destinations ran out although enough were free: others took them. The set ends before this block.
                 self.drop_last(block, count, top);
@@ -186,7 +191,7 @@ impl DestinationPacker<'_> {
 
     fn place(&mut self, bytes: usize) -> Option<usize> {
         if self.tops.last().is_none_or(|&top| top + bytes > BLOCK_BYTES) {
-            let block = self.inner.free.take(AllocClass::Collector)?;
+            let block = self.inner.memory.free.take(AllocClass::Collector)?;
             self.pages.forget_first(block);
             self.plan.destinations.push(block);
             self.tops.push(0);
@@ -205,7 +210,7 @@ impl DestinationPacker<'_> {
         if let Some(&(before, _)) = self.plan.sources.last() {
             self.pages.set_next_source(before, None);
         }
-        inner.free.give(self.plan.destinations.drain(count..));
+        inner.memory.free.give(self.plan.destinations.drain(count..));
         self.tops.truncate(count);
         if let Some(last) = self.tops.last_mut() {
             *last = top;
@@ -221,10 +226,10 @@ impl DestinationPacker<'_> {
             return None;
         }
         for (&block, &top) in plan.destinations.iter().zip(&self.tops) {
-            inner.blocks.set_live_bytes(block, 0);
-            inner.blocks.set_used_bytes(block, top);
-            inner.blocks.set_allocation_epoch(block, inner.phase.epoch());
-            inner.blocks.set_state(block, BlockState::EvacuationTarget);
+            inner.memory.blocks.set_live_bytes(block, 0);
+            inner.memory.blocks.set_used_bytes(block, top);
+            inner.memory.blocks.set_allocation_epoch(block, inner.world.phase.epoch());
+            inner.memory.blocks.set_state(block, BlockState::EvacuationTarget);
         }
         Some(plan)
     }
@@ -236,23 +241,23 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
         cancel_forwarding(inner, block);
     }
     for &block in &plan.destinations {
-        inner.blocks.set_allocation_epoch(block, 0);
-        inner.blocks.set_state(block, BlockState::Free);
+        inner.memory.blocks.set_allocation_epoch(block, 0);
+        inner.memory.blocks.set_state(block, BlockState::Free);
     }
-    inner.free.give(plan.destinations);
+    inner.memory.free.give(plan.destinations);
 }
 
 impl HeapInner {
     /// The flip, in a stop. `false`: nothing was gated.
     pub(crate) fn flip(&self) -> bool {
-        let Some(pages) = &self.pages else { return false };
-        if self.plan_aborted.load(Ordering::SeqCst)
-            || (pages.gate.is_private() && self.pins.load(Ordering::SeqCst) != 0)
+        let Some(pages) = &self.memory.pages else { return false };
+        if self.world.plan_aborted.load(Ordering::SeqCst)
+            || (pages.gate.is_private() && self.world.pins.load(Ordering::SeqCst) != 0)
         {
             return false;
         }
         // Blocks that have never been taken. Nothing refers to them; who takes one now finds its pages there, or lets them in.
-        let unused = self.free.never_taken();
+        let unused = self.memory.free.never_taken();
         let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
         // Small heaps have no GiB to leave; where it is not about time, they leave less.
         let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
@@ -263,7 +268,7 @@ impl HeapInner {
                 // Those who fault because of it are served.
                 pages.still_registered.store(refused.still_registered, Ordering::Relaxed);
                 pages.refused.store(true, Ordering::Relaxed);
-                self.refusals.note(*refused.error);
+                self.report.refusals.note(*refused.error);
                 return false;
             }
         };
@@ -272,25 +277,25 @@ impl HeapInner {
         if self.config.verify
             && let Ok(present @ 1..) = pages.gate.present_pages(&left)
         {
-            self.control.fail(format!("verification: {present} pages do not fault after a flip"));
+            self.schedule.requests.fail(format!("verification: {present} pages do not fault after a flip"));
         }
         true
     }
 
     /// Offsets of the parts of the heap's file that may hold roots, in whole pages of page tables.
     fn root_area(&self) -> [Range<usize>; 2] {
-        let RootMemory::Gated(area) = &self.root_memory else { return [0..0, 0..0] };
-        area.used().map(|used| used.start..used.end.next_multiple_of(MIN_SPAN).min(self.views.bytes()))
+        let RootMemory::Gated(area) = &self.roots.memory else { return [0..0, 0..0] };
+        area.used().map(|used| used.start..used.end.next_multiple_of(MIN_SPAN).min(self.memory.views.bytes()))
     }
 
     /// Pages that hold roots, in the heap's file.
     pub(crate) fn root_pages(&self) -> Vec<Range<usize>> {
         let mut pages = Vec::new();
-        pages.extend(self.mutators.lock().iter().map(|record| record.local_pages()));
-        pages.extend(self.stacks.lock().iter().map(|stack| stack.pages()));
-        pages.extend(self.roots.pages());
-        pages.extend(self.weak_roots.pages());
-        pages.extend(self.watched.pages());
+        pages.extend(self.world.mutators.lock().iter().map(|record| record.local_pages()));
+        pages.extend(self.roots.stacks.lock().iter().map(|stack| stack.pages()));
+        pages.extend(self.roots.strong.pages());
+        pages.extend(self.roots.weak.pages());
+        pages.extend(self.roots.watched.pages());
         pages
     }
 }
@@ -301,11 +306,11 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     for page in inner.root_pages().into_iter().flatten() {
         repair(inner, pages, page);
     }
-    let current: Vec<usize> = inner.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
+    let current: Vec<usize> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
     current.into_iter().for_each(|block| repair_pages_of(inner, pages, block));
     let release = Mutex::new(Release { plan, done: vec![false; plan.destinations.len()], next: 0, released: 0 });
     let next = AtomicUsize::new(0);
-    inner.helpers.run_parallel(workers, || {
+    inner.schedule.helpers.run_parallel(workers, || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&block) = plan.destinations.get(index) else { return };
@@ -317,7 +322,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let behind = Mutex::new(Vec::new());
-    inner.helpers.run_parallel(workers, || {
+    inner.schedule.helpers.run_parallel(workers, || {
         loop {
             let start = next.fetch_add(1, Ordering::Relaxed) * GIVE_BACK;
             if start >= heap {
@@ -352,7 +357,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     }
     // Every page that holds anything is repaired. Where the kernel refuses (it is short of memory), the next plan asks again.
     pages.still_registered.store(true, Ordering::Relaxed);
-    let _ = pages.end_registration().map_err(|error| inner.refusals.note(error));
+    let _ = pages.end_registration().map_err(|error| inner.report.refusals.note(error));
     pages.flip.end();
     if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
         // What did not go back is still in the from-view, which must be empty before the next flip.
@@ -372,23 +377,23 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     for &block in &plan.destinations {
         // Another flip of this cycle finds young blocks, in which it looks for what is there now.
         pages.forget_first(block);
-        inner.blocks.set_state(block, BlockState::Closed);
+        inner.memory.blocks.set_state(block, BlockState::Closed);
     }
 }
 
 fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
     if pages.repair(inner, page) {
-        inner.counters.pages_repaired.add(1);
+        inner.report.counters.pages_repaired.add(1);
     }
 }
 
 /// Repairs the pages of a block that hold something, or waits until who is at them has.
 fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: usize) {
-    let bytes = match inner.blocks.state(block) {
+    let bytes = match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => return,
         // A source: nothing refers to it any more.
-        BlockState::Closed if inner.forwarding.of_block(block).is_some() => return,
-        BlockState::Closed | BlockState::Open | BlockState::EvacuationTarget => inner.blocks.used_bytes(block),
+        BlockState::Closed if inner.memory.forwarding.of_block(block).is_some() => return,
+        BlockState::Closed | BlockState::Open | BlockState::EvacuationTarget => inner.memory.blocks.used_bytes(block),
         BlockState::LargeFirst | BlockState::LargeContinued => BLOCK_BYTES,
     };
     let first = block * BLOCK_PAGES;
@@ -401,7 +406,9 @@ fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
         InstallResult::Present => {}
         // The only copy of what is in it would be lost.
         InstallResult::Refused(error) => end_process(format_args!("a page of a heap cannot be brought back: {error}")),
-        InstallResult::NotGated => inner.control.fail("a page cannot be brought back: its range is not gated".into()),
+        InstallResult::NotGated => {
+            inner.schedule.requests.fail("a page cannot be brought back: its range is not gated".into())
+        }
     }
 }
 
@@ -433,11 +440,11 @@ impl Release<'_> {
         while let Some(&(block, last)) = self.plan.sources.get(self.released)
             && last < self.next
         {
-            inner.blocks.set_live_bytes(block, 0);
-            inner.blocks.set_allocation_epoch(block, 0);
-            inner.blocks.set_state(block, BlockState::Free);
+            inner.memory.blocks.set_live_bytes(block, 0);
+            inner.memory.blocks.set_allocation_epoch(block, 0);
+            inner.memory.blocks.set_state(block, BlockState::Free);
             // At once: a stalled mutator takes the first block freed.
-            inner.free.give([block]);
+            inner.memory.free.give([block]);
             self.released += 1;
         }
     }
@@ -447,14 +454,14 @@ impl Release<'_> {
 mod tests {
     use super::*;
     use crate::events::{Event, PauseKind};
+    use crate::inner::pending_pause::VmOperation;
     use crate::slot::SlotType;
-    use crate::world::pause::VmOperation;
     use crate::{AllocSize, Backing, Barrier, Bytes, Gc, Heap, MIN_HEAP_BYTES, Mutator};
 
     /// A flip that moves nothing, and what follows it.
     fn flip(inner: &HeapInner) {
         assert!(inner.stop(VmOperation::Flip, PauseKind::Flip));
-        let pages = inner.pages.as_ref().unwrap();
+        let pages = inner.memory.pages.as_ref().unwrap();
         repair_all(inner, pages, &FlipPlan::default(), 1);
         inner.handshake();
     }
@@ -463,7 +470,7 @@ mod tests {
     fn next_block(m: &mut Mutator<'_>) -> usize {
         let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
         let object: Gc<'_, Bytes> = m.place_bytes((), &[1; 8]);
-        m.inner().space.offset(<Bytes as SlotType>::to_word(object)) as usize / BLOCK_BYTES
+        m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize / BLOCK_BYTES
     }
 
     /// Nothing free but the reserve, nothing dead as a whole: each flip gains little, and room for the next. The destinations of one are
@@ -480,7 +487,7 @@ mod tests {
             heap.enter(|m| {
                 m.collect();
                 // No cycle begins by itself.
-                inner.control.set_trigger(0, 0);
+                inner.schedule.requests.set_trigger(0, 0);
                 let table =
                     m.build::<Table>(AllocSize::tail::<Table>(OBJECTS), |m| m.place_array((), OBJECTS, None)).unwrap();
                 let place = |m: &mut Mutator<'_>, index: usize| {
@@ -489,7 +496,7 @@ mod tests {
                 };
                 (0..OBJECTS).for_each(|index| place(m, index));
                 let mut random = 1_u64;
-                while inner.free.free() > inner.free.reserve() + 2 {
+                while inner.memory.free.free() > inner.memory.free.reserve() + 2 {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
@@ -502,8 +509,8 @@ mod tests {
                 let is_flip = |event: &&Event| matches!(event, Event::Pause(pause) if pause.kind == PauseKind::Flip);
                 let flips = events.iter().filter(is_flip).count();
                 assert!(flips > 1, "{flips} flips");
-                let free = inner.free.free();
-                assert!(free > inner.blocks.len() / 32, "{free} blocks free after {flips} flips");
+                let free = inner.memory.free.free();
+                assert!(free > inner.memory.blocks.len() / 32, "{free} blocks free after {flips} flips");
                 let slots = table.get(m).tail().iter().enumerate();
                 slots.for_each(|(index, slot)| assert_eq!(slot.get(m).unwrap().tail(), [index as u8; LEN]));
             })
@@ -524,7 +531,7 @@ mod tests {
                 let first = next_block(m);
                 assert_eq!(next_block(m), first);
                 m.blocking(|| flip(inner));
-                assert_eq!(inner.blocks.state(first), BlockState::Closed);
+                assert_eq!(inner.memory.blocks.state(first), BlockState::Closed);
                 let second = next_block(m);
                 assert_ne!(second, first);
                 // The same of a thread that runs.
@@ -534,7 +541,7 @@ mod tests {
                         m.safepoint();
                     }
                 });
-                assert_eq!(inner.blocks.state(second), BlockState::Closed);
+                assert_eq!(inner.memory.blocks.state(second), BlockState::Closed);
                 assert_ne!(next_block(m), second);
             })
             .unwrap();

@@ -8,16 +8,15 @@
 //! own when it fills up and when it detaches; one reader at a time holds a lock, and the writer
 //! takes no lock.
 
-use super::{Event, Events, Loss, LossKind};
 use crate::config::Config;
+use crate::events::{Event, Loss, LossKind};
 use crate::inner::HeapInner;
-use crate::lock::Mutex;
-use crate::world::record::MutatorRecord;
+use crate::inner::record::MutatorRecord;
 use gc_core::loss::Loss as Entry;
 pub(crate) use gc_core::loss::LossRing;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Entries of a thread's ring: 0.4 s of uninterrupted losses, 128 KiB when all are used.
 const RING_ENTRIES: usize = 4096;
@@ -28,37 +27,6 @@ const SLOW_PATHS: u8 = 1;
 /// The ring of a mutator, if its heap records losses.
 pub(crate) fn ring(config: &Config) -> Option<LossRing> {
     config.records_losses().then(|| LossRing::new(RING_ENTRIES))
-}
-
-/// What the readers of a heap's rings share.
-#[derive(Default)]
-pub(super) struct Readers {
-    /// Losses drained from the rings; its lock is the rings' reader lock.
-    taken: Mutex<Vec<Event>>,
-    /// Losses that did not fit a ring or belong to no mutator.
-    missed: AtomicU64,
-}
-
-impl Readers {
-    /// Counts losses that are not recorded. Async-signal-safe.
-    fn miss(&self, losses: u64) {
-        if losses != 0 {
-            self.missed.fetch_add(losses, Ordering::Relaxed);
-        }
-    }
-
-    /// The number of losses that were missed since the last call.
-    pub(super) fn take_missed(&self) -> u64 {
-        self.missed.swap(0, Ordering::Relaxed)
-    }
-}
-
-impl Events {
-    /// Adds drained losses, and the number of missed ones.
-    fn push_losses(&self, losses: &mut Vec<Event>, missed: u64) {
-        self.losses.miss(missed);
-        self.losses.miss(self.push_all(losses));
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -101,7 +69,7 @@ pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
     }
     let own = OWN.get();
     if !std::ptr::eq(own.heap, heap) {
-        return heap.events.losses.miss(1); // a thread that is inside another heap, or in none
+        return heap.report.events.losses.miss(1); // a thread that is inside another heap, or in none
     }
     // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left
     // since: leaving is on the same thread (leaving on another ends the process) and clears it. Its
@@ -173,23 +141,23 @@ impl HeapInner {
     /// another reader, which itself never waits.
     pub(crate) fn gather_losses(&self) {
         if self.config.records_losses() {
-            let mutators = self.mutators.lock().clone();
+            let mutators = self.world.mutators.lock().clone();
             self.take_losses(&mutators);
         }
     }
 
     /// Drains the rings of the given mutators.
     pub(crate) fn take_losses(&self, mutators: &[Arc<MutatorRecord>]) {
-        let mut events = self.events.losses.taken.lock();
+        let mut events = self.report.events.losses.taken.lock();
         let missed = mutators.iter().map(|record| take(&mut events, record)).sum();
-        self.events.push_losses(&mut events, missed);
+        self.report.events.push_losses(&mut events, missed);
     }
 
     /// Drains one ring, unless another reader holds the lock.
     pub(crate) fn try_take_losses(&self, record: &MutatorRecord) {
-        if let Some(mut events) = self.events.losses.taken.try_lock() {
+        if let Some(mut events) = self.report.events.losses.taken.try_lock() {
             let missed = take(&mut events, record);
-            self.events.push_losses(&mut events, missed);
+            self.report.events.push_losses(&mut events, missed);
         }
     }
 }

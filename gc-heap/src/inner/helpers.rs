@@ -183,8 +183,8 @@ impl Drop for Call<'_> {
 #[cfg(test)]
 mod tests {
     use super::Helpers;
-    use crate::handles::root::RootCell;
     use crate::lock::Mutex;
+    use crate::roots::table::RootCell;
     use crate::{Heap, MIN_HEAP_BYTES, Mutator};
     use gc_core::sys::thread_cpu_time;
     use std::collections::HashSet;
@@ -200,10 +200,10 @@ mod tests {
             let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES + 1).barrier(barrier).workers(workers).build().unwrap();
             let inner = heap.inner();
             // Of this heap, and past its end: a mark there is out of bounds.
-            let nowhere = inner.space.view(inner.phase.good()) + inner.views.span() as u64 - 4096;
-            let _root = RootCell::new(&inner.roots, nowhere, true);
+            let nowhere = inner.memory.space.view(inner.world.phase.good()) + inner.memory.views.span() as u64 - 4096;
+            let _root = RootCell::new(&inner.roots.strong, nowhere, true);
             catch_unwind(AssertUnwindSafe(|| heap.collect())).expect_err("it came back as if done");
-            let why = inner.control.failure().expect("the collector has given up");
+            let why = inner.schedule.requests.failure().expect("the collector has given up");
             assert!(why.contains("out of bounds"), "{why}");
             let asks: [fn(&mut Mutator<'_>); 2] = [|m| m.safepoint(), |m| m.collect()];
             for ask in asks {

@@ -1,0 +1,202 @@
+//! Requests to the collector thread: what was asked for, and what is done.
+
+use crate::lock::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A request: done when that many of its kind have finished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ticket {
+    Cycle(u64),
+    Compaction(u64),
+}
+
+/// Work for the collector.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Cycle,
+    /// Stop-the-world compaction, for a run of that many blocks.
+    Compaction(usize),
+    /// No request: time for idle work.
+    Idle,
+    Shutdown,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    requested: u64,
+    started: u64,
+    pub(crate) compactions_requested: u64,
+    pub(crate) compactions_started: u64,
+    pub(crate) needed_run: usize,
+    /// The kind of work that was begun last.
+    compacted: bool,
+    shutdown: bool,
+}
+
+/// Requests to the collector thread.
+pub(crate) struct Control {
+    pub(crate) state: Mutex<State>,
+    pub(crate) work: Condvar,
+    finished: Condvar,
+    cycles_finished: AtomicU64,
+    compactions_finished: AtomicU64,
+    /// A mutator that leaves fewer free blocks than this requests a cycle.
+    pub(crate) trigger: AtomicUsize,
+    /// A mutator that leaves fewer than this requests a cycle or updates the pacing. Not below the
+    /// trigger.
+    pub(crate) attention: AtomicUsize,
+    triggered: AtomicBool,
+    pub(crate) running: AtomicBool,
+    shut: AtomicBool,
+    /// Why the collector gave up, if it did.
+    failure: Mutex<Option<String>>,
+}
+
+impl Control {
+    pub(crate) fn new(blocks: usize) -> Control {
+        Control {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            finished: Condvar::new(),
+            cycles_finished: AtomicU64::new(0),
+            compactions_finished: AtomicU64::new(0),
+            trigger: AtomicUsize::new(blocks / 2),
+            attention: AtomicUsize::new(blocks / 2),
+            triggered: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn is_done(&self, ticket: Ticket) -> bool {
+        match ticket {
+            Ticket::Cycle(number) => self.cycles_finished.load(Ordering::Acquire) >= number,
+            Ticket::Compaction(number) => self.compactions_finished.load(Ordering::Acquire) >= number,
+        }
+    }
+
+    /// Whether the collector has given up. SeqCst: see [`Mutator::arm`](crate::Mutator::arm).
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst)
+    }
+
+    /// The collector's reason for giving up.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.is_shut().then(|| self.failure.lock().clone()).flatten()
+    }
+
+    pub(crate) fn fail(&self, why: String) {
+        *self.failure.lock() = Some(why);
+        self.shut.store(true, Ordering::SeqCst);
+        drop(self.state.lock());
+        self.finished.notify_all();
+    }
+
+    pub(crate) fn request(&self) -> Ticket {
+        let mut state = self.state.lock();
+        // A running cycle may have begun marking before the caller's garbage became unreachable.
+        let number = state.started + 1;
+        state.requested = state.requested.max(number);
+        // Unlock before notifying; otherwise the woken thread blocks on the lock at once.
+        drop(state);
+        self.work.notify_one();
+        Ticket::Cycle(number)
+    }
+
+    /// Requests a cycle, unless this was done since the last one ended. Returns whether it did.
+    pub(crate) fn request_soon(&self) -> bool {
+        // SeqCst: see `External::add`.
+        let first = !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst);
+        if first {
+            self.request();
+        }
+        first
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.state.lock().shutdown = true;
+        self.work.notify_one();
+    }
+
+    /// Waits for work, at most `timeout`.
+    pub(crate) fn wait_for_work(&self, timeout: Duration) -> Work {
+        let mut state = self.state.lock();
+        for waited in [false, true] {
+            if state.shutdown {
+                return Work::Shutdown;
+            }
+            // Alternate cycles and compactions so that neither starves the other.
+            let cycle = state.requested > state.started;
+            let compaction = state.compactions_requested > state.compactions_started;
+            if compaction && (!cycle || !state.compacted) {
+                state.compactions_started += 1;
+                state.compacted = true;
+                return Work::Compaction(std::mem::take(&mut state.needed_run));
+            }
+            if cycle {
+                state.started += 1;
+                state.compacted = false;
+                self.running.store(true, Ordering::Relaxed);
+                return Work::Cycle;
+            }
+            if !waited {
+                state = self.work.wait_for(state, timeout);
+            }
+        }
+        Work::Idle
+    }
+
+    /// Sets the number of free blocks below which mutators request a cycle, and the number below
+    /// which they update the pacing.
+    pub(crate) fn set_trigger(&self, trigger: usize, look: usize) {
+        self.trigger.store(trigger, Ordering::Relaxed);
+        self.attention.store(trigger.max(look), Ordering::Relaxed);
+    }
+
+    pub(crate) fn cycle_finished(&self) {
+        self.triggered.store(false, Ordering::SeqCst);
+        self.running.store(false, Ordering::Relaxed);
+        let state = self.state.lock();
+        self.cycles_finished.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.finished.notify_all();
+    }
+
+    pub(crate) fn compaction_finished(&self) {
+        let state = self.state.lock();
+        self.compactions_finished.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.finished.notify_all();
+    }
+
+    pub(crate) fn wait(&self, ticket: Ticket) {
+        let mut state = self.state.lock();
+        while !self.is_done(ticket) && !self.is_shut() {
+            state = self.finished.wait(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a thread that is out of memory waits as long as others request cycles, and so do
+    /// all threads behind it in the queue.
+    #[test]
+    fn cycles_do_not_keep_a_compaction_waiting() {
+        let control = Control::new(64);
+        let begun = || {
+            control.request();
+            control.wait_for_work(Duration::ZERO)
+        };
+        assert_eq!(begun(), Work::Cycle);
+        control.state.lock().compactions_requested = 1;
+        assert_eq!(begun(), Work::Compaction(0));
+        control.state.lock().compactions_requested = 2;
+        assert_eq!(begun(), Work::Cycle, "nor the other way round");
+        assert_eq!(begun(), Work::Compaction(0));
+    }
+}

@@ -1,0 +1,199 @@
+//! [`Mutator`]: what one thread keeps of a heap. Its methods stand in the rooms above.
+
+use crate::inner::HeapInner;
+use crate::inner::loss::SlowPathLosses;
+use crate::inner::record::MutatorRecord;
+use crate::inner::tlab::{Bump, Reserved};
+use gc_core::color::Color;
+use gc_core::locals::Watermark;
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Invariant in the scope: a scope can be neither lengthened nor shortened.
+pub(crate) type Scope<'s> = PhantomData<fn(&'s ()) -> &'s ()>;
+
+/// A thread's access to the heap while it is inside [`Heap::enter`](crate::Heap::enter).
+///
+/// `'s` is the scope that [`Local`](crate::Local)s made here belong to.
+#[repr(C)]
+pub struct Mutator<'s> {
+    pub(crate) record: NonNull<MutatorRecord>,
+    pub(crate) bad_mask: Cell<u64>,
+    /// Current TLAB; addresses in the good view.
+    pub(crate) top: Cell<u64>,
+    pub(crate) limit: Cell<u64>,
+    pub(crate) logging: Cell<bool>,
+    pub(crate) resolving: Cell<bool>,
+    pub(crate) epoch: Cell<u32>,
+    /// Next free local, end of the region, and the watermark: locals below it are logged before
+    /// they end.
+    pub(crate) local_top: Cell<u64>,
+    pub(crate) local_limit: Cell<u64>,
+    pub(crate) watermark: Watermark,
+    pub(crate) good_view: Cell<u64>,
+    pub(crate) good: Cell<Color>,
+    /// A second TLAB, for objects that do not fit the first; and the block that this thread copies
+    /// to.
+    pub(crate) spare: Bump,
+    pub(crate) copies: Bump,
+    /// The flip that the TLABs are younger than (page barrier).
+    pub(crate) flip: Cell<u32>,
+    /// The real end of the TLAB where stress mode has set `limit` to the end of the reserved room.
+    pub(crate) hard_limit: Cell<u64>,
+    pub(crate) reserved: RefCell<Reserved>,
+    /// Whether the memory of the large object that was bumped last is all zero.
+    pub(crate) large_is_zero: Cell<bool>,
+    pub(crate) log: RefCell<Vec<u64>>,
+    pub(crate) counts: Counts,
+    pub(crate) random: Cell<u64>,
+    pub(crate) until_cycle: Cell<u32>,
+    /// This thread's reserved numbers for identity hashes.
+    pub(crate) hashes: Cell<u64>,
+    pub(crate) hashes_end: Cell<u64>,
+    pub(crate) inner: Arc<HeapInner>,
+    pub(crate) _scope: Scope<'s>,
+    pub(crate) _thread: PhantomData<*mut ()>,
+}
+
+/// Identity hashes that a thread reserves at a time.
+const HASHES_AT_ONCE: u64 = 1024;
+
+/// Thread-local counters, added to the heap's at safepoints.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) healed: Cell<u64>,
+    pub(crate) copied: Cell<u64>,
+    pub(crate) kept: Cell<u64>,
+    pub(crate) logged: Cell<u64>,
+    pub(crate) slow_paths: Cell<u64>,
+    /// Slow paths until the next timed one.
+    pub(crate) until_timed: Cell<u32>,
+    /// Its value when the last losses were recorded.
+    pub(crate) until_timed_then: Cell<u32>,
+    pub(crate) slow_path_losses: SlowPathLosses,
+}
+
+impl<'s> Mutator<'s> {
+    pub(crate) fn new(inner: Arc<HeapInner>, record: &MutatorRecord) -> Mutator<'s> {
+        let good = inner.world.phase.good();
+        let seed = inner.config.stress.seed ^ (std::ptr::from_ref(record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Mutator {
+            record: NonNull::from(record),
+            bad_mask: Cell::new(inner.memory.space.bad_mask(good)),
+            top: Cell::new(0),
+            limit: Cell::new(0),
+            logging: Cell::new(false),
+            resolving: Cell::new(false),
+            epoch: Cell::new(0),
+            local_top: Cell::new(record.locals_base()),
+            local_limit: Cell::new(record.locals_end()),
+            watermark: Watermark::default(),
+            good_view: Cell::new(inner.memory.space.view(good)),
+            good: Cell::new(good),
+            spare: Bump::default(),
+            copies: Bump::default(),
+            flip: Cell::new(0),
+            hard_limit: Cell::new(0),
+            reserved: RefCell::default(),
+            large_is_zero: Cell::new(false),
+            log: RefCell::default(),
+            counts: Counts::default(),
+            random: Cell::new(seed | 1),
+            until_cycle: Cell::new(inner.config.stress.cycle_every),
+            hashes: Cell::new(0),
+            hashes_end: Cell::new(0),
+            inner,
+            _scope: PhantomData,
+            _thread: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn record(&self) -> &MutatorRecord {
+        // SAFETY: the record is in an `Arc` that the `HeapThread` holding this mutator keeps.
+        unsafe { self.record.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn inner(&self) -> &HeapInner {
+        &self.inner
+    }
+
+    pub(crate) fn heap_arc(&self) -> &Arc<HeapInner> {
+        &self.inner
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared_ptr(&self) -> *const HeapInner {
+        Arc::as_ptr(&self.inner)
+    }
+
+    /// Whether [`safepoint`](Self::safepoint) would do anything: one load and a test. An
+    /// interpreter that holds raw references checks this first, and drops them only if it has to.
+    ///
+    /// ```
+    /// # let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// let turns = heap.enter(|m| {
+    ///     let mut turns = 0;
+    ///     while turns < 1000 {
+    ///         if m.safepoint_due() {
+    ///             m.safepoint();
+    ///         }
+    ///         turns += 1;
+    ///     }
+    ///     turns
+    /// })?;
+    /// assert_eq!(turns, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn safepoint_due(&self) -> bool {
+        self.record().end.load(std::sync::atomic::Ordering::Relaxed) == 0
+    }
+
+    /// Bits that no good reference of this heap has.
+    #[inline(always)]
+    pub(crate) fn bad_mask(&self) -> u64 {
+        self.bad_mask.get()
+    }
+
+    /// Whether marking runs, as of the last safepoint.
+    #[inline(always)]
+    pub(crate) fn is_logging(&self) -> bool {
+        self.logging.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_marking_or_resolving(&self) -> bool {
+        self.logging.get() | self.resolving.get()
+    }
+
+    /// An identity hash that no object has: never 0, and well spread in all its bits.
+    pub(crate) fn new_identity_hash(&self) -> u64 {
+        if self.hashes.get() == self.hashes_end.get() {
+            let first = self.inner.identity_hashes.fetch_add(HASHES_AT_ONCE, std::sync::atomic::Ordering::Relaxed);
+            self.hashes.set(first);
+            self.hashes_end.set(first + HASHES_AT_ONCE);
+        }
+        let number = self.hashes.get();
+        self.hashes.set(number + 1);
+        // The finalizer of splitmix64: a bijection, so numbers stay different, and only 0 becomes 0.
+        let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
+    }
+
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.get()
+    }
+}
+
+impl std::fmt::Debug for Mutator<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mutator").field("heap", &self.inner.config.name).finish_non_exhaustive()
+    }
+}

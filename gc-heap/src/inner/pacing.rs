@@ -1,0 +1,41 @@
+//! What pacing knows: recent cycles, and the allocation between them. `world::pacing` begins cycles by it.
+
+mod model;
+
+use self::model::Model;
+use std::time::Instant;
+
+/// An interval shorter than this, in seconds, says nothing of a rate.
+const SHORTEST: f64 = 0.001;
+
+/// If dead blocks alone give this share, in percent, nothing is relocated: no flip, and no slot
+/// becomes stale.
+pub(crate) const ENOUGH_FREE: usize = 60;
+
+/// Model of recent cycles and of the allocation between them. Under a lock of its own, which is
+/// held briefly.
+pub(crate) struct Pacing {
+    pub(crate) model: Model,
+    /// When blocks were counted last, and how many had been allocated.
+    measured: (Instant, usize),
+    pub(crate) begun: Instant,
+    /// Blocks allocated when the last marking began.
+    pub(crate) taken: usize,
+}
+
+impl Pacing {
+    pub(crate) fn new(blocks: usize) -> Pacing {
+        let now = Instant::now();
+        Pacing { model: Model::new(blocks), measured: (now, 0), begun: now, taken: 0 }
+    }
+
+    pub(crate) fn measure(&mut self, taken: usize) {
+        let (then, before) = self.measured;
+        let now = Instant::now();
+        let seconds = now.duration_since(then).as_secs_f64();
+        if seconds >= SHORTEST {
+            self.model.took((taken - before) as f64 / seconds);
+            self.measured = (now, taken);
+        }
+    }
+}

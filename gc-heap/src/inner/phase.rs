@@ -1,0 +1,59 @@
+//! The phase of the cycle, as mutators copy it.
+
+use gc_core::color::Color;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+
+/// Mutators copy these when they leave a safepoint. Written inside stops, except for `resolving`, which is turned off
+/// before a handshake.
+pub(crate) struct PhaseWords {
+    good: AtomicU8,
+    /// The store barrier logs, and what is allocated is live.
+    logging: AtomicBool,
+    /// Weak references are being resolved: a weak load tests the mark.
+    resolving: AtomicBool,
+    /// Number of the current or last marking, from 1.
+    epoch: AtomicU32,
+}
+
+impl PhaseWords {
+    pub(crate) fn new() -> PhaseWords {
+        PhaseWords {
+            good: AtomicU8::new(Color::Even as u8),
+            logging: AtomicBool::new(false),
+            resolving: AtomicBool::new(false),
+            epoch: AtomicU32::new(1),
+        }
+    }
+
+    pub(crate) fn good(&self) -> Color {
+        Color::from_parity(self.good.load(Ordering::SeqCst) as usize)
+    }
+
+    pub(crate) fn set_good(&self, color: Color) {
+        self.good.store(color as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_logging(&self) -> bool {
+        self.logging.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_logging(&self, on: bool) {
+        self.logging.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_resolving(&self) -> bool {
+        self.resolving.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_resolving(&self, on: bool) {
+        self.resolving.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,156 @@
+//! How pages come back after a flip: repaired by the thread that needs them, or by the collector, and let in.
+
+use crate::inner::HeapInner;
+use crate::page::repair::repair_page;
+use crate::space::pages::Pages;
+use crate::space::{BLOCK_PAGES, PAGE_BYTES};
+use gc_core::fault::{Served, Server};
+use gc_core::page_state::{Flip, PageState};
+use gc_core::views::InstallResult;
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+impl Pages {
+    /// Repairs a page unless that is done; if another thread is at it, waits until it is.
+    pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
+        let flip = self.flip.get();
+        match self.states.claim(page, flip) {
+            Ok(claim) => {
+                repair_page(inner, self, page);
+                claim.repaired();
+                true
+            }
+            Err(PageState::Claimed | PageState::Gated) => {
+                let rounds = self.states.wait_until_repaired(page, flip);
+                self.waits.fetch_add(u64::from(rounds), Ordering::Relaxed);
+                false
+            }
+            Err(PageState::Repaired | PageState::Moving | PageState::Installed) => false,
+        }
+    }
+
+    /// Repairs a page if nobody has begun to. Not a source's: nobody needs it, and of private memory it must stay where
+    /// the destinations' repair reads it.
+    fn try_repair(&self, inner: &HeapInner, page: usize) -> bool {
+        let block = page / BLOCK_PAGES;
+        if block < inner.memory.blocks.len() && inner.memory.forwarding.contains(block) {
+            return false;
+        }
+        match self.states.claim(page, self.flip.get()) {
+            Ok(claim) => {
+                repair_page(inner, self, page);
+                claim.repaired();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Private memory: brings every page of a range in, those of free blocks too, whose memory is used again.
+    /// What is not `Present` means that a page cannot be had any more.
+    pub(crate) fn install_all(&self, inner: &HeapInner, pages: Range<usize>) -> InstallResult {
+        let flip = self.flip.get();
+        for page in pages.clone() {
+            self.repair(inner, page);
+        }
+        self.install_runs(pages.clone(), true);
+        for page in pages {
+            loop {
+                self.states.wait_while_moving(page, flip);
+                if self.states.state(page, flip) == PageState::Installed {
+                    break;
+                }
+                // Another thread had it and failed, or this one did.
+                match self.bring(page..page + 1, true) {
+                    (_, InstallResult::Present) => {}
+                    (_, failed) => return failed,
+                }
+            }
+        }
+        InstallResult::Present
+    }
+
+    /// Makes the pages of a block that the caller has just taken usable without a fault. Nothing is in it that a repair
+    /// would look at, and after this no repair will look at it.
+    pub(crate) fn admit(&self, inner: &HeapInner, block: usize, blocks: usize) {
+        if self.flip.is_active() {
+            let pages = block * BLOCK_PAGES..(block + blocks) * BLOCK_PAGES;
+            for page in pages.clone() {
+                self.repair(inner, page);
+            }
+            self.let_in(pages);
+        }
+    }
+
+    /// A page that was found repaired but still faults, or was just repaired, is let in.
+    pub(crate) fn serve(&self, inner: &HeapInner, page: usize) -> Served {
+        let _serving = self.flip.enter();
+        let flip = self.flip.get();
+        if !self.flip.is_active() {
+            if self.still_registered.load(Ordering::Relaxed) {
+                // SAFETY: nothing is gated. The next flip's stop waits for this thread.
+                return served(unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) }, flip);
+            }
+            return Served::Nothing(u64::from(flip.number()) << 1);
+        }
+        if self.repair(inner, page) {
+            self.by_mutators.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stress_delay(inner);
+        let cluster = inner.config.fault_cluster;
+        let start = page / cluster * cluster;
+        let end = (start + cluster).min(self.states.pages());
+        for neighbour in (start..end).filter(|&neighbour| neighbour != page) {
+            if self.try_repair(inner, neighbour) {
+                self.by_mutators.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let run = self.repaired_around(page);
+        let done = if self.gate.is_private() { self.install_one(page, run) } else { self.bring(run, false).1 };
+        served(done, flip)
+    }
+
+    /// Stress mode: sleeps or yields now and then, in the handler too.
+    fn stress_delay(&self, inner: &HeapInner) {
+        let random = Cell::new(self.random.load(Ordering::Relaxed));
+        inner.config.stress.delay(&random);
+        self.random.store(random.get(), Ordering::Relaxed);
+    }
+}
+
+/// What letting a page in came to for the thread that faulted.
+fn served(done: InstallResult, flip: Flip) -> Served {
+    match done {
+        InstallResult::Present => Served::Yes,
+        InstallResult::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
+        InstallResult::Refused(error) => Served::Refused(error),
+    }
+}
+
+/// Serves a heap's faults.
+pub(crate) struct FaultServer(pub(crate) Weak<HeapInner>);
+
+// SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it lets in was repaired.
+unsafe impl Server for FaultServer {
+    fn serve(&self, address: usize) -> Served {
+        // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
+        // signal handler.
+        let inner = self.0.as_ptr();
+        // SAFETY: only attached threads touch the view, and they keep the heap alive.
+        let inner = unsafe { &*inner };
+        let Some(pages) = &inner.memory.pages else { return Served::No };
+        let begin_ns = inner.report.events.now();
+        let page = (address - pages.gate.view()) / PAGE_BYTES;
+        if page >= pages.states.pages() {
+            return Served::No;
+        }
+        let served = pages.serve(inner, page);
+        let ns = inner.report.events.now() - begin_ns;
+        pages.faults.record(ns);
+        crate::inner::loss::faulted(inner, begin_ns, ns);
+        crate::events::probes::probe!(fault, address, ns);
+        served
+    }
+}

@@ -1,0 +1,189 @@
+//! The rooms of `src` stand in layers: a file imports from its own room and from rooms below, and files of one room import each
+//! other at most in pairs. The list is the table of `docs/ARCHITECTURE.md`, from the top down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the table begins.
+const HEADING: &str = "## Rooms of gc-heap";
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The rooms of each row, from the top down. Rooms of one row do not import each other.
+fn layers() -> Vec<Vec<String>> {
+    let page = fs::read_to_string(src().join("../../docs/ARCHITECTURE.md")).unwrap();
+    let (_, table) = page.split_once(HEADING).expect("the page has the table");
+    let rows = table.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+    let rooms = rows.take_while(|line| line.starts_with('|')).map(|row| {
+        let cell = row.split('|').nth(1).unwrap();
+        cell.split('`').skip(1).step_by(2).map(|room| room.trim_end_matches('/').to_owned()).collect()
+    });
+    rooms.collect()
+}
+
+/// Every file below `src`, as a module path, with its text without comments and unit tests.
+fn modules() -> BTreeMap<Vec<String>, String> {
+    fn walk(folder: &Path, path: &[String], found: &mut BTreeMap<Vec<String>, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let file = entry.unwrap().path();
+            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+            let mut here = path.to_vec();
+            if name != "mod" {
+                here.push(name);
+            }
+            if file.is_dir() {
+                walk(&file, &here, found);
+            } else {
+                let text = fs::read_to_string(&file).unwrap();
+                let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+                let code: Vec<&str> = code.lines().map(|line| line.split("//").next().unwrap()).collect();
+                found.insert(here, code.join("\n"));
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&src(), &[], &mut found);
+    found.remove(&vec!["lib".to_owned()]);
+    found
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The paths that a text names from `root` (`crate`, `super`) on: `root::a::b` is `[a, b]`, and braces are opened.
+fn paths(text: &str, root: &str) -> Vec<Vec<String>> {
+    /// Reads a path, and what its braces hold; gives what follows.
+    fn read<'t>(mut text: &'t str, mut path: Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
+        loop {
+            text = text.trim_start();
+            if let Some(inside) = text.strip_prefix('{') {
+                text = inside;
+                while !text.trim_start().starts_with('}') {
+                    text = read(text, path.clone(), found).trim_start();
+                    text = text.strip_prefix(',').unwrap_or(text);
+                    assert!(!text.is_empty(), "braces are closed");
+                }
+                return text.trim_start().strip_prefix('}').unwrap();
+            }
+            let end = text.find(|c| !is_word(c)).unwrap_or(text.len());
+            if end == 0 {
+                found.push(path);
+                return text.strip_prefix('*').unwrap_or(text);
+            }
+            path.push(text[..end].to_owned());
+            text = &text[end..];
+            let Some(next) = text.strip_prefix("::") else {
+                found.push(path);
+                // `as other`
+                let alias = text.trim_start().strip_prefix("as ").map_or(text, |alias| {
+                    let alias = alias.trim_start();
+                    &alias[alias.find(|c| !is_word(c)).unwrap_or(alias.len())..]
+                });
+                return alias;
+            };
+            text = next;
+        }
+    }
+    let mut found = Vec::new();
+    let key = format!("{root}::");
+    let mut rest = text;
+    while let Some(at) = rest.find(&key) {
+        let whole = rest[..at].chars().next_back().is_none_or(|before| !is_word(before) && before != ':');
+        let after = &rest[at + key.len()..];
+        rest = if whole { read(after, Vec::new(), &mut found) } else { after };
+    }
+    found
+}
+
+/// Which modules each module names.
+fn imports(modules: &BTreeMap<Vec<String>, String>) -> BTreeMap<&Vec<String>, BTreeSet<&Vec<String>>> {
+    let resolve = |path: &[String]| {
+        (1..=path.len()).rev().find_map(|len| modules.get_key_value(&path[..len]).map(|(module, _)| module))
+    };
+    let of = |(module, code): (&'_ Vec<String>, &String)| {
+        let mut named: Vec<Vec<String>> = paths(code, "crate");
+        for up in 1..=module.len() {
+            let root = vec!["super"; up].join("::");
+            let parent = &module[..module.len() - up];
+            named.extend(paths(code, &root).into_iter().map(|path| [parent, &path].concat()));
+        }
+        named.extend(paths(code, "self").into_iter().map(|path| [module.as_slice(), &path].concat()));
+        named.iter().filter_map(|path| resolve(path)).filter(|&other| other != module).collect()
+    };
+    modules.iter().map(|entry| (modules.get_key_value(entry.0).unwrap().0, of(entry))).collect()
+}
+
+#[test]
+fn every_room_has_its_place() {
+    let listed: Vec<String> = layers().into_iter().flatten().collect();
+    let rooms: BTreeSet<String> = modules().into_keys().map(|module| module[0].clone()).collect();
+    assert_eq!(
+        listed.iter().cloned().collect::<BTreeSet<_>>(),
+        rooms,
+        "the table of ARCHITECTURE.md lists other rooms than src has"
+    );
+    assert_eq!(listed.len(), rooms.len(), "a room is listed twice");
+}
+
+#[test]
+fn no_import_leads_upwards() {
+    let layers = layers();
+    let layer = |room: &str| layers.iter().position(|rooms| rooms.iter().any(|listed| listed == room)).unwrap();
+    let modules = modules();
+    let mut upwards = Vec::new();
+    for (module, named) in imports(&modules) {
+        for other in named {
+            let (from, to) = (&module[0], &other[0]);
+            if from != to && layer(from) >= layer(to) {
+                upwards.push(format!("{} imports from {}", module.join("/"), other.join("/")));
+            }
+        }
+    }
+    assert!(upwards.is_empty(), "a room may import from rooms below it alone:\n{}", upwards.join("\n"));
+}
+
+/// Two files that need each other are one thought in two files; three are a knot.
+#[test]
+fn files_of_a_room_import_each_other_in_pairs_at_most() {
+    let modules = modules();
+    let imports = imports(&modules);
+    // A parent declares its children, and they may use it: that is no import of another file's.
+    let edges = |module: &Vec<String>| {
+        let related = |other: &Vec<String>| other.starts_with(module) || module.starts_with(other);
+        imports[module].iter().copied().filter(|other| !related(other)).collect::<Vec<_>>()
+    };
+    let reaches = |from: &Vec<String>| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(module) = next.pop() {
+            for other in edges(module) {
+                if seen.insert(other.clone()) {
+                    next.push(modules.get_key_value(other).unwrap().0);
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> =
+        modules.keys().map(|module| (module, reaches(module))).collect();
+    for (module, others) in &reached {
+        let circle: Vec<String> = others
+            .iter()
+            .filter(|&other| other != *module && reached[other].contains(*module))
+            .map(|other| other.join("/"))
+            .collect();
+        assert!(circle.len() <= 1, "{} imports in a circle with {}", module.join("/"), circle.join(", "));
+    }
+}
+
+/// The reader of imports itself: what it misses, the tests above allow.
+#[test]
+fn paths_are_read_whole() {
+    let text = "use crate::a::{b::C, d::{self, E}};\nuse super::f::*; fn g() -> crate::h::I { xcrate::no::no; }";
+    let read = |root| paths(text, root).into_iter().map(|path| path.join("::")).collect::<Vec<_>>();
+    assert_eq!(read("crate"), ["a::b::C", "a::d::self", "a::d::E", "h::I"]);
+    assert_eq!(read("super"), ["f"]);
+}
