@@ -15,9 +15,11 @@ use crate::session::{Message, Order};
 use crate::stats::Samples;
 use crate::workload::Work;
 
-/// `gc-bench run-one`: reads an [`Order`], answers with [`Message`]s. The parent reads the outcome from the last of them.
+/// `gc-bench run-one`: reads an [`Order`], answers with [`Message`]s. The parent reads the outcome
+/// from the last of them.
 pub(crate) fn main() -> Result<(), Failure> {
-    // A panic anywhere, a collector's thread included, is a failed run and one line; the parent prints it.
+    // A panic anywhere, a collector's thread included, is a failed run and one line; the parent
+    // prints it.
     std::panic::set_hook(Box::new(|panic| {
         let message = format!("panic: {panic}");
         say(&Message::Failure { code: 1, message: Failure::run(message).line() });
@@ -33,7 +35,8 @@ pub(crate) fn main() -> Result<(), Failure> {
     let mut document = vec![0; document_bytes as usize];
     stdin.read_exact(&mut document).map_err(|e| Failure::run(format!("cannot read the document: {e}")))?;
     drop(stdin);
-    // The parent writes nothing more: the end of the pipe is its end, however it came, and nobody wants the result then.
+    // The parent writes nothing more: the end of the pipe is its end, however it came, and nobody
+    // wants the result then.
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         exit(1);
@@ -77,7 +80,8 @@ fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> 
 fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: Closed) -> Record {
     let stats = heap.stats();
     let committed_peak_bytes = stats.committed_peak_bytes as u64;
-    // Read once, now: reading it costs tens of milliseconds. Of what was ever there, only the heap gives memory back.
+    // Read once, now: reading it costs tens of milliseconds. Of what was ever there, only the heap
+    // gives memory back.
     let given_back = committed_peak_bytes.saturating_sub(stats.committed_bytes as u64);
     let latency = Samples::from(&measured.latency);
     let wall_s = closed.wall.as_secs_f64();

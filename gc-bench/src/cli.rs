@@ -77,11 +77,13 @@ pub(crate) enum Command {
     /// Run workloads; the same as no subcommand at all
     #[command(after_help = AFTER)]
     Run(RunArgs),
-    /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10 to 1,000,000 roots
+    /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10
+    /// to 1,000,000 roots
     PauseScaling(ScalingArgs),
     /// Parse a JSON document into heap objects over and over, beside queries on the last few
     Json(JsonArgs),
-    /// Measure what each mechanism of the kernel costs here: taking memory away, letting pages in, mirrors, touches
+    /// Measure what each mechanism of the kernel costs here: taking memory away, letting pages in,
+    /// mirrors, touches
     #[command(after_help = PRIMITIVES_AFTER)]
     Primitives(PrimitivesArgs),
     /// Say what there is: each workload, what it does, its standard size and its options
@@ -89,7 +91,8 @@ pub(crate) enum Command {
     /// One run in a process of its own: the plan on standard input, messages on standard output
     #[command(hide = true)]
     RunOne,
-    /// One group of primitives in a process of its own: the order on standard input, messages on standard output
+    /// One group of primitives in a process of its own: the order on standard input, messages on
+    /// standard output
     #[command(hide = true)]
     MeasurePrimitives,
 }
@@ -108,7 +111,8 @@ where
     }
 }
 
-/// clap explains over several paragraphs; keep what is wrong and the hint, leave the usage to `--help`.
+/// clap explains over several paragraphs; keep what is wrong and the hint, leave the usage to
+/// `--help`.
 fn one_line(error: &str) -> String {
     let mut parts = Vec::new();
     for line in error.lines().map(str::trim) {

@@ -17,9 +17,10 @@ use crate::size::{bytes, parse_count};
 /// How the heap is built; every workload takes these.
 #[derive(Debug, Args)]
 pub(crate) struct HeapArgs {
-    /// How the program is kept from stale references: `load` tests each loaded reference and compacts beside the program;
-    /// `page` has the page tables do it; `stw` stops the program for the whole collection, the baseline. Several, with
-    /// commas between them, take turns and are compared
+    /// How the program is kept from stale references: `load` tests each loaded reference and
+    /// compacts beside the program; `page` has the page tables do it; `stw` stops the program for
+    /// the whole collection, the baseline. Several, with commas between them, take turns and are
+    /// compared
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load")]
     pub(crate) barrier: Vec<Collector>,
 
@@ -27,9 +28,9 @@ pub(crate) struct HeapArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     workers: Option<u64>,
 
-    /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per GiB), or 2 MiB ones
-    /// where the system's shmem_enabled is advise [default: collapse for table-churn, whose accesses are random, where
-    /// the kernel can; else never]
+    /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per
+    /// GiB), or 2 MiB ones where the system's shmem_enabled is advise [default: collapse for
+    /// table-churn, whose accesses are random, where the kernel can; else never]
     #[arg(long, value_parser = huge_pages())]
     huge_pages: Option<HugePages>,
 
@@ -66,8 +67,8 @@ impl HeapArgs {
         Ok(())
     }
 
-    /// Of that size, with the first of the barriers that were named. Pages that nobody chose are large ones where that
-    /// helps the workload.
+    /// Of that size, with the first of the barriers that were named. Pages that nobody chose are
+    /// large ones where that helps the workload.
     pub(crate) fn plan(&self, heap_bytes: u64, large_pages_help: bool) -> HeapPlan {
         let pretouch = !self.no_pretouch;
         let own_choice = || {

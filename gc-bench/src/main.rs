@@ -1,4 +1,5 @@
-//! The instrument of the Parallax heap: workloads, clocks and histograms, reports. `gc-bench --help` says how to use it.
+//! The instrument of the Parallax heap: workloads, clocks and histograms, reports. `gc-bench
+//! --help` says how to use it.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -88,8 +89,8 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
     }
 }
 
-/// Runs the plans and reports: everything that can be refused is, before anything is run, and nothing is written unless
-/// every run succeeded.
+/// Runs the plans and reports: everything that can be refused is, before anything is run, and
+/// nothing is written unless every run succeeded.
 fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &OutputArgs) -> Result<(), Failure> {
     let memory = machine::memory();
     for plan in plans {

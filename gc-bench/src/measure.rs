@@ -65,7 +65,8 @@ impl<'a> Bench<'a> {
         Self { heap, barrier, threads, document, window: Mutex::new(None), gauge }
     }
 
-    /// Begins the measured part: times, samples and events from now on count. Once a run, by whoever begins it.
+    /// Begins the measured part: times, samples and events from now on count. Once a run, by
+    /// whoever begins it.
     pub(crate) fn begin(&self) {
         self.gauge.set_phase(MEASURED);
         let mut window = self.window.lock().expect("no holder panics");
@@ -134,8 +135,8 @@ impl HeapEvents {
         mmu::of_run(&self.stopped, self.own.values().map(Vec::as_slice), self.length_ns)
     }
 
-    /// Events of a stretch; times from its start. What began before it counts whole (it was taken out of this stretch);
-    /// what ends after it does not.
+    /// Events of a stretch; times from its start. What began before it counts whole (it was taken
+    /// out of this stretch); what ends after it does not.
     fn of(events: &[Event], lost: u64, from_ns: u64, to_ns: u64) -> Self {
         let mut out = Self {
             pauses: Samples::new(),
@@ -229,7 +230,8 @@ impl Gauge {
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    /// How much of the phase is done, from 0 to 1: of a timed one by the clock, else as far as the workload said.
+    /// How much of the phase is done, from 0 to 1: of a timed one by the clock, else as far as the
+    /// workload said.
     fn done(&self) -> f64 {
         let start = *self.start.lock().expect("no holder panics");
         match start {
@@ -242,7 +244,8 @@ impl Gauge {
         *self.start.lock().expect("no holder panics") = Some(Instant::now());
     }
 
-    /// How full the heap was over the measured part of length `wall`: the watcher's samples and where phases ended.
+    /// How full the heap was over the measured part of length `wall`: the watcher's samples and
+    /// where phases ended.
     pub(crate) fn occupancy(&self, closed: &Closed) -> Vec<Occupancy> {
         let Some(start) = *self.start.lock().expect("no holder panics") else { return Vec::new() };
         let wall = closed.wall.as_nanos() as u64;
@@ -256,7 +259,8 @@ impl Gauge {
                 committed_bytes,
             })
             .collect();
-        // Between two samples a cycle may have begun and ended: its own reports draw the teeth of the saw.
+        // Between two samples a cycle may have begun and ended: its own reports draw the teeth of
+        // the saw.
         let committed = out.last().map_or(0, |o| o.committed_bytes);
         out.extend(closed.heap.fill.iter().map(|&(at_ns, used_bytes)| Occupancy {
             at_ns,
@@ -349,7 +353,8 @@ mod tests {
             let (start_ns, total_ns) = (start_ms * MS, ms * MS);
             Event::Stall(Stall { start_ns, total_ns, bytes: 64, mutator })
         };
-        // From 100 to 160 ms. One pause reaches in, one out; one lies behind. Two mutators wait, one of them for longer.
+        // From 100 to 160 ms. One pause reaches in, one out; one lies behind. Two mutators wait,
+        // one of them for longer.
         let events =
             [pause(97, 5), pause(159, 10), pause(170, 1), stall(120, 3, 7), stall(120, 4, 9), stall(126, 1, 7)];
         let found = HeapEvents::of(&events, 0, 100 * MS, 160 * MS);
@@ -357,8 +362,8 @@ mod tests {
         assert_eq!(counts, (2, 3, 2), "whole ones, as they were");
         assert_eq!(found.pauses.summary().max_ns, 10 * MS);
         let at = |ms: u64| found.mmu().iter().find(|mmu| mmu.window_ms == ms).map(|mmu| mmu.share);
-        // Two of the first pause; four of mutator 9, which in ten are as many as those of mutator 7; in fifty the first
-        // pause and either's four.
+        // Two of the first pause; four of mutator 9, which in ten are as many as those of mutator
+        // 7; in fifty the first pause and either's four.
         assert_eq!(
             [at(1), at(2), at(5), at(10), at(50), at(100)],
             [Some(0.0), Some(0.0), Some(0.2), Some(0.6), Some(0.88), None]
@@ -379,7 +384,8 @@ mod tests {
             last: None,
         });
         let stall = Event::Stall(Stall { start_ns: 52 * MS, total_ns: 200_000, bytes: 64, mutator: 2 });
-        // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began before the stretch.
+        // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began
+        // before the stretch.
         let mut events =
             vec![pause, stall, fault(39_950, 100, 50, 1), fault(80_000, 100, 100, 1), fault(61_000, 9, 9, 1)];
         events.extend((0..5).map(|n| fault(50_100 + 100 * n, 100, 50, 1)));
@@ -387,7 +393,8 @@ mod tests {
         let found = HeapEvents::of(&events, 0, 40 * MS, 60 * MS);
         assert_eq!((found.stalls.summary().count, found.pauses.summary().count), (1, 1), "losses are neither");
         let at = |ms: u64| found.mmu().iter().find(|mmu| mmu.window_ms == ms).map(|mmu| mmu.share);
-        // In 1 ms the pause and 250 us of mutator 1; in 5 ms that is 350 us, and the other's 100 + 200 + 30 us are less.
+        // In 1 ms the pause and 250 us of mutator 1; in 5 ms that is 350 us, and the other's 100 +
+        // 200 + 30 us are less.
         let near =
             |found: Option<f64>, share: f64| assert!((found.unwrap() - share).abs() < 1e-9, "{found:?}, {share}");
         near(at(1), 0.65);

@@ -1,7 +1,8 @@
 //! Files that appear whole or not at all.
 //!
-//! What cannot be written is found out before anything is run; results go to a temporary file beside the target and are
-//! renamed over it, so that a reader never meets half a report and a failed run leaves the last one alone.
+//! What cannot be written is found out before anything is run; results go to a temporary file
+//! beside the target and are renamed over it, so that a reader never meets half a report and a
+//! failed run leaves the last one alone.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,7 +15,8 @@ use crate::failure::Failure;
 /// Where the results go.
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Write the JSON there and, unless asked for too, no page; `-`: to standard output, and nothing else there
+    /// Write the JSON there and, unless asked for too, no page; `-`: to standard output, and
+    /// nothing else there
     #[arg(long, value_name = "FILE|-")]
     pub(crate) json: Option<PathBuf>,
 
@@ -22,7 +24,8 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Folder of gc-bench-report.json and gc-bench-report.html, made if it is not there [default: the current one]
+    /// Folder of gc-bench-report.json and gc-bench-report.html, made if it is not there [default:
+    /// the current one]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -51,7 +54,8 @@ impl Outputs {
         let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
         let in_folder = |name: &str| folder.join(name);
         let asked_files = args.json.is_some() || args.html.is_some();
-        // Without any wish both files; with `--out` both there; otherwise what was asked for and no more.
+        // Without any wish both files; with `--out` both there; otherwise what was asked for and no
+        // more.
         let both = args.out.is_some() || !asked_files;
         let json = match &args.json {
             Some(path) if path.as_os_str() == "-" => Json::StandardOutput,
@@ -92,7 +96,8 @@ impl Outputs {
         Ok(())
     }
 
-    /// Writes the texts of the files asked for. Both are complete on disk before either gets its name.
+    /// Writes the texts of the files asked for. Both are complete on disk before either gets its
+    /// name.
     pub(crate) fn write(&mut self, json: &str, html: &str) -> Result<(), Failure> {
         let mut staged = Vec::new();
         if let Json::File(path) = &self.json {

@@ -56,11 +56,13 @@ pub(crate) struct SessionArgs {
     #[command(flatten)]
     heap: HeapArgs,
 
-    /// The heap's maximum: a number with k, m or g (KiB, MiB, GiB) [default: the workload's own, see `gc-bench list`]
+    /// The heap's maximum: a number with k, m or g (KiB, MiB, GiB) [default: the workload's own,
+    /// see `gc-bench list`]
     #[arg(long = "heap", value_name = "SIZE")]
     heap_size: Option<ByteSize>,
 
-    /// Runs of each workload; the table shows medians, the JSON every run [default: 3, of json and with --quick 1]
+    /// Runs of each workload; the table shows medians, the JSON every run [default: 3, of json and
+    /// with --quick 1]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     repeats: Option<u64>,
 
@@ -73,7 +75,8 @@ pub(crate) struct SessionArgs {
 }
 
 impl SessionArgs {
-    /// The runs of some works. Barriers take turns, so that what changes on the machine meanwhile changes for all.
+    /// The runs of some works. Barriers take turns, so that what changes on the machine meanwhile
+    /// changes for all.
     fn runs(&self, works: Vec<Work>, repeats: u64) -> Vec<Plan> {
         let mut plans = Vec::new();
         for work in works {

@@ -1,4 +1,5 @@
-//! The bench's files import one another without a circle, so that each can be read with what stands below it.
+//! The bench's files import one another without a circle, so that each can be read with what stands
+//! below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,7 +49,8 @@ fn flatten(prefix: &str, tree: &str, out: &mut Vec<String>) {
     }
 }
 
-/// What the text imports from the crate, as paths from its root. Of `super` and of what a module names below itself, too.
+/// What the text imports from the crate, as paths from its root. Of `super` and of what a module
+/// names below itself, too.
 fn paths(module: &str, text: &str) -> Vec<String> {
     let mut out = Vec::new();
     let children: Vec<&str> = text
@@ -75,7 +77,8 @@ fn paths(module: &str, text: &str) -> Vec<String> {
     out.into_iter().map(|path| path.trim_start_matches("::").to_owned()).collect()
 }
 
-/// Which file imports which. A test's imports (of samples) do not count, nor does what stands in an expression.
+/// Which file imports which. A test's imports (of samples) do not count, nor does what stands in an
+/// expression.
 fn imports() -> Imports {
     let mut texts = BTreeMap::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut texts);

@@ -58,17 +58,11 @@ fn options() -> Result<Options, String> {
             "--workers" => options.plan.workers = number()?,
             "--heap" => options.plan.max_bytes = number()? << 20,
             "--seed" => options.plan.seed = number()? as u64,
+            "--barrier" if value == "anonymous" => {
+                (options.plan.barrier, options.plan.backing) = (Barrier::Page, Backing::Anonymous);
+            }
             "--barrier" => {
-                options.plan.barrier = match value.as_str() {
-                    "load" => Barrier::Load,
-                    "stw" => Barrier::StopTheWorld,
-                    "page" => Barrier::Page,
-                    "anonymous" => {
-                        options.plan.backing = Backing::Anonymous;
-                        Barrier::Page
-                    }
-                    _ => return Err(format!("--barrier {value}: load, stw, page or anonymous")),
-                }
+                options.plan.barrier = value.parse().map_err(|e| format!("--barrier: {e}, or anonymous"))?;
             }
             _ => return Err(format!("{name}: no such option")),
         }

@@ -1,4 +1,4 @@
-//! Values as people type them and read them: sizes in bytes, and what is wrong with a text that is no value.
+//! Options as text: sizes in bytes, and the error of a text that names no value.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,20 +57,20 @@ pub struct ByteSize(u64);
 const UNITS: [(&str, &str, u32); 4] = [("k", "KiB", 10), ("m", "MiB", 20), ("g", "GiB", 30), ("t", "TiB", 40)];
 
 impl ByteSize {
-    /// Of so many bytes.
+    /// A size of `bytes` bytes.
     #[must_use]
     pub const fn new(bytes: u64) -> ByteSize {
         ByteSize(bytes)
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
     }
 }
 
-/// How far a unit shifts: `""`, `k`, `kb` or `kib`, in lower case.
+/// The power of two that a unit stands for: `""`, `k`, `kb` or `kib`, in lower case.
 fn shift_of(unit: &str) -> Option<u32> {
     if matches!(unit, "" | "b") {
         return Some(0);
@@ -80,7 +80,8 @@ fn shift_of(unit: &str) -> Option<u32> {
     matches!(rest, "" | "b" | "ib").then_some(*shift)
 }
 
-/// Reads `4096`, `512k`, `256m`, `1.5g`, `256MiB` and `1_000_000`, in upper or lower case. A fraction of a byte is dropped.
+/// Reads `4096`, `512k`, `256m`, `1.5g`, `256MiB` and `1_000_000`, in upper or lower case. A
+/// fraction of a byte is dropped.
 impl FromStr for ByteSize {
     type Err = ParseOptionError;
 

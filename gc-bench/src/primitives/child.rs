@@ -12,7 +12,8 @@ use super::{barrier, batch, chunk, fault, take_away, touch, view};
 use crate::failure::Failure;
 use crate::process::cpu_time;
 
-/// A group that has said nothing new for so long hangs: a thread waits for a page that nobody brings.
+/// A group that has said nothing new for so long hangs: a thread waits for a page that nobody
+/// brings.
 const LONGEST: Duration = Duration::from_secs(150);
 
 /// `gc-bench measure-primitives`: reads an [`Order`], answers with [`Message`]s.
@@ -29,7 +30,8 @@ pub(crate) fn main() -> Result<(), Failure> {
         return Err(Failure::input("measure-primitives is how gc-bench runs itself: use `gc-bench primitives`"));
     };
     drop(stdin);
-    // The parent writes nothing more: the end of the pipe is its end, however it came, and nobody wants the rows then.
+    // The parent writes nothing more: the end of the pipe is its end, however it came, and nobody
+    // wants the rows then.
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         exit(1);

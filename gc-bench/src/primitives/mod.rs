@@ -1,7 +1,8 @@
-//! `gc-bench primitives`: what each mechanism of the kernel that a heap could use costs here, side by side.
+//! `gc-bench primitives`: what each mechanism of the kernel that a heap could use costs here, side
+//! by side.
 //!
-//! The parent's side. Each group has a process of its own, so that its memory is gone when the next begins and what kills
-//! one group is a row and not the end.
+//! The parent's side. Each group has a process of its own, so that its memory is gone when the next
+//! begins and what kills one group is a row and not the end.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -52,9 +53,9 @@ pub(crate) struct PrimitivesArgs {
     #[arg(value_name = "GROUP", value_enum)]
     groups: Vec<Group>,
 
-    /// Sizes of the view that is taken away and mirrored, with commas between them: numbers with k, m or g (KiB, MiB, GiB),
-    /// each a multiple of 2 MiB [default: 64m,256m,1g,4g,8g, with --quick 64m,256m]. One that the memory does not suffice
-    /// for is a row that says so
+    /// Sizes of the view that is taken away and mirrored, with commas between them: numbers with k,
+    /// m or g (KiB, MiB, GiB), each a multiple of 2 MiB [default: 64m,256m,1g,4g,8g, with --quick
+    /// 64m,256m]. One that the memory does not suffice for is a row that says so
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     sizes: Vec<ByteSize>,
 
@@ -74,7 +75,8 @@ pub(crate) struct Primitives {
     /// Sizes that were asked for, in bytes.
     pub(crate) sizes: Vec<u64>,
     pub(crate) quick: bool,
-    /// What reading the clock twice costs: it is in every figure that is one call, and in those of pages that fault.
+    /// What reading the clock twice costs: it is in every figure that is one call, and in those of
+    /// pages that fault.
     pub(crate) clock_ns: f64,
     pub(crate) wall_s: f64,
     /// Processor time of other processes meanwhile, in percent of one processor.
@@ -162,7 +164,8 @@ struct Found {
     cpu_s: f64,
 }
 
-/// Runs a group in a process of its own. Only a process that cannot be started is a failure of the whole.
+/// Runs a group in a process of its own. Only a process that cannot be started is a failure of the
+/// whole.
 fn run_group(order: &Order, meter: &mut Meter) -> Result<Found, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::run(format!("cannot find this program to start it again: {e}")))?;

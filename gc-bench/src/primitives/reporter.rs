@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::effort::Effort;
 use super::row::{Figures, Group, Outcome, Per, Row};
 
-/// What a group's process is told, as one line on its standard input. The pipe stays open until the parent is gone: then
-/// the process ends, too.
+/// What a group's process is told, as one line on its standard input. The pipe stays open until the
+/// parent is gone: then the process ends, too.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) group: Group,

@@ -124,7 +124,8 @@ fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> i64 {
     }
 }
 
-/// The nodes of a tree of this depth. A safepoint for each part of it, so that no pause waits for a whole tree.
+/// The nodes of a tree of this depth. A safepoint for each part of it, so that no pause waits for a
+/// whole tree.
 fn check(m: &mut Mutator<'_>, depth: u32, tree: Local<'_, Tree>) -> i64 {
     m.safepoint();
     if depth <= COUNTED_WHOLE {
@@ -184,7 +185,8 @@ fn run(of: &BinaryTrees, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measu
         };
         let handles: Vec<_> = (1..threads).map(|_| scope.spawn(other)).collect();
         let own = share(m, depth, threads, &mut ticker, |done| bench.progress(done));
-        // Every thread is waited for here, and outside the heap: the end of the scope would wait inside.
+        // Every thread is waited for here, and outside the heap: the end of the scope would wait
+        // inside.
         let others: Vec<_> = m.blocking(|| handles.into_iter().map(|h| h.join()).collect());
         (own, others)
     });

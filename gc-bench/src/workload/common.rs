@@ -92,8 +92,8 @@ pub(super) fn from_memory(e: OutOfMemory) -> Failure {
     Failure::run(e.to_string())
 }
 
-/// Where the threads of a workload meet. One that fails would leave the others waiting, so it comes to every meeting that
-/// is left, failed or not.
+/// Where the threads of a workload meet. One that fails would leave the others waiting, so it comes
+/// to every meeting that is left, failed or not.
 pub(super) struct Meetings<'a> {
     barrier: &'a Barrier,
     left: u32,

@@ -1,4 +1,5 @@
-//! GCBench of Ellis, Kovac and Boehm: short-lived trees of many sizes beside a long-lived tree and an array.
+//! GCBench of Ellis, Kovac and Boehm: short-lived trees of many sizes beside a long-lived tree and
+//! an array.
 
 use clap::Args;
 use gc_heap::{AllocSize, Array, Gc, Local, Mutator, Num, OutOfMemory, Slot, Trace};
@@ -152,7 +153,8 @@ fn make_deep<'s>(m: &mut Mutator<'s>, depth: u32, ticker: &mut Ticker) -> Result
     })
 }
 
-/// One round: trees of every second depth, as many as hold twice the stretch tree's nodes, in both directions.
+/// One round: trees of every second depth, as many as hold twice the stretch tree's nodes, in both
+/// directions.
 fn round(m: &mut Mutator<'_>, ticker: &mut Ticker) -> Result<(), OutOfMemory> {
     for depth in (MIN_DEPTH..=MAX_DEPTH).step_by(2) {
         let trees = 2 * tree_size(STRETCH_DEPTH) / tree_size(depth);

@@ -1,8 +1,9 @@
 //! A document parsed into heap objects over and over, beside queries on the last few.
 //!
-//! One thread parses and puts each finished document in the place of the oldest; the others pick one of them and walk a
-//! random path down to a leaf. Now and then they count a whole document, which must have as many values as serde_json
-//! found in the text: objects that move under a reader, checked end to end.
+//! One thread parses and puts each finished document in the place of the oldest; the others pick
+//! one of them and walk a random path down to a leaf. Now and then they count a whole document,
+//! which must have as many values as serde_json found in the text: objects that move under a
+//! reader, checked end to end.
 
 use std::path::PathBuf;
 use std::sync::Barrier;
@@ -42,7 +43,8 @@ pub(crate) struct Json {
 
 #[derive(Debug, Args)]
 pub(crate) struct JsonOptions {
-    /// The document [default: what `cargo metadata --format-version 1` says of the workspace, asked for now]
+    /// The document [default: what `cargo metadata --format-version 1` says of the workspace, asked
+    /// for now]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
@@ -231,8 +233,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Counts a whole document. It takes a while, so other threads' stops are let in between; what is still to be visited
-    /// is on the stack meanwhile.
+    /// Counts a whole document. It takes a while, so other threads' stops are let in between; what
+    /// is still to be visited is on the stack meanwhile.
     fn count(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, which: usize) -> u64 {
         stack.push(m, self.kept.get(m).tail()[which % KEPT].get(m));
         let mut nodes = 0;

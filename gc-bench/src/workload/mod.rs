@@ -1,7 +1,9 @@
-//! The workloads. Each does what the peer program of the same name does (warm-up, work, checksum, samples), in the style
-//! that this heap's API asks for, and owns all that is its own: its options, its standard sizes, what it keeps alive.
+//! The workloads. Each does what the peer program of the same name does (warm-up, work, checksum,
+//! samples), in the style that this heap's API asks for, and owns all that is its own: its options,
+//! its standard sizes, what it keeps alive.
 //!
-//! A new one is a file here, a variant of [`Work`] and, if a plain run has it, an entry of `options::STANDARD`.
+//! A new one is a file here, a variant of [`Work`] and, if a plain run has it, an entry of
+//! `options::STANDARD`.
 
 mod binary_trees;
 mod common;

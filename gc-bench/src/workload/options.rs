@@ -1,8 +1,9 @@
 //! The options of the standard workloads on one command line.
 //!
-//! `gc-bench table-churn gcbench --quick` names several workloads, so their options stand together: each once, with what
-//! it is to each workload in the help. clap knows from the workloads' own definitions which of them has which, and an
-//! option that a named workload does not have is refused: a reader would believe that it changed something.
+//! `gc-bench table-churn gcbench --quick` names several workloads, so their options stand together:
+//! each once, with what it is to each workload in the help. clap knows from the workloads' own
+//! definitions which of them has which, and an option that a named workload does not have is
+//! refused: a reader would believe that it changed something.
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::ErrorKind;

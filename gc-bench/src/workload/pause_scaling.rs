@@ -1,4 +1,5 @@
-//! Whether a pause grows: cycle follows cycle beside a thread that churns, at a given size of live data and number of roots.
+//! Whether a pause grows: cycle follows cycle beside a thread that churns, at a given size of live
+//! data and number of roots.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -46,7 +47,8 @@ impl PauseScaling {
         let live: &[u64] = pick(quick, &[16, 64, 256, 1024, 4096], &[16, 64, 256]);
         let roots: &[u64] = pick(quick, &[1_000, 100_000, 1_000_000], &[1_000, 100_000]);
         let cycles = args.cycles.unwrap_or(pick(quick, 60, 10));
-        // The smallest number of roots belongs to the row of live sizes, so that each point is run once.
+        // The smallest number of roots belongs to the row of live sizes, so that each point is run
+        // once.
         let points = live.iter().map(|&mib| (mib * MIB, 10)).chain(roots.iter().map(|&n| (64 * MIB, n)));
         points.map(move |(live_bytes, roots)| Self { live_bytes, roots, cycles, seed: PEER_SEED })
     }
@@ -58,7 +60,8 @@ impl Workload for PauseScaling {
     }
 
     fn heap_bytes(&self, _quick: bool) -> u64 {
-        // Room for what is allocated while a cycle runs: without it, stalls would be measured and not pauses.
+        // Room for what is allocated while a cycle runs: without it, stalls would be measured and
+        // not pauses.
         self.live_bytes + self.live_bytes / 2 + 256 * MIB
     }
 
@@ -75,7 +78,8 @@ impl Workload for PauseScaling {
     }
 }
 
-/// A small object of its own for each block and each root, so that marking follows references and does not only set bits.
+/// A small object of its own for each block and each root, so that marking follows references and
+/// does not only set bits.
 #[derive(Trace)]
 struct Tag {
     number: u64,
@@ -89,7 +93,8 @@ struct Block {
     number: u64,
 }
 
-/// Header, length, two fields; with its tag (16 bytes) and its slot in the table a block is [`BLOCK_BYTES`].
+/// Header, length, two fields; with its tag (16 bytes) and its slot in the table a block is
+/// [`BLOCK_BYTES`].
 const TAIL_BYTES: usize = BLOCK_BYTES as usize - 32 - 16 - 8;
 
 type Table = SlotArray<Option<Block>>;
@@ -149,7 +154,8 @@ impl<'s> Churn<'s> {
         Ok(())
     }
 
-    /// Replaces one block and one root, and reads a few blocks and a root; each must be what was put there.
+    /// Replaces one block and one root, and reads a few blocks and a root; each must be what was
+    /// put there.
     fn op(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
         let at = self.pick(self.blocks);
         self.replace(m, at)?;

@@ -1,6 +1,8 @@
-//! Hash tables whose records die at random: nothing a generation or an order of allocation would help with.
+//! Hash tables whose records die at random: nothing a generation or an order of allocation would
+//! help with.
 //!
-//! A record's links are cut when it is replaced, so nothing is cyclic, and a live record may hold one dead one.
+//! A record's links are cut when it is replaced, so nothing is cyclic, and a live record may hold
+//! one dead one.
 
 use std::sync::Barrier;
 use std::thread;
@@ -48,7 +50,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     seconds: Option<f64>,
 
-    /// operations a second and thread, done every millisecond by a thousandth [default: as fast as it goes]
+    /// operations a second and thread, done every millisecond by a thousandth [default: as fast as
+    /// it goes]
     #[arg(long, value_name = "OPS", value_parser = parse_count)]
     rate: Option<u64>,
 
@@ -152,8 +155,8 @@ impl<'s> Churn<'s> {
         Ok(Self { table, records: of.size, rng: Rng::new(of.seed, thread), sum: 0, payload })
     }
 
-    /// Replaces the record of a key: the old one is unlinked and its links cut; the new one has a payload of its own and a
-    /// link to a random live record.
+    /// Replaces the record of a key: the old one is unlinked and its links cut; the new one has a
+    /// payload of its own and a link to a random live record.
     #[inline(always)]
     fn put(&mut self, m: &mut Mutator<'_>, key: u64, random: u64) -> Result<(), OutOfMemory> {
         let len = PAYLOAD_MIN + ((random >> 40) % PAYLOAD_SPREAD) as usize;
@@ -223,8 +226,8 @@ impl<'s> Churn<'s> {
         }
     }
 
-    /// Every millisecond a thousandth of `rate`; a sample a tick, from when it was due until its work was done, so that a
-    /// stall also counts for the ticks that it made late.
+    /// Every millisecond a thousandth of `rate`; a sample a tick, from when it was due until its
+    /// work was done, so that a stall also counts for the ticks that it made late.
     fn paced(&mut self, m: &mut Mutator<'_>, rate: u64, end: Instant, ticker: &mut Ticker) -> Result<u64, OutOfMemory> {
         let (start, mut tick, mut ops) = (ticker.last(), 0u64, 0u64);
         loop {

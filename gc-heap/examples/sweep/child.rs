@@ -121,11 +121,9 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
     }
     let builder = || {
         let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).stress(MOVES);
-        match barrier.as_str() {
-            "load" => builder,
-            "stw" => builder.barrier(Barrier::StopTheWorld),
-            "page" => builder.barrier(Barrier::Page),
-            _ => builder.barrier(Barrier::Page).backing(Backing::Anonymous),
+        match barrier.parse() {
+            Ok(barrier) => builder.barrier(barrier),
+            Err(_) => builder.barrier(Barrier::Page).backing(Backing::Anonymous),
         }
     };
     // Each part goes on where the one before was refused.
