@@ -8,6 +8,7 @@ use crate::mutator::alloc_size::AllocSize;
 use crate::object::{Num, Trace};
 use crate::slot::{Array, Bytes};
 use crate::slot::{Gc, WeakSlot};
+use crate::weak_growth::{Full, Growth, Known};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -28,6 +29,9 @@ struct Table<T: Trace> {
     places: Root<Places<T>>,
     /// Places that hold a string, or did.
     used: usize,
+    /// Strings ever added.
+    added: u64,
+    known: Known,
 }
 
 /// A table of strings for interning: equal texts are the same object, so they are compared by [`Gc::ptr_eq`], and looked up by it. It keeps
@@ -35,6 +39,10 @@ struct Table<T: Trace> {
 ///
 /// `T` is the type of the strings: [`Bytes`], or one of your own with a tail of `u8`. `H` makes the hashes; the default withstands texts that
 /// somebody chose so that they collide, and a faster one is worth its name where nobody does.
+///
+/// The table follows what lives, also where strings die at once and no cycle is due for long. It grows to 32 places (of 16 bytes) at
+/// most for each string that was alive at the end of the last cycle; or, if that is more, to an eighth of the live bytes of the heap, or to
+/// a 32nd of the largest heap, which is at most 2 MiB. While one table gives way to the next, both are there.
 ///
 /// `Send` and `Sync`: one for all threads. A lock is held for one call, and whoever waits for it delays no stop.
 ///
@@ -103,6 +111,9 @@ impl<H: BuildHasher> InternTable<Bytes, H> {
     /// The string of that text, the same one as long as anybody has it. A safepoint. Waits, parked, while another thread interns. Gives the
     /// mutator back, which the string borrows: go on with that one.
     ///
+    /// Where the table is larger than what is known to be alive explains, a cycle begins; if strings come so fast that it is full again
+    /// before that has ended, waits for the end: a stall, as [`Event::Stall`](crate::Event::Stall) of the table's bytes.
+    ///
     /// # Errors
     /// [`OutOfMemory`]; the table is as before.
     pub fn intern<'g, 's>(
@@ -122,7 +133,8 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
     pub fn with_hasher(m: &mut Mutator<'_>, hasher: H) -> Result<InternTable<T, H>, OutOfMemory> {
         let m = m.reserve(AllocSize::tail::<Places<T>>(LEAST))?;
         let places = Root::new(m, new_places(m, LEAST));
-        Ok(InternTable { table: Mutex::new(Table { places, used: 0 }), hasher })
+        let known = m.inner().table_renewed(0, 0);
+        Ok(InternTable { table: Mutex::new(Table { places, used: 0, added: 0, known }), hasher })
     }
 
     /// The hash of a text: never 0.
@@ -168,6 +180,7 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
             Err(place) => {
                 let string = m.place_bytes::<T>(init(m, hash), text);
                 table.used += usize::from(place.hash.get() == 0);
+                table.added += 1;
                 place.hash.set(hash);
                 place.string.set(m, Some(string));
                 string
@@ -194,23 +207,38 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
 
 impl<T: Trace<Tail = u8>> Table<T> {
     fn count(&self, m: &Mutator<'_>) -> usize {
-        self.places.get(m).tail().iter().filter(|place| place.string.get(m).is_some()).count()
+        self.places.get(m).tail().iter().filter(|place| !place.string.is_empty(m)).count()
     }
 
-    /// The places of a table for the strings that are left: a quarter of them in use.
-    fn places_wanted(&self, m: &Mutator<'_>) -> usize {
-        (self.count(m) * 4).next_power_of_two().max(LEAST)
+    /// What is to be done with the table, which is full.
+    fn growth(&mut self, m: &Mutator<'_>) -> Growth {
+        let full = Full {
+            places: self.places.get(m).tail_len(),
+            entries: self.count(m),
+            added: self.added,
+            place: size_of::<Place<T>>(),
+            places_for,
+        };
+        m.inner().table_growth(&mut self.known, &full)
     }
 
     /// A new table for the strings that are left.
     fn rebuild(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
-        let mut places = self.places_wanted(m);
+        let mut places = loop {
+            match self.growth(m) {
+                Growth::To(places) => break places,
+                Growth::After(cycle) => {
+                    let bytes = self.places.get(m).tail_len() * size_of::<Place<T>>();
+                    m.stall_for_cycle(cycle, bytes);
+                }
+            }
+        };
         let m = match m.reserve(AllocSize::tail::<Places<T>>(places)) {
             Ok(m) => m,
             Err(_) => {
                 // Strings that no cycle had found dead were counted as alive. A whole cycle finds them all.
                 m.collect();
-                places = self.places_wanted(m);
+                places = places_for(self.count(m));
                 m.reserve(AllocSize::tail::<Places<T>>(places))?
             }
         };
@@ -227,8 +255,14 @@ impl<T: Trace<Tail = u8>> Table<T> {
         }
         self.used = used;
         self.places.set(m, new);
+        self.known = m.inner().table_renewed(self.known.alive, self.added);
         Ok(())
     }
+}
+
+/// The places of a table for so many strings: a quarter of them in use.
+fn places_for(strings: usize) -> usize {
+    (strings * 4).next_power_of_two().max(LEAST)
 }
 
 fn new_places<'g, T: Trace>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Places<T>> {
@@ -271,5 +305,36 @@ impl<T: Trace<Tail = u8>, H> fmt::Debug for InternTable<T, H> {
     /// The type of the strings: how many there are is told to a mutator alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InternTable<{}>", T::KIND.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Barrier, Heap};
+
+    /// Of a large heap too: there no cycle would be due before the table had a million places.
+    #[test]
+    fn a_table_of_strings_that_die_at_once_stays_small_in_heaps_of_all_sizes() {
+        for barrier in [Barrier::Load, Barrier::Page, Barrier::StopTheWorld] {
+            for bytes in [4 << 20, 16 << 20, 64 << 20, 256 << 20] {
+                // Where this machine refuses the page barrier there is nothing to test.
+                let Ok(heap) = Heap::builder().max_bytes(bytes).barrier(barrier).build() else { continue };
+                heap.enter(|m| -> Result<(), OutOfMemory> {
+                    let table: InternTable = InternTable::new(m)?;
+                    let mut most = 0;
+                    for number in 0..300_000_u32 {
+                        let (m, string) = table.intern(m, &number.to_le_bytes())?;
+                        assert_eq!(string.tail(), number.to_le_bytes());
+                        most = most.max(table.table.lock().places.get(m).tail_len());
+                    }
+                    let bound = 2 * ((bytes / 64).min(1 << 20) / size_of::<Place<Bytes>>()).max(LEAST);
+                    assert!(most <= bound, "{barrier:?}, {bytes}: {most} places, {bound} allowed");
+                    Ok(())
+                })
+                .unwrap()
+                .unwrap_or_else(|error| panic!("{barrier:?}, {bytes}: {error}"));
+            }
+        }
     }
 }

@@ -65,6 +65,7 @@ mod space;
 mod stats;
 mod text;
 mod warning;
+mod weak_growth;
 mod weak_map;
 mod world;
 

@@ -8,6 +8,7 @@ use crate::mutator::alloc_size::AllocSize;
 use crate::object::{Field, Num, Trace, WordMap};
 use crate::slot::Array;
 use crate::slot::{Ephemeron, Gc, Slot, SlotType, WeakKey};
+use crate::weak_growth::{Full, Growth, Known};
 
 /// Slots of the smallest table.
 const LEAST: usize = 8;
@@ -58,6 +59,10 @@ impl Lock {
 /// without an identity hash panics. Any number of threads may use a map at once: each call holds the map's lock for one search, never over a
 /// safepoint.
 ///
+/// The table follows what lives, also where keys die at once and no cycle is due for long. It grows to 16 places (of 24 bytes) at
+/// most for each entry that was alive at the end of the last cycle; or, if that is more, to an eighth of the live bytes of the heap, or to a
+/// 32nd of the largest heap, which is at most 2 MiB. While one table gives way to the next, both are there.
+///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize, Trace, WeakMap};
 ///
@@ -96,6 +101,10 @@ pub struct WeakMap<K: WeakKey, S: SlotType> {
     /// Entries that came, and that somebody removed.
     added: Num<u64>,
     removed: Num<u64>,
+    /// What is `Known` of the entries.
+    alive: Num<usize>,
+    known_by: Num<u64>,
+    known_of: Num<u64>,
 }
 
 /// What became of an attempt to insert.
@@ -103,6 +112,8 @@ enum Inserted {
     Done,
     /// The table is full, or too large: one of so many places is wanted.
     Elsewhere(usize),
+    /// The table is full, of entries that may all be dead: after the cycle of this number it is known.
+    After(u64),
 }
 
 impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
@@ -114,7 +125,17 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         let room = AllocSize::of::<WeakMap<K, S>>() + AllocSize::tail::<Table<K, S>>(LEAST);
         m.build::<WeakMap<K, S>>(room, |m| {
             let table = new_table(m, LEAST);
-            m.place(WeakMapInit { table, lock: (), used: 0, until_look: LEAST, added: 0, removed: 0 })
+            m.place(WeakMapInit {
+                table,
+                lock: (),
+                used: 0,
+                until_look: LEAST,
+                added: 0,
+                removed: 0,
+                alive: 0,
+                known_by: m.inner().schedule.requests.next_cycle(),
+                known_of: 0,
+            })
         })
     }
 
@@ -136,10 +157,16 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow, or has become far too
     /// large for what is left in it.
     ///
-    /// While marking runs, a table that gives way to another keeps all its keys for this cycle.
+    /// While marking runs, a table that gives way to another keeps all its keys for this cycle. Where the table is larger than what is
+    /// known to be alive explains, a cycle begins; if keys come so fast that it is full again before that has ended, waits for the end: a
+    /// stall, as [`Event::Stall`](crate::Event::Stall) of the table's bytes. Where all keys live, that is twice at most each time
+    /// the table doubles.
     ///
     /// # Errors
     /// [`OutOfMemory`], where the table cannot grow; the map is as before.
+    ///
+    /// # Panics
+    /// If the collector has failed, where this waits for it.
     pub fn insert(
         map: Local<'_, WeakMap<K, S>>,
         m: &mut Mutator<'_>,
@@ -147,8 +174,14 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         value: Local<'_, S>,
     ) -> Result<(), OutOfMemory> {
         loop {
-            let Inserted::Elsewhere(mut places) = map.get(m).try_insert(m, key.get(m), value.get(m)) else {
-                return Ok(());
+            let mut places = match map.get(m).try_insert(m, key.get(m), value.get(m)) {
+                Inserted::Done => return Ok(()),
+                Inserted::Elsewhere(places) => places,
+                Inserted::After(cycle) => {
+                    let bytes = map.get(m).table.get(m).tail_len() * size_of::<Entry<K, S>>();
+                    m.stall_for_cycle(cycle, bytes);
+                    continue;
+                }
             };
             let m = match m.reserve(AllocSize::tail::<Table<K, S>>(places)) {
                 Ok(m) => m,
@@ -305,7 +338,31 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
             self.added.set(self.added.get() + 1);
             return Inserted::Done;
         }
-        Inserted::Elsewhere(places_for(self.count(m)))
+        match self.growth(m) {
+            Growth::To(places) => Inserted::Elsewhere(places),
+            Growth::After(cycle) => Inserted::After(cycle),
+        }
+    }
+
+    /// What is to be done with the table, which is full. The lock is held.
+    fn growth(&self, m: &Mutator<'_>) -> Growth {
+        let full = Full {
+            places: self.table.get(m).tail_len(),
+            entries: self.count(m),
+            added: self.added.get(),
+            place: size_of::<Entry<K, S>>(),
+            places_for,
+        };
+        let mut known = Known { alive: self.alive.get(), cycle: self.known_by.get(), added: self.known_of.get() };
+        let growth = m.inner().table_growth(&mut known, &full);
+        self.set_known(known);
+        growth
+    }
+
+    fn set_known(&self, Known { alive, cycle, added }: Known) {
+        self.alive.set(alive);
+        self.known_by.set(cycle);
+        self.known_of.set(added);
     }
 
     /// Moves what is there to a table of so many places, unless somebody was faster, or that is too few by now.
@@ -332,6 +389,7 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.used.set(used);
         self.until_look.set(looks_after(places));
         self.table.set(m, table);
+        self.set_known(m.inner().table_renewed(self.alive.get(), self.added.get()));
     }
 }
 
@@ -366,4 +424,81 @@ fn find<'g, K: WeakKey, S: SlotType>(
         .map(|index| &places[index])
         .take_while(|entry| entry.hash.get() != 0)
         .find(|entry| entry.hash.get() == hash && entry.pair.has_key(m, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Barrier, Heap, Tagged, Value};
+
+    #[derive(Trace)]
+    #[trace(identity_hash)]
+    struct Key {
+        id: u64,
+    }
+
+    type Map = WeakMap<Key, Tagged>;
+
+    fn heaps(mib: &[usize]) -> impl Iterator<Item = (Barrier, usize, Heap)> {
+        let barriers = [Barrier::Load, Barrier::Page, Barrier::StopTheWorld];
+        let all = barriers.into_iter().flat_map(move |barrier| mib.iter().map(move |mib| (barrier, mib << 20)));
+        // Where this machine refuses the page barrier there is nothing to test.
+        all.filter_map(|(barrier, bytes)| {
+            Heap::builder().max_bytes(bytes).barrier(barrier).build().ok().map(|heap| (barrier, bytes, heap))
+        })
+    }
+
+    /// Of a large heap too: there no cycle would be due before the table had half a million places.
+    #[test]
+    fn a_table_of_keys_that_die_at_once_stays_small_in_heaps_of_all_sizes() {
+        for (barrier, bytes, heap) in heaps(&[4, 16, 64, 256]) {
+            heap.enter(|m| -> Result<(), OutOfMemory> {
+                let map = Map::new(m)?;
+                let (key, value) = (m.alloc::<Key>(|_| KeyInit { id: 0 })?, m.local(Value::int(1)));
+                let mut most = 0;
+                for id in 0..300_000 {
+                    let (m2, new) = m.alloc_raw::<Key>(|_| KeyInit { id })?;
+                    key.set(m2, new);
+                    WeakMap::insert(map, m, key, value)?;
+                    most = most.max(map.get(m).table.get(m).tail_len());
+                }
+                let bound = 2 * ((bytes / 64).min(1 << 20) / size_of::<Entry<Key, Tagged>>()).max(2 * 16);
+                assert!(most <= bound, "{barrier:?}, {bytes}: {most} places, {bound} allowed");
+                assert_eq!(map.get(m).get(m, key.get(m)).map(|value| value.as_int()), Some(Some(1)));
+                Ok(())
+            })
+            .unwrap()
+            .unwrap_or_else(|error| panic!("{barrier:?}, {bytes}: {error}"));
+        }
+    }
+
+    /// A table whose keys live grows as before, and costs a few cycles each time it doubles.
+    #[test]
+    fn a_table_of_keys_that_live_grows() {
+        const KEYS: usize = 200_000;
+        for (barrier, _, heap) in heaps(&[64]) {
+            heap.enter(|m| -> Result<(), OutOfMemory> {
+                type Keys = crate::SlotArray<Option<Key>>;
+                let map = Map::new(m)?;
+                let keys = m.build::<Keys>(AllocSize::tail::<Keys>(KEYS), |m| m.place_array((), KEYS, None))?;
+                for id in 0..KEYS {
+                    let m = &mut *m.frame();
+                    let key = m.alloc::<Key>(|_| KeyInit { id: id as u64 })?;
+                    keys.get(m).tail()[id].set(m, Some(key.get(m)));
+                    let value = m.local(Value::int(id as i32));
+                    WeakMap::insert(map, m, key, value)?;
+                }
+                let map = map.get(m);
+                assert_eq!((map.len(m), map.vanished(m)), (KEYS, 0));
+                for (id, key) in keys.get(m).tail().iter().enumerate() {
+                    assert_eq!(map.get(m, key.get(m).unwrap()).and_then(|value| value.as_int()), Some(id as i32));
+                }
+                Ok(())
+            })
+            .unwrap()
+            .unwrap_or_else(|error| panic!("{barrier:?}: {error}"));
+            let cycles = heap.stats().cycles;
+            assert!(cycles < 30, "{barrier:?}: {cycles} cycles");
+        }
+    }
 }

@@ -105,6 +105,23 @@ impl Control {
         Ticket::Cycle(number)
     }
 
+    /// The number of the next cycle that begins.
+    pub(crate) fn next_cycle(&self) -> u64 {
+        self.state.lock().started + 1
+    }
+
+    /// Requests the cycle with this number, which is at most that of the next one. Does nothing if
+    /// that cycle has begun.
+    pub(crate) fn request_number(&self, number: u64) {
+        let mut state = self.state.lock();
+        let new = number > state.requested;
+        state.requested = state.requested.max(number);
+        drop(state);
+        if new {
+            self.work.notify_one();
+        }
+    }
+
     /// Requests a cycle, unless this was done since the last one ended. Returns whether it did.
     pub(crate) fn request_soon(&self) -> bool {
         // SeqCst: see `External::add`.

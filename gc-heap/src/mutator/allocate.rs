@@ -234,6 +234,19 @@ impl<'s> Mutator<'s> {
         }
     }
 
+    /// Waits, parked, for the end of the cycle with this number, because a table of `bytes` is full:
+    /// reported as a stall.
+    ///
+    /// # Panics
+    /// If the collector has failed.
+    pub(crate) fn stall_for_cycle(&mut self, number: u64, bytes: usize) {
+        let inner = std::sync::Arc::clone(&self.inner);
+        let start_ns = inner.report.events.now();
+        self.parked(|| inner.wait_for_cycle(number));
+        self.stalled(start_ns, inner.report.events.now() - start_ns, bytes);
+        inner.check_collector();
+    }
+
     /// Reports a stall that has ended. Listeners run while the thread is parked, so that no pause
     /// waits for them.
     fn stalled(&mut self, start_ns: u64, total_ns: u64, bytes: usize) {

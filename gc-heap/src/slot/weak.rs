@@ -8,7 +8,7 @@ use crate::roots::table::RootCell;
 use gc_core::slot::publish;
 use gc_core::weak;
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from an `Option<AnyGc<'g>>`.
 ///
@@ -43,6 +43,12 @@ pub struct WeakSlot<T> {
 }
 
 impl<T: Referent> WeakSlot<T> {
+    /// Whether there is nothing. What has died may count until the collector has cleared it; nothing is kept alive by the look.
+    pub(crate) fn is_empty(&self, _m: &Mutator<'_>) -> bool {
+        // Relaxed: the word leads nowhere from here.
+        self.word.load(Ordering::Relaxed) == 0
+    }
+
     /// The object, if it is still there. A strong reference for as long as the mutator is borrowed. Never blocks.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {

@@ -29,6 +29,13 @@ impl HeapInner {
         self.schedule.requests.wait(self.request_cycle());
     }
 
+    /// Waits for the end of the cycle with this number, or until the collector fails: see
+    /// `check_collector`. The caller is parked or not attached.
+    pub(crate) fn wait_for_cycle(&self, number: u64) {
+        self.schedule.requests.request_number(number);
+        self.schedule.requests.wait(Ticket::Cycle(number));
+    }
+
     /// Whether mutators should yield to the collector: it is working, and memory is short.
     pub(crate) fn is_short(&self) -> bool {
         let control = &self.schedule.requests;
