@@ -130,6 +130,8 @@ impl Heap {
             marked_by_helpers,
             mark_stack_peak_bytes: counters.mark_stack_peak.get(),
             mark_overflows: counters.mark_overflows.get(),
+            mark_lists_peak_bytes: counters.mark_lists_peak.get(),
+            forwarding_peak_bytes: inner.memory.forwarding.peak_bytes() as u64,
             live_bytes: blocks.live_bytes,
             collector_copies: counters.collector_copies.get(),
             mutator_copies: counters.mutator_copies.get(),

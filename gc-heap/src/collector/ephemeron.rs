@@ -99,6 +99,15 @@ impl PendingEphemerons {
         self.pairs.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the lists: of every pair that ever waited.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |list: &List| {
+            let (first, link) = (size_of::<(usize, u32)>() + 1, size_of::<(usize, u32)>());
+            list.first.capacity() * first + list.links.capacity() * link
+        };
+        self.lists.iter().map(|list| bytes(&list.lock())).sum()
+    }
+
     /// The pairs that still wait: their keys are dead.
     pub(crate) fn into_dead(self) -> Vec<usize> {
         let mut dead = Vec::with_capacity(self.len());

@@ -395,6 +395,9 @@ impl Collector {
         counters.marked_by_helpers.add(others.objects);
         counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
         counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
+        let pairs = pool.pair_bytes.load(Ordering::Relaxed) + pool.waiting.bytes();
+        let lists = (weak.capacity() * size_of::<usize>() + pairs) as u64;
+        counters.mark_lists_peak.set(counters.mark_lists_peak.get().max(lists));
         MarkResult { weak, dead_ephemerons: pool.waiting.into_dead(), live_bytes }
     }
 
@@ -422,6 +425,7 @@ impl Collector {
         self.drain_slots(marker, pool, workers, others);
         if !marker.looking && !marker.pairs.is_empty() {
             self.inner.report.counters.ephemeron_passes.add(1);
+            pool.pair_bytes.store(marker.pairs.capacity() * size_of::<usize>(), Ordering::Relaxed);
             marker.look();
             self.drain_slots(marker, pool, workers, others);
         }

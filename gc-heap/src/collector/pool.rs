@@ -67,6 +67,8 @@ pub(crate) struct Pool {
     pub(super) local: usize,
     /// How often a stack was full.
     pub(super) overflows: AtomicUsize,
+    /// Bytes of the list of ephemerons that were found before any waited.
+    pub(super) pair_bytes: AtomicUsize,
 }
 
 impl Pool {
@@ -96,6 +98,7 @@ impl Pool {
             max_chunks,
             local,
             overflows: AtomicUsize::new(0),
+            pair_bytes: AtomicUsize::new(0),
         };
         pool.crew.begin(false);
         pool

@@ -6,16 +6,29 @@
 use super::{BLOCK_BYTES, BLOCK_GRANULES, zeroes};
 use gc_core::forwarding::{Entry, Forwarding};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 pub(crate) struct ForwardingTable {
     /// Null where the block is not in the relocation set.
     table: Box<[AtomicPtr<Forwarding>]>,
+    /// Bytes of all, and the most that there were.
+    bytes: AtomicUsize,
+    peak_bytes: AtomicUsize,
+}
+
+/// Bytes that a block's forwarding takes.
+fn bytes_of(forwarding: &Forwarding) -> usize {
+    size_of::<Forwarding>() + forwarding.objects() * size_of::<u64>()
 }
 
 impl ForwardingTable {
     pub(crate) fn new(blocks: usize) -> ForwardingTable {
-        ForwardingTable { table: zeroes(blocks) }
+        ForwardingTable { table: zeroes(blocks), bytes: AtomicUsize::new(0), peak_bytes: AtomicUsize::new(0) }
+    }
+
+    /// The most bytes that there ever were.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        self.peak_bytes.load(Ordering::Relaxed)
     }
 
     /// The block's forwarding, if it is in the relocation set.
@@ -52,6 +65,9 @@ impl ForwardingTable {
     }
 
     pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
+        let bytes = bytes_of(&forwarding);
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
         // SeqCst: before the look for pins (see `handles::pinned`).
         let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::SeqCst);
         debug_assert!(old.is_null());
@@ -62,7 +78,8 @@ impl ForwardingTable {
         let old = self.table[block].swap(null_mut(), Ordering::AcqRel);
         if !old.is_null() {
             // SAFETY: from `Box::into_raw` in `insert`, and taken out of the table by this swap alone.
-            drop(unsafe { Box::from_raw(old) });
+            let forwarding = unsafe { Box::from_raw(old) };
+            self.bytes.fetch_sub(bytes_of(&forwarding), Ordering::Relaxed);
         }
     }
 }

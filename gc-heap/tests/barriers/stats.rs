@@ -2,7 +2,7 @@
 
 use crate::common::{Random, backing, factor};
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Barrier, Bytes, Durations, Heap, HeapStats, Slot, SlotArray, Stress, Trace};
+use gc_heap::{AllocSize, Array, Barrier, Bytes, Durations, Heap, HeapStats, Slot, SlotArray, Stress, Trace, WeakSlot};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -154,7 +154,43 @@ pub(crate) fn memory_that_is_given_back_is_not_used_meanwhile(barrier: Barrier) 
     }
 }
 
+/// What marking and relocation take beside the heap.
+pub(crate) fn the_memory_of_marking_and_relocation_is_counted(barrier: Barrier) {
+    const SLOTS: usize = 50_000;
+    type Row = SlotArray<Option<Bytes>>;
+    type Weaks = Array<WeakSlot<Bytes>>;
+    let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+    let heap = heap(barrier, 32 << 20, stress);
+    let work = heap.enter(|m| {
+        let row = m.build::<Row>(AllocSize::tail::<Row>(SLOTS), |m| m.place_array((), SLOTS, None)).unwrap();
+        for index in 0..SLOTS {
+            let m = m.reserve(AllocSize::tail::<Bytes>(16)).unwrap();
+            row.get(m).tail()[index].set(m, Some(m.place_bytes((), &[1; 16])));
+        }
+        m.collect();
+        let before = heap.stats();
+        let weaks = m.build::<Weaks>(AllocSize::tail::<Weaks>(SLOTS), |m| m.place_array((), SLOTS, None)).unwrap();
+        for index in 0..SLOTS {
+            weaks.get(m).tail()[index].set(m, row.get(m).tail()[index].get(m));
+        }
+        // The first finds what the stress mode moves in the second.
+        (0..2).for_each(|_| m.collect());
+        let after = heap.stats();
+        assert!(before.mark_lists_peak_bytes < 8 * SLOTS as u64, "{before:?}");
+        let lists = after.mark_lists_peak_bytes;
+        assert!((8 * SLOTS as u64..40 * SLOTS as u64).contains(&lists), "{lists} bytes");
+        let forwarding = after.forwarding_peak_bytes;
+        assert!(after.relocations > 0 && forwarding > 2048, "{after:?}");
+        assert!(forwarding <= (after.max_bytes / 2 + after.max_bytes / 32) as u64, "{forwarding} bytes");
+    });
+    work.unwrap();
+}
+
 pub(crate) const TESTS: Tests = Tests {
-    every: tests![the_figures_of_a_reading_fit_together, memory_that_is_given_back_is_not_used_meanwhile],
+    every: tests![
+        the_memory_of_marking_and_relocation_is_counted,
+        the_figures_of_a_reading_fit_together,
+        memory_that_is_given_back_is_not_used_meanwhile
+    ],
     ..Tests::NONE
 };
