@@ -40,9 +40,10 @@ struct Table<T: Trace> {
 /// `T` is the type of the strings: [`Bytes`], or one of your own with a tail of `u8`. `H` makes the hashes; the default withstands texts that
 /// somebody chose so that they collide, and a faster one is worth its name where nobody does.
 ///
-/// The table follows what lives, also where strings die at once and no cycle is due for long. It grows to 32 places (of 16 bytes) at
-/// most for each string that was alive at the end of the last cycle; or, if that is more, to an eighth of the live bytes of the heap, or to
-/// a 32nd of the largest heap, which is at most 2 MiB. While one table gives way to the next, both are there.
+/// The table follows what lives, also where strings die at once and no cycle is due for long. It
+/// grows to 32 places (of 16 bytes) at most for each string that was alive at the end of the last
+/// cycle; or, if that is more, to an eighth of the live bytes of the heap, or to a 32nd of the
+/// largest heap, which is at most 2 MiB. While one table gives way to the next, both are there.
 ///
 /// `Send` and `Sync`: one for all threads. A lock is held for one call, and whoever waits for it delays no stop.
 ///
@@ -111,8 +112,9 @@ impl<H: BuildHasher> InternTable<Bytes, H> {
     /// The string of that text, the same one as long as anybody has it. A safepoint. Waits, parked, while another thread interns. Gives the
     /// mutator back, which the string borrows: go on with that one.
     ///
-    /// Where the table is larger than what is known to be alive explains, a cycle begins; if strings come so fast that it is full again
-    /// before that has ended, waits for the end: a stall, as [`Event::Stall`](crate::Event::Stall) of the table's bytes.
+    /// Where the table is larger than what is known to be alive explains, a cycle begins; if
+    /// strings come so fast that it is full again before that has ended, waits for the end: a
+    /// stall, as [`Event::Stall`](crate::Event::Stall) of the table's bytes.
     ///
     /// # Errors
     /// [`OutOfMemory`]; the table is as before.

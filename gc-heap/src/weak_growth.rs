@@ -1,12 +1,15 @@
-//! How tables that keep nothing alive grow: by what a cycle has found alive, not by what none has found dead yet.
+//! How tables that keep nothing alive grow: by what a cycle has found alive, not by what none has
+//! found dead yet.
 //!
-//! A table that is full has entries that came since the last cycle; most of them may be dead. Where they are more than the
-//! entries that are known to be alive explain, a cycle is asked for. The table may become twice as large meanwhile, and then
-//! whoever adds to it waits for the end of that cycle. So a table has at most twice as many places as it has [`allowed`].
+//! A table that is full has entries that came since the last cycle; most of them may be dead. Where
+//! they are more than the entries that are known to be alive explain, a cycle is asked for. The
+//! table may become twice as large meanwhile, and then whoever adds to it waits for the end of that
+//! cycle. So a table has at most twice as many places as it has [`allowed`].
 //!
-//! Whether an entry that is there now was there when a cycle began cannot be told. But how many were added since can, and those
-//! that are left beside them were there. Filling a table anew while marking runs keeps all its entries through that cycle; so
-//! only a cycle that begins after says what is alive.
+//! Whether an entry that is there now was there when a cycle began cannot be told. But how many
+//! were added since can, and those that are left beside them were there. Filling a table anew while
+//! marking runs keeps all its entries through that cycle; so only a cycle that begins after says
+//! what is alive.
 
 use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
@@ -59,7 +62,8 @@ fn allowed(alive: usize, live_bytes: u64, max_bytes: usize, full: &Full) -> usiz
 }
 
 impl HeapInner {
-    /// What is known of a table that is filled anew now, with entries of which `alive` are known to be.
+    /// What is known of a table that is filled anew now, with entries of which `alive` are known to
+    /// be.
     pub(crate) fn table_renewed(&self, alive: usize, added: u64) -> Known {
         Known { alive, cycle: self.schedule.requests.next_cycle(), added }
     }
@@ -106,7 +110,8 @@ mod tests {
             (Known { alive: 0, cycle: 1, added: 0 }, 0),
             "nobody asked for a cycle"
         );
-        // Somebody does. It may end before the next line, or not: nothing of what came since counts.
+        // Somebody does. It may end before the next line, or not: nothing of what came since
+        // counts.
         assert_eq!(inner.table_growth(&mut known, &full(4096, 3072, 3072)), Growth::To(8192));
         inner.wait_for_cycle(1);
         let growth = inner.table_growth(&mut known, &full(8192, 6144, 6144));

@@ -59,9 +59,10 @@ impl Lock {
 /// without an identity hash panics. Any number of threads may use a map at once: each call holds the map's lock for one search, never over a
 /// safepoint.
 ///
-/// The table follows what lives, also where keys die at once and no cycle is due for long. It grows to 16 places (of 24 bytes) at
-/// most for each entry that was alive at the end of the last cycle; or, if that is more, to an eighth of the live bytes of the heap, or to a
-/// 32nd of the largest heap, which is at most 2 MiB. While one table gives way to the next, both are there.
+/// The table follows what lives, also where keys die at once and no cycle is due for long. It grows
+/// to 16 places (of 24 bytes) at most for each entry that was alive at the end of the last cycle;
+/// or, if that is more, to an eighth of the live bytes of the heap, or to a 32nd of the largest
+/// heap, which is at most 2 MiB. While one table gives way to the next, both are there.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize, Trace, WeakMap};
@@ -112,7 +113,8 @@ enum Inserted {
     Done,
     /// The table is full, or too large: one of so many places is wanted.
     Elsewhere(usize),
-    /// The table is full, of entries that may all be dead: after the cycle of this number it is known.
+    /// The table is full, of entries that may all be dead: after the cycle of this number it is
+    /// known.
     After(u64),
 }
 
@@ -157,10 +159,11 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow, or has become far too
     /// large for what is left in it.
     ///
-    /// While marking runs, a table that gives way to another keeps all its keys for this cycle. Where the table is larger than what is
-    /// known to be alive explains, a cycle begins; if keys come so fast that it is full again before that has ended, waits for the end: a
-    /// stall, as [`Event::Stall`](crate::Event::Stall) of the table's bytes. Where all keys live, that is twice at most each time
-    /// the table doubles.
+    /// While marking runs, a table that gives way to another keeps all its keys for this cycle.
+    /// Where the table is larger than what is known to be alive explains, a cycle begins; if keys
+    /// come so fast that it is full again before that has ended, waits for the end: a stall, as
+    /// [`Event::Stall`](crate::Event::Stall) of the table's bytes. Where all keys live, that is
+    /// twice at most each time the table doubles.
     ///
     /// # Errors
     /// [`OutOfMemory`], where the table cannot grow; the map is as before.

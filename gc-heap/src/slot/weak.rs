@@ -43,7 +43,8 @@ pub struct WeakSlot<T> {
 }
 
 impl<T: Referent> WeakSlot<T> {
-    /// Whether there is nothing. What has died may count until the collector has cleared it; nothing is kept alive by the look.
+    /// Whether there is nothing. What has died may count until the collector has cleared it;
+    /// nothing is kept alive by the look.
     pub(crate) fn is_empty(&self, _m: &Mutator<'_>) -> bool {
         // Relaxed: the word leads nowhere from here.
         self.word.load(Ordering::Relaxed) == 0

@@ -1,9 +1,11 @@
 //! Free blocks: who may take them, in which order, and when their memory goes back to the system.
 //!
-//! Single blocks are taken from the bottom of the heap upwards, runs for large objects from the top downwards: large objects rarely
-//! move, so a small one between two of them is a hole less for a third. The lowest blocks are also those that were used last, as
-//! a rule: what is above them stays free for longer, and goes back to the system. All allocation waits for the lock: what is done
-//! under it takes time by what is asked for, never by what the heap holds, and what comes back in large numbers comes in slices.
+//! Single blocks are taken from the bottom of the heap upwards, runs for large objects from the top
+//! downwards: large objects do not move, and a block of small ones among them would divide what is
+//! free there. The lowest blocks are also those that were used last, as a rule: what is above them stays
+//! free for longer, and goes back to the system. All allocation waits for the lock: what is done
+//! under it takes time by what is asked for, never by what the heap holds, and what comes back in
+//! large numbers comes in slices.
 
 mod awaiting;
 mod order;
@@ -154,7 +156,8 @@ impl FreeSpace {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Blocks in a row that have never been taken: what is below was taken one by one, what is above for large objects.
+    /// Blocks in a row that have never been taken: what is below was taken one by one, what is
+    /// above for large objects.
     pub(crate) fn never_taken(&self) -> Range<usize> {
         let ends = self.never_taken.load(Ordering::Relaxed);
         ends as u32 as usize..(ends >> 32) as usize
@@ -376,7 +379,8 @@ impl FreeSpace {
         blocks
     }
 
-    /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still there, and they are as if freed just now.
+    /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still
+    /// there, and they are as if freed just now.
     pub(crate) fn uncommitted(&self, blocks: &[usize], gone: bool) {
         if blocks.is_empty() {
             return;

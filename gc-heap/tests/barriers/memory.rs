@@ -133,10 +133,12 @@ pub(crate) fn a_run_of_blocks_is_found_after_fragmentation(barrier: Barrier) {
             }
             assert_eq!(check_all(m, large), 3);
             assert_eq!(check_all(m, small), count.div_ceil(4));
-            // Large ones go and come, of other sizes, up to 49 blocks of 256. They do not move, so what is sure to be there for any
-            // order of them is a third of what is free beside two others and the small ones: some 47 blocks. But each takes the highest
-            // run that is free, and small objects the lowest blocks. So where every dead one is free again before the next one
-            // comes, it is sure where each of these lies: in the upper 170 blocks, all of them.
+            // Large ones go and come, of other sizes, up to 49 blocks of 256. They do not move, so
+            // what is sure to be there for any order of them is a third of what is free beside two
+            // others and the small ones: some 47 blocks. But each takes the highest run that is
+            // free, and small objects the lowest blocks. So where every dead one is free again
+            // before the next one comes, it is sure where each of these lies: in the upper 170
+            // blocks, all of them.
             for round in 0..40 {
                 large.get(m).tail()[round % 3].set(m, None);
                 m.collect();

@@ -1,4 +1,5 @@
-//! Free blocks in the order in which they became free: a list whose elements may leave from the middle.
+//! Free blocks in the order in which they became free: a list whose elements may leave from the
+//! middle.
 
 /// The list, linked both ways. Its ends are one more element, the last.
 pub(super) struct Order {

@@ -1,6 +1,6 @@
 //! Which blocks are free, and where runs of them are: a bitmap, and above its words a tree that knows the longest run of
-//! each part. A run is found in as many steps as the tree is high, whatever the heap holds. The lowest free block is found by
-//! summaries of the bitmap, 64 bits to one, which always follow it.
+//! each part. A run is found in as many steps as the tree is high, whatever the heap holds. The
+//! lowest free block is found by summaries of the bitmap, 64 bits to one, which always follow it.
 //!
 //! Most blocks are taken and freed one by one, neighbours after each other, and few searches for a run come between. So a change
 //! writes the bitmap alone and notes its word; the tree follows before the next search, or when too many words are noted. A
@@ -63,7 +63,8 @@ fn longest(word: u64) -> u32 {
 
 pub(super) struct Runs {
     words: Box<[u64]>,
-    /// Each a bitmap of the words before it (the first: of `words`) that are not zero; the last has one word.
+    /// Each a bitmap of the words before it (the first: of `words`) that are not zero; the last has
+    /// one word.
     summaries: Box<[Box<[u64]>]>,
     /// A heap-ordered tree: the children of `n` are `2 n` and `2 n + 1`, the leaves the second half. Leaves past the last word
     /// have nothing free.
