@@ -44,14 +44,15 @@ fn help_says_what_there_is() {
 fn a_heap_near_the_memory_limit_is_warned_of_once() {
     let refused = lox(&["--heap", "1000000g"], b"");
     assert_eq!(refused.code, Some(64));
-    let memory = refused.stderr.split("it has ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
-    let memory: usize = memory.parse().unwrap();
-    let heap = (memory / 100 * 85).to_string();
+    let mut memory = refused.stderr.split("it has ").nth(1).unwrap().split(' ');
+    let (number, unit) = (memory.next().unwrap().parse::<f64>().unwrap(), memory.next().unwrap());
+    let shift = ["KiB", "MiB", "GiB", "TiB"].iter().position(|name| *name == unit).unwrap();
+    let heap = ((number * 0.85 * 1024.0) as u64 * 1024_u64.pow(shift as u32)).to_string();
     let outcome = lox(&["--heap", &heap], b"print 1;\n");
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "> 1\n> \n"));
     let lines: Vec<_> = outcome.stderr.lines().collect();
     let [warning] = lines[..] else { panic!("{lines:?}") };
-    let told = ["lox: warning: a heap of ", "80 %", &memory.to_string(), "max_bytes"];
+    let told = ["lox: warning: a heap of ", "80 %", "bytes of memory that this process may use (/", "max_bytes"];
     assert!(told.iter().all(|part| warning.contains(part)), "{warning}");
 }
 
