@@ -59,6 +59,7 @@ mod mutator;
 mod object;
 mod page;
 mod refused;
+mod renamed;
 mod roots;
 mod slot;
 mod space;
@@ -96,6 +97,12 @@ pub use object::{
     Trace, WordMap,
 };
 pub use refused::Refusals;
+#[doc(hidden)]
+#[expect(deprecated, reason = "names of before 0.1.0")]
+pub use renamed::{LEAST_HEAP_BYTES, Out, Room, Sort};
+// Its name of before 0.1.0. A trait has no alias that could be deprecated.
+#[doc(hidden)]
+pub use slot::Rootable as Word;
 pub use slot::{
     Address, AnyGc, AnyObject, Array, Bytes, Ephemeron, Gc, Referent, Rootable, Slot, SlotArray, SlotType, Tagged,
     Unpacked, Value, Weak, WeakKey, WeakSlot,
