@@ -18,8 +18,8 @@ use crate::size::{bytes, parse_count};
 #[derive(Debug, Args)]
 pub(crate) struct HeapArgs {
     /// How the program is kept from stale references: `load` tests each loaded reference and
-    /// compacts beside the program; `page` has the page tables do it; `stw` stops the program for
-    /// the whole collection, the baseline. Several, with commas between them, take turns and are
+    /// compacts concurrently; `page` has the page tables do it; `stw` stops the program for the
+    /// whole collection, the baseline. Several, with commas between them, take turns and are
     /// compared
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load")]
     pub(crate) barrier: Vec<Collector>,

@@ -1,11 +1,13 @@
 //! The locals of a thread against the marker.
 //!
-//! The marker scans a thread's locals at any time after mark start, those that were in use then. Until it has, the thread logs
-//! what it pops or overwrites of them. A local's address is that of its slot, 8 bytes each; they are used from the lowest up.
+//! The marker scans a thread's locals at any time after mark start, those that were in use then.
+//! Until it has, the thread logs what it pops or overwrites of them. A local's address is that of
+//! its slot, 8 bytes each; they are used from the lowest up.
 //!
-//! The thread publishes its top at every safepoint. When it first goes on after mark start, before it touches a slot, it sets
-//! its [`Watermark`] to its top, and leaves that for the marker as the limit of the scan. A marker that comes before takes
-//! the published top, which is the same. See "The snapshot" in `docs/protocol.md`; `loom_locals` runs these functions.
+//! The thread publishes its top at every safepoint. When it first goes on after mark start, before
+//! it touches a slot, it sets its [`Watermark`] to its top, and leaves that for the marker as the
+//! limit of the scan. A marker that comes before takes the published top, which is the same. See
+//! "The snapshot" in `docs/protocol.md`; `loom_locals` runs these functions.
 
 use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,7 +28,8 @@ pub struct Locals {
 }
 
 impl Locals {
-    /// At every safepoint, before the thread arrives or parks. Release: the marker that reads the top sees the slots below.
+    /// At every safepoint, before the thread arrives or parks. Release: the marker that reads the
+    /// top sees the slots below.
     pub fn publish_top(&self, top: u64) {
         self.published_top.store(top, Ordering::Release);
     }
@@ -61,7 +64,8 @@ impl Locals {
         if self.has_begun(epoch) { self.scan_limit.load(Ordering::Relaxed) } else { published }
     }
 
-    /// Whether the locals below the watermark have been scanned, so that nothing of them needs to be logged.
+    /// Whether the locals below the watermark have been scanned, so that nothing of them needs to
+    /// be logged.
     #[must_use]
     pub fn is_scanned(&self, epoch: u32) -> bool {
         self.scanned.load(Ordering::Acquire) == epoch
@@ -73,7 +77,8 @@ impl Locals {
     }
 }
 
-/// The address below which a thread logs its locals before they end; 0 where it need not. The thread's own.
+/// The address below which a thread logs its locals before they end; 0 where it need not. The
+/// thread's own.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Watermark(Cell<u64>);
@@ -90,14 +95,16 @@ impl Watermark {
         self.0.set(0);
     }
 
-    /// Whether a local at the address may have to be logged before it ends: then [`pop_to`](Self::pop_to) is to be called.
+    /// Whether a local at the address may have to be logged before it ends: then
+    /// [`pop_to`](Self::pop_to) is to be called.
     #[inline(always)]
     #[must_use]
     pub fn is_above(&self, address: u64) -> bool {
         address < self.0.get()
     }
 
-    /// Logs the locals that end at `address` and above, up to the thread's top, unless they are scanned.
+    /// Logs the locals that end at `address` and above, up to the thread's top, unless they are
+    /// scanned.
     pub fn pop_to<'a>(
         &self,
         address: u64,

@@ -1,13 +1,17 @@
-//! A stack of roots against the marker, and against the collector that gives its memory back.
+//! The protocol of a root stack's owner with the marker, and with the collector that uncommits its
+//! memory.
 //!
-//! The marker scans the slots below the top when it comes to the stack, at any time after mark start. Until then the owner
-//! logs what it pops or overwrites while marking runs. A slot is written before the top covers it.
+//! The marker scans the slots below the top at any time after mark start. Until then, while marking
+//! runs, the owner logs a slot's word before it pops or overwrites the slot. A slot is written
+//! before the top covers it.
 //!
-//! The owner pushes below `limit` without asking. It raises the limit under the stack's lock; the collector lowers it in stops
-//! alone, where no owner is between looking at the limit and writing a slot. What lies above the limit nobody uses, so the
-//! collector gives its memory back, under the lock, while the owner runs.
+//! The owner pushes below `limit` without further checks. It raises the limit under the stack's
+//! lock; the collector lowers it only in pauses, where no owner is between reading the limit and
+//! writing a slot. No thread uses slots above the limit, so the collector uncommits their memory,
+//! under the lock, while the owner runs.
 //!
-//! See "The snapshot" and "A stack's memory" in `docs/protocol.md`; `loom_root_stack` runs these functions.
+//! See "The snapshot" and "A stack's memory" in `docs/protocol.md`; `loom_root_stack` runs these
+//! functions.
 
 use crate::rules::{Rule, kept, order};
 use crate::slot::publish;
@@ -16,13 +20,13 @@ use crate::sync::{Mutex, MutexGuard};
 use std::ops::Range;
 use std::sync::PoisonError;
 
-/// What the owner of a stack and the collector share. The slots are elsewhere.
+/// The words shared by a stack's owner and the collector. The slots are elsewhere.
 #[derive(Debug)]
 pub struct RootStackState {
     /// Written by the owner alone.
     top: AtomicU64,
-    /// Slots that the owner may push to, and those that may have memory: at least as many. Both change under `memory`, and
-    /// the limit is lowered in stops as well.
+    /// Number of slots that the owner may push to, and of those that may be committed, which is at
+    /// least as large. Both change under `memory`, and the limit is also lowered in pauses.
     limit: AtomicUsize,
     touched: AtomicUsize,
     memory: Mutex<()>,
@@ -47,27 +51,28 @@ impl RootStackState {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Values on the stack. By the owner, which alone writes it: Relaxed.
+    /// Number of values on the stack. Called by the owner, which alone writes it: Relaxed.
     #[inline(always)]
     #[must_use]
     pub fn len(&self) -> usize {
         self.top.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether nothing is on the stack. By the owner.
+    /// Whether the stack is empty. Called by the owner.
     #[inline(always)]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Covers the slots below `top`, which have been written. By the owner. Release: the marker that reads the top sees them.
+    /// Covers the slots below `top`, which have been written. Called by the owner. Release: the
+    /// marker that reads the top sees them.
     #[inline(always)]
     pub fn set_top(&self, top: usize) {
         self.top.store(top as u64, order(Rule::TopRelease, Ordering::Release));
     }
 
-    /// Writes the slot at the top, which is below the limit, and covers it. By the owner.
+    /// Writes the slot at the top, which is below the limit, and covers it. Called by the owner.
     #[inline(always)]
     pub fn push(&self, slot: &AtomicU64, top: usize, word: u64) {
         if !kept(Rule::WriteThenCover) {
@@ -80,21 +85,22 @@ impl RootStackState {
         }
     }
 
-    /// Drops the values from `top` on. `log` logs them while marking runs. By the owner.
+    /// Drops the values from `top` on. `log` logs them while marking runs. Called by the owner.
     #[inline(always)]
     pub fn cut(&self, top: usize, log: impl FnOnce()) {
         log();
         self.set_top(top);
     }
 
-    /// Overwrites a slot. `log` logs what it holds while marking runs. By the owner.
+    /// Overwrites a slot. `log` logs its old word while marking runs. Called by the owner.
     #[inline(always)]
     pub fn overwrite(&self, slot: &AtomicU64, word: u64, log: impl FnOnce()) {
         log();
         publish(slot, word);
     }
 
-    /// Logs what is about to be popped or overwritten while the marking of this epoch runs, unless the stack is scanned.
+    /// Logs the words that are about to be popped or overwritten while the marking of this epoch
+    /// runs, unless the stack is scanned.
     #[inline(always)]
     pub fn log<'a>(&self, epoch: u32, slots: impl Iterator<Item = &'a AtomicU64>, log: impl FnMut(u64)) {
         if self.scanned.load(Ordering::Acquire) != epoch && kept(Rule::LogPops) {
@@ -102,39 +108,42 @@ impl RootStackState {
         }
     }
 
-    /// How many slots are to be scanned, if that begins now. By the marker.
+    /// Number of slots to scan, if the scan begins now. Called by the marker.
     #[must_use]
     pub fn top(&self) -> usize {
         self.top.load(Ordering::Acquire) as usize
     }
 
-    /// All slots below the top have been visited. Release: the visits come before.
+    /// Records that all slots below the top have been visited. Release: the visits come before.
     pub fn set_scanned(&self, epoch: u32) {
         self.scanned.store(epoch, Ordering::Release);
     }
 
-    /// Slots that the owner may push to. Relaxed: the owner's own writes, or those of a stop that the owner has left since.
+    /// Slots that the owner may push to. Relaxed: the owner's own writes, or those of a pause that
+    /// the owner has left since.
     #[inline(always)]
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Raises the limit. By the owner. Blocks where the collector is giving memory of this stack back.
+    /// Raises the limit. Called by the owner. Blocks while the collector is uncommitting memory of
+    /// this stack.
     pub fn raise(&self, limit: usize) {
         let _guard = self.lock();
         self.touched.store(self.touched.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Lowers the limit. Inside a stop.
+    /// Lowers the limit. Called inside a pause.
     pub fn lower(&self, limit: usize) {
-        // Never up: above there may be no memory that `touched` counts.
+        // Never raises it: memory above may not be counted in `touched`.
         self.limit.fetch_min(limit, Ordering::Relaxed);
     }
 
-    /// Gives the memory above the limit back, which the stack has not needed since the limit was lowered. By the collector,
-    /// while no page is gated. Where `discard` fails the memory is kept, and asked for again at the next occasion.
+    /// Uncommits the memory above the limit, which the stack has not needed since the limit was
+    /// lowered. Called by the collector, while no page is gated. If `discard` fails, the memory
+    /// stays committed, and the call is repeated at the next occasion.
     pub fn give_back(&self, discard: impl FnOnce(Range<usize>) -> bool) {
         if self.touched.load(Ordering::Relaxed) == self.limit.load(Ordering::Relaxed) {
             return;
@@ -147,7 +156,7 @@ impl RootStackState {
         drop(guard);
     }
 
-    /// Slots that may have memory.
+    /// Number of slots that may be committed.
     #[must_use]
     pub fn touched(&self) -> usize {
         self.touched.load(Ordering::Relaxed)

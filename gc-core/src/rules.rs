@@ -1,7 +1,8 @@
-//! The rules of the protocols of this crate, so that a model can take one away and show that it then finds an error.
+//! The rules of the protocols of this crate, so that a model can take one away and show that it
+//! then finds an error.
 //!
-//! Outside of models every rule is kept, which the compiler knows: asking costs no instruction. A model runs its scene
-//! under `without`, which is there with `--cfg loom` alone.
+//! Outside of models every rule is kept, which the compiler knows: asking costs no instruction. A
+//! model runs its scene under `without`, which is there with `--cfg loom` alone.
 
 use crate::sync::atomic::Ordering;
 
@@ -20,7 +21,8 @@ pub enum Rule {
     LogStores,
     /// The overwritten word is read before the store.
     LogThenStore,
-    /// What a thread pops of its locals, or the owner of a stack pops or overwrites there, is logged while marking runs.
+    /// What a thread pops of its locals, or the owner of a stack pops or overwrites there, is
+    /// logged while marking runs.
     LogPops,
     /// A thread sets its watermark to its top before it touches a slot.
     WatermarkAtTop,
@@ -36,7 +38,8 @@ pub enum Rule {
     WriteThenCover,
     /// The top of a root stack is stored Release.
     TopRelease,
-    /// The memory of a root stack is given back under the lock under which the owner raises the limit.
+    /// The memory of a root stack is given back under the lock under which the owner raises the
+    /// limit.
     DiscardUnderLock,
     /// The entry of a dropped root keeps its word.
     KeepDropped,

@@ -1,7 +1,7 @@
 //! The pieces in which several markers visit the locals of a thread, or the slots of a root stack.
 //!
-//! Once a holder of roots is *scanned*, nothing of it is logged any more. It is scanned when the last of its pieces has been
-//! visited, and the marker that has visited that one says so.
+//! Once a holder of roots is *scanned*, nothing of it is logged any more. It is scanned when the
+//! last of its pieces has been visited, and the marker that has visited that one says so.
 
 use crate::rules::{Rule, kept};
 use crate::sync::atomic::{AtomicUsize, Ordering};

@@ -1,17 +1,17 @@
-//! Slots: words that hold references, loaded and stored by mutators, healed by anybody.
+//! Slots: words that hold references, loaded and stored by mutators, healed by any thread.
 //!
-//! A word in a slot may be *stale*: its object has moved since. A load heals what it finds stale, by compare-and-swap from
-//! the stale word to the good one. A heal that fails leaves what is there: a word that another thread healed or stored, and so
-//! a good one or null. So no store is lost to a heal.
+//! A word in a slot may be *stale*: its object has moved since. A load heals a stale word, by
+//! compare-and-swap to the good one. A heal that fails changes nothing: another thread has healed
+//! the slot or stored to it, so its word is good or null. So a heal never overwrites a store.
 //!
-//! Loads are Acquire and stores Release: an object's header and fields are written before a reference to it. A heal is
-//! Release because the thread that heals may have made the copy.
+//! Loads are Acquire and stores Release: an object's header and fields are written before a
+//! reference to it. A heal is Release because the thread that heals may have made the copy.
 //!
-//! While marking runs, a store logs the word that it overwrites (snapshot at the beginning, Yuasa 1990): the object may by
-//! then be reachable from nowhere else that is still to be scanned.
+//! While marking runs, a store logs the word that it overwrites (snapshot at the beginning, Yuasa
+//! 1990): no other unscanned slot may refer to the object by then.
 //!
-//! See "Slots" and "The snapshot" in `docs/protocol.md`; `loom_slot`, `loom_store_log` and `loom_local_heal` run these
-//! functions.
+//! See "Slots" and "The snapshot" in `docs/protocol.md`; `loom_slot`, `loom_store_log` and
+//! `loom_local_heal` run these functions.
 
 use crate::bitmap::{GRANULE_BYTES, MarkBitmap};
 use crate::color::AddressSpace;
@@ -19,7 +19,7 @@ use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
 
-/// A mutator's side of the barriers, for slots of one type.
+/// The mutator's operations for the barriers, for slots of one type.
 pub trait Barriers {
     /// Whether a loaded word is a stale reference, or one of another heap.
     fn is_bad(&self, word: u64) -> bool;
@@ -30,10 +30,10 @@ pub trait Barriers {
     /// The good word for a bad one that is in no slot.
     fn resolve(&self, word: u64) -> u64;
 
-    /// Whether marking runs, as this mutator knows it.
+    /// Whether marking runs, as of this mutator's last safepoint.
     fn is_logging(&self) -> bool;
 
-    /// Logs a word that is overwritten, where [`must_log`] says so.
+    /// Logs an overwritten word, if [`must_log`] returns `true`.
     fn log(&self, word: u64);
 }
 
@@ -44,10 +44,11 @@ pub fn load(slot: &AtomicU64, m: &impl Barriers) -> u64 {
     if m.is_bad(word) { m.heal(slot, word) } else { word }
 }
 
-/// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called where it needs no healing.
+/// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called if it
+/// needs no healing.
 ///
-/// Relaxed: another thread heals such a slot only after a stop that this one has left since, and what it stores was
-/// published before that stop.
+/// Relaxed: another thread heals such a slot only after a pause that this one has left since, and
+/// the reference that it stores was published before that pause.
 #[inline(always)]
 pub fn load_own(slot: &AtomicU64, m: &impl Barriers, if_good: impl FnOnce()) -> u64 {
     let word = slot.load(Ordering::Relaxed);
@@ -70,7 +71,8 @@ pub fn store_own(slot: &AtomicU64, word: u64, m: &impl Barriers) {
     store_and_log(slot, word, m, Ordering::Relaxed, |_| true);
 }
 
-/// Stores to a slot. A word for which `pays` is false is no reference: it is not logged, without a call.
+/// Stores to a slot. An old word for which `pays` is false is not a reference: it is not logged,
+/// and no call is made.
 #[inline(always)]
 pub fn store_where(slot: &AtomicU64, word: u64, m: &impl Barriers, pays: impl Fn(u64) -> bool) {
     store_and_log(slot, word, m, Ordering::Acquire, pays);
@@ -95,13 +97,13 @@ fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering,
     }
 }
 
-/// Stores to a slot whose word nobody needs.
+/// Stores to a slot whose old word need not be logged.
 #[inline(always)]
 pub fn publish(slot: &AtomicU64, word: u64) {
     store_last(slot, word, order(Rule::StoreRelease, Ordering::Release));
 }
 
-/// Stores to a slot, and gives what was there.
+/// Stores to a slot, and returns the old word.
 #[inline(always)]
 pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
     let old = slot.swap(word, Ordering::AcqRel);
@@ -114,7 +116,7 @@ pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
 /// Stores `new` if the slot holds the object of `expected`, a good word.
 ///
 /// # Errors
-/// What the slot holds, good, where that is another.
+/// The slot's word, good, if it is another.
 #[inline(always)]
 pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barriers) -> Result<u64, u64> {
     // Heal first: a stale word for the same object would compare as different.
@@ -140,8 +142,8 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
     }
 }
 
-/// Heals a slot in which a stale word was found. `false`: another thread has healed or overwritten it, and what is there now
-/// is at least as new and stays.
+/// Heals a slot in which a stale word was found. `false`: another thread has healed or overwritten
+/// it, and its word is at least as new and stays.
 #[inline(always)]
 pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
     // Release: the copy, which the caller may have made, is written before a reference to it.
@@ -153,16 +155,17 @@ pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
     slot.compare_exchange(stale, good, release, Ordering::Relaxed).is_ok()
 }
 
-/// Whether a reference that is overwritten while marking runs has to be logged: not if its object is marked already, since
-/// then the marker has it, or has been at it. Without this test a busy mutator would never let marking end. A stale word is
-/// logged untested.
+/// Whether a reference that is overwritten while marking runs has to be logged: not if its object
+/// is marked already. Without this test a busy mutator could keep marking from ever ending. A stale
+/// word is logged untested.
 #[inline]
 #[must_use]
 pub fn must_log(space: &AddressSpace, bad_mask: u64, marks: &MarkBitmap, word: u64) -> bool {
     word & bad_mask != 0 || !marks.get(space.offset(word) as usize / GRANULE_BYTES)
 }
 
-/// The marker's side of slots. A place is the offset of an object, however the implementor counts.
+/// The marker's operations for slots. A place is the offset of an object, in units of the
+/// implementor.
 pub trait Remap {
     /// Whether a loaded word is a reference.
     fn is_reference(&self, word: u64) -> bool;
@@ -170,17 +173,19 @@ pub trait Remap {
     /// Whether a reference is stale.
     fn is_bad(&self, word: u64) -> bool;
 
-    /// Where the object of a good reference is.
+    /// The place of the object of a good reference.
     fn place(&self, word: u64) -> usize;
 
-    /// Where the object of a stale reference has gone. All objects have their places before a marking begins.
+    /// The new place of the object of a stale reference. All objects have their places before a
+    /// marking begins.
     fn remap(&self, word: u64) -> usize;
 
     /// The good reference to the object at a place.
     fn good(&self, place: usize) -> u64;
 }
 
-/// Where the object is that a slot refers to; the slot is healed. `None`: the slot holds no reference.
+/// The place of the object that a slot refers to; heals the slot. `None`: the slot holds no
+/// reference.
 #[inline(always)]
 pub fn visit(slot: &AtomicU64, marker: &impl Remap) -> Option<usize> {
     let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));

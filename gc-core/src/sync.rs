@@ -49,8 +49,8 @@ pub(crate) use std::{
     thread,
 };
 
-/// A plain store of a slot. In a model it comes after all that has happened to the word so far: for `loom` a plain store may
-/// come before a compare-and-swap that has not seen it.
+/// A plain store of a slot. In a model it comes after all that has happened to the word so far: for
+/// `loom` a plain store may come before a compare-and-swap that has not seen it.
 #[inline(always)]
 pub(crate) fn store_last(word: &atomic::AtomicU64, value: u64, order: atomic::Ordering) {
     #[cfg(loom)]

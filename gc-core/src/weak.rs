@@ -1,19 +1,21 @@
-//! Weak slots: loads against the end of marking, and their resolution.
+//! Weak slots: the protocol of weak loads with the end of marking, and their resolution.
 //!
-//! While marking runs, a weak load logs what it gives: that becomes strongly reachable behind the snapshot's back. From
-//! mark end until the handshake after resolution it tests the mark, and gives nothing that is dead. A mutator takes both from
-//! what it knows of the phase, which it renews at safepoints alone.
+//! While marking runs, a weak load logs the object that it returns, because that becomes strongly
+//! reachable although the snapshot does not contain it. From mark end until the handshake after
+//! resolution it tests the mark, and returns no dead object. A mutator uses its copy of the phase
+//! for both, which it reloads only at safepoints.
 //!
-//! See "Weak references" in `docs/protocol.md`; `loom_weak`, `loom_ephemeron` and `loom_root_table` run these functions.
+//! See "Weak references" in `docs/protocol.md`; `loom_weak`, `loom_ephemeron` and `loom_root_table`
+//! run these functions.
 
 use crate::rules::{Rule, kept};
 use crate::slot::{Barriers, heal};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
 
-/// A mutator's side of weak slots.
+/// The mutator's operations for weak slots.
 pub trait WeakBarriers: Barriers {
-    /// Whether weak slots are being resolved, as this mutator knows it.
+    /// Whether weak slots are being resolved, as of this mutator's last safepoint.
     fn is_resolving(&self) -> bool;
 
     /// Whether marking runs or weak slots are being resolved.
@@ -22,7 +24,8 @@ pub trait WeakBarriers: Barriers {
         self.is_logging() | self.is_resolving()
     }
 
-    /// Whether the object of a good word is live, by its mark or its birth. Once marking is over.
+    /// Whether the object of a good word is live, by its mark or its birth. Called after marking
+    /// has ended.
     fn is_live(&self, good: u64) -> bool;
 
     /// [`load_slow`], out of line.
@@ -48,11 +51,12 @@ pub fn load_slow(slot: &AtomicU64, word: u64, m: &impl WeakBarriers) -> u64 {
     }
     let good = if m.is_bad(word) { m.resolve(word) } else { word };
     if m.is_resolving() && kept(Rule::WeakTestsMark) && !m.is_live(good) {
-        // Dead: the collector is about to clear the slot. Marking is over, so nothing may come alive here.
+        // Dead: the collector is about to clear the slot. Marking is over, so this load may not
+        // revive the object.
         return 0;
     }
     if good != word {
-        // A failure means that the slot was cleared, healed or overwritten: all fine.
+        // A failure means that the slot was cleared, healed or overwritten, which is all correct.
         heal(slot, word, good);
     }
     if m.is_logging() && kept(Rule::WeakLogs) {
@@ -61,8 +65,9 @@ pub fn load_slow(slot: &AtomicU64, word: u64, m: &impl WeakBarriers) -> u64 {
     good
 }
 
-/// Heals a weak slot, or clears it if its object is dead. By the collector, after mark end. `resolved` gives the good word of a
-/// live object, 0 of a dead one. `true`: the slot was cleared.
+/// Heals a weak slot, or clears it if its object is dead. Called by the collector, after mark end.
+/// `resolved` returns the good word of a live object, 0 for a dead one. `true`: the slot was
+/// cleared.
 #[inline]
 pub fn resolve(slot: &AtomicU64, is_reference: impl Fn(u64) -> bool, resolved: impl Fn(u64) -> u64) -> bool {
     let mut word = slot.load(Ordering::Acquire);
@@ -77,7 +82,7 @@ pub fn resolve(slot: &AtomicU64, is_reference: impl Fn(u64) -> bool, resolved: i
         }
         match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
             Ok(_) => return resolved == 0,
-            // A mutator stored or healed: look again.
+            // A mutator stored or healed: check again.
             Err(now) => word = now,
         }
     }

@@ -165,7 +165,7 @@ fn a_poll_is_lost_on_who_looks_before_arming() {
     check(3, || re_arming(Rules { arm_then_look: false, ..Rules::ALL }));
 }
 
-/// The collector works in a stop itself, and a second stop follows at once.
+/// The collector works in a pause itself, and a second pause follows at once.
 fn hold_then_stop(rules: Rules) {
     let world = World::new(rules);
     let others = [World::attach(&world), World::attach(&world)].map(|mut mutator| {
@@ -204,7 +204,7 @@ fn the_last_to_arrive_at_a_hold_arrives_at_the_next_stop_too_if_it_does_not_wait
     check(2, || hold_then_stop(Rules { last_waits: false, ..Rules::ALL }));
 }
 
-/// A stop that the collector runs if it still looks on when all have arrived.
+/// A pause that the collector runs if it is still spinning when all have arrived.
 fn handed_over(rules: Rules) {
     let world = World::new(rules);
     let others = [World::attach(&world), World::attach(&world)].map(|mut mutator| {
@@ -229,8 +229,9 @@ fn nobody_runs_a_stop_that_the_collector_withdraws_from_without_a_compare_and_sw
     check(2, || handed_over(Rules { withdraw_by_cas: false, ..Rules::ALL }));
 }
 
-/// A signal wakes a thread that sleeps in a stop while another thread has not arrived yet. The late wake of the stop before
-/// does the same: who ends a stop wakes after, and one that looked on without sleeping may sleep in the next stop by then.
+/// A signal wakes a thread that sleeps in a pause while another thread has not arrived yet. A late
+/// wake-up from the previous pause does the same: the thread that ends a pause wakes the sleepers
+/// afterwards, and a thread that spun instead of sleeping may sleep in the next pause by then.
 fn signal_in_a_stop(rules: Rules) {
     let world = World::new(rules);
     let others = [World::attach(&world), World::attach(&world)].map(|mut mutator| {

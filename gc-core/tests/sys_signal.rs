@@ -1,5 +1,5 @@
-//! Signal handlers, their stacks and masks: a fault is served where it happens, and what is not ours goes to whoever was
-//! there before.
+//! Signal handlers, their stacks and masks: a fault is served on its own thread, and other signals
+//! are passed on to the previous handler.
 //!
 //! Handlers belong to the whole process, so the tests that install one share a lock, and those that must die do it in a
 //! process of their own.

@@ -15,7 +15,7 @@ fn checked_push_of_get(stack: &RootStack<Tagged>, m: &Mutator<'_>, index: usize)
     stack.push(m, stack.get(m, index));
 }
 
-/// The same of a bound stack, in a function of its own.
+/// As above, with a bound stack, in a separate function.
 #[inline(never)]
 fn bound_push_of_get(stack: &mut BoundStack<'_, '_>, index: usize) {
     stack.push(stack.get(index));

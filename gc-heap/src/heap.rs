@@ -1,4 +1,4 @@
-//! The heap as the embedder holds it.
+//! The public handle of a heap.
 
 use crate::active::is_inside;
 use crate::collector::Collector;
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Heap {
-    /// Starts to describe a heap.
+    /// A builder with default options.
     pub fn builder() -> HeapBuilder {
         HeapBuilder::default()
     }
@@ -51,7 +51,8 @@ impl Heap {
         Ok(Heap::new(inner, collector, faults, warnings))
     }
 
-    /// Attaches this thread, runs `f` inside the heap, and detaches. Waits while a stop is under way.
+    /// Attaches this thread, runs `f` inside the heap, and detaches. Waits while a pause is in
+    /// progress.
     ///
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
@@ -60,17 +61,18 @@ impl Heap {
         self.thread()?.enter(f)
     }
 
-    /// Attaches a thread, to be kept for many [`HeapThread::enter`]s. Waits while a stop is under way.
+    /// Attaches this thread, for many [`HeapThread::enter`]s. Waits while a pause is in progress.
     ///
     /// # Errors
-    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::System`]; [`EnterError::NoAddressSpace`], with [`Barrier::Page`] where 131,072 are attached; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in
+    /// [`Mutator::blocking`]; [`EnterError::System`]; [`EnterError::NoAddressSpace`], with
+    /// [`Barrier::Page`] if 131,072 are attached; [`EnterError::Forked`] in a child made by `fork`.
     pub fn thread(&self) -> Result<HeapThread, EnterError> {
         HeapThread::attach(self)
     }
 
-    /// Runs a whole cycle that begins after the call, and waits for it. For threads that are not inside a heap; those
-    /// that are call [`Mutator::collect`].
+    /// Runs a whole cycle that begins after the call, and waits for it. For threads that are not
+    /// inside a heap; threads inside call [`Mutator::collect`].
     ///
     /// # Panics
     /// If this thread is inside a heap: the cycle would wait for it for ever. If the collector has failed, by then or in this
@@ -82,7 +84,7 @@ impl Heap {
         self.inner().check_collector();
     }
 
-    /// Gives all free memory back to the system now. Returns the bytes given back.
+    /// Uncommits all free memory now. Returns the number of bytes.
     ///
     /// # Panics
     /// If this process is a child made by `fork`: the memory is the parent's.
@@ -97,7 +99,7 @@ impl Heap {
         self.inner().config.max_bytes
     }
 
-    /// Counters and sizes as of now, while the program runs. Takes a lock for an instant; for any thread, inside a heap or not.
+    /// The current counters and sizes. Takes a lock briefly; for any thread, inside a heap or not.
     ///
     /// ```
     /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
@@ -153,16 +155,17 @@ impl Heap {
         }
     }
 
-    /// The faults that mutators have served themselves, with [`Barrier::Page`]: how long each took, in the signal handler.
-    /// The way of the kernel to it and back, some 1 to 2 us, comes on top.
+    /// The faults that mutators have served, with [`Barrier::Page`]: durations in the signal
+    /// handler, without the 1 to 2 us that the kernel takes before and after it.
     #[must_use]
     pub fn faults(&self) -> Durations {
         self.inner().memory.pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
     }
 
-    /// The slow paths of loads that mutators took, with every barrier but [`Barrier::Page`]: loads of a stale slot, which find out where its
-    /// object is now, copy it if nobody has, and heal the slot. All are counted, as of each thread's last safepoint; one in
-    /// 16 of each thread's is timed.
+    /// The slow paths of loads that mutators took, with every barrier but [`Barrier::Page`]: loads
+    /// of a stale slot, which look up the object's place, copy it if no thread has, and heal the
+    /// slot. All are counted, as of each thread's last safepoint; one in 16 of each thread's is
+    /// timed.
     ///
     /// ```
     /// use gc_heap::{Heap, AllocSize, Slot, Stress, Trace};
@@ -195,13 +198,15 @@ impl Heap {
     pub fn slow_paths(&self) -> SlowPaths {
         let inner = self.inner();
         let timed = inner.report.slow_paths.durations();
-        // Those that a thread has timed since its last safepoint are of those that it has not handed over yet.
+        // Slow paths timed since a thread's last safepoint are among those that it has not
+        // published yet.
         SlowPaths { count: inner.report.counters.slow_paths.get().max(timed.count), timed }
     }
 
-    /// The pauses since the heap was built, for their quantiles: with the way to the safepoint, that way alone, and without it. Each
-    /// is of all threads; one that is outside of the heap meanwhile feels none. The three are of the same pauses. Takes a lock for
-    /// some microseconds, for which the collector may wait between two phases.
+    /// Histograms of the pauses since the heap was built: the whole pause, the time to the
+    /// safepoint, and the pause without it. A pause concerns all threads inside the heap. The three
+    /// histograms contain the same pauses. Takes a lock for some microseconds, for which the
+    /// collector may wait between two phases.
     ///
     /// ```
     /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
@@ -221,16 +226,16 @@ impl Heap {
         self.inner().report.pauses.lock().pauses()
     }
 
-    /// Takes the events since the last call, and the number of those that did not fit the record; losses that did not fit
-    /// count one by one. No events where the heap has listeners ([`HeapBuilder::on_event`]). Takes locks for an instant; for any
-    /// thread.
+    /// Takes the events since the last call, and the number of those that did not fit the record;
+    /// losses that did not fit count one by one. No events if the heap has listeners
+    /// ([`HeapBuilder::on_event`]). Takes locks briefly; for any thread.
     ///
     /// ```
     /// use gc_heap::{Event, Heap};
     ///
     /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// heap.collect();
-    /// // A record, not a history: who takes them rarely loses some, and what was taken is not given again.
+    /// // A bounded buffer: drain it often or events are dropped. Each event is returned once.
     /// let (events, lost) = heap.take_events();
     /// let pauses = events.iter().filter_map(|event| match event {
     ///     Event::Pause(pause) => Some(pause),
@@ -284,7 +289,8 @@ impl HeapBuilder {
     }
 }
 
-/// The memory of a heap. With the page barrier the file goes on behind the heap proper, for the roots.
+/// The memory of a heap. With the page barrier the file extends beyond the heap proper, for the
+/// roots.
 fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError> {
     if config.barrier != Barrier::Page {
         let views = dumped(Views::new(&config.name, config.max_bytes, config.mirror)?, config)?;
@@ -310,11 +316,13 @@ fn dumped(mut views: Views, config: &Config) -> Result<Views, BuildError> {
     Ok(views)
 }
 
-/// The time slice that the collector asks for: a mutator that wakes up is let in after this, not after some 3 ms.
+/// The time slice that the collector requests: a mutator that wakes up gets the processor after
+/// this, not after about 3 ms.
 const COLLECTOR_SLICE: Duration = Duration::from_micros(100);
 
 fn collect_until_shutdown(inner: &Arc<HeapInner>) {
-    // Where the kernel refuses, mutators wait longer for a processor while a cycle runs; nothing else changes.
+    // If the kernel refuses, mutators wait longer for a processor while a cycle runs; nothing else
+    // changes.
     let _ = gc_core::sys::set_thread_slice(COLLECTOR_SLICE);
     let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(inner)).run()));
     if let Err(panic) = outcome {
@@ -332,7 +340,8 @@ fn collect_until_shutdown(inner: &Arc<HeapInner>) {
         inner.report.events.deliver();
     }
     if inner.schedule.requests.is_shut() {
-        // Nobody will ask these for a safepoint any more; those who come later find it out when they enter.
+        // These mutators get no further safepoint request; later ones find the failure when they
+        // enter.
         inner.world.mutators.lock().iter().for_each(|record| record.poll());
     }
 }
@@ -345,7 +354,7 @@ impl HeapInner {
     }
 
     /// # Panics
-    /// If the collector has failed: what was asked of it is not done.
+    /// If the collector has failed: the request is not done.
     pub(crate) fn check_collector(&self) {
         if let Some(why) = self.schedule.requests.failure() {
             panic!("the collector has failed: {why}");
@@ -356,12 +365,13 @@ impl HeapInner {
         self.memory.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
     }
 
-    /// Has the faults of the mutators' view served, with the page barrier.
+    /// Registers the mutators' view for fault handling, with the page barrier.
     fn serve_faults(self: &Arc<HeapInner>) -> Result<Option<Registration>, BuildError> {
         let Some(pages) = &self.memory.pages else { return Ok(None) };
         let server = Arc::new(FaultServer(Arc::downgrade(self)));
-        // SAFETY: the range is that of the views' second span, which this heap owns until `HeapInner` is dropped. The registration is
-        // the heap's owner's. Whoever touches the view is attached, or has been lent bytes, and keeps the owner alive by that.
+        // SAFETY: the range is that of the views' second span, which this heap owns until
+        // `HeapInner` is dropped. The registration is the heap's owner's. Every thread that
+        // accesses the view is attached, or holds a pin, and thereby keeps the owner alive.
         let registered = unsafe { fault::register(pages.gate.view(), self.memory.views.span(), server) };
         registered.map(Some).map_err(|error| {
             let refused = if let FaultError::Sys(refused) = error { vec![refused] } else { Vec::new() };

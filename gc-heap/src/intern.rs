@@ -37,15 +37,17 @@ struct Table<T: Trace> {
 /// A table of strings for interning: equal texts are the same object, so they are compared by [`Gc::ptr_eq`], and looked up by it. It keeps
 /// no string alive.
 ///
-/// `T` is the type of the strings: [`Bytes`], or one of your own with a tail of `u8`. `H` makes the hashes; the default withstands texts that
-/// somebody chose so that they collide, and a faster one is worth its name where nobody does.
+/// `T` is the type of the strings: [`Bytes`], or one of your own with a tail of `u8`. `H` computes
+/// the hashes; the default resists texts chosen to collide, and a faster one is useful for trusted
+/// texts.
 ///
 /// The table follows what lives, also where strings die at once and no cycle is due for long. It
 /// grows to 32 places (of 16 bytes) at most for each string that was alive at the end of the last
 /// cycle; or, if that is more, to an eighth of the live bytes of the heap, or to a 32nd of the
 /// largest heap, which is at most 2 MiB. While one table gives way to the next, both are there.
 ///
-/// `Send` and `Sync`: one for all threads. A lock is held for one call, and whoever waits for it delays no stop.
+/// `Send` and `Sync`: one table for all threads. A lock is held for one call, and a thread that
+/// waits for it delays no pause.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, InternTable};
@@ -109,8 +111,9 @@ impl<T: Trace<Tail = u8>, H: BuildHasher + Default> InternTable<T, H> {
 }
 
 impl<H: BuildHasher> InternTable<Bytes, H> {
-    /// The string of that text, the same one as long as anybody has it. A safepoint. Waits, parked, while another thread interns. Gives the
-    /// mutator back, which the string borrows: go on with that one.
+    /// The string with that text, the same object as long as it is reachable. A safepoint. Waits,
+    /// parked, while another thread interns. Returns the mutator, which the string borrows:
+    /// continue with that one.
     ///
     /// Where the table is larger than what is known to be alive explains, a cycle begins; if
     /// strings come so fast that it is full again before that has ended, waits for the end: a
@@ -128,7 +131,7 @@ impl<H: BuildHasher> InternTable<Bytes, H> {
 }
 
 impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
-    /// As [`new`](Self::new), with hashes of the caller's.
+    /// As [`new`](Self::new), with the caller's hash builder.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -162,7 +165,8 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
         let mut table = match self.table.try_lock() {
             Some(table) => table,
             None => {
-                // Whoever has the lock may be at a safepoint, so whoever waits for it is parked.
+                // The holder of the lock may be at a safepoint, so a thread that waits for it is
+                // parked.
                 before(m);
                 m.blocking(|| self.table.lock())
             }
@@ -191,8 +195,8 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
         Ok((m, string))
     }
 
-    /// Strings that are there. Dead ones count until a cycle has found them dead. Looks at the whole table. A safepoint where another thread
-    /// interns: it waits, parked.
+    /// Number of strings. Dead ones count until a cycle has found them dead. Scans the whole table.
+    /// A safepoint if another thread interns: it waits, parked.
     pub fn len(&self, m: &mut Mutator<'_>) -> usize {
         let table = match self.table.try_lock() {
             Some(table) => table,
@@ -304,7 +308,7 @@ fn find<'g, T: Trace<Tail = u8>>(
 }
 
 impl<T: Trace<Tail = u8>, H> fmt::Debug for InternTable<T, H> {
-    /// The type of the strings: how many there are is told to a mutator alone.
+    /// Prints the type of the strings: the number is available to a mutator alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InternTable<{}>", T::KIND.name())
     }

@@ -1,13 +1,15 @@
-//! A garbage-collected heap to embed in a Rust program: it collects and compacts while the program runs.
+//! A garbage-collected heap to embed in a Rust program: it collects and compacts concurrently with
+//! the program.
 //!
 //! Every object is seen through several virtual views of one memfd, so a pointer carries its state in its address (its
 //! color), and a load tests it with one instruction. See the `docs` folder of the repository for how the cycle works.
 //!
 //! # The one idea of the API
 //!
-//! `&mut Mutator` means that objects may move; `&Mutator` means that they do not. A raw reference ([`Gc`]) borrows a
-//! `&Mutator`, so the borrow checker ends it at the next safepoint: whatever can be one takes `&mut`.
-//! [`Mutator::reserve`] is the allocation safepoint; what is placed after it never is one and never fails.
+//! `&mut Mutator` means that objects may move; `&Mutator` means that they do not. A raw reference
+//! ([`Gc`]) borrows a `&Mutator`, so the borrow checker ends it at the next safepoint: every
+//! function that may reach one takes `&mut`. [`Mutator::reserve`] is the allocation safepoint;
+//! placing objects after it is never a safepoint and never fails.
 //!
 //! ```
 //! use gc_heap::{Heap, AllocSize, Slot, Trace};

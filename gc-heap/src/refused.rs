@@ -1,10 +1,10 @@
-//! What the system refused where nobody waits for an answer.
+//! System calls of the collector that were refused.
 
 use crate::lock::Mutex;
 use gc_core::sys::SysError;
 
-/// The system calls that the collector made by itself and that were refused: to give memory back, to take pages away. The heap does
-/// without what they were for, and tries again at the next occasion; nobody's call fails.
+/// The refused system calls of the collector: to uncommit memory, or to unmap pages for a flip. The
+/// heap continues without, and tries again at the next occasion; no call of the program fails.
 ///
 /// ```
 /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
@@ -17,13 +17,13 @@ use gc_core::sys::SysError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusals {
-    /// How many, since the heap was built.
+    /// Number of refusals since the heap was built.
     pub count: u64,
-    /// The last of them: the call, its arguments, and the errno.
+    /// The last one: the call, its arguments, and the errno.
     pub last: Option<SysError>,
 }
 
-/// Where they are noted.
+/// The record of refusals.
 #[derive(Default)]
 pub(crate) struct Noted(pub(crate) Mutex<Refusals>);
 

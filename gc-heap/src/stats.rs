@@ -3,12 +3,13 @@
 use crate::events::{Pause, PauseKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a heap has done so far, and what it holds. All counts are since the heap was built, so what a piece of a program did is
-/// the difference of two copies. `docs/tuning.md` says what each figure tells.
+/// Counters and sizes of a heap. All counts are since the heap was built, so the work of a part of
+/// a program is the difference of two copies. `docs/tuning.md` explains each figure.
 ///
-/// The figures of one copy fit together, whoever takes it and whatever other threads do meanwhile: `live_bytes` <= `used_bytes` <=
-/// `committed_bytes` <= `committed_peak_bytes` <= `max_bytes`; `used_bytes` <= `allocated_bytes`; `relocations` and `compactions` <=
-/// `cycles`; `pages_repaired_by_mutators` <= `pages_repaired`. And of two copies taken one after the other no count is smaller in the later.
+/// The figures of one copy are consistent, whatever other threads do meanwhile: `live_bytes` <=
+/// `used_bytes` <= `committed_bytes` <= `committed_peak_bytes` <= `max_bytes`; `used_bytes` <=
+/// `allocated_bytes`; `relocations` and `compactions` <= `cycles`; `pages_repaired_by_mutators` <=
+/// `pages_repaired`. And of two copies taken one after the other no count is smaller in the later.
 ///
 /// ```
 /// use gc_heap::{Heap, AllocSize, Slot, Trace};
@@ -37,25 +38,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct HeapStats {
     /// Maximum size in bytes.
     pub max_bytes: usize,
-    /// Bytes in blocks that are not free. What is just being given back to the system is free.
+    /// Bytes in blocks that are not free. Blocks that are being uncommitted count as free.
     pub used_bytes: usize,
-    /// Bytes of memory that the heap holds from the system (once, however many views map them).
+    /// Committed bytes (counted once, however many views map them).
     pub committed_bytes: usize,
-    /// The most that was ever committed.
+    /// Maximum of the committed bytes so far.
     pub committed_peak_bytes: usize,
-    /// Bytes handed out in blocks, ever.
+    /// Bytes allocated in blocks so far.
     pub allocated_bytes: u64,
     /// Cycles that have ended.
     pub cycles: u64,
     /// Of these, cycles that relocated.
     pub relocations: u64,
-    /// Compactions in a stop.
+    /// Stop-the-world compactions.
     pub compactions: u64,
     /// Objects marked.
     pub marked_objects: u64,
     /// Of these, by helper threads (see [`HeapBuilder::workers`](crate::HeapBuilder::workers)).
     pub marked_by_helpers: u64,
-    /// The most bytes that the stacks of a marking have taken, all its threads together: at most some hundredth of the memory in use.
+    /// Peak of the bytes in mark stacks, all threads of a marking together: at most about a
+    /// hundredth of the memory in use.
     pub mark_stack_peak_bytes: u64,
     /// How often a mark stack was full, so that blocks had to be scanned again.
     pub mark_overflows: u64,
@@ -82,19 +84,21 @@ pub struct HeapStats {
     pub logged: u64,
     /// Attempts to end marking that found work left.
     pub mark_end_retries: u64,
-    /// Markings that found ephemerons whose key had no mark yet, and so went over them once more.
+    /// Markings that found ephemerons whose key was not marked yet, and so made another pass over
+    /// them.
     pub ephemeron_passes: u64,
     /// Ephemerons emptied because their key was dead.
     pub ephemerons_cleared: u64,
-    /// Objects that finalizer queues were given.
+    /// Objects passed to finalizer queues.
     pub finalized: u64,
-    /// Values that resource queues were given back.
+    /// Values released to resource queues.
     pub released: u64,
     /// Waits for memory.
     pub stalls: u64,
-    /// Relocations planned and then left out, because an object of the set had been pinned or the kernel refused the flip.
+    /// Planned relocations that were aborted, because an object of the set was pinned or the kernel
+    /// refused the flip.
     pub plans_abandoned: u64,
-    /// Blocks that the last plan left out because of pins.
+    /// Blocks excluded from the last plan because of pins.
     pub pinned_blocks: u64,
     /// Page barrier: pages repaired.
     pub pages_repaired: u64,
@@ -102,7 +106,7 @@ pub struct HeapStats {
     pub pages_repaired_by_mutators: u64,
     /// Page barrier: rounds of waiting for a page that another thread was repairing.
     pub page_waits: u64,
-    /// Live objects and slots looked at by verification.
+    /// Live objects and slots checked by verification.
     pub verified_slots: u64,
 }
 
@@ -206,7 +210,7 @@ impl Histogram {
         self.sum_ns.fetch_add(ns, Ordering::Release);
     }
 
-    /// How many there are.
+    /// Number of durations.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
@@ -226,7 +230,7 @@ impl Histogram {
     }
 }
 
-/// What pauses have been.
+/// Histograms of pauses.
 #[derive(Default)]
 pub(crate) struct PauseHistograms {
     total: Histogram,
@@ -248,13 +252,14 @@ impl PauseHistograms {
     }
 }
 
-/// What [`Heap::pauses`](crate::Heap::pauses) gives: all stops since the heap was built, but those of verification.
+/// The result of [`Heap::pauses`](crate::Heap::pauses): all pauses since the heap was built, except
+/// those for verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pauses {
-    /// From asking until mutators could go on: [`Pause::total_ns`].
+    /// From the request until mutators could continue: [`Pause::total_ns`].
     pub total: Durations,
-    /// From asking until the last mutator arrived, the way to the safepoint: [`Pause::reach_ns`].
+    /// From the request until the last mutator arrived: [`Pause::reach_ns`].
     pub reach: Durations,
     /// The rest, the pause itself: [`Pause::stopped_ns`].
     pub stopped: Durations,
@@ -264,9 +269,9 @@ pub struct Pauses {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlowPaths {
-    /// How many there were.
+    /// Number of slow paths.
     pub count: u64,
-    /// How long those took that were timed: one in 16.
+    /// Durations of the timed ones: one in 16.
     pub timed: Durations,
 }
 

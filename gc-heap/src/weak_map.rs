@@ -1,4 +1,4 @@
-//! A table from objects to values that keeps neither: each entry is an ephemeron.
+//! A table from objects to values that keeps neither alive: each entry is an ephemeron.
 
 use crate::error::OutOfMemory;
 use crate::handles::local::Local;
@@ -51,8 +51,9 @@ impl Lock {
     }
 }
 
-/// A heap object that maps objects to values and keeps neither alive: as long as a key is reachable by another way, its
-/// value is (if the map is); when the key dies the entry vanishes. A value may refer to its key, or to the map.
+/// A heap object that maps objects to values and keeps neither alive: as long as a key is reachable
+/// by another way, its value is (if the map is); when the key dies, the entry is removed. A value
+/// may refer to its key, or to the map.
 ///
 /// Keys are told apart by identity, so their type has an identity hash (`#[trace(identity_hash)]`), which stays the same
 /// when they move. With [`AnyObject`](crate::AnyObject) for `K` objects of several types are keys of one map; using one
@@ -108,7 +109,7 @@ pub struct WeakMap<K: WeakKey, S: SlotType> {
     known_of: Num<u64>,
 }
 
-/// What became of an attempt to insert.
+/// Result of an attempt to insert.
 enum Inserted {
     Done,
     /// The table is full, or too large: one of so many places is wanted.
@@ -156,8 +157,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         find(m, self.table.get(m), key, hash).is_some()
     }
 
-    /// Gives a key a value, in place of the one that it may have. A safepoint where the table must grow, or has become far too
-    /// large for what is left in it.
+    /// Sets the value of a key, replacing an existing one. A safepoint if the table must grow, or
+    /// has become far too large for its remaining entries.
     ///
     /// While marking runs, a table that gives way to another keeps all its keys for this cycle.
     /// Where the table is larger than what is known to be alive explains, a cycle begins; if keys
@@ -199,7 +200,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         }
     }
 
-    /// Removes a key, and gives the value that it had. Waits while another thread searches the map; never a safepoint.
+    /// Removes a key, and returns its value. Waits while another thread searches the map; never a
+    /// safepoint.
     pub fn remove<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
         let hash = K::hash_of(key, m);
         let _guard = self.lock.lock();
@@ -256,11 +258,12 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.added.get() - self.removed.get() - self.count(m) as u64
     }
 
-    /// Visits the entries that are there at the call, in no particular order. Waits while another thread searches the map; never a
-    /// safepoint. Takes memory outside the heap, 16 bytes or so for each entry, for as long as it visits.
+    /// Visits the entries that exist at the call, in no particular order. Waits while another
+    /// thread searches the map; never a safepoint. Takes memory outside the heap, 16 bytes or so
+    /// for each entry, for as long as it visits.
     ///
-    /// `visit` may look into the map, and remove and clear: what was there at the call is visited all the same. What other threads
-    /// add meanwhile is not.
+    /// `visit` may read the map, and remove and clear: every entry that existed at the call is
+    /// visited nevertheless. Entries that other threads add meanwhile are not.
     ///
     /// ```
     /// use gc_heap::{Heap, Tagged, Trace, Value, WeakMap};

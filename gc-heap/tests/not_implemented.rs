@@ -1,5 +1,6 @@
-//! Traits that types must not implement, and some that they must: what belongs to a thread is neither `Send` nor `Sync`,
-//! a slot is not to be had outside the heap, nothing raw is a field or made of nothing.
+//! Traits that types must not implement, and some that they must: what belongs to a thread is
+//! neither `Send` nor `Sync`, a slot does not exist outside the heap, nothing raw is a field or
+//! made of nothing.
 //!
 //! Checked when this file is compiled. Unlike the text of a compile error, this does not depend on private fields.
 

@@ -7,7 +7,7 @@ use gc_heap::{AnyGc, Mutator, Unpacked, Value};
 use parking_lot::Mutex;
 use std::io::{ErrorKind, IsTerminal, Stdout, Write};
 
-/// Bytes that wait to be written together, where nobody looks on.
+/// Buffered output, if standard output is not a terminal.
 const FULL: usize = 1 << 16;
 /// What a shell says of a process that ended by SIGPIPE.
 const NOBODY_READS: i32 = 141;

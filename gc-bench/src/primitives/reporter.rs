@@ -59,7 +59,7 @@ pub(super) struct What<'a> {
 }
 
 impl Reporter {
-    /// Says what is being done, to whoever watches.
+    /// Prints progress for the user.
     pub(super) fn progress(&self, what: &str) {
         if self.progress {
             say(&Message::Progress { what: what.to_owned() });

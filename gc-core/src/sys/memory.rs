@@ -74,8 +74,8 @@ pub fn shmem_huge_pages() -> Result<String, SysError> {
     huge_pages("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "read(transparent_hugepage/shmem_enabled)")
 }
 
-/// The same of private anonymous memory, of `/sys/kernel/mm/transparent_hugepage/enabled` (Linux 2.6.38): `always`,
-/// `madvise` or `never`.
+/// The setting for private anonymous memory, from `/sys/kernel/mm/transparent_hugepage/enabled`
+/// (Linux 2.6.38): `always`, `madvise` or `never`.
 ///
 /// # Errors
 /// What reading the file gives; `EINVAL` where it has another form.

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// A feature of [`uffd_api`]: an absent page raises `SIGBUS` in the thread that touches it instead
-/// of putting the thread to sleep (Linux 4.14).
+/// of blocking the thread (Linux 4.14).
 pub const UFFD_FEATURE_SIGBUS: u64 = raw::UFFD_FEATURE_SIGBUS as u64;
 /// A feature of [`uffd_api`]: [`RegisterMode::MISSING`] on shared memory (Linux 4.11).
 pub const UFFD_FEATURE_MISSING_SHMEM: u64 = raw::UFFD_FEATURE_MISSING_SHMEM as u64;
@@ -147,8 +147,8 @@ const UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1 << 0;
 const UFFDIO_MOVE_MODE_DONTWAKE: u64 = 1 << 0;
 const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 
-/// Makes one ioctl of a descriptor, unless the seam refuses it, and tells whether it succeeded;
-/// else `errno` says why. It allocates nothing: a signal handler may call it.
+/// Makes one ioctl of a descriptor, unless `inject` refuses it, and returns whether it succeeded;
+/// otherwise `errno` is set. It allocates nothing: a signal handler may call it.
 ///
 /// # Safety
 /// `argument` is the structure that `request` reads and writes, and the caller owns the range that
@@ -252,7 +252,7 @@ pub unsafe fn uffd_continue(uffd: &Uffd, address: usize, len: usize, wake: bool)
 }
 
 /// Fills absent pages of a range registered in missing mode with a copy of `from..from + len`, and
-/// tells how many bytes came in: fewer than `len` where the kernel stopped on the way. The kernel
+/// returns how many bytes it filled: fewer than `len` if the kernel stopped early. The kernel
 /// allocates the page, copies, and only then maps it: no thread sees a partial copy. `wake` as in
 /// [`uffd_continue`].
 ///
@@ -333,7 +333,7 @@ pub fn uffd_wake(uffd: &Uffd, address: usize, len: usize) -> Result<(), SysError
 }
 
 /// Waits until a descriptor without the `SIGBUS` feature has a fault to read, at most for
-/// `timeout`; `false` where the time is over or a signal came.
+/// `timeout`; `false` if the timeout expired or a signal arrived.
 ///
 /// `int poll(struct pollfd *, nfds_t, int timeout)` ([`poll(2)`]).
 ///
@@ -357,7 +357,7 @@ fn range(address: usize, len: usize) -> raw::uffdio_range {
     raw::uffdio_range { start: address as u64, len: len as u64 }
 }
 
-/// What a call of one range came to.
+/// The result of a call on one range.
 fn of_range(done: bool, call: &'static str, address: usize, len: usize) -> Result<(), SysError> {
     if done { Ok(()) } else { Err(SysError::last(call, &[("addr", address), ("len", len)])) }
 }

@@ -217,8 +217,8 @@ impl Gate {
         self.supply != PageSource::Continue
     }
 
-    /// Of private memory: the call that was refused if pages are copied (`UFFDIO_COPY`) because they
-    /// cannot be moved.
+    /// Of private memory: the call that was refused if pages are copied (`UFFDIO_COPY`) because
+    /// they cannot be moved.
     pub fn no_move(&self) -> Option<SysError> {
         self.no_move
     }

@@ -324,7 +324,8 @@ impl Views {
     /// whatever the system's setting. 2.9 s per GiB. Parts that are smaller than 2 MiB or were
     /// never touched stay as they are.
     ///
-    /// Returns what the last view was refused where some pages were in use all the time, and stay small.
+    /// Returns what the last view was refused where some pages were in use all the time, and stay
+    /// small.
     ///
     /// # Errors
     /// As [`sys::collapse`], except `EAGAIN` and `EBUSY`: pages that are in use for half a second

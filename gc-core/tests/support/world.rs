@@ -25,7 +25,8 @@ pub(crate) struct Rules {
     pub(crate) last_waits: bool,
     /// The allocation limit is set first, and then it is looked for what the collector wants.
     pub(crate) arm_then_look: bool,
-    /// Who is woken looks whether the stop is over, and sleeps again if not: a signal wakes too.
+    /// A woken thread checks whether the pause is over, and sleeps again if not: a signal wakes
+    /// too.
     pub(crate) look_when_woken: bool,
     /// Who sleeps until a stop is over is counted before.
     pub(crate) count_sleepers: bool,

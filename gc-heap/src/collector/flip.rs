@@ -1,9 +1,11 @@
-//! Relocation with the page barrier: destinations fixed in advance, one flip, then every page repaired.
+//! Relocation with the page barrier, after Kermany and Petrank's Compressor (PLDI 2006):
+//! destinations fixed in advance, one flip, then every page repaired.
 //!
-//! Any thread can produce any page, because the plan says where each object of the set goes and which source object is the
-//! first of each destination page. Destinations are free blocks withheld at plan: `D` of them take in sources of density
-//! `r` worth `D / r` blocks and so gain `D (1/r - 1)`. A source is released as soon as the last destination page that is
-//! copied from it is repaired.
+//! Any thread can produce any page, because the plan says where each object of the set goes and
+//! which source object is the first of each destination page. Destinations are free blocks withheld
+//! at the plan: `D` of them hold the objects of `D / r` source blocks of density `r` and so gain
+//! `D (1/r - 1)` blocks. A source is released as soon as the last destination page with objects of
+//! it is repaired.
 
 use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose, forward};
 use crate::inner::HeapInner;
@@ -20,74 +22,82 @@ use gc_core::views::{GIB, InstallResult, MIN_SPAN};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Bytes given back with one move: a whole page of page tables, moved by writing one entry. The kernel flushes translations
-/// on every processor that runs the program for each such entry (13 us), however many one call moves; so larger calls
-/// save nothing, and hold the memory map's lock for longer.
+/// Bytes restored with one move: a whole page of page tables, moved by writing one entry. The
+/// kernel flushes translations on every processor that runs the program for each such entry (13
+/// us), however many one call moves; so larger calls save nothing, and hold the memory map's lock
+/// for longer.
 const GIVE_BACK: usize = 2 << 20;
 
-/// Pages of such a piece that are in already and that giving it back may replace: the kernel unmaps each of them first, and
-/// all of that with the memory map locked (100 to 200 us for a few hundred). Where there are more, the rest is let in.
+/// Mapped pages that restoring a 2 MiB chunk's page table may replace (the kernel unmaps each under
+/// `mmap_lock`: 100 to 200 us for a few hundred). If there are more, the other pages are let in
+/// instead.
 const MAX_REPLACED: usize = 32;
 
-/// Bytes of the from-view emptied with one call, where that has to be done.
+/// Bytes of the from-view emptied with one call.
 const EMPTY: usize = 64 << 20;
 
-/// What a flip will do.
+/// The plan of a flip.
 #[derive(Default)]
 pub(crate) struct FlipPlan {
-    /// In the order of evacuation, each with the last destination (index) that takes something of it in.
+    /// The sources in the order of evacuation, each with the index of the last destination that
+    /// receives objects of it.
     pub(crate) sources: Vec<(usize, usize)>,
     pub(crate) destinations: Vec<usize>,
-    /// It gains little because there is little room to copy to: with what it gains there is more for another one.
+    /// Whether the flip gains little for lack of destinations, so that another flip with the gained
+    /// memory gains more.
     pub(crate) again: bool,
 }
 
-/// What planning came to.
+/// Result of planning.
 pub(crate) enum FlipDecision {
     Flip(FlipPlan),
-    /// Dead blocks are enough, or there is nothing to gain.
+    /// No relocation: dead blocks are enough, or there is nothing to gain.
     Nothing,
-    /// There is something to gain, and not a block of free memory to gain it with: only a compaction in a stop, which uses each
-    /// block again as soon as it is empty, gets out of this.
+    /// A gain is possible, but no destination block is free: only a stop-the-world compaction,
+    /// which reuses each block as soon as it is empty, can free memory.
     NoRoom,
 }
 
-/// Of the free blocks, one in so many is left to mutators until the first sources are released.
+/// Fraction of the free blocks kept for mutators until the first evacuated block is free.
 const MUTATOR_SHARE: usize = 8;
 
-/// A flip repairs every live page. Less than this part of the heap gained does not pay for that where much more is to
-/// be had with room to copy to.
+/// Minimum gain of a partial flip, because a flip repairs every live page; below it, flip again or
+/// compact in a pause.
 const MIN_GAIN: usize = 64;
 
-/// One in so many blocks that hold nothing live is kept from mutators while the memory that dies has to be gained by flips: the
-/// destinations of the next one. Sources of density `r` then give `1/r - 1` times as much, over and over.
+/// Fraction of the blocks without live objects that is withheld from mutators while dead memory has
+/// to be gained by flips: the destinations of the next flip. Sources of density `r` then gain
+/// `1/r - 1` times as much, each time.
 const KEPT: usize = 4;
 
-/// Of what is free at the end of a cycle, one block in so many is not kept: else those who wait would not be served.
+/// Fraction of the free blocks at the end of a cycle that is never withheld: otherwise waiting
+/// threads would not be served.
 const GIVEN: usize = 4;
 
-/// Blocks to keep for the next flip: none where dead blocks alone are enough.
+/// Number of blocks to withhold for the next flip: none if dead blocks alone are enough.
 fn destinations(inner: &HeapInner, live_bytes: u64) -> usize {
     let not_live = inner.memory.blocks.len().saturating_sub(live_bytes as usize / BLOCK_BYTES);
     if inner.memory.free.free() >= not_live / 100 * ENOUGH_FREE { 0 } else { not_live / KEPT }
 }
 
-/// At the end of a cycle: keeps from mutators what the next flip needs, and no more than can be spared.
+/// At the end of a cycle: withholds from mutators the blocks that the next flip needs, as far as
+/// they can be spared.
 pub(crate) fn keep_for_the_next(inner: &HeapInner, live_bytes: u64) {
     let free = inner.memory.free.free();
     inner.memory.free.keep(destinations(inner, live_bytes).min(free - free / GIVEN));
 }
 
-/// Chooses the set and fixes every destination.
+/// Selects the evacuation set and fixes every destination.
 pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, live_bytes: u64) -> FlipDecision {
-    // What the sources give is for the next plan first, until that has enough; in the end mutators get their part of what there is.
+    // Released sources are reserved for the next plan until that has enough; finally mutators get
+    // their share of the free blocks.
     inner.memory.free.keep(destinations(inner, live_bytes));
     let set = choose(inner, goal, live_bytes);
     if set.is_empty() {
         return FlipDecision::Nothing;
     }
     if pages.gate.is_private() && inner.world.pins.load(Ordering::SeqCst) != 0 {
-        // What is pinned must stay mapped, and there is no other view to lend it through.
+        // Pinned objects must stay mapped, and there is no other view of them.
         return without_a_flip(inner);
     }
     let live = |set: &[usize]| set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum::<usize>();
@@ -97,7 +107,7 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
     if !gains(inner, set.len(), wanted) {
         return FlipDecision::Nothing;
     }
-    // What is kept from mutators need not be left to them.
+    // The withheld blocks may be used without a share for mutators.
     let free = inner.memory.free.free();
     let most = free - (free / MUTATOR_SHARE).min(free.saturating_sub(inner.memory.free.kept()));
     let mut filler = DestinationPacker { inner, pages, most, plan: FlipPlan::default(), tops: Vec::new() };
@@ -114,13 +124,15 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
         return FlipDecision::NoRoom;
     }
     if filler.plan.sources.iter().any(|&(block, _)| inner.memory.blocks.is_pinned(block)) {
-        // Pinned since the choice: the stop will find the plan spoiled, and the next one leaves the block out.
+        // Pinned since the selection: the pause will find the plan aborted, and the next plan
+        // excludes the block.
         inner.world.plan_aborted.store(true, Ordering::SeqCst);
     }
     if let Err(error) = pages.end_registration().and_then(|()| pages.gate.prepare()) {
         inner.report.refusals.note(error);
-        // The process is at a limit on mappings or addresses, or the kernel is short of memory. What the flip does would fail
-        // there too, some of it when the kernel has already unmapped what it was to replace.
+        // The process is at a limit on mappings or addresses, or the kernel is short of memory. The
+        // flip's calls would fail as well, some of them after the kernel has unmapped the range to
+        // replace.
         abandon(inner, filler.plan);
         inner.report.counters.plans_abandoned.add(1);
         return without_a_flip(inner);
@@ -128,7 +140,7 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
     filler.finish().map_or(FlipDecision::Nothing, FlipDecision::Flip)
 }
 
-/// Where there is much to gain, and no flip to be had: a compaction in a stop, but only when memory is short.
+/// Fallback when a flip is impossible: stop-the-world compaction, if memory is low.
 pub(crate) fn without_a_flip(inner: &HeapInner) -> FlipDecision {
     if inner.memory.free.free() < inner.memory.blocks.len() / MUTATOR_SHARE {
         FlipDecision::NoRoom
@@ -137,7 +149,7 @@ pub(crate) fn without_a_flip(inner: &HeapInner) -> FlipDecision {
     }
 }
 
-/// Whether so many destinations for so many sources give memory back. The stress mode moves for the sake of moving.
+/// Whether this many destinations for this many sources gain memory. Stress mode always moves.
 fn gains(inner: &HeapInner, sources: usize, destinations: usize) -> bool {
     sources > destinations || inner.config.stress.is_on()
 }
@@ -148,14 +160,15 @@ struct DestinationPacker<'a> {
     pages: &'a Pages,
     most: usize,
     plan: FlipPlan,
-    /// Bytes of each destination that are filled.
+    /// Filled bytes of each destination.
     tops: Vec<usize>,
 }
 
 impl DestinationPacker<'_> {
-    /// Adds a block to the set, if the destinations left are sure to suffice for it.
+    /// Adds a block to the set, if the remaining destinations certainly suffice for it.
     fn takes_in(&mut self, block: usize) -> bool {
-        // What a block holds may fill the last destination and one more, and may not pack as well as it did.
+        // A block's objects may fill the last destination and one more, and may not pack as well as
+        // in the block.
         if self.plan.destinations.len() + 2 > self.most {
             return false;
         }
@@ -173,7 +186,8 @@ impl DestinationPacker<'_> {
             // SAFETY: a marked object's header; the block is closed and its memory is not reused while it is planned.
             let bytes = unsafe { object_bytes(header, || inner.memory.word(from * 8 + 8).load(Ordering::Relaxed)) };
             let Some(to) = self.place(bytes) else {
-                // Destinations ran out although enough were free: others took them. The set ends before this block.
+                // Destinations ran out although enough were free: other threads allocated them. The
+                // set ends before this block.
                 self.drop_last(block, count, top);
                 return false;
             };
@@ -202,8 +216,8 @@ impl DestinationPacker<'_> {
         Some(to)
     }
 
-    /// Takes the block whose destinations could not all be fixed out of the set, and its objects out of the destinations,
-    /// of which there were `count`, the last filled up to `top`.
+    /// Removes a block whose destinations could not all be fixed from the set, and its objects from
+    /// the destinations, of which there were `count`, the last filled up to `top`.
     fn drop_last(&mut self, block: usize, count: usize, top: usize) {
         let inner = self.inner;
         cancel_forwarding(inner, block);
@@ -248,7 +262,7 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
 }
 
 impl HeapInner {
-    /// The flip, in a stop. `false`: nothing was gated.
+    /// The flip, in a pause. `false`: nothing was gated.
     pub(crate) fn flip(&self) -> bool {
         let Some(pages) = &self.memory.pages else { return false };
         if self.world.plan_aborted.load(Ordering::SeqCst)
@@ -256,16 +270,17 @@ impl HeapInner {
         {
             return false;
         }
-        // Blocks that have never been taken. Nothing refers to them; who takes one now finds its pages there, or lets them in.
+        // Blocks that have never been allocated. Nothing refers to them; a thread that allocates
+        // one now finds its pages mapped, or lets them in.
         let unused = self.memory.free.never_taken();
         let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
-        // Small heaps have no GiB to leave; where it is not about time, they leave less.
+        // Small heaps have no whole GiB to exclude; in tests they exclude smaller units.
         let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
         let left = match unsafe { pages.gate.flip(unused, unit) } {
             Ok(left) => left,
             Err(refused) => {
-                // Those who fault because of it are served.
+                // Faults caused by this are served.
                 pages.still_registered.store(refused.still_registered, Ordering::Relaxed);
                 pages.refused.store(true, Ordering::Relaxed);
                 self.report.refusals.note(*refused.error);
@@ -300,9 +315,9 @@ impl HeapInner {
     }
 }
 
-/// Brings every page back. On return no page is gated and the sources are free.
+/// Repairs and maps every page. On return no page is gated and the sources are free.
 pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, workers: usize) {
-    // What running threads touch first.
+    // First the pages that running threads probably access next.
     for page in inner.root_pages().into_iter().flatten() {
         repair(inner, pages, page);
     }
@@ -328,7 +343,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
             if start >= heap {
                 return;
             }
-            // Nothing was taken away of this.
+            // These blocks were not flipped.
             if left.contains(&start) {
                 continue;
             }
@@ -345,22 +360,24 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
             }
         }
     });
-    // Before the close: a thread may wait for the end in a fault, and hold the lock of a table of roots. Roots that are new
-    // by then have been touched, and are in.
+    // Before the close: a thread may wait for the end in a fault while it holds the lock of a table
+    // of roots. Roots created by then have been accessed, so their pages are mapped.
     let (used, roots) = (inner.root_area(), inner.root_pages());
-    // From here on pages that nobody has claimed, of roots that are new and of free blocks, are used without a fault.
+    // From here on unclaimed pages, of new roots and of free blocks, are accessed without a fault.
     pages.flip.close();
     if pages.gate.is_private() {
         roots.into_iter().for_each(|roots| install_all(inner, pages, roots));
     } else {
         used.iter().for_each(|used| give_back(pages, used.clone(), &failed));
     }
-    // Every page that holds anything is repaired. Where the kernel refuses (it is short of memory), the next plan asks again.
+    // Every page that holds an object or root is repaired. If the kernel refuses (for lack of
+    // memory), the next plan tries again.
     pages.still_registered.store(true, Ordering::Relaxed);
     let _ = pages.end_registration().map_err(|error| inner.report.refusals.note(error));
     pages.flip.end();
     if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
-        // What did not go back is still in the from-view, which must be empty before the next flip.
+        // Chunks that were not restored are still in the from-view, which must be empty before the
+        // next flip.
         let [near, far] = used;
         for part in [0..near.end, far] {
             for start in part.clone().step_by(EMPTY) {
@@ -375,7 +392,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
         }
     }
     for &block in &plan.destinations {
-        // Another flip of this cycle finds young blocks, in which it looks for what is there now.
+        // To another flip of this cycle these are young blocks, which it walks.
         pages.forget_first(block);
         inner.memory.blocks.set_state(block, BlockState::Closed);
     }
@@ -387,7 +404,8 @@ fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
     }
 }
 
-/// Repairs the pages of a block that hold something, or waits until who is at them has.
+/// Repairs the pages of a block that hold objects, or waits for the threads that are repairing
+/// them.
 fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: usize) {
     let bytes = match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => return,
@@ -400,22 +418,23 @@ fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: usize) {
     (first..first + bytes.div_ceil(PAGE_BYTES)).for_each(|page| repair(inner, pages, page));
 }
 
-/// Private memory: brings pages back that would otherwise be lost with the from-view.
+/// Private memory: moves pages back that would otherwise be lost with the from-view.
 fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
     match pages.install_all(inner, range) {
         InstallResult::Present => {}
-        // The only copy of what is in it would be lost.
-        InstallResult::Refused(error) => end_process(format_args!("a page of a heap cannot be brought back: {error}")),
+        // The only copy of the page would be lost.
+        InstallResult::Refused(error) => end_process(format_args!("a page of the heap cannot be mapped: {error}")),
         InstallResult::NotGated => {
-            inner.schedule.requests.fail("a page cannot be brought back: its range is not gated".into())
+            inner.schedule.requests.fail("a page cannot be mapped: its range is not gated".into())
         }
     }
 }
 
-/// Gives page tables back. A range that the kernel refuses stays gated until the end of the flip; its pages are let in as
-/// they are touched.
+/// Restores page tables. A range that the kernel refuses stays gated until the end of the flip; its
+/// pages are let in when they are accessed.
 fn give_back(pages: &Pages, range: Range<usize>, failed: &AtomicBool) {
-    // SAFETY: the pages that hold anything are repaired; of the others no byte has a meaning yet.
+    // SAFETY: the pages that hold objects are repaired; the bytes of the others have no meaning
+    // yet.
     if !range.is_empty() && unsafe { pages.gate.give_back(range.start, range.len()) }.is_err() {
         failed.store(true, Ordering::Relaxed);
     }
@@ -431,7 +450,7 @@ struct Release<'a> {
 }
 
 impl Release<'_> {
-    /// A destination is repaired: releases the sources that nothing is copied from any more.
+    /// After a destination is repaired: releases the sources whose objects are all copied.
     fn repaired(&mut self, inner: &HeapInner, index: usize) {
         self.done[index] = true;
         while self.done.get(self.next) == Some(&true) {
@@ -443,7 +462,7 @@ impl Release<'_> {
             inner.memory.blocks.set_live_bytes(block, 0);
             inner.memory.blocks.set_allocation_epoch(block, 0);
             inner.memory.blocks.set_state(block, BlockState::Free);
-            // At once: a stalled mutator takes the first block freed.
+            // Release it at once: a stalled mutator takes the first block freed.
             inner.memory.free.give([block]);
             self.released += 1;
         }
@@ -534,7 +553,7 @@ mod tests {
                 assert_eq!(inner.memory.blocks.state(first), BlockState::Closed);
                 let second = next_block(m);
                 assert_ne!(second, first);
-                // The same of a thread that runs.
+                // As above, with a thread that runs.
                 std::thread::scope(|scope| {
                     let flips = scope.spawn(|| flip(inner));
                     while !flips.is_finished() {

@@ -67,8 +67,8 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     let blocks = &inner.memory.blocks;
     let epoch = inner.world.phase.epoch();
     let mut dead = Vec::new();
-    // From the end: what was freed first goes back to the system first, and the lowest blocks are
-    // used again first.
+    // From the end: blocks that were freed first are uncommitted first, and the lowest blocks are
+    // reused first.
     for block in (0..blocks.len()).rev() {
         // Read the use before the birth: mutators allocate free blocks concurrently, and a thread
         // that sees the use sees the birth set before it. In the other order a block that is

@@ -1,4 +1,4 @@
-//! What the code that `#[derive(Trace)]` writes leans on.
+//! Support for the code that `#[derive(Trace)]` generates.
 //!
 //! That code stands in the embedder's crate, so each path in it (`::gc_heap::..`, `#[trace(crate = path)]`, `::core`, the prelude, names of
 //! macros) may lead to what the embedder has put there. It is trusted all the same, because of these rules:

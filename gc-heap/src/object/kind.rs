@@ -1,14 +1,14 @@
-//! The table by which the collector knows a type.
+//! The table that describes a type to the collector.
 
 use core::any::TypeId;
 
 use super::map::{GROUPS, WordMap};
 use super::names::FieldName;
 
-/// What the collector knows of a type: how large its objects are and which of their words are slots.
+/// Describes a type to the collector: the size of its objects and which of their words are slots.
 ///
-/// One exists for each type that derives [`Trace`]; every object's header points to one. What marking and repair read
-/// stands first, in one cache line.
+/// One exists for each type that derives [`Trace`]; every object's header points to one. The fields
+/// that marking and repair read come first, in one cache line.
 #[repr(C, align(64))]
 pub struct Kind {
     /// Bit `i`: word `i` of the object (word 0 is the header) is a typed slot. The first 64 words; the rest is in `more`.

@@ -1,7 +1,8 @@
 //! What an object is: its header, the map of its slots, and the traits that `#[derive(Trace)]` implements.
 //!
-//! The collector runs no code of the embedder. It knows an object by its [`Kind`], a table of words that the derive
-//! computes at compile time: which words of the fixed part are slots, and which words of each tail element.
+//! The collector runs no code of the embedder. It traces an object by its [`Kind`], a table of
+//! words that the derive computes at compile time: which words of the fixed part are slots, and
+//! which words of each tail element.
 //!
 //! - [`map`]: the compile-time maps and how they compose.
 //! - [`names`]: what fields are called.
@@ -11,11 +12,11 @@
 //! - [`field`]: what may stand in an object.
 //! - [`trace`]: what an object and its initialiser are.
 //! - [`builtin`]: `Bytes` and arrays.
-//! - [`derived`]: what derived code leans on, and why it may.
+//! - [`derived`]: the rules that make derived code sound.
 //!
 //! # Invariants
 //!
-//! The unsafe code of this module, of the derive, and of everyone who trusts a [`Kind`] leans on these:
+//! The unsafe code of this module, of the derive, and of every user of a [`Kind`] relies on these:
 //!
 //! 1. **Exact maps.** Bit `i` of a map is set if and only if word `i` is a slot of that sort. Maps come from
 //!    [`Field::MAP`] and where the compiler put the fields, and both traits are unsafe.

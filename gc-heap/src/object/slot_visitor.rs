@@ -1,8 +1,8 @@
-//! The slots of one object, for whoever is not in a hurry: verification, census, snapshots. Marking reads the maps itself.
+//! Visits every slot of an object; for verification and census. Marking uses the bit maps directly.
 
 use super::kind::Kind;
 
-/// What stands in a slot.
+/// The kind of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotRole {
     /// A typed or a tagged slot.

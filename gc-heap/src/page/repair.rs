@@ -1,17 +1,20 @@
-//! Repair: what makes a page fit to be seen after a flip.
+//! Updates the references on a page after a flip, so that mutators may access it. Repairing a page
+//! on the first access to it is due to Appel, Ellis and Li (PLDI 1988).
 //!
-//! Runs on collector threads and in the fault handler of mutators: allocates nothing, takes no lock, does not panic on a
-//! sound heap. The caller has claimed the page, so it is written by one thread, once. All is read and written through the
-//! canonical view; what is read does not change while pages are gated: sources, mark bits, headers, forwarding, the use
-//! of blocks that were in use at the flip.
+//! Runs on collector threads and in the fault handler of mutators: allocates nothing, takes no
+//! lock, does not panic on a sound heap. The caller has claimed the page, so it is written by one
+//! thread, once. It reads and writes through the canonical view; the data that it reads do not
+//! change while pages are gated: sources, mark bits, headers, forwarding, the use of blocks that
+//! were in use at the flip.
 //!
-//! What a page is decides its repair:
+//! The repair depends on the kind of page:
 //!
 //! - of a *destination* block: the objects that the plan put there are copied in, and their slots rewritten;
 //! - of a block that stays: the slots of its objects are rewritten in place. Objects are found by mark bits, or, in a young
 //!   block, by walking it (everything in it is live);
 //! - of a large object: the slots that lie in the page;
-//! - of roots: every word that is a reference. Words that no longer are roots may be rewritten too; nobody reads them;
+//! - of roots: every word that is a reference. Words that are no longer roots may be rewritten too;
+//!   no thread reads them;
 //! - of a source, of a free block, of a run under construction: nothing.
 
 use crate::inner::HeapInner;
@@ -46,7 +49,7 @@ pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
     repair.drain();
 }
 
-/// Rewrites every slot there is, roots included, inside a stop, after a relocation that gated nothing.
+/// Rewrites every slot, roots included, inside a pause, after a relocation that gated nothing.
 pub(crate) fn repair_everything(inner: &HeapInner, pages: &Pages) {
     inner.root_pages().into_iter().flatten().for_each(|page| repair_page(inner, pages, page));
     (0..inner.memory.blocks.len()).for_each(|block| repair_block(inner, pages, block));
@@ -54,7 +57,8 @@ pub(crate) fn repair_everything(inner: &HeapInner, pages: &Pages) {
 
 fn repair_block(inner: &HeapInner, pages: &Pages, block: usize) {
     match inner.memory.forwarding.of_block(block) {
-        // A block of the set that survives: what stayed in place is in its forwarding.
+        // A block of the set that survives: its forwarding table lists the objects that stayed in
+        // place.
         Some(forwarding)
             if inner.memory.blocks.state(block) == BlockState::Closed
                 && inner.memory.blocks.allocation_epoch(block) != inner.world.phase.epoch() =>
@@ -89,9 +93,9 @@ struct Repair<'a> {
     pages: &'a Pages,
     /// Offsets of the page.
     page: Range<usize>,
-    /// Where the page is while it is repaired.
+    /// Address of the page while it is repaired.
     base: usize,
-    /// Whether other pages may be elsewhere: private memory, while pages are gated.
+    /// Whether other pages may have moved: private memory, while pages are gated.
     scattered: bool,
     /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the misses of several
     /// overlap.
@@ -138,7 +142,8 @@ impl<'a> Repair<'a> {
         self.word(offset).store(word, Ordering::Relaxed);
     }
 
-    /// Rewrites the slot at an offset, now or before the page is done: where what it refers to does not move, at once.
+    /// Rewrites the slot at an offset, at the latest before the page is done; at once if its object
+    /// does not move.
     #[inline(always)]
     fn rewrite(&mut self, slot: usize) {
         let word = self.load(slot);
@@ -153,7 +158,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Moves the rings on by one.
+    /// Advances the rings by one.
     #[inline(always)]
     fn enter(&mut self, entering: Option<(usize, &'a Forwarding, usize)>) {
         let next = self.next;
@@ -174,7 +179,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Rewrites what is on the way.
+    /// Rewrites the slots that are still in the rings.
     fn drain(&mut self) {
         (0..2 * AHEAD).for_each(|_| self.enter(None));
     }
@@ -184,9 +189,9 @@ impl<'a> Repair<'a> {
         self.pages.lost.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The value of an ephemeron. Without a key it is undefined, and may lead nowhere; but its key may be on a page where
-    /// mutators are at work, so it is rewritten wherever that can be done: one of them may have read the key before another
-    /// removed it.
+    /// Rewrites the value of an ephemeron. Without a key it is undefined, and may refer to no
+    /// object; but its key may be on a page that mutators access already, so it is rewritten
+    /// whenever possible: one of them may have read the key before another removed it.
     fn rewrite_value(&self, offset: usize) {
         let word = self.load(offset);
         if is_reference(word)
@@ -196,7 +201,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Where a word leads after the flip, if it leads to an object that moves.
+    /// The new reference for a word, if it refers to an object that moves.
     fn moved_if_known(&self, word: u64) -> Option<u64> {
         let inner = self.inner;
         let target = inner.memory.space.offset(word) as usize;
@@ -205,8 +210,8 @@ impl<'a> Repair<'a> {
         entry.destination().map(|granule| self.pages.gate.view() as u64 + granule as u64 * 8)
     }
 
-    /// Every word of a page of roots that is a reference. Words above a stack's top, or of entries that were given up,
-    /// lead anywhere; those that lead to nothing stay.
+    /// Rewrites every word of a page of roots that is a reference. Words above a stack's top, or of
+    /// dropped entries, may be dangling; those that refer to no object stay.
     fn roots(&self) {
         let inner = self.inner;
         for offset in self.page.clone().step_by(8) {
@@ -220,7 +225,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// What the header at an offset says.
+    /// Kind and size of the object at an offset.
     #[inline(always)]
     fn header(&self, offset: usize) -> (&'static Kind, usize) {
         let header = self.load_constant(offset);
@@ -229,8 +234,8 @@ impl<'a> Repair<'a> {
         unsafe { (Header(header).kind(), object_bytes(header, || self.load_constant(offset + 8))) }
     }
 
-    /// Copies the part of the object at `from` that lies, at its new place `to`, in the page, and rewrites its slots. With
-    /// `from == to` it only rewrites. Gives the object's size.
+    /// Copies the part of the object at `from` that lies, at its new place `to`, in the page, and
+    /// rewrites its slots. With `from == to` it only rewrites. Returns the object's size.
     #[inline(always)]
     fn object(&mut self, from: usize, to: usize) -> usize {
         let (kind, bytes) = self.header(from);
@@ -278,7 +283,7 @@ impl<'a> Repair<'a> {
                 }
                 self.object((in_block * BLOCK_GRANULES + start) * 8, to);
             }
-            // The plan goes on with the next block of the set.
+            // The plan continues with the next block of the set.
             let Some(next) = self.pages.next_source(in_block) else { return };
             granule = next * BLOCK_GRANULES;
         }

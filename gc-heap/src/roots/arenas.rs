@@ -1,10 +1,11 @@
-//! Private memory for roots, with the barriers that do not take pages away.
+//! Private memory for roots, with the barriers that do not gate pages.
 //!
-//! The kernel limits the mappings of a process (`vm.max_map_count`, 65530), and a piece that is unmapped between two others makes
-//! one more of them. So pieces are carved from large mappings, *arenas*, and those given up are kept for later ones:
-//! without memory, joined with what is free beside them. What was never in use cannot be accessed: addresses that can count as memory
-//! wherever that is limited (`RLIMIT_DATA`, `vm.overcommit_memory=2`). An arena for a piece that no ordinary one can hold is unmapped only where it is
-//! free, and a still larger one is wanted.
+//! The kernel limits the mappings of a process (`vm.max_map_count`, 65530), and a piece that is
+//! unmapped between two others makes one more of them. So pieces are carved from large mappings,
+//! *arenas*, and freed pieces are kept for reuse: uncommitted, and coalesced with free neighbours.
+//! A piece that was never in use is inaccessible, because accessible addresses count as memory
+//! where that is limited (`RLIMIT_DATA`, `vm.overcommit_memory=2`). A large arena, for a piece that
+//! no ordinary one can hold, is unmapped only when it is free and a still larger one is needed.
 
 use super::free_ranges::FreeRanges;
 use crate::lock::Mutex;
@@ -54,7 +55,7 @@ impl Piece {
         self.arena.open(self.offset - self.arena_at, bytes.min(self.len))
     }
 
-    /// Gives the memory of a part, whole pages, back to the system.
+    /// Uncommits a part, whole pages.
     pub(crate) fn discard(&self, bytes: Range<usize>) -> Result<(), SysError> {
         self.arena.discard(self.offset - self.arena_at + bytes.start, bytes.len())
     }
@@ -87,7 +88,7 @@ impl RootPool {
         Ok(Piece { arena: Arc::clone(arena), offset, arena_at, len })
     }
 
-    /// Keeps a piece for later ones.
+    /// Frees a piece for reuse.
     pub(crate) fn give_up(&self, piece: &Piece) {
         // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
         if !self.process.is_current() {

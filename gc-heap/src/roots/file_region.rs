@@ -1,16 +1,17 @@
 //! The part of a heap's file that holds roots, with the page barrier.
 //!
-//! Threads' frames and all else have a share each, so that no number of stacks keeps a thread out of the heap; and the last of the
-//! other share is for tables alone, so that there are process-wide roots as well:
+//! Threads' frames have one share and stacks and tables the other, so that no number of stacks
+//! keeps a thread out of the heap; and the end of the second share is for tables alone, so that
+//! process-wide roots can always be created:
 //!
 //! ```text
 //! the heap proper | 512 MiB: the first frames | 16 GiB: stacks and tables | the other frames
 //! ```
 //!
-//! The first of both lie close to the heap: a flip costs a flush of translations for each GiB in use. Pieces are used again in two
-//! ways. With the words that it holds, a piece can be used at any time: nobody has it any more, and a root slot is written
-//! before it is read. Without them, after the collector has given its memory back, which is done while no page is gated; then it
-//! joins what is free beside it, as if it had never been used.
+//! Both shares start close to the heap: a flip costs a flush of translations for each GiB in use. A
+//! freed range is reused either at once with its old contents (root slots are written before they
+//! are read), or, after the collector has uncommitted it, which it does while no page is gated,
+//! coalesced with its neighbours as if it had never been used.
 
 use super::frames::{Frames, GROUP};
 use super::free_ranges::FreeRanges;
@@ -24,17 +25,17 @@ use std::sync::Arc;
 const FRAME_BYTES: usize = 8 << 30;
 const STACK_BYTES: usize = 16 << 30;
 
-/// Bytes of the file behind the heap proper, for the roots of a heap with the page barrier. Addresses, not memory: what is
-/// not touched costs nothing.
+/// Bytes of the file beyond the heap proper, for the roots of a heap with the page barrier.
+/// Addresses, not memory: untouched pages cost nothing.
 pub(crate) const ROOT_AREA_BYTES: usize = FRAME_BYTES + STACK_BYTES;
 
 /// The stacks' share begins where the frames' first group ends.
 const STACKS: Range<usize> = GROUP..GROUP + STACK_BYTES;
 
-/// What stacks leave to tables: eight million roots.
+/// Share of tables that stacks may not use: eight million roots.
 const FOR_TABLES: usize = 64 << 20;
 
-/// What a piece is for.
+/// The use of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RegionKind {
     Frames,
@@ -54,8 +55,8 @@ pub(crate) struct RootArea {
     state: Mutex<Area>,
 }
 
-/// Bytes at the bottom of a stack that a core dump has: nobody says how high it is, and what was never touched would come into
-/// being when it is dumped.
+/// Bytes at the bottom of a stack that core dumps contain: its height is unknown to the kernel, and
+/// dumping untouched pages would commit them.
 const DUMPED_OF_A_STACK: usize = 256 << 10;
 
 /// All offsets are those in the area.
@@ -109,7 +110,8 @@ impl RootArea {
     /// A piece for a stack or a table.
     pub(super) fn take(&self, bytes: usize, share: RegionKind) -> Option<Range<usize>> {
         let mut area = self.state.lock();
-        // First what still has its memory: else stacks that come and go take more and more until the next cycle.
+        // Prefer ranges that are still committed: otherwise short-lived stacks commit more and more
+        // memory until the next cycle.
         let offset = match area.returned.take(bytes).or_else(|| area.free.take(bytes)) {
             None if share == RegionKind::Tables => area.for_tables.take(bytes),
             taken => taken,
@@ -131,7 +133,7 @@ impl RootArea {
         Some(start..start + len)
     }
 
-    /// Makes a frame longer where it is. Its new length, if there is room.
+    /// Extends a frame in place. Returns its new length, if there is room.
     pub(super) fn grow_frame(&self, start: usize) -> Option<usize> {
         let mut area = self.state.lock();
         let at = to_frames(start);
@@ -146,7 +148,7 @@ impl RootArea {
         self.dumps.iter().for_each(|dumps| dumps.note_if_few(self.start + offset, len));
     }
 
-    /// Nobody has the piece any more.
+    /// Releases a range.
     pub(super) fn give_up(&self, share: RegionKind, piece: Range<usize>) {
         // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
         if self.process.is_current() {
@@ -165,13 +167,14 @@ impl RootArea {
         [self.start..self.start + near, self.start + STACKS.end..self.start + far]
     }
 
-    /// Gives the memory of pieces that were given up back to the system. While no page is gated.
+    /// Uncommits the memory of released ranges. Called while no page is gated.
     pub(crate) fn tidy(&self, views: &Views) {
         let (stacks, frames) = {
             let area = &mut *self.state.lock();
             (area.returned.take_all(), area.frames.take_returned())
         };
-        // A piece that keeps its memory is used again as it is: nobody reads a root slot before writing it.
+        // A range that stays committed is used again with its contents: root slots are written
+        // before they are read.
         for piece in stacks {
             let _ = views.uncommit(self.start + piece.start, piece.len());
             self.state.lock().free.give(piece);

@@ -1,4 +1,4 @@
-//! Free addresses, in pieces that join with their neighbours.
+//! Free address ranges, coalesced with their neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,7 +24,8 @@ impl FreeRanges {
         Some(start)
     }
 
-    /// Gives a piece (not empty) back, which then is one with the free ones before and behind it. No part of it is free.
+    /// Frees a range (not empty), which is coalesced with the free ones before and after it. No
+    /// part of it is free.
     pub(crate) fn give(&mut self, piece: Range<usize>) {
         let (mut start, mut end) = (piece.start, piece.end);
         if let Some((&before, &len)) = self.by_start.range(..start).next_back()

@@ -1,4 +1,5 @@
-//! Where root slots live: address ranges outside the heap, and who has which of them. Data only: no mutator, no barrier.
+//! Memory of root slots: address ranges outside the heap, and their allocation. Data only: no
+//! mutator, no barrier.
 
 pub(crate) mod arenas;
 pub(crate) mod file_region;

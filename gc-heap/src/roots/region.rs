@@ -1,8 +1,9 @@
 //! Memory for root slots.
 //!
-//! With the load barrier a region is a piece of private memory. With the page barrier it is a piece of the heap's file, behind the
-//! heap proper: then a flip takes the pages of all roots away with those of the heap, in the same call, and they
-//! come back repaired like any other. No pause looks at a root, and reading one costs nothing more.
+//! With the load barrier a region is a piece of private memory. With the page barrier it is a range
+//! of the heap's file, beyond the heap proper: then a flip unmaps the pages of all roots with those
+//! of the heap, in the same call, and they are repaired like any other page. No pause visits a
+//! root, and reading one costs nothing more.
 
 use super::arenas::{Piece, RootPool};
 use super::file_region::{RegionKind, RootArea};
@@ -16,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Address space of a thread's locals: 32 million of them.
 const FRAME_BYTES: usize = 256 << 20;
 
-/// What can be accessed of it at first. It doubles where it is full: at most twice of what is in use counts as the process's memory.
+/// Accessible bytes at first. They double when full: at most twice the bytes in use count as the
+/// process's memory.
 const FRAME_OPEN: usize = 64 << 10;
 
 /// Where the regions of a heap come from.
@@ -156,8 +158,8 @@ impl Region {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Gives the memory of `bytes`, whole pages, back to the system: zeroes are there afterwards. Nobody uses them meanwhile; while no page
-    /// is gated.
+    /// Uncommits `bytes`, whole pages: they read as zeroes afterwards. No thread uses them
+    /// meanwhile; called while no page is gated.
     pub(crate) fn discard(&self, views: &Views, bytes: Range<usize>) -> Result<(), SysError> {
         match &self.home {
             // A table's, which keeps its memory.

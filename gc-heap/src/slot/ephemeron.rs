@@ -1,4 +1,4 @@
-//! Ephemerons: a value that is kept alive by its key, and by nothing else.
+//! Ephemerons: a value that only its key keeps alive.
 
 use super::SlotType;
 use super::any_object::Referent;
@@ -48,9 +48,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// # Protocol
 ///
-/// The key's word alone says whether there is a pair; where it is 0, the value's word is undefined and nobody reads it. Who
-/// stores a pair makes it empty, writes the value, and then the key; the collector clears the key of a dead pair by
-/// compare-and-swap and leaves the value as it is. See "Ephemerons" in `docs/protocol.md`.
+/// The key's word alone says whether there is a pair; if it is 0, the value's word is undefined and
+/// no thread reads it. A thread that stores a pair first empties it, then writes the value, and
+/// then the key; the collector clears the key of a dead pair by compare-and-swap and does not
+/// change the value. See "Ephemerons" in `docs/protocol.md`.
 #[repr(C)]
 pub struct Ephemeron<K, S> {
     key: AtomicU64,
@@ -59,7 +60,8 @@ pub struct Ephemeron<K, S> {
 }
 
 impl<K: Referent, S: SlotType> Ephemeron<K, S> {
-    /// The pair, if its key is still there. Both are strong for as long as the mutator is borrowed.
+    /// The pair, if its key is still alive. Both references are strong for as long as the mutator
+    /// is borrowed.
     ///
     /// While marking runs the key counts as reachable from now on: to look for a certain key, use
     /// [`value_of`](Self::value_of), which keeps no other key alive.
@@ -79,7 +81,7 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     /// Whether the pair has this key. Keeps no other key alive.
     #[inline]
     pub fn has_key(&self, m: &Mutator<'_>, key: K::Loaded<'_>) -> bool {
-        // Acquire: whoever sees the key sees the value that was written before it.
+        // Acquire: a thread that sees the key sees the value that was written before it.
         let mut word = self.key.load(Ordering::Acquire);
         if word & m.bad_mask() != 0 {
             word = m.heal(&self.key, word);
@@ -110,7 +112,8 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     pub fn set<'g>(&self, m: &'g Mutator<'_>, pair: Option<(K::Loaded<'g>, S::Loaded<'g>)>) {
         let old = self.key.swap(0, Ordering::AcqRel);
         if old != 0 && m.is_logging() {
-            // Somebody may have it by this pair alone. (A key is not kept alive from here.)
+            // A thread may have reached the value through this pair alone. (The pair does not keep
+            // its key alive.)
             m.log(self.value.load(Ordering::Acquire));
         }
         if let Some((key, value)) = pair {

@@ -127,8 +127,8 @@ impl<T: IdentityHash> Gc<'_, T> {
 
 /// The identity hash of an object, made where it has none.
 ///
-/// The word changes once, from 0, and is copied with the object like a field: whoever has a raw reference has the object's
-/// only place of which others know, so no copy is under way from there.
+/// The word changes once, from 0, and is copied with the object like a field: a raw reference
+/// refers to the object's only published place, so no copy from there is in progress.
 ///
 /// # Safety
 /// `start` is a good reference to an object of this kind, which has the hidden word.

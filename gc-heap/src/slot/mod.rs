@@ -1,4 +1,4 @@
-//! What stands in a slot and what comes out of it: references, values, weak references, and the barriers between.
+//! Slots and the values loaded from them: references, tagged values and weak references.
 //!
 //! # Words
 //!
@@ -9,10 +9,11 @@
 //!
 //! # Invariants
 //!
-//! 1. A slot only ever holds words that were good when they were stored; words travel by load, heal, store and by no
-//!    other way, so a failed heal always means that somebody stored or healed something good.
+//! 1. A slot only ever holds words that were good when they were stored; words travel by load,
+//!    heal, store and by no other way, so a failed heal always means that another thread stored or
+//!    healed a good word.
 //! 2. Slots are loaded Acquire and stored Release: an object's header and fields are written before a reference to it.
-//! 3. A raw reference (`Gc`, `Value`, `AnyGc`) is good, borrows the mutator, and so dies at the next safepoint.
+//! 3. A raw reference (`Gc`, `Value`, `AnyGc`) is good, borrows the mutator, and so ends at the next safepoint.
 
 pub(crate) mod address;
 pub(crate) mod any_object;

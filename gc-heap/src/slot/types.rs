@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 /// `to_word` and `from_word` are inverse, and a word is a reference exactly when the loaded thing holds one. Where `COPIES` is true, what is
 /// loaded is a word long and its bytes are those of `to_word`.
 pub unsafe trait SlotType: 'static {
-    /// What a load gives.
+    /// The type of a loaded value.
     type Loaded<'g>: Copy;
 
     #[doc(hidden)]
@@ -113,7 +113,7 @@ impl<'g> Rootable<'g> for Value<'g> {
     type Slot = Tagged;
 }
 
-/// Whether the barrier has to look at the word.
+/// Whether the barrier must test the word.
 #[inline(always)]
 pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
     match S::SLOT_KIND {
@@ -216,7 +216,7 @@ pub struct Slot<S> {
 }
 
 impl<S: SlotType> Slot<S> {
-    /// Loads what the slot holds. Never blocks.
+    /// Loads the slot's value. Never blocks.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
         let word = slot::load(&self.word, &Typed::<S>::of(m));
@@ -224,13 +224,13 @@ impl<S: SlotType> Slot<S> {
         unsafe { S::from_word(word) }
     }
 
-    /// Stores. Never blocks.
+    /// Stores a value. Never blocks.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         slot::store(&self.word, S::to_word(value), &Typed::<S>::of(m));
     }
 
-    /// Stores and gives back what was there.
+    /// Stores a value and returns the old one.
     #[inline]
     pub fn swap<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) -> S::Loaded<'g> {
         let word = slot::swap(&self.word, S::to_word(value), &Typed::<S>::of(m));
@@ -238,7 +238,8 @@ impl<S: SlotType> Slot<S> {
         unsafe { S::from_word(word) }
     }
 
-    /// Stores `new` if the slot holds `current` (the same object, the same immediate); else gives what it holds.
+    /// Stores `new` if the slot holds `current` (the same object, the same immediate); otherwise
+    /// returns the slot's value.
     #[inline]
     pub fn compare_exchange<'g>(
         &self,
@@ -270,7 +271,7 @@ unsafe impl<S: SlotType> Field for Slot<S> {
 }
 
 impl<S> std::fmt::Debug for Slot<S> {
-    /// The type: what the slot holds is told to a mutator alone.
+    /// Prints the type only: the value can be loaded with a mutator alone.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Slot<{}>", std::any::type_name::<S>())
     }

@@ -1,4 +1,4 @@
-//! Weak references: they do not keep their object alive, and give `None` once it is gone.
+//! Weak references: they do not keep their object alive, and return `None` once it has died.
 
 use super::any_object::{AnyObject, Referent};
 use super::gc::{AnyGc, Gc};
@@ -50,7 +50,8 @@ impl<T: Referent> WeakSlot<T> {
         self.word.load(Ordering::Relaxed) == 0
     }
 
-    /// The object, if it is still there. A strong reference for as long as the mutator is borrowed. Never blocks.
+    /// The object, if it is still alive. A strong reference for as long as the mutator is borrowed.
+    /// Never blocks.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let word = weak::load(&self.word, m);
@@ -61,7 +62,7 @@ impl<T: Referent> WeakSlot<T> {
     /// Refers to another object, or to none.
     #[inline]
     pub fn set<'g>(&self, _m: &'g Mutator<'_>, value: Option<T::Loaded<'g>>) {
-        // What is overwritten is not logged: it was not kept alive from here.
+        // The overwritten word is not logged: a weak slot does not keep its object alive.
         publish(&self.word, value.map_or(0, T::to_word));
     }
 }
@@ -78,7 +79,7 @@ unsafe impl<T: Referent> Field for WeakSlot<T> {
     }
 }
 
-/// A weak reference outside the heap: `Send`, `Sync`, dropped without the heap at hand.
+/// A weak reference outside the heap: `Send`, `Sync`, can be dropped without a mutator.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize, Root, Weak};
@@ -124,7 +125,7 @@ impl<T: Referent> Weak<T> {
         Weak { cell, _holds: PhantomData }
     }
 
-    /// The object, if it is still there. Never blocks.
+    /// The object, if it is still alive. Never blocks.
     ///
     /// # Panics
     /// If the reference belongs to another heap than the mutator.

@@ -1,4 +1,4 @@
-//! What each block is used for, since when, and how much of it is live.
+//! State, birth and live bytes of each block.
 
 use super::zeroes;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -70,7 +70,7 @@ impl BlockTable {
         BlockState::from_u8(self.usage[block].load(Ordering::Acquire))
     }
 
-    /// Release: who sees the use sees the birth and the run set before.
+    /// Release: a thread that sees the use sees the birth and the run set before.
     pub(crate) fn set_state(&self, block: usize, usage: BlockState) {
         self.usage[block].store(usage as u8, Ordering::Release);
     }
@@ -118,7 +118,7 @@ impl BlockTable {
         self.used_bytes[block].load(Ordering::Acquire) as usize
     }
 
-    /// Release: who sees the fill sees the headers below it.
+    /// Release: a thread that sees the fill sees the headers below it.
     pub(crate) fn set_used_bytes(&self, block: usize, bytes: usize) {
         self.used_bytes[block].store(bytes as u32, Ordering::Release);
     }
@@ -127,7 +127,7 @@ impl BlockTable {
         self.pins[block].load(Ordering::SeqCst) != 0
     }
 
-    /// SeqCst: before the look whether the block is in a set (see `handles::pinned`).
+    /// SeqCst: before the check whether the block is in a set (see `handles::pinned`).
     pub(crate) fn pin(&self, block: usize) {
         let before = self.pins[block].fetch_add(1, Ordering::SeqCst);
         assert!(before != u32::MAX, "more pins of one block than can be counted");

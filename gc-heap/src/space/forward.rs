@@ -1,4 +1,5 @@
-//! The forwarding of the current relocation: which blocks are in its set, and where their objects went.
+//! The forwarding tables of the current relocation: the blocks of its set, and the new places of
+//! their objects.
 //!
 //! One relocation's forwarding exists at a time: it is dropped after the next marking has remapped every stale slot,
 //! and before that marking's plan makes a new one (docs/ARCHITECTURE.md: "Two colors are enough").
@@ -34,8 +35,9 @@ impl ForwardingTable {
     /// The block's forwarding, if it is in the relocation set.
     #[inline]
     pub(crate) fn of_block(&self, block: usize) -> Option<&Forwarding> {
-        // SAFETY: a non-null pointer came from `Box::into_raw` in `insert`, and `clear` runs only when no thread can
-        // be looking at a stale word: after the handshake that follows weak resolution.
+        // SAFETY: a non-null pointer came from `Box::into_raw` in `insert`, and `clear` runs only
+        // when no thread can be resolving a stale word: after the handshake that follows weak
+        // resolution.
         unsafe { self.table[block].load(Ordering::Acquire).as_ref() }
     }
 
@@ -68,7 +70,7 @@ impl ForwardingTable {
         let bytes = bytes_of(&forwarding);
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
-        // SeqCst: before the look for pins (see `handles::pinned`).
+        // SeqCst: before the check for pins (see `handles::pinned`).
         let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::SeqCst);
         debug_assert!(old.is_null());
     }

@@ -1,11 +1,11 @@
-//! Free blocks: who may take them, in which order, and when their memory goes back to the system.
+//! Free blocks: which thread may allocate them, in which order, and when their memory is
+//! uncommitted.
 //!
 //! Single blocks are taken from the bottom of the heap upwards, runs for large objects from the top
 //! downwards: large objects do not move, and a block of small ones among them would divide what is
-//! free there. The lowest blocks are also those that were used last, as a rule: what is above them stays
-//! free for longer, and goes back to the system. All allocation waits for the lock: what is done
-//! under it takes time by what is asked for, never by what the heap holds, and what comes back in
-//! large numbers comes in slices.
+//! free there. The lowest blocks are usually also those used last: blocks above them stay free for
+//! longer, and are uncommitted. All allocation waits for the lock: the time that it is held depends
+//! on the request, never on the size of the heap, and large numbers of blocks are freed in slices.
 
 mod awaiting;
 mod order;
@@ -24,18 +24,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Who asks for blocks.
+/// The class of an allocation of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllocClass {
-    /// A mutator, for new objects: leaves the relocation reserve alone, and those who stalled before it go first.
+    /// A mutator, for new objects: may not use the relocation reserve, and threads that stalled
+    /// before it go first.
     Mutator,
-    /// A mutator that copies an object: leaves the collector threads what they need to go on.
+    /// A mutator that copies an object: may not use the blocks that the collector threads need to
+    /// progress.
     MutatorCopy,
     /// A collector thread.
     Collector,
 }
 
-/// Blocks that change hands while the lock is held once.
+/// Maximum number of blocks processed while the lock is held once.
 const SLICE: usize = 64;
 
 struct State {
@@ -46,15 +48,15 @@ struct State {
     freed_at: Box<[u32]>,
     /// Stalled threads, in the order in which they get blocks.
     waiting: VecDeque<Waiter>,
-    /// The name of the next.
+    /// Number of the next waiter.
     next: u64,
     /// Blocks that all of them wait for.
     awaited: usize,
-    /// Blocks whose memory is being given back: nobody's, and not to be taken.
+    /// Blocks that are being uncommitted: they may not be allocated meanwhile.
     lent: usize,
-    /// Blocks kept for relocation.
+    /// Blocks reserved for relocation.
     reserve: usize,
-    /// Blocks kept besides, for the destinations of a flip.
+    /// Further blocks reserved as destinations of a flip.
     destinations: usize,
 }
 
@@ -62,7 +64,7 @@ struct State {
 /// `live_bytes` <= bytes of `used` <= those of `committed` <= those of `committed_peak`; `used` <= `taken`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// Blocks that hold something, or are about to.
+    /// Allocated blocks.
     pub(crate) used: usize,
     /// Blocks whose memory is there, and the most that there were.
     pub(crate) committed: usize,
@@ -76,9 +78,11 @@ pub(crate) struct Figures {
 /// The free blocks of a heap.
 pub(crate) struct FreeSpace {
     state: Mutex<State>,
-    /// Notified when somebody who waits has got blocks, or is the first now, and by the collector when waiting is over.
+    /// Notified when a waiter has got blocks, or has reached the head of the queue, and by
+    /// `wake_all`.
     returned: Condvar,
-    /// Written under the lock: who has it reads what fits together, and who wants one of them needs no lock.
+    /// Written under the lock: a holder of the lock reads consistent figures; a single figure can
+    /// be read without it.
     free: AtomicUsize,
     committed: AtomicUsize,
     committed_peak: AtomicUsize,
@@ -204,15 +208,15 @@ impl FreeSpace {
         self.note(0, blocks);
     }
 
-    /// Keeps so many blocks from mutators, besides the reserve, so that the next flip has something to copy to. Who waits is served where
-    /// these are less than before.
+    /// Withholds this many blocks from mutators, in addition to the reserve, as destinations of the
+    /// next flip. Serves waiters if the number has decreased.
     pub(crate) fn keep(&self, destinations: usize) {
         let mut state = self.state.lock();
         state.destinations = destinations;
         self.serve(state);
     }
 
-    /// What mutators leave alone: the reserve, and the destinations of the next flip.
+    /// Blocks that mutators may not allocate: the reserve, and the destinations of the next flip.
     pub(crate) fn kept(&self) -> usize {
         self.state.lock().kept()
     }
@@ -317,7 +321,7 @@ impl FreeSpace {
         }
     }
 
-    /// Gives blocks back, to stalled threads first.
+    /// Frees blocks, serving stalled threads first.
     pub(crate) fn give(&self, blocks: impl IntoIterator<Item = usize>) {
         let mut blocks = blocks.into_iter().peekable();
         while blocks.peek().is_some() {
@@ -342,7 +346,7 @@ impl FreeSpace {
         add(&self.free, 1);
     }
 
-    /// Wakes all who wait, to look again whether waiting still makes sense.
+    /// Wakes all waiters, so that they check whether to continue waiting.
     pub(crate) fn wake_all(&self) {
         self.serve(self.state.lock());
         self.returned.notify_all();
@@ -353,9 +357,10 @@ impl FreeSpace {
         self.state.lock().order.len()
     }
 
-    /// At most `most` free blocks whose memory is there, and that have been free for at least `delay`: those for the longest. They
-    /// are nobody's while their memory is given back; [`uncommitted`](Self::uncommitted) returns them. In the order of their
-    /// addresses. None while threads wait for blocks.
+    /// At most `most` free blocks whose memory is there, and that have been free for at least
+    /// `delay`: those for the longest. They cannot be allocated while their memory is uncommitted;
+    /// [`uncommitted`](Self::uncommitted) returns them. In the order of their addresses. None while
+    /// threads wait for blocks.
     pub(crate) fn idle(&self, delay: Duration, most: usize) -> Vec<usize> {
         let mut state = self.state.lock();
         let mut blocks = Vec::new();

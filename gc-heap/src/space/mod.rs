@@ -1,4 +1,5 @@
-//! The heap's memory as blocks: what each is used for, which are free, and where evacuated ones went.
+//! The heap's memory as blocks: the state of each, the free ones, and the forwarding of evacuated
+//! ones.
 
 pub(crate) mod blocks;
 pub(crate) mod evacuate;

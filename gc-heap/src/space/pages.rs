@@ -1,8 +1,9 @@
-//! What the page barrier keeps of each page, and how pages come back.
+//! The page barrier's per-page tables, and how pages are mapped again.
 //!
-//! A flip takes every page of the mutators' view away. A page comes back repaired: claimed by one thread, rewritten through
-//! the canonical view (`page::repair`), let in. Mutators that touch a gated page do this themselves, in the fault handler;
-//! the collector does the rest. The states are in `gc_core::page_state`.
+//! A flip unmaps every page of the mutators' view. A page is mapped again after its repair: one
+//! thread claims it, rewrites it through the canonical view (`page::repair`), and lets it in.
+//! Mutators that touch a gated page do this themselves, in the fault handler; the collector does
+//! the rest. The states are in `gc_core::page_state`.
 
 use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, zeroes};
 use crate::stats::Histogram;
@@ -12,30 +13,33 @@ use gc_core::views::{Gate, InstallResult};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// No object overlaps the page, or nobody has looked yet. Else 1 more than the granule, so that a new table is all zeroes.
+/// No object overlaps the page, or its first object is not recorded yet. Otherwise the table holds
+/// the granule plus 1, so that a new table is all zeroes.
 const NONE: u64 = 0;
 
-/// End of a chain of blocks; else 1 more than the block.
+/// End of a chain of blocks; otherwise the table holds the block plus 1.
 const END: u32 = 0;
 
-/// The page barrier's side of a heap.
+/// The page barrier's state of a heap.
 pub(crate) struct Pages {
     pub(crate) gate: Gate,
     pub(crate) flip: CurrentFlip,
     pub(crate) states: PageStates,
-    /// The kernel has refused to end the registration of the view at the end of the last flip, so pages that are absent still
-    /// fault. Nothing is gated: they are let in as they are. Set between the close and the end of a flip.
+    /// The kernel has refused to unregister the view at the end of the last flip, so absent pages
+    /// still fault. Nothing is gated: they are let in unchanged. Set between the close and the end
+    /// of a flip.
     pub(crate) still_registered: AtomicBool,
-    /// The system has refused the flip that was tried last.
+    /// The system has refused the last flip.
     pub(crate) refused: AtomicBool,
-    /// Offsets of what the last flip left as it was. Written in the stop, read by the collector.
+    /// Offsets of the part that the last flip excluded. Written in the pause, read by the
+    /// collector.
     left: [AtomicUsize; 2],
     /// For each page of the heap proper: of a destination, the granule of the *source* object that overlaps its start, or
     /// that begins first in it; of a young block, the same of the objects that are there.
     first: Box<[AtomicU64]>,
     /// The block evacuated after this one.
     next_source: Box<[AtomicU32]>,
-    /// Live share of the blocks that the last plan would have liked to evacuate, in thousandths.
+    /// Live share of the blocks that the last plan wanted to evacuate, in thousandths.
     pub(crate) density: AtomicU32,
     /// What was live in them, in blocks.
     pub(crate) moved: AtomicU32,
@@ -44,7 +48,7 @@ pub(crate) struct Pages {
     pub(crate) waits: AtomicU64,
     /// Pages repaired by mutators.
     pub(crate) by_mutators: AtomicU64,
-    /// References found in repair that lead nowhere. Always 0, or an invariant is broken.
+    /// Dangling references found in repair. Nonzero means that an invariant is broken.
     pub(crate) lost: AtomicU64,
     /// For the stress mode.
     pub(crate) random: AtomicU64,
@@ -63,7 +67,7 @@ impl Pages {
             first: zeroes(blocks * BLOCK_PAGES),
             next_source: zeroes(blocks),
             density: AtomicU32::new(500),
-            // As much as one likes, until a plan says better.
+            // Unlimited until a plan has measured it.
             moved: AtomicU32::new(blocks as u32),
             faults: Histogram::default(),
             waits: AtomicU64::new(0),
@@ -117,8 +121,8 @@ impl Pages {
         self.next_source[block].store(next.map_or(END, |next| next as u32 + 1), Ordering::Release);
     }
 
-    /// A word of another page than the one that is being repaired: of private memory that page may have moved, or be on
-    /// its way. What is read so (headers, lengths) does not change.
+    /// Reads a word of another page than the one being repaired: with private memory that page may
+    /// have moved, or be moving. The words read in this way (headers, lengths) do not change.
     pub(crate) fn word_elsewhere(&self, offset: usize) -> u64 {
         let (page, flip) = (offset / PAGE_BYTES, self.flip.get());
         loop {
@@ -136,7 +140,7 @@ impl Pages {
         }
     }
 
-    /// Lets repaired pages in: each run of them with one call. On return none of `pages` is on its way.
+    /// Lets repaired pages in: each run of them with one call. On return none of `pages` is moving.
     pub(crate) fn let_in(&self, pages: Range<usize>) {
         self.install_runs(pages.clone(), false);
         if self.gate.is_private() {
@@ -150,7 +154,7 @@ impl Pages {
         pages.filter(|&page| self.states.state(page, flip) == PageState::Installed).count()
     }
 
-    /// Brings every run of repaired pages in. What fails is left to the threads that touch it.
+    /// Maps every run of repaired pages. Failed pages are left to the threads that access them.
     pub(crate) fn install_runs(&self, pages: Range<usize>, existing: bool) {
         let flip = self.flip.get();
         let mut rest = pages;
@@ -160,13 +164,14 @@ impl Pages {
                 return;
             }
             let first = run.start;
-            // Past what this thread took; a first page that another took is passed over.
+            // Continue after the pages that this thread moved; skip a first page that another
+            // thread is moving.
             rest.start = self.bring(run, existing).0.max(first + 1);
         }
     }
 
-    /// Brings a run of repaired pages in, of private memory the part before the first page that another thread took. Gives
-    /// the end of it. `existing`: pages that have no memory stay without.
+    /// Maps a run of repaired pages, with private memory the part before the first page that
+    /// another thread is moving. Returns its end. `existing`: pages without memory stay absent.
     pub(crate) fn bring(&self, run: Range<usize>, existing: bool) -> (usize, InstallResult) {
         let flip = self.flip.get();
         if !self.gate.is_private() {
@@ -190,7 +195,7 @@ impl Pages {
             self.states.end_move(taken.clone(), flip, true);
             return (taken.end, done);
         }
-        // Some may have been brought in before it failed: of those the other view has nothing any more.
+        // Some pages may have been mapped before it failed: those are no longer in the other view.
         for page in taken.clone() {
             // SAFETY: as above.
             let present = unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) } == InstallResult::Present;
@@ -199,8 +204,9 @@ impl Pages {
         (taken.end, done)
     }
 
-    /// Ends the registration of the view, unless that was done: by the collector, while nothing is gated. Where the kernel
-    /// refuses, no flip can be had, because registered parts of the view and others are not one mapping.
+    /// Unregisters the view, unless that was done: called by the collector, while nothing is gated.
+    /// If the kernel refuses, no flip is possible, because registered and unregistered parts of the
+    /// view are separate mappings.
     pub(crate) fn end_registration(&self) -> Result<(), SysError> {
         if self.still_registered.load(Ordering::Relaxed) {
             // SAFETY: every page that holds anything is repaired.
@@ -210,15 +216,17 @@ impl Pages {
         Ok(())
     }
 
-    /// Private memory: brings a repaired page in, with the run around it, or waits until the thread has that does.
+    /// Private memory: maps a repaired page, with the run around it, or waits for the thread that
+    /// is moving it.
     pub(crate) fn install_one(&self, page: usize, run: Range<usize>) -> InstallResult {
         let flip = self.flip.get();
         if self.states.state(page, flip) == PageState::Installed {
-            // And yet it faulted: another thread was faster, or there was no memory to bring in. What is there stays.
+            // It faulted nevertheless: another thread was faster, or the page had no memory. An
+            // existing page stays.
             // SAFETY: repaired and installed; whoever brings it in now brings in memory that was never used.
             return unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) };
         }
-        // What fails here is found out below, for the page that matters.
+        // A failure here is detected below, for the faulting page.
         let _ = self.bring(run, false);
         loop {
             match self.states.state(page, flip) {
@@ -232,8 +240,8 @@ impl Pages {
         }
     }
 
-    /// The run of pages around a repaired one that wait to be let in: the collector may have been here, and a page that
-    /// comes with others costs a twentieth of what it costs alone.
+    /// The run of repaired, not yet mapped pages around a page: the collector may have repaired
+    /// them, and mapping a page together with others costs a twentieth of mapping it alone.
     pub(crate) fn repaired_around(&self, page: usize) -> Range<usize> {
         let flip = self.flip.get();
         let waits = |page: &usize| self.states.state(*page, flip) == PageState::Repaired;
@@ -249,5 +257,6 @@ fn word_at(address: usize) -> u64 {
     unsafe { (*std::ptr::with_exposed_provenance::<AtomicU64>(address)).load(Ordering::Relaxed) }
 }
 
-/// Pages let in with a faulting one at most: it and its neighbours within so many, if they are repaired.
+/// Maximum number of pages let in with a faulting one: the page and its neighbours within this
+/// distance, if they are repaired.
 const REACH: usize = 64;

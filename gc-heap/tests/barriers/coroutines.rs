@@ -30,7 +30,7 @@ struct Coroutine<'a> {
     over: bool,
 }
 
-/// The way from a coroutine back to whoever has resumed it.
+/// Switches from a coroutine back to the code that resumed it.
 struct Switch(*mut Coroutine<'static>, PhantomData<*mut ()>);
 
 const STACK_WORDS: usize = 64 << 10;
@@ -79,7 +79,7 @@ extern "C" fn start() {
 }
 
 impl Switch {
-    /// Back to whoever has resumed this.
+    /// Switches back to the code that resumed this coroutine.
     fn suspend(&self) {
         // SAFETY: the coroutine that this code runs on; `resume` has filled in where to go.
         assert_eq!(unsafe { libc::swapcontext(&raw mut (*self.0).context, &raw const (*self.0).resumer) }, 0);

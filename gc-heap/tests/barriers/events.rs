@@ -84,7 +84,7 @@ pub(crate) fn a_cycle_is_told_before_its_end_is(barrier: Barrier) {
     assert!(heap.take_events().0.is_empty(), "a heap with listeners keeps no record");
 }
 
-/// While the collector tells, mutators make progress: it is never inside a stop.
+/// While the collector tells, mutators make progress: it is never inside a pause.
 pub(crate) fn mutators_run_while_a_listener_does(barrier: Barrier) {
     let (turns, told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let working = Arc::new(AtomicBool::new(false));

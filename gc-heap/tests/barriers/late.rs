@@ -25,8 +25,9 @@ fn is_dawdler(late: &Late) -> bool {
     late.who.name.to_string() == "dawdler"
 }
 
-/// The events of a cycle in which a thread named `dawdler` comes to no safepoint until it has been told of three times, and has
-/// once been found in a state. It does `work` all that time, and so long `diligent` waits for it in a stop.
+/// The events of a cycle in which a thread named `dawdler` comes to no safepoint until it has been
+/// told of three times, and has once been found in a state. It does `work` all that time, and
+/// meanwhile `diligent` waits for it in a pause.
 fn dawdle(heap: &Heap, wanted: ThreadState, work: impl Fn() + Sync) -> (Vec<Late>, Vec<Pause>) {
     let (over, ready) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut late, mut pauses) = (Vec::new(), Vec::new());

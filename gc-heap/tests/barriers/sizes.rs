@@ -153,7 +153,7 @@ pub(crate) fn large_objects_never_move(barrier: Barrier) {
             }
         }
         assert!(moved, "nothing has moved at all: {:?}", heap.stats());
-        // Nearly as much as there is: the heap is compacted in a stop before that is said to be too much.
+        // Nearly the whole heap: it is compacted in a pause before the request fails.
         m.reserve(AllocSize::tail::<Bytes>(HEAP / 8 * 7)).unwrap_err();
         assert!(heap.stats().compactions > 0, "{:?}", heap.stats());
         assert!(

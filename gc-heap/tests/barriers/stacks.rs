@@ -1,4 +1,5 @@
-//! Operand stacks as an interpreter uses them: bound to their mutator, deep and shallow by turns.
+//! Operand stacks as an interpreter uses them: bound to their mutator, alternately deep and
+//! shallow.
 
 use crate::common::{Random, backing, checked, panic_of, stress, while_collecting};
 use crate::harness::{Tests, tests};

@@ -1,4 +1,4 @@
-//! The outer mutator is not to be had inside a scope or a blocking section.
+//! The outer mutator is unavailable inside a scope or a blocking section.
 use gc_heap::Mutator;
 
 #[path = "../common/node.rs"]

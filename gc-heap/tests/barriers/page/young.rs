@@ -26,7 +26,7 @@ pub(crate) fn a_tlab_half_full_of_a_thread_that_runs() {
     }
 }
 
-/// The same of a thread that is parked over several flips: nobody asks it for anything.
+/// As above, with a thread that is parked during several flips.
 pub(crate) fn a_tlab_half_full_of_a_thread_that_is_parked() {
     for heap in clusters(moving(16 << 20)) {
         let before = heap.enter(|m| {
