@@ -1,6 +1,7 @@
-//! A table kept by columns: arrays of values, of numbers and of text that grow to megabytes, beside rows of 500 bytes each
-//! that come and go. The rows are small objects, which the collector moves together; the columns are large ones, which
-//! have blocks to themselves and stay where they are for life.
+//! A table kept by columns: arrays of values, of numbers and of text that grow to megabytes, beside
+//! rows of 500 bytes each that come and go. The rows are small objects, which the collector moves
+//! together; the columns are large ones, which have blocks to themselves and stay where they are
+//! for life.
 //!
 //! `cargo run --release -p examples --bin columns`
 
@@ -23,7 +24,8 @@ struct Row {
     readings: [f64; READINGS],
 }
 
-/// An array that grows: elements and how many of them are in use. Replacing the elements is all that it takes.
+/// An array that grows: elements and how many of them are in use. Replacing the elements is all
+/// that it takes.
 #[derive(Trace)]
 struct Column {
     cells: Slot<SlotArray<Tagged>>,
@@ -60,8 +62,8 @@ fn new_table<'s>(m: &mut Mutator<'s>) -> Result<Local<'s, Table>, OutOfMemory> {
 fn push(m: &mut Mutator<'_>, column: Local<'_, Column>, value: Local<'_, Tagged>) -> Result<(), OutOfMemory> {
     let capacity = column.get(m).cells.get(m).tail_len();
     if column.get(m).len.get() == capacity {
-        // At 32 KiB the array becomes a large object: `reserve` finds it a run of blocks, and zeroes that with safepoints
-        // in between.
+        // At 32 KiB the array becomes a large object: `reserve` finds it a run of blocks, and
+        // zeroes that with safepoints in between.
         let m = m.reserve(AllocSize::tail::<SlotArray<Tagged>>(capacity * 2))?;
         let column = column.get(m);
         let grown = m.place_array::<SlotArray<Tagged>>((), capacity * 2, Value::NIL);
@@ -126,7 +128,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let heap = Heap::builder().max_bytes(64 << 20).build()?;
     heap.enter(|m| -> Result<(), Box<dyn Error>> {
         let table = new_table(m)?;
-        // The same address at all times, whatever view references go by: the one that system calls are lent.
+        // The same address at all times, whatever view references go by: the one that system calls
+        // are lent.
         let place = |m: &Mutator<'_>| m.bytes_for_syscall(table.get(m).sums.get(m)).as_ptr().addr();
         let at_first = place(m);
         for number in 0..ROWS {

@@ -1,5 +1,5 @@
-//! Images whose pixels lie outside the heap: little objects that keep much. The bytes are accounted to the heap, so that
-//! cycles begin because of them, and a limit of the program's own is kept.
+//! Images whose pixels lie outside the heap: little objects that keep much. The bytes are accounted
+//! to the heap, so that cycles begin because of them, and a limit of the program's own is kept.
 //!
 //! `cargo run --release -p examples --bin external`
 
@@ -17,7 +17,8 @@ const LIMIT: usize = 96 * MIB;
 const IMAGES: usize = 3000;
 const SHOWN: usize = 12;
 
-/// Images that have not been dropped, as the memory allocator would see it: the account is checked against it.
+/// Images that have not been dropped, as the memory allocator would see it: the account is checked
+/// against it.
 static PIXELS_THERE: AtomicUsize = AtomicUsize::new(0);
 
 /// Memory of another library's, say: it needs `Drop`, so it cannot stand in an object.
@@ -48,7 +49,8 @@ struct Image {
 
 type Screen = SlotArray<Option<Image>>;
 
-/// Drops the pixels of images that are gone, and sees to it that there is room for another: first a cycle has to find them.
+/// Drops the pixels of images that are gone, and sees to it that there is room for another: first a
+/// cycle has to find them.
 fn make_room(m: &mut Mutator<'_>, heap: &Heap, dead: &ResourceQueue<Pixels>) -> Result<(), Box<dyn Error>> {
     let drain = || while dead.take().is_some() {};
     drain();

@@ -1,9 +1,9 @@
 //! Green threads: fibers with a root stack each, run by a pool of threads that share one heap.
 //!
-//! The prime sieve of coroutines: one fiber counts, each prime gets a fiber that lets through what it does not divide, and
-//! the first number that gets past all of them is the next prime. Letters between fibers are heap objects. A fiber runs on
-//! whichever thread takes it, a slice at a time; between two slices its stack belongs to no thread, and the collector finds
-//! it all the same.
+//! The prime sieve of coroutines: one fiber counts, each prime gets a fiber that lets through what
+//! it does not divide, and the first number that gets past all of them is the next prime. Letters
+//! between fibers are heap objects. A fiber runs on whichever thread takes it, a slice at a time;
+//! between two slices its stack belongs to no thread, and the collector finds it all the same.
 //!
 //! `cargo run --release -p examples --bin green-threads`
 
@@ -18,15 +18,17 @@ const PRIMES: usize = 1200;
 /// Letters that a fiber reads before another has its turn.
 const SLICE: usize = 50;
 
-/// A number on its way. The object itself goes from fiber to fiber, and each counts on it that it was there.
+/// A number on its way. The object itself goes from fiber to fiber, and each counts on it that it
+/// was there.
 #[derive(Trace)]
 struct Candidate {
     number: u64,
     visits: Num<usize>,
 }
 
-/// A channel is nothing but its letters. The sender's stack has the last one, to hang the next on; the receiver's has the
-/// last that it has read; so what was read is garbage at once. No lock: one fiber stores `next`, one loads it.
+/// A channel is nothing but its letters. The sender's stack has the last one, to hang the next on;
+/// the receiver's has the last that it has read; so what was read is garbage at once. No lock: one
+/// fiber stores `next`, one loads it.
 #[derive(Trace)]
 struct Letter {
     /// None in the first letter of a channel, which says nothing, and in the last, which ends it.
@@ -34,7 +36,8 @@ struct Letter {
     next: Slot<Option<Letter>>,
 }
 
-/// Indexes of a fiber's stack: the last letter read, the last letter sent. No other reference outlives a step.
+/// Indexes of a fiber's stack: the last letter read, the last letter sent. No other reference
+/// outlives a step.
 const INBOX: usize = 0;
 const OUTBOX: usize = 1;
 
@@ -120,12 +123,14 @@ impl Fiber {
         Ok(Turn::Again(self))
     }
 
-    /// Hangs a letter on the last one, within the room reserved, and wakes the receiver if it waits.
+    /// Hangs a letter on the last one, within the room reserved, and wakes the receiver if it
+    /// waits.
     fn send<'g>(&self, m: &'g Mutator<'_>, pool: &Pool, candidate: Option<Gc<'g, Candidate>>) {
         let letter = m.place(LetterInit { candidate, next: None });
         self.stack.get(m, OUTBOX).next.set(m, Some(letter));
         self.stack.set(m, OUTBOX, letter);
-        // Nobody holds this lock over a safepoint, so waiting for it here, inside the heap, never waits for the collector.
+        // Nobody holds this lock over a safepoint, so waiting for it here, inside the heap, never
+        // waits for the collector.
         let waiting = self.receiver.as_ref().and_then(|place| lock(place).take());
         waiting.into_iter().for_each(|fiber| pool.ready(fiber));
     }
@@ -141,7 +146,8 @@ impl Fiber {
         Turn::Waits
     }
 
-    /// Makes the fiber that this one sends to, and the channel between them, within the room reserved.
+    /// Makes the fiber that this one sends to, and the channel between them, within the room
+    /// reserved.
     fn hire(&mut self, m: &Mutator<'_>, pool: &Pool, index: usize) -> Result<(), OutOfMemory> {
         let first = m.place(LetterInit { candidate: None, next: None });
         let fiber = Fiber::new(m, &pool.heap, Code::Sieve { index, prime: None }, first)?;

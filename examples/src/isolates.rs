@@ -1,5 +1,6 @@
-//! Several heaps in one process: isolates, each with a heap of its own and a thread, so that none waits for another's stop.
-//! What goes between them is copied: no reference leads from one heap into another.
+//! Several heaps in one process: isolates, each with a heap of its own and a thread, so that none
+//! waits for another's stop. What goes between them is copied: no reference leads from one heap
+//! into another.
 //!
 //! `cargo run --release -p examples --bin isolates`
 

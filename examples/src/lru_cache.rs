@@ -1,4 +1,5 @@
-//! A bounded cache in the heap: a hash table of entries in a list from the most to the least recently used.
+//! A bounded cache in the heap: a hash table of entries in a list from the most to the least
+//! recently used.
 //!
 //! `cargo run --release -p examples --bin lru-cache`
 

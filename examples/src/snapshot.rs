@@ -1,4 +1,5 @@
-//! What is in a heap: a census on the terminal, and a snapshot for Chromium's developer tools (*Memory*, *Load profile*).
+//! What is in a heap: a census on the terminal, and a snapshot for Chromium's developer tools
+//! (*Memory*, *Load profile*).
 //!
 //! `cargo run --release -p examples --bin snapshot -- a.heapsnapshot`
 

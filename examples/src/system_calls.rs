@@ -1,5 +1,6 @@
-//! System calls that read into the heap and write from it, without a copy and without `unsafe`, and a child process, while a
-//! second thread makes garbage and the collector takes pages away (the page barrier, where this machine has it).
+//! System calls that read into the heap and write from it, without a copy and without `unsafe`, and
+//! a child process, while a second thread makes garbage and the collector takes pages away (the
+//! page barrier, where this machine has it).
 //!
 //! `cargo run --release -p examples --bin system-calls`
 
@@ -46,7 +47,8 @@ fn build() -> Result<Heap, BuildError> {
     }
 }
 
-/// The same four bytes before each message, pinned once, for life: nobody drops this. It costs its block of 64 KiB for as long.
+/// The same four bytes before each message, pinned once, for life: nobody drops this. It costs its
+/// block of 64 KiB for as long.
 static MARK: OnceLock<Pinned<Bytes>> = OnceLock::new();
 
 /// Puts messages into a socket. A pin keeps each where it is while the call waits for the reader.
@@ -94,7 +96,8 @@ fn read(m: &mut Mutator<'_>, mut socket: UnixStream) -> Result<usize, Failure> {
     Ok(bytes)
 }
 
-/// A file into one object, and out again by a call that does not wait: that one is lent the bytes as they are.
+/// A file into one object, and out again by a call that does not wait: that one is lent the bytes
+/// as they are.
 fn file(m: &mut Mutator<'_>) -> Result<usize, Failure> {
     let path = std::env::current_exe()?;
     let mut program = File::open(&path)?;
@@ -107,8 +110,9 @@ fn file(m: &mut Mutator<'_>) -> Result<usize, Failure> {
     Ok(len)
 }
 
-/// A child process, fed with pinned bytes. It is made by `fork` and `exec`, outside the heap, whatever the collector does: the
-/// child has none of the heap's memory, and this process keeps all of it.
+/// A child process, fed with pinned bytes. It is made by `fork` and `exec`, outside the heap,
+/// whatever the collector does: the child has none of the heap's memory, and this process keeps all
+/// of it.
 fn child(m: &mut Mutator<'_>) -> Result<usize, Failure> {
     let pinned = {
         let m = m.reserve(AllocSize::tail::<Bytes>(5000))?;
@@ -166,7 +170,8 @@ fn main() -> Result<(), Failure> {
     assert!(read == (0..MESSAGES).map(len).sum::<usize>() && program > 0 && counted == 5000);
     assert!(stats.relocations > 0, "objects moved meanwhile: {stats:?}");
     println!("{MESSAGES} messages, {read} bytes, and a program: read into objects by system calls");
-    // What the pins cost differs from run to run: blocks of 64 KiB that the last plan of a compaction left out.
+    // What the pins cost differs from run to run: blocks of 64 KiB that the last plan of a
+    // compaction left out.
     eprintln!("{} cycles, {} relocations; pins held {} blocks", stats.cycles, stats.relocations, stats.pinned_blocks);
     Ok(())
 }

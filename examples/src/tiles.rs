@@ -1,6 +1,6 @@
-//! Tiles of a map, each loaded once as long as anybody has it: a cache outside the heap knows them by number and keeps none
-//! (`Weak`), each knows its neighbour and does not keep it (`WeakSlot`), and a painter remembers pictures that go with their
-//! tiles (`Ephemeron`).
+//! Tiles of a map, each loaded once as long as anybody has it: a cache outside the heap knows them
+//! by number and keeps none (`Weak`), each knows its neighbour and does not keep it (`WeakSlot`),
+//! and a painter remembers pictures that go with their tiles (`Ephemeron`).
 //!
 //! `cargo run --release -p examples --bin tiles`
 
@@ -32,7 +32,8 @@ impl Tiles {
         self.known.get(&number)?.get(m)
     }
 
-    /// Room first, then the look: what it finds is a raw reference, which a safepoint after it would end.
+    /// Room first, then the look: what it finds is a raw reference, which a safepoint after it
+    /// would end.
     fn tile<'s>(&mut self, m: &mut Mutator<'s>, number: u64) -> Result<Local<'s, Tile>, OutOfMemory> {
         let m = m.reserve(AllocSize::of::<Tile>() + AllocSize::tail::<Bytes>(SIDE * SIDE))?;
         if let Some(tile) = self.known(m, number) {
@@ -52,7 +53,8 @@ impl Tiles {
     }
 }
 
-/// Pictures of the tiles that were painted last, each until its tile dies or another takes its place.
+/// Pictures of the tiles that were painted last, each until its tile dies or another takes its
+/// place.
 #[derive(Trace)]
 struct Painter {
     pictures: [Ephemeron<Tile, Bytes>; 8],

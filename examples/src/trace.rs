@@ -1,6 +1,7 @@
 //! A churn of two threads, and a trace of what the collector did meanwhile, written as it happens.
 //!
-//! `cargo run --release -p examples --bin trace [FILE]`, then open the file (`trace.json`) in <https://ui.perfetto.dev>.
+//! `cargo run --release -p examples --bin trace [FILE]`, then open the file (`trace.json`)
+//! in <https://ui.perfetto.dev>.
 
 use gc_heap::{AllocSize, Event, Heap, Mutator, OutOfMemory, Slot, SlotArray, Trace};
 use gc_heap_tools::EventTrace;
@@ -24,7 +25,8 @@ struct Sink(Mutex<io::Result<EventTrace<BufWriter<File>>>>);
 
 impl Sink {
     fn add(&self, event: &Event) {
-        // No mutator takes this lock while it is inside the heap, so the collector never waits for one here.
+        // No mutator takes this lock while it is inside the heap, so the collector never waits for
+        // one here.
         let mut sink = self.0.lock().expect("no listener panics");
         let added = sink.as_mut().map_or(Ok(()), |trace| trace.add(event));
         if let Err(error) = added {

@@ -1,5 +1,5 @@
-//! Side tables, ids and open files of objects that come and go, none of which keeps its object alive; and two threads of the
-//! program's own that see to what is left of them.
+//! Side tables, ids and open files of objects that come and go, none of which keeps its object
+//! alive; and two threads of the program's own that see to what is left of them.
 //!
 //! `cargo run --release -p examples --bin weak-things`
 
@@ -32,8 +32,8 @@ fn open<'s>(
     Ok(m.build::<Document>(room, |m| m.place(DocumentInit { number, file: files.place(m, file) }))?)
 }
 
-/// Says farewell to documents that died, on a thread of its own. Each comes whole, its file still open; number 7 is
-/// registered once more, and so it comes once more when it has died again.
+/// Says farewell to documents that died, on a thread of its own. Each comes whole, its file still
+/// open; number 7 is registered once more, and so it comes once more when it has died again.
 fn reap(heap: &Heap, queue: &FinalizerQueue<Document>, over: &AtomicBool, said: &Sender<u64>) -> Result<(), Failure> {
     let mut thread = heap.thread()?;
     let mut again = true;

@@ -1,4 +1,4 @@
-//! The run's side: one workload on one heap, in a process of its own.
+//! The process of a run: one workload on one heap.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::exit;
@@ -35,8 +35,8 @@ pub(crate) fn main() -> Result<(), Failure> {
     let mut document = vec![0; document_bytes as usize];
     stdin.read_exact(&mut document).map_err(|e| Failure::run(format!("cannot read the document: {e}")))?;
     drop(stdin);
-    // The parent writes nothing more: the end of the pipe is its end, however it came, and nobody
-    // wants the result then.
+    // The parent writes nothing more: when the pipe ends, the parent has ended, and the result is
+    // not needed.
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         exit(1);
@@ -52,11 +52,11 @@ fn say(message: &Message) {
     let mut line = serde_json::to_vec(message).expect("plain data");
     line.push(b'\n');
     let mut out = io::stdout().lock();
-    // A parent that is gone: see `main`.
+    // The parent has ended: see `main`.
     let _ = out.write_all(&line).and_then(|()| out.flush());
 }
 
-/// Has the heap record when faults and slow paths were, for the utilisation.
+/// Makes the heap record faults and slow paths, for the utilisation.
 fn build(plan: &Plan) -> Result<Heap, Failure> {
     plan.heap.builder().record_losses(true).build().map_err(|e| Failure::input(e.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and the help that teaches it.
+//! The command line and its help.
 
 use clap::{Parser, Subcommand};
 
@@ -82,11 +82,11 @@ pub(crate) enum Command {
     PauseScaling(ScalingArgs),
     /// Parse a JSON document into heap objects over and over, beside queries on the last few
     Json(JsonArgs),
-    /// Measure what each mechanism of the kernel costs here: taking memory away, letting pages in,
-    /// mirrors, touches
+    /// Measure what each mechanism of the kernel costs here: unmapping views, mapping pages,
+    /// mirrors, first accesses
     #[command(after_help = PRIMITIVES_AFTER)]
     Primitives(PrimitivesArgs),
-    /// Say what there is: each workload, what it does, its standard size and its options
+    /// List workloads: what each does, its standard size and its options
     List,
     /// One run in a process of its own: the plan on standard input, messages on standard output
     #[command(hide = true)]
@@ -97,7 +97,7 @@ pub(crate) enum Command {
     MeasurePrimitives,
 }
 
-/// Reads the command line. `Ok(Err(text))` is help or a version that was asked for.
+/// Reads the command line. `Ok(Err(text))` is a requested help or version text.
 pub(crate) fn parse<I, T>(args: I) -> Result<Result<Cli, String>, Failure>
 where
     I: IntoIterator<Item = T>,
@@ -111,8 +111,7 @@ where
     }
 }
 
-/// clap explains over several paragraphs; keep what is wrong and the hint, leave the usage to
-/// `--help`.
+/// clap prints several paragraphs; keep the error and the hint, leave the usage to `--help`.
 fn one_line(error: &str) -> String {
     let mut parts = Vec::new();
     for line in error.lines().map(str::trim) {

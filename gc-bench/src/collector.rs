@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gc_heap::{Backing, Barrier, HeapBuilder, ParseOptionError};
 
-/// What `--barrier` names.
+/// The values of `--barrier`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Collector {
     barrier: Barrier,
@@ -33,12 +33,12 @@ impl Collector {
         }
     }
 
-    /// Whether pages are what is behind it.
+    /// Whether it uses the page barrier.
     pub(crate) fn is_page(self) -> bool {
         self.barrier == Barrier::Page
     }
 
-    /// Has the heap built with it.
+    /// Configures the heap's builder with it.
     pub(crate) fn apply(self, builder: HeapBuilder) -> HeapBuilder {
         builder.barrier(self.barrier).backing(self.backing)
     }
@@ -46,12 +46,9 @@ impl Collector {
     /// Reads a name from the command line, where the help lists them all.
     pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
         let choices = [
-            (Self::LOAD, "Test each loaded reference; compact beside the program"),
+            (Self::LOAD, "Test each loaded reference; compact concurrently"),
             (Self::STW, "Stop the program for the whole collection: the baseline"),
-            (
-                Self::PAGE,
-                "Take every page away and bring it back repaired when it is touched (Linux 5.14, userfaultfd)",
-            ),
+            (Self::PAGE, "Unmap every page and map it again, repaired, on the next access (Linux 5.14, userfaultfd)"),
             (
                 Self::PAGE_ANONYMOUS,
                 "The same on private anonymous memory, whose pages are moved (Linux 6.8) or copied instead of mapped again",

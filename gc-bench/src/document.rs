@@ -48,7 +48,8 @@ fn cargo_metadata() -> Result<Vec<u8>, Failure> {
     let advice = "give `gc-bench json` a file instead";
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["metadata", "--format-version", "1"]).stdin(Stdio::null());
-    // The workspace this bench was built from, where it still is; else the one around the current folder.
+    // The workspace this bench was built from, where it still is; else the one around the current
+    // folder.
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     if manifest.is_file() {
         command.arg("--manifest-path").arg(manifest);

@@ -1,11 +1,11 @@
-//! How the bench says no: one line on standard error, and one of two exit codes.
+//! Failures of the bench: one line on standard error, and one of two exit codes.
 
 use std::fmt;
 
 /// Why the bench stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// What was asked for cannot be: exit code 2, and nothing was run for it.
+    /// The request is impossible: exit code 2, and nothing was run.
     Input(String),
     /// A run was started and went wrong: exit code 1.
     Run(String),

@@ -1,4 +1,4 @@
-//! The heap of a run: how it is to be built, and whether it can be.
+//! The heap of a run: its options, and whether it can be built.
 
 use std::sync::OnceLock;
 
@@ -105,18 +105,18 @@ impl HeapPlan {
         if self.workers > 0 { builder.workers(self.workers as usize) } else { builder }
     }
 
-    /// Refuses a heap that cannot be built here, before anything is run.
+    /// Rejects a heap that cannot be built here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
         self.builder().check_within(memory.total_bytes as usize).map_err(|error| match error {
             BuildError::PageBarrier(why) => {
-                Failure::input(format!("the page barrier cannot work here: {why}; `load` and `stw` can"))
+                Failure::input(format!("the page barrier is unavailable: {why}; use `load` or `stw`"))
             }
             other => Failure::input(other.to_string()),
         })?;
         if self.pretouch && self.heap_bytes > memory.available_bytes {
             let (heap, free) = (bytes(self.heap_bytes), bytes(memory.available_bytes));
             return Err(Failure::input(format!(
-                "a heap of {heap} cannot be touched beforehand: {free} of memory are available (--no-pretouch commits as it goes)"
+                "a heap of {heap} cannot be committed in advance: {free} of memory are available (use --no-pretouch)"
             )));
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! A small JSON parser that builds nothing itself: it tells a [`Sink`] what it reads.
 //!
-//! RFC 8259, as strict as serde_json: no trailing commas, no control characters in strings, no lone surrogates.
+//! RFC 8259, as strict as serde_json: no trailing commas, no control characters in strings, no lone
+//! surrogates.
 
 use std::fmt;
 
-/// What listens to the parser. Containers are told when they end, with the number of their values (an object's: of its
-/// pairs; each key comes as a string of its own right before its value).
+/// What listens to the parser. Containers are told when they end, with the number of their values
+/// (an object's: of its pairs; each key comes as a string of its own right before its value).
 pub(crate) trait Sink {
     type Error;
     fn null(&mut self) -> Result<(), Self::Error>;
@@ -100,7 +101,8 @@ impl Parser<'_> {
     }
 
     fn document<S: Sink>(&mut self, sink: &mut S) -> Found<(), S::Error> {
-        // Containers are kept here and not on the call stack: a deep text is an error and not a crash.
+        // Containers are kept here and not on the call stack: a deep text is an error and not a
+        // crash.
         let mut open: Vec<Open> = Vec::new();
         'value: loop {
             match self.next() {

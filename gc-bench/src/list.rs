@@ -1,4 +1,4 @@
-//! `gc-bench list`: what there is.
+//! `gc-bench list`: the workloads.
 
 /// The text of `gc-bench list`.
 pub(crate) const TEXT: &str = "\
@@ -21,12 +21,12 @@ Of their own, and not in a plain run:
 
 json           A document (a file, or what `cargo metadata` says) parsed into heap objects over and over by one thread, the
                last four kept, beside threads that query them. heap 512m; --threads [2]; --seconds [10]; --seed
-pause-scaling  Cycle after cycle beside a thread that churns: 16 MiB to 4 GiB of live data, 10 to 1,000,000 roots.
-               Points that the machine has no memory for are left out, and named.
+pause-scaling  Cycle after cycle with a concurrent churning thread: 16 MiB to 4 GiB of live data, 10 to 1,000,000 roots.
+               Points for which the machine lacks memory are skipped, and named.
 primitives     No heap: what each mechanism of the kernel costs by itself, from mremap and userfaultfd to membarrier.
                groups take-away, fault, batch, chunk, view, touch, barrier [all]; --sizes [64m,256m,1g,4g,8g]
 
-Barriers       load (test each loaded reference, compact beside the program), page (take every page away, bring it back
-               repaired when it is touched), page-anonymous (the same on private memory), stw (the same work in one
-               stop: the baseline)
+Barriers       load (test each loaded reference, compact concurrently), page (unmap every page, map it again repaired
+               on the next access), page-anonymous (the same on private memory), stw (the same work in one
+               pause: the baseline)
 ";

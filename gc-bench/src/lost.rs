@@ -1,4 +1,5 @@
-//! What mutators lose besides stops and stalls: faults that they serve themselves, and slow paths of the barrier.
+//! Time that mutators lose besides pauses and stalls: faults that they serve themselves, and slow
+//! paths of the barrier.
 
 use gc_heap::{Durations, Heap, HeapStats, SlowPaths};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::collector::Collector;
 /// Each kind, where the heap records it for this barrier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Lost {
-    /// Touches of absent pages that the mutators served themselves.
+    /// Accesses to absent pages that the mutators served themselves.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) faults: Option<Kind>,
     /// Loads of stale references that the mutators resolved.
@@ -89,7 +90,8 @@ impl Times {
     }
 }
 
-/// What was added to a histogram. Its longest is exact where it is the longest of all, else the end of its bucket.
+/// What was added to a histogram. Its longest is exact where it is the longest of all, else the end
+/// of its bucket.
 fn difference(after: &Durations, before: &Durations) -> Durations {
     let earlier = |ns: u64| before.buckets.iter().find(|bucket| bucket.0 == ns).map_or(0, |bucket| bucket.1);
     let mut since = after.clone();

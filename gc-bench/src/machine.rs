@@ -1,4 +1,4 @@
-//! What the figures were measured on: the machine and its kernel, read from `/proc` and `/sys`.
+//! The machine and its kernel, read from `/proc` and `/sys`.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ pub(crate) struct Kernel {
     pub(crate) shmem_thp: String,
     pub(crate) max_map_count: u64,
     pub(crate) clocksource: String,
-    /// What of that which a heap would like to use is there, found out by trying.
+    /// Which features for a heap work here, determined by trying each.
     pub(crate) capabilities: Vec<Capability>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Capability {
     pub(crate) detail: String,
 }
 
-/// What the kernel does not say.
+/// A value that the kernel does not report.
 const UNKNOWN: &str = "unknown";
 
 fn read(path: &str) -> String {

@@ -3,12 +3,12 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`cli`], [`plan`] | what is asked for, and whether it can be |
+//! | [`cli`], [`plan`] | the request, and whether it is possible |
 //! | [`heap`], [`collector`] | the heap of a run, its options and its barrier |
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
 //! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
-//! | [`mmu`], [`lost`] | what the mutators lost: by windows of time, and besides stops and stalls |
+//! | [`mmu`], [`lost`] | lost time of the mutators: by windows of time, and besides pauses and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`process`] | what it ran on, and what it used |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
@@ -89,15 +89,15 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
     }
 }
 
-/// Runs the plans and reports: everything that can be refused is, before anything is run, and
-/// nothing is written unless every run succeeded.
+/// Runs the plans and reports: it rejects impossible requests before anything is run, and writes
+/// nothing unless every run succeeded.
 fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &OutputArgs) -> Result<(), Failure> {
     let memory = machine::memory();
     for plan in plans {
         plan.check(memory)?;
     }
     if plans.is_empty() {
-        return Err(Failure::input("this machine has no memory for any of it"));
+        return Err(Failure::input("this machine has too little memory for any of the points"));
     }
     let mut outputs = Outputs::prepare(output)?;
     let head = Head::now();

@@ -16,7 +16,7 @@ use crate::recorder::{Recorder, nanos};
 use crate::stats::Samples;
 use crate::timeline::{Occupancy, Phase, Stop};
 
-/// What a workload gives back.
+/// The result of a workload.
 pub(crate) struct Measured {
     pub(crate) ops: u64,
     pub(crate) checksum: i64,
@@ -65,8 +65,7 @@ impl<'a> Bench<'a> {
         Self { heap, barrier, threads, document, window: Mutex::new(None), gauge }
     }
 
-    /// Begins the measured part: times, samples and events from now on count. Once a run, by
-    /// whoever begins it.
+    /// Begins the measured part: times, samples and events from now on count. Called once per run.
     pub(crate) fn begin(&self) {
         self.gauge.set_phase(MEASURED);
         let mut window = self.window.lock().expect("no holder panics");
@@ -285,7 +284,7 @@ const LOOK: Duration = Duration::from_millis(25);
 /// Looks kept of one run: of a longer one every second is dropped, and fewer are made.
 const MAX_LOOKS: usize = 2000;
 
-/// Looks at the heap while a workload runs, and tells the parent how far it is.
+/// Samples the heap while a workload runs, and reports progress to the parent.
 pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&str, f64)>) {
     let (mut looks, mut every) = (0u32, 1);
     while !gauge.stop.load(Ordering::Acquire) {

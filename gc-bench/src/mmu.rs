@@ -1,14 +1,16 @@
-//! Minimum mutator utilisation: of every window of some length, the least share of it that a mutator had for itself.
+//! Minimum mutator utilisation: the minimum, over all windows of a length, of the share that a
+//! mutator ran.
 //!
-//! Cheng and Blelloch, [A parallel, real-time garbage collector](https://doi.org/10.1145/378795.378823) (PLDI 2001), whose
-//! point it is that short pauses close together are as bad as a long one. `docs/bench.md` says what counts as lost.
+//! Cheng and Blelloch, [A parallel, real-time garbage
+//! collector](https://doi.org/10.1145/378795.378823) (PLDI 2001), whose point it is that short
+//! pauses close together are as bad as a long one. `docs/bench.md` says what counts as lost.
 
 use serde::{Deserialize, Serialize};
 
 /// From a time to a later one, in nanoseconds; the end does not belong to it.
 pub(crate) type Interval = (u64, u64);
 
-/// A stretch of time of which a part was lost: nobody knows which, so each moment of it counts alike.
+/// An interval of which an unknown part was lost, so each moment of it counts alike.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Stretch {
     pub(crate) from: u64,
@@ -34,8 +36,8 @@ pub(crate) struct Mmu {
     pub(crate) share: f64,
 }
 
-/// The least over all mutators, at each of [`WINDOWS_MS`] that is no longer than the measured part. `stopped` is lost to
-/// every mutator, each of `own` to one.
+/// The minimum over all mutators, at each of [`WINDOWS_MS`] that is no longer than the measured
+/// part. `stopped` is lost to every mutator, each of `own` to one.
 pub(crate) fn of_run<'a>(stopped: &[Interval], own: impl Iterator<Item = &'a [Stretch]>, length_ns: u64) -> Vec<Mmu> {
     let stopped = || stopped.iter().map(|&interval| Stretch::from(interval));
     // A mutator with nothing of its own lost what all lost; one that has lost no less.
@@ -60,9 +62,11 @@ struct Lost {
 }
 
 impl Lost {
-    /// All stretches together, as far as they lie in `0..length`. Where some overlap their parts add up, to the whole at most.
+    /// All stretches together, as far as they lie in `0..length`. Where some overlap their parts
+    /// add up, to the whole at most.
     fn new(stretches: impl Iterator<Item = Stretch>, length: u64) -> Self {
-        // Each adds its share at its begin and takes it away at its end. Whole ones are counted, so that nothing is rounded.
+        // Each adds its share at its begin and takes it away at its end. Whole ones are counted, so
+        // that nothing is rounded.
         let mut turns: Vec<(u64, bool, f64)> = stretches
             .map(|s| Stretch { to: s.to.min(length), ..s })
             .filter(|s| s.from < s.to && s.share > 0.0)
@@ -111,10 +115,10 @@ impl Lost {
         }
     }
 
-    /// The least utilisation of a window of this length, exactly; `None` where none of that length fits.
+    /// The exact minimum utilisation of windows of this length; `None` if none of that length fits.
     ///
-    /// What a window loses changes evenly as it slides, save where one of its ends meets an end of a stretch. So the worst
-    /// window has such an end, or lies at an end of the whole.
+    /// What a window loses changes evenly as it slides, save where one of its ends meets an end of
+    /// a stretch. So the worst window has such an end, or lies at an end of the whole.
     fn utilisation(&self, window: u64) -> Option<f64> {
         let last = self.length.checked_sub(window).filter(|_| window > 0)?;
         let ends = self.stretches.iter().flat_map(|s| [s.from, s.to]);

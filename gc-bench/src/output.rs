@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all.
 //!
-//! What cannot be written is found out before anything is run; results go to a temporary file
-//! beside the target and are renamed over it, so that a reader never meets half a report and a
+//! Whether the files can be written is checked before anything is run; results go to a temporary
+//! file beside the target and are renamed over it, so that a reader never meets half a report and a
 //! failed run leaves the last one alone.
 
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! What one run is to do, worked out from the command line before anything is started.
+//! The plan of a run, derived from the command line before anything is started.
 
 use clap::Args;
 use gc_heap::ByteSize;
@@ -75,8 +75,8 @@ pub(crate) struct SessionArgs {
 }
 
 impl SessionArgs {
-    /// The runs of some works. Barriers take turns, so that what changes on the machine meanwhile
-    /// changes for all.
+    /// The runs of some works. Runs alternate between barriers, so that changes on the machine
+    /// affect all.
     fn runs(&self, works: Vec<Work>, repeats: u64) -> Vec<Plan> {
         let mut plans = Vec::new();
         for work in works {
@@ -126,7 +126,7 @@ impl Plan {
         if let Work::PauseScaling(point) = &self.work { Some(point) } else { None }
     }
 
-    /// Refuses what cannot work here, before anything is run.
+    /// Rejects a plan that cannot work here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
         self.heap.check(memory)?;
         let (name, least) = (self.work.name(), self.work.min_live_bytes());

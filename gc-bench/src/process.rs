@@ -8,11 +8,11 @@ pub(crate) fn cpu_time() -> Duration {
     gc_core::sys::process_cpu_time()
 }
 
-/// The proportional set size in bytes: private pages, and of shared ones this process's part. A heap's pages count once,
-/// however many views map them. 0 where the kernel does not say.
+/// The proportional set size in bytes: private pages, and of shared ones this process's part. A
+/// heap's pages count once, however many views map them. 0 where the kernel does not say.
 ///
-/// The kernel walks every page table for it (some 15 ms a GiB and four views) and holds the address space's lock meanwhile,
-/// so this is read outside the measured part only.
+/// The kernel walks every page table for it (some 15 ms a GiB and four views) and holds the address
+/// space's lock meanwhile, so this is read outside the measured part only.
 pub(crate) fn pss_bytes() -> u64 {
     let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     text.lines()
@@ -22,7 +22,8 @@ pub(crate) fn pss_bytes() -> u64 {
         .map_or(0, |kib| kib << 10)
 }
 
-/// Ticks (1/100 s) the processors were busy for anyone, and stolen by the hypervisor, since the machine started.
+/// Ticks (1/100 s) the processors were busy for anyone, and stolen by the hypervisor, since the
+/// machine started.
 fn machine_ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let v: Vec<u64> =

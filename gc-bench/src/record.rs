@@ -1,4 +1,5 @@
-//! What one run found, with the keys its JSON has. `docs/bench.md` says what each means; keep them as they are.
+//! The results of a run, with the keys of its JSON. `docs/bench.md` says what each means; keep them
+//! as they are.
 
 use serde::{Deserialize, Serialize};
 
@@ -86,15 +87,16 @@ pub(crate) struct Record {
     pub(crate) other_cpu_percent: f64,
     /// Time the hypervisor gave to others, in percent of one processor.
     pub(crate) stolen_percent: f64,
-    /// Events and losses that the heap could not keep: above 0, the figures of pauses, stalls and utilisation miss some.
+    /// Events and losses that the heap could not keep: above 0, the figures of pauses, stalls and
+    /// utilisation miss some.
     pub(crate) lost_events: u64,
     /// Minimum mutator utilisation, at each window that is no longer than the run.
     pub(crate) mmu: Vec<Mmu>,
-    /// What mutators lost besides stops and stalls; a key that is not there was not recorded.
+    /// Time that mutators lost besides pauses and stalls; a key that is not there was not recorded.
     pub(crate) lost: Lost,
     pub(crate) settings: Plan,
     pub(crate) histograms: Histograms,
-    /// Each stop, in order.
+    /// Each pause, in order.
     pub(crate) stops: Vec<Stop>,
     /// Each phase of each cycle, in order of its start.
     pub(crate) phases: Vec<Phase>,
@@ -111,7 +113,8 @@ pub(crate) struct Histograms {
 }
 
 impl Record {
-    /// The utilisation at a window of [`WINDOWS_MS`](crate::mmu::WINDOWS_MS), if the run was that long.
+    /// The utilisation at a window of [`WINDOWS_MS`](crate::mmu::WINDOWS_MS), if the run was that
+    /// long.
     pub(crate) fn mmu_at(&self, window_ms: u64) -> Option<f64> {
         self.mmu.iter().find(|mmu| mmu.window_ms == window_ms).map(|mmu| mmu.share)
     }

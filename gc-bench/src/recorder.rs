@@ -1,9 +1,10 @@
 //! Latency as a workload records it: a clock read and a few additions.
 //!
-//! A workload takes a sample for each operation, hundreds of millions of times, so the recorder is a flat array of
-//! logarithmic buckets, 32 an octave (at most 3.2 % wide): the same the peer measurements use, so that figures can be set
-//! beside theirs. What a bucket would blur and a report must not (the largest sample, the sum, the time lost in samples of
-//! a millisecond and more) is kept exactly. [`crate::stats`] turns it into a histogram afterwards.
+//! A workload takes a sample for each operation, hundreds of millions of times, so the recorder is
+//! a flat array of logarithmic buckets, 32 an octave (at most 3.2 % wide): the same the peer
+//! measurements use, so that figures can be set beside theirs. What a bucket would blur and a
+//! report must not (the largest sample, the sum, the time lost in samples of a millisecond and
+//! more) is kept exactly. [`crate::stats`] turns it into a histogram afterwards.
 
 use std::time::Instant;
 
@@ -87,7 +88,8 @@ impl Recorder {
         self.over_1ms_ns
     }
 
-    /// The buckets that hold samples: the largest value each stands for (never above the largest sample), and how many.
+    /// The buckets that hold samples: the largest value each stands for (never above the largest
+    /// sample), and how many.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.counts.iter().enumerate().filter(|&(_, &n)| n > 0).map(|(i, &n)| (upper(i).min(self.max_ns), n))
     }

@@ -12,8 +12,8 @@ use crate::plan::Plan;
 use crate::record::Record;
 use crate::size::{duration, grouped, three};
 
-/// What a run's process is told, as one line on its standard input; the document, if there is one, follows. The pipe stays
-/// open until the parent is gone: then the process ends, too.
+/// What a run's process is told, as one line on its standard input; the document, if there is one,
+/// follows. The pipe stays open until the parent is gone: then the process ends, too.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) plan: Plan,

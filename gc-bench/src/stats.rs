@@ -47,8 +47,8 @@ impl Samples {
         self.histogram.record_n(ns, count).expect("the histogram grows with its values");
     }
 
-    /// The figures. A percentile is the smallest value that so many samples do not exceed, rounded up to the histogram's
-    /// precision, and never above the largest sample.
+    /// The figures. A percentile is the smallest value that so many samples do not exceed, rounded
+    /// up to the histogram's precision, and never above the largest sample.
     pub(crate) fn summary(&self) -> Summary {
         let at =
             |q: f64| if self.histogram.is_empty() { 0 } else { self.histogram.value_at_quantile(q).min(self.max_ns) };
@@ -64,7 +64,8 @@ impl Samples {
         }
     }
 
-    /// The histogram as pairs: a value in nanoseconds, and how many samples it stands for. Ascending.
+    /// The histogram as pairs: a value in nanoseconds, and how many samples it stands for.
+    /// Ascending.
     pub(crate) fn buckets(&self) -> Vec<(u64, u64)> {
         self.histogram.iter_recorded().map(|v| (v.value_iterated_to().min(self.max_ns), v.count_at_value())).collect()
     }

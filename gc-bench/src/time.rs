@@ -9,7 +9,8 @@ pub(crate) fn now() -> String {
 
 fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March, so that the leap day is the last one: http://howardhinnant.github.io/date_algorithms.html
+    // Years begin in March, so that the leap day is the last one:
+    // http://howardhinnant.github.io/date_algorithms.html
     let z = days + 719_468;
     let (era, day_of_era) = (z / 146_097, z % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -1,10 +1,11 @@
-//! Where heaps of one process stand. Alone in its binary: the bases are the process's, and other tests' heaps would be in
-//! the way.
+//! Where heaps of one process stand. Alone in its binary: the bases are the process's, and other
+//! tests' heaps would be in the way.
 #![cfg(not(loom))]
 
 use gc_core::views::{ADDRESS_LIMIT, Mirror, Views, ViewsError};
 
-/// What a load barrier relies on: above the larger reservation, each base has a bit that the other has not.
+/// What a load barrier relies on: above the larger reservation, each base has a bit that the other
+/// has not.
 fn assert_apart(a: &Views, b: &Views) {
     let above = !(4 * a.span().max(b.span()) - 1);
     let (x, y) = (a.base() & above, b.base() & above);

@@ -47,7 +47,8 @@ fn taking_away_moves_the_pages_and_leaves_an_empty_mapping() {
     let file = HeapFile::new("calls", bytes).unwrap();
     let base = sys::reserve(2 * bytes, 4096).unwrap();
     let to = base + bytes;
-    // SAFETY: the reservation is this test's, its first half a view of the file, its second one after the move.
+    // SAFETY: the reservation is this test's, its first half a view of the file, its second one
+    // after the move.
     unsafe {
         sys::map_file_at(base, &file, 0, bytes, Access::ReadWrite).unwrap();
         sys::populate_write(base, bytes).unwrap();
@@ -126,7 +127,8 @@ fn private_memory_has_no_mirror() {
         let error = sys::mirror_at(base, 4096, base + 4096).unwrap_err();
         let line = format!("mremap(old_size=0)(from={base:#x}, len=0x1000, to={:#x}): Invalid argument", base + 4096);
         assert!(error.to_string().starts_with(&line), "{error}");
-        // Whatever the kernel did to the destination before it refused, the range is still reserved.
+        // Whatever the kernel did to the destination before it refused, the range is still
+        // reserved.
         assert_eq!(sys::reserve_at(base + 4096, 4096).unwrap_err().errno(), libc::EEXIST);
         sys::unmap(base, 2 * 4096).unwrap();
     }

@@ -1,4 +1,5 @@
-//! Faults and their servers: `gc_core::fault`. A fault that is not served ends this process, and with it the test.
+//! Faults and their servers: `gc_core::fault`. A fault that is not served ends this process, and
+//! with it the test.
 #![cfg(not(loom))]
 
 use gc_core::fault::{Served, Server, register};
@@ -22,7 +23,8 @@ fn map_nothing(at: *mut u8) -> *mut u8 {
     }
 }
 
-/// Gives the page, and says that there was nothing to do: as a heap does whose flip has ended meanwhile.
+/// Gives the page, and says that there was nothing to do: as a heap does whose flip has ended
+/// meanwhile.
 struct TooLate(AtomicUsize);
 
 // SAFETY: an atomic addition and a system call; the page is zeroes.
@@ -37,8 +39,9 @@ unsafe impl Server for TooLate {
     }
 }
 
-/// Fails where an access is taken for one that was tried in vain already because an earlier server of the same addresses had
-/// nothing to do for it in a round of the same number: heaps count their flips from the first.
+/// Fails where an access is taken for one that was tried in vain already because an earlier server
+/// of the same addresses had nothing to do for it in a round of the same number: heaps count their
+/// flips from the first.
 #[test]
 fn a_server_is_not_taken_for_the_one_before_it() {
     let page = map_nothing(ptr::null_mut());
@@ -47,7 +50,8 @@ fn a_server_is_not_taken_for_the_one_before_it() {
             map_nothing(page);
         }
         let server = Arc::new(TooLate(AtomicUsize::new(0)));
-        // SAFETY: the page is this test's, which alone touches it, before the registration is dropped.
+        // SAFETY: the page is this test's, which alone touches it, before the registration is
+        // dropped.
         let registration = unsafe { register(page.expose_provenance(), PAGE, server.clone()) }.unwrap();
         // SAFETY: the page is mapped, and given when it is touched.
         unsafe { page.write_volatile(1) };

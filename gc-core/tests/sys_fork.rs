@@ -5,7 +5,8 @@ use gc_core::sys::{Process, shared_state};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Fails where `fork` does not wait for the thread that has the lock: the child then waits for a thread that it does not have.
+/// Fails where `fork` does not wait for the thread that has the lock: the child then waits for a
+/// thread that it does not have.
 #[test]
 fn a_child_is_made_when_nobody_changes_what_heaps_share() {
     let done = AtomicBool::new(false);
@@ -22,8 +23,8 @@ fn a_child_is_made_when_nobody_changes_what_heaps_share() {
         });
         let codes: Vec<i32> = (0..50)
             .map(|_| {
-                // SAFETY: the child asks for the lock, looks at a number, and ends without what its parent has to do at its end;
-                // the alarm ends it where it hangs.
+                // SAFETY: the child asks for the lock, looks at a number, and ends without what its
+                // parent has to do at its end; the alarm ends it where it hangs.
                 let child = unsafe { libc::fork() };
                 if child == 0 {
                     // SAFETY: as above.

@@ -1,4 +1,5 @@
-//! Refusals to order: `gc_core::sys::inject`. They concern a whole process, so one test has them all, in order.
+//! Refusals to order: `gc_core::sys::inject`. They concern a whole process, so one test has them
+//! all, in order.
 #![cfg(not(loom))]
 
 use gc_core::sys::{self, HeapFile, RegisterMode, UffdSource, inject};
@@ -22,7 +23,8 @@ fn calls_are_counted_and_refused_by_number() {
     inject::refuse_nothing();
     assert!(map().is_ok());
 
-    // Each call of a heap's file, and what the caller hears of it: the call and the errno, none made up.
+    // Each call of a heap's file, and what the caller hears of it: the call and the errno, none
+    // made up.
     for call in ["memfd_create(MFD_NOEXEC_SEAL)", "ftruncate", "fcntl(F_ADD_SEALS)"] {
         inject::refuse(call, libc::EMFILE, 0, 1);
         let error = HeapFile::new("inject", page).unwrap_err();

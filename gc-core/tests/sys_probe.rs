@@ -4,7 +4,8 @@
 use gc_core::probe::{Capabilities, Support};
 use std::fs;
 
-/// Descriptors and mappings of this process. The test is alone in its binary, so nobody else opens any meanwhile.
+/// Descriptors and mappings of this process. The test is alone in its binary, so nobody else opens
+/// any meanwhile.
 fn possessions() -> (usize, usize) {
     let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
     let heaps = fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains("memfd:")).count();

@@ -1,12 +1,15 @@
-//! The probe in a sandbox: what a seccomp filter refuses is reported with the filter's errno, and nothing crashes.
+//! The probe in a sandbox: what a seccomp filter refuses is reported with the filter's errno, and
+//! nothing crashes.
 //!
-//! A filter binds the thread that installs it and those it starts, so each test has a thread of its own for it.
+//! A filter binds the thread that installs it and those it starts, so each test has a thread of its
+//! own for it.
 #![cfg(not(loom))]
 
 use gc_core::probe::{Capabilities, Support};
 use std::{ptr, thread};
 
-/// Instructions of classic BPF over `struct seccomp_data`: the number at offset 0, arguments from 16 on.
+/// Instructions of classic BPF over `struct seccomp_data`: the number at offset 0, arguments from
+/// 16 on.
 fn load(offset: u32) -> libc::sock_filter {
     libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
 }

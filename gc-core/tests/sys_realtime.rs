@@ -1,4 +1,5 @@
-//! Waiting between threads of different policies on one processor: whoever waits must let go of it, or what it waits for never comes.
+//! Waiting between threads of different policies on one processor: whoever waits must let go of it,
+//! or what it waits for never comes.
 #![cfg(not(loom))]
 
 use gc_core::page_state::{CurrentFlip, Flip, PageState, PageStates};
@@ -37,8 +38,8 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// An ordinary thread has begun with something; a real-time thread, on the same processor, waits for it. Gives the waiting thread's
-/// processor time.
+/// An ordinary thread has begun with something; a real-time thread, on the same processor, waits
+/// for it. Gives the waiting thread's processor time.
 fn wait_for_an_ordinary_thread(policy: i32, wait: impl FnOnce() + Send, finish: impl FnOnce()) -> Option<Duration> {
     to_one_processor();
     let at_it = AtomicU32::new(0);
@@ -59,7 +60,8 @@ fn wait_for_an_ordinary_thread(policy: i32, wait: impl FnOnce() + Send, finish: 
     })
 }
 
-/// Spinning without end takes what the kernel leaves to real-time threads, 950 of 1000 ms; and for ever where that is switched off.
+/// Spinning without end takes what the kernel leaves to real-time threads, 950 of 1000 ms; and for
+/// ever where that is switched off.
 const MOST: Duration = Duration::from_millis(100);
 
 fn sleeps(what: &str, test: impl Fn(i32) -> Option<Duration> + Sync) {

@@ -1,8 +1,8 @@
 //! Signal handlers, their stacks and masks: a fault is served on its own thread, and other signals
 //! are passed on to the previous handler.
 //!
-//! Handlers belong to the whole process, so the tests that install one share a lock, and those that must die do it in a
-//! process of their own.
+//! Handlers belong to the whole process, so the tests that install one share a lock, and those that
+//! must die do it in a process of their own.
 #![cfg(not(loom))]
 
 use gc_core::sys::{self, Access, AlternateStack, HeapFile, OldHandler, SignalContext, SignalFlags, SignalInfo};
@@ -48,12 +48,14 @@ fn set_errno(value: i32) {
 static SEEN_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static SEEN_STACK: AtomicUsize = AtomicUsize::new(0);
 
-/// Maps the file's page where the fault was, and leaves a failed call behind in `errno`, were that not preserved.
+/// Maps the file's page where the fault was, and leaves a failed call behind in `errno`, were that
+/// not preserved.
 extern "C" fn mend(_: i32, info: *mut SignalInfo, _: *mut SignalContext) {
     let here = 0_u8;
     SEEN_STACK.store(ptr::from_ref(&here).addr(), Ordering::SeqCst);
     sys::preserve_errno(|| {
-        // SAFETY: called by the kernel with the signal's own information; the page is that of the test.
+        // SAFETY: called by the kernel with the signal's own information; the page is that of the
+        // test.
         unsafe {
             let address = sys::absent_page(info).expect("a fault");
             SEEN_ADDRESS.store(address, Ordering::SeqCst);
@@ -69,7 +71,8 @@ const ON_STACK: SignalFlags = SignalFlags { on_stack: true, no_defer: true };
 fn a_fault_is_mended_on_the_alternate_stack_and_errno_survives() {
     let _alone = one_at_a_time();
     let _before = Before::of(sys::SIGBUS);
-    // SAFETY: the handler keeps to what handlers may do; the stack is this test's and outlives the thread.
+    // SAFETY: the handler keeps to what handlers may do; the stack is this test's and outlives the
+    // thread.
     unsafe {
         sys::install_signal_handler(sys::SIGBUS, mend, ON_STACK).unwrap();
         thread::spawn(|| {

@@ -1,5 +1,5 @@
-//! Userfaultfd on a real kernel: `cargo test -p gc-core --test sys_uffd`. Trials of what is refused here count as ignored,
-//! and lines say why; `sys_probe_refused` tests the refusal.
+//! Userfaultfd on a real kernel: `cargo test -p gc-core --test sys_uffd`. Trials of what is refused
+//! here count as ignored, and lines say why; `sys_probe_refused` tests the refusal.
 
 #[cfg(not(loom))]
 #[path = "sys/second_opinion.rs"]

@@ -32,7 +32,8 @@ fn read(address: usize) -> u64 {
     unsafe { at(address).read_volatile() }
 }
 
-/// Reads a word the way the kernel does for a system call: an address that faults is an error, not a signal.
+/// Reads a word the way the kernel does for a system call: an address that faults is an error, not
+/// a signal.
 fn try_read(address: usize) -> Result<u64, i32> {
     let mut word = 0_u64;
     let here = libc::iovec { iov_base: ptr::from_mut(&mut word).cast(), iov_len: 8 };
@@ -297,7 +298,8 @@ fn a_root_region_larger_than_memory_costs_addresses_only() {
     assert_eq!(read(last), 4);
 }
 
-/// Bytes of the mappings within a range that a core dump would have, by `VmFlags` of `/proc/self/smaps`.
+/// Bytes of the mappings within a range that a core dump would have, by `VmFlags` of
+/// `/proc/self/smaps`.
 fn dumped(start: usize, len: usize) -> Vec<(usize, usize)> {
     let mut range = (0, 0);
     let mut found = Vec::new();

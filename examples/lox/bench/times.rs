@@ -1,12 +1,14 @@
-//! Times the programs beside this file against a reference: another VM of the same language, such as the book's.
+//! Times the programs beside this file against a reference: another VM of the same language, such
+//! as the book's.
 //!
 //! ```text
 //! cargo bench -p lox --bench times -- --reference /path/to/clox --gc load,page,stw --runs 5
 //! ```
 //!
-//! In each round every program is run once by the reference and once under each collector, in turn, so that what drifts in
-//! the machine touches all. The output must be equal. Times are of the whole process, from its start to its end; a ratio is
-//! taken within a round. Reported are medians, with the least and the greatest.
+//! In each round every program is run once by the reference and once under each collector, in turn,
+//! so that what drifts in the machine touches all. The output must be equal. Times are of the whole
+//! process, from its start to its end; a ratio is taken within a round. Reported are medians, with
+//! the least and the greatest.
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
@@ -17,8 +19,8 @@ use std::time::Instant;
 #[derive(Parser)]
 #[command(about = "Times Lox programs under each collector, against a reference VM")]
 struct Cli {
-    /// The VM to compare with, called with the program's file alone; without it there are no ratios. Relative paths start at
-    /// the package's folder
+    /// The VM to compare with, called with the program's file alone; without it there are no
+    /// ratios. Relative paths start at the package's folder
     #[arg(long, value_name = "PATH")]
     reference: Option<PathBuf>,
 

@@ -1,9 +1,10 @@
 //! Makes programs that allocate without end and keep a bounded amount.
 //!
-//! A program consists of *units*: each builds some structure of objects and gives one object, whose method `check` goes over
-//! all of it and stops the program where anything is not as it was made. What the structures hold are *payloads*: strings,
-//! instances, closures, bound methods. Which units and payloads a program has, and all their sizes, come from the seed.
-//! Threads, in pairs, keep tables of units, replace them at random, and send units to each other.
+//! A program consists of *units*: each builds some structure of objects and gives one object, whose
+//! method `check` goes over all of it and stops the program where anything is not as it was made.
+//! What the structures hold are *payloads*: strings, instances, closures, bound methods. Which
+//! units and payloads a program has, and all their sizes, come from the seed. Threads, in pairs,
+//! keep tables of units, replace them at random, and send units to each other.
 
 use std::fmt::Write;
 
@@ -90,7 +91,8 @@ fun work(seed, out, in) {
   var table = Table(random);
   var rounds = 0;
   while (true) {
-    // Both of a pair have to take part in each round: each says what it has seen of the end, and both go by both.
+    // Both of a pair have to take part in each round: each says what it has seen of the end, and
+    // both go by both.
     var mine = stop and rounds > 0;
     send(out, mine);
     if (receive(in) or mine) return rounds;
@@ -124,7 +126,8 @@ hold(rounds > 0, "rounds");
 print "done";
 "#;
 
-/// A payload: `make{n}(x)` makes one for a number, `is{n}(v, x)` says whether `v` is still the one for `x`.
+/// A payload: `make{n}(x)` makes one for a number, `is{n}(v, x)` says whether `v` is still the one
+/// for `x`.
 fn payload(random: &mut Random, n: usize) -> String {
     let (factor, add) = (random.within(1, 9), random.within(0, 99));
     let (make, is, before) = match random.within(0, 5) {
@@ -179,7 +182,8 @@ fn family(random: &mut Random, n: usize) -> (String, String, String) {
     (text, format!("Class{n}_{}", depth - 1), format!("x * {factor} + {constant}"))
 }
 
-/// Functions in functions that capture the variables of all around. `outer(x)(y)` is `x * factor + depth + y`.
+/// Functions in functions that capture the variables of all around. `outer(x)(y)` is
+/// `x * factor + depth + y`.
 fn closures(random: &mut Random, n: usize, factor: u64) -> (String, u64) {
     let depth = random.within(1, 5);
     let mut text = format!("y + x * {factor}");
@@ -199,7 +203,8 @@ fn closures(random: &mut Random, n: usize, factor: u64) -> (String, u64) {
     (format!("fun outer{n}(x) {{ {text} }}\n"), depth)
 }
 
-/// A unit, and how many objects it makes, about: `unit{n}(random)` gives an object with a method `check`.
+/// A unit, and how many objects it makes, about: `unit{n}(random)` gives an object with a method
+/// `check`.
 fn unit(random: &mut Random, n: usize, payloads: usize) -> (String, u64) {
     let p = random.within(0, payloads as u64 - 1);
     let (body, objects) = match random.within(0, 4) {
@@ -253,7 +258,8 @@ fn list(random: &mut Random, p: u64) -> (String, u64) {
     (text, most * 3 / 2)
 }
 
-/// An object whose fields are set in one of several orders, and more of them than its class expects.
+/// An object whose fields are set in one of several orders, and more of them than its class
+/// expects.
 fn scattered(random: &mut Random, p: u64) -> (String, u64) {
     let fields = random.within(4, 40);
     let orders = random.within(1, 4);

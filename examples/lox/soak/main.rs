@@ -1,5 +1,6 @@
-//! Runs generated programs that allocate without end (see [`generate`]) for minutes, and looks whether anything grows: memory
-//! of the heap and outside it, mappings, descriptors, threads, live objects.
+//! Runs generated programs that allocate without end (see [`generate`]) for minutes, and looks
+//! whether anything grows: memory of the heap and outside it, mappings, descriptors, threads, live
+//! objects.
 //!
 //! ```text
 //! cargo bench -p lox --bench soak -- --minutes 30 --gc load,page --heap 64m
@@ -64,7 +65,8 @@ fn mebibytes(text: &str) -> Result<usize, String> {
     text.strip_suffix('m').ok_or_else(wrong)?.parse().map_err(|_| wrong())
 }
 
-/// Objects kept for each MiB of heap: about a fifth of the memory, with what the generator's guess is wrong by.
+/// Objects kept for each MiB of heap: about a fifth of the memory, with what the generator's guess
+/// is wrong by.
 const KEPT_PER_MIB: usize = 3000;
 
 /// What the heap's file holds beside objects: the roots, when the barrier is the page barrier.

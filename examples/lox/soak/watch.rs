@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) seconds: f64,
-    /// Memory of the heap's file, KiB: as the file tells, because what views map is counted twice where it is just moved from one to
-    /// another.
+    /// Memory of the heap's file, KiB: as the file tells, because what views map is counted twice
+    /// where it is just moved from one to another.
     pub(crate) shared_kib: f64,
     /// Memory outside it, KiB.
     pub(crate) private_kib: f64,
@@ -132,14 +132,14 @@ fn wait(child: &mut Child, most: Duration) -> std::io::Result<Option<ExitStatus>
     }
 }
 
-/// A figure: its name, how to read it, and, where it must not grow, how much more than before is no growth: as a share and
-/// as an amount.
+/// A figure: its name, how to read it, and, where it must not grow, how much more than before is no
+/// growth: as a share and as an amount.
 type Figure = (&'static str, fn(&Sample) -> f64, Option<(f64, f64)>);
 
 /// The heap's file has a bound of its own, and may fill it whenever it likes.
 ///
-/// Memory outside the heap is mostly what threads log while marking runs. Its most rises now and then, in steps: when a
-/// marking took longer than any before it.
+/// Memory outside the heap is mostly what threads log while marking runs. Its most rises now and
+/// then, in steps: when a marking took longer than any before it.
 const FIGURES: [Figure; 6] = [
     ("memory of the heap's file (KiB)", |sample| sample.shared_kib, None),
     ("memory outside the heap (KiB)", |sample| sample.private_kib, Some((0.25, 8192.0))),
@@ -167,8 +167,8 @@ pub(crate) fn report(samples: &[Sample]) -> String {
     })
 }
 
-/// What grew: the most of the last third is beyond the most of the second, and of the first. `bound_kib` is what the
-/// heap's file may hold at all.
+/// What grew: the most of the last third is beyond the most of the second, and of the first.
+/// `bound_kib` is what the heap's file may hold at all.
 pub(crate) fn growth(samples: &[Sample], bound_kib: f64) -> Vec<String> {
     if samples.len() < 9 {
         return vec![format!("{} samples are too few to tell", samples.len())];

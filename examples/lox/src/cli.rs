@@ -5,10 +5,12 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gc_heap::{Barrier, ByteSize};
 use std::path::PathBuf;
 
-/// Runs programs in Lox, the language of the book "Crafting Interpreters", in a heap that is collected while they run.
+/// Runs programs in Lox, the language of the book "Crafting Interpreters", in a heap that is
+/// collected while they run.
 ///
-/// Without FILE, a prompt reads line after line, and exits with 0. Exit codes: 0, 64 (usage), 65 (does not compile),
-/// 70 (runtime error, or the machine gives no memory), 74 (FILE cannot be read), 141 (nobody reads the output any more).
+/// Without FILE, a prompt reads line after line, and exits with 0. Exit codes: 0, 64 (usage), 65
+/// (does not compile), 70 (runtime error, or the machine gives no memory), 74 (FILE cannot be
+/// read), 141 (nobody reads the output any more).
 #[derive(Debug, Parser)]
 #[command(name = "lox", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -23,16 +25,18 @@ pub(crate) struct Cli {
     #[arg(long, default_value = "256m", value_name = "SIZE")]
     pub(crate) heap: ByteSize,
 
-    /// The share of the processor's time, above 0 and at most 1, that collecting may take near the end of memory before
-    /// the program ends with an error; or `off`
+    /// The share of the processor's time, above 0 and at most 1, that collecting may take near the
+    /// end of memory before the program ends with an error; or `off`
     #[arg(long, value_parser = parse_limit, default_value = "0.95", value_name = "SHARE")]
     pub(crate) collecting_limit: Limit,
 
-    /// Report each pause, phase and stall on standard error as it happens (see the README for what the lines say)
+    /// Report each pause, phase and stall on standard error as it happens (see the README for what
+    /// the lines say)
     #[arg(long)]
     pub(crate) gc_log: bool,
 
-    /// Collect all the time, delay threads at unlucky places, and verify the heap after each phase: slow
+    /// Collect all the time, delay threads at unlucky places, and verify the heap after each phase:
+    /// slow
     #[arg(long)]
     pub(crate) gc_stress: bool,
 
@@ -55,7 +59,8 @@ fn barrier() -> impl TypedValueParser<Value = Barrier> {
         .try_map(|name| name.parse::<Barrier>())
 }
 
-/// What `--collecting-limit` says: `None` is `off`. (Of an `Option` clap would make an argument that may be left out.)
+/// What `--collecting-limit` says: `None` is `off`. (Of an `Option` clap would make an argument
+/// that may be left out.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limit(pub(crate) Option<f64>);
 

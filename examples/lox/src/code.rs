@@ -1,10 +1,12 @@
 //! What the compiler makes: register code, one word of 8 bytes an instruction.
 //!
-//! Registers are the slots of the operand stack from the frame's base up: the callee or `this`, the arguments, then variables
-//! and temporaries. A call's window of registers is the callee's frame, so arguments are never copied.
+//! Registers are the slots of the operand stack from the frame's base up: the callee or `this`, the
+//! arguments, then variables and temporaries. A call's window of registers is the callee's frame,
+//! so arguments are never copied.
 //!
-//! Code is text: it holds no reference into the heap (those are in [`Function`](crate::object::Function)), never changes but
-//! for its caches, and lives as long as the process.
+//! Code is text: it holds no reference into the heap (those are in
+//! [`Function`](crate::object::Function)), never changes but for its caches, and lives as long as
+//! the process.
 
 use crate::front::scanner::At;
 use std::sync::Arc;
@@ -177,8 +179,9 @@ pub(crate) struct Code {
     pub(crate) instrs: Box<[Instr]>,
     /// For each instruction, where its errors are.
     pub(crate) ats: Box<[At]>,
-    /// For each instruction, how many registers are in use while it runs, those that it reads and writes among them. What
-    /// lies above is left over. A frame that waits for a call has no such gap: the call's window is on top.
+    /// For each instruction, how many registers are in use while it runs, those that it reads and
+    /// writes among them. What lies above is left over. A frame that waits for a call has no such
+    /// gap: the call's window is on top.
     pub(crate) tops: Box<[u16]>,
     pub(crate) numbers: Box<[f64]>,
     pub(crate) sites: Box<[Site]>,

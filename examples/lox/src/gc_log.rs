@@ -69,8 +69,8 @@ enum Entry {
     End(#[expect(dead_code, reason = "its drop is the signal")] Sender<()>),
 }
 
-/// Writes lines on a thread of its own: a listener runs where events happen, so the collector, and with it every thread, would
-/// wait for whoever reads standard error.
+/// Writes lines on a thread of its own: a listener runs where events happen, so the collector, and
+/// with it every thread, would wait for whoever reads standard error.
 struct LogWriter {
     entries: SyncSender<Entry>,
     left_out: AtomicU64,
@@ -124,7 +124,8 @@ impl LogWriter {
 pub(crate) struct Follower(Arc<Mutex<Sums>>);
 
 impl Follower {
-    /// Follows the heap that the builder will build. `print`: a line for each event on standard error.
+    /// Follows the heap that the builder will build. `print`: a line for each event on standard
+    /// error.
     pub(crate) fn follow(builder: HeapBuilder, print: bool) -> std::io::Result<(HeapBuilder, Follower)> {
         let sums = Arc::new(Mutex::new(Sums { pauses: Sum::new(), stalls: Sum::new() }));
         let log = print.then(LogWriter::start).transpose()?.map(|writer| WRITER.get_or_init(|| writer));

@@ -1,4 +1,5 @@
-//! Names of properties and of global variables: numbers, given by the compiler once and kept for the life of the process.
+//! Names of properties and of global variables: numbers, given by the compiler once and kept for
+//! the life of the process.
 //!
 //! Both come from the program's text alone, so their number is bounded by it.
 

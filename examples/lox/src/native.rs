@@ -1,5 +1,5 @@
-//! The functions that the VM defines: `clock`, `time`, and those for threads. They are ordinary globals: a program that defines
-//! one of these names has its own.
+//! The functions that the VM defines: `clock`, `time`, and those for threads. They are ordinary
+//! globals: a program that defines one of these names has its own.
 
 use crate::vm::{Fault, Shared, Vm};
 use gc_heap::{Mutator, Value};
@@ -32,7 +32,8 @@ impl Native {
         }
     }
 
-    /// Calls the function with the arguments above a slot of the stack; the result goes to the slot. May be a safepoint.
+    /// Calls the function with the arguments above a slot of the stack; the result goes to the
+    /// slot. May be a safepoint.
     ///
     /// # Errors
     /// What the program did wrong.
@@ -55,7 +56,8 @@ impl Native {
         }
     }
 
-    /// Whether it takes that many arguments. The book's `clock` takes any, and `spawn` what its function takes.
+    /// Whether it takes that many arguments. The book's `clock` takes any, and `spawn` what its
+    /// function takes.
     ///
     /// # Errors
     /// If it does not.

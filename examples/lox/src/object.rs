@@ -1,6 +1,7 @@
 //! The objects of the language in the heap.
 //!
-//! Threads share all of them. A slot or number is read and written whole; nothing else is promised to a program that races.
+//! Threads share all of them. A slot or number is read and written whole; nothing else is promised
+//! to a program that races.
 
 use crate::code::Code;
 use crate::native::Native;
@@ -43,7 +44,8 @@ pub(crate) struct MethodEntry {
     pub(crate) method: Slot<Option<Closure>>,
 }
 
-/// Methods by name, open addressing; the length is a power of two and at least twice the number of methods.
+/// Methods by name, open addressing; the length is a power of two and at least twice the number of
+/// methods.
 #[derive(Trace)]
 #[trace(tail = MethodEntry)]
 pub(crate) struct Methods {
@@ -56,16 +58,19 @@ pub(crate) struct Class {
     pub(crate) name: Slot<Str>,
     pub(crate) methods: Slot<Methods>,
     pub(crate) init: Slot<Option<Closure>>,
-    /// How many fields its next instance has room for: as many as its methods set, or as one of its instances had.
+    /// How many fields its next instance has room for: as many as its methods set, or as one of its
+    /// instances had.
     pub(crate) fields: Num<u32>,
 }
 
-/// An instance. Its shape tells which field stands where: the first in the tail, those that did not fit in `more`.
+/// An instance. Its shape tells which field stands where: the first in the tail, those that did not
+/// fit in `more`.
 #[derive(Trace)]
 #[trace(tail = Slot<Tagged>)]
 pub(crate) struct Instance {
     pub(crate) class: Slot<Class>,
-    /// Nil, [`Fields`], or for the shape [`DICTIONARY`](crate::shapes::DICTIONARY) a [`Dictionary`].
+    /// Nil, [`Fields`], or for the shape [`DICTIONARY`](crate::shapes::DICTIONARY) a
+    /// [`Dictionary`].
     pub(crate) more: Slot<Tagged>,
     pub(crate) shape: Num<u32>,
 }
@@ -82,7 +87,8 @@ pub(crate) struct DictionaryEntry {
     pub(crate) value: Slot<Tagged>,
 }
 
-/// Fields by name, for instances that have too many for shapes. Open addressing, never more than half full.
+/// Fields by name, for instances that have too many for shapes. Open addressing, never more than
+/// half full.
 #[derive(Trace)]
 #[trace(tail = DictionaryEntry)]
 pub(crate) struct Dictionary {
@@ -102,7 +108,8 @@ pub(crate) struct NativeFunction {
     pub(crate) native: Plain<Native>,
 }
 
-/// The global variables, by number. An integer, which is no value of the language, stands for an undefined one.
+/// The global variables, by number. An integer, which is no value of the language, stands for an
+/// undefined one.
 #[derive(Trace)]
 #[trace(tail = Slot<Tagged>)]
 pub(crate) struct Globals;

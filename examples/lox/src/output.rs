@@ -16,7 +16,8 @@ const CANNOT_WRITE: i32 = 74;
 
 /// Standard output, shared by all threads; buffered, lines are never torn.
 pub(crate) struct Output {
-    /// What has not been written. Threads append to it while they run, so whoever has this lock waits for nothing.
+    /// What has not been written. Threads append to it while they run, so whoever has this lock
+    /// waits for nothing.
     pending: Mutex<Vec<u8>>,
     /// Whoever has this lock writes, and may wait for whoever reads: taken outside the heap only.
     out: Mutex<Stdout>,
@@ -39,8 +40,8 @@ impl Output {
         pending.len() >= self.full
     }
 
-    /// Writes what is pending. The write blocks for as long as the reader of the pipe does, so the caller is outside the heap. What cannot be written ends the
-    /// process, see [`cannot_write`].
+    /// Writes what is pending. The write blocks for as long as the reader of the pipe does, so the
+    /// caller is outside the heap. What cannot be written ends the process, see [`cannot_write`].
     pub(crate) fn flush(&self) {
         if self.pending.lock().is_empty() {
             return;
@@ -54,8 +55,9 @@ impl Output {
     }
 }
 
-/// Ends the process, because standard output takes no more: the program's results are incomplete, and it may go on for ever. Where nobody
-/// reads any more that is no news, and it ends as by SIGPIPE.
+/// Ends the process, because standard output takes no more: the program's results are incomplete,
+/// and it may go on for ever. Where nobody reads any more that is no news, and it ends as by
+/// SIGPIPE.
 pub(crate) fn cannot_write(error: &std::io::Error) -> ! {
     if error.kind() == ErrorKind::BrokenPipe {
         end_log();

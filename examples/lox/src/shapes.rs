@@ -1,8 +1,8 @@
 //! Shapes: which field of an instance stands where.
 //!
-//! Instances that got the same fields in the same order have the same shape. Field names come from the program's text alone,
-//! so shapes are text as well: they are kept outside the heap, and for the life of the process. There is a limit; an instance
-//! that would pass it becomes a dictionary.
+//! Instances that got the same fields in the same order have the same shape. Field names come from
+//! the program's text alone, so shapes are text as well: they are kept outside the heap, and for
+//! the life of the process. There is a limit; an instance that would pass it becomes a dictionary.
 //!
 //! Each place that names a field caches what it found, as one word that is read and written whole:
 //!
@@ -86,8 +86,9 @@ impl Store {
     }
 }
 
-/// What a thread has found lately, for places that see more shapes than they can cache: by shape and name, each finding where
-/// the hash of both leads. A finding stays true for the life of the process, so nothing here is ever wrong.
+/// What a thread has found lately, for places that see more shapes than they can cache: by shape
+/// and name, each finding where the hash of both leads. A finding stays true for the life of the
+/// process, so nothing here is ever wrong.
 pub(crate) struct Lookups {
     reads: Box<[Lookup; LOOKUPS]>,
     writes: Box<[Lookup; LOOKUPS]>,

@@ -1,7 +1,7 @@
 //! Threads of a program, and what passes between them.
 //!
-//! All waiting goes through one lock, so it is known when nobody is left who could end a wait. The lock is never held at a
-//! safepoint: whoever waits for it delays a stop for an instant only.
+//! All waiting goes through one lock, so it is known when nobody is left who could end a wait. The
+//! lock is never held at a safepoint: whoever waits for it delays a stop for an instant only.
 
 use crate::object::{
     Channel, ChannelInit, Message, MessageInit, THREAD_DONE, THREAD_FAILED, ThreadHandle, ThreadHandleInit,
@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 /// Messages that a channel without a limit may hold.
 const NO_LIMIT: u64 = u64::MAX;
 
-/// The number of the script's thread. The others are numbered from 0, in the order of their `spawn`.
+/// The number of the script's thread. The others are numbered from 0, in the order of their
+/// `spawn`.
 pub(crate) const SCRIPT: u64 = u64::MAX;
 
 /// What a thread waits for, by the number of the channel or thread.
@@ -55,14 +56,18 @@ impl Waiter {
 
 /// Who runs, who waits, and for what. The protocol:
 ///
-/// - A thread that finds nothing goes to the queue of what it waits for, and counts as waiting until it is called.
-/// - Whoever calls a thread takes it from its queue and counts it as running at once, before it wakes.
-/// - Each message, and each place that a message leaves, calls one thread; the end of a thread calls all who wait for it. So
-///   where there is a message and somebody waits for it, as many as there are messages have been called and not looked yet,
-///   and one who looks in vain has lost its message to another.
-/// - When nobody runs and somebody waits, all who wait do so in vain. They are called one at a time, in the order of their
-///   numbers and the script's thread last, each when the one before has ended: what a program reports is the same each time.
-///   All of them count as running from the first call on, so that none sees another's end as a failure.
+/// - A thread that finds nothing goes to the queue of what it waits for, and counts as waiting
+///   until it is called.
+/// - Whoever calls a thread takes it from its queue and counts it as running at once, before it
+///   wakes.
+/// - Each message, and each place that a message leaves, calls one thread; the end of a thread
+///   calls all who wait for it. So where there is a message and somebody waits for it, as many as
+///   there are messages have been called and not looked yet, and one who looks in vain has lost its
+///   message to another.
+/// - When nobody runs and somebody waits, all who wait do so in vain. They are called one at a
+///   time, in the order of their numbers and the script's thread last, each when the one before has
+///   ended: what a program reports is the same each time. All of them count as running from the
+///   first call on, so that none sees another's end as a failure.
 #[derive(Default)]
 struct State {
     /// Threads beside the script's.
@@ -72,7 +77,8 @@ struct State {
     queues: FxHashMap<Awaited, VecDeque<Arc<Waiter>>>,
     /// Those who waited in vain and have not been called yet, the next one last.
     in_vain: Vec<Arc<Waiter>>,
-    /// Handles of threads that have ended outside the heap: whoever comes next with a mutator marks them.
+    /// Handles of threads that have ended outside the heap: whoever comes next with a mutator marks
+    /// them.
     failed_outside: Vec<Root<ThreadHandle>>,
     script_ended: bool,
     failed: bool,
@@ -140,7 +146,8 @@ impl Threads {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Waits until `ready`, which is called under the lock, says so; then one who waits for `gives` looks. A safepoint.
+    /// Waits until `ready`, which is called under the lock, says so; then one who waits for `gives`
+    /// looks. A safepoint.
     ///
     /// # Errors
     /// If every thread waits.
@@ -184,8 +191,8 @@ impl Threads {
         }
     }
 
-    /// The script is through: waits for the other threads. Those that wait for what can never come are ended. Whether one
-    /// has failed.
+    /// The script is through: waits for the other threads. Those that wait for what can never come
+    /// are ended. Whether one has failed.
     pub(crate) fn finish(&self) -> bool {
         let mut state = self.state.lock();
         state.script_ended = true;
@@ -243,7 +250,8 @@ pub(crate) fn spawn(vm: &mut Vm, m: &mut Mutator<'_>, base: usize, arguments: us
 /// A thread, from its begin to its end.
 fn run(shared: &Arc<Shared>, number: u64, arguments: Vec<Root<Tagged>>, handle: Root<ThreadHandle>) {
     let run = || shared.heap.enter(|m| run_in(shared, m, number, arguments, &handle));
-    // The heap panics where its collector has failed: those who wait for this thread must not wait for ever.
+    // The heap panics where its collector has failed: those who wait for this thread must not wait
+    // for ever.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => shared.reporter.thread_failed(&error),

@@ -80,7 +80,8 @@ fn a_prompt_s_line_leaves_nothing_behind() {
     assert!(outcome.stdout.ends_with("> fine\n> \n") && outcome.stderr.is_empty(), "{outcome:?}");
 }
 
-/// The table of strings grows by strings that no cycle has found dead yet, until it would be larger than the heap.
+/// The table of strings grows by strings that no cycle has found dead yet, until it would be larger
+/// than the heap.
 #[test]
 fn strings_that_die_at_once_never_fill_the_heap() {
     let text = r#"class D { init(c, next) { this.c = c; this.next = next; } }

@@ -1,4 +1,5 @@
-//! Where output goes, and when: terminals, pipes that are full, pipes that nobody reads, full devices.
+//! Where output goes, and when: terminals, pipes that are full, pipes that nobody reads, full
+//! devices.
 
 mod common;
 
@@ -183,8 +184,8 @@ fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").expect("Linux has it")
 }
 
-/// Whatever prints first: a script, one that would go on for ever, another thread, help, a prompt. Where nothing is printed, nothing
-/// has failed.
+/// Whatever prints first: a script, one that would go on for ever, another thread, help, a prompt.
+/// Where nothing is printed, nothing has failed.
 #[test]
 fn a_full_disk_ends_the_program_with_a_line() {
     const SAID: &str = "lox: cannot write to standard output: No space left on device (os error 28)\n";

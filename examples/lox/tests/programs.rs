@@ -1,7 +1,7 @@
 //! Every program under `cases/` prints what is written beside it, under every collector.
 //!
-//! Beside a program stands `name.expected`: `exit` and the exit code, then each line of standard output behind `1 ` and
-//! each line of standard error behind `2 `.
+//! Beside a program stands `name.expected`: `exit` and the exit code, then each line of standard
+//! output behind `1 ` and each line of standard error behind `2 `.
 
 mod common;
 

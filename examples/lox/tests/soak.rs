@@ -73,8 +73,8 @@ fn growth_is_found() {
 
 #[test]
 fn a_program_that_keeps_more_and_more_is_found() {
-    // What is kept grows with the square of the time, to a third of the heap: also on a machine that lets the program run
-    // unevenly, each third of the time adds more than the one before.
+    // What is kept grows with the square of the time, to a third of the heap: also on a machine
+    // that lets the program run unevenly, each third of the time adds more than the one before.
     let text = "class Node { init(next) { this.next = next; } }\nvar kept; var lost; var count = 0; var begin = time();\n\
                 for (var x = 0; x < 1; x = (time() - begin) / 3) {\n\
                 \x20 for (; count < 400000 * x * x; count = count + 1) kept = Node(kept);\n\

@@ -15,7 +15,8 @@ fn written(name: &str, text: &str) -> String {
 
 #[test]
 fn a_thread_that_cannot_enter_the_heap_has_failed_for_all_who_join_it() {
-    // Each thread takes 256 MiB of addresses, and there are 4 GiB. All that have begun wait for a message.
+    // Each thread takes 256 MiB of addresses, and there are 4 GiB. All that have begun wait for a
+    // message.
     let text = "var c = channel(); fun w() { receive(c); }
 class Link {} var l = nil;
 for (var i = 0; i < 20; i = i + 1) { var n = Link(); n.thread = spawn(w); n.next = l; l = n; }

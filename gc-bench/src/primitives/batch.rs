@@ -1,4 +1,5 @@
-//! Pages let in ahead of the touch by a thread that has many to let in: what a collector thread does after a flip.
+//! Pages let in ahead of the touch by a thread that has many to let in: what a collector thread
+//! does after a flip.
 
 use gc_core::sys::{SysError, UFFD_FEATURE_SIGBUS};
 

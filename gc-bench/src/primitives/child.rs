@@ -12,8 +12,8 @@ use super::{barrier, batch, chunk, fault, take_away, touch, view};
 use crate::failure::Failure;
 use crate::process::cpu_time;
 
-/// A group that has said nothing new for so long hangs: a thread waits for a page that nobody
-/// brings.
+/// A group without a new message for this long hangs: a thread waits for a page that is never
+/// mapped.
 const LONGEST: Duration = Duration::from_secs(150);
 
 /// `gc-bench measure-primitives`: reads an [`Order`], answers with [`Message`]s.

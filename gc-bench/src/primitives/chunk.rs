@@ -1,4 +1,4 @@
-//! Giving a repaired part of a flipped view back to the program: its page tables at once, or page by page.
+//! Restoring a repaired part of a flipped view: its page tables at once, or page by page.
 
 use gc_core::sys::{
     self, Access, HeapFile, RegisterMode, SysError, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_SIGBUS, Uffd,
@@ -89,7 +89,8 @@ impl Flipped {
                 samples.push(timed(|| unsafe { back(self, offset, chunk) })?);
                 Ok(())
             });
-            // Also where a chunk was refused: what is absent then comes from the file, and the next row finds a whole view.
+            // Also where a chunk was refused: what is absent then comes from the file, and the next
+            // row finds a whole view.
             // SAFETY: the range is ours.
             unsafe { sys::uffd_unregister(&self.uffd, self.view.base, self.view.bytes)? };
             given

@@ -30,7 +30,8 @@ impl Effort {
         }
     }
 
-    /// Repeats `once`, which tells the nanoseconds of its measured part. The first repeat warms up and does not count.
+    /// Repeats `once`, which tells the nanoseconds of its measured part. The first repeat warms up
+    /// and does not count.
     pub(super) fn repeat(self, mut once: impl FnMut() -> Result<f64, SysError>) -> Result<Vec<f64>, SysError> {
         once()?;
         let began = Instant::now();
@@ -41,7 +42,8 @@ impl Effort {
         Ok(samples)
     }
 
-    /// As [`repeat`](Self::repeat), where `once` may find that a repeat does not count. There may be none that does.
+    /// As [`repeat`](Self::repeat), where `once` may find that a repeat does not count. There may
+    /// be none that does.
     pub(super) fn repeat_some(
         self,
         mut once: impl FnMut() -> Result<Option<f64>, SysError>,
@@ -56,8 +58,8 @@ impl Effort {
         Ok(samples)
     }
 
-    /// Repeats `round`, which adds a sample for each of many small things, until there are enough. The first round counts:
-    /// its many samples outweigh its start.
+    /// Repeats `round`, which adds a sample for each of many small things, until there are enough.
+    /// The first round counts: its many samples outweigh its start.
     pub(super) fn rounds(
         self,
         mut round: impl FnMut(&mut Vec<f64>) -> Result<(), SysError>,
@@ -83,7 +85,8 @@ pub(super) fn timed<T>(call: impl FnOnce() -> Result<T, SysError>) -> Result<f64
     result.map(|_| took.as_nanos() as f64)
 }
 
-/// Nanoseconds of a call before and after which another thread ran beside this one; `None` where it did not.
+/// Nanoseconds of a call before and after which another thread ran beside this one; `None` where it
+/// did not.
 #[inline]
 pub(super) fn timed_beside<T>(
     other: &Spinner,

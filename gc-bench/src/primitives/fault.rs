@@ -1,8 +1,8 @@
-//! One touch of an absent page, and who brings it: the thread itself in its `SIGBUS` handler, or another that reads the
-//! descriptor. A sample is the whole touch, as the program feels it.
+//! One access to an absent page, served by the thread itself in its `SIGBUS` handler, or by another
+//! that reads the descriptor. A sample is the whole access, as seen by the program.
 //!
-//! The thread that reads the descriptor makes the calls of the `userfaultfd` crate, as a program would that serves its
-//! faults this way; all other calls are `gc_core::sys`.
+//! The thread that reads the descriptor makes the calls of the `userfaultfd` crate, as a program
+//! would that serves its faults this way; all other calls are `gc_core::sys`.
 
 use std::error::Error;
 use std::io;
@@ -96,7 +96,8 @@ impl Absent {
         Ok(Self { kind, uffd, to, from })
     }
 
-    /// Brings in `len` bytes from `offset` on, and tells how many came. May be called in a signal handler.
+    /// Brings in `len` bytes from `offset` on, and tells how many came. May be called in a signal
+    /// handler.
     #[inline]
     pub(super) fn bring(&self, offset: usize, len: usize, wake: bool) -> Result<usize, SysError> {
         let (to, from) = (self.to.base + offset, self.from.base + offset);
@@ -129,10 +130,11 @@ impl Drop for Absent {
 static SERVED: AtomicPtr<Absent> = AtomicPtr::new(ptr::null_mut());
 static OLD: OnceLock<OldHandler> = OnceLock::new();
 
-/// Brings in the page that was touched. Everything else goes to who was there before.
+/// Brings in the page that was touched. Every other signal is passed on to the previous handler.
 extern "C" fn serve(_: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     sys::preserve_errno(|| {
-        // SAFETY: the value outlives the time it is stored there, and only this thread touches its range.
+        // SAFETY: the value outlives the time it is stored there, and only this thread touches its
+        // range.
         let served = unsafe { SERVED.load(Ordering::Acquire).as_ref() };
         // SAFETY: the kernel's own pointer, of a fault.
         let address = unsafe { sys::absent_page(info) };
@@ -218,7 +220,7 @@ fn by_thread(kind: Kind, effort: Effort) -> Result<Vec<f64>, Failed> {
     thread::scope(|scope| {
         let server = scope.spawn(move || {
             handler.serve(stop).inspect_err(|_| {
-                // Who waits for a page must not wait for ever.
+                // A thread that waits for a page must not wait for ever.
                 // SAFETY: the range is ours; its pages then come as they would without us.
                 let _ = unsafe { sys::uffd_unregister(&absent.uffd, absent.to.base, absent.to.bytes) };
             })
@@ -229,7 +231,8 @@ fn by_thread(kind: Kind, effort: Effort) -> Result<Vec<f64>, Failed> {
     })
 }
 
-/// The thread that serves faults: it waits for the descriptor, reads it and brings the page that it names.
+/// The thread that serves faults: it waits for the descriptor, reads it and brings the page that it
+/// names.
 struct Handler<'a> {
     absent: &'a Absent,
     uffd: userfaultfd::Uffd,

@@ -1,6 +1,6 @@
-//! Memory to measure on. The unsafe half of the groups rests on one rule: a [`Range`] is a reservation of this process that
-//! nothing else uses, its words are touched through [`touch`] and [`look`] only, and where a page may be absent the group
-//! has seen to it that the touch is served.
+//! Memory to measure on. The unsafe half of the groups rests on one rule: a [`Range`] is a
+//! reservation of this process that nothing else uses, its words are touched through [`touch`] and
+//! [`look`] only, and where a page may be absent the group has seen to it that the touch is served.
 
 use std::ptr;
 use std::sync::Arc;
@@ -70,7 +70,8 @@ pub(super) unsafe fn look(address: usize) {
     unsafe { ptr::with_exposed_provenance::<u64>(address).read_volatile() };
 }
 
-/// A descriptor with these features (a set of `UFFD_FEATURE_*`), from the first source that gives one.
+/// A descriptor with these features (a set of `UFFD_FEATURE_*`), from the first source that gives
+/// one.
 pub(super) fn uffd(features: u64) -> Result<Uffd, SysError> {
     let mut refusal = None;
     for source in UffdSource::ALL {
@@ -82,7 +83,8 @@ pub(super) fn uffd(features: u64) -> Result<Uffd, SysError> {
     Err(refusal.expect("there are sources"))
 }
 
-/// A thread that runs and does nothing, so that its processor has to be told when page tables change.
+/// A thread that runs and does nothing, so that its processor has to be told when page tables
+/// change.
 pub(super) struct Spinner {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -95,7 +97,8 @@ struct Shared {
 }
 
 impl Spinner {
-    /// Starts it, and returns when it runs. `None` where there is one processor: it would take turns with us.
+    /// Starts it, and returns when it runs. `None` where there is one processor: it would take
+    /// turns with us.
     pub(super) fn start() -> Option<Self> {
         if thread::available_parallelism().map_or(1, usize::from) < 2 {
             return None;
@@ -115,7 +118,8 @@ impl Spinner {
         Some(Self { shared, thread: Some(thread) })
     }
 
-    /// Whether it runs beside this thread at this moment. A scheduler may have it wait, or wait for this very processor.
+    /// Whether it runs beside this thread at this moment. A scheduler may have it wait, or wait for
+    /// this very processor.
     pub(super) fn runs_now(&self) -> bool {
         // Longer than it takes to see another processor's store, and far shorter than a time slice.
         const SOON: Duration = Duration::from_micros(20);

@@ -1,4 +1,5 @@
-//! What the process of a group is told, and what it tells: each row as soon as it has it.
+//! Messages between the bench and the process of a group: each row is sent as soon as it is
+//! measured.
 
 use std::fmt::Display;
 use std::io::{self, Write};

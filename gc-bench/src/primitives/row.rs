@@ -90,17 +90,17 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<Ratio>,
 }
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Measured(Figures),
-    /// The kernel or a sandbox said no.
+    /// The kernel or a sandbox refused it.
     Refused {
         why: String,
         since: String,
     },
-    /// This machine has not enough of something.
+    /// This machine lacks a resource for it.
     LeftOut {
         why: String,
     },
@@ -151,12 +151,14 @@ pub(crate) struct Figures {
     pub(crate) p75_ns: f64,
     pub(crate) p99_ns: f64,
     pub(crate) max_ns: f64,
-    /// Half of what lies between the quartiles, in percent of the median: how far a repeat is usually off.
+    /// Half of what lies between the quartiles, in percent of the median: how far a repeat is
+    /// usually off.
     pub(crate) spread_percent: f64,
 }
 
 impl Figures {
-    /// Sums samples up; `None` without any. A percentile is the smallest sample that so many do not exceed.
+    /// Sums samples up; `None` without any. A percentile is the smallest sample that so many do not
+    /// exceed.
     pub(crate) fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
         let n = samples.len();

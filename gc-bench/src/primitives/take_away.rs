@@ -1,6 +1,7 @@
-//! Taking a populated view away from the program: what a flip would do, and the other ways to make every touch fault.
+//! Unmapping a populated view: the calls of a flip, and the other ways to make every access fault.
 //!
-//! One file, as large as the largest size, is populated once; each size is a view of its first bytes.
+//! One file, as large as the largest size, is populated once; each size is a view of its first
+//! bytes.
 
 use std::cell::Cell;
 
@@ -34,7 +35,8 @@ const UNREGISTER: &str = "UFFDIO_UNREGISTER";
 pub(super) fn measure(to: &mut Reporter, sizes: &[usize]) {
     let whole = |bytes| What { name: "every row", bytes, per: Per::Call, since: "" };
     let available = machine::memory().available_bytes;
-    // Page tables of the view and of where it goes: a 512th each; and the process must not be what exhausts the machine.
+    // Page tables of the view and of where it goes: a 512th each; and the process must not be what
+    // exhausts the machine.
     let need = |size: usize| (size + size / 128 + (128 << 20)) as u64;
     let (fitting, others): (Vec<usize>, Vec<usize>) = sizes.iter().partition(|&&size| need(size) <= available);
     if let Some(&largest) = fitting.last() {
@@ -87,7 +89,8 @@ impl Stage {
         }
     }
 
-    /// The same, in a view that goes on beyond the end of the file to a whole GiB, so that page tables move a GiB at a time.
+    /// The same, in a view that goes on beyond the end of the file to a whole GiB, so that page
+    /// tables move a GiB at a time.
     fn show_whole(&self, size: usize) -> Result<usize, SysError> {
         let whole = size.next_multiple_of(GIB);
         // SAFETY: the range is ours, and only the part that the file has is populated.
@@ -108,7 +111,8 @@ impl Stage {
         Ok(())
     }
 
-    /// There and back: the way there is what is measured, and the way back leaves things as they were.
+    /// There and back: the way there is what is measured, and the way back leaves things as they
+    /// were.
     fn moved<T>(&self, size: usize, to: usize, timed: Timed<T>) -> Result<T, SysError> {
         let view = self.view.base;
         // SAFETY: both ranges are ours, and nobody touches them.
@@ -186,7 +190,8 @@ fn rows(to: &mut Reporter, stage: &Stage, size: usize) {
         }),
         (MUNMAP, "", |stage, size, effort| {
             effort.repeat(|| {
-                // SAFETY: as above; the addresses are ours again before another thread of this process wants any.
+                // SAFETY: as above; the addresses are ours again before another thread of this
+                // process wants any.
                 let took = timed(|| unsafe { sys::unmap(stage.view.base, size) })?;
                 sys::reserve_at(stage.view.base, size)?;
                 stage.show(size)?;

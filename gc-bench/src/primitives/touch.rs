@@ -1,4 +1,5 @@
-//! What touching memory costs: for the first time, through a second view, with large pages, and giving it back.
+//! What touching memory costs: for the first time, through a second view, with large pages, and
+//! giving it back.
 
 use gc_core::sys::{self, Access, HeapFile, SysError};
 

@@ -1,4 +1,5 @@
-//! Making views: a second one of the whole file, and one whose 2 MiB pieces lie in another order than the file's.
+//! Making views: a second one of the whole file, and one whose 2 MiB pieces lie in another order
+//! than the file's.
 
 use gc_core::sys::{self, Access, HeapFile, SysError};
 
@@ -17,7 +18,8 @@ pub(super) fn measure(to: &mut Reporter, sizes: &[usize]) {
     }
     let pieces = if to.effort.quick { QUICK_PIECES } else { PIECES };
     let what = |name| What { name, bytes: HUGE, per: Per::Call, since: "Linux 2.6" };
-    // Each piece may be three mappings, and the process has others: stay below a third of what it may have.
+    // Each piece may be three mappings, and the process has others: stay below a third of what it
+    // may have.
     let most = sys::max_map_count().map_or(usize::MAX, |count| count / 3);
     if pieces > most {
         to.left_out(what(MMAP_PIECE), format!("{pieces} pieces are more than a third of vm.max_map_count"));
@@ -84,8 +86,8 @@ impl Pieces {
         Ok(Self { file, count, linear: Range::reserve(bytes, HUGE)?, other: Range::reserve(bytes, HUGE)? })
     }
 
-    /// Which piece of the file is shown in which place: neighbours never are neighbours of the file, or the kernel would
-    /// make one mapping of two.
+    /// Which piece of the file is shown in which place: neighbours never are neighbours of the
+    /// file, or the kernel would make one mapping of two.
     fn offset(&self, place: usize) -> usize {
         (self.count - 1 - place) * HUGE
     }
@@ -116,8 +118,8 @@ impl Pieces {
     /// Places every piece once, from a linear view with every page present.
     fn round(&self, place: Place, samples: &mut Vec<f64>) -> Result<(), SysError> {
         let (linear, bytes) = (&self.linear, self.linear.bytes);
-        // SAFETY: the ranges are ours. Holes of the last round are filled before another thread of this process, all of
-        // which sleep, wants addresses.
+        // SAFETY: the ranges are ours. Holes of the last round are filled before another thread of
+        // this process, all of which sleep, wants addresses.
         unsafe {
             sys::map_file_at(linear.base, &self.file, 0, bytes, Access::ReadWrite)?;
             linear.populate()?;

@@ -1,4 +1,5 @@
-//! The report as one page: nothing in it is loaded from elsewhere, and it reads in light and in dark.
+//! The report as one page: nothing in it is loaded from elsewhere, and it reads in light and in
+//! dark.
 
 use std::fmt::Write as _;
 

@@ -6,8 +6,8 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-/// The document as text: one line a key down to the keys of a run, so that a person can read it, and below that compact,
-/// so that a histogram is one line.
+/// The document as text: one line a key down to the keys of a run, so that a person can read it,
+/// and below that compact, so that a histogram is one line.
 pub(crate) fn text(document: &impl Serialize) -> String {
     let mut out = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut out, Shallow::new());

@@ -70,7 +70,8 @@ impl Group<'_> {
         self.median(|r| figure(r) as f64).round() as u64
     }
 
-    /// The run in the middle by wall time: where one run must stand for all, as in a plot over time.
+    /// The run in the middle by wall time: where one run must stand for all, as in a plot over
+    /// time.
     pub(crate) fn middle(&self) -> &Record {
         let mut by_time = self.runs.clone();
         by_time.sort_by(|a, b| a.wall_s.total_cmp(&b.wall_s));

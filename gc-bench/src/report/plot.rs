@@ -98,7 +98,8 @@ fn nothing(label: &str, text: &str) -> String {
     svg.finish()
 }
 
-/// The range of durations that all of a page's pause plots share, so that one can be read against another.
+/// The range of durations that all of a page's pause plots share, so that one can be read against
+/// another.
 pub(crate) fn pause_range<'a>(runs: impl Iterator<Item = &'a Record>) -> (f64, f64) {
     runs.fold((1e4, 1e5), |(low, high), r| {
         let smallest = r.histograms.safepoint.iter().chain(&r.histograms.pauses).map(|b| b.0).min().unwrap_or(10_000);
@@ -106,8 +107,8 @@ pub(crate) fn pause_range<'a>(runs: impl Iterator<Item = &'a Record>) -> (f64, f
     })
 }
 
-/// How long the stops of these runs took, and how long of it was the way to the safepoint: how many in each tenth of a
-/// decade.
+/// How long the stops of these runs took, and how long of it was the way to the safepoint: how many
+/// in each tenth of a decade.
 pub(crate) fn pauses(runs: &[&Record], range: (f64, f64)) -> String {
     const TO_A_DECADE: f64 = 10.0;
     let label = "How many pauses took how long";

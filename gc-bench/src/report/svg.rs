@@ -1,4 +1,5 @@
-//! Just enough SVG: shapes with a class each; colors come from the page's style sheet, so that they follow its theme.
+//! Just enough SVG: shapes with a class each; colors come from the page's style sheet, so that they
+//! follow its theme.
 
 use std::fmt::Write as _;
 

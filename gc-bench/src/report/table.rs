@@ -1,4 +1,5 @@
-//! The table on the terminal: a column a workload, a row a figure, medians where there were repeats.
+//! The table on the terminal: a column a workload, a row a figure, medians where there were
+//! repeats.
 
 use comfy_table::{Cell, CellAlignment, Table};
 
@@ -142,7 +143,8 @@ fn columns(groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> String) -> String 
     table.trim_fmt()
 }
 
-/// The report as a table, ready to print; where barriers are compared, one a workload with a column a barrier.
+/// The report as a table, ready to print; where barriers are compared, one a workload with a column
+/// a barrier.
 pub(crate) fn text(document: &Document) -> String {
     let groups = groups(document);
     let works = by_barrier(document);

@@ -56,7 +56,8 @@ pub(crate) fn json(args: &[&str]) -> Value {
     serde_json::from_slice(&out.stdout).expect("standard output is one JSON document")
 }
 
-/// Asserts that the bench refuses: the code, one line on standard error that says what, and nothing left behind.
+/// Asserts that the bench refuses: the code, one line on standard error that says what, and nothing
+/// left behind.
 #[track_caller]
 pub(crate) fn assert_refused(args: &[&str], code: i32, parts: &[&str]) {
     let scratch = Scratch::new(&format!("refused-{}", args.join("-").replace('/', "_")));

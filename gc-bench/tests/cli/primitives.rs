@@ -1,4 +1,5 @@
-//! `gc-bench primitives`: its JSON, its files, and what it says where the kernel or a sandbox refuses something.
+//! `gc-bench primitives`: its JSON, its files, and what it says where the kernel or a sandbox
+//! refuses something.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -168,7 +169,8 @@ fn whoever_breaks_it_off_leaves_nothing_behind() {
     let scratch = Scratch::new("primitives-broken-off");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"));
     bench.args(["primitives", "touch"]).current_dir(&scratch.0).stdout(Stdio::null()).stderr(Stdio::null());
-    // A shell starts what runs in the background with SIGINT ignored, and the bench would inherit that.
+    // A shell starts what runs in the background with SIGINT ignored, and the bench would inherit
+    // that.
     // SAFETY: between fork and exec nothing but a call that is safe there.
     unsafe {
         bench.pre_exec(|| {

@@ -13,12 +13,14 @@ const NEW_DESCRIPTOR: u32 = 0xaa00;
 pub(crate) const WITHOUT_USERFAULTFD: [(i64, Option<u32>); 2] =
     [(libc::SYS_userfaultfd, None), (libc::SYS_ioctl, Some(NEW_DESCRIPTOR))];
 
-/// An instruction of classic BPF over `struct seccomp_data`: the number at offset 0, arguments from 16 on.
+/// An instruction of classic BPF over `struct seccomp_data`: the number at offset 0, arguments from
+/// 16 on.
 fn bpf(code: u32, skipped: u8, value: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: 0, jf: skipped, k: value }
 }
 
-/// Runs the bench where these calls, by number and perhaps second argument, are answered with `action`.
+/// Runs the bench where these calls, by number and perhaps second argument, are answered with
+/// `action`.
 pub(crate) fn bench_with(scratch: &Scratch, args: &[&str], calls: &[(i64, Option<u32>)], action: u32) -> Output {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const SKIP_UNLESS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;

@@ -1,5 +1,5 @@
-//! The gate of the page barrier on a real kernel: what a page, a hole, a chunk that went back and an ended registration
-//! answer when they are let in.
+//! The gate of the page barrier on a real kernel: what a page, a hole, a chunk that went back and
+//! an ended registration answer when they are let in.
 
 use crate::trials::{Test, named};
 use gc_core::sys;
@@ -19,7 +19,8 @@ fn write(address: usize, value: u64) {
     unsafe { ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(value) }
 }
 
-/// Reads a word the way the kernel does for a system call: where a touch would raise a signal, `None`.
+/// Reads a word the way the kernel does for a system call: where a touch would raise a signal,
+/// `None`.
 fn read(address: usize) -> Option<u64> {
     let mut word = 0_u64;
     let here = libc::iovec { iov_base: ptr::from_mut(&mut word).cast(), iov_len: 8 };
@@ -29,7 +30,8 @@ fn read(address: usize) -> Option<u64> {
     (got == 8).then_some(word)
 }
 
-/// A heap of two chunks whose pages hold their number and one; of the first page of each there is none in the file.
+/// A heap of two chunks whose pages hold their number and one; of the first page of each there is
+/// none in the file.
 fn flipped() -> (Views, Gate) {
     let (views, gate) = gated(2 * MIN_SPAN).unwrap();
     for page in 0..2 * MIN_SPAN / PAGE {
@@ -124,7 +126,8 @@ fn pages_that_are_there_already_are_passed_over() {
     assert_eq!(read(gate.view() + 20 * PAGE), None);
 }
 
-/// `EFAULT`: the file has no page there. It gets one, of zeroes, and the rest of the range comes in as well.
+/// `EFAULT`: the file has no page there. It gets one, of zeroes, and the rest of the range comes in
+/// as well.
 fn a_hole_is_filled_with_zeroes() {
     let (views, gate) = flipped();
     assert_eq!(let_in(&gate, 510, 5), InstallResult::Present);
@@ -138,7 +141,8 @@ fn a_hole_is_filled_with_zeroes() {
     assert_eq!(read(gate.view() + 514 * PAGE), Some(0));
 }
 
-/// `ENOENT`: a chunk that went back is not gated, and its pages are there; the other chunk still is.
+/// `ENOENT`: a chunk that went back is not gated, and its pages are there; the other chunk still
+/// is.
 fn a_chunk_that_went_back_is_not_gated() {
     let (_views, gate) = flipped();
     // SAFETY: the pages are as before.
@@ -172,7 +176,8 @@ fn after_the_end_nothing_is_gated() {
     assert_eq!(read(gate.view() + 3 * PAGE), None);
 }
 
-/// Threads let the same pages in while mappings change beside them: `EAGAIN` and partial answers are tried again.
+/// Threads let the same pages in while mappings change beside them: `EAGAIN` and partial answers
+/// are tried again.
 fn many_let_the_same_pages_in() {
     let (_views, gate) = flipped();
     std::thread::scope(|scope| {
@@ -197,8 +202,9 @@ fn many_let_the_same_pages_in() {
     }
 }
 
-/// Breaks where a flip does not drop what an access between its calls has mapped: threads that access the view through the
-/// kernel all the time wait for the first call to end, and come before the next.
+/// Breaks where a flip does not drop what an access between its calls has mapped: threads that
+/// access the view through the kernel all the time wait for the first call to end, and come before
+/// the next.
 fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
     let (_views, gate) = flipped();
     let over = AtomicBool::new(false);
@@ -224,7 +230,8 @@ fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
             // SAFETY: all pages are as before.
             unsafe { gate.end() }.unwrap();
             gate.prepare().unwrap();
-            // SAFETY: the others touch the view through the kernel, which answers where a page is gated.
+            // SAFETY: the others touch the view through the kernel, which answers where a page is
+            // gated.
             unsafe { gate.flip(0..0, 1) }.unwrap();
             for page in [5, 700] {
                 assert_eq!(read(gate.view() + page * PAGE), None, "page {page} does not fault after flip {flip}");
@@ -313,7 +320,8 @@ fn what_is_not_in_the_view_is_refused() {
     assert_eq!(sys::present_pages(PAGE, usize::MAX).unwrap_err().errno(), libc::EINVAL);
 }
 
-/// Where two were at it, one found a page of its own registered by the other, and nobody serves that fault.
+/// Where two were at it, one found a page of its own registered by the other, and nobody serves
+/// that fault.
 fn rehearsals_at_once_leave_each_other_alone() {
     let (_views, gate) = gated(2 * MIN_SPAN).unwrap();
     std::thread::scope(|scope| {

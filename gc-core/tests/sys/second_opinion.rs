@@ -1,5 +1,6 @@
 //! Each ioctl of userfaultfd twice: by `gc_core::sys` and by the `userfaultfd` crate, on two ranges
-//! alike. Both must answer the same and leave the same pages behind. The crate has no `UFFDIO_MOVE`.
+//! alike. Both must answer the same and leave the same pages behind. The crate has no
+//! `UFFDIO_MOVE`.
 
 use crate::trials::{Test, named};
 use crate::uffd::{BYTES, Heap, PAGE, PAGES, try_read, try_uffd, uffd, word};
@@ -14,8 +15,8 @@ use userfaultfd::{Error, FeatureFlags, UffdBuilder};
 /// Bytes, or 0 where a call has none to tell; else the errno.
 type Outcome = Result<usize, i32>;
 
-/// The calls, by one of the two. Each caller owns the ranges, and only the kernel touches pages that
-/// are not there.
+/// The calls, by one of the two. Each caller owns the ranges, and only the kernel touches pages
+/// that are not there.
 trait Calls {
     fn register(&self, address: usize, len: usize, minor: bool) -> Outcome;
     fn unregister(&self, address: usize, len: usize) -> Outcome;
@@ -98,7 +99,8 @@ pub(crate) fn for_the_crate(uffd: &Uffd) -> userfaultfd::Uffd {
     unsafe { userfaultfd::Uffd::from_raw_fd(descriptor.into_raw_fd()) }
 }
 
-/// What a script comes to by each of the two, with a descriptor and another one of the same features.
+/// What a script comes to by each of the two, with a descriptor and another one of the same
+/// features.
 fn both<T>(features: u64, script: impl Fn(&dyn Calls, &dyn Calls) -> T) -> (T, T) {
     let (first, second) = (uffd(features), uffd(features));
     let ours = script(&first, &second);
@@ -187,7 +189,8 @@ fn wake_wakes_as_the_crate_does() {
     let (ours, crates) = both(UFFD_FEATURE_MINOR_SHMEM, |uffd, _| {
         let heap = Heap::new();
         let view = heap.view();
-        // SAFETY: the range is this test's, and the one thread that touches an absent page is served below.
+        // SAFETY: the range is this test's, and the one thread that touches an absent page is
+        // served below.
         unsafe { sys::discard(view, BYTES).unwrap() };
         let mut outcomes = vec![uffd.register(view, BYTES, true)];
         let page = view + 5 * PAGE;
@@ -212,7 +215,8 @@ fn wake_wakes_as_the_crate_does() {
     assert_eq!(ours, (expected, true, 6));
 }
 
-/// The crate opens the device where there is one, else it makes the system call, and agrees at once.
+/// The crate opens the device where there is one, else it makes the system call, and agrees at
+/// once.
 fn opening_and_agreeing_answer_as_the_crate_does() {
     let device = Path::new("/dev/userfaultfd").exists();
     let source = if device { UffdSource::Device } else { UffdSource::SystemCallUserModeOnly };

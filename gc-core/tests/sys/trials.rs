@@ -1,4 +1,5 @@
-//! Tests that count as ignored, never as passed, where the kernel or a sandbox refuses what they need.
+//! Tests that count as ignored, never as passed, where the kernel or a sandbox refuses what they
+//! need.
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;

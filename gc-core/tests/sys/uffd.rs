@@ -31,7 +31,8 @@ pub(crate) fn uffd(features: u64) -> Uffd {
     try_uffd(features).unwrap()
 }
 
-/// A canonical view, a gated one, and the place its page tables go, each of `BYTES`; with page `n` holding `n + 1`.
+/// A canonical view, a gated one, and the place its page tables go, each of `BYTES`; with page `n`
+/// holding `n + 1`.
 pub(crate) struct Heap {
     file: HeapFile,
     canonical: usize,
@@ -73,7 +74,8 @@ pub(crate) fn word(address: usize) -> *mut u64 {
     ptr::with_exposed_provenance_mut(address)
 }
 
-/// Reads a word as the kernel does for a system call: a page that is not there is an error, not a signal.
+/// Reads a word as the kernel does for a system call: a page that is not there is an error, not a
+/// signal.
 pub(crate) fn try_read(address: usize) -> Result<u64, i32> {
     let mut value = 0_u64;
     let here = libc::iovec { iov_base: ptr::from_mut(&mut value).cast(), iov_len: 8 };
@@ -88,7 +90,8 @@ fn a_flip_gates_every_page_and_continue_lets_one_in() {
     let uffd = uffd(features);
     let heap = Heap::new();
     let modes = RegisterMode::MINOR | RegisterMode::MISSING;
-    // SAFETY: the ranges are this test's. Pages are touched by the kernel only, which answers where they are absent.
+    // SAFETY: the ranges are this test's. Pages are touched by the kernel only, which answers where
+    // they are absent.
     unsafe {
         sys::take_away(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, modes).unwrap();
@@ -131,7 +134,8 @@ fn a_hole_of_the_file_is_an_error_to_continue() {
     }
 }
 
-/// Two private ranges of `BYTES`: pages to be filled, which are registered, and pages to fill them with, `n + 1` in each.
+/// Two private ranges of `BYTES`: pages to be filled, which are registered, and pages to fill them
+/// with, `n + 1` in each.
 fn private_ranges(uffd: &Uffd) -> (usize, usize) {
     let (to, from) = (sys::reserve_writable(BYTES).unwrap(), sys::reserve_writable(BYTES).unwrap());
     // SAFETY: the ranges are this test's.
@@ -205,7 +209,8 @@ fn a_fault_is_read_as_the_event_it_was() {
     let uffd = uffd(UFFD_FEATURE_MINOR_SHMEM);
     let heap = Heap::new();
     let touched = heap.view + 7 * PAGE;
-    // SAFETY: the ranges are this test's, and the one thread that touches an absent page is served below.
+    // SAFETY: the ranges are this test's, and the one thread that touches an absent page is served
+    // below.
     unsafe {
         sys::take_away(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();

@@ -1,8 +1,9 @@
 //! Writes the init struct and the impls.
 //!
-//! What is written here stands in the embedder's crate, where a path may lead anywhere, and where another macro may change the struct
-//! after the derive has read it. `object::derived` of `gc-heap` says by which rules it is sound all the same; whoever adds a
-//! line here keeps them: no path is called in an `unsafe` block, no type is named where a field's place tells it.
+//! What is written here stands in the embedder's crate, where a path may lead anywhere, and where
+//! another macro may change the struct after the derive has read it. `object::derived` of `gc-heap`
+//! says by which rules it is sound all the same; whoever adds a line here keeps them: no path is
+//! called in an `unsafe` block, no type is named where a field's place tells it.
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -21,8 +22,9 @@ struct FieldOf<'a> {
 }
 
 impl FieldOf<'_> {
-    /// This field of what a variable holds (`&raw const (*variable)`, `(variable)`, written by `of`). An error in it is told of the field's
-    /// type, from its first token to its last; the variable is still the one of the derive's code, in whatever macro that stands.
+    /// This field of what a variable holds (`&raw const (*variable)`, `(variable)`, written by
+    /// `of`). An error in it is told of the field's type, from its first token to its last; the
+    /// variable is still the one of the derive's code, in whatever macro that stands.
     fn of(&self, variable: &str, of: impl FnOnce(Span, Ident) -> TokenStream) -> TokenStream {
         let spans: Vec<Span> = self.ty.to_token_stream().into_iter().map(|token| token.span()).collect();
         let first = spans.first().copied().unwrap_or_else(Span::call_site);
@@ -49,10 +51,11 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     let (init_struct, init_type) =
         if empty { (None, quote!(())) } else { init_struct(input, &init_name, &fields, &private) };
 
-    // A value of 4096 bytes, all that an object may have: syntax only. Of a longer struct nothing is asked.
+    // A value of 4096 bytes, all that an object may have: syntax only. Of a longer struct nothing
+    // is asked.
     let object = quote!(&[0_u64; 512] as *const _ as *const Self);
-    // All has the place of the field's type, and the field's own trait is spelled the same everywhere, so that a type that is no field is
-    // reported once.
+    // All has the place of the field's type, and the field's own trait is spelled the same
+    // everywhere, so that a type that is no field is reported once.
     let object_name = Ident::new("__gc_heap_object", Span::call_site());
     let place =
         |field: &FieldOf<'_>| field.of("__gc_heap_object", |span, object| quote_spanned!(span=> &raw const (*#object)));
@@ -82,7 +85,8 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         Some(tail) => quote_spanned!(tail.span()=> #tail),
         None => quote!(#private::NoTail),
     };
-    // A plain type's kind is a static, whose address is its identity. A generic one has no static to stand in.
+    // A plain type's kind is a static, whose address is its identity. A generic one has no static
+    // to stand in.
     let kind = if input.generics.params.is_empty() {
         quote! {{
             static KIND: #private::Kind = <#name as #private::Trace>::DERIVED.__gc_heap_kind::<#name>(false);
@@ -104,7 +108,8 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     });
     let field_impl = tail.is_none().then(|| {
         quote! {
-            // SAFETY: the same map and the same writes as the struct's own: of `gc_heap`'s `Trace`, whatever stands above.
+            // SAFETY: the same map and the same writes as the struct's own: of `gc_heap`'s `Trace`,
+            // whatever stands above.
             #[automatically_derived]
             unsafe impl #impl_generics #private::Field for #name #ty_generics #where_clause {
                 type Init<#g> = #init_type;
@@ -140,7 +145,8 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     quote! {
         #init_struct
 
-        // SAFETY: the map is composed of the fields' own at their offsets, the kind is this type's, and every field is written.
+        // SAFETY: the map is composed of the fields' own at their offsets, the kind is this type's,
+        // and every field is written.
         #[automatically_derived]
         unsafe impl #impl_generics #private::Trace for #name #ty_generics #where_clause {
             type Init<#g> = #init_type;
@@ -148,8 +154,9 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             type Hash = #hash_type;
 
             const MAP: #private::WordMap = {
-                // Fails to compile when a field was added after the derive has seen the struct, or the struct was packed, or made a
-                // union: safe code (an `unsafe fn` is none in all editions) has no reference to such a field.
+                // Fails to compile when a field was added after the derive has seen the struct, or
+                // the struct was packed, or made a union: safe code (an `unsafe fn` is none in all
+                // editions) has no reference to such a field.
                 let _ = |__gc_heap_all: &Self| { let Self { #(#members: #bindings,)* } = __gc_heap_all; };
                 let __gc_heap_object = #object;
                 // SAFETY: the object's 4096 bytes; and each field, once.

@@ -68,7 +68,8 @@ impl Input {
     }
 }
 
-/// A lifetime that no type of the struct names. What a macro in a type names is not to be seen, so there it is one that nobody writes.
+/// A lifetime that no type of the struct names. What a macro in a type names is not to be seen, so
+/// there it is one that nobody writes.
 fn free_lifetime(generics: &Generics, fields: &Fields) -> Lifetime {
     let (mut names, mut macros) = (Vec::new(), false);
     let types = fields.iter().map(|field| field.ty.to_token_stream());
@@ -93,8 +94,9 @@ fn free_lifetime(generics: &Generics, fields: &Fields) -> Lifetime {
     Lifetime::new(name, Span::call_site())
 }
 
-/// The struct's generics, and `T: Field` for each parameter `T` that is the whole type of a field, as the derives of the
-/// standard library do. No bound for `Slot<T>`: a type that refers to itself would have to be a field before it is one.
+/// The struct's generics, and `T: Field` for each parameter `T` that is the whole type of a field,
+/// as the derives of the standard library do. No bound for `Slot<T>`: a type that refers to itself
+/// would have to be a field before it is one.
 fn bounded(mut generics: Generics, fields: &Fields, krate: &Path) -> Generics {
     let params: Vec<Ident> = generics.type_params().map(|param| param.ident.clone()).collect();
     for field in fields {
@@ -167,8 +169,8 @@ fn refuse_attribute(field: &Field) -> Result<()> {
     }
 }
 
-/// Whether a field's type is called `PhantomData`. A struct of such fields alone is made from `()`; the code that is written for it
-/// compiles if they are what they are called.
+/// Whether a field's type is called `PhantomData`. A struct of such fields alone is made from `()`;
+/// the code that is written for it compiles if they are what they are called.
 pub(crate) fn is_phantom(ty: &Type) -> bool {
     matches!(bare(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident.unraw() == "PhantomData"))
 }

@@ -1,7 +1,7 @@
 //! What the parser makes of the source.
 //!
-//! A whole function is parsed before code is made for it, so that it is known which variables closures capture: those live
-//! in cells of the heap from the start, all others in registers.
+//! A whole function is parsed before code is made for it, so that it is known which variables
+//! closures capture: those live in cells of the heap from the start, all others in registers.
 
 use super::scanner::At;
 
@@ -68,8 +68,9 @@ pub(crate) struct Expr {
 }
 
 impl Expr {
-    /// What is evaluated first, where it may be an operation of the same sort, and so on: chains as `a + b + c` and `f()()`
-    /// are nested there by the million, and are walked in loops. What else is nested is as deep as the parser allows.
+    /// What is evaluated first, where it may be an operation of the same sort, and so on: chains as
+    /// `a + b + c` and `f()()` are nested there by the million, and are walked in loops. What else
+    /// is nested is as deep as the parser allows.
     pub(crate) fn first(&self) -> Option<&Expr> {
         match &self.kind {
             ExprKind::Arithmetic(_, first, _)
@@ -150,7 +151,8 @@ pub(crate) enum FunctionKind {
     Initializer,
 }
 
-/// What a closure takes along: a variable of the function around it, or an upvalue of that function.
+/// What a closure takes along: a variable of the function around it, or an upvalue of that
+/// function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Captured {
     Local(VarId),

@@ -10,7 +10,8 @@ use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// A register. A function that needs more than there are can never run: its frame does not fit the stack.
+/// A register. A function that needs more than there are can never run: its frame does not fit the
+/// stack.
 type Reg = u16;
 
 /// Makes code for a function and all within.
@@ -245,7 +246,8 @@ impl Emitter<'_> {
         let register = self.temporary();
         self.op(class.at, Op::Class, register, name, class.fields as u16);
         self.define(class.target, register, class.at);
-        // A global may become another class's while a thread is at this body: the class stays in its register.
+        // A global may become another class's while a thread is at this body: the class stays in
+        // its register.
         self.variables = self.next;
         let after = self.variables;
         let this_class = match class.target {

@@ -1,7 +1,7 @@
 //! The parser: one pass in the order of the book's compiler, so that errors are found in its order.
 //!
-//! The book's limits are limits of its bytecode (256 constants of a chunk, 64 KiB to jump over). The parser counts what that
-//! bytecode would be, and reports what the book's compiler would.
+//! The book's limits are limits of its bytecode (256 constants of a chunk, 64 KiB to jump over).
+//! The parser counts what that bytecode would be, and reports what the book's compiler would.
 
 mod expr;
 mod stmt;
@@ -26,8 +26,8 @@ pub(crate) enum ErrorPlace {
     Nowhere,
 }
 
-/// Statements and expressions within each other: what the stack of the thread that compiles is enough for, and more than the
-/// book's compiler takes.
+/// Statements and expressions within each other: what the stack of the thread that compiles is
+/// enough for, and more than the book's compiler takes.
 const DEEPEST: u32 = 200_000;
 
 /// Locals, upvalues and constants that one function can have; arguments are one fewer.
@@ -348,7 +348,8 @@ impl<'s> Parser<'s, '_> {
         (captures.len() - 1) as u8
     }
 
-    /// Where a name is found, and what it costs the book's chunk. `word`: the source's own, for a global.
+    /// Where a name is found, and what it costs the book's chunk. `word`: the source's own, for a
+    /// global.
     fn resolve(&mut self, name: &[u8]) -> Place {
         let scope = self.scopes.len() - 1;
         let place = if let Some(var) = self.resolve_local(scope, name) {

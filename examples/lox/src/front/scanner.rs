@@ -46,7 +46,8 @@ pub(crate) enum Kind {
     End,
 }
 
-/// A place in the source: the line that messages give (the book's: where a token ends), and the bytes.
+/// A place in the source: the line that messages give (the book's: where a token ends), and the
+/// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) line: u32,

@@ -48,7 +48,8 @@ impl Vm {
         Ok(())
     }
 
-    /// Calls the value in a slot, with the arguments above it. Either a frame is pushed, or the result is in the slot.
+    /// Calls the value in a slot, with the arguments above it. Either a frame is pushed, or the
+    /// result is in the slot.
     pub(super) fn call(&mut self, m: &mut Mutator<'_>, base: usize, arguments: usize) -> Result<(), Fault> {
         let callee = self.slot(m, base).get(m);
         if let Some(closure) = callee.downcast::<Closure>() {

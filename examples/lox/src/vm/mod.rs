@@ -26,9 +26,11 @@ use std::sync::Arc;
 
 /// Calls under way at a time.
 const FRAMES: usize = 64;
-/// Slots that the operand stack may have: slot 0 holds the globals, the rest is room for the frames.
+/// Slots that the operand stack may have: slot 0 holds the globals, the rest is room for the
+/// frames.
 const SLOTS: usize = FRAMES * 256 + 257;
-/// Slots that it has at first. It grows to twice as many, and so on: what no frame has reached is neither touched nor scanned.
+/// Slots that it has at first. It grows to twice as many, and so on: what no frame has reached is
+/// neither touched nor scanned.
 const FIRST_SLOTS: usize = 1024;
 /// Where the script's frame begins.
 const FIRST: usize = 1;
@@ -64,8 +66,8 @@ impl Shared {
         })
     }
 
-    /// Makes room for the globals that the names know and `spare` more, and defines the VM's functions in it. Once, before
-    /// anything runs: all threads hold the same table.
+    /// Makes room for the globals that the names know and `spare` more, and defines the VM's
+    /// functions in it. Once, before anything runs: all threads hold the same table.
     ///
     /// # Errors
     /// If the heap is too small.
@@ -95,8 +97,9 @@ struct Frame {
 /// A thread's interpreter. It holds no reference but by its stack.
 pub(crate) struct Vm {
     shared: Arc<Shared>,
-    /// As long as any frame has reached, rounded up: its slots are the registers of the frames. What lies above those in use is left over,
-    /// and cleared before each safepoint where the collector may look: it keeps nothing alive.
+    /// As long as any frame has reached, rounded up: its slots are the registers of the frames.
+    /// What lies above those in use is left over, and cleared before each safepoint where the
+    /// collector may look: it keeps nothing alive.
     stack: RootStack<Tagged>,
     frames: Box<[Frame; FRAMES]>,
     depth: usize,
@@ -163,8 +166,8 @@ impl Vm {
         &self.stack.slots(m)[index]
     }
 
-    /// Compiles and runs a script; reports what goes wrong. `spare`: globals that later scripts may define, where this is
-    /// the first.
+    /// Compiles and runs a script; reports what goes wrong. `spare`: globals that later scripts may
+    /// define, where this is the first.
     ///
     /// # Errors
     /// If it does not compile, or fails.
@@ -199,7 +202,8 @@ impl Vm {
         outcome
     }
 
-    /// Whether the table of globals has a place for each that the names know. The first script makes it.
+    /// Whether the table of globals has a place for each that the names know. The first script
+    /// makes it.
     fn has_globals(&self, m: &mut Mutator<'_>, spare: usize) -> Result<(), Fault> {
         match self.shared.globals.get(m).map(Gc::tail_len) {
             None => Ok(self.shared.make_globals(m, spare)?),
@@ -224,8 +228,8 @@ impl Vm {
         Ok(())
     }
 
-    /// Calls the value in the first slot with the arguments above it, for a thread that has just begun. The result takes
-    /// their place.
+    /// Calls the value in the first slot with the arguments above it, for a thread that has just
+    /// begun. The result takes their place.
     ///
     /// # Errors
     /// What goes wrong, not yet reported.
@@ -273,14 +277,16 @@ impl Vm {
         self.stack.resize(m, end.next_power_of_two().min(SLOTS), Value::NIL);
     }
 
-    /// Clears what is left over, in the middle of an instruction: before whatever may be a safepoint.
+    /// Clears what is left over, in the middle of an instruction: before whatever may be a
+    /// safepoint.
     pub(crate) fn tidy(&self, m: &Mutator<'_>) {
         if let Some(last) = self.depth.checked_sub(1) {
             self.tidy_at(m, self.frames[last].pc - 1);
         }
     }
 
-    /// `Mutator::reserve` for an instruction: what is left over on the stack keeps nothing alive meanwhile.
+    /// `Mutator::reserve` for an instruction: what is left over on the stack keeps nothing alive
+    /// meanwhile.
     ///
     /// # Errors
     /// If the heap is full.

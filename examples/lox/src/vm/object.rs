@@ -26,8 +26,8 @@ fn copy_methods<'g>(m: &'g Mutator<'_>, from: Gc<'g, Methods>, to: Gc<'g, Method
     }
 }
 
-/// Makes a closure of a function, within the room that was reserved. `registers` and `around` are those of the function
-/// that makes it.
+/// Makes a closure of a function, within the room that was reserved. `registers` and `around` are
+/// those of the function that makes it.
 #[inline]
 pub(super) fn place_closure<'g>(
     m: &'g Mutator<'_>,
@@ -169,7 +169,8 @@ impl Vm {
         Ok(())
     }
 
-    /// Prints the value in a slot, and a line's end. A safepoint if what was printed is written now.
+    /// Prints the value in a slot, and a line's end. A safepoint if what was printed is written
+    /// now.
     #[inline(never)]
     pub(super) fn print(&mut self, m: &mut Mutator<'_>, at: usize) {
         let mut text = std::mem::take(&mut self.text);

@@ -237,8 +237,8 @@ impl Vm {
         self.slot(m, at).get(m).downcast::<Instance>().expect("the caller has looked")
     }
 
-    /// Writes to dictionaries happen one at a time: two at once could fill one to the brim. Whoever has the lock may be at a
-    /// safepoint, so whoever waits for it is parked.
+    /// Writes to dictionaries happen one at a time: two at once could fill one to the brim. Whoever
+    /// has the lock may be at a safepoint, so whoever waits for it is parked.
     fn lock_dictionaries<'a>(&self, shared: &'a Shared, m: &mut Mutator<'_>) -> MutexGuard<'a, ()> {
         shared.dictionaries.try_lock().unwrap_or_else(|| {
             self.tidy(m);
@@ -270,8 +270,8 @@ impl Vm {
         Ok(())
     }
 
-    /// The dictionary of an instance. A thread that added a field by its old shape meanwhile may have put another thing in
-    /// its place: then what it held is lost.
+    /// The dictionary of an instance. A thread that added a field by its old shape meanwhile may
+    /// have put another thing in its place: then what it held is lost.
     fn dictionary<'g>(&self, m: &'g Mutator<'_>, object: usize) -> Option<Gc<'g, Dictionary>> {
         self.instance(m, object).more.get(m).downcast()
     }

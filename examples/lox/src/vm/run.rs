@@ -1,7 +1,8 @@
 //! The interpreter's loop.
 //!
-//! While nothing moves, the loop keeps raw references to the stack's slots, the globals and the code. An operation that may
-//! be a safepoint saves the position in its frame, does its work through the stack, and takes the references anew.
+//! While nothing moves, the loop keeps raw references to the stack's slots, the globals and the
+//! code. An operation that may be a safepoint saves the position in its frame, does its work
+//! through the stack, and takes the references anew.
 
 #![expect(clippy::neg_cmp_op_on_partial_ord, reason = "the language's `<=` is \"not greater\": it shows with NaN")]
 
@@ -31,7 +32,8 @@ fn cell_in<'g>(value: Value<'g>) -> Gc<'g, Cell> {
 const NUMBERS: &str = "Operands must be numbers.";
 
 impl Vm {
-    /// Runs from the last frame until the first one returns; its result is in the first frame's first slot.
+    /// Runs from the last frame until the first one returns; its result is in the first frame's
+    /// first slot.
     ///
     /// # Errors
     /// What went wrong; the frames tell where.

@@ -1,4 +1,5 @@
-//! Plots that set barriers, or the repeats of one, side by side: what they cost, how they stop, what they leave in a window.
+//! Plots that set barriers, or the repeats of one, side by side: what they cost, how they stop,
+//! what they leave in a window.
 
 use super::{
     BOTTOM, HEIGHT, LEFT, RIGHT, Scale, TOP, WIDTH, frame, nothing, plain_x, plain_y, power, round_steps, x_tick,
@@ -84,7 +85,8 @@ pub(crate) fn times(groups: &[Group<'_>]) -> String {
     svg.finish()
 }
 
-/// How long mutators stood: pauses, stalls, faults and slow paths of each barrier, on one logarithmic axis.
+/// How long mutators stood: pauses, stalls, faults and slow paths of each barrier, on one
+/// logarithmic axis.
 pub(crate) fn waits(groups: &[Group<'_>]) -> String {
     let label = "Pauses, stalls, faults and slow paths by barrier";
     type Figure = (&'static str, &'static str, fn(&Record) -> Option<u64>);

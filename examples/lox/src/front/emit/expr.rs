@@ -56,8 +56,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// As `operand`, by way of `to` where that is a temporary: a chain of operations takes one register, and no register
-    /// keeps what was left in it while the operand's calls run above.
+    /// As `operand`, by way of `to` where that is a temporary: a chain of operations takes one
+    /// register, and no register keeps what was left in it while the operand's calls run above.
     fn operand_in(&mut self, expr: &Expr, to: Reg) -> Reg {
         match self.plain_local(expr) {
             None if self.is_temporary(to) => {
@@ -71,7 +71,8 @@ impl Emitter<'_> {
     fn pair(&mut self, left: &Expr, right: &Expr, to: Reg) -> (Reg, Reg) {
         let left = match self.plain_local(left) {
             Some(register) if !right.assigns => return (register, self.operand_in(right, to)),
-            // The target can hold the left side meanwhile, unless it is a variable that the right side reads.
+            // The target can hold the left side meanwhile, unless it is a variable that the right
+            // side reads.
             _ if self.is_temporary(to) => {
                 self.expr(left, to);
                 to
