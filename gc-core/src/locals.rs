@@ -71,7 +71,7 @@ impl Locals {
         self.scanned.load(Ordering::Acquire) == epoch
     }
 
-    /// All of them have been visited. Release: the visits come before.
+    /// Records that all locals have been visited. Release: the visits come before.
     pub fn set_scanned(&self, epoch: u32) {
         self.scanned.store(epoch, Ordering::Release);
     }

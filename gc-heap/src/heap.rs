@@ -258,7 +258,8 @@ impl Heap {
         self.inner().report.events.now()
     }
 
-    /// What the system has refused to the collector. Takes a lock for an instant; for any thread, inside a heap or not.
+    /// The refused system calls of the collector. Takes a lock briefly; for any thread, inside a
+    /// heap or not.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         *self.inner().report.refusals.0.lock()

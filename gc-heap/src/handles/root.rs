@@ -6,7 +6,7 @@ use crate::slot::SlotType;
 use crate::slot::types::Typed;
 use std::marker::PhantomData;
 
-/// A root that any thread may hold: `Send`, `Sync`, dropped without the heap at hand.
+/// A root that any thread may hold: `Send`, `Sync`, can be dropped without a mutator.
 ///
 /// `S` is a slot type: `Root<Node>`, `Root<Option<Node>>`, `Root<Tagged>`.
 ///

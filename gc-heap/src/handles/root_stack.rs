@@ -339,7 +339,8 @@ impl<S: SlotType> RootStack<S> {
         unsafe { &*slot.cast::<[RootSlot<S>; N]>() }
     }
 
-    /// All slots, the lowest first. They can be read and written as long as nothing moves, pushes and pops or not.
+    /// All slots, the lowest first. They can be read and written until the next safepoint, also
+    /// after pushes and pops.
     ///
     /// ```
     /// use gc_heap::{Heap, RootStack, Value};

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 
 /// A garbage-collected heap. A handle: clones are the same heap, which ends with the last of them.
 ///
-/// A process may have many; each has its collector, and its stops concern nobody but the threads inside it. A thread is
-/// inside one at a time, and no reference leads from one into another:
+/// A process may have many; each has its own collector, and its pauses stop only the threads inside
+/// it. A thread is inside one heap at a time, and no reference leads from one heap into another:
 ///
 /// ```
 /// use gc_heap::{Bytes, EnterError, Heap, OutOfMemory, AllocSize};
@@ -34,9 +34,10 @@ use std::thread::JoinHandle;
 ///
 /// # fork
 ///
-/// A child made by `fork` has a copy of the handle, and nothing behind it: entering is refused with [`EnterError::Forked`], what
-/// needs the collector panics, and dropping it changes nothing. `exec` works from anywhere, and so does
-/// [`std::process::Command`]. The parent is not disturbed. The child can build heaps of its own, however many threads its parent had.
+/// A child made by `fork` has a copy of the handle, but not the heap: entering is refused with
+/// [`EnterError::Forked`], functions that need the collector panic, and dropping it changes
+/// nothing. `exec` works from anywhere, and so does [`std::process::Command`]. The parent is not
+/// disturbed. The child can build heaps of its own, however many threads its parent had.
 ///
 /// ```
 /// use gc_heap::{EnterError, Heap};
@@ -77,9 +78,11 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.process != std::process::id() {
-            // There is no thread to join, and locks may be held for ever by threads that the child does not have.
+            // The child has no thread to join, and threads that it does not have may hold locks for
+            // ever.
             std::mem::forget((self.faults.take(), self.collector.take()));
-            // A thread of the parent's may have been pushing on one of its queues: no such queue can be dropped.
+            // A thread of the parent may have been pushing to one of the queues, so no queue may be
+            // dropped.
             std::mem::forget(Arc::clone(&self.inner));
             return;
         }
@@ -87,22 +90,23 @@ impl Drop for Owner {
         let ending = Ending { faults: self.faults.take(), inner: Arc::clone(&self.inner) };
         let Some(thread) = self.collector.take() else { return };
         if thread.thread().id() == std::thread::current().id() {
-            // In a listener, on the collector thread: it ends the heap when it is through, as it cannot wait for itself. Where
-            // it is past that, in its thread-locals' destructors, nobody takes this, and the heap ends here.
+            // In a listener, on the collector thread: the collector ends the heap when it has
+            // finished, because it cannot wait for itself. If it is already in its thread-local
+            // destructors, it does not take this any more, and the heap ends here.
             let _ = ENDING.try_with(|slot| slot.set(Some(ending)));
             return;
         }
-        // A collector that failed has said why to those who wait; there is nobody left to tell.
+        // A failed collector has reported the reason to the waiting threads; no one else needs it.
         let _ = thread.join();
     }
 }
 
 thread_local! {
-    /// On a collector thread: the end of its heap, where that fell to it.
+    /// On a collector thread: the end of its heap, if this thread must perform it.
     pub(crate) static ENDING: Cell<Option<Ending>> = const { Cell::new(None) };
 }
 
-/// The end of a heap, made when this is dropped. The collector is at work no more.
+/// Ends a heap when dropped. The collector has stopped.
 pub(crate) struct Ending {
     faults: Option<Registration>,
     inner: Arc<HeapInner>,
@@ -110,11 +114,13 @@ pub(crate) struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        // All objects have died. What nobody has a queue for any more is dropped here, on this thread.
+        // All objects have died. Values whose queue has no owner any more are dropped here, on this
+        // thread.
         let sinks = std::mem::take(&mut *self.inner.roots.targets.lock());
         while self.inner.roots.new_registrations.pop().is_some() {}
         sinks.iter().for_each(|sink| sink.close());
-        // Before the memory ends. No thread is attached any more: each keeps a handle of the heap.
+        // Before the memory is unmapped. No thread is attached any more: each keeps a handle of the
+        // heap.
         drop(self.faults.take());
     }
 }

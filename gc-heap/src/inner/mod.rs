@@ -67,7 +67,7 @@ pub(crate) struct World {
     pub(crate) log: SegQueue<Vec<u64>>,
     /// An object of the planned evacuation set was pinned: nothing is relocated by this plan.
     pub(crate) plan_aborted: AtomicBool,
-    /// Pins, counted where they hold off flips: with anonymous memory.
+    /// Number of pins, counted with anonymous memory, where they prevent flips.
     pub(crate) pins: AtomicUsize,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Roots {
     pub(crate) new_registrations: SegQueue<Registration>,
     pub(crate) targets: Mutex<Vec<Arc<dyn FinalizerTarget>>>,
     pub(crate) stacks: Mutex<Vec<Arc<StackRegion>>>,
-    /// Those of them that the end of marking allows less of their memory.
+    /// The root stacks whose limit mark end lowers.
     pub(crate) wide_stacks: Mutex<Vec<Arc<StackRegion>>>,
 }
 
@@ -117,14 +117,14 @@ pub(crate) struct Report {
     pub(crate) events: Events,
     pub(crate) counters: Counters,
     pub(crate) refusals: crate::refused::Noted,
-    /// Those of loads that mutators timed.
+    /// Durations of the slow paths that mutators timed.
     pub(crate) slow_paths: Histogram,
     /// Behind a lock, so that the three of a reading are of the same pauses. The collector adds to them outside pauses.
     pub(crate) pauses: Mutex<PauseHistograms>,
 }
 
 pub(crate) struct HeapInner {
-    /// The one that the heap is in. A child made by `fork` has neither its memory nor its collector.
+    /// The process of the heap. A child made by `fork` has neither its memory nor its collector.
     pub(crate) process: Process,
     pub(crate) config: Config,
     pub(crate) memory: Memory,

@@ -3,11 +3,11 @@
 use gc_core::color::Color;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
-/// Mutators copy these when they leave a safepoint. Written inside stops, except for `resolving`, which is turned off
-/// before a handshake.
+/// Mutators copy these when they leave a safepoint. Written inside pauses, except `resolving`,
+/// which is switched off before a handshake.
 pub(crate) struct PhaseWords {
     good: AtomicU8,
-    /// The store barrier logs, and what is allocated is live.
+    /// The store barrier logs, and new objects are live.
     logging: AtomicBool,
     /// Weak references are being resolved: a weak load tests the mark.
     resolving: AtomicBool,

@@ -20,7 +20,7 @@ impl Bump {
         self.limit.set(limit);
     }
 
-    /// After a flip: the same memory in the other view.
+    /// Moves the region to the other view after a change of the good color.
     pub(crate) fn change_view(&self, memory: &Memory, view: u64) {
         if self.limit.get() != 0 {
             // `limit` may be the end of the heap, one past the last offset: subtract before splitting.

@@ -13,7 +13,8 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 impl Pages {
-    /// Repairs a page unless that is done; if another thread is at it, waits until it is.
+    /// Repairs a page unless that is done; if another thread is repairing it, waits until it is
+    /// done.
     pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
         let flip = self.flip.get();
         match self.states.claim(page, flip) {
@@ -31,8 +32,8 @@ impl Pages {
         }
     }
 
-    /// Repairs a page if nobody has begun to. Not a source's: nobody needs it, and of private memory it must stay where
-    /// the destinations' repair reads it.
+    /// Repairs a page if no thread has begun to. Not for a source's page: it is not needed, and
+    /// with private memory it must stay where the destinations' repair reads it.
     fn try_repair(&self, inner: &HeapInner, page: usize) -> bool {
         let block = page / BLOCK_PAGES;
         if block < inner.memory.blocks.len() && inner.memory.forwarding.contains(block) {
@@ -48,8 +49,8 @@ impl Pages {
         }
     }
 
-    /// Private memory: brings every page of a range in, those of free blocks too, whose memory is used again.
-    /// What is not `Present` means that a page cannot be had any more.
+    /// Private memory: maps every page of a range, also those of free blocks, whose memory is used
+    /// again. Any other result than `Present` means that a page is lost.
     pub(crate) fn install_all(&self, inner: &HeapInner, pages: Range<usize>) -> InstallResult {
         let flip = self.flip.get();
         for page in pages.clone() {
@@ -62,7 +63,7 @@ impl Pages {
                 if self.states.state(page, flip) == PageState::Installed {
                     break;
                 }
-                // Another thread had it and failed, or this one did.
+                // Another thread was moving it and failed, or this one did.
                 match self.bring(page..page + 1, true) {
                     (_, InstallResult::Present) => {}
                     (_, failed) => return failed,
@@ -72,8 +73,8 @@ impl Pages {
         InstallResult::Present
     }
 
-    /// Makes the pages of a block that the caller has just taken usable without a fault. Nothing is in it that a repair
-    /// would look at, and after this no repair will look at it.
+    /// Makes the pages of a block that the caller has just allocated accessible without a fault. It
+    /// holds no object that needs repair, and after this no repair will visit it.
     pub(crate) fn admit(&self, inner: &HeapInner, block: usize, blocks: usize) {
         if self.flip.is_active() {
             let pages = block * BLOCK_PAGES..(block + blocks) * BLOCK_PAGES;
@@ -90,7 +91,7 @@ impl Pages {
         let flip = self.flip.get();
         if !self.flip.is_active() {
             if self.still_registered.load(Ordering::Relaxed) {
-                // SAFETY: nothing is gated. The next flip's stop waits for this thread.
+                // SAFETY: nothing is gated. The next flip's pause waits for this thread.
                 return served(unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) }, flip);
             }
             return Served::Nothing(u64::from(flip.number()) << 1);
@@ -120,7 +121,7 @@ impl Pages {
     }
 }
 
-/// What letting a page in came to for the thread that faulted.
+/// The outcome of letting a page in, for the thread that faulted.
 fn served(done: InstallResult, flip: Flip) -> Served {
     match done {
         InstallResult::Present => Served::Yes,

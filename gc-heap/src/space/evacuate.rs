@@ -39,8 +39,8 @@ pub(crate) fn relocate_object(
     entry: Entry<'_>,
     place: &mut impl CopyPlace,
 ) -> (usize, Copied) {
-    // Believed only if the entry is still empty after it was read: a block is released, and may be written again, only when all
-    // its entries are published.
+    // The header is used only if the entry is still empty after it was read: a block is released,
+    // and may be written again, only when all its entries are published.
     let header = match entry.read_unmoved(|| memory.word(offset).load(Ordering::Relaxed)) {
         Ok(header) => header,
         Err(granule) => return (granule * 8, Copied::Elsewhere),

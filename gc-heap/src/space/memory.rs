@@ -19,7 +19,7 @@ pub(crate) struct Memory {
     pub(crate) free: FreeSpace,
     pub(crate) marks: MarkBitmap,
     pub(crate) forwarding: ForwardingTable,
-    /// With the page barrier: its side of the heap.
+    /// The page barrier's state, if the heap uses it.
     pub(crate) pages: Option<Pages>,
     /// Bytes of the heap.
     pub(crate) bytes: usize,
@@ -55,7 +55,8 @@ impl Memory {
         self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, 0);
     }
 
-    /// Marks a whole block: what will be allocated in it is live, and the marker finds its bit set.
+    /// Marks a whole block: objects allocated in it later are live, and the marker finds their bits
+    /// set.
     pub(crate) fn fill_marks(&self, block: usize) {
         self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, u64::MAX);
     }

@@ -40,8 +40,8 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// Pages of a block.
 pub(crate) const BLOCK_PAGES: usize = BLOCK_BYTES / PAGE_BYTES;
 
-/// The most collector threads of a heap: each copies to a block of its own, of those set aside for relocation, and what is
-/// set aside is never more than a quarter of the heap.
+/// Maximum number of collector threads of a heap: each copies to a block of its own from the
+/// relocation reserve, which is at most a quarter of the heap.
 pub(crate) fn max_workers(blocks: usize) -> usize {
     blocks / 4 - 1
 }

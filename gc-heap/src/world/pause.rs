@@ -271,7 +271,7 @@ impl HeapInner {
                 std::hint::spin_loop();
             }
         }
-        // Again and again: a signal wakes too, and so does who ended the stop before, if it comes late.
+        // Loop: `futex_wait` also returns on signals and on a late wake-up from the previous pause.
         while !self.world.gate.is_over(held) {
             let (word, unfinished) = self.world.gate.word(held);
             self.world.pause.sleep(|| {

@@ -55,9 +55,10 @@ impl Strings {
 ///
 /// It writes in small pieces: give it a `BufWriter`. It takes memory for the names, each once.
 ///
-/// The name of an object is that of its type, the name of an edge that of its field. An ephemeron is a weak edge to its
-/// key, and an edge from the key to the value. Objects that the cycle kept, but nothing led to any more when it visited
-/// them, hang on a root of their own, "(kept by this cycle)".
+/// The name of an object is that of its type, the name of an edge that of its field. An ephemeron
+/// is a weak edge to its key, and an edge from the key to the value. Objects that the cycle kept,
+/// but that were unreachable when it visited them, are under a root of their own, "(kept by this
+/// cycle)".
 ///
 /// ```
 /// use gc_heap::{Heap, Slot, Trace};
