@@ -232,7 +232,7 @@ impl Heap {
         found.into_iter().for_each(|index| self.visit_value(index));
     }
 
-    /// `Collector::take_logs`.
+    /// `Marking::drain_logs`.
     fn take_logs(&self) {
         for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
             self.mark(granule(self.resolve(word)));
@@ -268,7 +268,7 @@ impl Heap {
         }
     }
 
-    /// `Collector::cycle`, from the scan of the pairs to the clearing of marks.
+    /// `Cycle::with_load_barrier`, from the scan of the pairs to the clearing of marks.
     fn collect(&self) {
         (0..self.pairs.len()).for_each(|index| self.discover(index));
         loop {

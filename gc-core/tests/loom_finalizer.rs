@@ -152,7 +152,7 @@ impl Heap {
         }
     }
 
-    /// `Collector::cycle`, from the end of marking to the clearing of marks.
+    /// `Cycle::with_load_barrier`, from the end of marking to the clearing of marks.
     fn collect(&self) {
         loop {
             for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {

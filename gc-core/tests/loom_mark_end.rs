@@ -41,13 +41,13 @@ impl Heap {
         }
     }
 
-    /// `Collector::take_logs`.
+    /// `Marking::drain_logs`.
     fn take_logs(&self) {
         let words = std::mem::take(&mut *self.world.log.lock().unwrap());
         words.into_iter().for_each(|word| self.mark_from(word));
     }
 
-    /// `Collector::mark`.
+    /// `marking::mark_with`.
     fn mark(&self) {
         self.mark_from(FIRST as u64);
         loop {

@@ -1,7 +1,7 @@
 //! The public handle of a heap.
 
 use crate::active::is_inside;
-use crate::collector::Collector;
+use crate::collector::driver::Collector;
 use crate::config::{Backing, Barrier, Config, HeapBuilder, HugePages};
 use crate::error::{BuildError, EnterError, NoPageBarrier};
 use crate::events::Event;

@@ -179,6 +179,32 @@ fn files_of_a_room_import_each_other_in_pairs_at_most() {
     }
 }
 
+/// The three lists of `collector/cycle.rs` differ in how objects are relocated, and the table of `docs/cycle.md` is the first.
+#[test]
+fn the_table_of_phases_is_the_list() {
+    let code = fs::read_to_string(src().join("collector/cycle.rs")).unwrap();
+    let list = |name: &str| {
+        let (_, body) = code.split_once(&format!("fn {name}(mut self")).expect("the list is there");
+        let lines = body.lines().skip(1).map(str::trim).take_while(|&line| line != "}");
+        let phases: Vec<String> = lines
+            .map(|line| {
+                line.strip_prefix("self.").and_then(|line| line.split_once('(')).expect("a phase alone").0.into()
+            })
+            .collect();
+        phases
+    };
+    let page = fs::read_to_string(src().join("../../docs/cycle.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+    let mut table: Vec<&str> =
+        rows.take_while(|line| line.starts_with('|')).map(|row| row.split('`').nth(1).unwrap()).collect();
+    table.dedup();
+    assert_eq!(table, list("with_load_barrier"), "the table lists other phases than the code has");
+    for (name, relocation) in [("with_page_barrier", "relocate_by_flips"), ("in_a_pause", "relocate_in_pause")] {
+        let same = table.iter().map(|&phase| if phase == "relocate_by_load_barrier" { relocation } else { phase });
+        assert_eq!(list(name), same.collect::<Vec<_>>(), "{name}");
+    }
+}
+
 /// The reader of imports itself: what it misses, the tests above allow.
 #[test]
 fn paths_are_read_whole() {

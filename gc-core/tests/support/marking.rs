@@ -65,7 +65,7 @@ impl Marking {
         self.log.lock().unwrap().append(own);
     }
 
-    /// `Collector::take_logs`.
+    /// `Marking::drain_logs`.
     pub(crate) fn take_logs(&self, remap: impl Fn(u64) -> usize) {
         self.take_log().into_iter().for_each(|word| self.mark(remap(word)));
     }

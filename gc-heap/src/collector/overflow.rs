@@ -169,7 +169,7 @@ mod tests {
         let pool = Pool::of(inner, markers, Roots::of(inner), local, chunks);
         let mut sums = Vec::new();
         let mut pairs = Vec::new();
-        // As `Collector::drain` does it.
+        // As `Marking::drain` does it.
         for looking in [false, true] {
             pool.crew.begin(false);
             let found = std::sync::Mutex::new(std::mem::take(&mut pairs));

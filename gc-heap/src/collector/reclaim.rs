@@ -1,7 +1,8 @@
-//! After marking: weak references, then dead blocks.
+//! After marking: weak references, then dead blocks and dropped roots.
 
 use super::mark::remap;
 use crate::inner::HeapInner;
+use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use gc_core::weak;
@@ -95,6 +96,20 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     let freed = dead.len();
     inner.memory.free.give(dead);
     freed
+}
+
+/// Reclaims dropped roots. No marking runs.
+pub(crate) fn reclaim_dropped_roots(inner: &HeapInner) {
+    inner.roots.strong.reclaim();
+    inner.roots.weak.reclaim();
+    inner.roots.watched.reclaim();
+    inner.roots.wide_stacks.lock().clear();
+    // Dropped without the lock, because dropping unmaps their memory.
+    let given_up: Vec<_> = inner.roots.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
+    drop(given_up);
+    if let RootMemory::Gated(area) = &inner.roots.memory {
+        area.tidy(&inner.memory.views);
+    }
 }
 
 /// Clears the mark bits and the live counts for the next marking.

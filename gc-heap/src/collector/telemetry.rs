@@ -1,15 +1,14 @@
-//! Reports of the collector thread: events, counters and probes.
+//! The report of each cycle: its event and its probes.
 
-use super::Collector;
 use crate::events::probes::probe;
-use crate::events::{CycleSpan, Event, Phase, PhaseSpan};
+use crate::events::{CycleSpan, Event};
 use crate::inner::HeapInner;
 use crate::space::BLOCK_BYTES;
 use std::sync::atomic::Ordering;
 
 /// Counters as of the last cycle's end.
 #[derive(Clone, Copy, Default)]
-pub(super) struct CounterSnapshot {
+struct CounterSnapshot {
     pages_repaired_by_collector: u64,
     pages_repaired_by_mutators: u64,
     faults: u64,
@@ -34,22 +33,28 @@ impl CounterSnapshot {
 
 /// State at the begin of a cycle.
 pub(super) struct CycleStart {
+    cycle: u64,
     start_ns: u64,
     used_bytes: usize,
 }
 
-impl Collector {
-    /// Called before a cycle, and before the pause that it may run in.
-    pub(super) fn cycle_begins(&self) -> CycleStart {
-        let begun = CycleStart { start_ns: self.inner.report.events.now(), used_bytes: self.inner.memory.used_bytes() };
-        probe!(cycle_begin, self.cycle + 1, begun.used_bytes);
+/// Reports cycles.
+#[derive(Default)]
+pub(super) struct CycleReport {
+    reported: CounterSnapshot,
+}
+
+impl CycleReport {
+    /// Called before a cycle, and before the pause that it may run in. `cycle`: its number.
+    pub(super) fn begins(&self, inner: &HeapInner, cycle: u64) -> CycleStart {
+        let begun = CycleStart { cycle, start_ns: inner.report.events.now(), used_bytes: inner.memory.used_bytes() };
+        probe!(cycle_begin, cycle, begun.used_bytes);
         begun
     }
 
     /// Reports a cycle. Its pauses are over, and the threads that wait for its end are not notified
     /// yet.
-    pub(super) fn cycle_ended(&mut self, begun: CycleStart) {
-        let inner = &*self.inner;
+    pub(super) fn ended(&mut self, inner: &HeapInner, begun: CycleStart) {
         inner.gather_losses();
         let now = CounterSnapshot::now(inner);
         let before = std::mem::replace(&mut self.reported, now);
@@ -57,7 +62,7 @@ impl Collector {
         let by_collector = now.pages_repaired_by_collector - before.pages_repaired_by_collector;
         let blocks = inner.memory.free.figures();
         let span = CycleSpan {
-            cycle: self.cycle,
+            cycle: begun.cycle,
             start_ns: begun.start_ns,
             total_ns: inner.report.events.now() - begun.start_ns,
             used_before_bytes: begun.used_bytes,
@@ -72,25 +77,5 @@ impl Collector {
         probe!(cycle_end, span.cycle, span.used_bytes, span.live_bytes, span.total_ns);
         inner.report.events.push(Event::Cycle(span));
         inner.report.events.deliver();
-    }
-
-    /// Reports a phase that ends now. Returns the time at which the next one begins: the time of
-    /// listeners belongs to neither.
-    pub(super) fn phase(&self, held: bool, phase: Phase, start_ns: u64) -> u64 {
-        self.inner.config.stress.delay(&self.random);
-        let events = &self.inner.report.events;
-        let now = events.now();
-        let used_bytes = self.inner.memory.used_bytes();
-        let span = PhaseSpan { phase, cycle: self.cycle, start_ns, total_ns: now - start_ns, used_bytes };
-        probe!(phase, span.cycle, phase as u8, span.total_ns, used_bytes);
-        events.push(Event::Phase(span));
-        if !held {
-            self.inner.gather_losses();
-        }
-        if held || !events.has_listeners() {
-            return now;
-        }
-        events.deliver();
-        events.now()
     }
 }

@@ -3,6 +3,7 @@
 //! Visits everything reachable from the roots and checks each slot. Only reachable objects are
 //! checked: the slots of dead objects are undefined.
 
+use crate::events::Phase;
 use crate::inner::HeapInner;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
@@ -21,6 +22,18 @@ pub(crate) enum Checkpoint {
     Freed,
     /// Every entry of the new forwarding is published; slots may be stale.
     Relocated,
+}
+
+impl Checkpoint {
+    /// The invariants that hold after a phase, if it establishes any.
+    pub(crate) fn after(phase: Phase) -> Option<Checkpoint> {
+        match phase {
+            Phase::Mark => Some(Checkpoint::Marked),
+            Phase::Reclaim => Some(Checkpoint::Freed),
+            Phase::Plan => None,
+            Phase::Relocate | Phase::Repair => Some(Checkpoint::Relocated),
+        }
+    }
 }
 
 struct Verifier<'a> {

@@ -1,0 +1,214 @@
+//! The cycle: what the collector does, phase by phase.
+//!
+//! There are three lists, and each is all there is to that kind of cycle: concurrent with the load
+//! barrier, concurrent with the page barrier, and in one pause. The phases are the same; a type,
+//! [`Concurrent`] or [`Stopped`], says whether mutators run. `docs/cycle.md` explains each phase.
+
+use super::evacuation_set::EvacuationGoal;
+use super::finalize::Watches;
+#[cfg(feature = "census")]
+use super::heap_walk;
+use super::marking::{MarkResult, mark};
+use super::pauses::{Concurrent, Pauses, Stopped};
+use super::phase_report::PhaseReport;
+use super::reclaim;
+use super::relocation::{Relocated, by_flips, by_load_barrier, in_pause};
+use crate::events::{PauseKind, Phase};
+use crate::inner::HeapInner;
+use crate::inner::pending_pause::VmOperation;
+use crate::space::pages::Pages;
+use gc_core::sys::thread_cpu_time;
+use std::cell::Cell;
+use std::time::Duration;
+
+/// What one cycle leaves to the next.
+pub(super) struct Cycles {
+    /// Number of cycles so far.
+    count: u64,
+    /// Blocks with a forwarding table from the last relocation.
+    forwarded: Vec<usize>,
+    watches: Watches,
+    /// For the stress mode.
+    random: Cell<u64>,
+}
+
+impl Cycles {
+    pub(super) fn new(seed: u64) -> Cycles {
+        Cycles { count: 0, forwarded: Vec::new(), watches: Watches::default(), random: Cell::new(seed) }
+    }
+
+    /// The number of the cycle that begins next.
+    pub(super) fn next(&self) -> u64 {
+        self.count + 1
+    }
+}
+
+/// A cycle that runs.
+pub(super) struct Cycle<'a, P> {
+    inner: &'a HeapInner,
+    report: PhaseReport<'a, P>,
+    goal: EvacuationGoal,
+    forwarded: &'a mut Vec<usize>,
+    watches: &'a mut Watches,
+    marked: MarkResult,
+    relocated: Relocated,
+    /// The collector's processor time before the cycle.
+    used_before: Duration,
+    #[cfg(feature = "census")]
+    surveys: Vec<std::sync::Arc<crate::inner::survey::Request>>,
+}
+
+impl<'a> Cycle<'a, Concurrent<'a>> {
+    /// Concurrent, with the load barrier.
+    pub(super) fn with_load_barrier(mut self) {
+        self.mark_start();
+        self.mark();
+        self.resolve_weak();
+        self.finalize();
+        self.drop_forwarding();
+        self.free_dead();
+        self.walk_heap();
+        self.relocate_by_load_barrier();
+        self.clear_marks();
+        self.end();
+    }
+
+    /// Concurrent, with the page barrier.
+    pub(super) fn with_page_barrier(mut self, pages: &Pages) {
+        self.mark_start();
+        self.mark();
+        self.resolve_weak();
+        self.finalize();
+        self.drop_forwarding();
+        self.free_dead();
+        self.walk_heap();
+        self.relocate_by_flips(pages);
+        self.clear_marks();
+        self.end();
+    }
+}
+
+impl<'a> Cycle<'a, Stopped<'a>> {
+    /// In one pause, whatever the barrier: a collection that stops the world, and a compaction.
+    pub(super) fn in_a_pause(mut self) {
+        self.mark_start();
+        self.mark();
+        self.resolve_weak();
+        self.finalize();
+        self.drop_forwarding();
+        self.free_dead();
+        self.walk_heap();
+        self.relocate_in_pause();
+        self.clear_marks();
+        self.end();
+    }
+}
+
+/// The phases that need to know whether mutators run.
+impl<'a> Cycle<'a, Concurrent<'a>> {
+    fn relocate_by_load_barrier(&mut self) {
+        self.relocated = by_load_barrier(&mut self.report, self.goal, self.marked.live_bytes);
+    }
+
+    fn relocate_by_flips(&mut self, pages: &Pages) {
+        self.relocated = by_flips(&mut self.report, pages, self.goal, self.marked.live_bytes);
+    }
+}
+
+impl<'a> Cycle<'a, Stopped<'a>> {
+    fn relocate_in_pause(&mut self) {
+        self.relocated = in_pause(&mut self.report, self.goal, self.marked.live_bytes);
+    }
+}
+
+/// The phases that do not.
+impl<'a, P: Pauses<'a>> Cycle<'a, P> {
+    /// What has to be done before the snapshot.
+    pub(super) fn begin(pauses: P, cycles: &'a mut Cycles, goal: EvacuationGoal) -> Cycle<'a, P> {
+        let inner = pauses.inner();
+        let Cycles { count, forwarded, watches, random } = cycles;
+        *count += 1;
+        let used_before = thread_cpu_time();
+        inner.schedule.external.cycle_begins();
+        // No censuses during stop-the-world compaction.
+        #[cfg(feature = "census")]
+        let surveys = if goal == EvacuationGoal::Reclaim { heap_walk::requests(inner) } else { Vec::new() };
+        // Roots dropped before mark start are not traced.
+        reclaim::reclaim_dropped_roots(inner);
+        // Uncommit stack memory that was not needed since the last marking. No page is gated.
+        let stacks = inner.roots.stacks.lock().clone();
+        stacks.iter().for_each(|stack| stack.give_back(&inner.memory.views));
+        drop(stacks);
+        Cycle {
+            inner,
+            report: PhaseReport::begin(pauses, *count, random),
+            goal,
+            forwarded,
+            watches,
+            marked: MarkResult::default(),
+            relocated: Relocated::default(),
+            used_before,
+            #[cfg(feature = "census")]
+            surveys,
+        }
+    }
+
+    fn mark_start(&mut self) {
+        self.report.pauses.run(VmOperation::MarkStart, PauseKind::MarkStart);
+    }
+
+    /// Ends with mark end.
+    fn mark(&mut self) {
+        self.marked = mark(self.report.pauses);
+        self.report.ended(Phase::Mark);
+    }
+
+    fn resolve_weak(&mut self) {
+        reclaim::resolve_weak(self.inner, &self.marked.weak);
+        reclaim::resolve_pairs(self.inner, &self.marked.dead_ephemerons);
+        self.inner.world.phase.set_resolving(false);
+        self.report.pauses.handshake(); // each mutator stops resolving; no weak load is in flight
+    }
+
+    fn finalize(&mut self) {
+        let finalized = self.watches.finalize(self.inner);
+        self.inner.report.counters.finalized.add(finalized.revived);
+        self.inner.report.counters.released.add(finalized.released);
+        self.marked.live_bytes += finalized.live_bytes;
+        self.inner.memory.free.set_live_bytes(self.marked.live_bytes);
+    }
+
+    /// No reachable slot is stale any more, and no thread resolves a weak one.
+    fn drop_forwarding(&mut self) {
+        self.forwarded.drain(..).for_each(|block| self.inner.memory.forwarding.clear(block));
+    }
+
+    fn free_dead(&mut self) {
+        reclaim::retire_parked_tlabs(self.inner);
+        reclaim::free_dead(self.inner);
+        reclaim::reclaim_dropped_roots(self.inner);
+        self.report.ended(Phase::Reclaim);
+    }
+
+    /// Answers requests for a census.
+    fn walk_heap(&mut self) {
+        #[cfg(feature = "census")]
+        heap_walk::survey(self.inner, &self.surveys);
+    }
+
+    /// For the next cycle.
+    fn clear_marks(&mut self) {
+        reclaim::clear_marks(self.inner);
+    }
+
+    fn end(self) {
+        let inner = self.inner;
+        *self.forwarded = self.relocated.forwarded;
+        let used = thread_cpu_time().saturating_sub(self.used_before) + inner.schedule.helpers.take_used();
+        inner.schedule.effort.collected(used, inner.memory.free.allocated());
+        // Counted together, the cycle first: no reader sees more relocations than cycles.
+        inner.report.counters.cycles.add(1);
+        inner.report.counters.relocations.add(u64::from(self.relocated.relocated));
+        inner.report.counters.compactions.add(u64::from(self.relocated.compacted));
+    }
+}

@@ -1,0 +1,137 @@
+//! The collector thread: waits for work, and does it.
+
+use super::cycle::{Cycle, Cycles};
+use super::evacuation_set::EvacuationGoal;
+use super::idle::Idle;
+use super::pauses::{Concurrent, Pauses};
+use super::telemetry::CycleReport;
+use crate::config::Barrier;
+use crate::events::PauseKind;
+use crate::inner::HeapInner;
+use crate::inner::control::Work;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Minimum time between two scans for memory to uncommit.
+const CHORES: Duration = Duration::from_millis(500);
+
+/// The collector thread.
+pub(crate) struct Collector {
+    inner: Arc<HeapInner>,
+    cycles: Cycles,
+    report: CycleReport,
+    idle: Idle,
+    /// Whether the next cycle is that of an idle heap.
+    is_idle: bool,
+    /// When the free space was last scanned for memory to uncommit.
+    looked_for_idle: Instant,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.inner.schedule.helpers.end();
+    }
+}
+
+impl Collector {
+    pub(crate) fn new(inner: Arc<HeapInner>) -> Collector {
+        let idle = Idle::new(inner.config.idle_after, inner.memory.blocks.len());
+        Collector {
+            cycles: Cycles::new(inner.config.stress.seed),
+            inner,
+            report: CycleReport::default(),
+            idle,
+            is_idle: false,
+            looked_for_idle: Instant::now(),
+        }
+    }
+
+    /// Works until shutdown.
+    pub(crate) fn run(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        inner.pace_begins();
+        loop {
+            match inner.schedule.requests.wait_for_work(self.next_look()) {
+                Work::Cycle => {
+                    inner.pace_cycle_begins();
+                    let begun = self.report.begins(&inner, self.cycles.next());
+                    self.collect(EvacuationGoal::Reclaim);
+                    inner.pace_cycle_ended();
+                    let is_idle = std::mem::take(&mut self.is_idle);
+                    self.idle.cycle_ended(inner.memory.free.allocated(), is_idle);
+                    self.report.ended(&inner, begun);
+                    inner.schedule.requests.cycle_finished();
+                    if inner.schedule.external.is_due() {
+                        // External memory added during the cycle did not request one; check again.
+                        inner.schedule.requests.request_soon();
+                    }
+                    inner.memory.free.wake_all();
+                    if is_idle && inner.config.uncommit_delay.is_some() {
+                        inner.uncommit(Duration::ZERO);
+                    }
+                }
+                Work::Compaction(run) => {
+                    let begun = self.report.begins(&inner, self.cycles.next());
+                    let goal = EvacuationGoal::Compact { runs: run > 1 };
+                    self.collect_in_a_pause(PauseKind::Compaction, goal);
+                    inner.report.counters.compactions.add(1);
+                    // Nothing more can be freed: waiters may use all of it.
+                    inner.memory.free.keep(0);
+                    self.report.ended(&inner, begun);
+                    inner.schedule.requests.compaction_finished();
+                    inner.memory.free.wake_all();
+                }
+                Work::Idle => {
+                    self.idle_work();
+                    inner.gather_losses();
+                }
+                Work::Shutdown => return inner.report.events.deliver(),
+            }
+            inner.report.events.deliver();
+            if inner.schedule.requests.is_shut() {
+                return;
+            }
+        }
+    }
+
+    /// How long to wait for work: at most until memory may have to be uncommitted.
+    fn next_look(&self) -> Duration {
+        let uncommits = self.inner.config.uncommit_delay.filter(|_| self.inner.memory.free.free_committed() > 0);
+        self.idle.wait(uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES)))
+    }
+
+    fn idle_work(&mut self) {
+        if self.idle.look(self.inner.memory.free.allocated()) {
+            self.is_idle = true;
+            self.inner.request_cycle();
+        }
+        // Scan at a quarter of the delay: each scan takes the free-space lock repeatedly.
+        if let Some(delay) = self.inner.config.uncommit_delay
+            && self.looked_for_idle.elapsed() >= delay / 4
+        {
+            self.looked_for_idle = Instant::now();
+            self.inner.uncommit(delay);
+        }
+        self.inner.roots.strong.reclaim();
+        self.inner.roots.weak.reclaim();
+    }
+
+    /// Runs a cycle, in the way that the heap was built for.
+    fn collect(&mut self, goal: EvacuationGoal) {
+        let inner = &*self.inner;
+        match (inner.config.barrier, &inner.memory.pages) {
+            (Barrier::StopTheWorld, _) => self.collect_in_a_pause(PauseKind::Collection, goal),
+            (Barrier::Load | Barrier::Page, None) => {
+                Cycle::begin(Concurrent::new(inner), &mut self.cycles, goal).with_load_barrier();
+            }
+            (Barrier::Load | Barrier::Page, Some(pages)) => {
+                Cycle::begin(Concurrent::new(inner), &mut self.cycles, goal).with_page_barrier(pages);
+            }
+        }
+    }
+
+    /// Runs a cycle in one pause.
+    fn collect_in_a_pause(&mut self, kind: PauseKind, goal: EvacuationGoal) {
+        Concurrent::new(&self.inner).held(kind, |stopped| Cycle::begin(stopped, &mut self.cycles, goal).in_a_pause());
+    }
+}

@@ -1,0 +1,146 @@
+//! The marking of a cycle, from mark start to mark end: drains the markers' stacks and the mutators'
+//! logs until there is nothing left, with the help of the other collector threads.
+
+use super::mark::Marker;
+use super::pauses::Pauses;
+use super::pool::Pool;
+use super::roots::Roots;
+use crate::events::PauseKind;
+use crate::inner::HeapInner;
+use crate::inner::pending_pause::VmOperation;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+/// Maximum number of stacks whose memory above the top is uncommitted in a cycle, so that the pause
+/// does not depend on the number of stacks.
+const WIDE_STACKS: usize = 64;
+
+/// Result of marking.
+#[derive(Default)]
+pub(super) struct MarkResult {
+    /// Weak slots, by offset.
+    pub(super) weak: Vec<usize>,
+    /// Ephemerons whose key has no mark, by offset.
+    pub(super) dead_ephemerons: Vec<usize>,
+    pub(super) live_bytes: u64,
+}
+
+/// Results of the helper markers.
+#[derive(Default)]
+struct HelperResults {
+    weak: Vec<usize>,
+    pairs: Vec<usize>,
+    objects: u64,
+    bytes: u64,
+}
+
+/// Marks until mark end succeeds.
+pub(super) fn mark<'a>(pauses: impl Pauses<'a>) -> MarkResult {
+    let inner = pauses.inner();
+    let stacks = inner.roots.stacks.lock().clone();
+    *inner.roots.wide_stacks.lock() = stacks.into_iter().filter(|stack| stack.is_wide()).take(WIDE_STACKS).collect();
+    match inner.config.workers {
+        0 | 1 => mark_with::<false>(pauses, 1),
+        workers => mark_with::<true>(pauses, workers),
+    }
+}
+
+fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> MarkResult {
+    let inner = pauses.inner();
+    let pool = Pool::new(inner, workers, Roots::of(inner));
+    let mut marking = Marking::<MANY> {
+        inner,
+        pool: &pool,
+        workers,
+        marker: Marker::new(inner, &pool),
+        helpers: Mutex::new(HelperResults::default()),
+    };
+    marking.drain();
+    loop {
+        marking.drain_logs();
+        pauses.handshake();
+        marking.drain_logs();
+        if pauses.run(VmOperation::MarkEnd, PauseKind::MarkEnd) {
+            break;
+        }
+        inner.report.counters.mark_end_retries.add(1);
+    }
+    let (weak, live_bytes) = marking.finish();
+    MarkResult { weak, dead_ephemerons: pool.waiting.into_dead(), live_bytes }
+}
+
+/// A marking that goes on. `MANY`: helpers mark too.
+struct Marking<'p, const MANY: bool> {
+    inner: &'p HeapInner,
+    pool: &'p Pool,
+    workers: usize,
+    marker: Marker<'p, MANY>,
+    helpers: Mutex<HelperResults>,
+}
+
+impl<const MANY: bool> Marking<'_, MANY> {
+    /// Takes the mutators' logs and marks what they lead to, until the logs are empty.
+    fn drain_logs(&mut self) {
+        while self.marker.take_logs() {
+            self.drain();
+        }
+    }
+
+    /// Marks everything reachable, ephemerons included: on return the keys of waiting pairs are not
+    /// marked.
+    fn drain(&mut self) {
+        self.drain_slots();
+        if !self.marker.looking && !self.marker.pairs.is_empty() {
+            self.inner.report.counters.ephemeron_passes.add(1);
+            self.pool.pair_bytes.store(self.marker.pairs.capacity() * size_of::<usize>(), Ordering::Relaxed);
+            self.marker.look();
+            self.drain_slots();
+        }
+    }
+
+    /// Drains with the help of the other collector threads, if there are any.
+    fn drain_slots(&mut self) {
+        let (inner, pool) = (self.inner, self.pool);
+        let (marker, helpers) = (&mut self.marker, &self.helpers);
+        if !MANY {
+            return marker.drain_parallel(false);
+        }
+        pool.crew.begin(true);
+        let looking = marker.looking;
+        let help = || {
+            if !pool.crew.join() {
+                return;
+            }
+            let mut helper = Marker::<MANY>::new(inner, pool);
+            helper.looking = looking;
+            helper.drain_parallel(false);
+            let mut results = helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            results.weak.append(&mut helper.weak);
+            results.pairs.append(&mut helper.pairs);
+            let (objects, bytes) = helper.count();
+            results.objects += objects;
+            results.bytes += bytes;
+            helper.leave();
+        };
+        inner.schedule.helpers.together(self.workers, || marker.drain_parallel(true), help);
+        marker.pairs.append(&mut helpers.lock().unwrap_or_else(PoisonError::into_inner).pairs);
+    }
+
+    /// Counts what was marked. Returns the weak slots and the bytes of live objects.
+    fn finish(mut self) -> (Vec<usize>, u64) {
+        let (_, mut live_bytes) = self.marker.count();
+        let mut weak = std::mem::take(&mut self.marker.weak);
+        let mut helpers = self.helpers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        weak.append(&mut helpers.weak);
+        live_bytes += helpers.bytes;
+        drop(self.marker);
+        let (counters, pool) = (&self.inner.report.counters, self.pool);
+        counters.marked_by_helpers.add(helpers.objects);
+        counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
+        counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
+        let pairs = pool.pair_bytes.load(Ordering::Relaxed) + pool.waiting.bytes();
+        let lists = (weak.capacity() * size_of::<usize>() + pairs) as u64;
+        counters.mark_lists_peak.set(counters.mark_lists_peak.get().max(lists));
+        (weak, live_bytes)
+    }
+}

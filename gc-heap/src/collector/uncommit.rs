@@ -1,0 +1,35 @@
+//! Uncommitting memory that has been free for a while.
+
+use crate::inner::HeapInner;
+use crate::space::BLOCK_BYTES;
+use std::time::Duration;
+
+/// Blocks uncommitted at a time.
+const UNCOMMIT_BATCH: usize = 256;
+
+impl HeapInner {
+    /// Uncommits memory that has been free for a while. Returns the number of bytes.
+    pub(crate) fn uncommit(&self, delay: Duration) -> usize {
+        let mut bytes = 0;
+        // At most the amount that is idle now: blocks that the kernel refuses to uncommit would be
+        // found again and again. In slices, so that few blocks at a time cannot be allocated.
+        let mut left = self.memory.free.free_committed();
+        while left > 0 {
+            let idle = self.memory.free.idle(delay, left.min(UNCOMMIT_BATCH));
+            if idle.is_empty() {
+                break;
+            }
+            left -= idle.len();
+            // Adjacent blocks are uncommitted in one call.
+            for run in idle.chunk_by(|a, b| a + 1 == *b) {
+                // After a failure the memory stays committed: it is used again, and the call is
+                // repeated when it has been idle for as long again.
+                let given = self.memory.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);
+                let gone = given.map_err(|error| self.report.refusals.note(error)).is_ok();
+                bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };
+                self.memory.free.uncommitted(run, gone);
+            }
+        }
+        bytes
+    }
+}
