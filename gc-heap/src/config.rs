@@ -212,7 +212,7 @@ const MIN_LATE_AFTER: Duration = Duration::from_millis(1);
 /// The least size of a heap: 4 MiB.
 pub const MIN_HEAP_BYTES: usize = 4 << 20;
 
-/// Builds a [`Heap`].
+/// Builds a [`Heap`](crate::Heap).
 ///
 /// ```
 /// use gc_heap::{Barrier, Heap};
@@ -373,7 +373,7 @@ impl HeapBuilder {
         self
     }
 
-    /// Growth of external memory, in bytes, that begins a cycle: see [`Heap::add_external`]. If
+    /// Growth of external memory, in bytes, that begins a cycle: see [`Heap::add_external`](crate::Heap::add_external). If
     /// more than this remained after the last cycle, it has to double. Default: 64 MiB.
     pub fn external_step(mut self, bytes: usize) -> Self {
         self.config.external_step = bytes.max(1);
@@ -406,8 +406,8 @@ impl HeapBuilder {
     }
 
     /// Records when each mutator loses time in faults and slow paths, and how much:
-    /// [`Event::Loss`]. A heap with listeners always does so. Default: off; [`Heap::faults`] and
-    /// [`Heap::slow_paths`] have the totals either way.
+    /// [`Event::Loss`]. A heap with listeners always does so. Default: off; [`Heap::faults`](crate::Heap::faults) and
+    /// [`Heap::slow_paths`](crate::Heap::slow_paths) have the totals either way.
     ///
     /// Costs about 10 ns per fault, which takes microseconds, less than 1 ns on average per slow
     /// path of a load (one in 16 is timed in any case, and recorded then), and up to 128 KiB per
@@ -489,11 +489,11 @@ impl HeapBuilder {
     }
 
     /// Calls `listener` for every event. May be used several times; each listener receives all
-    /// events. A heap with listeners keeps no record: [`Heap::take_events`] returns nothing.
+    /// events. A heap with listeners keeps no record: [`Heap::take_events`](crate::Heap::take_events) returns nothing.
     ///
     /// - Pauses, phases and cycles are reported on the collector thread, at the end of each phase
     ///   and cycle, in the order in which they ended. No mutator is stopped then. All events of a
-    ///   cycle have been reported when [`Heap::collect`] for it returns.
+    ///   cycle have been reported when [`Heap::collect`](crate::Heap::collect) for it returns.
     /// - Losses are reported there, too, with a delay: after their threads have published them,
     ///   which each does at least once per cycle.
     /// - A stall is reported at its end on the thread that stalled, while that counts as parked: no
@@ -505,9 +505,9 @@ impl HeapBuilder {
     ///
     /// A slow listener delays the collector, and with it mutators that wait for memory. It cannot
     /// enter a heap (that is refused with
-    /// [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`]
+    /// [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`](crate::Heap::collect)
     /// panics), and it must not wait for a thread that is inside this one, nor for a lock that such
-    /// a thread may hold while it allocates. It should keep no [`Heap`]: a heap ends with its last
+    /// a thread may hold while it allocates. It should keep no [`Heap`](crate::Heap): a heap ends with its last
     /// handle. If that is dropped in a listener, the heap ends on the collector thread, when the
     /// current cycle is over. If a listener panics, the panic is caught, and the listener is not
     /// called any more.

@@ -95,7 +95,8 @@ impl fmt::Display for OutOfMemory {
             Tried::TooMuch => {
                 write!(
                     f,
-                    "{requested} bytes requested, more than an empty heap of {heap} can provide; enlarge the heap"
+                    "{requested} bytes requested, more than an empty heap of {heap} can provide: nothing was collected; \
+                     enlarge the heap"
                 )
             }
             Tried::CollectingLimit { collections, percent } => write!(

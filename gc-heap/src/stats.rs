@@ -67,7 +67,7 @@ pub struct HeapStats {
     /// lists of its size.
     pub mark_lists_peak_bytes: u64,
     /// The most bytes that forwarding has taken: 2 KiB for each block that was evacuated at a time,
-    /// and 8 for each live object in it. A compaction in a stop evacuates all blocks that are not
+    /// and 8 for each live object in it. A compaction in a pause evacuates all blocks that are not
     /// full: half of what lives, if objects have 16 bytes.
     pub forwarding_peak_bytes: u64,
     /// Bytes found live by the last marking.

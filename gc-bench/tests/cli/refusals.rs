@@ -32,7 +32,7 @@ fn a_sandbox_without_userfaultfd_has_no_page_barrier() {
     let out = bench_with(&scratch, &args, &WITHOUT_USERFAULTFD, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     let said = text(&out.stderr);
     assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
-    for part in ["page barrier", "userfaultfd", "not permitted", "`load` and `stw` can"] {
+    for part in ["page barrier", "userfaultfd", "not permitted", "use `load` or `stw`"] {
         assert!(said.contains(part), "{said} does not say {part}");
     }
     assert_eq!(scratch.entries(), Vec::<String>::new(), "nothing was run");

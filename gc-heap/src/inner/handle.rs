@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 /// # fork
 ///
 /// A child made by `fork` has a copy of the handle, but not the heap: entering is refused with
-/// [`EnterError::Forked`], functions that need the collector panic, and dropping it changes
+/// [`EnterError::Forked`](crate::EnterError::Forked), functions that need the collector panic, and dropping it changes
 /// nothing. `exec` works from anywhere, and so does [`std::process::Command`]. The parent is not
 /// disturbed. The child can build heaps of its own, however many threads its parent had.
 ///

@@ -7,7 +7,7 @@ use super::names::FieldName;
 
 /// Describes a type to the collector: the size of its objects and which of their words are slots.
 ///
-/// One exists for each type that derives [`Trace`]; every object's header points to one. The fields
+/// One exists for each type that derives [`Trace`](crate::Trace); every object's header points to one. The fields
 /// that marking and repair read come first, in one cache line.
 #[repr(C, align(64))]
 pub struct Kind {

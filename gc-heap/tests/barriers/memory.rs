@@ -3,8 +3,8 @@
 use crate::common::{Random, checked, panic_of, panics, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Array, Barrier, BuildError, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Slot, SlotArray,
-    Tagged, Trace, Value,
+    AllocSize, Array, Barrier, BuildError, ByteSize, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Slot,
+    SlotArray, Tagged, Trace, Value,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -316,7 +316,7 @@ pub(crate) fn what_a_builder_refuses() {
     }
     for bytes in [1 << 50, usize::MAX - 70_000, usize::MAX] {
         let error = Heap::builder().max_bytes(bytes).build().unwrap_err().to_string();
-        assert!(!error.contains('\n') && error.contains(&bytes.to_string()), "{error}");
+        assert!(!error.contains('\n') && error.contains(&ByteSize::new(bytes as u64).to_string()), "{error}");
     }
     for (name, says) in [("nul\0".to_owned(), "no NUL"), ("n".repeat(250), "249")] {
         for barrier in [Barrier::Load, Barrier::Page, Barrier::StopTheWorld] {
