@@ -72,7 +72,7 @@ impl Collector {
                 }
                 Work::Compaction(run) => {
                     let begun = self.report.begins(&inner, self.cycles.next());
-                    let goal = EvacuationGoal::Compact { runs: run > 1 };
+                    let goal = if run > 1 { EvacuationGoal::MakeRun } else { EvacuationGoal::Compact };
                     self.collect_in_a_pause(PauseKind::Compaction, goal);
                     inner.report.counters.compactions.add(1);
                     // Nothing more can be freed: waiters may use all of it.

@@ -13,8 +13,9 @@ pub(crate) enum EvacuationGoal {
     /// Free memory whose gain justifies the copying.
     Reclaim,
     /// All memory that can be freed, at any cost: pack objects towards the start of the heap.
-    /// `runs`: full blocks move too, because adjacent free blocks are needed.
-    Compact { runs: bool },
+    Compact,
+    /// As `Compact`, and full blocks move too, because adjacent free blocks are needed.
+    MakeRun,
 }
 
 /// Blocks fuller than this (of 64 KiB) are not evacuated: copying them frees too little.
@@ -66,7 +67,8 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
         .collect();
     inner.report.counters.pinned_blocks.set(pinned);
     match goal {
-        EvacuationGoal::Compact { runs } => set.retain(|&block| runs || blocks.live_bytes(block) < BLOCK_BYTES as u32),
+        EvacuationGoal::Compact => set.retain(|&block| blocks.live_bytes(block) < BLOCK_BYTES as u32),
+        EvacuationGoal::MakeRun => {}
         // As much as there is memory for: otherwise nothing would move before the heap is nearly
         // full.
         EvacuationGoal::Reclaim if inner.config.stress.is_on() => {

@@ -180,8 +180,8 @@ pub(super) fn by_flips<'a>(
 
 /// Relocation in a pause, when a flip is impossible.
 fn compact<'a>(report: &PhaseReport<'a, Concurrent<'a>>, live_bytes: u64, result: &mut Relocated) {
-    let goal = EvacuationGoal::Compact { runs: false };
-    let moved = report.in_a_pause(PauseKind::Compaction, |report| in_pause(report, goal, live_bytes));
+    let moved =
+        report.in_a_pause(PauseKind::Compaction, |report| in_pause(report, EvacuationGoal::Compact, live_bytes));
     result.relocated |= moved.relocated;
     result.compacted = true;
     report.pauses.inner().memory.free.wake_all();
