@@ -179,7 +179,8 @@ fn files_of_a_room_import_each_other_in_pairs_at_most() {
     }
 }
 
-/// The three lists of `collector/cycle.rs` differ in how objects are relocated, and the table of `docs/cycle.md` is the first.
+/// The three lists of `collector/cycle.rs` differ in how objects are relocated, and the table of
+/// `docs/cycle.md` is the first.
 #[test]
 fn the_table_of_phases_is_the_list() {
     let code = fs::read_to_string(src().join("collector/cycle.rs")).unwrap();
