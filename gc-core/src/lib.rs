@@ -7,8 +7,8 @@
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
 //!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
 //!   sandbox support.
-//! - **Without**: colors, bitmaps, crews, deposits, forwarding, grey blocks, losses, page states,
-//!   roots, slots and stops. They use atomics only, through one private module that is the standard
+//! - **Without**: colors, bitmaps, crews, ephemerons, deposits, forwarding, grey blocks, losses, page states,
+//!   pauses, roots, slots and stops. They use atomics only, through one private module that is the standard
 //!   library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under `loom` the
 //!   first half is not built. [`rules`] names the rules that a model can remove from them.
 
@@ -24,6 +24,7 @@ pub mod views;
 pub mod bitmap;
 pub mod color;
 pub mod crew;
+pub mod ephemeron;
 pub mod forwarding;
 pub mod grey;
 pub mod locals;
@@ -31,6 +32,7 @@ pub mod locals;
 pub mod loss;
 pub mod page_state;
 pub mod parked_tlab;
+pub mod pause;
 pub mod root_stack;
 pub mod root_table;
 pub mod rules;

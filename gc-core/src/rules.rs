@@ -51,6 +51,34 @@ pub enum Rule {
     WeakTestsMark,
     /// A weak slot is cleared by compare-and-swap.
     ClearByCas,
+    /// The value of a new pair is written before its key.
+    ValueThenKey,
+    /// A dead pair is cleared by its key alone; its value is left as it is.
+    ClearKeyAlone,
+    /// After the pass over all pairs, every mark looks for pairs that wait for its object.
+    LookAfterMark,
+    /// Whether a key is live is looked at under the lock of its list.
+    LookUnderLock,
+    /// A thread that parks while a pause holds it counts as arrived there.
+    ArriveWhenParking,
+    /// A thread that parks answers a handshake that was asked meanwhile.
+    AnswerWhenParking,
+    /// A thread that leaves the parked state reads the phase after its compare-and-swap.
+    RefreshAfterLeaving,
+    /// The mutator that arrives last waits for the end of the pause too, if the collector works in it.
+    LastWaits,
+    /// The poll word is set first, and then the mutator looks for what the collector wants.
+    ArmThenLook,
+    /// A thread that wakes looks whether the pause is over, and sleeps again if not: a signal wakes too.
+    LookWhenWoken,
+    /// A thread that sleeps until a pause is over is counted before.
+    CountSleepers,
+    /// A full fence stands between ending a pause and looking for sleepers.
+    FenceThenLook,
+    /// The last to answer a handshake wakes the collector.
+    WakeAfterAnswer,
+    /// The collector stops spinning for the last to arrive by a compare-and-swap.
+    WithdrawByCas,
 }
 
 /// Whether the rule holds, as it does outside of models.

@@ -15,6 +15,7 @@
 //! The collector prepares and arms a pause; *the last mutator to arrive runs it*, or the collector
 //! if all are parked. With one mutator no work is handed over between threads.
 
+use crate::pause::PauseWords;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 const RUNNING: u64 = 1;
@@ -127,6 +128,7 @@ pub struct StopGate {
     pending: AtomicU32,
     /// Number of the last pause that is over. Mutators wait on this word.
     finished: AtomicU32,
+    words: PauseWords,
 }
 
 impl Default for StopGate {
@@ -139,7 +141,7 @@ impl StopGate {
     /// A gate without a pause.
     #[must_use]
     pub fn new() -> StopGate {
-        StopGate { pending: AtomicU32::new(0), finished: AtomicU32::new(0) }
+        StopGate { pending: AtomicU32::new(0), finished: AtomicU32::new(0), words: PauseWords::new() }
     }
 
     /// Arms a pause: holds every mutator, calling `poll` for each that runs so that it reaches a
@@ -167,9 +169,12 @@ impl StopGate {
         Held(self.finished.load(Ordering::Relaxed).wrapping_add(1))
     }
 
-    /// Wakes the threads that sleep on [`word`](Self::word), through the caller's system call.
-    pub fn wake(&self, wake: impl FnOnce(&AtomicU32, u32) -> usize) {
-        wake(&self.finished, u32::MAX);
+    pub(crate) fn words(&self) -> &PauseWords {
+        &self.words
+    }
+
+    pub(crate) fn finished(&self) -> &AtomicU32 {
+        &self.finished
     }
 
     /// Called by a held mutator at its safepoint (or right after it parked), once for each pause.

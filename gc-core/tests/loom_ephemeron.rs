@@ -9,47 +9,27 @@
 mod support;
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::ephemeron::{self, PendingEphemerons, Scan};
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
+use gc_core::rules::{Rule, without};
+use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::weak::{self, WeakBarriers};
 use loom::cell::UnsafeCell;
-use loom::sync::Mutex;
 use loom::thread;
 use std::sync::Arc;
-use support::words::{good, granule, is_bad, stale};
+use support::words::{good, granule, is_bad, must_log, stale};
 use support::world::{Mutator, Rules as WorldRules, StopOp, World};
 use support::{check, store};
 
-/// What a model can leave out, to show that it finds what follows.
+/// What a model can leave out beside the rules of the functions.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// Every mark after the first pass looks for pairs that wait for its object.
-    look: bool,
-    /// Who removes or replaces a pair logs its value, while marking runs.
-    log: bool,
-    /// A load that gives the key logs it.
-    log_key: bool,
-    /// A new value is written before its key.
-    value_first: bool,
-    /// A dead pair is cleared by compare-and-swap.
-    clear_by_cas: bool,
-    /// A dead pair is cleared by its key alone; its value is left as it is.
-    clear_key_alone: bool,
     /// Handshakes between resolution and what comes after it.
     handshakes: usize,
-    /// Several markers: whether the key is marked is looked at under the lock of its list.
-    look_under_lock: bool,
 }
 
-const ALL: Rules = Rules {
-    look: true,
-    log: true,
-    log_key: true,
-    value_first: true,
-    clear_by_cas: true,
-    clear_key_alone: true,
-    handshakes: 1,
-    look_under_lock: true,
-};
+const ALL: Rules = Rules { handshakes: 1 };
 
 /// Where the first key was before the last relocation, and the objects as they are.
 const BEFORE: usize = 1;
@@ -84,7 +64,7 @@ struct Heap {
     weak: AtomicU64,
     pairs: [Pair; 2],
     /// Pairs that wait for their key's mark.
-    waiting: Mutex<Vec<(usize, usize)>>,
+    waiting: PendingEphemerons,
     /// Bit by bit the objects that were found dead, and whose memory was given away.
     freed: AtomicU64,
 }
@@ -114,7 +94,7 @@ impl Heap {
             forwarding_memory: UnsafeCell::new(()),
             weak: AtomicU64::new(good(KEY)),
             pairs,
-            waiting: Mutex::new(Vec::new()),
+            waiting: PendingEphemerons::default(),
             freed: AtomicU64::new(0),
         })
     }
@@ -124,112 +104,52 @@ impl Heap {
         Heap::new(rules, [Pair::new(stale(BEFORE), good(MIDDLE)), Pair::new(good(MIDDLE), good(VALUE))])
     }
 
-    /// `remap`, and `Mutator::resolve` where all entries are published.
+    /// The good word. All entries are published.
     fn resolve(&self, word: u64) -> u64 {
-        if !is_bad(word) {
-            return word;
-        }
-        self.forwarding_memory.with(|_| ());
-        good(self.forwarding.entry(granule(word)).unwrap().destination().unwrap())
+        if is_bad(word) { good(self.remap(word) / 8) } else { word }
     }
 
-    /// `weak::load` and `weak::load_slow`. `log`: the caller is given the object.
-    fn load_weak(&self, mutator: &mut Mutator, slot: &AtomicU64, log: bool) -> u64 {
-        let word = slot.load(Ordering::Acquire);
-        if word == 0 || !is_bad(word) && !mutator.logging && !mutator.resolving {
-            return word;
-        }
-        let found = self.resolve(word);
-        if mutator.resolving && !self.marks.get(granule(found)) {
-            return 0;
-        }
-        if found != word {
-            let _ = slot.compare_exchange(word, found, Ordering::Release, Ordering::Relaxed);
-        }
-        if log {
-            self.log(mutator, found);
-        }
-        found
+    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> u64 {
+        weak::load(slot, &Running(self, mutator))
     }
 
-    /// `Mutator::log`.
-    fn log(&self, mutator: &mut Mutator, word: u64) {
-        if mutator.logging && word != 0 && (is_bad(word) || !self.marks.get(granule(word))) {
-            mutator.log.get_mut().push(word);
-        }
+    fn get(&self, mutator: &Mutator, pair: &Pair) -> Option<(u64, u64)> {
+        let mutator = Running(self, mutator);
+        ephemeron::get(&pair.key, &pair.value, &mutator, &mutator)
     }
 
-    /// `Ephemeron::get`.
-    fn get(&self, mutator: &mut Mutator, pair: &Pair) -> Option<(u64, u64)> {
-        let key = self.load_weak(mutator, &pair.key, self.rules.log_key);
-        (key != 0).then(|| (key, self.resolve(pair.value.load(Ordering::Acquire))))
+    /// Of a key that the caller has.
+    fn value_of(&self, mutator: &Mutator, pair: &Pair, key: u64) -> Option<u64> {
+        let mutator = Running(self, mutator);
+        ephemeron::value_of(&pair.key, &pair.value, key, &mutator, &mutator)
     }
 
-    /// `Ephemeron::value_of`: of a key that the caller has.
-    fn value_of(&self, pair: &Pair, key: u64) -> Option<u64> {
-        let found = self.resolve(pair.key.load(Ordering::Acquire));
-        (found == key).then(|| self.resolve(pair.value.load(Ordering::Acquire)))
+    fn set(&self, mutator: &Mutator, pair: &Pair, new: Option<(u64, u64)>) {
+        ephemeron::set(&pair.key, &pair.value, new, &Running(self, mutator));
     }
 
-    /// `Ephemeron::set`.
-    fn set(&self, mutator: &mut Mutator, pair: &Pair, new: Option<(u64, u64)>) {
-        let old = pair.key.swap(0, Ordering::AcqRel);
-        if old != 0 && self.rules.log {
-            let word = pair.value.load(Ordering::Acquire);
-            self.log(mutator, word);
-        }
-        let Some((key, value)) = new else { return };
-        if self.rules.value_first {
-            store(&pair.value, value, Ordering::Release);
-            store(&pair.key, key, Ordering::Release);
-        } else {
-            store(&pair.key, key, Ordering::Release);
-            store(&pair.value, value, Ordering::Release);
-        }
-    }
-
-    /// `Marker::scan_pair`: the marker comes to a pair of a live object.
+    /// The marker comes to a pair of a live object, in the pass over all of them or after it.
     fn discover(&self, index: usize) {
-        let pair = &self.pairs[index];
-        let word = pair.key.load(Ordering::Acquire);
-        if word == 0 {
-            return;
+        let is_live = |place: usize| self.marks.get(place / 8);
+        if ephemeron::scan(&self.pairs[index].key, index, self, is_live, Some(&self.waiting)) == Scan::Value {
+            self.visit_value(index);
         }
-        let key = self.resolve(word);
-        if key != word {
-            let _ = pair.key.compare_exchange(word, key, Ordering::Release, Ordering::Relaxed);
-        }
-        if self.marks.get(granule(key)) {
-            return self.visit_value(index);
-        }
-        self.waiting.lock().unwrap().push((granule(key), index));
     }
 
     fn visit_value(&self, index: usize) {
-        let word = self.pairs[index].value.load(Ordering::Acquire);
-        if word != 0 {
-            self.mark(granule(self.resolve(word)));
+        if let Some(place) = slot::visit(&self.pairs[index].value, self) {
+            self.mark(place / 8);
         }
     }
 
-    /// `Marker::mark`.
+    /// `Marker::mark`, by one of several.
     fn mark(&self, object: usize) {
         assert_ne!(object, UNDEFINED, "the marker follows the value of an empty pair");
-        if self.marks.set(object) && self.rules.look {
-            self.look(object);
+        if self.marks.set(object) {
+            let mut found = Vec::new();
+            self.waiting.take(object * 8, false, |index| found.push(index));
+            found.into_iter().for_each(|index| self.visit_value(index));
         }
-    }
-
-    /// `PendingEphemerons::take`: the pairs that wait for an object that has just been marked.
-    fn look(&self, object: usize) {
-        let mut found = Vec::new();
-        self.waiting.lock().unwrap().retain(|&(key, index)| {
-            if key == object {
-                found.push(index);
-            }
-            key != object
-        });
-        found.into_iter().for_each(|index| self.visit_value(index));
     }
 
     /// `Marking::drain_logs`.
@@ -239,32 +159,15 @@ impl Heap {
         }
     }
 
-    /// `resolve_slot`, of the keys of the pairs that still wait.
+    /// The pairs that still wait are resolved.
     fn clear(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
-        for (_, index) in waiting {
-            let Pair { key: slot, value } = &self.pairs[index];
-            let mut word = slot.load(Ordering::Acquire);
-            while word != 0 {
+        for index in self.waiting.take_dead() {
+            let Pair { key, value } = &self.pairs[index];
+            let resolved = |word| {
                 let found = self.resolve(word);
-                let resolved = if self.marks.get(granule(found)) { found } else { 0 };
-                if resolved == word {
-                    break;
-                }
-                if !self.rules.clear_by_cas {
-                    store(slot, resolved, Ordering::Release);
-                    break;
-                }
-                match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => {
-                        if resolved == 0 && !self.rules.clear_key_alone {
-                            store(value, 0, Ordering::Release);
-                        }
-                        break;
-                    }
-                    Err(now) => word = now,
-                }
-            }
+                if self.marks.get(granule(found)) { found } else { 0 }
+            };
+            ephemeron::resolve(key, value, |word| word != 0, resolved);
         }
     }
 
@@ -294,6 +197,73 @@ impl Heap {
     }
 }
 
+/// The marker. A place is an offset in bytes.
+impl Remap for Heap {
+    fn is_reference(&self, word: u64) -> bool {
+        word != 0
+    }
+
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn place(&self, word: u64) -> usize {
+        granule(word) * 8
+    }
+
+    fn remap(&self, word: u64) -> usize {
+        self.forwarding_memory.with(|_| ());
+        self.forwarding.entry(granule(word)).unwrap().destination().unwrap() * 8
+    }
+
+    fn good(&self, place: usize) -> u64 {
+        good(place / 8)
+    }
+}
+
+/// A mutator inside the heap.
+struct Running<'a>(&'a Heap, &'a Mutator);
+
+impl Barriers for Running<'_> {
+    fn is_bad(&self, word: u64) -> bool {
+        is_bad(word)
+    }
+
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        let good = self.resolve(word);
+        slot::heal(slot, word, good);
+        good
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        self.0.resolve(word)
+    }
+
+    fn is_logging(&self) -> bool {
+        self.1.logging
+    }
+
+    fn log(&self, word: u64) {
+        if must_log(&self.0.marks, word) {
+            self.1.log.borrow_mut().push(word);
+        }
+    }
+}
+
+impl WeakBarriers for Running<'_> {
+    fn is_resolving(&self) -> bool {
+        self.1.resolving
+    }
+
+    fn is_live(&self, good: u64) -> bool {
+        self.0.marks.get(granule(good))
+    }
+
+    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+        weak::load_slow(slot, word, self)
+    }
+}
+
 /// Runs a mutator that enters, works and leaves, beside the collector; `work` gives what it keeps.
 fn run(heap: Arc<Heap>, work: impl Fn(&Heap, &mut Mutator) -> Vec<u64> + Send + Sync + 'static) -> Arc<Heap> {
     let mut mutator = World::attach(&heap.world);
@@ -315,13 +285,13 @@ fn run(heap: Arc<Heap>, work: impl Fn(&Heap, &mut Mutator) -> Vec<u64> + Send + 
 
 /// Upgrades the first key, and goes along the chain.
 fn along(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
-    let key = heap.load_weak(mutator, &heap.weak, true);
+    let key = heap.load_weak(mutator, &heap.weak);
     if key == 0 {
         return vec![];
     }
     mutator.safepoint();
-    let middle = heap.value_of(&heap.pairs[0], key).expect("the pair of a live key vanished");
-    let value = heap.value_of(&heap.pairs[1], middle).expect("the pair of a live key vanished");
+    let middle = heap.value_of(mutator, &heap.pairs[0], key).expect("the pair of a live key vanished");
+    let value = heap.value_of(mutator, &heap.pairs[1], middle).expect("the pair of a live key vanished");
     vec![key, middle, value]
 }
 
@@ -333,7 +303,7 @@ fn a_value_lives_as_long_as_its_key() {
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_key_that_comes_alive_late_must_be_looked_for() {
-    check(2, || drop(run(Heap::chain(Rules { look: false, ..ALL }), along)));
+    without(Rule::LookAfterMark, || check(2, || drop(run(Heap::chain(ALL), along))));
 }
 
 /// Reads the first pair without having its key.
@@ -352,7 +322,7 @@ fn a_pair_that_was_read_is_not_freed() {
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_pair_that_was_read_must_have_its_key_logged() {
-    check(2, || drop(run(Heap::chain(Rules { log_key: false, ..ALL }), iterate)));
+    without(Rule::WeakLogs, || check(2, || drop(run(Heap::chain(ALL), iterate))));
 }
 
 /// Reads a pair whose key is alive all the time, without having it.
@@ -374,12 +344,12 @@ fn a_pair_whose_key_lives_is_always_there() {
 #[test]
 #[should_panic(expected = "the pair of a live key vanished")]
 fn without_a_handshake_a_load_in_flight_tests_a_cleared_mark() {
-    check(3, || drop(run(of_live_key(Rules { handshakes: 0, ..ALL }), see)));
+    check(3, || drop(run(of_live_key(Rules { handshakes: 0 }), see)));
 }
 
 /// Takes the value of a pair whose key is alive, and removes the pair.
 fn remove(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
-    let value = heap.value_of(&heap.pairs[0], good(YOUNG_KEY)).unwrap();
+    let value = heap.value_of(mutator, &heap.pairs[0], good(YOUNG_KEY)).unwrap();
     heap.set(mutator, &heap.pairs[0], None);
     mutator.safepoint();
     vec![value]
@@ -397,7 +367,7 @@ fn a_value_that_was_removed_is_not_freed() {
 #[test]
 #[should_panic(expected = "was freed")]
 fn who_removes_a_pair_must_log_its_value() {
-    check(3, || drop(run(of_live_key(Rules { log: false, ..ALL }), remove)));
+    without(Rule::LogStores, || check(3, || drop(run(of_live_key(ALL), remove))));
 }
 
 /// Fills an empty pair, and replaces one whose key is dying; both must stand afterwards.
@@ -423,19 +393,19 @@ fn a_new_pair_stands() {
 #[test]
 #[should_panic(expected = "value of an empty pair")]
 fn a_key_before_its_value_shows_the_marker_an_undefined_value() {
-    check(2, || fill(Rules { value_first: false, ..ALL }));
+    without(Rule::ValueThenKey, || check(2, || fill(ALL)));
 }
 
 #[test]
 #[should_panic(expected = "a new pair was cleared")]
 fn a_dead_pair_must_be_cleared_by_compare_and_swap() {
-    check(3, || fill(Rules { clear_by_cas: false, ..ALL }));
+    without(Rule::ClearByCas, || check(3, || fill(ALL)));
 }
 
 #[test]
 #[should_panic(expected = "a new pair lost its value")]
 fn clearing_the_value_as_well_takes_that_of_a_new_pair() {
-    check(3, || fill(Rules { clear_key_alone: false, ..ALL }));
+    without(Rule::ClearKeyAlone, || check(3, || fill(ALL)));
 }
 
 /// Two markers: one comes to the pair, the other marks its key.
@@ -445,18 +415,7 @@ fn two_markers(rules: Rules) {
         let heap = Arc::clone(&heap);
         thread::spawn(move || heap.mark(MIDDLE))
     };
-    // `PendingEphemerons::wait_for`.
-    if rules.look_under_lock {
-        let mut waiting = heap.waiting.lock().unwrap();
-        if heap.marks.get(MIDDLE) {
-            drop(waiting);
-            heap.visit_value(0);
-        } else {
-            waiting.push((MIDDLE, 0));
-        }
-    } else {
-        heap.discover(0);
-    }
+    heap.discover(0);
     other.join().unwrap();
     assert!(heap.marks.get(VALUE), "the value of a marked key is not marked");
 }
@@ -469,5 +428,5 @@ fn a_pair_is_found_by_one_of_two_markers() {
 #[test]
 #[should_panic(expected = "the value of a marked key is not marked")]
 fn looking_at_the_mark_before_the_lock_loses_a_pair() {
-    check(3, || two_markers(Rules { look_under_lock: false, ..ALL }));
+    without(Rule::LookUnderLock, || check(3, || two_markers(ALL)));
 }

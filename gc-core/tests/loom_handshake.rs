@@ -8,6 +8,7 @@
 
 mod support;
 
+use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -108,19 +109,19 @@ fn a_thread_that_parks_and_leaves_again_knows_the_new_phase() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn who_reads_the_phase_before_leaving_works_on_in_the_old_one() {
-    check(3, || handshake::<1>(Rules { refresh_after_leaving: false, ..Rules::ALL }, 1));
+    without(Rule::RefreshAfterLeaving, || check(3, || handshake::<1>(Rules::ALL, 1)));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn who_parks_without_answering_is_waited_for_in_vain() {
-    check(3, || handshake::<1>(Rules { answer_when_parking: false, ..Rules::ALL }, 1));
+    without(Rule::AnswerWhenParking, || check(3, || handshake::<1>(Rules::ALL, 1)));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn the_collector_sleeps_on_if_the_last_to_answer_does_not_wake_it() {
-    check(3, || handshake::<1>(Rules { wake_after_answer: false, ..Rules::ALL }, 1));
+    without(Rule::WakeAfterAnswer, || check(3, || handshake::<1>(Rules::ALL, 1)));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod support;
 
+use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::Ordering;
 use loom::thread;
 use std::sync::Arc;
@@ -47,19 +48,19 @@ fn nobody_runs_during_a_stop_and_nobody_is_lost() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn who_parks_without_arriving_is_waited_for_in_vain() {
-    check(2, || one_stop(Rules { arrive_when_parking: false, ..Rules::ALL }));
+    without(Rule::ArriveWhenParking, || check(2, || one_stop(Rules::ALL)));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn a_sleeper_that_is_not_counted_is_not_woken() {
-    check(2, || one_stop(Rules { count_sleepers: false, ..Rules::ALL }));
+    without(Rule::CountSleepers, || check(2, || one_stop(Rules::ALL)));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn a_sleeper_is_overlooked_without_the_fence() {
-    check(2, || one_stop(Rules { fence_then_look: false, ..Rules::ALL }));
+    without(Rule::FenceThenLook, || check(2, || one_stop(Rules::ALL)));
 }
 
 /// Two stops in a row against one thread that parks and leaves again: the hold of the first is void in the second.
@@ -162,7 +163,7 @@ fn no_poll_is_lost() {
 #[test]
 #[should_panic(expected = "exceeded maximum number of branches")]
 fn a_poll_is_lost_on_who_looks_before_arming() {
-    check(3, || re_arming(Rules { arm_then_look: false, ..Rules::ALL }));
+    without(Rule::ArmThenLook, || check(3, || re_arming(Rules::ALL)));
 }
 
 /// The collector works in a pause itself, and a second pause follows at once.
@@ -201,7 +202,7 @@ fn the_collector_works_in_a_hold_while_everybody_is_held() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn the_last_to_arrive_at_a_hold_arrives_at_the_next_stop_too_if_it_does_not_wait() {
-    check(2, || hold_then_stop(Rules { last_waits: false, ..Rules::ALL }));
+    without(Rule::LastWaits, || check(2, || hold_then_stop(Rules::ALL)));
 }
 
 /// A pause that the collector runs if it is still spinning when all have arrived.
@@ -226,7 +227,7 @@ fn a_stop_is_run_by_the_collector_or_by_the_last_to_arrive() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn nobody_runs_a_stop_that_the_collector_withdraws_from_without_a_compare_and_swap() {
-    check(2, || handed_over(Rules { withdraw_by_cas: false, ..Rules::ALL }));
+    without(Rule::WithdrawByCas, || check(2, || handed_over(Rules::ALL)));
 }
 
 /// A signal wakes a thread that sleeps in a pause while another thread has not arrived yet. A late
@@ -258,5 +259,5 @@ fn a_signal_does_not_make_a_thread_arrive_twice() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_thread_that_a_signal_wakes_arrives_twice_if_it_does_not_look() {
-    check(2, || signal_in_a_stop(Rules { look_when_woken: false, ..Rules::ALL }));
+    without(Rule::LookWhenWoken, || check(2, || signal_in_a_stop(Rules::ALL)));
 }

@@ -82,6 +82,6 @@ fn revive(inner: &HeapInner, watches: &[Registration]) -> u64 {
     resolve_slots(inner, &std::mem::take(&mut marker.weak));
     let (_, bytes) = marker.count();
     drop(marker);
-    resolve_pairs(inner, &pool.waiting.into_dead());
+    resolve_pairs(inner, &pool.waiting.take_dead());
     bytes
 }

@@ -11,6 +11,7 @@ use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
 use crate::space::BLOCK_BYTES;
+use gc_core::ephemeron::{self, Scan};
 use gc_core::slot::{self, Remap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -318,27 +319,18 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     /// Marks the values of the pairs that wait for an object that has just been marked.
     #[cold]
     pub(super) fn wake(&mut self, offset: usize) {
-        let waiting = &self.pool.waiting;
-        // `len()` is exact with one marker; with several, another may be inserting, so always take
-        // the lock.
-        if MANY || waiting.len() != 0 {
-            waiting.take(offset, |pair| self.visit(self.word(pair + 8)));
-        }
+        self.pool.waiting.take(offset, !MANY, |pair| self.visit(self.word(pair + 8)));
     }
 
     /// Visits a pair of a marked object: marks its value if its key is live, otherwise the pair
     /// waits.
     fn scan_pair(&mut self, pair: usize) {
-        let slot = self.word(pair);
-        // The value was written before the key. Without a key there is no value.
-        let Some(key) = slot::visit(slot, self) else { return };
         let inner = self.inner;
-        if inner.is_live(key) {
-            self.visit(self.word(pair + 8));
-        } else if !self.looking {
-            self.pairs.push(pair);
-        } else if !self.pool.waiting.wait_for(key, pair, || inner.is_live(key)) {
-            self.visit(self.word(pair + 8));
+        let waiting = self.looking.then_some(&self.pool.waiting);
+        match ephemeron::scan(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
+            Scan::Value => self.visit(self.word(pair + 8)),
+            Scan::Later => self.pairs.push(pair),
+            Scan::Empty | Scan::Waits => {}
         }
     }
 

@@ -66,7 +66,7 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         inner.report.counters.mark_end_retries.add(1);
     }
     let (weak, live_bytes) = marking.finish();
-    MarkResult { weak, dead_ephemerons: pool.waiting.into_dead(), live_bytes }
+    MarkResult { weak, dead_ephemerons: pool.waiting.take_dead(), live_bytes }
 }
 
 /// A marking that goes on. `MANY`: helpers mark too.

@@ -5,7 +5,6 @@
 
 mod cycle;
 pub(crate) mod driver;
-pub(crate) mod ephemeron;
 pub(crate) mod evacuation_set;
 pub(crate) mod finalize;
 pub(crate) mod flip;

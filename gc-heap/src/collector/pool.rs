@@ -1,7 +1,6 @@
 //! The state shared by the markers of one marking: work beyond each marker's own stack, and its
 //! bound.
 
-use super::ephemeron::PendingEphemerons;
 use super::roots::Roots;
 use crate::inner::HeapInner;
 use crate::lock::Mutex;
@@ -9,6 +8,7 @@ use crate::object::Kind;
 use crossbeam_deque::{Steal, Stealer, Worker};
 use crossbeam_queue::SegQueue;
 use gc_core::crew::Crew;
+use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

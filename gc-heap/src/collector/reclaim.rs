@@ -5,7 +5,7 @@ use crate::inner::HeapInner;
 use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
-use gc_core::weak;
+use gc_core::{ephemeron, weak};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 
@@ -24,20 +24,24 @@ pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
     }
 }
 
-/// Empties the ephemerons whose key is dead. Their values are not cleared: without a key no thread
-/// reads them.
+/// Empties the ephemerons whose key is dead. Their values are left as they are: without a key no
+/// thread reads them.
 pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
-    let emptied = dead.iter().filter(|&&pair| resolve_slot(inner, inner.memory.word(pair))).count();
-    inner.report.counters.ephemerons_cleared.add(emptied as u64);
+    let empty = |&&pair: &&usize| {
+        let (key, value) = (inner.memory.word(pair), inner.memory.word(pair + 8));
+        ephemeron::resolve(key, value, is_reference, |word| resolved(inner, word))
+    };
+    inner.report.counters.ephemerons_cleared.add(dead.iter().filter(empty).count() as u64);
 }
 
-/// `true`: the slot was cleared.
-fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) -> bool {
-    let view = inner.memory.space.view(inner.world.phase.good());
-    weak::resolve(slot, is_reference, |word| {
-        let offset = remap(inner, word);
-        if inner.is_live(offset) { view + offset as u64 } else { 0 }
-    })
+fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) {
+    weak::resolve(slot, is_reference, |word| resolved(inner, word));
+}
+
+/// The good word of a live object, 0 of a dead one.
+fn resolved(inner: &HeapInner, word: u64) -> u64 {
+    let offset = remap(inner, word);
+    if inner.is_live(offset) { inner.memory.space.view(inner.world.phase.good()) + offset as u64 } else { 0 }
 }
 
 /// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and

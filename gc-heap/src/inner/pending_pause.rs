@@ -3,7 +3,7 @@
 use crate::events::MutatorThread;
 use crate::inner::record::MutatorRecord;
 use gc_core::sys::ThreadName;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// The operation of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,24 +16,6 @@ pub(crate) enum VmOperation {
     Flip,
     /// The collector thread does the work while all mutators are held.
     Hold,
-}
-
-/// Which thread runs a pause. A flip runs best on the thread that has just rehearsed it, as long as
-/// that spins: handing over then costs less than a microsecond, and 70 if the thread must be woken.
-///
-/// | from | to | who | ordering, and why |
-/// | --- | --- | --- | --- |
-/// | `LAST` | `LOOKS` | the collector, before it arms | Relaxed: arming publishes it to the last thread to arrive |
-/// | `LOOKS` | `HANDED` | the last to arrive, by CAS | Release: the collector sees what all have published |
-/// | `LOOKS` | `LAST` | the collector that stops spinning, by CAS | only one of the two succeeds |
-/// | `HANDED` | `LAST` | the collector, which runs the pause | Acquire on seeing it, see above |
-pub(crate) mod duty {
-    /// The last mutator to arrive.
-    pub(crate) const LAST: u8 = 0;
-    /// The collector, once all have arrived: it spins until then.
-    pub(crate) const LOOKS: u8 = 1;
-    /// The collector: all have arrived.
-    pub(crate) const HANDED: u8 = 2;
 }
 
 /// The prepared pause. The fields are written by the collector before it arms (the gate's Release
@@ -49,12 +31,6 @@ pub(crate) struct PendingPause {
     /// The last mutator to arrive: its number (0: all were parked), its thread, and the thread's
     /// name.
     pub(crate) last: [AtomicU64; 4],
-    /// Which thread runs the pause, see [`duty`].
-    pub(crate) duty: AtomicU8,
-    /// Number of the last hold whose mutators have all arrived. The collector waits on this word.
-    pub(crate) holds: AtomicU32,
-    /// Number of threads that sleep until the pause is over.
-    pub(crate) sleepers: AtomicU32,
 }
 
 impl Default for PendingPause {
@@ -67,24 +43,11 @@ impl Default for PendingPause {
             end_ns: AtomicU64::new(0),
             done: AtomicBool::new(false),
             last: Default::default(),
-            duty: AtomicU8::new(duty::LAST),
-            holds: AtomicU32::new(0),
-            sleepers: AtomicU32::new(0),
         }
     }
 }
 
 impl PendingPause {
-    /// Runs `wait`, counted as a sleeper: the end of a pause makes a system call only if a thread
-    /// sleeps.
-    pub(crate) fn sleep(&self, wait: impl FnOnce()) {
-        // SeqCst: either the finisher sees the sleeper, or the sleeper sees (in `wait`, in the
-        // kernel) that the pause is over.
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        wait();
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-    }
-
     /// All have arrived, this one last.
     pub(crate) fn reached(&self, now_ns: u64, last: Option<&MutatorRecord>) {
         self.reached_ns.store(now_ns, Ordering::Relaxed);

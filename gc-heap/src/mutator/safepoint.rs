@@ -2,8 +2,11 @@
 
 use super::Mutator;
 use crate::slot::is_reference;
+use gc_core::pause::{self, Safepoints};
 use gc_core::slot::must_log;
-use std::sync::atomic::Ordering;
+use gc_core::stop::{Held, MutatorState, StopGate};
+use gc_core::sys::futex_wake;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Capacity of a mutator's store log; a full log is passed to the marker.
 const LOG_WORDS: usize = 1024;
@@ -54,9 +57,7 @@ impl<'s> Mutator<'s> {
     #[inline]
     #[must_use]
     pub fn collector_is_waiting(&self) -> bool {
-        self.record().state.held(&self.inner.world.gate).is_some()
-            || self.record().state.handshake_waits()
-            || self.inner.schedule.requests.is_shut()
+        pause::is_waited_for(self)
     }
 
     #[cold]
@@ -69,28 +70,8 @@ impl<'s> Mutator<'s> {
     /// Answers requests of the collector until there are none.
     pub(crate) fn poll(&mut self) {
         self.expect_active("comes to a safepoint");
-        let inner = std::sync::Arc::clone(&self.inner);
-        loop {
-            self.stress_delay(); // between two checks, also right after the phase was reloaded
-            if self.record().state.take_handshake() {
-                self.publish();
-                self.refresh();
-                inner.handshake_done();
-            } else if let Some(held) = self.record().state.held(&inner.world.gate) {
-                self.publish();
-                self.record().arrives(held);
-                if inner.world.gate.arrive() {
-                    inner.execute_pause(Some(self.record()));
-                }
-                // The last mutator to arrive waits, too: in a hold the collector works only now.
-                inner.wait_for_stop(held);
-                self.stress_delay(); // released, but still with the old phase
-                self.refresh();
-            } else {
-                break;
-            }
-        }
-        inner.check_collector();
+        pause::poll(self);
+        self.inner.check_collector();
     }
 
     /// Makes the allocation check pass again, unless the collector has requested a safepoint
@@ -99,12 +80,7 @@ impl<'s> Mutator<'s> {
         // No TLAB (retired at mark start): 1 sends every allocation to the slow path without
         // requesting a safepoint.
         let end = if self.inner.config.stress.is_on() { 0 } else { self.limit.get().max(1) };
-        // SeqCst store, then SeqCst loads; the collector first holds (or fails) and then zeroes
-        // `end`: at least one of the two sees the other's store.
-        self.record().end.store(end, Ordering::SeqCst);
-        if self.collector_is_waiting() {
-            self.record().end.store(0, Ordering::SeqCst);
-        }
+        pause::arm(self, end);
     }
 
     /// Publishes this thread's caches, which the collector may need while the thread is stopped.
@@ -178,28 +154,12 @@ impl<'s> Mutator<'s> {
 
     /// Parks: the thread counts as stopped, and the collector needs nothing from it.
     pub(crate) fn park(&mut self) {
-        self.publish();
-        // A thread that uses a parked mutator (lent to a coroutine that was leaked in `blocking`)
-        // reaches a slow path, which detects it.
-        self.record().end.store(0, Ordering::Relaxed);
-        self.publish_tlabs();
-        let inner = &self.inner;
-        if self.record().state.park(&inner.world.gate).is_some() && inner.world.gate.arrive() {
-            inner.execute_pause(Some(self.record()));
-        }
-        if self.record().state.take_handshake_parked() {
-            inner.handshake_done();
-        }
+        pause::park(self);
     }
 
     /// Leaves the parked state; waits while a pause holds the thread.
     pub(crate) fn unpark(&mut self) {
-        while let Err(held) = self.record().state.leave(&self.inner.world.gate) {
-            self.inner.wait_for_stop(held);
-        }
-        self.reclaim_tlabs();
-        self.stress_delay(); // running, but still with the old phase
-        self.refresh();
+        pause::unpark(self, |m| m.reclaim_tlabs());
         self.arm();
     }
 
@@ -241,6 +201,61 @@ impl<'s> Mutator<'s> {
         let left = self.until_cycle.get().saturating_sub(1);
         self.until_cycle.set(if left == 0 { every } else { left });
         left == 0
+    }
+}
+
+impl Safepoints for Mutator<'_> {
+    #[inline]
+    fn state(&self) -> &MutatorState {
+        &self.record().state
+    }
+
+    #[inline]
+    fn gate(&self) -> &StopGate {
+        &self.inner.world.gate
+    }
+
+    fn poll_word(&self) -> &AtomicU64 {
+        &self.record().end
+    }
+
+    fn publish(&mut self, parks: bool) {
+        Mutator::publish(self);
+        if parks {
+            // A thread that uses a parked mutator (lent to a coroutine that was leaked in `blocking`)
+            // reaches a slow path, which detects it.
+            self.record().end.store(0, Ordering::Relaxed);
+            self.publish_tlabs();
+        }
+    }
+
+    fn refresh(&mut self) {
+        Mutator::refresh(self);
+    }
+
+    fn arrives(&self, held: Held) {
+        self.record().arrives(held);
+    }
+
+    fn execute_pause(&self) {
+        self.inner.execute_pause(Some(self.record()));
+    }
+
+    fn wait_for_stop(&self, held: Held) {
+        self.inner.wait_for_stop(held);
+    }
+
+    fn answer_handshake(&self) {
+        self.inner.world.handshake.answer(|word| _ = futex_wake(word, u32::MAX));
+    }
+
+    #[inline]
+    fn is_wanted(&self) -> bool {
+        self.inner.schedule.requests.is_shut()
+    }
+
+    fn delay(&self) {
+        self.stress_delay();
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::SlotType;
 use super::any_object::Referent;
-use super::types::needs_barrier;
+use super::types::Typed;
 use crate::inner::mutator::Mutator;
 use crate::object::{Field, FieldName, WordMap};
-use gc_core::weak;
+use gc_core::ephemeron;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,26 +67,24 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     /// [`value_of`](Self::value_of), which keeps no other key alive.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<(K::Loaded<'g>, S::Loaded<'g>)> {
-        let word = weak::load(&self.key, m);
-        // SAFETY: `load` gives 0 or a good reference to what was stored, a `K`; `m` is borrowed for 'g.
-        (word != 0).then(|| (unsafe { K::from_word(word) }, self.value(m)))
+        let (key, value) = ephemeron::get(&self.key, &self.value, m, &Typed::<S>::of(m))?;
+        // SAFETY: a good reference to what was stored, a `K`; `m` is borrowed for 'g. The value as in `value_of`.
+        Some(unsafe { (K::from_word(key), S::from_word(value)) })
     }
 
     /// The value, if the pair has this key.
     #[inline]
     pub fn value_of<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
-        self.has_key(m, key).then(|| self.value(m))
+        let value = ephemeron::value_of(&self.key, &self.value, K::to_word(key), m, &Typed::<S>::of(m))?;
+        // SAFETY: a key was seen, so the word was stored by `to_word` of this type; it is good now, and `m` is borrowed
+        // for 'g. That the object lives follows from the protocol: its key does.
+        Some(unsafe { S::from_word(value) })
     }
 
     /// Whether the pair has this key. Keeps no other key alive.
     #[inline]
     pub fn has_key(&self, m: &Mutator<'_>, key: K::Loaded<'_>) -> bool {
-        // Acquire: a thread that sees the key sees the value that was written before it.
-        let mut word = self.key.load(Ordering::Acquire);
-        if word & m.bad_mask() != 0 {
-            word = m.heal(&self.key, word);
-        }
-        word == K::to_word(key)
+        ephemeron::has_key(&self.key, K::to_word(key), m)
     }
 
     /// Whether there is no pair. A pair whose key has died may count until the collector has cleared it.
@@ -95,32 +93,11 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
         self.key.load(Ordering::Acquire) == 0
     }
 
-    /// The value of a pair whose key the caller has.
-    #[inline]
-    fn value<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let mut word = self.value.load(Ordering::Acquire);
-        if needs_barrier::<S>(word, m) {
-            word = m.heal(&self.value, word);
-        }
-        // SAFETY: a key was seen, so the word was stored by `to_word` of this type; it is good now, and `m` is borrowed
-        // for 'g. That the object lives follows from the protocol: its key does.
-        unsafe { S::from_word(word) }
-    }
-
     /// Replaces the pair, or removes it.
     #[inline]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, pair: Option<(K::Loaded<'g>, S::Loaded<'g>)>) {
-        let old = self.key.swap(0, Ordering::AcqRel);
-        if old != 0 && m.is_logging() {
-            // A thread may have reached the value through this pair alone. (The pair does not keep
-            // its key alive.)
-            m.log(self.value.load(Ordering::Acquire));
-        }
-        if let Some((key, value)) = pair {
-            // The marker reads the value as soon as it sees the key.
-            self.value.store(S::to_word(value), Ordering::Release);
-            self.key.store(K::to_word(key), Ordering::Release);
-        }
+        let pair = pair.map(|(key, value)| (K::to_word(key), S::to_word(value)));
+        ephemeron::set(&self.key, &self.value, pair, m);
     }
 }
 

@@ -7,12 +7,13 @@ use super::late::{Awaited, Patience};
 use crate::events::probes::probe;
 use crate::events::{Event, Pause, PauseKind};
 use crate::inner::HeapInner;
-use crate::inner::pending_pause::{VmOperation, duty};
+use crate::inner::pending_pause::VmOperation;
 use crate::inner::record::MutatorRecord;
+use gc_core::pause::{Reached, Runs};
 use gc_core::stop::Held;
 use gc_core::sys::{futex_wait, futex_wake};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the collector spins for the end of a pause or handshake before it blocks, if a
@@ -35,17 +36,15 @@ impl HeapInner {
     pub(crate) fn execute_pause(&self, last: Option<&MutatorRecord>) {
         let slot = &self.world.pause;
         slot.reached(self.report.events.now(), last);
-        match slot.op() {
-            VmOperation::Hold => {
-                slot.holds.fetch_add(1, Ordering::SeqCst);
-                futex_wake(&slot.holds, u32::MAX);
-                return;
-            }
-            _ if slot.duty.compare_exchange(duty::LOOKS, duty::HANDED, Ordering::AcqRel, Ordering::Relaxed).is_ok() => {
-                return;
-            }
-            op => slot.done.store(self.apply(op), Ordering::Relaxed),
+        let op = slot.op();
+        let wake = |word: &AtomicU32| _ = futex_wake(word, u32::MAX);
+        if self.world.gate.all_arrived(op == VmOperation::Hold, wake) == Runs::This {
+            self.run(op);
         }
+    }
+
+    fn run(&self, op: VmOperation) {
+        self.world.pause.done.store(self.apply(op), Ordering::Relaxed);
         self.finish_stop();
     }
 
@@ -58,12 +57,8 @@ impl HeapInner {
         let start_ns = slot.start_ns.load(Ordering::Relaxed);
         let reach_ns = slot.reached_ns.load(Ordering::Relaxed).saturating_sub(start_ns);
         let last = slot.last[0].load(Ordering::Relaxed);
-        self.world.gate.finish();
-        probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns), last);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if slot.sleepers.load(Ordering::SeqCst) != 0 {
-            self.world.gate.wake(futex_wake);
-        }
+        let ended = || probe!(pause_end, kind, reach_ns, end_ns.saturating_sub(start_ns), last);
+        self.world.gate.end(ended, |word| _ = futex_wake(word, u32::MAX));
     }
 
     /// Executes the operation of a pause: O(1). `false`: marking cannot end yet.
@@ -105,17 +100,11 @@ impl HeapInner {
         true
     }
 
-    fn arm(&self, mutators: &[Arc<MutatorRecord>], op: VmOperation, kind: PauseKind) -> (bool, usize) {
+    fn begin_pause(&self, op: VmOperation, kind: PauseKind) {
         probe!(pause_begin, kind as u8);
         self.world.pause.op.store(op as u8, Ordering::Relaxed);
         self.world.pause.kind.store(kind as u8, Ordering::Relaxed);
         self.world.pause.start_ns.store(self.report.events.now(), Ordering::Relaxed);
-        let mut running = 0;
-        let alone = self.world.gate.arm(mutators.iter().map(|record| &record.state), |index| {
-            running += 1;
-            mutators[index].poll();
-        });
-        (alone, running)
     }
 
     fn report(&self, kind: PauseKind) {
@@ -138,67 +127,57 @@ impl HeapInner {
         // Held until the pause is over: no thread attaches meanwhile.
         let attaching = self.world.attaching.lock();
         let mutators = self.world.mutators.lock().clone();
-        let held = self.world.gate.next();
-        let mut duty = duty::LAST;
+        let mut spins = false;
         if op == VmOperation::Flip {
             // With as many mutators as processors, spinning costs one of them a time slice.
-            if mutators.iter().filter(|record| record.state.is_running()).count() < processors() {
-                duty = duty::LOOKS;
-            }
+            spins = mutators.iter().filter(|record| record.state.is_running()).count() < processors();
             self.memory.pages.iter().for_each(|pages| pages.gate.rehearse());
         }
-        self.world.pause.duty.store(duty, Ordering::Relaxed);
-        let (alone, running) = self.arm(&mutators, op, kind);
-        if alone {
-            self.world.pause.duty.store(duty::LAST, Ordering::Relaxed);
-            self.execute_pause(None);
-        } else if duty == duty::LOOKS && self.spin_for_last() {
-            self.world.pause.duty.store(duty::LAST, Ordering::Relaxed);
-            self.world.pause.done.store(self.apply(op), Ordering::Relaxed);
-            self.finish_stop();
-        } else {
-            if running < processors() {
+        self.begin_pause(op, kind);
+        let running = Cell::new(0);
+        let poll = |index: usize| {
+            running.set(running.get() + 1);
+            mutators[index].poll();
+        };
+        let spin = spins.then_some(|handed: &dyn Fn() -> bool| self.spin(LOOK_ON_NS, handed));
+        let run = |reached| match reached {
+            Reached::AllParked => self.execute_pause(None),
+            Reached::HandedOver => self.run(op),
+        };
+        let wait = |held| {
+            if running.get() < processors() {
                 self.spin(SPIN_NS, || self.world.gate.is_over(held));
             }
-            let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
-            while !self.world.gate.is_over(held) {
-                let (word, unfinished) = self.world.gate.word(held);
-                self.world.pause.sleep(|| {
-                    if !self.world.gate.is_over(held) {
-                        futex_wait(word, unfinished, patience.left());
-                    }
-                });
-                patience.look();
-            }
-        }
+            let patience = RefCell::new(Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators }));
+            let sleep = |word: &AtomicU32, value| _ = futex_wait(word, value, patience.borrow().left());
+            self.world.gate.wait_until_over(held, sleep, || patience.borrow_mut().look());
+        };
+        self.world.gate.stop_all(mutators.iter().map(|record| &record.state), poll, spin, run, wait);
         drop(attaching);
         self.report(kind);
         self.world.pause.done.load(Ordering::Relaxed)
-    }
-
-    /// Spins until all have arrived. `false`: that took too long, and the last mutator to arrive
-    /// runs the pause.
-    fn spin_for_last(&self) -> bool {
-        let duty = &self.world.pause.duty;
-        self.spin(LOOK_ON_NS, || duty.load(Ordering::Acquire) == duty::HANDED);
-        duty.compare_exchange(duty::LOOKS, duty::LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
     /// Pauses all mutators, runs `work` on this thread, and resumes them.
     pub(crate) fn hold<R>(&self, kind: PauseKind, work: impl FnOnce(&HeapInner) -> R) -> R {
         let attaching = self.world.attaching.lock();
         let mutators = self.world.mutators.lock().clone();
-        let before = self.world.pause.holds.load(Ordering::SeqCst);
-        let held = self.world.gate.next();
-        let (alone, _) = self.arm(&mutators, VmOperation::Hold, kind);
-        if alone {
-            self.world.pause.reached(self.report.events.now(), None);
-        } else {
-            let mut patience = Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators });
-            while self.world.pause.holds.load(Ordering::SeqCst) == before {
-                futex_wait(&self.world.pause.holds, before, patience.left());
+        self.begin_pause(VmOperation::Hold, kind);
+        let states = mutators.iter().map(|record| &record.state);
+        let mut patience = None;
+        let all_parked = self.world.gate.hold_all(
+            states,
+            |index| mutators[index].poll(),
+            |word, value| {
+                let held = self.world.gate.next();
+                let awaited = Awaited::Stop { kind, held, mutators: &mutators };
+                let patience = patience.get_or_insert_with(|| Patience::new(self, awaited));
+                futex_wait(word, value, patience.left());
                 patience.look();
-            }
+            },
+        );
+        if all_parked {
+            self.world.pause.reached(self.report.events.now(), None);
         }
         /// Resumes the mutators also when `work` panics: they find the failure at their next
         /// safepoint.
@@ -234,14 +213,10 @@ impl HeapInner {
             self.spin(SPIN_NS, || pending.load(Ordering::Acquire) == 0);
         }
         let mut patience = Patience::new(self, Awaited::Handshake);
-        loop {
-            let left = pending.load(Ordering::Acquire);
-            if left == 0 {
-                return;
-            }
+        self.world.handshake.wait(|pending, left| {
             futex_wait(pending, left, Some(Duration::from_millis(1)));
             patience.look();
-        }
+        });
     }
 
     fn spin(&self, longest_ns: u64, done: impl Fn() -> bool) {
@@ -253,12 +228,6 @@ impl HeapInner {
 }
 
 impl HeapInner {
-    pub(crate) fn handshake_done(&self) {
-        if self.world.handshake.done() {
-            gc_core::sys::futex_wake(self.world.handshake.pending(), u32::MAX);
-        }
-    }
-
     /// Waits until the pause that holds the caller is over: spins for a while, then sleeps.
     pub(crate) fn wait_for_stop(&self, held: Held) {
         for spin in 0..SPINS {
@@ -271,15 +240,7 @@ impl HeapInner {
                 std::hint::spin_loop();
             }
         }
-        // Loop: `futex_wait` also returns on signals and on a late wake-up from the previous pause.
-        while !self.world.gate.is_over(held) {
-            let (word, unfinished) = self.world.gate.word(held);
-            self.world.pause.sleep(|| {
-                if !self.world.gate.is_over(held) {
-                    futex_wait(word, unfinished, None);
-                }
-            });
-        }
+        self.world.gate.wait_until_over(held, |word, value| _ = futex_wait(word, value, None), || ());
     }
 }
 

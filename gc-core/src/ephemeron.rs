@@ -1,0 +1,282 @@
+//! Ephemerons: pairs of words, a key and a value that the key keeps alive.
+//!
+//! The key's word alone says whether there is a pair; where it is 0, the value's word is undefined and nobody follows it. A
+//! mutator that stores a pair makes it empty, writes the value, and then the key. The collector clears the key of a dead pair
+//! by compare-and-swap, and leaves the value as it is.
+//!
+//! While marking, a pair whose key has no mark yet waits, by its key, until it gets one. Until the marker first runs dry, pairs
+//! are only noted: most keys get their mark sooner or later. Then one pass goes over them, and from there on every mark looks
+//! for the pairs that wait for it, so no further pass is needed, however long the chains are. What still waits at mark end has
+//! a dead key.
+//!
+//! See "Ephemerons" in `docs/protocol.md`; `loom_ephemeron` runs these functions.
+
+use crate::bitmap::GRANULE_BYTES;
+use crate::rules::{Rule, kept};
+use crate::slot::{self, Barriers, Remap};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, store_last};
+use crate::weak::{self, WeakBarriers};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::PoisonError;
+
+/// The pair of two slots, if its key is there: both words good. `values` are the barriers for the value's slot.
+#[inline(always)]
+pub fn get(key: &AtomicU64, value: &AtomicU64, m: &impl WeakBarriers, values: &impl Barriers) -> Option<(u64, u64)> {
+    let word = weak::load(key, m);
+    (word != 0).then(|| (word, slot::load(value, values)))
+}
+
+/// The value of the pair, if it has this key, which the caller has. Keeps no other key alive.
+#[inline(always)]
+pub fn value_of(
+    key: &AtomicU64,
+    value: &AtomicU64,
+    wanted: u64,
+    m: &impl Barriers,
+    values: &impl Barriers,
+) -> Option<u64> {
+    has_key(key, wanted, m).then(|| slot::load(value, values))
+}
+
+/// Whether the pair has this key.
+#[inline(always)]
+pub fn has_key(key: &AtomicU64, wanted: u64, m: &impl Barriers) -> bool {
+    // Acquire: a thread that sees the key sees the value that was written before it.
+    slot::load(key, m) == wanted
+}
+
+/// Replaces the pair by one of a key and a value, or removes it.
+#[inline(always)]
+pub fn set(key: &AtomicU64, value: &AtomicU64, pair: Option<(u64, u64)>, m: &impl Barriers) {
+    let old = key.swap(0, Ordering::AcqRel);
+    if old != 0 && m.is_logging() && kept(Rule::LogStores) {
+        // Somebody may have it by this pair alone. (A key is not kept alive from here.)
+        m.log(value.load(Ordering::Acquire));
+    }
+    let Some((new_key, new_value)) = pair else { return };
+    if !kept(Rule::ValueThenKey) {
+        slot::publish(key, new_key);
+    }
+    // The marker reads the value as soon as it sees the key.
+    slot::publish(value, new_value);
+    if kept(Rule::ValueThenKey) {
+        slot::publish(key, new_key);
+    }
+}
+
+/// Empties a pair whose key is dead, after mark end: as [`weak::resolve`] of its key. `true`: it was emptied.
+pub fn resolve(
+    key: &AtomicU64,
+    value: &AtomicU64,
+    is_reference: impl Fn(u64) -> bool,
+    resolved: impl Fn(u64) -> u64,
+) -> bool {
+    let cleared = weak::resolve(key, is_reference, resolved);
+    if cleared && !kept(Rule::ClearKeyAlone) {
+        store_last(value, 0, Ordering::Release);
+    }
+    cleared
+}
+
+/// What the marker does with a pair that it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// Nothing: there is no pair.
+    Empty,
+    /// Visits the value: the key is live.
+    Value,
+    /// Comes back to it in the pass over all pairs.
+    Later,
+    /// Nothing: the pair waits for its key.
+    Waits,
+}
+
+/// The marker comes to the pair at an offset, of a live object. Heals its key, which marks nothing. `waiting` is there from
+/// the pass over all pairs on.
+#[inline]
+pub fn scan(
+    key: &AtomicU64,
+    pair: usize,
+    marker: &impl Remap,
+    is_live: impl Fn(usize) -> bool,
+    waiting: Option<&PendingEphemerons>,
+) -> Scan {
+    // The value was written before the key. Without a key there is no value.
+    let Some(key) = slot::visit(key, marker) else { return Scan::Empty };
+    if is_live(key) {
+        return Scan::Value;
+    }
+    match waiting {
+        None => Scan::Later,
+        Some(waiting) if waiting.wait_for(key, pair, || is_live(key)) => Scan::Waits,
+        Some(_) => Scan::Value,
+    }
+}
+
+/// Lists of waiting pairs; more than there are markers, so that they seldom meet.
+const LISTS: usize = if cfg!(loom) { 2 } else { 64 };
+
+const END: u32 = u32::MAX;
+
+/// Offsets are multiples of 8: a multiplication spreads them well enough.
+#[derive(Default)]
+struct OffsetHasher(u64);
+
+impl Hasher for OffsetHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_usize(byte as usize));
+    }
+
+    fn write_usize(&mut self, offset: usize) {
+        self.0 = (self.0.rotate_left(5) ^ offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pairs {
+    /// By offset of the key, the first of its links.
+    first: HashMap<usize, u32, BuildHasherDefault<OffsetHasher>>,
+    /// Offset of the pair, and the next link of the same key.
+    links: Vec<(usize, u32)>,
+}
+
+/// One list, in cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct List(Mutex<Pairs>);
+
+impl List {
+    fn lock(&self) -> MutexGuard<'_, Pairs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pairs of one marking whose keys have no mark.
+#[derive(Debug)]
+pub struct PendingEphemerons {
+    lists: Box<[List]>,
+    pairs: AtomicUsize,
+}
+
+impl Default for PendingEphemerons {
+    fn default() -> PendingEphemerons {
+        PendingEphemerons { lists: (0..LISTS).map(|_| List::default()).collect(), pairs: AtomicUsize::new(0) }
+    }
+}
+
+impl PendingEphemerons {
+    fn list(&self, key: usize) -> &List {
+        &self.lists[key / GRANULE_BYTES % LISTS]
+    }
+
+    /// Lets the pair at an offset wait for its key. `false`: `is_live` says that the key is, so there is nothing to wait for.
+    ///
+    /// `is_live` is asked under the lock of the key's list: a marker that marks the key later takes the same lock and finds
+    /// the pair.
+    pub fn wait_for(&self, key: usize, pair: usize, is_live: impl Fn() -> bool) -> bool {
+        let before = !kept(Rule::LookUnderLock) && is_live();
+        let mut list = self.list(key).lock();
+        if before || kept(Rule::LookUnderLock) && is_live() {
+            return false;
+        }
+        let link = u32::try_from(list.links.len()).expect("fewer pairs than words of a heap");
+        let next = list.first.insert(key, link).unwrap_or(END);
+        list.links.push((pair, next));
+        self.pairs.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Visits the pairs that wait for an object that the caller has just marked. `alone`: there is no other marker.
+    #[inline]
+    pub fn take(&self, key: usize, alone: bool, mut visit: impl FnMut(usize)) {
+        // The number is exact for the only marker; of several, one may just be putting a pair there.
+        if alone && self.is_empty() || !kept(Rule::LookAfterMark) {
+            return;
+        }
+        let mut list = self.list(key).lock();
+        let Some(mut link) = list.first.remove(&key) else { return };
+        let mut taken = 0;
+        while link != END {
+            let (pair, next) = list.links[link as usize];
+            visit(pair);
+            link = next;
+            taken += 1;
+        }
+        self.pairs.fetch_sub(taken, Ordering::Relaxed);
+    }
+
+    /// How many pairs wait. Exact for the only marker.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.load(Ordering::Relaxed)
+    }
+
+    /// Whether no pair waits. Exact for the only marker.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the lists: of every pair that ever waited.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |list: &Pairs| {
+            let (first, link) = (size_of::<(usize, u32)>() + 1, size_of::<(usize, u32)>());
+            list.first.capacity() * first + list.links.capacity() * link
+        };
+        self.lists.iter().map(|list| bytes(&list.lock())).sum()
+    }
+
+    /// Takes the pairs that still wait: their keys are dead. After the marking.
+    #[must_use]
+    pub fn take_dead(&self) -> Vec<usize> {
+        let mut dead = Vec::with_capacity(self.len());
+        for list in &self.lists {
+            let Pairs { first, links } = std::mem::take(&mut *list.lock());
+            for mut link in first.into_values() {
+                while link != END {
+                    let (pair, next) = links[link as usize];
+                    dead.push(pair);
+                    link = next;
+                }
+            }
+        }
+        self.pairs.store(0, Ordering::Relaxed);
+        dead
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_wait_by_key_and_are_taken_once() {
+        let waiting = PendingEphemerons::default();
+        for pair in 0..1000 {
+            assert!(waiting.wait_for(pair % 10 * 8, pair * 16, || false));
+        }
+        assert!(!waiting.wait_for(8, 16, || true));
+        assert_eq!(waiting.len(), 1000);
+        let mut taken = Vec::new();
+        waiting.take(24, true, |pair| taken.push(pair / 16));
+        taken.sort_unstable();
+        assert_eq!(taken, (0..1000).filter(|pair| pair % 10 == 3).collect::<Vec<_>>());
+        waiting.take(24, true, |_| panic!("taken before"));
+        waiting.take(4096, true, |_| panic!("nothing waits for it"));
+        assert!(waiting.wait_for(24, 16, || false));
+        let mut dead = waiting.take_dead();
+        dead.sort_unstable();
+        assert_eq!(dead.len(), 901);
+        assert!(dead.windows(2).all(|pair| pair[0] < pair[1] || pair[0] == 16));
+    }
+}
