@@ -9,10 +9,13 @@
 mod support;
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::slot::Barriers;
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::weak::{self, WeakBarriers};
 use loom::sync::Mutex;
 use loom::thread;
 use std::sync::Arc;
+use support::words::{good, granule, must_log};
 use support::world::{Mutator, Rules as WorldRules, StopOp, World};
 use support::{check, store};
 
@@ -33,10 +36,15 @@ struct Rules {
 
 const ALL: Rules = Rules { weak_first: true, handshake: true, mark_first: true, resolve_first: true, once: true };
 
-/// Objects; a word is the number of the object it refers to.
+/// Objects, by granule.
 const OBJECT: usize = 1;
 const CHILD: usize = 2;
 const DEAD: usize = 3;
+
+/// The number of the object of a word; 0 for null.
+fn number(word: u64) -> usize {
+    if word == 0 { 0 } else { granule(word) }
+}
 
 struct Heap {
     rules: Rules,
@@ -62,25 +70,18 @@ impl Heap {
             rules,
             world,
             marks: MarkBitmap::new(64),
-            weak: AtomicU64::new(OBJECT as u64),
-            child: AtomicU64::new(CHILD as u64),
-            inner: AtomicU64::new(DEAD as u64),
-            watched: AtomicU64::new(OBJECT as u64),
+            weak: AtomicU64::new(good(OBJECT)),
+            child: AtomicU64::new(good(CHILD)),
+            inner: AtomicU64::new(good(DEAD)),
+            watched: AtomicU64::new(good(OBJECT)),
             queue: Mutex::new(Vec::new()),
             freed: AtomicU64::new(0),
         })
     }
 
-    /// `weak::load` and `weak::load_slow`.
-    fn load_weak(&self, mutator: &mut Mutator, slot: &AtomicU64) -> usize {
-        let word = slot.load(Ordering::Acquire) as usize;
-        if word == 0 || mutator.resolving && !self.marks.get(word) {
-            return 0;
-        }
-        if mutator.logging && !self.marks.get(word) {
-            mutator.log.get_mut().push(word as u64);
-        }
-        word
+    /// The number of the object that a weak load gives; 0 for none.
+    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> usize {
+        number(weak::load(slot, &Running(self, mutator)))
     }
 
     fn alive(&self, object: usize) {
@@ -98,7 +99,7 @@ impl Heap {
             taken.append(&mut self.queue.lock().unwrap());
             for &object in &taken {
                 self.alive(object);
-                self.alive(self.child.load(Ordering::Acquire) as usize);
+                self.alive(granule(self.child.load(Ordering::Acquire)));
                 let inner = self.load_weak(mutator, &self.inner);
                 if inner != 0 {
                     self.alive(inner);
@@ -117,21 +118,17 @@ impl Heap {
     /// `Marker::mark`, of an object and what it leads to.
     fn mark(&self, object: usize) {
         if self.marks.set_alone(object) && object == OBJECT {
-            self.mark(self.child.load(Ordering::Acquire) as usize);
+            self.mark(granule(self.child.load(Ordering::Acquire)));
         }
     }
 
-    /// `resolve_slot`.
     fn resolve_slot(&self, slot: &AtomicU64) {
-        let word = slot.load(Ordering::Acquire);
-        if word != 0 && !self.marks.get(word as usize) {
-            let _ = slot.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed);
-        }
+        weak::resolve(slot, |word| word != 0, |word| if self.marks.get(granule(word)) { word } else { 0 });
     }
 
     /// `finalize::revive`.
     fn revive(&self) {
-        let object = self.watched.load(Ordering::Acquire) as usize;
+        let object = number(self.watched.load(Ordering::Acquire));
         if object == 0 || self.marks.get(object) {
             return;
         }
@@ -156,7 +153,7 @@ impl Heap {
     fn collect(&self) {
         loop {
             for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
-                self.mark(word as usize);
+                self.mark(granule(word));
             }
             if self.world.stop(StopOp::MarkEnd) {
                 break;
@@ -181,6 +178,47 @@ impl Heap {
     fn collect_again(&self) {
         self.marks.store_words(0, 1, 0);
         self.revive();
+    }
+}
+
+/// A mutator inside the heap. No word is stale.
+struct Running<'a>(&'a Heap, &'a Mutator);
+
+impl Barriers for Running<'_> {
+    fn is_bad(&self, _word: u64) -> bool {
+        false
+    }
+
+    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
+        word
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        word
+    }
+
+    fn is_logging(&self) -> bool {
+        self.1.logging
+    }
+
+    fn log(&self, word: u64) {
+        if must_log(&self.0.marks, word) {
+            self.1.log.borrow_mut().push(word);
+        }
+    }
+}
+
+impl WeakBarriers for Running<'_> {
+    fn is_resolving(&self) -> bool {
+        self.1.resolving
+    }
+
+    fn is_live(&self, good: u64) -> bool {
+        self.0.marks.get(granule(good))
+    }
+
+    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+        weak::load_slow(slot, word, self)
     }
 }
 

@@ -8,20 +8,27 @@
 mod support;
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use std::sync::Arc;
+use support::check;
+use support::words::{good, granule, must_log};
 use support::world::{Mutator, Rules, StopOp, World};
-use support::{check, store};
 
 /// The chain: object `n` refers to `n + 1`.
 const FIRST: usize = 1;
 const LAST: usize = 3;
 
+/// The number of the object of a word; 0 for null.
+fn number(word: u64) -> u64 {
+    if word == 0 { 0 } else { granule(word) as u64 }
+}
+
 struct Heap {
     world: Arc<World>,
     marks: MarkBitmap,
-    /// The slot of each object, by its number; a word is the number of the object it refers to.
+    /// The slot of each object, by its number; an object is at the granule of its number.
     slots: [AtomicU64; 4],
 }
 
@@ -30,14 +37,14 @@ impl Heap {
     fn new(rules: Rules) -> Arc<Heap> {
         let world = World::new(rules);
         world.phase.logging.store(true, Ordering::SeqCst);
-        Arc::new(Heap { world, marks: MarkBitmap::new(64), slots: [1, 2, 3, 0].map(AtomicU64::new) })
+        Arc::new(Heap { world, marks: MarkBitmap::new(64), slots: [good(1), good(2), good(3), 0].map(AtomicU64::new) })
     }
 
     /// `Marker::mark`, by the only marker, and `Marker::drain`.
     fn mark_from(&self, word: u64) {
         let mut word = word;
-        while word != 0 && self.marks.set_alone(word as usize) {
-            word = self.slots[word as usize].load(Ordering::Acquire);
+        while word != 0 && self.marks.set_alone(granule(word)) {
+            word = self.slots[granule(word)].load(Ordering::Acquire);
         }
     }
 
@@ -49,7 +56,7 @@ impl Heap {
 
     /// `marking::mark_with`.
     fn mark(&self) {
-        self.mark_from(FIRST as u64);
+        self.mark_from(good(FIRST));
         loop {
             self.take_logs();
             self.world.handshake();
@@ -61,18 +68,40 @@ impl Heap {
         assert!((FIRST..=LAST).all(|object| self.marks.get(object)), "mark end succeeds before all is marked");
     }
 
-    /// `Slot::get`, then `Slot::set` to null: gives the object that was there.
-    fn cut(&self, mutator: &mut Mutator, object: u64) -> u64 {
+    /// Loads a slot, then stores null: gives the object that was there.
+    fn cut(&self, mutator: &Mutator, object: u64) -> u64 {
         let slot = &self.slots[object as usize];
-        let found = slot.load(Ordering::Acquire);
-        if mutator.logging {
-            let word = slot.load(Ordering::Acquire);
-            if word != 0 && !self.marks.get(word as usize) {
-                mutator.log.get_mut().push(word);
-            }
+        let mutator = Running(self, mutator);
+        let found = slot::load(slot, &mutator);
+        slot::store(slot, 0, &mutator);
+        number(found)
+    }
+}
+
+/// A mutator inside the heap. No word is stale.
+struct Running<'a>(&'a Heap, &'a Mutator);
+
+impl Barriers for Running<'_> {
+    fn is_bad(&self, _word: u64) -> bool {
+        false
+    }
+
+    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
+        word
+    }
+
+    fn resolve(&self, word: u64) -> u64 {
+        word
+    }
+
+    fn is_logging(&self) -> bool {
+        self.1.logging
+    }
+
+    fn log(&self, word: u64) {
+        if must_log(&self.0.marks, word) {
+            self.1.log.borrow_mut().push(word);
         }
-        store(slot, 0, Ordering::Release);
-        found
     }
 }
 

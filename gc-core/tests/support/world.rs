@@ -1,4 +1,4 @@
-//! A heap of stops and handshakes alone: what `gc-heap` gives to the functions of `gc_core::pause`, without what does not
+//! A heap of stops and handshakes alone: what `gc-heap` gives to the functions of `pause.rs`, without what does not
 //! touch the protocol (times, counters, TLABs, spinning).
 
 use super::Futex;
