@@ -1,13 +1,15 @@
 //! Ephemerons: pairs of words, a key and a value that the key keeps alive.
 //!
-//! The key's word alone says whether there is a pair; where it is 0, the value's word is undefined and nobody follows it. A
-//! mutator that stores a pair makes it empty, writes the value, and then the key. The collector clears the key of a dead pair
-//! by compare-and-swap, and leaves the value as it is.
+//! The key's word alone says whether there is a pair; where it is 0, the value's word is undefined
+//! and nobody follows it. A mutator that stores a pair makes it empty, writes the value, and then
+//! the key. The collector clears the key of a dead pair by compare-and-swap, and leaves the value
+//! as it is.
 //!
-//! While marking, a pair whose key has no mark yet waits, by its key, until it gets one. Until the marker first runs dry, pairs
-//! are only noted: most keys get their mark sooner or later. Then one pass goes over them, and from there on every mark looks
-//! for the pairs that wait for it, so no further pass is needed, however long the chains are. What still waits at mark end has
-//! a dead key.
+//! While marking, a pair whose key has no mark yet waits, by its key, until it gets one. Until the
+//! marker first runs dry, pairs are only noted: most keys get their mark sooner or later. Then one
+//! pass goes over them, and from there on every mark looks for the pairs that wait for it, so no
+//! further pass is needed, however long the chains are. What still waits at mark end has a dead
+//! key.
 //!
 //! See "Ephemerons" in `docs/protocol.md`; `loom_ephemeron` runs these functions.
 
@@ -21,7 +23,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::PoisonError;
 
-/// The pair of two slots, if its key is there: both words good. `values` are the barriers for the value's slot.
+/// The pair of two slots, if its key is there: both words good. `values` are the barriers for the
+/// value's slot.
 #[inline(always)]
 pub fn get(key: &AtomicU64, value: &AtomicU64, m: &impl WeakBarriers, values: &impl Barriers) -> Option<(u64, u64)> {
     let word = weak::load(key, m);
@@ -66,7 +69,8 @@ pub fn set(key: &AtomicU64, value: &AtomicU64, pair: Option<(u64, u64)>, m: &imp
     }
 }
 
-/// Empties a pair whose key is dead, after mark end: as [`weak::resolve`] of its key. `true`: it was emptied.
+/// Empties a pair whose key is dead, after mark end: as [`weak::resolve`] of its key. `true`: it
+/// was emptied.
 pub fn resolve(
     key: &AtomicU64,
     value: &AtomicU64,
@@ -93,8 +97,8 @@ pub enum Scan {
     Waits,
 }
 
-/// The marker comes to the pair at an offset, of a live object. Heals its key, which marks nothing. `waiting` is there from
-/// the pass over all pairs on.
+/// The marker comes to the pair at an offset, of a live object. Heals its key, which marks nothing.
+/// `waiting` is there from the pass over all pairs on.
 #[inline]
 pub fn scan(
     key: &AtomicU64,
@@ -176,10 +180,11 @@ impl PendingEphemerons {
         &self.lists[key / GRANULE_BYTES % LISTS]
     }
 
-    /// Lets the pair at an offset wait for its key. `false`: `is_live` says that the key is, so there is nothing to wait for.
+    /// Lets the pair at an offset wait for its key. `false`: `is_live` says that the key is, so
+    /// there is nothing to wait for.
     ///
-    /// `is_live` is asked under the lock of the key's list: a marker that marks the key later takes the same lock and finds
-    /// the pair.
+    /// `is_live` is asked under the lock of the key's list: a marker that marks the key later takes
+    /// the same lock and finds the pair.
     pub fn wait_for(&self, key: usize, pair: usize, is_live: impl Fn() -> bool) -> bool {
         let before = !kept(Rule::LookUnderLock) && is_live();
         let mut list = self.list(key).lock();
@@ -193,10 +198,12 @@ impl PendingEphemerons {
         true
     }
 
-    /// Visits the pairs that wait for an object that the caller has just marked. `alone`: there is no other marker.
+    /// Visits the pairs that wait for an object that the caller has just marked. `alone`: there is
+    /// no other marker.
     #[inline]
     pub fn take(&self, key: usize, alone: bool, mut visit: impl FnMut(usize)) {
-        // The number is exact for the only marker; of several, one may just be putting a pair there.
+        // The number is exact for the only marker; of several, one may just be putting a pair
+        // there.
         if alone && self.is_empty() || !kept(Rule::LookAfterMark) {
             return;
         }

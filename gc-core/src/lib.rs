@@ -7,10 +7,11 @@
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
 //!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
 //!   sandbox support.
-//! - **Without**: colors, bitmaps, crews, ephemerons, deposits, forwarding, grey blocks, losses, page states,
-//!   pauses, roots, slots and stops. They use atomics only, through one private module that is the standard
-//!   library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under `loom` the
-//!   first half is not built. [`rules`] names the rules that a model can remove from them.
+//! - **Without**: colors, bitmaps, crews, ephemerons, deposits, forwarding, grey blocks, losses,
+//!   page states, pauses, roots, slots and stops. They use atomics only, through one private module
+//!   that is the standard library's or `loom`'s, so that a model checker can run them
+//!   (`--cfg loom`); under `loom` the first half is not built. [`rules`] names the rules that a
+//!   model can remove from them.
 
 #[cfg(not(loom))]
 pub mod fault;

@@ -1,21 +1,24 @@
-//! Pauses and handshakes from both sides: what the collector does, and what a mutator does at a safepoint, when it parks and
-//! when it leaves the parked state. The words that they meet at are in [`stop`](crate::stop).
+//! Pauses and handshakes from both sides: what the collector does, and what a mutator does at a
+//! safepoint, when it parks and when it leaves the parked state. The words that they meet at are in
+//! [`stop`](crate::stop).
 //!
-//! A pause is run by the mutator that arrives last; or by the collector, where all are parked, where it works while all are
-//! held ([`StopGate::hold_all`]), or where it still spins when the last one arrives ([`StopGate::stop_all`]).
+//! A pause is run by the mutator that arrives last; or by the collector, where all are parked,
+//! where it works while all are held ([`StopGate::hold_all`]), or where it still spins when the
+//! last one arrives ([`StopGate::stop_all`]).
 //!
-//! A thread that waits may wake before its time: a signal wakes it, and so does, late, the thread that ended the pause before.
-//! So it looks again, and sleeps again. A thread that sleeps until a pause is over is counted before, so that a pause without
-//! sleepers ends without a system call.
+//! A thread that waits may wake before its time: a signal wakes it, and so does, late, the thread
+//! that ended the pause before. So it looks again, and sleeps again. A thread that sleeps until a
+//! pause is over is counted before, so that a pause without sleepers ends without a system call.
 //!
-//! See "Running, parked, held" and "Handshakes" in `docs/protocol.md`; all models with a stop or a handshake run these functions.
+//! See "Running, parked, held" and "Handshakes" in `docs/protocol.md`; all models with a stop or a
+//! handshake run these functions.
 
 use crate::rules::{Rule, kept};
 use crate::stop::{Handshake, Held, MutatorState, StopGate};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-/// Which thread runs a pause. A flip runs best on the thread that has just rehearsed it, as long as that spins: handing over
-/// costs less than a microsecond then, and 70 where it had to be woken.
+/// Which thread runs a pause. A flip runs best on the thread that has just rehearsed it, as long as
+/// that spins: handing over costs less than a microsecond then, and 70 where it had to be woken.
 ///
 /// | from | to | which thread | ordering, and why |
 /// | --- | --- | --- | --- |
@@ -67,8 +70,8 @@ pub enum Reached {
 }
 
 impl StopGate {
-    /// All mutators have arrived. Called by the last one, or by the collector where all were parked. `hold`: the collector
-    /// works while they are held; `wake` wakes it.
+    /// All mutators have arrived. Called by the last one, or by the collector where all were
+    /// parked. `hold`: the collector works while they are held; `wake` wakes it.
     pub fn all_arrived(&self, hold: bool, wake: impl FnOnce(&AtomicU32)) -> Runs {
         let words = self.words();
         if hold {
@@ -95,15 +98,15 @@ impl StopGate {
         }
     }
 
-    /// Waits until a pause is over. `wait` sleeps while a word holds a value, and may return earlier; `woken` is called each
-    /// time after.
+    /// Waits until a pause is over. `wait` sleeps while a word holds a value, and may return
+    /// earlier; `woken` is called each time after.
     pub fn wait_until_over(&self, held: Held, mut wait: impl FnMut(&AtomicU32, u32), mut woken: impl FnMut()) {
         let sleepers = &self.words().sleepers;
         let counted = u32::from(kept(Rule::CountSleepers));
         while !self.is_over(held) {
             let (word, unfinished) = self.word(held);
-            // SeqCst: either the thread that ends the pause sees the sleeper, or the sleeper sees (here, or in the kernel) that
-            // it is over.
+            // SeqCst: either the thread that ends the pause sees the sleeper, or the sleeper sees
+            // (here, or in the kernel) that it is over.
             sleepers.fetch_add(counted, Ordering::SeqCst);
             if !self.is_over(held) {
                 wait(word, unfinished);
@@ -116,12 +119,13 @@ impl StopGate {
         }
     }
 
-    /// Stops all mutators for one operation. By the collector, under the lock under which threads attach. On return the pause is
-    /// over.
+    /// Stops all mutators for one operation. By the collector, under the lock under which threads
+    /// attach. On return the pause is over.
     ///
-    /// `poll` has a running mutator come to a safepoint. `spin`, if the collector is to run the operation where that costs
-    /// little, spins until its argument gives true, or for as long as it likes. `run` runs the operation on this thread and
-    /// ends the pause; `wait` waits until it is over.
+    /// `poll` has a running mutator come to a safepoint. `spin`, if the collector is to run the
+    /// operation where that costs little, spins until its argument gives true, or for as long as it
+    /// likes. `run` runs the operation on this thread and ends the pause; `wait` waits until it is
+    /// over.
     pub fn stop_all<'a>(
         &self,
         mutators: impl Iterator<Item = &'a MutatorState>,
@@ -144,7 +148,8 @@ impl StopGate {
         }
     }
 
-    /// Spins until all have arrived. `false`: that took too long, and the last to arrive runs the pause.
+    /// Spins until all have arrived. `false`: that took too long, and the last to arrive runs the
+    /// pause.
     fn is_handed_over(&self, spin: impl FnOnce(&dyn Fn() -> bool)) -> bool {
         let runner = &self.words().runner;
         spin(&|| runner.load(Ordering::Acquire) == runner::HANDED);
@@ -156,8 +161,9 @@ impl StopGate {
         runner.compare_exchange(runner::SPINS, runner::LAST, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
-    /// Holds all mutators. By the collector, under the lock under which threads attach, which then works and ends the pause.
-    /// `wait` sleeps while a word holds a value, and may return earlier. `true`: all were parked.
+    /// Holds all mutators. By the collector, under the lock under which threads attach, which then
+    /// works and ends the pause. `wait` sleeps while a word holds a value, and may return earlier.
+    /// `true`: all were parked.
     pub fn hold_all<'a>(
         &self,
         mutators: impl Iterator<Item = &'a MutatorState>,
@@ -182,7 +188,8 @@ impl Handshake {
         }
     }
 
-    /// Waits until all mutators have answered. `wait` sleeps while a word holds a value, and may return earlier.
+    /// Waits until all mutators have answered. `wait` sleeps while a word holds a value, and may
+    /// return earlier.
     pub fn wait(&self, mut wait: impl FnMut(&AtomicU32, u32)) {
         loop {
             // Acquire: what they published is seen.
@@ -265,13 +272,15 @@ pub fn is_waited_for(m: &impl Safepoints) -> bool {
     m.state().held(m.gate()).is_some() || m.state().handshake_waits() || m.is_wanted()
 }
 
-/// Sets the poll word to `limit`, so that the mutator runs on, unless the collector has asked meanwhile.
+/// Sets the poll word to `limit`, so that the mutator runs on, unless the collector has asked
+/// meanwhile.
 pub fn arm(m: &impl Safepoints, limit: u64) {
     if !kept(Rule::ArmThenLook) {
         let limit = if is_waited_for(m) { 0 } else { limit };
         return m.poll_word().store(limit, Ordering::SeqCst);
     }
-    // SeqCst store, then SeqCst loads; the collector holds first and zeroes the word after: one of the two sees.
+    // SeqCst store, then SeqCst loads; the collector holds first and zeroes the word after: one of
+    // the two sees.
     m.poll_word().store(limit, Ordering::SeqCst);
     if is_waited_for(m) {
         m.poll_word().store(0, Ordering::SeqCst);
@@ -290,7 +299,8 @@ pub fn park(m: &mut impl Safepoints) {
     }
 }
 
-/// Leaves the parked state, and waits while a pause holds the mutator. `left` is called before the phase is read.
+/// Leaves the parked state, and waits while a pause holds the mutator. `left` is called before the
+/// phase is read.
 pub fn unpark<M: Safepoints>(m: &mut M, left: impl FnOnce(&mut M)) {
     if !kept(Rule::RefreshAfterLeaving) {
         m.refresh();

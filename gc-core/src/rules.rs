@@ -65,11 +65,13 @@ pub enum Rule {
     AnswerWhenParking,
     /// A thread that leaves the parked state reads the phase after its compare-and-swap.
     RefreshAfterLeaving,
-    /// The mutator that arrives last waits for the end of the pause too, if the collector works in it.
+    /// The mutator that arrives last waits for the end of the pause too, if the collector works in
+    /// it.
     LastWaits,
     /// The poll word is set first, and then the mutator looks for what the collector wants.
     ArmThenLook,
-    /// A thread that wakes looks whether the pause is over, and sleeps again if not: a signal wakes too.
+    /// A thread that wakes looks whether the pause is over, and sleeps again if not: a signal wakes
+    /// too.
     LookWhenWoken,
     /// A thread that sleeps until a pause is over is counted before.
     CountSleepers,
