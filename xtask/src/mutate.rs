@@ -19,7 +19,10 @@ fn mutations() -> Result<Vec<Mutation>, String> {
 
 pub(crate) fn list() -> Result<(), String> {
     for Mutation { name, rule, tested_in, target, test, .. } in mutations()? {
-        println!("{name}\n    rule: {rule}\n    test: cargo test -p {tested_in} {} -- '{test}'", target.join(" "));
+        println!(
+            "{name}\n    rule: {rule}\n    test: cargo test --manifest-path {tested_in}/Cargo.toml {} -- '{test}'",
+            target.join(" ")
+        );
     }
     Ok(())
 }
@@ -66,7 +69,9 @@ enum End {
 fn cargo(copy: &Path, mutation: &Mutation, seconds: u32, rest: &[&str]) -> Result<(End, String), String> {
     let seconds = seconds.to_string();
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", &seconds, "cargo", "test", "--quiet", "--locked", "-p", &mutation.tested_in]);
+    // By the folder, not by the package's name, which may be another.
+    let manifest = format!("{}/Cargo.toml", mutation.tested_in);
+    command.args(["--kill-after=10", &seconds, "cargo", "test", "--quiet", "--locked", "--manifest-path", &manifest]);
     command.args(&mutation.target).args(rest).current_dir(copy);
     // One folder for all: what no mutation touches is built once. The copy warns of what a removed rule no longer uses.
     command.env("CARGO_TARGET_DIR", copy.with_file_name("target")).env("RUSTFLAGS", "--cap-lints=warn");
