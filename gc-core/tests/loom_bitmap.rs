@@ -1,4 +1,4 @@
-//! The mark bitmap under every interleaving of several markers: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release
+//! The mark bitmap under every interleaving of several markers: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 #![cfg(loom)]
 

@@ -1,5 +1,5 @@
 //! Ephemerons against the end of marking, resolution and freeing, under every interleaving: `RUSTFLAGS="--cfg loom" cargo
-//! test -p gc-heap-core --release --test 'loom_*'`.
+//! test -p gc-core --release --test 'loom_*'`.
 //!
 //! Two pairs in a live object form a chain: the value of the first is the key of the second. The first key is reachable
 //! through a weak slot only. A mutator upgrades it, reads along the chain, replaces and removes pairs. What it keeps is

@@ -1,5 +1,5 @@
 //! Finalization against weak loads and what is handed to the embedder, under every interleaving: `RUSTFLAGS="--cfg loom"
-//! cargo test -p gc-heap-core --release --test 'loom_*'`.
+//! cargo test -p gc-core --release --test 'loom_*'`.
 //!
 //! An object is registered for finalization and otherwise reachable through a weak slot only; it refers to a child, and
 //! weakly to something dead. A mutator loads the weak slot at any time and takes what the queue gives. Either the object is

@@ -1,5 +1,5 @@
 //! An object of the relocation set is published once, under every interleaving of two copiers with the release and the
-//! reuse of its block: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release --test 'loom_*'`.
+//! reuse of its block: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
 //! The evacuated block's words are atomic, since who reuses it may write them while a slow copier still reads. A copy's
 //! fields are `loom` cells: loom panics where somebody reads a copy whose writing is not ordered before.

@@ -1,4 +1,4 @@
-//! Locals against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release --test
+//! Locals against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test
 //! 'loom_*'`.
 //!
 //! Two objects are reachable at mark start from nowhere but a thread's locals. While the marker scans these, the thread

@@ -1,4 +1,4 @@
-//! The ring of losses under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release --test loom_loss`.
+//! The ring of losses under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_loss`.
 //!
 //! One thread writes, another reads. First the real ring; then a transcription of it whose slot is a `loom` cell, which
 //! panics when it is written while the other reads it, or read before its writing is ordered; with each rule removed.

@@ -1,4 +1,4 @@
-//! The end of marking with store logs, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release
+//! The end of marking with store logs, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 //!
 //! At mark start three objects form a chain from a root. Mutators cut it, keep what was behind the cut in registers, and

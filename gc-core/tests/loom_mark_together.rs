@@ -1,4 +1,4 @@
-//! Several markers drain together, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release
+//! Several markers drain together, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 //!
 //! When a marker is told that the round is over, everything that was to be marked is, and each object has been scanned once

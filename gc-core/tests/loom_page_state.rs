@@ -1,4 +1,4 @@
-//! Page states under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release --test loom_page_state`.
+//! Page states under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_state`.
 //!
 //! A page is a `loom` cell, which panics when it is written while anybody else reads or writes it, or when a read is not
 //! ordered after the write it should see.

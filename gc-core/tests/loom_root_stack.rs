@@ -1,4 +1,4 @@
-//! A root stack against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release
+//! A root stack against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 //!
 //! Two objects are reachable at mark start from nowhere but a root stack. The marker comes to the stack at some time; its

@@ -1,4 +1,4 @@
-//! The table of process-wide roots under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release
+//! The table of process-wide roots under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 //!
 //! At mark start an object is reachable through one root only. A mutator takes the object into a register and drops the

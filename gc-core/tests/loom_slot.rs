@@ -1,5 +1,5 @@
 //! Slots under every interleaving of loads that heal, stores and the marker:
-//! `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release --test 'loom_*'`.
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
 //! An object's fields are a `loom` cell: loom panics where somebody reads an object whose writing is not ordered before.
 #![cfg(loom)]

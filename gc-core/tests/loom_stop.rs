@@ -1,4 +1,4 @@
-//! Stops under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release --test 'loom_*'`.
+//! Stops under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
 //! A mutator reads a cell while it runs, a stop writes it: loom panics where the two are not ordered, which is what
 //! "nobody runs during a stop" means. It panics at a deadlock, which is what "nobody is lost" means.

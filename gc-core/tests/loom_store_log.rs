@@ -1,4 +1,4 @@
-//! The store log against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-heap-core --release
+//! The store log against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
 //! --test 'loom_*'`.
 //!
 //! At mark start an object is reachable through one slot only, which is still stale. The marker comes to the slot at some

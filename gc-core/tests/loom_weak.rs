@@ -1,5 +1,5 @@
 //! Weak loads against the end of marking, weak resolution, and freeing, under every interleaving: `RUSTFLAGS="--cfg loom"
-//! cargo test -p gc-heap-core --release --test 'loom_*'`.
+//! cargo test -p gc-core --release --test 'loom_*'`.
 //!
 //! An object is reachable through a weak slot only, which is still stale; another one is alive. A mutator loads the weak
 //! slots at any time and keeps what it gets. What it keeps is not freed, and what is alive is not said to be dead.

@@ -1,4 +1,4 @@
-//! The gate of the page barrier on a real kernel: `cargo test -p gc-heap-core --test sys_gate`. Where
+//! The gate of the page barrier on a real kernel: `cargo test -p gc-core --test sys_gate`. Where
 //! userfaultfd is refused its trials count as ignored, and lines say why.
 
 #[cfg(not(loom))]

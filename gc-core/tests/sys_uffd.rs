@@ -1,4 +1,4 @@
-//! Userfaultfd on a real kernel: `cargo test -p gc-heap-core --test sys_uffd`. Trials of what is refused
+//! Userfaultfd on a real kernel: `cargo test -p gc-core --test sys_uffd`. Trials of what is refused
 //! here count as ignored, and lines say why; `sys_probe_refused` tests the refusal.
 
 #[cfg(not(loom))]

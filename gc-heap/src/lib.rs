@@ -57,6 +57,8 @@ mod heap;
 mod inner;
 mod intern;
 mod lock;
+#[cfg(feature = "log")]
+mod log;
 mod mutator;
 mod object;
 mod page;
@@ -88,6 +90,8 @@ pub use handles::root_stack::DEFAULT_STACK_SLOTS;
 pub use handles::{BoundStack, Buffer, Pinned, Root, RootSlot, RootStack, Unfilled};
 pub use heap::Heap;
 pub use intern::InternTable;
+#[cfg(feature = "log")]
+pub use log::GcLog;
 pub use mutator::Mutator;
 pub use mutator::alloc_size::AllocSize;
 pub use mutator::enter::HeapThread;

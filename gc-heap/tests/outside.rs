@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 "#;
 
 /// The crates for a registry, each after those that it depends on.
-const LIBRARIES: [&str; 4] = ["gc-heap-core", "gc-heap-derive", "gc-heap", "gc-heap-tools"];
+const LIBRARIES: [&str; 4] = ["gc-core", "gc-heap-derive", "gc-heap", "gc-heap-tools"];
 
 /// Where cargo puts what it builds here: beside the workspace's own, so that the next run has it.
 fn target() -> PathBuf {

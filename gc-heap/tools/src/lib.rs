@@ -12,12 +12,12 @@
 //! None of the tools opens files or prints: the caller gives a writer, or gets a `String`.
 
 mod json;
-mod log;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 mod trace;
 
-pub use log::GcLog;
+#[cfg(feature = "log")]
+pub use gc_heap::GcLog;
 #[cfg(feature = "snapshot")]
 pub use snapshot::write_v8_snapshot;
 pub use trace::EventTrace;

@@ -1,6 +1,6 @@
 //! Events as lines of text.
 
-use gc_heap::{CycleSpan, Event, Phase};
+use crate::events::{CycleSpan, Event, Phase};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +19,7 @@ use std::sync::{Mutex, PoisonError};
 /// ```
 ///
 /// ```
-/// use gc_heap::Heap;
-/// use gc_heap_tools::GcLog;
+/// use gc_heap::{GcLog, Heap};
 /// use std::sync::{Arc, Mutex};
 ///
 /// let (log, lines) = (GcLog::new(), Arc::new(Mutex::new(Vec::new())));
@@ -91,8 +90,7 @@ impl GcLog {
     /// A line for every cycle, and none for the rest.
     ///
     /// ```
-    /// use gc_heap::Heap;
-    /// use gc_heap_tools::GcLog;
+    /// use gc_heap::{GcLog, Heap};
     ///
     /// let heap = Heap::builder().max_bytes(16 << 20).build()?;
     /// heap.collect();
@@ -153,8 +151,6 @@ impl GcLog {
                 let sums = std::mem::replace(&mut *sums, Sums { ended: cycle.cycle, ..Sums::default() });
                 sums.summary(cycle)
             }
-            // One that a later gc-heap has.
-            _ => return None,
         };
         drop(sums);
         let wanted = !self.cycles_only || matches!(event, Event::Cycle(_));
@@ -218,7 +214,7 @@ impl std::fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gc_heap::{Barrier, Heap, Late, Loss, LossKind, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
+    use crate::{Barrier, Heap, Late, Loss, LossKind, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
     use std::time::Duration;
 
     /// A cycle and a late thread of a real heap, whose figures are then set: only the heap makes these.
