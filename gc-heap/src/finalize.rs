@@ -123,7 +123,7 @@ impl<P: Send + 'static> Queue<P> {
 
     fn check(&self, m: &Mutator<'_>) {
         assert!(
-            std::ptr::eq(self.heap.as_ptr(), m.shared_ptr()),
+            std::ptr::eq(self.heap.as_ptr(), m.inner_ptr()),
             "a queue of one heap was used with a mutator of another"
         );
     }

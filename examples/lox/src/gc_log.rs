@@ -70,7 +70,7 @@ enum Entry {
 }
 
 /// Writes lines on a thread of its own: a listener runs where events happen, so the collector, and
-/// with it every thread, would wait for whoever reads standard error.
+/// with it every mutator, would wait until the reader of standard error reads.
 struct LogWriter {
     entries: SyncSender<Entry>,
     left_out: AtomicU64,

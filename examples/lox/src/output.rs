@@ -16,10 +16,11 @@ const CANNOT_WRITE: i32 = 74;
 
 /// Standard output, shared by all threads; buffered, lines are never torn.
 pub(crate) struct Output {
-    /// What has not been written. Threads append to it while they run, so whoever has this lock
-    /// waits for nothing.
+    /// Text that has not been written. Threads append to it while they run, so a thread that holds
+    /// this lock never blocks.
     pending: Mutex<Vec<u8>>,
-    /// Whoever has this lock writes, and may wait for whoever reads: taken outside the heap only.
+    /// The thread that holds this lock writes, and may block until the reader of the pipe reads: it
+    /// takes the lock outside the heap only.
     out: Mutex<Stdout>,
     /// What is pending is written when it is as long as this: on a terminal, at once.
     full: usize,

@@ -1,7 +1,8 @@
 //! Threads of a program, and what passes between them.
 //!
-//! All waiting goes through one lock, so it is known when nobody is left who could end a wait. The
-//! lock is never held at a safepoint: whoever waits for it delays a stop for an instant only.
+//! All waiting goes through one lock, so the scheduler knows when no thread is left that could end
+//! a wait. The lock is never held at a safepoint: a thread that waits for it delays a pause only
+//! briefly.
 
 use crate::object::{
     Channel, ChannelInit, Message, MessageInit, THREAD_DONE, THREAD_FAILED, ThreadHandle, ThreadHandleInit,
@@ -61,9 +62,9 @@ impl Waiter {
 /// - Whoever calls a thread takes it from its queue and counts it as running at once, before it
 ///   wakes.
 /// - Each message, and each place that a message leaves, calls one thread; the end of a thread
-///   calls all who wait for it. So where there is a message and somebody waits for it, as many as
-///   there are messages have been called and not looked yet, and one who looks in vain has lost its
-///   message to another.
+///   calls all threads that wait for it. So if there are messages and threads that wait for them,
+///   as many threads as messages have been called and have not looked yet; a called thread that
+///   finds no message has lost it to another thread.
 /// - When nobody runs and somebody waits, all who wait do so in vain. They are called one at a
 ///   time, in the order of their numbers and the script's thread last, each when the one before has
 ///   ended: what a program reports is the same each time. All of them count as running from the
@@ -77,8 +78,8 @@ struct State {
     queues: FxHashMap<Awaited, VecDeque<Arc<Waiter>>>,
     /// Those who waited in vain and have not been called yet, the next one last.
     in_vain: Vec<Arc<Waiter>>,
-    /// Handles of threads that have ended outside the heap: whoever comes next with a mutator marks
-    /// them.
+    /// Handles of threads that have ended outside the heap: the next thread that has a mutator
+    /// marks them as failed.
     failed_outside: Vec<Root<ThreadHandle>>,
     script_ended: bool,
     failed: bool,

@@ -105,10 +105,7 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     #[track_caller]
     fn check(&self, m: &Mutator<'_>) {
-        assert!(
-            self.region.is_of(m.shared_ptr().addr()),
-            "a root stack of one heap was used with a mutator of another"
-        );
+        assert!(self.region.is_of(m.inner_ptr().addr()), "a root stack of one heap was used with a mutator of another");
     }
 
     /// Values on the stack.

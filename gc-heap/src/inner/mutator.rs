@@ -126,7 +126,7 @@ impl<'s> Mutator<'s> {
     }
 
     #[inline(always)]
-    pub(crate) fn shared_ptr(&self) -> *const HeapInner {
+    pub(crate) fn inner_ptr(&self) -> *const HeapInner {
         Arc::as_ptr(&self.inner)
     }
 

@@ -1,4 +1,4 @@
-//! State, birth and live bytes of each block.
+//! State, allocation epoch and live bytes of each block.
 
 use super::zeroes;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -70,7 +70,7 @@ impl BlockTable {
         BlockState::from_u8(self.usage[block].load(Ordering::Acquire))
     }
 
-    /// Release: a thread that sees the use sees the birth and the run set before.
+    /// Release: a thread that sees the use sees the allocation epoch and the run set before.
     pub(crate) fn set_state(&self, block: usize, usage: BlockState) {
         self.usage[block].store(usage as u8, Ordering::Release);
     }
