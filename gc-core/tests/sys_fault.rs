@@ -39,9 +39,20 @@ unsafe impl Server for TooLate {
     }
 }
 
+/// The process's handler of `SIGBUS`.
+fn handler() -> usize {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: reads the action into a local.
+    unsafe {
+        assert_eq!(libc::sigaction(libc::SIGBUS, ptr::null(), action.as_mut_ptr()), 0);
+        action.assume_init().sa_sigaction
+    }
+}
+
 /// Fails where an access is taken for one that was tried in vain already because an earlier server
 /// of the same addresses had nothing to do for it in a round of the same number: heaps count their
-/// flips from the first.
+/// flips from the first. The handler that is then called next, the standard library's, restores the
+/// default action and returns; the page is there by then, so the access itself succeeds.
 #[test]
 fn a_server_is_not_taken_for_the_one_before_it() {
     let page = map_nothing(ptr::null_mut());
@@ -53,9 +64,11 @@ fn a_server_is_not_taken_for_the_one_before_it() {
         // SAFETY: the page is this test's, which alone touches it, before the registration is
         // dropped.
         let registration = unsafe { register(page.expose_provenance(), PAGE, server.clone()) }.unwrap();
+        let ours = handler();
         // SAFETY: the page is mapped, and given when it is touched.
         unsafe { page.write_volatile(1) };
         assert_eq!(server.0.load(Ordering::Relaxed), 1);
+        assert_eq!(handler(), ours, "the fault was handed on in round {round}");
         drop(registration);
     }
     // SAFETY: this test's own mapping.
