@@ -37,7 +37,7 @@ struct Heap {
     entry: AtomicU64,
 }
 
-// SAFETY: the bytes are written by the claimant before the page is let in; that this is enough is what loom checks.
+// SAFETY: the bytes are written by the claimant before the page is installed; that this is enough is what loom checks.
 unsafe impl Sync for Heap {}
 // SAFETY: as above.
 unsafe impl Send for Heap {}
@@ -64,8 +64,8 @@ impl Heap {
         }
     }
 
-    /// `Gate::let_in`, or `give_back`, of a page that somebody has repaired.
-    fn let_in(&self) {
+    /// `Gate::install`, or `restore_page_tables`, of a page that somebody has repaired.
+    fn install(&self) {
         if self.rules.look && self.states.state(0, self.flip.get()) != PageState::Repaired {
             return;
         }
@@ -89,16 +89,16 @@ impl Heap {
 }
 
 /// One repairs, one lets in what is repaired, the main thread reads.
-fn repair_let_in_access(rules: Rules) {
+fn repair_install_access(rules: Rules) {
     let heap = Heap::new(rules);
-    let [repairer, other] = [Heap::repair as fn(&Heap), Heap::let_in].map(|work| {
+    let [repairer, other] = [Heap::repair as fn(&Heap), Heap::install].map(|work| {
         let heap = Arc::clone(&heap);
         thread::spawn(move || work(&heap))
     });
     heap.access();
     repairer.join().unwrap();
     other.join().unwrap();
-    heap.let_in();
+    heap.install();
     heap.access();
 }
 
@@ -109,7 +109,7 @@ fn serve_and_access(rules: Rules) {
         let heap = Arc::clone(&heap);
         thread::spawn(move || {
             heap.repair();
-            heap.let_in();
+            heap.install();
         })
     };
     heap.access();
@@ -119,7 +119,7 @@ fn serve_and_access(rules: Rules) {
 #[test]
 fn a_page_is_seen_as_it_was_repaired() {
     check(4, || serve_and_access(ALL));
-    check(4, || repair_let_in_access(ALL));
+    check(4, || repair_install_access(ALL));
 }
 
 #[test]
@@ -131,11 +131,11 @@ fn an_entry_orders_nothing_by_itself() {
 #[test]
 #[should_panic]
 fn nor_what_another_thread_has_repaired() {
-    check(3, || repair_let_in_access(Rules { fence: false, ..ALL }));
+    check(3, || repair_install_access(Rules { fence: false, ..ALL }));
 }
 
 #[test]
 #[should_panic]
-fn a_page_must_be_seen_to_be_repaired_before_it_is_let_in() {
-    check(3, || repair_let_in_access(Rules { look: false, ..ALL }));
+fn a_page_must_be_seen_to_be_repaired_before_it_is_installed() {
+    check(3, || repair_install_access(Rules { look: false, ..ALL }));
 }

@@ -1,7 +1,7 @@
 //! The page barrier between its flip and the end of it, around the states of single pages (`loom_page_state`):
 //! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_flip`.
 //!
-//! Transcribed are `Pages::serve` and `Pages::admit` (`gc-heap/src/space/pages.rs`), `flip::repair_all`, `Memory::open_block`
+//! Transcribed are `Pages::serve` and `Pages::make_resident` (`gc-heap/src/space/pages.rs`), `flip::repair_all`, `Memory::open_block`
 //! and `Mutator::publish_fill`, on the real page states and the real `CurrentFlip`. Bytes are `loom` cells, which panic when
 //! a write meets any other access that is not ordered with it.
 #![cfg(loom)]
@@ -211,7 +211,7 @@ fn a_flip_that_the_last_leaves_without_waking_never_closes() {
 }
 
 /// A mutator opens a free block for new objects while a repairer looks at its page.
-fn a_block_is_opened(admits: bool, opens_first: bool) {
+fn a_block_is_opened(makes_resident: bool, opens_first: bool) {
     check(3, move || {
         let heap = Heap::flipped();
         let repairer = spawn(&heap, |heap| {
@@ -228,7 +228,7 @@ fn a_block_is_opened(admits: bool, opens_first: bool) {
             heap.pages[0].add();
             heap.fill.store(8, Ordering::Release);
         }
-        if admits {
+        if makes_resident {
             heap.repair(0, || assert_eq!(heap.usage.load(Ordering::Acquire), if opens_first { OPEN } else { FREE }));
         }
         if !opens_first {
@@ -243,13 +243,13 @@ fn a_block_is_opened(admits: bool, opens_first: bool) {
 }
 
 #[test]
-fn a_block_is_admitted_before_its_use_changes() {
+fn a_block_is_made_resident_before_its_use_changes() {
     a_block_is_opened(true, false);
 }
 
 #[test]
 #[should_panic(expected = "the new object was rewritten")]
-fn a_block_that_is_not_admitted_is_repaired_under_its_owner() {
+fn a_block_that_is_not_made_resident_is_repaired_under_its_owner() {
     a_block_is_opened(false, false);
 }
 

@@ -118,7 +118,7 @@ fn installing_and_repairing_do_not_disturb_each_other() {
         let installers = [0, 1].map(|_| {
             spawn(&page, |page| {
                 let run = page.states.run_to_install(0..1, Flip::FIRST);
-                // What is let in is read by mutators at once.
+                // What is installed is read by mutators at once.
                 let read = (!run.is_empty()).then(|| page.read());
                 page.states.install(run, Flip::FIRST);
                 read

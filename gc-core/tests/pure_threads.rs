@@ -197,7 +197,7 @@ fn a_stop_has_the_heap_to_itself() {
 }
 
 #[test]
-fn a_page_is_repaired_by_one_before_it_is_let_in() {
+fn a_page_is_repaired_by_one_before_it_is_installed() {
     let (number, pages) = (CurrentFlip::default(), PageStates::new(3));
     let contents: [Guarded; 3] = Default::default();
     let flip = number.begin();

@@ -53,7 +53,7 @@ fn taking_away_moves_the_pages_and_leaves_an_empty_mapping() {
         sys::map_file_at(base, &file, 0, bytes, Access::ReadWrite).unwrap();
         sys::populate_write(base, bytes).unwrap();
         word(base + 4096).write(6);
-        sys::take_away(base, bytes, to).unwrap();
+        sys::move_page_tables(base, bytes, to).unwrap();
         if let Ok(present) = sys::present_pages(base, bytes) {
             assert_eq!(present, 0, "the source has no page left");
             assert_eq!(sys::present_pages(to, bytes).unwrap(), pages);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::effort::{Effort, clock_ns};
 use super::reporter::{Message, Order, Reporter, say};
 use super::row::Group;
-use super::{barrier, batch, chunk, fault, take_away, touch, view};
+use super::{barrier, batch, chunk, fault, move_page_tables, touch, view};
 use crate::failure::Failure;
 use crate::process::cpu_time;
 
@@ -45,7 +45,7 @@ pub(crate) fn main() -> Result<(), Failure> {
     let mut reporter = Reporter { group: order.group, effort: Effort::new(order.quick), progress: order.progress };
     let sizes: Vec<usize> = order.sizes.iter().map(|&size| size as usize).collect();
     match order.group {
-        Group::TakeAway => take_away::measure(&mut reporter, &sizes),
+        Group::TakeAway => move_page_tables::measure(&mut reporter, &sizes),
         Group::Fault => fault::measure(&mut reporter),
         Group::Batch => batch::measure(&mut reporter),
         Group::Chunk => chunk::measure(&mut reporter),

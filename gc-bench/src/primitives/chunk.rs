@@ -54,7 +54,7 @@ impl Flipped {
         self.view.populate()?;
         // SAFETY: both ranges are ours, and nobody touches the view while it has no pages.
         unsafe {
-            sys::take_away(view, bytes, self.from.base)?;
+            sys::move_page_tables(view, bytes, self.from.base)?;
             sys::uffd_register(&self.uffd, view, bytes, RegisterMode::MINOR)
         }
     }
@@ -63,7 +63,7 @@ impl Flipped {
     /// The chunk lies in the view, which is flipped.
     unsafe fn moved_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
         // SAFETY: both ranges are ours.
-        unsafe { sys::take_away(self.from.base + offset, len, self.view.base + offset) }.map_err(SysError::from)
+        unsafe { sys::move_page_tables(self.from.base + offset, len, self.view.base + offset) }.map_err(SysError::from)
     }
 
     /// # Safety

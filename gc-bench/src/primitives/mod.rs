@@ -9,7 +9,7 @@
 //! | [`row`] | a row of the table, and what each is compared with |
 //! | [`child`], [`reporter`], [`effort`] | the process of a group: what it is told and tells, how often it measures |
 //! | [`memory`] | ranges to measure on |
-//! | [`take_away`], [`fault`], [`batch`], [`chunk`], [`view`], [`touch`], [`barrier`] | the groups |
+//! | [`move_page_tables`], [`fault`], [`batch`], [`chunk`], [`view`], [`touch`], [`barrier`] | the groups |
 
 mod barrier;
 mod batch;
@@ -18,9 +18,9 @@ mod chunk;
 mod effort;
 mod fault;
 mod memory;
+mod move_page_tables;
 mod reporter;
 pub(crate) mod row;
-mod take_away;
 mod touch;
 mod view;
 

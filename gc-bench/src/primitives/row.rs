@@ -32,7 +32,7 @@ impl Group {
         match self {
             Self::TakeAway => "taking a view away",
             Self::Fault => "serving a touch",
-            Self::Batch => "letting pages in",
+            Self::Batch => "installing pages",
             Self::Chunk => "giving chunks back",
             Self::View => "making views",
             Self::Touch => "touching memory",

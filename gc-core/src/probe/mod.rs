@@ -112,8 +112,8 @@ capabilities! {
         "a heap that nobody can execute", trials::no_exec;
     mirror: "mremap, old_size=0, shared memory", "Linux 2.6",
         "a second view without the descriptor", trials::mirror;
-    take_away: "MREMAP_DONTUNMAP, shared memory", "Linux 5.13",
-        "the flip of the page barrier", trials::take_away;
+    move_page_tables: "MREMAP_DONTUNMAP, shared memory", "Linux 5.13",
+        "the flip of the page barrier", trials::move_page_tables;
     userfaultfd: "userfaultfd", "Linux 4.3",
         "faults of absent pages, for the page barrier", trials::userfaultfd;
     uffd_minor_shmem: "UFFD_FEATURE_MINOR_SHMEM", "Linux 5.14",

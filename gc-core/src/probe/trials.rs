@@ -84,12 +84,13 @@ pub(super) fn mirror() -> Trial {
     }
 }
 
-pub(super) fn take_away() -> Trial {
+pub(super) fn move_page_tables() -> Trial {
     let scratch = Scratch::new(sys::page_size(), 2).map_err(said)?;
     // SAFETY: both places are ours, and both are mapped when they are read.
     unsafe {
         scratch.word(0).write_volatile(MARK);
-        sys::take_away(scratch.place(0), scratch.bytes(), scratch.place(1)).map_err(|refused| said(refused.into()))?;
+        sys::move_page_tables(scratch.place(0), scratch.bytes(), scratch.place(1))
+            .map_err(|refused| said(refused.into()))?;
         same(scratch.word(1).read_volatile())?;
         same(scratch.word(0).read_volatile())
     }

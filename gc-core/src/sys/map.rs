@@ -269,7 +269,7 @@ pub unsafe fn mirror_at(from: usize, len: usize, to: usize) -> Result<(), SysErr
 ///
 /// # Safety
 /// Ownership of both ranges (see the [module](super)), which must not overlap.
-pub unsafe fn take_away(from: usize, len: usize, to: usize) -> Result<(), MoveError> {
+pub unsafe fn move_page_tables(from: usize, len: usize, to: usize) -> Result<(), MoveError> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
     // SAFETY: the caller owns both ranges.
     unsafe { mremap("mremap(DONTUNMAP)", from, len, len, flags, to) }

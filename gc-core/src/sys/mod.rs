@@ -47,8 +47,8 @@ pub use file::HeapFile;
 pub use futex::{futex_wait, futex_wake};
 pub use limit::{address_limit, below_address_limit, file_size_limit};
 pub use map::{
-    Access, Destination, MoveError, map_file_at, map_private_at, mirror_at, move_mapping, protect,
-    release_to_reservation, remap_file_pages, reserve, reserve_at, reserve_writable, take_away, unlock, unmap,
+    Access, Destination, MoveError, map_file_at, map_private_at, mirror_at, move_mapping, move_page_tables, protect,
+    release_to_reservation, remap_file_pages, reserve, reserve_at, reserve_writable, unlock, unmap,
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{

@@ -21,10 +21,10 @@
 //! a page writes it through the canonical view, which no flip touches.
 //!
 //! Private anonymous memory works as well, which is what the flag was made for. There the flip
-//! moves the pages themselves: until a page is let in, it exists in the from-view only, and is
-//! repaired there; letting it in moves it (`UFFDIO_MOVE`, Linux 6.8) or copies it (`UFFDIO_COPY`).
+//! moves the pages themselves: until a page is installed, it exists in the from-view only, and is
+//! repaired there; installing it moves it (`UFFDIO_MOVE`, Linux 6.8) or copies it (`UFFDIO_COPY`).
 //! Chunks cannot be restored by moving page tables, because that would unmap the pages that were
-//! let in already, and lose them.
+//! installed already, and lose them.
 
 use super::Views;
 use super::bases::Base;
@@ -99,7 +99,7 @@ pub struct Gate {
     supply: PageSource,
     /// Why pages of private memory are copied and not moved.
     no_move: Option<SysError>,
-    /// The last page was let in by a fallback instead of `supply`: the next refusal is not retried
+    /// The last page was installed by a fallback instead of `supply`: the next refusal is not retried
     /// for long.
     detour: AtomicBool,
     rehearsal: Rehearsal,
@@ -132,7 +132,7 @@ pub struct FlipError {
     /// The refused call.
     pub error: Box<SysError>,
     /// Unregistering was refused as well. Absent pages still fault: they must be [let
-    /// in](Gate::let_in) unchanged until [`Gate::end`] succeeds.
+    /// in](Gate::install) unchanged until [`Gate::end`] succeeds.
     pub still_registered: bool,
 }
 
@@ -144,7 +144,7 @@ impl fmt::Display for FlipError {
 
 impl std::error::Error for FlipError {}
 
-/// Result of letting pages in.
+/// Result of installing pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallResult {
     /// All pages are mapped.
@@ -223,15 +223,15 @@ impl Gate {
         self.no_move
     }
 
-    /// As [`let_in`](Gate::let_in), for private memory: pages that are absent from the from-view
+    /// As [`install`](Gate::install), for private memory: pages that are absent from the from-view
     /// are skipped, and stay absent.
     ///
     /// # Safety
-    /// As [`let_in`](Gate::let_in).
-    pub unsafe fn let_in_existing(&self, offset: usize, len: usize) -> InstallResult {
+    /// As [`install`](Gate::install).
+    pub unsafe fn install_existing(&self, offset: usize, len: usize) -> InstallResult {
         if self.supply != PageSource::Move {
             // SAFETY: the caller's.
-            return unsafe { self.let_in(offset, len) };
+            return unsafe { self.install(offset, len) };
         }
         debug_assert!(self.has(offset, len));
         before_entry();
@@ -246,9 +246,9 @@ impl Gate {
                     patience.renew();
                 }
                 Ok(0) if patience.again(&self.no_progress(at)) => {}
-                // The failed page is let in by a fallback.
+                // The failed page is installed by a fallback.
                 // SAFETY: as above.
-                Ok(0) | Err(_) => match unsafe { self.let_in(at, sys::page_size()) } {
+                Ok(0) | Err(_) => match unsafe { self.install(at, sys::page_size()) } {
                     InstallResult::Present => at += sys::page_size(),
                     other => return other,
                 },
@@ -268,7 +268,7 @@ impl Gate {
     }
 
     /// The address of the view in which gated pages are repaired; it is never gated itself.
-    pub fn workshop(&self) -> usize {
+    pub fn repair_base(&self) -> usize {
         if self.is_private() { self.from } else { self.canonical }
     }
 
@@ -279,7 +279,7 @@ impl Gate {
 
     /// Prepares the from-view for a flip: turns it into a bare reservation. Otherwise the flip
     /// itself would unmap it, and even if it is empty, free its upper page tables and flush
-    /// translations on every processor, in the pause. It must be empty ([`empty`](Gate::empty)).
+    /// translations on every processor, in the pause. It must be empty ([`discard_from_view`](Gate::discard_from_view)).
     /// Runs concurrently with the program.
     ///
     /// # Errors
@@ -305,7 +305,7 @@ impl Gate {
         let _ = self.rehearsal.run(&self.uffd);
     }
 
-    /// Unmaps every page of the view: until a page is let in, the next access to it raises
+    /// Unmaps every page of the view: until a page is installed, the next access to it raises
     /// `SIGBUS`. 10 to 60 us at any size, after [`prepare`](Gate::prepare), less after
     /// [`rehearse`](Gate::rehearse).
     ///
@@ -334,12 +334,12 @@ impl Gate {
             for part in self.parts(&left) {
                 let moved = Patience::short().with(|| {
                     // The from-view was a reservation before.
-                    sys::take_away(self.view + part.start, part.len(), self.from + part.start).map_err(|refused| {
-                        match refused.destination {
+                    sys::move_page_tables(self.view + part.start, part.len(), self.from + part.start).map_err(
+                        |refused| match refused.destination {
                             Destination::Kept | Destination::Reserved => SysError::from(refused),
                             Destination::Lost(_) => the_end(refused),
-                        }
-                    })
+                        },
+                    )
                 });
                 moved.map_err(|error| FlipError { error: Box::new(error), still_registered: false })?;
             }
@@ -359,7 +359,7 @@ impl Gate {
                 // No thread has written the view since the move. The restored mapping is not
                 // registered.
                 let mut patience = Patience::long();
-                while let Err(refused) = sys::take_away(self.from, self.len, self.view) {
+                while let Err(refused) = sys::move_page_tables(self.from, self.len, self.view) {
                     if matches!(refused.destination, Destination::Lost(_)) || !patience.again(&refused.into()) {
                         the_end(refused);
                     }
@@ -404,7 +404,7 @@ impl Gate {
     /// # Safety
     /// The range consists of whole pages of the view, and its bytes are repaired: the program may
     /// access them.
-    pub unsafe fn let_in(&self, offset: usize, len: usize) -> InstallResult {
+    pub unsafe fn install(&self, offset: usize, len: usize) -> InstallResult {
         debug_assert!(self.has(offset, len));
         before_entry();
         let (mut at, end) = (offset, offset + len);
@@ -413,7 +413,7 @@ impl Gate {
         let (mut patience, mut last) = (Patience::short(), Patience::long());
         while at < end {
             // SAFETY: the range is in our view, and the caller has repaired it.
-            let error = match unsafe { self.bring(at, end - at) } {
+            let error = match unsafe { self.install_pages(at, end - at) } {
                 Ok(bytes @ 1..) => {
                     at += bytes;
                     (patience, last) = (Patience::short(), Patience::long());
@@ -466,7 +466,7 @@ impl Gate {
     /// not gated.
     ///
     /// # Safety
-    /// As [`let_in`](Gate::let_in).
+    /// As [`install`](Gate::install).
     unsafe fn another_way(&self, offset: usize, len: usize, error: SysError) -> Result<Option<usize>, SysError> {
         match self.supply {
             PageSource::Continue => {
@@ -490,8 +490,8 @@ impl Gate {
     }
 
     /// # Safety
-    /// As [`let_in`](Gate::let_in).
-    unsafe fn bring(&self, offset: usize, len: usize) -> Result<usize, SysError> {
+    /// As [`install`](Gate::install).
+    unsafe fn install_pages(&self, offset: usize, len: usize) -> Result<usize, SysError> {
         let (to, from) = (self.view + offset, self.from + offset);
         // SAFETY: the ranges are in our views, and the caller has repaired the pages.
         unsafe {
@@ -504,15 +504,15 @@ impl Gate {
     }
 
     /// # Safety
-    /// As [`let_in`](Gate::let_in).
+    /// As [`install`](Gate::install).
     unsafe fn copy(&self, offset: usize, len: usize) -> Result<usize, SysError> {
-        // SAFETY: as in `bring`.
+        // SAFETY: as in `install_pages`.
         unsafe { sys::uffd_copy(&self.uffd, self.view + offset, self.from + offset, len, false) }
     }
 
     /// Commits the page at an offset of the file, or of the from-view.
     fn fill(&self, offset: usize) {
-        let word = std::ptr::with_exposed_provenance::<AtomicU64>(self.workshop() + offset);
+        let word = std::ptr::with_exposed_provenance::<AtomicU64>(self.repair_base() + offset);
         // SAFETY: the view is mapped, writable, and never gated.
         let word = unsafe { &*word };
         // A compare-exchange of a word with itself: a write access that changes nothing, even if
@@ -526,19 +526,19 @@ impl Gate {
     /// The range is no longer gated; the kernel maps pages that had no entry at the next access.
     ///
     /// # Errors
-    /// As [`sys::take_away`]; the range may then be gated or not, its pages can be let in, and the
-    /// from-view must still be [emptied](Gate::empty). If the kernel leaves a hole in the view, the
+    /// As [`sys::move_page_tables`]; the range may then be gated or not, its pages can be installed, and the
+    /// from-view must still be [emptied](Gate::discard_from_view). If the kernel leaves a hole in the view, the
     /// process ends.
     ///
     /// # Safety
-    /// As [`let_in`](Gate::let_in); and the memory is shared.
-    pub unsafe fn give_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
+    /// As [`install`](Gate::install); and the memory is shared.
+    pub unsafe fn restore_page_tables(&self, offset: usize, len: usize) -> Result<(), SysError> {
         debug_assert!(self.has(offset, len) && !self.is_private());
         sys::below_address_limit()?;
         before_entry();
         // SAFETY: both ranges are ours. The pages that the program has mapped in the range
         // meanwhile are the same pages of the file.
-        let refused = match unsafe { sys::take_away(self.from + offset, len, self.view + offset) } {
+        let refused = match unsafe { sys::move_page_tables(self.from + offset, len, self.view + offset) } {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
@@ -558,7 +558,7 @@ impl Gate {
     /// As [`sys::mirror_at`].
     ///
     /// # Safety
-    /// As [`give_back`](Gate::give_back).
+    /// As [`restore_page_tables`](Gate::restore_page_tables).
     unsafe fn put_back(&self, offset: usize, len: usize) -> Result<(), SysError> {
         // SAFETY: both ranges are ours, and the caller has repaired every page that becomes
         // accessible. The new mapping inherits `MADV_DONTFORK` from the one that it mirrors.
@@ -590,7 +590,7 @@ impl Gate {
     ///
     /// # Panics
     /// If the range does not lie in the view.
-    pub fn empty(&self, offset: usize, len: usize) -> Result<(), SysError> {
+    pub fn discard_from_view(&self, offset: usize, len: usize) -> Result<(), SysError> {
         self.check(offset, len);
         // SAFETY: the range is in the from-view, which is ours, and no thread uses it.
         unsafe { sys::discard(self.from + offset, len) }
@@ -673,7 +673,7 @@ impl Rehearsal {
                     let word = &*std::ptr::with_exposed_provenance::<AtomicU64>(view);
                     word.store(1, Ordering::Relaxed);
                 })
-                .and_then(|()| sys::take_away(view, REHEARSED, from).map_err(note))
+                .and_then(|()| sys::move_page_tables(view, REHEARSED, from).map_err(note))
                 .and_then(|()| sys::uffd_register(uffd, view, REHEARSED, RegisterMode::MISSING))
                 .and_then(|()| sys::discard(view, REHEARSED))
                 .and_then(|()| sys::uffd_unregister(uffd, view, REHEARSED))
@@ -727,7 +727,7 @@ mod tests {
             }
             (0..3).for_each(|chunk| assert_eq!(word(chunk).load(Ordering::Relaxed), round));
             // The view is a single mapping again: the next flip moves it at once.
-            gate.empty(0, 3 * MIN_SPAN).unwrap();
+            gate.discard_from_view(0, 3 * MIN_SPAN).unwrap();
         }
     }
 }

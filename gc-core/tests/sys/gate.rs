@@ -1,5 +1,5 @@
 //! The gate of the page barrier on a real kernel: what a page, a hole, a chunk that went back and
-//! an ended registration answer when they are let in.
+//! an ended registration answer when they are installed.
 
 use crate::trials::{Test, named};
 use gc_core::sys;
@@ -44,9 +44,9 @@ fn flipped() -> (Views, Gate) {
     (views, gate)
 }
 
-fn let_in(gate: &Gate, page: usize, pages: usize) -> InstallResult {
+fn install(gate: &Gate, page: usize, pages: usize) -> InstallResult {
     // SAFETY: the pages are as fit to be seen as they ever were.
-    unsafe { gate.let_in(page * PAGE, pages * PAGE) }
+    unsafe { gate.install(page * PAGE, pages * PAGE) }
 }
 
 fn a_flip_leaves_no_page_that_does_not_fault() {
@@ -76,14 +76,14 @@ fn what_a_flip_leaves_can_be_touched() {
         }
         for page in [pages[0], pages[2]] {
             assert_eq!(read(gate.view() + page * PAGE), None);
-            assert_eq!(let_in(&gate, page, 1), InstallResult::Present);
+            assert_eq!(install(&gate, page, 1), InstallResult::Present);
             assert_eq!(read(gate.view() + page * PAGE), Some(round));
         }
-        assert_eq!(let_in(&gate, pages[1], 1), InstallResult::Present);
+        assert_eq!(install(&gate, pages[1], 1), InstallResult::Present);
         assert_eq!(read(gate.view() + pages[1] * PAGE), Some(round));
         // SAFETY: all pages are as before.
         unsafe { gate.end() }.unwrap();
-        gate.empty(0, 3 * MIN_SPAN).unwrap();
+        gate.discard_from_view(0, 3 * MIN_SPAN).unwrap();
         gate.prepare().unwrap();
         gate.rehearse();
     }
@@ -93,33 +93,33 @@ fn what_a_flip_leaves_can_be_touched() {
 fn what_a_stray_access_has_mapped_faults_after_the_next_flip() {
     let (_views, gate) = flipped();
     for _ in 0..3 {
-        assert_eq!(let_in(&gate, 0, 1024), InstallResult::Present);
+        assert_eq!(install(&gate, 0, 1024), InstallResult::Present);
         // SAFETY: all pages are as before.
         unsafe { gate.end() }.unwrap();
         assert_eq!(read(gate.view() + 7 * PAGE), Some(8));
-        gate.empty(0, 2 * MIN_SPAN).unwrap();
+        gate.discard_from_view(0, 2 * MIN_SPAN).unwrap();
         // SAFETY: nobody else is in this heap.
         unsafe { gate.flip(0..0, 1) }.unwrap();
         assert_eq!(read(gate.view() + 7 * PAGE), None);
     }
 }
 
-fn a_page_is_let_in_with_its_bytes() {
+fn a_page_is_installed_with_its_bytes() {
     let (views, gate) = flipped();
     // Repaired where the collector sees it.
     write(views.canonical() + 5 * PAGE, 77);
-    assert_eq!(let_in(&gate, 5, 1), InstallResult::Present);
+    assert_eq!(install(&gate, 5, 1), InstallResult::Present);
     assert_eq!(read(gate.view() + 5 * PAGE), Some(77));
     assert_eq!((read(gate.view() + 4 * PAGE), read(gate.view() + 6 * PAGE)), (None, None));
 }
 
-/// `EEXIST`, said of the first page that is there: the others are let in all the same.
+/// `EEXIST`, said of the first page that is there: the others are installed all the same.
 fn pages_that_are_there_already_are_passed_over() {
     let (_views, gate) = flipped();
-    assert_eq!(let_in(&gate, 12, 2), InstallResult::Present);
-    assert_eq!(let_in(&gate, 12, 1), InstallResult::Present);
-    assert_eq!(let_in(&gate, 15, 1), InstallResult::Present);
-    assert_eq!(let_in(&gate, 10, 10), InstallResult::Present);
+    assert_eq!(install(&gate, 12, 2), InstallResult::Present);
+    assert_eq!(install(&gate, 12, 1), InstallResult::Present);
+    assert_eq!(install(&gate, 15, 1), InstallResult::Present);
+    assert_eq!(install(&gate, 10, 10), InstallResult::Present);
     for page in 10..20 {
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
@@ -130,14 +130,14 @@ fn pages_that_are_there_already_are_passed_over() {
 /// as well.
 fn a_hole_is_filled_with_zeroes() {
     let (views, gate) = flipped();
-    assert_eq!(let_in(&gate, 510, 5), InstallResult::Present);
+    assert_eq!(install(&gate, 510, 5), InstallResult::Present);
     let words: Vec<_> = (510..515).map(|page| read(gate.view() + page * PAGE)).collect();
     assert_eq!(words, [Some(511), Some(512), Some(0), Some(514), Some(515)]);
     // Punched out of the middle of what is there, after it had come in.
     views.uncommit(512 * PAGE, PAGE).unwrap();
     views.uncommit(514 * PAGE, PAGE).unwrap();
     assert_eq!(read(gate.view() + 514 * PAGE), None, "a hole faults again");
-    assert_eq!(let_in(&gate, 510, 5), InstallResult::Present);
+    assert_eq!(install(&gate, 510, 5), InstallResult::Present);
     assert_eq!(read(gate.view() + 514 * PAGE), Some(0));
 }
 
@@ -146,31 +146,31 @@ fn a_hole_is_filled_with_zeroes() {
 fn a_chunk_that_went_back_is_not_gated() {
     let (_views, gate) = flipped();
     // SAFETY: the pages are as before.
-    unsafe { gate.give_back(0, MIN_SPAN) }.unwrap();
+    unsafe { gate.restore_page_tables(0, MIN_SPAN) }.unwrap();
     for page in [1, 3, 511] {
-        assert_eq!(let_in(&gate, page, 1), InstallResult::NotGated);
+        assert_eq!(install(&gate, page, 1), InstallResult::NotGated);
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
     assert_eq!(read(gate.view()), Some(0), "a hole of it faults in like any other");
     assert_eq!(read(gate.view() + 600 * PAGE), None);
-    assert_eq!(let_in(&gate, 600, 1), InstallResult::Present);
+    assert_eq!(install(&gate, 600, 1), InstallResult::Present);
     assert_eq!(read(gate.view() + 600 * PAGE), Some(601));
 }
 
 fn after_the_end_nothing_is_gated() {
     let (_views, gate) = flipped();
-    assert_eq!(let_in(&gate, 0, 512), InstallResult::Present);
+    assert_eq!(install(&gate, 0, 512), InstallResult::Present);
     // SAFETY: the pages are as before.
-    unsafe { gate.give_back(MIN_SPAN, MIN_SPAN) }.unwrap();
+    unsafe { gate.restore_page_tables(MIN_SPAN, MIN_SPAN) }.unwrap();
     // SAFETY: as above.
     unsafe { gate.end() }.unwrap();
-    assert_eq!(let_in(&gate, 3, 1), InstallResult::NotGated);
+    assert_eq!(install(&gate, 3, 1), InstallResult::NotGated);
     for page in [1, 3, 511, 513, 1023] {
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
     // SAFETY: nobody else is in this heap; the from-view is emptied first.
     unsafe {
-        gate.empty(0, 2 * MIN_SPAN).unwrap();
+        gate.discard_from_view(0, 2 * MIN_SPAN).unwrap();
         gate.flip(0..0, 1).unwrap();
     }
     assert_eq!(read(gate.view() + 3 * PAGE), None);
@@ -185,7 +185,7 @@ fn many_let_the_same_pages_in() {
             let gate = &gate;
             scope.spawn(move || {
                 for page in (first..512).step_by(3) {
-                    assert_ne!(let_in(gate, page, (512 - page).min(40)), InstallResult::NotGated);
+                    assert_ne!(install(gate, page, (512 - page).min(40)), InstallResult::NotGated);
                 }
             });
         }
@@ -226,7 +226,7 @@ fn what_is_mapped_in_the_middle_of_a_flip_faults_after_it() {
         }
         let _over = Over(&over);
         for flip in 0..1000 {
-            assert_eq!(let_in(&gate, 0, 1024), InstallResult::Present);
+            assert_eq!(install(&gate, 0, 1024), InstallResult::Present);
             // SAFETY: all pages are as before.
             unsafe { gate.end() }.unwrap();
             gate.prepare().unwrap();
@@ -261,18 +261,18 @@ fn a_chunk_that_cannot_go_back_stays_gated() {
     };
     set_limit(1 << 20);
     // SAFETY: the pages are as fit to be seen as they ever were.
-    let given = unsafe { gate.give_back(0, MIN_SPAN) };
+    let given = unsafe { gate.restore_page_tables(0, MIN_SPAN) };
     let prepared = gate.prepare();
     set_limit(libc::RLIM_INFINITY);
     assert_eq!(given.unwrap_err().errno(), libc::ENOMEM);
     assert_eq!(prepared.unwrap_err().errno(), libc::ENOMEM, "a flip would leave a hole");
     for page in [1, 2] {
         assert_eq!(read(gate.view() + page * PAGE), None);
-        assert_eq!(let_in(&gate, page, 1), InstallResult::Present);
+        assert_eq!(install(&gate, page, 1), InstallResult::Present);
         assert_eq!(read(gate.view() + page * PAGE), Some(page as u64 + 1));
     }
     // SAFETY: as above.
-    unsafe { gate.give_back(0, MIN_SPAN) }.unwrap();
+    unsafe { gate.restore_page_tables(0, MIN_SPAN) }.unwrap();
     assert_eq!(read(gate.view() + 5 * PAGE), Some(6));
 }
 
@@ -288,7 +288,7 @@ fn a_gate_keeps_the_addresses_of_its_views() {
         write(later.view(parity), 8);
     }
     gate.prepare().unwrap();
-    gate.empty(0, 2 * MIN_SPAN).unwrap();
+    gate.discard_from_view(0, 2 * MIN_SPAN).unwrap();
     for parity in 0..2 {
         assert_eq!(read(later.view(parity)), Some(8));
     }
@@ -310,7 +310,7 @@ fn what_is_not_in_the_view_is_refused() {
         assert!(why.contains("are not in a"), "{what}: {why}");
     };
     for (offset, len) in [(elsewhere, bytes), (0, whole + PAGE), (whole, 1), (PAGE, usize::MAX), (usize::MAX, PAGE)] {
-        refused("Gate::empty", &|| gate.empty(offset, len).unwrap());
+        refused("Gate::discard_from_view", &|| gate.discard_from_view(offset, len).unwrap());
         refused("Gate::present_pages", &|| _ = gate.present_pages(&(offset..offset.saturating_add(len))));
         refused("Views::uncommit", &|| views.uncommit(offset, len).unwrap());
         refused("Views::populate", &|| views.populate(offset, len).unwrap());
@@ -337,7 +337,7 @@ pub(crate) fn trials() -> Vec<Test> {
         named!(a_flip_leaves_no_page_that_does_not_fault),
         named!(what_a_flip_leaves_can_be_touched),
         named!(what_a_stray_access_has_mapped_faults_after_the_next_flip),
-        named!(a_page_is_let_in_with_its_bytes),
+        named!(a_page_is_installed_with_its_bytes),
         named!(pages_that_are_there_already_are_passed_over),
         named!(a_hole_is_filled_with_zeroes),
         named!(a_chunk_that_went_back_is_not_gated),

@@ -93,14 +93,14 @@ fn a_flip_gates_every_page_and_continue_lets_one_in() {
     // SAFETY: the ranges are this test's. Pages are touched by the kernel only, which answers where
     // they are absent.
     unsafe {
-        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::move_page_tables(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, modes).unwrap();
         sys::discard(heap.view, BYTES).unwrap();
         for page in 0..PAGES {
             assert_eq!(try_read(heap.view + page * PAGE), Err(libc::EFAULT), "page {page}");
             assert_eq!(try_read(heap.from + page * PAGE), Ok(page as u64 + 1));
         }
-        // Repaired through the canonical view, then let in.
+        // Repaired through the canonical view, then installed.
         word(heap.canonical + 3 * PAGE).write_volatile(33);
         assert_eq!(sys::uffd_continue(&uffd, heap.view + 3 * PAGE, PAGE, false).unwrap(), PAGE);
         assert_eq!(try_read(heap.view + 3 * PAGE), Ok(33));
@@ -115,7 +115,7 @@ fn a_flip_gates_every_page_and_continue_lets_one_in() {
         let gone = sys::uffd_continue(&uffd, heap.view, PAGE, false).unwrap_err();
         assert_eq!(gone.errno(), libc::ENOENT, "{gone}");
         // The view is one mapping again: it can be taken away a second time.
-        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::move_page_tables(heap.view, BYTES, heap.from).unwrap();
         assert_eq!(word(heap.view).read_volatile(), 1);
     }
 }
@@ -126,7 +126,7 @@ fn a_hole_of_the_file_is_an_error_to_continue() {
     heap.file.punch_hole(5 * PAGE, PAGE).unwrap();
     // SAFETY: as above.
     unsafe {
-        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::move_page_tables(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
         let hole = sys::uffd_continue(&uffd, heap.view + 5 * PAGE, PAGE, false).unwrap_err();
         assert_eq!(hole.errno(), libc::EFAULT, "{hole}");
@@ -212,7 +212,7 @@ fn a_fault_is_read_as_the_event_it_was() {
     // SAFETY: the ranges are this test's, and the one thread that touches an absent page is served
     // below.
     unsafe {
-        sys::take_away(heap.view, BYTES, heap.from).unwrap();
+        sys::move_page_tables(heap.view, BYTES, heap.from).unwrap();
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MINOR).unwrap();
         let toucher = thread::spawn(move || word(touched).read_volatile());
         assert!(sys::wait_for_fault(&uffd, Duration::from_secs(30)).unwrap());

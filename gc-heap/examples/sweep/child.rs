@@ -186,7 +186,7 @@ fn objects(builder: &dyn Fn() -> HeapBuilder) -> Result<(), Box<dyn Error>> {
     other.and_then(|()| faults(&heap))
 }
 
-/// Reads objects while they move, so that with the page barrier pages are let in by the thread that touches them.
+/// Reads objects while they move, so that with the page barrier pages are installed by the thread that touches them.
 fn faults(heap: &Heap) -> Result<(), Box<dyn Error>> {
     let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {

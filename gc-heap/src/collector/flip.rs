@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const GIVE_BACK: usize = 2 << 20;
 
 /// Mapped pages that restoring a 2 MiB chunk's page table may replace (the kernel unmaps each under
-/// `mmap_lock`: 100 to 200 us for a few hundred). If there are more, the other pages are let in
+/// `mmap_lock`: 100 to 200 us for a few hundred). If there are more, the other pages are installed
 /// instead.
 const MAX_REPLACED: usize = 32;
 
@@ -224,7 +224,7 @@ impl DestinationPacker<'_> {
         if let Some(&(before, _)) = self.plan.sources.last() {
             self.pages.set_next_source(before, None);
         }
-        inner.memory.free.give(self.plan.destinations.drain(count..));
+        inner.memory.free.free_blocks(self.plan.destinations.drain(count..));
         self.tops.truncate(count);
         if let Some(last) = self.tops.last_mut() {
             *last = top;
@@ -258,7 +258,7 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
         inner.memory.blocks.set_allocation_epoch(block, 0);
         inner.memory.blocks.set_state(block, BlockState::Free);
     }
-    inner.memory.free.give(plan.destinations);
+    inner.memory.free.free_blocks(plan.destinations);
 }
 
 impl HeapInner {
@@ -271,7 +271,7 @@ impl HeapInner {
             return false;
         }
         // Blocks that have never been allocated. Nothing refers to them; a thread that allocates
-        // one now finds its pages mapped, or lets them in.
+        // one now finds its pages mapped, or installs them.
         let unused = self.memory.free.never_taken();
         let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
         // Small heaps have no whole GiB to exclude; in tests they exclude smaller units.
@@ -353,7 +353,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
             if pages.gate.is_private() {
                 install_all(inner, pages, range);
             } else if pages.installed(range.clone()) > MAX_REPLACED {
-                pages.let_in(range);
+                pages.install(range);
                 behind.lock().push(start);
             } else {
                 give_back(pages, start..end, &failed);
@@ -381,14 +381,14 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
         let [near, far] = used;
         for part in [0..near.end, far] {
             for start in part.clone().step_by(EMPTY) {
-                let _ = pages.gate.empty(start, EMPTY.min(part.end - start));
+                let _ = pages.gate.discard_from_view(start, EMPTY.min(part.end - start));
             }
         }
     } else {
         let mut behind = behind.into_inner();
         behind.sort_unstable();
         for run in behind.chunk_by(|a, b| a + GIVE_BACK == *b).flat_map(|run| run.chunks(EMPTY / GIVE_BACK)) {
-            let _ = pages.gate.empty(run[0], (run.len() * GIVE_BACK).min(heap - run[0]));
+            let _ = pages.gate.discard_from_view(run[0], (run.len() * GIVE_BACK).min(heap - run[0]));
         }
     }
     for &block in &plan.destinations {
@@ -431,11 +431,11 @@ fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
 }
 
 /// Restores page tables. A range that the kernel refuses stays gated until the end of the flip; its
-/// pages are let in when they are accessed.
+/// pages are installed when they are accessed.
 fn give_back(pages: &Pages, range: Range<usize>, failed: &AtomicBool) {
     // SAFETY: the pages that hold objects are repaired; the bytes of the others have no meaning
     // yet.
-    if !range.is_empty() && unsafe { pages.gate.give_back(range.start, range.len()) }.is_err() {
+    if !range.is_empty() && unsafe { pages.gate.restore_page_tables(range.start, range.len()) }.is_err() {
         failed.store(true, Ordering::Relaxed);
     }
 }
@@ -463,7 +463,7 @@ impl Release<'_> {
             inner.memory.blocks.set_allocation_epoch(block, 0);
             inner.memory.blocks.set_state(block, BlockState::Free);
             // Release it at once: a stalled mutator takes the first block freed.
-            inner.memory.free.give([block]);
+            inner.memory.free.free_blocks([block]);
             self.released += 1;
         }
     }

@@ -98,7 +98,7 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         }
     }
     let freed = dead.len();
-    inner.memory.free.give(dead);
+    inner.memory.free.free_blocks(dead);
     freed
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize) {
                 inner.memory.blocks.set_live_bytes(block, 0);
                 inner.memory.blocks.set_state(block, BlockState::Free);
                 // Release it at once: a stalled mutator takes the first block freed.
-                inner.memory.free.give([block]);
+                inner.memory.free.free_blocks([block]);
             }
         }
         place.close();

@@ -15,7 +15,7 @@ impl HeapInner {
         // found again and again. In slices, so that few blocks at a time cannot be allocated.
         let mut left = self.memory.free.free_committed();
         while left > 0 {
-            let idle = self.memory.free.idle(delay, left.min(UNCOMMIT_BATCH));
+            let idle = self.memory.free.take_uncommittable(delay, left.min(UNCOMMIT_BATCH));
             if idle.is_empty() {
                 break;
             }

@@ -186,7 +186,7 @@ impl Mutator<'_> {
             inner.world.plan_aborted.store(true, Ordering::SeqCst);
         }
         let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };
-        inner.produce(offset, T::KIND.size_of(len as u64));
+        inner.ensure_resident(offset, T::KIND.size_of(len as u64));
         Pinned { root, inner, offset, len, _holds: PhantomData }
     }
 
@@ -214,7 +214,7 @@ impl Mutator<'_> {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
         let inner = self.inner();
         let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
-        inner.produce(offset, T::KIND.size_of(len as u64));
+        inner.ensure_resident(offset, T::KIND.size_of(len as u64));
         let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
         // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
@@ -224,7 +224,7 @@ impl Mutator<'_> {
 impl HeapInner {
     /// Page barrier: ensures that an object's pages are repaired (and, for anonymous memory,
     /// mapped) before its bytes are used through the canonical view.
-    fn produce(&self, offset: usize, bytes: usize) {
+    fn ensure_resident(&self, offset: usize, bytes: usize) {
         if let Some(pages) = &self.memory.pages
             && pages.flip.is_active()
         {
@@ -233,7 +233,7 @@ impl HeapInner {
                 pages.repair(self, page);
             }
             if pages.gate.is_private() {
-                pages.let_in(range);
+                pages.install(range);
             }
         }
     }

@@ -310,13 +310,13 @@ impl<'s> Mutator<'s> {
     pub(crate) fn release_reserved(&mut self) {
         let reserved = self.reserved.get_mut();
         if !reserved.blocks.is_empty() {
-            self.inner.memory.free.give(reserved.blocks.drain(..));
+            self.inner.memory.free.free_blocks(reserved.blocks.drain(..));
         }
         for Run { first, count, .. } in reserved.runs.drain(..) {
             for block in first..first + count {
                 self.inner.memory.blocks.set_state(block, BlockState::Free);
             }
-            self.inner.memory.free.give(first..first + count);
+            self.inner.memory.free.free_blocks(first..first + count);
         }
     }
 

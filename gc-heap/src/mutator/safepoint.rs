@@ -117,7 +117,7 @@ impl<'s> Mutator<'s> {
             if self.flip.replace(flip) != flip {
                 // The objects in the TLABs are repaired as of the flip. Pages past them may be
                 // restored unclaimed, so no newer object may lie there: a thread that claimed such
-                // a page later would repair it. The next TLABs are admitted.
+                // a page later would repair it. The next TLABs are made resident.
                 self.retire();
             }
         }

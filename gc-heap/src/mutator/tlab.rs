@@ -68,7 +68,7 @@ impl Mutator<'_> {
     pub(crate) fn open_tlab(&self, block: usize) {
         if let Some(pages) = &self.inner.memory.pages {
             // First: a repair must find the block as it was at the flip, or not visit it at all.
-            pages.admit(&self.inner, block, 1);
+            pages.make_resident(&self.inner, block, 1);
         }
         self.inner.memory.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
         let start = self.good_view.get() + (block * BLOCK_BYTES) as u64;

@@ -1,4 +1,4 @@
-//! The page barrier after a flip: pages are repaired, and let in when they are.
+//! The page barrier after a flip: pages are repaired, and installed when they are.
 
 pub(crate) mod repair;
 pub(crate) mod serve;

@@ -110,7 +110,7 @@ const AHEAD: usize = 8;
 impl<'a> Repair<'a> {
     fn new(inner: &'a HeapInner, pages: &'a Pages, page: Range<usize>) -> Repair<'a> {
         let gated = pages.flip.is_active();
-        let base = if gated { pages.gate.workshop() } else { inner.memory.views.canonical() };
+        let base = if gated { pages.gate.repair_base() } else { inner.memory.views.canonical() };
         let scattered = gated && pages.gate.is_private();
         Repair { inner, pages, page, base, scattered, looked_up: [None; AHEAD], found: [None; AHEAD], next: 0 }
     }

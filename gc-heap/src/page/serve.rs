@@ -1,4 +1,4 @@
-//! How pages come back after a flip: repaired by the thread that needs them, or by the collector, and let in.
+//! How pages come back after a flip: repaired by the thread that needs them, or by the collector, and installed.
 
 use crate::inner::HeapInner;
 use crate::page::repair::repair_page;
@@ -64,7 +64,7 @@ impl Pages {
                     break;
                 }
                 // Another thread was moving it and failed, or this one did.
-                match self.bring(page..page + 1, true) {
+                match self.install_run(page..page + 1, true) {
                     (_, InstallResult::Present) => {}
                     (_, failed) => return failed,
                 }
@@ -75,24 +75,24 @@ impl Pages {
 
     /// Makes the pages of a block that the caller has just allocated accessible without a fault. It
     /// holds no object that needs repair, and after this no repair will visit it.
-    pub(crate) fn admit(&self, inner: &HeapInner, block: usize, blocks: usize) {
+    pub(crate) fn make_resident(&self, inner: &HeapInner, block: usize, blocks: usize) {
         if self.flip.is_active() {
             let pages = block * BLOCK_PAGES..(block + blocks) * BLOCK_PAGES;
             for page in pages.clone() {
                 self.repair(inner, page);
             }
-            self.let_in(pages);
+            self.install(pages);
         }
     }
 
-    /// A page that was found repaired but still faults, or was just repaired, is let in.
+    /// A page that was found repaired but still faults, or was just repaired, is installed.
     pub(crate) fn serve(&self, inner: &HeapInner, page: usize) -> Served {
         let _serving = self.flip.enter();
         let flip = self.flip.get();
         if !self.flip.is_active() {
             if self.still_registered.load(Ordering::Relaxed) {
                 // SAFETY: nothing is gated. The next flip's pause waits for this thread.
-                return served(unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) }, flip);
+                return served(unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) }, flip);
             }
             return Served::Nothing(u64::from(flip.number()) << 1);
         }
@@ -109,7 +109,7 @@ impl Pages {
             }
         }
         let run = self.repaired_around(page);
-        let done = if self.gate.is_private() { self.install_one(page, run) } else { self.bring(run, false).1 };
+        let done = if self.gate.is_private() { self.install_one(page, run) } else { self.install_run(run, false).1 };
         served(done, flip)
     }
 
@@ -121,7 +121,7 @@ impl Pages {
     }
 }
 
-/// The outcome of letting a page in, for the thread that faulted.
+/// The outcome of installing a page, for the thread that faulted.
 fn served(done: InstallResult, flip: Flip) -> Served {
     match done {
         InstallResult::Present => Served::Yes,

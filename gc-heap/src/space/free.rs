@@ -7,14 +7,14 @@
 //! longer, and are uncommitted. All allocation waits for the lock: the time that it is held depends
 //! on the request, never on the size of the heap, and large numbers of blocks are freed in slices.
 
-mod awaiting;
 mod order;
 mod runs;
+mod stall_queue;
 
-pub(crate) use self::awaiting::StallTicket;
-use self::awaiting::Waiter;
 use self::order::Order;
 use self::runs::Runs;
+pub(crate) use self::stall_queue::StallTicket;
+use self::stall_queue::Waiter;
 use crate::lock::{Condvar, Mutex};
 use crate::space::BLOCK_BYTES;
 use gc_core::views::Dumps;
@@ -51,9 +51,9 @@ struct State {
     /// Number of the next waiter.
     next: u64,
     /// Blocks that all of them wait for.
-    awaited: usize,
+    blocks_wanted: usize,
     /// Blocks that are being uncommitted: they may not be allocated meanwhile.
-    lent: usize,
+    uncommitting: usize,
     /// Blocks reserved for relocation.
     reserve: usize,
     /// Further blocks reserved as destinations of a flip.
@@ -113,8 +113,8 @@ impl FreeSpace {
             freed_at: vec![0; blocks].into_boxed_slice(),
             waiting: VecDeque::new(),
             next: 0,
-            awaited: 0,
-            lent: 0,
+            blocks_wanted: 0,
+            uncommitting: 0,
             reserve,
             destinations: 0,
         };
@@ -182,7 +182,7 @@ impl FreeSpace {
     pub(crate) fn figures(&self) -> Figures {
         let state = self.state.lock();
         Figures {
-            used: state.freed_at.len() - state.lent - self.free.load(Ordering::Relaxed),
+            used: state.freed_at.len() - state.uncommitting - self.free.load(Ordering::Relaxed),
             committed: self.committed.load(Ordering::Relaxed),
             committed_peak: self.committed_peak.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
@@ -224,7 +224,7 @@ impl FreeSpace {
     /// Takes one block, the lowest.
     pub(crate) fn take(&self, taker: AllocClass) -> Option<usize> {
         let mut state = self.state.lock();
-        let block = self.may(&state, taker, 1).then(|| {
+        let block = self.may_allocate(&state, taker, 1).then(|| {
             self.is_for(taker, 1);
             self.pop(&mut state)
         })?;
@@ -239,9 +239,9 @@ impl FreeSpace {
         while blocks.len() < count {
             let mut state = self.state.lock();
             let left = count - blocks.len();
-            if !self.may(&state, taker, left) {
+            if !self.may_allocate(&state, taker, left) {
                 drop(state);
-                self.give(blocks);
+                self.free_blocks(blocks);
                 return None;
             }
             blocks.extend((0..left.min(SLICE)).map(|_| self.pop(&mut state)));
@@ -261,7 +261,7 @@ impl FreeSpace {
     /// Takes `count` blocks in a row, the highest; the first of them is returned.
     pub(crate) fn take_run(&self, taker: AllocClass, count: usize) -> Option<usize> {
         let mut state = self.state.lock();
-        if !self.may(&state, taker, count) {
+        if !self.may_allocate(&state, taker, count) {
             return None;
         }
         let first = self.pop_run(&mut state, count)?;
@@ -281,11 +281,11 @@ impl FreeSpace {
         Some(first)
     }
 
-    fn may(&self, state: &State, taker: AllocClass, count: usize) -> bool {
+    fn may_allocate(&self, state: &State, taker: AllocClass, count: usize) -> bool {
         let free = self.free.load(Ordering::Relaxed);
         let kept = match taker {
             AllocClass::Mutator if state.is_compacted_for_a_run() => return false,
-            AllocClass::Mutator => state.kept() + state.awaited,
+            AllocClass::Mutator => state.kept() + state.blocks_wanted,
             AllocClass::MutatorCopy => state.reserve / 2,
             AllocClass::Collector => 0,
         };
@@ -322,7 +322,7 @@ impl FreeSpace {
     }
 
     /// Frees blocks, serving stalled threads first.
-    pub(crate) fn give(&self, blocks: impl IntoIterator<Item = usize>) {
+    pub(crate) fn free_blocks(&self, blocks: impl IntoIterator<Item = usize>) {
         let mut blocks = blocks.into_iter().peekable();
         while blocks.peek().is_some() {
             let mut state = self.state.lock();
@@ -361,10 +361,10 @@ impl FreeSpace {
     /// `delay`: those for the longest. They cannot be allocated while their memory is uncommitted;
     /// [`uncommitted`](Self::uncommitted) returns them. In the order of their addresses. None while
     /// threads wait for blocks.
-    pub(crate) fn idle(&self, delay: Duration, most: usize) -> Vec<usize> {
+    pub(crate) fn take_uncommittable(&self, delay: Duration, most: usize) -> Vec<usize> {
         let mut state = self.state.lock();
         let mut blocks = Vec::new();
-        if state.awaited > 0 {
+        if state.blocks_wanted > 0 {
             return blocks;
         }
         let now = self.born.elapsed().as_millis() as u32;
@@ -376,7 +376,7 @@ impl FreeSpace {
             state.order.remove(block);
             state.free.set(block, false);
             add(&self.free, -1);
-            state.lent += 1;
+            state.uncommitting += 1;
             blocks.push(block);
         }
         drop(state);
@@ -391,7 +391,7 @@ impl FreeSpace {
             return;
         }
         let mut state = self.state.lock();
-        state.lent -= blocks.len();
+        state.uncommitting -= blocks.len();
         if gone {
             for &block in blocks {
                 state.committed[block] = false;
@@ -415,7 +415,7 @@ mod tests {
         let taken: Vec<_> = (0..8).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
         assert_eq!(taken, (0..8).collect::<Vec<_>>());
         assert_eq!(space.take(AllocClass::Mutator), None);
-        space.give([3, 5]);
+        space.free_blocks([3, 5]);
         assert_eq!(space.take(AllocClass::Mutator), Some(3));
         assert_eq!((space.figures().committed, space.figures().committed_peak), (8, 8));
     }
@@ -425,7 +425,7 @@ mod tests {
         let space = FreeSpace::new(130, 0);
         assert_eq!(space.take_run(AllocClass::Mutator, 70), Some(60));
         assert_eq!(space.take(AllocClass::Mutator), Some(0));
-        space.give(110..120);
+        space.free_blocks(110..120);
         assert_eq!(space.take_run(AllocClass::Mutator, 60), None);
         assert_eq!(space.take_run(AllocClass::Mutator, 59), Some(1));
         let rest: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(space.never_taken(), 0..100);
         assert_eq!(space.take_run(AllocClass::Mutator, 10), Some(90));
         assert_eq!((space.take(AllocClass::Mutator), space.never_taken()), (Some(0), 1..90));
-        space.give((90..100).chain([0]));
+        space.free_blocks((90..100).chain([0]));
         assert_eq!(space.take_run(AllocClass::Mutator, 3), Some(97));
         assert_eq!(
             (space.take(AllocClass::Mutator), space.never_taken()),
@@ -450,7 +450,7 @@ mod tests {
         assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken()), (Some(77), 1..77));
         let singles: Vec<_> = (0..76).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
         assert_eq!((singles, space.never_taken().len()), ((1..77).collect(), 0));
-        space.give(20..40);
+        space.free_blocks(20..40);
         assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken().len()), (Some(20), 0));
     }
 
@@ -460,8 +460,8 @@ mod tests {
         for _ in 0..4 {
             space.take(AllocClass::Mutator);
         }
-        space.give([2, 1, 0]);
-        let idle = space.idle(Duration::ZERO, 2);
+        space.free_blocks([2, 1, 0]);
+        let idle = space.take_uncommittable(Duration::ZERO, 2);
         assert_eq!(idle, [1, 2]);
         assert_eq!((space.free(), space.figures().used), (1, 1), "what is given back is nobody's");
         space.uncommitted(&idle, true);
@@ -477,11 +477,11 @@ mod tests {
     fn memory_that_could_not_be_given_back_is_still_there() {
         let space = FreeSpace::new(4, 0);
         let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
-        space.give(taken);
-        let idle = space.idle(Duration::ZERO, 3);
+        space.free_blocks(taken);
+        let idle = space.take_uncommittable(Duration::ZERO, 3);
         space.uncommitted(&idle, false);
         assert_eq!((space.free(), space.figures().committed, space.free_committed()), (4, 4, 4));
-        assert_eq!(space.idle(Duration::from_secs(1), 4), [], "asked for again no sooner than others");
+        assert_eq!(space.take_uncommittable(Duration::from_secs(1), 4), [], "asked for again no sooner than others");
     }
 
     #[test]
@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(space.take_many(AllocClass::Mutator, 96).map(|blocks| blocks.len()), Some(96));
         let waiting = space.await_blocks(1, false);
         assert_eq!(space.take_many(AllocClass::Mutator, 2), None, "one that stalled goes first");
-        space.give(many);
+        space.free_blocks(many);
         assert!(waiting.take(Duration::ZERO).is_some());
     }
 
@@ -505,15 +505,15 @@ mod tests {
             let space = FreeSpace::new(blocks, 0);
             while space.take(AllocClass::Mutator).is_some() {}
             // The only run is the farthest from where the search begins.
-            space.give((64..blocks).step_by(2));
-            space.give(0..32);
+            space.free_blocks((64..blocks).step_by(2));
+            space.free_blocks(0..32);
             space
         };
         let time = |space: &FreeSpace| {
             let begun = Instant::now();
             for _ in 0..8 {
                 let first = space.take_run(AllocClass::Mutator, 2).unwrap();
-                space.give(first..first + 2);
+                space.free_blocks(first..first + 2);
             }
             begun.elapsed()
         };

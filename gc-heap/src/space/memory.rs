@@ -92,7 +92,7 @@ impl Memory {
             self.clear_marks(block);
             self.blocks.set_allocation_epoch(block, 0);
             self.blocks.set_state(block, BlockState::Free);
-            self.free.give([block]);
+            self.free.free_blocks([block]);
         } else {
             self.blocks.set_state(block, BlockState::Closed);
         }

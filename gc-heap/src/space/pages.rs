@@ -1,7 +1,7 @@
 //! The page barrier's per-page tables, and how pages are mapped again.
 //!
 //! A flip unmaps every page of the mutators' view. A page is mapped again after its repair: one
-//! thread claims it, rewrites it through the canonical view (`page::repair`), and lets it in.
+//! thread claims it, rewrites it through the canonical view (`page::repair`), and installs it.
 //! Mutators that touch a gated page do this themselves, in the fault handler; the collector does
 //! the rest. The states are in `gc_core::page_state`.
 
@@ -26,7 +26,7 @@ pub(crate) struct Pages {
     pub(crate) flip: CurrentFlip,
     pub(crate) states: PageStates,
     /// The kernel has refused to unregister the view at the end of the last flip, so absent pages
-    /// still fault. Nothing is gated: they are let in unchanged. Set between the close and the end
+    /// still fault. Nothing is gated: they are installed unchanged. Set between the close and the end
     /// of a flip.
     pub(crate) still_registered: AtomicBool,
     /// The system has refused the last flip.
@@ -130,7 +130,7 @@ impl Pages {
                 PageState::Installed => return word_at(self.gate.view() + offset),
                 PageState::Moving => self.states.wait_while_moving(page, flip),
                 _ => {
-                    let word = word_at(self.gate.workshop() + offset);
+                    let word = word_at(self.gate.repair_base() + offset);
                     fence(Ordering::Acquire);
                     if self.states.state(page, flip) < PageState::Moving {
                         return word;
@@ -140,15 +140,15 @@ impl Pages {
         }
     }
 
-    /// Lets repaired pages in: each run of them with one call. On return none of `pages` is moving.
-    pub(crate) fn let_in(&self, pages: Range<usize>) {
+    /// Installs repaired pages: each run of them with one call. On return none of `pages` is moving.
+    pub(crate) fn install(&self, pages: Range<usize>) {
         self.install_runs(pages.clone(), false);
         if self.gate.is_private() {
             pages.for_each(|page| self.states.wait_while_moving(page, self.flip.get()));
         }
     }
 
-    /// Pages of a range that were let in.
+    /// Pages of a range that were installed.
     pub(crate) fn installed(&self, pages: Range<usize>) -> usize {
         let flip = self.flip.get();
         pages.filter(|&page| self.states.state(page, flip) == PageState::Installed).count()
@@ -166,17 +166,17 @@ impl Pages {
             let first = run.start;
             // Continue after the pages that this thread moved; skip a first page that another
             // thread is moving.
-            rest.start = self.bring(run, existing).0.max(first + 1);
+            rest.start = self.install_run(run, existing).0.max(first + 1);
         }
     }
 
     /// Maps a run of repaired pages, with private memory the part before the first page that
     /// another thread is moving. Returns its end. `existing`: pages without memory stay absent.
-    pub(crate) fn bring(&self, run: Range<usize>, existing: bool) -> (usize, InstallResult) {
+    pub(crate) fn install_run(&self, run: Range<usize>, existing: bool) -> (usize, InstallResult) {
         let flip = self.flip.get();
         if !self.gate.is_private() {
             // SAFETY: every page of the run is repaired.
-            let done = unsafe { self.gate.let_in(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) };
+            let done = unsafe { self.gate.install(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) };
             let end = run.end;
             if done == InstallResult::Present {
                 self.states.install(run, flip);
@@ -190,7 +190,7 @@ impl Pages {
         let (offset, len) = (taken.start * PAGE_BYTES, taken.len() * PAGE_BYTES);
         // SAFETY: as above; and `begin_move` has made this thread the only one to bring them in.
         let done =
-            unsafe { if existing { self.gate.let_in_existing(offset, len) } else { self.gate.let_in(offset, len) } };
+            unsafe { if existing { self.gate.install_existing(offset, len) } else { self.gate.install(offset, len) } };
         if done == InstallResult::Present {
             self.states.end_move(taken.clone(), flip, true);
             return (taken.end, done);
@@ -198,7 +198,7 @@ impl Pages {
         // Some pages may have been mapped before it failed: those are no longer in the other view.
         for page in taken.clone() {
             // SAFETY: as above.
-            let present = unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) } == InstallResult::Present;
+            let present = unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) } == InstallResult::Present;
             self.states.end_move(page..page + 1, flip, present);
         }
         (taken.end, done)
@@ -224,15 +224,15 @@ impl Pages {
             // It faulted nevertheless: another thread was faster, or the page had no memory. An
             // existing page stays.
             // SAFETY: repaired and installed; whoever brings it in now brings in memory that was never used.
-            return unsafe { self.gate.let_in(page * PAGE_BYTES, PAGE_BYTES) };
+            return unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) };
         }
         // A failure here is detected below, for the faulting page.
-        let _ = self.bring(run, false);
+        let _ = self.install_run(run, false);
         loop {
             match self.states.state(page, flip) {
                 PageState::Installed => return InstallResult::Present,
                 PageState::Moving => self.states.wait_while_moving(page, flip),
-                _ => match self.bring(page..page + 1, false).1 {
+                _ => match self.install_run(page..page + 1, false).1 {
                     InstallResult::Present => {}
                     other => return other,
                 },
@@ -257,6 +257,6 @@ fn word_at(address: usize) -> u64 {
     unsafe { (*std::ptr::with_exposed_provenance::<AtomicU64>(address)).load(Ordering::Relaxed) }
 }
 
-/// Maximum number of pages let in with a faulting one: the page and its neighbours within this
+/// Maximum number of pages installed with a faulting one: the page and its neighbours within this
 /// distance, if they are repaired.
 const REACH: usize = 64;

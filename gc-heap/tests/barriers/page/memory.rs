@@ -105,7 +105,7 @@ pub(crate) fn huge_pages() {
     }
 }
 
-/// Memory is taken from under free blocks while pages are gated: holes of the file are let in as zeroes.
+/// Memory is taken from under free blocks while pages are gated: holes of the file are installed as zeroes.
 pub(crate) fn memory_is_given_back_while_pages_are_gated() {
     let heap = moving(16 << 20).verify(false).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {

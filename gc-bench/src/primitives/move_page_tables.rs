@@ -117,8 +117,8 @@ impl Stage {
         let view = self.view.base;
         // SAFETY: both ranges are ours, and nobody touches them.
         unsafe {
-            let took = timed(&mut || sys::take_away(view, size, to).map_err(SysError::from))?;
-            sys::take_away(to, size, view)?;
+            let took = timed(&mut || sys::move_page_tables(view, size, to).map_err(SysError::from))?;
+            sys::move_page_tables(to, size, view)?;
             Ok(took)
         }
     }
@@ -239,10 +239,10 @@ fn registered(stage: &Stage, size: usize, effort: Effort) -> Result<Vec<f64>, Sy
         // SAFETY: the ranges are ours, and nobody touches them while pages are absent.
         unsafe {
             sys::uffd_register(&uffd, view, size, RegisterMode::MINOR)?;
-            let took = timed(|| sys::take_away(view, size, stage.from.base).map_err(SysError::from));
+            let took = timed(|| sys::move_page_tables(view, size, stage.from.base).map_err(SysError::from));
             sys::uffd_unregister(&uffd, view, size)?;
             let took = took?;
-            sys::take_away(stage.from.base, size, view)?;
+            sys::move_page_tables(stage.from.base, size, view)?;
             Ok(took)
         }
     })

@@ -50,7 +50,7 @@ impl FreeSpace {
         let name = state.next;
         state.next += 1;
         state.waiting.push_back(Waiter { name, count, run, compacting: false, given: None });
-        state.awaited += count;
+        state.blocks_wanted += count;
         self.serve(state);
         StallTicket { space: self, name }
     }
@@ -84,7 +84,7 @@ impl FreeSpace {
             };
             if given.is_some() {
                 state.waiting[index].given = given;
-                state.awaited -= count;
+                state.blocks_wanted -= count;
                 self.is_for(AllocClass::Mutator, count);
                 served = true;
             } else if run && compacting {
@@ -150,7 +150,7 @@ impl StallTicket<'_> {
     /// is being uncommitted.
     pub(crate) fn has_all(&self) -> bool {
         let state = self.space.state.lock();
-        state.is_first(self.name) && state.lent == 0
+        state.is_first(self.name) && state.uncommitting == 0
     }
 }
 
@@ -161,7 +161,7 @@ impl Drop for StallTicket<'_> {
         match waiter.given {
             // The waiter was served after it had given up.
             Some(blocks) => self.space.put_back(&mut state, blocks),
-            None => state.awaited -= waiter.count,
+            None => state.blocks_wanted -= waiter.count,
         }
         // The blocks of this waiter may be enough for the next one; or the next one is now at the
         // head of the queue and may request a cycle.
@@ -188,7 +188,7 @@ mod tests {
         let waiting = space.await_blocks(2, false);
         assert_eq!(space.take(AllocClass::Mutator), None, "two are awaited and one is reserved");
         assert_eq!(take(&waiting), 0);
-        space.give([taken[0]]);
+        space.free_blocks([taken[0]]);
         assert_eq!(take(&waiting), 2);
         drop(waiting);
         assert_eq!(take(&space.await_blocks(1, false)), 0);
@@ -203,15 +203,15 @@ mod tests {
         let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let [first, second, third] = [2, 1, 1].map(|count| space.await_blocks(count, false));
         assert!(first.is_first() && !second.is_first());
-        space.give([all[0]]);
+        space.free_blocks([all[0]]);
         assert_eq!((take(&third), take(&second), take(&first)), (0, 0, 0), "the first needs another one");
-        space.give([all[1]]);
+        space.free_blocks([all[1]]);
         assert!(second.is_first(), "the first has got what it wants, asleep or not");
-        assert_eq!(space.take(AllocClass::Collector).map(|block| space.give([block])), Some(()));
+        assert_eq!(space.take(AllocClass::Collector).map(|block| space.free_blocks([block])), Some(()));
         assert_eq!((take(&third), take(&second), take(&first)), (0, 0, 2));
-        space.give([all[2], all[3], all[4]]);
+        space.free_blocks([all[2], all[3], all[4]]);
         assert_eq!((take(&third), take(&second)), (1, 1));
-        assert_eq!((space.free(), space.state.lock().awaited), (2, 0));
+        assert_eq!((space.free(), space.state.lock().blocks_wanted), (2, 0));
         assert!(space.take(AllocClass::Mutator).is_some());
     }
 
@@ -221,10 +221,10 @@ mod tests {
         let space = FreeSpace::new(2, 0);
         let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let [first, second] = [1, 1].map(|count| space.await_blocks(count, false));
-        space.give([all[0]]);
+        space.free_blocks([all[0]]);
         drop(first);
         assert_eq!(take(&second), 1);
-        assert_eq!((space.free(), space.state.lock().awaited), (0, 0));
+        assert_eq!((space.free(), space.state.lock().blocks_wanted), (0, 0));
     }
 
     /// A block that another takes while a compaction makes a run is a hole in the run.
@@ -235,13 +235,13 @@ mod tests {
         let run = space.await_blocks(3, true);
         let one = space.await_blocks(1, false);
         // As long as a cycle may help, others need not wait.
-        space.give([all[0], all[2], all[4], all[6]]);
+        space.free_blocks([all[0], all[2], all[4], all[6]]);
         assert_eq!((take(&run), take(&one)), (0, 1));
         run.compacts();
         let one = space.await_blocks(1, false);
-        space.give([all[0], all[7]]);
+        space.free_blocks([all[0], all[7]]);
         assert_eq!((take(&one), space.take(AllocClass::Mutator)), (0, None));
-        space.give([all[1]]);
+        space.free_blocks([all[1]]);
         assert_eq!(run.take(Duration::ZERO), Some(vec![0, 1, 2]));
         assert_eq!(take(&one), 1);
         assert!(space.take(AllocClass::Mutator).is_some());
@@ -252,13 +252,13 @@ mod tests {
     fn who_waits_for_blocks_is_not_out_of_memory_while_some_are_given_back() {
         let space = FreeSpace::new(4, 0);
         let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
-        space.give(taken);
-        let idle = space.idle(Duration::ZERO, 4);
+        space.free_blocks(taken);
+        let idle = space.take_uncommittable(Duration::ZERO, 4);
         assert_eq!(idle.len(), 4);
         let [first, second] = [4, 1].map(|count| space.await_blocks(count, false));
         assert!(take(&first) == 0 && first.is_first() && !first.has_all());
         space.uncommitted(&idle, true);
         assert_eq!((take(&first), take(&second)), (4, 0));
-        assert!(second.has_all() && space.idle(Duration::ZERO, 4).is_empty());
+        assert!(second.has_all() && space.take_uncommittable(Duration::ZERO, 4).is_empty());
     }
 }
