@@ -1,6 +1,7 @@
 //! The mark bitmap: one bit per 8-byte granule of the heap, set at the start of each live object.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::zeroed::zeroed;
 
 /// Bytes of a granule: objects start at multiples of it.
 pub const GRANULE_BYTES: usize = 8;
@@ -12,20 +13,6 @@ pub const GRANULE_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct MarkBitmap {
     words: Box<[AtomicU64]>,
-}
-
-#[cfg(not(loom))]
-fn zeroed(len: usize) -> Box<[AtomicU64]> {
-    // `vec![0; n]` asks for zeroed memory, so that untouched parts of a large bitmap cost nothing.
-    let plain = vec![0_u64; len].into_boxed_slice();
-    // SAFETY: AtomicU64 has the size, alignment and bit validity of u64, and the box is the only
-    // owner.
-    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
-}
-
-#[cfg(loom)]
-fn zeroed(len: usize) -> Box<[AtomicU64]> {
-    (0..len).map(|_| AtomicU64::new(0)).collect()
 }
 
 impl MarkBitmap {

@@ -16,6 +16,8 @@
 #[cfg(not(loom))]
 pub mod fault;
 #[cfg(not(loom))]
+pub mod prefetch;
+#[cfg(not(loom))]
 pub mod probe;
 #[cfg(not(loom))]
 pub mod sys;
@@ -45,3 +47,4 @@ pub mod sync;
 #[cfg(not(loom))]
 mod sync;
 pub mod weak;
+pub mod zeroed;

@@ -27,6 +27,7 @@
 //! [`flush`]: LossRing::flush
 
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::zeroed::zeroed;
 use std::sync::atomic::compiler_fence;
 
 /// Longest time, from the begin of its first loss to the end of its last, that one entry covers. A
@@ -115,7 +116,7 @@ impl LossRing {
     pub fn new(entries: usize) -> LossRing {
         assert!(entries.is_power_of_two(), "a ring of 2^n entries");
         LossRing {
-            slots: empty_slots(entries),
+            slots: zeroed(entries),
             written: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -189,18 +190,6 @@ impl LossRing {
         self.taken.store(written, Ordering::Release);
         self.missed.swap(0, Ordering::Relaxed)
     }
-}
-
-#[cfg(not(loom))]
-fn empty_slots(entries: usize) -> Box<[[AtomicU64; WORDS]]> {
-    let slots = Box::<[[AtomicU64; WORDS]]>::new_zeroed_slice(entries);
-    // SAFETY: an `AtomicU64` has the layout of a `u64`, for which all bits zero is a value.
-    unsafe { slots.assume_init() }
-}
-
-#[cfg(loom)]
-fn empty_slots(entries: usize) -> Box<[[AtomicU64; WORDS]]> {
-    (0..entries).map(|_| none()).collect()
 }
 
 #[cfg(all(test, not(loom)))]

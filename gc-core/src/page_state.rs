@@ -32,6 +32,7 @@
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{futex, hint, thread};
+use crate::zeroed::zeroed;
 use std::ops::Range;
 
 /// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] upwards.
@@ -288,17 +289,8 @@ impl PageStates {
     /// States for `pages` pages, all gated.
     ///
     /// The words are committed when first touched: pages that are never used cost nothing.
-    #[cfg(not(loom))]
     pub fn new(pages: usize) -> PageStates {
-        let words = Box::<[AtomicU32]>::new_zeroed_slice(pages);
-        // SAFETY: an `AtomicU32` has the layout of a `u32`, for which all bits zero is a value.
-        PageStates { words: unsafe { words.assume_init() } }
-    }
-
-    /// States for `pages` pages, all gated.
-    #[cfg(loom)]
-    pub fn new(pages: usize) -> PageStates {
-        PageStates { words: (0..pages).map(|_| AtomicU32::new(0)).collect() }
+        PageStates { words: zeroed(pages) }
     }
 
     /// The number of pages.

@@ -12,6 +12,7 @@ use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
 use crate::space::BLOCK_BYTES;
 use gc_core::ephemeron::{self, Scan};
+use gc_core::prefetch::prefetch;
 use gc_core::slot::{self, Remap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -179,15 +180,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     #[inline(always)]
     pub(super) fn prefetch(&self, offset: usize) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing and never faults.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>((self.canonical + offset) as *const i8);
-            _mm_prefetch::<_MM_HINT_T0>(self.inner.memory.marks.word_address(offset / 8).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (self.canonical, offset);
+        prefetch(std::ptr::without_provenance(self.canonical + offset));
+        prefetch(self.inner.memory.marks.word_address(offset / 8));
     }
 
     /// Marks everything on the stack and everything reachable from it.

@@ -135,7 +135,8 @@ impl<'s> Mutator<'s> {
         if address == self.local_limit.get() {
             self.more_locals();
         }
-        let slot = self.record().local(address);
+        // SAFETY: the top of the locals is a slot below the limit, which is the region's end.
+        let slot = unsafe { self.record().locals().word_at(address as usize) };
         // Release: the marker may visit a slot that ended after mark start and is used again.
         slot::publish(slot, word);
         self.local_top.set(address + 8);

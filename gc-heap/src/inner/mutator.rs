@@ -8,7 +8,6 @@ use gc_core::color::Color;
 use gc_core::locals::Watermark;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Invariant in the scope: a scope can be neither lengthened nor shortened.
@@ -19,7 +18,7 @@ pub(crate) type Scope<'s> = PhantomData<fn(&'s ()) -> &'s ()>;
 /// `'s` is the scope that [`Local`](crate::Local)s made here belong to.
 #[repr(C)]
 pub struct Mutator<'s> {
-    pub(crate) record: NonNull<MutatorRecord>,
+    pub(crate) record: Arc<MutatorRecord>,
     pub(crate) bad_mask: Cell<u64>,
     /// Current TLAB; addresses in the good view.
     pub(crate) top: Cell<u64>,
@@ -76,11 +75,10 @@ pub(crate) struct Counts {
 }
 
 impl<'s> Mutator<'s> {
-    pub(crate) fn new(inner: Arc<HeapInner>, record: &MutatorRecord) -> Mutator<'s> {
+    pub(crate) fn new(inner: Arc<HeapInner>, record: Arc<MutatorRecord>) -> Mutator<'s> {
         let good = inner.world.phase.good();
-        let seed = inner.config.stress.seed ^ (std::ptr::from_ref(record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = inner.config.stress.seed ^ (Arc::as_ptr(&record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Mutator {
-            record: NonNull::from(record),
             bad_mask: Cell::new(inner.memory.space.bad_mask(good)),
             top: Cell::new(0),
             limit: Cell::new(0),
@@ -89,6 +87,7 @@ impl<'s> Mutator<'s> {
             epoch: Cell::new(0),
             local_top: Cell::new(record.locals_base()),
             local_limit: Cell::new(record.locals_end()),
+            record,
             watermark: Watermark::default(),
             good_view: Cell::new(inner.memory.space.view(good)),
             good: Cell::new(good),
@@ -112,8 +111,7 @@ impl<'s> Mutator<'s> {
 
     #[inline(always)]
     pub(crate) fn record(&self) -> &MutatorRecord {
-        // SAFETY: the record is in an `Arc` that the `HeapThread` holding this mutator keeps.
-        unsafe { self.record.as_ref() }
+        &self.record
     }
 
     #[inline(always)]

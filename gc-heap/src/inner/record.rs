@@ -24,9 +24,6 @@ pub(crate) struct MutatorRecord {
     /// The mutator's number in events, unique in the process.
     pub(crate) number: u64,
     locals: Region,
-    locals_base: u64,
-    /// Offset from a local's address to its address in the collector's view.
-    to_collector: u64,
     pub(crate) scan: Locals,
     /// The blocks that the thread was allocating in when it last arrived or parked; `NO_BLOCK` if
     /// there was none.
@@ -48,15 +45,11 @@ pub(crate) struct MutatorRecord {
 impl MutatorRecord {
     pub(crate) fn new(memory: &RootMemory, losses: Option<LossRing>) -> Result<MutatorRecord, NoAddresses> {
         let locals = Region::frame(memory)?;
-        let locals_base = locals.as_ptr().expose_provenance() as u64;
-        let to_collector = (locals.collector_ptr().expose_provenance() as u64).wrapping_sub(locals_base);
         Ok(MutatorRecord {
             end: AtomicU64::new(0),
             state: MutatorState::new(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             locals,
-            locals_base,
-            to_collector,
             scan: Locals::default(),
             current: [const { AtomicU32::new(NO_BLOCK) }; 2],
             deposits: Default::default(),
@@ -107,7 +100,7 @@ impl MutatorRecord {
 
     /// Address of the first local.
     pub(crate) fn locals_base(&self) -> u64 {
-        self.locals_base
+        self.locals.address() as u64
     }
 
     /// Bytes of the locals region.
@@ -125,25 +118,20 @@ impl MutatorRecord {
         self.locals_base() + self.locals.len() as u64
     }
 
-    /// The slot at an address within the locals.
+    /// The locals' memory.
     #[inline(always)]
-    pub(crate) fn local(&self, address: u64) -> &AtomicU64 {
-        debug_assert!((self.locals_base()..self.locals_end()).contains(&address));
-        // SAFETY: the region is mapped as long as `self`, and all accesses to it are atomic.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address as usize) }
+    pub(crate) fn locals(&self) -> &Region {
+        &self.locals
     }
 
-    /// As `local`, through the collector's view.
-    fn local_for_collector(&self, address: u64) -> &AtomicU64 {
-        debug_assert!((self.locals_base()..self.locals_end()).contains(&address));
-        // SAFETY: as in `local`; the same words.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address.wrapping_add(self.to_collector) as usize) }
+    /// The slot at an address within the locals.
+    pub(crate) fn local(&self, address: u64) -> &AtomicU64 {
+        &self.locals.words()[(address - self.locals_base()) as usize / 8]
     }
 
     /// Pages of the heap's file that hold the locals in use.
     pub(crate) fn local_pages(&self) -> std::ops::Range<usize> {
-        let top = self.scan.published_top().max(self.locals_base);
-        self.locals.pages((top - self.locals_base) as usize)
+        self.locals.pages(self.published_locals() * 8)
     }
 
     /// Whether the mutator has continued since this marking began.
@@ -158,8 +146,8 @@ impl MutatorRecord {
     }
 
     /// Visits a range of locals; each is as it was at mark start, or was logged before it changed.
-    pub(crate) fn scan_locals(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
-        slots.for_each(|slot| visit(self.local_for_collector(self.locals_base() + slot as u64 * 8)));
+    pub(crate) fn scan_locals(&self, slots: std::ops::Range<usize>, visit: impl FnMut(&AtomicU64)) {
+        self.locals.collector_words()[slots].iter().for_each(visit);
     }
 
     /// Records that all locals have been visited.
@@ -168,8 +156,12 @@ impl MutatorRecord {
     }
 
     /// Visits the locals of a stopped or parked mutator, for verification.
-    pub(crate) fn each_local(&self, mut visit: impl FnMut(&AtomicU64)) {
-        let top = self.scan.published_top();
-        (self.locals_base()..top).step_by(8).for_each(|address| visit(self.local_for_collector(address)));
+    pub(crate) fn each_local(&self, visit: impl FnMut(&AtomicU64)) {
+        self.scan_locals(0..self.published_locals(), visit);
+    }
+
+    /// How many locals were in use when the mutator last published them.
+    fn published_locals(&self) -> usize {
+        self.scan.published_top().saturating_sub(self.locals_base()) as usize / 8
     }
 }

@@ -12,20 +12,10 @@ use crate::slot::{Gc, SlotType};
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use gc_core::prefetch::prefetch_for_writing;
 
 /// How far ahead of the bump the cache lines are fetched for writing. Measured: 1 to 2 KiB are best.
 const PREFETCH_AHEAD: u64 = 1024;
-
-#[inline(always)]
-fn prefetch_for_writing(address: u64) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads and writes nothing and never faults; processors without it execute a no-op.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, nomem, preserves_flags));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
 
 impl<'s> Mutator<'s> {
     /// Allocates the next `bytes` of the TLAB; returns an address in the good view.

@@ -101,7 +101,7 @@ impl HeapThread {
         let record = MutatorRecord::new(&inner.roots.memory, losses)
             .map_err(|no| no.0.map_or(EnterError::NoAddressSpace, EnterError::System))?;
         let record = Arc::new(record);
-        let mutator = Box::new(Mutator::new(Arc::clone(&inner), &record));
+        let mutator = Box::new(Mutator::new(Arc::clone(&inner), Arc::clone(&record)));
         // The lock that a pause holds: a thread attaches before or after the pause.
         let attaching = inner.world.attaching.lock();
         inner.world.mutators.lock().push(Arc::clone(&record));

@@ -25,6 +25,7 @@ use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::forwarding::{Entry, Forwarding};
+use gc_core::prefetch::prefetch;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -74,18 +75,6 @@ fn repair_block(inner: &HeapInner, pages: &Pages, block: usize) {
         }
         _ => (block * BLOCK_PAGES..(block + 1) * BLOCK_PAGES).for_each(|page| repair_page(inner, pages, page)),
     }
-}
-
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing and never faults.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 struct Repair<'a> {

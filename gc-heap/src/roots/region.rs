@@ -10,9 +10,11 @@ use super::file_region::{RegionKind, RootArea};
 use crate::space::PAGE_BYTES;
 use gc_core::sys::SysError;
 use gc_core::views::Views;
+use gc_core::zeroed::zeroed;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Address space of a thread's locals: 32 million of them.
 const FRAME_BYTES: usize = 256 << 20;
@@ -34,11 +36,10 @@ impl RootMemory {
     }
 }
 
-fn table_layout(bytes: usize) -> std::alloc::Layout {
-    std::alloc::Layout::from_size_align(bytes.max(8), 8).expect("a table is small")
-}
-
 /// Words for root slots that never move, writable. A slot is written before it is read.
+///
+/// Invariant: `len` bytes at `address`, and at `collector`, are mapped and writable (a page that is
+/// gated is let in where it is accessed) as long as the region lives; every access is atomic.
 pub(crate) struct Region {
     home: Home,
     /// The first byte as mutators see it, and as the collector does.
@@ -51,7 +52,8 @@ pub(crate) struct Region {
 enum Home {
     /// The program's allocator's.
     Own {
-        bytes: usize,
+        /// Not a `Box`, which would be the only way to its memory.
+        _words: Vec<AtomicU64>,
     },
     Private {
         pool: Arc<RootPool>,
@@ -80,14 +82,9 @@ impl Region {
     }
 
     fn allocate(bytes: usize) -> Region {
-        let layout = table_layout(bytes);
-        // SAFETY: the layout is not of zero bytes.
-        let words = unsafe { std::alloc::alloc_zeroed(layout) };
-        if words.is_null() {
-            std::alloc::handle_alloc_error(layout);
-        }
-        let address = words.expose_provenance();
-        Region { home: Home::Own { bytes }, address, collector: address, len: AtomicUsize::new(bytes) }
+        let words = zeroed::<AtomicU64>(bytes / 8).into_vec();
+        let address = words.as_ptr().expose_provenance();
+        Region { home: Home::Own { _words: words }, address, collector: address, len: AtomicUsize::new(bytes) }
     }
 
     fn reserve(memory: &RootMemory, bytes: usize, share: RegionKind) -> Result<Region, NoAddresses> {
@@ -142,15 +139,34 @@ impl Region {
         grown.is_some()
     }
 
-    /// The first byte as mutators see it.
+    /// Address of the first word as mutators see it.
     #[inline(always)]
-    pub(crate) fn as_ptr(&self) -> *mut u8 {
-        std::ptr::with_exposed_provenance_mut(self.address)
+    pub(crate) fn address(&self) -> usize {
+        self.address
     }
 
-    /// The first byte as the collector sees it: never gated.
-    pub(crate) fn collector_ptr(&self) -> *mut u8 {
-        std::ptr::with_exposed_provenance_mut(self.collector)
+    /// The words as mutators see them.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the region's invariant, for the mutators' view.
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(self.address), self.len() / 8) }
+    }
+
+    /// The words as the collector sees them: never gated.
+    pub(crate) fn collector_words(&self) -> &[AtomicU64] {
+        // SAFETY: the region's invariant, for the collector's view.
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(self.collector), self.len() / 8) }
+    }
+
+    /// The word at an address of the mutators' view.
+    ///
+    /// # Safety
+    /// A multiple of 8 bytes lies between the region's address and this one, and at least a word
+    /// between this one and the region's end.
+    #[inline(always)]
+    pub(crate) unsafe fn word_at(&self, address: usize) -> &AtomicU64 {
+        debug_assert!(address >= self.address && address - self.address < self.len() && address.is_multiple_of(8));
+        // SAFETY: the caller's, and the region's invariant.
+        unsafe { &*std::ptr::with_exposed_provenance(address) }
     }
 
     #[inline(always)]
@@ -184,8 +200,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         match &self.home {
-            // SAFETY: allocated with this layout, and nobody refers to it any more.
-            Home::Own { bytes } => unsafe { std::alloc::dealloc(self.as_ptr(), table_layout(*bytes)) },
+            Home::Own { .. } => {}
             Home::Private { pool, piece } => pool.give_up(piece),
             Home::Gated { area, share, offset } => area.give_up(*share, *offset..*offset + self.len()),
         }
@@ -195,3 +210,30 @@ impl Drop for Region {
 /// No address space was left.
 #[derive(Debug)]
 pub(crate) struct NoAddresses(pub(crate) Option<SysError>);
+
+/// A word of a region, and the region, which it keeps.
+pub(crate) struct RegionWord {
+    word: NonNull<AtomicU64>,
+    region: Arc<Region>,
+}
+
+// SAFETY: the word is atomic, and stays where it is as long as the region, which this keeps alive.
+unsafe impl Send for RegionWord {}
+// SAFETY: as for Send.
+unsafe impl Sync for RegionWord {}
+
+impl RegionWord {
+    pub(crate) fn new(region: &Arc<Region>, index: usize) -> RegionWord {
+        RegionWord { word: NonNull::from(&region.words()[index]), region: Arc::clone(region) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self) -> &AtomicU64 {
+        // SAFETY: see `Send`.
+        unsafe { self.word.as_ref() }
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+}

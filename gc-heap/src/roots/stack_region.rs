@@ -14,9 +14,8 @@ const STEP: usize = (64 << 10) / 8;
 /// A stack's memory, shared by its owner and the collector.
 pub(crate) struct StackRegion {
     region: Region,
-    /// Addresses of the first slot in the owner's and the collector's view.
+    /// Address of the first slot.
     slots: usize,
-    collector_slots: usize,
     capacity: usize,
     pub(crate) state: RootStackState,
     /// The owner has dropped the stack: the collector removes it when no marking runs.
@@ -38,8 +37,7 @@ impl StackRegion {
         let address = Arc::as_ptr(&heap).addr();
         let heap: Arc<dyn Any + Send + Sync> = heap;
         StackRegion {
-            slots: region.as_ptr().expose_provenance(),
-            collector_slots: region.collector_ptr().expose_provenance(),
+            slots: region.address(),
             capacity: region.len() / 8,
             region,
             state: RootStackState::new(limit),
@@ -65,12 +63,6 @@ impl StackRegion {
         debug_assert!(index < self.capacity);
         // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.slots).add(index) }
-    }
-
-    fn collector_slot(&self, index: usize) -> &AtomicU64 {
-        debug_assert!(index < self.capacity);
-        // SAFETY: as in `slot`; the same words.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.collector_slots).add(index) }
     }
 
     /// Address of the first slot.
@@ -154,8 +146,8 @@ impl StackRegion {
     }
 
     /// Visits a range of slots.
-    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, mut visit: impl FnMut(&AtomicU64)) {
-        slots.for_each(|index| visit(self.collector_slot(index)));
+    pub(crate) fn scan(&self, slots: std::ops::Range<usize>, visit: impl FnMut(&AtomicU64)) {
+        self.region.collector_words()[slots].iter().for_each(visit);
     }
 
     pub(crate) fn set_scanned(&self, epoch: u32) {

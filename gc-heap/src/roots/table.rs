@@ -5,47 +5,27 @@
 //! its word until no marking runs, which has the same effect as logging the overwritten word.
 
 use crate::lock::Mutex;
-use crate::roots::region::{Region, RootMemory};
+use crate::roots::region::{Region, RegionWord, RootMemory};
 use crossbeam_queue::SegQueue;
 use gc_core::root_table::{self, Dropped, Entries};
 use gc_core::sys::Process;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHUNK: usize = 1024;
 
-/// Slots that never move.
-struct Chunk {
-    region: Region,
-}
-
-impl Chunk {
-    fn new(memory: &RootMemory) -> Chunk {
-        let region = Region::table(memory, CHUNK * 8)
-            .expect("address space for another 1024 roots (the heap's address space for roots is used up)");
-        let chunk = Chunk { region };
-        // The region may have been used before.
-        chunk.slots().iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
-        chunk
-    }
-
-    /// The slots through the mutators' view.
-    fn slots(&self) -> &[AtomicU64; CHUNK] {
-        // SAFETY: the region has room for them, is mapped as long as `self`, and all accesses are atomic.
-        unsafe { &*self.region.as_ptr().cast() }
-    }
-
-    /// The slots through the collector's view.
-    fn collector_slots(&self) -> &[AtomicU64; CHUNK] {
-        // SAFETY: as in `slots`; the same words.
-        unsafe { &*self.region.collector_ptr().cast() }
-    }
+/// [`CHUNK`] slots, all 0.
+fn new_chunk(memory: &RootMemory) -> Arc<Region> {
+    let region = Region::table(memory, CHUNK * 8)
+        .expect("address space for another 1024 roots (the heap's address space for roots is used up)");
+    // The region may have been used before.
+    region.words()[..CHUNK].iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+    Arc::new(region)
 }
 
 #[derive(Default)]
 struct State {
-    chunks: Vec<Chunk>,
+    chunks: Vec<Arc<Region>>,
     free: Vec<usize>,
 }
 
@@ -74,7 +54,7 @@ impl Dropped for DroppedEntries {
 struct Locked<'a> {
     memory: &'a RootMemory,
     state: &'a mut State,
-    slots: fn(&Chunk) -> &[AtomicU64; CHUNK],
+    slots: fn(&Region) -> &[AtomicU64],
 }
 
 impl Entries for Locked<'_> {
@@ -88,7 +68,7 @@ impl Entries for Locked<'_> {
 
     fn grow(&mut self) {
         let first = self.state.chunks.len() * CHUNK;
-        self.state.chunks.push(Chunk::new(self.memory));
+        self.state.chunks.push(new_chunk(self.memory));
         self.state.free.extend((first..first + CHUNK).rev());
     }
 }
@@ -105,15 +85,14 @@ impl RootTable {
 
     /// Pages of the heap's file that hold the slots.
     pub(crate) fn pages(&self) -> Vec<std::ops::Range<usize>> {
-        self.state.lock().chunks.iter().map(|chunk| chunk.region.pages(CHUNK * 8)).collect()
+        self.state.lock().chunks.iter().map(|chunk| chunk.pages(CHUNK * 8)).collect()
     }
 
     /// Visits all slots that may be in use, without holding the lock during the visits.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&AtomicU64)) {
         let mut index = 0;
         while let Some(chunk) = self.chunk(index) {
-            // SAFETY: a chunk's slots neither move nor are freed before the table.
-            unsafe { chunk.as_ref() }.iter().for_each(&mut visit);
+            chunk.collector_words()[..CHUNK].iter().for_each(&mut visit);
             index += 1;
         }
     }
@@ -127,20 +106,18 @@ impl RootTable {
     pub(crate) fn scan(&self, slots: std::ops::Range<usize>, visit: impl FnMut(&AtomicU64)) {
         let chunk = self.chunk(slots.start / CHUNK).expect("a chunk that there was");
         let first = slots.start % CHUNK;
-        // SAFETY: a chunk's slots neither move nor are freed before the table.
-        let chunk = unsafe { chunk.as_ref() };
-        chunk[first..first + slots.len()].iter().for_each(visit);
+        chunk.collector_words()[first..first + slots.len()].iter().for_each(visit);
     }
 
-    fn chunk(&self, index: usize) -> Option<NonNull<[AtomicU64; CHUNK]>> {
-        self.state.lock().chunks.get(index).map(|chunk| NonNull::from(chunk.collector_slots()))
+    fn chunk(&self, index: usize) -> Option<Arc<Region>> {
+        self.state.lock().chunks.get(index).cloned()
     }
 
     /// Reclaims the entries of dropped roots. Called by the collector, while no marking runs and no
     /// page is gated.
     pub(crate) fn reclaim(&self) {
         let some = |state: &mut State| {
-            let mut entries = Locked { memory: &self.memory, state, slots: Chunk::collector_slots };
+            let mut entries = Locked { memory: &self.memory, state, slots: Region::collector_words };
             root_table::reclaim_some(&self.dropped, &mut entries)
         };
         while some(&mut self.state.lock()) {}
@@ -150,14 +127,9 @@ impl RootTable {
 /// One entry of a table.
 pub(crate) struct RootCell {
     table: Arc<RootTable>,
-    slot: NonNull<AtomicU64>,
+    slot: RegionWord,
     index: usize,
 }
-
-// SAFETY: the slot is atomic and stays where it is as long as the table, which the cell keeps alive.
-unsafe impl Send for RootCell {}
-// SAFETY: as for Send.
-unsafe impl Sync for RootCell {}
 
 impl RootCell {
     /// `idle`: no marking runs (and none can begin, since the caller borrows a mutator).
@@ -166,19 +138,16 @@ impl RootCell {
         // Through the mutators' view: a store through the canonical view could be overwritten by a
         // concurrent repair. It may fault while the table is locked; that cannot deadlock, because
         // neither repair nor the end of a flip takes this lock.
-        let mut entries = Locked { memory: &table.memory, state: &mut state, slots: Chunk::slots };
+        let mut entries = Locked { memory: &table.memory, state: &mut state, slots: Region::words };
         let index = root_table::take(&table.dropped, &mut entries, word, idle).expect("a table that grows");
-        let slot = NonNull::from(entries.slot(index));
+        let slot = RegionWord::new(&entries.state.chunks[index / CHUNK], index % CHUNK);
         drop(state);
         RootCell { table: Arc::clone(table), slot, index }
     }
 
     /// The slot through the collector's view.
     pub(crate) fn collector_slot(&self) -> &AtomicU64 {
-        let index = self.index;
-        let chunk = self.table.chunk(index / CHUNK).expect("the chunk of an entry");
-        // SAFETY: a chunk's slots neither move nor are freed before the table, which the cell keeps alive.
-        unsafe { &chunk.as_ref()[index % CHUNK] }
+        &self.slot.region().collector_words()[self.index % CHUNK]
     }
 
     /// # Panics
@@ -186,8 +155,7 @@ impl RootCell {
     #[inline]
     pub(crate) fn slot(&self, table: &Arc<RootTable>) -> &AtomicU64 {
         assert!(Arc::ptr_eq(&self.table, table), "a root of one heap was used with a mutator of another");
-        // SAFETY: see `Send`.
-        unsafe { self.slot.as_ref() }
+        self.slot.get()
     }
 }
 
@@ -196,8 +164,7 @@ impl Drop for RootCell {
         // A child made by `fork` has no collector that would reclaim the entry, and it could wait
         // for ever for a thread of its parent that was pushing during the fork.
         if self.table.process.is_current() {
-            // SAFETY: see `Send`.
-            root_table::give_up(&self.table.dropped, self.index, unsafe { self.slot.as_ref() });
+            root_table::give_up(&self.table.dropped, self.index, self.slot.get());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! State, allocation epoch and live bytes of each block.
 
-use super::zeroes;
+use gc_core::zeroed::zeroed;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes it.
@@ -53,12 +53,12 @@ pub(crate) struct BlockTable {
 impl BlockTable {
     pub(crate) fn new(blocks: usize) -> BlockTable {
         BlockTable {
-            usage: zeroes(blocks),
-            allocation_epoch: zeroes(blocks),
-            live_bytes: zeroes(blocks),
-            run: zeroes(blocks),
-            used_bytes: zeroes(blocks),
-            pins: zeroes(blocks),
+            usage: zeroed(blocks),
+            allocation_epoch: zeroed(blocks),
+            live_bytes: zeroed(blocks),
+            run: zeroed(blocks),
+            used_bytes: zeroed(blocks),
+            pins: zeroed(blocks),
         }
     }
 

@@ -4,8 +4,9 @@
 //! One relocation's forwarding exists at a time: it is dropped after the next marking has remapped every stale slot,
 //! and before that marking's plan makes a new one (docs/ARCHITECTURE.md: "Two colors are enough").
 
-use super::{BLOCK_BYTES, BLOCK_GRANULES, zeroes};
+use super::{BLOCK_BYTES, BLOCK_GRANULES};
 use gc_core::forwarding::{Entry, Forwarding};
+use gc_core::zeroed::zeroed;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -24,7 +25,7 @@ fn bytes_of(forwarding: &Forwarding) -> usize {
 
 impl ForwardingTable {
     pub(crate) fn new(blocks: usize) -> ForwardingTable {
-        ForwardingTable { table: zeroes(blocks), bytes: AtomicUsize::new(0), peak_bytes: AtomicUsize::new(0) }
+        ForwardingTable { table: zeroed(blocks), bytes: AtomicUsize::new(0), peak_bytes: AtomicUsize::new(0) }
     }
 
     /// The most bytes that there ever were.

@@ -10,27 +10,6 @@ pub(crate) mod pages;
 
 pub(crate) use gc_core::forwarding::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 
-/// Types of which zero bytes are a value.
-///
-/// # Safety
-/// As said.
-pub(crate) unsafe trait Zero {}
-// SAFETY: integers, in memory as such.
-unsafe impl Zero for std::sync::atomic::AtomicU8 {}
-// SAFETY: as above.
-unsafe impl Zero for std::sync::atomic::AtomicU32 {}
-// SAFETY: as above.
-unsafe impl Zero for std::sync::atomic::AtomicU64 {}
-// SAFETY: a null pointer.
-unsafe impl<T> Zero for std::sync::atomic::AtomicPtr<T> {}
-
-/// A table of so many zeroes, one entry or several for each block of the largest heap: untouched, so that what is not in use of the heap
-/// has no memory here either.
-pub(crate) fn zeroes<T: Zero>(len: usize) -> Box<[T]> {
-    // SAFETY: zero is a value of the type.
-    unsafe { Box::new_zeroed_slice(len).assume_init() }
-}
-
 /// Objects above this size take runs of blocks of their own and are never copied.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;
 

@@ -5,11 +5,12 @@
 //! Mutators that touch a gated page do this themselves, in the fault handler; the collector does
 //! the rest. The states are in `gc_core::page_state`.
 
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, zeroes};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use crate::stats::Histogram;
 use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::sys::{Patience, SysError};
 use gc_core::views::{Gate, InstallResult};
+use gc_core::zeroed::zeroed;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -64,8 +65,8 @@ impl Pages {
             still_registered: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             left: Default::default(),
-            first: zeroes(blocks * BLOCK_PAGES),
-            next_source: zeroes(blocks),
+            first: zeroed(blocks * BLOCK_PAGES),
+            next_source: zeroed(blocks),
             density: AtomicU32::new(500),
             // Unlimited until a plan has measured it.
             moved: AtomicU32::new(blocks as u32),
