@@ -11,7 +11,6 @@ use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose
 use crate::inner::HeapInner;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::lock::Mutex;
-use crate::object::header::object_bytes;
 use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
@@ -182,9 +181,7 @@ impl DestinationPacker<'_> {
         let forwarding = inner.memory.forwarding.of_block(block).expect("made above");
         for (granule, entry) in forwarding.iter() {
             let from = block * BLOCK_GRANULES + granule;
-            let header = inner.memory.word(from * 8).load(Ordering::Relaxed);
-            // SAFETY: a marked object's header; the block is closed and its memory is not reused while it is planned.
-            let bytes = unsafe { object_bytes(header, || inner.memory.word(from * 8 + 8).load(Ordering::Relaxed)) };
+            let (_, bytes) = inner.marked_object(from * 8);
             let Some(to) = self.place(bytes) else {
                 // Destinations ran out although enough were free: other threads allocated them. The
                 // set ends before this block.

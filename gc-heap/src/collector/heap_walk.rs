@@ -8,11 +8,9 @@
 use crate::inner::HeapInner;
 use crate::inner::survey::{Edge, Node, Request, RootSort, Survey};
 use crate::object::Kind;
-use crate::object::header::{Header, object_bytes};
 use crate::object::slot_visitor::{SlotRole, each_slot};
 use crate::slot::is_reference;
-use crate::space::blocks::BlockState;
-use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use crate::space::BLOCK_MARK_WORDS;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +47,7 @@ impl HeapWalker<'_> {
         let inner = self.inner;
         let mut kinds: HashMap<*const Kind, (&'static Kind, u64, u64)> = HashMap::new();
         for block in 0..inner.memory.blocks.len() {
-            if !self.is_marked_block(block) {
+            if !inner.is_marked_block(block) {
                 continue;
             }
             for index in block * BLOCK_MARK_WORDS..(block + 1) * BLOCK_MARK_WORDS {
@@ -70,28 +68,11 @@ impl HeapWalker<'_> {
         }
     }
 
-    /// Whether the block's mark bits are those of its live objects: a young block's are all set.
-    fn is_marked_block(&self, block: usize) -> bool {
-        let blocks = &self.inner.memory.blocks;
-        // Open and not young: the block of a thread that has been parked since before mark start;
-        // it no longer allocates there.
-        matches!(blocks.state(block), BlockState::Closed | BlockState::Open | BlockState::LargeFirst)
-            && blocks.allocation_epoch(block) != self.inner.world.phase.epoch()
-    }
-
-    /// Whether an offset is that of an object of the survey.
-    fn is_surveyed(&self, offset: usize) -> bool {
-        self.inner.memory.marks.get(offset / 8) && self.is_marked_block(offset / BLOCK_BYTES)
-    }
-
     /// Records an object. Returns its kind and size.
     fn object(&mut self, offset: usize) -> (&'static Kind, usize) {
         let inner = self.inner;
         let word = |at: usize| inner.memory.word(offset + at).load(Ordering::Relaxed);
-        let header = word(0);
-        // SAFETY: a mark bit outside young blocks stands at an object's start, and dead blocks were freed; the length word
-        // exists where it is asked for.
-        let (kind, bytes) = unsafe { (Header(header).kind(), object_bytes(header, || word(8))) };
+        let (kind, bytes) = inner.marked_object(offset);
         if self.graph {
             self.survey.nodes.push(Node { kind, offset, bytes });
             let len = if kind.has_tail() { word(8) as usize } else { 0 };
@@ -108,7 +89,7 @@ impl HeapWalker<'_> {
             return None;
         }
         let offset = inner.memory.space.offset(word) as usize;
-        (offset < inner.config.max_bytes && self.is_surveyed(offset)).then_some(offset)
+        (offset < inner.config.max_bytes && inner.is_marked_object(offset)).then_some(offset)
     }
 
     fn slot(&mut self, holder: usize, at: usize, usage: SlotRole) {

@@ -10,7 +10,8 @@ use crate::inner::HeapInner;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
-use crate::space::BLOCK_BYTES;
+use crate::space::blocks::BlockState;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
 use gc_core::ephemeron::{self, Scan};
 use gc_core::prefetch::prefetch;
 use gc_core::slot::{self, Remap};
@@ -364,11 +365,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     pub(super) fn count_object(&mut self, offset: usize) -> &'static Kind {
         // Acquire is not needed: the reference to this object was loaded Acquire, and the header
         // was written before it was stored.
-        let header = self.word(offset).load(Ordering::Relaxed);
         // SAFETY: a reference leads to an object's header (slots invariant 1).
-        let kind = unsafe { Header(header).kind() };
-        // SAFETY: as above; the length word exists where the header does not say the size.
-        let bytes = unsafe { object_bytes(header, || self.word(offset + 8).load(Ordering::Relaxed)) };
+        let (kind, bytes) = unsafe { object_at(self.inner, offset) };
         self.objects += 1;
         self.bytes += bytes as u64;
         let block = offset / BLOCK_BYTES;
@@ -529,6 +527,53 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
     }
 }
 
+/// The kind and the size of the object at an offset.
+///
+/// # Safety
+/// An object begins there.
+#[inline(always)]
+unsafe fn object_at(inner: &HeapInner, offset: usize) -> (&'static Kind, usize) {
+    let header = inner.memory.word(offset).load(Ordering::Relaxed);
+    // SAFETY: the caller's; the length word exists where the header does not say the size.
+    unsafe { (Header(header).kind(), object_bytes(header, || inner.memory.word(offset + 8).load(Ordering::Relaxed))) }
+}
+
+impl HeapInner {
+    /// Whether the mark bits of a block stand at the objects that the last marking has found: it is
+    /// not free, and not young, where all bits may be set.
+    pub(super) fn is_marked_block(&self, block: usize) -> bool {
+        let blocks = &self.memory.blocks;
+        // Open and not young: the block of a thread that has been parked since before mark start;
+        // it no longer allocates there.
+        matches!(blocks.state(block), BlockState::Closed | BlockState::Open | BlockState::LargeFirst)
+            && blocks.allocation_epoch(block) != self.world.phase.epoch()
+    }
+
+    /// Whether the current or last marking has found an object at an offset.
+    pub(super) fn is_marked_object(&self, offset: usize) -> bool {
+        self.memory.marks.get(offset / 8) && self.is_marked_block(offset / BLOCK_BYTES)
+    }
+
+    /// The kind and the size of the object at an offset. Called by the collector, which alone frees
+    /// blocks of objects.
+    ///
+    /// # Panics
+    /// If the current or last marking has found none there, and the current plan has none.
+    pub(super) fn marked_object(&self, offset: usize) -> (&'static Kind, usize) {
+        let block = offset / BLOCK_BYTES;
+        // A plan moves the bits of its blocks to their forwarding.
+        let is_planned = || {
+            let forwarding = self.memory.forwarding.of_block(block);
+            forwarding.and_then(|forwarding| forwarding.entry(offset / 8 % BLOCK_GRANULES)).is_some()
+        };
+        let is_marked = self.is_marked_block(block) && (self.memory.marks.get(offset / 8) || is_planned());
+        assert!(is_marked, "no marked object at offset {offset:#x}");
+        // SAFETY: as asserted: there a reference led the marker to, and the block has not been freed
+        // since.
+        unsafe { object_at(self, offset) }
+    }
+}
+
 /// The offset of a word's object, when the last relocation is complete.
 #[inline]
 pub(crate) fn remap(inner: &HeapInner, word: u64) -> usize {
@@ -593,8 +638,9 @@ mod tests {
                 list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
             }
             let first = <Option<Node> as SlotType>::to_word(list.get(m));
-            // No cycle runs: half of the heap is free.
+            // No cycle runs: half of the heap is free. The objects are older than the marking.
             let inner = heap.inner();
+            inner.world.phase.next_epoch();
             // Like a thread that overwrites one reference repeatedly.
             let log = |buffers: usize| (0..buffers).for_each(|_| inner.world.log.push(vec![first; WORDS]));
             let pool = Pool::new(inner, 1, Roots::default());

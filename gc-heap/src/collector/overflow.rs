@@ -2,7 +2,6 @@
 //! mark stack" in `docs/protocol.md`.
 
 use super::mark::Marker;
-use crate::object::header::Header;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use std::sync::atomic::Ordering;
 
@@ -77,10 +76,9 @@ impl<const MANY: bool> Marker<'_, MANY> {
             let granule = (again.word - 1) * 64 + again.bits.trailing_zeros() as usize;
             again.bits &= again.bits - 1;
             let offset = (again.block * BLOCK_GRANULES + granule) * 8;
-            let header = self.inner.memory.word(offset).load(Ordering::Relaxed);
-            // SAFETY: a mark bit of an old block is where an object begins. Blocks whose bits are all set, because mutators
-            // allocate in them, are never grey: no bit is set there by a marker.
-            let kind = unsafe { Header(header).kind() };
+            // Blocks whose bits are all set, because mutators allocate in them, are never grey: no bit
+            // is set there by a marker.
+            let (kind, _) = self.inner.marked_object(offset);
             self.scan_slots(offset, kind);
             if self.looking {
                 self.wake(offset);
@@ -210,8 +208,9 @@ mod tests {
             for shape in shapes {
                 roots.push(Root::<Node>::new(m, shape.get(m)));
             }
-            // No cycle has run; none runs now.
+            // No cycle has run; none runs now. The objects are older than the marking.
             let inner = heap.inner();
+            inner.world.phase.next_epoch();
             assert_eq!(marked::<false>(inner, 1, 1024, 1000), (expected, 0));
             for (local, chunks) in [(2, 0), (3, 1), (32, 0), (1024, 0)] {
                 let (objects, overflows) = marked::<false>(inner, 1, local, chunks);

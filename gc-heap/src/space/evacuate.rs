@@ -4,7 +4,7 @@
 //! Each thread copies to a place of its own and the first to publish wins. Where there is no place, the object's own place is
 //! published: it stays, and its block survives the cycle.
 
-use crate::object::header::object_bytes;
+use crate::object::header::Header;
 use crate::space::memory::Memory;
 use gc_core::forwarding::Entry;
 use std::sync::atomic::Ordering;
@@ -42,12 +42,10 @@ pub(crate) fn relocate_object(
     // The header is used only if the entry is still empty after it was read: a block is released,
     // and may be written again, only when all its entries are published.
     let header = match entry.read_unmoved(|| memory.word(offset).load(Ordering::Relaxed)) {
-        Ok(header) => header,
+        Ok(header) => Header(header),
         Err(granule) => return (granule * 8, Copied::Elsewhere),
     };
-    // SAFETY: the entry was empty after the header was read, so it is the object's; evacuated objects are not large, so
-    // the header says the size and the length is not asked for.
-    let bytes = unsafe { object_bytes(header, || memory.word(offset + 8).load(Ordering::Relaxed)) };
+    let bytes = header.bytes().expect("an object that is evacuated is not large, so its header says the size");
     let Some(to) = place.bump(bytes) else {
         return match entry.publish(offset / 8) {
             Ok(()) => (offset, Copied::Kept),
