@@ -1,7 +1,8 @@
-//! Tasks of this workspace that cargo does not have: `cargo xtask mutate`.
+//! Tasks of this workspace that cargo does not have: `cargo xtask mutate`, `cargo xtask package`.
 
 mod mutate;
 mod mutation;
+mod package;
 mod tree;
 
 use std::process::ExitCode;
@@ -14,7 +15,12 @@ Removes a rule from a copy of this workspace and runs the test that must fail th
   --list   name every mutation, its rule and its test
   --check  only look whether every text that a mutation replaces is in the sources, exactly once
   --all    run all mutations; the exit code is 1 if a test of one passes
-  NAME..   run these";
+  NAME..   run these
+
+Usage: cargo xtask package [ARGUMENT OF CARGO PACKAGE]..
+
+Packages the library crates for a registry, under the names that they have there: gc-heap-core (here
+gc-core), gc-heap-derive, gc-heap, gc-heap-tools. Prints the files.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +32,7 @@ fn main() -> ExitCode {
         ["mutate", names @ ..] if !names.is_empty() && names.iter().all(|name| !name.starts_with('-')) => {
             mutate::run(names)
         }
+        ["package", arguments @ ..] => package::run(arguments),
         _ => Err(USAGE.to_owned()),
     };
     match done {

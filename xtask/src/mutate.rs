@@ -140,7 +140,7 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
     }
     let chosen: Vec<&Mutation> =
         all.iter().filter(|mutation| names.is_empty() || names.contains(&mutation.name.as_str())).collect();
-    let copy = tree::copy()?;
+    let copy = tree::copy("target/mutate/tree")?;
     // As it stands each test passes: else its failure would prove nothing.
     let mut sound = Vec::new();
     let mut bad = 0;

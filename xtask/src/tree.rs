@@ -1,4 +1,4 @@
-//! The workspace, and the copy of it that mutations change.
+//! The workspace, and the copies of it that tasks change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,14 +38,15 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(failed(path))
 }
 
-/// Brings the copy up to date: what git knows, and new files that it does not ignore. Gives the copy's folder.
-pub(crate) fn copy() -> Result<PathBuf, String> {
-    let (root, to) = (root(), root().join("target/mutate/tree"));
+/// Brings the copy in this folder of the workspace up to date: what git knows, and new files that it
+/// does not ignore. Gives the copy's folder.
+pub(crate) fn copy(folder: &str) -> Result<PathBuf, String> {
+    let (root, to) = (root(), root().join(folder));
     let listed = Command::new("git").args(["ls-files", "-co", "--exclude-standard", "-z"]).current_dir(&root).output();
     let listed = listed.map_err(|error| format!("git ls-files: {error}"))?;
     let names = String::from_utf8(listed.stdout).map_err(|error| error.to_string())?;
     if !listed.status.success() || names.is_empty() {
-        return Err("git ls-files failed: mutations need a checkout".to_owned());
+        return Err("git ls-files failed: this task needs a checkout".to_owned());
     }
     let names: Vec<&str> = names.split_terminator('\0').filter(|name| root.join(name).is_file()).collect();
     for name in &names {
