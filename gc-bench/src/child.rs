@@ -3,10 +3,12 @@
 use std::io::{self, BufRead, Read, Write};
 use std::process::exit;
 use std::thread;
+use std::time::Duration;
 
 use gc_heap::Heap;
 
 use crate::failure::Failure;
+use crate::hiccups::{self, Hiccups};
 use crate::measure::{Bench, Closed, Gauge, Measured, StopWatching, watch};
 use crate::plan::Plan;
 use crate::process::pss_bytes;
@@ -62,6 +64,7 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
 }
 
 fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> {
+    let hiccups = hiccups::calibrate(plan.work.threads(), Duration::from_millis(if plan.quick { 50 } else { 300 }));
     let heap = build(plan)?;
     heap.warnings().iter().for_each(|warning| say(&Message::Warning { message: warning.to_string() }));
     let gauge = Gauge::new(plan.work.seconds());
@@ -74,10 +77,10 @@ fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> 
         plan.work.run(&bench)
     })?;
     let closed = bench.into_closed().ok_or_else(|| Failure::run("the workload measured nothing"))?;
-    Ok(record(plan, &heap, &gauge, &measured, closed))
+    Ok(record(plan, &heap, &gauge, &measured, closed, hiccups))
 }
 
-fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: Closed) -> Record {
+fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: Closed, hiccups: Hiccups) -> Record {
     let stats = heap.stats();
     let committed_peak_bytes = stats.committed_peak_bytes as u64;
     // Read once, now: reading it costs tens of milliseconds. Of what was ever there, only the heap
@@ -91,7 +94,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         workload: plan.work.name().to_owned(),
         barrier: plan.heap.barrier,
         heap_bytes: plan.heap.heap_bytes,
-        threads: plan.work.threads(),
+        threads: closed.used_by,
+        hiccups,
         repeat: plan.repeat,
         wall_s,
         cpu_s: closed.used.cpu.as_secs_f64(),

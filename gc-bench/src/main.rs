@@ -10,7 +10,8 @@
 //! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
 //! | [`mmu`], [`lost`] | lost time of the mutators: by windows of time, and besides pauses and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
-//! | [`machine`], [`process`] | what it ran on, and what it used |
+//! | [`machine`], [`hiccups`] | what it ran on, and what that does to a loop without a heap |
+//! | [`process`], [`threads`] | what the process used, and each role of its threads |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
 //! | [`record`], [`timeline`], [`report`], [`output`] | results, what they look like, and how they are written |
 //! | [`size`], [`by_name`], [`rng`], [`time`] | sizes and names as people write them, random numbers, dates |
@@ -22,6 +23,7 @@ mod collector;
 mod document;
 mod failure;
 mod heap;
+mod hiccups;
 mod json_text;
 mod list;
 mod lost;
@@ -39,6 +41,7 @@ mod rng;
 mod session;
 mod size;
 mod stats;
+mod threads;
 mod time;
 mod timeline;
 mod workload;
@@ -100,7 +103,7 @@ fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &Output
         return Err(Failure::input("this machine has too little memory for any of the points"));
     }
     let mut outputs = Outputs::prepare(output)?;
-    let head = Head::now();
+    let head = Head::now(record::RUNS);
     let runs = session::run_all(plans, document)?;
     let document = Document { head, left_out, runs };
     outputs.write(&report::json::text(&document), &report::html::text(&document))?;
@@ -111,7 +114,7 @@ fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &Output
 fn primitives(args: &PrimitivesArgs) -> Result<(), Failure> {
     let plan = primitives::Plan::new(args)?;
     let mut outputs = Outputs::prepare(&args.output)?;
-    let found = plan.run(Head::now())?;
+    let found = plan.run(Head::now(record::PRIMITIVES))?;
     outputs.write(&report::json::text(&found), &report::primitives::page(&found))?;
     show(&outputs, || report::primitives::table(&found))
 }

@@ -14,6 +14,7 @@ use crate::mmu::{self, Interval, Mmu, Stretch};
 use crate::process::{Usage, Used};
 use crate::recorder::{Recorder, nanos};
 use crate::stats::Samples;
+use crate::threads::{Attendance, Roster, Threads};
 use crate::timeline::{Occupancy, Phase, Stop};
 
 /// The result of a workload.
@@ -40,6 +41,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) document: &'a [u8],
     window: Mutex<Option<Window>>,
     gauge: &'a Gauge,
+    roster: Roster,
 }
 
 struct Window {
@@ -57,12 +59,20 @@ pub(crate) struct Closed {
     pub(crate) cycles: u64,
     pub(crate) heap: HeapEvents,
     pub(crate) lost: Lost,
+    pub(crate) used_by: Threads,
 }
 
 impl<'a> Bench<'a> {
     /// Of a heap with that barrier, in which so many mutators are to work.
     pub(crate) fn new(heap: &'a Heap, barrier: Collector, threads: u64, document: &'a [u8], gauge: &'a Gauge) -> Self {
-        Self { heap, barrier, threads, document, window: Mutex::new(None), gauge }
+        let roster = Roster::new("parallax-gc");
+        Self { heap, barrier, threads, document, window: Mutex::new(None), gauge, roster }
+    }
+
+    /// The calling thread is a mutator of the run, until the result is dropped: what it used of the
+    /// machine in the measured part counts as the mutators'.
+    pub(crate) fn attend(&self) -> Attendance<'_> {
+        self.roster.attend()
     }
 
     /// Begins the measured part: times, samples and events from now on count. Called once per run.
@@ -71,6 +81,7 @@ impl<'a> Bench<'a> {
         let mut window = self.window.lock().expect("no holder panics");
         assert!(window.is_none(), "the measured part begins once");
         let before = Snapshot::of(self.heap);
+        self.roster.begin();
         drop(self.heap.take_events());
         let usage = Usage::start();
         *window = Some(Window { usage, from_ns: self.heap.now_ns(), before, closed: None });
@@ -84,6 +95,7 @@ impl<'a> Bench<'a> {
         let window = window.as_mut().expect("the measured part has begun");
         let wall = now - window.usage.since();
         let used = window.usage.end();
+        let used_by = self.roster.end();
         let (events, lost) = self.heap.take_events();
         let after = Snapshot::of(self.heap);
         self.gauge.set_phase(FINISHING);
@@ -92,7 +104,7 @@ impl<'a> Bench<'a> {
         let cycles = after.stats().cycles - window.before.stats().cycles;
         let mutators_ns = wall.as_nanos() as f64 * self.threads as f64;
         let lost = after.since(&window.before, self.barrier, mutators_ns);
-        window.closed = Some(Closed { wall, used, cycles, heap, lost });
+        window.closed = Some(Closed { wall, used, cycles, heap, lost, used_by });
     }
 
     /// Says how much of the current part is done, from 0 to 1. Costs a store.

@@ -5,16 +5,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_name;
 use crate::collector::Collector;
+use crate::hiccups::Hiccups;
 use crate::lost::Lost;
 use crate::machine::{self, Kernel, Machine};
 use crate::mmu::Mmu;
 use crate::plan::Plan;
 use crate::stats::Summary;
+use crate::threads::Threads;
 use crate::time;
 use crate::timeline::{Occupancy, Phase, Stop};
 
-/// The version of the keys: raised when one changes its meaning or goes, not when one is added.
-pub(crate) const FORMAT: u32 = 1;
+/// The version of the keys of a report of runs: raised when one changes its meaning or goes, not
+/// when one is added.
+pub(crate) const RUNS: u32 = 2;
+/// As [`RUNS`], for a report of primitives.
+pub(crate) const PRIMITIVES: u32 = 1;
 
 /// A value in nanoseconds, and how many samples it stands for.
 pub(crate) type Bucket = (u64, u64);
@@ -35,10 +40,10 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Of a report that is begun now.
-    pub(crate) fn now() -> Self {
+    /// Of a report that is begun now, with keys of that version.
+    pub(crate) fn now(format: u32) -> Self {
         Self {
-            format: FORMAT,
+            format,
             tool: "gc-bench".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
@@ -67,7 +72,10 @@ pub(crate) struct Record {
     #[serde(with = "by_name")]
     pub(crate) barrier: Collector,
     pub(crate) heap_bytes: u64,
-    pub(crate) threads: u64,
+    /// What the threads used of the machine in the measured part, by role.
+    pub(crate) threads: Threads,
+    /// What the machine did to a loop without a heap, before the run.
+    pub(crate) hiccups: Hiccups,
     pub(crate) repeat: u64,
     pub(crate) wall_s: f64,
     pub(crate) cpu_s: f64,
@@ -132,9 +140,15 @@ pub(crate) mod samples {
     use crate::mmu;
     use crate::plan::samples::runs;
     use crate::stats::Samples;
+    use crate::threads::Usage;
 
     const SLOW: Times =
         Times { timed: 77, p50_ns: 130, p99_ns: 1_900, max_ns: 41_000, total_ns: 400_000, share_of_wall: 0.0002 };
+
+    fn usage(cpu_ns: u64) -> Usage {
+        let run_queue_wait_ns = Some(cpu_ns / 100);
+        Usage { count: 1, cpu_ns, run_queue_wait_ns, voluntary_switches: 30, minor_faults: 12, ..Usage::default() }
+    }
 
     /// A made-up run of `workload` for tests of the reports.
     pub(crate) fn record(workload: &str, repeat: u64) -> Record {
@@ -149,7 +163,8 @@ pub(crate) mod samples {
             workload: settings.work.name().to_owned(),
             barrier: settings.heap.barrier,
             heap_bytes,
-            threads: settings.work.threads(),
+            threads: Threads { mutators: usage(3_000_000_000), collector: usage(400_000_000), bench: usage(1_000_000) },
+            hiccups: Hiccups { threads: 1, seconds: 0.3, threshold_ns: 100_000, count: 2, ..Hiccups::default() },
             repeat,
             wall_s: 2.0 + repeat as f64,
             cpu_s: 3.5,

@@ -103,7 +103,6 @@ mod tests {
             }
             for key in [
                 "heap_bytes",
-                "threads",
                 "wall_s",
                 "cpu_s",
                 "ops",
@@ -114,6 +113,11 @@ mod tests {
                 "checksum",
             ] {
                 assert!(run[key].is_number(), "{key}");
+            }
+            for role in ["mutators", "collector", "bench"] {
+                for key in ["count", "cpu_ns", "run_queue_wait_ns", "voluntary_switches", "minor_faults"] {
+                    assert!(run["threads"][role][key].is_u64(), "threads.{role}.{key}");
+                }
             }
             for set in ["pauses", "safepoint", "stalls", "latency"] {
                 for key in ["count", "p50_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns", "total_ns", "over_1ms_ns"] {

@@ -86,7 +86,11 @@ pub(crate) mod samples {
     use crate::record::{Document, Head, samples::record};
 
     pub(crate) fn head() -> Head {
-        Head { profile: "release".into(), command: vec!["gc-bench".into(), "run".into()], ..Head::now() }
+        Head {
+            profile: "release".into(),
+            command: vec!["gc-bench".into(), "run".into()],
+            ..Head::now(crate::record::RUNS)
+        }
     }
 
     /// A made-up report.

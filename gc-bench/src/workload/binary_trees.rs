@@ -178,6 +178,7 @@ fn run(of: &BinaryTrees, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measu
     let kept = build(m, depth, &mut ticker)?;
     let (own, others) = thread::scope(|scope| {
         let other = || -> Share {
+            let _attends = bench.attend();
             heap.enter(|m| {
                 let mut ticker = Ticker::new();
                 share(m, depth, threads, &mut ticker, |_| {}).map(|sum| (sum, ticker))

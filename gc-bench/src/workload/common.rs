@@ -81,6 +81,7 @@ pub(super) fn alone(
     bench: &Bench<'_>,
     f: impl FnOnce(&mut Mutator<'_>) -> Result<Measured, OutOfMemory>,
 ) -> Result<Measured, Failure> {
+    let _attends = bench.attend();
     bench.heap.enter(f).map_err(from_enter)?.map_err(from_memory)
 }
 

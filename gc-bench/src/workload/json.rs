@@ -268,6 +268,7 @@ fn stack_slots(census: Census) -> usize {
 }
 
 fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recorder), Failure> {
+    let _attends = bench.attend();
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
     let mut rng = Rng::new(of.seed, id);
@@ -306,6 +307,7 @@ fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<
 }
 
 fn parsing(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>) -> Result<u64, Failure> {
+    let _attends = bench.attend();
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
     let outcome = bench.heap.enter(|m| {

@@ -218,6 +218,7 @@ fn churning(
     ready: &mpsc::Sender<()>,
     flags: &Flags,
 ) -> Result<(u64, i64, Recorder), Failure> {
+    let _attends = bench.attend();
     let outcome = bench.heap.enter(|m| -> Result<_, OutOfMemory> {
         let mut churn = Churn::new(of, bench, m)?;
         // Who waits for it may be gone if the other side failed; then `stop` is set.

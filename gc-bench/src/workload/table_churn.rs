@@ -262,6 +262,7 @@ struct Part {
 }
 
 fn thread_body(of: &TableChurn, bench: &Bench<'_>, barrier: &Barrier, id: u64) -> Result<Part, Failure> {
+    let _attends = bench.attend();
     let mut meetings = Meetings::new(barrier, 3);
     let result = bench.heap.enter(|m| -> Result<Part, OutOfMemory> {
         let mut churn = Churn::new(m, of, id)?;

@@ -16,7 +16,6 @@ fn assert_run(run: &Value) {
     }
     for key in [
         "heap_bytes",
-        "threads",
         "wall_s",
         "cpu_s",
         "ops",
@@ -39,6 +38,20 @@ fn assert_run(run: &Value) {
             s("p50_ns") <= s("p99_ns") && s("p9999_ns") <= s("max_ns") && s("over_1ms_ns") <= s("total_ns"),
             "{set}"
         );
+    }
+    for role in ["mutators", "collector", "bench"] {
+        for key in ["count", "cpu_ns", "voluntary_switches", "involuntary_switches", "minor_faults", "major_faults"] {
+            assert!(run["threads"][role][key].is_u64(), "threads.{role}.{key}");
+        }
+    }
+    let role = |role: &str| run["threads"][role]["cpu_ns"].as_f64().unwrap() / 1e9;
+    let (mutators, cpu) = (role("mutators"), run["cpu_s"].as_f64().unwrap());
+    assert!(mutators > 0.0 && run["threads"]["mutators"]["count"].as_u64() > Some(0));
+    // The threads are read shortly before and after the process is.
+    let all = mutators + role("collector") + role("bench");
+    assert!((all - cpu).abs() < 0.05 + cpu / 10.0, "{all} s by threads, {cpu} s of the process");
+    for key in ["threads", "seconds", "threshold_ns", "count", "total_ns", "max_ns", "share"] {
+        assert!(run["hiccups"][key].is_number(), "hiccups.{key}");
     }
     assert_eq!(run["pauses"]["count"], run["stops"].as_array().unwrap().len());
     assert_eq!(run["lost_events"], 0);
@@ -138,7 +151,7 @@ fn binary_trees_counts_every_node_in_any_number_of_threads() {
         let document = json(&args);
         let run = only_run(&document);
         assert_eq!(run["checksum"], expected, "{threads} threads");
-        assert_eq!(run["threads"].to_string(), threads);
+        assert_eq!(run["threads"]["mutators"]["count"].to_string(), threads);
         assert_eq!(run["ops"], run["latency"]["count"]);
     }
 }

@@ -1,6 +1,7 @@
 //! CPU clocks, [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
 //! (Linux 2.6.12).
 
+use super::SysError;
 use super::inject::refused;
 use std::time::Duration;
 
@@ -21,4 +22,32 @@ fn clock(id: libc::clockid_t) -> Duration {
     // kernel of ours has; if a sandbox refuses it, the caller gets zero.
     let _ = refused("clock_gettime") || unsafe { libc::clock_gettime(id, &mut now) } != 0;
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The length of the kernel's timer tick, 1/`CONFIG_HZ`: the resolution of the clock that the tick
+/// advances ([`CLOCK_MONOTONIC_COARSE`](https://man7.org/linux/man-pages/man2/clock_getres.2.html),
+/// Linux 2.6.32). The scheduler checks at a tick whether a thread has used up its time slice, so
+/// waits for a processor are often multiples of it.
+///
+/// # Errors
+/// `EINVAL` where the kernel has no such clock; what a sandbox answers.
+pub fn tick_length() -> Result<Duration, SysError> {
+    let mut tick = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes to a value of this frame.
+    let failed = refused("clock_getres") || unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut tick) } != 0;
+    if failed {
+        return Err(SysError::last("clock_getres", &[]));
+    }
+    Ok(Duration::new(tick.tv_sec as u64, tick.tv_nsec as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_is_one_of_those_that_a_kernel_can_be_built_with() {
+        let tick = tick_length().unwrap();
+        assert!(tick >= Duration::from_micros(100) && tick <= Duration::from_millis(10), "{tick:?}");
+    }
 }
