@@ -5,7 +5,7 @@
 //!
 //! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
-//!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
+//!   thread's faults to the heap they belong to, [`desk`] lends work to helper threads, [`probe`] reports what this kernel and this
 //!   sandbox support.
 //! - **Without**: colors, bitmaps, crews, ephemerons, deposits, forwarding, grey blocks, losses,
 //!   page states, pauses, roots, slots and stops. They use atomics only, through one private module
@@ -13,6 +13,8 @@
 //!   (`--cfg loom`); under `loom` the first half is not built. [`rules`] names the rules that a
 //!   model can remove from them.
 
+#[cfg(not(loom))]
+pub mod desk;
 #[cfg(not(loom))]
 pub mod fault;
 #[cfg(not(loom))]

@@ -2,10 +2,10 @@
 
 use crate::error::OutOfMemory;
 use crate::handles::local::Local;
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::mutator::alloc_size::AllocSize;
-use crate::object::{Field, Num, Trace, WordMap};
+use crate::object::{Num, Trace};
 use crate::slot::Array;
 use crate::slot::{Ephemeron, Gc, Slot, SlotType, WeakKey};
 use crate::weak_growth::{Full, Growth, Known};
@@ -25,31 +25,6 @@ struct Entry<K: WeakKey, S: SlotType> {
 }
 
 type Table<K, S> = Array<Entry<K, S>>;
-
-/// A lock in a heap object: held for one search, and never over a safepoint. So nobody holds it, or sleeps until it is free, when
-/// its object moves: it is a word in the memory of the object, and nothing else.
-struct Lock(Mutex<()>);
-
-const _: () = assert!(!std::mem::needs_drop::<Lock>() && size_of::<Lock>() <= 8);
-
-// SAFETY: a word and a byte, no slot in them, written whole; no drop, as asserted.
-unsafe impl Field for Lock {
-    type Init<'g> = ();
-    const MAP: WordMap = WordMap::empty_for::<Self>();
-
-    unsafe fn write<'g>((): (), dst: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { dst.write(Lock(Mutex::new(()))) }
-    }
-}
-
-impl Lock {
-    /// Waits while another thread searches, asleep if that lasts: the holder may have lost its processor to this thread. It is never at a
-    /// safepoint, so this ends without one.
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.0.lock()
-    }
-}
 
 /// A heap object that maps objects to values and keeps neither alive: as long as a key is reachable
 /// by another way, its value is (if the map is); when the key dies, the entry is removed. A value
@@ -95,7 +70,9 @@ impl Lock {
 #[derive(Trace)]
 pub struct WeakMap<K: WeakKey, S: SlotType> {
     table: Slot<Table<K, S>>,
-    lock: Lock,
+    /// Held for one search, and never over a safepoint: so no thread waits for it inside a pause. A
+    /// thread that waits is asleep if that lasts: the holder may have lost its processor to it.
+    lock: Mutex<()>,
     /// Places of the table that were ever used.
     used: Num<usize>,
     /// New entries until it is looked whether the table has become too large. Looking takes as long as the table is.

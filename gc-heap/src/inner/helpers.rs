@@ -1,73 +1,13 @@
 //! The collector's helper threads: they sleep until there is work for several threads, and are
 //! started with the first such work, as many as the system allows. They end with the collector.
 
-use crate::lock::{Condvar, Mutex};
-use gc_core::sys::{spawn_thread, thread_cpu_time};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use crate::lock::Mutex;
+use gc_core::desk::Desk;
+use gc_core::sys::spawn_thread;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// The work of a call. It lives until the call has ended.
-type Work = &'static (dyn Fn() + Sync);
-
-#[derive(Default)]
-struct State {
-    /// The work of the call, for so many helpers, until it is opened.
-    unopened: Option<(Work, usize)>,
-    /// The work of the call that is open.
-    work: Option<Work>,
-    /// Number of the call: a helper takes part in each call once.
-    call: u64,
-    /// Number of helpers that the open call still accepts.
-    seats: usize,
-    /// Helpers that run a call's work.
-    running: usize,
-    /// Processor time that helpers have taken for calls, since somebody asked last.
-    used: Duration,
-    panic: Option<Box<dyn Any + Send>>,
-    ended: bool,
-}
-
-#[derive(Default)]
-struct Desk {
-    state: Mutex<State>,
-    work: Condvar,
-    done: Condvar,
-}
-
-impl Desk {
-    /// The loop of a helper thread.
-    fn help(&self) {
-        let mut last = 0;
-        let mut state = self.state.lock();
-        while !state.ended {
-            let Some(work) = state.work.filter(|_| state.seats > 0 && state.call != last) else {
-                state = self.work.wait(state);
-                continue;
-            };
-            last = state.call;
-            state.seats -= 1;
-            state.running += 1;
-            drop(state);
-            let before = thread_cpu_time();
-            let outcome = catch_unwind(AssertUnwindSafe(work));
-            let used = thread_cpu_time().saturating_sub(before);
-            state = self.state.lock();
-            state.used += used;
-            state.running -= 1;
-            if let Err(why) = outcome {
-                state.panic.get_or_insert(why);
-            }
-            if state.running == 0 {
-                drop(state);
-                self.done.notify_one();
-                state = self.state.lock();
-            }
-        }
-    }
-}
 
 /// The helper threads of one heap.
 pub(crate) struct Helpers {
@@ -104,31 +44,14 @@ impl Helpers {
     /// # Panics
     /// If one of them panics, with the same payload, once all have ended.
     pub(crate) fn together(&self, workers: usize, own: impl FnOnce(), help: impl Fn() + Sync) {
-        let work: &(dyn Fn() + Sync) = &help;
-        // SAFETY: only the lifetime changes. Helpers take the work from the desk, where it lies until the call ends, and the
-        // end waits for those that have taken it. It comes before `help` is dropped, also where `own` panics.
-        let work = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Work>(work) };
-        let call = Call(&self.desk);
-        self.desk.state.lock().unopened = (workers > 1).then_some((work, workers - 1));
-        own();
-        drop(call);
-        let panic = self.desk.state.lock().panic.take();
-        if let Some(why) = panic {
-            resume_unwind(why);
-        }
+        self.desk.call(workers.saturating_sub(1), own, help).unwrap_or_else(|why| resume_unwind(why));
     }
 
     /// Wakes the helpers for the current call, once: they take about 50 us to start.
     pub(crate) fn open(&self) {
-        let unopened = self.desk.state.lock().unopened.take();
-        let Some((work, seats)) = unopened else { return };
+        let Some(seats) = self.desk.unopened() else { return };
         self.start(seats);
-        let mut state = self.desk.state.lock();
-        state.work = Some(work);
-        state.seats = seats;
-        state.call += 1;
-        drop(state);
-        self.desk.work.notify_all();
+        self.desk.open();
     }
 
     /// Starts the missing threads. If one is refused, the next call tries again.
@@ -146,13 +69,12 @@ impl Helpers {
     /// Returns the processor time that helpers have used for the calls that ended since the last
     /// call of this.
     pub(crate) fn take_used(&self) -> Duration {
-        std::mem::take(&mut self.desk.state.lock().used)
+        self.desk.take_used()
     }
 
     /// Ends the threads. Called by the collector thread when it ends.
     pub(crate) fn end(&self) {
-        self.desk.state.lock().ended = true;
-        self.desk.work.notify_all();
+        self.desk.close();
         for thread in self.threads.lock().drain(..) {
             // A panic of the work is propagated to the caller.
             let _ = thread.join();
@@ -163,20 +85,6 @@ impl Helpers {
     #[cfg(test)]
     pub(crate) fn started(&self) -> usize {
         self.threads.lock().len()
-    }
-}
-
-/// Ends a call when dropped.
-struct Call<'a>(&'a Desk);
-
-impl Drop for Call<'_> {
-    /// Accepts no more helpers, and waits for those that take part.
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        (state.unopened, state.work) = (None, None);
-        while state.running > 0 {
-            state = self.0.done.wait(state);
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use core::sync::atomic::{
 use super::derived_token::{Derived, Of};
 use super::map::WordMap;
 use super::names::FieldName;
+use crate::lock::Mutex;
 
 /// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`, [`Num`], [`Plain`],
 /// `Slot<S>`, `WeakSlot<T>`, `PhantomData<T>`, arrays of these, and structs that derive `Trace` and have no tail.
@@ -112,6 +113,23 @@ unsafe impl<T: ?Sized + 'static> Field for PhantomData<T> {
     unsafe fn write<'g>(init: PhantomData<T>, dst: *mut Self) {
         // SAFETY: the caller's.
         unsafe { dst.write(init) }
+    }
+}
+
+// SAFETY: a word and a byte, no slot in them, written whole; no drop, as asserted. The standard
+// library's lock is a word in the memory of the object and nothing else, so it moves with it: no
+// thread holds it, or sleeps until it is free, when its object moves, since no thread keeps it over
+// a safepoint.
+unsafe impl Field for Mutex<()> {
+    type Init<'g> = ();
+    const MAP: WordMap = {
+        assert!(!core::mem::needs_drop::<Self>() && size_of::<Self>() <= 8);
+        WordMap::empty_for::<Self>()
+    };
+
+    unsafe fn write<'g>((): (), dst: *mut Self) {
+        // SAFETY: the caller's.
+        unsafe { dst.write(Mutex::new(())) }
     }
 }
 
