@@ -10,7 +10,7 @@ use crate::inner::handle::ENDING;
 pub use crate::inner::handle::Heap;
 use crate::mutator::Mutator;
 use crate::mutator::enter::HeapThread;
-use crate::page::serve::FaultServer;
+use crate::page::mapping;
 use crate::refused::Refusals;
 use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea};
 use crate::roots::region::RootMemory;
@@ -18,7 +18,7 @@ use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
 use crate::warning::BuildWarning;
-use gc_core::fault::{self, FaultError, Registration};
+use gc_core::fault::{FaultError, Registration};
 use gc_core::views::{Gate, Views};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -368,13 +368,7 @@ impl HeapInner {
 
     /// Registers the mutators' view for fault handling, with the page barrier.
     fn serve_faults(self: &Arc<HeapInner>) -> Result<Option<Registration>, BuildError> {
-        let Some(pages) = &self.memory.pages else { return Ok(None) };
-        let server = Arc::new(FaultServer(Arc::downgrade(self)));
-        // SAFETY: the range is that of the views' second span, which this heap owns until
-        // `HeapInner` is dropped. The registration is the heap's owner's. Every thread that
-        // accesses the view is attached, or holds a pin, and thereby keeps the owner alive.
-        let registered = unsafe { fault::register(pages.gate.view(), self.memory.views.span(), server) };
-        registered.map(Some).map_err(|error| {
+        mapping::register(self).map_err(|error| {
             let refused = if let FaultError::Sys(refused) = error { vec![refused] } else { Vec::new() };
             BuildError::PageBarrier(NoPageBarrier::new(error, refused))
         })

@@ -11,13 +11,14 @@ use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose
 use crate::inner::HeapInner;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::lock::Mutex;
+use crate::page::mapping::pages_with_objects;
 use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::sys::end_process;
-use gc_core::views::{GIB, InstallResult, MIN_SPAN};
+use gc_core::views::{InstallResult, MIN_SPAN};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -259,41 +260,6 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
 }
 
 impl HeapInner {
-    /// The flip, in a pause. `false`: nothing was gated.
-    pub(crate) fn flip(&self) -> bool {
-        let Some(pages) = &self.memory.pages else { return false };
-        if self.world.plan_aborted.load(Ordering::SeqCst)
-            || (pages.gate.is_private() && self.world.pins.load(Ordering::SeqCst) != 0)
-        {
-            return false;
-        }
-        // Blocks that have never been allocated. Nothing refers to them; a thread that allocates
-        // one now finds its pages mapped, or installs them.
-        let unused = self.memory.free.never_taken();
-        let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
-        // Small heaps have no whole GiB to exclude; in tests they exclude smaller units.
-        let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
-        // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
-        let left = match unsafe { pages.gate.flip(unused, unit) } {
-            Ok(left) => left,
-            Err(refused) => {
-                // Faults caused by this are served.
-                pages.still_registered.store(refused.still_registered, Ordering::Relaxed);
-                pages.refused.store(true, Ordering::Relaxed);
-                self.report.refusals.note(*refused.error);
-                return false;
-            }
-        };
-        pages.set_left(&left);
-        pages.flip.begin();
-        if self.config.verify
-            && let Ok(present @ 1..) = pages.gate.present_pages(&left)
-        {
-            self.schedule.requests.fail(format!("verification: {present} pages do not fault after a flip"));
-        }
-        true
-    }
-
     /// Offsets of the parts of the heap's file that may hold roots, in whole pages of page tables.
     fn root_area(&self) -> [Range<usize>; 2] {
         let RootMemory::Gated(area) = &self.roots.memory else { return [0..0, 0..0] };
@@ -333,6 +299,11 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     let (heap, left) = (inner.config.max_bytes, pages.left());
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
+    let restore = |pages: &Pages, range: Range<usize>| {
+        if pages.restore_page_tables(inner, range).is_err() {
+            failed.store(true, Ordering::Relaxed);
+        }
+    };
     let behind = Mutex::new(Vec::new());
     inner.schedule.helpers.run_parallel(workers, || {
         loop {
@@ -353,7 +324,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
                 pages.install(range);
                 behind.lock().push(start);
             } else {
-                give_back(pages, start..end, &failed);
+                restore(pages, start..end);
             }
         }
     });
@@ -365,7 +336,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     if pages.gate.is_private() {
         roots.into_iter().for_each(|roots| install_all(inner, pages, roots));
     } else {
-        used.iter().for_each(|used| give_back(pages, used.clone(), &failed));
+        used.iter().for_each(|used| restore(pages, used.clone()));
     }
     // Every page that holds an object or root is repaired. If the kernel refuses (for lack of
     // memory), the next plan tries again.
@@ -404,15 +375,7 @@ fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
 /// Repairs the pages of a block that hold objects, or waits for the threads that are repairing
 /// them.
 fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: usize) {
-    let bytes = match inner.memory.blocks.state(block) {
-        BlockState::Free | BlockState::LargeUninitialized => return,
-        // A source: nothing refers to it any more.
-        BlockState::Closed if inner.memory.forwarding.of_block(block).is_some() => return,
-        BlockState::Closed | BlockState::Open | BlockState::EvacuationTarget => inner.memory.blocks.used_bytes(block),
-        BlockState::LargeFirst | BlockState::LargeContinued => BLOCK_BYTES,
-    };
-    let first = block * BLOCK_PAGES;
-    (first..first + bytes.div_ceil(PAGE_BYTES)).for_each(|page| repair(inner, pages, page));
+    pages_with_objects(inner, block).for_each(|page| repair(inner, pages, page));
 }
 
 /// Private memory: moves pages back that would otherwise be lost with the from-view.
@@ -424,16 +387,6 @@ fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
         InstallResult::NotGated => {
             inner.schedule.requests.fail("a page cannot be mapped: its range is not gated".into())
         }
-    }
-}
-
-/// Restores page tables. A range that the kernel refuses stays gated until the end of the flip; its
-/// pages are installed when they are accessed.
-fn give_back(pages: &Pages, range: Range<usize>, failed: &AtomicBool) {
-    // SAFETY: the pages that hold objects are repaired; the bytes of the others have no meaning
-    // yet.
-    if !range.is_empty() && unsafe { pages.gate.restore_page_tables(range.start, range.len()) }.is_err() {
-        failed.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,5 @@
 //! The page barrier after a flip: pages are repaired, and installed when they are.
 
+pub(crate) mod mapping;
 pub(crate) mod repair;
 pub(crate) mod serve;

@@ -2,14 +2,13 @@
 
 use crate::inner::HeapInner;
 use crate::page::repair::repair_page;
+use crate::space::BLOCK_PAGES;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_PAGES, PAGE_BYTES};
-use gc_core::fault::{Served, Server};
+use gc_core::fault::Served;
 use gc_core::page_state::{Flip, PageState};
 use gc_core::views::InstallResult;
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 impl Pages {
@@ -91,8 +90,7 @@ impl Pages {
         let flip = self.flip.get();
         if !self.flip.is_active() {
             if self.still_registered.load(Ordering::Relaxed) {
-                // SAFETY: nothing is gated. The next flip's pause waits for this thread.
-                return served(unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) }, flip);
+                return served(self.install_ungated(page), flip);
             }
             return Served::Nothing(u64::from(flip.number()) << 1);
         }
@@ -127,31 +125,5 @@ fn served(done: InstallResult, flip: Flip) -> Served {
         InstallResult::Present => Served::Yes,
         InstallResult::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
         InstallResult::Refused(error) => Served::Refused(error),
-    }
-}
-
-/// Serves a heap's faults.
-pub(crate) struct FaultServer(pub(crate) Weak<HeapInner>);
-
-// SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it lets in was repaired.
-unsafe impl Server for FaultServer {
-    fn serve(&self, address: usize) -> Served {
-        // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
-        // signal handler.
-        let inner = self.0.as_ptr();
-        // SAFETY: only attached threads touch the view, and they keep the heap alive.
-        let inner = unsafe { &*inner };
-        let Some(pages) = &inner.memory.pages else { return Served::No };
-        let begin_ns = inner.report.events.now();
-        let page = (address - pages.gate.view()) / PAGE_BYTES;
-        if page >= pages.states.pages() {
-            return Served::No;
-        }
-        let served = pages.serve(inner, page);
-        let ns = inner.report.events.now() - begin_ns;
-        pages.faults.record(ns);
-        crate::inner::loss::faulted(inner, begin_ns, ns);
-        crate::events::probes::probe!(fault, address, ns);
-        served
     }
 }
