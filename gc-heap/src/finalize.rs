@@ -14,6 +14,7 @@
 //! released; and only then the queues are filled.
 
 use crate::active::is_inside;
+use crate::barrier::{Place, access};
 use crate::handles::Root;
 use crate::inner::HeapInner;
 use crate::inner::handle::Heap;
@@ -117,7 +118,7 @@ impl<P: Send + 'static> Queue<P> {
 
     /// `object`: the word of a good reference.
     fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: u64, end: OnDeath, key: usize) {
-        let cell = RootCell::new(&m.inner().roots.watched, object, !m.is_logging());
+        let cell = access::new_root(&m.inner().roots.watched, Place::WeakRoot, object, m);
         m.inner().roots.new_registrations.push(Registration { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
     }
 

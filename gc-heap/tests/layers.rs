@@ -179,6 +179,42 @@ fn files_of_a_room_import_each_other_in_pairs_at_most() {
     }
 }
 
+/// What a new barrier does at a load or a store is written in the room `barrier` alone.
+#[test]
+fn slots_are_loaded_and_stored_in_the_barrier_alone() {
+    const PROTOCOLS: [&str; 5] = ["slot", "weak", "ephemeron", "locals", "root_stack"];
+    /// What these protocols keep beside the slots.
+    const STATES: [&str; 4] = ["Locals", "Watermark", "RootStackState", "PendingEphemerons"];
+    /// What accesses slots, of these states, and makes a root with its first word.
+    const CALLS: [&str; 7] = [
+        "state.push(",
+        "state.cut(",
+        "state.overwrite(",
+        "state.log(",
+        "state.set_top(",
+        "watermark.pop_to(",
+        "RootCell::new(",
+    ];
+    let mut elsewhere = Vec::new();
+    let mut called = BTreeSet::new();
+    for (module, code) in &modules() {
+        let found: Vec<&str> = CALLS.into_iter().filter(|call| code.contains(call)).collect();
+        if module[0] == "barrier" {
+            called.extend(found);
+            continue;
+        }
+        elsewhere.extend(found.into_iter().map(|call| format!("{} calls {call}..)", module.join("/"))));
+        let accesses = |path: &&Vec<String>| {
+            PROTOCOLS.contains(&path[0].as_str()) && !matches!(&path[1..], [state] if STATES.contains(&state.as_str()))
+        };
+        let paths = paths(code, "gc_core");
+        elsewhere
+            .extend(paths.iter().filter(accesses).map(|path| format!("{}: {}", module.join("/"), path.join("::"))));
+    }
+    assert!(elsewhere.is_empty(), "slots are accessed outside of `barrier`:\n{}", elsewhere.join("\n"));
+    assert_eq!(called.len(), CALLS.len(), "a call that nobody makes is looked for; these are made: {called:?}");
+}
+
 /// The three lists of `collector/cycle.rs` differ in how objects are relocated, and the table of
 /// `docs/cycle.md` is the first.
 #[test]

@@ -8,9 +8,9 @@ use super::mark::{Marker, remap};
 use super::pool::Pool;
 use super::reclaim::{resolve_pairs, resolve_slots};
 use super::roots::Roots;
+use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::inner::registration::{OnDeath, Registration};
-use crate::roots::table::RootCell;
 use std::sync::atomic::Ordering;
 
 /// All registrations. Owned by the collector.
@@ -60,7 +60,7 @@ impl Watches {
         (done.revived, done.released) = (revived.len() as u64, released.len() as u64);
         for Registration { cell, queue, key, .. } in revived {
             let word = cell.collector_slot().load(Ordering::Relaxed);
-            queue.publish(key, Some(RootCell::new(&inner.roots.strong, word, true)));
+            queue.publish(key, Some(slots::new_root(inner, word)));
         }
         released.into_iter().for_each(|watch| watch.queue.publish(watch.key, None));
         done

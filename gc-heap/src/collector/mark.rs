@@ -6,15 +6,14 @@
 
 use super::overflow::Again;
 use super::pool::{CHUNK, Found, Pool, Queues, Rest};
+use crate::barrier::collector::{self as slots, Remap, Scan};
 use crate::inner::HeapInner;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
-use gc_core::ephemeron::{self, Scan};
 use gc_core::prefetch::prefetch;
-use gc_core::slot::{self, Remap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
@@ -123,7 +122,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     /// Marks what a slot refers to; a slot that is still stale is healed.
     #[inline(always)]
     pub(crate) fn visit(&mut self, slot: &AtomicU64) {
-        if let Some(offset) = slot::visit(slot, self) {
+        if let Some(offset) = slots::visit(slot, self) {
             self.push(offset);
         }
     }
@@ -322,7 +321,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     fn scan_pair(&mut self, pair: usize) {
         let inner = self.inner;
         let waiting = self.looking.then_some(&self.pool.waiting);
-        match ephemeron::scan(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
+        match slots::scan_pair(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
             Scan::Value => self.visit(self.word(pair + 8)),
             Scan::Later => self.pairs.push(pair),
             Scan::Empty | Scan::Waits => {}

@@ -1,11 +1,11 @@
 //! After marking: weak references, then dead blocks and dropped roots.
 
 use super::mark::remap;
+use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
-use gc_core::{ephemeron, weak};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 
@@ -29,13 +29,13 @@ pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
 pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
     let empty = |&&pair: &&usize| {
         let (key, value) = (inner.memory.word(pair), inner.memory.word(pair + 8));
-        ephemeron::resolve(key, value, is_reference, |word| resolved(inner, word))
+        slots::resolve_pair(key, value, is_reference, |word| resolved(inner, word))
     };
     inner.report.counters.ephemerons_cleared.add(dead.iter().filter(empty).count() as u64);
 }
 
 fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) {
-    weak::resolve(slot, is_reference, |word| resolved(inner, word));
+    slots::resolve_weak(slot, is_reference, |word| resolved(inner, word));
 }
 
 /// The good word of a live object, 0 of a dead one.

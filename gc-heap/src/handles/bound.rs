@@ -1,16 +1,14 @@
 //! A root stack bound to its mutator, and slots of stacks: for an interpreter between two
 //! safepoints.
 
-use crate::handles::root_stack::log_range;
+use crate::barrier::{Place, access, stacks};
 use crate::inner::mutator::Mutator;
 use crate::object::Trace;
 use crate::roots::stack_region::StackRegion;
-use crate::slot::types::Typed;
 use crate::slot::value::word_as_num;
-use crate::slot::{Gc, SlotType, Tagged, Value, is_reference};
-use gc_core::slot;
+use crate::slot::{Gc, SlotType, Tagged, Value};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// A [`RootStack`](crate::RootStack) with its mutator, from [`bind`](crate::RootStack::bind): the
 /// heap of both was compared there, and no access checks it again.
@@ -119,12 +117,12 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     pub fn push(&mut self, value: S::Loaded<'_>) {
         let top = self.top;
         if top >= self.limit {
-            self.limit = self.region.push_slow(S::to_word(value));
+            self.limit = stacks::push_slow(self.region, S::to_word(value), self.m);
             self.top = top + 1;
             return;
         }
         // SAFETY: below the limit.
-        self.region.state.push(unsafe { self.slot(top) }, top, S::to_word(value));
+        stacks::push(self.region, unsafe { self.slot(top) }, top, S::to_word(value), self.m);
         self.top = top + 1;
     }
 
@@ -140,11 +138,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
 
     #[inline(always)]
     fn cut(&mut self, new_top: usize) {
-        self.region.state.cut(new_top, || {
-            if self.m.is_logging() {
-                log_range(self.region, self.m, new_top, self.top);
-            }
-        });
+        stacks::cut(self.region, new_top, || self.top, self.m);
         self.top = new_top;
     }
 
@@ -205,11 +199,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
             out_of_range(index, self.top);
         }
         // SAFETY: below the top.
-        self.region.state.overwrite(unsafe { self.slot(index) }, S::to_word(value), || {
-            if self.m.is_logging() {
-                log_range(self.region, self.m, index, index + 1);
-            }
-        });
+        stacks::overwrite(self.region, unsafe { self.slot(index) }, index, S::to_word(value), self.m);
     }
 
     /// Makes the stack `len` values long: as [`RootStack::resize`](crate::RootStack::resize).
@@ -223,12 +213,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         if len > self.limit {
             self.limit = self.region.admit(len);
         }
-        let word = S::to_word(value);
-        for index in self.top..len {
-            // SAFETY: below the limit. The top after the slots: as in `push`.
-            slot::publish(unsafe { self.slot(index) }, word);
-        }
-        self.region.state.set_top(len);
+        stacks::fill(self.region, self.top, len, S::to_word(value), self.m);
         self.top = len;
     }
 
@@ -311,7 +296,7 @@ impl<S> std::fmt::Debug for BoundStack<'_, '_, S> {
 /// The slot belongs to a stack of `S` of the mutator's heap, and has been written.
 #[inline(always)]
 pub(super) unsafe fn load<'g, S: SlotType>(slot: &AtomicU64, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-    let word = slot::load(slot, &Typed::<S>::of(m));
+    let word = access::load::<S>(slot, Place::Stack, m);
     // SAFETY: the caller's: stored by `to_word` of this type. It is good now, and `m` is borrowed for 'g.
     unsafe { S::from_word(word) }
 }
@@ -367,7 +352,7 @@ impl<S: SlotType> RootSlot<S> {
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         // An interpreter overwrites numbers most of the time: skip the call for them.
-        slot::store_where(&self.word, S::to_word(value), &Typed::<S>::of(m), is_reference);
+        access::store_over_value::<S>(&self.word, Place::Stack, S::to_word(value), m);
     }
 }
 
@@ -375,7 +360,7 @@ impl RootSlot<Tagged> {
     /// The number in the slot, if it holds one; no barrier.
     #[inline(always)]
     pub fn num(&self) -> Option<f64> {
-        word_as_num(self.word.load(Ordering::Relaxed))
+        word_as_num(access::load_plain(&self.word, Place::Stack))
     }
 
     /// Overwrites the slot with a number.

@@ -1,9 +1,8 @@
 //! Frames and locals: roots that belong to a scope of one thread.
 
+use crate::barrier::{self, Place, access};
 use crate::inner::mutator::{Mutator, Scope};
-use crate::slot::types::Typed;
 use crate::slot::{Rootable, SlotType};
-use gc_core::slot;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -78,7 +77,7 @@ impl<S: SlotType> Local<'_, S> {
     /// Loads the local's value.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let word = slot::load_own(self.slot(), &Typed::<S>::of(m), || {
+        let word = access::load_own::<S>(self.slot(), Place::Local, m, || {
             if matches!(S::SLOT_KIND, crate::object::SlotKind::Tagged) {
                 // A foreign typed reference fails the barrier's test; a foreign immediate would not.
                 self.check(m);
@@ -92,7 +91,7 @@ impl<S: SlotType> Local<'_, S> {
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
-        slot::store_own(self.slot(), S::to_word(value), &Typed::<S>::of(m));
+        access::store_own::<S>(self.slot(), Place::Local, S::to_word(value), m);
     }
 }
 
@@ -137,8 +136,7 @@ impl<'s> Mutator<'s> {
         }
         // SAFETY: the top of the locals is a slot below the limit, which is the region's end.
         let slot = unsafe { self.record().locals().word_at(address as usize) };
-        // Release: the marker may visit a slot that ended after mark start and is used again.
-        slot::publish(slot, word);
+        barrier::locals::push(slot, word, self);
         self.local_top.set(address + 8);
         Local { slot: NonNull::from(slot), _scope: PhantomData, _holds: PhantomData }
     }
@@ -159,20 +157,8 @@ impl<'s> Mutator<'s> {
     /// Ends the locals above an address.
     #[inline(always)]
     pub(crate) fn pop_to(&self, address: u64) {
-        if self.watermark.is_above(address) {
-            self.pop_below_watermark(address);
-        }
+        barrier::locals::end(address, self);
         self.local_top.set(address);
-    }
-
-    /// While marking: a popped local below the watermark may not have been scanned yet.
-    #[cold]
-    #[inline(never)]
-    fn pop_below_watermark(&self, address: u64) {
-        let record = self.record();
-        let is_scanned = !self.logging.get() || record.scan.is_scanned(self.epoch.get());
-        let slot = |address| record.local(address);
-        self.watermark.pop_to(address, self.local_top.get(), is_scanned, slot, |word| self.log(word));
     }
 
     /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual. Never a safepoint.

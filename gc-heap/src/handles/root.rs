@@ -1,9 +1,9 @@
 //! [`Root`]: an entry of the heap's table of roots, which any thread may hold.
 
+use crate::barrier::{Place, access};
 use crate::inner::mutator::Mutator;
 use crate::roots::table::RootCell;
 use crate::slot::SlotType;
-use crate::slot::types::Typed;
 use std::marker::PhantomData;
 
 /// A root that any thread may hold: `Send`, `Sync`, can be dropped without a mutator.
@@ -53,7 +53,7 @@ impl<S: SlotType> Root<S> {
     /// barriers, running out of memory for roots is as for a [`Box`].
     #[must_use]
     pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {
-        let cell = RootCell::new(&m.inner().roots.strong, S::to_word(value), !m.is_logging());
+        let cell = access::new_root(&m.inner().roots.strong, Place::Root, S::to_word(value), m);
         Root { cell, _holds: PhantomData }
     }
 
@@ -64,7 +64,7 @@ impl<S: SlotType> Root<S> {
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
         let slot = self.cell.slot(&m.inner().roots.strong);
-        let word = gc_core::slot::load(slot, &Typed::<S>::of(m));
+        let word = access::load::<S>(slot, Place::Root, m);
         // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
         unsafe { S::from_word(word) }
     }
@@ -76,7 +76,7 @@ impl<S: SlotType> Root<S> {
     #[inline]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         let slot = self.cell.slot(&m.inner().roots.strong);
-        gc_core::slot::store(slot, S::to_word(value), &Typed::<S>::of(m));
+        access::store::<S>(slot, Place::Root, S::to_word(value), m);
     }
 }
 

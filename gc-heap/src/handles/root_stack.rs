@@ -7,6 +7,7 @@
 //! What the owner and the collector do at the same time, marking and giving memory back, is in [`gc_core::root_stack`].
 
 use crate::active::is_inside;
+use crate::barrier::stacks;
 use crate::error::OutOfMemory;
 use crate::handles::bound::{BoundStack, RootSlot, load, out_of_range, too_deep, too_few};
 use crate::inner::handle::Heap;
@@ -15,7 +16,6 @@ use crate::object::Trace;
 use crate::roots::region::Region;
 use crate::roots::stack_region::StackRegion;
 use crate::slot::{Gc, SlotType, Tagged};
-use gc_core::slot::publish;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -190,10 +190,10 @@ impl<S: SlotType> RootStack<S> {
         self.check(m);
         let top = self.len();
         if top >= self.region.limit() {
-            self.region.push_slow(S::to_word(value));
+            stacks::push_slow(&self.region, S::to_word(value), m);
             return;
         }
-        self.region.state.push(self.region.slot(top), top, S::to_word(value));
+        stacks::push(&self.region, self.region.slot(top), top, S::to_word(value), m);
     }
 
     /// Pops the last value; `None` from an empty stack.
@@ -215,11 +215,7 @@ impl<S: SlotType> RootStack<S> {
 
     #[inline(always)]
     fn cut(&self, m: &Mutator<'_>, new_top: usize) {
-        self.region.state.cut(new_top, || {
-            if m.is_logging() {
-                log_range(&self.region, m, new_top, self.len());
-            }
-        });
+        stacks::cut(&self.region, new_top, || self.len(), m);
     }
 
     #[inline(always)]
@@ -278,11 +274,7 @@ impl<S: SlotType> RootStack<S> {
         if index >= self.len() {
             out_of_range(index, self.len());
         }
-        self.region.state.overwrite(self.region.slot(index), S::to_word(value), || {
-            if m.is_logging() {
-                log_range(&self.region, m, index, index + 1);
-            }
-        });
+        stacks::overwrite(&self.region, self.region.slot(index), index, S::to_word(value), m);
     }
 
     /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to
@@ -298,9 +290,7 @@ impl<S: SlotType> RootStack<S> {
         if len > self.region.limit() {
             self.region.admit(len);
         }
-        // The top after the slots: as in `push`.
-        (self.len()..len).for_each(|index| publish(self.region.slot(index), S::to_word(value)));
-        self.region.state.set_top(len);
+        stacks::fill(&self.region, self.len(), len, S::to_word(value), m);
     }
 
     /// Drops all but the first `len` values; no effect if there are not more.
@@ -388,11 +378,4 @@ impl<S> Drop for RootStack<S> {
         // running.
         self.region.release();
     }
-}
-
-/// Logs what is about to be popped or overwritten while marking runs (the SATB store barrier of a stack's slots).
-#[cold]
-#[inline(never)]
-pub(crate) fn log_range(region: &StackRegion, m: &Mutator<'_>, from: usize, to: usize) {
-    region.state.log(m.epoch(), (from..to).map(|index| region.slot(index)), |word| m.log(word));
 }

@@ -2,6 +2,7 @@
 
 use super::Mutator;
 use super::alloc_size::AllocSize;
+use crate::barrier::access;
 use crate::error::OutOfMemory;
 use crate::handles::local::Local;
 use crate::inner::tlab::Run;
@@ -323,6 +324,10 @@ impl<'s> Mutator<'s> {
             // SAFETY: as many elements were bumped after the fixed part, and the source, a borrowed slice, does not overlap them.
             // An element's initialiser is as the element lies (`COPIES`).
             unsafe { first.copy_from_nonoverlapping(elements.as_ptr().cast(), elements.len()) };
+            if const { <T::Tail as Tail>::MAP.has_slots() } {
+                // SAFETY: just initialised, aligned to 8, and each is a slot: what `COPIES` is a word long.
+                access::initialised(|| unsafe { std::slice::from_raw_parts(first.cast(), elements.len()) });
+            }
             return gc;
         }
         for (index, element) in elements.iter().enumerate() {

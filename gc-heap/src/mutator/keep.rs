@@ -2,11 +2,11 @@
 //! references.
 
 use super::{Mutator, Scope};
-use crate::slot::types::needs_barrier;
+use crate::barrier::{Place, access};
 use crate::slot::{Rootable, SlotType};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
 
 mod sealed {
     /// Sealed: the words written and read back must be equal in number and order.
@@ -37,16 +37,22 @@ pub trait SlotTypes: 'static + sealed::Sealed {
     ///
     /// # Safety
     /// The `index`-th word came from [`each_word`](Self::each_word), and the result of `load` for
-    /// it is good; the mutator stays borrowed for `'g`. `load` gets a flag: whether the word may be
-    /// any value, or is a typed reference.
+    /// it is good; the mutator stays borrowed for `'g`.
     #[doc(hidden)]
     unsafe fn load<'g>(load: impl FnMut(usize, Load) -> u64) -> Self::Loaded<'g>;
 }
 
-/// How a word of a [`SlotTypes`] is loaded: a check that needs the slot's type.
+/// How a word of a [`SlotTypes`] is loaded, which needs the slot's type.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
-pub struct Load(fn(u64, &Mutator<'_>) -> bool);
+pub struct Load(fn(&AtomicU64, &Mutator<'_>) -> u64);
+
+impl Load {
+    #[inline(always)]
+    const fn of<S: SlotType>() -> Load {
+        Load(|slot, m| access::load_own::<S>(slot, Place::Local, m, || ()))
+    }
+}
 
 impl<W, const N: usize> sealed::Sealed for [W; N] {}
 
@@ -66,7 +72,7 @@ impl<S: SlotType, const N: usize> SlotTypes for [S; N] {
     #[inline(always)]
     unsafe fn load<'g>(mut load: impl FnMut(usize, Load) -> u64) -> [S::Loaded<'g>; N] {
         // SAFETY: the caller's.
-        std::array::from_fn(|index| unsafe { S::from_word(load(index, Load(needs_barrier::<S>))) })
+        std::array::from_fn(|index| unsafe { S::from_word(load(index, Load::of::<S>())) })
     }
 }
 
@@ -90,7 +96,7 @@ macro_rules! tuples {
             #[inline(always)]
             unsafe fn load<'g>(mut load: impl FnMut(usize, Load) -> u64) -> Self::Loaded<'g> {
                 // SAFETY: the caller's.
-                unsafe { ($($slot::from_word(load($at, Load(needs_barrier::<$slot>))),)*) }
+                unsafe { ($($slot::from_word(load($at, Load::of::<$slot>())),)*) }
             }
         }
     )*};
@@ -181,11 +187,7 @@ impl<'s, S: SlotTypes> Kept<'s, S> {
         // popped since.
         let is_own = m.record().locals_base() <= self.first && end <= m.local_top.get();
         assert!(is_own, "references were kept by another mutator");
-        let loaded = |index: usize, Load(needs_barrier): Load| {
-            let slot = m.record().local(self.first + 8 * index as u64);
-            let word = slot.load(Ordering::Relaxed);
-            if needs_barrier(word, m) { m.heal(slot, word) } else { word }
-        };
+        let loaded = |index: usize, Load(load): Load| load(m.record().local(self.first + 8 * index as u64), m);
         // SAFETY: `keep` wrote the words in this order. A slot of a scope ends with the scope, or here.
         let all = unsafe { S::load(loaded) };
         if m.local_top.get() == end {

@@ -1,15 +1,10 @@
 //! Safepoints: where a mutator takes part in pauses and handshakes.
 
 use super::Mutator;
-use crate::slot::is_reference;
 use gc_core::pause::{self, Safepoints};
-use gc_core::slot::must_log;
 use gc_core::stop::{Held, MutatorState, StopGate};
 use gc_core::sys::futex_wake;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Capacity of a mutator's store log; a full log is passed to the marker.
-const LOG_WORDS: usize = 1024;
 
 impl<'s> Mutator<'s> {
     /// A safepoint: objects may move here. Costs four instructions while no safepoint is requested.
@@ -161,30 +156,6 @@ impl<'s> Mutator<'s> {
     pub(crate) fn unpark(&mut self) {
         pause::unpark(self, |m| m.reclaim_tlabs());
         self.arm();
-    }
-
-    /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
-    /// object is already marked.
-    pub(crate) fn log_slow(&self, word: u64) {
-        if !is_reference(word)
-            || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
-        {
-            return;
-        }
-        let mut log = self.log.borrow_mut();
-        log.push(word);
-        if log.len() >= LOG_WORDS {
-            drop(log);
-            self.flush_log();
-        }
-    }
-
-    pub(crate) fn flush_log(&self) {
-        let mut log = self.log.borrow_mut();
-        if !log.is_empty() {
-            self.counts.logged.set(self.counts.logged.get() + log.len() as u64);
-            self.inner.world.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
-        }
     }
 
     /// Stress mode: sleeps or yields now and then.

@@ -104,21 +104,6 @@ impl StackRegion {
         limit
     }
 
-    /// Pushes a word when the limit is reached, and returns the new limit. Called by the owner; out
-    /// of line and in tail position, so that a push needs no saved registers.
-    ///
-    /// # Panics
-    /// If the stack is full.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    pub(crate) fn push_slow(&self, word: u64) -> usize {
-        let top = self.len();
-        let limit = self.admit(top + 1);
-        self.state.push(self.slot(top), top, word);
-        limit
-    }
-
     /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any time.
     pub(crate) fn is_wide(&self) -> bool {
         self.state.limit() > limit_for(self.state.len(), self.capacity)

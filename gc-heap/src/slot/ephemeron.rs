@@ -2,12 +2,12 @@
 
 use super::SlotType;
 use super::any_object::Referent;
-use super::types::Typed;
+use crate::barrier::Place;
+use crate::barrier::access::{self, Pair};
 use crate::inner::mutator::Mutator;
 use crate::object::{Field, FieldName, WordMap};
-use gc_core::ephemeron;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// A pair of a key and a value in a heap object. Made from an `Option<(Gc<'g, K>, S::Loaded<'g>)>`, with an `AnyGc<'g>` where
 /// `K` is [`AnyObject`](crate::AnyObject).
@@ -60,6 +60,11 @@ pub struct Ephemeron<K, S> {
 }
 
 impl<K: Referent, S: SlotType> Ephemeron<K, S> {
+    #[inline(always)]
+    fn pair(&self) -> Pair<'_> {
+        Pair { key: &self.key, value: &self.value }
+    }
+
     /// The pair, if its key is still alive. Both references are strong for as long as the mutator
     /// is borrowed.
     ///
@@ -67,7 +72,7 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     /// [`value_of`](Self::value_of), which keeps no other key alive.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<(K::Loaded<'g>, S::Loaded<'g>)> {
-        let (key, value) = ephemeron::get(&self.key, &self.value, m, &Typed::<S>::of(m))?;
+        let (key, value) = self.pair().load::<S>(m)?;
         // SAFETY: a good reference to what was stored, a `K`; `m` is borrowed for 'g. The value as in `value_of`.
         Some(unsafe { (K::from_word(key), S::from_word(value)) })
     }
@@ -75,7 +80,7 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     /// The value, if the pair has this key.
     #[inline]
     pub fn value_of<'g>(&self, m: &'g Mutator<'_>, key: K::Loaded<'g>) -> Option<S::Loaded<'g>> {
-        let value = ephemeron::value_of(&self.key, &self.value, K::to_word(key), m, &Typed::<S>::of(m))?;
+        let value = self.pair().value_of::<S>(K::to_word(key), m)?;
         // SAFETY: a key was seen, so the word was stored by `to_word` of this type; it is good now, and `m` is borrowed
         // for 'g. That the object lives follows from the protocol: its key does.
         Some(unsafe { S::from_word(value) })
@@ -84,20 +89,20 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     /// Whether the pair has this key. Keeps no other key alive.
     #[inline]
     pub fn has_key(&self, m: &Mutator<'_>, key: K::Loaded<'_>) -> bool {
-        ephemeron::has_key(&self.key, K::to_word(key), m)
+        self.pair().has_key(K::to_word(key), m)
     }
 
     /// Whether there is no pair. A pair whose key has died may count until the collector has cleared it.
     #[inline]
     pub fn is_empty(&self, _m: &Mutator<'_>) -> bool {
-        self.key.load(Ordering::Acquire) == 0
+        self.pair().is_empty()
     }
 
     /// Replaces the pair, or removes it.
     #[inline]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, pair: Option<(K::Loaded<'g>, S::Loaded<'g>)>) {
         let pair = pair.map(|(key, value)| (K::to_word(key), S::to_word(value)));
-        ephemeron::set(&self.key, &self.value, pair, m);
+        self.pair().store(pair, m);
     }
 }
 
@@ -114,8 +119,8 @@ unsafe impl<K: Referent, S: SlotType> Field for Ephemeron<K, S> {
         let words = dst.cast::<u64>();
         // SAFETY: the caller's; published by a later Release.
         unsafe {
-            words.write(key);
-            words.add(1).write(value);
+            words.write(access::initial(dst.addr(), Place::Key, key));
+            words.add(1).write(access::initial(dst.addr() + 8, Place::EphemeronValue, value));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Slots: the fields of heap objects that hold references or values.
 
 use super::gc::Gc;
-use super::is_reference;
 use super::value::Value;
+use crate::barrier::Place;
+use crate::barrier::access::{self, Words};
 use crate::inner::mutator::Mutator;
 use crate::object::{Field, SlotKind, Trace, WordMap};
-use gc_core::slot::{self, Barriers};
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicU64;
 
@@ -113,50 +113,8 @@ impl<'g> Rootable<'g> for Value<'g> {
     type Slot = Tagged;
 }
 
-/// Whether the barrier must test the word.
-#[inline(always)]
-pub(crate) fn needs_barrier<S: SlotType>(word: u64, m: &Mutator<'_>) -> bool {
-    match S::SLOT_KIND {
-        SlotKind::Tagged => is_reference(word) && word & m.bad_mask() != 0,
-        _ => word & m.bad_mask() != 0,
-    }
-}
-
-/// A mutator's barriers for slots of a type.
-pub(crate) struct Typed<'a, 's, S>(&'a Mutator<'s>, PhantomData<fn(S)>);
-
-impl<'a, 's, S: SlotType> Typed<'a, 's, S> {
-    #[inline(always)]
-    pub(crate) fn of(m: &'a Mutator<'s>) -> Typed<'a, 's, S> {
-        Typed(m, PhantomData)
-    }
-}
-
-impl<S: SlotType> Barriers for Typed<'_, '_, S> {
-    #[inline(always)]
-    fn is_bad(&self, word: u64) -> bool {
-        needs_barrier::<S>(word, self.0)
-    }
-
-    #[inline(always)]
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
-        self.0.heal(slot, word)
-    }
-
-    #[inline(always)]
-    fn resolve(&self, word: u64) -> u64 {
-        self.0.resolve(word)
-    }
-
-    #[inline(always)]
-    fn is_logging(&self) -> bool {
-        self.0.is_logging()
-    }
-
-    #[inline(always)]
-    fn log(&self, word: u64) {
-        self.0.log(word);
-    }
+impl<S: SlotType> Words for S {
+    const KIND: SlotKind = S::SLOT_KIND;
 }
 
 /// A slot of a heap object. Made by the allocator alone, from the object's initialiser.
@@ -219,7 +177,7 @@ impl<S: SlotType> Slot<S> {
     /// Loads the slot's value. Never blocks.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let word = slot::load(&self.word, &Typed::<S>::of(m));
+        let word = access::load::<S>(&self.word, Place::Field, m);
         // SAFETY: the word was stored by `to_word` of this type and is good now, and `m` is borrowed for 'g.
         unsafe { S::from_word(word) }
     }
@@ -227,13 +185,13 @@ impl<S: SlotType> Slot<S> {
     /// Stores a value. Never blocks.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
-        slot::store(&self.word, S::to_word(value), &Typed::<S>::of(m));
+        access::store::<S>(&self.word, Place::Field, S::to_word(value), m);
     }
 
     /// Stores a value and returns the old one.
     #[inline]
     pub fn swap<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) -> S::Loaded<'g> {
-        let word = slot::swap(&self.word, S::to_word(value), &Typed::<S>::of(m));
+        let word = access::swap::<S>(&self.word, Place::Field, S::to_word(value), m);
         // SAFETY: as in `get`.
         unsafe { S::from_word(word) }
     }
@@ -248,7 +206,7 @@ impl<S: SlotType> Slot<S> {
         new: S::Loaded<'g>,
     ) -> Result<S::Loaded<'g>, S::Loaded<'g>> {
         let (expected, new) = (S::to_word(current), S::to_word(new));
-        match slot::compare_exchange(&self.word, expected, new, &Typed::<S>::of(m)) {
+        match access::compare_exchange::<S>(&self.word, Place::Field, expected, new, m) {
             Ok(_) => Ok(current),
             // SAFETY: as in `get`.
             Err(word) => Err(unsafe { S::from_word(word) }),
@@ -266,7 +224,7 @@ unsafe impl<S: SlotType> Field for Slot<S> {
     #[inline(always)]
     unsafe fn write<'g>(init: S::Loaded<'g>, dst: *mut Self) {
         // SAFETY: the caller's. A plain store: the object is not published yet, and publishing it is Release.
-        unsafe { dst.cast::<u64>().write(S::to_word(init)) }
+        unsafe { dst.cast::<u64>().write(access::initial(dst.addr(), Place::Field, S::to_word(init))) }
     }
 }
 

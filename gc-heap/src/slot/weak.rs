@@ -2,13 +2,12 @@
 
 use super::any_object::{AnyObject, Referent};
 use super::gc::{AnyGc, Gc};
+use crate::barrier::{Place, access};
 use crate::inner::mutator::Mutator;
 use crate::object::{Field, SlotKind, Trace, WordMap};
 use crate::roots::table::RootCell;
-use gc_core::slot::publish;
-use gc_core::weak;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from an `Option<AnyGc<'g>>`.
 ///
@@ -46,24 +45,22 @@ impl<T: Referent> WeakSlot<T> {
     /// Whether there is nothing. What has died may count until the collector has cleared it;
     /// nothing is kept alive by the look.
     pub(crate) fn is_empty(&self, _m: &Mutator<'_>) -> bool {
-        // Relaxed: the word leads nowhere from here.
-        self.word.load(Ordering::Relaxed) == 0
+        access::load_plain(&self.word, Place::WeakField) == 0
     }
 
     /// The object, if it is still alive. A strong reference for as long as the mutator is borrowed.
     /// Never blocks.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
-        let word = weak::load(&self.word, m);
+        let word = access::load_weak(&self.word, Place::WeakField, m);
         // SAFETY: `load` gives 0 or a good reference to what was stored, a `T`; `m` is borrowed for 'g.
         (word != 0).then(|| unsafe { T::from_word(word) })
     }
 
     /// Refers to another object, or to none.
     #[inline]
-    pub fn set<'g>(&self, _m: &'g Mutator<'_>, value: Option<T::Loaded<'g>>) {
-        // The overwritten word is not logged: a weak slot does not keep its object alive.
-        publish(&self.word, value.map_or(0, T::to_word));
+    pub fn set<'g>(&self, m: &'g Mutator<'_>, value: Option<T::Loaded<'g>>) {
+        access::store_weak(&self.word, Place::WeakField, value.map_or(0, T::to_word), m);
     }
 }
 
@@ -75,7 +72,7 @@ unsafe impl<T: Referent> Field for WeakSlot<T> {
     #[inline(always)]
     unsafe fn write<'g>(init: Option<T::Loaded<'g>>, dst: *mut Self) {
         // SAFETY: the caller's; published by a later Release.
-        unsafe { dst.cast::<u64>().write(init.map_or(0, T::to_word)) }
+        unsafe { dst.cast::<u64>().write(access::initial(dst.addr(), Place::WeakField, init.map_or(0, T::to_word))) }
     }
 }
 
@@ -121,7 +118,7 @@ impl Weak<AnyObject> {
 
 impl<T: Referent> Weak<T> {
     fn of_word(m: &Mutator<'_>, word: u64) -> Weak<T> {
-        let cell = RootCell::new(&m.inner().roots.weak, word, !m.is_logging());
+        let cell = access::new_root(&m.inner().roots.weak, Place::WeakRoot, word, m);
         Weak { cell, _holds: PhantomData }
     }
 
@@ -131,7 +128,7 @@ impl<T: Referent> Weak<T> {
     /// If the reference belongs to another heap than the mutator.
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let slot = self.cell.slot(&m.inner().roots.weak);
-        let word = weak::load(slot, m);
+        let word = access::load_weak(slot, Place::WeakRoot, m);
         // SAFETY: as in `WeakSlot::get`.
         (word != 0).then(|| unsafe { T::from_word(word) })
     }

@@ -1,0 +1,34 @@
+//! The store log: what mutators overwrite while marking runs.
+
+use crate::inner::mutator::Mutator;
+use crate::object::word::is_reference;
+use gc_core::slot::must_log;
+
+/// Capacity of a mutator's store log; a full log is passed to the marker.
+const LOG_WORDS: usize = 1024;
+
+impl Mutator<'_> {
+    /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
+    /// object is already marked.
+    pub(crate) fn log_slow(&self, word: u64) {
+        if !is_reference(word)
+            || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
+        {
+            return;
+        }
+        let mut log = self.log.borrow_mut();
+        log.push(word);
+        if log.len() >= LOG_WORDS {
+            drop(log);
+            self.flush_log();
+        }
+    }
+
+    pub(crate) fn flush_log(&self) {
+        let mut log = self.log.borrow_mut();
+        if !log.is_empty() {
+            self.counts.logged.set(self.counts.logged.get() + log.len() as u64);
+            self.inner.world.log.push(std::mem::replace(&mut log, Vec::with_capacity(LOG_WORDS)));
+        }
+    }
+}
