@@ -8,13 +8,18 @@ use std::time::Duration;
 use gc_heap::Heap;
 
 use crate::failure::Failure;
+use crate::gaps::{Gaps, NotAccounted, measured_mmu};
 use crate::hiccups::{self, Hiccups};
 use crate::measure::{Bench, Closed, Gauge, Measured, StopWatching, watch};
+use crate::metered::{Metered, Stream};
 use crate::plan::Plan;
 use crate::process::pss_bytes;
 use crate::record::{Histograms, Record};
+use crate::recorder::Recorder;
 use crate::session::{Message, Order};
 use crate::stats::Samples;
+use crate::timeline::Sampled;
+use crate::track::Track;
 use crate::workload::Work;
 
 /// `gc-bench run-one`: reads an [`Order`], answers with [`Message`]s. The parent reads the outcome
@@ -68,7 +73,7 @@ fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> 
     let heap = build(plan)?;
     heap.warnings().iter().for_each(|warning| say(&Message::Warning { message: warning.to_string() }));
     let gauge = Gauge::new(plan.work.seconds());
-    let bench = Bench::new(&heap, plan.heap.barrier, plan.work.threads(), document, &gauge);
+    let bench = Bench::new(&heap, plan.heap.barrier, plan.work.threads(), document, &gauge).at_rate(plan.rate);
     let measured = thread::scope(|scope| {
         let report = progress.then_some(|phase: &str, done: f64| say(&Message::Progress { phase: phase.into(), done }));
         let (heap, gauge) = (&heap, &gauge);
@@ -80,14 +85,44 @@ fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> 
     Ok(record(plan, &heap, &gauge, &measured, closed, hiccups))
 }
 
+/// The samples of all tracks together.
+fn together<'a>(recorders: impl Iterator<Item = &'a Recorder>) -> Samples {
+    let mut all = Recorder::new();
+    recorders.for_each(|recorder| all.merge(recorder));
+    Samples::from(&all)
+}
+
+/// Metered latency of all operations. With a set rate arrivals are known: each operation is due
+/// with its tick, and nothing is smoothed.
+fn metered(tracks: &[Track]) -> Metered<Samples> {
+    let metered: Vec<&Track> = tracks.iter().filter(|track| track.is_metered()).collect();
+    if metered.iter().any(|track| track.responses().is_some()) {
+        return Metered::by_window(|_| together(metered.iter().filter_map(|track| track.responses())));
+    }
+    let streams: Vec<Stream> = metered.iter().map(|track| Stream::new(track.pieces())).collect();
+    Metered::by_window(|window_ns| {
+        let mut samples = Samples::new();
+        streams.iter().for_each(|stream| stream.meter(window_ns, &mut samples));
+        samples
+    })
+}
+
 fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: Closed, hiccups: Hiccups) -> Record {
     let stats = heap.stats();
     let committed_peak_bytes = stats.committed_peak_bytes as u64;
     // Read once, now: reading it costs tens of milliseconds. Of what was ever there, only the heap
     // gives memory back.
     let given_back = committed_peak_bytes.saturating_sub(stats.committed_bytes as u64);
-    let latency = Samples::from(&measured.latency);
-    let wall_s = closed.wall.as_secs_f64();
+    // What the bench itself keeps of the run is not the run's.
+    let own_bytes: u64 = measured.tracks.iter().map(Track::bytes).sum();
+    let pss_peak_bytes = pss_bytes().saturating_sub(own_bytes) + given_back;
+    let tracks = &measured.tracks;
+    let latency = together(tracks.iter().filter(|track| track.is_metered()).map(Track::latency));
+    let (operations, other) =
+        (together(tracks.iter().map(Track::operations)), together(tracks.iter().map(Track::other)));
+    let metered = metered(tracks);
+    let (wall_s, measured_ns) = (closed.wall.as_secs_f64(), closed.wall.as_nanos() as u64);
+    let tracks: Vec<Sampled> = tracks.iter().map(|track| track.sampled(measured_ns)).collect();
     let occupancy = gauge.occupancy(&closed);
     let events = closed.heap;
     Record {
@@ -98,11 +133,12 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         hiccups,
         repeat: plan.repeat,
         wall_s,
+        measured_ns,
         cpu_s: closed.used.cpu.as_secs_f64(),
         ops: measured.ops,
         ops_per_s: measured.ops as f64 / wall_s.max(1e-9),
         committed_peak_bytes,
-        pss_peak_bytes: pss_bytes() + given_back,
+        pss_peak_bytes,
         cycles: closed.cycles,
         checksum: measured.checksum,
         documents: measured.documents,
@@ -110,10 +146,16 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         safepoint: events.safepoint.summary(),
         stalls: events.stalls.summary(),
         latency: latency.summary(),
+        operations: operations.summary(),
+        other: other.summary(),
+        metered: metered.map(Samples::summary),
+        gaps: Gaps::of(&tracks, measured_ns),
+        not_accounted: NotAccounted::of(&tracks, &events),
         other_cpu_percent: closed.used.other_percent,
         stolen_percent: closed.used.stolen_percent,
         lost_events: events.lost,
         mmu: events.mmu(),
+        measured_mmu: measured_mmu(&tracks, measured_ns),
         lost: closed.lost,
         settings: plan.clone(),
         histograms: Histograms {
@@ -121,7 +163,12 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
             safepoint: events.safepoint.buckets(),
             stalls: events.stalls.buckets(),
             latency: latency.buckets(),
+            operations: operations.buckets(),
+            other: other.buckets(),
+            metered: metered.map(Samples::buckets),
         },
+        tracks,
+        delays: events.delays,
         stops: events.stops,
         phases: events.phases,
         occupancy,

@@ -23,19 +23,29 @@ Reading the table:
   stalls      how long an allocation had to wait for memory
   MMU         minimum mutator utilisation: of every window of that length, the least share that
               stops, stalls, faults and slow paths left to a thread
+  measured    the same by the program's own samples, which tile each thread's time: those of 100 us
+  MMU         and more count as lost, whatever took them
+  gaps        samples of 1 ms and more, in which a thread did not come on; their share of all
+              threads' time
+  not acc.    of the gaps, what overlaps no stop of all threads and no stall, fault or slow path of
+              the thread's own: what the heap does not know of
   faults      touches of absent pages that threads served themselves (page barrier), and what part
               of their time it took
   slow paths  loads of stale references, which threads resolve themselves (the other barriers), and
               what part of their time it took; one in 16 is timed, and stands for the others
   latency     what the program itself saw: the time of each operation (gcbench and binary-trees: of
-              each subtree of depth 4; table-churn with --rate: from when a tick's work was due
-              until it was done)
+              each subtree of depth 4; with --rate: from when a tick's work was due until it was
+              done)
+  metered     the same from the operation's due arrival: as if operations had come evenly, at the
+              mean rate of 1, 10, 100 ms around it or of the whole run; a queue behind a stop
+              counts. With --rate: each operation from its due time
 
 Examples:
   gc-bench                                         everything, standard sizes
   gc-bench --quick                                 everything, small: about ten seconds
   gc-bench message-ring --heap 512m --repeats 5    a tighter heap, medians of five
-  gc-bench table-churn --rate 300000               at a set rate: latency without a queue
+  gc-bench table-churn --rate 300000               at a set rate
+  gc-bench gcbench --rate sweep                    as fast as it goes, then 50, 70, 90 % of that
   gc-bench binary-trees --threads 2 --barrier stw  the same work, everything in one pause
   gc-bench gcbench --barrier load,page,stw         the barriers side by side, by turns
   gc-bench --json -                                one JSON document on standard output, no more

@@ -14,8 +14,11 @@ message-ring   A ring of 200,000 messages of 1 KiB, each a fresh byte array, fil
 
 table-churn    A chained hash table a thread; an operation is a random key, looked up (record, payload, linked record, its
                payload) or replaced (unlink, allocate a record and 24 to 512 bytes, link it to another): death at random.
-               heap 2g; --size records a thread [750,000]; --threads [2]; --seconds [10]; --seed; --rate operations a
-               second and thread, done every millisecond by a thousandth: then a latency sample is a tick, from its due time
+               heap 2g; --size records a thread [750,000]; --threads [2]; --seconds [10]; --seed
+
+Each has --rate operations a second and thread (those that latency is of, and parts of what a thread does besides), due
+every millisecond by a thousandth: then a latency sample is a tick, from its due time. --rate sweep: as fast as it goes,
+and then 50, 70 and 90 % of that.
 
 Of their own, and not in a plain run:
 

@@ -3,11 +3,12 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`cli`], [`plan`] | the request, and whether it is possible |
+//! | [`cli`], [`plan`], [`rate`] | the request, and whether it is possible |
 //! | [`heap`], [`collector`] | the heap of a run, its options and its barrier |
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
-//! | [`recorder`], [`stats`] | samples: cheap to take, exact where it matters |
+//! | [`track`], [`recorder`], [`stats`] | samples: they tile a thread's time, are cheap to take, exact where it matters |
+//! | [`gaps`], [`metered`] | what the program lost by its own samples, and its latency from due arrivals |
 //! | [`mmu`], [`lost`] | lost time of the mutators: by windows of time, and besides pauses and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`hiccups`] | what it ran on, and what that does to a loop without a heap |
@@ -22,6 +23,7 @@ mod cli;
 mod collector;
 mod document;
 mod failure;
+mod gaps;
 mod heap;
 mod hiccups;
 mod json_text;
@@ -29,11 +31,13 @@ mod list;
 mod lost;
 mod machine;
 mod measure;
+mod metered;
 mod mmu;
 mod output;
 mod plan;
 mod primitives;
 mod process;
+mod rate;
 mod record;
 mod recorder;
 mod report;
@@ -44,6 +48,7 @@ mod stats;
 mod threads;
 mod time;
 mod timeline;
+mod track;
 mod workload;
 
 use std::io::Write;

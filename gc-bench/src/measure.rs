@@ -6,29 +6,31 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use gc_heap::{Event, Heap};
+use gc_heap::{Event, Heap, Mutator};
 
 use crate::collector::Collector;
 use crate::lost::{Lost, Snapshot};
-use crate::mmu::{self, Interval, Mmu, Stretch};
+use crate::mmu::{self, Interval, LostTime, Mmu, Stretch};
 use crate::process::{Usage, Used};
-use crate::recorder::{Recorder, nanos};
+use crate::recorder::nanos;
 use crate::stats::Samples;
 use crate::threads::{Attendance, Roster, Threads};
-use crate::timeline::{Occupancy, Phase, Stop};
+use crate::timeline::{Delay, Occupancy, Phase, Stop};
+use crate::track::Track;
 
 /// The result of a workload.
 pub(crate) struct Measured {
     pub(crate) ops: u64,
     pub(crate) checksum: i64,
-    pub(crate) latency: Recorder,
+    /// Each mutator's samples.
+    pub(crate) tracks: Vec<Track>,
     /// Documents parsed (json).
     pub(crate) documents: u64,
 }
 
 impl Measured {
-    pub(crate) fn new(ops: u64, checksum: i64, latency: Recorder) -> Self {
-        Self { ops, checksum, latency, documents: 0 }
+    pub(crate) fn new(ops: u64, checksum: i64, tracks: Vec<Track>) -> Self {
+        Self { ops, checksum, tracks, documents: 0 }
     }
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) heap: &'a Heap,
     barrier: Collector,
     threads: u64,
+    /// Operations a second and thread; 0: as fast as it goes.
+    rate: u64,
     /// The text that `json` parses.
     pub(crate) document: &'a [u8],
     window: Mutex<Option<Window>>,
@@ -63,16 +67,37 @@ pub(crate) struct Closed {
 }
 
 impl<'a> Bench<'a> {
-    /// Of a heap with that barrier, in which so many mutators are to work.
+    /// Of a heap with that barrier, in which so many mutators are to work as fast as they can.
     pub(crate) fn new(heap: &'a Heap, barrier: Collector, threads: u64, document: &'a [u8], gauge: &'a Gauge) -> Self {
         let roster = Roster::new("parallax-gc");
-        Self { heap, barrier, threads, document, window: Mutex::new(None), gauge, roster }
+        Self { heap, barrier, threads, rate: 0, document, window: Mutex::new(None), gauge, roster }
     }
 
     /// The calling thread is a mutator of the run, until the result is dropped: what it used of the
     /// machine in the measured part counts as the mutators'.
     pub(crate) fn attend(&self) -> Attendance<'_> {
         self.roster.attend()
+    }
+
+    /// Each mutator is to do so many operations a second; 0: as many as it can.
+    pub(crate) fn at_rate(self, rate: u64) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// The samples of one mutator. It touches memory: before the measured part.
+    pub(crate) fn track(&self) -> Track {
+        Track::new(self.threads, self.rate)
+    }
+
+    /// The samples of a mutator whose work has no rate and is no stream of operations.
+    pub(crate) fn track_beside(&self) -> Track {
+        Track::new(self.threads, 0).unmetered()
+    }
+
+    /// Begins a mutator's samples, in the measured part.
+    pub(crate) fn start(&self, track: &mut Track, m: &Mutator<'_>) {
+        let since = self.window.lock().expect("no holder panics").as_ref().map(|window| window.usage.since());
+        track.start(m, since.expect("the measured part has begun"));
     }
 
     /// Begins the measured part: times, samples and events from now on count. Called once per run.
@@ -84,7 +109,9 @@ impl<'a> Bench<'a> {
         self.roster.begin();
         drop(self.heap.take_events());
         let usage = Usage::start();
-        *window = Some(Window { usage, from_ns: self.heap.now_ns(), before, closed: None });
+        let since = usage.since();
+        let from_ns = self.heap.now_ns().saturating_sub(nanos(since, Instant::now()));
+        *window = Some(Window { usage, from_ns, before, closed: None });
         self.gauge.open();
     }
 
@@ -135,6 +162,8 @@ pub(crate) struct HeapEvents {
     pub(crate) lost: u64,
     /// When all mutators were stopped.
     stopped: Vec<Interval>,
+    /// What mutators lost besides, by kind.
+    pub(crate) delays: BTreeMap<String, Vec<Delay>>,
     /// When each mutator that did waited for memory, or lost time in faults and slow paths.
     own: BTreeMap<u64, Vec<Stretch>>,
     length_ns: u64,
@@ -144,6 +173,24 @@ impl HeapEvents {
     /// The minimum mutator utilisation.
     pub(crate) fn mmu(&self) -> Vec<Mmu> {
         mmu::of_run(&self.stopped, self.own.values().map(Vec::as_slice), self.length_ns)
+    }
+
+    /// When that mutator was stopped, or lost time of its own.
+    pub(crate) fn lost_by(&self, mutator: u64) -> LostTime {
+        let stopped = self.stopped.iter().map(|&interval| Stretch::from(interval));
+        let own = self.own.get(&mutator).into_iter().flatten().copied();
+        LostTime::new(stopped.chain(own), self.length_ns)
+    }
+
+    /// Adds time that one mutator lost: `lost_ns` of an interval from the start of the stretch.
+    fn add_delay(&mut self, kind: &str, mutator: u64, (from, to): Interval, part: f64) {
+        self.own.entry(mutator).or_default().push(Stretch { from, to, share: part });
+        let lost_ns = ((to - from) as f64 * part).round() as u64;
+        let delay = (mutator, from, to - from, lost_ns);
+        match self.delays.get_mut(kind) {
+            Some(delays) => delays.push(delay),
+            None => drop(self.delays.insert(kind.to_owned(), vec![delay])),
+        }
     }
 
     /// Events of a stretch; times from its start. What began before it counts whole (it was taken
@@ -159,6 +206,7 @@ impl HeapEvents {
             lost,
             stopped: Vec::new(),
             own: BTreeMap::new(),
+            delays: BTreeMap::new(),
             length_ns: to_ns - from_ns,
         };
         // What began before the stretch is cut there; what ends after it is cut where it is used.
@@ -175,16 +223,16 @@ impl HeapEvents {
                         start_ns: p.start_ns.saturating_sub(from_ns),
                         duration_ns: p.total_ns,
                         safepoint_ns: p.reach_ns,
+                        before_ns: from_ns.saturating_sub(p.start_ns),
                     });
                 }
                 Event::Stall(s) if s.start_ns < to_ns => {
                     out.stalls.record(s.total_ns);
-                    out.own.entry(s.mutator).or_default().push(interval(s.start_ns, s.total_ns).into());
+                    out.add_delay("stall", s.mutator, interval(s.start_ns, s.total_ns), 1.0);
                 }
                 Event::Loss(l) if l.start_ns < to_ns && l.total_ns > 0 => {
-                    let (from, to) = interval(l.start_ns, l.total_ns);
-                    let share = l.lost_ns as f64 / l.total_ns as f64;
-                    out.own.entry(l.mutator).or_default().push(Stretch { from, to, share });
+                    let part = l.lost_ns as f64 / l.total_ns as f64;
+                    out.add_delay(&l.kind.to_string(), l.mutator, interval(l.start_ns, l.total_ns), part);
                 }
                 Event::Phase(p) if p.start_ns < to_ns => {
                     let start_ns = p.start_ns.saturating_sub(from_ns);

@@ -41,9 +41,10 @@ pub(crate) struct Mmu {
 pub(crate) fn of_run<'a>(stopped: &[Interval], own: impl Iterator<Item = &'a [Stretch]>, length_ns: u64) -> Vec<Mmu> {
     let stopped = || stopped.iter().map(|&interval| Stretch::from(interval));
     // A mutator with nothing of its own lost what all lost; one that has lost no less.
-    let mut mutators: Vec<Lost> = own.map(|own| Lost::new(stopped().chain(own.iter().copied()), length_ns)).collect();
+    let mut mutators: Vec<LostTime> =
+        own.map(|own| LostTime::new(stopped().chain(own.iter().copied()), length_ns)).collect();
     if mutators.is_empty() {
-        mutators.push(Lost::new(stopped(), length_ns));
+        mutators.push(LostTime::new(stopped(), length_ns));
     }
     let at = |window_ms: u64| {
         let least = mutators.iter().map(|lost| lost.utilisation(window_ms * 1_000_000));
@@ -54,17 +55,17 @@ pub(crate) fn of_run<'a>(stopped: &[Interval], own: impl Iterator<Item = &'a [St
 }
 
 /// When a mutator was not running for itself: apart from one another, ascending, none empty.
-struct Lost {
+pub(crate) struct LostTime {
     stretches: Vec<Stretch>,
     /// What was lost before each.
     before: Vec<f64>,
     length: u64,
 }
 
-impl Lost {
+impl LostTime {
     /// All stretches together, as far as they lie in `0..length`. Where some overlap their parts
     /// add up, to the whole at most.
-    fn new(stretches: impl Iterator<Item = Stretch>, length: u64) -> Self {
+    pub(crate) fn new(stretches: impl Iterator<Item = Stretch>, length: u64) -> Self {
         // Each adds its share at its begin and takes it away at its end. Whole ones are counted, so
         // that nothing is rounded.
         let mut turns: Vec<(u64, bool, f64)> = stretches
@@ -104,6 +105,11 @@ impl Lost {
         }
     }
 
+    /// What was lost from a time to a later one.
+    pub(crate) fn between(&self, from: u64, to: u64) -> f64 {
+        self.until(to) - self.until(from)
+    }
+
     /// What was lost before `time`.
     fn until(&self, time: u64) -> f64 {
         match self.stretches.partition_point(|s| s.from < time) {
@@ -135,7 +141,7 @@ mod tests {
     use crate::rng::Rng;
 
     fn utilisation(intervals: &[Interval], length: u64, window: u64) -> Option<f64> {
-        Lost::new(intervals.iter().map(|&interval| interval.into()), length).utilisation(window)
+        LostTime::new(intervals.iter().map(|&interval| interval.into()), length).utilisation(window)
     }
 
     #[test]
@@ -200,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_lost_in_part_counts_in_part() {
         let at = |stretches: &[Stretch], window| {
-            let found = Lost::new(stretches.iter().copied(), 1000).utilisation(window).unwrap();
+            let found = LostTime::new(stretches.iter().copied(), 1000).utilisation(window).unwrap();
             (found * 1e9).round() / 1e9
         };
         // A quarter of 40.
@@ -212,7 +218,7 @@ mod tests {
         // Parts that overlap add up, to the whole at most; and nothing is left of them behind.
         let parts = [stretch(10, 30, 0.1), stretch(20, 40, 0.7), stretch(20, 30, 0.4), stretch(500, 510, 0.3)];
         assert_eq!([at(&parts, 10), at(&parts, 20), at(&parts, 30)], [0.0, 0.15, 0.4]);
-        let lost = Lost::new(parts.into_iter(), 1000);
+        let lost = LostTime::new(parts.into_iter(), 1000);
         assert_eq!(lost.stretches[..2], [stretch(10, 20, 0.1), stretch(20, 30, 1.0)]);
         assert_eq!((lost.until(500) - lost.until(40), lost.stretches.len()), (0.0, 4));
         // The worst part and the worse of its neighbours.
@@ -239,7 +245,7 @@ mod tests {
             for window in 1..=length {
                 let tried = (0..=length - window).map(|start| (start..start + window).map(lost_at).sum::<f64>());
                 let expected = (window as f64 - tried.fold(0.0, f64::max)) / window as f64;
-                let found = Lost::new(stretches.iter().copied(), length).utilisation(window);
+                let found = LostTime::new(stretches.iter().copied(), length).utilisation(window);
                 assert_eq!(found, Some(expected), "{round}: {window} in {stretches:?}");
             }
         }

@@ -10,7 +10,8 @@ use crate::heap::{HeapArgs, HeapPlan};
 use crate::json_text::Census;
 use crate::machine::Memory;
 use crate::output::OutputArgs;
-use crate::size::{bytes, parse_count};
+use crate::rate::Rate;
+use crate::size::{bytes, grouped, parse_count};
 use crate::workload::json::{Json, JsonOptions};
 use crate::workload::pause_scaling::{PauseScaling, ScalingOptions};
 use crate::workload::{Work, WorkArgs};
@@ -42,12 +43,36 @@ pub(crate) struct ScalingArgs {
     #[command(flatten)]
     points: ScalingOptions,
 
+    #[command(flatten)]
+    rate: RateArgs,
+
     /// Only the smaller points, and fewer collections
     #[arg(long)]
     quick: bool,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// How fast mutators are to go.
+#[derive(Debug, Args)]
+struct RateArgs {
+    /// Operations a second and thread, due every millisecond by a thousandth; `sweep`: as fast as
+    /// it goes, then 50, 70 and 90 % of that [default: as fast as it goes]
+    #[arg(long, value_name = "OPS|sweep")]
+    rate: Option<Rate>,
+}
+
+impl RateArgs {
+    /// Of each series of runs, in order: operations a second and thread, and the percentage of the
+    /// saturated rate that it is to be. 0 is neither.
+    fn series(&self) -> Vec<(u64, u64)> {
+        match self.rate {
+            None => vec![(0, 0)],
+            Some(Rate::PerSecond(rate)) => vec![(rate, 0)],
+            Some(Rate::Sweep) => [0, 50, 70, 90].map(|percent| (0, percent)).into(),
+        }
+    }
 }
 
 /// What a session of runs is told beside the workloads' own options.
@@ -66,6 +91,9 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     repeats: Option<u64>,
 
+    #[command(flatten)]
+    rate: RateArgs,
+
     /// Everything small: a look at all of it in about ten seconds
     #[arg(long)]
     quick: bool,
@@ -82,13 +110,17 @@ impl SessionArgs {
         for work in works {
             let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
             let heap = self.heap.plan(heap_bytes, work.large_pages_help() && !self.quick);
-            for repeat in 1..=self.repeats.unwrap_or(repeats) {
-                plans.extend(self.heap.barrier.iter().map(|&barrier| Plan {
-                    work: work.clone(),
-                    heap: HeapPlan { barrier, ..heap.clone() },
-                    repeat,
-                    quick: self.quick,
-                }));
+            for (rate, rate_percent) in self.rate.series() {
+                for repeat in 1..=self.repeats.unwrap_or(repeats) {
+                    plans.extend(self.heap.barrier.iter().map(|&barrier| Plan {
+                        work: work.clone(),
+                        heap: HeapPlan { barrier, ..heap.clone() },
+                        rate,
+                        rate_percent,
+                        repeat,
+                        quick: self.quick,
+                    }));
+                }
             }
         }
         plans
@@ -102,6 +134,10 @@ pub(crate) struct Plan {
     pub(crate) work: Work,
     #[serde(flatten)]
     pub(crate) heap: HeapPlan,
+    /// Operations a second and thread; 0: as fast as it goes, or not known yet.
+    pub(crate) rate: u64,
+    /// The part of the saturated rate that `rate` is, in percent; 0 where it is no part of it.
+    pub(crate) rate_percent: u64,
     /// Which repeat of its workload this run is, from 1.
     pub(crate) repeat: u64,
     pub(crate) quick: bool,
@@ -118,7 +154,19 @@ impl Plan {
 
     /// The label without the barrier: runs that share it did the same work.
     pub(crate) fn work_label(&self) -> String {
-        self.work.label()
+        let work = self.work.label();
+        match (self.rate_percent, self.rate) {
+            (0, 0) => work,
+            (0, rate) => format!("{work}, {} op/s each", grouped(rate)),
+            (percent, _) => format!("{work}, {percent} % of its rate"),
+        }
+    }
+
+    /// Whether this run, as fast as it goes, shows the rate that `other` is to have a part of.
+    pub(crate) fn is_saturated_run_of(&self, other: &Plan) -> bool {
+        let other = Plan { rate: 0, rate_percent: 0, repeat: self.repeat, ..other.clone() };
+        // As the JSON has them: a plan that came back from its process has no more than that.
+        serde_json::to_value(self).expect("plain data") == serde_json::to_value(other).expect("plain data")
     }
 
     /// The point of a `pause-scaling` run.
@@ -175,7 +223,14 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Vec<Pl
             let (need, free) = (bytes(need), bytes(memory.available_bytes));
             left_out.push(format!("{live} of live data left out: it needs {need}, and {free} of memory are available"));
         } else {
-            plans.push(Plan { work, heap, repeat: 1, quick: args.quick });
+            plans.extend(args.rate.series().into_iter().map(|(rate, rate_percent)| Plan {
+                work: work.clone(),
+                heap: heap.clone(),
+                rate,
+                rate_percent,
+                repeat: 1,
+                quick: args.quick,
+            }));
         }
     }
     Ok((plans, left_out))
@@ -231,10 +286,10 @@ mod tests {
         assert_eq!(
             shape,
             [
-                ("gcbench", 1, 256, Some(30), None),
-                ("binary-trees", 1, 512, Some(20), None),
-                ("binary-trees", 2, 512, Some(20), None),
-                ("message-ring", 1, 1024, Some(5_000_000), None),
+                ("gcbench", 1, 256, Some(30), Some(0)),
+                ("binary-trees", 1, 512, Some(20), Some(0)),
+                ("binary-trees", 2, 512, Some(20), Some(0)),
+                ("message-ring", 1, 1024, Some(5_000_000), Some(0)),
                 ("table-churn", 2, 2048, Some(750_000), Some(0)),
             ]
         );
@@ -262,11 +317,27 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_is_saturated_runs_and_then_parts_of_their_rate() {
+        let plans = runs(&["gcbench", "--rate", "sweep", "--repeats", "2", "--barrier", "load,stw"]).unwrap();
+        let rates: Vec<_> = plans.iter().map(|p| (p.rate, p.rate_percent)).collect();
+        let expected: Vec<_> = [0, 50, 70, 90].iter().flat_map(|&percent| [(0, percent); 4]).collect();
+        assert_eq!(rates, expected);
+        assert!(plans[2].is_saturated_run_of(&plans[4]), "whichever repeat");
+        assert!(!plans[1].is_saturated_run_of(&plans[4]), "of another barrier");
+        assert!(!plans[8].is_saturated_run_of(&plans[4]));
+        assert_eq!(plans[8].label(), "gcbench, 70 % of its rate");
+        let set = runs(&["--rate", "300000", "--repeats", "1"]).unwrap();
+        assert!(set.iter().all(|p| p.rate == 300_000), "every workload has it");
+        assert_eq!(set[4].label(), "table-churn, 2 threads, 300,000 op/s each");
+        for wrong in ["0", "fast", "1000000001", "-3"] {
+            assert_eq!(runs(&["--rate", wrong]).expect_err(wrong).code(), 2);
+        }
+    }
+
+    #[test]
     fn an_option_without_use_is_an_error() {
         for args in [
             &["message-ring", "--threads", "2"][..],
-            &["gcbench", "--rate", "1000"],
-            &["--rate", "1000"],
             &["binary-trees", "--seconds", "3"],
             &["gcbench", "--seed", "3"],
             &["--size", "3"],
@@ -300,7 +371,7 @@ mod tests {
             &runs(&["table-churn", "--rate", "300000", "--seed", "3", "--seconds", "2.5", "--quick"]).unwrap()[0];
         let expected = json!({
             "workload": "table-churn", "size": 50_000, "threads": 2, "seconds": 2.5, "warm_up_seconds": 0.5,
-            "rate": 300_000, "seed": 3, "barrier": "load", "heap_bytes": 256 << 20, "workers": 0, "pretouch": true,
+            "rate": 300_000, "rate_percent": 0, "seed": 3, "barrier": "load", "heap_bytes": 256 << 20, "workers": 0, "pretouch": true,
             "huge_pages": "never", "repeat": 1, "quick": true,
         });
         assert_eq!(settings(plan), expected);

@@ -1,19 +1,23 @@
 //! The results of a run, with the keys of its JSON. `docs/bench.md` says what each means; keep them
 //! as they are.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::by_name;
 use crate::collector::Collector;
+use crate::gaps::{Gaps, NotAccounted};
 use crate::hiccups::Hiccups;
 use crate::lost::Lost;
 use crate::machine::{self, Kernel, Machine};
+use crate::metered::Metered;
 use crate::mmu::Mmu;
 use crate::plan::Plan;
 use crate::stats::Summary;
 use crate::threads::Threads;
 use crate::time;
-use crate::timeline::{Occupancy, Phase, Stop};
+use crate::timeline::{Delay, Occupancy, Phase, Sampled, Stop};
 
 /// The version of the keys of a report of runs: raised when one changes its meaning or goes, not
 /// when one is added.
@@ -78,6 +82,8 @@ pub(crate) struct Record {
     pub(crate) hiccups: Hiccups,
     pub(crate) repeat: u64,
     pub(crate) wall_s: f64,
+    /// The same, exactly: what samples and idle time of each mutator add up to.
+    pub(crate) measured_ns: u64,
     pub(crate) cpu_s: f64,
     pub(crate) ops: u64,
     pub(crate) ops_per_s: f64,
@@ -91,6 +97,14 @@ pub(crate) struct Record {
     pub(crate) safepoint: Summary,
     pub(crate) stalls: Summary,
     pub(crate) latency: Summary,
+    /// Samples of operations, and of the program's other work.
+    pub(crate) operations: Summary,
+    pub(crate) other: Summary,
+    /// Latency from due arrivals, by how they were smoothed.
+    pub(crate) metered: Metered<Summary>,
+    /// Samples of 1 ms and more.
+    pub(crate) gaps: Gaps,
+    pub(crate) not_accounted: NotAccounted,
     /// Processor time of other processes during the measured part, in percent of one processor.
     pub(crate) other_cpu_percent: f64,
     /// Time the hypervisor gave to others, in percent of one processor.
@@ -100,10 +114,16 @@ pub(crate) struct Record {
     pub(crate) lost_events: u64,
     /// Minimum mutator utilisation, at each window that is no longer than the run.
     pub(crate) mmu: Vec<Mmu>,
+    /// The same from the mutators' own samples.
+    pub(crate) measured_mmu: Vec<Mmu>,
     /// Time that mutators lost besides pauses and stalls; a key that is not there was not recorded.
     pub(crate) lost: Lost,
     pub(crate) settings: Plan,
     pub(crate) histograms: Histograms,
+    /// Each mutator's samples.
+    pub(crate) tracks: Vec<Sampled>,
+    /// What mutators lost besides pauses, by kind.
+    pub(crate) delays: BTreeMap<String, Vec<Delay>>,
     /// Each pause, in order.
     pub(crate) stops: Vec<Stop>,
     /// Each phase of each cycle, in order of its start.
@@ -118,6 +138,9 @@ pub(crate) struct Histograms {
     pub(crate) safepoint: Vec<Bucket>,
     pub(crate) stalls: Vec<Bucket>,
     pub(crate) latency: Vec<Bucket>,
+    pub(crate) operations: Vec<Bucket>,
+    pub(crate) other: Vec<Bucket>,
+    pub(crate) metered: Metered<Vec<Bucket>>,
 }
 
 impl Record {
@@ -125,6 +148,20 @@ impl Record {
     /// long.
     pub(crate) fn mmu_at(&self, window_ms: u64) -> Option<f64> {
         self.mmu.iter().find(|mmu| mmu.window_ms == window_ms).map(|mmu| mmu.share)
+    }
+
+    /// The same from the mutators' samples.
+    pub(crate) fn measured_mmu_at(&self, window_ms: u64) -> Option<f64> {
+        self.measured_mmu.iter().find(|mmu| mmu.window_ms == window_ms).map(|mmu| mmu.share)
+    }
+
+    /// Operations a second that a mutator did while it was not idle; its other work counts as
+    /// operations, too. 0 where it did nothing.
+    pub(crate) fn rate(&self) -> f64 {
+        let metered = || self.tracks.iter().filter(|track| track.metered);
+        let samples: u64 = metered().map(|track| track.operations + track.other).sum();
+        let busy_ns: u64 = metered().map(|track| track.operations_ns + track.other_ns).sum();
+        if busy_ns > 0 { samples as f64 * 1e9 / busy_ns as f64 } else { 0.0 }
     }
 
     /// Whether another process took so much of the machine that the figures are not the heap's.
@@ -136,6 +173,7 @@ impl Record {
 #[cfg(test)]
 pub(crate) mod samples {
     use super::*;
+    use crate::gaps::measured_mmu;
     use crate::lost::{Kind, Times};
     use crate::mmu;
     use crate::plan::samples::runs;
@@ -157,7 +195,17 @@ pub(crate) mod samples {
         let pauses: Samples = (1..60u64).map(|i| 9_000 + i * i * 40).collect();
         let safepoint: Samples = (1..60u64).map(|i| 1_000 + i * 100).collect();
         let latency: Samples = (1..20_000u64).map(|i| 40 + i % 300 + (i / 19_990) * 2_000_000).collect();
+        let metered: Samples = (1..20_000u64).map(|i| 60 + i % 300 + (i / 19_950) * 3_000_000).collect();
         let none = Samples::new();
+        let measured_ns = (2 + repeat) * 1_000_000_000;
+        let tracks = vec![Sampled {
+            mutator: 1,
+            metered: true,
+            operations: 19_999,
+            operations_ns: measured_ns,
+            long_samples: vec![(13_000_000, 2_000_000), (20_000_000, 400_000)],
+            ..Sampled::default()
+        }];
         let names = ["mark", "plan", "relocate"];
         Record {
             workload: settings.work.name().to_owned(),
@@ -167,6 +215,7 @@ pub(crate) mod samples {
             hiccups: Hiccups { threads: 1, seconds: 0.3, threshold_ns: 100_000, count: 2, ..Hiccups::default() },
             repeat,
             wall_s: 2.0 + repeat as f64,
+            measured_ns,
             cpu_s: 3.5,
             ops: 5_000_000,
             ops_per_s: 2.5e6,
@@ -179,23 +228,35 @@ pub(crate) mod samples {
             safepoint: safepoint.summary(),
             stalls: none.summary(),
             latency: latency.summary(),
+            operations: latency.summary(),
+            other: none.summary(),
+            metered: Metered::by_window(|_| metered.summary()),
+            gaps: Gaps::of(&tracks, measured_ns),
+            not_accounted: NotAccounted { ns: 1_100_000, share: 0.55 },
             other_cpu_percent: 0.4,
             stolen_percent: 0.0,
             lost_events: 0,
             mmu: mmu::of_run(&[(10_000_000, 10_600_000), (13_000_000, 13_900_000)], std::iter::empty(), 60_000_000),
+            measured_mmu: measured_mmu(&tracks, 60_000_000),
             lost: Lost { slow_paths: Some(Kind { count: 1234, times: Some(SLOW) }), faults: None },
             histograms: Histograms {
                 pauses: pauses.buckets(),
                 safepoint: safepoint.buckets(),
                 stalls: none.buckets(),
                 latency: latency.buckets(),
+                operations: latency.buckets(),
+                other: none.buckets(),
+                metered: Metered::by_window(|_| metered.buckets()),
             },
+            tracks,
+            delays: [("stall".to_owned(), vec![(1, 14_000_000, 900_000, 900_000)])].into(),
             stops: (0..59)
                 .map(|i| Stop {
                     kind: "mark start".into(),
                     start_ns: i * 30_000_000,
                     duration_ns: 9_000 + i * i * 40,
                     safepoint_ns: 1_000 + i * 100,
+                    before_ns: 0,
                 })
                 .collect(),
             phases: (0..60)

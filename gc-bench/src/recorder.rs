@@ -62,6 +62,12 @@ impl Recorder {
         }
     }
 
+    /// Forgets all samples, and touches its memory.
+    pub(crate) fn clear(&mut self) {
+        self.counts.fill(0);
+        (self.total_ns, self.max_ns, self.over_1ms_ns) = (0, 0, 0);
+    }
+
     /// Adds another thread's samples.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
@@ -92,53 +98,6 @@ impl Recorder {
     /// sample), and how many.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.counts.iter().enumerate().filter(|&(_, &n)| n > 0).map(|(i, &n)| (upper(i).min(self.max_ns), n))
-    }
-}
-
-/// A recorder with a clock: a sample is the time since the last one.
-///
-/// So nothing a workload's thread lives through can fall between two samples.
-pub(crate) struct Ticker {
-    recorder: Recorder,
-    last: Instant,
-}
-
-impl Ticker {
-    pub(crate) fn new() -> Self {
-        Self { recorder: Recorder::new(), last: Instant::now() }
-    }
-
-    /// Forgets the samples so far and begins now.
-    pub(crate) fn reset(&mut self) {
-        self.recorder = Recorder::new();
-        self.last = Instant::now();
-    }
-
-    /// Begins the next sample now; what went before is not counted.
-    pub(crate) fn skip(&mut self) {
-        self.last = Instant::now();
-    }
-
-    /// Ends a sample, begins the next, and says when.
-    #[inline]
-    pub(crate) fn tick(&mut self) -> Instant {
-        let now = Instant::now();
-        self.recorder.record(nanos(self.last, now));
-        self.last = now;
-        now
-    }
-
-    pub(crate) fn last(&self) -> Instant {
-        self.last
-    }
-
-    /// Adds a sample that was measured otherwise.
-    pub(crate) fn record(&mut self, ns: u64) {
-        self.recorder.record(ns);
-    }
-
-    pub(crate) fn into_recorder(self) -> Recorder {
-        self.recorder
     }
 }
 
@@ -189,16 +148,5 @@ mod tests {
         a.merge(&b);
         assert!(a.buckets().eq(both.buckets()));
         assert_eq!((a.count(), a.max_ns(), a.total_ns()), (both.count(), both.max_ns(), both.total_ns()));
-    }
-
-    #[test]
-    fn a_ticker_loses_no_time() {
-        let mut t = Ticker::new();
-        let start = t.last();
-        for _ in 0..1000 {
-            t.tick();
-        }
-        let whole = nanos(start, t.last());
-        assert_eq!(t.into_recorder().total_ns(), whole);
     }
 }

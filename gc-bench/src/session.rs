@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::size::{duration, grouped, three};
+use crate::stats::median;
 
 /// What a run's process is told, as one line on its standard input; the document, if there is one,
 /// follows. The pipe stays open until the parent is gone: then the process ends, too.
@@ -35,17 +36,37 @@ pub(crate) enum Message {
 pub(crate) fn run_all(plans: &[Plan], document: &[u8]) -> Result<Vec<Record>, Failure> {
     let mut meter = Meter::new(plans.len());
     let mut records = Vec::with_capacity(plans.len());
-    for plan in plans {
+    // A part of a rate needs the runs that show the rate: they come first, whatever the order.
+    let (first, then): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|plan| plan.rate_percent == 0);
+    for plan in first.into_iter().chain(then) {
+        let plan = &with_rate(plan, &records)?;
         let repeat = if plan.repeat > 1 { format!(" (repeat {})", plan.repeat) } else { String::new() };
         let label = plan.label() + &repeat;
         meter.begin(&label);
         let record = run(plan, document, &mut meter)?;
         let (wall, cycles, longest) = (three(record.wall_s), grouped(record.cycles), duration(record.pauses.max_ns));
-        meter.end(&format!("{label}: {wall} s, {cycles} cycles, longest pause {longest}"));
+        let (metered, gaps) = (duration(record.metered.ms_100.max_ns), duration(record.gaps.total_ns));
+        meter.end(&format!(
+            "{label}: {wall} s, {cycles} cycles, longest pause {longest}, longest latency of 100 ms metered {metered}, {gaps} in gaps of 1 ms and more"
+        ));
         records.push(record);
     }
     meter.finish();
     Ok(records)
+}
+
+/// The plan with the rate that it is to have: a part of what the saturated runs of the same work
+/// and barrier had in the middle.
+fn with_rate(plan: &Plan, records: &[Record]) -> Result<Plan, Failure> {
+    if plan.rate_percent == 0 {
+        return Ok(plan.clone());
+    }
+    let saturated = || records.iter().filter(|record| record.settings.is_saturated_run_of(plan));
+    if saturated().next().is_none() {
+        return Err(Failure::run(format!("{}: no run showed the rate that it is to have a part of", plan.label())));
+    }
+    let rate = median(saturated().map(Record::rate)) * plan.rate_percent as f64 / 100.0;
+    Ok(Plan { rate: (rate as u64).max(1), ..plan.clone() })
 }
 
 /// A process that does not outlive what waits for it.

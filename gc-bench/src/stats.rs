@@ -37,10 +37,15 @@ impl Samples {
 
     /// Adds one sample.
     pub(crate) fn record(&mut self, ns: u64) {
-        self.add(ns, 1);
-        self.total_ns += ns;
+        self.record_n(ns, 1);
+    }
+
+    /// Adds `count` samples of that length.
+    pub(crate) fn record_n(&mut self, ns: u64, count: u64) {
+        self.add(ns, count);
+        self.total_ns += ns * count;
         self.max_ns = self.max_ns.max(ns);
-        self.over_1ms_ns += if ns >= LONG_NS { ns } else { 0 };
+        self.over_1ms_ns += if ns >= LONG_NS { ns * count } else { 0 };
     }
 
     fn add(&mut self, ns: u64, count: u64) {

@@ -10,6 +10,9 @@ pub(crate) struct Stop {
     pub(crate) duration_ns: u64,
     /// Of it, until the last thread stood still.
     pub(crate) safepoint_ns: u64,
+    /// Of it, before the measured part began.
+    #[serde(default)]
+    pub(crate) before_ns: u64,
 }
 
 /// One phase of a cycle. Times count from the start of the measured part.
@@ -27,3 +30,26 @@ pub(crate) struct Occupancy {
     pub(crate) used_bytes: u64,
     pub(crate) committed_bytes: u64,
 }
+
+/// One mutator's samples: they, and the time in which it was idle, are the whole measured part.
+/// Times count from its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sampled {
+    /// Its number in the heap's events.
+    pub(crate) mutator: u64,
+    /// Whether its samples are the operations that metered latency is of.
+    pub(crate) metered: bool,
+    pub(crate) operations: u64,
+    pub(crate) operations_ns: u64,
+    /// Samples of other work.
+    pub(crate) other: u64,
+    pub(crate) other_ns: u64,
+    /// The thread waited for a due time, for another thread, or was not there yet or any more.
+    pub(crate) idle_ns: u64,
+    /// Samples of 100 us and more: the start, and the length in nanoseconds.
+    pub(crate) long_samples: Vec<(u64, u64)>,
+}
+
+/// What mutators lost besides stops, of one kind: the mutator, the start, the length, and how much
+/// of that was lost, in nanoseconds.
+pub(crate) type Delay = (u64, u64, u64, u64);

@@ -149,7 +149,8 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     let _ = writeln!(out, "<h2>{}</h2>", escape(&group.label));
     let _ = writeln!(
         out,
-        "<p class=\"quiet\">{} operations in {} s, heap {}, {} cycles, checksum {}; {} pauses, the longest {}; {} stalls.</p>",
+        "<p class=\"quiet\">{} operations in {} s, heap {}, {} cycles, checksum {}; {} pauses, the longest {}; {} stalls; the longest latency, metered over 100 ms, {}; {} in gaps of 1 ms and more, {} % of them \
+         not accounted for.</p>",
         grouped(middle.ops),
         three(middle.wall_s),
         bytes(middle.heap_bytes),
@@ -158,6 +159,9 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
         grouped(middle.pauses.count),
         duration(group.runs.iter().map(|r| r.pauses.max_ns).max().unwrap_or(0)),
         grouped(middle.stalls.count),
+        duration(middle.metered.ms_100.max_ns),
+        duration(middle.gaps.total_ns),
+        three(middle.not_accounted.share * 100.0),
     );
     out.push_str("<div class=\"grid\">\n");
     let keys = [("c0", "whole pause"), ("c1 hollow", "of it, until the last thread stood still")];

@@ -55,6 +55,10 @@ fn utilisation(g: &Group<'_>, window_ms: u64) -> String {
     g.median_some(|r| r.mmu_at(window_ms)).map_or(NOT_RECORDED.into(), percent)
 }
 
+fn measured(g: &Group<'_>, window_ms: u64) -> String {
+    g.median_some(|r| r.measured_mmu_at(window_ms)).map_or(NOT_RECORDED.into(), percent)
+}
+
 /// A figure of the faults, in words.
 fn faults(g: &Group<'_>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> String {
     g.median_some(|r| r.lost.faults?.times.as_ref().map(of)).map_or(NOT_RECORDED.into(), words)
@@ -113,11 +117,44 @@ const ROWS: &[Row] = &[
     ("", "20 ms", |g| utilisation(g, 20)),
     ("", "50 ms", |g| utilisation(g, 50)),
     ("", "100 ms", |g| utilisation(g, 100)),
+    ("measured MMU", "1 ms", |g| measured(g, 1)),
+    ("", "2 ms", |g| measured(g, 2)),
+    ("", "5 ms", |g| measured(g, 5)),
+    ("", "10 ms", |g| measured(g, 10)),
+    ("", "20 ms", |g| measured(g, 20)),
+    ("", "50 ms", |g| measured(g, 50)),
+    ("", "100 ms", |g| measured(g, 100)),
+    ("gaps of 1 ms+", "count", |g| grouped(g.median_u64(|r| r.gaps.count))),
+    ("", "max", |g| time(g, |r| r.gaps.max_ns)),
+    ("", "total", |g| time(g, |r| r.gaps.total_ns)),
+    ("", "share of time", |g| percent(g.median(|r| r.gaps.share))),
+    ("not accounted", "total", |g| time(g, |r| r.not_accounted.ns)),
+    ("", "share of gaps", |g| percent(g.median(|r| r.not_accounted.share))),
     ("latency", "p50", |g| time(g, |r| r.latency.p50_ns)),
     ("", "p99", |g| time(g, |r| r.latency.p99_ns)),
     ("", "p99.9", |g| time(g, |r| r.latency.p999_ns)),
     ("", "p99.99", |g| time(g, |r| r.latency.p9999_ns)),
     ("", "max", |g| time(g, |r| r.latency.max_ns)),
+    ("metered, 1 ms", "p50", |g| time(g, |r| r.metered.ms_1.p50_ns)),
+    ("", "p99", |g| time(g, |r| r.metered.ms_1.p99_ns)),
+    ("", "p99.9", |g| time(g, |r| r.metered.ms_1.p999_ns)),
+    ("", "p99.99", |g| time(g, |r| r.metered.ms_1.p9999_ns)),
+    ("", "max", |g| time(g, |r| r.metered.ms_1.max_ns)),
+    ("metered, 10 ms", "p50", |g| time(g, |r| r.metered.ms_10.p50_ns)),
+    ("", "p99", |g| time(g, |r| r.metered.ms_10.p99_ns)),
+    ("", "p99.9", |g| time(g, |r| r.metered.ms_10.p999_ns)),
+    ("", "p99.99", |g| time(g, |r| r.metered.ms_10.p9999_ns)),
+    ("", "max", |g| time(g, |r| r.metered.ms_10.max_ns)),
+    ("metered, 100 ms", "p50", |g| time(g, |r| r.metered.ms_100.p50_ns)),
+    ("", "p99", |g| time(g, |r| r.metered.ms_100.p99_ns)),
+    ("", "p99.9", |g| time(g, |r| r.metered.ms_100.p999_ns)),
+    ("", "p99.99", |g| time(g, |r| r.metered.ms_100.p9999_ns)),
+    ("", "max", |g| time(g, |r| r.metered.ms_100.max_ns)),
+    ("metered, all", "p50", |g| time(g, |r| r.metered.full.p50_ns)),
+    ("", "p99", |g| time(g, |r| r.metered.full.p99_ns)),
+    ("", "p99.9", |g| time(g, |r| r.metered.full.p999_ns)),
+    ("", "p99.99", |g| time(g, |r| r.metered.full.p9999_ns)),
+    ("", "max", |g| time(g, |r| r.metered.full.max_ns)),
     ("checksum", "", |g| g.runs[0].checksum.to_string()),
 ];
 
@@ -172,7 +209,20 @@ pub(crate) fn text(document: &Document) -> String {
 
 fn scaling(table: &mut Table, groups: &[Group<'_>]) {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    let heads = ["live", "roots", "cycles", "pauses", "p50", "p99", "max", "safepoint max", "stalls", "one cycle"];
+    let heads = [
+        "live",
+        "roots",
+        "cycles",
+        "pauses",
+        "p50",
+        "p99",
+        "max",
+        "safepoint max",
+        "stalls",
+        "one cycle",
+        "metered max",
+        "in gaps",
+    ];
     table.set_header(heads.map(|h| right(h.into())));
     for g in groups {
         let Some(s) = g.runs[0].settings.scaling() else { continue };
@@ -188,6 +238,8 @@ fn scaling(table: &mut Table, groups: &[Group<'_>]) {
             right(duration(g.median_u64(|r| r.safepoint.max_ns))),
             right(grouped(g.median_u64(|r| r.stalls.count))),
             right(duration((g.median(|r| r.wall_s * 1e9 / (r.cycles.max(1) as f64))) as u64)),
+            right(duration(g.median_u64(|r| r.metered.ms_100.max_ns))),
+            right(duration(g.median_u64(|r| r.gaps.total_ns))),
         ]);
     }
 }
@@ -226,7 +278,11 @@ mod tests {
         // 0.6 ms of one window, 0.9 of another, 1.5 of one that has both.
         assert_eq!(cells("MMU")[..3], ["MMU", "1", "ms"]);
         assert!(line("MMU").contains("10.0 %") && line("5 ms").contains("70.0 %"), "{text}");
-        assert!(!text.contains("100 ms"), "no run was that long");
+        assert!(!text.lines().any(|line| line.trim_start().starts_with("100 ms")), "no run was that long");
+        // By the samples: 2 ms of any 1 or 2 ms, and 2.4 of one that has both.
+        assert_eq!(cells("measured MMU"), ["measured", "MMU", "1", "ms", "0.00", "%", "0.00", "%", "0.00", "%"]);
+        assert_eq!(cells("gaps of 1 ms+"), ["gaps", "of", "1", "ms+", "count", "1", "1", "1"]);
+        assert_eq!(cells("not accounted")[2..5], ["total", "1.10", "ms"]);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::common::{MIB, Standard, Workload, alone, check_size, pick, with_threads};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::recorder::Ticker;
 use crate::size::parse_count;
+use crate::track::{Series, Track};
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,22 +98,23 @@ fn small<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Tree> {
     m.place(TreeInit { left: Some(left), right: Some(right) })
 }
 
-fn build<'s>(m: &mut Mutator<'s>, depth: u32, ticker: &mut Ticker) -> Result<Local<'s, Tree>, OutOfMemory> {
+fn build<'s>(m: &mut Mutator<'s>, depth: u32, track: &mut Track) -> Result<Local<'s, Tree>, OutOfMemory> {
     m.scope_local(|m| {
         if depth <= UNIT {
             if depth == UNIT {
-                ticker.tick();
+                track.begin(m, Series::Operation);
             }
             let m = m.reserve(const { NODE.times((2 << UNIT) - 1) })?;
             return Ok(small(m, depth));
         }
-        let (left, right) = (build(m, depth - 1, ticker)?, build(m, depth - 1, ticker)?);
+        let (left, right) = (build(m, depth - 1, track)?, build(m, depth - 1, track)?);
         let m = m.reserve(NODE)?;
         Ok(m.place(TreeInit { left: Some(left.get(m)), right: Some(right.get(m)) }))
     })
 }
 
-/// Trees up to this depth are counted without a safepoint: some microseconds.
+/// Trees up to this depth are counted without a safepoint: some microseconds. Also what a sample of
+/// counting is taken of, so that none of them is long by its own work.
 const COUNTED_WHOLE: u32 = 9;
 
 /// The nodes of a small tree. Children come in pairs.
@@ -126,16 +127,17 @@ fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> i64 {
 
 /// The nodes of a tree of this depth. A safepoint for each part of it, so that no pause waits for a
 /// whole tree.
-fn check(m: &mut Mutator<'_>, depth: u32, tree: Local<'_, Tree>) -> i64 {
-    m.safepoint();
+fn check(m: &mut Mutator<'_>, depth: u32, tree: Local<'_, Tree>, track: &mut Track) -> i64 {
     if depth <= COUNTED_WHOLE {
+        track.begin(m, Series::Other);
+        m.safepoint();
         return count(m, tree.get(m));
     }
     let m = &mut *m.frame();
     let node = tree.get(m);
     let (Some(left), Some(right)) = (node.left.get(m), node.right.get(m)) else { return 1 };
     let (left, right) = (m.local(left), m.local(right));
-    1 + check(m, depth - 1, left) + check(m, depth - 1, right)
+    1 + check(m, depth - 1, left, track) + check(m, depth - 1, right, track)
 }
 
 /// A thread's share: of each second depth, so many trees that all depths allocate alike.
@@ -143,17 +145,16 @@ fn share(
     m: &mut Mutator<'_>,
     depth: u32,
     threads: u64,
-    ticker: &mut Ticker,
+    track: &mut Track,
     done: impl Fn(f64),
 ) -> Result<i64, OutOfMemory> {
     let mut sum = 0;
-    ticker.skip();
     for d in (MIN_DEPTH..=depth).step_by(2) {
         let trees = (1u64 << (depth - d + MIN_DEPTH)) / threads;
         for _ in 0..trees {
             let m = &mut *m.frame();
-            let tree = build(m, d, ticker)?;
-            sum += check(m, d, tree);
+            let tree = build(m, d, track)?;
+            sum += check(m, d, tree, track);
         }
         done(f64::from(d - MIN_DEPTH + 2) / f64::from(depth - MIN_DEPTH + 2));
     }
@@ -161,47 +162,51 @@ fn share(
 }
 
 /// Another thread's share, in the heap.
-type Share = Result<Result<(i64, Ticker), OutOfMemory>, EnterError>;
+type Share = Result<Result<(i64, Track), OutOfMemory>, EnterError>;
 
 fn run(of: &BinaryTrees, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
     let (depth, threads, heap) = (of.size as u32, of.threads, bench.heap);
-    let mut ticker = Ticker::new();
+    let mut track = bench.track();
+    let tracks: Vec<Track> = (1..threads).map(|_| bench.track()).collect();
     bench.warming_up();
-    share(m, of.warm_up as u32, 1, &mut ticker, |done| bench.progress(done))?;
+    share(m, of.warm_up as u32, 1, &mut track, |done| bench.progress(done))?;
     bench.begin();
-    ticker.reset();
+    bench.start(&mut track, m);
     let mut sum = {
         let m = &mut *m.frame();
-        let stretch = build(m, depth + 1, &mut ticker)?;
-        check(m, depth + 1, stretch)
+        let stretch = build(m, depth + 1, &mut track)?;
+        check(m, depth + 1, stretch, &mut track)
     };
-    let kept = build(m, depth, &mut ticker)?;
+    let kept = build(m, depth, &mut track)?;
     let (own, others) = thread::scope(|scope| {
-        let other = || -> Share {
+        let other = |mut track: Track| -> Share {
             let _attends = bench.attend();
             heap.enter(|m| {
-                let mut ticker = Ticker::new();
-                share(m, depth, threads, &mut ticker, |_| {}).map(|sum| (sum, ticker))
+                bench.start(&mut track, m);
+                let sum = share(m, depth, threads, &mut track, |_| {})?;
+                track.finish();
+                Ok((sum, track))
             })
         };
-        let handles: Vec<_> = (1..threads).map(|_| scope.spawn(other)).collect();
-        let own = share(m, depth, threads, &mut ticker, |done| bench.progress(done));
+        let handles: Vec<_> = tracks.into_iter().map(|track| scope.spawn(move || other(track))).collect();
+        let own = share(m, depth, threads, &mut track, |done| bench.progress(done));
         // Every thread is waited for here, and outside the heap: the end of the scope would wait
         // inside.
-        let others: Vec<_> = m.blocking(|| handles.into_iter().map(|h| h.join()).collect());
-        (own, others)
+        let join = || handles.into_iter().map(|h| h.join()).collect::<Vec<_>>();
+        (own, track.rest(m, join))
     });
     sum += own?;
-    let mut latencies = Vec::new();
+    let mut tracks = Vec::new();
     for other in others {
         let share = other.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let (other, ticker) = share.expect("a new thread is in no heap")?;
+        let (other, track) = share.expect("a new thread is in no heap")?;
         sum += other;
-        latencies.push(ticker.into_recorder());
+        tracks.push(track);
     }
-    sum += check(m, depth, kept);
+    sum += check(m, depth, kept, &mut track);
+    track.finish();
     bench.end();
-    let mut latency = ticker.into_recorder();
-    latencies.iter().for_each(|other| latency.merge(other));
-    Ok(Measured::new(latency.count(), sum, latency))
+    tracks.insert(0, track);
+    let ops = tracks.iter().map(|track| track.operations().count()).sum();
+    Ok(Measured::new(ops, sum, tracks))
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::common::{MIB, Standard, Workload, alone, check_size, pick};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::recorder::Ticker;
 use crate::size::parse_count;
+use crate::track::{Series, Track};
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,11 +105,11 @@ fn populate_deep(
     m: &mut Mutator<'_>,
     depth: u32,
     parent: Local<'_, Node>,
-    ticker: &mut Ticker,
+    track: &mut Track,
 ) -> Result<(), OutOfMemory> {
     if depth <= UNIT {
         if depth == UNIT {
-            ticker.tick();
+            track.begin(m, Series::Operation);
         }
         let m = m.reserve(const { NODE.times(tree_size(UNIT) - 1) })?;
         populate(m, depth, parent.get(m));
@@ -125,8 +125,8 @@ fn populate_deep(
         parent.j.set(depth as i32);
         (m.local(left), m.local(right))
     };
-    populate_deep(m, depth - 1, left, ticker)?;
-    populate_deep(m, depth - 1, right, ticker)
+    populate_deep(m, depth - 1, left, track)?;
+    populate_deep(m, depth - 1, right, track)
 }
 
 /// Bottom-up, within the room reserved.
@@ -138,16 +138,16 @@ fn make<'g>(m: &'g Mutator<'_>, depth: u32) -> Gc<'g, Node> {
     m.place(node(Some(left), Some(right)))
 }
 
-fn make_deep<'s>(m: &mut Mutator<'s>, depth: u32, ticker: &mut Ticker) -> Result<Local<'s, Node>, OutOfMemory> {
+fn make_deep<'s>(m: &mut Mutator<'s>, depth: u32, track: &mut Track) -> Result<Local<'s, Node>, OutOfMemory> {
     m.scope_local(|m| {
         if depth <= UNIT {
             if depth == UNIT {
-                ticker.tick();
+                track.begin(m, Series::Operation);
             }
             let m = m.reserve(const { NODE.times(tree_size(UNIT)) })?;
             return Ok(make(m, depth));
         }
-        let (left, right) = (make_deep(m, depth - 1, ticker)?, make_deep(m, depth - 1, ticker)?);
+        let (left, right) = (make_deep(m, depth - 1, track)?, make_deep(m, depth - 1, track)?);
         let m = m.reserve(NODE)?;
         Ok(m.place(node(Some(left.get(m)), Some(right.get(m)))))
     })
@@ -155,17 +155,17 @@ fn make_deep<'s>(m: &mut Mutator<'s>, depth: u32, ticker: &mut Ticker) -> Result
 
 /// One round: trees of every second depth, as many as hold twice the stretch tree's nodes, in both
 /// directions.
-fn round(m: &mut Mutator<'_>, ticker: &mut Ticker) -> Result<(), OutOfMemory> {
+fn round(m: &mut Mutator<'_>, track: &mut Track) -> Result<(), OutOfMemory> {
     for depth in (MIN_DEPTH..=MAX_DEPTH).step_by(2) {
         let trees = 2 * tree_size(STRETCH_DEPTH) / tree_size(depth);
         for _ in 0..trees {
             let m = &mut *m.frame();
             let root = m.alloc::<Node>(|_| node(None, None))?;
-            populate_deep(m, depth, root, ticker)?;
+            populate_deep(m, depth, root, track)?;
         }
         for _ in 0..trees {
             let m = &mut *m.frame();
-            make_deep(m, depth, ticker)?;
+            make_deep(m, depth, track)?;
         }
     }
     Ok(())
@@ -173,10 +173,10 @@ fn round(m: &mut Mutator<'_>, ticker: &mut Ticker) -> Result<(), OutOfMemory> {
 
 fn run(of: &GcBench, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured, OutOfMemory> {
     let (rounds, warm_up) = (of.size, of.warm_up);
-    let mut ticker = Ticker::new();
-    make_deep(&mut m.frame(), STRETCH_DEPTH, &mut ticker)?;
+    let mut track = bench.track();
+    make_deep(&mut m.frame(), STRETCH_DEPTH, &mut track)?;
     let long_lived = m.alloc::<Node>(|_| node(None, None))?;
-    populate_deep(m, LONG_LIVED_DEPTH, long_lived, &mut ticker)?;
+    populate_deep(m, LONG_LIVED_DEPTH, long_lived, &mut track)?;
     let array = {
         let m = m.reserve(AllocSize::tail::<Array<f64>>(ARRAY_LEN))?;
         let numbers = (0..ARRAY_LEN).map(|i| if i < ARRAY_LEN / 2 { 1.0 / (i + 1) as f64 } else { 0.0 });
@@ -184,22 +184,23 @@ fn run(of: &GcBench, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measured,
     };
     bench.warming_up();
     for i in 0..warm_up {
-        round(m, &mut ticker)?;
+        round(m, &mut track)?;
         bench.progress((i + 1) as f64 / warm_up as f64);
     }
     bench.begin();
-    ticker.reset();
+    bench.start(&mut track, m);
     for i in 0..rounds {
-        round(m, &mut ticker)?;
+        round(m, &mut track)?;
         bench.progress((i + 1) as f64 / rounds as f64);
     }
+    track.finish();
     bench.end();
     let m = &*m;
     assert!(array.get(m).tail()[1000] == 1.0 / 1001.0, "the long-lived array has changed");
     let tree = long_lived.get(m);
     assert_eq!(count(m, tree), tree_size(LONG_LIVED_DEPTH), "the long-lived tree has lost nodes");
     let checksum = tree.left.get(m).map_or(0, |left| i64::from(left.j.get() + left.i.get()));
-    Ok(Measured::new(rounds, checksum, ticker.into_recorder()))
+    Ok(Measured::new(rounds, checksum, vec![track]))
 }
 
 /// Nodes that are really there.

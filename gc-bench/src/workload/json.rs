@@ -22,9 +22,9 @@ use super::common::{MIB, Meetings, Workload, from_enter, from_memory, pick, with
 use crate::failure::Failure;
 use crate::json_text::{Census, MAX_DEPTH, Sink, Stop, parse};
 use crate::measure::{Bench, Measured};
-use crate::recorder::{Recorder, Ticker};
 use crate::rng::{PEER_SEED, Rng};
 use crate::size::{parse_count, parse_seconds};
+use crate::track::{Series, Track};
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,16 +124,33 @@ type List = SlotArray<Tagged>;
 #[trace(tail = Slot<Tagged>)]
 struct Dict;
 
+/// Values that a sample of parsing is of, and one of counting: some microseconds each.
+const PARSED_AT_ONCE: u32 = 16;
+const COUNTED_AT_ONCE: u64 = 256;
+
 /// Builds the objects. What is not in a container yet is on the stack.
 struct Builder<'a, 's> {
     m: &'a mut Mutator<'s>,
     stack: &'a RootStack<Tagged>,
+    track: &'a mut Track,
+    /// Values until the sample ends.
+    left: u32,
 }
 
 impl Builder<'_, '_> {
+    /// One more value is parsed.
+    fn count(&mut self) {
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = PARSED_AT_ONCE;
+            self.track.end(Series::Other);
+        }
+    }
+
     fn text(&mut self, text: &str) -> Result<(), OutOfMemory> {
         let m = self.m.reserve(AllocSize::tail::<Bytes>(text.len()))?;
         self.stack.push(m, m.place_bytes::<Bytes>((), text.as_bytes()).into());
+        self.count();
         Ok(())
     }
 
@@ -146,6 +163,7 @@ impl Builder<'_, '_> {
         let container = m.place_tail::<T, _>((), (0..n).rev().map(|depth| self.stack.peek(m, depth)));
         self.stack.drop_top(m, n);
         self.stack.push(m, container.into());
+        self.count();
         Ok(())
     }
 }
@@ -155,16 +173,19 @@ impl Sink for Builder<'_, '_> {
 
     fn null(&mut self) -> Result<(), OutOfMemory> {
         self.stack.push(self.m, Value::NIL);
+        self.count();
         Ok(())
     }
 
     fn bool(&mut self, value: bool) -> Result<(), OutOfMemory> {
         self.stack.push(self.m, Value::bool(value));
+        self.count();
         Ok(())
     }
 
     fn number(&mut self, value: f64) -> Result<(), OutOfMemory> {
         self.stack.push(self.m, Value::num(value));
+        self.count();
         Ok(())
     }
 
@@ -205,8 +226,8 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     /// Parses the document and puts it in the place of the oldest.
-    fn parse(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>) -> Result<(), Failure> {
-        match parse(self.text, &mut Builder { m, stack }) {
+    fn parse(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, track: &mut Track) -> Result<(), Failure> {
+        match parse(self.text, &mut Builder { m, stack, track, left: PARSED_AT_ONCE }) {
             Ok(()) => {}
             Err(Stop::Sink(e)) => return Err(from_memory(e)),
             Err(Stop::Syntax(e)) => return Err(Failure::run(format!("the document changed: {e}"))),
@@ -214,6 +235,7 @@ impl Scene<'_> {
         let number = self.documents.fetch_add(1, Ordering::Relaxed);
         let document = stack.pop(m).expect("a parsed document is one value");
         self.kept.get(m).tail()[number as usize % KEPT].set(m, document);
+        track.end(Series::Other);
         Ok(())
     }
 
@@ -235,7 +257,7 @@ impl Scene<'_> {
 
     /// Counts a whole document. It takes a while, so other threads' stops are let in between; what
     /// is still to be visited is on the stack meanwhile.
-    fn count(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, which: usize) -> u64 {
+    fn count(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, which: usize, track: &mut Track) -> u64 {
         stack.push(m, self.kept.get(m).tail()[which % KEPT].get(m));
         let mut nodes = 0;
         while let Some(value) = stack.pop(m) {
@@ -248,12 +270,23 @@ impl Scene<'_> {
             if nodes % 64 == 0 {
                 m.safepoint();
             }
+            if nodes % COUNTED_AT_ONCE == 0 {
+                track.end(Series::Other);
+                track.admit(m);
+            }
         }
+        track.end(Series::Other);
         nodes
     }
 
-    fn check_count(&self, m: &mut Mutator<'_>, stack: &RootStack<Tagged>, which: usize) -> Result<(), Failure> {
-        let (found, expected) = (self.count(m, stack, which), self.census.nodes);
+    fn check_count(
+        &self,
+        m: &mut Mutator<'_>,
+        stack: &RootStack<Tagged>,
+        which: usize,
+        track: &mut Track,
+    ) -> Result<(), Failure> {
+        let (found, expected) = (self.count(m, stack, which, track), self.census.nodes);
         if found == expected {
             return Ok(());
         }
@@ -267,11 +300,11 @@ fn stack_slots(census: Census) -> usize {
     2 * census.nodes as usize + MAX_DEPTH
 }
 
-fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Recorder), Failure> {
+fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<(u64, Track), Failure> {
     let _attends = bench.attend();
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
-    let mut rng = Rng::new(of.seed, id);
+    let (mut rng, mut track) = (Rng::new(of.seed, id), bench.track());
     let result = bench.heap.enter(|m| {
         let warm = Instant::now() + Duration::from_secs_f64(of.warm_up_seconds);
         while Instant::now() < warm {
@@ -283,46 +316,47 @@ fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<
             m.blocking(|| bench.begin());
         }
         meetings.meet(m);
-        let mut ticker = Ticker::new();
-        let end = ticker.last() + Duration::from_secs_f64(of.seconds);
+        bench.start(&mut track, m);
+        track.last_for(Duration::from_secs_f64(of.seconds));
         let (mut queries, mut sum, mut failed) = (0u64, 0u64, Ok(()));
-        while failed.is_ok() {
+        while failed.is_ok() && track.admit(m) {
             m.safepoint();
             sum = sum.wrapping_add(scene.query(m, &mut rng));
             queries += 1;
-            if ticker.tick() >= end {
-                break;
-            }
-            if queries.is_multiple_of(COUNT_EVERY) {
-                failed = scene.check_count(m, &stack, rng.next() as usize);
-                ticker.skip();
+            track.end(Series::Operation);
+            if queries.is_multiple_of(COUNT_EVERY) && track.admit(m) {
+                failed = scene.check_count(m, &stack, rng.next() as usize, &mut track);
             }
         }
+        track.finish();
         std::hint::black_box(sum);
-        failed.map(|()| (queries, ticker.into_recorder()))
+        failed.map(|()| (queries, track))
     });
     let outcome = result.map_err(from_enter).and_then(|r| r);
     scene.stop.store(true, Ordering::Release);
     outcome
 }
 
-fn parsing(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>) -> Result<u64, Failure> {
+fn parsing(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>) -> Result<(u64, Track), Failure> {
     let _attends = bench.attend();
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
+    let mut track = bench.track_beside();
     let outcome = bench.heap.enter(|m| {
         let mut failed = Ok(());
         let warm = Instant::now() + Duration::from_secs_f64(of.warm_up_seconds);
         while failed.is_ok() && Instant::now() < warm {
-            failed = scene.parse(m, &stack);
+            failed = scene.parse(m, &stack, &mut track);
         }
         meetings.meet(m);
         meetings.meet(m);
+        bench.start(&mut track, m);
         let before = scene.documents.load(Ordering::Relaxed);
         while failed.is_ok() && !scene.stop.load(Ordering::Acquire) {
-            failed = scene.parse(m, &stack);
+            failed = scene.parse(m, &stack, &mut track);
         }
-        failed.map(|()| scene.documents.load(Ordering::Relaxed) - before)
+        track.finish();
+        failed.map(|()| (scene.documents.load(Ordering::Relaxed) - before, track))
     });
     outcome.map_err(from_enter)?
 }
@@ -338,10 +372,15 @@ fn run(of: &Json, bench: &Bench<'_>) -> Result<Measured, Failure> {
     let (documents, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let scene = Scene { text, census, kept, documents, stop, barrier: Barrier::new(of.threads as usize) };
     let stack = RootStack::with_capacity(bench.heap, stack_slots(census)).map_err(from_memory)?;
-    let enter = |f: &dyn Fn(&mut Mutator<'_>, usize) -> Result<(), Failure>| {
-        (0..KEPT).try_for_each(|i| bench.heap.enter(|m| f(m, i)).map_err(from_enter)?)
+    // Before and after the measured part: its samples count for nothing.
+    let mut unused = bench.track_beside();
+    let mut enter = |f: &dyn Fn(&mut Mutator<'_>, usize, &mut Track) -> Result<(), Failure>| {
+        (0..KEPT).try_for_each(|i| bench.heap.enter(|m| f(m, i, &mut unused)).map_err(from_enter)?)
     };
-    enter(&|m, i| scene.parse(m, &stack).and_then(|()| scene.check_count(m, &stack, i)))?;
+    enter(&|m, i, track| {
+        scene.parse(m, &stack, track)?;
+        scene.check_count(m, &stack, i, track)
+    })?;
     bench.warming_up();
     let (documents, queries) = thread::scope(|scope| {
         let parser = scope.spawn(|| parsing(of, bench, &scene));
@@ -351,14 +390,14 @@ fn run(of: &Json, bench: &Bench<'_>) -> Result<Measured, Failure> {
             others.into_iter().map(|h| h.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect();
         (parser.join().unwrap_or_else(|p| std::panic::resume_unwind(p)), queries)
     });
-    let documents = documents?;
-    let (mut ops, mut latency) = (0, Recorder::new());
+    let (documents, parser) = documents?;
+    let (mut ops, mut tracks) = (0, vec![parser]);
     for part in queries {
-        let (queries, recorder) = part?;
+        let (queries, track) = part?;
         ops += queries;
-        latency.merge(&recorder);
+        tracks.push(track);
     }
     bench.end();
-    enter(&|m, i| scene.check_count(m, &stack, i))?;
-    Ok(Measured { ops, checksum: census.nodes as i64, latency, documents })
+    enter(&|m, i, track| scene.check_count(m, &stack, i, track))?;
+    Ok(Measured { ops, checksum: census.nodes as i64, tracks, documents })
 }

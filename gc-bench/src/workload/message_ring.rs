@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::common::{MIB, Standard, Workload, alone, check_size, pick};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::recorder::Ticker;
 use crate::size::parse_count;
+use crate::track::Series;
 
 /// Bytes of a message.
 const MESSAGE_BYTES: usize = 1024;
@@ -82,29 +82,31 @@ fn run(of: &MessageRing, bench: &Bench<'_>, m: &mut Mutator<'_>) -> Result<Measu
         push(m, ring, i, i as u64)?;
     }
     let mut at = 0;
-    let mut ticker = Ticker::new();
+    let mut track = bench.track();
     bench.warming_up();
     for i in 0..warm_up {
         // Numbers count up to 0, where the measured part begins.
         push(m, ring, at, i.wrapping_sub(warm_up))?;
         at = if at + 1 == held { 0 } else { at + 1 };
-        ticker.tick();
+        track.end(Series::Operation);
     }
     bench.begin();
-    ticker.reset();
+    bench.start(&mut track, m);
     for i in 0..pushes {
+        track.admit(m);
         push(m, ring, at, i)?;
         at = if at + 1 == held { 0 } else { at + 1 };
-        ticker.tick();
+        track.end(Series::Operation);
         if i & 0xffff == 0 {
             bench.progress(i as f64 / pushes as f64);
         }
     }
+    track.finish();
     bench.end();
     let m = &*m;
     let middle = |slot: &gc_heap::Slot<Option<Bytes>>| {
         slot.get(m).map_or(0, |message| i64::from(message.tail()[MESSAGE_BYTES / 2] as i8))
     };
     let checksum = ring.get(m).tail().iter().map(middle).sum();
-    Ok(Measured::new(pushes, checksum, ticker.into_recorder()))
+    Ok(Measured::new(pushes, checksum, vec![track]))
 }

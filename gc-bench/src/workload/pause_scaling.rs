@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::common::{MIB, Workload, from_enter, from_memory, pick};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::recorder::{Recorder, Ticker};
 use crate::rng::{PEER_SEED, Rng};
 use crate::size::{bytes, grouped, parse_count};
+use crate::track::{Series, Track};
 
 /// Bytes of a live block, its header and fields included.
 const BLOCK_BYTES: u64 = 2048;
@@ -216,26 +216,31 @@ fn churning(
     of: &PauseScaling,
     bench: &Bench<'_>,
     ready: &mpsc::Sender<()>,
+    done: mpsc::Sender<()>,
     flags: &Flags,
-) -> Result<(u64, i64, Recorder), Failure> {
+) -> Result<(u64, i64, Track), Failure> {
     let _attends = bench.attend();
     let outcome = bench.heap.enter(|m| -> Result<_, OutOfMemory> {
         let mut churn = Churn::new(of, bench, m)?;
+        let mut track = bench.track();
         // Who waits for it may be gone if the other side failed; then `stop` is set.
         let _ = ready.send(());
-        let mut ticker = Ticker::new();
         let (mut ops, mut measured) = (0, false);
         while !flags.stop.load(Ordering::Relaxed) {
             if !measured && flags.measured.load(Ordering::Relaxed) {
                 measured = true;
                 ops = 0;
-                ticker.reset();
+                bench.start(&mut track, m);
             }
+            track.admit(m);
             churn.op(m)?;
-            ticker.tick();
+            track.end(Series::Operation);
             ops += 1;
         }
-        Ok((ops, churn.intact(m), ticker.into_recorder()))
+        track.finish();
+        // The measured part ends before the blocks are looked through.
+        drop(done);
+        Ok((ops, churn.intact(m), track))
     });
     outcome.map_err(from_enter)?.map_err(from_memory)
 }
@@ -243,10 +248,11 @@ fn churning(
 fn run(of: &PauseScaling, bench: &Bench<'_>) -> Result<Measured, Failure> {
     let cycles = of.cycles;
     let (ready, is_ready) = mpsc::channel();
+    let (done, is_done) = mpsc::channel();
     let flags = Flags::default();
-    let (ops, intact, latency) = thread::scope(|scope| {
+    let (ops, intact, track) = thread::scope(|scope| {
         let flags = &flags;
-        let churner = scope.spawn(move || churning(of, bench, &ready, flags));
+        let churner = scope.spawn(move || churning(of, bench, &ready, done, flags));
         // An error means that the thread has failed: its result says how.
         if is_ready.recv().is_ok() {
             bench.warming_up();
@@ -254,13 +260,16 @@ fn run(of: &PauseScaling, bench: &Bench<'_>) -> Result<Measured, Failure> {
             bench.begin();
             flags.measured.store(true, Ordering::Relaxed);
             // The churn may begin cycles of its own; they count as well.
-            let (before, mut done) = (bench.heap.stats().cycles, 0);
-            while done < cycles && !churner.is_finished() {
+            let (before, mut cycles_done) = (bench.heap.stats().cycles, 0);
+            while cycles_done < cycles && !churner.is_finished() {
                 thread::sleep(GAP);
                 bench.heap.collect();
-                done = bench.heap.stats().cycles - before;
-                bench.progress(done as f64 / cycles as f64);
+                cycles_done = bench.heap.stats().cycles - before;
+                bench.progress(cycles_done as f64 / cycles as f64);
             }
+            flags.stop.store(true, Ordering::Relaxed);
+            // Nothing is sent: the thread lets go of its end when it stops, or fails.
+            let _: Result<(), _> = is_done.recv();
             bench.end();
         }
         flags.stop.store(true, Ordering::Relaxed);
@@ -270,5 +279,5 @@ fn run(of: &PauseScaling, bench: &Bench<'_>) -> Result<Measured, Failure> {
     if intact != blocks {
         return Err(Failure::run(format!("only {intact} of {blocks} live blocks are what was put there")));
     }
-    Ok(Measured::new(ops, intact, latency))
+    Ok(Measured::new(ops, intact, vec![track]))
 }

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::common::{MIB, Meetings, Standard, Workload, check_size, from_enter, from_memory, pick, with_threads};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::recorder::{Recorder, Ticker, nanos};
 use crate::rng::{PEER_SEED, Rng};
-use crate::size::{grouped, parse_count, parse_seconds};
+use crate::size::{parse_count, parse_seconds};
+use crate::track::{Series, Track};
 
 /// Slots of a table, as a power of two: fixed, as in the peers.
 const TABLE_BITS: u32 = 20;
@@ -31,8 +31,6 @@ pub(crate) struct TableChurn {
     /// Length of the measured part.
     seconds: f64,
     warm_up_seconds: f64,
-    /// Operations a second and thread; 0: as fast as it goes.
-    rate: u64,
     seed: u64,
 }
 
@@ -50,11 +48,6 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     seconds: Option<f64>,
 
-    /// operations a second and thread, done every millisecond by a thousandth [default: as fast as
-    /// it goes]
-    #[arg(long, value_name = "OPS", value_parser = parse_count)]
-    rate: Option<u64>,
-
     /// seed of the random keys [default: that of the peer measurements]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -67,16 +60,11 @@ impl Standard for TableChurn {
 
     fn works(args: Options, quick: bool) -> Result<Vec<Self>, Failure> {
         let size = args.size.unwrap_or(pick(quick, 750_000, 50_000));
-        let rate = args.rate.unwrap_or(0);
-        if rate > 1_000_000_000 {
-            return Err(Failure::input("--rate above 1,000,000,000 operations a second and thread cannot be kept"));
-        }
         Ok(vec![Self {
             size: check_size(Self::NAME, size, 1..=u64::from(u32::MAX))?,
             threads: args.threads.unwrap_or(2),
             seconds: args.seconds.unwrap_or(pick(quick, 10.0, 2.0)),
             warm_up_seconds: pick(quick, 4.0, 0.5),
-            rate,
             seed: args.seed.unwrap_or(PEER_SEED),
         }])
     }
@@ -106,8 +94,7 @@ impl Workload for TableChurn {
     }
 
     fn label(&self) -> String {
-        let label = with_threads(Self::NAME, self.threads);
-        if self.rate > 0 { format!("{label}, {} op/s each", grouped(self.rate)) } else { label }
+        with_threads(Self::NAME, self.threads)
     }
 
     fn large_pages_help(&self) -> bool {
@@ -213,58 +200,20 @@ impl<'s> Churn<'s> {
             self.put(m, key, random)
         }
     }
-
-    /// As fast as it goes; a sample an operation.
-    fn saturated(&mut self, m: &mut Mutator<'_>, end: Instant, ticker: &mut Ticker) -> Result<u64, OutOfMemory> {
-        let mut ops = 0;
-        loop {
-            self.op(m)?;
-            ops += 1;
-            if ticker.tick() >= end {
-                return Ok(ops);
-            }
-        }
-    }
-
-    /// Every millisecond a thousandth of `rate`; a sample a tick, from when it was due until its
-    /// work was done, so that a stall also counts for the ticks that it made late.
-    fn paced(&mut self, m: &mut Mutator<'_>, rate: u64, end: Instant, ticker: &mut Ticker) -> Result<u64, OutOfMemory> {
-        let (start, mut tick, mut ops) = (ticker.last(), 0u64, 0u64);
-        loop {
-            let due = start + Duration::from_millis(tick + 1);
-            if due - Duration::from_millis(1) >= end {
-                return Ok(ops);
-            }
-            loop {
-                let now = Instant::now();
-                if now >= due {
-                    break;
-                }
-                m.blocking(|| thread::sleep(due - now));
-            }
-            // A rate that 1000 does not divide is kept over the second.
-            tick += 1;
-            let upto = (u128::from(tick) * u128::from(rate) / 1000) as u64;
-            while ops < upto {
-                self.op(m)?;
-                ops += 1;
-            }
-            ticker.record(nanos(due, Instant::now()));
-        }
-    }
 }
 
 /// One thread's part of the result.
 struct Part {
     ops: u64,
     sum: u64,
-    latency: Recorder,
+    track: Track,
 }
 
 fn thread_body(of: &TableChurn, bench: &Bench<'_>, barrier: &Barrier, id: u64) -> Result<Part, Failure> {
     let _attends = bench.attend();
     let mut meetings = Meetings::new(barrier, 3);
     let result = bench.heap.enter(|m| -> Result<Part, OutOfMemory> {
+        let mut track = bench.track();
         let mut churn = Churn::new(m, of, id)?;
         for key in 0..of.size {
             let random = churn.rng.next();
@@ -284,14 +233,16 @@ fn thread_body(of: &TableChurn, bench: &Bench<'_>, barrier: &Barrier, id: u64) -
             m.blocking(|| bench.begin());
         }
         meetings.meet(m);
-        let mut ticker = Ticker::new();
-        let end = ticker.last() + Duration::from_secs_f64(of.seconds);
-        let ops = if of.rate == 0 {
-            churn.saturated(m, end, &mut ticker)?
-        } else {
-            churn.paced(m, of.rate, end, &mut ticker)?
-        };
-        Ok(Part { ops, sum: churn.sum, latency: ticker.into_recorder() })
+        bench.start(&mut track, m);
+        track.last_for(Duration::from_secs_f64(of.seconds));
+        let mut ops = 0;
+        while track.admit(m) {
+            churn.op(m)?;
+            track.end(Series::Operation);
+            ops += 1;
+        }
+        track.finish();
+        Ok(Part { ops, sum: churn.sum, track })
     });
     result.map_err(from_enter)?.map_err(from_memory)
 }
@@ -310,12 +261,12 @@ fn run(of: &TableChurn, bench: &Bench<'_>) -> Result<Measured, Failure> {
             .collect();
         handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    let mut measured = Measured::new(0, 0, Recorder::new());
+    let mut measured = Measured::new(0, 0, Vec::new());
     for part in parts {
         let part = part?;
         measured.ops += part.ops;
         measured.checksum = measured.checksum.wrapping_add(part.sum as i64);
-        measured.latency.merge(&part.latency);
+        measured.tracks.push(part.track);
     }
     bench.end();
     Ok(measured)

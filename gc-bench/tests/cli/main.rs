@@ -1,5 +1,6 @@
 //! The built bench, run as its users run it.
 
+mod account;
 mod common;
 mod primitives;
 mod refusals;

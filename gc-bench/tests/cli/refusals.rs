@@ -57,11 +57,12 @@ fn an_option_that_the_workload_has_no_use_for() {
         2,
         &["gcbench has no use for --threads", "binary-trees, table-churn"],
     );
-    assert_refused(&["message-ring", "--rate", "1000"], 2, &["no use for --rate"]);
+    assert_refused(&["message-ring", "--seconds", "3"], 2, &["no use for --seconds"]);
+    assert_refused(&["message-ring", "--rate", "fast"], 2, &["--rate", "sweep"]);
     assert_refused(&["--seconds", "1"], 2, &["no use for --seconds"]);
     assert_refused(&["--size", "1"], 2, &["--size"]);
     assert_refused(&["pause-scaling", "--heap", "1g"], 2, &["--heap"]);
-    assert_refused(&["json", "--rate", "5"], 2, &["--rate"]);
+    assert_refused(&["json", "--rate", "0"], 2, &["--rate"]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn assert_run(run: &Value) {
     for key in [
         "heap_bytes",
         "wall_s",
+        "measured_ns",
         "cpu_s",
         "ops",
         "ops_per_s",
@@ -27,7 +28,7 @@ fn assert_run(run: &Value) {
     ] {
         assert!(run[key].is_number(), "{key}");
     }
-    for set in ["pauses", "safepoint", "stalls", "latency"] {
+    for set in ["pauses", "safepoint", "stalls", "latency", "operations", "other"] {
         for key in ["count", "p50_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns", "total_ns", "over_1ms_ns"] {
             assert!(run[set][key].is_u64(), "{set}.{key}");
         }
@@ -53,6 +54,7 @@ fn assert_run(run: &Value) {
     for key in ["threads", "seconds", "threshold_ns", "count", "total_ns", "max_ns", "share"] {
         assert!(run["hiccups"][key].is_number(), "hiccups.{key}");
     }
+    assert_tiles(run);
     assert_eq!(run["pauses"]["count"], run["stops"].as_array().unwrap().len());
     assert_eq!(run["lost_events"], 0);
     let bytes = |key: &str| run[key].as_u64().unwrap();
@@ -95,6 +97,30 @@ fn assert_run(run: &Value) {
     assert!(!run.to_string().contains("null"));
 }
 
+/// The samples of each mutator, and the time in which it was idle, are the measured part: nothing
+/// that happened to its thread lies between two samples.
+#[track_caller]
+fn assert_tiles(run: &Value) {
+    let tracks = run["tracks"].as_array().unwrap();
+    assert_eq!(run["settings"]["threads"].as_u64().unwrap_or(1), tracks.len() as u64, "every mutator is sampled");
+    let measured_ns = run["measured_ns"].as_u64().unwrap();
+    assert!((run["wall_s"].as_f64().unwrap() * 1e9 - measured_ns as f64).abs() < 1000.0);
+    let (mut counts, mut totals) = ([0; 2], [0; 2]);
+    for track in tracks {
+        let of = |key: &str| track[key].as_u64().unwrap();
+        let sum = of("operations_ns") + of("other_ns") + of("idle_ns");
+        assert_eq!(sum, measured_ns, "samples and idle time of a mutator, and the measured part: {track}");
+        assert!(of("operations") + of("other") > 0, "{track}");
+        for (i, series) in ["operations", "other"].iter().enumerate() {
+            counts[i] += of(series);
+            totals[i] += of(&format!("{series}_ns"));
+        }
+    }
+    for (i, series) in ["operations", "other"].iter().enumerate() {
+        assert_eq!((&run[series]["count"], &run[series]["total_ns"]), (&counts[i].into(), &totals[i].into()));
+    }
+}
+
 fn only_run(document: &Value) -> &Value {
     let runs = document["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 1);
@@ -115,6 +141,9 @@ fn gcbench_sums_up_as_its_peers_do() {
         let (size, stretch) = (|d: u64| (2u64 << d) - 1, (2u64 << 18) - 1);
         let subtrees: u64 = (4..=16).step_by(2).map(|d| 2 * (2 * stretch / size(d)) * (1 << (d - 4))).sum();
         assert_eq!(run["latency"]["count"], subtrees);
+        // Its one thread has nothing to wait for, save that it began and ended.
+        let idle_ns = run["tracks"][0]["idle_ns"].as_u64().unwrap();
+        assert!(idle_ns < run["measured_ns"].as_u64().unwrap() / 2, "{idle_ns} ns idle");
     }
 }
 

@@ -7,6 +7,21 @@ use gc_core::sys::futex_wake;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 impl<'s> Mutator<'s> {
+    /// The mutator's number, as the heap's events have it ([`Stall::mutator`](crate::Stall::mutator)):
+    /// unique in the process and never reused.
+    ///
+    /// ```
+    /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// let first = heap.enter(|m| m.number())?;
+    /// let other = std::thread::scope(|scope| scope.spawn(|| heap.enter(|m| m.number())).join().unwrap())?;
+    /// assert_ne!(first, other);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.record().number
+    }
+
     /// A safepoint: objects may move here. Costs four instructions while no safepoint is requested.
     #[inline(always)]
     pub fn safepoint(&mut self) {
