@@ -244,7 +244,7 @@ mod tests {
     /// and what went before the beginning does not count.
     #[test]
     fn roles_are_told_apart_and_a_thread_that_has_ended_counts() {
-        let roster = Roster::new("parallax-gc");
+        let roster = Roster::new("roster-gc");
         let (begun, ended) = (Barrier::new(4), Barrier::new(3));
         let found = thread::scope(|scope| {
             let early = scope.spawn(|| {
@@ -266,7 +266,7 @@ mod tests {
                 ended.wait();
                 ended.wait();
             });
-            let collector = thread::Builder::new().name("parallax-gc1".into());
+            let collector = thread::Builder::new().name("roster-gc1".into());
             collector
                 .spawn_scoped(scope, || {
                     begun.wait();
