@@ -61,12 +61,13 @@ fn thread_attr() -> Result<SchedAttr, SysError> {
 }
 
 /// Sets how late the kernel may make a sleep of the calling thread end, to merge it with other
-/// timers: [`PR_SET_TIMERSLACK`](https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html)
-/// (Linux 2.6.28). A thread begins with its creator's, usually 50 us. Zero counts as 1 ns: to the
+/// timers: [`PR_SET_TIMERSLACK`] (Linux 2.6.28). A thread begins with its creator's, usually 50 us. Zero counts as 1 ns: to the
 /// kernel it means the default.
 ///
 /// # Errors
 /// `EPERM` from a sandbox.
+///
+/// [`PR_SET_TIMERSLACK`]: https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html
 pub fn set_timer_slack(slack: Duration) -> Result<(), SysError> {
     let ns = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX).max(1);
     // SAFETY: sets a number of the calling thread, no memory is involved.
