@@ -15,7 +15,9 @@ use super::reclaim;
 use super::relocation::{Relocated, by_flips, by_load_barrier, in_pause};
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
+use crate::inner::effort::Collected;
 use crate::inner::pending_pause::VmOperation;
+use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
@@ -52,6 +54,8 @@ pub(super) struct Cycle<'a, P> {
     watches: &'a mut Watches,
     marked: MarkResult,
     relocated: Relocated,
+    /// Bytes that are not live in blocks that could be evacuated, at the end.
+    scattered: usize,
     /// The collector's processor time before the cycle.
     used_before: Duration,
     #[cfg(feature = "census")]
@@ -147,6 +151,7 @@ impl<'a, P: Pauses<'a>> Cycle<'a, P> {
             watches,
             marked: MarkResult::default(),
             relocated: Relocated::default(),
+            scattered: 0,
             used_before,
             #[cfg(feature = "census")]
             surveys,
@@ -198,14 +203,20 @@ impl<'a, P: Pauses<'a>> Cycle<'a, P> {
 
     /// For the next cycle.
     fn clear_marks(&mut self) {
-        reclaim::clear_marks(self.inner);
+        self.scattered = reclaim::clear_marks(self.inner);
     }
 
     fn end(self) {
         let inner = self.inner;
         *self.forwarded = self.relocated.forwarded;
         let used = thread_cpu_time().saturating_sub(self.used_before) + inner.schedule.helpers.take_used();
-        inner.schedule.effort.collected(used, inner.memory.free.allocated());
+        inner.schedule.effort.collected(Collected {
+            collecting: used,
+            taken: inner.memory.free.allocated(),
+            compacted: self.goal != EvacuationGoal::Reclaim || self.relocated.compacted,
+            gained: self.relocated.gained,
+            scattered: self.scattered / BLOCK_BYTES,
+        });
         // Counted together, the cycle first: no reader sees more relocations than cycles.
         inner.report.counters.cycles.add(1);
         inner.report.counters.relocations.add(u64::from(self.relocated.relocated));

@@ -5,6 +5,7 @@ use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
+use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
@@ -116,16 +117,23 @@ pub(crate) fn reclaim_dropped_roots(inner: &HeapInner) {
     }
 }
 
-/// Clears the mark bits and the live counts for the next marking.
-pub(crate) fn clear_marks(inner: &HeapInner) {
+/// Clears the mark bits and the live counts for the next marking. Returns the bytes that are not
+/// live in the blocks that a compaction could evacuate.
+pub(crate) fn clear_marks(inner: &HeapInner) -> usize {
     let blocks = &inner.memory.blocks;
     let epoch = inner.world.phase.epoch();
+    let mut scattered = 0;
     for block in 0..blocks.len() {
-        if blocks.live_bytes(block) != 0 || blocks.allocation_epoch(block) == epoch {
+        let (live, is_young) = (blocks.live_bytes(block), blocks.allocation_epoch(block) == epoch);
+        if live != 0 || is_young {
             inner.memory.clear_marks(block);
             blocks.set_live_bytes(block, 0);
+            if !is_young && blocks.state(block) == BlockState::Closed && !blocks.is_pinned(block) {
+                scattered += BLOCK_BYTES.saturating_sub(live as usize);
+            }
         }
     }
+    scattered
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::relocate;
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
 use crate::inner::pending_pause::VmOperation;
+use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use std::sync::atomic::Ordering;
 
@@ -26,6 +27,8 @@ pub(super) struct Relocated {
     pub(super) relocated: bool,
     /// The heap was compacted in a pause because no flip was possible.
     pub(super) compacted: bool,
+    /// Blocks that evacuation has gained: sources less destinations.
+    pub(super) gained: usize,
     /// Blocks whose forwarding tables the next marking needs.
     pub(super) forwarded: Vec<usize>,
 }
@@ -123,10 +126,12 @@ fn evacuate<'a, P: Pauses<'a>>(
             set.into_iter().for_each(|block| evacuation_set::cancel_forwarding(inner, block));
             continue;
         }
+        let live: usize = set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum();
+        let gained = set.len().saturating_sub(live.div_ceil(BLOCK_BYTES));
         relocate::relocate(inner, &set, inner.config.workers);
         references.update();
         report.ended(Phase::Relocate);
-        return Relocated { relocated: true, forwarded: references.still_stale(set), ..Relocated::default() };
+        return Relocated { relocated: true, gained, forwarded: references.still_stale(set), ..Relocated::default() };
     }
     Relocated::default()
 }
@@ -153,6 +158,7 @@ pub(super) fn by_flips<'a>(
             }
             FlipDecision::Flip(plan) if report.pauses.run(VmOperation::Flip, PauseKind::Flip) => {
                 let again = plan.again;
+                result.gained += plan.sources.len().saturating_sub(plan.destinations.len());
                 repair(report, pages, plan);
                 result.relocated = true;
                 if !again {
@@ -183,6 +189,7 @@ fn compact<'a>(report: &PhaseReport<'a, Concurrent<'a>>, live_bytes: u64, result
     let moved =
         report.in_a_pause(PauseKind::Compaction, |report| in_pause(report, EvacuationGoal::Compact, live_bytes));
     result.relocated |= moved.relocated;
+    result.gained += moved.gained;
     result.compacted = true;
     report.pauses.inner().memory.free.wake_all();
 }

@@ -2,8 +2,10 @@
 //! free hardly anything.
 //!
 //! Near the end of memory each collection frees a few blocks, which are allocated at once, and the
-//! program makes no progress. If collecting exceeds its share, over several collections and some
-//! time, the next thread that would wait for memory gets the error instead.
+//! program makes no progress. If dead memory is then scattered over blocks that no cycle evacuates,
+//! the next thread that waits requests a compaction. If collecting exceeds its share nevertheless,
+//! over several collections and some time, the next thread that would wait for memory gets the
+//! error instead.
 
 use crate::lock::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,15 @@ use std::time::Duration;
 
 /// A collection is worthwhile if mutators allocate at least this fraction of the heap after it.
 const WORTH: usize = 16;
+
+/// A compaction is worth its pause if it can free more than this fraction of the heap.
+const SCATTERED: usize = 256;
+
+/// Number of collections in a row that were not worthwhile and that evacuated next to nothing (less
+/// than `EVACUATED` of the heap), after which threads request a compaction without a cycle before
+/// it.
+const TRICKLE: u32 = 2;
+const EVACUATED: usize = 64;
 
 /// Minimum number of collections in a row that were not worthwhile, and minimum of their processor
 /// time, before the limit applies.
@@ -28,6 +39,28 @@ struct Window {
     awaited: bool,
     /// Blocks that mutators had allocated when it ended.
     taken: usize,
+    /// Of the collections, the last ones that evacuated next to nothing, since the last compaction.
+    idle: u32,
+    /// Whether one of the collections was a compaction.
+    compacted: bool,
+    /// Whether a compaction could free memory that the last collection has left in blocks which are
+    /// partly live.
+    scattered: bool,
+}
+
+/// A collection that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Collected {
+    /// Processor time of all collector threads.
+    pub(crate) collecting: Duration,
+    /// Blocks that mutators have ever allocated for new objects.
+    pub(crate) taken: usize,
+    /// Whether every block that was not full of live objects was evacuated.
+    pub(crate) compacted: bool,
+    /// Blocks that evacuation has gained.
+    pub(crate) gained: usize,
+    /// Blocks' worth of memory that is not live in blocks that could be evacuated.
+    pub(crate) scattered: usize,
 }
 
 /// The verdict on collecting.
@@ -45,36 +78,43 @@ pub(crate) struct Effort {
     window: Mutex<Window>,
     /// A hint that the limit is exceeded, so that the window is checked.
     exceeded: AtomicBool,
+    /// Whether the window trickles.
+    trickling: AtomicBool,
 }
 
 impl Effort {
     pub(crate) fn new(limit: Option<f64>, blocks: usize) -> Effort {
-        Effort { limit, blocks, window: Mutex::default(), exceeded: AtomicBool::new(false) }
+        let [exceeded, trickling] = Default::default();
+        Effort { limit, blocks, window: Mutex::default(), exceeded, trickling }
     }
 
     /// Adds the processor time that a thread has used since its last call. `waits`: it now waits
     /// for the next collection.
     pub(crate) fn worked(&self, worked: Duration, waits: bool) {
-        if self.limit.is_some() {
-            let mut window = self.window.lock();
-            window.mutating += worked;
-            window.awaited |= waits;
-        }
+        let mut window = self.window.lock();
+        window.mutating += worked;
+        window.awaited |= waits;
     }
 
-    /// Records the end of a collection and the processor time of all
-    /// collector threads. `taken`: blocks that mutators have ever allocated for new objects.
-    pub(crate) fn collected(&self, collecting: Duration, taken: usize) {
-        let Some(limit) = self.limit else { return };
+    /// Records the end of a collection.
+    pub(crate) fn collected(&self, collected: Collected) {
+        let Collected { collecting, taken, compacted, gained, scattered } = collected;
         let mut window = self.window.lock();
         let given = taken - std::mem::replace(&mut window.taken, taken);
         if std::mem::take(&mut window.awaited) && given < self.blocks / WORTH {
             window.collections += 1;
             window.collecting += collecting;
+            window.idle = if gained < self.blocks.div_ceil(EVACUATED) { window.idle + 1 } else { 0 };
         } else {
             *window = Window { taken, ..Window::default() };
         }
-        self.exceeded.store(window.exceeds(limit), Ordering::Relaxed);
+        if compacted {
+            window.idle = 0;
+            window.compacted = true;
+        }
+        window.scattered = scattered > self.blocks / SCATTERED;
+        self.exceeded.store(window.exceeds(self.limit), Ordering::Relaxed);
+        self.trickling.store(window.trickles(), Ordering::Relaxed);
     }
 
     /// Checks the limit for a thread that needs memory. `Some`: it gets the error. Counting then
@@ -84,11 +124,18 @@ impl Effort {
         if self.exceeded.load(Ordering::Relaxed) { self.exceeds() } else { None }
     }
 
+    /// Whether a thread that needs memory requests a compaction without a cycle before it. Cycles
+    /// free a few blocks each time, so that no thread would ever wait in vain, and a compaction
+    /// could free more.
+    pub(crate) fn wants_compaction(&self) -> bool {
+        self.trickling.load(Ordering::Relaxed)
+    }
+
     #[cold]
     fn exceeds(&self) -> Option<Futile> {
         let mut window = self.window.lock();
         // The threads may have done more work since than the collector; and one error is enough.
-        let exceeds = self.limit.is_some_and(|limit| window.exceeds(limit));
+        let exceeds = window.exceeds(self.limit);
         self.exceeded.store(false, Ordering::Relaxed);
         if !exceeds {
             return None;
@@ -105,8 +152,17 @@ impl Window {
         self.collecting.as_secs_f64() / (self.collecting + self.mutating).as_secs_f64()
     }
 
-    fn exceeds(&self, limit: f64) -> bool {
-        self.collections >= COLLECTIONS && self.collecting >= TIME && self.share() >= limit
+    /// A compaction that could free memory is tried before the error.
+    fn exceeds(&self, limit: Option<f64>) -> bool {
+        self.is_long() && (self.compacted || !self.scattered) && limit.is_some_and(|limit| self.share() >= limit)
+    }
+
+    fn is_long(&self) -> bool {
+        self.collections >= COLLECTIONS && self.collecting >= TIME
+    }
+
+    fn trickles(&self) -> bool {
+        self.scattered && (self.idle >= TRICKLE || self.is_long() && !self.compacted)
     }
 }
 
@@ -116,12 +172,17 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// A collection after which nothing is left to compact.
+    fn collected(collecting: Duration, taken: usize) -> Collected {
+        Collected { collecting, taken, ..Collected::default() }
+    }
+
     /// Collections of 100 ms, between which a thread takes some blocks and works; the first time that it should not wait.
     fn run(limit: Option<f64>, given: usize, worked: Duration) -> Option<(u32, Futile)> {
         let effort = Effort::new(limit, 1600);
         (0..50_u32).find_map(|round| {
             effort.worked(worked, true);
-            effort.collected(100 * MS, round as usize * given);
+            effort.collected(collected(100 * MS, round as usize * given));
             effort.is_futile().map(|futile| (round, futile))
         })
     }
@@ -140,12 +201,12 @@ mod tests {
         let effort = Effort::new(Some(0.95), 1600);
         for _ in 0..100 {
             effort.worked(Duration::ZERO, true);
-            effort.collected(MS, 0);
+            effort.collected(collected(MS, 0));
             assert_eq!(effort.is_futile(), None);
         }
         for _ in 0..100 {
             effort.worked(Duration::ZERO, false);
-            effort.collected(100 * MS, 0);
+            effort.collected(collected(100 * MS, 0));
             assert_eq!(effort.is_futile(), None);
         }
     }
@@ -155,9 +216,63 @@ mod tests {
         let effort = Effort::new(Some(0.95), 1600);
         let errors = (0..40).filter(|_| {
             effort.worked(Duration::ZERO, true);
-            effort.collected(100 * MS, 0);
+            effort.collected(collected(100 * MS, 0));
             effort.is_futile().is_some()
         });
         assert_eq!(errors.count(), 5, "each eighth time");
+    }
+
+    /// The end of each collection: whether a compaction is wanted, and whether the error comes.
+    fn series(scattered: usize, compacts: bool) -> Vec<(bool, bool)> {
+        let effort = Effort::new(Some(0.95), 1600);
+        let mut compacted = false;
+        let ends = (0..10).map(|_| {
+            effort.worked(MS, true);
+            effort.collected(Collected { scattered, compacted, ..collected(100 * MS, 0) });
+            compacted = compacts && effort.wants_compaction();
+            (effort.wants_compaction(), effort.is_futile().is_some())
+        });
+        ends.collect()
+    }
+
+    #[test]
+    fn a_compaction_that_could_help_comes_before_the_error() {
+        let (wanted, errors): (Vec<_>, Vec<_>) = series(100, true).into_iter().unzip();
+        // Each third collection compacts, for as long as they give next to nothing.
+        assert_eq!(wanted[..8], [false, true, false, false, true, false, false, true]);
+        assert_eq!(errors.iter().position(|&error| error), Some(7));
+        let (wanted, errors): (Vec<_>, Vec<_>) = series(100, false).into_iter().unzip();
+        assert!(wanted[1..].iter().all(|&wanted| wanted) && !errors.contains(&true), "{wanted:?} {errors:?}");
+        let (wanted, errors): (Vec<_>, Vec<_>) = series(6, true).into_iter().unzip();
+        assert!(!wanted.contains(&true) && errors[7], "a compaction is not worth its pause: {wanted:?} {errors:?}");
+    }
+
+    /// Sparse blocks are evacuated, so the next cycle gains as well; but the limit on collecting is not passed by.
+    #[test]
+    fn collections_that_evacuate_ask_for_a_compaction_only_before_the_error() {
+        let effort = Effort::new(Some(0.95), 1600);
+        let mut ends = (0..9).map(|round| {
+            effort.worked(MS, true);
+            let compacted = round == 8;
+            effort.collected(Collected { scattered: 100, gained: 25, compacted, ..collected(100 * MS, 0) });
+            (effort.wants_compaction(), effort.is_futile().is_some())
+        });
+        assert!(ends.by_ref().take(7).all(|end| end == (false, false)));
+        assert_eq!(ends.collect::<Vec<_>>(), [(true, false), (false, true)]);
+    }
+
+    #[test]
+    fn collections_that_give_something_ask_for_no_compaction() {
+        let effort = Effort::new(None, 1600);
+        for round in 0..10 {
+            effort.worked(MS, true);
+            effort.collected(Collected { scattered: 1000, ..collected(100 * MS, round * 100) });
+            assert!(!effort.wants_compaction());
+        }
+        for round in 0..2 {
+            effort.worked(MS, true);
+            effort.collected(Collected { scattered: 1000, ..collected(100 * MS, 900) });
+            assert_eq!(effort.wants_compaction(), round == 1, "without a limit as well");
+        }
     }
 }

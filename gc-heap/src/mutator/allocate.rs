@@ -390,11 +390,16 @@ impl HeapInner {
     }
 
     /// Waits for blocks. Gives up only after a collection and then a stop-the-world compaction,
-    /// both started while this thread was at the head of the queue, did not free enough.
+    /// both started while this thread was at the head of the queue, did not free enough. Where
+    /// cycles free a few blocks each time and a compaction could free more, it requests the
+    /// compaction at once, which is a collection as well.
     fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
         let waiting = self.memory.free.await_blocks(count, run);
         loop {
             let first = waiting.is_first();
+            if first && self.schedule.effort.wants_compaction() {
+                break;
+            }
             if let ControlFlow::Break(taken) = self.wait_for(self.request_cycle(), &waiting) {
                 return taken;
             }

@@ -3,8 +3,8 @@
 use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Slot, SlotArray, Trace,
-    Tried,
+    AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Slot, SlotArray,
+    Trace, Tried,
 };
 use std::time::Duration;
 
@@ -157,6 +157,46 @@ pub(crate) fn collecting_near_the_end_of_memory_ends(barrier: Barrier) {
     assert_eq!(error, None);
 }
 
+/// Rows of leaves until so much of the heap lives, and the heap's cycles. A row needs two fifths of a block at once: while it
+/// grows, each block is four fifths full, too full to be evacuated by a cycle, and the rest of it is gained by compaction alone.
+fn fill(barrier: Barrier, percent: usize) -> Result<u64, OutOfMemory> {
+    type Row = SlotArray<Option<AnyObject>>;
+    const LEN: usize = 800;
+    // With their headers.
+    const ROW_BYTES: usize = 16 + LEN * 8 + LEN * 24;
+    let heap = heap(barrier, 128 << 20).collecting_limit(Some(0.5)).build().unwrap();
+    let rows = heap.max_bytes() / 100 * percent / ROW_BYTES;
+    let filled = heap.enter(|m| -> Result<(), OutOfMemory> {
+        let head = m.local_of::<Option<Row>>(None);
+        for _ in 0..rows {
+            let m = m.reserve(AllocSize::tail::<Row>(LEN) + AllocSize::tail::<Bytes>(1).times(LEN))?;
+            let row = m.place_array::<Row>((), LEN, None);
+            for slot in &row.tail()[1..] {
+                slot.set(m, Some(m.place_bytes::<Bytes>((), b"y").any()));
+            }
+            row.tail()[0].set(m, head.get(m).map(|row| row.any()));
+            head.set(m, Some(row));
+        }
+        let (mut row, mut found) = (head.get(m), 0);
+        while let Some(here) = row {
+            found += 1;
+            row = here.tail()[0].get(m).map(|row| row.downcast::<Row>().expect("a row"));
+        }
+        assert_eq!(found, rows);
+        Ok(())
+    });
+    filled.unwrap().map(|()| heap.stats().cycles)
+}
+
+/// Fails where threads are served a few of the withheld blocks after each cycle, so that none of them waits in vain, and
+/// nothing is compacted.
+pub(crate) fn a_heap_can_be_filled(barrier: Barrier) {
+    for percent in [80, 90, 95] {
+        let cycles = fill(barrier, percent).unwrap_or_else(|error| panic!("{percent} % live: {error}"));
+        assert!(cycles < 40, "{percent} % live: {cycles} cycles");
+    }
+}
+
 /// The text names what was done, not what usually is.
 pub(crate) fn the_error_says_what_was_tried(barrier: Barrier) {
     let heap = heap(barrier, 8 << 20).build().unwrap();
@@ -225,6 +265,7 @@ pub(crate) const TESTS: Tests = Tests {
     every: tests![
         a_reservation_of_several_blocks_takes_free_ones,
         collecting_near_the_end_of_memory_ends,
+        a_heap_can_be_filled,
         the_error_says_what_was_tried,
         an_idle_heap_gives_its_garbage_back_once,
         what_is_collected_and_released_is_the_systems,
