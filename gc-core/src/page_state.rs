@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Gated ── claim: CAS, Acquire ──► Claimed ── repaired: store, Release ──► Repaired ── install: CAS ──► Installed
-//!                                                                             └─ begin_move: CAS ─► Moving ─┘
+//!                                └── dropped: CAS ──► Abandoned               └─ begin_move: CAS ─► Moving ─┘
 //! ```
 //!
 //! Where pages are not shared between views but moved from one to the other, `Moving` says that one
@@ -14,6 +14,10 @@
 //! threads that both write "the same" bytes the second would overwrite the store of a mutator that
 //! had access after the first. So exactly one thread, the claimant, repairs the page, once; any
 //! other thread backs off until the claimant is done.
+//!
+//! A claimant that unwinds leaves its page half repaired. Such a page can neither be repaired again
+//! nor be made accessible, and no thread may wait for it: the drop of the claim sets it to
+//! `Abandoned`, where it stays, and wakes the threads that sleep. They cannot have the page.
 //!
 //! A state carries the number of its flip, and any other number reads as `Gated`. A flip therefore
 //! gates all pages by incrementing one number in the pause, without touching the words, however
@@ -188,6 +192,8 @@ pub enum PageState {
     Gated,
     /// One thread is repairing it.
     Claimed,
+    /// Its claimant has unwound: the page is half repaired, and stays so.
+    Abandoned,
     /// Repaired: it holds addresses from after the flip only.
     Repaired,
     /// Repaired, and being moved to the mutators' view.
@@ -228,13 +234,17 @@ impl Waiting {
 const STATE_BITS: u32 = 3;
 
 /// Written instead of [`PageState::Claimed`] where a thread sleeps until the page is repaired.
-const CLAIMED_AWAITED: u32 = 5;
+const CLAIMED_AWAITED: u32 = 6;
 
 /// Written instead of [`PageState::Moving`] where a thread sleeps until the page has moved.
-const MOVING_AWAITED: u32 = 6;
+const MOVING_AWAITED: u32 = 7;
 
 fn word(flip: Flip, state: PageState) -> u32 {
     flip.0 << STATE_BITS | state as u32
+}
+
+fn word_awaited(flip: Flip, awaited: u32) -> u32 {
+    flip.0 << STATE_BITS | awaited
 }
 
 fn state_in(word: u32, flip: Flip) -> PageState {
@@ -244,17 +254,19 @@ fn state_in(word: u32, flip: Flip) -> PageState {
     match word & ((1 << STATE_BITS) - 1) {
         0 => PageState::Gated,
         1 | CLAIMED_AWAITED => PageState::Claimed,
-        2 => PageState::Repaired,
-        3 | MOVING_AWAITED => PageState::Moving,
+        2 => PageState::Abandoned,
+        3 => PageState::Repaired,
+        4 | MOVING_AWAITED => PageState::Moving,
         _ => PageState::Installed,
     }
 }
 
-/// The exclusive right, and the duty, to repair one page. It must end in
-/// [`repaired`](Claim::repaired): a claim that is dropped leaves the page claimed for ever, because
-/// a half-repaired page can neither be repaired again nor be made accessible.
+/// The exclusive right, and the duty, to repair one page. It ends in
+/// [`repaired`](Claim::repaired): a claim that is dropped, as by a panic of its claimant, leaves the
+/// page [abandoned](PageState::Abandoned) until the next flip, because a half-repaired page can
+/// neither be repaired again nor be made accessible.
 #[derive(Debug)]
-#[must_use = "a page that is claimed and never repaired blocks every thread that touches it"]
+#[must_use = "a page that is claimed and not repaired is lost"]
 pub struct Claim<'a> {
     word: &'a AtomicU32,
     flip: Flip,
@@ -265,8 +277,51 @@ impl Claim<'_> {
     /// Wakes the threads that sleep until then; without a sleeper there is no system call.
     pub fn repaired(self) {
         publish(self.word, self.flip, PageState::Repaired);
+        // Its drop would abandon the page.
+        std::mem::forget(self);
     }
 }
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        // Relaxed: it orders nothing, because no thread reads the page's bytes.
+        let abandoned = word(self.flip, PageState::Abandoned);
+        let mut seen = self.word.load(Ordering::Relaxed);
+        // Another flip has gated the page, if its state is another one.
+        while state_in(seen, self.flip) == PageState::Claimed {
+            match self.word.compare_exchange_weak(seen, abandoned, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(before) => {
+                    if before == word_awaited(self.flip, CLAIMED_AWAITED) {
+                        futex::wake_all(self.word);
+                    }
+                    return;
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+/// A page whose claimant has unwound, for a thread that needs the page: it cannot have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    page: usize,
+}
+
+impl Abandoned {
+    /// The page's number.
+    pub fn page(&self) -> usize {
+        self.page
+    }
+}
+
+impl std::fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "page {} of the heap was left half repaired: the thread that repaired it has panicked", self.page)
+    }
+}
+
+impl std::error::Error for Abandoned {}
 
 /// Ends a state that others wait for, with Release, and wakes them.
 fn publish(word_of_page: &AtomicU32, flip: Flip, state: PageState) {
@@ -304,8 +359,8 @@ impl PageStates {
     }
 
     /// Claims a gated page; the caller alone may then write it. For a page that is not gated it
-    /// returns the state: on `Claimed` the caller [waits](PageStates::wait_until_repaired), in any
-    /// other state there is nothing to repair.
+    /// returns the state: on `Claimed` the caller [waits](PageStates::wait_until_repaired), which
+    /// also reports an `Abandoned` page; in any other state there is nothing to repair.
     pub fn claim(&self, page: usize, flip: Flip) -> Result<Claim<'_>, PageState> {
         let word_of_page = &self.words[page];
         let mut seen = word_of_page.load(Ordering::Acquire);
@@ -330,8 +385,12 @@ impl PageStates {
     ///
     /// Call it for a page that is or was claimed; for a gated page that no thread claims it never
     /// returns.
-    pub fn wait_until_repaired(&self, page: usize, flip: Flip) -> u32 {
-        self.wait(page, flip, |state| state < PageState::Repaired, CLAIMED_AWAITED)
+    ///
+    /// # Errors
+    /// [`Abandoned`] if the claimant has unwound: the page is not repaired and will not be.
+    pub fn wait_until_repaired(&self, page: usize, flip: Flip) -> Result<u32, Abandoned> {
+        let rounds = self.wait(page, flip, |state| state < PageState::Abandoned, CLAIMED_AWAITED);
+        if self.state(page, flip) == PageState::Abandoned { Err(Abandoned { page }) } else { Ok(rounds) }
     }
 
     fn wait(&self, page: usize, flip: Flip, goes_on: impl Fn(PageState) -> bool, awaited: u32) -> u32 {
@@ -346,7 +405,7 @@ impl PageStates {
             waiting.round(|| match state {
                 // No thread would wake this one.
                 PageState::Gated => thread::yield_now(),
-                _ => announce_and_sleep(word_of_page, seen, flip.0 << STATE_BITS | awaited),
+                _ => announce_and_sleep(word_of_page, seen, word_awaited(flip, awaited)),
             });
         }
     }
@@ -431,7 +490,7 @@ mod tests {
         assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Claimed);
         claim.repaired();
         assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Repaired);
-        assert_eq!(states.wait_until_repaired(1, flip), 0);
+        assert_eq!(states.wait_until_repaired(1, flip), Ok(0));
         states.install(1..2, flip);
         states.install(1..2, flip);
         assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Installed);
@@ -450,6 +509,30 @@ mod tests {
         states.claim(1, next).unwrap().repaired();
         assert_eq!(states.first_unrepaired(0..2, next), None);
         assert_eq!(states.state(0, flip), PageState::Gated, "the past flip is over");
+    }
+
+    /// A thread that waited for it would sleep for ever.
+    #[test]
+    fn a_page_whose_claimant_panics_is_abandoned_and_nobody_waits_for_it() {
+        let states = PageStates::new(2);
+        let flip = Flip::FIRST;
+        std::thread::scope(|scope| {
+            let claim = states.claim(1, flip).unwrap();
+            let waiter = scope.spawn(|| states.wait_until_repaired(1, flip));
+            let claimant = scope.spawn(move || {
+                let _claim = claim;
+                // So that the waiter sleeps.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                std::panic::resume_unwind(Box::new("a repair fails"));
+            });
+            assert!(claimant.join().is_err());
+            assert_eq!(waiter.join().unwrap(), Err(Abandoned { page: 1 }));
+        });
+        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Abandoned, "a page is repaired once");
+        assert_eq!(states.first_unrepaired(0..2, flip), Some(0));
+        assert_eq!(states.run_to_install(0..2, flip), 2..2);
+        assert!(Abandoned { page: 1 }.to_string().contains("page 1"));
+        states.claim(1, flip.next()).unwrap().repaired();
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Heap {
                 claim.repaired();
             }
             Err(PageState::Claimed) => {
-                self.states.wait_until_repaired(page, flip);
+                self.states.wait_until_repaired(page, flip).unwrap();
             }
             Err(_) => {}
         }

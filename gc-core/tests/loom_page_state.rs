@@ -35,7 +35,7 @@ impl Page {
     /// What a thread does that faults on the page, and what it reads then.
     fn touch(&self, flip: Flip) -> u32 {
         if self.repair(flip).is_err() {
-            self.states.wait_until_repaired(0, flip);
+            self.states.wait_until_repaired(0, flip).unwrap();
         }
         self.read()
     }
@@ -101,7 +101,7 @@ fn the_second_claimant_backs_off_until_the_first_is_done() {
         let second = spawn(&page, |page| {
             // Gated is excluded: the claim above was made before this thread.
             assert!(page.states.claim(0, Flip::FIRST).is_err());
-            page.states.wait_until_repaired(0, Flip::FIRST);
+            page.states.wait_until_repaired(0, Flip::FIRST).unwrap();
             page.read()
         });
         // SAFETY: we are the claimant; loom checks it.
@@ -172,7 +172,7 @@ fn all_who_wait_for_a_claimant_are_woken() {
         let claim = page.states.claim(0, Flip::FIRST).unwrap();
         let waiters = [0, 1].map(|_| {
             spawn(&page, |page| {
-                page.states.wait_until_repaired(0, Flip::FIRST);
+                page.states.wait_until_repaired(0, Flip::FIRST).unwrap();
                 page.read()
             })
         });
@@ -182,6 +182,24 @@ fn all_who_wait_for_a_claimant_are_woken() {
         for waiter in waiters {
             assert_eq!(waiter.join().unwrap(), OLD + 1);
         }
+    });
+}
+
+/// A claimant unwinds. The one that sleeps is woken and does not read the page; another that comes now or later does not wait.
+#[test]
+fn a_claim_that_is_dropped_wakes_all_who_wait() {
+    check(2, || {
+        let page = Page::new();
+        let claim = page.states.claim(0, Flip::FIRST).unwrap();
+        let waiters = [0, 1].map(|_| spawn(&page, |page| page.states.wait_until_repaired(0, Flip::FIRST).is_ok()));
+        // SAFETY: we are the claimant; loom checks it.
+        page.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+        drop(claim);
+        for waiter in waiters {
+            assert!(!waiter.join().unwrap(), "a half-repaired page was taken for repaired");
+        }
+        assert_eq!(page.states.claim(0, Flip::FIRST).unwrap_err(), PageState::Abandoned);
+        assert!(page.states.run_to_install(0..1, Flip::FIRST).is_empty());
     });
 }
 

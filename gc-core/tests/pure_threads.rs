@@ -213,7 +213,7 @@ fn a_page_is_repaired_by_one_before_it_is_installed() {
                             claim.repaired();
                         }
                         Err(_) => {
-                            pages.wait_until_repaired(page, flip);
+                            pages.wait_until_repaired(page, flip).unwrap();
                         }
                     }
                     assert_eq!(contents[page].get(), 1);

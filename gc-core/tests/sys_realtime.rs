@@ -78,7 +78,7 @@ fn a_real_time_thread_sleeps_until_a_page_is_repaired() {
         let (states, flip) = (PageStates::new(1), Flip::FIRST);
         let claim = states.claim(0, flip).unwrap();
         let wait = || {
-            states.wait_until_repaired(0, flip);
+            states.wait_until_repaired(0, flip).unwrap();
         };
         wait_for_an_ordinary_thread(policy, wait, || claim.repaired())
     });

@@ -366,9 +366,13 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     }
 }
 
+/// Panics, so that the collector fails and the flip does not end, if the page was abandoned: the end
+/// would make it accessible.
 fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
-    if pages.repair(inner, page) {
-        inner.report.counters.pages_repaired.add(1);
+    match pages.repair_or_wait(inner, page) {
+        Ok(true) => inner.report.counters.pages_repaired.add(1),
+        Ok(false) => {}
+        Err(abandoned) => panic!("{abandoned}"),
     }
 }
 
@@ -482,6 +486,35 @@ mod tests {
                 assert!(free > inner.memory.blocks.len() / 32, "{free} blocks free after {flips} flips");
                 let slots = table.get(m).tail().iter().enumerate();
                 slots.for_each(|(index, slot)| assert_eq!(slot.get(m).unwrap().tail(), [index as u8; LEN]));
+            })
+            .unwrap();
+        }
+    }
+
+    /// A repair that panics leaves a page that is neither of the one flip nor of the other. Who waits for it would sleep for ever,
+    /// and who ends the flip would make it accessible.
+    #[test]
+    fn a_page_that_is_abandoned_stays_gated_and_keeps_nobody_waiting() {
+        for backing in [Backing::Memfd, Backing::Anonymous] {
+            let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Page).backing(backing);
+            let Ok(heap) = builder.build() else { continue };
+            let inner = heap.inner();
+            heap.enter(|m| {
+                let page = next_block(m) * BLOCK_PAGES;
+                m.blocking(|| {
+                    assert!(inner.stop(VmOperation::Flip, PauseKind::Flip));
+                    let pages = inner.memory.pages.as_ref().unwrap();
+                    drop(pages.states.claim(page, pages.flip.get()).unwrap());
+                    let abandoned = std::thread::scope(|scope| {
+                        let waiter = scope.spawn(|| pages.repair_or_wait(inner, page));
+                        waiter.join().unwrap().unwrap_err()
+                    });
+                    assert_eq!(abandoned.page(), page);
+                    let repaired = std::panic::AssertUnwindSafe(|| repair_all(inner, pages, &FlipPlan::default(), 1));
+                    let panic = std::panic::catch_unwind(repaired).unwrap_err();
+                    assert_eq!(panic.downcast_ref::<String>(), Some(&abandoned.to_string()));
+                    assert!(pages.flip.is_active(), "a half-repaired page was made accessible");
+                });
             })
             .unwrap();
         }

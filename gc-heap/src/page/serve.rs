@@ -5,7 +5,8 @@ use crate::page::repair::repair_page;
 use crate::space::BLOCK_PAGES;
 use crate::space::pages::Pages;
 use gc_core::fault::Served;
-use gc_core::page_state::{Flip, PageState};
+use gc_core::page_state::{Abandoned, Flip, PageState};
+use gc_core::sys::end_process;
 use gc_core::views::InstallResult;
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,22 +14,31 @@ use std::sync::atomic::Ordering;
 
 impl Pages {
     /// Repairs a page unless that is done; if another thread is repairing it, waits until it is
-    /// done.
-    pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
+    /// done. Returns whether it was this thread.
+    ///
+    /// # Errors
+    /// If a thread has unwound while it repaired the page.
+    pub(crate) fn repair_or_wait(&self, inner: &HeapInner, page: usize) -> Result<bool, Abandoned> {
         let flip = self.flip.get();
         match self.states.claim(page, flip) {
             Ok(claim) => {
                 repair_page(inner, self, page);
                 claim.repaired();
-                true
+                Ok(true)
             }
-            Err(PageState::Claimed | PageState::Gated) => {
-                let rounds = self.states.wait_until_repaired(page, flip);
+            Err(PageState::Claimed | PageState::Gated | PageState::Abandoned) => {
+                let rounds = self.states.wait_until_repaired(page, flip)?;
                 self.waits.fetch_add(u64::from(rounds), Ordering::Relaxed);
-                false
+                Ok(false)
             }
-            Err(PageState::Repaired | PageState::Moving | PageState::Installed) => false,
+            Err(PageState::Repaired | PageState::Moving | PageState::Installed) => Ok(false),
         }
+    }
+
+    /// As [`repair_or_wait`](Self::repair_or_wait), for a thread that cannot continue without the page: a
+    /// mutator, in its fault handler or not.
+    pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
+        self.repair_or_wait(inner, page).unwrap_or_else(|abandoned| end_process(format_args!("{abandoned}")))
     }
 
     /// Repairs a page if no thread has begun to. Not for a source's page: it is not needed, and
