@@ -258,7 +258,8 @@ impl Heap {
         self.inner().report.events.now()
     }
 
-    /// The refused system calls of the collector. Takes a lock briefly; for any thread, inside a
+    /// The refused system calls of the collector. That for its time slice is made when its thread
+    /// begins, which may be after [`build`](crate::HeapBuilder::build). Takes a lock briefly; for any thread, inside a
     /// heap or not.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
@@ -324,7 +325,7 @@ const COLLECTOR_SLICE: Duration = Duration::from_micros(100);
 fn collect_until_shutdown(inner: &Arc<HeapInner>) {
     // If the kernel refuses, mutators wait longer for a processor while a cycle runs; nothing else
     // changes.
-    let _ = gc_core::sys::set_thread_slice(COLLECTOR_SLICE);
+    let _ = gc_core::sys::set_thread_slice(COLLECTOR_SLICE).map_err(|error| inner.report.refusals.note(error));
     let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(inner)).run()));
     if let Err(panic) = outcome {
         let why = panic

@@ -3,8 +3,14 @@
 use crate::lock::Mutex;
 use gc_core::sys::SysError;
 
-/// The refused system calls of the collector: to uncommit memory, or to unmap pages for a flip. The
-/// heap continues without, and tries again at the next occasion; no call of the program fails.
+/// The refused system calls of the collector: to uncommit memory, to unmap pages for a flip, or to
+/// have a short time slice. The heap continues without, and tries again at the next occasion; no
+/// call of the program fails.
+///
+/// The time slice is requested once, when the collector's thread begins (`sched_getattr` and
+/// `sched_setattr`, which some sandboxes refuse). Without it a mutator that wakes up while a cycle
+/// runs waits up to about 3 ms for its processor. A thread of another policy than `SCHED_OTHER` and
+/// `SCHED_BATCH` requests none.
 ///
 /// ```
 /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;

@@ -21,7 +21,30 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("typed", typed),
     ("not-given-back", not_given_back),
     ("threads", threads),
+    ("time-slice", time_slice),
 ];
+
+/// Refused to the collector's thread when it begins: the heap works, and says so.
+fn time_slice() {
+    for (call, errno) in [("sched_setattr", libc::EPERM), ("sched_getattr", libc::ENOSYS)] {
+        refuse(call, errno, 0, u64::MAX);
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        // By the same thread, after the call.
+        heap.collect();
+        let refused = heap.refusals();
+        let last = refused.last.expect("it was refused in silence");
+        assert_eq!((refused.count, last.call(), last.errno()), (1, call, errno));
+        refuse_nothing();
+    }
+    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+    heap.collect();
+    assert_eq!(heap.refusals().count, 0);
+}
+
+/// Fails where a collector runs with the long time slices of its system, and nobody hears of it.
+fn a_time_slice_that_is_refused_is_said() {
+    plays_well("time-slice");
+}
 
 /// At every thread that a heap asks for, from the first.
 fn threads() {
@@ -314,6 +337,7 @@ pub(crate) const TESTS: Tests = Tests {
         what_is_refused_is_named,
         memory_that_is_not_taken_back_is_asked_for_again,
         threads_that_are_refused_are_an_error_or_done_without,
+        a_time_slice_that_is_refused_is_said,
     ],
     ..Tests::NONE
 };
