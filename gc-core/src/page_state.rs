@@ -261,10 +261,10 @@ fn state_in(word: u32, flip: Flip) -> PageState {
     }
 }
 
-/// The exclusive right, and the duty, to repair one page. It ends in
-/// [`repaired`](Claim::repaired): a claim that is dropped, as by a panic of its claimant, leaves the
-/// page [abandoned](PageState::Abandoned) until the next flip, because a half-repaired page can
-/// neither be repaired again nor be made accessible.
+/// The exclusive right, and the duty, to repair one page. It ends in [`repaired`](Claim::repaired):
+/// a claim that is dropped, as by a panic of its claimant, leaves the page
+/// [abandoned](PageState::Abandoned) until the next flip, because a half-repaired page can neither
+/// be repaired again nor be made accessible.
 #[derive(Debug)]
 #[must_use = "a page that is claimed and not repaired is lost"]
 pub struct Claim<'a> {
