@@ -124,7 +124,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
     let (wall_s, measured_ns) = (closed.wall.as_secs_f64(), closed.wall.as_nanos() as u64);
     let tracks: Vec<Sampled> = tracks.iter().map(|track| track.sampled(measured_ns)).collect();
     let occupancy = gauge.occupancy(&closed);
-    let events = closed.heap;
+    let quarters = if plan.work.is_steady() { gauge.quarters(&closed) } else { Vec::new() };
+    let (events, lost) = (closed.heap, closed.lost);
     Record {
         workload: plan.work.name().to_owned(),
         barrier: plan.heap.barrier,
@@ -156,7 +157,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         lost_events: events.lost,
         mmu: events.mmu(),
         measured_mmu: measured_mmu(&tracks, measured_ns),
-        lost: closed.lost,
+        lost: lost.lost,
+        quarters,
         settings: plan.clone(),
         histograms: Histograms {
             pauses: events.pauses.buckets(),
@@ -166,6 +168,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
             operations: operations.buckets(),
             other: other.buckets(),
             metered: metered.map(Samples::buckets),
+            faults: lost.faults,
+            slow_paths: lost.slow_paths,
         },
         tracks,
         delays: events.delays,

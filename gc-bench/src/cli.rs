@@ -11,12 +11,21 @@ const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compac
 const LONG_ABOUT: &str = "\
 Measures the Parallax heap: a garbage collector that compacts while the program runs.
 
-Without arguments it runs four workloads at their standard sizes (about two minutes), prints one table, and writes \
+Without arguments it runs four workloads at their standard sizes, three times each (about two minutes), prints one table, and writes \
 gc-bench-report.json and gc-bench-report.html (one page with plots, nothing loaded from elsewhere). Every run has a process \
 of its own, is warmed up first, and is measured only then.";
 
 const AFTER: &str = "\
 Reading the table:
+  N runs      each workload runs N times with each barrier, a process a run, every repeat in a new
+              random order (the JSON keeps it; --order-seed makes it again). A percentile is of all
+              runs' samples together, max the worst of all runs, everything else the mean
+  95 % interval
+              covers the true value in 95 of 100 sessions; from 3 runs on (means and their ratios:
+              Student, Fieller), of percentiles from 5 on (bootstrap over the runs)
+  to the first's
+              where barriers are compared: this figure over that of the first column
+  -           no sample, fewer than ten samples beyond the percentile, too few runs, not recorded
   pauses      how long the program's threads were stopped, the way to the safepoint included; one
               sample a stop
   safepoint   of that, the time from the request until the last thread stood still
@@ -32,22 +41,38 @@ Reading the table:
   faults      touches of absent pages that threads served themselves (page barrier), and what part
               of their time it took
   slow paths  loads of stale references, which threads resolve themselves (the other barriers), and
-              what part of their time it took; one in 16 is timed, and stands for the others
+              what part of their time it took; one in 16 is timed, and stands for the others: so
+              their total has an interval; the clock's own cost is taken off
   latency     what the program itself saw: the time of each operation (gcbench and binary-trees: of
               each subtree of depth 4; with --rate: from when a tick's work was due until it was
               done)
   metered     the same from the operation's due arrival: as if operations had come evenly, at the
               mean rate of 1, 10, 100 ms around it or of the whole run; a queue behind a stop
               counts. With --rate: each operation from its due time
+  mutators, collector
+              processor time, time that threads could run and waited for a processor, context
+              switches (voluntary + involuntary) and page faults, as the kernel counts them
+  without a heap
+              the same loop before the run, without a heap: gaps of 0.1 ms and more in it are the
+              machine's, and are in the run's figures as well
+  note        other programs ran; or figures rise or fall over the repeats, or over the quarters of
+              a run, more clearly than chance explains
+
+The baseline, --barrier stw, is the same collector with the program stopped for the whole
+collection; the load barrier's test is compiled in. It has as many workers as there are processors;
+where barriers are compared a second row has 1 worker.
 
 Examples:
   gc-bench                                         everything, standard sizes
   gc-bench --quick                                 everything, small: about ten seconds
-  gc-bench message-ring --heap 512m --repeats 5    a tighter heap, medians of five
+  gc-bench message-ring --heap 512m --repeats 5    a tighter heap, five runs
+  gc-bench --published --barrier load,page,stw     ten runs of everything: figures with intervals
+  gc-bench gcbench --barrier load,stw --until-ci 2%
+                                                   as many runs as 2 % to either side need
   gc-bench table-churn --rate 300000               at a set rate
   gc-bench gcbench --rate sweep                    as fast as it goes, then 50, 70, 90 % of that
   gc-bench binary-trees --threads 2 --barrier stw  the same work, everything in one pause
-  gc-bench gcbench --barrier load,page,stw         the barriers side by side, by turns
+  gc-bench gcbench --barrier load,page,stw         the barriers side by side
   gc-bench --json -                                one JSON document on standard output, no more
 
 Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then).";
@@ -163,13 +188,15 @@ mod tests {
                 None => cli.run,
                 other => panic!("{other:?}"),
             };
-            let plans = standard_runs(&run).unwrap();
+            let runs = standard_runs(&run).unwrap();
+            let plans = runs.plans;
             assert!(plans.iter().all(|plan| plan.work.name() == "table-churn" && plan.heap.barrier == Collector::LOAD));
             let settings = serde_json::to_value(&plans[0]).unwrap();
-            assert_eq!((plans.len(), plans[0].heap.heap_bytes, &settings["rate"]), (3, 1 << 30, &300_000.into()));
+            assert_eq!((plans.len(), plans[0].heap.heap_bytes, &settings["rate"]), (1, 1 << 30, &300_000.into()));
+            assert_eq!(runs.schedule.repeats, 3);
         }
         let works = standard_runs(&parse_ok(&["--repeats", "1"]).run).unwrap();
-        assert_eq!(works.len(), 5, "all four, one of them twice");
+        assert_eq!(works.plans.len(), 5, "all four, one of them twice");
     }
 
     #[test]

@@ -47,7 +47,11 @@ impl Collector {
     pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
         let choices = [
             (Self::LOAD, "Test each loaded reference; compact concurrently"),
-            (Self::STW, "Stop the program for the whole collection: the baseline"),
+            (
+                Self::STW,
+                "The baseline: the same collector with the program stopped for the whole collection, the load barrier's \
+                 test compiled in",
+            ),
             (Self::PAGE, "Unmap every page and map it again, repaired, on the next access (Linux 5.14, userfaultfd)"),
             (
                 Self::PAGE_ANONYMOUS,

@@ -18,13 +18,14 @@ use crate::size::{bytes, parse_count};
 #[derive(Debug, Args)]
 pub(crate) struct HeapArgs {
     /// How the program is kept from stale references: `load` tests each loaded reference and
-    /// compacts concurrently; `page` has the page tables do it; `stw` stops the program for the
-    /// whole collection, the baseline. Several, with commas between them, take turns and are
-    /// compared
+    /// compacts concurrently; `page` has the page tables do it; `stw` is the baseline: the same
+    /// collector with the program stopped for the whole collection, the load barrier's test
+    /// compiled in. Several, with commas between them, are run in random order and compared
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load")]
     pub(crate) barrier: Vec<Collector>,
 
-    /// Collector threads [default: the heap's own choice]
+    /// Collector threads [default: the heap's own choice; of stw as many as processors, and where
+    /// barriers are compared a second row with 1]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     workers: Option<u64>,
 
@@ -49,6 +50,9 @@ fn huge_pages() -> impl TypedValueParser<Value = HugePages> {
         .try_map(|name| name.parse::<HugePages>())
 }
 
+/// The most that a heap takes.
+const MAX_WORKERS: u64 = 64;
+
 fn can_collapse() -> bool {
     static CAN_COLLAPSE: OnceLock<bool> = OnceLock::new();
     *CAN_COLLAPSE.get_or_init(|| Capabilities::probe().collapse.support.is_yes())
@@ -67,9 +71,28 @@ impl HeapArgs {
         Ok(())
     }
 
-    /// Of that size, with the first of the barriers that were named. Pages that nobody chose are
-    /// large ones where that helps the workload.
-    pub(crate) fn plan(&self, heap_bytes: u64, large_pages_help: bool) -> HeapPlan {
+    /// Of that size, one for each barrier that was named. Pages that nobody chose are large ones
+    /// where that helps the workload.
+    ///
+    /// The baseline, which stops the program, has as many workers as there are processors: while
+    /// the program is stopped they are all free. Where it is compared with others, it is run with
+    /// one worker as well, which tells what the others cost a processor from what stopping costs.
+    pub(crate) fn plans(&self, heap_bytes: u64, large_pages_help: bool) -> Vec<HeapPlan> {
+        let compared = self.barrier.len() > 1;
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(MAX_WORKERS);
+        let workers = |barrier: Collector| match self.workers {
+            Some(workers) => vec![workers],
+            None if barrier != Collector::STW => vec![0],
+            None if compared && processors > 1 => vec![processors, 1],
+            None => vec![processors],
+        };
+        let one = self.plan(heap_bytes, large_pages_help);
+        let of = |barrier| workers(barrier).into_iter().map(move |workers| (barrier, workers));
+        let each = self.barrier.iter().copied().flat_map(of);
+        each.map(|(barrier, workers)| HeapPlan { barrier, workers, ..one.clone() }).collect()
+    }
+
+    fn plan(&self, heap_bytes: u64, large_pages_help: bool) -> HeapPlan {
         let pretouch = !self.no_pretouch;
         let own_choice = || {
             if large_pages_help && pretouch && can_collapse() { HugePages::Collapse } else { HugePages::Never }
@@ -99,6 +122,15 @@ pub(crate) struct HeapPlan {
 }
 
 impl HeapPlan {
+    /// The barrier, and of the baseline how many threads collect while the program is stopped.
+    pub(crate) fn collector(&self) -> String {
+        match (self.barrier, self.workers) {
+            (Collector::STW, 1) => format!("{}, 1 worker", self.barrier),
+            (Collector::STW, workers @ 2..) => format!("{}, {workers} workers", self.barrier),
+            (barrier, _) => barrier.to_string(),
+        }
+    }
+
     pub(crate) fn builder(&self) -> HeapBuilder {
         let builder = self.barrier.apply(Heap::builder());
         let builder = builder.max_bytes(self.heap_bytes as usize).pretouch(self.pretouch).huge_pages(self.huge_pages);

@@ -30,6 +30,6 @@ primitives     No heap: what each mechanism of the kernel costs by itself, from 
                groups take-away, fault, batch, chunk, view, touch, barrier [all]; --sizes [64m,256m,1g,4g,8g]
 
 Barriers       load (test each loaded reference, compact concurrently), page (unmap every page, map it again repaired
-               on the next access), page-anonymous (the same on private memory), stw (the same work in one
-               pause: the baseline)
+               on the next access), page-anonymous (the same on private memory), stw (the baseline: the same
+               collector with the program stopped for the whole collection, the load barrier's test compiled in)
 ";

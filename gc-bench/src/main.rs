@@ -6,26 +6,32 @@
 //! | [`cli`], [`plan`], [`rate`] | the request, and whether it is possible |
 //! | [`heap`], [`collector`] | the heap of a run, its options and its barrier |
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
+//! | [`schedule`] | how often each is run, and in which order |
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
-//! | [`track`], [`recorder`], [`stats`] | samples: they tile a thread's time, are cheap to take, exact where it matters |
+//! | [`track`], [`recorder`], [`stats`], [`clock`] | samples: they tile a thread's time, are cheap to take, exact where it matters |
 //! | [`gaps`], [`metered`] | what the program lost by its own samples, and its latency from due arrivals |
+//! | [`pooled`], [`interval`], [`trend`] | repeats: samples together, intervals, what drifts |
 //! | [`mmu`], [`lost`] | lost time of the mutators: by windows of time, and besides pauses and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`hiccups`] | what it ran on, and what that does to a loop without a heap |
 //! | [`process`], [`threads`] | what the process used, and each role of its threads |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
-//! | [`record`], [`timeline`], [`report`], [`output`] | results, what they look like, and how they are written |
+//! | [`record`], [`timeline`], [`configuration`], [`results`] | results of a run, of its repeats, of a session |
+//! | [`report`], [`output`] | results, what they look like, and how they are written |
 //! | [`size`], [`by_name`], [`rng`], [`time`] | sizes and names as people write them, random numbers, dates |
 
 mod by_name;
 mod child;
 mod cli;
+mod clock;
 mod collector;
+mod configuration;
 mod document;
 mod failure;
 mod gaps;
 mod heap;
 mod hiccups;
+mod interval;
 mod json_text;
 mod list;
 mod lost;
@@ -35,13 +41,16 @@ mod metered;
 mod mmu;
 mod output;
 mod plan;
+mod pooled;
 mod primitives;
 mod process;
 mod rate;
 mod record;
 mod recorder;
 mod report;
+mod results;
 mod rng;
+mod schedule;
 mod session;
 mod size;
 mod stats;
@@ -49,6 +58,7 @@ mod threads;
 mod time;
 mod timeline;
 mod track;
+mod trend;
 mod workload;
 
 use std::io::Write;
@@ -57,9 +67,10 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::{Json, OutputArgs, Outputs};
-use crate::plan::Plan;
+use crate::plan::Runs;
 use crate::primitives::PrimitivesArgs;
-use crate::record::{Document, Head};
+use crate::record::Head;
+use crate::results::Document;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()).and_then(dispatch) {
@@ -79,16 +90,16 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.session.output),
         Command::PauseScaling(args) => {
-            let (plans, left_out) = plan::scaling_runs(&args, machine::memory())?;
+            let (runs, left_out) = plan::scaling_runs(&args, machine::memory())?;
             for line in &left_out {
                 eprintln!("gc-bench: {line}");
             }
-            bench(&plans, &[], left_out, &args.output)
+            bench(&runs, &[], left_out, &args.output)
         }
         Command::Json(args) => {
             let document = document::load(args.json.file.as_deref())?;
-            let plans = plan::json_runs(&args, document.text.len() as u64, document.census)?;
-            bench(&plans, document.text.as_bytes(), Vec::new(), &args.session.output)
+            let runs = plan::json_runs(&args, document.text.len() as u64, document.census)?;
+            bench(&runs, document.text.as_bytes(), Vec::new(), &args.session.output)
         }
         Command::Primitives(args) => primitives(&args),
         Command::List => print(list::TEXT),
@@ -99,18 +110,18 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
 
 /// Runs the plans and reports: it rejects impossible requests before anything is run, and writes
 /// nothing unless every run succeeded.
-fn bench(plans: &[Plan], document: &[u8], left_out: Vec<String>, output: &OutputArgs) -> Result<(), Failure> {
+fn bench(runs: &Runs, document: &[u8], left_out: Vec<String>, output: &OutputArgs) -> Result<(), Failure> {
     let memory = machine::memory();
-    for plan in plans {
+    for plan in &runs.plans {
         plan.check(memory)?;
     }
-    if plans.is_empty() {
+    if runs.plans.is_empty() {
         return Err(Failure::input("this machine has too little memory for any of the points"));
     }
     let mut outputs = Outputs::prepare(output)?;
     let head = Head::now(record::RUNS);
-    let runs = session::run_all(plans, document)?;
-    let document = Document { head, left_out, runs };
+    let (records, order) = session::run_all(runs, document)?;
+    let document = Document::new(head, left_out, order, records);
     outputs.write(&report::json::text(&document), &report::html::text(&document))?;
     show(&outputs, || report::table::text(&document))
 }

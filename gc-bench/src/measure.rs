@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use gc_heap::{Event, Heap, Mutator};
 
+use crate::clock;
 use crate::collector::Collector;
-use crate::lost::{Lost, Snapshot};
+use crate::lost::{Since, Snapshot};
 use crate::mmu::{self, Interval, LostTime, Mmu, Stretch};
 use crate::process::{Usage, Used};
 use crate::recorder::nanos;
@@ -46,6 +47,8 @@ pub(crate) struct Bench<'a> {
     window: Mutex<Option<Window>>,
     gauge: &'a Gauge,
     roster: Roster,
+    /// What a pair of clock reads costs.
+    clock_ns: f64,
 }
 
 struct Window {
@@ -62,7 +65,11 @@ pub(crate) struct Closed {
     pub(crate) used: Used,
     pub(crate) cycles: u64,
     pub(crate) heap: HeapEvents,
-    pub(crate) lost: Lost,
+    pub(crate) lost: Since,
+    /// When the measured part began.
+    since: Instant,
+    /// Bytes allocated before it began, and when it ended.
+    allocated: (u64, u64),
     pub(crate) used_by: Threads,
 }
 
@@ -70,7 +77,8 @@ impl<'a> Bench<'a> {
     /// Of a heap with that barrier, in which so many mutators are to work as fast as they can.
     pub(crate) fn new(heap: &'a Heap, barrier: Collector, threads: u64, document: &'a [u8], gauge: &'a Gauge) -> Self {
         let roster = Roster::new("parallax-gc");
-        Self { heap, barrier, threads, rate: 0, document, window: Mutex::new(None), gauge, roster }
+        let clock_ns = clock::pair_ns();
+        Self { heap, barrier, threads, rate: 0, document, window: Mutex::new(None), gauge, roster, clock_ns }
     }
 
     /// The calling thread is a mutator of the run, until the result is dropped: what it used of the
@@ -130,8 +138,10 @@ impl<'a> Bench<'a> {
         let heap = HeapEvents::of(&events, lost, window.from_ns, to_ns);
         let cycles = after.stats().cycles - window.before.stats().cycles;
         let mutators_ns = wall.as_nanos() as f64 * self.threads as f64;
-        let lost = after.since(&window.before, self.barrier, mutators_ns);
-        window.closed = Some(Closed { wall, used, cycles, heap, lost, used_by });
+        let lost = after.since(&window.before, self.barrier, mutators_ns, self.clock_ns);
+        let allocated = (window.before.stats().allocated_bytes, after.stats().allocated_bytes);
+        let since = window.usage.since();
+        window.closed = Some(Closed { wall, used, cycles, heap, lost, since, allocated, used_by });
     }
 
     /// Says how much of the current part is done, from 0 to 1. Costs a store.
@@ -258,6 +268,29 @@ const WARM_UP: u8 = 1;
 const MEASURED: u8 = 2;
 const FINISHING: u8 = 3;
 
+/// The heap as the watcher saw it.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    used: u64,
+    committed: u64,
+    allocated: u64,
+}
+
+/// The shortest measured part whose quarters are compared: a quarter has ten looks then.
+const QUARTERED: Duration = Duration::from_secs(1);
+
+/// What was added in each quarter of `length`, by a counter that was read at times (from the start,
+/// ascending): between two readings it is taken to have risen evenly.
+fn quarters(readings: &[(f64, f64)], length: f64) -> Vec<f64> {
+    let at = |time: f64| {
+        let after = readings.partition_point(|&(t, _)| t < time).clamp(1, readings.len() - 1);
+        let ((t0, v0), (t1, v1)) = (readings[after - 1], readings[after]);
+        if t1 > t0 { v0 + (v1 - v0) * (time - t0) / (t1 - t0) } else { v1 }
+    };
+    (0..4).map(|q| at(length * f64::from(q + 1) / 4.0) - at(length * f64::from(q) / 4.0)).collect()
+}
+
 /// Where the run is, read by [`watch`].
 pub(crate) struct Gauge {
     seconds: f64,
@@ -267,8 +300,7 @@ pub(crate) struct Gauge {
     /// Start of the measured part.
     start: Mutex<Option<Instant>>,
     stop: AtomicBool,
-    /// When, used, committed.
-    samples: Mutex<Vec<(Instant, u64, u64)>>,
+    samples: Mutex<Vec<Look>>,
 }
 
 impl Gauge {
@@ -303,6 +335,21 @@ impl Gauge {
         *self.start.lock().expect("no holder panics") = Some(Instant::now());
     }
 
+    /// Bytes allocated in each quarter of the measured part; empty where it was short.
+    pub(crate) fn quarters(&self, closed: &Closed) -> Vec<f64> {
+        if closed.wall < QUARTERED {
+            return Vec::new();
+        }
+        let (before, after) = closed.allocated;
+        let samples = self.samples.lock().expect("no holder panics");
+        let inside = samples.iter().filter(|look| look.at >= closed.since && look.at < closed.since + closed.wall);
+        let mut readings = vec![(0.0, before as f64)];
+        readings.extend(inside.map(|look| (nanos(closed.since, look.at) as f64, look.allocated as f64)));
+        let length = closed.wall.as_nanos() as f64;
+        readings.push((length, after as f64));
+        quarters(&readings, length)
+    }
+
     /// How full the heap was over the measured part of length `wall`: the watcher's samples and
     /// where phases ended.
     pub(crate) fn occupancy(&self, closed: &Closed) -> Vec<Occupancy> {
@@ -311,11 +358,11 @@ impl Gauge {
         let samples = self.samples.lock().expect("no holder panics");
         let mut out: Vec<Occupancy> = samples
             .iter()
-            .filter(|(at, ..)| *at >= start)
-            .map(|&(at, used_bytes, committed_bytes)| Occupancy {
-                at_ns: nanos(start, at),
-                used_bytes,
-                committed_bytes,
+            .filter(|look| look.at >= start)
+            .map(|look| Occupancy {
+                at_ns: nanos(start, look.at),
+                used_bytes: look.used,
+                committed_bytes: look.committed,
             })
             .collect();
         // Between two samples a cycle may have begun and ended: its own reports draw the teeth of
@@ -351,7 +398,12 @@ pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&s
         let phase = gauge.phase.load(Ordering::Relaxed);
         if phase == MEASURED && looks.is_multiple_of(every) {
             let stats = heap.stats();
-            let sample = (Instant::now(), stats.used_bytes as u64, stats.committed_bytes as u64);
+            let sample = Look {
+                at: Instant::now(),
+                used: stats.used_bytes as u64,
+                committed: stats.committed_bytes as u64,
+                allocated: stats.allocated_bytes,
+            };
             let mut samples = gauge.samples.lock().expect("no holder panics");
             samples.push(sample);
             if samples.len() == MAX_LOOKS {
@@ -401,6 +453,14 @@ mod tests {
     use gc_heap::{Loss, LossKind, Pause, Stall};
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn quarters_are_read_between_looks() {
+        // Even, then twice as fast from half of the time on; a look in the middle of a quarter.
+        let readings = [(0.0, 100.0), (30.0, 130.0), (50.0, 150.0), (60.0, 170.0), (100.0, 250.0)];
+        assert_eq!(quarters(&readings, 100.0), [25.0, 25.0, 50.0, 50.0]);
+        assert_eq!(quarters(&[(0.0, 0.0), (8.0, 4.0)], 8.0), [1.0; 4]);
+    }
 
     #[test]
     fn what_reaches_over_an_end_is_lost_as_far_as_it_lies_inside() {

@@ -11,7 +11,8 @@ use crate::json_text::Census;
 use crate::machine::Memory;
 use crate::output::OutputArgs;
 use crate::rate::Rate;
-use crate::size::{bytes, grouped, parse_count};
+use crate::schedule::{RepeatArgs, Schedule};
+use crate::size::{bytes, grouped};
 use crate::workload::json::{Json, JsonOptions};
 use crate::workload::pause_scaling::{PauseScaling, ScalingOptions};
 use crate::workload::{Work, WorkArgs};
@@ -86,10 +87,8 @@ pub(crate) struct SessionArgs {
     #[arg(long = "heap", value_name = "SIZE")]
     heap_size: Option<ByteSize>,
 
-    /// Runs of each workload; the table shows medians, the JSON every run [default: 3, of json and
-    /// with --quick 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    repeats: Option<u64>,
+    #[command(flatten)]
+    repeats: RepeatArgs,
 
     #[command(flatten)]
     rate: RateArgs,
@@ -103,28 +102,35 @@ pub(crate) struct SessionArgs {
 }
 
 impl SessionArgs {
-    /// The runs of some works. Runs alternate between barriers, so that changes on the machine
-    /// affect all.
-    fn runs(&self, works: Vec<Work>, repeats: u64) -> Vec<Plan> {
+    /// Some works, each with every barrier.
+    fn runs(&self, works: Vec<Work>, usual_repeats: u64) -> Result<Runs, Failure> {
+        self.heap.check_barriers()?;
+        let schedule = self.repeats.schedule(usual_repeats)?;
         let mut plans = Vec::new();
         for work in works {
             let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
-            let heap = self.heap.plan(heap_bytes, work.large_pages_help() && !self.quick);
+            let heaps = self.heap.plans(heap_bytes, work.large_pages_help() && !self.quick);
             for (rate, rate_percent) in self.rate.series() {
-                for repeat in 1..=self.repeats.unwrap_or(repeats) {
-                    plans.extend(self.heap.barrier.iter().map(|&barrier| Plan {
-                        work: work.clone(),
-                        heap: HeapPlan { barrier, ..heap.clone() },
-                        rate,
-                        rate_percent,
-                        repeat,
-                        quick: self.quick,
-                    }));
-                }
+                let plan = |heap: &HeapPlan| Plan {
+                    work: work.clone(),
+                    heap: heap.clone(),
+                    rate,
+                    rate_percent,
+                    repeat: 1,
+                    quick: self.quick,
+                };
+                plans.extend(heaps.iter().map(plan));
             }
         }
-        plans
+        Ok(Runs { plans, schedule })
     }
+}
+
+/// What a session runs: each plan, as often as the schedule says.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) schedule: Schedule,
 }
 
 /// One run. Its JSON is flat: an option that its workload does not have is not there.
@@ -148,7 +154,7 @@ impl Plan {
     pub(crate) fn label(&self) -> String {
         match self.heap.barrier {
             Collector::LOAD => self.work_label(),
-            other => format!("{}, {other}", self.work_label()),
+            _ => format!("{}, {}", self.work_label(), self.heap.collector()),
         }
     }
 
@@ -191,23 +197,21 @@ impl Plan {
     }
 }
 
-/// The runs of `gc-bench [run]`, in order.
-pub(crate) fn standard_runs(args: &RunArgs) -> Result<Vec<Plan>, Failure> {
+/// The runs of `gc-bench [run]`.
+pub(crate) fn standard_runs(args: &RunArgs) -> Result<Runs, Failure> {
     let session = &args.session;
-    session.heap.check_barriers()?;
-    Ok(session.runs(args.work.works(session.quick)?, if session.quick { 1 } else { 3 }))
+    session.runs(args.work.works(session.quick)?, if session.quick { 1 } else { 3 })
 }
 
 /// The runs of `gc-bench json`, for a document of that many bytes.
-pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64, census: Census) -> Result<Vec<Plan>, Failure> {
+pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64, census: Census) -> Result<Runs, Failure> {
     let session = &args.session;
-    session.heap.check_barriers()?;
     let json = Json::new(&args.json, session.quick, document_bytes, census)?;
-    Ok(session.runs(vec![json.into()], 1))
+    session.runs(vec![json.into()], 1)
 }
 
 /// The points of `gc-bench pause-scaling` that fit into `memory`, and of those that do not, why.
-pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Vec<Plan>, Vec<String>), Failure> {
+pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, Vec<String>), Failure> {
     args.heap.check_barriers()?;
     if args.heap.barrier.len() > 1 {
         return Err(Failure::input("pause-scaling compares sizes: name one barrier"));
@@ -216,7 +220,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Vec<Pl
     for point in PauseScaling::points(&args.points, args.quick) {
         let live = bytes(point.live_bytes);
         let work = Work::from(point);
-        let heap = args.heap.plan(work.heap_bytes(args.quick), false);
+        let heap = args.heap.plans(work.heap_bytes(args.quick), false).remove(0);
         // Side metadata comes on top of the heap.
         let need = heap.heap_bytes + heap.heap_bytes / 16;
         if need > memory.available_bytes {
@@ -233,7 +237,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Vec<Pl
             }));
         }
     }
-    Ok((plans, left_out))
+    Ok((Runs { plans, schedule: Schedule::once() }, left_out))
 }
 
 /// Plans as the command line makes them, for tests.
@@ -256,7 +260,7 @@ pub(crate) mod samples {
 
     /// The runs of `gc-bench run` with these options.
     pub(crate) fn runs(args: &[&str]) -> Result<Vec<Plan>, Failure> {
-        standard_runs(&read(args)?)
+        Ok(standard_runs(&read(args)?)?.plans)
     }
 }
 
@@ -295,7 +299,7 @@ mod tests {
         );
         assert_eq!(settings(&plans[1])["warm_up"], 17);
         assert!(plans.iter().all(|p| p.check(ROOMY).is_ok()));
-        assert_eq!(runs(&[]).unwrap().len(), 15);
+        assert_eq!(standard_runs(&read(&[]).unwrap()).unwrap().schedule.repeats, 3);
         assert!(runs(&["--quick"]).unwrap().iter().all(|p| p.check(ROOMY).is_ok()));
     }
 
@@ -307,25 +311,37 @@ mod tests {
     }
 
     #[test]
-    fn barriers_take_turns() {
+    fn each_barrier_is_a_configuration_and_the_baseline_is_two() {
         let plans = runs(&["gcbench", "--barrier", "load,stw", "--repeats", "2"]).unwrap();
-        let turns: Vec<_> = plans.iter().map(|p| (p.repeat, p.heap.barrier)).collect();
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let found: Vec<_> = plans.iter().map(|p| (p.heap.barrier, p.heap.workers)).collect();
         let (load, stw) = (Collector::LOAD, Collector::STW);
-        assert_eq!(turns, [(1, load), (1, stw), (2, load), (2, stw)]);
-        assert_eq!((plans[1].label().as_str(), plans[1].work_label().as_str()), ("gcbench, stw", "gcbench"));
+        let expected = [(load, 0), (stw, processors), (stw, 1)];
+        assert_eq!(found, expected[..if processors > 1 { 3 } else { 2 }]);
+        let last = plans.last().unwrap();
+        assert_eq!((last.label().as_str(), last.work_label().as_str()), ("gcbench, stw, 1 worker", "gcbench"));
+        // By itself it is one, and with a number of workers that was said too.
+        let workers = |args: &[&str]| runs(args).unwrap().iter().map(|p| p.heap.workers).collect::<Vec<_>>();
+        assert_eq!(workers(&["gcbench", "--barrier", "stw"]), [processors]);
+        assert_eq!(workers(&["gcbench", "--barrier", "load,stw", "--workers", "3"]), [3, 3]);
+        assert_eq!(
+            runs(&["gcbench", "--barrier", "stw", "--workers", "3"]).unwrap()[0].label(),
+            "gcbench, stw, 3 workers"
+        );
         assert!(runs(&["gcbench", "--barrier", "stw,stw"]).unwrap_err().line().contains("twice"));
     }
 
     #[test]
     fn a_sweep_is_saturated_runs_and_then_parts_of_their_rate() {
-        let plans = runs(&["gcbench", "--rate", "sweep", "--repeats", "2", "--barrier", "load,stw"]).unwrap();
+        let plans = runs(&["gcbench", "--rate", "sweep", "--repeats", "2", "--barrier", "load,page"]).unwrap();
         let rates: Vec<_> = plans.iter().map(|p| (p.rate, p.rate_percent)).collect();
-        let expected: Vec<_> = [0, 50, 70, 90].iter().flat_map(|&percent| [(0, percent); 4]).collect();
+        let expected: Vec<_> = [0, 50, 70, 90].iter().flat_map(|&percent| [(0, percent); 2]).collect();
         assert_eq!(rates, expected);
-        assert!(plans[2].is_saturated_run_of(&plans[4]), "whichever repeat");
-        assert!(!plans[1].is_saturated_run_of(&plans[4]), "of another barrier");
-        assert!(!plans[8].is_saturated_run_of(&plans[4]));
-        assert_eq!(plans[8].label(), "gcbench, 70 % of its rate");
+        let third = Plan { repeat: 3, ..plans[0].clone() };
+        assert!(third.is_saturated_run_of(&plans[2]), "whichever repeat");
+        assert!(!plans[1].is_saturated_run_of(&plans[2]), "of another barrier");
+        assert!(!plans[4].is_saturated_run_of(&plans[2]));
+        assert_eq!(plans[4].label(), "gcbench, 70 % of its rate");
         let set = runs(&["--rate", "300000", "--repeats", "1"]).unwrap();
         assert!(set.iter().all(|p| p.rate == 300_000), "every workload has it");
         assert_eq!(set[4].label(), "table-churn, 2 threads, 300,000 op/s each");
@@ -377,8 +393,8 @@ mod tests {
         assert_eq!(settings(plan), expected);
         let args = ["--barrier", "page-anonymous", "--huge-pages", "advise", "--workers", "3"];
         let mut all = runs(&args).unwrap();
-        all.extend(json_runs(&read(&[]).unwrap(), 77, Census::of("[]").unwrap()).unwrap());
-        all.extend(scaling_runs(&read(&[]).unwrap(), ROOMY).unwrap().0);
+        all.extend(json_runs(&read(&[]).unwrap(), 77, Census::of("[]").unwrap()).unwrap().plans);
+        all.extend(scaling_runs(&read(&[]).unwrap(), ROOMY).unwrap().0.plans);
         for plan in all {
             let text = serde_json::to_string(&plan).unwrap();
             let read: Plan = serde_json::from_str(&text).unwrap();
@@ -404,9 +420,9 @@ mod tests {
         let document = format!("[{}]", ["{\"a\": [1, 2, \"three\"]}"; 50_000].join(","));
         let census = Census::of(&document).unwrap();
         let args = read(&["--heap", "8m"]).unwrap();
-        let said = json_runs(&args, 1, census).unwrap()[0].check(ROOMY).expect_err("refused").line();
+        let said = json_runs(&args, 1, census).unwrap().plans[0].check(ROOMY).expect_err("refused").line();
         assert!(said.contains("a heap of 8 MiB cannot hold json") && said.contains("alive at once"), "{said}");
-        assert!(json_runs(&read(&[]).unwrap(), 1, census).unwrap()[0].check(ROOMY).is_ok());
+        assert!(json_runs(&read(&[]).unwrap(), 1, census).unwrap().plans[0].check(ROOMY).is_ok());
     }
 
     #[test]
@@ -422,7 +438,10 @@ mod tests {
 
     #[test]
     fn scaling_leaves_out_what_does_not_fit_and_says_so() {
-        let scaling = |memory| scaling_runs(&read(&[]).unwrap(), memory).unwrap();
+        let scaling = |memory| {
+            let (runs, left_out) = scaling_runs(&read(&[]).unwrap(), memory).unwrap();
+            (runs.plans, left_out)
+        };
         let (plans, left_out) = scaling(ROOMY);
         assert_eq!((plans.len(), left_out.len()), (8, 0));
         assert!(plans.iter().all(|p| p.check(ROOMY).is_ok()));

@@ -59,16 +59,6 @@ impl Head {
     }
 }
 
-/// A whole report of runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Document {
-    #[serde(flatten)]
-    pub(crate) head: Head,
-    /// What was asked for and could not be run here, and why.
-    pub(crate) left_out: Vec<String>,
-    pub(crate) runs: Vec<Record>,
-}
-
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -118,6 +108,9 @@ pub(crate) struct Record {
     pub(crate) measured_mmu: Vec<Mmu>,
     /// Time that mutators lost besides pauses and stalls; a key that is not there was not recorded.
     pub(crate) lost: Lost,
+    /// Bytes allocated in each quarter of the measured part, where all of it does the same work;
+    /// empty where it does not, or is shorter than a second.
+    pub(crate) quarters: Vec<f64>,
     pub(crate) settings: Plan,
     pub(crate) histograms: Histograms,
     /// Each mutator's samples.
@@ -141,6 +134,11 @@ pub(crate) struct Histograms {
     pub(crate) operations: Vec<Bucket>,
     pub(crate) other: Vec<Bucket>,
     pub(crate) metered: Metered<Vec<Bucket>>,
+    #[serde(default)]
+    pub(crate) faults: Vec<Bucket>,
+    /// Of those that were timed.
+    #[serde(default)]
+    pub(crate) slow_paths: Vec<Bucket>,
 }
 
 impl Record {
@@ -180,8 +178,17 @@ pub(crate) mod samples {
     use crate::stats::Samples;
     use crate::threads::Usage;
 
-    const SLOW: Times =
-        Times { timed: 77, p50_ns: 130, p99_ns: 1_900, max_ns: 41_000, total_ns: 400_000, share_of_wall: 0.0002 };
+    const SLOW: Times = Times {
+        timed: 77,
+        clock_ns: 25.0,
+        p50_ns: 130,
+        p99_ns: 1_900,
+        max_ns: 41_000,
+        total_ns: 400_000,
+        total_low_ns: 340_000,
+        total_high_ns: 460_000,
+        share_of_wall: 0.0002,
+    };
 
     fn usage(cpu_ns: u64) -> Usage {
         let run_queue_wait_ns = Some(cpu_ns / 100);
@@ -247,9 +254,12 @@ pub(crate) mod samples {
                 operations: latency.buckets(),
                 other: none.buckets(),
                 metered: Metered::by_window(|_| metered.buckets()),
+                faults: Vec::new(),
+                slow_paths: vec![(130, 60), (1_900, 16), (41_000, 1)],
             },
             tracks,
             delays: [("stall".to_owned(), vec![(1, 14_000_000, 900_000, 900_000)])].into(),
+            quarters: vec![5e8, 5.1e8, 4.9e8, 5e8],
             stops: (0..59)
                 .map(|i| Stop {
                     kind: "mark start".into(),

@@ -2,15 +2,19 @@
 
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::cpu_ns_per_op;
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::plan::{Plan, Runs};
 use crate::record::Record;
-use crate::size::{duration, grouped, three};
+use crate::results::{Order as Sequence, Outcome};
+use crate::rng::SplitMix;
+use crate::schedule::{Sofar, half_widths, still_open};
+use crate::size::{duration, grouped, short, three};
 use crate::stats::median;
 
 /// What a run's process is told, as one line on its standard input; the document, if there is one,
@@ -32,27 +36,47 @@ pub(crate) enum Message {
     Failure { code: u8, message: String },
 }
 
-/// Runs every plan, one after another, and stops at the first that fails.
-pub(crate) fn run_all(plans: &[Plan], document: &[u8]) -> Result<Vec<Record>, Failure> {
-    let mut meter = Meter::new(plans.len());
-    let mut records = Vec::with_capacity(plans.len());
-    // A part of a rate needs the runs that show the rate: they come first, whatever the order.
-    let (first, then): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|plan| plan.rate_percent == 0);
-    for plan in first.into_iter().chain(then) {
-        let plan = &with_rate(plan, &records)?;
-        let repeat = if plan.repeat > 1 { format!(" (repeat {})", plan.repeat) } else { String::new() };
-        let label = plan.label() + &repeat;
-        meter.begin(&label);
-        let record = run(plan, document, &mut meter)?;
-        let (wall, cycles, longest) = (three(record.wall_s), grouped(record.cycles), duration(record.pauses.max_ns));
-        let (metered, gaps) = (duration(record.metered.ms_100.max_ns), duration(record.gaps.total_ns));
-        meter.end(&format!(
-            "{label}: {wall} s, {cycles} cycles, longest pause {longest}, longest latency of 100 ms metered {metered}, {gaps} in gaps of 1 ms and more"
-        ));
-        records.push(record);
+/// Runs every plan as often as the schedule says, each repeat in a random order, and stops at the
+/// first run that fails.
+pub(crate) fn run_all(runs: &Runs, document: &[u8]) -> Result<(Vec<Record>, Sequence), Failure> {
+    let Runs { plans, schedule } = runs;
+    let mut meter = Meter::new(plans.len() * schedule.repeats as usize);
+    let mut random = SplitMix::new(schedule.seed);
+    let (mut records, mut order) = (Vec::new(), Vec::new());
+    let (began, mut until) = (Instant::now(), None::<Outcome>);
+    // A part of a rate needs the runs that show the rate: all of those come first.
+    let (first, then): (Vec<usize>, Vec<usize>) = (0..plans.len()).partition(|&at| plans[at].rate_percent == 0);
+    for part in [first, then].into_iter().filter(|part| !part.is_empty()) {
+        let mut sofar: Vec<Sofar> =
+            part.iter().map(|&at| Sofar { work: plans[at].work_label(), ..Sofar::default() }).collect();
+        let mut open: Vec<usize> = (0..part.len()).collect();
+        for repeat in 1.. {
+            random.shuffle(&mut open);
+            for &n in &open {
+                let plan = Plan { repeat, ..with_rate(&plans[part[n]], &records)? };
+                let record = run_one(&plan, document, &mut meter)?;
+                sofar[n].ops_per_s.push(record.ops_per_s);
+                sofar[n].cpu_ns_per_op.push(cpu_ns_per_op(&record));
+                records.push(record);
+                order.push(part[n]);
+            }
+            if repeat < schedule.repeats {
+                continue;
+            }
+            let Some(wanted) = schedule.until else { break };
+            open = still_open(&sofar, wanted.half_width);
+            let widest = half_widths(&sofar).into_iter().fold(0.0, f64::max).min(UNKNOWN_WIDTH);
+            if open.is_empty() || repeat >= wanted.max_repeats || began.elapsed() >= wanted.max_time {
+                let widest = until.map_or(widest, |before| before.widest.max(widest));
+                until = Some(Outcome { half_width: wanted.half_width, widest, reached: widest <= wanted.half_width });
+                break;
+            }
+            meter.more(open.len(), widest, wanted.half_width);
+        }
     }
     meter.finish();
-    Ok(records)
+    let configurations = plans.iter().map(Plan::label).collect();
+    Ok((records, Sequence { seed: schedule.seed, configurations, runs: order, until }))
 }
 
 /// The plan with the rate that it is to have: a part of what the saturated runs of the same work
@@ -68,6 +92,22 @@ fn with_rate(plan: &Plan, records: &[Record]) -> Result<Plan, Failure> {
     let rate = median(saturated().map(Record::rate)) * plan.rate_percent as f64 / 100.0;
     Ok(Plan { rate: (rate as u64).max(1), ..plan.clone() })
 }
+
+fn run_one(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
+    let repeat = if plan.repeat > 1 { format!(" (repeat {})", plan.repeat) } else { String::new() };
+    let label = plan.label() + &repeat;
+    meter.begin(&label);
+    let record = run(plan, document, meter)?;
+    let (wall, cycles, longest) = (three(record.wall_s), grouped(record.cycles), duration(record.pauses.max_ns));
+    let (metered, gaps) = (duration(record.metered.ms_100.max_ns), duration(record.gaps.total_ns));
+    meter.end(&format!(
+        "{label}: {wall} s, {cycles} cycles, longest pause {longest}, longest latency of 100 ms metered {metered}, {gaps} in gaps of 1 ms and more"
+    ));
+    Ok(record)
+}
+
+/// Stands for an interval without end, which JSON has no number for.
+const UNKNOWN_WIDTH: f64 = 1e6;
 
 /// A process that does not outlive what waits for it.
 pub(crate) struct Guard(pub(crate) Child);
@@ -161,6 +201,20 @@ impl Meter {
         match &self.bar {
             Some(bar) => bar.set_position(self.done as u64 * STEPS),
             None => eprintln!("[{}/{}] {line}", self.done, self.runs),
+        }
+    }
+
+    /// Intervals are too wide: so many more runs are to come.
+    fn more(&mut self, runs: usize, widest: f64, wanted: f64) {
+        self.runs += runs;
+        let (widest, wanted) = (three(widest * 100.0), short(wanted * 100.0));
+        let text = format!("the widest interval is {widest} % to either side, wanted {wanted} %: {runs} more runs");
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(self.runs as u64 * STEPS);
+                bar.set_message(text);
+            }
+            None => eprintln!("{text}"),
         }
     }
 

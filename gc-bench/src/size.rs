@@ -20,6 +20,16 @@ pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a percentage, above zero and at most 50, as a share: `2%` is 0.02.
+pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end().strip_suffix('%').map(|number| number.trim_end().parse::<f64>());
+    match number {
+        Some(Ok(percent)) if percent > 0.0 && percent <= 50.0 => Ok(percent / 100.0),
+        Some(Ok(_)) => Err("must be above 0% and at most 50%".into()),
+        _ => Err(format!("`{text}` is not a percentage such as 2%")),
+    }
+}
+
 /// Bytes for people: `256 MiB`, `1.5 GiB`.
 pub(crate) fn bytes(n: u64) -> String {
     ByteSize::new(n).to_string()
@@ -82,6 +92,9 @@ mod tests {
         assert_eq!(parse_count("5_000_000"), Ok(5_000_000));
         assert!(parse_seconds("0").is_err() && parse_seconds("nan").is_err() && parse_seconds("inf").is_err());
         assert_eq!(parse_seconds("0.5"), Ok(0.5));
+        assert!(parse_percent("2").is_err() && parse_percent("%").is_err() && parse_percent("nan%").is_err());
+        assert!(parse_percent("0%").is_err() && parse_percent("51%").is_err());
+        assert_eq!((parse_percent("2%"), parse_percent("0.5 %")), (Ok(0.02), Ok(0.005)));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::process::exit;
 use std::thread;
 use std::time::Duration;
 
-use super::effort::{Effort, clock_ns};
+use super::effort::Effort;
 use super::reporter::{Message, Order, Reporter, say};
 use super::row::Group;
 use super::{barrier, batch, chunk, fault, move_page_tables, touch, view};
+use crate::clock::pair_ns;
 use crate::failure::Failure;
 use crate::process::cpu_time;
 
@@ -41,7 +42,7 @@ pub(crate) fn main() -> Result<(), Failure> {
         say(&Message::Failure { why: format!("not done after {} s", LONGEST.as_secs()) });
         exit(1);
     });
-    say(&Message::Clock { ns: clock_ns() });
+    say(&Message::Clock { ns: pair_ns() });
     let mut reporter = Reporter { group: order.group, effort: Effort::new(order.quick), progress: order.progress };
     let sizes: Vec<usize> = order.sizes.iter().map(|&size| size as usize).collect();
     match order.group {

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use super::plot::barriers::{self, class};
 use super::plot::{self, Point};
 use super::svg::escape;
-use super::table::rows;
-use super::{Group, Work, by_barrier, groups};
-use crate::record::{Document, Head};
+use super::table::{legend as reading, rows};
+use super::{Group, Work, by_barrier, groups, notes};
+use crate::record::Head;
+use crate::results::Document;
 use crate::size::{bytes, duration, grouped, three};
 use crate::workload::pause_scaling::PauseScaling;
 
@@ -47,6 +48,7 @@ fn body(out: &mut String, document: &Document) {
     for work in &works {
         comparison(out, work);
     }
+    explanation(out, document);
     let range = plot::pause_range(document.runs.iter());
     for group in &groups {
         section(out, group, range);
@@ -59,13 +61,16 @@ fn head(out: &mut String, of: &Head, title: &str) {
     let virtual_machine = if m.virtual_machine { ", a virtual machine" } else { "" };
     let _ = writeln!(
         out,
-        "<p class=\"quiet\">{} on {} &times; {}, {} of memory{virtual_machine}; Linux {}, huge pages {} (shared memory: {}); \
+        "<p class=\"quiet\">{} on {} &times; {}, {} of memory{virtual_machine}; Linux {} ({} Hz, preemption {}), \
+         huge pages {} (shared memory: {}); \
          gc-bench {} ({}).<br><code>{}</code></p>",
         escape(&of.when),
         m.cpus,
         escape(&m.cpu_model),
         bytes(m.memory_bytes),
         escape(&k.release),
+        k.hz,
+        escape(&k.preemption),
         escape(&k.thp),
         escape(&k.shmem_thp),
         escape(&of.version),
@@ -82,22 +87,22 @@ fn warnings(out: &mut String, document: &Document) {
     for line in &document.left_out {
         let _ = writeln!(out, "<p class=\"warn\">{}</p>", escape(line));
     }
-    for run in document.runs.iter().filter(|r| r.noisy()) {
-        let _ = writeln!(
-            out,
-            "<p class=\"warn\">Other processes used {} % of a processor during {} (repeat {}).</p>",
-            three(run.other_cpu_percent),
-            escape(&run.settings.label()),
-            run.repeat
-        );
+    for note in notes(document) {
+        let _ = writeln!(out, "<p class=\"warn\">{}</p>", escape(&note));
     }
+}
+
+/// How to read the figures.
+fn explanation(out: &mut String, document: &Document) {
+    let lines: Vec<String> = reading(document).iter().map(|line| escape(line)).collect();
+    let _ = writeln!(out, "<p class=\"quiet\">{}.</p>", lines.join(". "));
 }
 
 /// The table of the terminal, as a table.
 fn summary(out: &mut String, groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> String) {
     out.push_str("<div class=\"scroll\"><table>\n<thead><tr><th></th><th></th>");
     for g in groups {
-        let repeats = if g.runs.len() > 1 { format!("<br>median of {}", g.runs.len()) } else { String::new() };
+        let repeats = if g.runs.len() > 1 { format!("<br>{} runs", g.runs.len()) } else { String::new() };
         let _ = write!(out, "<th>{}{repeats}</th>", escape(&name(g)).replace(", ", "<br>"));
     }
     out.push_str("</tr></thead>\n<tbody>\n");

@@ -7,26 +7,58 @@ pub(crate) mod primitives;
 pub(crate) mod svg;
 pub(crate) mod table;
 
-use crate::record::{Document, Record};
-use crate::stats::median;
+use crate::configuration::Configuration;
+use crate::interval::mean;
+use crate::record::Record;
+use crate::results::Document;
+use crate::size::{short, three};
+use crate::trend::Trend;
 
 /// The repeats of one workload with the same settings, in the order of the runs.
 pub(crate) struct Group<'a> {
     pub(crate) label: String,
+    /// The collector's name.
+    collector: String,
     pub(crate) runs: Vec<&'a Record>,
+    /// What the runs give together.
+    pub(crate) figures: &'a Configuration,
 }
 
-/// Puts repeats together.
+/// Puts repeats together, in the order in which the configurations were asked for.
 pub(crate) fn groups(document: &Document) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for run in &document.runs {
-        let label = run.settings.label();
-        match groups.iter_mut().find(|g| g.label == label) {
-            Some(group) => group.runs.push(run),
-            None => groups.push(Group { label, runs: vec![run] }),
-        }
+    let of = |label: &str| document.runs.iter().filter(|run| run.settings.label() == label).collect::<Vec<_>>();
+    let groups = document.configurations.iter().map(|figures| {
+        let runs = of(&figures.label);
+        let collector = runs[0].settings.heap.collector();
+        Group { label: figures.label.clone(), collector, runs, figures }
+    });
+    groups.collect()
+}
+
+/// What a reader must know beside the table, a sentence each.
+pub(crate) fn notes(document: &Document) -> Vec<String> {
+    let mut notes = Vec::new();
+    for run in document.runs.iter().filter(|r| r.noisy()) {
+        let (label, repeat, share) = (run.settings.label(), run.repeat, three(run.other_cpu_percent));
+        notes.push(format!(
+            "other processes used {share} % of a processor during {label} (repeat {repeat}): read it with care"
+        ));
     }
-    groups
+    let trend = |of: &Configuration, trend: Option<Trend>, over: &str| {
+        trend.map(|Trend { change, p }| {
+            let (way, change) = (if change < 0.0 { "fall" } else { "rise" }, three(change.abs() * 100.0));
+            format!("{}: {over} {way} by {change} % (chance explains it with p = {p:.2e})", of.label)
+        })
+    };
+    for of in &document.configurations {
+        notes.extend(trend(of, of.trends.repeats, "operations a second, from the first repeat to the last,"));
+        notes.extend(trend(of, of.trends.quarters, "allocations, from the first quarter of a run to the last,"));
+    }
+    if let Some(until) = document.order.until.as_ref().filter(|until| !until.reached) {
+        let (wanted, widest) = (short(until.half_width * 100.0), three(until.widest * 100.0));
+        notes.push(format!("the session ended before all intervals were {wanted} % to either side: one is {widest} %"));
+    }
+    notes
 }
 
 /// Groups that did the same work, each with a barrier of its own, in the order of the runs.
@@ -49,25 +81,35 @@ pub(crate) fn by_barrier(document: &Document) -> Vec<Work<'_>> {
 }
 
 impl Group<'_> {
-    /// The median of a figure over those repeats that have it; `None` where none has.
-    pub(crate) fn median_some(&self, figure: impl Fn(&Record) -> Option<f64>) -> Option<f64> {
+    /// The mean of a figure over those repeats that have it; `None` where none has.
+    pub(crate) fn mean_some(&self, figure: impl Fn(&Record) -> Option<f64>) -> Option<f64> {
         let some: Vec<f64> = self.runs.iter().filter_map(|run| figure(run)).collect();
-        (!some.is_empty()).then(|| median(some))
+        (!some.is_empty()).then(|| mean(&some))
     }
 
-    /// The barrier's name.
-    pub(crate) fn barrier(&self) -> &'static str {
-        self.runs[0].barrier.name()
+    /// The least of a figure over those repeats that have it.
+    pub(crate) fn least_some(&self, figure: impl Fn(&Record) -> Option<f64>) -> Option<f64> {
+        self.runs.iter().filter_map(|run| figure(run)).min_by(f64::total_cmp)
     }
 
-    /// The median of a figure over the repeats.
-    pub(crate) fn median(&self, figure: impl Fn(&Record) -> f64) -> f64 {
-        median(self.runs.iter().map(|r| figure(r)))
+    /// The barrier's name, and of the baseline how many threads collect.
+    pub(crate) fn barrier(&self) -> &str {
+        &self.collector
     }
 
-    /// The median of a whole figure, as one.
-    pub(crate) fn median_u64(&self, figure: impl Fn(&Record) -> u64) -> u64 {
-        self.median(|r| figure(r) as f64).round() as u64
+    /// The mean of a figure over the repeats.
+    pub(crate) fn mean(&self, figure: impl Fn(&Record) -> f64) -> f64 {
+        mean(&self.runs.iter().map(|r| figure(r)).collect::<Vec<_>>())
+    }
+
+    /// The mean of a whole figure, as one.
+    pub(crate) fn mean_u64(&self, figure: impl Fn(&Record) -> u64) -> u64 {
+        self.mean(|r| figure(r) as f64).round() as u64
+    }
+
+    /// The largest of a figure.
+    pub(crate) fn most(&self, figure: impl Fn(&Record) -> u64) -> u64 {
+        self.runs.iter().map(|r| figure(r)).max().unwrap_or(0)
     }
 
     /// The run in the middle by wall time: where one run must stand for all, as in a plot over
@@ -83,7 +125,8 @@ impl Group<'_> {
 pub(crate) mod samples {
     use crate::collector::Collector;
     use crate::lost::{Kind, Lost, Times};
-    use crate::record::{Document, Head, samples::record};
+    use crate::record::{Head, Record, samples::record};
+    use crate::results::{Document, Order};
 
     pub(crate) fn head() -> Head {
         Head {
@@ -93,38 +136,55 @@ pub(crate) mod samples {
         }
     }
 
+    /// A report of some runs.
+    pub(crate) fn of_runs(runs: Vec<Record>) -> Document {
+        let mut configurations: Vec<String> = Vec::new();
+        for run in &runs {
+            let label = run.settings.label();
+            if !configurations.contains(&label) {
+                configurations.push(label);
+            }
+        }
+        let number = |run: &Record| configurations.iter().position(|label| *label == run.settings.label()).unwrap();
+        let order = Order { seed: 7, runs: runs.iter().map(number).collect(), configurations, until: None };
+        Document::new(head(), vec![], order, runs)
+    }
+
     /// A made-up report.
     pub(crate) fn document() -> Document {
-        Document {
-            head: head(),
-            left_out: vec![],
-            runs: ["gcbench", "message-ring"].iter().flat_map(|w| (1..=3).map(|i| record(w, i))).collect(),
-        }
+        of_runs(["gcbench", "message-ring"].iter().flat_map(|w| (1..=3).map(|i| record(w, i))).collect())
     }
 
     /// The same work with three barriers, three times each.
     pub(crate) fn barriers() -> Document {
-        let mut document = document();
-        document.runs.truncate(3);
-        let load = document.runs.clone();
+        let mut runs = document().runs;
+        runs.truncate(3);
+        let load = runs.clone();
         for (barrier, share) in [(Collector::PAGE, 0.03), (Collector::STW, 0.0)] {
             for mut run in load.clone() {
                 run.barrier = barrier;
                 run.settings.heap.barrier = barrier;
                 let times = Times {
                     timed: 4_000,
+                    clock_ns: 0.0,
                     p50_ns: 2_100,
                     p99_ns: 6_000,
                     max_ns: 70_000,
                     total_ns: 9_000_000,
+                    total_low_ns: 9_000_000,
+                    total_high_ns: 9_000_000,
                     share_of_wall: share,
                 };
                 let faults = (barrier == Collector::PAGE).then_some(Kind { count: 4_000, times: Some(times) });
                 run.lost = Lost { faults, slow_paths: None };
-                document.runs.push(run);
+                run.histograms.slow_paths.clear();
+                if faults.is_some() {
+                    run.histograms.faults = vec![(2_100, 3_900), (6_000, 99), (70_000, 1)];
+                }
+                runs.push(run);
             }
         }
-        document
+        of_runs(runs)
     }
 
     #[test]
@@ -146,7 +206,31 @@ pub(crate) mod samples {
             [("gcbench", 3), ("message-ring", 3)]
         );
         assert_eq!(groups[0].middle().repeat, 2);
-        assert_eq!(groups[0].median(|r| r.wall_s), 4.0);
-        assert_eq!(groups[0].median_u64(|r| r.pauses.count), 59);
+        assert_eq!(groups[0].mean(|r| r.wall_s), 4.0);
+        assert_eq!(groups[0].mean_u64(|r| r.pauses.count), 59);
+        assert_eq!(groups[0].most(|r| r.repeat), 3);
+    }
+
+    #[test]
+    fn groups_stand_as_they_were_asked_for_and_not_as_they_were_run() {
+        let mut runs = document().runs;
+        runs.reverse();
+        let mut document = of_runs(runs.clone());
+        document.order.configurations.reverse();
+        let document = crate::results::Document::new(head(), vec![], document.order, runs);
+        let labels: Vec<_> = super::groups(&document).into_iter().map(|g| g.label).collect();
+        assert_eq!(labels, ["gcbench", "message-ring"]);
+    }
+
+    #[test]
+    fn what_a_reader_must_know_is_said() {
+        let mut document = document();
+        assert_eq!(super::notes(&document), [""; 0]);
+        let trend = crate::trend::Trend { change: -0.034, p: 0.0028 };
+        document.configurations[1].trends.repeats = Some(trend);
+        document.order.until = Some(crate::results::Outcome { half_width: 0.02, widest: 0.0312, reached: false });
+        let notes = super::notes(&document);
+        assert!(notes[0].starts_with("message-ring: operations") && notes[0].contains("fall by 3.40 %"), "{notes:?}");
+        assert!(notes[1].contains("2 % to either side: one is 3.12 %"), "{notes:?}");
     }
 }

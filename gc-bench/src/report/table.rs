@@ -1,13 +1,18 @@
-//! The table on the terminal: a column a workload, a row a figure, medians where there were
-//! repeats.
+//! The table on the terminal: a column a workload, a row a figure. Where there were repeats,
+//! percentiles are of all their samples together, a maximum is the worst of all, and what is left
+//! are means.
 
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{Group, by_barrier, groups};
+use super::{Group, by_barrier, groups, notes};
+use crate::collector::Collector;
+use crate::configuration::Against;
 use crate::lost::{Kind, Times};
-use crate::record::{Document, Record};
+use crate::pooled::{Figure, Pooled};
+use crate::record::Record;
+use crate::results::Document;
 use crate::size::{bytes, duration, grouped, three};
-use crate::stats::Summary;
+use crate::threads::Usage;
 
 /// A row: its heading (none where the figure above has it), its name, and the cell of a group.
 pub(crate) type Row = (&'static str, &'static str, fn(&Group<'_>) -> String);
@@ -23,8 +28,31 @@ fn range(g: &Group<'_>) -> String {
     format!("{}..{} s", three(low), three(high))
 }
 
-fn time(g: &Group<'_>, of: fn(&Record) -> u64) -> String {
-    duration(g.median_u64(of))
+/// A percentile of the pooled samples, or their maximum; a dash where there are too few.
+fn percentile(figure: Option<Figure>) -> String {
+    figure.map_or(NONE.into(), |figure| nanoseconds(figure.estimate))
+}
+
+fn longest(pooled: &Pooled) -> String {
+    pooled.max_ns.map_or(NONE.into(), duration)
+}
+
+/// A sum of samples, as the mean of the runs; a dash where there is no sample.
+fn total(g: &Group<'_>, pooled: &Pooled, of: fn(&Record) -> u64) -> String {
+    if pooled.count == 0 { NONE.into() } else { duration(g.mean_u64(of)) }
+}
+
+/// The ends of an interval, in words.
+fn between(figure: Option<Figure>, words: fn(f64) -> String) -> String {
+    let interval = figure.and_then(|figure| figure.interval());
+    interval.map_or(NONE.into(), |i| format!("{}..{}", words(i.low), words(i.high)))
+}
+
+/// A ratio to the first column's figure, with its interval.
+fn ratio(g: &Group<'_>, of: fn(&Against) -> Option<Figure>) -> String {
+    let Some(figure) = g.figures.against.as_ref().and_then(of) else { return NONE.into() };
+    let interval = figure.interval().map(|i| format!(" ({}..{})", three(i.low), three(i.high)));
+    three(figure.estimate) + &interval.unwrap_or_default()
 }
 
 fn rate(per_second: f64) -> String {
@@ -37,14 +65,26 @@ fn rate(per_second: f64) -> String {
 
 /// Only where there are repeats.
 const RANGE: &str = "range";
-/// A figure that the heap does not record for this barrier, or the run was too short for.
-const NOT_RECORDED: &str = "-";
+/// A figure that the heap does not record for this barrier, of which there is no sample or too few,
+/// or for which the run was too short.
+const NONE: &str = "-";
+const INTERVAL: &str = "95 % interval";
+const RATIO: &str = "to the first's";
 
-/// Every figure that one of these groups has, in its order.
-pub(crate) fn rows(groups: &[Group<'_>]) -> impl Iterator<Item = &'static Row> {
+/// Every figure that one of these groups has, in its order. A heading whose first figure none has
+/// goes to the next.
+pub(crate) fn rows(groups: &[Group<'_>]) -> Vec<Row> {
     let repeated = groups.iter().any(|g| g.runs.len() > 1);
-    let some = |row: &Row| groups.iter().any(|g| row.2(g) != NOT_RECORDED);
-    ROWS.iter().filter(move |row| (repeated || row.1 != RANGE) && some(row))
+    let (mut rows, mut heading) = (Vec::new(), "");
+    for &(own, name, cell) in ROWS {
+        if !own.is_empty() {
+            heading = own;
+        }
+        if (repeated || name != RANGE) && groups.iter().any(|g| cell(g) != NONE) {
+            rows.push((std::mem::take(&mut heading), name, cell));
+        }
+    }
+    rows
 }
 
 fn percent(share: f64) -> String {
@@ -52,64 +92,107 @@ fn percent(share: f64) -> String {
 }
 
 fn utilisation(g: &Group<'_>, window_ms: u64) -> String {
-    g.median_some(|r| r.mmu_at(window_ms)).map_or(NOT_RECORDED.into(), percent)
+    g.least_some(|r| r.mmu_at(window_ms)).map_or(NONE.into(), percent)
 }
 
 fn measured(g: &Group<'_>, window_ms: u64) -> String {
-    g.median_some(|r| r.measured_mmu_at(window_ms)).map_or(NOT_RECORDED.into(), percent)
+    g.least_some(|r| r.measured_mmu_at(window_ms)).map_or(NONE.into(), percent)
 }
 
-/// A figure of the faults, in words.
-fn faults(g: &Group<'_>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> String {
-    g.median_some(|r| r.lost.faults?.times.as_ref().map(of)).map_or(NOT_RECORDED.into(), words)
+/// A figure of the faults or of the slow paths, the mean of the runs, in words.
+fn lost(g: &Group<'_>, kind: fn(&Record) -> Option<Kind>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> String {
+    g.mean_some(|r| kind(r)?.times.as_ref().map(of)).map_or(NONE.into(), words)
 }
 
-/// A figure of the slow paths, in words.
-fn slow(g: &Group<'_>, of: fn(&Times) -> f64, words: fn(f64) -> String) -> String {
-    g.median_some(|r| r.lost.slow_paths?.times.as_ref().map(of)).map_or(NOT_RECORDED.into(), words)
+/// The sum of faults or slow paths; a dash where there is none.
+fn lost_in_all(g: &Group<'_>, pooled: &Pooled, kind: fn(&Record) -> Option<Kind>) -> String {
+    if pooled.count == 0 { NONE.into() } else { lost(g, kind, |t| t.total_ns as f64, nanoseconds) }
 }
 
-fn count(g: &Group<'_>, of: fn(&Record) -> Option<Kind>) -> String {
-    g.median_some(|r| of(r).map(|kind| kind.count as f64)).map_or(NOT_RECORDED.into(), |n| grouped(n.round() as u64))
+fn faults(r: &Record) -> Option<Kind> {
+    r.lost.faults
+}
+
+fn slow_paths(r: &Record) -> Option<Kind> {
+    r.lost.slow_paths
+}
+
+/// The interval of the mean total: each run's comes from which of its slow paths were timed.
+fn sampled(g: &Group<'_>) -> String {
+    let times: Vec<Times> = g.runs.iter().filter_map(|r| r.lost.slow_paths?.times).collect();
+    if times.iter().all(|t| t.timed == 0) {
+        return NONE.into();
+    }
+    let n = times.len() as f64;
+    let side = |of: fn(&Times) -> u64| {
+        times.iter().map(|t| (of(t) as f64 - t.total_ns as f64).powi(2)).sum::<f64>().sqrt() / n
+    };
+    let mean = times.iter().map(|t| t.total_ns as f64).sum::<f64>() / n;
+    let (low, high) = (mean - side(|t| t.total_low_ns), mean + side(|t| t.total_high_ns));
+    format!("{}..{}", nanoseconds(low), nanoseconds(high))
+}
+
+fn count(g: &Group<'_>, kind: fn(&Record) -> Option<Kind>) -> String {
+    g.mean_some(|r| kind(r).map(|kind| kind.count as f64)).map_or(NONE.into(), |n| grouped(n.round() as u64))
 }
 
 fn nanoseconds(ns: f64) -> String {
-    duration(ns as u64)
+    crate::size::nanoseconds(ns.max(0.0))
+}
+
+/// Time that threads waited for a processor, where the kernel records it.
+fn waited(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
+    g.mean_some(|r| role(r).run_queue_wait_ns.map(|ns| ns as f64)).map_or(NONE.into(), nanoseconds)
+}
+
+fn switches(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
+    let of = |figure: fn(Usage) -> u64| grouped(g.mean_u64(|r| figure(role(r))));
+    format!("{} + {}", of(|u| u.voluntary_switches), of(|u| u.involuntary_switches))
+}
+
+fn page_faults(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
+    grouped(g.mean_u64(|r| role(r).minor_faults + role(r).major_faults))
 }
 
 const ROWS: &[Row] = &[
     ("heap", "", |g| bytes(g.runs[0].heap_bytes)),
-    ("wall time", "", |g| seconds(g.median(|r| r.wall_s))),
+    ("wall time", "", |g| seconds(g.figures.wall_s.estimate)),
     ("", RANGE, range),
-    ("CPU time", "", |g| seconds(g.median(|r| r.cpu_s))),
-    ("operations a second", "", |g| rate(g.median(|r| r.ops_per_s))),
-    ("peak memory", "committed", |g| bytes(g.median_u64(|r| r.committed_peak_bytes))),
-    ("", "PSS", |g| bytes(g.median_u64(|r| r.pss_peak_bytes))),
-    ("cycles", "", |g| grouped(g.median_u64(|r| r.cycles))),
-    ("pauses", "count", |g| grouped(g.median_u64(|r| r.pauses.count))),
-    ("", "p50", |g| time(g, |r| r.pauses.p50_ns)),
-    ("", "p99", |g| time(g, |r| r.pauses.p99_ns)),
-    ("", "p99.9", |g| time(g, |r| r.pauses.p999_ns)),
-    ("", "max", |g| time(g, |r| r.pauses.max_ns)),
-    ("", "total", |g| time(g, |r| r.pauses.total_ns)),
-    ("to the safepoint", "p99", |g| time(g, |r| r.safepoint.p99_ns)),
-    ("", "max", |g| time(g, |r| r.safepoint.max_ns)),
-    ("", "total", |g| time(g, |r| r.safepoint.total_ns)),
-    ("stalls", "count", |g| grouped(g.median_u64(|r| r.stalls.count))),
-    ("", "max", |g| time(g, |r| r.stalls.max_ns)),
-    ("", "total", |g| time(g, |r| r.stalls.total_ns)),
-    ("faults", "count", |g| count(g, |r| r.lost.faults)),
-    ("", "p50", |g| faults(g, |t| t.p50_ns as f64, nanoseconds)),
-    ("", "p99", |g| faults(g, |t| t.p99_ns as f64, nanoseconds)),
-    ("", "max", |g| faults(g, |t| t.max_ns as f64, nanoseconds)),
-    ("", "total", |g| faults(g, |t| t.total_ns as f64, nanoseconds)),
-    ("", "share of wall", |g| faults(g, |t| t.share_of_wall, percent)),
-    ("slow paths", "count", |g| count(g, |r| r.lost.slow_paths)),
-    ("", "p50", |g| slow(g, |t| t.p50_ns as f64, nanoseconds)),
-    ("", "p99", |g| slow(g, |t| t.p99_ns as f64, nanoseconds)),
-    ("", "max", |g| slow(g, |t| t.max_ns as f64, nanoseconds)),
-    ("", "total", |g| slow(g, |t| t.total_ns as f64, nanoseconds)),
-    ("", "share of wall", |g| slow(g, |t| t.share_of_wall, percent)),
+    ("CPU time", "", |g| seconds(g.figures.cpu_s.estimate)),
+    ("", "an operation", |g| nanoseconds(g.figures.cpu_ns_per_op.estimate)),
+    ("", INTERVAL, |g| between(Some(g.figures.cpu_ns_per_op), nanoseconds)),
+    ("", RATIO, |g| ratio(g, |a| Some(a.cpu_ns_per_op))),
+    ("operations a second", "", |g| rate(g.figures.ops_per_s.estimate)),
+    ("", INTERVAL, |g| between(Some(g.figures.ops_per_s), rate)),
+    ("", RATIO, |g| ratio(g, |a| Some(a.ops_per_s))),
+    ("peak memory", "committed", |g| bytes(g.most(|r| r.committed_peak_bytes))),
+    ("", "PSS", |g| bytes(g.most(|r| r.pss_peak_bytes))),
+    ("cycles", "", |g| grouped(g.mean_u64(|r| r.cycles))),
+    ("pauses", "count", |g| grouped(g.mean_u64(|r| r.pauses.count))),
+    ("", "p50", |g| percentile(g.figures.pauses.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.pauses.p99_ns)),
+    ("", "p99.9", |g| percentile(g.figures.pauses.p999_ns)),
+    ("", "max", |g| longest(&g.figures.pauses)),
+    ("", "total", |g| total(g, &g.figures.pauses, |r| r.pauses.total_ns)),
+    ("to the safepoint", "p99", |g| percentile(g.figures.safepoint.p99_ns)),
+    ("", "max", |g| longest(&g.figures.safepoint)),
+    ("", "total", |g| total(g, &g.figures.safepoint, |r| r.safepoint.total_ns)),
+    ("stalls", "count", |g| grouped(g.mean_u64(|r| r.stalls.count))),
+    ("", "max", |g| longest(&g.figures.stalls)),
+    ("", "total", |g| total(g, &g.figures.stalls, |r| r.stalls.total_ns)),
+    ("faults", "count", |g| count(g, faults)),
+    ("", "p50", |g| percentile(g.figures.faults.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.faults.p99_ns)),
+    ("", "max", |g| longest(&g.figures.faults)),
+    ("", "total", |g| lost_in_all(g, &g.figures.faults, faults)),
+    ("", "share of wall", |g| lost(g, faults, |t| t.share_of_wall, percent)),
+    ("slow paths", "count", |g| count(g, slow_paths)),
+    ("", "p50", |g| percentile(g.figures.slow_paths.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.slow_paths.p99_ns)),
+    ("", "max", |g| longest(&g.figures.slow_paths)),
+    ("", "total", |g| lost_in_all(g, &g.figures.slow_paths, slow_paths)),
+    ("", INTERVAL, sampled),
+    ("", "share of wall", |g| lost(g, slow_paths, |t| t.share_of_wall, percent)),
     ("MMU", "1 ms", |g| utilisation(g, 1)),
     ("", "2 ms", |g| utilisation(g, 2)),
     ("", "5 ms", |g| utilisation(g, 5)),
@@ -124,39 +207,61 @@ const ROWS: &[Row] = &[
     ("", "20 ms", |g| measured(g, 20)),
     ("", "50 ms", |g| measured(g, 50)),
     ("", "100 ms", |g| measured(g, 100)),
-    ("gaps of 1 ms+", "count", |g| grouped(g.median_u64(|r| r.gaps.count))),
-    ("", "max", |g| time(g, |r| r.gaps.max_ns)),
-    ("", "total", |g| time(g, |r| r.gaps.total_ns)),
-    ("", "share of time", |g| percent(g.median(|r| r.gaps.share))),
-    ("not accounted", "total", |g| time(g, |r| r.not_accounted.ns)),
-    ("", "share of gaps", |g| percent(g.median(|r| r.not_accounted.share))),
-    ("latency", "p50", |g| time(g, |r| r.latency.p50_ns)),
-    ("", "p99", |g| time(g, |r| r.latency.p99_ns)),
-    ("", "p99.9", |g| time(g, |r| r.latency.p999_ns)),
-    ("", "p99.99", |g| time(g, |r| r.latency.p9999_ns)),
-    ("", "max", |g| time(g, |r| r.latency.max_ns)),
-    ("metered, 1 ms", "p50", |g| time(g, |r| r.metered.ms_1.p50_ns)),
-    ("", "p99", |g| time(g, |r| r.metered.ms_1.p99_ns)),
-    ("", "p99.9", |g| time(g, |r| r.metered.ms_1.p999_ns)),
-    ("", "p99.99", |g| time(g, |r| r.metered.ms_1.p9999_ns)),
-    ("", "max", |g| time(g, |r| r.metered.ms_1.max_ns)),
-    ("metered, 10 ms", "p50", |g| time(g, |r| r.metered.ms_10.p50_ns)),
-    ("", "p99", |g| time(g, |r| r.metered.ms_10.p99_ns)),
-    ("", "p99.9", |g| time(g, |r| r.metered.ms_10.p999_ns)),
-    ("", "p99.99", |g| time(g, |r| r.metered.ms_10.p9999_ns)),
-    ("", "max", |g| time(g, |r| r.metered.ms_10.max_ns)),
-    ("metered, 100 ms", "p50", |g| time(g, |r| r.metered.ms_100.p50_ns)),
-    ("", "p99", |g| time(g, |r| r.metered.ms_100.p99_ns)),
-    ("", "p99.9", |g| time(g, |r| r.metered.ms_100.p999_ns)),
-    ("", "p99.99", |g| time(g, |r| r.metered.ms_100.p9999_ns)),
-    ("", "max", |g| time(g, |r| r.metered.ms_100.max_ns)),
-    ("metered, all", "p50", |g| time(g, |r| r.metered.full.p50_ns)),
-    ("", "p99", |g| time(g, |r| r.metered.full.p99_ns)),
-    ("", "p99.9", |g| time(g, |r| r.metered.full.p999_ns)),
-    ("", "p99.99", |g| time(g, |r| r.metered.full.p9999_ns)),
-    ("", "max", |g| time(g, |r| r.metered.full.max_ns)),
+    ("gaps of 1 ms+", "count", |g| grouped(g.mean_u64(|r| r.gaps.count))),
+    ("", "max", |g| none_or(g.most(|r| r.gaps.max_ns))),
+    ("", "total", |g| none_or(g.mean_u64(|r| r.gaps.total_ns))),
+    ("", "share of time", |g| percent(g.mean(|r| r.gaps.share))),
+    ("not accounted", "total", |g| none_or(g.mean_u64(|r| r.not_accounted.ns))),
+    ("", "share of gaps", |g| percent(g.mean(|r| r.not_accounted.share))),
+    ("latency", "p50", |g| percentile(g.figures.latency.p50_ns)),
+    ("", INTERVAL, |g| between(g.figures.latency.p50_ns, nanoseconds)),
+    ("", RATIO, |g| ratio(g, |a| a.latency_p50)),
+    ("", "p99", |g| percentile(g.figures.latency.p99_ns)),
+    ("", INTERVAL, |g| between(g.figures.latency.p99_ns, nanoseconds)),
+    ("", RATIO, |g| ratio(g, |a| a.latency_p99)),
+    ("", "p99.9", |g| percentile(g.figures.latency.p999_ns)),
+    ("", INTERVAL, |g| between(g.figures.latency.p999_ns, nanoseconds)),
+    ("", RATIO, |g| ratio(g, |a| a.latency_p999)),
+    ("", "p99.99", |g| percentile(g.figures.latency.p9999_ns)),
+    ("", "max", |g| longest(&g.figures.latency)),
+    ("metered, 1 ms", "p50", |g| percentile(g.figures.metered.ms_1.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.metered.ms_1.p99_ns)),
+    ("", "p99.9", |g| percentile(g.figures.metered.ms_1.p999_ns)),
+    ("", "p99.99", |g| percentile(g.figures.metered.ms_1.p9999_ns)),
+    ("", "max", |g| longest(&g.figures.metered.ms_1)),
+    ("metered, 10 ms", "p50", |g| percentile(g.figures.metered.ms_10.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.metered.ms_10.p99_ns)),
+    ("", "p99.9", |g| percentile(g.figures.metered.ms_10.p999_ns)),
+    ("", "p99.99", |g| percentile(g.figures.metered.ms_10.p9999_ns)),
+    ("", "max", |g| longest(&g.figures.metered.ms_10)),
+    ("metered, 100 ms", "p50", |g| percentile(g.figures.metered.ms_100.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.metered.ms_100.p99_ns)),
+    ("", "p99.9", |g| percentile(g.figures.metered.ms_100.p999_ns)),
+    ("", "p99.99", |g| percentile(g.figures.metered.ms_100.p9999_ns)),
+    ("", "max", |g| longest(&g.figures.metered.ms_100)),
+    ("metered, all", "p50", |g| percentile(g.figures.metered.full.p50_ns)),
+    ("", "p99", |g| percentile(g.figures.metered.full.p99_ns)),
+    ("", "p99.9", |g| percentile(g.figures.metered.full.p999_ns)),
+    ("", "p99.99", |g| percentile(g.figures.metered.full.p9999_ns)),
+    ("", "max", |g| longest(&g.figures.metered.full)),
+    ("mutators", "CPU time", |g| nanoseconds(g.mean(|r| r.threads.mutators.cpu_ns as f64))),
+    ("", "waited for CPU", |g| waited(g, |r| r.threads.mutators)),
+    ("", "switches", |g| switches(g, |r| r.threads.mutators)),
+    ("", "page faults", |g| page_faults(g, |r| r.threads.mutators)),
+    ("collector", "CPU time", |g| nanoseconds(g.mean(|r| r.threads.collector.cpu_ns as f64))),
+    ("", "waited for CPU", |g| waited(g, |r| r.threads.collector)),
+    ("", "switches", |g| switches(g, |r| r.threads.collector)),
+    ("", "page faults", |g| page_faults(g, |r| r.threads.collector)),
+    ("without a heap", "hiccups", |g| grouped(g.mean_u64(|r| r.hiccups.count))),
+    ("", "share", |g| percent(g.mean(|r| r.hiccups.share))),
+    ("", "max", |g| none_or(g.most(|r| r.hiccups.max_ns))),
     ("checksum", "", |g| g.runs[0].checksum.to_string()),
 ];
+
+/// Of something that was not there, a dash.
+fn none_or(ns: u64) -> String {
+    if ns == 0 { NONE.into() } else { duration(ns) }
+}
 
 fn table() -> Table {
     let mut table = Table::new();
@@ -169,7 +274,7 @@ fn table() -> Table {
 fn columns(groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> String) -> String {
     let mut table = table();
     let names = groups.iter().map(|g| {
-        let repeats = if g.runs.len() > 1 { format!(", median of {}", g.runs.len()) } else { String::new() };
+        let repeats = if g.runs.len() > 1 { format!(", {} runs", g.runs.len()) } else { String::new() };
         Cell::new((name(g) + &repeats).replace(", ", "\n")).set_alignment(CellAlignment::Right)
     });
     table.set_header([Cell::new(""), Cell::new("")].into_iter().chain(names));
@@ -198,13 +303,33 @@ pub(crate) fn text(document: &Document) -> String {
         tables.collect::<Vec<_>>().join("\n\n")
     };
     out.push('\n');
-    for run in document.runs.iter().filter(|r| r.noisy()) {
-        let (label, repeat, share) = (run.settings.label(), run.repeat, three(run.other_cpu_percent));
-        out += &format!(
-            "note: other processes used {share} % of a processor during {label} (repeat {repeat}): read it with care\n"
-        );
+    for line in legend(document) {
+        out += &format!("{line}\n");
+    }
+    for note in notes(document) {
+        out += &format!("note: {note}\n");
     }
     out
+}
+
+/// How to read the figures, a sentence a line.
+pub(crate) fn legend(document: &Document) -> Vec<String> {
+    let mut legend = Vec::new();
+    if document.runs.len() > document.configurations.len() {
+        legend.push("percentiles: all runs' samples together; max: worst of all runs; others: means".into());
+    }
+    legend.push("-: not recorded, no sample, or fewer than ten samples beyond the percentile".into());
+    if document.runs.iter().any(|run| run.barrier == Collector::STW) {
+        let name = "stw: the same collector, the program stopped; the barrier's test compiled in";
+        legend.push(name.into());
+    }
+    let (kernel, order) = (&document.head.kernel, &document.order);
+    if let Some(tick_ns) = 1_000_000_000_u64.checked_div(kernel.hz) {
+        let (tick, hz, model) = (duration(tick_ns), kernel.hz, &kernel.preemption);
+        legend.push(format!("timer tick: {tick} ({hz} Hz), preemption: {model}"));
+    }
+    legend.push(format!("{} runs in random order, seed {} (--order-seed)", document.runs.len(), order.seed));
+    legend
 }
 
 fn scaling(table: &mut Table, groups: &[Group<'_>]) {
@@ -226,20 +351,20 @@ fn scaling(table: &mut Table, groups: &[Group<'_>]) {
     table.set_header(heads.map(|h| right(h.into())));
     for g in groups {
         let Some(s) = g.runs[0].settings.scaling() else { continue };
-        let pauses = |of: fn(&Summary) -> u64| right(duration(g.median_u64(|r| of(&r.pauses))));
+        let pauses = &g.figures.pauses;
         table.add_row([
             right(bytes(s.live_bytes)),
             right(grouped(s.roots)),
-            right(grouped(g.median_u64(|r| r.cycles))),
-            right(grouped(g.median_u64(|r| r.pauses.count))),
-            pauses(|p| p.p50_ns),
-            pauses(|p| p.p99_ns),
-            pauses(|p| p.max_ns),
-            right(duration(g.median_u64(|r| r.safepoint.max_ns))),
-            right(grouped(g.median_u64(|r| r.stalls.count))),
-            right(duration((g.median(|r| r.wall_s * 1e9 / (r.cycles.max(1) as f64))) as u64)),
-            right(duration(g.median_u64(|r| r.metered.ms_100.max_ns))),
-            right(duration(g.median_u64(|r| r.gaps.total_ns))),
+            right(grouped(g.mean_u64(|r| r.cycles))),
+            right(grouped(g.mean_u64(|r| r.pauses.count))),
+            right(percentile(pauses.p50_ns)),
+            right(percentile(pauses.p99_ns)),
+            right(longest(pauses)),
+            right(longest(&g.figures.safepoint)),
+            right(grouped(g.mean_u64(|r| r.stalls.count))),
+            right(duration((g.mean(|r| r.wall_s * 1e9 / (r.cycles.max(1) as f64))) as u64)),
+            right(longest(&g.figures.metered.ms_100)),
+            right(duration(g.mean_u64(|r| r.gaps.total_ns))),
         ]);
     }
 }
@@ -247,13 +372,12 @@ fn scaling(table: &mut Table, groups: &[Group<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples::{barriers, document};
+    use crate::report::samples::{barriers, document, of_runs};
 
     #[test]
     fn every_figure_is_in_the_table_and_no_line_is_too_long() {
         let text = text(&document());
-        for part in
-            ["gcbench", "message-ring", "median of 3", "4.00 s", "3.00..5.00 s", "2.50 M", "148 µs", "-15", "p99.99"]
+        for part in ["gcbench", "message-ring", "3 runs", "4.00 s", "3.00..5.00 s", "2.50 M", "148 µs", "-15", "seed 7"]
         {
             assert!(text.contains(part), "{part} in\n{text}");
         }
@@ -275,6 +399,7 @@ mod tests {
         let shares: Vec<Vec<&str>> = shares.iter().map(|line| line.split_whitespace().skip(3).collect()).collect();
         assert_eq!(shares, [["-", "3.00", "%", "-"], ["0.02", "%", "-", "-"]], "of faults, and of slow paths");
         assert!(text.contains("130 ns") && text.contains("41.0 µs"), "{text}");
+        assert!(text.contains("stw: the same collector, the program stopped"), "{text}");
         // 0.6 ms of one window, 0.9 of another, 1.5 of one that has both.
         assert_eq!(cells("MMU")[..3], ["MMU", "1", "ms"]);
         assert!(line("MMU").contains("10.0 %") && line("5 ms").contains("70.0 %"), "{text}");
@@ -291,5 +416,44 @@ mod tests {
         assert!(!text(&document).contains("note:"));
         document.runs[1].other_cpu_percent = 31.0;
         assert!(text(&document).contains("31.0 % of a processor during gcbench (repeat 2)"));
+    }
+
+    #[test]
+    fn what_too_few_samples_support_is_a_dash_and_the_worst_of_all_runs_is_the_maximum() {
+        let mut runs = document().runs;
+        runs.truncate(3);
+        // 3 x 59 pauses: enough for p50, not for p99. No stall at all.
+        runs[1].pauses.max_ns = 1_500_000;
+        let text = text(&of_runs(runs));
+        let line = |at: usize| text.lines().nth(at).unwrap().split_whitespace().collect::<Vec<_>>();
+        let at = text.lines().position(|l| l.trim_start().starts_with("pauses")).unwrap();
+        assert_eq!(line(at), ["pauses", "count", "59"]);
+        assert_eq!(line(at + 1)[0], "p50");
+        assert_eq!(line(at + 2), ["max", "1.50", "ms"], "rows without a figure are not there:\n{text}");
+        let safepoint = text.lines().position(|l| l.trim_start().starts_with("to the safepoint")).unwrap();
+        assert_eq!(line(safepoint)[3..], ["max", "6.90", "µs"], "the heading goes to the first figure:\n{text}");
+        let stalls = text.lines().position(|l| l.trim_start().starts_with("stalls")).unwrap();
+        assert_eq!((line(stalls), line(stalls + 1)[0]), (vec!["stalls", "count", "0"], "slow"));
+        assert!(text.contains("fewer than ten samples beyond"), "{text}");
+    }
+
+    #[test]
+    fn figures_of_enough_runs_have_intervals_and_ratios() {
+        let mut runs = Vec::new();
+        for repeat in 1..=5 {
+            for (barrier, factor) in [(Collector::LOAD, 1.0), (Collector::PAGE, 0.5)] {
+                let mut run = crate::record::samples::record("gcbench", repeat);
+                run.barrier = barrier;
+                run.settings.heap.barrier = barrier;
+                run.ops_per_s = factor * (2.5e6 + 1e4 * repeat as f64);
+                runs.push(run);
+            }
+        }
+        let text = text(&of_runs(runs));
+        let at = text.lines().position(|l| l.trim_start().starts_with("operations a second")).unwrap();
+        let line = |at: usize| text.lines().nth(at).unwrap().trim().to_owned();
+        assert!(line(at + 1).starts_with("95 % interval") && line(at + 1).contains("2.51 M..2.55 M"), "{text}");
+        // The means are 2.53 M and half of it; the ratio's interval by Fieller.
+        assert!(line(at + 2).starts_with("to the first's") && line(at + 2).ends_with("0.50 (0.49..0.51)"), "{text}");
     }
 }

@@ -70,6 +70,11 @@ impl Workload for BinaryTrees {
         with_threads(Self::NAME, self.threads)
     }
 
+    /// Each depth is another work.
+    fn is_steady(&self) -> bool {
+        false
+    }
+
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
         alone(bench, |m| run(self, bench, m))
     }

@@ -37,6 +37,11 @@ pub(crate) trait Workload {
         self.name().to_owned()
     }
 
+    /// Whether all of the measured part does the same work, so that its quarters can be compared.
+    fn is_steady(&self) -> bool {
+        true
+    }
+
     /// Whether misses of the address cache are what it costs.
     fn large_pages_help(&self) -> bool {
         false

@@ -51,6 +51,20 @@ fn words_that_mean_nothing() {
 }
 
 #[test]
+fn repeats_that_cannot_be() {
+    assert_refused(&["gcbench", "--until-ci", "2"], 2, &["--until-ci", "2%"]);
+    assert_refused(&["gcbench", "--until-ci", "0%"], 2, &["--until-ci"]);
+    assert_refused(&["gcbench", "--until-ci", "2%", "--repeats", "3"], 2, &["5 runs and more"]);
+    assert_refused(&["gcbench", "--until-ci", "2%", "--max-repeats", "4"], 2, &["--max-repeats 4"]);
+    assert_refused(&["gcbench", "--max-repeats", "20"], 2, &["--until-ci"]);
+    assert_refused(&["gcbench", "--max-minutes", "20"], 2, &["--until-ci"]);
+    assert_refused(&["gcbench", "--published", "--quick"], 2, &["--published", "--quick"]);
+    assert_refused(&["gcbench", "--published", "--repeats", "3"], 2, &["--repeats"]);
+    assert_refused(&["gcbench", "--order-seed", "x"], 2, &["--order-seed"]);
+    assert_refused(&["pause-scaling", "--until-ci", "2%"], 2, &["--until-ci"]);
+}
+
+#[test]
 fn an_option_that_the_workload_has_no_use_for() {
     assert_refused(
         &["gcbench", "--threads", "2"],

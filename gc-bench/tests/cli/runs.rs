@@ -148,9 +148,10 @@ fn gcbench_sums_up_as_its_peers_do() {
 }
 
 #[test]
-fn barriers_side_by_side_do_the_same_work_by_turns() {
+fn barriers_side_by_side_do_the_same_work_in_a_random_order_that_is_kept() {
     let scratch = Scratch::new("barriers");
-    let args = ["gcbench", "--quick", "--size", "2", "--repeats", "2", "--barrier", "load,page,stw"];
+    let base = ["gcbench", "--quick", "--size", "2", "--repeats", "2", "--order-seed", "11"];
+    let args = [&base[..], &["--barrier", "load,page,stw"]].concat();
     let out = scratch.bench(&args);
     if text(&out.stderr).contains("the page barrier is unavailable") {
         return;
@@ -163,9 +164,47 @@ fn barriers_side_by_side_do_the_same_work_by_turns() {
     let document: Value = serde_json::from_str(&read("gc-bench-report.json")).unwrap();
     let runs = document["runs"].as_array().unwrap();
     runs.iter().for_each(assert_run);
-    let turns: Vec<_> = runs.iter().map(|r| (r["repeat"].as_u64().unwrap(), r["barrier"].as_str().unwrap())).collect();
-    assert_eq!(turns, [(1, "load"), (1, "page"), (1, "stw"), (2, "load"), (2, "page"), (2, "stw")]);
     assert!(runs.iter().all(|run| run["checksum"] == 15 && run["ops"] == 2));
+    // The baseline is there with as many workers as processors, and with one.
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let baselines: &[u64] = if processors > 1 { &[processors, 1] } else { &[1] };
+    let name = |workers: u64| format!("gcbench, stw, {workers} worker{}", if workers == 1 { "" } else { "s" });
+    let mut labels = vec!["gcbench".to_owned(), "gcbench, page".to_owned()];
+    labels.extend(baselines.iter().map(|&workers| name(workers)));
+    let order = &document["order"];
+    assert_eq!((order["seed"].as_u64(), &order["configurations"]), (Some(11), &Value::from(labels.clone())));
+    let numbers: Vec<usize> = order["runs"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+    let label = |run: &Value| match (run["barrier"].as_str().unwrap(), run["settings"]["workers"].as_u64().unwrap()) {
+        ("load", _) => "gcbench".to_owned(),
+        ("stw", workers) => name(workers),
+        (other, _) => format!("gcbench, {other}"),
+    };
+    let found: Vec<String> = runs.iter().map(label).collect();
+    assert_eq!(found, numbers.iter().map(|&n| labels[n].clone()).collect::<Vec<_>>(), "runs stand as they were made");
+    // Each repeat has every one once.
+    for (repeat, block) in numbers.chunks(labels.len()).enumerate() {
+        let mut sorted = block.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..labels.len()).collect::<Vec<_>>());
+        assert!(runs[repeat * labels.len()..][..labels.len()].iter().all(|run| run["repeat"] == repeat + 1));
+    }
+    let configurations = document["configurations"].as_array().unwrap();
+    assert_eq!(configurations.iter().map(|c| c["label"].as_str().unwrap()).collect::<Vec<_>>(), labels);
+    for (configuration, label) in configurations.iter().zip(&labels) {
+        let own: Vec<&Value> =
+            found.iter().zip(runs).filter(|(found, _)| *found == label).map(|(_, run)| run).collect();
+        let pauses = |key: &str| own.iter().map(|run| run["pauses"][key].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(configuration["pauses"]["count"].as_u64(), Some(pauses("count").iter().sum()));
+        assert_eq!(configuration["pauses"]["max_ns"].as_u64(), pauses("max_ns").into_iter().max(), "the worst of all");
+        let rates: Vec<f64> = own.iter().map(|run| run["ops_per_s"].as_f64().unwrap()).collect();
+        let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+        assert!((configuration["ops_per_s"]["estimate"].as_f64().unwrap() / mean - 1.0).abs() < 1e-9);
+        assert!(configuration["ops_per_s"].get("low").is_none(), "two runs have no interval");
+        let against = configuration.get("against").map(|against| against["label"].as_str().unwrap());
+        assert_eq!(against, (label != "gcbench").then_some("gcbench"));
+        let wanted = configuration["pauses"]["count"].as_u64().unwrap() >= 20;
+        assert_eq!(configuration["pauses"].get("p50_ns").is_some(), wanted, "ten samples beyond p50");
+    }
 }
 
 #[test]
@@ -228,7 +267,7 @@ fn both_files_appear_with_a_table() {
     let out = scratch.bench(&["gcbench", "message-ring", "--quick", "--repeats", "2", "--out", "new/folder"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let table = text(&out.stdout);
-    assert!(table.contains("gcbench") && table.contains("median of 2") && table.contains("p99.99"), "{table}");
+    assert!(table.contains("gcbench") && table.contains("2 runs") && table.contains("p99.99"), "{table}");
     assert_eq!(
         text(&out.stderr).lines().filter(|l| l.starts_with('[')).count(),
         4,
@@ -255,6 +294,60 @@ fn a_plain_run_goes_to_the_current_folder_and_asking_for_one_file_writes_one() {
 }
 
 #[test]
+fn a_session_goes_on_until_its_intervals_are_narrow_or_its_bound() {
+    let scratch = Scratch::new("until");
+    let base = ["message-ring", "--quick", "--size", "3000"];
+    // So wide that five runs do, and so narrow that the bound ends it.
+    for (percent, repeats, reached) in [("50%", 5, None), ("0.000001%", 6, Some(false))] {
+        let until = ["--until-ci", percent, "--max-repeats", "6", "--json", "found.json"];
+        let out = scratch.bench(&[&base[..], &until].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let document: Value = serde_json::from_str(&fs::read_to_string(scratch.0.join("found.json")).unwrap()).unwrap();
+        let (runs, outcome) = (document["runs"].as_array().unwrap(), &document["order"]["until"]);
+        let (widest, wanted) = (outcome["widest"].as_f64().unwrap(), outcome["half_width"].as_f64().unwrap());
+        if let Some(reached) = reached {
+            assert_eq!((runs.len(), outcome["reached"].as_bool()), (repeats, Some(reached)));
+            assert!(widest > wanted && text(&out.stdout).contains("the session ended before all intervals were"));
+            assert!(text(&out.stderr).contains("more runs"), "{}", text(&out.stderr));
+        } else {
+            assert_eq!(outcome["reached"], widest <= wanted, "{outcome}");
+            assert!(runs.len() >= repeats && (outcome["reached"] == true || runs.len() == 6));
+        }
+        let rate = &document["configurations"][0]["ops_per_s"];
+        let of = |key: &str| rate[key].as_f64().unwrap();
+        assert!(of("low") < of("estimate") && of("estimate") < of("high"));
+        assert!(widest >= (of("high") - of("low")) / 2.0 / of("estimate") - 1e-9, "{rate}");
+    }
+}
+
+#[test]
+fn the_table_s_pooled_figures_are_those_of_the_json_s_histograms() {
+    let document = json(&["message-ring", "--quick", "--size", "30000", "--repeats", "5"]);
+    let found = &document["configurations"][0]["latency"];
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    for run in document["runs"].as_array().unwrap() {
+        let buckets = run["histograms"]["latency"].as_array().unwrap();
+        all.extend(buckets.iter().map(|b| (b[0].as_u64().unwrap(), b[1].as_u64().unwrap())));
+    }
+    all.sort_unstable();
+    let count: u64 = all.iter().map(|b| b.1).sum();
+    assert_eq!((found["count"].as_u64(), count), (Some(count), 150_000));
+    for (key, share) in [("p50_ns", 0.5), ("p99_ns", 0.99), ("p999_ns", 0.999), ("p9999_ns", 0.9999)] {
+        let mut left = (count as f64 * share).ceil() as u64;
+        let at = all.iter().find(|bucket| {
+            let here = bucket.1 >= left;
+            left = left.saturating_sub(bucket.1);
+            here
+        });
+        let (estimate, low, high) = (&found[key]["estimate"], &found[key]["low"], &found[key]["high"]);
+        assert_eq!(estimate.as_f64(), at.map(|b| b.0 as f64), "{key}");
+        assert!(low.as_f64() <= estimate.as_f64() && estimate.as_f64() <= high.as_f64(), "{key}: {found}");
+    }
+    let few = &document["configurations"][0]["safepoint"];
+    assert!(few["count"].as_u64() < Some(1000) && few.get("p99_ns").is_none(), "{few}");
+}
+
+#[test]
 fn pause_scaling_reports_every_point() {
     let document = json(&["pause-scaling", "--quick", "--cycles", "3"]);
     let runs = document["runs"].as_array().unwrap();
@@ -271,7 +364,19 @@ fn help_teaches_and_list_names_everything() {
     let scratch = Scratch::new("help");
     let help = scratch.bench(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for word in ["gcbench", "--barrier", "--rate", "pause-scaling", "Examples:", "Exit codes"] {
+    for word in [
+        "gcbench",
+        "--barrier",
+        "--rate",
+        "pause-scaling",
+        "Examples:",
+        "Exit codes",
+        "--until-ci",
+        "--published",
+        "--order-seed",
+        "95 % interval",
+        "baseline",
+    ] {
         assert!(text(&help.stdout).contains(word), "{word}");
     }
     let list = scratch.bench(&["list"]);

@@ -5,6 +5,7 @@ use super::{
     BOTTOM, HEIGHT, LEFT, RIGHT, Scale, TOP, WIDTH, frame, nothing, plain_x, plain_y, power, round_steps, x_tick,
     y_tick,
 };
+use crate::configuration::Configuration;
 use crate::mmu::WINDOWS_MS;
 use crate::record::Record;
 use crate::report::Group;
@@ -21,7 +22,7 @@ pub(crate) fn mmu<'a>(lines: impl Iterator<Item = (String, &'a str, &'a Group<'a
     let label = "Minimum mutator utilisation by window";
     let lines: Vec<_> = lines
         .map(|(class, name, group)| {
-            let at = |&ms: &u64| Some((ms, group.median_some(|run| run.mmu_at(ms))?));
+            let at = |&ms: &u64| Some((ms, group.least_some(|run| run.mmu_at(ms))?));
             (class, name, WINDOWS_MS.iter().filter_map(at).collect::<Vec<_>>())
         })
         .filter(|(.., points)| !points.is_empty())
@@ -63,7 +64,7 @@ fn row_names(svg: &mut Svg, groups: &[Group<'_>]) {
 pub(crate) fn times(groups: &[Group<'_>]) -> String {
     let bottom = TOP + ROW * groups.len() as f64;
     let mut svg = Svg::new(WIDTH, bottom + BOTTOM, "Wall and CPU time by barrier");
-    let all = groups.iter().map(|g| [g.median(|r| r.wall_s), g.median(|r| r.cpu_s)]);
+    let all = groups.iter().map(|g| [g.mean(|r| r.wall_s), g.mean(|r| r.cpu_s)]);
     let most = all.flatten().fold(0.0, f64::max);
     let x = Scale::linear(0.0, most * 1.1, plain_x());
     for seconds in round_steps(most) {
@@ -76,7 +77,7 @@ pub(crate) fn times(groups: &[Group<'_>]) -> String {
         type Seconds = fn(&Record) -> f64;
         let figures: [(&str, &str, Seconds); 2] = [("c0", "wall time", |r| r.wall_s), ("c1", "CPU time", |r| r.cpu_s)];
         for (n, (class, name, of)) in figures.into_iter().enumerate() {
-            let seconds = group.median(of);
+            let seconds = group.mean(of);
             let hint = format!("{}: {name} {} s", group.barrier(), three(seconds));
             let place = (x.at(0.0), top + 13.0 * n as f64);
             svg.rect(&format!("{class} half"), place, ((x.at(seconds) - x.at(0.0)).max(0.5), 11.0), &hint);
@@ -89,23 +90,23 @@ pub(crate) fn times(groups: &[Group<'_>]) -> String {
 /// logarithmic axis.
 pub(crate) fn waits(groups: &[Group<'_>]) -> String {
     let label = "Pauses, stalls, faults and slow paths by barrier";
-    type Figure = (&'static str, &'static str, fn(&Record) -> Option<u64>);
-    let figures: [Figure; 10] = [
-        ("c0", "pause p50", |r| (r.pauses.count > 0).then_some(r.pauses.p50_ns)),
-        ("c0", "pause p99", |r| (r.pauses.count > 0).then_some(r.pauses.p99_ns)),
-        ("c0", "longest pause", |r| (r.pauses.count > 0).then_some(r.pauses.max_ns)),
-        ("c1", "longest stall", |r| (r.stalls.count > 0).then_some(r.stalls.max_ns)),
-        ("c4", "fault p50", |r| Some(r.lost.faults?.times?.p50_ns)),
-        ("c4", "fault p99", |r| Some(r.lost.faults?.times?.p99_ns)),
-        ("c4", "longest fault", |r| Some(r.lost.faults?.times?.max_ns)),
-        ("c4", "slow path p50", |r| r.lost.slow_paths?.times.filter(|t| t.timed > 0).map(|t| t.p50_ns)),
-        ("c4", "slow path p99", |r| r.lost.slow_paths?.times.filter(|t| t.timed > 0).map(|t| t.p99_ns)),
-        ("c4", "longest slow path", |r| r.lost.slow_paths?.times.filter(|t| t.timed > 0).map(|t| t.max_ns)),
+    type Point = (&'static str, &'static str, fn(&Configuration) -> Option<f64>);
+    let figures: [Point; 10] = [
+        ("c0", "pause p50", |c| c.pauses.p50_ns.map(|f| f.estimate)),
+        ("c0", "pause p99", |c| c.pauses.p99_ns.map(|f| f.estimate)),
+        ("c0", "longest pause", |c| c.pauses.max_ns.map(|ns| ns as f64)),
+        ("c1", "longest stall", |c| c.stalls.max_ns.map(|ns| ns as f64)),
+        ("c4", "fault p50", |c| c.faults.p50_ns.map(|f| f.estimate)),
+        ("c4", "fault p99", |c| c.faults.p99_ns.map(|f| f.estimate)),
+        ("c4", "longest fault", |c| c.faults.max_ns.map(|ns| ns as f64)),
+        ("c4", "slow path p50", |c| c.slow_paths.p50_ns.map(|f| f.estimate)),
+        ("c4", "slow path p99", |c| c.slow_paths.p99_ns.map(|f| f.estimate)),
+        ("c4", "longest slow path", |c| c.slow_paths.max_ns.map(|ns| ns as f64)),
     ];
     let mut points = Vec::new();
     for (i, group) in groups.iter().enumerate() {
         for (class, name, of) in figures {
-            let Some(ns) = group.median_some(|run| of(run).map(|ns| ns as f64)) else { continue };
+            let Some(ns) = of(group.figures) else { continue };
             let line = match class {
                 "c0" => 0.25,
                 "c1" => 0.5,
