@@ -1,8 +1,8 @@
 //! The page barrier between its flip and the end of it, around the states of single pages (`loom_page_state`):
 //! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_flip`.
 //!
-//! Transcribed are `Pages::serve` and `Pages::make_resident` (`gc-heap/src/space/pages.rs`), `flip::repair_all`, `Memory::open_block`
-//! and `Mutator::publish_fill`, on the real page states and the real `CurrentFlip`. Bytes are `loom` cells, which panic when
+//! Transcribed are `Pages::serve` and `Pages::make_resident` (`gc-heap/src/space/pages.rs`), `flip::repair_all`, `HeapInner::open_block`
+//! and `PageBarrier::publish`, on the real page states and the real `CurrentFlip`. Bytes are `loom` cells, which panic when
 //! a write meets any other access that is not ordered with it.
 #![cfg(loom)]
 

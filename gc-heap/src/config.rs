@@ -1,5 +1,6 @@
 //! How a heap is built.
 
+mod barrier;
 mod check;
 mod names;
 pub(crate) mod warnings;
@@ -8,55 +9,10 @@ use crate::error::BuildError;
 use crate::events::{Event, Listeners};
 use crate::space::{BLOCK_BYTES, max_workers};
 use crate::warning::BuildWarning;
+pub use barrier::Barrier;
 use gc_core::views::Mirror;
 use std::cell::Cell;
 use std::time::Duration;
-
-/// The relocation barrier, and with it the kind of collector. The program is the same with each;
-/// try them to find the best for a program:
-///
-/// ```
-/// use gc_heap::{Barrier, BuildError, Heap, OutOfMemory, AllocSize, Slot, Trace};
-///
-/// #[derive(Trace)]
-/// struct Node { next: Slot<Option<Node>> }
-///
-/// for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
-///     let heap = match Heap::builder().max_bytes(16 << 20).barrier(barrier).build() {
-///         Err(BuildError::PageBarrier(why)) => {
-///             eprintln!("{why}"); // there is no silent fallback
-///             continue;
-///         }
-///         other => other?,
-///     };
-///     heap.enter(|m| -> Result<(), OutOfMemory> {
-///         let list = m.local_of::<Option<Node>>(None);
-///         for index in 0..1_000_000 {
-///             let m = m.reserve(AllocSize::of::<Node>())?;
-///             let node = m.place(NodeInit { next: list.get(m) });
-///             list.set(m, (index % 1000 != 0).then_some(node));
-///         }
-///         Ok(())
-///     })??;
-///     heap.collect();
-///     println!("{barrier:?}: {} cycles, {} slow paths", heap.stats().cycles, heap.slow_paths().count);
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Barrier {
-    /// Concurrent marking and relocation; loads test the color of what they load.
-    #[default]
-    Load,
-    /// The same phases inside one pause: the baseline for comparisons.
-    StopTheWorld,
-    /// Concurrent marking and relocation, with the MMU as the barrier: a flip unmaps every page of
-    /// the mutators' view (`MREMAP_DONTUNMAP`), and a page is repaired and mapped again when it is
-    /// touched (userfaultfd). The test of a load never fails. Needs Linux 5.14 and permission to
-    /// use userfaultfd; [`build`](HeapBuilder::build) reports what is missing.
-    Page,
-}
 
 /// The kind of memory behind the heap.
 ///
@@ -230,7 +186,7 @@ pub struct HeapBuilder {
 impl Default for HeapBuilder {
     fn default() -> Self {
         let config = Config {
-            barrier: Barrier::Load,
+            barrier: Barrier::default(),
             backing: Backing::Memfd,
             max_bytes: DEFAULT_BYTES,
             workers: 1,

@@ -1,28 +1,25 @@
 //! The public handle of a heap.
 
+mod choice;
+
 use crate::active::is_inside;
 use crate::collector::driver::Collector;
-use crate::config::{Backing, Barrier, Config, HeapBuilder, HugePages};
-use crate::error::{BuildError, EnterError, NoPageBarrier};
+use crate::collector::ways::Way;
+use crate::config::{Config, HeapBuilder, HugePages};
+use crate::error::{BuildError, EnterError};
 use crate::events::Event;
 use crate::inner::HeapInner;
 use crate::inner::handle::ENDING;
 pub use crate::inner::handle::Heap;
 use crate::mutator::Mutator;
 use crate::mutator::enter::HeapThread;
-use crate::page::mapping;
 use crate::refused::Refusals;
-use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea};
-use crate::roots::region::RootMemory;
 use crate::space::BLOCK_BYTES;
-use crate::space::pages::Pages;
 use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
 use crate::warning::BuildWarning;
-use gc_core::fault::{FaultError, Registration};
-use gc_core::views::{Gate, Views};
+use choice::{Choice, choose};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Heap {
@@ -32,18 +29,18 @@ impl Heap {
     }
 
     pub(crate) fn start(config: Config, mut warnings: Vec<BuildWarning>) -> Result<Heap, BuildError> {
-        let (views, root_memory, pages) = map(&config)?;
-        warnings.extend(pages.as_ref().and_then(|pages| pages.gate.no_move()).map(BuildWarning::PagesCopied));
+        let Choice { views, roots, relocation, way, warning } = choose(&config)?;
+        warnings.extend(warning);
         warnings.extend(crate::config::warnings::huge_pages(&config));
         if config.huge_pages == HugePages::Advise {
             views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
         }
-        let inner = Arc::new(HeapInner::new(config, views, root_memory, pages));
-        let faults = inner.serve_faults()?;
+        let inner = Arc::new(HeapInner::new(config, views, roots, relocation));
+        let faults = inner.relocation.serve_faults(&inner)?;
         warnings.extend(inner.prepare()?);
         let for_collector = Arc::clone(&inner);
         let thread = gc_core::sys::spawn_thread(format!("{}-gc", inner.config.name), move || {
-            collect_until_shutdown(&for_collector);
+            collect_until_shutdown(&for_collector, way);
             drop(for_collector);
             drop(ENDING.take());
         });
@@ -55,8 +52,9 @@ impl Heap {
     /// progress.
     ///
     /// # Errors
-    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::NoAddressSpace`], [`EnterError::System`]; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in
+    /// [`Mutator::blocking`]; [`EnterError::NoAddressSpace`], [`EnterError::System`];
+    /// [`EnterError::Forked`] in a child made by `fork`.
     pub fn enter<R>(&self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
         self.thread()?.enter(f)
     }
@@ -66,7 +64,8 @@ impl Heap {
     /// # Errors
     /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in
     /// [`Mutator::blocking`]; [`EnterError::System`]; [`EnterError::NoAddressSpace`], with
-    /// [`Barrier::Page`] if 131,072 are attached; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`Barrier::Page`](crate::Barrier::Page) if 131,072 are attached; [`EnterError::Forked`] in a
+    /// child made by `fork`.
     pub fn thread(&self) -> Result<HeapThread, EnterError> {
         HeapThread::attach(self)
     }
@@ -75,8 +74,9 @@ impl Heap {
     /// inside a heap; threads inside call [`Mutator::collect`].
     ///
     /// # Panics
-    /// If this thread is inside a heap: the cycle would wait for it for ever. If the collector has failed, by then or in this
-    /// cycle. If this process is a child made by `fork`: it has no collector.
+    /// If this thread is inside a heap: the cycle would wait for it for ever. If the collector has
+    /// failed, by then or in this cycle. If this process is a child made by `fork`: it has no
+    /// collector.
     pub fn collect(&self) {
         assert!(!is_inside(), "Heap::collect from inside a heap: call Mutator::collect");
         self.inner().check_process();
@@ -115,9 +115,10 @@ impl Heap {
         let inner = self.inner();
         let counters = &inner.report.counters;
         let blocks = inner.memory.free.figures();
-        // Before the cycles that they are counted after; and once, for the sum that they are a part of.
+        // Before the cycles that they are counted after; and once, for the sum that they are a part
+        // of.
         let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
-        let repaired_by_mutators = inner.repaired_by_mutators();
+        let pages = inner.relocation.figures();
         let marked_by_helpers = counters.marked_by_helpers.get();
         HeapStats {
             max_bytes: inner.config.max_bytes,
@@ -148,24 +149,25 @@ impl Heap {
             stalls: counters.stalls.get(),
             plans_abandoned: counters.plans_abandoned.get(),
             pinned_blocks: counters.pinned_blocks.get(),
-            pages_repaired: counters.pages_repaired.get() + repaired_by_mutators,
-            pages_repaired_by_mutators: repaired_by_mutators,
-            page_waits: inner.memory.pages.as_ref().map_or(0, |pages| pages.waits.load(Ordering::Relaxed)),
+            pages_repaired: counters.pages_repaired.get() + pages.by_mutators,
+            pages_repaired_by_mutators: pages.by_mutators,
+            page_waits: pages.waits,
             verified_slots: counters.verified_slots.get(),
         }
     }
 
-    /// The faults that mutators have served, with [`Barrier::Page`]: durations in the signal
-    /// handler, without the 1 to 2 us that the kernel takes before and after it.
+    /// The faults that mutators have served, with [`Barrier::Page`](crate::Barrier::Page):
+    /// durations in the signal handler, without the 1 to 2 us that the kernel takes before and
+    /// after it.
     #[must_use]
     pub fn faults(&self) -> Durations {
-        self.inner().memory.pages.as_ref().map_or_else(Durations::default, |pages| pages.faults.durations())
+        self.inner().relocation.figures().faults
     }
 
-    /// The slow paths of loads that mutators took, with every barrier but [`Barrier::Page`]: loads
-    /// of a stale slot, which look up the object's place, copy it if no thread has, and heal the
-    /// slot. All are counted, as of each thread's last safepoint; one in 16 of each thread's is
-    /// timed.
+    /// The slow paths of loads that mutators took, with every barrier but
+    /// [`Barrier::Page`](crate::Barrier::Page): loads of a stale slot, which look up the object's
+    /// place, copy it if no thread has, and heal the slot. All are counted, as of each thread's
+    /// last safepoint; one in 16 of each thread's is timed.
     ///
     /// ```
     /// use gc_heap::{Heap, AllocSize, Slot, Stress, Trace};
@@ -259,14 +261,15 @@ impl Heap {
     }
 
     /// The refused system calls of the collector. That for its time slice is made when its thread
-    /// begins, which may be after [`build`](crate::HeapBuilder::build). Takes a lock briefly; for any thread, inside a
-    /// heap or not.
+    /// begins, which may be after [`build`](crate::HeapBuilder::build). Takes a lock briefly; for
+    /// any thread, inside a heap or not.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         *self.inner().report.refusals.0.lock()
     }
 
-    /// What [`build`](crate::HeapBuilder::build) had to say of this heap. It is for the program to print it, or not.
+    /// What [`build`](crate::HeapBuilder::build) had to say of this heap. It is for the program to
+    /// print it, or not.
     ///
     /// ```
     /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
@@ -282,51 +285,25 @@ impl Heap {
 }
 
 impl HeapBuilder {
-    /// Builds the heap and starts its collector threads. May take long with [`pretouch`](Self::pretouch): some
-    /// microseconds a page. [`check`](Self::check) refuses the same options without building anything.
-    /// [`Heap::warnings`] has what a heap that was built has less of, or is too large for.
+    /// Builds the heap and starts its collector threads. May take long with
+    /// [`pretouch`](Self::pretouch): some microseconds a page. [`check`](Self::check) refuses the
+    /// same options without building anything. [`Heap::warnings`] has what a heap that was built
+    /// has less of, or is too large for.
     pub fn build(self) -> Result<Heap, BuildError> {
         let (config, warnings) = self.checked()?;
         Heap::start(config, warnings)
     }
 }
 
-/// The memory of a heap. With the page barrier the file extends beyond the heap proper, for the
-/// roots.
-fn map(config: &Config) -> Result<(Views, RootMemory, Option<Pages>), BuildError> {
-    if config.barrier != Barrier::Page {
-        let views = dumped(Views::new(&config.name, config.max_bytes, config.mirror)?, config)?;
-        return Ok((views, RootMemory::private(), None));
-    }
-    let roots_at = config.max_bytes.next_multiple_of(gc_core::views::MIN_SPAN);
-    let bytes = roots_at + ROOT_AREA_BYTES;
-    let views = match config.backing {
-        Backing::Memfd => Views::new(&config.name, bytes, config.mirror)?,
-        Backing::Anonymous => Views::anonymous(bytes)?,
-    };
-    let views = dumped(views, config)?;
-    let gate = Gate::new(&views)?;
-    let roots = RootArea::new(&views, roots_at);
-    let pages = Pages::new(gate, views.bytes(), config.max_bytes);
-    Ok((views, RootMemory::Gated(Arc::new(roots)), Some(pages)))
-}
-
-fn dumped(mut views: Views, config: &Config) -> Result<Views, BuildError> {
-    if config.dump_objects {
-        views.dump(config.huge_pages != HugePages::Never).map_err(gc_core::views::ViewsError::from)?;
-    }
-    Ok(views)
-}
-
 /// The time slice that the collector requests: a mutator that wakes up gets the processor after
 /// this, not after about 3 ms.
 const COLLECTOR_SLICE: Duration = Duration::from_micros(100);
 
-fn collect_until_shutdown(inner: &Arc<HeapInner>) {
+fn collect_until_shutdown(inner: &Arc<HeapInner>, way: Box<dyn Way>) {
     // If the kernel refuses, mutators wait longer for a processor while a cycle runs; nothing else
     // changes.
     let _ = gc_core::sys::set_thread_slice(COLLECTOR_SLICE).map_err(|error| inner.report.refusals.note(error));
-    let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(inner)).run()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| Collector::new(Arc::clone(inner), way).run()));
     if let Err(panic) = outcome {
         let why = panic
             .downcast_ref::<String>()
@@ -350,7 +327,8 @@ fn collect_until_shutdown(inner: &Arc<HeapInner>) {
 
 impl HeapInner {
     /// # Panics
-    /// In a child made by `fork`: it shares the heap's file with the parent, and has no collector to wait for.
+    /// In a child made by `fork`: it shares the heap's file with the parent, and has no collector
+    /// to wait for.
     pub(crate) fn check_process(&self) {
         assert!(self.process.is_current(), "a child made by `fork` used the heap of its parent");
     }
@@ -363,22 +341,10 @@ impl HeapInner {
         }
     }
 
-    fn repaired_by_mutators(&self) -> u64 {
-        self.memory.pages.as_ref().map_or(0, |pages| pages.by_mutators.load(Ordering::Relaxed))
-    }
-
-    /// Registers the mutators' view for fault handling, with the page barrier.
-    fn serve_faults(self: &Arc<HeapInner>) -> Result<Option<Registration>, BuildError> {
-        mapping::register(self).map_err(|error| {
-            let refused = if let FaultError::Sys(refused) = error { vec![refused] } else { Vec::new() };
-            BuildError::PageBarrier(NoPageBarrier::new(error, refused))
-        })
-    }
-
     /// What building a heap does to its memory.
     fn prepare(&self) -> Result<Option<BuildWarning>, BuildError> {
         let bytes = self.config.max_bytes;
-        if self.config.single_view && self.memory.pages.is_none() {
+        if self.config.single_view && self.relocation.heals_slots() {
             self.memory.views.protect_view(1, false).map_err(|error| BuildError::SingleView(Box::new(error)))?;
         }
         if self.config.pretouch {
@@ -401,7 +367,8 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
 
-    /// Else who waits for the dead waits for ever, where the program's other threads have heard of the failure.
+    /// Else who waits for the dead waits for ever, where the program's other threads have heard of
+    /// the failure.
     #[test]
     fn who_waits_for_a_queue_hears_that_the_collector_has_failed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
@@ -434,8 +401,8 @@ mod tests {
         assert!(objects.wait(Duration::MAX).is_none() && resources.wait(Duration::MAX).is_none());
     }
 
-    /// The stop of the verification ends before the collector has failed, so that a thread may go on, with a TLAB that lasts
-    /// for ever where it allocates nothing more.
+    /// The stop of the verification ends before the collector has failed, so that a thread may go
+    /// on, with a TLAB that lasts for ever where it allocates nothing more.
     #[test]
     fn a_running_thread_hears_that_the_collector_has_failed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();

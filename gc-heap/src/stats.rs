@@ -210,11 +210,6 @@ impl Histogram {
         self.sum_ns.fetch_add(ns, Ordering::Release);
     }
 
-    /// Number of durations.
-    pub(crate) fn count(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
     pub(crate) fn durations(&self) -> Durations {
         let sum_ns = self.sum_ns.load(Ordering::Acquire);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Acquire)).enumerate();

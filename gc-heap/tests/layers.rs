@@ -215,6 +215,35 @@ fn slots_are_loaded_and_stored_in_the_barrier_alone() {
     assert_eq!(called.len(), CALLS.len(), "a call that nobody makes is looked for; these are made: {called:?}");
 }
 
+/// The files of `docs/ARCHITECTURE.md` that a new barrier touches: those that name a barrier or what
+/// belongs to one, beside the barrier's own files.
+#[test]
+fn what_a_new_barrier_touches_is_listed() {
+    /// What only the page barrier has.
+    const NAMES: [&str; 6] = ["Pages", "ByPageBarrier", "FlipPlan", "FlipDecision", "PageState", "CurrentFlip"];
+    /// What tells barriers apart.
+    const BARRIERS: [&str; 3] = ["Barrier::Load", "Barrier::StopTheWorld", "Barrier::Page"];
+    let page = fs::read_to_string(src().join("../../docs/ARCHITECTURE.md")).unwrap();
+    let listed = |begin: &str| {
+        let (_, list) = page.split_once(begin).expect("the page has the list");
+        let list = list.split("\n\n").next().unwrap();
+        let files = list.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+        files.map(|file| file.trim_end_matches(".rs").to_owned()).collect::<BTreeSet<_>>()
+    };
+    let own = listed("The page barrier's own files are ");
+    let names = |code: &str| {
+        let mut words = code.split(|c| !is_word(c));
+        words.any(|word| NAMES.contains(&word)) || BARRIERS.iter().any(|barrier| code.contains(barrier))
+    };
+    let modules = modules();
+    let naming: BTreeSet<String> =
+        modules.iter().filter(|(_, code)| names(code)).map(|(module, _)| module.join("/")).collect();
+    assert!(own.is_subset(&naming), "these name nothing of the page barrier's: {:?}", own.difference(&naming));
+    let touched: BTreeSet<String> = naming.difference(&own).cloned().collect();
+    assert_eq!(touched, listed("A new barrier touches "), "other files than the page lists name a barrier");
+    assert!(touched.len() <= 3, "{touched:?}");
+}
+
 /// The three lists of `collector/cycle.rs` differ in how objects are relocated, and the table of
 /// `docs/cycle.md` is the first.
 #[test]

@@ -167,7 +167,7 @@ impl CopyPlace for MutatorPlace<'_, '_> {
         if m.copies.rest() < bytes {
             let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
             m.inner().memory.close(m.copies.top.get(), m.copies.limit.get());
-            m.inner().memory.open_block(block, m.epoch.get(), false);
+            m.inner().open_block(block, m.epoch.get(), false);
             let start = m.good_view.get() + (block * BLOCK_BYTES) as u64;
             m.copies.set(start, start + BLOCK_BYTES as u64);
         }

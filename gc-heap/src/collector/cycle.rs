@@ -4,6 +4,7 @@
 //! barrier, concurrent with the page barrier, and in one pause. The phases are the same; a type,
 //! [`Concurrent`] or [`Stopped`], says whether mutators run. `docs/cycle.md` explains each phase.
 
+use super::by_flips::by_flips;
 use super::evacuation_set::EvacuationGoal;
 use super::finalize::Watches;
 #[cfg(feature = "census")]
@@ -12,7 +13,7 @@ use super::marking::{MarkResult, mark};
 use super::pauses::{Concurrent, Pauses, Stopped};
 use super::phase_report::PhaseReport;
 use super::reclaim;
-use super::relocation::{Relocated, by_flips, by_load_barrier, in_pause};
+use super::relocation::{Relocated, by_load_barrier, in_pause};
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
 use crate::inner::effort::Collected;
@@ -24,7 +25,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 /// What one cycle leaves to the next.
-pub(super) struct Cycles {
+pub(crate) struct Cycles {
     /// Number of cycles so far.
     count: u64,
     /// Blocks with a forwarding table from the last relocation.

@@ -1,11 +1,10 @@
 //! The collector thread: waits for work, and does it.
 
-use super::cycle::{Cycle, Cycles};
+use super::cycle::Cycles;
 use super::evacuation_set::EvacuationGoal;
 use super::idle::Idle;
-use super::pauses::{Concurrent, Pauses};
 use super::telemetry::CycleReport;
-use crate::config::Barrier;
+use super::ways::{Way, collect_in_a_pause};
 use crate::events::PauseKind;
 use crate::inner::HeapInner;
 use crate::inner::control::Work;
@@ -18,6 +17,7 @@ const CHORES: Duration = Duration::from_millis(500);
 /// The collector thread.
 pub(crate) struct Collector {
     inner: Arc<HeapInner>,
+    way: Box<dyn Way>,
     cycles: Cycles,
     report: CycleReport,
     idle: Idle,
@@ -34,11 +34,12 @@ impl Drop for Collector {
 }
 
 impl Collector {
-    pub(crate) fn new(inner: Arc<HeapInner>) -> Collector {
+    pub(crate) fn new(inner: Arc<HeapInner>, way: Box<dyn Way>) -> Collector {
         let idle = Idle::new(inner.config.idle_after, inner.memory.blocks.len());
         Collector {
             cycles: Cycles::new(inner.config.stress.seed),
             inner,
+            way,
             report: CycleReport::default(),
             idle,
             is_idle: false,
@@ -55,7 +56,7 @@ impl Collector {
                 Work::Cycle => {
                     inner.pace_cycle_begins();
                     let begun = self.report.begins(&inner, self.cycles.next());
-                    self.collect(EvacuationGoal::Reclaim);
+                    self.way.collect(&inner, &mut self.cycles, EvacuationGoal::Reclaim);
                     inner.pace_cycle_ended();
                     let is_idle = std::mem::take(&mut self.is_idle);
                     self.idle.cycle_ended(inner.memory.free.allocated(), is_idle);
@@ -73,7 +74,7 @@ impl Collector {
                 Work::Compaction(run) => {
                     let begun = self.report.begins(&inner, self.cycles.next());
                     let goal = if run > 1 { EvacuationGoal::MakeRun } else { EvacuationGoal::Compact };
-                    self.collect_in_a_pause(PauseKind::Compaction, goal);
+                    collect_in_a_pause(&inner, &mut self.cycles, goal, PauseKind::Compaction);
                     inner.report.counters.compactions.add(1);
                     // Nothing more can be freed: waiters may use all of it.
                     inner.memory.free.keep(0);
@@ -114,24 +115,5 @@ impl Collector {
         }
         self.inner.roots.strong.reclaim();
         self.inner.roots.weak.reclaim();
-    }
-
-    /// Runs a cycle, in the way that the heap was built for.
-    fn collect(&mut self, goal: EvacuationGoal) {
-        let inner = &*self.inner;
-        match (inner.config.barrier, &inner.memory.pages) {
-            (Barrier::StopTheWorld, _) => self.collect_in_a_pause(PauseKind::Collection, goal),
-            (Barrier::Load | Barrier::Page, None) => {
-                Cycle::begin(Concurrent::new(inner), &mut self.cycles, goal).with_load_barrier();
-            }
-            (Barrier::Load | Barrier::Page, Some(pages)) => {
-                Cycle::begin(Concurrent::new(inner), &mut self.cycles, goal).with_page_barrier(pages);
-            }
-        }
-    }
-
-    /// Runs a cycle in one pause.
-    fn collect_in_a_pause(&mut self, kind: PauseKind, goal: EvacuationGoal) {
-        Concurrent::new(&self.inner).held(kind, |stopped| Cycle::begin(stopped, &mut self.cycles, goal).in_a_pause());
     }
 }

@@ -433,8 +433,8 @@ mod tests {
 
     /// A flip that moves nothing, and what follows it.
     fn flip(inner: &HeapInner) {
-        assert!(inner.stop(VmOperation::Flip, PauseKind::Flip));
-        let pages = inner.memory.pages.as_ref().unwrap();
+        assert!(inner.stop(VmOperation::RelocateStart, PauseKind::Flip));
+        let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();
         repair_all(inner, pages, &FlipPlan::default(), 1);
         inner.handshake();
     }
@@ -502,8 +502,8 @@ mod tests {
             heap.enter(|m| {
                 let page = next_block(m) * BLOCK_PAGES;
                 m.blocking(|| {
-                    assert!(inner.stop(VmOperation::Flip, PauseKind::Flip));
-                    let pages = inner.memory.pages.as_ref().unwrap();
+                    assert!(inner.stop(VmOperation::RelocateStart, PauseKind::Flip));
+                    let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();
                     drop(pages.states.claim(page, pages.flip.get()).unwrap());
                     let abandoned = std::thread::scope(|scope| {
                         let waiter = scope.spawn(|| pages.repair_or_wait(inner, page));

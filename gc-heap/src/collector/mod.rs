@@ -3,11 +3,13 @@
 //! `driver` is the thread, `cycle` the list of phases of a cycle, one for each way to run it; the
 //! other files are what the phases do.
 
+mod by_flips;
 mod cycle;
 pub(crate) mod driver;
 pub(crate) mod evacuation_set;
 pub(crate) mod finalize;
 pub(crate) mod flip;
+pub(crate) mod flip_way;
 #[cfg(feature = "census")]
 pub(crate) mod heap_walk;
 mod idle;
@@ -24,3 +26,4 @@ pub(crate) mod roots;
 mod telemetry;
 mod uncommit;
 pub(crate) mod verify;
+pub(crate) mod ways;

@@ -154,7 +154,7 @@ mod tests {
         let freed = free_dead_and(inner, |block| {
             if block == 0 {
                 let block = inner.take_block().unwrap();
-                inner.memory.open_block(block, epoch, true);
+                inner.open_block(block, epoch, true);
                 inner.memory.close_block(block, 64);
                 taken = Some(block);
             }

@@ -29,7 +29,7 @@ impl CopyPlace for CollectorPlace<'_> {
         if self.limit - self.top < bytes {
             let block = self.inner.memory.free.take(AllocClass::Collector)?;
             self.close();
-            self.inner.memory.open_block(block, self.inner.world.phase.epoch(), false);
+            self.inner.open_block(block, self.inner.world.phase.epoch(), false);
             self.top = block * BLOCK_BYTES;
             self.limit = self.top + BLOCK_BYTES;
         }

@@ -4,7 +4,6 @@ use crate::events::probes::probe;
 use crate::events::{CycleSpan, Event};
 use crate::inner::HeapInner;
 use crate::space::BLOCK_BYTES;
-use std::sync::atomic::Ordering;
 
 /// Counters as of the last cycle's end.
 #[derive(Clone, Copy, Default)]
@@ -17,15 +16,11 @@ struct CounterSnapshot {
 
 impl CounterSnapshot {
     fn now(inner: &HeapInner) -> CounterSnapshot {
-        let (by_mutators, faults) = inner
-            .memory
-            .pages
-            .as_ref()
-            .map_or((0, 0), |pages| (pages.by_mutators.load(Ordering::Relaxed), pages.faults.count()));
+        let pages = inner.relocation.figures();
         CounterSnapshot {
             pages_repaired_by_collector: inner.report.counters.pages_repaired.get(),
-            pages_repaired_by_mutators: by_mutators,
-            faults,
+            pages_repaired_by_mutators: pages.by_mutators,
+            faults: pages.faults.count,
             slow_paths: inner.report.counters.slow_paths.get(),
         }
     }

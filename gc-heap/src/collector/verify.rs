@@ -66,10 +66,8 @@ pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
         verifier.object(offset);
     }
     inner.report.counters.verified_slots.add(verifier.slots);
-    if let Some(pages) = &inner.memory.pages {
-        let lost = pages.lost.load(Ordering::Relaxed);
-        assert!(lost == 0, "verification ({when:?}): {lost} slots were repaired that led to no live object");
-    }
+    let dangling = inner.relocation.dangling();
+    assert!(dangling == 0, "verification ({when:?}): {dangling} slots were repaired that led to no live object");
 }
 
 impl Verifier<'_> {

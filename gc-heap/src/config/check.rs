@@ -1,9 +1,8 @@
 //! Checks of the options before a heap is built.
 
-use super::{Backing, Barrier, DEFAULT_BYTES, HeapBuilder, HugePages, MAX_NAME_BYTES, MIN_HEAP_BYTES};
-use crate::error::{BuildError, NoPageBarrier};
-use crate::space::{BLOCK_BYTES, PAGE_BYTES};
-use gc_core::views::{Gate, MIN_SPAN, Views};
+use super::{DEFAULT_BYTES, HeapBuilder, HugePages, MAX_NAME_BYTES, MIN_HEAP_BYTES};
+use crate::error::BuildError;
+use crate::space::BLOCK_BYTES;
 
 /// Maximum number of collector threads.
 const MAX_WORKERS: usize = 64;
@@ -12,10 +11,10 @@ const MAX_CLUSTER_PAGES: usize = 64;
 
 impl HeapBuilder {
     /// Checks whether [`build`](Self::build) would refuse these options here: the heap's size and
-    /// the machine's memory, the options that exclude one another, and, with [`Barrier::Page`],
-    /// whether this process can use that barrier, which it tries on 2 MiB of address space (less
-    /// than a millisecond). Allocates no memory for the heap and starts no thread, so a program
-    /// that builds heaps later can reject its options at once.
+    /// the machine's memory, the options that exclude one another, and, with
+    /// [`Barrier::Page`](crate::Barrier::Page), whether this process can use that barrier, which it
+    /// tries on 2 MiB of address space (less than a millisecond). Allocates no memory for the heap
+    /// and starts no thread, so a program that builds heaps later can reject its options at once.
     ///
     /// Building can still fail afterwards: for address space of the whole heap, memory to pretouch,
     /// 2 MiB pages, or threads.
@@ -44,10 +43,7 @@ impl HeapBuilder {
     /// ```
     pub fn check_within(&self, memory: usize) -> Result<(), BuildError> {
         self.check_options(memory)?;
-        if self.config.barrier == Barrier::Page {
-            self.try_page_barrier()?;
-        }
-        Ok(())
+        self.config.barrier.try_out(&self.config)
     }
 
     /// The checks of the options and of the machine's memory.
@@ -72,12 +68,7 @@ impl HeapBuilder {
         {
             return Err(BuildError::CollectingLimit { share });
         }
-        if config.barrier == Barrier::Page {
-            check_page_size(gc_core::sys::page_size())?;
-        }
-        if config.backing == Backing::Anonymous && config.barrier != Barrier::Page {
-            return Err(BuildError::Backing);
-        }
+        config.barrier.check(config)?;
         if config.huge_pages == HugePages::Collapse && !config.pretouch {
             // Collapsing later, on allocation, would cost a mutator about 6 ms for each 2 MiB.
             return Err(BuildError::Collapse);
@@ -92,16 +83,6 @@ impl HeapBuilder {
     pub(super) fn bytes(&self, memory: usize) -> usize {
         if self.sized { self.config.max_bytes } else { default_bytes(memory) }
     }
-
-    /// Tries the calls of a flip once, on views of the minimum size.
-    fn try_page_barrier(&self) -> Result<(), BuildError> {
-        let views = match self.config.backing {
-            Backing::Memfd => Views::new(&self.config.name, MIN_SPAN, self.config.mirror)?,
-            Backing::Anonymous => Views::anonymous(MIN_SPAN)?,
-        };
-        Gate::new(&views)?;
-        Ok(())
-    }
 }
 
 /// Bytes of memory; if unknown, no option is refused for lack of memory.
@@ -114,34 +95,15 @@ fn default_bytes(memory: usize) -> usize {
     DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(MIN_HEAP_BYTES)
 }
 
-/// The page barrier's tables are made for pages of one size.
-fn check_page_size(bytes: usize) -> Result<(), BuildError> {
-    if bytes == PAGE_BYTES {
-        return Ok(());
-    }
-    let why = format!(
-        "this machine has pages of {bytes} bytes, and the page barrier needs {PAGE_BYTES}; use the load barrier"
-    );
-    Err(BuildError::PageBarrier(NoPageBarrier::new(why, Vec::new())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Heap;
+    use crate::{Backing, Barrier, Heap};
 
     #[test]
     fn the_default_leaves_room_beside_the_heap() {
         let default = |mib: usize| default_bytes(mib << 20) >> 20;
         assert_eq!([usize::MAX >> 20, 1024, 512, 256, 100, 2].map(default), [256, 256, 256, 128, 50, 4]);
-    }
-
-    #[test]
-    fn the_page_barrier_is_refused_where_pages_have_another_size() {
-        assert!(check_page_size(4096).is_ok());
-        let why = check_page_size(16 << 10).unwrap_err().to_string();
-        assert!(why.contains("16384") && why.contains("4096") && why.contains("load barrier"), "{why}");
-        assert!(!why.contains('\n'), "one line: {why}");
     }
 
     #[test]

@@ -1,47 +1,9 @@
 //! The options by name: one spelling each, for command lines, settings and reports.
 
-use super::{Backing, Barrier, HugePages};
+use super::{Backing, HugePages};
 use crate::text::ParseOptionError;
 use std::fmt;
 use std::str::FromStr;
-
-impl Barrier {
-    /// The name that [`FromStr`](std::str::FromStr) reads: `load`, `page` or `stw`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Barrier::Load => "load",
-            Barrier::StopTheWorld => "stw",
-            Barrier::Page => "page",
-        }
-    }
-}
-
-/// Its [`name`](Barrier::name).
-impl fmt::Display for Barrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// ```
-/// use gc_heap::Barrier;
-///
-/// assert_eq!("stw".parse(), Ok(Barrier::StopTheWorld));
-/// assert_eq!(Barrier::StopTheWorld.to_string(), "stw");
-/// ```
-impl FromStr for Barrier {
-    type Err = ParseOptionError;
-
-    fn from_str(text: &str) -> Result<Barrier, ParseOptionError> {
-        match text {
-            "load" => Ok(Barrier::Load),
-            "stw" => Ok(Barrier::StopTheWorld),
-            "page" => Ok(Barrier::Page),
-            _ => Err(ParseOptionError::unknown(text, "a barrier", "load, page or stw")),
-        }
-    }
-}
 
 impl Backing {
     /// The name that [`FromStr`](std::str::FromStr) reads: `memfd` or `anonymous`.
@@ -108,6 +70,7 @@ impl FromStr for HugePages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Barrier;
 
     /// Asserts that what an option prints is what it reads, and that it reads nothing else.
     #[track_caller]

@@ -130,15 +130,17 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     #[inline(always)]
     pub fn pop(&mut self) -> Option<S::Loaded<'g>> {
         let index = self.top.checked_sub(1)?;
+        // Read once: the compiler does not know that a heal leaves it as it is.
+        let m = self.m;
         // SAFETY: below the top.
-        let value = unsafe { self.load(index) };
-        self.cut(index);
+        let value = unsafe { load::<S>(self.slot(index), m) };
+        self.cut(index, m);
         Some(value)
     }
 
     #[inline(always)]
-    fn cut(&mut self, new_top: usize) {
-        stacks::cut(self.region, new_top, || self.top, self.m);
+    fn cut(&mut self, new_top: usize, m: &Mutator<'_>) {
+        stacks::cut(self.region, new_top, || self.top, m);
         self.top = new_top;
     }
 
@@ -234,7 +236,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     #[inline(always)]
     pub fn truncate(&mut self, len: usize) {
         if len < self.top {
-            self.cut(len);
+            self.cut(len, self.m);
         }
     }
 

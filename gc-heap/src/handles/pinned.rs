@@ -26,7 +26,7 @@ use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
 use crate::object::{Tail, TailElement, Trace};
 use crate::slot::Gc;
-use crate::space::{BLOCK_BYTES, PAGE_BYTES};
+use crate::space::BLOCK_BYTES;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -186,7 +186,7 @@ impl Mutator<'_> {
             inner.world.plan_aborted.store(true, Ordering::SeqCst);
         }
         let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };
-        inner.ensure_resident(offset, T::KIND.size_of(len as u64));
+        inner.relocation.lend(&inner, offset, T::KIND.size_of(len as u64));
         Pinned { root, inner, offset, len, _holds: PhantomData }
     }
 
@@ -214,27 +214,9 @@ impl Mutator<'_> {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
         let inner = self.inner();
         let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
-        inner.ensure_resident(offset, T::KIND.size_of(len as u64));
+        inner.relocation.lend(inner, offset, T::KIND.size_of(len as u64));
         let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
         // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
-    }
-}
-
-impl HeapInner {
-    /// Page barrier: ensures that an object's pages are repaired (and, for anonymous memory,
-    /// mapped) before its bytes are used through the canonical view.
-    fn ensure_resident(&self, offset: usize, bytes: usize) {
-        if let Some(pages) = &self.memory.pages
-            && pages.flip.is_active()
-        {
-            let range = offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES);
-            for page in range.clone() {
-                pages.repair(self, page);
-            }
-            if pages.gate.is_private() {
-                pages.install(range);
-            }
-        }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod pending_pause;
 pub(crate) mod phase;
 pub(crate) mod record;
 pub(crate) mod registration;
+pub(crate) mod relocation;
 #[cfg(feature = "census")]
 pub(crate) mod survey;
 pub(crate) mod tlab;
@@ -34,7 +35,6 @@ use crate::roots::region::RootMemory;
 use crate::roots::stack_region::StackRegion;
 use crate::roots::table::RootTable;
 use crate::space::memory::Memory;
-use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, relocation_reserve};
 use crate::stats::{Counters, Histogram, PauseHistograms};
 use control::Control;
@@ -50,6 +50,7 @@ use pending_pause::PendingPause;
 use phase::PhaseWords;
 use record::MutatorRecord;
 use registration::{FinalizerTarget, Registration};
+use relocation::Relocation;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
@@ -130,6 +131,8 @@ pub(crate) struct HeapInner {
     pub(crate) memory: Memory,
     pub(crate) world: World,
     pub(crate) roots: Roots,
+    /// How objects are relocated beside running mutators.
+    pub(crate) relocation: Arc<dyn Relocation>,
     pub(crate) schedule: Schedule,
     pub(crate) report: Report,
     /// The next number for an identity hash.
@@ -137,12 +140,17 @@ pub(crate) struct HeapInner {
 }
 
 impl HeapInner {
-    pub(crate) fn new(config: Config, views: Views, root_memory: RootMemory, pages: Option<Pages>) -> HeapInner {
+    pub(crate) fn new(
+        config: Config,
+        views: Views,
+        root_memory: RootMemory,
+        relocation: Arc<dyn Relocation>,
+    ) -> HeapInner {
         let blocks = config.max_bytes / BLOCK_BYTES;
         let reserve = relocation_reserve(blocks, config.workers);
         HeapInner {
             process: Process::current(),
-            memory: Memory::new(views, pages, config.max_bytes, reserve),
+            memory: Memory::new(views, config.max_bytes, reserve),
             world: World {
                 phase: PhaseWords::new(),
                 attaching: Mutex::default(),
@@ -155,6 +163,7 @@ impl HeapInner {
                 pins: AtomicUsize::new(0),
             },
             roots: Roots::new(root_memory),
+            relocation,
             schedule: Schedule {
                 requests: Control::new(blocks),
                 pacing: Mutex::new(Pacing::new(blocks)),
@@ -174,6 +183,12 @@ impl HeapInner {
             identity_hashes: AtomicU64::new(1),
             config,
         }
+    }
+
+    /// Prepares an allocated block for bumping: see [`Memory::open_block`].
+    pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
+        self.relocation.opens(block);
+        self.memory.open_block(block, epoch, live);
     }
 
     /// Whether the object at an offset is live: marked, or allocated since mark start.

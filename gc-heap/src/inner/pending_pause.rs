@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 pub(crate) enum VmOperation {
     MarkStart,
     MarkEnd,
+    /// What [`Relocation::start`](super::relocation::Relocation::start) says.
     RelocateStart,
-    /// The page barrier unmaps every page.
-    Flip,
     /// The collector thread does the work while all mutators are held.
     Hold,
 }
@@ -70,7 +69,6 @@ impl PendingPause {
             0 => VmOperation::MarkStart,
             1 => VmOperation::MarkEnd,
             2 => VmOperation::RelocateStart,
-            3 => VmOperation::Flip,
             _ => VmOperation::Hold,
         }
     }

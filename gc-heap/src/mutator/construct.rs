@@ -93,10 +93,8 @@ impl<'s> Mutator<'s> {
             (first + needed..first + count).for_each(|block| blocks.set_state(block, BlockState::Free));
             self.inner.memory.free.free_blocks(first + needed..first + count);
         }
-        if let Some(pages) = &self.inner.memory.pages {
-            // As in `open_tlab`: before the use tells a repair to look for an object here.
-            pages.make_resident(&self.inner, first, needed);
-        }
+        // As in `open_tlab`: before the use tells a repair to look for an object here.
+        self.inner.relocation.admit(&self.inner, first, needed);
         if self.is_marking_or_resolving() {
             self.inner.memory.fill_marks(first);
         }

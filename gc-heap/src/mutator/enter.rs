@@ -123,7 +123,7 @@ impl HeapThread {
             return Err(EnterError::AlreadyEntered);
         }
         self.expect_parked("entered");
-        let _faults = match self.inner.memory.pages.is_some().then(serve_faults) {
+        let _faults = match self.inner.relocation.takes_faults().then(serve_faults) {
             None => None,
             Some(Ok(faults)) => faults,
             Some(Err(error)) => return Err(EnterError::System(error)),
@@ -222,7 +222,7 @@ impl Drop for Away<'_, '_> {
         }
         ACTIVE.set(mutator.record().number);
         mutator.record_losses();
-        if mutator.inner().memory.pages.is_some() {
+        if mutator.inner().relocation.takes_faults() {
             // The code that ran outside may have blocked the signal. A sandbox that refuses to
             // unblock it also refused to block it.
             let _ = unblock_faults();

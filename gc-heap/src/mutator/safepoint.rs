@@ -96,7 +96,7 @@ impl<'s> Mutator<'s> {
     /// Publishes this thread's caches, which the collector may need while the thread is stopped.
     pub(crate) fn publish(&self) {
         self.record().scan.publish_top(self.local_top.get());
-        self.publish_fill();
+        self.inner.relocation.publish(self);
         self.flush_log();
         self.publish_losses();
         let counters = &self.inner.report.counters;
@@ -122,14 +122,8 @@ impl<'s> Mutator<'s> {
         }
         self.logging.set(phase.is_logging());
         self.resolving.set(phase.is_resolving());
-        if let Some(pages) = &self.inner.memory.pages {
-            let flip = pages.flip.get().number();
-            if self.flip.replace(flip) != flip {
-                // The objects in the TLABs are repaired as of the flip. Pages past them may be
-                // restored unclaimed, so no newer object may lie there: a thread that claimed such
-                // a page later would repair it. The next TLABs are made resident.
-                self.retire();
-            }
+        if self.inner.relocation.retires_tlabs(self) {
+            self.retire();
         }
         let epoch = phase.epoch();
         if epoch != self.epoch.get() {

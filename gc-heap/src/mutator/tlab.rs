@@ -42,21 +42,6 @@ impl Mutator<'_> {
         }
     }
 
-    /// Page barrier: publishes how far the TLABs are filled, so that other threads can repair the
-    /// objects in them.
-    pub(crate) fn publish_fill(&self) {
-        if self.inner.memory.pages.is_some() {
-            let tlabs = [(self.top.get(), self.hard_limit.get()), (self.spare.top.get(), self.spare.limit.get())];
-            for (index, (top, limit)) in tlabs.into_iter().enumerate() {
-                let filled = (limit != 0).then(|| self.inner.memory.filled(top, limit));
-                if let Some((block, fill)) = filled {
-                    self.inner.memory.blocks.set_used_bytes(block, fill);
-                }
-                self.record().set_current(index, filled.map(|(block, _)| block));
-            }
-        }
-    }
-
     /// Undoes the soft limit of stress mode.
     pub(crate) fn clear_stress_limit(&self) {
         if self.inner.config.stress.is_on() && self.limit.get() != 0 {
@@ -66,11 +51,8 @@ impl Mutator<'_> {
 
     /// Opens an allocated block as TLAB.
     pub(crate) fn open_tlab(&self, block: usize) {
-        if let Some(pages) = &self.inner.memory.pages {
-            // First: a repair must find the block as it was at the flip, or not visit it at all.
-            pages.make_resident(&self.inner, block, 1);
-        }
-        self.inner.memory.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
+        self.inner.relocation.admit(&self.inner, block, 1);
+        self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
         let start = self.good_view.get() + (block * BLOCK_BYTES) as u64;
         self.top.set(start);
         self.limit.set(start + BLOCK_BYTES as u64);

@@ -32,44 +32,41 @@ pub(crate) fn pages_with_objects(inner: &HeapInner, block: usize) -> Range<usize
     first..first + bytes.div_ceil(PAGE_BYTES)
 }
 
-impl HeapInner {
+impl Pages {
     /// The flip, in a pause. `false`: nothing was gated.
-    pub(crate) fn flip(&self) -> bool {
-        let Some(pages) = &self.memory.pages else { return false };
-        if self.world.plan_aborted.load(Ordering::SeqCst)
-            || (pages.gate.is_private() && self.world.pins.load(Ordering::SeqCst) != 0)
+    pub(super) fn gate_all(&self, inner: &HeapInner) -> bool {
+        if inner.world.plan_aborted.load(Ordering::SeqCst)
+            || (self.gate.is_private() && inner.world.pins.load(Ordering::SeqCst) != 0)
         {
             return false;
         }
         // Blocks that have never been allocated. Nothing refers to them; a thread that allocates
         // one now finds its pages mapped, or installs them.
-        let unused = self.memory.free.never_taken();
+        let unused = inner.memory.free.never_taken();
         let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
         // Small heaps have no whole GiB to exclude; in tests they exclude smaller units.
-        let unit = if self.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
+        let unit = if inner.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
-        let left = match unsafe { pages.gate.flip(unused, unit) } {
+        let left = match unsafe { self.gate.flip(unused, unit) } {
             Ok(left) => left,
             Err(refused) => {
                 // Faults caused by this are served.
-                pages.still_registered.store(refused.still_registered, Ordering::Relaxed);
-                pages.refused.store(true, Ordering::Relaxed);
-                self.report.refusals.note(*refused.error);
+                self.still_registered.store(refused.still_registered, Ordering::Relaxed);
+                self.refused.store(true, Ordering::Relaxed);
+                inner.report.refusals.note(*refused.error);
                 return false;
             }
         };
-        pages.set_left(&left);
-        pages.flip.begin();
-        if self.config.verify
-            && let Ok(present @ 1..) = pages.gate.present_pages(&left)
+        self.set_left(&left);
+        self.flip.begin();
+        if inner.config.verify
+            && let Ok(present @ 1..) = self.gate.present_pages(&left)
         {
-            self.schedule.requests.fail(format!("verification: {present} pages do not fault after a flip"));
+            inner.schedule.requests.fail(format!("verification: {present} pages do not fault after a flip"));
         }
         true
     }
-}
 
-impl Pages {
     /// Reads a word of another page than the one being repaired: with private memory that page may
     /// have moved, or be moving. The words read in this way (headers, lengths) do not change.
     pub(crate) fn word_elsewhere(&self, offset: usize) -> u64 {
@@ -229,28 +226,30 @@ fn word_at(address: usize) -> u64 {
     unsafe { (*std::ptr::with_exposed_provenance::<AtomicU64>(address)).load(Ordering::Relaxed) }
 }
 
-/// Registers the mutators' view for fault handling, if the heap has the page barrier.
-pub(crate) fn register(inner: &Arc<HeapInner>) -> Result<Option<Registration>, FaultError> {
-    let Some(pages) = &inner.memory.pages else { return Ok(None) };
-    let server = Arc::new(FaultServer(Arc::downgrade(inner)));
+/// Registers the mutators' view for fault handling.
+pub(super) fn register(inner: &Arc<HeapInner>, pages: &Arc<Pages>) -> Result<Registration, FaultError> {
+    let server = Arc::new(FaultServer { inner: Arc::downgrade(inner), pages: Arc::clone(pages) });
     // SAFETY: the range is that of the views' second span, which this heap owns until `HeapInner` is
     // dropped. The registration is the heap's owner's. Every thread that accesses the view is
     // attached, or holds a pin, and thereby keeps the owner alive.
-    unsafe { fault::register(pages.gate.view(), inner.memory.views.span(), server) }.map(Some)
+    unsafe { fault::register(pages.gate.view(), inner.memory.views.span(), server) }
 }
 
 /// Serves a heap's faults.
-struct FaultServer(Weak<HeapInner>);
+struct FaultServer {
+    inner: Weak<HeapInner>,
+    pages: Arc<Pages>,
+}
 
 // SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it lets in was repaired.
 unsafe impl Server for FaultServer {
     fn serve(&self, address: usize) -> Served {
         // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
         // signal handler.
-        let inner = self.0.as_ptr();
+        let inner = self.inner.as_ptr();
         // SAFETY: only attached threads touch the view, and they keep the heap alive.
         let inner = unsafe { &*inner };
-        let Some(pages) = &inner.memory.pages else { return Served::No };
+        let pages = &*self.pages;
         let begin_ns = inner.report.events.now();
         let page = (address - pages.gate.view()) / PAGE_BYTES;
         if page >= pages.states.pages() {

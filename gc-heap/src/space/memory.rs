@@ -3,7 +3,6 @@
 use crate::space::blocks::{BlockState, BlockTable};
 use crate::space::forward::ForwardingTable;
 use crate::space::free::FreeSpace;
-use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
@@ -19,14 +18,12 @@ pub(crate) struct Memory {
     pub(crate) free: FreeSpace,
     pub(crate) marks: MarkBitmap,
     pub(crate) forwarding: ForwardingTable,
-    /// The page barrier's state, if the heap uses it.
-    pub(crate) pages: Option<Pages>,
     /// Bytes of the heap.
     pub(crate) bytes: usize,
 }
 
 impl Memory {
-    pub(crate) fn new(views: Views, pages: Option<Pages>, bytes: usize, reserve: usize) -> Memory {
+    pub(crate) fn new(views: Views, bytes: usize, reserve: usize) -> Memory {
         let blocks = bytes / BLOCK_BYTES;
         Memory {
             space: AddressSpace::new(views.base() as u64, views.span() as u64),
@@ -35,7 +32,6 @@ impl Memory {
             marks: MarkBitmap::new(blocks * BLOCK_GRANULES),
             forwarding: ForwardingTable::new(blocks),
             views,
-            pages,
             bytes,
         }
     }
@@ -78,9 +74,6 @@ impl Memory {
         }
         self.blocks.set_live_bytes(block, 0);
         self.blocks.set_used_bytes(block, 0);
-        if let Some(pages) = &self.pages {
-            pages.forget_first(block);
-        }
         self.blocks.set_allocation_epoch(block, epoch);
         self.blocks.set_state(block, BlockState::Open);
     }

@@ -4,11 +4,9 @@
 //! from the most recent interval. Mutators update the prediction as they allocate, so it follows a
 //! program that changes between two cycles.
 
-use crate::config::Barrier;
 use crate::inner::HeapInner;
-use crate::inner::pacing::{ENOUGH_FREE, Pacing};
+use crate::inner::pacing::Pacing;
 use crate::space::BLOCK_BYTES;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Fraction of the heap that is allocated between two updates.
@@ -18,36 +16,8 @@ impl Pacing {
     /// The number of free blocks below which the next cycle begins.
     fn trigger(&self, inner: &HeapInner) -> usize {
         let least = least(inner);
-        if inner.config.barrier == Barrier::StopTheWorld {
-            return least;
-        }
-        let blocks = inner.memory.blocks.len();
-        let wanted = self.model.wanted(least as f64) as usize;
-        let most = blocks * 3 / 4;
-        let Some(pages) = &inner.memory.pages else { return wanted.min(most) };
-        // While more than this is free, a plan relocates nothing, and if no block dies as a whole,
-        // the cycle gains nothing.
-        let live = inner.memory.free.live_bytes() as usize / BLOCK_BYTES;
-        let useless = blocks.saturating_sub(live) / 100 * ENOUGH_FREE;
-        let density = f64::from(pages.density.load(Ordering::Relaxed)) / 1000.0;
-        let moved = pages.moved.load(Ordering::Relaxed) as usize;
-        let destinations = destinations((wanted - least) as f64, density, moved, blocks);
-        // Mutators may not allocate the blocks reserved for the next flip.
-        let kept = inner.memory.free.kept() - inner.memory.free.reserve();
-        (wanted + destinations.max(kept)).min(most).min(useless.max(wanted + kept))
+        inner.relocation.trigger(inner, least, self.model.wanted(least as f64) as usize)
     }
-}
-
-/// Page barrier: destination blocks a flip needs to free at least what is allocated until the next
-/// one.
-///
-/// `D` blocks hold the objects of sources of density `r` and gain `D (1/r - 1)`. At most a quarter
-/// of the heap is reserved for this: if that is not enough, cycles follow one another, and finally
-/// a stop-the-world compaction. And at most as much as there is to move, which is little if objects
-/// are large: the last time `moved` blocks moved, and this time at most twice as many.
-fn destinations(expected: f64, density: f64, moved: usize, blocks: usize) -> usize {
-    let wanted = expected * density / (1.0 - density).max(0.05);
-    (wanted as usize).min(blocks / 4).min((2 * moved).max(blocks / 64))
 }
 
 /// Blocks that must stay free in any case: the reserve, and a few for each mutator so that none
@@ -98,18 +68,5 @@ impl HeapInner {
     fn pace(&self, pacing: &Pacing) {
         let step = (self.memory.blocks.len() / LOOKS).max(1);
         self.schedule.requests.set_trigger(pacing.trigger(self), self.memory.free.free().saturating_sub(step));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn destinations_gain_what_is_allocated() {
-        assert_eq!(destinations(100.0, 0.5, 500, 1000), 100);
-        assert_eq!(destinations(100.0, 0.0, 500, 1000), 0);
-        assert_eq!(destinations(1000.0, 0.9, 500, 1000), 250, "a quarter at most");
-        assert_eq!(destinations(1000.0, 0.9, 20, 1000), 40, "no more than what may be moved");
     }
 }

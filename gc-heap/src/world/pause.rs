@@ -77,24 +77,7 @@ impl HeapInner {
                 self.world.phase.set_resolving(true);
                 self.roots.wide_stacks.lock().iter().for_each(|stack| stack.lower());
             }
-            VmOperation::RelocateStart => {
-                if self.world.plan_aborted.load(Ordering::SeqCst) {
-                    return false;
-                }
-                let good = self.world.phase.good().other();
-                if self.config.single_view {
-                    // If the view cannot be made accessible, there is no relocation; if the other
-                    // cannot be protected, tests only detect less.
-                    if let Err(error) = self.memory.views.protect_view(good.parity(), true) {
-                        self.report.refusals.note(error);
-                        return false;
-                    }
-                    let hidden = self.memory.views.protect_view(good.other().parity(), false);
-                    let _ = hidden.map_err(|error| self.report.refusals.note(error));
-                }
-                self.world.phase.set_good(good);
-            }
-            VmOperation::Flip => return self.flip(),
+            VmOperation::RelocateStart => return self.relocation.start(self),
             VmOperation::Hold => {}
         }
         true
@@ -127,12 +110,10 @@ impl HeapInner {
         // Held until the pause is over: no thread attaches meanwhile.
         let attaching = self.world.attaching.lock();
         let mutators = self.world.mutators.lock().clone();
-        let mut spins = false;
-        if op == VmOperation::Flip {
-            // With as many mutators as processors, spinning costs one of them a time slice.
-            spins = mutators.iter().filter(|record| record.state.is_running()).count() < processors();
-            self.memory.pages.iter().for_each(|pages| pages.gate.rehearse());
-        }
+        // With as many mutators as processors, spinning costs one of them a time slice.
+        let spins = op == VmOperation::RelocateStart
+            && self.relocation.rehearses_start()
+            && mutators.iter().filter(|record| record.state.is_running()).count() < processors();
         self.begin_pause(op, kind);
         let running = Cell::new(0);
         let poll = |index: usize| {

@@ -1,6 +1,5 @@
 //! Requests for cycles, the threads that wait for them, and the automatic start of a cycle.
 
-use crate::config::Barrier;
 use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
 use std::sync::atomic::Ordering;
@@ -61,7 +60,7 @@ impl HeapInner {
         }
         if is_due() && control.request_soon() {
             // In a pause all threads wait for it, without a stall.
-            self.has_worked(self.config.barrier == Barrier::StopTheWorld);
+            self.has_worked(self.relocation.stops_the_world());
         }
     }
 }

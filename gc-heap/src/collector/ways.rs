@@ -1,0 +1,34 @@
+//! Which list of phases the collector runs for a cycle. Chosen when a heap is built; the way of the
+//! page barrier is in `flip_way`.
+
+use super::cycle::{Cycle, Cycles};
+use super::evacuation_set::EvacuationGoal;
+use super::pauses::{Concurrent, Pauses};
+use crate::events::PauseKind;
+use crate::inner::HeapInner;
+
+/// A way to run a cycle.
+pub(crate) trait Way: Send {
+    fn collect(&self, inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal);
+}
+
+pub(crate) struct ByLoadBarrier;
+
+impl Way for ByLoadBarrier {
+    fn collect(&self, inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal) {
+        Cycle::begin(Concurrent::new(inner), cycles, goal).with_load_barrier();
+    }
+}
+
+pub(crate) struct InOnePause;
+
+impl Way for InOnePause {
+    fn collect(&self, inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal) {
+        collect_in_a_pause(inner, cycles, goal, PauseKind::Collection);
+    }
+}
+
+/// Runs a cycle in one pause.
+pub(super) fn collect_in_a_pause(inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal, kind: PauseKind) {
+    Concurrent::new(inner).held(kind, |stopped| Cycle::begin(stopped, cycles, goal).in_a_pause());
+}
