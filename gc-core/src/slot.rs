@@ -18,6 +18,10 @@ use crate::color::AddressSpace;
 use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
+use std::hint::cold_path;
+
+// The compiler sees `cold_path` only in the function in which the branch is: in a method of `Barriers`
+// it would be lost, and the slow path would stand in the way of the fast one.
 
 /// The mutator's operations for the barriers, for slots of one type.
 pub trait Barriers {
@@ -41,7 +45,11 @@ pub trait Barriers {
 #[inline(always)]
 pub fn load(slot: &AtomicU64, m: &impl Barriers) -> u64 {
     let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
-    if m.is_bad(word) { m.heal(slot, word) } else { word }
+    if m.is_bad(word) {
+        cold_path();
+        return m.heal(slot, word);
+    }
+    word
 }
 
 /// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called if it
@@ -53,6 +61,7 @@ pub fn load(slot: &AtomicU64, m: &impl Barriers) -> u64 {
 pub fn load_own(slot: &AtomicU64, m: &impl Barriers, if_good: impl FnOnce()) -> u64 {
     let word = slot.load(Ordering::Relaxed);
     if m.is_bad(word) {
+        cold_path();
         return m.heal(slot, word);
     }
     if_good();
@@ -82,6 +91,7 @@ pub fn store_where(slot: &AtomicU64, word: u64, m: &impl Barriers, pays: impl Fn
 fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering, pays: impl Fn(u64) -> bool) {
     let log = || {
         if m.is_logging() && kept(Rule::LogStores) {
+            cold_path();
             let old = slot.load(load);
             if pays(old) {
                 m.log(old);
@@ -108,9 +118,14 @@ pub fn publish(slot: &AtomicU64, word: u64) {
 pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
     let old = slot.swap(word, Ordering::AcqRel);
     if m.is_logging() {
+        cold_path();
         m.log(old);
     }
-    if m.is_bad(old) { m.resolve(old) } else { old }
+    if m.is_bad(old) {
+        cold_path();
+        return m.resolve(old);
+    }
+    old
 }
 
 /// Stores `new` if the slot holds the object of `expected`, a good word.
@@ -123,6 +138,7 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
     let mut word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
     loop {
         if m.is_bad(word) {
+            cold_path();
             m.heal(slot, word);
             word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
             continue;
@@ -133,6 +149,7 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
         match slot.compare_exchange(word, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 if m.is_logging() {
+                    cold_path();
                     m.log(word);
                 }
                 return Ok(word);

@@ -12,6 +12,7 @@ use crate::rules::{Rule, kept};
 use crate::slot::{Barriers, heal};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
+use std::hint::cold_path;
 
 /// The mutator's operations for weak slots.
 pub trait WeakBarriers: Barriers {
@@ -40,6 +41,7 @@ pub fn load(slot: &AtomicU64, m: &impl WeakBarriers) -> u64 {
     if !m.is_bad(word) && !m.is_marking_or_resolving() {
         return word;
     }
+    cold_path();
     m.load_slow(slot, word)
 }
 
