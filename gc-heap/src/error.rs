@@ -223,6 +223,16 @@ pub enum BuildError {
         /// The requested value.
         pages: usize,
     },
+    /// The program, or a library of it, was linked for an address that no object's header can hold.
+    /// The kernel never chooses one: it loads programs and libraries below 2^47 on x86-64.
+    #[error(
+        "the program or one of its libraries is loaded up to {end:#x}, but objects can refer to types below 2^48 only; \
+         link it for a lower address"
+    )]
+    Images {
+        /// Where the highest of them ends.
+        end: usize,
+    },
     /// [`Barrier::Page`](crate::Barrier::Page) was requested, and this kernel or sandbox refuses a
     /// call that it needs.
     #[error("the page barrier is unavailable: {0}")]

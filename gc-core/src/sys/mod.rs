@@ -16,6 +16,7 @@ mod end;
 mod error;
 mod file;
 mod futex;
+mod images;
 #[cfg(feature = "inject")]
 pub mod inject;
 mod limit;
@@ -45,6 +46,7 @@ pub use end::end_process;
 pub use error::SysError;
 pub use file::HeapFile;
 pub use futex::{futex_wait, futex_wake};
+pub use images::images_end;
 pub use limit::{address_limit, below_address_limit, file_size_limit};
 pub use map::{
     Access, Destination, MoveError, map_file_at, map_private_at, mirror_at, move_mapping, move_page_tables, protect,

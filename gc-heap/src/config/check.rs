@@ -2,6 +2,7 @@
 
 use super::{DEFAULT_BYTES, HeapBuilder, HugePages, MAX_NAME_BYTES, MIN_HEAP_BYTES};
 use crate::error::BuildError;
+use crate::object::header::KINDS_END;
 use crate::space::BLOCK_BYTES;
 
 /// Maximum number of collector threads.
@@ -68,6 +69,7 @@ impl HeapBuilder {
         {
             return Err(BuildError::CollectingLimit { share });
         }
+        check_images(gc_core::sys::images_end())?;
         config.barrier.check(config)?;
         if config.huge_pages == HugePages::Collapse && !config.pretouch {
             // Collapsing later, on allocation, would cost a mutator about 6 ms for each 2 MiB.
@@ -95,6 +97,11 @@ fn default_bytes(memory: usize) -> usize {
     DEFAULT_BYTES.min(memory / 2 / BLOCK_BYTES * BLOCK_BYTES).max(MIN_HEAP_BYTES)
 }
 
+/// An object's header holds the address of a `static` in 48 bits.
+fn check_images(end: usize) -> Result<(), BuildError> {
+    if end <= KINDS_END { Ok(()) } else { Err(BuildError::Images { end }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +111,17 @@ mod tests {
     fn the_default_leaves_room_beside_the_heap() {
         let default = |mib: usize| default_bytes(mib << 20) >> 20;
         assert_eq!([usize::MAX >> 20, 1024, 512, 256, 100, 2].map(default), [256, 256, 256, 128, 50, 4]);
+    }
+
+    /// In a release build too: the high bits of an address would be taken for the object's size.
+    #[test]
+    fn a_program_whose_types_do_not_fit_a_header_is_refused() {
+        assert!(check_images(KINDS_END).is_ok());
+        let error = check_images(KINDS_END + 1).unwrap_err();
+        assert!(matches!(error, BuildError::Images { end } if end == KINDS_END + 1));
+        assert!(error.to_string().contains("0x1000000000001"), "{error}");
+        let kind = std::ptr::from_ref(<crate::slot::Bytes as crate::object::Trace>::KIND) as usize;
+        assert!(kind < gc_core::sys::images_end(), "what `build` tests covers the types");
     }
 
     #[test]
