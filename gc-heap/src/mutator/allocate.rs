@@ -161,7 +161,7 @@ impl<'s> Mutator<'s> {
             return Ok(());
         }
         if room.small <= BLOCK_BYTES {
-            let block = self.take_blocks(1, room)?[0];
+            let block = self.take_block(room)?;
             // The wait may have reloaded the phase and retired the TLABs, so the block is opened
             // after it.
             self.renew_tlab(block);
@@ -174,16 +174,30 @@ impl<'s> Mutator<'s> {
         Ok(())
     }
 
+    /// Takes a block, the request of nearly every slow allocation: without a list of blocks.
+    fn take_block(&mut self, room: AllocSize) -> Result<usize, OutOfMemory> {
+        self.before_taking(room)?;
+        match self.inner.take_block() {
+            Some(block) => Ok(block),
+            None => self.stall(1, false, room).map(|blocks| blocks[0]),
+        }
+    }
+
     fn take_blocks(&mut self, count: usize, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+        self.before_taking(room)?;
+        match self.inner.take_blocks(count) {
+            Some(blocks) => Ok(blocks),
+            None => self.stall(count, false, room),
+        }
+    }
+
+    fn before_taking(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
         self.inner.check_effort(room)?;
         if self.inner.is_short() {
             self.let_collector_in(room);
         }
         self.relieve_losses();
-        match self.inner.take_blocks(count) {
-            Some(blocks) => Ok(blocks),
-            None => self.stall(count, false, room),
-        }
+        Ok(())
     }
 
     /// When memory is short, yields to the collector before each block: many short waits instead of
