@@ -335,7 +335,15 @@ impl HeapInner {
 
     /// # Panics
     /// If the collector has failed: the request is not done.
+    #[inline]
     pub(crate) fn check_collector(&self) {
+        if self.schedule.requests.is_shut() {
+            self.check_failure();
+        }
+    }
+
+    #[cold]
+    fn check_failure(&self) {
         if let Some(why) = self.schedule.requests.failure() {
             panic!("the collector has failed: {why}");
         }

@@ -61,6 +61,7 @@ impl Mutator<'_> {
     }
 
     /// Drains this thread's own ring before it is full.
+    #[inline]
     pub(crate) fn relieve_losses(&self) {
         if let Some(ring) = &self.record().losses
             && ring.is_half_full()
