@@ -44,8 +44,6 @@ struct State {
     free: Runs,
     /// Free blocks whose memory is there.
     order: Order,
-    committed: Box<[bool]>,
-    freed_at: Box<[u32]>,
     /// Stalled threads, in the order in which they get blocks.
     waiting: VecDeque<Waiter>,
     /// Number of the next waiter.
@@ -109,8 +107,6 @@ impl FreeSpace {
         let state = State {
             free: Runs::new(blocks),
             order: Order::new(blocks),
-            committed: vec![false; blocks].into_boxed_slice(),
-            freed_at: vec![0; blocks].into_boxed_slice(),
             waiting: VecDeque::new(),
             next: 0,
             blocks_wanted: 0,
@@ -138,11 +134,16 @@ impl FreeSpace {
         FreeSpace { dumps, ..self }
     }
 
-    /// Blocks that were just taken are dumped. Of one that has its memory already two loads.
+    /// Blocks that were just taken are dumped. Called for all that were taken without their memory,
+    /// also if they are given back at once: as long as they have it, they are not noted again.
     fn note(&self, block: usize, count: usize) {
         if let Some(dumps) = &self.dumps {
             dumps.note(block * BLOCK_BYTES, count * BLOCK_BYTES);
         }
+    }
+
+    fn note_all(&self, blocks: &[usize]) {
+        blocks.iter().for_each(|&block| self.note(block, 1));
     }
 
     /// Free blocks now.
@@ -182,7 +183,7 @@ impl FreeSpace {
     pub(crate) fn figures(&self) -> Figures {
         let state = self.state.lock();
         Figures {
-            used: state.freed_at.len() - state.uncommitting - self.free.load(Ordering::Relaxed),
+            used: state.order.blocks() - state.uncommitting - self.free.load(Ordering::Relaxed),
             committed: self.committed.load(Ordering::Relaxed),
             committed_peak: self.committed_peak.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
@@ -197,11 +198,8 @@ impl FreeSpace {
     /// All memory is there from the start (pretouched heaps). Nothing has been taken yet.
     pub(crate) fn all_committed(&self) {
         let mut state = self.state.lock();
-        let blocks = state.freed_at.len();
-        for block in (0..blocks).rev() {
-            state.order.push_first(block);
-            state.committed[block] = true;
-        }
+        let blocks = state.order.blocks();
+        (0..blocks).rev().for_each(|block| state.order.push_first(block, 0));
         self.committed.store(blocks, Ordering::Relaxed);
         self.committed_peak.store(blocks, Ordering::Relaxed);
         drop(state);
@@ -224,12 +222,15 @@ impl FreeSpace {
     /// Takes one block, the lowest.
     pub(crate) fn take(&self, taker: AllocClass) -> Option<usize> {
         let mut state = self.state.lock();
-        let block = self.may_allocate(&state, taker, 1).then(|| {
-            self.is_for(taker, 1);
-            self.pop(&mut state)
-        })?;
+        if !self.may_allocate(&state, taker, 1) {
+            return None;
+        }
+        self.is_for(taker, 1);
+        let (block, commits) = self.pop(&mut state);
         drop(state);
-        self.note(block, 1);
+        if commits {
+            self.note(block, 1);
+        }
         Some(block)
     }
 
@@ -241,20 +242,23 @@ impl FreeSpace {
             let left = count - blocks.len();
             if !self.may_allocate(&state, taker, left) {
                 drop(state);
+                self.note_all(&blocks);
                 self.free_blocks(blocks);
                 return None;
             }
-            blocks.extend((0..left.min(SLICE)).map(|_| self.pop(&mut state)));
+            blocks.extend((0..left.min(SLICE)).map(|_| self.pop(&mut state).0));
+            if blocks.len() == count {
+                self.is_for(taker, count);
+            }
         }
-        self.is_for(taker, count);
-        blocks.iter().for_each(|&block| self.note(block, 1));
+        self.note_all(&blocks);
         Some(blocks)
     }
 
-    /// Counts blocks that are taken for new objects.
+    /// Counts blocks that are taken for new objects. Under the lock.
     fn is_for(&self, taker: AllocClass, count: usize) {
         if taker == AllocClass::Mutator {
-            self.allocated.fetch_add(count, Ordering::Relaxed);
+            add(&self.allocated, count as isize);
         }
     }
 
@@ -273,7 +277,11 @@ impl FreeSpace {
 
     fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {
         let first = state.free.highest(count)?;
-        (first..first + count).for_each(|block| self.mark_taken(state, block));
+        for block in first..first + count {
+            debug_assert!(state.free.is_free(block));
+            state.free.take(block);
+            self.mark_taken(state, block);
+        }
         let never = self.never_taken();
         if first < never.end && first + count > never.start {
             self.set_never_taken(never.start..first.max(never.start));
@@ -284,7 +292,7 @@ impl FreeSpace {
     fn may_allocate(&self, state: &State, taker: AllocClass, count: usize) -> bool {
         let free = self.free.load(Ordering::Relaxed);
         let kept = match taker {
-            AllocClass::Mutator if state.is_compacted_for_a_run() => return false,
+            AllocClass::Mutator if state.blocks_wanted > 0 && state.is_compacted_for_a_run() => return false,
             AllocClass::Mutator => state.kept() + state.blocks_wanted,
             AllocClass::MutatorCopy => state.reserve / 2,
             AllocClass::Collector => 0,
@@ -292,14 +300,16 @@ impl FreeSpace {
         free >= kept + count
     }
 
-    fn pop(&self, state: &mut State) -> usize {
-        let block = state.free.lowest().expect("as many blocks are free as were counted");
-        self.mark_taken(state, block);
+    /// Takes the lowest block. `true`: its memory is not there yet.
+    #[inline]
+    fn pop(&self, state: &mut State) -> (usize, bool) {
+        let block = state.free.take_lowest().expect("as many blocks are free as were counted");
+        let commits = self.mark_taken(state, block);
         let never = self.never_taken();
         if never.contains(&block) {
             self.set_never_taken(block + 1..never.end);
         }
-        block
+        (block, commits)
     }
 
     /// Under the lock.
@@ -307,18 +317,17 @@ impl FreeSpace {
         self.never_taken.store(blocks.start as u64 | (blocks.end as u64) << 32, Ordering::Relaxed);
     }
 
-    fn mark_taken(&self, state: &mut State, block: usize) {
-        debug_assert!(state.free.is_free(block));
-        state.free.set(block, false);
+    /// Counts a block that is taken. `true`: its memory is not there yet.
+    #[inline]
+    fn mark_taken(&self, state: &mut State, block: usize) -> bool {
         add(&self.free, -1);
         add(&self.taken, 1);
-        if state.committed[block] {
-            state.order.remove(block);
-        } else {
-            state.committed[block] = true;
-            let now = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
-            self.committed_peak.fetch_max(now, Ordering::Relaxed);
+        let commits = !state.order.remove(block);
+        if commits {
+            add(&self.committed, 1);
+            self.committed_peak.fetch_max(self.committed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        commits
     }
 
     /// Frees blocks, serving stalled threads first.
@@ -333,17 +342,9 @@ impl FreeSpace {
 
     fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) {
         let now = self.born.elapsed().as_millis() as u32;
-        for block in blocks {
-            state.freed_at[block] = now;
-            state.order.push_first(block);
-            self.put(state, block);
-        }
-    }
-
-    fn put(&self, state: &mut State, block: usize) {
-        debug_assert!(!state.free.is_free(block));
-        state.free.set(block, true);
-        add(&self.free, 1);
+        let State { free, order, .. } = state;
+        let freed = free.give(blocks.into_iter().inspect(|&block| order.push_first(block, now)));
+        add(&self.free, freed as isize);
     }
 
     /// Wakes all waiters, so that they check whether to continue waiting.
@@ -370,11 +371,11 @@ impl FreeSpace {
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
         while blocks.len() < most
-            && let Some(block) = state.order.last()
-            && now.wrapping_sub(state.freed_at[block]) >= delay
+            && let Some((block, since)) = state.order.last()
+            && now.wrapping_sub(since) >= delay
         {
             state.order.remove(block);
-            state.free.set(block, false);
+            state.free.take(block);
             add(&self.free, -1);
             state.uncommitting += 1;
             blocks.push(block);
@@ -393,11 +394,9 @@ impl FreeSpace {
         let mut state = self.state.lock();
         state.uncommitting -= blocks.len();
         if gone {
-            for &block in blocks {
-                state.committed[block] = false;
-                self.put(&mut state, block);
-            }
-            self.committed.fetch_sub(blocks.len(), Ordering::Relaxed);
+            let freed = state.free.give(blocks.iter().copied()) as isize;
+            add(&self.free, freed);
+            add(&self.committed, -freed);
         } else {
             self.put_back(&mut state, blocks.iter().copied());
         }

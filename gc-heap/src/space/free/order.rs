@@ -1,21 +1,32 @@
 //! Free blocks in the order in which they became free: a list whose elements may leave from the
 //! middle.
 
-/// The list, linked both ways. Its ends are one more element, the last.
+/// A block in the list, or one of its ends.
+#[derive(Clone, Copy)]
+struct Link {
+    before: u32,
+    behind: u32,
+    /// When the block became free.
+    since: u32,
+}
+
+/// The list, linked both ways. Its ends are one more element, the last. A block that is not in it
+/// is its own neighbour.
 pub(super) struct Order {
-    /// Before and behind.
-    links: Box<[(u32, u32)]>,
+    links: Box<[Link]>,
     len: usize,
 }
 
 impl Order {
     /// No block is in it.
     pub(super) fn new(blocks: usize) -> Order {
-        // Each its own neighbour: so are the ends of an empty list.
-        Order { links: (0..=blocks as u32).map(|element| (element, element)).collect(), len: 0 }
+        // The ends of an empty list are their own neighbours, too.
+        let alone = |element| Link { before: element, behind: element, since: 0 };
+        Order { links: (0..=blocks as u32).map(alone).collect(), len: 0 }
     }
 
-    fn end(&self) -> usize {
+    /// Blocks of the heap.
+    pub(super) fn blocks(&self) -> usize {
         self.links.len() - 1
     }
 
@@ -23,25 +34,58 @@ impl Order {
         self.len
     }
 
-    pub(super) fn push_first(&mut self, block: usize) {
-        let end = self.end();
-        let behind = self.links[end].1;
-        self.links[block] = (end as u32, behind);
-        self.links[end].1 = block as u32;
-        self.links[behind as usize].0 = block as u32;
+    /// Adds a block that becomes free at `since`, before the first.
+    #[inline]
+    pub(super) fn push_first(&mut self, block: usize, since: u32) {
+        let end = self.blocks();
+        let behind = self.links[end].behind;
+        self.links[block] = Link { before: end as u32, behind, since };
+        self.links[end].behind = block as u32;
+        self.links[behind as usize].before = block as u32;
         self.len += 1;
     }
 
-    pub(super) fn last(&self) -> Option<usize> {
-        let last = self.links[self.end()].0 as usize;
-        (last < self.end()).then_some(last)
+    /// The last block, and since when it is free.
+    pub(super) fn last(&self) -> Option<(usize, u32)> {
+        let last = self.links[self.blocks()].before as usize;
+        (last < self.blocks()).then(|| (last, self.links[last].since))
     }
 
-    /// Takes a block out that is in the list.
-    pub(super) fn remove(&mut self, block: usize) {
-        let (before, behind) = self.links[block];
-        self.links[before as usize].1 = behind;
-        self.links[behind as usize].0 = before;
+    /// Takes a block out. `false`: it was not in the list.
+    #[inline]
+    pub(super) fn remove(&mut self, block: usize) -> bool {
+        let link = &mut self.links[block];
+        let Link { before, behind, .. } = *link;
+        if before == block as u32 {
+            return false;
+        }
+        (link.before, link.behind) = (block as u32, block as u32);
+        self.links[before as usize].behind = behind;
+        self.links[behind as usize].before = before;
         self.len -= 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_leave_from_both_ends_and_from_the_middle() {
+        let mut order = Order::new(5);
+        assert!(order.last().is_none() && !order.remove(4));
+        for block in [3, 0, 4, 1] {
+            order.push_first(block, 10 * block as u32);
+        }
+        assert_eq!((order.len(), order.last()), (4, Some((3, 30))));
+        assert!(order.remove(4) && !order.remove(4) && !order.remove(2));
+        assert!(order.remove(3) && order.remove(1));
+        assert_eq!((order.len(), order.last()), (1, Some((0, 0))));
+        order.push_first(4, 7);
+        assert!(order.remove(0));
+        assert_eq!(order.last(), Some((4, 7)));
+        assert!(order.remove(4) && order.last().is_none());
+        assert_eq!(order.len(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Which blocks are free, and where runs of them are: a bitmap, and above its words a tree that knows the longest run of
 //! each part. A run is found in as many steps as the tree is high, whatever the heap holds. The
-//! lowest free block is found by summaries of the bitmap, 64 bits to one, which always follow it.
+//! lowest free block is in the first word that is not zero, which is noted, and found again by
+//! summaries of the bitmap, 64 bits to one, which always follow it.
 //!
 //! Most blocks are taken and freed one by one, neighbours after each other, and few searches for a run come between. So a change
 //! writes the bitmap alone and notes its word; the tree follows before the next search, or when too many words are noted. A
@@ -69,6 +70,8 @@ pub(super) struct Runs {
     /// A heap-ordered tree: the children of `n` are `2 n` and `2 n + 1`, the leaves the second half. Leaves past the last word
     /// have nothing free.
     tree: Box<[Part]>,
+    /// The words before this one are zero.
+    first: usize,
     /// Words whose leaves are out of date, each once; those that changed last at the end.
     stale: Vec<u32>,
 }
@@ -82,6 +85,7 @@ impl Runs {
             words: vec![0; words].into(),
             summaries: Box::default(),
             tree: vec![Part::default(); 2 * leaves].into_boxed_slice(),
+            first: 0,
             stale: Vec::with_capacity(STALE),
         };
         for (index, word) in runs.words.iter_mut().enumerate() {
@@ -112,17 +116,74 @@ impl Runs {
         self.words[block / LEAF] >> (block % LEAF) & 1 == 1
     }
 
-    pub(super) fn set(&mut self, block: usize, free: bool) {
+    /// Takes a free block.
+    #[inline]
+    pub(super) fn take(&mut self, block: usize) {
         let index = block / LEAF;
-        let mask = 1 << (block % LEAF);
-        let word = &mut self.words[index];
-        let was_zero = *word == 0;
-        *word = if free { *word | mask } else { *word & !mask };
-        if was_zero != (*word == 0) {
-            self.summarize(index, free);
+        self.words[index] &= !(1 << (block % LEAF));
+        if self.words[index] == 0 {
+            self.summarize(index, false);
         }
-        let index = index as u32;
-        if self.stale.last() == Some(&index) || self.stale.contains(&index) {
+        self.changed(index);
+    }
+
+    /// Takes the lowest free block.
+    #[inline]
+    pub(super) fn take_lowest(&mut self) -> Option<usize> {
+        if self.words[self.first] == 0 {
+            self.first = self.first_word()?;
+        }
+        let index = self.first;
+        let block = index * LEAF + self.words[index].trailing_zeros() as usize;
+        self.words[index] &= self.words[index] - 1;
+        if self.words[index] == 0 {
+            self.summarize(index, false);
+        }
+        self.changed(index);
+        Some(block)
+    }
+
+    /// Frees blocks. Returns how many.
+    pub(super) fn give(&mut self, blocks: impl IntoIterator<Item = usize>) -> usize {
+        let (mut index, mut mask, mut count) = (0, 0, 0);
+        for block in blocks {
+            debug_assert!(!self.is_free(block));
+            count += 1;
+            // Neighbours follow one another: one write for those of a word.
+            if block / LEAF != index {
+                self.give_word(index, std::mem::take(&mut mask));
+                index = block / LEAF;
+            }
+            mask |= 1 << (block % LEAF);
+        }
+        self.give_word(index, mask);
+        count
+    }
+
+    fn give_word(&mut self, index: usize, mask: u64) {
+        if mask == 0 {
+            return;
+        }
+        let was_zero = self.words[index] == 0;
+        self.words[index] |= mask;
+        if was_zero {
+            self.first = self.first.min(index);
+            self.summarize(index, true);
+        }
+        self.changed(index);
+    }
+
+    /// A word's leaf is out of date.
+    #[inline]
+    fn changed(&mut self, index: usize) {
+        if self.stale.last() != Some(&(index as u32)) {
+            self.changed_another(index as u32);
+        }
+    }
+
+    #[inline(never)]
+    fn changed_another(&mut self, index: u32) {
+        if self.stale.contains(&index) {
             return;
         }
         if self.stale.len() == STALE {
@@ -144,15 +205,16 @@ impl Runs {
         }
     }
 
-    /// The lowest free block.
-    pub(super) fn lowest(&self) -> Option<usize> {
+    /// The first word that is not zero.
+    #[inline(never)]
+    fn first_word(&self) -> Option<usize> {
+        let Some(top) = self.summaries.last() else { return (self.words[0] != 0).then_some(0) };
         let mut index = 0;
-        for level in self.summaries.iter().rev().chain([&self.words]) {
-            let word = level[index];
-            if word == 0 {
-                return None;
-            }
-            index = index * LEAF + word.trailing_zeros() as usize;
+        if top[0] == 0 {
+            return None;
+        }
+        for level in self.summaries.iter().rev() {
+            index = index * LEAF + level[index].trailing_zeros() as usize;
         }
         Some(index)
     }
@@ -217,22 +279,34 @@ mod tests {
                 // Stretches, so that there are long runs and full words.
                 let first = random as usize % blocks;
                 let len = 1 + (random >> 32) as usize % [1, 3, 100][step % 3];
-                for (block, free) in free.iter_mut().enumerate().skip(first).take(len) {
-                    *free = random >> 60 & 1 == 1;
-                    runs.set(block, *free);
-                    assert_eq!(runs.is_free(block), *free);
+                let (part, give) = (first..(first + len).min(blocks), random >> 60 & 1 == 1);
+                let change: Vec<_> = part.filter(|&block| free[block] != give).collect();
+                if give {
+                    // Down or up, and in parts.
+                    let (down, up) = change.split_at(change.len() / 2);
+                    assert_eq!(runs.give(down.iter().rev().copied()), down.len());
+                    runs.give(up.iter().copied());
+                } else {
+                    change.iter().for_each(|&block| runs.take(block));
                 }
+                change.into_iter().for_each(|block| free[block] = give);
+                assert!(free.iter().enumerate().all(|(block, &free)| runs.is_free(block) == free));
                 for count in [1, 2, 5, 64, 65, 200] {
                     assert_eq!(runs.highest(count), slow(&free, count), "{count} of {blocks} after {step} steps");
                 }
                 let lowest = free.iter().position(|free| *free);
-                assert_eq!(runs.lowest(), lowest, "of {blocks} after {step} steps");
+                assert_eq!(runs.take_lowest(), lowest, "of {blocks} after {step} steps");
+                if step % 2 == 0 {
+                    runs.give(lowest);
+                } else if let Some(lowest) = lowest {
+                    free[lowest] = false;
+                }
             }
             assert_eq!(runs.highest(blocks + 1), None);
-            (0..blocks).for_each(|block| runs.set(block, false));
-            assert_eq!((runs.lowest(), runs.highest(1)), (None, None));
-            runs.set(blocks - 1, true);
-            assert_eq!((runs.lowest(), runs.highest(1)), (Some(blocks - 1), Some(blocks - 1)));
+            while runs.take_lowest().is_some() {}
+            assert_eq!(runs.highest(1), None);
+            runs.give([blocks - 1]);
+            assert_eq!((runs.highest(1), runs.take_lowest()), (Some(blocks - 1), Some(blocks - 1)));
         }
     }
 }

@@ -80,7 +80,7 @@ impl FreeSpace {
             } else if run {
                 self.pop_run(state, count).map(|first| (first..first + count).collect())
             } else {
-                Some((0..count).map(|_| self.pop(state)).collect())
+                Some((0..count).map(|_| self.pop(state).0).collect())
             };
             if given.is_some() {
                 state.waiting[index].given = given;
@@ -117,7 +117,7 @@ impl StallTicket<'_> {
             given = self.given(&mut state);
         }
         drop(state);
-        given.iter().flatten().for_each(|&block| self.space.note(block, 1));
+        given.iter().for_each(|blocks| self.space.note_all(blocks));
         given
     }
 
@@ -160,7 +160,10 @@ impl Drop for StallTicket<'_> {
         let Some(waiter) = self.index(&state).and_then(|index| state.waiting.remove(index)) else { return };
         match waiter.given {
             // The waiter was served after it had given up.
-            Some(blocks) => self.space.put_back(&mut state, blocks),
+            Some(blocks) => {
+                self.space.note_all(&blocks);
+                self.space.put_back(&mut state, blocks);
+            }
             None => state.blocks_wanted -= waiter.count,
         }
         // The blocks of this waiter may be enough for the next one; or the next one is now at the
