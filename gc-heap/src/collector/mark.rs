@@ -350,23 +350,31 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     #[inline(always)]
     fn scan(&mut self, offset: usize) {
-        let kind = self.count_object(offset);
+        self.objects += 1;
         // Otherwise the log would grow during the whole marking: a reference that mutators
-        // overwrite repeatedly is logged until it is marked.
+        // overwrite repeatedly is logged until it is marked. Tested right after the addition, before
+        // the bytes are counted: next to each other, the two additions would become one of vectors,
+        // which takes two instructions more.
         if self.objects.is_multiple_of(LOOK_EVERY) {
             self.take_logs();
         }
+        let kind = self.count_bytes(offset);
         self.scan_slots(offset, kind);
     }
 
     /// Counts an object that was just marked, and returns its kind.
     #[inline(always)]
     pub(super) fn count_object(&mut self, offset: usize) -> &'static Kind {
+        self.objects += 1;
+        self.count_bytes(offset)
+    }
+
+    #[inline(always)]
+    fn count_bytes(&mut self, offset: usize) -> &'static Kind {
         // Acquire is not needed: the reference to this object was loaded Acquire, and the header
         // was written before it was stored.
         // SAFETY: a reference leads to an object's header (slots invariant 1).
         let (kind, bytes) = unsafe { object_at(self.inner, offset) };
-        self.objects += 1;
         self.bytes += bytes as u64;
         let block = offset / BLOCK_BYTES;
         let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
