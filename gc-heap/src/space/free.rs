@@ -199,7 +199,7 @@ impl FreeSpace {
     pub(crate) fn all_committed(&self) {
         let mut state = self.state.lock();
         let blocks = state.order.blocks();
-        (0..blocks).rev().for_each(|block| state.order.push_first(block, 0));
+        state.order.push_first((0..blocks).rev(), 0).for_each(drop);
         self.committed.store(blocks, Ordering::Relaxed);
         self.committed_peak.store(blocks, Ordering::Relaxed);
         drop(state);
@@ -332,19 +332,26 @@ impl FreeSpace {
 
     /// Frees blocks, serving stalled threads first.
     pub(crate) fn free_blocks(&self, blocks: impl IntoIterator<Item = usize>) {
-        let mut blocks = blocks.into_iter().peekable();
-        while blocks.peek().is_some() {
+        let mut blocks = blocks.into_iter();
+        loop {
             let mut state = self.state.lock();
-            self.put_back(&mut state, blocks.by_ref().take(SLICE));
-            self.serve(state);
+            let freed = self.put_back(&mut state, blocks.by_ref().take(SLICE));
+            if freed > 0 {
+                self.serve(state);
+            }
+            if freed < SLICE {
+                return;
+            }
         }
     }
 
-    fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) {
+    /// Frees blocks whose memory is there. Returns how many.
+    fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) -> usize {
         let now = self.born.elapsed().as_millis() as u32;
         let State { free, order, .. } = state;
-        let freed = free.give(blocks.into_iter().inspect(|&block| order.push_first(block, now)));
+        let freed = free.give(order.push_first(blocks.into_iter(), now));
         add(&self.free, freed as isize);
+        freed
     }
 
     /// Wakes all waiters, so that they check whether to continue waiting.

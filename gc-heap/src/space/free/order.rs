@@ -34,15 +34,11 @@ impl Order {
         self.len
     }
 
-    /// Adds a block that becomes free at `since`, before the first.
-    #[inline]
-    pub(super) fn push_first(&mut self, block: usize, since: u32) {
-        let end = self.blocks();
-        let behind = self.links[end].behind;
-        self.links[block] = Link { before: end as u32, behind, since };
-        self.links[end].behind = block as u32;
-        self.links[behind as usize].before = block as u32;
-        self.len += 1;
+    /// Adds blocks that become free at `since`, each before the first, while they are read from
+    /// the returned iterator, which must be read to its end.
+    pub(super) fn push_first<I: Iterator<Item = usize>>(&mut self, blocks: I, since: u32) -> Pushed<'_, I> {
+        let first = self.links[self.blocks()].behind;
+        Pushed { order: self, blocks, since, first }
     }
 
     /// The last block, and since when it is free.
@@ -67,6 +63,34 @@ impl Order {
     }
 }
 
+/// Adds each block that it yields, and links the list's end to the last of them when there are no
+/// more.
+pub(super) struct Pushed<'a, I> {
+    order: &'a mut Order,
+    blocks: I,
+    since: u32,
+    first: u32,
+}
+
+impl<I: Iterator<Item = usize>> Iterator for Pushed<'_, I> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let Pushed { order: Order { links, len }, blocks, since, first } = self;
+        let end = links.len() - 1;
+        let Some(block) = blocks.next() else {
+            links[end].behind = *first;
+            return None;
+        };
+        links[block] = Link { before: end as u32, behind: *first, since: *since };
+        links[*first as usize].before = block as u32;
+        *len += 1;
+        *first = block as u32;
+        Some(block)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,14 +99,18 @@ mod tests {
     fn blocks_leave_from_both_ends_and_from_the_middle() {
         let mut order = Order::new(5);
         assert!(order.last().is_none() && !order.remove(4));
-        for block in [3, 0, 4, 1] {
-            order.push_first(block, 10 * block as u32);
-        }
+        let mut push = |blocks: &[usize], since| {
+            assert_eq!(order.push_first(blocks.iter().copied(), since).count(), blocks.len());
+        };
+        push(&[3], 30);
+        push(&[0, 4], 31);
+        push(&[], 32);
+        push(&[1], 33);
         assert_eq!((order.len(), order.last()), (4, Some((3, 30))));
         assert!(order.remove(4) && !order.remove(4) && !order.remove(2));
         assert!(order.remove(3) && order.remove(1));
-        assert_eq!((order.len(), order.last()), (1, Some((0, 0))));
-        order.push_first(4, 7);
+        assert_eq!((order.len(), order.last()), (1, Some((0, 31))));
+        assert_eq!(order.push_first([4].into_iter(), 7).last(), Some(4));
         assert!(order.remove(0));
         assert_eq!(order.last(), Some((4, 7)));
         assert!(order.remove(4) && order.last().is_none());
