@@ -20,8 +20,8 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
 use std::hint::cold_path;
 
-// The compiler sees `cold_path` only in the function in which the branch is: in a method of `Barriers`
-// it would be lost, and the slow path would stand in the way of the fast one.
+// `cold_path` counts in the function whose branch it is in. In a method of `Barriers` it would be
+// lost, and the slow path would stand in the way of the fast one.
 
 /// The mutator's operations for the barriers, for slots of one type.
 pub trait Barriers {

@@ -23,7 +23,12 @@ struct Part {
 
 impl Part {
     fn of_word(word: u64) -> Part {
-        Part { prefix: word.trailing_ones(), suffix: word.leading_ones(), longest: longest(word) }
+        match word {
+            // Most words, after a cycle: without a search.
+            0 => Part::default(),
+            u64::MAX => Part { prefix: LEAF as u32, suffix: LEAF as u32, longest: LEAF as u32 },
+            _ => Part { prefix: word.trailing_ones(), suffix: word.leading_ones(), longest: longest(word) },
+        }
     }
 
     /// Two neighbours of `half` blocks each.
