@@ -26,8 +26,8 @@
 //! Chunks cannot be restored by moving page tables, because that would unmap the pages that were
 //! installed already, and lose them.
 
-use super::Views;
 use super::bases::Base;
+use super::{MIN_SPAN, Parts, Views};
 use crate::sys::{self, Access, Destination, MoveError, Patience, RegisterMode, SysError, Uffd, UffdSource};
 use crate::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 use std::cell::Cell;
@@ -97,6 +97,8 @@ pub struct Gate {
     from: usize,
     len: usize,
     supply: PageSource,
+    /// Of private memory: what is open, and moved by a flip.
+    opened: Option<Arc<Parts>>,
     /// Why pages of private memory are copied and not moved.
     no_move: Option<SysError>,
     /// The last page was installed by a fallback instead of `supply`: the next refusal is not retried
@@ -199,6 +201,7 @@ impl Gate {
                             from,
                             len,
                             supply,
+                            opened: views.parts().cloned(),
                             no_move,
                             detour,
                             rehearsal,
@@ -239,7 +242,7 @@ impl Gate {
         let mut patience = Patience::short();
         while at < end {
             // SAFETY: the range is in our views, and the caller has repaired it.
-            let moved = unsafe { sys::uffd_move(&self.uffd, self.view + at, self.from + at, end - at, false, true) };
+            let moved = unsafe { self.move_run(at, end - at, true) };
             match moved {
                 Ok(bytes @ 1..) => {
                     at += bytes;
@@ -326,51 +329,96 @@ impl Gate {
     /// - No other gate of the same views is flipped.
     pub unsafe fn flip(&self, unused: Range<usize>, unit: usize) -> Result<Range<usize>, FlipError> {
         debug_assert!(unused.start <= unused.end && unused.end <= self.len);
+        if let Some(opened) = &self.opened {
+            // SAFETY: the caller's.
+            return unsafe { self.flip_parts(opened) }.map(|()| self.len..self.len);
+        }
         let left = unused.start.next_multiple_of(unit)..unused.end / unit * unit;
-        let left = if self.is_private() || left.is_empty() { self.len..self.len } else { left };
+        let left = if left.is_empty() { self.len..self.len } else { left };
         // SAFETY: both ranges are views of the `Views` this gate was made for, which own them; no
         // reference into them exists while the program is stopped.
         unsafe {
             for part in self.parts(&left) {
-                let moved = Patience::short().with(|| {
-                    // The from-view was a reservation before.
-                    sys::move_page_tables(self.view + part.start, part.len(), self.from + part.start).map_err(
-                        |refused| match refused.destination {
-                            Destination::Kept | Destination::Reserved => SysError::from(refused),
-                            Destination::Lost(_) => the_end(refused),
-                        },
-                    )
-                });
+                let moved = self.take_part(&part);
                 moved.map_err(|error| FlipError { error: Box::new(error), still_registered: false })?;
             }
-            let mode = match self.supply {
-                PageSource::Continue => RegisterMode::MISSING | RegisterMode::MINOR,
-                PageSource::Move | PageSource::Copy => RegisterMode::MISSING,
-            };
+            let mode = RegisterMode::MISSING | RegisterMode::MINOR;
             let registered = Patience::short().with(|| sys::uffd_register(&self.uffd, self.view, self.len, mode));
-            // This drops page-table entries, or with private memory the pages of a stray access:
-            // the file, or the from-view, has the bytes.
+            // This drops page-table entries: the file has the bytes.
             let gated = registered.and_then(|()| {
                 let mut parts = self.parts(&left);
                 parts.try_for_each(|part| Patience::short().with(|| sys::discard(self.view + part.start, part.len())))
             });
             let Err(error) = gated else { return Ok(left) };
-            if self.is_private() {
-                // No thread has written the view since the move. The restored mapping is not
-                // registered.
-                let mut patience = Patience::long();
-                while let Err(refused) = sys::move_page_tables(self.from, self.len, self.view) {
-                    if matches!(refused.destination, Destination::Lost(_)) || !patience.again(&refused.into()) {
-                        the_end(refused);
-                    }
-                }
-                return Err(FlipError { error: Box::new(error), still_registered: false });
-            }
             // Also if registering was refused: for one mapping it is all or nothing, but that is
             // not documented.
             let ended = Patience::short().with(|| self.end());
             Err(FlipError { error: Box::new(error), still_registered: ended.is_err() })
         }
+    }
+
+    /// Moves the page tables of a part to the from-view, which was a reservation there.
+    ///
+    /// # Safety
+    /// As [`flip`](Gate::flip).
+    unsafe fn take_part(&self, part: &Range<usize>) -> Result<(), SysError> {
+        Patience::short().with(|| {
+            // SAFETY: both ranges are ours; the caller's.
+            let taken = unsafe { sys::move_page_tables(self.view + part.start, part.len(), self.from + part.start) };
+            taken.map_err(|refused| match refused.destination {
+                Destination::Kept | Destination::Reserved => SysError::from(refused),
+                Destination::Lost(_) => the_end(refused),
+            })
+        })
+    }
+
+    /// The flip of private memory: of what is open.
+    ///
+    /// # Safety
+    /// As [`flip`](Gate::flip).
+    unsafe fn flip_parts(&self, opened: &Parts) -> Result<(), FlipError> {
+        // Parts that are opened from here on are open in both views, and were not moved.
+        let mut opened = opened.lock();
+        let mut moved = 0;
+        let taken = opened.open.iter().try_for_each(|part| {
+            // SAFETY: as in `flip`.
+            unsafe { self.take_part(part) }?;
+            moved += 1;
+            Ok(())
+        });
+        // The reserved rest too: a part of it that is opened now faults like the others.
+        let registered = taken.and_then(|()| {
+            // SAFETY: as in `flip`.
+            Patience::short()
+                .with(|| unsafe { sys::uffd_register(&self.uffd, self.view, self.len, RegisterMode::MISSING) })
+        });
+        // This drops the pages of a stray access: the from-view has the bytes.
+        let gated = registered.and_then(|()| {
+            opened.open.iter().try_for_each(|part| {
+                // SAFETY: as in `flip`.
+                Patience::short().with(|| unsafe { sys::discard(self.view + part.start, part.len()) })
+            })
+        });
+        let Err(error) = gated else {
+            opened.moved = true;
+            return Ok(());
+        };
+        // No thread has written these parts since the move. The restored mappings are not
+        // registered.
+        for part in &opened.open[..moved] {
+            let mut patience = Patience::long();
+            let (from, to) = (self.from + part.start, self.view + part.start);
+            // SAFETY: both ranges are ours, and mutators are stopped.
+            while let Err(refused) = unsafe { sys::move_page_tables(from, part.len(), to) } {
+                if matches!(refused.destination, Destination::Lost(_)) || !patience.again(&refused.into()) {
+                    the_end(refused);
+                }
+            }
+        }
+        // SAFETY: nothing is gated any more.
+        let ended = Patience::short().with(|| unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) });
+        opened.moved = ended.is_err();
+        Err(FlipError { error: Box::new(error), still_registered: ended.is_err() })
     }
 
     /// The ranges that a flip gates: all but `left`.
@@ -492,14 +540,29 @@ impl Gate {
     /// # Safety
     /// As [`install`](Gate::install).
     unsafe fn install_pages(&self, offset: usize, len: usize) -> Result<usize, SysError> {
-        let (to, from) = (self.view + offset, self.from + offset);
         // SAFETY: the ranges are in our views, and the caller has repaired the pages.
         unsafe {
             match self.supply {
-                PageSource::Continue => sys::uffd_continue(&self.uffd, to, len, false),
-                PageSource::Move => sys::uffd_move(&self.uffd, to, from, len, false, false),
+                PageSource::Continue => sys::uffd_continue(&self.uffd, self.view + offset, len, false),
+                PageSource::Move => self.move_run(offset, len, false),
                 PageSource::Copy => self.copy(offset, len),
             }
+        }
+    }
+
+    /// Moves pages. `holes`: absent ones are skipped.
+    ///
+    /// # Safety
+    /// As [`install`](Gate::install).
+    unsafe fn move_run(&self, offset: usize, len: usize, holes: bool) -> Result<usize, SysError> {
+        let (to, from) = (self.view + offset, self.from + offset);
+        // SAFETY: the ranges are in our views, and the caller has repaired the pages.
+        let run = |len| unsafe { sys::uffd_move(&self.uffd, to, from, len, false, holes) };
+        // One call moves within one mapping; parts are mappings of their own, of whole 2 MiB.
+        let in_part = MIN_SPAN - offset % MIN_SPAN;
+        match run(len) {
+            Err(error) if error.errno() == libc::EINVAL && len > in_part => run(in_part),
+            moved => moved,
         }
     }
 
@@ -578,7 +641,11 @@ impl Gate {
     pub unsafe fn end(&self) -> Result<(), SysError> {
         before_entry();
         // SAFETY: the view is ours; the caller has repaired it.
-        unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) }
+        unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) }?;
+        if let Some(opened) = &self.opened {
+            opened.lock().moved = false;
+        }
+        Ok(())
     }
 
     /// Empties `offset..offset + len` of the from-view: frees page tables, and with private memory

@@ -19,14 +19,18 @@
 mod bases;
 mod dumps;
 mod gate;
+mod parts;
 mod root_region;
 
 pub use dumps::Dumps;
 pub use gate::{FlipError, Gate, GateError, InstallResult};
+pub use parts::Parts;
 pub use root_region::RootRegion;
 
 use crate::sys::{self, Access, HeapFile, Patience, SysError};
 use bases::Base;
+use parts::accessible as open;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The smallest span, and its alignment below 1 GiB: what one page-table page maps.
@@ -122,6 +126,8 @@ pub struct Views {
     mirror: Mirror,
     /// Which parts of the canonical view core dumps contain; `None`: no part.
     dumps: Option<Arc<Dumps>>,
+    /// Of private memory: what is accessible.
+    parts: Option<Arc<Parts>>,
     /// Whether the even and the odd view can be accessed. `populate` holds the lock: a view must
     /// not be protected while its pages are touched.
     accessible: RwLock<[bool; 2]>,
@@ -150,7 +156,20 @@ impl Views {
     /// # Errors
     /// See [`ViewsError`].
     pub fn anonymous(bytes: usize) -> Result<Views, ViewsError> {
-        let views = Views::at(Base::reserve(span_for(bytes)?)?, None, bytes, Mirror::MmapMemfd, [true, false]);
+        let whole = 0..bytes;
+        Views::anonymous_in_parts(bytes, std::slice::from_ref(&whole))
+    }
+
+    /// As [`anonymous`](Views::anonymous), of which these offsets, whole pages, can be accessed;
+    /// the rest is reserved, and counts as memory nowhere, until it is [opened](Parts::open).
+    ///
+    /// # Errors
+    /// See [`ViewsError`].
+    ///
+    /// # Panics
+    /// As [`Parts::open`].
+    pub fn anonymous_in_parts(bytes: usize, open: &[Range<usize>]) -> Result<Views, ViewsError> {
+        let mut views = Views::at(Base::reserve(span_for(bytes)?)?, None, bytes, Mirror::MmapMemfd, [true, false]);
         // The odd view stays reserved: a flip moves the mapping there.
         // SAFETY: the range lies in the reservation that `base` owns, and no other code knows of it
         // yet.
@@ -158,16 +177,23 @@ impl Views {
             sys::map_private_at(views.view(0), bytes, Access::None)?;
             sys::dont_fork(views.view(0), bytes)?;
             sys::dump(views.view(0), bytes, false)?;
-            open(views.view(0), bytes)?;
         }
+        let parts = Arc::new(Parts::new(Arc::clone(&views.base), views.view(0), views.view(1), bytes));
+        open.iter().try_for_each(|part| parts.open(part.clone()))?;
+        views.parts = Some(parts);
         Ok(views)
+    }
+
+    /// Of private memory: which parts are open.
+    pub fn parts(&self) -> Option<&Arc<Parts>> {
+        self.parts.as_ref()
     }
 
     /// Reserves the addresses; maps nothing yet.
     fn at(base: Base, file: Option<HeapFile>, bytes: usize, mirror: Mirror, accessible: [bool; 2]) -> Views {
         let (address, span) = (base.address(), base.span());
         let (base, accessible) = (Arc::new(base), RwLock::new(accessible));
-        Views { file, bytes, address, span, base, mirror, dumps: None, accessible }
+        Views { file, bytes, address, span, base, mirror, dumps: None, parts: None, accessible }
     }
 
     fn map(&self) -> Result<(), SysError> {
@@ -197,15 +223,15 @@ impl Views {
     /// address in the canonical view. Without this call dumps contain nothing of the views. `huge`:
     /// in units of 2 MiB, so that the canonical view can have pages of that size.
     ///
-    /// Private memory is dumped as a whole, and [`dumps`](Views::dumps) stays `None`: the kernel
-    /// omits pages without memory, and a flip needs a view that is a single mapping.
+    /// Of private memory the open [parts](Views::parts) are dumped as a whole, and
+    /// [`dumps`](Views::dumps) stays `None`: the kernel omits pages without memory, and a flip
+    /// needs parts that are single mappings.
     ///
     /// # Errors
     /// As [`sys::dump`].
     pub fn dump(&mut self, huge: bool) -> Result<(), SysError> {
-        if self.is_anonymous() {
-            // SAFETY: the view is ours; the advice changes no byte.
-            return unsafe { sys::dump(self.view(0), self.bytes, true) };
+        if let Some(parts) = &self.parts {
+            return parts.dump();
         }
         self.dumps = Some(Arc::new(Dumps::new(Arc::clone(&self.base), self.canonical(), self.bytes, huge)));
         Ok(())
@@ -382,21 +408,6 @@ impl Views {
     fn check(&self, offset: usize, len: usize) {
         let fits = offset.checked_add(len).is_some_and(|end| end <= self.bytes());
         assert!(fits, "{len:#x} bytes at {offset:#x} are not in a heap of {:#x}", self.bytes());
-    }
-}
-
-/// Makes a view accessible. Views are mapped without access first, because under
-/// `mlockall(MCL_FUTURE)` the kernel commits a mapping with access at once and completely.
-///
-/// # Safety
-/// Ownership (see [`sys`]).
-unsafe fn open(view: usize, bytes: usize) -> Result<(), SysError> {
-    // SAFETY: the caller's.
-    unsafe {
-        // If `munlock` is refused, a process with `mlockall(MCL_FUTURE)` commits more memory;
-        // otherwise nothing changes.
-        let _ = sys::unlock(view, bytes);
-        sys::protect(view, bytes, Access::ReadWrite)
     }
 }
 

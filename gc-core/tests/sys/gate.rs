@@ -322,6 +322,61 @@ fn what_is_not_in_the_view_is_refused() {
 
 /// Where two were at it, one found a page of its own registered by the other, and nobody serves
 /// that fault.
+/// Offsets of pages that a test of parts writes: one in each part, the last three opened later.
+const IN_PARTS: [usize; 5] = [PAGE, 3 * MIN_SPAN + 2 * PAGE, 4 * MIN_SPAN, MIN_SPAN, 7 * MIN_SPAN + 5 * PAGE];
+
+/// Private memory of which parts are open, neighbours and others, and more of them while pages are away.
+fn parts_are_moved_one_after_the_other_and_opened_meanwhile() {
+    let open = [0..MIN_SPAN, 3 * MIN_SPAN..4 * MIN_SPAN];
+    let views = Views::anonymous_in_parts(8 * MIN_SPAN, &open).unwrap();
+    let gate = match Gate::new(&views) {
+        Ok(gate) => gate,
+        Err(error) => return println!("not tested: {error}"),
+    };
+    let parts = views.parts().unwrap();
+    let value = |offset: usize| offset as u64 + 1;
+    for at in [IN_PARTS[0], IN_PARTS[1]] {
+        write(gate.view() + at, value(at));
+    }
+    assert_eq!((read(gate.view() + MIN_SPAN), parts.count()), (None, 2), "what is not open is accessible");
+    // SAFETY: nobody else is in this heap.
+    let flip = || unsafe { gate.prepare().and_then(|()| gate.flip(0..0, 1).map_err(|refused| *refused.error)) };
+    flip().unwrap();
+    // Beside others, and alone: zeroes in both views, and a fault.
+    parts.open(4 * MIN_SPAN..5 * MIN_SPAN).unwrap();
+    parts.open(0..2 * MIN_SPAN).unwrap();
+    parts.open(7 * MIN_SPAN..8 * MIN_SPAN).unwrap();
+    assert_eq!(parts.count(), 5);
+    for at in IN_PARTS {
+        let there = if at == IN_PARTS[0] || at == IN_PARTS[1] { value(at) } else { 0 };
+        assert_eq!((read(gate.view() + at), read(gate.repair_base() + at)), (None, Some(there)), "{at:#x}");
+    }
+    // A run over the border of two parts, and pages alone.
+    assert_eq!(install(&gate, 0, 2 * MIN_SPAN / PAGE), InstallResult::Present);
+    for at in &IN_PARTS[1..] {
+        assert_eq!(install(&gate, at / PAGE, 1), InstallResult::Present);
+    }
+    for at in IN_PARTS {
+        let there = if at == IN_PARTS[0] || at == IN_PARTS[1] { value(at) } else { 0 };
+        assert_eq!(read(gate.view() + at), Some(there), "{at:#x}");
+        write(gate.view() + at, value(at));
+    }
+    // SAFETY: all that was written is there again.
+    unsafe { gate.end() }.unwrap();
+    gate.discard_from_view(0, 8 * MIN_SPAN).unwrap();
+    // All of them are moved by the next.
+    flip().unwrap();
+    if let Ok(present) = gate.present_pages(&(0..0)) {
+        assert_eq!(present, 0);
+    }
+    for at in IN_PARTS {
+        assert_eq!((read(gate.view() + at), read(gate.repair_base() + at)), (None, Some(value(at))), "{at:#x}");
+        assert_eq!(install(&gate, at / PAGE, 1), InstallResult::Present);
+        assert_eq!(read(gate.view() + at), Some(value(at)), "{at:#x}");
+    }
+    assert_eq!(read(gate.view() + 5 * MIN_SPAN), None);
+}
+
 fn rehearsals_at_once_leave_each_other_alone() {
     let (_views, gate) = gated(2 * MIN_SPAN).unwrap();
     std::thread::scope(|scope| {
@@ -347,6 +402,7 @@ pub(crate) fn trials() -> Vec<Test> {
         named!(what_is_mapped_in_the_middle_of_a_flip_faults_after_it),
         named!(a_gate_keeps_the_addresses_of_its_views),
         named!(what_is_not_in_the_view_is_refused),
+        named!(parts_are_moved_one_after_the_other_and_opened_meanwhile),
         named!(rehearsals_at_once_leave_each_other_alone),
     ];
     tests.map(|(name, body)| (name, body, refused.clone())).into()

@@ -8,7 +8,7 @@ use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::inner::relocation::{PageFigures, Relocation, most_for_trigger};
-use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea};
+use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea, open_at_first};
 use crate::roots::region::RootMemory;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, PAGE_BYTES};
@@ -135,7 +135,7 @@ pub(crate) fn map(config: &Config) -> Result<(Views, RootMemory, Arc<Pages>), Bu
     let bytes = roots_at + ROOT_AREA_BYTES;
     let views = match config.backing {
         Backing::Memfd => Views::new(&config.name, bytes, config.mirror)?,
-        Backing::Anonymous => Views::anonymous(bytes)?,
+        Backing::Anonymous => Views::anonymous_in_parts(bytes, &open_at_first(roots_at))?,
     };
     let gate = Gate::new(&views)?;
     let roots = RootArea::new(&views, roots_at);

@@ -12,12 +12,17 @@
 //! freed range is reused either at once with its old contents (root slots are written before they
 //! are read), or, after the collector has uncommitted it, which it does while no page is gated,
 //! coalesced with its neighbours as if it had never been used.
+//!
+//! Private memory (`Backing::Anonymous`) counts where memory is limited as soon as it is accessible.
+//! There the area is opened when a range of it is used for the first time, in parts: small ones at
+//! first, and larger ones when there are many, because a flip moves one part after the other. The
+//! share of tables is open from the start.
 
 use super::frames::{Frames, GROUP};
 use super::free_ranges::FreeRanges;
 use crate::lock::Mutex;
-use gc_core::sys::Process;
-use gc_core::views::{Dumps, Views};
+use gc_core::sys::{Process, SysError};
+use gc_core::views::{Dumps, MIN_SPAN, Parts, Views};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,6 +39,24 @@ const STACKS: Range<usize> = GROUP..GROUP + STACK_BYTES;
 
 /// Share of tables that stacks may not use: eight million roots.
 const FOR_TABLES: usize = 64 << 20;
+
+/// What private memory has to be open from the start, of a heap whose area of roots begins at this
+/// offset: the heap proper, and the tables' share.
+pub(crate) fn open_at_first(roots_at: usize) -> [Range<usize>; 2] {
+    [0..roots_at, roots_at + STACKS.end - FOR_TABLES..roots_at + STACKS.end]
+}
+
+/// Bytes that are opened at a time, their multiple, if there are so many parts: a flip needs a
+/// system call and a flush of translations for each, and what is open counts as memory, twice while
+/// a flip runs.
+fn step(parts: usize) -> usize {
+    match parts {
+        0..16 => MIN_SPAN,
+        16..32 => 16 << 20,
+        32..48 => 64 << 20,
+        _ => 512 << 20,
+    }
+}
 
 /// The use of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +75,8 @@ pub(crate) struct RootArea {
     start: usize,
     process: Process,
     dumps: Option<Arc<Dumps>>,
+    /// Of private memory: what is open.
+    parts: Option<Arc<Parts>>,
     state: Mutex<Area>,
 }
 
@@ -94,7 +119,8 @@ impl RootArea {
         for_tables.give(STACKS.end - FOR_TABLES..STACKS.end);
         let area = Area { frames: Frames::new(FRAME_BYTES), free, for_tables, returned, used: [0, STACKS.end] };
         let dumps = views.dumps().cloned();
-        RootArea { view, canonical, start, process: Process::current(), dumps, state: Mutex::new(area) }
+        let (process, parts) = (Process::current(), views.parts().cloned());
+        RootArea { view, canonical, start, process, dumps, parts, state: Mutex::new(area) }
     }
 
     /// Addresses of an offset in the mutators' and in the canonical view.
@@ -107,30 +133,58 @@ impl RootArea {
         self.start + offset
     }
 
-    /// A piece for a stack or a table.
-    pub(super) fn take(&self, bytes: usize, share: RegionKind) -> Option<Range<usize>> {
+    /// A piece for a stack or a table. `Err(None)`: no addresses are left; for a table the only
+    /// error.
+    pub(super) fn take(&self, bytes: usize, share: RegionKind) -> Result<Range<usize>, Option<SysError>> {
         let mut area = self.state.lock();
         // Prefer ranges that are still committed: otherwise short-lived stacks commit more and more
         // memory until the next cycle.
-        let offset = match area.returned.take(bytes).or_else(|| area.free.take(bytes)) {
-            None if share == RegionKind::Tables => area.for_tables.take(bytes),
-            taken => taken,
+        let taken = area.returned.take(bytes).or_else(|| area.free.take(bytes)).ok_or(None);
+        let opened = taken.and_then(|offset| match self.open(offset..offset + bytes) {
+            Ok(()) => Ok(offset),
+            Err(refused) => {
+                // It was never open, so nothing of it is committed.
+                area.free.give(offset..offset + bytes);
+                Err(Some(refused))
+            }
+        });
+        let offset = match opened {
+            Err(_) if share == RegionKind::Tables => area.for_tables.take(bytes).ok_or(None),
+            opened => opened,
         }?;
         area.note_used(offset + bytes);
         drop(area);
         self.dump(offset, if share == RegionKind::Stacks { bytes.min(DUMPED_OF_A_STACK) } else { bytes });
-        Some(offset..offset + bytes)
+        Ok(offset..offset + bytes)
     }
 
-    /// A frame for another thread.
-    pub(super) fn take_frame(&self) -> Option<Range<usize>> {
+    /// Makes a range accessible, with as much around it as is opened at a time.
+    fn open(&self, range: Range<usize>) -> Result<(), SysError> {
+        let Some(parts) = &self.parts else { return Ok(()) };
+        if parts.is_open(self.start + range.start..self.start + range.end) {
+            return Ok(());
+        }
+        let open = |step: usize| {
+            let end = range.end.next_multiple_of(step).min(ROOT_AREA_BYTES);
+            parts.open(self.start + range.start / step * step..self.start + end)
+        };
+        // Where that is too much, what is needed.
+        open(step(parts.count())).or_else(|_| open(MIN_SPAN))
+    }
+
+    /// A frame for another thread. `Err(None)`: there are as many as there may be.
+    pub(super) fn take_frame(&self) -> Result<Range<usize>, Option<SysError>> {
         let mut area = self.state.lock();
-        let frame = area.frames.take()?;
+        let frame = area.frames.take().ok_or(None)?;
         let (start, len) = (from_frames(frame.start), frame.len());
+        if let Err(refused) = self.open(start..start + len) {
+            area.frames.give_up(frame.start);
+            return Err(Some(refused));
+        }
         area.note_used(start + len);
         drop(area);
         self.dump(start, len);
-        Some(start..start + len)
+        Ok(start..start + len)
     }
 
     /// Extends a frame in place. Returns its new length, if there is room.
@@ -138,6 +192,8 @@ impl RootArea {
         let mut area = self.state.lock();
         let at = to_frames(start);
         let len = area.frames.grow(at)? - at;
+        // Refused: the next attempt tries again.
+        self.open(start..start + len).ok()?;
         area.note_used(start + len);
         drop(area);
         self.dump(start, len);
@@ -190,7 +246,30 @@ impl RootArea {
 mod tests {
     use super::*;
     use crate::roots::region::RootMemory;
-    use crate::{Barrier, Heap, MIN_HEAP_BYTES};
+    use crate::{Backing, Barrier, Heap, MIN_HEAP_BYTES};
+
+    /// Each costs a flip a system call.
+    #[test]
+    fn however_much_is_open_it_is_in_few_parts() {
+        let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Page).backing(Backing::Anonymous);
+        // Where this machine refuses the page barrier there is nothing to test.
+        let Ok(heap) = builder.build() else { return };
+        let RootMemory::Gated(area) = &heap.inner().roots.memory else { panic!("the page barrier's") };
+        let parts = area.parts.as_ref().unwrap();
+        let frames: Vec<_> = std::iter::from_fn(|| area.take_frame().ok()).take(3000).collect();
+        let stacks: Vec<_> = (0..3000).map(|_| area.take(1 << 20, RegionKind::Stacks).unwrap()).collect();
+        assert!(frames.len() == 3000 && parts.count() < 150, "{} frames, {} parts", frames.len(), parts.count());
+        // What is open already opens nothing around it.
+        let count = parts.count();
+        frames.iter().chain(&stacks).for_each(|range| area.open(range.clone()).unwrap());
+        assert_eq!(parts.count(), count);
+        for range in frames.iter().chain(&stacks) {
+            for at in [range.start, range.end - 8] {
+                // SAFETY: the range was taken, so it is mapped, accessible, and nobody else's.
+                unsafe { std::ptr::with_exposed_provenance_mut::<u64>(area.addresses(at).0).write(1) };
+            }
+        }
+    }
 
     /// No cycle runs meanwhile: what each has touched would stay.
     #[test]

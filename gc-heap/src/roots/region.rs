@@ -92,7 +92,7 @@ impl Region {
         match memory {
             RootMemory::Private(pool) => Region::private(pool, len, len),
             RootMemory::Gated(area) => {
-                let piece = area.take(len, share).ok_or(NoAddresses(None))?;
+                let piece = area.take(len, share).map_err(NoAddresses)?;
                 Ok(Region::gated(area, share, piece))
             }
         }
@@ -103,7 +103,7 @@ impl Region {
         match memory {
             RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES, FRAME_OPEN),
             RootMemory::Gated(area) => {
-                let piece = area.take_frame().ok_or(NoAddresses(None))?;
+                let piece = area.take_frame().map_err(NoAddresses)?;
                 Ok(Region::gated(area, RegionKind::Frames, piece))
             }
         }

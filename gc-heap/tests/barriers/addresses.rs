@@ -4,12 +4,15 @@
 use crate::child::plays_well;
 use crate::common::backing;
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Backing, Barrier, Heap, Local, Mutator, Slot, Trace};
+use gc_heap::{
+    AllocSize, Backing, Barrier, BuildError, Heap, Local, Mutator, Root, RootStack, Slot, Stress, Tagged, Trace, Value,
+};
 use std::sync::Barrier as Rendezvous;
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
     ("data-load", || threads_below_a_limit_on_data(Barrier::Load)),
     ("data-page", || threads_below_a_limit_on_data(Barrier::Page)),
+    ("data-anonymous", threads_of_private_memory_below_a_limit_on_data),
     ("locked-load", || a_heap_in_a_locked_process(Barrier::Load)),
     ("locked-page", || a_heap_in_a_locked_process(Barrier::Page)),
     ("built-load", || a_large_heap_is_built(Barrier::Load)),
@@ -71,6 +74,48 @@ fn threads_below_a_limit_on_data(barrier: Barrier) {
     assert!(status("VmData") < before + 160 * MIB);
 }
 
+/// Private memory counts, and twice from a flip on: of roots what is in use, not the 24 GiB that there may be.
+fn threads_of_private_memory_below_a_limit_on_data() {
+    const THREADS: usize = 16;
+    const LIMIT: usize = 640 * MIB;
+    let before = status("VmData");
+    let limit = libc::rlimit { rlim_cur: (before + LIMIT) as u64, rlim_max: (before + LIMIT) as u64 };
+    // SAFETY: the kernel reads a value of this frame.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }, 0);
+    // Moves what can be moved, in every cycle.
+    let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+    let builder = Heap::builder().max_bytes(64 * MIB).barrier(Barrier::Page).backing(Backing::Anonymous).stress(stress);
+    let heap = match builder.build() {
+        Ok(heap) => heap,
+        Err(error @ BuildError::PageBarrier(_)) => return println!("IGNORED: {error}"),
+        Err(error) => panic!("{error}"),
+    };
+    for round in 1..=3 {
+        let all = Rendezvous::new(THREADS);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                let thread = std::thread::Builder::new().stack_size(MIB);
+                let work = || {
+                    heap.enter(|m| {
+                        m.blocking(|| all.wait());
+                        let stack = RootStack::<Tagged>::with_capacity(&heap, 10_000).unwrap();
+                        stack.push(m, Value::num(7.0));
+                        many_locals(m, 10_000);
+                        let root = Root::<Tagged>::new(m, Value::num(8.0));
+                        m.collect();
+                        assert_eq!((stack.peek(m, 0).as_num(), root.get(m).as_num()), (Some(7.0), Some(8.0)));
+                    })
+                    .unwrap();
+                };
+                thread.spawn_scoped(scope, work).unwrap();
+            }
+        });
+        let (stats, refused) = (heap.stats(), heap.refusals());
+        assert!(stats.relocations >= round && stats.compactions == 0, "{stats:?}");
+        assert_eq!(refused.count, 0, "the last: {:?}", refused.last);
+    }
+}
+
 fn a_heap_in_a_locked_process(barrier: Barrier) {
     // SAFETY: locks what will be mapped, and touches nothing.
     if unsafe { libc::mlockall(libc::MCL_FUTURE) } != 0 {
@@ -106,9 +151,7 @@ fn sixteen_threads_run_below_a_limit_on_data() {
 }
 
 fn sixteen_threads_run_below_a_limit_on_data_with_the_page_barrier() {
-    if backing() == Backing::Memfd {
-        plays_well("data-page");
-    }
+    plays_well(if backing() == Backing::Memfd { "data-page" } else { "data-anonymous" });
 }
 
 fn a_locked_process_has_no_more_of_a_heap_than_it_uses() {
