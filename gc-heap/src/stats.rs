@@ -61,10 +61,10 @@ pub struct HeapStats {
     pub mark_stack_peak_bytes: u64,
     /// How often a mark stack was full, so that blocks had to be scanned again.
     pub mark_overflows: u64,
-    /// The most bytes that the lists of a marking have taken: 8 for each weak slot and each
-    /// ephemeron of a live object, about 40 more for an ephemeron whose key was not marked when all
-    /// but ephemerons was. Not bounded by a part of the heap: a heap of nothing but weak slots has
-    /// lists of its size.
+    /// The most bytes that the lists of a marking have taken: of weak slots, at most a 64th of the
+    /// memory in use; and 8 for each ephemeron of a live object, about 40 more for an ephemeron
+    /// whose key was not marked when all but ephemerons was. The lists of ephemerons are not bounded
+    /// by a part of the heap: a heap of nothing but ephemerons has lists of its size.
     pub mark_lists_peak_bytes: u64,
     /// The most bytes that forwarding has taken: 2 KiB for each block that was evacuated at a time,
     /// and 8 for each live object in it. A compaction in a pause evacuates all blocks that are not

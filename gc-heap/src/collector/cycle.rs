@@ -170,7 +170,7 @@ impl<'a, P: Pauses<'a>> Cycle<'a, P> {
     }
 
     fn resolve_weak(&mut self) {
-        reclaim::resolve_weak(self.inner, &self.marked.weak);
+        reclaim::resolve_weak(self.inner, &self.marked.weak, &self.marked.weak_blocks);
         reclaim::resolve_pairs(self.inner, &self.marked.dead_ephemerons);
         self.inner.world.phase.set_resolving(false);
         self.report.pauses.handshake(); // each mutator stops resolving; no weak load is in flight

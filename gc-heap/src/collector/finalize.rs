@@ -6,7 +6,7 @@
 
 use super::mark::{Marker, remap};
 use super::pool::Pool;
-use super::reclaim::{resolve_pairs, resolve_slots};
+use super::reclaim::{resolve_block, resolve_pairs, resolve_slots};
 use super::roots::Roots;
 use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
@@ -80,6 +80,7 @@ fn revive(inner: &HeapInner, watches: &[Registration]) -> u64 {
     marker.look();
     marker.drain();
     resolve_slots(inner, &std::mem::take(&mut marker.weak));
+    pool.take_weak_blocks().for_each(|block| resolve_block(inner, block));
     let (_, bytes) = marker.count();
     drop(marker);
     resolve_pairs(inner, &pool.waiting.take_dead());

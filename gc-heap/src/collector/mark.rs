@@ -72,7 +72,7 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     /// The block that is being scanned again, and the last one.
     pub(super) again: Option<Again>,
     pub(super) last_grey: usize,
-    /// Weak slots of marked objects, by offset.
+    /// Weak slots of marked objects, by offset: as many as the pool has room for.
     pub(crate) weak: Vec<usize>,
     /// Ephemerons found before `looking`, by offset.
     pub(crate) pairs: Vec<usize>,
@@ -438,9 +438,26 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         while map != 0 {
             let slot = first + map.trailing_zeros() as usize * 8;
             if self.word(slot).load(Ordering::Relaxed) != 0 {
-                self.weak.push(slot);
+                if self.weak.len() < self.weak.capacity() {
+                    self.weak.push(slot);
+                } else {
+                    self.note_weak_full(slot);
+                }
             }
             map &= map - 1;
+        }
+    }
+
+    /// The list is as long as its memory: it gets more, or the slot's block is walked after marking.
+    #[cold]
+    #[inline(never)]
+    fn note_weak_full(&mut self, slot: usize) {
+        match self.pool.take_weak_room(self.weak.capacity().max(CHUNK)) {
+            0 => self.pool.add_weak_block(slot / BLOCK_BYTES),
+            room => {
+                self.weak.reserve_exact(room);
+                self.weak.push(slot);
+            }
         }
     }
 

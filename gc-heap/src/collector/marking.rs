@@ -20,6 +20,8 @@ const WIDE_STACKS: usize = 64;
 pub(super) struct MarkResult {
     /// Weak slots, by offset.
     pub(super) weak: Vec<usize>,
+    /// Blocks with further weak slots, which did not fit the list.
+    pub(super) weak_blocks: Vec<usize>,
     /// Ephemerons whose key has no mark, by offset.
     pub(super) dead_ephemerons: Vec<usize>,
     pub(super) live_bytes: u64,
@@ -66,7 +68,8 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         inner.report.counters.mark_end_retries.add(1);
     }
     let (weak, live_bytes) = marking.finish();
-    MarkResult { weak, dead_ephemerons: pool.waiting.take_dead(), live_bytes }
+    let weak_blocks = pool.take_weak_blocks().collect();
+    MarkResult { weak, weak_blocks, dead_ephemerons: pool.waiting.take_dead(), live_bytes }
 }
 
 /// A marking that goes on. `MANY`: helpers mark too.

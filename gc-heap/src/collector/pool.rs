@@ -54,6 +54,10 @@ pub(crate) struct Pool {
     pub(super) crew: Crew,
     pub(super) roots: Roots,
     pub(super) greys: GreyBlocks,
+    /// Blocks with weak slots that are in no marker's list.
+    weak_blocks: GreyBlocks,
+    /// Entries that the lists of weak slots may still have, all together.
+    weak_room: AtomicUsize,
     pub(crate) waiting: PendingEphemerons,
     stealers: Vec<(Stealer<Vec<usize>>, Stealer<Rest>)>,
     /// Queues that no marker has.
@@ -90,6 +94,8 @@ impl Pool {
             crew: Crew::new(),
             roots,
             greys: GreyBlocks::new(inner.memory.blocks.len()),
+            weak_blocks: GreyBlocks::new(inner.memory.blocks.len()),
+            weak_room: AtomicUsize::new(max_chunks * CHUNK),
             waiting: PendingEphemerons::default(),
             stealers: queues.iter().map(|own| (own.chunks.stealer(), own.arrays.stealer())).collect(),
             free_queues: Mutex::new(queues),
@@ -136,6 +142,22 @@ impl Pool {
         chunk
             .or_else(|| others().find_map(|(_, arrays)| stolen(arrays)).map(Found::Rest))
             .or_else(|| self.greys.take(0).map(Found::Grey))
+    }
+
+    /// Room in a list of weak slots: as much as is wanted, or what is left.
+    pub(super) fn take_weak_room(&self, wanted: usize) -> usize {
+        let taken = |left: usize| left.checked_sub(wanted.min(left));
+        self.weak_room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).map_or(0, |left| left.min(wanted))
+    }
+
+    /// Has the weak slots in a block resolved without a list.
+    pub(super) fn add_weak_block(&self, block: usize) {
+        self.weak_blocks.add(block);
+    }
+
+    /// The blocks that were added. Called when no marker runs.
+    pub(super) fn take_weak_blocks(&self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(|| self.weak_blocks.take(0))
     }
 
     /// Peak of the bytes in mark stacks, the markers' own stacks included.

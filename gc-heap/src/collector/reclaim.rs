@@ -5,14 +5,17 @@ use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
-use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use std::cell::Cell;
-use std::sync::atomic::AtomicU64;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Clears weak slots whose object is dead and remaps the others.
-pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize]) {
+/// Clears weak slots whose object is dead and remaps the others: the listed ones, and those of live
+/// objects in these blocks.
+pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize], blocks: &[usize]) {
     resolve_slots(inner, slots);
+    blocks.iter().for_each(|&block| resolve_block(inner, block));
     inner.roots.weak.for_each(|slot| {
         resolve_slot(inner, slot);
     });
@@ -23,6 +26,38 @@ pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
     for &slot in slots {
         resolve_slot(inner, inner.memory.word(slot));
     }
+}
+
+/// Resolves the weak slots in a block that a marker has seen, of the objects that are marked. To
+/// resolve a slot twice, or one that a mutator has written since, changes nothing.
+pub(crate) fn resolve_block(inner: &HeapInner, block: usize) {
+    let blocks = &inner.memory.blocks;
+    let words = block * BLOCK_GRANULES..(block + 1) * BLOCK_GRANULES;
+    match blocks.state(block) {
+        // Only live objects have weak slots that a marker has seen.
+        BlockState::LargeFirst => resolve_object(inner, words.start, &words),
+        BlockState::LargeContinued => {
+            resolve_object(inner, (block - blocks.run(block)) * BLOCK_GRANULES, &words);
+        }
+        _ => {
+            for index in 0..BLOCK_MARK_WORDS {
+                let mut bits = inner.memory.marks.load(block * BLOCK_MARK_WORDS + index);
+                while bits != 0 {
+                    let granule = words.start + index * 64 + bits.trailing_zeros() as usize;
+                    resolve_object(inner, granule, &words);
+                    bits &= bits - 1;
+                }
+            }
+        }
+    }
+}
+
+/// Resolves the weak slots of the object at a granule that lie in a range of granules.
+fn resolve_object(inner: &HeapInner, granule: usize, within: &Range<usize>) {
+    let (kind, _) = inner.marked_object(granule * 8);
+    let part = within.start.saturating_sub(granule)..within.end - granule;
+    let len = || inner.memory.word(granule * 8 + 8).load(Ordering::Relaxed) as usize;
+    kind.each_weak(part, len, |word| resolve_slot(inner, inner.memory.word((granule + word) * 8)));
 }
 
 /// Empties the ephemerons whose key is dead. Their values are left as they are: without a key no

@@ -1,6 +1,6 @@
 //! The slots of a part of an object: a page may hold the middle of one.
 
-use super::kind::Kind;
+use super::kind::{Kind, MoreMap};
 use std::ops::Range;
 
 /// The bits of a map of 64 words that begins at word `first`, for the words of a range.
@@ -27,19 +27,40 @@ impl Kind {
     /// Visits the words of `words` (of the object, from its header) that are slots of any sort, save ephemerons. `len` reads the length of
     /// the tail; it is called only where the range reaches into a tail with slots.
     #[inline(always)]
-    pub(crate) fn each_slot(&self, words: Range<usize>, len: impl FnOnce() -> usize, mut visit: impl FnMut(usize)) {
-        each_bit(within(self.strong | self.tagged | self.weak, 0, &words), &mut visit);
+    pub(crate) fn each_slot(&self, words: Range<usize>, len: impl FnOnce() -> usize, visit: impl FnMut(usize)) {
+        let fixed = self.strong | self.tagged | self.weak;
+        let tail = self.tail_strong | self.tail_tagged | self.tail_weak;
+        let more = |more: &MoreMap, group: usize| more.strong[group] | more.tagged[group] | more.weak[group];
+        self.each_of(fixed, more, tail, words, len, visit);
+    }
+
+    /// As [`each_slot`](Self::each_slot), of the weak slots alone.
+    pub(crate) fn each_weak(&self, words: Range<usize>, len: impl FnOnce() -> usize, visit: impl FnMut(usize)) {
+        self.each_of(self.weak, |more, group| more.weak[group], self.tail_weak, words, len, visit);
+    }
+
+    /// Visits the words of a range that these maps name: of the first 64 words, of the groups behind
+    /// them, and of a tail's element.
+    #[inline(always)]
+    fn each_of(
+        &self,
+        fixed: u64,
+        more_of: impl Fn(&MoreMap, usize) -> u64,
+        map: u64,
+        words: Range<usize>,
+        len: impl FnOnce() -> usize,
+        mut visit: impl FnMut(usize),
+    ) {
+        each_bit(within(fixed, 0, &words), &mut visit);
         if let Some(more) = self.more {
             for group in 0..more.strong.len() {
                 let first = (group + 1) * 64;
-                let map = more.strong[group] | more.tagged[group] | more.weak[group];
-                each_bit(within(map, first, &words), |bit| visit(first + bit));
+                each_bit(within(more_of(more, group), first, &words), |bit| visit(first + bit));
             }
         }
         let tail = self.fixed_bytes as usize / 8;
-        if self.tail_has_slots() && words.end > tail {
+        if map != 0 && words.end > tail {
             let stride = self.tail_stride as usize / 8;
-            let map = self.tail_strong | self.tail_tagged | self.tail_weak;
             let elements = (words.start.saturating_sub(tail) / stride)..(words.end - tail).div_ceil(stride).min(len());
             for element in elements {
                 let first = tail + element * stride;
@@ -168,6 +189,28 @@ mod tests {
         }
         assert_eq!(slots(kind, len, 0..words), [2 + offset_of!(Notes, last) / 8]);
         assert!(kind.has_slots() && !kind.tail_has_slots());
+    }
+
+    #[test]
+    fn a_part_has_the_weak_slots_of_the_whole_that_lie_in_it() {
+        use std::mem::offset_of;
+        let (kind, len) = (Wide::KIND, 9);
+        let weak = |words: std::ops::Range<usize>| {
+            let mut found = Vec::new();
+            kind.each_weak(words, || len, |word| found.push(word));
+            found
+        };
+        let words = kind.size_of(len as u64) / 8;
+        let (stride, tail) = (kind.tail_stride as usize / 8, kind.fixed_bytes as usize / 8);
+        let elements = (0..len).map(|element| tail + element * stride + offset_of!(Pair, right) / 8);
+        let whole: Vec<_> = [2 + offset_of!(Wide, weak) / 8].into_iter().chain(elements).collect();
+        assert_eq!(weak(0..words), whole);
+        for start in 0..words {
+            for end in start..=words {
+                let expected: Vec<_> = whole.iter().copied().filter(|word| (start..end).contains(word)).collect();
+                assert_eq!(weak(start..end), expected);
+            }
+        }
     }
 
     #[test]

@@ -176,9 +176,10 @@ pub(crate) fn the_memory_of_marking_and_relocation_is_counted(barrier: Barrier) 
         // The first finds what the stress mode moves in the second.
         (0..2).for_each(|_| m.collect());
         let after = heap.stats();
-        assert!(before.mark_lists_peak_bytes < 8 * SLOTS as u64, "{before:?}");
-        let lists = after.mark_lists_peak_bytes;
-        assert!((8 * SLOTS as u64..40 * SLOTS as u64).contains(&lists), "{lists} bytes");
+        // None without a weak slot; with many as much as the list may have, and two of it while it grows.
+        assert_eq!(before.mark_lists_peak_bytes, 0, "{before:?}");
+        let (lists, bound) = (after.mark_lists_peak_bytes, after.committed_peak_bytes as u64 / 64);
+        assert!((4096..=bound).contains(&lists) && bound < 8 * SLOTS as u64, "{lists} bytes, of at most {bound}");
         let forwarding = after.forwarding_peak_bytes;
         assert!(after.relocations > 0 && forwarding > 2048, "{after:?}");
         assert!(forwarding <= (after.max_bytes / 2 + after.max_bytes / 32) as u64, "{forwarding} bytes");

@@ -1,6 +1,6 @@
 //! Weak references: gone exactly when their object is, never before, and never to something else.
 
-use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
+use crate::common::{Random, backing, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
     AllocSize, Array, Barrier, Bytes, Gc, Heap, Mutator, Root, Slot, SlotArray, Stress, Trace, Weak, WeakSlot,
@@ -280,12 +280,52 @@ pub(crate) fn weak_roots_come_and_go(barrier: Barrier) {
     .unwrap();
 }
 
+/// More weak slots than a list of them has room for, in small objects and in a large one: who has listed them all has a list of
+/// an eighth of what lives.
+pub(crate) fn many_weak_slots_are_resolved_without_a_list_of_them(barrier: Barrier) {
+    const ITEMS: usize = 100_000;
+    for workers in [1, 3] {
+        let heap =
+            Heap::builder().max_bytes(32 << 20).barrier(barrier).backing(backing()).workers(workers).build().unwrap();
+        heap.enter(|m| {
+            let room =
+                AllocSize::tail::<SlotArray<Option<Item>>>(ITEMS) + AllocSize::tail::<Array<WeakSlot<Item>>>(ITEMS);
+            let m2 = m.reserve(room).unwrap();
+            let holders = Root::<SlotArray<Option<Item>>>::new(m2, m2.place_array((), ITEMS, None));
+            let weak = Root::<Array<WeakSlot<Item>>>::new(m2, m2.place_array((), ITEMS, None));
+            for id in 0..ITEMS {
+                let m = m.reserve(AllocSize::of::<Item>().times(2)).unwrap();
+                let target = place(m, id as u64);
+                // One that refers to it, and that lives.
+                let holder = m.place(ItemInit { id: id as u64, check: !(id as u64), other: Some(target) });
+                holders.get(m).tail()[id].set(m, Some(holder));
+                weak.get(m).tail()[id].set(m, Some(if id % 3 == 0 { holder } else { target }));
+            }
+            for _ in 0..2 {
+                m.collect();
+                for id in 0..ITEMS {
+                    let holder = holders.get(m).tail()[id].get(m).unwrap();
+                    assert_eq!(check(holder), id as u64);
+                    assert!(holder.other.get(m).is_none(), "{id}: its target is dead");
+                    let found = weak.get(m).tail()[id].get(m).map(check);
+                    assert_eq!(found, (id % 3 == 0).then_some(id as u64));
+                }
+            }
+        })
+        .unwrap();
+        let stats = heap.stats();
+        let bound = stats.committed_peak_bytes as u64 / 64 + 16 * 4096;
+        assert!(stats.mark_lists_peak_bytes <= bound, "{} of at most {bound}", stats.mark_lists_peak_bytes);
+    }
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
         a_weak_slot_is_empty_exactly_when_its_object_is_gone,
         arrays_of_weak_slots,
         weak_references_to_large_objects,
         cycles_of_references_do_not_hold_themselves,
+        many_weak_slots_are_resolved_without_a_list_of_them,
         an_upgraded_reference_is_strong
     ],
     concurrent: tests![
