@@ -122,7 +122,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         (together(tracks.iter().map(Track::operations)), together(tracks.iter().map(Track::other)));
     let metered = metered(tracks);
     let (wall_s, measured_ns) = (closed.wall.as_secs_f64(), closed.wall.as_nanos() as u64);
-    let tracks: Vec<Sampled> = tracks.iter().map(|track| track.sampled(measured_ns)).collect();
+    let sampled = if plan.stretches { Track::sampled_whole } else { Track::sampled };
+    let tracks: Vec<Sampled> = tracks.iter().map(|track| sampled(track, measured_ns)).collect();
     let occupancy = gauge.occupancy(&closed);
     let quarters = if plan.work.is_steady() { gauge.quarters(&closed) } else { Vec::new() };
     let (events, lost) = (closed.heap, closed.lost);

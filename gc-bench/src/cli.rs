@@ -36,8 +36,8 @@ Reading the table:
   MMU         and more count as lost, whatever took them
   gaps        samples of 1 ms and more, in which a thread did not come on; their share of all
               threads' time
-  not acc.    of the gaps, what overlaps no stop of all threads and no stall, fault or slow path of
-              the thread's own: what the heap does not know of
+  not         of the gaps, what overlaps no stop of all threads and no stall, fault or slow path of
+  accounted   the thread's own: what the heap does not know of
   faults      touches of absent pages that threads served themselves (page barrier), and what part
               of their time it took
   slow paths  loads of stale references, which threads resolve themselves (the other barriers), and

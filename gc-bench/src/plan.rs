@@ -93,6 +93,11 @@ pub(crate) struct SessionArgs {
     #[command(flatten)]
     rate: RateArgs,
 
+    /// Keep the order of all samples in the JSON, some MB a run: what metered latency is computed
+    /// from
+    #[arg(long)]
+    stretches: bool,
+
     /// Everything small: a look at all of it in about ten seconds
     #[arg(long)]
     quick: bool,
@@ -118,6 +123,7 @@ impl SessionArgs {
                     rate_percent,
                     repeat: 1,
                     quick: self.quick,
+                    stretches: self.stretches,
                 };
                 plans.extend(heaps.iter().map(plan));
             }
@@ -147,6 +153,8 @@ pub(crate) struct Plan {
     /// Which repeat of its workload this run is, from 1.
     pub(crate) repeat: u64,
     pub(crate) quick: bool,
+    /// Whether the report keeps the order of all samples.
+    pub(crate) stretches: bool,
 }
 
 impl Plan {
@@ -234,6 +242,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
                 rate_percent,
                 repeat: 1,
                 quick: args.quick,
+                stretches: false,
             }));
         }
     }
@@ -388,7 +397,7 @@ mod tests {
         let expected = json!({
             "workload": "table-churn", "size": 50_000, "threads": 2, "seconds": 2.5, "warm_up_seconds": 0.5,
             "rate": 300_000, "rate_percent": 0, "seed": 3, "barrier": "load", "heap_bytes": 256 << 20, "workers": 0, "pretouch": true,
-            "huge_pages": "never", "repeat": 1, "quick": true,
+            "huge_pages": "never", "repeat": 1, "quick": true, "stretches": false,
         });
         assert_eq!(settings(plan), expected);
         let args = ["--barrier", "page-anonymous", "--huge-pages", "advise", "--workers", "3"];

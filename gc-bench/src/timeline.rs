@@ -48,6 +48,10 @@ pub(crate) struct Sampled {
     pub(crate) idle_ns: u64,
     /// Samples of 100 us and more: the start, and the length in nanoseconds.
     pub(crate) long_samples: Vec<(u64, u64)>,
+    /// If they were asked for: stretches in order, each with its length in nanoseconds and how many
+    /// samples tile it; 0: it was idle.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) stretches: Vec<(u64, u64)>,
 }
 
 /// What mutators lost besides stops, of one kind: the mutator, the start, the length, and how much

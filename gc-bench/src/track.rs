@@ -416,7 +416,14 @@ impl Track {
             other_ns: self.other.total_ns(),
             idle_ns: self.idle_ns + measured_ns.saturating_sub(self.last_ns),
             long_samples: long.map(|p| (p.from_ns, p.to_ns - p.from_ns)).collect(),
+            stretches: Vec::new(),
         }
+    }
+
+    /// The same with every stretch.
+    pub(crate) fn sampled_whole(&self, measured_ns: u64) -> Sampled {
+        let stretches = self.pieces().map(|p| (p.to_ns - p.from_ns, p.samples)).collect();
+        Sampled { stretches, ..self.sampled(measured_ns) }
     }
 }
 

@@ -3,17 +3,18 @@
 
 use std::fmt::Write as _;
 
-use super::plot::barriers::{self, class};
+use super::plot::barriers::{self, Utilisation, class};
 use super::plot::{self, Point};
 use super::svg::escape;
 use super::table::{legend as reading, rows};
 use super::{Group, Work, by_barrier, groups, notes};
-use crate::record::Head;
+use crate::record::{Head, Record};
 use crate::results::Document;
 use crate::size::{bytes, duration, grouped, three};
 use crate::workload::pause_scaling::PauseScaling;
 
 const MMU: &str = "Minimum mutator utilisation (stops, stalls, faults, slow paths)";
+const MEASURED_MMU: &str = "Minimum mutator utilisation (the program's samples of 100 µs and more)";
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
@@ -129,8 +130,10 @@ fn comparison(out: &mut String, work: &Work<'_>) {
     let lost = "faults and slow paths: p50, p99, longest";
     let waits = [("c0", "pauses: p50, p99, longest"), ("c1", "longest stall"), ("c4", lost)];
     figure(out, "", "How long threads stood", &waits, &barriers::waits(&work.groups));
-    let lines = work.groups.iter().zip(&classes).map(|(group, class)| (class.clone(), group.barrier(), group));
-    figure(out, "", MMU, &keys, &barriers::mmu(lines));
+    for (title, of) in [(MMU, Record::mmu_at as Utilisation), (MEASURED_MMU, Record::measured_mmu_at)] {
+        let lines = work.groups.iter().zip(&classes).map(|(group, class)| (class.clone(), group.barrier(), group, of));
+        figure(out, "", title, &keys, &barriers::mmu(lines));
+    }
     out.push_str("</div>\n");
 }
 
@@ -172,9 +175,13 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     let keys = [("c0", "whole pause"), ("c1 hollow", "of it, until the last thread stood still")];
     figure(out, "", "Pauses", &keys, &plot::pauses(&group.runs, range));
     let each = if group.runs.len() > 1 { "one operation (a line a run)" } else { "one operation" };
-    figure(out, "", "Latency the program saw", &[("c0", each)], &plot::latency(&group.runs));
-    let line = std::iter::once((class(0), group.label.as_str(), group));
-    figure(out, "", MMU, &[("c0", "the least share of any window")], &barriers::mmu(line));
+    let keys = [("c0", each), ("c1", "metered over 100 ms")];
+    figure(out, "", "Latency the program saw", &keys, &plot::latency(&group.runs));
+    let lines: [(&str, &str, Utilisation); 2] =
+        [("c0", "by events of the heap", Record::mmu_at), ("c1", "by samples of the program", Record::measured_mmu_at)];
+    let keys = lines.map(|(class, name, _)| (class, name));
+    let lines = lines.map(|(class, name, of)| (class.to_owned(), name, group, of));
+    figure(out, "", "Minimum mutator utilisation", &keys, &barriers::mmu(lines.into_iter()));
     let keys = [
         ("c4", "used"),
         ("c5", "committed"),
@@ -230,9 +237,15 @@ mod tests {
     fn barriers_are_compared_on_the_page() {
         let page = text(&barriers());
         assert!(page.contains("the barriers side by side") && !page.contains("NaN"));
-        // Three plots that compare, four of each barrier.
-        assert_eq!(page.matches("<svg").count(), 3 + 3 * 4);
-        for part in ["page: fault p99 6.00 µs", "stw: wall time 4.00 s", "load: 10.0 % of any 1 ms"] {
+        // Four plots that compare, four of each barrier.
+        assert_eq!(page.matches("<svg").count(), 4 + 3 * 4);
+        for part in [
+            "page: fault p99 6.00 µs",
+            "stw: wall time 4.00 s",
+            "load: 10.0 % of any 1 ms",
+            "load: 0.00 % of any 1 ms",
+            "by samples of the program: 0.00 % of any 1 ms",
+        ] {
             assert!(page.contains(part), "{part}");
         }
     }

@@ -153,15 +153,17 @@ pub(crate) fn pauses(runs: &[&Record], range: (f64, f64)) -> String {
     svg.finish()
 }
 
-/// What share of the operations took longer than what: both axes logarithmic, a line a run.
+/// What share of the operations took longer than what, as they were and metered over 100 ms: both
+/// axes logarithmic, a line a run and kind.
 pub(crate) fn latency(runs: &[&Record]) -> String {
-    let label = "Latency of the operations by percentile";
-    let count = runs.iter().map(|r| r.latency.count).max().unwrap_or(0);
+    let label = "Latency of the operations by percentile, and metered over 100 ms";
+    let count = runs.iter().map(|r| r.latency.count.max(r.metered.ms_100.count)).max().unwrap_or(0);
     if count == 0 {
         return nothing(label, "no latency recorded");
     }
-    let least = runs.iter().filter_map(|r| r.histograms.latency.first()).map(|b| b.0).min().unwrap_or(1);
-    let worst = runs.iter().map(|r| r.latency.max_ns).max().unwrap_or(1);
+    let firsts = runs.iter().flat_map(|r| [r.histograms.latency.first(), r.histograms.metered.ms_100.first()]);
+    let least = firsts.flatten().map(|b| b.0).min().unwrap_or(1);
+    let worst = runs.iter().map(|r| r.latency.max_ns.max(r.metered.ms_100.max_ns)).max().unwrap_or(1);
     let nines = (count as f64).log10().ceil().max(1.0);
     let mut svg = Svg::new(WIDTH, HEIGHT, label);
     let x = Scale::linear(0.0, nines, plain_x());
@@ -178,16 +180,21 @@ pub(crate) fn latency(runs: &[&Record]) -> String {
         };
         x_tick(&mut svg, x.at(i as f64), &text);
     }
-    for (i, run) in runs.iter().enumerate() {
-        let total = run.latency.count as f64;
+    let mut line = |class: &str, buckets: &[Bucket]| {
+        let total = buckets.iter().map(|bucket| bucket.1).sum::<u64>() as f64;
         let (mut points, mut below) = (Vec::new(), 0u64);
-        for &(ns, n) in &run.histograms.latency {
+        for &(ns, n) in buckets {
             points.push((x.at((total / (total - below as f64)).log10()), y.at(ns as f64)));
             below += n;
             let left = (total - below as f64).max(0.5);
             points.push((x.at((total / left).log10().min(total.log10())), y.at(ns as f64)));
         }
-        svg.polyline(if i == 0 { "line c0" } else { "line c0 thin" }, &points);
+        svg.polyline(class, &points);
+    };
+    for (i, run) in runs.iter().enumerate() {
+        let thin = if i == 0 { "" } else { " thin" };
+        line(&format!("line c1{thin}"), &run.histograms.metered.ms_100);
+        line(&format!("line c0{thin}"), &run.histograms.latency);
     }
     frame(&mut svg, "percentile of the operations");
     svg.finish()

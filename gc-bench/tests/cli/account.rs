@@ -173,6 +173,7 @@ fn assert_account(run: &Value, table: &str) {
             assert_eq!(shown(table, heading, name), duration(number(&run["metered"][key], figure)), "{heading} {name}");
         }
     }
+    assert_metered(run);
     // A tick counts once, an operation each.
     let metered = number(&run["metered"]["full"], "count");
     let samples: u64 = run["tracks"].as_array().unwrap().iter().filter(|t| t["metered"] == true).map(samples).sum();
@@ -235,6 +236,48 @@ fn assert_account(run: &Value, table: &str) {
     }
 }
 
+/// Metered latency, operation by operation as DaCapo does it, from the order of all samples. The
+/// bench takes some operations of a stretch for all of it, so it may be off by a part of a stretch.
+#[track_caller]
+fn assert_metered(run: &Value) {
+    if run["settings"]["rate"] != 0 || run["settings"]["stretches"] == false {
+        return;
+    }
+    for (key, window) in [("1ms", 1e6), ("10ms", 1e7), ("100ms", 1e8), ("full", f64::INFINITY)] {
+        let mut all = Vec::new();
+        for track in run["tracks"].as_array().unwrap().iter().filter(|track| track["metered"] == true) {
+            // Begins without idle time, and when the last one was done.
+            let (mut starts, mut end) = (Vec::new(), 0.0);
+            for stretch in rows(&track["stretches"]).iter().filter(|stretch| stretch[1] > 0) {
+                let step = stretch[0] as f64 / stretch[1] as f64;
+                starts.extend((0..stretch[1]).map(|k| end + step * k as f64));
+                end += stretch[0] as f64;
+            }
+            let last = starts.len() - 1;
+            for (i, &start) in starts.iter().enumerate() {
+                let from = starts.partition_point(|&s| s < start - window / 2.0);
+                let to = starts.partition_point(|&s| s < start + window / 2.0).min(last);
+                let mean = if to > from { (starts[to] - starts[from]) / (to - from) as f64 } else { 0.0 };
+                let due = if to > from { starts[from] + mean * (i - from) as f64 } else { start };
+                all.push(starts.get(i + 1).unwrap_or(&end) - due.min(start));
+            }
+        }
+        all.sort_by(f64::total_cmp);
+        let stated = &run["metered"][key];
+        assert_eq!(number(stated, "count"), all.len() as u64);
+        let near = |name: &str, found: f64| {
+            let off = (number(stated, name) as f64 - found).abs();
+            assert!(off <= 30_000.0 + found * 0.005, "metered {key}: {name} of {stated}, and {found} from its parts");
+        };
+        for (name, q) in [("p50_ns", 0.5), ("p99_ns", 0.99), ("p999_ns", 0.999)] {
+            near(name, all[((q * all.len() as f64).ceil() as usize).clamp(1, all.len()) - 1]);
+        }
+        near("max_ns", *all.last().unwrap());
+        let (sum, total) = (all.iter().sum::<f64>(), number(stated, "total_ns") as f64);
+        assert!((sum - total).abs() <= sum * 0.01 + 1e6, "metered {key}: {total} in all, and {sum} from its parts");
+    }
+}
+
 fn samples(track: &Value) -> u64 {
     number(track, "operations") + number(track, "other")
 }
@@ -242,7 +285,7 @@ fn samples(track: &Value) -> u64 {
 /// Runs with these options, one run after another, and checks each; the runs.
 fn account_of(args: &[&str]) -> Vec<Value> {
     let scratch = Scratch::new(&format!("account-{}", args.join("-")));
-    let out = scratch.bench(&[args, &["--quick", "--repeats", "1"]].concat());
+    let out = scratch.bench(&[args, &["--quick", "--repeats", "1", "--stretches"]].concat());
     if text(&out.stderr).contains("the page barrier is unavailable") {
         return Vec::new();
     }

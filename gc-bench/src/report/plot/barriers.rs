@@ -17,12 +17,16 @@ pub(crate) fn class(n: usize) -> String {
     format!("c{}", [0, 1, 4, 3, 5, 2][n % 6])
 }
 
-/// Minimum mutator utilisation by window, a line an entry: its class, its name, its runs.
-pub(crate) fn mmu<'a>(lines: impl Iterator<Item = (String, &'a str, &'a Group<'a>)>) -> String {
+/// The utilisation of a run at a window of so many milliseconds.
+pub(crate) type Utilisation = fn(&Record, u64) -> Option<f64>;
+
+/// Minimum mutator utilisation by window, a line an entry: its class, its name, its runs, and by
+/// what it is measured.
+pub(crate) fn mmu<'a>(lines: impl Iterator<Item = (String, &'a str, &'a Group<'a>, Utilisation)>) -> String {
     let label = "Minimum mutator utilisation by window";
     let lines: Vec<_> = lines
-        .map(|(class, name, group)| {
-            let at = |&ms: &u64| Some((ms, group.least_some(|run| run.mmu_at(ms))?));
+        .map(|(class, name, group, of)| {
+            let at = |&ms: &u64| Some((ms, group.least_some(|run| of(run, ms))?));
             (class, name, WINDOWS_MS.iter().filter_map(at).collect::<Vec<_>>())
         })
         .filter(|(.., points)| !points.is_empty())
