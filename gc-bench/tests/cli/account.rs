@@ -169,7 +169,12 @@ fn assert_account(run: &Value, table: &str) {
         [("1ms", "metered, 1 ms"), ("10ms", "metered, 10 ms"), ("100ms", "metered, 100 ms"), ("full", "metered, all")]
     {
         assert_summary(key, &run["metered"][key], &run["histograms"]["metered"][key]);
-        for (name, figure) in [("p50", "p50_ns"), ("p99.9", "p999_ns"), ("max", "max_ns")] {
+        // The table has a percentile only where ten samples lie beyond it.
+        let count = number(&run["metered"][key], "count");
+        for (name, figure, least) in [("p50", "p50_ns", 40), ("p99.9", "p999_ns", 20_000), ("max", "max_ns", 1)] {
+            if count < least {
+                continue;
+            }
             assert_eq!(shown(table, heading, name), duration(number(&run["metered"][key], figure)), "{heading} {name}");
         }
     }
@@ -182,7 +187,9 @@ fn assert_account(run: &Value, table: &str) {
     let durations: Vec<u64> = run["stops"].as_array().unwrap().iter().map(|stop| number(stop, "duration_ns")).collect();
     assert_eq!(number(&run["pauses"], "total_ns"), durations.iter().sum::<u64>());
     assert_eq!(number(&run["pauses"], "max_ns"), durations.iter().copied().max().unwrap_or(0));
-    assert_eq!(shown(table, "pauses", "max"), duration(number(&run["pauses"], "max_ns")));
+    if !durations.is_empty() {
+        assert_eq!(shown(table, "pauses", "max"), duration(number(&run["pauses"], "max_ns")));
+    }
     let stalls = run["delays"].get("stall").map(rows).unwrap_or_default();
     assert_eq!(number(&run["stalls"], "count"), stalls.len() as u64, "each stall has its time");
 
