@@ -126,7 +126,8 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
     let tracks: Vec<Sampled> = tracks.iter().map(|track| sampled(track, measured_ns)).collect();
     let occupancy = gauge.occupancy(&closed);
     let quarters = if plan.work.is_steady() { gauge.quarters(&closed) } else { Vec::new() };
-    let (events, lost) = (closed.heap, closed.lost);
+    let (mut events, lost) = (closed.heap, closed.lost);
+    events.place_preemptions(&tracks);
     Record {
         workload: plan.work.name().to_owned(),
         barrier: plan.heap.barrier,
@@ -160,6 +161,7 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
         measured_mmu: measured_mmu(&tracks, measured_ns),
         lost: lost.lost,
         quarters,
+        laggards: events.laggards,
         settings: plan.clone(),
         histograms: Histograms {
             pauses: events.pauses.buckets(),

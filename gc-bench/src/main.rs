@@ -33,6 +33,7 @@ mod heap;
 mod hiccups;
 mod interval;
 mod json_text;
+mod laggards;
 mod list;
 mod lost;
 mod machine;

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use gc_heap::{Event, Heap, Mutator};
+use gc_heap::{Event, Heap, LossKind, Mutator};
 
 use crate::clock;
 use crate::collector::Collector;
+use crate::laggards::{self, Laggard};
 use crate::lost::{Since, Snapshot};
 use crate::mmu::{self, Interval, LostTime, Mmu, Stretch};
 use crate::process::{Usage, Used};
 use crate::recorder::nanos;
 use crate::stats::Samples;
 use crate::threads::{Attendance, Roster, Threads};
-use crate::timeline::{Delay, Occupancy, Phase, Stop};
+use crate::timeline::{Delay, Occupancy, Phase, Sampled, Stop};
 use crate::track::Track;
 
 /// The result of a workload.
@@ -165,6 +166,8 @@ pub(crate) struct HeapEvents {
     pub(crate) safepoint: Samples,
     pub(crate) stalls: Samples,
     pub(crate) stops: Vec<Stop>,
+    /// The mutators that came last to them.
+    pub(crate) laggards: Vec<Laggard>,
     pub(crate) phases: Vec<Phase>,
     /// How full the heap was where phases ended.
     pub(crate) fill: Vec<(u64, u64)>,
@@ -174,6 +177,8 @@ pub(crate) struct HeapEvents {
     stopped: Vec<Interval>,
     /// What mutators lost besides, by kind.
     pub(crate) delays: BTreeMap<String, Vec<Delay>>,
+    /// When they waited for a processor; not in `delays` yet.
+    preempted: Vec<Delay>,
     /// When each mutator that did waited for memory, or lost time in faults and slow paths.
     own: BTreeMap<u64, Vec<Stretch>>,
     length_ns: u64,
@@ -183,6 +188,29 @@ impl HeapEvents {
     /// The minimum mutator utilisation.
     pub(crate) fn mmu(&self) -> Vec<Mmu> {
         mmu::of_run(&self.stopped, self.own.values().map(Vec::as_slice), self.length_ns)
+    }
+
+    /// Adds the waits for a processor to the delays. Of these the heap knows that they lie between
+    /// two slow paths, and their length. A thread without a processor takes no sample: so they lie
+    /// in its long samples there, as far as there is room, in the longest first.
+    pub(crate) fn place_preemptions(&mut self, tracks: &[Sampled]) {
+        for (mutator, from, ns, mut lost_ns) in std::mem::take(&mut self.preempted) {
+            let track = tracks.iter().find(|track| track.mutator == mutator);
+            let samples = track.into_iter().flat_map(|track| &track.long_samples);
+            let inside = samples.map(|&(start, length)| (start.max(from), (start + length).min(from + ns)));
+            let mut inside: Vec<Interval> = inside.filter(|(start, end)| start < end).collect();
+            inside.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
+            for (start, end) in inside {
+                let part_ns = lost_ns.min(end - start);
+                lost_ns -= part_ns;
+                if part_ns > 0 {
+                    self.add_delay(PREEMPTIONS, mutator, (start, end), part_ns as f64 / (end - start) as f64);
+                }
+            }
+            if lost_ns > 0 {
+                self.add_delay(PREEMPTIONS, mutator, (from, from + ns), lost_ns as f64 / ns as f64);
+            }
+        }
     }
 
     /// When that mutator was stopped, or lost time of its own.
@@ -211,12 +239,14 @@ impl HeapEvents {
             safepoint: Samples::new(),
             stalls: Samples::new(),
             stops: Vec::new(),
+            laggards: Vec::new(),
             phases: Vec::new(),
             fill: Vec::new(),
             lost,
             stopped: Vec::new(),
             own: BTreeMap::new(),
             delays: BTreeMap::new(),
+            preempted: Vec::new(),
             length_ns: to_ns - from_ns,
         };
         // What began before the stretch is cut there; what ends after it is cut where it is used.
@@ -228,6 +258,7 @@ impl HeapEvents {
                     out.pauses.record(p.total_ns);
                     out.safepoint.record(p.reach_ns);
                     out.stopped.push(interval(p.start_ns, p.total_ns));
+                    laggards::add(&mut out.laggards, p);
                     out.stops.push(Stop {
                         kind: p.kind.to_string(),
                         start_ns: p.start_ns.saturating_sub(from_ns),
@@ -242,7 +273,13 @@ impl HeapEvents {
                 }
                 Event::Loss(l) if l.start_ns < to_ns && l.total_ns > 0 => {
                     let part = l.lost_ns as f64 / l.total_ns as f64;
-                    out.add_delay(&l.kind.to_string(), l.mutator, interval(l.start_ns, l.total_ns), part);
+                    if l.kind == LossKind::Preemptions {
+                        let (from, to) = interval(l.start_ns, l.total_ns);
+                        out.preempted.push((l.mutator, from, to - from, l.lost_ns.min(to - from)));
+                        continue;
+                    }
+                    let kind = l.kind.to_string().replace([' ', '-'], "_");
+                    out.add_delay(&kind, l.mutator, interval(l.start_ns, l.total_ns), part);
                 }
                 Event::Phase(p) if p.start_ns < to_ns => {
                     let start_ns = p.start_ns.saturating_sub(from_ns);
@@ -262,6 +299,9 @@ impl HeapEvents {
         out
     }
 }
+
+/// The delays that are waits for a processor.
+const PREEMPTIONS: &str = "preemptions";
 
 const STARTING: u8 = 0;
 const WARM_UP: u8 = 1;
@@ -450,7 +490,7 @@ impl Drop for StopWatching<'_> {
 mod tests {
     use super::*;
     use gc_heap::PauseKind;
-    use gc_heap::{Loss, LossKind, Pause, Stall};
+    use gc_heap::{Loss, Pause, Stall};
 
     const MS: u64 = 1_000_000;
 
@@ -466,7 +506,14 @@ mod tests {
     fn what_reaches_over_an_end_is_lost_as_far_as_it_lies_inside() {
         let pause = |start_ms: u64, ms: u64| {
             let (start_ns, total_ns) = (start_ms * MS, ms * MS);
-            Event::Pause(Pause { kind: PauseKind::MarkStart, start_ns, reach_ns: 1000, total_ns, last: None })
+            Event::Pause(Pause {
+                kind: PauseKind::MarkStart,
+                start_ns,
+                reach_ns: 1000,
+                total_ns,
+                last: None,
+                last_off_ns: None,
+            })
         };
         let stall = |start_ms: u64, ms: u64, mutator: u64| {
             let (start_ns, total_ns) = (start_ms * MS, ms * MS);
@@ -489,11 +536,41 @@ mod tests {
         );
     }
 
+    /// Where a mutator waited for a processor is known from its samples.
+    #[test]
+    fn a_wait_for_a_processor_lies_in_the_long_samples() {
+        let preempted = |start_ms: u64, ms: u64, lost_ms: u64, mutator: u64| {
+            let (start_ns, total_ns, lost_ns) = (start_ms * MS, ms * MS, lost_ms * MS);
+            let kind = LossKind::Preemptions;
+            Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator })
+        };
+        let events = [preempted(10, 10, 5, 1), preempted(30, 10, 6, 1), preempted(10, 10, 4, 2)];
+        let mut found = HeapEvents::of(&events, 0, 0, 60 * MS);
+        let long = |mutator: u64, samples: &[(u64, u64)]| {
+            let long_samples = samples.iter().map(|&(start, ms)| (start * MS, ms * MS)).collect();
+            Sampled { mutator, long_samples, ..Sampled::default() }
+        };
+        // Of the first all in the longer sample; of the second as much as fits two, of which one
+        // reaches out, and the rest anywhere; of the third, whose mutator has no long sample there,
+        // all.
+        found.place_preemptions(&[long(1, &[(11, 1), (13, 5), (28, 4), (35, 2)]), long(2, &[(25, 9)])]);
+        let expected = [
+            (1, 13 * MS, 5 * MS, 5 * MS),
+            (1, 30 * MS, 2 * MS, 2 * MS),
+            (1, 35 * MS, 2 * MS, 2 * MS),
+            (1, 30 * MS, 10 * MS, 2 * MS),
+            (2, 10 * MS, 10 * MS, 4 * MS),
+        ];
+        assert_eq!(found.delays["preemptions"], expected);
+        let lost = found.lost_by(1);
+        assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 0.0));
+    }
+
     #[test]
     fn faults_are_lost_to_the_mutator_that_had_them() {
         let fault = |start_us: u64, us: u64, lost_us: u64, mutator: u64| {
             let [start_ns, total_ns, lost_ns] = [start_us, us, lost_us].map(|us| us * 1000);
-            Event::Loss(Loss { kind: LossKind::Faults, start_ns, total_ns, lost_ns, count: 3, mutator })
+            Event::Loss(Loss { kind: LossKind::Faults, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 3, mutator })
         };
         let pause = Event::Pause(Pause {
             kind: PauseKind::Flip,
@@ -501,6 +578,7 @@ mod tests {
             reach_ns: 0,
             total_ns: 100_000,
             last: None,
+            last_off_ns: None,
         });
         let stall = Event::Stall(Stall { start_ns: 52 * MS, total_ns: 200_000, bytes: 64, mutator: 2 });
         // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began

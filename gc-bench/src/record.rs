@@ -9,6 +9,7 @@ use crate::by_name;
 use crate::collector::Collector;
 use crate::gaps::{Gaps, NotAccounted};
 use crate::hiccups::Hiccups;
+use crate::laggards::Laggard;
 use crate::lost::Lost;
 use crate::machine::{self, Kernel, Machine};
 use crate::metered::Metered;
@@ -117,6 +118,8 @@ pub(crate) struct Record {
     pub(crate) tracks: Vec<Sampled>,
     /// What mutators lost besides pauses, by kind.
     pub(crate) delays: BTreeMap<String, Vec<Delay>>,
+    /// The mutators that came last to a pause, in the order of their numbers.
+    pub(crate) laggards: Vec<Laggard>,
     /// Each pause, in order.
     pub(crate) stops: Vec<Stop>,
     /// Each phase of each cycle, in order of its start.
@@ -246,6 +249,7 @@ pub(crate) mod samples {
             mmu: mmu::of_run(&[(10_000_000, 10_600_000), (13_000_000, 13_900_000)], std::iter::empty(), 60_000_000),
             measured_mmu: measured_mmu(&tracks, 60_000_000),
             lost: Lost { slow_paths: Some(Kind { count: 1234, times: Some(SLOW) }), faults: None },
+            laggards: vec![Laggard { mutator: 2, count: 59, worst_ns: 6_900, ..Laggard::default() }],
             histograms: Histograms {
                 pauses: pauses.buckets(),
                 safepoint: safepoint.buckets(),

@@ -48,6 +48,8 @@ pub struct Loss {
     pub length_ns: u64,
     /// Time lost within that.
     pub lost_ns: u64,
+    /// Of it, the kernel's share.
+    pub kernel_ns: u64,
 }
 
 impl Loss {
@@ -58,11 +60,11 @@ impl Loss {
     }
 
     fn words(self) -> [u64; WORDS] {
-        [self.begin_ns, self.length_ns, self.lost_ns, self.count << 8 | u64::from(self.kind)]
+        [self.begin_ns, self.length_ns, self.lost_ns, self.kernel_ns, self.count << 8 | u64::from(self.kind)]
     }
 
-    fn from_words([begin_ns, length_ns, lost_ns, last]: [u64; WORDS]) -> Loss {
-        Loss { kind: last as u8, count: last >> 8, begin_ns, length_ns, lost_ns }
+    fn from_words([begin_ns, length_ns, lost_ns, kernel_ns, last]: [u64; WORDS]) -> Loss {
+        Loss { kind: last as u8, count: last >> 8, begin_ns, length_ns, lost_ns, kernel_ns }
     }
 
     /// The two losses merged into one, if they may be.
@@ -73,12 +75,13 @@ impl Loss {
             count: self.count + next.count,
             length_ns: next.end_ns() - self.begin_ns,
             lost_ns: self.lost_ns + next.lost_ns,
+            kernel_ns: self.kernel_ns + next.kernel_ns,
             ..self
         })
     }
 }
 
-const WORDS: usize = 4;
+const WORDS: usize = 5;
 
 /// A thread's record of its losses; see the [module](self).
 #[derive(Debug)]
@@ -108,7 +111,7 @@ fn none() -> [AtomicU64; WORDS] {
 }
 
 impl LossRing {
-    /// A ring of `entries` entries, a power of two; 32 bytes each, committed when first touched.
+    /// A ring of `entries` entries, a power of two; 40 bytes each, committed when first touched.
     ///
     /// # Panics
     /// If `entries` is no power of two.
@@ -124,8 +127,9 @@ impl LossRing {
         }
     }
 
-    /// Records a loss, which began no earlier than the previous one ended. Called by the writer,
-    /// also in a signal handler. About 40 instructions if the loss is merged, about 60 if an entry
+    /// Records a loss, which ended no earlier than the previous one did. One that began earlier,
+    /// because the previous one lies in it, is an entry of its own. Called by the writer, also in a
+    /// signal handler. About 40 instructions if the loss is merged, about 60 if an entry
     /// goes into the ring; never waits.
     pub fn record(&self, loss: Loss) {
         compiler_fence(Ordering::SeqCst);
@@ -197,7 +201,7 @@ mod tests {
     use super::*;
 
     fn loss(begin_ns: u64, ns: u64) -> Loss {
-        Loss { kind: 1, count: 1, begin_ns, length_ns: ns, lost_ns: ns }
+        Loss { kind: 1, count: 1, begin_ns, length_ns: ns, lost_ns: ns, kernel_ns: ns / 4 }
     }
 
     fn taken(ring: &LossRing) -> (Vec<Loss>, u64) {
@@ -219,7 +223,7 @@ mod tests {
         ring.record(loss(1_000_000, 7_000_000));
         ring.record(Loss { kind: 2, ..loss(8_000_000, 10) });
         ring.record(Loss { kind: 1, ..loss(8_000_010, 10) });
-        let merged = Loss { kind: 1, count: 3, begin_ns: 1000, length_ns: 99_900, lost_ns: 3_400 };
+        let merged = Loss { kind: 1, count: 3, begin_ns: 1000, length_ns: 99_900, lost_ns: 3_400, kernel_ns: 850 };
         let expected =
             [merged, loss(100_900, 101), loss(1_000_000, 7_000_000), Loss { kind: 2, ..loss(8_000_000, 10) }];
         assert_eq!(taken(&ring), (expected.to_vec(), 0));
@@ -249,7 +253,14 @@ mod tests {
     #[test]
     fn large_figures_survive() {
         let ring = LossRing::new(1);
-        let long = Loss { kind: 255, count: (1 << 56) - 1, begin_ns: u64::MAX - 5, length_ns: 5, lost_ns: u64::MAX };
+        let long = Loss {
+            kind: 255,
+            count: (1 << 56) - 1,
+            begin_ns: u64::MAX - 5,
+            length_ns: 5,
+            lost_ns: u64::MAX,
+            kernel_ns: u64::MAX - 1,
+        };
         ring.record(long);
         ring.flush();
         assert_eq!(taken(&ring), (vec![long], 0));

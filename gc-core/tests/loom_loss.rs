@@ -15,7 +15,8 @@ use support::check;
 
 /// Too far apart to be merged. All its figures follow from its number, so that a mixture of two is found out.
 fn loss(number: u64) -> Loss {
-    Loss { kind: 1, count: number, begin_ns: number * 1_000_000, length_ns: number * 10, lost_ns: number * 7 }
+    let (begin_ns, length_ns) = (number * 1_000_000, number * 10);
+    Loss { kind: 1, count: number, begin_ns, length_ns, lost_ns: number * 7, kernel_ns: number * 3 }
 }
 
 #[test]

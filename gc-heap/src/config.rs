@@ -142,6 +142,13 @@ pub(crate) struct Config {
     pub(crate) late_after: Duration,
 }
 
+#[cfg(not(feature = "losses"))]
+impl Config {
+    pub(crate) fn records_losses(&self) -> bool {
+        false
+    }
+}
+
 #[cfg(feature = "losses")]
 impl Config {
     /// Whether mutators record when they lose time.
@@ -361,13 +368,15 @@ impl HeapBuilder {
         self
     }
 
-    /// Records when each mutator loses time in faults and slow paths, and how much:
-    /// [`Event::Loss`]. A heap with listeners always does so. Default: off; [`Heap::faults`](crate::Heap::faults) and
-    /// [`Heap::slow_paths`](crate::Heap::slow_paths) have the totals either way.
+    /// Records when each mutator loses time, by what, and how much: [`Event::Loss`], with the causes
+    /// of [`LossKind`](crate::LossKind). A heap with listeners always does so. Default: off;
+    /// [`HeapStats::losses`](crate::HeapStats::losses) has the totals either way, but for
+    /// preemptions.
     ///
-    /// Costs about 10 ns per fault, which takes microseconds, less than 1 ns on average per slow
-    /// path of a load (one in 16 is timed in any case, and recorded then), and up to 128 KiB per
-    /// attached thread, committed as it fills. A thread's records appear in the events after it
+    /// Costs about 90 instructions per delay that is timed (one in 16 slow paths of loads, one in 64
+    /// of stores, each of the others), an open file (`/proc/thread-self/schedstat`) per thread, a
+    /// system call of about 1 us at most each 200 us, and up to 160 KiB per attached thread,
+    /// committed as it fills. A thread's records appear in the events after it
     /// answers a handshake, stops, parks, or detaches, and a phase ends or events are taken; a
     /// cycle has several such moments. If a thread loses time for 0.4 s without one of them and
     /// without allocating a new block, entries are dropped and counted with the events that did not

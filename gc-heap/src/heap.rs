@@ -7,7 +7,7 @@ use crate::collector::driver::Collector;
 use crate::collector::ways::Way;
 use crate::config::{Config, HeapBuilder, HugePages};
 use crate::error::{BuildError, EnterError};
-use crate::events::Event;
+use crate::events::{Event, LossKind};
 use crate::inner::HeapInner;
 use crate::inner::handle::ENDING;
 pub use crate::inner::handle::Heap;
@@ -15,7 +15,7 @@ use crate::mutator::Mutator;
 use crate::mutator::enter::HeapThread;
 use crate::refused::Refusals;
 use crate::space::BLOCK_BYTES;
-use crate::stats::{Durations, HeapStats, Pauses, SlowPaths};
+use crate::stats::{Durations, HeapStats, LossTotal, LossTotals, Pauses, SlowPaths};
 use crate::warning::BuildWarning;
 use choice::{Choice, choose};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -153,6 +153,52 @@ impl Heap {
             pages_repaired_by_mutators: pages.by_mutators,
             page_waits: pages.waits,
             verified_slots: counters.verified_slots.get(),
+            losses: LossTotals::of(|kind| self.loss_total(kind), inner.report.losses.fault_kernel_ns()),
+        }
+    }
+
+    fn loss_total(&self, kind: LossKind) -> LossTotal {
+        let durations = self.loss_durations(kind);
+        let report = &self.inner().report;
+        let sampled = |count| LossTotal::of_sampled(&durations, count, report.losses.sampled_ns(kind));
+        match kind {
+            LossKind::SlowPaths => sampled(report.counters.slow_paths.get()),
+            LossKind::Stores => sampled(report.counters.stores.get()),
+            _ => LossTotal::of_all(&durations),
+        }
+    }
+
+    /// The delays of mutators by one cause, since the heap was built, whether it records losses or
+    /// not: [`LossKind`] says what is in them. Of slow paths of loads and stores those that were
+    /// timed; of faults the time in the signal handler. Nothing but faults and slow paths without
+    /// the feature `losses`.
+    ///
+    /// ```
+    /// use gc_heap::{AllocSize, Heap, LossKind, SlotArray, Value};
+    ///
+    /// type Vector = SlotArray<gc_heap::Tagged>;
+    /// let heap = Heap::builder().max_bytes(64 << 20).build()?;
+    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
+    ///     m.reserve(AllocSize::tail::<Vector>(1 << 20))?.place_array::<Vector>((), 1 << 20, Value::NIL);
+    ///     Ok(())
+    /// })??;
+    /// for kind in LossKind::ALL {
+    ///     let of = heap.loss_durations(kind);
+    ///     println!("{kind}: {} times, {} ns, longest {} ns", of.count, of.sum_ns, of.max_ns);
+    /// }
+    /// # if cfg!(feature = "losses") {
+    /// assert!(heap.loss_durations(LossKind::Zeroing).count >= 8, "8 MiB in slices of one");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn loss_durations(&self, kind: LossKind) -> Durations {
+        let report = &self.inner().report;
+        match kind {
+            LossKind::Faults => self.faults(),
+            LossKind::SlowPaths => report.slow_paths.durations(),
+            LossKind::Stores => report.stores.durations(),
+            _ => report.losses.durations(kind),
         }
     }
 

@@ -113,7 +113,7 @@ pub use slot::{
     Address, AnyGc, AnyObject, Array, Bytes, Ephemeron, Gc, Referent, Rootable, Slot, SlotArray, SlotType, Tagged,
     Unpacked, Value, Weak, WeakKey, WeakSlot,
 };
-pub use stats::{Durations, HeapStats, Pauses, SlowPaths};
+pub use stats::{Durations, HeapStats, LossTotal, LossTotals, Pauses, SlowPaths};
 pub use text::{ByteSize, ParseOptionError};
 pub use warning::BuildWarning;
 pub use weak_map::WeakMap;

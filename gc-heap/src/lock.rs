@@ -11,8 +11,20 @@
 //! A panic while a lock is held leaves no half-changed state (`catch_unwind` around listeners and
 //! visitors relies on that as well), so poisoning is ignored.
 
+use std::cell::Cell;
 use std::sync::{self, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
+
+thread_local! {
+    /// Who hears how long this thread has waited for a lock, in nanoseconds.
+    static TELL_WAITS: Cell<Option<fn(u64)>> = const { Cell::new(None) };
+}
+
+/// Has this thread's waits for locks told to a function, which is called with the lock held.
+#[cfg(feature = "losses")]
+pub(crate) fn tell_waits(tell: Option<fn(u64)>) {
+    TELL_WAITS.set(tell);
+}
 
 /// The guard of a lock.
 pub(crate) use std::sync::MutexGuard;
@@ -34,7 +46,22 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.try_lock() {
+            Some(guard) => guard,
+            None => self.wait_for_lock(),
+        }
+    }
+
+    /// Waits, and tells the thread's account of it.
+    #[cold]
+    fn wait_for_lock(&self) -> MutexGuard<'_, T> {
+        let tell = TELL_WAITS.get();
+        let since = tell.map(|_| Instant::now());
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(tell), Some(since)) = (tell, since) {
+            tell(since.elapsed().as_nanos() as u64);
+        }
+        guard
     }
 
     /// `None` where another thread holds it.

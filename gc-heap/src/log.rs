@@ -1,6 +1,6 @@
 //! Events as lines of text.
 
-use crate::events::{CycleSpan, Event, Phase};
+use crate::events::{CycleSpan, Event, LossKind, Phase};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// Each line begins with the time since the heap was built, at which the event ended. Each cycle ends with a line that sums
 /// it up: bytes used before and after, of how many; bytes found live; the phases; pauses and stalls since the cycle before;
-/// what the barrier did meanwhile, and what mutators lost by it. Losses have no lines of their own: there are too many.
+/// what the barrier did meanwhile, what mutators lost by it, and otherwise. Losses have no lines of their own: there are too many.
 ///
 /// ```text
 /// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us by mutator 2 (worker-1, thread 4711)
@@ -74,8 +74,10 @@ struct Sums {
     ended: u64,
     pauses: Sum,
     stalls: Sum,
-    /// What mutators lost in faults and slow paths.
+    /// What mutators lost in faults and slow paths of loads, otherwise, and for want of a processor.
     lost_ns: u64,
+    lost_otherwise_ns: u64,
+    preempted_ns: u64,
     /// Each phase once, in the order in which they came.
     phases: Vec<(Phase, u64)>,
 }
@@ -119,6 +121,9 @@ impl GcLog {
                 if let Some(last) = pause.last {
                     // Writing to a string does not fail.
                     let _ = write!(line, " by {last}");
+                    if let Some(off_ns) = pause.last_off_ns {
+                        let _ = write!(line, ", {} of it off the processor", Time(off_ns));
+                    }
                 }
                 line
             }
@@ -136,7 +141,11 @@ impl GcLog {
                 line
             }
             Event::Loss(loss) => {
-                sums.lost_ns += loss.lost_ns;
+                *match loss.kind {
+                    LossKind::Faults | LossKind::SlowPaths => &mut sums.lost_ns,
+                    LossKind::Preemptions => &mut sums.preempted_ns,
+                    _ => &mut sums.lost_otherwise_ns,
+                } += loss.lost_ns;
                 return None;
             }
             Event::Phase(span) => {
@@ -184,6 +193,12 @@ impl Sums {
         if self.lost_ns != 0 {
             let _ = write!(line, "; {} lost by them", Time(self.lost_ns));
         }
+        if self.lost_otherwise_ns != 0 {
+            let _ = write!(line, "; {} lost otherwise", Time(self.lost_otherwise_ns));
+        }
+        if self.preempted_ns != 0 {
+            let _ = write!(line, "; {} without a processor", Time(self.preempted_ns));
+        }
         line
     }
 }
@@ -214,7 +229,7 @@ impl std::fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Barrier, Heap, Late, Loss, LossKind, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
+    use crate::{Barrier, Heap, Late, Loss, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
     use std::time::Duration;
 
     /// A cycle and a late thread of a real heap, whose figures are then set: only the heap makes these.
@@ -264,8 +279,10 @@ mod tests {
     fn lines_say_what_happened() {
         let log = GcLog::new();
         let (real_cycle, mut late) = real_events();
-        let pause_of =
-            |kind, total_ns, last| Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns, last });
+        let pause_of = |kind, total_ns, last: Option<_>| {
+            let last_off_ns = last.map(|_| 400);
+            Event::Pause(Pause { kind, start_ns: 1_000_000, reach_ns: 900, total_ns, last, last_off_ns })
+        };
         let pause = |kind, total_ns| pause_of(kind, total_ns, None);
         (late.who.mutator, late.who.thread) = (3, 4711);
         late.who.name = ThreadName::from_words([u64::from_le_bytes(*b"worker-1"), 0]);
@@ -280,7 +297,7 @@ mod tests {
         second.slow_paths = 7;
         let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
         let (kind, mutator) = (LossKind::SlowPaths, 3);
-        let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, count: 2, mutator };
+        let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, kernel_ns: 0, count: 2, mutator };
         let events = [
             Event::Late(late_for_mark_start),
             Event::Late(late),
@@ -295,6 +312,9 @@ mod tests {
             pause(PauseKind::MarkStart, 0),
             Event::Loss(Loss { lost_ns: 3_000, ..loss }),
             Event::Loss(Loss { lost_ns: 500, ..loss }),
+            Event::Loss(Loss { kind: LossKind::Locks, lost_ns: 1_000, ..loss }),
+            Event::Loss(Loss { kind: LossKind::WakeUps, lost_ns: 40_000, ..loss }),
+            Event::Loss(Loss { kind: LossKind::Preemptions, lost_ns: 4_000_000, ..loss }),
             Event::Cycle(second),
         ];
         let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
@@ -304,7 +324,8 @@ mod tests {
             "[0.200s][gc] cycle 1: handshake has waited 200.0 ms for mutator 3 (worker-1, thread 4711); it runs, or waits for a \
              processor",
             "[0.001s][gc] cycle 1: pause mark start 2.1 us, reached in 0.9 us",
-            "[0.001s][gc] cycle 1: pause mark end 5.1 us, reached in 0.9 us by mutator 3 (worker-1, thread 4711)",
+            "[0.001s][gc] cycle 1: pause mark end 5.1 us, reached in 0.9 us by mutator 3 (worker-1, thread 4711), 0.4 us of it \
+             off the processor",
             "[0.014s][gc] cycle 1: mark 12.9 ms, 42.0 MiB used",
             "[0.002s][gc] cycle 1: plan 1.0 ms, 42.0 MiB used",
             "[0.002s][gc] cycle 1: plan 500.0 us, 42.0 MiB used",
@@ -314,7 +335,7 @@ mod tests {
              pauses 3, together 12.3 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
             "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
             "[0.021s][gc] cycle 2: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 us; \
-             stalls 0; slow paths 7; 3.5 us lost by them",
+             stalls 0; slow paths 7; 3.5 us lost by them; 41.0 us lost otherwise; 4.0 ms without a processor",
         ];
         assert_eq!(lines, expected);
     }

@@ -1,6 +1,6 @@
 //! Counters of a heap.
 
-use crate::events::{Pause, PauseKind};
+use crate::events::{LossKind, Pause, PauseKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters and sizes of a heap. All counts are since the heap was built, so the work of a part of
@@ -108,6 +108,61 @@ pub struct HeapStats {
     pub page_waits: u64,
     /// Live objects and slots checked by verification.
     pub verified_slots: u64,
+    /// Delays of mutators besides pauses and stalls, by cause.
+    pub losses: LossTotals,
+}
+
+/// The delays of a heap's mutators besides pauses and stalls, by cause; part of [`HeapStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LossTotals {
+    by_kind: [LossTotal; LossKind::ALL.len()],
+    /// The kernel's share of all faults, in nanoseconds; an estimate, see
+    /// [`Loss::kernel_ns`](crate::Loss::kernel_ns). Not in the total of
+    /// [`LossKind::Faults`], which is the time in the signal handler.
+    pub fault_kernel_ns: u64,
+}
+
+impl LossTotals {
+    pub(crate) fn of(total: impl Fn(LossKind) -> LossTotal, fault_kernel_ns: u64) -> LossTotals {
+        LossTotals { by_kind: LossKind::ALL.map(total), fault_kernel_ns }
+    }
+
+    /// The delays of one cause.
+    #[must_use]
+    pub fn kind(&self, kind: LossKind) -> LossTotal {
+        self.by_kind[kind as usize]
+    }
+}
+
+/// The delays of one cause since the heap was built, of all mutators together. The figures of one
+/// copy fit together: `total_ns <= count * max_ns`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LossTotal {
+    /// How many. Those of slow paths of loads and stores are counted at their thread's safepoints.
+    pub count: u64,
+    /// Their time in nanoseconds. Of slow paths one in some is timed; the others count as long as
+    /// those usually are, so that one in which the thread lost its processor does not count many times.
+    pub total_ns: u64,
+    /// The longest (of those that were timed).
+    pub max_ns: u64,
+}
+
+impl LossTotal {
+    pub(crate) fn of_all(durations: &Durations) -> LossTotal {
+        let &Durations { count, sum_ns: total_ns, max_ns, .. } = durations;
+        LossTotal { count, total_ns, max_ns }
+    }
+
+    /// `count` of them, some of which were timed; `all_ns` is the estimate of all that were counted
+    /// when one was timed last.
+    pub(crate) fn of_sampled(timed: &Durations, count: u64, all_ns: u64) -> LossTotal {
+        // Those timed since a thread's last safepoint are among those that it has not published.
+        let count = count.max(timed.count);
+        let total_ns = all_ns.max(timed.sum_ns).min(count * timed.max_ns);
+        LossTotal { count, total_ns, max_ns: timed.max_ns }
+    }
 }
 
 macro_rules! counters {
@@ -142,7 +197,8 @@ counters!(
     pinned_blocks,
     pages_repaired,
     verified_slots,
-    slow_paths
+    slow_paths,
+    stores
 );
 
 /// A counter. Who sees what a thread has added to one sees what that thread added to others before: so of two, one of which

@@ -1,21 +1,26 @@
 //! The slow half of the barriers: what happens when a load meets a stale word.
 
-use crate::inner::mutator::Mutator;
+use crate::events::LossKind;
+use crate::inner::mutator::{Mutator, Sampled};
 use crate::space::BLOCK_BYTES;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
+use crate::stats::Histogram;
 use gc_core::forwarding::Entry;
 use gc_core::slot::{self, Barriers};
 use gc_core::weak::{self, WeakBarriers};
 use std::sync::atomic::AtomicU64;
 
-/// One in this many of a thread's slow paths is timed.
+/// One in this many of a thread's slow paths of loads is timed.
 const TIMED_ONE_IN: u32 = 16;
+
+/// As [`TIMED_ONE_IN`], for stores, which have less to do.
+const STORES_TIMED_ONE_IN: u32 = 64;
 
 impl Mutator<'_> {
     /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see [`try_resolve`](Self::try_resolve).
     pub(crate) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
-        self.counted(|| {
+        self.load_counted(|| {
             let good = self.try_resolve(word)?;
             if slot::heal(slot, word, good) {
                 self.counts.healed.set(self.counts.healed.get() + 1);
@@ -27,45 +32,57 @@ impl Mutator<'_> {
     /// Counts a slow path, and times one in [`TIMED_ONE_IN`]: two clock reads cost as much as a
     /// typical slow path.
     #[inline(always)]
-    fn counted<R>(&self, f: impl FnOnce() -> R) -> R {
-        let counts = &self.counts;
-        counts.slow_paths.set(counts.slow_paths.get() + 1);
+    fn load_counted<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.counted(LossKind::SlowPaths, &self.counts.loads, TIMED_ONE_IN, &self.inner().report.slow_paths, f)
+    }
+
+    /// As `load_counted`, for stores.
+    #[inline(always)]
+    pub(crate) fn store_counted(&self, f: impl FnOnce()) {
+        self.counted(LossKind::Stores, &self.counts.stores, STORES_TIMED_ONE_IN, &self.inner().report.stores, f);
+    }
+
+    #[inline(always)]
+    fn counted<R>(&self, kind: LossKind, counts: &Sampled, one_in: u32, timed: &Histogram, f: impl FnOnce() -> R) -> R {
+        counts.count.set(counts.count.get() + 1);
         if let Some(left) = counts.until_timed.get().checked_sub(1) {
             counts.until_timed.set(left);
             return f();
         }
-        counts.until_timed.set(TIMED_ONE_IN - 1);
-        let heap = self.inner();
-        let begin_ns = heap.report.events.now();
+        counts.until_timed.set(one_in - 1);
+        let (heap, account) = (self.inner(), &self.record().account);
+        let (begin_ns, lost_ns) = (heap.report.events.now(), account.lost_ns());
         let result = f();
-        let ns = heap.report.events.now() - begin_ns;
-        heap.report.slow_paths.record(ns);
-        let untimed = counts.until_timed_then.replace(TIMED_ONE_IN - 1);
-        if let Some(ring) = &self.record().losses {
-            counts.slow_path_losses.timed(ring, begin_ns, ns, untimed);
-        }
+        // What it enclosed has its own cause.
+        let enclosed_ns = account.lost_ns() - lost_ns;
+        let ns = (heap.report.events.now() - begin_ns).saturating_sub(enclosed_ns);
+        timed.record(ns);
+        let untimed = counts.until_timed_then.replace(one_in - 1);
+        counts.losses.timed(heap, account, (kind, begin_ns + enclosed_ns), ns, untimed);
         result
     }
 
     /// Records this thread's delays so far, before it stops or parks, so that readers see them.
     pub(crate) fn publish_losses(&self) {
-        let Some(ring) = &self.record().losses else { return };
-        let counts = &self.counts;
-        let left = counts.until_timed.get();
-        let untimed = counts.until_timed_then.replace(left) - left;
-        if untimed != 0 {
-            counts.slow_path_losses.untimed(ring, self.inner().report.events.now(), untimed);
+        let (heap, account) = (self.inner(), &self.record().account);
+        if !heap.config.records_losses() {
+            return;
         }
-        ring.flush();
+        for (kind, counts) in [(LossKind::SlowPaths, &self.counts.loads), (LossKind::Stores, &self.counts.stores)] {
+            let left = counts.until_timed.get();
+            let untimed = counts.until_timed_then.replace(left) - left;
+            if untimed != 0 {
+                counts.losses.untimed(heap, account, (kind, heap.report.events.now()), untimed);
+            }
+        }
+        account.flush();
         self.relieve_losses();
     }
 
     /// Drains this thread's own ring before it is full.
     #[inline]
     pub(crate) fn relieve_losses(&self) {
-        if let Some(ring) = &self.record().losses
-            && ring.is_half_full()
-        {
+        if self.record().account.is_half_full() {
             self.inner().try_take_losses(self.record());
         }
     }
@@ -77,7 +94,7 @@ impl Mutator<'_> {
         if word & self.bad_mask() == 0 {
             return word;
         }
-        self.counted(|| self.try_resolve(word)).expect("a reference of this heap to a live object")
+        self.load_counted(|| self.try_resolve(word)).expect("a reference of this heap to a live object")
     }
 
     /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its block was planned.

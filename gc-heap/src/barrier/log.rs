@@ -1,5 +1,6 @@
 //! The store log: what mutators overwrite while marking runs.
 
+use crate::events::LossKind;
 use crate::inner::mutator::Mutator;
 use crate::object::word::is_reference;
 use gc_core::slot::must_log;
@@ -11,17 +12,22 @@ impl Mutator<'_> {
     /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
     /// object is already marked.
     pub(crate) fn log_slow(&self, word: u64) {
-        if !is_reference(word)
-            || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
-        {
-            return;
-        }
-        let mut log = self.log.borrow_mut();
-        log.push(word);
-        if log.len() >= LOG_WORDS {
-            drop(log);
-            self.flush_log();
-        }
+        self.store_counted(|| {
+            if !is_reference(word)
+                || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
+            {
+                return;
+            }
+            let mut log = self.log.borrow_mut();
+            log.push(word);
+            if log.len() >= LOG_WORDS {
+                drop(log);
+                let (heap, account) = (self.inner(), &self.record().account);
+                let begun = account.begin(heap);
+                self.flush_log();
+                account.end(heap, LossKind::LogFlushes, begun);
+            }
+        });
     }
 
     pub(crate) fn flush_log(&self) {

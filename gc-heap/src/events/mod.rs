@@ -1,7 +1,6 @@
 //! The heap's events: pauses, stalls, phases and cycles.
 //!
-//! Delays of mutators in faults and slow paths are many and small; each thread collects its own
-//! (`loss`).
+//! The other delays of mutators are many and small; each thread collects its own (`loss`).
 //!
 //! All times are nanoseconds since the heap was built. Events go to the heap's listeners if it has
 //! any (`listener`), and otherwise into a bounded record (`record`). The crate `gc-heap-tools`
@@ -69,6 +68,12 @@ pub struct Pause {
     /// The mutator that arrived last, after [`reach_ns`](Self::reach_ns); `None` if all were
     /// outside the heap already.
     pub last: Option<MutatorThread>,
+    /// Of [`reach_ns`](Self::reach_ns), how long the thread of [`last`](Self::last) was not on a
+    /// processor: another thread had it, or this one slept. Watched from when the collector has
+    /// waited in vain, about 10 us after the request, until the thread arrives. `None` where it
+    /// arrived within 50 us, where more than 16 mutators were waited for, and where the system does
+    /// not report a thread's processor time.
+    pub last_off_ns: Option<u64>,
 }
 
 impl Pause {
@@ -92,6 +97,13 @@ impl Pause {
     #[must_use]
     pub fn stopped_ns(&self) -> u64 {
         self.total_ns.saturating_sub(self.reach_ns)
+    }
+
+    /// Whether the last mutator to arrive was late because it was off the processor: for more than
+    /// half of the time. `None` where that is [not known](Self::last_off_ns).
+    #[must_use]
+    pub fn last_was_off(&self) -> Option<bool> {
+        self.last_off_ns.map(|off_ns| off_ns > self.reach_ns / 2)
     }
 }
 
@@ -158,7 +170,11 @@ pub struct Stall {
     pub mutator: u64,
 }
 
-/// Kinds of delays of a mutator.
+/// Causes of delays of a mutator. Only what the heap did to it, or the system while it was inside
+/// the heap: not what the program asks for and waits for
+/// ([`Mutator::collect`](crate::Mutator::collect), [`Mutator::blocking`](crate::Mutator::blocking)),
+/// and not what has an event of its own, pauses and stalls. No moment counts under two causes: a
+/// wait for a lock while a block is opened counts under `Locks` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -168,6 +184,56 @@ pub enum LossKind {
     /// Other barriers: loads of stale references. One in 16 of a thread's is timed; the others
     /// count with the average duration.
     SlowPaths,
+    /// Stores, while marking runs, over references: the old one is logged unless its object is
+    /// marked. One in 64 of a thread's is timed; the others count with the average duration.
+    Stores,
+    /// A full store log was passed to the marker: once in 1024 logged references.
+    LogFlushes,
+    /// From the end of a pause until the mutator runs on, with what it reads anew; for the thread
+    /// that ran the pause, with the waking of the others.
+    WakeUps,
+    /// Answers to handshakes: publishing what the mutator keeps to itself, and reading the phase
+    /// anew.
+    Handshakes,
+    /// Waits for a lock of the heap that another thread had.
+    Locks,
+    /// Yields to the collector before a block is taken, when memory is short, shorter than 20 us;
+    /// longer ones are [`Stall`]s.
+    Yields,
+    /// Large objects: committing their memory and, if it is for slots, zeroing it, in slices of
+    /// 1 MiB. The kernel's time for pages that are touched first is in it. Small objects are zeroed
+    /// as they are written, which is not counted.
+    Zeroing,
+    /// Waits of a thread that attaches until a pause is over.
+    Attaching,
+    /// Taking blocks to allocate in and opening them; with the page barrier after a flip, repairing
+    /// and mapping their pages.
+    Refills,
+    /// The thread could run, and waited for a processor that other threads had; of the heap (its
+    /// collector threads) or not. Only what lies between other delays, in which such waits are
+    /// included. The thread asks the system in its slow paths, once it has not looked at the clock
+    /// for 200 us: so shorter waits are not seen, and of a wait it is known that it lies between two
+    /// slow paths. Only if the heap [records](crate::HeapBuilder::record_losses) losses, and the
+    /// kernel has `CONFIG_SCHED_INFO`.
+    Preemptions,
+}
+
+impl LossKind {
+    /// All, in the order of their numbers.
+    pub const ALL: [LossKind; 12] = [
+        LossKind::Faults,
+        LossKind::SlowPaths,
+        LossKind::Stores,
+        LossKind::LogFlushes,
+        LossKind::WakeUps,
+        LossKind::Handshakes,
+        LossKind::Locks,
+        LossKind::Yields,
+        LossKind::Zeroing,
+        LossKind::Attaching,
+        LossKind::Refills,
+        LossKind::Preemptions,
+    ];
 }
 
 impl fmt::Display for LossKind {
@@ -176,13 +242,24 @@ impl fmt::Display for LossKind {
         f.pad(match self {
             LossKind::Faults => "faults",
             LossKind::SlowPaths => "slow paths",
+            LossKind::Stores => "stores",
+            LossKind::LogFlushes => "log flushes",
+            LossKind::WakeUps => "wake-ups",
+            LossKind::Handshakes => "handshakes",
+            LossKind::Locks => "locks",
+            LossKind::Yields => "yields",
+            LossKind::Zeroing => "zeroing",
+            LossKind::Attaching => "attaching",
+            LossKind::Refills => "refills",
+            LossKind::Preemptions => "preemptions",
         })
     }
 }
 
 /// Time that a mutator lost besides pauses and stalls, if the heap
-/// [records](crate::HeapBuilder::record_losses) it. Losses close together are merged into one of at
-/// most 100 us; a longer fault is one by itself.
+/// [records](crate::HeapBuilder::record_losses) it. Losses of one kind close together are merged
+/// into one of at most 100 us; a longer one is one by itself. Two of a mutator lie apart, or one
+/// lies in the other, which does not count its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
     /// Kind of the loss.
@@ -191,10 +268,15 @@ pub struct Loss {
     pub start_ns: u64,
     /// Time from there to the end of the last.
     pub total_ns: u64,
-    /// Time lost within that. For a fault, the time in the signal handler, without the kernel's
-    /// time before and after it.
+    /// Time lost within that.
     pub lost_ns: u64,
-    /// Number of faults or slow paths.
+    /// Of [`lost_ns`](Self::lost_ns), the kernel's share of faults: from the access to the signal
+    /// handler and back. An estimate: for each fault the shortest time that the mutator was seen to
+    /// take from one handler to the next, so a kernel that is slower for once (it waits for a lock
+    /// of the address space) is not in it. 0 for other kinds, and until two faults have come within
+    /// 10 us.
+    pub kernel_ns: u64,
+    /// Number of delays.
     pub count: u64,
     /// Number of the mutator, as in [`Stall`]s.
     pub mutator: u64,

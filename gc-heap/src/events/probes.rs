@@ -16,6 +16,8 @@
 //! | `cycle_end` | collector thread | cycle, bytes used, live bytes, time |
 //! | `phase` | end of a phase, collector thread | cycle, phase, time, bytes used |
 //! | `stall` | end of a mutator's wait, on its thread | mutator, bytes asked for, time |
+//! | `laggard` | after a pause that some mutator ran into, collector thread | kind, mutator that arrived last, its thread, how late, of it off the processor (all bits set: unknown), its name (address of a text) |
+//! | `loss` | end of a mutator's delay, on its thread; in a signal handler for faults | kind (place in [`LossKind`](crate::LossKind)), mutator, time |
 //! | `fault` | end of a page barrier's fault, on the thread that faulted, in its signal handler | address, time |
 //!
 //! Without a tracer, a probe costs the evaluation of its arguments and the `nop`; with one, a trap
@@ -39,7 +41,7 @@
 //! let program = std::fs::read("/proc/self/exe")?;
 //! let notes = String::from_utf8_lossy(&program);
 //! // In a note stand the provider, the name and the arguments, each ended by a zero.
-//! for name in ["pause_begin", "pause_end", "late", "cycle_begin", "cycle_end", "phase", "stall", "fault"] {
+//! for name in ["pause_begin", "pause_end", "late", "cycle_begin", "cycle_end", "phase", "stall", "fault", "laggard", "loss"] {
 //!     assert_eq!(notes.contains(&format!("parallax\0{name}\0")), cfg!(feature = "usdt"), "{name}");
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

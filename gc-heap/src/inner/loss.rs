@@ -1,82 +1,375 @@
-//! Time that mutators lose in faults and slow paths: each thread records it in its own ring, and
-//! readers move the records to the events.
+//! What mutators suffer beside pauses and stalls: each delay with its cause, its time and its
+//! mutator, in the mutator's [`Account`]. See "Losses" in `docs/protocol.md`.
 //!
-//! A thread's ring is in its `MutatorRecord`, if the heap records losses. The thread is its writer:
-//! in the fault handler, which finds the ring by a thread-local word, and in the slow paths. It
-//! flushes the ring before it stops, parks or answers a handshake. The collector drains the rings
-//! at the end of each phase, a thread that takes events before it does so, and a thread drains its
-//! own when it fills up and when it detaches; one reader at a time holds a lock, and the writer
-//! takes no lock.
+//! A mutator's account is in its `MutatorRecord`. Its thread is the only writer: in the fault
+//! handler, which finds the account by a thread-local word, where it waits for a lock (likewise),
+//! and in the slow paths. Every delay is added to the heap's totals. If the heap records losses the
+//! account has a ring too, for the moment of each.
+//!
+//! The thread flushes the ring before it stops, parks or answers a handshake. The collector drains
+//! the rings at the end of each phase, a thread that takes events before it does so, and a thread
+//! drains its own when it fills up and when it detaches; one reader at a time holds a lock, and the
+//! writer takes no lock.
+//!
+//! A delay can lie in another: a wait for a lock in the opening of a block. The outer one counts
+//! without the inner ones, so that no moment counts under two causes.
 
 use crate::config::Config;
+use crate::events::probes::probe;
 use crate::events::{Event, Loss, LossKind};
 use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
-use gc_core::loss::Loss as Entry;
-pub(crate) use gc_core::loss::LossRing;
-use std::cell::Cell;
+use crate::lock;
+use crate::stats::{Durations, Histogram};
+use gc_core::loss::{Loss as Entry, LossRing};
+use gc_core::sys::RunDelay;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
-/// Entries of a thread's ring: 0.4 s of uninterrupted losses, 128 KiB when all are used.
+/// Entries of a thread's ring: 0.4 s of uninterrupted losses, 160 KiB when all are used.
 const RING_ENTRIES: usize = 4096;
 
-const FAULTS: u8 = 0;
-const SLOW_PATHS: u8 = 1;
+/// A thread that records asks the kernel how long it has waited for a processor where so much time
+/// has passed since it last looked at the clock. The question takes about a microsecond, so it
+/// costs half a percent at most; and a shorter wait is not seen by itself.
+const LOOK_NS: u64 = 200_000;
 
-/// The ring of a mutator, if its heap records losses.
-pub(crate) fn ring(config: &Config) -> Option<LossRing> {
-    config.records_losses().then(|| LossRing::new(RING_ENTRIES))
+/// From one fault to the next the kernel alone takes no longer than this: two that lie further apart
+/// say nothing of it.
+const MOST_KERNEL_NS: u64 = 10_000;
+
+/// Durations of a heap's delays by kind, save those that are counted elsewhere: faults, and slow
+/// paths of loads.
+pub(crate) struct Totals {
+    by_kind: [Histogram; LossKind::ALL.len()],
+    /// The kernel's share of all faults, as estimated.
+    fault_kernel_ns: AtomicU64,
+    /// Of slow paths of loads and of stores, timed ones and the estimate of the others.
+    loads_ns: AtomicU64,
+    stores_ns: AtomicU64,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals {
+            by_kind: std::array::from_fn(|_| Histogram::default()),
+            fault_kernel_ns: AtomicU64::new(0),
+            loads_ns: AtomicU64::new(0),
+            stores_ns: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Totals {
+    pub(crate) fn durations(&self, kind: LossKind) -> Durations {
+        self.by_kind[kind as usize].durations()
+    }
+
+    pub(crate) fn record(&self, kind: LossKind, ns: u64) {
+        self.by_kind[kind as usize].record(ns);
+    }
+
+    pub(crate) fn fault_kernel_ns(&self) -> u64 {
+        self.fault_kernel_ns.load(Ordering::Relaxed)
+    }
+
+    /// The time of all slow paths of a kind.
+    pub(crate) fn sampled_ns(&self, kind: LossKind) -> u64 {
+        self.sampled(kind).load(Ordering::Relaxed)
+    }
+
+    fn sampled(&self, kind: LossKind) -> &AtomicU64 {
+        if kind == LossKind::SlowPaths { &self.loads_ns } else { &self.stores_ns }
+    }
+}
+
+/// A mutator's account of its delays. Written by the thread that the mutator is active on alone,
+/// also in signal handlers; so Relaxed is enough for all its words, and no change of one is an
+/// exchange.
+pub(crate) struct Account {
+    mutator: u64,
+    /// If the heap records losses.
+    ring: Option<LossRing>,
+    /// All time that was lost so far, or is accounted elsewhere (pauses, stalls): what a delay that
+    /// encloses others does not count.
+    lost_ns: AtomicU64,
+    /// The end of the last fault, and the shortest time from one's end to the next's begin: the
+    /// kernel's share of a fault, 0 while that is not known.
+    fault_end_ns: AtomicU64,
+    kernel_ns: AtomicU64,
+    /// Whether a delay has begun and encloses nothing yet.
+    fresh: AtomicBool,
+    /// Until when the thread's time is accounted for, and how long it had waited for a processor at
+    /// the last question.
+    looked_ns: AtomicU64,
+    asked_ns: AtomicU64,
+    waited_ns: AtomicU64,
+    /// The thread that was asked for: the address of its record.
+    thread: AtomicU64,
+}
+
+/// The begin of a delay that may enclose others.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun {
+    begin_ns: u64,
+    lost_ns: u64,
+    /// Whether it lies in another that encloses nothing before it.
+    fresh: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Own {
-    ring: *const LossRing,
+    account: *const Account,
     heap: *const HeapInner,
 }
 
-const NOBODY: Own = Own { ring: std::ptr::null(), heap: std::ptr::null() };
+const NOBODY: Own = Own { account: std::ptr::null(), heap: std::ptr::null() };
 
 thread_local! {
-    /// The ring of the mutator that was active last on this thread, until it leaves its heap.
-    /// Const-initialized and without a destructor, so that a signal handler may use it.
+    /// The account of the mutator that is active on this thread. Const-initialized and without a
+    /// destructor, so that a signal handler may use it.
     static OWN: Cell<Own> = const { Cell::new(NOBODY) };
+
+    /// The kernel's record of this thread's waits for a processor; opened outside of handlers, when
+    /// a mutator that records first becomes active here.
+    static RUN_DELAY: OnceCell<Option<RunDelay>> = const { OnceCell::new() };
 }
 
-/// Changes the thread's ring; no access that may fault is reordered across the change.
+/// Changes the thread's account; no access that may fault is reordered across the change.
 fn set_own(own: Own) {
     compiler_fence(Ordering::SeqCst);
     OWN.set(own);
     compiler_fence(Ordering::SeqCst);
 }
 
-/// Directs this thread's faults to the ring of a mutator that becomes active on it: when it enters,
-/// and when it returns from `blocking`. A later mutator does not restore the ring of an earlier
-/// one: the earlier one sets it again itself. So this relies on no order in which mutators leave.
-pub(crate) fn record_to(ring: &LossRing, heap: &HeapInner) {
-    set_own(Own { ring, heap });
+/// Directs this thread's faults and waits for locks to the account of a mutator that becomes active
+/// on it: when it enters, and when it returns from `blocking`.
+pub(crate) fn record_to(account: &Account, heap: &HeapInner) {
+    set_own(Own { account, heap });
+    lock::tell_waits(Some(waited_for_lock));
+    account.arrive(heap);
 }
 
-/// The mutator that is active leaves its heap, or one becomes active whose heap records nothing.
+/// The mutator that is active leaves its heap, or goes into `blocking`.
 pub(crate) fn record_to_nobody() {
+    lock::tell_waits(None);
     set_own(NOBODY);
 }
 
 /// Records a fault that this thread has served, in its signal handler.
 pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
-    if !heap.config.records_losses() {
-        return;
-    }
     let own = OWN.get();
     if !std::ptr::eq(own.heap, heap) {
-        return heap.report.events.losses.miss(1); // a thread that is inside another heap, or in none
+        if heap.config.records_losses() {
+            heap.report.events.losses.miss(1); // a thread that is inside another heap, or in none
+        }
+        return;
     }
     // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left
     // since: leaving is on the same thread (leaving on another ends the process) and clears it. Its
-    // record, where the ring is, ends with its `HeapThread`, which is borrowed until it has left;
-    // one that lost the stack that was inside keeps its record for ever.
-    let ring = unsafe { &*own.ring };
-    ring.record(Entry { kind: FAULTS, count: 1, begin_ns, length_ns: ns, lost_ns: ns });
+    // record, where the account is, ends with its `HeapThread`, which is borrowed until it has
+    // left; one that lost the stack that was inside keeps its record for ever.
+    let account = unsafe { &*own.account };
+    account.fault(heap, begin_ns, ns);
+}
+
+/// Records a wait of this thread for a lock.
+fn waited_for_lock(ns: u64) {
+    let own = OWN.get();
+    if own.heap.is_null() {
+        return;
+    }
+    // SAFETY: as in `faulted`; and the heap is kept by the mutator that is inside.
+    let (account, heap) = unsafe { (&*own.account, &*own.heap) };
+    account.note(heap, LossKind::Locks, heap.report.events.now().saturating_sub(ns), ns);
+}
+
+/// How long this thread has waited for a processor since it began, if the kernel says so.
+fn run_delay() -> Option<u64> {
+    // In a handler the cell is filled, so that nothing is allocated; where the thread ends it is
+    // gone.
+    let total = RUN_DELAY.try_with(|delay| delay.get()?.as_ref()?.total().ok()).ok()??;
+    Some(total.as_nanos() as u64)
+}
+
+impl Account {
+    pub(crate) fn new(config: &Config, mutator: u64) -> Account {
+        Account {
+            mutator,
+            ring: config.records_losses().then(|| LossRing::new(RING_ENTRIES)),
+            lost_ns: AtomicU64::new(0),
+            fault_end_ns: AtomicU64::new(0),
+            kernel_ns: AtomicU64::new(0),
+            fresh: AtomicBool::new(false),
+            looked_ns: AtomicU64::new(0),
+            asked_ns: AtomicU64::new(0),
+            waited_ns: AtomicU64::new(0),
+            thread: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the ring is half full, so that the thread should drain it.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.ring.as_ref().is_some_and(LossRing::is_half_full)
+    }
+
+    /// Lets readers see all that was recorded.
+    pub(crate) fn flush(&self) {
+        if let Some(ring) = &self.ring {
+            ring.flush();
+        }
+    }
+
+    /// The mutator becomes active on this thread: what it did before is not the heap's concern.
+    fn arrive(&self, heap: &HeapInner) {
+        if self.ring.is_none() {
+            return;
+        }
+        let now_ns = heap.report.events.now();
+        // Not in the destructors of a thread that ends.
+        let thread = RUN_DELAY.try_with(|delay| {
+            delay.get_or_init(|| RunDelay::of_this_thread().ok());
+            std::ptr::from_ref(delay).addr() as u64
+        });
+        let thread = thread.unwrap_or(0);
+        if get(&self.thread) != thread || now_ns.saturating_sub(get(&self.asked_ns)) >= LOOK_NS {
+            set(&self.thread, thread);
+            self.ask(now_ns);
+        }
+        set(&self.looked_ns, now_ns);
+    }
+
+    /// Asks the kernel how long the thread has waited for a processor: since the last question, 0
+    /// if it does not say.
+    fn ask(&self, now_ns: u64) -> u64 {
+        let Some(waited_ns) = run_delay() else { return 0 };
+        set(&self.asked_ns, now_ns);
+        let before = get(&self.waited_ns);
+        set(&self.waited_ns, waited_ns);
+        // Another thread's total, or one that a new thread has at the same address, may be larger.
+        waited_ns.saturating_sub(before)
+    }
+
+    /// The thread looks at the clock, in a slow path. If it has not for long, it may have lost its
+    /// processor: `Preemptions`.
+    fn look(&self, heap: &HeapInner, now_ns: u64) {
+        let since_ns = get(&self.looked_ns);
+        let window_ns = now_ns.saturating_sub(since_ns);
+        if window_ns >= LOOK_NS && self.ring.is_some() {
+            let waited_ns = self.ask(now_ns).min(window_ns);
+            if waited_ns != 0 {
+                heap.report.losses.record(LossKind::Preemptions, waited_ns);
+                self.add(LossKind::Preemptions, 1, since_ns, window_ns, waited_ns, 0);
+            }
+        }
+        set(&self.looked_ns, now_ns);
+    }
+
+    /// Begins a delay that may enclose others.
+    pub(crate) fn begin(&self, heap: &HeapInner) -> Begun {
+        let begin_ns = heap.report.events.now();
+        self.look(heap, begin_ns);
+        Begun { begin_ns, lost_ns: get(&self.lost_ns), fresh: self.set_fresh(true) }
+    }
+
+    /// Ends a delay, without those that it enclosed.
+    pub(crate) fn end(&self, heap: &HeapInner, kind: LossKind, begun: Begun) {
+        let (length_ns, own_ns) = self.ends(heap, begun);
+        heap.report.losses.record(kind, own_ns);
+        self.add(kind, 1, begun.begin_ns, length_ns, own_ns, 0);
+    }
+
+    /// As [`end`](Self::end), for a wait that has an event of its own: a stall.
+    pub(crate) fn end_elsewhere(&self, heap: &HeapInner, begun: Begun) {
+        let (_, own_ns) = self.ends(heap, begun);
+        self.exclude(own_ns);
+        self.arrive(heap);
+    }
+
+    /// How long a delay was, and how long without what it encloses.
+    fn ends(&self, heap: &HeapInner, begun: Begun) -> (u64, u64) {
+        let length_ns = heap.report.events.now() - begun.begin_ns;
+        let own_ns = length_ns.saturating_sub(get(&self.lost_ns) - begun.lost_ns);
+        let is_empty = self.set_fresh(false);
+        self.set_fresh(is_empty && begun.fresh);
+        (length_ns, own_ns)
+    }
+
+    /// Records a delay that encloses no other.
+    pub(crate) fn note(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64, ns: u64) {
+        heap.report.losses.record(kind, ns);
+        self.add(kind, 1, begin_ns, ns, ns, 0);
+    }
+
+    /// Returns what was set before.
+    fn set_fresh(&self, fresh: bool) -> bool {
+        let before = self.fresh.load(Ordering::Relaxed);
+        self.fresh.store(fresh, Ordering::Relaxed);
+        before
+    }
+
+    /// Time that is accounted elsewhere: in a pause, or a stall.
+    pub(crate) fn exclude(&self, ns: u64) {
+        set(&self.lost_ns, get(&self.lost_ns) + ns);
+    }
+
+    /// What was lost so far.
+    pub(crate) fn lost_ns(&self) -> u64 {
+        get(&self.lost_ns)
+    }
+
+    /// In the signal handler.
+    fn fault(&self, heap: &HeapInner, begin_ns: u64, ns: u64) {
+        // From the end of one handler to the begin of the next the thread runs for itself, and the
+        // kernel for it: back from the handler, and into the next. The shortest such time is taken
+        // for the kernel's, and comes before each fault.
+        let between_ns = begin_ns.saturating_sub(get(&self.fault_end_ns));
+        set(&self.fault_end_ns, begin_ns + ns);
+        if between_ns <= MOST_KERNEL_NS {
+            let known_ns = get(&self.kernel_ns);
+            set(&self.kernel_ns, if known_ns == 0 { between_ns } else { known_ns.min(between_ns) });
+        }
+        let mut kernel_ns = get(&self.kernel_ns).min(between_ns);
+        if self.ring.is_some() {
+            // Something else may have been recorded since the last fault.
+            kernel_ns = kernel_ns.min(begin_ns.saturating_sub(get(&self.looked_ns)));
+        }
+        heap.report.losses.fault_kernel_ns.fetch_add(kernel_ns, Ordering::Relaxed);
+        let (begin_ns, length_ns) = (begin_ns - kernel_ns, ns + kernel_ns);
+        self.look(heap, begin_ns);
+        self.add(LossKind::Faults, 1, begin_ns, length_ns, length_ns, kernel_ns);
+    }
+
+    /// Writes a delay into the ring, and says that its time is accounted for.
+    fn add(&self, kind: LossKind, count: u64, begin_ns: u64, length_ns: u64, lost_ns: u64, kernel_ns: u64) {
+        self.exclude(lost_ns);
+        probe!(loss, kind as u8, self.mutator, lost_ns);
+        let Some(ring) = &self.ring else { return };
+        if self.set_fresh(false) {
+            // It must not be merged with what came before the delay that encloses it: entries lie
+            // apart, or in one another.
+            ring.flush();
+        }
+        ring.record(Entry { kind: kind as u8, count, begin_ns, length_ns, lost_ns, kernel_ns });
+        let end_ns = begin_ns + length_ns;
+        set(&self.looked_ns, end_ns);
+        if length_ns >= LOOK_NS && kind != LossKind::Preemptions {
+            // Waits for a processor in it are this delay's.
+            self.ask(end_ns);
+        }
+    }
+}
+
+/// No thread but the owner writes, so these are ordinary loads and stores. A handler may come
+/// between a load and a store of the code that it interrupts: what it has added is lost then from
+/// `lost_ns`, so that a fault counts in the delay that encloses it too.
+fn get(word: &AtomicU64) -> u64 {
+    word.load(Ordering::Relaxed)
+}
+
+fn set(word: &AtomicU64, value: u64) {
+    word.store(value, Ordering::Relaxed);
 }
 
 /// A thread's estimate of the cost of its slow paths, most of which are not timed.
@@ -101,39 +394,53 @@ impl SlowPathLosses {
     /// the estimated length, but together no longer than the time since.
     #[cold]
     #[inline(never)]
-    pub(crate) fn timed(&self, ring: &LossRing, begin_ns: u64, ns: u64, untimed: u32) {
+    pub(crate) fn timed(&self, heap: &HeapInner, account: &Account, at: (LossKind, u64), ns: u64, untimed: u32) {
         let usual = self.usual.get();
         // At most eight times the mean: otherwise one slow path during which the thread was
         // preempted would determine the estimate of all that follow. Never 0, which the mean could
         // not leave again.
         self.usual.set(usual - usual / 16 + ns.min(usual / 2).max(1));
-        self.write(ring, begin_ns, ns, untimed, 1);
+        self.write(heap, account, at, ns, untimed, 1);
     }
 
     /// Records untimed ones, up to now.
-    pub(crate) fn untimed(&self, ring: &LossRing, now_ns: u64, untimed: u32) {
-        self.write(ring, now_ns, 0, untimed, 0);
+    pub(crate) fn untimed(&self, heap: &HeapInner, account: &Account, at: (LossKind, u64), untimed: u32) {
+        self.write(heap, account, at, 0, untimed, 0);
     }
 
-    fn write(&self, ring: &LossRing, begin_ns: u64, ns: u64, untimed: u32, timed: u64) {
-        let room_ns = begin_ns.saturating_sub(self.until_ns.get());
+    fn write(
+        &self,
+        heap: &HeapInner,
+        account: &Account,
+        (kind, begin_ns): (LossKind, u64),
+        ns: u64,
+        untimed: u32,
+        timed: u64,
+    ) {
+        // Where it enclosed another delay, what lay before that is left out: entries lie apart.
+        let enclosed_ns = get(&account.looked_ns).saturating_sub(begin_ns).min(ns);
+        let (begin_ns, ns) = (begin_ns + enclosed_ns, ns - enclosed_ns);
+        let room_ns = begin_ns.saturating_sub(self.until_ns.get().max(get(&account.looked_ns)));
         let before_ns = (self.usual.get() / 16 * u64::from(untimed)).min(room_ns);
         let lost_ns = before_ns + ns;
         let count = u64::from(untimed) + timed;
-        ring.record(Entry { kind: SLOW_PATHS, count, begin_ns: begin_ns - before_ns, length_ns: lost_ns, lost_ns });
+        heap.report.losses.sampled(kind).fetch_add(lost_ns, Ordering::Relaxed);
+        account.look(heap, begin_ns - before_ns);
+        account.add(kind, count, begin_ns - before_ns, lost_ns, lost_ns, 0);
         self.until_ns.set(begin_ns + ns);
     }
 }
 
 fn event(entry: Entry, mutator: u64) -> Event {
-    let kind = if entry.kind == FAULTS { LossKind::Faults } else { LossKind::SlowPaths };
-    let Entry { count, begin_ns, length_ns, lost_ns, .. } = entry;
-    Event::Loss(Loss { kind, start_ns: begin_ns, total_ns: length_ns, lost_ns, count, mutator })
+    let Entry { kind, count, begin_ns, length_ns, lost_ns, kernel_ns } = entry;
+    let kind = LossKind::ALL[usize::from(kind)];
+    Event::Loss(Loss { kind, start_ns: begin_ns, total_ns: length_ns, lost_ns, kernel_ns, count, mutator })
 }
 
 /// Drains a mutator's ring. `events` is the guard of the reader lock.
 fn take(events: &mut Vec<Event>, record: &MutatorRecord) -> u64 {
-    record.losses.as_ref().map_or(0, |ring| ring.take(|entry| events.push(event(entry, record.number))))
+    let ring = record.account.ring.as_ref();
+    ring.map_or(0, |ring| ring.take(|entry| events.push(event(entry, record.number))))
 }
 
 impl HeapInner {
@@ -165,64 +472,201 @@ impl HeapInner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Heap, MIN_HEAP_BYTES};
+    use std::time::{Duration, Instant};
 
-    fn entries(ring: &LossRing) -> Vec<(u64, u64, u64, u64)> {
+    const LOADS: LossKind = LossKind::SlowPaths;
+
+    fn recording() -> Heap {
+        Heap::builder().max_bytes(MIN_HEAP_BYTES).record_losses(true).build().unwrap()
+    }
+
+    fn all(account: &Account) -> Vec<Entry> {
         let mut entries = Vec::new();
-        ring.flush();
-        ring.take(|e| entries.push((e.begin_ns, e.length_ns, e.lost_ns, e.count)));
+        account.flush();
+        account.ring.as_ref().unwrap().take(|entry| entries.push(entry));
         entries
+    }
+
+    fn entries(account: &Account) -> Vec<(u64, u64, u64, u64)> {
+        all(account).iter().map(|e| (e.begin_ns, e.length_ns, e.lost_ns, e.count)).collect()
+    }
+
+    /// An account of a mutator that is nowhere, so that its times are the test's.
+    fn account(heap: &Heap) -> Account {
+        Account::new(&heap.inner().config, 1)
     }
 
     #[test]
     fn untimed_slow_paths_take_the_usual_time_but_no_more_than_there_was() {
-        let (losses, ring) = (SlowPathLosses::default(), LossRing::new(RING_ENTRIES));
-        losses.timed(&ring, 1_000_000, 100, 0);
-        assert_eq!(entries(&ring), [(1_000_000, 100, 100, 1)]);
-        losses.timed(&ring, 2_000_000, 100, 15);
-        assert_eq!(entries(&ring), [(1_998_500, 1_600, 1_600, 16)]);
+        let heap = recording();
+        let (losses, account, inner) = (SlowPathLosses::default(), account(&heap), heap.inner());
+        let timed = |begin_ns, ns, untimed| losses.timed(inner, &account, (LOADS, begin_ns), ns, untimed);
+        timed(1_000_000, 100, 0);
+        assert_eq!(entries(&account), [(1_000_000, 100, 100, 1)]);
+        timed(2_000_000, 100, 15);
+        assert_eq!(entries(&account), [(1_998_500, 1_600, 1_600, 16)]);
         // 700 ns after the last one.
-        losses.timed(&ring, 2_000_800, 100, 15);
-        assert_eq!(entries(&ring), [(2_000_100, 800, 800, 16)]);
+        timed(2_000_800, 100, 15);
+        assert_eq!(entries(&account), [(2_000_100, 800, 800, 16)]);
         // One that was interrupted counts whole, and hardly raises what others are taken for: by 8 times the mean at most.
-        losses.timed(&ring, 3_000_000, 5_000_000, 0);
-        losses.timed(&ring, 9_000_000, 100, 10);
-        let found = entries(&ring);
+        timed(3_000_000, 5_000_000, 0);
+        timed(9_000_000, 100, 10);
+        let found = entries(&account);
         assert_eq!(found[0], (3_000_000, 5_000_000, 5_000_000, 1));
         assert!((1_100..=1_600).contains(&found[1].2) && found[1].3 == 11, "{found:?}");
-        losses.untimed(&ring, 10_000_000, 3);
-        let found = entries(&ring);
+        losses.untimed(inner, &account, (LOADS, 10_000_000), 3);
+        let found = entries(&account);
         assert!(found[0].0 + found[0].1 == 10_000_000 && found[0].3 == 3 && found[0].2 < 500, "{found:?}");
     }
 
     /// A ring that nobody reads in time drops what comes last, and says so where events are taken.
     #[test]
     fn what_does_not_fit_a_ring_is_counted() {
-        let heap = crate::Heap::builder().max_bytes(4 << 20).record_losses(true).build().unwrap();
-        let entry = |n: u64| Entry { kind: FAULTS, count: 2, begin_ns: n * 1_000_000, length_ns: 10, lost_ns: 10 };
+        let heap = Heap::builder().max_bytes(4 << 20).record_losses(true).build().unwrap();
         heap.enter(|m| {
-            let ring = m.record().losses.as_ref().unwrap();
-            (0..3 * RING_ENTRIES as u64).for_each(|n| ring.record(entry(n)));
+            let account = &m.record().account;
+            for n in 1..=3 * RING_ENTRIES as u64 {
+                account.add(LossKind::Faults, 2, n * 1_000_000, 10, 10, 0);
+            }
         })
         .unwrap();
         let (events, missed) = heap.take_events();
         let kept: Vec<u64> = events
             .iter()
             .filter_map(|event| match event {
-                Event::Loss(loss) => Some(loss.count),
+                Event::Loss(loss) if loss.kind == LossKind::Faults => Some(loss.count),
                 _ => None,
             })
             .collect();
-        assert!(kept.len() >= RING_ENTRIES && missed >= 2, "{} kept, {missed} missed", kept.len());
-        assert_eq!(kept.iter().sum::<u64>() + missed, 6 * RING_ENTRIES as u64);
+        assert!(kept.len() >= RING_ENTRIES - 1 && missed >= 2, "{} kept, {missed} missed", kept.len());
+        // Beside the faults there is what the thread suffered as it entered and left, if anything.
+        let all = kept.iter().sum::<u64>() + missed;
+        assert!((6 * RING_ENTRIES as u64..6 * RING_ENTRIES as u64 + 4).contains(&all), "{all}");
         assert_eq!(heap.take_events().1, 0, "told once");
     }
 
     #[test]
     fn the_usual_time_follows_what_is_measured() {
-        let (losses, ring) = (SlowPathLosses::default(), LossRing::new(RING_ENTRIES));
-        (0..200).for_each(|n| losses.timed(&ring, 1_000_000 * (n + 1), 100, 15));
-        (200..400).for_each(|n| losses.timed(&ring, 1_000_000 * (n + 1), 900, 15));
-        let last = *entries(&ring).last().unwrap();
+        let heap = recording();
+        let (losses, account, inner) = (SlowPathLosses::default(), account(&heap), heap.inner());
+        let timed = |n: u64, ns| losses.timed(inner, &account, (LOADS, 1_000_000 * (n + 1)), ns, 15);
+        (0..200).for_each(|n| timed(n, 100));
+        (200..400).for_each(|n| timed(n, 900));
+        let last = *entries(&account).last().unwrap();
         assert!((15 * 850..=16 * 900).contains(&last.2), "{last:?}");
+    }
+
+    /// What a delay encloses is its own cause's, and an entry lies apart from others or within one.
+    #[test]
+    fn no_moment_counts_under_two_causes() {
+        let heap = recording();
+        let (account, inner) = (account(&heap), heap.inner());
+        let now = || heap.now_ns();
+        account.note(inner, LossKind::Locks, now(), 0);
+        let outer = account.begin(inner);
+        let spin = Instant::now();
+        while spin.elapsed() < Duration::from_micros(30) {}
+        let inner_begun = account.begin(inner);
+        let begin_ns = now();
+        while spin.elapsed() < Duration::from_micros(80) {}
+        account.note(inner, LossKind::Locks, begin_ns, now() - begin_ns);
+        account.end(inner, LossKind::Zeroing, inner_begun);
+        account.exclude(5_000);
+        account.end(inner, LossKind::Refills, outer);
+        let found = all(&account);
+        let kinds: Vec<LossKind> = found.iter().map(|entry| LossKind::ALL[usize::from(entry.kind)]).collect();
+        assert_eq!(kinds, [LossKind::Locks, LossKind::Locks, LossKind::Zeroing, LossKind::Refills]);
+        let [_, lock, zeroing, refill] = found[..] else { unreachable!() };
+        assert!(lock.begin_ns >= zeroing.begin_ns && zeroing.begin_ns >= refill.begin_ns);
+        assert!(lock.end_ns() <= zeroing.end_ns() && zeroing.end_ns() <= refill.end_ns());
+        assert_eq!(lock.lost_ns + zeroing.lost_ns, zeroing.length_ns);
+        assert_eq!(zeroing.length_ns + refill.lost_ns + 5_000, refill.length_ns);
+        assert!(refill.lost_ns >= 25_000 && lock.lost_ns >= 30_000, "{found:?}");
+    }
+
+    /// A thread that has a lock for 5 ms, and one inside the heap that waits for it; and one that
+    /// waits outside, which the heap does not suffer from.
+    #[test]
+    fn a_wait_for_a_lock_is_told_of() {
+        let heap = recording();
+        let lock = &heap.inner().roots.stacks;
+        let locked = || {
+            let has = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let guard = lock.lock();
+                    has.wait();
+                    std::thread::sleep(Duration::from_millis(5));
+                    drop(guard);
+                });
+                has.wait();
+                drop(lock.lock());
+            });
+        };
+        locked();
+        assert_eq!(heap.loss_durations(LossKind::Locks).count, 0);
+        let (from_ns, mutator) = (heap.now_ns(), |m: &crate::Mutator<'_>| m.record().number);
+        let mutator = heap.enter(|m| (locked(), mutator(m)).1).unwrap();
+        let to_ns = heap.now_ns();
+        let of = heap.stats().losses.kind(LossKind::Locks);
+        assert!(of.count == 1 && of.total_ns == of.max_ns && of.max_ns >= 3_000_000, "{of:?}");
+        assert!(of.max_ns <= to_ns - from_ns);
+        let losses = heap.take_events().0.into_iter().filter_map(|event| match event {
+            Event::Loss(loss) if loss.kind == LossKind::Locks => Some(loss),
+            _ => None,
+        });
+        let losses: Vec<Loss> = losses.collect();
+        let [loss] = losses[..] else { panic!("{losses:?}") };
+        assert_eq!((loss.mutator, loss.lost_ns, loss.count), (mutator, of.total_ns, 1));
+        assert!(loss.start_ns >= from_ns && loss.start_ns + loss.total_ns <= to_ns, "{loss:?}");
+    }
+
+    #[test]
+    fn attaching_in_a_pause_is_told_of() {
+        let heap = recording();
+        std::thread::scope(|scope| {
+            heap.inner().hold(crate::PauseKind::Verification, |_| {
+                let begun = std::sync::Barrier::new(2);
+                let begun = std::sync::Arc::new(begun);
+                let (thread_begun, heap) = (Arc::clone(&begun), heap.clone());
+                scope.spawn(move || {
+                    thread_begun.wait();
+                    heap.enter(|_| ()).unwrap();
+                });
+                begun.wait();
+                std::thread::sleep(Duration::from_millis(100));
+            });
+        });
+        let of = heap.stats().losses.kind(LossKind::Attaching);
+        assert!(of.count == 1 && of.total_ns >= 10_000_000, "{of:?}");
+        heap.enter(|_| ()).unwrap();
+        assert_eq!(heap.stats().losses.kind(LossKind::Attaching), of, "without a pause there is no wait");
+    }
+
+    /// The kernel's share: the shortest time between two faults, before each, and never before what
+    /// was recorded last.
+    #[test]
+    fn a_fault_has_the_kernels_share() {
+        let heap = recording();
+        let (account, inner) = (account(&heap), heap.inner());
+        let fault = |begin_ns, ns| {
+            account.fault(inner, begin_ns, ns);
+            let last = *all(&account).last().unwrap();
+            assert_eq!(last.end_ns(), begin_ns + ns);
+            assert_eq!((last.lost_ns, last.length_ns), (ns + last.kernel_ns, last.lost_ns));
+            last.kernel_ns
+        };
+        assert_eq!(fault(1_000_000, 3_000), 0, "not known yet");
+        assert_eq!(fault(2_000_000, 3_000), 0, "too far apart to know");
+        assert_eq!(fault(2_004_500, 3_000), 1_500);
+        assert_eq!(fault(2_009_000, 3_000), 1_500);
+        assert_eq!(fault(2_013_200, 3_000), 1_200);
+        assert_eq!(fault(9_000_000, 3_000), 1_200);
+        account.note(inner, LossKind::Locks, 9_003_100, 6_000);
+        assert_eq!(heap.loss_durations(LossKind::Locks).sum_ns, 6_000);
+        account.fault(inner, 9_009_500, 100);
+        assert_eq!(all(&account).last().unwrap().kernel_ns, 400, "the rest was the lock's");
+        assert_eq!(heap.stats().losses.fault_kernel_ns, 1_500 + 1_500 + 1_200 + 1_200 + 400);
     }
 }

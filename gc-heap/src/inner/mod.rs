@@ -118,8 +118,12 @@ pub(crate) struct Report {
     pub(crate) events: Events,
     pub(crate) counters: Counters,
     pub(crate) refusals: crate::refused::Noted,
-    /// Durations of the slow paths that mutators timed.
+    /// Durations of the slow paths of loads that mutators timed.
     pub(crate) slow_paths: Histogram,
+    /// As [`slow_paths`](Self::slow_paths), for stores.
+    pub(crate) stores: Histogram,
+    /// Durations of all other delays.
+    pub(crate) losses: loss::Totals,
     /// Behind a lock, so that the three of a reading are of the same pauses. The collector adds to them outside pauses.
     pub(crate) pauses: Mutex<PauseHistograms>,
 }
@@ -178,6 +182,8 @@ impl HeapInner {
                 counters: Counters::default(),
                 refusals: Default::default(),
                 slow_paths: Histogram::default(),
+                stores: Histogram::default(),
+                losses: Default::default(),
                 pauses: Mutex::default(),
             },
             identity_hashes: AtomicU64::new(1),

@@ -66,12 +66,24 @@ pub(crate) struct Counts {
     pub(crate) copied: Cell<u64>,
     pub(crate) kept: Cell<u64>,
     pub(crate) logged: Cell<u64>,
-    pub(crate) slow_paths: Cell<u64>,
-    /// Slow paths until the next timed one.
+    pub(crate) loads: Sampled,
+    pub(crate) stores: Sampled,
+    /// When the thread began to do what the collector asked for at this safepoint; after a pause,
+    /// when that ended. 0 outside.
+    pub(crate) step_ns: Cell<u64>,
+    /// Whether a pause has ended since.
+    pub(crate) woken: Cell<bool>,
+}
+
+/// Slow paths of one sort, one in some of which is timed.
+#[derive(Default)]
+pub(crate) struct Sampled {
+    pub(crate) count: Cell<u64>,
+    /// How many until the next timed one.
     pub(crate) until_timed: Cell<u32>,
     /// Its value when the last losses were recorded.
     pub(crate) until_timed_then: Cell<u32>,
-    pub(crate) slow_path_losses: SlowPathLosses,
+    pub(crate) losses: SlowPathLosses,
 }
 
 impl<'s> Mutator<'s> {

@@ -1,31 +1,67 @@
-//! Stands in for `loss` where the crate is built without the feature `losses`: no mutator has a ring, and the compiler
+//! Stands in for `loss` where the crate is built without the feature `losses`: accounts are empty, and the compiler
 //! removes what would write into one.
 
 use crate::config::Config;
+use crate::events::LossKind;
 use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
+use crate::stats::Durations;
 use std::sync::Arc;
 
-/// There is none.
-pub(crate) enum LossRing {}
+/// Without figures.
+#[derive(Default)]
+pub(crate) struct Totals;
 
-impl LossRing {
-    pub(crate) fn flush(&self) {
-        match *self {}
+impl Totals {
+    pub(crate) fn durations(&self, _: LossKind) -> Durations {
+        Durations::default()
+    }
+
+    pub(crate) fn fault_kernel_ns(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn sampled_ns(&self, _: LossKind) -> u64 {
+        0
+    }
+}
+
+/// Without entries.
+pub(crate) struct Account;
+
+/// No time.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun;
+
+impl Account {
+    pub(crate) fn new(_: &Config, _mutator: u64) -> Account {
+        Account
     }
 
     pub(crate) fn is_half_full(&self) -> bool {
-        match *self {}
+        false
+    }
+
+    pub(crate) fn flush(&self) {}
+
+    pub(crate) fn begin(&self, _: &HeapInner) -> Begun {
+        Begun
+    }
+
+    pub(crate) fn end(&self, _: &HeapInner, _: LossKind, _: Begun) {}
+
+    pub(crate) fn end_elsewhere(&self, _: &HeapInner, _: Begun) {}
+
+    pub(crate) fn note(&self, _: &HeapInner, _: LossKind, _begin_ns: u64, _ns: u64) {}
+
+    pub(crate) fn exclude(&self, _ns: u64) {}
+
+    pub(crate) fn lost_ns(&self) -> u64 {
+        0
     }
 }
 
-pub(crate) fn ring(_: &Config) -> Option<LossRing> {
-    None
-}
-
-pub(crate) fn record_to(ring: &LossRing, _: &HeapInner) {
-    match *ring {}
-}
+pub(crate) fn record_to(_: &Account, _: &HeapInner) {}
 
 pub(crate) fn record_to_nobody() {}
 
@@ -35,13 +71,9 @@ pub(crate) fn faulted(_: &HeapInner, _begin_ns: u64, _ns: u64) {}
 pub(crate) struct SlowPathLosses;
 
 impl SlowPathLosses {
-    pub(crate) fn timed(&self, ring: &LossRing, _begin_ns: u64, _ns: u64, _untimed: u32) {
-        match *ring {}
-    }
+    pub(crate) fn timed(&self, _: &HeapInner, _: &Account, _at: (LossKind, u64), _ns: u64, _untimed: u32) {}
 
-    pub(crate) fn untimed(&self, ring: &LossRing, _now_ns: u64, _untimed: u32) {
-        match *ring {}
-    }
+    pub(crate) fn untimed(&self, _: &HeapInner, _: &Account, _at: (LossKind, u64), _untimed: u32) {}
 }
 
 impl HeapInner {

@@ -2,8 +2,9 @@
 //! `&mut Mutator` must not alias it.
 
 use crate::active::Thread;
+use crate::config::Config;
 use crate::events::MutatorThread;
-use crate::inner::loss::LossRing;
+use crate::inner::loss::Account;
 use crate::roots::region::{NoAddresses, Region, RootMemory};
 use gc_core::locals::Locals;
 use gc_core::parked_tlab::ParkedTlab;
@@ -31,8 +32,8 @@ pub(crate) struct MutatorRecord {
     /// The blocks that a parked thread was allocating in (its TLAB, the spare one, the one it copies to): the collector may
     /// close them.
     pub(crate) deposits: [ParkedTlab; 3],
-    /// Delays of the thread in faults and slow paths, if the heap records them.
-    pub(crate) losses: Option<LossRing>,
+    /// What the thread suffers.
+    pub(crate) account: Account,
     /// The last pause that the mutator arrived at while it ran, for reports of late mutators.
     /// Relaxed: only a report depends on it.
     arrived: AtomicU32,
@@ -43,17 +44,18 @@ pub(crate) struct MutatorRecord {
 }
 
 impl MutatorRecord {
-    pub(crate) fn new(memory: &RootMemory, losses: Option<LossRing>) -> Result<MutatorRecord, NoAddresses> {
+    pub(crate) fn new(memory: &RootMemory, config: &Config) -> Result<MutatorRecord, NoAddresses> {
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let locals = Region::frame(memory)?;
         Ok(MutatorRecord {
             end: AtomicU64::new(0),
             state: MutatorState::new(),
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            number,
             locals,
             scan: Locals::default(),
             current: [const { AtomicU32::new(NO_BLOCK) }; 2],
             deposits: Default::default(),
-            losses,
+            account: Account::new(config, number),
             arrived: AtomicU32::new(0),
             thread: AtomicU32::new(0),
             name: Default::default(),

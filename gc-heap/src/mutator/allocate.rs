@@ -4,7 +4,7 @@ use super::Mutator;
 use super::alloc_size::AllocSize;
 use crate::error::{OutOfMemory, Tried};
 use crate::events::probes::probe;
-use crate::events::{Event, Stall};
+use crate::events::{Event, LossKind, Stall};
 use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
 use crate::inner::effort::Futile;
@@ -144,7 +144,18 @@ impl<'s> Mutator<'s> {
         result
     }
 
+    /// Takes what the reservation needs beyond the current block, as a delay of its own.
     fn acquire(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
+        if room.runs == 0 && room.small <= (self.limit.get() - self.top.get()) as usize {
+            return Ok(());
+        }
+        let begun = self.record().account.begin(&self.inner);
+        let result = self.acquire_untimed(room);
+        self.record().account.end(&self.inner, LossKind::Refills, begun);
+        result
+    }
+
+    fn acquire_untimed(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
         if room.runs > 0 {
             for _ in 0..room.runs {
                 let run = self.take_run(room.run_blocks, room)?;
@@ -205,11 +216,15 @@ impl<'s> Mutator<'s> {
     /// another processor, the yield returns at once. Counted as a stall if it took longer than
     /// `STALL_NS`.
     fn let_collector_in(&mut self, room: AllocSize) {
+        let begun = self.record().account.begin(&self.inner);
         let start_ns = self.inner.report.events.now();
         self.parked(std::thread::yield_now);
         let total_ns = self.inner.report.events.now() - start_ns;
         if total_ns >= STALL_NS {
+            self.record().account.end_elsewhere(&self.inner, begun);
             self.stalled(start_ns, total_ns, room.total_bytes());
+        } else {
+            self.record().account.end(&self.inner, LossKind::Yields, begun);
         }
     }
 
@@ -233,12 +248,14 @@ impl<'s> Mutator<'s> {
             return out_of_memory(Tried::TooMuch);
         }
         inner.has_worked(true);
+        let begun = self.record().account.begin(&inner);
         let start_ns = inner.report.events.now();
         // Retire the half-used blocks of this thread: they could be neither freed nor evacuated
         // while it waits.
         self.retire();
         let taken = self.parked(|| inner.wait_for_blocks(count, run));
         let total_ns = inner.report.events.now() - start_ns;
+        self.record().account.end_elsewhere(&inner, begun);
         WAITED_UNTIL.set(thread_cpu_time());
         self.stalled(start_ns, total_ns, bytes);
         match taken {
@@ -290,6 +307,7 @@ impl<'s> Mutator<'s> {
         for slice in (0..bytes).step_by(SLICE) {
             let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;
             let len = SLICE.min(bytes - slice);
+            let begun = self.record().account.begin(&self.inner);
             // SAFETY: the run was allocated from the free space, so no other thread touches its
             // memory; the good view maps it.
             unsafe {
@@ -305,6 +323,7 @@ impl<'s> Mutator<'s> {
                     }
                 }
             }
+            self.record().account.end(&self.inner, LossKind::Zeroing, begun);
             self.poll();
         }
     }
@@ -465,6 +484,16 @@ mod tests {
             // SAFETY: reserved and not placed yet; mapped in the good view.
             unsafe { std::ptr::with_exposed_provenance::<u64>(address + at).read() == word }
         })
+    }
+
+    /// Each yield to the collector is a stall or, where it was short, a loss.
+    #[test]
+    fn every_yield_is_told_of() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| (0..500).for_each(|_| m.let_collector_in(AllocSize::NONE))).unwrap();
+        let (stats, yields) = (heap.stats(), heap.loss_durations(LossKind::Yields));
+        assert_eq!(stats.stalls + yields.count, 500);
+        assert!(yields.count > 0 && yields.max_ns < STALL_NS + 1_000, "{yields:?}");
     }
 
     /// The old contents are not visible: there is no object yet. With slots everything is zero.

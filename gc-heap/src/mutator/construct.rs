@@ -4,6 +4,7 @@ use super::Mutator;
 use super::alloc_size::AllocSize;
 use crate::barrier::access;
 use crate::error::OutOfMemory;
+use crate::events::LossKind;
 use crate::handles::local::Local;
 use crate::inner::tlab::Run;
 use crate::object::header::header_for;
@@ -195,9 +196,23 @@ impl<'s> Mutator<'s> {
         // while it is not written yet.
         if const { T::KIND.tail_may_have_slots() } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
             // SAFETY: bumped for this object.
-            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(start as usize).write_bytes(0, bytes) };
+            unsafe { self.zero_large(start, bytes) };
         }
         self.new_object(start, bytes, len, init)
+    }
+
+    /// Zeroes a large object's memory.
+    ///
+    /// # Safety
+    /// It was bumped for an object that is not there yet.
+    #[cold]
+    #[inline(never)]
+    unsafe fn zero_large(&self, start: u64, bytes: usize) {
+        let (heap, account) = (self.inner(), &self.record().account);
+        let begun = account.begin(heap);
+        // SAFETY: the caller's.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(start as usize).write_bytes(0, bytes) };
+        account.end(heap, LossKind::Zeroing, begun);
     }
 
     /// Places an object whose tail comes from an iterator, which may place further objects within the room. Never a safepoint,

@@ -3,6 +3,7 @@
 use super::Mutator;
 use crate::active::{ACTIVE, NOBODY, Who, is_inside, out_of_order, this_thread};
 use crate::error::EnterError;
+use crate::events::LossKind;
 use crate::inner::HeapInner;
 use crate::inner::handle::Heap;
 use crate::inner::loss;
@@ -97,13 +98,21 @@ impl HeapThread {
         if !inner.process.is_current() {
             return Err(EnterError::Forked);
         }
-        let losses = loss::ring(&inner.config);
-        let record = MutatorRecord::new(&inner.roots.memory, losses)
+        let record = MutatorRecord::new(&inner.roots.memory, &inner.config)
             .map_err(|no| no.0.map_or(EnterError::NoAddressSpace, EnterError::System))?;
         let record = Arc::new(record);
         let mutator = Box::new(Mutator::new(Arc::clone(&inner), Arc::clone(&record)));
         // The lock that a pause holds: a thread attaches before or after the pause.
-        let attaching = inner.world.attaching.lock();
+        let attaching = match inner.world.attaching.try_lock() {
+            Some(attaching) => attaching,
+            None => {
+                let begin_ns = inner.report.events.now();
+                let attaching = inner.world.attaching.lock();
+                let ns = inner.report.events.now() - begin_ns;
+                record.account.note(&inner, LossKind::Attaching, begin_ns, ns);
+                attaching
+            }
+        };
         inner.world.mutators.lock().push(Arc::clone(&record));
         drop(attaching);
         Ok(HeapThread { mutator, record, inner, entered: Cell::new(false), _heap: heap.clone() })
@@ -152,7 +161,7 @@ impl HeapThread {
     }
 
     /// The stack that was inside was dropped in `blocking`. The thread that it was on may still use
-    /// the ring, see `loss`: the record is leaked.
+    /// the account, see `loss`: the record is leaked.
     fn keep_record(&self) {
         std::mem::forget(Arc::clone(&self.record));
     }
@@ -201,8 +210,8 @@ impl Drop for HeapThread {
         // the heap by another `HeapThread`). A pause in progress has its own list, and needs
         // nothing from a parked thread.
         self.inner.world.mutators.lock().retain(|record| !Arc::ptr_eq(record, &self.record));
-        if let Some(ring) = &self.record.losses {
-            ring.flush();
+        self.record.account.flush();
+        if self.inner.config.records_losses() {
             self.inner.take_losses(std::slice::from_ref(&self.record));
         }
     }
@@ -268,6 +277,7 @@ impl<'s> Mutator<'s> {
     pub fn blocking<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.expect_active("calls `blocking`");
         self.park();
+        loss::record_to_nobody();
         ACTIVE.set(NOBODY);
         let _away = Away { mutator: self, thread: this_thread().number };
         f()
@@ -303,11 +313,8 @@ impl<'s> Mutator<'s> {
         );
     }
 
-    /// Directs the thread's faults to this mutator's ring, if the heap records them.
+    /// Directs the thread's faults and waits for locks to this mutator's account.
     fn record_losses(&self) {
-        match &self.record().losses {
-            Some(ring) => loss::record_to(ring, &self.inner),
-            None => loss::record_to_nobody(),
-        }
+        loss::record_to(&self.record().account, &self.inner);
     }
 }

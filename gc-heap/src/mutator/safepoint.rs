@@ -1,6 +1,7 @@
 //! Safepoints: where a mutator takes part in pauses and handshakes.
 
 use super::Mutator;
+use crate::events::LossKind;
 use gc_core::pause::{self, Safepoints};
 use gc_core::stop::{Held, MutatorState, StopGate};
 use gc_core::sys::futex_wake;
@@ -81,6 +82,7 @@ impl<'s> Mutator<'s> {
     pub(crate) fn poll(&mut self) {
         self.expect_active("comes to a safepoint");
         pause::poll(self);
+        self.wake_up_ends();
         self.inner.check_collector();
     }
 
@@ -105,7 +107,8 @@ impl<'s> Mutator<'s> {
             (&self.counts.copied, &counters.mutator_copies),
             (&self.counts.kept, &counters.kept_in_place),
             (&self.counts.logged, &counters.logged),
-            (&self.counts.slow_paths, &counters.slow_paths),
+            (&self.counts.loads.count, &counters.slow_paths),
+            (&self.counts.stores.count, &counters.stores),
         ] {
             if cell.get() != 0 {
                 counter.add(cell.replace(0));
@@ -161,9 +164,20 @@ impl<'s> Mutator<'s> {
         pause::park(self);
     }
 
+    /// The thread goes on after a pause that has ended before.
+    fn wake_up_ends(&self) {
+        let begin_ns = self.counts.step_ns.replace(0);
+        if self.counts.woken.replace(false) {
+            let heap = self.inner();
+            let ns = heap.report.events.now().saturating_sub(begin_ns);
+            self.record().account.note(heap, LossKind::WakeUps, begin_ns, ns);
+        }
+    }
+
     /// Leaves the parked state; waits while a pause holds the thread.
     pub(crate) fn unpark(&mut self) {
         pause::unpark(self, |m| m.reclaim_tlabs());
+        self.wake_up_ends();
         self.arm();
     }
 
@@ -200,6 +214,12 @@ impl Safepoints for Mutator<'_> {
     }
 
     fn publish(&mut self, parks: bool) {
+        self.wake_up_ends();
+        if !parks {
+            // First, so that what it records lies before.
+            self.publish_losses();
+            self.counts.step_ns.set(self.inner.report.events.now());
+        }
         Mutator::publish(self);
         if parks {
             // A thread that uses a parked mutator (lent to a coroutine that was leaked in `blocking`)
@@ -222,11 +242,29 @@ impl Safepoints for Mutator<'_> {
     }
 
     fn wait_for_stop(&self, held: Held) {
-        self.inner.wait_for_stop(held);
+        let heap = self.inner();
+        let begun_ns = match self.counts.step_ns.get() {
+            0 => heap.report.events.now(),
+            since => since,
+        };
+        heap.wait_for_stop(held);
+        // The next pause that this thread arrives at, or waits for, is not prepared yet; one that
+        // held it while it was parked may be over too, and then this is its end.
+        let end_ns = heap.world.pause.end_ns.load(Ordering::Relaxed).max(begun_ns);
+        self.record().account.exclude(end_ns - begun_ns);
+        self.counts.step_ns.set(end_ns);
+        self.counts.woken.set(true);
     }
 
     fn answer_handshake(&self) {
-        self.inner.world.handshake.answer(|word| _ = futex_wake(word, u32::MAX));
+        let heap = self.inner();
+        heap.world.handshake.answer(|word| _ = futex_wake(word, u32::MAX));
+        // 0 where the thread parks.
+        let begin_ns = self.counts.step_ns.replace(0);
+        if begin_ns != 0 {
+            let ns = heap.report.events.now() - begin_ns;
+            self.record().account.note(heap, LossKind::Handshakes, begin_ns, ns);
+        }
     }
 
     #[inline]

@@ -8,6 +8,7 @@ use crate::inner::record::MutatorRecord;
 use gc_core::stop::Held;
 use gc_core::sys::{ThreadState, processor_time, thread_state};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What the collector waits for.
@@ -98,6 +99,41 @@ impl Patience<'_> {
             watched_ns: now - self.looked_ns,
             ran_ns: before.and_then(|(_, before)| Some(processor_ns(who.thread)?.saturating_sub(*before))),
         }
+    }
+}
+
+/// The most mutators whose processor time the collector looks up while a pause waits for them: a
+/// system call of some 300 ns for each.
+const MOST_WATCHED: usize = 16;
+
+/// The processor times of the mutators that a pause waits for, from when the collector has waited
+/// in vain for a while: what the last one to arrive has had until it arrived is the difference.
+pub(crate) struct Watched {
+    since_ns: u64,
+    ran: Vec<(u64, u64)>,
+}
+
+impl Watched {
+    /// Empty if these are too many.
+    pub(crate) fn new(inner: &HeapInner, mutators: &[Arc<MutatorRecord>], held: Held) -> Watched {
+        let mut ran = Vec::new();
+        let awaited = || mutators.iter().filter(|record| record.is_awaited(held));
+        if awaited().take(MOST_WATCHED + 1).count() <= MOST_WATCHED {
+            let times = awaited().filter_map(|record| Some((record.number, processor_ns(record.who().thread)?)));
+            ran.extend(times);
+        }
+        Watched { since_ns: inner.report.events.now(), ran }
+    }
+
+    /// How long the mutator that arrived last was off the processor, if it was late and watched.
+    /// After the pause.
+    pub(crate) fn last_off_ns(&self, inner: &HeapInner) -> Option<u64> {
+        let pause = &inner.world.pause;
+        let last = pause.last()?.mutator;
+        let after_ns = pause.last_ran_ns.load(Ordering::Relaxed);
+        let (_, before_ns) = *self.ran.iter().find(|(mutator, _)| *mutator == last && after_ns != 0)?;
+        let watched_ns = pause.reached_ns.load(Ordering::Relaxed).saturating_sub(self.since_ns);
+        Some(watched_ns.saturating_sub(after_ns.saturating_sub(before_ns)))
     }
 }
 

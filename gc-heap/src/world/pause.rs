@@ -3,7 +3,7 @@
 //! A pause changes a few words of the heap, whatever its size; each mutator copies them when it
 //! continues.
 
-use super::late::{Awaited, Patience};
+use super::late::{Awaited, Patience, Watched};
 use crate::events::probes::probe;
 use crate::events::{Event, Pause, PauseKind};
 use crate::inner::HeapInner;
@@ -12,7 +12,7 @@ use crate::inner::record::MutatorRecord;
 use gc_core::pause::{Reached, Runs};
 use gc_core::stop::Held;
 use gc_core::sys::{futex_wait, futex_wake};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl HeapInner {
         self.world.pause.start_ns.store(self.report.events.now(), Ordering::Relaxed);
     }
 
-    fn report(&self, kind: PauseKind) {
+    fn report(&self, kind: PauseKind, watched: Option<&Watched>) {
         let start_ns = self.world.pause.start_ns.load(Ordering::Relaxed);
         let since = |ns: u64| ns.saturating_sub(start_ns);
         let pause = Pause {
@@ -99,7 +99,12 @@ impl HeapInner {
             reach_ns: since(self.world.pause.reached_ns.load(Ordering::Relaxed)),
             total_ns: since(self.world.pause.end_ns.load(Ordering::Relaxed)),
             last: self.world.pause.last(),
+            last_off_ns: watched.and_then(|watched| watched.last_off_ns(self)),
         };
+        if let Some(last) = &pause.last {
+            let off_ns = pause.last_off_ns.unwrap_or(u64::MAX);
+            probe!(laggard, kind as u8, last.mutator, last.thread, pause.reach_ns, off_ns, last.name.as_ptr());
+        }
         self.report.pauses.lock().add(&pause);
         self.report.events.push(Event::Pause(pause));
     }
@@ -120,7 +125,15 @@ impl HeapInner {
             running.set(running.get() + 1);
             mutators[index].poll();
         };
-        let spin = spins.then_some(|handed: &dyn Fn() -> bool| self.spin(LOOK_ON_NS, handed));
+        let watched = OnceCell::new();
+        let watch = || _ = watched.get_or_init(|| Watched::new(self, &mutators, self.world.gate.next()));
+        let spin = spins.then_some(|handed: &dyn Fn() -> bool| {
+            self.spin(SPIN_NS, handed);
+            if !handed() {
+                watch();
+                self.spin(LOOK_ON_NS, handed);
+            }
+        });
         let run = |reached| match reached {
             Reached::AllParked => self.execute_pause(None),
             Reached::HandedOver => self.run(op),
@@ -129,13 +142,17 @@ impl HeapInner {
             if running.get() < processors() {
                 self.spin(SPIN_NS, || self.world.gate.is_over(held));
             }
+            if self.world.gate.is_over(held) {
+                return;
+            }
+            watch();
             let patience = RefCell::new(Patience::new(self, Awaited::Stop { kind, held, mutators: &mutators }));
             let sleep = |word: &AtomicU32, value| _ = futex_wait(word, value, patience.borrow().left());
             self.world.gate.wait_until_over(held, sleep, || patience.borrow_mut().look());
         };
         self.world.gate.stop_all(mutators.iter().map(|record| &record.state), poll, spin, run, wait);
         drop(attaching);
-        self.report(kind);
+        self.report(kind, watched.get());
         self.world.pause.done.load(Ordering::Relaxed)
     }
 
@@ -145,13 +162,14 @@ impl HeapInner {
         let mutators = self.world.mutators.lock().clone();
         self.begin_pause(VmOperation::Hold, kind);
         let states = mutators.iter().map(|record| &record.state);
-        let mut patience = None;
+        let (mut patience, watched) = (None, OnceCell::new());
         let all_parked = self.world.gate.hold_all(
             states,
             |index| mutators[index].poll(),
             |word, value| {
                 let held = self.world.gate.next();
                 let awaited = Awaited::Stop { kind, held, mutators: &mutators };
+                watched.get_or_init(|| Watched::new(self, &mutators, held));
                 let patience = patience.get_or_insert_with(|| Patience::new(self, awaited));
                 futex_wait(word, value, patience.left());
                 patience.look();
@@ -172,7 +190,7 @@ impl HeapInner {
         let result = work(self);
         drop(finish);
         drop(attaching);
-        self.report(kind);
+        self.report(kind, watched.get());
         result
     }
 

@@ -4,7 +4,7 @@
 use crate::child::child;
 use crate::common::{checked, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Barrier, Event, Heap, HeapThread, Mutator, Root, Slot, Trace};
+use gc_heap::{AllocSize, Barrier, Event, Heap, HeapThread, LossKind, Mutator, Root, Slot, Trace};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::os::unix::process::ExitStatusExt;
@@ -373,7 +373,8 @@ pub(crate) fn those_that_are_parked_may_return_in_any_order(barrier: Barrier) {
         heap.collect();
         let (events, missed) = heap.take_events();
         let losses = events.iter().map(|event| if let Event::Loss(loss) = event { loss.count } else { 0 });
-        assert_eq!(losses.sum::<u64>() + missed, heap.faults().count + heap.slow_paths().count);
+        let all = LossKind::ALL.map(|kind| heap.stats().losses.kind(kind).count);
+        assert_eq!(losses.sum::<u64>() + missed, all.iter().sum::<u64>(), "{all:?}");
     }
 }
 

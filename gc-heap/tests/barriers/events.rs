@@ -3,8 +3,8 @@
 use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Barrier, CycleSpan, EnterError, Event, Heap, HeapBuilder, Mutator, PauseKind, Slot, SlotArray, Stress,
-    Trace,
+    AllocSize, Barrier, CycleSpan, EnterError, Event, Heap, HeapBuilder, LossKind, Mutator, PauseKind, Slot, SlotArray,
+    Stress, Trace,
 };
 use gc_heap_tools::{EventTrace, GcLog};
 use serde_json::Value as Json;
@@ -226,7 +226,8 @@ pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
         .iter()
         .map(|(event, _)| if let Event::Loss(loss) = event { loss.count } else { 0 })
         .sum::<u64>();
-    assert_eq!(losses + heap.take_events().1, heap.faults().count + heap.slow_paths().count);
+    let all = LossKind::ALL.map(|kind| heap.stats().losses.kind(kind).count);
+    assert_eq!(losses + heap.take_events().1, all.iter().sum::<u64>(), "{all:?}");
     let (stats, cycles) = (heap.stats(), cycles(&heard.lock().unwrap()));
     let sum = |of: fn(&CycleSpan) -> u64| cycles.iter().map(of).sum::<u64>();
     assert_eq!(sum(|cycle| cycle.pages_repaired), stats.pages_repaired);

@@ -118,6 +118,15 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
         let pause = pauses.iter().find(|pause| pause.reach_ns >= waited && pause.kind == kind);
         let pause = pause.unwrap_or_else(|| panic!("no pause took as long as {waited} ns to reach: {pauses:?}"));
         assert_eq!(pause.last, Some(late[0].who), "{pause:?}");
+        // How long its thread was off the processor: nearly always if it slept; if it ran, no longer than the rest.
+        let off_ns = pause.last_off_ns.expect("it was late, and watched");
+        match late[0].state {
+            ThreadState::Runs if ran_ns > 0 => {
+                assert!(off_ns <= pause.reach_ns - ran_ns / 10 * 9, "{pause:?}: {all:?}")
+            }
+            ThreadState::Sleeps => assert_eq!(pause.last_was_off(), Some(true), "{pause:?}"),
+            _ => {}
+        }
         assert_eq!(pause.stopped_ns(), pause.total_ns - pause.reach_ns);
         // In a trace the late one is a mark on the track of the stops, before the end of the one that waited.
         let mut trace = EventTrace::new(Vec::new(), "late").unwrap();

@@ -2,7 +2,9 @@
 
 use crate::common::{Random, backing, factor};
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Array, Barrier, Bytes, Durations, Heap, HeapStats, Slot, SlotArray, Stress, Trace, WeakSlot};
+use gc_heap::{
+    AllocSize, Array, Barrier, Bytes, Durations, Heap, HeapStats, LossKind, Slot, SlotArray, Stress, Trace, WeakSlot,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -48,6 +50,12 @@ fn check(now: &HeapStats, before: &HeapStats) {
             stats.pages_repaired_by_mutators,
         ]
     };
+    for kind in LossKind::ALL {
+        let (now, before) = (now.losses.kind(kind), before.losses.kind(kind));
+        assert!(now.total_ns <= now.count * now.max_ns, "{kind}: {now:?}");
+        assert!(before.count <= now.count && before.max_ns <= now.max_ns, "{kind}: {before:?} then {now:?}");
+    }
+    assert!(before.losses.fault_kernel_ns <= now.losses.fault_kernel_ns);
     assert!(counts(before).iter().zip(counts(now)).all(|(before, now)| *before <= now), "{before:?} then {now:?}");
 }
 

@@ -14,8 +14,7 @@ const MUTATORS: u64 = 100;
 /// Writes events in the JSON format of Chrome's trace viewer, which <https://ui.perfetto.dev> opens.
 ///
 /// On one track are the collector thread's cycles with their phases; on another the stops, each with the time that it took
-/// to reach all mutators; each mutator that waited for memory has a track of its waits, and one that lost time in faults or
-/// slow paths a track of those, where close ones are one slice that says how many they were and how much of it was lost. Counters are the bytes in use and
+/// to reach all mutators; each mutator that waited for memory has a track of its waits, and one that lost time otherwise a track of that, by cause, where close ones are one slice that says how many they were and how much of it was lost. Counters are the bytes in use and
 /// those found live. A mutator that comes to no safepoint is a mark on the stops' track. Times are those of the events, to the nanosecond. Events may be added in any order.
 ///
 /// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all the same.
@@ -66,7 +65,8 @@ impl<W: Write> EventTrace<W> {
             Event::Pause(pause) => {
                 let last =
                     pause.last.map_or(String::new(), |last| format!(r#","last":"{}""#, escaped(&last.to_string())));
-                let args = format!(r#"{{"reach_ns":{}{last}}}"#, pause.reach_ns);
+                let off = pause.last_off_ns.map_or(String::new(), |off| format!(r#","last_off_ns":{off}"#));
+                let args = format!(r#"{{"reach_ns":{}{last}{off}}}"#, pause.reach_ns);
                 self.slice(STOPS, &pause.kind.to_string(), start, ns, &args)?;
                 self.slice(STOPS, "reach", start, pause.reach_ns.min(ns), "{}")
             }
@@ -82,7 +82,11 @@ impl<W: Write> EventTrace<W> {
             Event::Loss(loss) => {
                 // A track of its own: what is merged may reach over an end of a stall.
                 let track = self.mutator(loss.mutator, true)?;
-                let args = format!(r#"{{"count":{},"lost_ns":{}}}"#, loss.count, loss.lost_ns);
+                let kernel = match loss.kernel_ns {
+                    0 => String::new(),
+                    ns => format!(r#","kernel_ns":{ns}"#),
+                };
+                let args = format!(r#"{{"count":{},"lost_ns":{}{kernel}}}"#, loss.count, loss.lost_ns);
                 self.slice(track, &loss.kind.to_string(), start, ns, &args)
             }
             Event::Stall(stall) => {
