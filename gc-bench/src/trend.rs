@@ -5,8 +5,10 @@
 //! a neighbour that grows), and a run whose last quarter is slower than its first was not warmed
 //! up, or its heap wears. The test is Mann and Kendall's: of all pairs of values, how many rise,
 //! less how many fall. Its distribution where there is no trend is counted out, not approximated:
-//! ten repeats are few. Several series (the quarters of each run) add up, as in Hirsch and Slack's
-//! test of seasons (Water Resources Research 20, 1984).
+//! ten repeats are few. Several series (the quarters of each run) add up, as the seasons of Hirsch,
+//! Slack and Smith do ([Water Resources Research 18, 1982]).
+//!
+//! [Water Resources Research 18, 1982]: https://doi.org/10.1029/WR018i001p00107
 
 use serde::{Deserialize, Serialize};
 
