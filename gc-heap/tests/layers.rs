@@ -244,6 +244,16 @@ fn what_a_new_barrier_touches_is_listed() {
     assert!(touched.len() <= 3, "{touched:?}");
 }
 
+/// What "young" means is said in one place.
+#[test]
+fn allocation_epochs_are_compared_in_one_place() {
+    let reads = |code: &str| code.replace("set_allocation_epoch", "").contains("allocation_epoch(");
+    let modules = modules();
+    let reading: Vec<String> =
+        modules.iter().filter(|(_, code)| reads(code)).map(|(module, _)| module.join("/")).collect();
+    assert_eq!(reading, ["inner", "space/blocks"]);
+}
+
 /// The three lists of `collector/cycle.rs` differ in how objects are relocated, and the table of
 /// `docs/cycle.md` is the first.
 #[test]

@@ -52,12 +52,11 @@ pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> 
 /// Selects the evacuation set, in the order of evacuation.
 pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
     let blocks = &inner.memory.blocks;
-    let epoch = inner.world.phase.epoch();
     // Clear the abort flag of the previous plan.
     inner.world.plan_aborted.store(false, Ordering::SeqCst);
     let mut pinned = 0;
     let mut set: Vec<usize> = (0..blocks.len())
-        .filter(|&block| blocks.state(block) == BlockState::Closed && blocks.allocation_epoch(block) != epoch)
+        .filter(|&block| blocks.state(block) == BlockState::Closed && !inner.is_young(block))
         .filter(|&block| blocks.live_bytes(block) != 0)
         .filter(|&block| {
             let is_pinned = blocks.is_pinned(block);
@@ -73,7 +72,7 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
         // full.
         EvacuationGoal::Reclaim if inner.config.stress.is_on() => {
             let mut room = inner.memory.free.free() / 2 * BLOCK_BYTES;
-            let first = epoch as usize % set.len().max(1);
+            let first = inner.world.phase.epoch() as usize % set.len().max(1);
             set.rotate_left(first);
             set.retain(|&block| {
                 let live = blocks.live_bytes(block) as usize;

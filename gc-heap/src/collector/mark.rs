@@ -570,7 +570,7 @@ impl HeapInner {
         // Open and not young: the block of a thread that has been parked since before mark start;
         // it no longer allocates there.
         matches!(blocks.state(block), BlockState::Closed | BlockState::Open | BlockState::LargeFirst)
-            && blocks.allocation_epoch(block) != self.world.phase.epoch()
+            && !self.is_young(block)
     }
 
     /// Whether the current or last marking has found an object at an offset.

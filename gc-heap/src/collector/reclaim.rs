@@ -83,10 +83,9 @@ fn resolved(inner: &HeapInner, word: u64) -> u64 {
 /// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and
 /// there may be more threads than blocks.
 pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
-    let epoch = inner.world.phase.epoch();
     let records = inner.world.mutators.lock().clone();
     for deposit in records.iter().flat_map(|record| &record.deposits) {
-        let old = |block| inner.memory.blocks.allocation_epoch(block) != epoch;
+        let old = |block| !inner.is_young(block);
         if let Some((block, fill)) = deposit.take_if(old) {
             inner.memory.close_block(block, fill);
         }
@@ -106,7 +105,6 @@ pub(crate) fn free_dead(inner: &HeapInner) -> usize {
 /// As `free_dead`; `between` is called between the two reads of a block's state.
 fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     let blocks = &inner.memory.blocks;
-    let epoch = inner.world.phase.epoch();
     let mut dead = Vec::new();
     // From the end: blocks that were freed first are uncommitted first, and the lowest blocks are
     // reused first.
@@ -116,7 +114,7 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         // allocated and filled between the two reads would be freed although it is young.
         let usage = blocks.state(block);
         between(block);
-        if blocks.allocation_epoch(block) == epoch || blocks.live_bytes(block) != 0 {
+        if inner.is_young(block) || blocks.live_bytes(block) != 0 {
             continue;
         }
         match usage {
@@ -156,10 +154,9 @@ pub(crate) fn reclaim_dropped_roots(inner: &HeapInner) {
 /// live in the blocks that a compaction could evacuate.
 pub(crate) fn clear_marks(inner: &HeapInner) -> usize {
     let blocks = &inner.memory.blocks;
-    let epoch = inner.world.phase.epoch();
     let mut scattered = 0;
     for block in 0..blocks.len() {
-        let (live, is_young) = (blocks.live_bytes(block), blocks.allocation_epoch(block) == epoch);
+        let (live, is_young) = (blocks.live_bytes(block), inner.is_young(block));
         if live != 0 || is_young {
             inner.memory.clear_marks(block);
             blocks.set_live_bytes(block, 0);

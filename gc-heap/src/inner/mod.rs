@@ -199,7 +199,13 @@ impl HeapInner {
 
     /// Whether the object at an offset is live: marked, or allocated since mark start.
     pub(crate) fn is_live(&self, offset: usize) -> bool {
-        self.memory.marks.get(offset / 8)
-            || self.memory.blocks.allocation_epoch(offset / BLOCK_BYTES) == self.world.phase.epoch()
+        self.memory.marks.get(offset / 8) || self.is_young(offset / BLOCK_BYTES)
+    }
+
+    /// Whether a block has been opened since mark start: all that lies in it counts as live. The
+    /// answer holds until the next mark start.
+    #[inline]
+    pub(crate) fn is_young(&self, block: usize) -> bool {
+        self.memory.blocks.allocation_epoch(block) == self.world.phase.epoch()
     }
 }
