@@ -23,6 +23,7 @@ use crate::lock::{Condvar, Mutex};
 use crate::mutator::Mutator;
 use crate::object::Trace;
 use crate::roots::table::RootCell;
+use crate::slot::words::RootWord;
 use crate::slot::{Gc, Referent, SlotType};
 use gc_core::sys::Process;
 use std::any::type_name;
@@ -293,8 +294,10 @@ impl<T: Referent> FinalizerQueue<T> {
     }
 }
 
+/// The root of a revived object of a queue of `S`.
 fn root<S: SlotType>(cell: RootCell) -> Root<S> {
-    Root::of_cell(cell)
+    // SAFETY: a `FinalizerQueue<S>` registers objects of its own type alone.
+    Root::of(unsafe { RootWord::of(cell) })
 }
 
 impl<T> std::fmt::Debug for FinalizerQueue<T> {

@@ -6,8 +6,9 @@ use crate::inner::mutator::Mutator;
 use crate::object::Trace;
 use crate::roots::stack_region::StackRegion;
 use crate::slot::value::word_as_num;
-use crate::slot::{Gc, SlotType, Tagged, Value};
+use crate::slot::{Gc, Slot, SlotType, Tagged, Value};
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// A [`RootStack`](crate::RootStack) with its mutator, from [`bind`](crate::RootStack::bind): the
@@ -48,7 +49,7 @@ pub struct BoundStack<'g, 's, S = Tagged> {
     m: &'g Mutator<'s>,
     region: &'g StackRegion,
     /// The first slot.
-    slots: *const AtomicU64,
+    slots: *const RootSlot<S>,
     /// Copies of the region's words. The stack is borrowed mutably, so no other code moves the top,
     /// and no pause lowers the limit.
     top: usize,
@@ -59,7 +60,8 @@ pub struct BoundStack<'g, 's, S = Tagged> {
 impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     /// Binds a stack of the mutator's heap, which is borrowed mutably.
     #[inline(always)]
-    pub(super) fn new(region: &'g StackRegion, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
+    pub(super) fn new(stack: &'g StackOf<S>, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
+        let region = stack.region();
         let slots = std::ptr::with_exposed_provenance(region.slots());
         BoundStack { m, region, slots, top: region.len(), limit: region.limit(), _holds: PhantomData }
     }
@@ -95,17 +97,10 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     /// # Safety
     /// `index` is below the limit.
     #[inline(always)]
-    unsafe fn slot(&self, index: usize) -> &'g AtomicU64 {
-        // SAFETY: the caller's; the region holds at least as many words, is mapped as long as it is borrowed, and all accesses are atomic.
+    unsafe fn slot(&self, index: usize) -> &'g RootSlot<S> {
+        // SAFETY: the caller's; the region holds at least as many words, which are of this stack's type
+        // alone (`StackOf`), and is mapped as long as it is borrowed.
         unsafe { &*self.slots.add(index) }
-    }
-
-    /// # Safety
-    /// `index` is below the top.
-    #[inline(always)]
-    unsafe fn load(&self, index: usize) -> S::Loaded<'g> {
-        // SAFETY: the caller's: the slot holds what was stored by `to_word` of this type.
-        unsafe { load::<S>(self.slot(index), self.m) }
     }
 
     /// Pushes a value.
@@ -122,7 +117,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
             return;
         }
         // SAFETY: below the limit.
-        stacks::push(self.region, unsafe { self.slot(top) }, top, S::to_word(value), self.m);
+        stacks::push(self.region, unsafe { self.slot(top) }.word(), top, S::to_word(value), self.m);
         self.top = top + 1;
     }
 
@@ -133,7 +128,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
         // Read once: the compiler does not know that a heal leaves it as it is.
         let m = self.m;
         // SAFETY: below the top.
-        let value = unsafe { load::<S>(self.slot(index), m) };
+        let value = unsafe { self.slot(index) }.get(m);
         self.cut(index, m);
         Some(value)
     }
@@ -162,7 +157,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     #[track_caller]
     pub fn peek(&self, depth: usize) -> S::Loaded<'g> {
         // SAFETY: `index` is below the top.
-        unsafe { self.load(self.index(depth)) }
+        unsafe { self.slot(self.index(depth)) }.get(self.m)
     }
 
     /// Overwrites the value `depth` below the last.
@@ -187,7 +182,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
             out_of_range(index, self.top);
         }
         // SAFETY: below the top.
-        unsafe { self.load(index) }
+        unsafe { self.slot(index) }.get(self.m)
     }
 
     /// Overwrites the value at an index counted from the bottom.
@@ -201,7 +196,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
             out_of_range(index, self.top);
         }
         // SAFETY: below the top.
-        stacks::overwrite(self.region, unsafe { self.slot(index) }, index, S::to_word(value), self.m);
+        stacks::overwrite(self.region, unsafe { self.slot(index) }.word(), index, S::to_word(value), self.m);
     }
 
     /// Makes the stack `len` values long: as [`RootStack::resize`](crate::RootStack::resize).
@@ -256,7 +251,7 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     pub fn last<const N: usize>(&self) -> &'g [RootSlot<S>; N] {
         let Some(first) = self.top.checked_sub(N) else { too_few(N, self.top) };
         // SAFETY: N slots from `first` are below the top. As in `slots`.
-        unsafe { &*self.slots.add(first).cast::<[RootSlot<S>; N]>() }
+        unsafe { &*self.slots.add(first).cast() }
     }
 
     /// All slots, the lowest first. They can be read and written until the next safepoint, also
@@ -264,11 +259,8 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     #[inline(always)]
     #[must_use]
     pub fn slots(&self) -> &'g [RootSlot<S>] {
-        // SAFETY: all slots are below the top; `RootSlot` is a transparent atomic word, and the
-        // region lives as long as it is borrowed. A slot that is read after a pop holds a word that
-        // is good or heals: its memory stays until a pause, and only words of this stack's type are
-        // ever written there.
-        unsafe { std::slice::from_raw_parts(self.slots.cast::<RootSlot<S>>(), self.top) }
+        // SAFETY: as in `StackOf::slots`.
+        unsafe { std::slice::from_raw_parts(self.slots, self.top) }
     }
 }
 
@@ -292,15 +284,42 @@ impl<S> std::fmt::Debug for BoundStack<'_, '_, S> {
     }
 }
 
-/// Loads a slot of a stack, through the barrier.
-///
-/// # Safety
-/// The slot belongs to a stack of `S` of the mutator's heap, and has been written.
-#[inline(always)]
-pub(super) unsafe fn load<'g, S: SlotType>(slot: &AtomicU64, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-    let word = access::load::<S>(slot, Place::Stack, m);
-    // SAFETY: the caller's: stored by `to_word` of this type. It is good now, and `m` is borrowed for 'g.
-    unsafe { S::from_word(word) }
+/// The memory of a stack of `S`: no other word is written to its slots, and a slot below the limit
+/// holds one or 0.
+pub(super) struct StackOf<S> {
+    region: Arc<StackRegion>,
+    _holds: PhantomData<fn(S) -> S>,
+}
+
+impl<S> StackOf<S> {
+    /// An empty stack.
+    pub(super) fn new(region: StackRegion) -> StackOf<S> {
+        StackOf { region: Arc::new(region), _holds: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(super) fn region(&self) -> &Arc<StackRegion> {
+        &self.region
+    }
+
+    /// The slot at the top, with its index, if it is below the limit.
+    #[inline(always)]
+    pub(super) fn next(&self) -> Option<(usize, &RootSlot<S>)> {
+        let top = self.region.len();
+        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots());
+        // SAFETY: the region holds as many words as the limit says, and is mapped as long as `self`.
+        (top < self.region.limit()).then(|| (top, unsafe { &*first.add(top) }))
+    }
+
+    /// The slots below the top.
+    #[inline(always)]
+    pub(super) fn slots(&self) -> &[RootSlot<S>] {
+        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots());
+        // SAFETY: all are below the top; `RootSlot` is a transparent atomic word, and the region is mapped
+        // as long as `self`. A slot that is read after a pop holds a word that is good or heals: its
+        // memory stays until a pause, and only words of this stack's type are ever written there.
+        unsafe { std::slice::from_raw_parts(first, self.region.len()) }
+    }
 }
 
 /// One slot of a [`RootStack`](crate::RootStack), borrowed with its mutator.
@@ -338,23 +357,27 @@ pub(super) unsafe fn load<'g, S: SlotType>(slot: &AtomicU64, m: &'g Mutator<'_>)
 /// ```
 #[repr(transparent)]
 pub struct RootSlot<S> {
-    word: AtomicU64,
-    _holds: PhantomData<*mut S>,
+    slot: Slot<S>,
 }
 
 impl<S: SlotType> RootSlot<S> {
+    /// The word, for the barrier.
+    #[inline(always)]
+    pub(super) fn word(&self) -> &AtomicU64 {
+        self.slot.raw()
+    }
+
     /// Loads the slot's value.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        // SAFETY: made of a slot below the top of a stack of `S`, whose heap was checked against the mutator.
-        unsafe { load::<S>(&self.word, m) }
+        self.slot.load_at(Place::Stack, m)
     }
 
     /// Overwrites the slot.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         // An interpreter overwrites numbers most of the time: skip the call for them.
-        access::store_over_value::<S>(&self.word, Place::Stack, S::to_word(value), m);
+        access::store_over_value::<S>(self.word(), Place::Stack, S::to_word(value), m);
     }
 }
 
@@ -362,7 +385,7 @@ impl RootSlot<Tagged> {
     /// The number in the slot, if it holds one; no barrier.
     #[inline(always)]
     pub fn num(&self) -> Option<f64> {
-        word_as_num(access::load_plain(&self.word, Place::Stack))
+        word_as_num(access::load_plain(self.word(), Place::Stack))
     }
 
     /// Overwrites the slot with a number.

@@ -2,7 +2,7 @@
 
 use super::Pinned;
 use crate::inner::mutator::Mutator;
-use crate::object::{Byte, Trace};
+use crate::object::{Byte, Tail, TailElement, Trace};
 use crate::slot::Bytes;
 use crate::slot::Gc;
 use std::mem::MaybeUninit;
@@ -75,6 +75,54 @@ impl<T: Trace<Tail: Byte>> DerefMut for Buffer<T> {
         // private to `self`, which is borrowed, and `finish` consumes it. The collector neither
         // reads nor writes bytes of an object that stays.
         unsafe { std::slice::from_raw_parts_mut(self.pinned.tail_ptr().cast(), len) }
+    }
+}
+
+impl<T: Trace> Pinned<T> {
+    /// The tail; usable also inside [`Mutator::blocking`], and on threads that never enter the
+    /// heap.
+    ///
+    /// # Panics
+    /// As [`tail_ptr`](Self::tail_ptr).
+    pub fn tail(&self) -> &[T::Tail]
+    where
+        T::Tail: TailElement,
+    {
+        // SAFETY: `len` elements are there, initialised; the object neither moves nor dies while this lives, and tail
+        // elements without slots are immutable or atomic. The canonical view is mapped as long as `shared`.
+        unsafe { std::slice::from_raw_parts(self.tail_ptr(), self.len) }
+    }
+}
+
+impl Mutator<'_> {
+    /// The tail of an object through a view that is always mapped: for a system call that does not
+    /// wait. It cannot be kept across a safepoint; a call that waits belongs in
+    /// [`blocking`](Self::blocking) and needs a [`pin`](Self::pin).
+    ///
+    /// ```
+    /// # use gc_heap::{Bytes, Heap, AllocSize};
+    /// # use std::io::Write;
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// # heap.enter(|m| {
+    /// let m = m.reserve(AllocSize::tail::<Bytes>(5))?;
+    /// let bytes = m.place_bytes::<Bytes>((), b"hello");
+    /// std::io::sink().write_all(m.bytes_for_syscall(bytes)).unwrap();
+    /// # Ok::<(), gc_heap::OutOfMemory>(())
+    /// # })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bytes_for_syscall<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> &'g [T::Tail]
+    where
+        T::Tail: TailElement,
+    {
+        const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
+        let inner = self.inner();
+        let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
+        inner.relocation.lend(inner, offset, T::KIND.size_of(len as u64));
+        let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
+        // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
     }
 }
 

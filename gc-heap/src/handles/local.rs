@@ -2,7 +2,7 @@
 
 use crate::barrier::{self, Place, access};
 use crate::inner::mutator::{Mutator, Scope};
-use crate::slot::{Rootable, SlotType};
+use crate::slot::{Rootable, Slot, SlotType};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -57,11 +57,17 @@ impl<S> fmt::Debug for Local<'_, S> {
 }
 
 impl<S: SlotType> Local<'_, S> {
+    /// As [`get`](Self::get), by a mutator that is known to be the local's own.
     #[inline(always)]
-    fn slot(&self) -> &AtomicU64 {
+    pub(crate) fn load<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
+        self.slot().load_own_at(Place::Local, m, || ())
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> &Slot<S> {
         // SAFETY: the slot is in the locals region of a mutator that is still attached: `'s` is a scope of its
-        // `enter`. Regions stay mapped until their thread detaches.
-        unsafe { self.slot.as_ref() }
+        // `enter`. Regions stay mapped until their thread detaches. `push_local` has written it for this type.
+        unsafe { Slot::of(self.slot.as_ref()) }
     }
 
     /// Whether the slot belongs to this mutator, and not to one whose `blocking` this one runs in.
@@ -77,21 +83,19 @@ impl<S: SlotType> Local<'_, S> {
     /// Loads the local's value.
     #[inline(always)]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let word = access::load_own::<S>(self.slot(), Place::Local, m, || {
+        self.slot().load_own_at(Place::Local, m, || {
             if matches!(S::SLOT_KIND, crate::object::SlotKind::Tagged) {
                 // A foreign typed reference fails the barrier's test; a foreign immediate would not.
                 self.check(m);
             }
-        });
-        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
-        unsafe { S::from_word(word) }
+        })
     }
 
     /// Overwrites the local.
     #[inline(always)]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
-        access::store_own::<S>(self.slot(), Place::Local, S::to_word(value), m);
+        access::store_own::<S>(self.slot().raw(), Place::Local, S::to_word(value), m);
     }
 }
 
@@ -124,12 +128,41 @@ impl<'s> Mutator<'s> {
     #[inline(always)]
     #[track_caller]
     pub fn local<'g, V: Rootable<'g>>(&'g self, value: V) -> Local<'s, V::Slot> {
-        self.push_local(<V::Slot as SlotType>::to_word(value))
+        self.push_local(value)
+    }
+
+    /// Roots a value of this slot type in the current scope: as [`local`](Self::local), for values
+    /// whose type is ambiguous. Never a safepoint.
+    ///
+    /// ```
+    /// # use gc_heap::{Bytes, Heap};
+    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
+    /// heap.enter(|m| {
+    ///     let last = m.local_of::<Option<Bytes>>(None);
+    ///     assert!(last.get(m).is_none());
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`local`](Self::local).
+    #[track_caller]
+    pub fn local_of<'g, S: SlotType>(&'g self, loaded: S::Loaded<'g>) -> Local<'s, S> {
+        self.push_local(loaded)
     }
 
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn push_local<S>(&self, word: u64) -> Local<'s, S> {
+    pub(crate) fn push_local<S: SlotType>(&self, value: S::Loaded<'_>) -> Local<'s, S> {
+        // SAFETY: a word of this type.
+        unsafe { self.push_word(S::to_word(value)) }
+    }
+
+    /// # Safety
+    /// The word is one of `S`, or the local is not loaded before it is stored to.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn push_word<S>(&self, word: u64) -> Local<'s, S> {
         let address = self.local_top.get();
         if address == self.local_limit.get() {
             self.more_locals();
@@ -194,7 +227,8 @@ impl<'s> Mutator<'s> {
     #[inline(always)]
     #[track_caller]
     pub fn frame_for<S: SlotType>(&mut self) -> (Frame<'_>, ReturnSlot<'s, S>) {
-        let local = self.push_local(0);
+        // SAFETY: a return slot gives the local when it has stored to it.
+        let local = unsafe { self.push_word(0) };
         (self.frame(), ReturnSlot { local })
     }
 
@@ -238,7 +272,8 @@ impl<'s> Mutator<'s> {
         drop(frame);
         // No safepoint since the closure returned: the word is good.
         match word {
-            Ok(word) => Ok(self.push_local(word)),
+            // SAFETY: a word of this type.
+            Ok(word) => Ok(unsafe { self.push_word(word) }),
             Err(error) => Err(error),
         }
     }

@@ -88,7 +88,7 @@ pub struct Pinned<T: Trace> {
     inner: Arc<HeapInner>,
     offset: usize,
     /// Elements of the tail.
-    len: usize,
+    pub(super) len: usize,
     _holds: PhantomData<fn(T) -> T>,
 }
 
@@ -117,20 +117,6 @@ impl<T: Trace> Pinned<T> {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
         let address = self.inner.memory.views.canonical() + self.offset + T::KIND.fixed_bytes as usize;
         std::ptr::with_exposed_provenance_mut(address)
-    }
-
-    /// The tail; usable also inside [`Mutator::blocking`], and on threads that never enter the
-    /// heap.
-    ///
-    /// # Panics
-    /// As [`tail_ptr`](Self::tail_ptr).
-    pub fn tail(&self) -> &[T::Tail]
-    where
-        T::Tail: TailElement,
-    {
-        // SAFETY: `len` elements are there, initialised; the object neither moves nor dies while this lives, and tail
-        // elements without slots are immutable or atomic. The canonical view is mapped as long as `shared`.
-        unsafe { std::slice::from_raw_parts(self.tail_ptr(), self.len) }
     }
 }
 
@@ -188,35 +174,5 @@ impl Mutator<'_> {
         let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };
         inner.relocation.lend(&inner, offset, T::KIND.size_of(len as u64));
         Pinned { root, inner, offset, len, _holds: PhantomData }
-    }
-
-    /// The tail of an object through a view that is always mapped: for a system call that does not
-    /// wait. It cannot be kept across a safepoint; a call that waits belongs in
-    /// [`blocking`](Self::blocking) and needs a [`pin`](Self::pin).
-    ///
-    /// ```
-    /// # use gc_heap::{Bytes, Heap, AllocSize};
-    /// # use std::io::Write;
-    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
-    /// # heap.enter(|m| {
-    /// let m = m.reserve(AllocSize::tail::<Bytes>(5))?;
-    /// let bytes = m.place_bytes::<Bytes>((), b"hello");
-    /// std::io::sink().write_all(m.bytes_for_syscall(bytes)).unwrap();
-    /// # Ok::<(), gc_heap::OutOfMemory>(())
-    /// # })??;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn bytes_for_syscall<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> &'g [T::Tail]
-    where
-        T::Tail: TailElement,
-    {
-        const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
-        let inner = self.inner();
-        let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
-        inner.relocation.lend(inner, offset, T::KIND.size_of(len as u64));
-        let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
-        // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
-        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
     }
 }

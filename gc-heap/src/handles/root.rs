@@ -1,10 +1,9 @@
 //! [`Root`]: an entry of the heap's table of roots, which any thread may hold.
 
-use crate::barrier::{Place, access};
+use crate::barrier::Place;
 use crate::inner::mutator::Mutator;
-use crate::roots::table::RootCell;
 use crate::slot::SlotType;
-use std::marker::PhantomData;
+use crate::slot::words::RootWord;
 
 /// A root that any thread may hold: `Send`, `Sync`, can be dropped without a mutator.
 ///
@@ -34,15 +33,13 @@ use std::marker::PhantomData;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Root<S> {
-    cell: RootCell,
-    /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
-    _holds: PhantomData<fn(S) -> S>,
+    /// Invariant in `S`: of two types of which one is a subtype of the other, the slots may hold different things.
+    word: RootWord<S>,
 }
 
 impl<S: SlotType> Root<S> {
-    /// The root of an entry that holds a word of this type.
-    pub(crate) fn of_cell(cell: RootCell) -> Root<S> {
-        Root { cell, _holds: PhantomData }
+    pub(crate) fn of(word: RootWord<S>) -> Root<S> {
+        Root { word }
     }
 
     /// Roots a value. Takes a lock for an instant; never a safepoint.
@@ -53,8 +50,7 @@ impl<S: SlotType> Root<S> {
     /// barriers, running out of memory for roots is as for a [`Box`].
     #[must_use]
     pub fn new<'g>(m: &'g Mutator<'_>, value: S::Loaded<'g>) -> Root<S> {
-        let cell = access::new_root(&m.inner().roots.strong, Place::Root, S::to_word(value), m);
-        Root { cell, _holds: PhantomData }
+        Root { word: RootWord::new(&m.inner().roots.strong, value, m) }
     }
 
     /// Loads the root's value. Never blocks.
@@ -63,10 +59,7 @@ impl<S: SlotType> Root<S> {
     /// If the root belongs to another heap than the mutator.
     #[inline]
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
-        let slot = self.cell.slot(&m.inner().roots.strong);
-        let word = access::load::<S>(slot, Place::Root, m);
-        // SAFETY: stored by `to_word` of this type and good now; `m` is borrowed for 'g.
-        unsafe { S::from_word(word) }
+        self.word.slot(&m.inner().roots.strong).load_at(Place::Root, m)
     }
 
     /// Overwrites the root. Never blocks.
@@ -75,8 +68,7 @@ impl<S: SlotType> Root<S> {
     /// If the root belongs to another heap than the mutator.
     #[inline]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
-        let slot = self.cell.slot(&m.inner().roots.strong);
-        access::store::<S>(slot, Place::Root, S::to_word(value), m);
+        self.word.slot(&m.inner().roots.strong).store_at(Place::Root, value, m);
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::active::is_inside;
 use crate::barrier::stacks;
 use crate::error::OutOfMemory;
-use crate::handles::bound::{BoundStack, RootSlot, load, out_of_range, too_deep, too_few};
+use crate::handles::bound::{BoundStack, RootSlot, StackOf, out_of_range, too_deep, too_few};
 use crate::inner::handle::Heap;
 use crate::inner::mutator::Mutator;
 use crate::object::Trace;
@@ -19,7 +19,6 @@ use crate::slot::{Gc, SlotType, Tagged};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
 pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
@@ -57,9 +56,8 @@ pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RootStack<S = Tagged> {
-    region: Arc<StackRegion>,
-    /// Invariant: of two types of which one is a subtype of the other, the slots may hold different things.
-    _holds: PhantomData<fn(S) -> S>,
+    /// Invariant in `S`: of two types of which one is a subtype of the other, the slots may hold different things.
+    stack: StackOf<S>,
     /// Not `Sync`.
     _one_at_a_time: PhantomData<Cell<()>>,
 }
@@ -97,22 +95,25 @@ impl<S: SlotType> RootStack<S> {
             Region::stack(&inner.roots.memory, bytes)
         });
         let region = region.map_err(|_| OutOfMemory::of(bytes))?;
-        let region = Arc::new(StackRegion::new(region, Arc::clone(inner)));
-        inner.roots.stacks.lock().push(Arc::clone(&region));
-        Ok(RootStack { region, _holds: PhantomData, _one_at_a_time: PhantomData })
+        let stack = StackOf::new(StackRegion::new(region, Arc::clone(inner)));
+        inner.roots.stacks.lock().push(Arc::clone(stack.region()));
+        Ok(RootStack { stack, _one_at_a_time: PhantomData })
     }
 
     #[inline(always)]
     #[track_caller]
     fn check(&self, m: &Mutator<'_>) {
-        assert!(self.region.is_of(m.inner_ptr().addr()), "a root stack of one heap was used with a mutator of another");
+        assert!(
+            self.stack.region().is_of(m.inner_ptr().addr()),
+            "a root stack of one heap was used with a mutator of another"
+        );
     }
 
     /// Values on the stack.
     #[inline(always)]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.region.len()
+        self.stack.region().len()
     }
 
     /// Whether nothing is on the stack.
@@ -125,7 +126,7 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     #[must_use]
     pub fn room(&self) -> usize {
-        self.region.capacity() - self.region.len()
+        self.stack.region().capacity() - self.stack.region().len()
     }
 
     /// Binds the stack to a mutator of its heap, so that the check is made once here and not in
@@ -177,7 +178,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn bind<'g, 's>(&'g mut self, m: &'g Mutator<'s>) -> BoundStack<'g, 's, S> {
         self.check(m);
-        BoundStack::new(&self.region, m)
+        BoundStack::new(&self.stack, m)
     }
 
     /// Pushes a value.
@@ -188,12 +189,11 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn push<'g>(&self, m: &'g Mutator<'_>, value: S::Loaded<'g>) {
         self.check(m);
-        let top = self.len();
-        if top >= self.region.limit() {
-            stacks::push_slow(&self.region, S::to_word(value), m);
+        let Some((top, slot)) = self.stack.next() else {
+            stacks::push_slow(self.region(), S::to_word(value), m);
             return;
-        }
-        stacks::push(&self.region, self.region.slot(top), top, S::to_word(value), m);
+        };
+        stacks::push(self.region(), slot.word(), top, S::to_word(value), m);
     }
 
     /// Pops the last value; `None` from an empty stack.
@@ -201,31 +201,39 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn pop<'g>(&self, m: &'g Mutator<'_>) -> Option<S::Loaded<'g>> {
         self.check(m);
-        let index = self.len().checked_sub(1)?;
-        let value = self.load(m, index);
-        self.cut(m, index);
+        let (last, below) = self.stack.slots().split_last()?;
+        let value = last.get(m);
+        self.cut(m, below.len());
         Some(value)
     }
 
     #[inline(always)]
-    fn load<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
-        // SAFETY: the slot is below the top, or was: only words of this type are ever written there.
-        unsafe { load::<S>(self.region.slot(index), m) }
-    }
-
-    #[inline(always)]
     fn cut(&self, m: &Mutator<'_>, new_top: usize) {
-        stacks::cut(&self.region, new_top, || self.len(), m);
+        stacks::cut(self.region(), new_top, || self.len(), m);
     }
 
     #[inline(always)]
     #[track_caller]
-    fn index(&self, depth: usize) -> usize {
-        let len = self.len();
-        if depth >= len {
-            too_deep(depth, len);
+    fn at_depth(&self, depth: usize) -> (usize, &RootSlot<S>) {
+        let slots = self.stack.slots();
+        // Below 0 it is above all.
+        let index = slots.len().wrapping_sub(1).wrapping_sub(depth);
+        match slots.get(index) {
+            Some(slot) => (index, slot),
+            None => too_deep(depth, slots.len()),
         }
-        len - 1 - depth
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn at(&self, index: usize) -> &RootSlot<S> {
+        let slots = self.stack.slots();
+        slots.get(index).unwrap_or_else(|| out_of_range(index, slots.len()))
+    }
+
+    #[inline(always)]
+    fn region(&self) -> &StackRegion {
+        self.stack.region()
     }
 
     /// The value `depth` below the last (0: the last).
@@ -236,7 +244,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn peek<'g>(&self, m: &'g Mutator<'_>, depth: usize) -> S::Loaded<'g> {
         self.check(m);
-        self.load(m, self.index(depth))
+        self.at_depth(depth).1.get(m)
     }
 
     /// Overwrites the value `depth` below the last.
@@ -246,7 +254,9 @@ impl<S: SlotType> RootStack<S> {
     #[inline(always)]
     #[track_caller]
     pub fn poke<'g>(&self, m: &'g Mutator<'_>, depth: usize, value: S::Loaded<'g>) {
-        self.set(m, self.index(depth), value);
+        self.check(m);
+        let (index, slot) = self.at_depth(depth);
+        stacks::overwrite(self.region(), slot.word(), index, S::to_word(value), m);
     }
 
     /// The value at an index counted from the bottom.
@@ -257,10 +267,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn get<'g>(&self, m: &'g Mutator<'_>, index: usize) -> S::Loaded<'g> {
         self.check(m);
-        if index >= self.len() {
-            out_of_range(index, self.len());
-        }
-        self.load(m, index)
+        self.at(index).get(m)
     }
 
     /// Overwrites the value at an index counted from the bottom.
@@ -271,10 +278,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn set<'g>(&self, m: &'g Mutator<'_>, index: usize, value: S::Loaded<'g>) {
         self.check(m);
-        if index >= self.len() {
-            out_of_range(index, self.len());
-        }
-        stacks::overwrite(&self.region, self.region.slot(index), index, S::to_word(value), m);
+        stacks::overwrite(self.region(), self.at(index).word(), index, S::to_word(value), m);
     }
 
     /// Makes the stack `len` values long: drops those above, or pushes copies of a value. Writes to
@@ -287,10 +291,10 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn resize<'g>(&self, m: &'g Mutator<'_>, len: usize, value: S::Loaded<'g>) {
         self.truncate(m, len);
-        if len > self.region.limit() {
-            self.region.admit(len);
+        if len > self.region().limit() {
+            self.region().admit(len);
         }
-        stacks::fill(&self.region, self.len(), len, S::to_word(value), m);
+        stacks::fill(self.region(), self.len(), len, S::to_word(value), m);
     }
 
     /// Drops all but the first `len` values; no effect if there are not more.
@@ -318,12 +322,8 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
         self.check(m);
-        let Some(first) = self.len().checked_sub(N) else { too_few(N, self.len()) };
-        let slot = std::ptr::with_exposed_provenance::<AtomicU64>(self.region.slots()).wrapping_add(first);
-        // SAFETY: N slots from `first` are below the top; `RootSlot` is a transparent atomic word, and the region lives
-        // as long as `self`. A `RootSlot` that outlives a pop (`&self`) reads a word that is good or heals: the slot's
-        // memory stays, and only words of this stack's type are ever written there.
-        unsafe { &*slot.cast::<[RootSlot<S>; N]>() }
+        let slots = self.stack.slots();
+        slots.last_chunk().unwrap_or_else(|| too_few(N, slots.len()))
     }
 
     /// All slots, the lowest first. They can be read and written until the next safepoint, also
@@ -350,9 +350,7 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     pub fn slots<'g>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>] {
         self.check(m);
-        let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots());
-        // SAFETY: as in `last`, for all slots below the top.
-        unsafe { std::slice::from_raw_parts(first, self.len()) }
+        self.stack.slots()
     }
 }
 
@@ -368,7 +366,7 @@ impl RootStack<Tagged> {
 impl<S> std::fmt::Debug for RootStack<S> {
     /// Prints the type and the number of values: the values can be loaded with a mutator alone.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.region.len())
+        write!(f, "RootStack<{}>({})", std::any::type_name::<S>(), self.stack.region().len())
     }
 }
 
@@ -376,6 +374,6 @@ impl<S> Drop for RootStack<S> {
     fn drop(&mut self) {
         // The words stay until the collector removes the stack, after a marking that may be
         // running.
-        self.region.release();
+        self.stack.region().release();
     }
 }

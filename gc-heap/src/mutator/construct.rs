@@ -614,26 +614,6 @@ impl<'s> Mutator<'s> {
         let loaded = f(m);
         Ok(m.local_of::<S>(loaded))
     }
-
-    /// Roots a value of this slot type in the current scope: as [`local`](Self::local), for values
-    /// whose type is ambiguous. Never a safepoint.
-    ///
-    /// ```
-    /// # use gc_heap::{Bytes, Heap};
-    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
-    /// heap.enter(|m| {
-    ///     let last = m.local_of::<Option<Bytes>>(None);
-    ///     assert!(last.get(m).is_none());
-    /// })?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Panics
-    /// As [`local`](Self::local).
-    #[track_caller]
-    pub fn local_of<'g, S: SlotType>(&'g self, loaded: S::Loaded<'g>) -> Local<'s, S> {
-        self.push_local(S::to_word(loaded))
-    }
 }
 
 #[inline(always)]

@@ -1,15 +1,13 @@
 //! Keeping references across a safepoint without a frame, for long primitives that work on raw
 //! references.
 
-use super::{Mutator, Scope};
-use crate::barrier::{Place, access};
+use super::Mutator;
+use crate::handles::local::Local;
 use crate::slot::{Rootable, SlotType};
 use std::fmt;
-use std::marker::PhantomData;
-use std::sync::atomic::AtomicU64;
 
 mod sealed {
-    /// Sealed: the words written and read back must be equal in number and order.
+    /// Sealed: how many slots there are is for this crate to say.
     pub trait Sealed {}
 }
 
@@ -25,33 +23,21 @@ pub trait SlotTypes: 'static + sealed::Sealed {
     /// The result of loading all of them.
     type Loaded<'g>: Copy;
 
+    /// The locals that hold them.
+    #[doc(hidden)]
+    type Locals<'s>: Copy;
+
     /// Number of slots.
     #[doc(hidden)]
     const LEN: usize;
 
-    /// Passes the words of all, in order, to the closure.
+    /// Roots all, in order.
     #[doc(hidden)]
-    fn each_word(loaded: Self::Loaded<'_>, push: impl FnMut(u64));
+    fn push<'s>(loaded: Self::Loaded<'_>, m: &Mutator<'s>) -> Self::Locals<'s>;
 
-    /// Builds all from their words, which it requests in order.
-    ///
-    /// # Safety
-    /// The `index`-th word came from [`each_word`](Self::each_word), and the result of `load` for
-    /// it is good; the mutator stays borrowed for `'g`.
+    /// Loads all.
     #[doc(hidden)]
-    unsafe fn load<'g>(load: impl FnMut(usize, Load) -> u64) -> Self::Loaded<'g>;
-}
-
-/// How a word of a [`SlotTypes`] is loaded, which needs the slot's type.
-#[doc(hidden)]
-#[derive(Clone, Copy)]
-pub struct Load(fn(&AtomicU64, &Mutator<'_>) -> u64);
-
-impl Load {
-    #[inline(always)]
-    const fn of<S: SlotType>() -> Load {
-        Load(|slot, m| access::load_own::<S>(slot, Place::Local, m, || ()))
-    }
+    fn load<'g>(locals: Self::Locals<'_>, m: &'g Mutator<'_>) -> Self::Loaded<'g>;
 }
 
 impl<W, const N: usize> sealed::Sealed for [W; N] {}
@@ -62,17 +48,17 @@ impl<'g, W: Rootable<'g>, const N: usize> Words<'g> for [W; N] {
 
 impl<S: SlotType, const N: usize> SlotTypes for [S; N] {
     type Loaded<'g> = [S::Loaded<'g>; N];
+    type Locals<'s> = [Local<'s, S>; N];
     const LEN: usize = N;
 
     #[inline(always)]
-    fn each_word(loaded: [S::Loaded<'_>; N], push: impl FnMut(u64)) {
-        loaded.map(S::to_word).into_iter().for_each(push);
+    fn push<'s>(loaded: [S::Loaded<'_>; N], m: &Mutator<'s>) -> [Local<'s, S>; N] {
+        loaded.map(|loaded| m.push_local(loaded))
     }
 
     #[inline(always)]
-    unsafe fn load<'g>(mut load: impl FnMut(usize, Load) -> u64) -> [S::Loaded<'g>; N] {
-        // SAFETY: the caller's.
-        std::array::from_fn(|index| unsafe { S::from_word(load(index, Load::of::<S>())) })
+    fn load<'g>(locals: [Local<'_, S>; N], m: &'g Mutator<'_>) -> [S::Loaded<'g>; N] {
+        locals.map(|local| local.load(m))
     }
 }
 
@@ -86,17 +72,17 @@ macro_rules! tuples {
 
         impl<$($slot: SlotType),*> SlotTypes for ($($slot,)*) {
             type Loaded<'g> = ($($slot::Loaded<'g>,)*);
+            type Locals<'s> = ($(Local<'s, $slot>,)*);
             const LEN: usize = $len;
 
             #[inline(always)]
-            fn each_word(loaded: Self::Loaded<'_>, mut push: impl FnMut(u64)) {
-                $(push($slot::to_word(loaded.$at));)*
+            fn push<'s>(loaded: Self::Loaded<'_>, m: &Mutator<'s>) -> Self::Locals<'s> {
+                ($(m.push_local::<$slot>(loaded.$at),)*)
             }
 
             #[inline(always)]
-            unsafe fn load<'g>(mut load: impl FnMut(usize, Load) -> u64) -> Self::Loaded<'g> {
-                // SAFETY: the caller's.
-                unsafe { ($($slot::from_word(load($at, Load::of::<$slot>())),)*) }
+            fn load<'g>(locals: Self::Locals<'_>, m: &'g Mutator<'_>) -> Self::Loaded<'g> {
+                ($(locals.$at.load(m),)*)
             }
         }
     )*};
@@ -116,11 +102,10 @@ tuples! {
 /// References kept across a safepoint, from [`Mutator::keep`]: rooted until they are
 /// [taken](Self::take) back.
 #[must_use = "kept references are returned by `take`"]
-pub struct Kept<'s, S> {
+pub struct Kept<'s, S: SlotTypes> {
     /// Address of the first slot among the thread's locals.
     first: u64,
-    _scope: Scope<'s>,
-    _holds: PhantomData<*mut S>,
+    locals: S::Locals<'s>,
 }
 
 impl<'s> Mutator<'s> {
@@ -170,8 +155,7 @@ impl<'s> Mutator<'s> {
     #[track_caller]
     pub fn keep<'g, W: Words<'g>>(&'g self, words: W) -> Kept<'s, W::Slots> {
         let first = self.local_top.get();
-        <W::Slots as SlotTypes>::each_word(words, |word| _ = self.push_local::<()>(word));
-        Kept { first, _scope: PhantomData, _holds: PhantomData }
+        Kept { first, locals: <W::Slots as SlotTypes>::push(words, self) }
     }
 }
 
@@ -187,9 +171,7 @@ impl<'s, S: SlotTypes> Kept<'s, S> {
         // popped since.
         let is_own = m.record().locals_base() <= self.first && end <= m.local_top.get();
         assert!(is_own, "references were kept by another mutator");
-        let loaded = |index: usize, Load(load): Load| load(m.record().local(self.first + 8 * index as u64), m);
-        // SAFETY: `keep` wrote the words in this order. A slot of a scope ends with the scope, or here.
-        let all = unsafe { S::load(loaded) };
+        let all = S::load(self.locals, m);
         if m.local_top.get() == end {
             m.pop_to(self.first);
         }
@@ -197,7 +179,7 @@ impl<'s, S: SlotTypes> Kept<'s, S> {
     }
 }
 
-impl<S> fmt::Debug for Kept<'_, S> {
+impl<S: SlotTypes> fmt::Debug for Kept<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kept({:#x})", self.first)
     }

@@ -22,4 +22,3 @@ pub(crate) mod safepoint;
 pub(crate) mod tlab;
 
 pub use crate::inner::mutator::Mutator;
-pub(crate) use crate::inner::mutator::Scope;

@@ -58,11 +58,8 @@ impl StackRegion {
         self.given_up.store(true, Ordering::Release);
     }
 
-    #[inline(always)]
     pub(crate) fn slot(&self, index: usize) -> &AtomicU64 {
-        debug_assert!(index < self.capacity);
-        // SAFETY: the region holds `capacity` words, is mapped as long as `self`, and all accesses are atomic.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.slots).add(index) }
+        &self.region.words()[index]
     }
 
     /// Address of the first slot.

@@ -3,6 +3,7 @@
 use crate::inner::mutator::Mutator;
 use crate::object::header::Header;
 use crate::object::trace::fields_at;
+use crate::object::word::is_reference;
 use crate::object::{IdentityHash, Kind, Tail, TailElement, Trace};
 use std::fmt;
 use std::marker::PhantomData;
@@ -159,6 +160,63 @@ impl<T: Trace> Deref for Gc<'_, T> {
 impl<T: Trace> fmt::Debug for Gc<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Gc<{}>({:p})", T::KIND.name(), self.start)
+    }
+}
+
+/// What [`Value`](super::Value) adds to the bits of a double.
+pub(super) const DOUBLE_OFFSET: u64 = 1 << 48;
+
+const CANONICAL_NAN: u64 = 0x7ff8 << 48;
+const SIGN: u64 = 1 << 63;
+
+/// A word that stays good for `'g`: an immediate, or a good reference to an object.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct GoodWord<'g> {
+    word: u64,
+    /// Neither `Send` nor `Sync`, as [`Gc`].
+    _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
+}
+
+impl<'g> GoodWord<'g> {
+    /// # Safety
+    /// The word is an immediate or a good reference, and the mutator stays borrowed for `'g`.
+    #[inline(always)]
+    pub(super) const unsafe fn new(word: u64) -> GoodWord<'g> {
+        GoodWord { word, _borrows: PhantomData }
+    }
+
+    /// A tag has upper bits, so this is no reference, whatever the payload.
+    #[inline(always)]
+    pub(super) const fn immediate<const TAG: u64>(payload: u64) -> GoodWord<'g> {
+        const { assert!(!is_reference(TAG) && TAG >> 48 != 0) }
+        GoodWord { word: TAG | payload, _borrows: PhantomData }
+    }
+
+    /// The bits of a double, moved up: with only two NaNs they do not wrap around.
+    #[inline(always)]
+    pub(super) const fn num(x: f64) -> GoodWord<'g> {
+        let bits = if x.is_nan() { CANONICAL_NAN | x.to_bits() & SIGN } else { x.to_bits() };
+        GoodWord { word: bits + DOUBLE_OFFSET, _borrows: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(super) const fn get(self) -> u64 {
+        self.word
+    }
+
+    /// The object, if it is a reference.
+    #[inline(always)]
+    pub(super) fn reference(self) -> Option<AnyGc<'g>> {
+        // SAFETY: a reference, so a good one.
+        is_reference(self.word).then(|| unsafe { AnyGc::from_word(self.word) })
+    }
+}
+
+impl<'g> From<AnyGc<'g>> for GoodWord<'g> {
+    #[inline(always)]
+    fn from(gc: AnyGc<'g>) -> GoodWord<'g> {
+        GoodWord { word: gc.word(), _borrows: PhantomData }
     }
 }
 

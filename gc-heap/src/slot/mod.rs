@@ -23,14 +23,15 @@ pub(crate) mod gc;
 pub(crate) mod types;
 pub(crate) mod value;
 pub(crate) mod weak;
+pub(crate) mod words;
 
 pub use address::Address;
-pub use any_object::{AnyObject, Referent, WeakKey};
+pub use any_object::WeakKey;
 pub use builtin::{Array, Bytes, SlotArray};
-pub use ephemeron::Ephemeron;
 pub use gc::{AnyGc, Gc};
-pub use types::{Rootable, Slot, SlotType, Tagged};
+pub use types::Rootable;
 pub use value::{Unpacked, Value};
-pub use weak::{Weak, WeakSlot};
+pub use weak::Weak;
+pub use words::{AnyObject, Ephemeron, Referent, Slot, SlotType, Tagged, WeakSlot};
 
 pub(crate) use crate::object::word::is_reference;

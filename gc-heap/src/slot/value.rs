@@ -11,16 +11,10 @@
 //! Every NaN is stored as the quiet NaN of its sign, `7ff8...` or `fff8...`: another payload could look like a tag, or
 //! forge a reference.
 
-use super::gc::{AnyGc, Gc};
-use super::is_reference;
-use crate::inner::mutator::Mutator;
+use super::gc::{AnyGc, DOUBLE_OFFSET, Gc, GoodWord};
 use crate::object::Trace;
 use std::fmt;
-use std::marker::PhantomData;
 
-const DOUBLE_OFFSET: u64 = 1 << 48;
-const CANONICAL_NAN: u64 = 0x7ff8 << 48;
-const SIGN: u64 = 1 << 63;
 const IMMEDIATE: u64 = 0xfffa << 48;
 const INT: u64 = 0xfffb << 48;
 /// What an integer has of the word.
@@ -51,8 +45,7 @@ const SPECIAL: u64 = IMMEDIATE | 1 << 32;
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Value<'g> {
-    word: u64,
-    _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
+    word: GoodWord<'g>,
 }
 
 /// What a [`Value`] is, to match on.
@@ -74,41 +67,38 @@ pub enum Unpacked<'g> {
 
 impl<'g> Value<'g> {
     /// Nil.
-    pub const NIL: Value<'static> = Value::of_word(IMMEDIATE);
+    pub const NIL: Value<'static> = Value::immediate::<IMMEDIATE>(0);
     /// False.
-    pub const FALSE: Value<'static> = Value::of_word(IMMEDIATE | 2);
+    pub const FALSE: Value<'static> = Value::immediate::<IMMEDIATE>(2);
     /// True.
-    pub const TRUE: Value<'static> = Value::of_word(IMMEDIATE | 3);
+    pub const TRUE: Value<'static> = Value::immediate::<IMMEDIATE>(3);
 
-    const fn of_word(word: u64) -> Value<'g> {
-        Value { word, _borrows: PhantomData }
+    const fn immediate<const TAG: u64>(payload: u64) -> Value<'g> {
+        Value { word: GoodWord::immediate::<TAG>(payload) }
     }
 
-    /// # Safety
-    /// `word` was made by a `Value`; if it is a reference it is good and the mutator stays borrowed for `'g`.
     #[inline(always)]
-    pub(crate) const unsafe fn from_word(word: u64) -> Value<'g> {
-        Value::of_word(word)
+    pub(super) const fn of(word: GoodWord<'g>) -> Value<'g> {
+        Value { word }
     }
 
     #[inline(always)]
     pub(crate) const fn word(self) -> u64 {
-        self.word
+        self.word.get()
     }
 
     /// A double. Every NaN becomes the canonical one of its sign.
     #[inline(always)]
     #[must_use]
     pub const fn num(x: f64) -> Value<'g> {
-        let bits = if x.is_nan() { CANONICAL_NAN | x.to_bits() & SIGN } else { x.to_bits() };
-        Value::of_word(bits + DOUBLE_OFFSET)
+        Value { word: GoodWord::num(x) }
     }
 
     /// An integer.
     #[inline(always)]
     #[must_use]
     pub const fn int(x: i32) -> Value<'g> {
-        Value::of_word(INT | x as i64 as u64 & PAYLOAD)
+        Value::immediate::<INT>(x as i64 as u64 & PAYLOAD)
     }
 
     /// The greatest integer that a value holds: 2^47 - 1.
@@ -137,7 +127,7 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn int48(x: i64) -> Option<Value<'g>> {
-        if x << 16 >> 16 == x { Some(Value::of_word(INT | x as u64 & PAYLOAD)) } else { None }
+        if x << 16 >> 16 == x { Some(Value::immediate::<INT>(x as u64 & PAYLOAD)) } else { None }
     }
 
     /// A constant of the embedder's own, different from every other value: what is not there yet, a hole in a table, a character,
@@ -157,21 +147,21 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn special(constant: u32) -> Value<'g> {
-        Value::of_word(SPECIAL | constant as u64)
+        Value::immediate::<SPECIAL>(constant as u64)
     }
 
     /// A boolean.
     #[inline(always)]
     #[must_use]
     pub const fn bool(x: bool) -> Value<'g> {
-        Value::of_word(IMMEDIATE | 2 | x as u64)
+        Value::immediate::<IMMEDIATE>(2 | x as u64)
     }
 
     /// The double, if it is one.
     #[inline(always)]
     #[must_use]
     pub const fn as_num(self) -> Option<f64> {
-        word_as_num(self.word)
+        word_as_num(self.word())
     }
 
     /// The integer, if it is one of 32 bits: as [`as_int48`](Self::as_int48), and a test more.
@@ -188,36 +178,35 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn as_int48(self) -> Option<i64> {
-        if self.word & !PAYLOAD == INT { Some((self.word as i64) << 16 >> 16) } else { None }
+        if self.word() & !PAYLOAD == INT { Some((self.word() as i64) << 16 >> 16) } else { None }
     }
 
     /// The boolean, if it is one.
     #[inline(always)]
     #[must_use]
     pub const fn as_bool(self) -> Option<bool> {
-        if self.word & !1 == IMMEDIATE | 2 { Some(self.word & 1 == 1) } else { None }
+        if self.word() & !1 == IMMEDIATE | 2 { Some(self.word() & 1 == 1) } else { None }
     }
 
     /// The embedder's constant, if it is one.
     #[inline(always)]
     #[must_use]
     pub const fn as_special(self) -> Option<u32> {
-        if self.word >> 32 == SPECIAL >> 32 { Some(self.word as u32) } else { None }
+        if self.word() >> 32 == SPECIAL >> 32 { Some(self.word() as u32) } else { None }
     }
 
     /// Whether this is nil.
     #[inline(always)]
     #[must_use]
     pub const fn is_nil(self) -> bool {
-        self.word == IMMEDIATE
+        self.word() == IMMEDIATE
     }
 
     /// The reference, if it is one.
     #[inline(always)]
     #[must_use]
     pub fn as_any(self) -> Option<AnyGc<'g>> {
-        // SAFETY: a value's reference is good and borrows the mutator for 'g.
-        is_reference(self.word).then(|| unsafe { AnyGc::from_word(self.word) })
+        self.word.reference()
     }
 
     /// The reference to a `T`, if it is one.
@@ -250,7 +239,7 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn is_identical(self, other: Value<'_>) -> bool {
-        self.word == other.word
+        self.word() == other.word()
     }
 }
 
@@ -267,14 +256,14 @@ pub(crate) const fn word_as_num(word: u64) -> Option<f64> {
 impl<'g, T: Trace> From<Gc<'g, T>> for Value<'g> {
     #[inline(always)]
     fn from(gc: Gc<'g, T>) -> Value<'g> {
-        Value::of_word(gc.word())
+        gc.any().into()
     }
 }
 
 impl<'g> From<AnyGc<'g>> for Value<'g> {
     #[inline(always)]
     fn from(gc: AnyGc<'g>) -> Value<'g> {
-        Value::of_word(gc.word())
+        Value { word: gc.into() }
     }
 }
 
@@ -358,7 +347,7 @@ mod tests {
     fn a_nan_keeps_its_sign_and_nothing_else() {
         for bits in [0x7ff8_0000_0000_0001, 0xfff8 << 48, u64::MAX, 0xfff0_0000_0000_0001] {
             let nan = Value::num(f64::from_bits(bits)).as_num().unwrap();
-            assert_eq!(nan.to_bits(), 0x7ff8 << 48 | bits & SIGN);
+            assert_eq!(nan.to_bits(), 0x7ff8 << 48 | bits & 1 << 63);
         }
     }
 }

@@ -3,7 +3,6 @@
 
 pub(crate) mod blocks;
 pub(crate) mod evacuate;
-pub(crate) mod forward;
 pub(crate) mod free;
 pub(crate) mod memory;
 pub(crate) mod pages;
