@@ -53,9 +53,10 @@ impl Desk {
     pub fn call(&self, seats: usize, own: impl FnOnce(), help: impl Fn() + Sync) -> Result<(), Box<dyn Any + Send>> {
         let _calling = lock(&self.calling);
         let work: &(dyn Fn() + Sync) = &help;
-        // SAFETY: only the lifetime changes. Helpers take the work from the state, where it lies until
-        // `EndOfCall` takes it out, which then waits for those that have taken it. That comes before
-        // `help` is dropped, also where `own` panics; and no other call changes the state meanwhile.
+        // SAFETY: only the lifetime changes. Helpers take the work from the state, where it lies
+        // until `EndOfCall` takes it out, which then waits for those that have taken it. That comes
+        // before `help` is dropped, also where `own` panics; and no other call changes the state
+        // meanwhile.
         let work = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Work>(work) };
         let end = EndOfCall(self);
         lock(&self.state).work = (seats > 0).then_some((work, seats));

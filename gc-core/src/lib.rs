@@ -5,8 +5,8 @@
 //!
 //! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
-//!   thread's faults to the heap they belong to, [`desk`] lends work to helper threads, [`probe`] reports what this kernel and this
-//!   sandbox support.
+//!   thread's faults to the heap they belong to, [`desk`] lends work to helper threads, [`probe`]
+//!   reports what this kernel and this sandbox support.
 //! - **Without**: colors, bitmaps, crews, ephemerons, deposits, forwarding, grey blocks, losses,
 //!   page states, pauses, roots, slots and stops. They use atomics only, through one private module
 //!   that is the standard library's or `loom`'s, so that a model checker can run them
