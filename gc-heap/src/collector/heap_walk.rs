@@ -8,7 +8,7 @@
 use crate::inner::HeapInner;
 use crate::inner::survey::{Edge, Node, Request, RootSort, Survey};
 use crate::object::Kind;
-use crate::object::slot_visitor::{SlotRole, each_slot};
+use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::BLOCK_MARK_WORDS;
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ impl HeapWalker<'_> {
         if self.graph {
             self.survey.nodes.push(Node { kind, offset, bytes });
             let len = if kind.has_tail() { word(8) as usize } else { 0 };
-            each_slot(kind, len, |at, usage| self.slot(offset, at, usage));
+            kind.slots(len).for_each(|(word, role)| self.slot(offset, word * 8, role));
         }
         (kind, bytes)
     }
@@ -92,11 +92,14 @@ impl HeapWalker<'_> {
         (offset < inner.config.max_bytes && inner.is_marked_object(offset)).then_some(offset)
     }
 
-    fn slot(&mut self, holder: usize, at: usize, usage: SlotRole) {
+    fn slot(&mut self, holder: usize, at: usize, role: SlotRole) {
+        if role == SlotRole::Value {
+            return; // with its key
+        }
         let Some(to) = self.target(self.inner.memory.word(holder + at)) else { return };
-        let weak = usage != SlotRole::Strong;
+        let weak = role != SlotRole::Strong;
         self.survey.edges.push(Edge { from: holder, to, holder, at, weak });
-        if usage == SlotRole::Key
+        if role == SlotRole::Key
             && let Some(value) = self.target(self.inner.memory.word(holder + at + 8))
         {
             self.survey.edges.push(Edge { from: to, to: value, holder, at: at + 8, weak: false });

@@ -3,6 +3,7 @@
 use super::mark::remap;
 use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
+use crate::object::slots::bits;
 use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
@@ -56,8 +57,11 @@ pub(crate) fn resolve_block(inner: &HeapInner, block: usize) {
 fn resolve_object(inner: &HeapInner, granule: usize, within: &Range<usize>) {
     let (kind, _) = inner.marked_object(granule * 8);
     let part = within.start.saturating_sub(granule)..within.end - granule;
-    let len = || inner.memory.word(granule * 8 + 8).load(Ordering::Relaxed) as usize;
-    kind.each_weak(part, len, |word| resolve_slot(inner, inner.memory.word((granule + word) * 8)));
+    let len = if kind.has_tail() { inner.memory.word(granule * 8 + 8).load(Ordering::Relaxed) as usize } else { 0 };
+    kind.slots_in(part, len).for_each(|group| {
+        let first = granule + group.first;
+        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word) * 8)));
+    });
 }
 
 /// Empties the ephemerons whose key is dead. Their values are left as they are: without a key no

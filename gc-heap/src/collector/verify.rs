@@ -7,7 +7,7 @@ use crate::events::Phase;
 use crate::inner::HeapInner;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
-use crate::object::slot_visitor::{SlotRole, each_slot};
+use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
@@ -158,13 +158,14 @@ impl Verifier<'_> {
             panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
         }
         let name = kind.name();
-        let has_tail = kind.has_tail();
-        each_slot(kind, if has_tail { len as usize } else { 0 }, |at, usage| {
+        kind.slots(len as usize).for_each(|(word, role)| {
+            let at = word * 8;
             let slot = inner.memory.word(offset + at);
-            match usage {
+            match role {
                 SlotRole::Strong => self.strong(slot, name),
                 SlotRole::Weak => self.weak(slot, name),
                 SlotRole::Key => self.pair(slot, inner.memory.word(offset + at + 8), name),
+                SlotRole::Value => {} // with its key
             }
         });
     }

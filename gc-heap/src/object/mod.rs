@@ -8,7 +8,7 @@
 //! - [`names`]: what fields are called.
 //! - [`kind`]: the table that marking and repair read.
 //! - [`header`]: the first word of every object.
-//! - [`slots`], [`slot_visitor`]: the slots of one object: those of a part of it, and each with what it is.
+//! - [`slots`]: the slots of one object, or of a part of it.
 //! - [`field`]: what may stand in an object.
 //! - [`trace`]: what an object and its initialiser are.
 //! - [`builtin`]: `Bytes` and arrays.
@@ -36,8 +36,7 @@ pub(crate) mod map;
 pub(crate) mod names;
 #[cfg(feature = "census")]
 pub(crate) mod slot_name;
-pub(crate) mod slot_visitor;
-mod slots;
+pub(crate) mod slots;
 pub(crate) mod trace;
 pub(crate) mod word;
 

@@ -54,7 +54,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::SlotName::{Element, Path};
-    use crate::object::slot_visitor::each_slot;
+    use crate::object::slots::SlotRole;
     use crate::object::{Kind, Trace};
     use crate::slot::SlotArray;
     use crate::slot::{Ephemeron, Slot, Tagged, WeakSlot};
@@ -81,7 +81,8 @@ mod tests {
 
     fn names(kind: &Kind, len: usize) -> Vec<String> {
         let mut names = Vec::new();
-        each_slot(kind, len, |at, _| match kind.slot_name(at) {
+        let slots = kind.slots(len).filter(|(_, role)| *role != SlotRole::Value);
+        slots.for_each(|(word, _)| match kind.slot_name(word * 8) {
             Path(path) => names.push(path),
             Element(index) => names.push(format!("element {index}")),
         });

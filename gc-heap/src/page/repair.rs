@@ -20,6 +20,7 @@
 use crate::inner::HeapInner;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
+use crate::object::slots::bits;
 use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
@@ -244,14 +245,11 @@ impl<'a> Repair<'a> {
         }
         let words = low / 8..high / 8;
         let length = if kind.has_tail() { self.load_constant(from + 8) as usize } else { 0 };
-        let len = || length;
-        kind.each_slot(words.clone(), len, |word| self.rewrite(to + word * 8));
-        if kind.more.is_some() {
-            kind.each_pair(words, len, |word, is_value| match is_value {
-                true => self.rewrite_value(to + word * 8),
-                false => self.rewrite(to + word * 8),
-            });
-        }
+        kind.slots_in(words, length).for_each(|group| {
+            let first = to + group.first * 8;
+            bits(group.strong | group.weak | group.keys).for_each(|word| self.rewrite(first + word * 8));
+            bits(group.values).for_each(|word| self.rewrite_value(first + word * 8));
+        });
     }
 
     /// A page of a destination block.
