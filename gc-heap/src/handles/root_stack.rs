@@ -228,7 +228,10 @@ impl<S: SlotType> RootStack<S> {
     #[track_caller]
     fn at(&self, index: usize) -> &RootSlot<S> {
         let slots = self.stack.slots();
-        slots.get(index).unwrap_or_else(|| out_of_range(index, slots.len()))
+        match slots.get(index) {
+            Some(slot) => slot,
+            None => out_of_range(index, slots.len()), // not in a closure, which has no caller
+        }
     }
 
     #[inline(always)]
@@ -323,7 +326,10 @@ impl<S: SlotType> RootStack<S> {
     pub fn last<'g, const N: usize>(&'g self, m: &'g Mutator<'_>) -> &'g [RootSlot<S>; N] {
         self.check(m);
         let slots = self.stack.slots();
-        slots.last_chunk().unwrap_or_else(|| too_few(N, slots.len()))
+        match slots.last_chunk() {
+            Some(last) => last,
+            None => too_few(N, slots.len()),
+        }
     }
 
     /// All slots, the lowest first. They can be read and written until the next safepoint, also

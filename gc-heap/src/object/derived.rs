@@ -20,10 +20,10 @@
 use core::marker::PhantomData;
 
 use super::derived_token::{Derived, Of};
-use super::field::Field;
 use super::kind::Kind;
 use super::map::{MAX_WORDS, WordMap};
 use super::names::FieldName;
+use super::trace::Field;
 use super::trace::Trace;
 
 impl Derived {

@@ -1,137 +1,11 @@
-//! What may stand in an object.
+//! Data that stands in an object: constants and numbers that change.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ops::Deref;
 use core::sync::atomic::{
     AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
     AtomicUsize, Ordering::Relaxed,
 };
-
-use super::derived_token::{Derived, Of};
-use super::map::WordMap;
-use super::names::FieldName;
-use crate::lock::Mutex;
-
-/// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`, [`Num`], [`Plain`],
-/// `Slot<S>`, `WeakSlot<T>`, `PhantomData<T>`, arrays of these, and structs that derive `Trace` and have no tail.
-///
-/// # Safety
-///
-/// [`Field::MAP`] is exact and [`Field::write`] initialises the whole value. The type does not need drop, is aligned to at
-/// most 8 bytes, and is immutable or atomic through `&self`: threads share objects. What it holds never refers into the
-/// heap except by the slots that the map names. [`Field::Init`] is plain data: a copy of its bytes is another initialiser for
-/// the same, and it needs no drop; where `COPIES` is true, it is as large as the field and its bytes are the field's.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a field of a heap object",
-    label = "not a field of a heap object",
-    note = "use `Slot` or `WeakSlot` for references, `Num` for a number that changes, `Plain` for data that is `Copy`, `Send`, \
-            `Sync` and `'static`, or a struct that derives `Trace`"
-)]
-pub unsafe trait Field: Sized + 'static {
-    /// What the field is made from: the number itself, `Gc<'g, T>` for a `Slot<T>`, `NodeInit<'g>` for a `Node`.
-    type Init<'g>;
-
-    /// Which of its words are slots.
-    #[doc(hidden)]
-    const MAP: WordMap;
-
-    /// The names of its fields, if it is a struct; of its elements', if it is an array of structs.
-    #[doc(hidden)]
-    const FIELDS: &'static [FieldName] = &[];
-
-    /// Bytes of an element of an array; else all.
-    #[doc(hidden)]
-    const ELEMENT_BYTES: usize = size_of::<Self>();
-
-    /// All that a struct with such a field is to know of it; not to be given.
-    #[doc(hidden)]
-    const OF: Of<Self> = Of::NEW;
-
-    /// What the derived impl is made with; not to be given.
-    #[doc(hidden)]
-    const DERIVED: Derived = Derived::NEW;
-
-    /// Whether an initialiser's bytes are the field's, so that many are copied at once.
-    #[doc(hidden)]
-    const COPIES: bool = false;
-
-    /// Writes the field.
-    ///
-    /// # Safety
-    ///
-    /// `dst` is valid for writing a `Self`, aligned, in the heap, and not yet reachable from any slot. `init` was made under
-    /// the borrow of the mutator that still holds.
-    #[doc(hidden)]
-    unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self);
-}
-
-macro_rules! plain_fields {
-    ($($number:ty)*) => {$(
-        // SAFETY: plain data of at most 8 bytes, no slot in it, written whole.
-        unsafe impl Field for $number {
-            type Init<'g> = $number;
-            const MAP: WordMap = WordMap::empty_for::<Self>();
-            const COPIES: bool = true;
-
-            #[inline(always)]
-            unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
-                // SAFETY: the caller's.
-                unsafe { dst.write(init) }
-            }
-        }
-    )*};
-}
-
-plain_fields! { u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 bool char }
-
-// SAFETY: the elements' map side by side; each is written by its own `write`.
-unsafe impl<F: Field, const N: usize> Field for [F; N] {
-    type Init<'g> = [F::Init<'g>; N];
-    const MAP: WordMap = WordMap::array::<F>(F::MAP, N);
-    const FIELDS: &'static [FieldName] = F::FIELDS;
-    const ELEMENT_BYTES: usize = size_of::<F>();
-
-    #[inline(always)]
-    unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
-        let first = dst.cast::<F>();
-        for (i, element) in init.into_iter().enumerate() {
-            // SAFETY: `i < N`, so this is an element of the array that the caller vouches for.
-            unsafe { F::write(element, first.add(i)) }
-        }
-    }
-}
-
-// Where a field is wanted, this is no advice.
-#[diagnostic::do_not_recommend]
-// SAFETY: nothing at all, of any type: no slot in it, no drop, nothing that changes.
-unsafe impl<T: ?Sized + 'static> Field for PhantomData<T> {
-    type Init<'g> = PhantomData<T>;
-    const MAP: WordMap = WordMap::empty(0);
-
-    #[inline(always)]
-    unsafe fn write<'g>(init: PhantomData<T>, dst: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { dst.write(init) }
-    }
-}
-
-// SAFETY: a word and a byte, no slot in them, written whole; no drop, as asserted. The standard
-// library's lock is a word in the memory of the object and nothing else, so it moves with it: no
-// thread holds it, or sleeps until it is free, when its object moves, since no thread keeps it over
-// a safepoint.
-unsafe impl Field for Mutex<()> {
-    type Init<'g> = ();
-    const MAP: WordMap = {
-        assert!(!core::mem::needs_drop::<Self>() && size_of::<Self>() <= 8);
-        WordMap::empty_for::<Self>()
-    };
-
-    unsafe fn write<'g>((): (), dst: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { dst.write(Mutex::new(())) }
-    }
-}
 
 /// Data that never changes: any `T` that is `Copy`, `Send`, `Sync` and `'static`. Made from the `T` itself.
 ///
@@ -162,7 +36,7 @@ unsafe impl Field for Mutex<()> {
 /// ```
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Plain<T>(T);
+pub struct Plain<T>(pub(super) T);
 
 impl<T: Copy> Plain<T> {
     /// The value.
@@ -184,21 +58,6 @@ impl<T> Deref for Plain<T> {
 impl<T: fmt::Debug> fmt::Debug for Plain<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-// SAFETY: `Copy` has no drop and no interior mutability that is not atomic behind a reference (`Sync`); `'static` keeps
-// references into the heap out, and slots are not `Copy`. Written whole. Alignment is checked where the kind is made.
-unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
-    type Init<'g> = T;
-    const MAP: WordMap = WordMap::empty_for::<Self>();
-    // Transparent.
-    const COPIES: bool = true;
-
-    #[inline(always)]
-    unsafe fn write<'g>(init: T, dst: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { dst.write(Plain(init)) }
     }
 }
 
@@ -253,7 +112,7 @@ unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[repr(transparent)]
-pub struct Num<N: Number>(N::Cell);
+pub struct Num<N: Number>(pub(super) N::Cell);
 
 impl<N: Number> Num<N> {
     /// The number. Relaxed: it orders nothing else.
@@ -302,30 +161,16 @@ impl<N: Number + fmt::Debug> fmt::Debug for Num<N> {
     }
 }
 
-// SAFETY: an atomic of at most 8 bytes, no slot in it, written whole.
-unsafe impl<N: Number> Field for Num<N> {
-    type Init<'g> = N;
-    const MAP: WordMap = WordMap::empty_for::<Self>();
-    const COPIES: bool = N::COPIES;
-
-    #[inline(always)]
-    unsafe fn write<'g>(init: N, dst: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { dst.write(Num(N::cell(init))) }
-    }
-}
-
 /// A number that fits an atomic word: integers up to 64 bits, floats, `bool` and `char`.
 ///
-/// # Safety
-///
-/// The cell is at most 8 bytes, aligned to at most 8, shared by threads without a lock, and holds only what was stored.
+/// Sealed: the cell is at most 8 bytes, aligned to at most 8, shared by threads without a lock, and
+/// holds only what was stored.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be in a `Num`",
     label = "not a number that fits an atomic word",
     note = "a `Num` holds an integer of up to 64 bits, a float, a `bool` or a `char`"
 )]
-pub unsafe trait Number: Copy + Send + Sync + 'static {
+pub trait Number: sealed::Sealed + Copy + Send + Sync + 'static {
     /// The atomic that holds it.
     #[doc(hidden)]
     type Cell: Send + Sync + 'static;
@@ -340,10 +185,16 @@ pub unsafe trait Number: Copy + Send + Sync + 'static {
     fn store(cell: &Self::Cell, value: Self);
 }
 
+mod sealed {
+    pub trait Sealed {}
+}
+
 macro_rules! numbers {
     ($($number:ty, $atomic:ty, $in:expr, $out:expr;)*) => {$(
-        // SAFETY: a lock-free atomic of the number's own size; what is loaded was stored by `$in`.
-        unsafe impl Number for $number {
+        impl sealed::Sealed for $number {}
+
+        // A lock-free atomic of the number's own size; what is loaded was stored by `$in`.
+        impl Number for $number {
             type Cell = $atomic;
             // An atomic lies as the integer does; a float as its bits, a `bool` as 0 or 1, a `char` as its code.
             const COPIES: bool = true;

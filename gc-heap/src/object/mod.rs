@@ -40,20 +40,20 @@ pub(crate) mod slots;
 pub(crate) mod trace;
 pub(crate) mod word;
 
-pub use field::{Field, Num, Number, Plain};
+pub use field::{Num, Number, Plain};
 pub use kind::Kind;
 pub use map::{SlotKind, WordMap};
 pub use names::FieldName;
 // The derive macro and the trait share their name.
 pub use gc_heap_derive::Trace;
-pub use trace::{Byte, Empty, IdentityHash, Init, NoTail, Tail, TailElement, Trace};
+pub use trace::{Byte, Empty, Field, IdentityHash, Init, NoTail, Tail, TailElement, Trace};
 
 /// What derived code names. Not part of the API: any release may change it.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::field::Field;
     pub use super::kind::Kind;
     pub use super::map::WordMap;
     pub use super::names::FieldName;
+    pub use super::trace::Field;
     pub use super::trace::{HashWord, IdentityHash, Init, NoHashWord, NoTail, Trace};
 }

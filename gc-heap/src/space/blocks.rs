@@ -1,5 +1,6 @@
 //! State, allocation epoch and live bytes of each block.
 
+use super::BLOCK_BYTES;
 use gc_core::zeroed::zeroed;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
@@ -120,6 +121,7 @@ impl BlockTable {
 
     /// Release: a thread that sees the fill sees the headers below it.
     pub(crate) fn set_used_bytes(&self, block: usize, bytes: usize) {
+        debug_assert!(bytes <= BLOCK_BYTES, "block {block} is filled with {bytes} bytes");
         self.used_bytes[block].store(bytes as u32, Ordering::Release);
     }
 
@@ -134,6 +136,7 @@ impl BlockTable {
     }
 
     pub(crate) fn unpin(&self, block: usize) {
-        self.pins[block].fetch_sub(1, Ordering::SeqCst);
+        let before = self.pins[block].fetch_sub(1, Ordering::SeqCst);
+        debug_assert!(before != 0, "a pin of block {block} ends that was not counted");
     }
 }

@@ -5,6 +5,7 @@
 //! published: it stays, and its block survives the cycle.
 
 use crate::object::header::Header;
+use crate::space::BLOCK_BYTES;
 use crate::space::memory::Memory;
 use gc_core::forwarding::Entry;
 use std::sync::atomic::Ordering;
@@ -46,6 +47,7 @@ pub(crate) fn relocate_object(
         Err(granule) => return (granule * 8, Copied::Elsewhere),
     };
     let bytes = header.bytes().expect("an object that is evacuated is not large, so its header says the size");
+    debug_assert!(offset / BLOCK_BYTES == (offset + bytes - 1) / BLOCK_BYTES, "it lies in one block");
     let Some(to) = place.bump(bytes) else {
         return match entry.publish(offset / 8) {
             Ok(()) => (offset, Copied::Kept),
