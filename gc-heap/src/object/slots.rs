@@ -265,7 +265,8 @@ mod tests {
     fn slots_of_every_use_are_found_once() {
         use std::mem::offset_of;
         assert_eq!(roles(Mixed::KIND, 0), mixed(8));
-        let halves = |i| [(16 + offset_of!(Many, pairs) + i * 16, Key), (24 + offset_of!(Many, pairs) + i * 16, Value)];
+        let halves =
+            |i: usize| [(16 + offset_of!(Many, pairs) + i * 16, Key), (24 + offset_of!(Many, pairs) + i * 16, Value)];
         let mut expected: Vec<_> = (0..40).flat_map(halves).collect();
         expected.push((16 + offset_of!(Many, last), Strong));
         expected.sort_by_key(|slot| slot.0);
