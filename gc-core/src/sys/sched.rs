@@ -61,8 +61,8 @@ fn thread_attr() -> Result<SchedAttr, SysError> {
 }
 
 /// Sets how late the kernel may make a sleep of the calling thread end, to merge it with other
-/// timers: [`PR_SET_TIMERSLACK`] (Linux 2.6.28). A thread begins with its creator's, usually 50 us. Zero counts as 1 ns: to the
-/// kernel it means the default.
+/// timers: [`PR_SET_TIMERSLACK`] (Linux 2.6.28). A thread begins with its creator's, usually 50 us.
+/// Zero counts as 1 ns: to the kernel it means the default.
 ///
 /// # Errors
 /// `EPERM` from a sandbox.

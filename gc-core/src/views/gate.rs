@@ -101,8 +101,8 @@ pub struct Gate {
     opened: Option<Arc<Parts>>,
     /// Why pages of private memory are copied and not moved.
     no_move: Option<SysError>,
-    /// The last page was installed by a fallback instead of `supply`: the next refusal is not retried
-    /// for long.
+    /// The last page was installed by a fallback instead of `supply`: the next refusal is not
+    /// retried for long.
     detour: AtomicBool,
     rehearsal: Rehearsal,
 }
@@ -282,8 +282,8 @@ impl Gate {
 
     /// Prepares the from-view for a flip: turns it into a bare reservation. Otherwise the flip
     /// itself would unmap it, and even if it is empty, free its upper page tables and flush
-    /// translations on every processor, in the pause. It must be empty ([`discard_from_view`](Gate::discard_from_view)).
-    /// Runs concurrently with the program.
+    /// translations on every processor, in the pause. It must be empty
+    /// ([`discard_from_view`](Gate::discard_from_view)). Runs concurrently with the program.
     ///
     /// # Errors
     /// `ENOMEM` near `vm.max_map_count` and above `RLIMIT_AS`: do not try a flip then.
@@ -589,9 +589,9 @@ impl Gate {
     /// The range is no longer gated; the kernel maps pages that had no entry at the next access.
     ///
     /// # Errors
-    /// As [`sys::move_page_tables`]; the range may then be gated or not, its pages can be installed, and the
-    /// from-view must still be [emptied](Gate::discard_from_view). If the kernel leaves a hole in the view, the
-    /// process ends.
+    /// As [`sys::move_page_tables`]; the range may then be gated or not, its pages can be
+    /// installed, and the from-view must still be [emptied](Gate::discard_from_view). If the kernel
+    /// leaves a hole in the view, the process ends.
     ///
     /// # Safety
     /// As [`install`](Gate::install); and the memory is shared.
