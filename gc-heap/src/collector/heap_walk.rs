@@ -10,7 +10,7 @@ use crate::inner::survey::{Edge, Node, Request, RootSort, Survey};
 use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
-use crate::space::BLOCK_MARK_WORDS;
+use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,7 +89,10 @@ impl HeapWalker<'_> {
             return None;
         }
         let offset = inner.memory.space.offset(word) as usize;
-        (offset < inner.config.max_bytes && inner.is_marked_object(offset)).then_some(offset)
+        let is_found = offset < inner.config.max_bytes
+            && inner.memory.marks.get(offset / 8)
+            && inner.is_marked_block(offset / BLOCK_BYTES);
+        is_found.then_some(offset)
     }
 
     fn slot(&mut self, holder: usize, at: usize, role: SlotRole) {

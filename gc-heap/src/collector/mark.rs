@@ -573,11 +573,6 @@ impl HeapInner {
             && !self.is_young(block)
     }
 
-    /// Whether the current or last marking has found an object at an offset.
-    pub(super) fn is_marked_object(&self, offset: usize) -> bool {
-        self.memory.marks.get(offset / 8) && self.is_marked_block(offset / BLOCK_BYTES)
-    }
-
     /// The kind and the size of the object at an offset. Called by the collector, which alone frees
     /// blocks of objects.
     ///
