@@ -138,6 +138,8 @@ impl Heap {
             live_bytes: blocks.live_bytes,
             collector_copies: counters.collector_copies.get(),
             mutator_copies: counters.mutator_copies.get(),
+            large_objects_moved: counters.large_objects_moved.get(),
+            large_bytes_moved: counters.large_bytes_moved.get(),
             kept_in_place: counters.kept_in_place.get(),
             healed: counters.healed.get(),
             logged: counters.logged.get(),

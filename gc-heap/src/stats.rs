@@ -76,6 +76,11 @@ pub struct HeapStats {
     pub collector_copies: u64,
     /// Objects copied by mutators that loaded a stale slot first.
     pub mutator_copies: u64,
+    /// Large objects moved by compactions in a pause, to make a run of blocks that a thread waited
+    /// for. Not among `collector_copies`.
+    pub large_objects_moved: u64,
+    /// Their bytes.
+    pub large_bytes_moved: u64,
     /// Objects that stayed in place because there was nowhere to copy them to.
     pub kept_in_place: u64,
     /// Stale slots healed by mutators.
@@ -184,6 +189,8 @@ counters!(
     mark_lists_peak,
     collector_copies,
     mutator_copies,
+    large_objects_moved,
+    large_bytes_moved,
     kept_in_place,
     healed,
     logged,

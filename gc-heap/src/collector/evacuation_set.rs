@@ -14,7 +14,8 @@ pub(crate) enum EvacuationGoal {
     Reclaim,
     /// All memory that can be freed, at any cost: pack objects towards the start of the heap.
     Compact,
-    /// As `Compact`, and full blocks move too, because adjacent free blocks are needed.
+    /// As `Compact`, and full blocks move too, because adjacent free blocks are needed: those above
+    /// the blocks that all small objects fill.
     MakeRun,
 }
 
@@ -49,11 +50,21 @@ pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> 
     set
 }
 
+/// The plan of a relocation that moves no small objects.
+pub(crate) fn plan_nothing(inner: &HeapInner) -> Vec<usize> {
+    forget_aborted(inner);
+    Vec::new()
+}
+
+/// Clears the abort flag of the previous plan.
+fn forget_aborted(inner: &HeapInner) {
+    inner.world.plan_aborted.store(false, Ordering::SeqCst);
+}
+
 /// Selects the evacuation set, in the order of evacuation.
 pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
     let blocks = &inner.memory.blocks;
-    // Clear the abort flag of the previous plan.
-    inner.world.plan_aborted.store(false, Ordering::SeqCst);
+    forget_aborted(inner);
     let mut pinned = 0;
     let mut set: Vec<usize> = (0..blocks.len())
         .filter(|&block| blocks.state(block) == BlockState::Closed && !inner.is_young(block))
@@ -67,7 +78,10 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
     inner.report.counters.pinned_blocks.set(pinned);
     match goal {
         EvacuationGoal::Compact => set.retain(|&block| blocks.live_bytes(block) < BLOCK_BYTES as u32),
-        EvacuationGoal::MakeRun => {}
+        EvacuationGoal::MakeRun => {
+            let end = packed_end(inner, &set);
+            set.retain(|&block| block >= end || blocks.live_bytes(block) < BLOCK_BYTES as u32);
+        }
         // As much as there is memory for: otherwise nothing would move before the heap is nearly
         // full.
         EvacuationGoal::Reclaim if inner.config.stress.is_on() => {
@@ -107,6 +121,17 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
         }
     }
     set
+}
+
+/// The end of the lowest blocks that hold the objects of a set when they are packed. Full blocks
+/// below need not move.
+fn packed_end(inner: &HeapInner, set: &[usize]) -> usize {
+    let blocks = &inner.memory.blocks;
+    let live = set.iter().map(|&block| blocks.live_bytes(block) as usize).sum::<usize>();
+    // Each thread that copies may leave its last block unfilled.
+    let needed = live.div_ceil(BLOCK_BYTES) + inner.config.workers;
+    let is_there = |&block: &usize| blocks.state(block) == BlockState::Free || set.binary_search(&block).is_ok();
+    (0..blocks.len()).filter(is_there).nth(needed).unwrap_or(blocks.len())
 }
 
 /// Moves a block's mark bits into its forwarding table.

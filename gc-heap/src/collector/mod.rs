@@ -13,6 +13,7 @@ pub(crate) mod flip_way;
 #[cfg(feature = "census")]
 pub(crate) mod heap_walk;
 mod idle;
+mod large;
 pub(crate) mod mark;
 mod marking;
 mod overflow;
@@ -23,6 +24,7 @@ pub(crate) mod reclaim;
 pub(crate) mod relocate;
 mod relocation;
 pub(crate) mod roots;
+mod run_plan;
 mod telemetry;
 mod uncommit;
 pub(crate) mod verify;

@@ -6,6 +6,7 @@
 //! first to publish wins. If there is no memory to copy to, the object's own place is published: it
 //! stays, and its block survives the cycle.
 
+use super::evacuation_set::EvacuationGoal;
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
@@ -20,6 +21,9 @@ struct CollectorPlace<'a> {
     /// Offsets.
     top: usize,
     limit: usize,
+    /// Copies are packed below this block, or moved out of the way of runs; `None`: into the lowest
+    /// free block.
+    below: Option<usize>,
     /// For the stress mode.
     random: Cell<u64>,
 }
@@ -27,7 +31,11 @@ struct CollectorPlace<'a> {
 impl CopyPlace for CollectorPlace<'_> {
     fn bump(&mut self, bytes: usize) -> Option<usize> {
         if self.limit - self.top < bytes {
-            let block = self.inner.memory.free.take(AllocClass::Collector)?;
+            let free = &self.inner.memory.free;
+            let block = match self.below {
+                None => free.take(AllocClass::Collector)?,
+                Some(block) => free.take_below(block)?,
+            };
             self.close();
             self.inner.open_block(block, self.inner.world.phase.epoch(), false);
             self.top = block * BLOCK_BYTES;
@@ -58,13 +66,15 @@ impl CollectorPlace<'_> {
 }
 
 /// Evacuates the blocks of the set towards the start of the heap, `workers` threads at once.
-pub(crate) fn relocate(inner: &HeapInner, set: &[usize], workers: usize) {
+pub(crate) fn relocate(inner: &HeapInner, set: &[usize], goal: EvacuationGoal, workers: usize) {
     let next = AtomicUsize::new(0);
     inner.schedule.helpers.run_parallel(workers, || {
-        let mut place = CollectorPlace { inner, top: 0, limit: 0, random: Cell::new(inner.config.stress.seed) };
+        let random = Cell::new(inner.config.stress.seed);
+        let mut place = CollectorPlace { inner, top: 0, limit: 0, below: None, random };
         let mut copied = 0;
         let mut kept = 0;
         while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {
+            place.below = (goal == EvacuationGoal::MakeRun).then_some(block);
             if evacuate(inner, block, &mut place, &mut copied, &mut kept) {
                 inner.memory.blocks.set_live_bytes(block, 0);
                 inner.memory.blocks.set_state(block, BlockState::Free);

@@ -2,7 +2,8 @@
 //! pause. By flips: see `by_flips`.
 
 use super::evacuation_set::{self, EvacuationGoal};
-use super::pauses::{Pauses, Stopped};
+use super::large;
+use super::pauses::{Concurrent, Pauses, Stopped};
 use super::phase_report::PhaseReport;
 use super::relocate;
 use crate::events::{PauseKind, Phase};
@@ -75,15 +76,14 @@ impl References for UpdatedInPause<'_> {
     }
 }
 
-/// With the load barrier: objects are evacuated concurrently, or in the pause that the cycle runs
-/// in.
-pub(super) fn by_load_barrier<'a, P: Pauses<'a>>(
-    report: &mut PhaseReport<'a, P>,
+/// With the load barrier: objects are evacuated concurrently.
+pub(super) fn by_load_barrier<'a>(
+    report: &mut PhaseReport<'a, Concurrent<'a>>,
     goal: EvacuationGoal,
     live_bytes: u64,
 ) -> Relocated {
     let references = HealedByLoads(report.pauses);
-    evacuate(report, &references, goal, live_bytes)
+    evacuate(report, &references, goal, live_bytes, None)
 }
 
 /// In a pause, whatever the barrier.
@@ -94,23 +94,29 @@ pub(super) fn in_pause<'a>(
 ) -> Relocated {
     let stopped = report.pauses;
     if stopped.inner().relocation.heals_slots() {
-        return by_load_barrier(report, goal, live_bytes);
+        return evacuate(report, &HealedByLoads(stopped), goal, live_bytes, Some(stopped));
     }
-    evacuate(report, &UpdatedInPause { stopped }, goal, live_bytes)
+    evacuate(report, &UpdatedInPause { stopped }, goal, live_bytes, Some(stopped))
 }
 
-/// Plans, and evacuates the set.
+/// Plans, and evacuates the set. `stopped`: large objects may move too.
 fn evacuate<'a, P: Pauses<'a>>(
     report: &mut PhaseReport<'a, P>,
     references: &impl References,
     goal: EvacuationGoal,
     live_bytes: u64,
+    stopped: Option<Stopped<'_>>,
 ) -> Relocated {
     let inner = report.pauses.inner();
     for _ in 0..MAX_PLAN_ATTEMPTS {
-        let set = evacuation_set::plan(inner, goal, live_bytes);
+        // If moving large objects makes the run that a thread waits for, no small ones need move.
+        let runs = stopped.is_some_and(large::can_make_runs);
+        let mut set = match runs && goal == EvacuationGoal::MakeRun && inner.memory.free.awaited_run().is_some() {
+            true => evacuation_set::plan_nothing(inner),
+            false => evacuation_set::plan(inner, goal, live_bytes),
+        };
         report.ended(Phase::Plan);
-        if set.is_empty() {
+        if set.is_empty() && !runs {
             break;
         }
         if !references.begin() {
@@ -120,7 +126,10 @@ fn evacuate<'a, P: Pauses<'a>>(
         }
         let live: usize = set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum();
         let gained = set.len().saturating_sub(live.div_ceil(BLOCK_BYTES));
-        relocate::relocate(inner, &set, inner.config.workers);
+        relocate::relocate(inner, &set, goal, inner.config.workers);
+        if let Some(stopped) = stopped {
+            large::make_runs(stopped, &mut set);
+        }
         references.update();
         report.ended(Phase::Relocate);
         return Relocated { relocated: true, gained, forwarded: references.still_stale(set), ..Relocated::default() };

@@ -157,6 +157,9 @@ impl Verifier<'_> {
         if bytes <= LARGE_BYTES && offset / BLOCK_BYTES != (offset + bytes - 1) / BLOCK_BYTES {
             panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
         }
+        if bytes > LARGE_BYTES {
+            self.run(offset, bytes, kind);
+        }
         let name = kind.name();
         kind.slots(len as usize).for_each(|(word, role)| {
             let at = word * 8;
@@ -168,6 +171,19 @@ impl Verifier<'_> {
                 SlotRole::Value => {} // with its key
             }
         });
+    }
+
+    /// The blocks of a large object.
+    fn run(&self, offset: usize, bytes: usize, kind: &Kind) {
+        let (blocks, first) = (&self.inner.memory.blocks, offset / BLOCK_BYTES);
+        let end = first + bytes.div_ceil(BLOCK_BYTES);
+        let continues =
+            |block: usize| blocks.state(block) == BlockState::LargeContinued && blocks.run(block) == block - first;
+        let begins = offset == first * BLOCK_BYTES && blocks.state(first) == BlockState::LargeFirst;
+        if !begins || blocks.run(first) != end - first || !(first + 1..end).all(continues) {
+            let states: Vec<_> = (first..end).map(|block| (blocks.state(block), blocks.run(block))).collect();
+            panic!("verification ({:?}): {} at offset {offset:#x}, {bytes} bytes: {states:?}", self.when, kind.name());
+        }
     }
 
     /// An ephemeron. Its value is valid as long as there is a key, and undefined without one.

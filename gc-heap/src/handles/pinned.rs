@@ -2,8 +2,9 @@
 //!
 //! A pinned object does not move: its block is excluded from every evacuation set, with everything
 //! else in it, so a pin costs compaction up to 64 KiB
-//! ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). Large objects (over 32 KiB)
-//! never move; pinning one costs nothing.
+//! ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). A large object (over 32 KiB)
+//! moves only where a thread waits for a run of blocks; a pinned one divides the runs that can be
+//! made.
 //!
 //! The bytes are read and written through the canonical view, which no flip unmaps. With the page
 //! barrier this matters: a heap page that was not touched since a flip is not mapped in the view of
@@ -41,7 +42,8 @@ use std::sync::atomic::Ordering;
 /// A pin costs compaction: the object's block, 64 KiB with everything else in it, is excluded from
 /// every relocation until the last pin in it is dropped
 /// ([`HeapStats::pinned_blocks`](crate::HeapStats::pinned_blocks)). So long-lived pins should be of
-/// adjacent objects, or of large objects (over 32 KiB), which never move anyway. With
+/// adjacent objects, or of large objects (over 32 KiB), which move only to make a run of blocks for
+/// another: a pinned one is in the way of such a run. With
 /// [`Backing::Anonymous`](crate::Backing::Anonymous) objects move only in pauses while there is any
 /// pin.
 ///

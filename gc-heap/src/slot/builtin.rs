@@ -7,7 +7,7 @@ use crate::slot::Slot;
 
 /// A run of bytes: strings, buffers. It has no fields, so it is made from `()`: `m.place_bytes::<Bytes>((), payload)`.
 ///
-/// Of any length, empty too. One of more than 32 KiB is a large object: it is never copied.
+/// Of any length, empty too. One of more than 32 KiB is a large object: no cycle copies it.
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize};

@@ -2,10 +2,11 @@
 //! uncommitted.
 //!
 //! Single blocks are taken from the bottom of the heap upwards, runs for large objects from the top
-//! downwards: large objects do not move, and a block of small ones among them would divide what is
-//! free there. The lowest blocks are usually also those used last: blocks above them stay free for
-//! longer, and are uncommitted. All allocation waits for the lock: the time that it is held depends
-//! on the request, never on the size of the heap, and large numbers of blocks are freed in slices.
+//! downwards: large objects move in pauses only, and a block of small ones among them would divide
+//! what is free there. The lowest blocks are usually also those used last: blocks above them stay
+//! free for longer, and are uncommitted. All allocation waits for the lock: the time that it is
+//! held depends on the request, never on the size of the heap, and large numbers of blocks are
+//! freed in slices.
 
 mod order;
 mod runs;
@@ -232,6 +233,50 @@ impl FreeSpace {
             self.note(block, 1);
         }
         Some(block)
+    }
+
+    /// Takes one block for a collector thread that packs objects from block `end`: the lowest if it
+    /// is below, otherwise the highest, which is next to large objects or at the end of the heap.
+    pub(crate) fn take_below(&self, end: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        let block = match state.free.lowest()? {
+            lowest if lowest < end => self.pop(&mut state).0,
+            _ => self.pop_run(&mut state, 1)?,
+        };
+        drop(state);
+        self.note(block, 1);
+        Some(block)
+    }
+
+    /// Takes these blocks, for objects that move there, or none.
+    pub(crate) fn take_these(&self, blocks: &[usize]) -> bool {
+        let mut state = self.state.lock();
+        if !blocks.iter().all(|&block| state.free.is_free(block)) {
+            return false;
+        }
+        for &block in blocks {
+            state.free.take(block);
+            self.mark_taken(&mut state, block);
+            let never = self.never_taken();
+            if never.contains(&block) {
+                self.set_never_taken(never.start..block);
+            }
+        }
+        drop(state);
+        self.note_all(blocks);
+        true
+    }
+
+    /// The free blocks: 64 to a word, the lowest in the lowest bit.
+    pub(crate) fn map(&self) -> Vec<u64> {
+        let len = self.state.lock().free.words().len();
+        let mut map = Vec::with_capacity(len);
+        while map.len() < len {
+            let state = self.state.lock();
+            let words = state.free.words();
+            map.extend_from_slice(&words[map.len()..len.min(map.len() + SLICE)]);
+        }
+        map
     }
 
     /// Takes so many blocks, or none.

@@ -9,7 +9,7 @@ pub(crate) mod pages;
 
 pub(crate) use gc_core::forwarding::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 
-/// Objects above this size take runs of blocks of their own and are never copied.
+/// Objects above this size take runs of blocks of their own and are copied in pauses only.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;
 
 /// Bytes of a page, the unit of gating and repair.

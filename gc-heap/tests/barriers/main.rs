@@ -20,6 +20,7 @@ mod fibers;
 mod finalize;
 mod foreign;
 mod fork;
+mod fragments;
 mod harness;
 mod intern;
 mod kept;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
+        ("fragments", fragments::TESTS),
         ("late", late::TESTS),
         ("intern", intern::TESTS),
         ("kept", kept::TESTS),

@@ -117,6 +117,11 @@ impl Runs {
         runs
     }
 
+    /// The bitmap.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     pub(super) fn is_free(&self, block: usize) -> bool {
         self.words[block / LEAF] >> (block % LEAF) & 1 == 1
     }
@@ -130,6 +135,14 @@ impl Runs {
             self.summarize(index, false);
         }
         self.changed(index);
+    }
+
+    /// The lowest free block.
+    pub(super) fn lowest(&mut self) -> Option<usize> {
+        if self.words[self.first] == 0 {
+            self.first = self.first_word()?;
+        }
+        Some(self.first * LEAF + self.words[self.first].trailing_zeros() as usize)
     }
 
     /// Takes the lowest free block.

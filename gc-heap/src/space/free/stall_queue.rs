@@ -55,6 +55,14 @@ impl FreeSpace {
         StallTicket { space: self, name }
     }
 
+    /// Length of the run that the next waiter needs, if a compaction was requested for it and enough
+    /// blocks are free, but not adjacent.
+    pub(crate) fn awaited_run(&self) -> Option<usize> {
+        let state = self.state.lock();
+        let waiter = state.unserved().next().filter(|waiter| waiter.run && waiter.compacting)?;
+        (self.free.load(Ordering::Relaxed) >= state.reserve + waiter.count).then_some(waiter.count)
+    }
+
     /// Assigns free blocks to waiters, and wakes them after the lock is released.
     pub(super) fn serve(&self, mut state: MutexGuard<'_, State>) {
         let served = self.hand_over(&mut state);

@@ -1,0 +1,274 @@
+//! The plan by which large objects move to make runs of free blocks: pure, on a map of the heap.
+//!
+//! Where a stretch without fixed blocks has enough free blocks, its objects slide towards its upper
+//! end: that needs no other memory, because an object may overlap its own new place. Otherwise
+//! (pinned objects divide the heap) a window of blocks is emptied into free runs elsewhere.
+
+use std::collections::BTreeSet;
+
+/// Maximum number of windows for which a place elsewhere is searched.
+const WINDOWS: usize = 64;
+
+/// What stands in a stretch of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Free,
+    /// One large object that may move.
+    Object,
+    /// What stays: small objects, pinned or young ones, blocks that a thread has taken.
+    Fixed,
+}
+
+/// Neighbouring blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) first: usize,
+    pub(super) len: usize,
+    pub(super) content: Content,
+}
+
+impl Stretch {
+    fn end(&self) -> usize {
+        self.first + self.len
+    }
+
+    pub(super) fn is(&self, content: Content) -> bool {
+        self.content == content
+    }
+}
+
+/// One object's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) len: usize,
+}
+
+/// Moves that together make one run, in their order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) moves: Vec<Move>,
+}
+
+impl Batch {
+    /// Blocks to copy.
+    pub(super) fn cost(&self) -> usize {
+        self.moves.iter().map(|one| one.len).sum()
+    }
+
+    /// The free blocks that the objects move into, and the blocks that are free afterwards.
+    pub(super) fn taken_and_given(&self) -> (Vec<usize>, Vec<usize>) {
+        let blocks = |start: fn(&Move) -> usize| {
+            let blocks = self.moves.iter().flat_map(|one| start(one)..start(one) + one.len);
+            blocks.collect::<BTreeSet<usize>>()
+        };
+        let (from, to) = (blocks(|one| one.from), blocks(|one| one.to));
+        (to.difference(&from).copied().collect(), from.difference(&to).copied().collect())
+    }
+}
+
+/// Moves that make runs of `wanted` blocks, the cheapest first. Each batch makes one, whatever
+/// becomes of the others. Empty if there is no way that this planner finds.
+pub(super) fn plan(map: &[Stretch], wanted: usize) -> Vec<Batch> {
+    let segments = || map.split(|stretch| stretch.is(Content::Fixed)).filter(|segment| !segment.is_empty());
+    let mut windows: Vec<&[Stretch]> = segments().flat_map(|segment| smallest(segment, wanted, free_blocks)).collect();
+    windows.sort_by_key(|window| cost(window));
+    let mut used: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut batches = Vec::new();
+    for window in windows {
+        let (start, end) = (window[0].first, window[window.len() - 1].end());
+        // Those accepted are disjoint: only the last that begins before the end can overlap.
+        if used.range(..(end, 0)).next_back().is_some_and(|&(_, other)| other > start) {
+            continue;
+        }
+        used.insert((start, end));
+        batches.push(slide(window));
+    }
+    if batches.is_empty() {
+        batches.extend(empty_a_window(map, segments().collect(), wanted));
+    }
+    // A window that is free already costs nothing; no other may break it up.
+    batches.retain(|batch| !batch.moves.is_empty());
+    batches
+}
+
+pub(super) fn free_blocks(stretch: &Stretch) -> usize {
+    if stretch.is(Content::Free) { stretch.len } else { 0 }
+}
+
+/// Blocks to copy if all objects of a window move.
+fn cost(window: &[Stretch]) -> usize {
+    window.iter().map(|stretch| stretch.len - free_blocks(stretch)).sum()
+}
+
+/// The windows of a segment that measure at least `wanted` and no longer do without their first or
+/// their last stretch.
+fn smallest(segment: &[Stretch], wanted: usize, measure: fn(&Stretch) -> usize) -> Vec<&[Stretch]> {
+    let mut windows = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (index, stretch) in segment.iter().enumerate() {
+        sum += measure(stretch);
+        if sum < wanted || measure(stretch) == 0 {
+            continue;
+        }
+        while sum - measure(&segment[start]) >= wanted {
+            sum -= measure(&segment[start]);
+            start += 1;
+        }
+        windows.push(&segment[start..=index]);
+        // The next window has another first stretch.
+        sum -= measure(&segment[start]);
+        start += 1;
+    }
+    windows
+}
+
+/// Slides the objects of a window to its upper end.
+fn slide(window: &[Stretch]) -> Batch {
+    let mut to = window[window.len() - 1].end();
+    let mut moves = Vec::new();
+    for object in window.iter().rev().filter(|stretch| stretch.is(Content::Object)) {
+        to -= object.len;
+        if to != object.first {
+            moves.push(Move { from: object.first, to, len: object.len });
+        }
+    }
+    Batch { moves }
+}
+
+/// Empties a window of `wanted` blocks into free runs outside of it.
+fn empty_a_window(map: &[Stretch], segments: Vec<&[Stretch]>, wanted: usize) -> Option<Batch> {
+    let free: BTreeSet<(usize, usize)> =
+        map.iter().filter(|stretch| stretch.is(Content::Free)).map(|free| (free.len, free.first)).collect();
+    let mut windows: Vec<&[Stretch]> =
+        segments.into_iter().flat_map(|segment| smallest(segment, wanted, |stretch| stretch.len)).collect();
+    windows.sort_by_key(|window| cost(window));
+    windows.into_iter().take(WINDOWS).find_map(|window| {
+        let mut free = free.clone();
+        for stretch in window {
+            free.remove(&(stretch.len, stretch.first));
+        }
+        let mut objects: Vec<_> = window.iter().filter(|stretch| stretch.is(Content::Object)).collect();
+        objects.sort_by_key(|object| std::cmp::Reverse(object.len));
+        // The shortest run that suffices, from its upper end.
+        let moves = objects.into_iter().map(|&Stretch { first: from, len, .. }| {
+            let (run, first) = free.range((len, 0)..).next().copied()?;
+            free.remove(&(run, first));
+            if run > len {
+                free.insert((run - len, first));
+            }
+            Some(Move { from, to: first + run - len, len })
+        });
+        Some(Batch { moves: moves.collect::<Option<_>>()? })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The map that a text draws: `.` a free block, `#` a fixed one, a letter for each object.
+    fn drawn(text: &str) -> Vec<Stretch> {
+        let mut map: Vec<Stretch> = Vec::new();
+        let bytes = text.as_bytes();
+        for (first, &byte) in bytes.iter().enumerate() {
+            let content = match byte {
+                b'.' => Content::Free,
+                b'#' => Content::Fixed,
+                _ => Content::Object,
+            };
+            match map.last_mut() {
+                Some(last) if bytes[first - 1] == byte => last.len += 1,
+                _ => map.push(Stretch { first, len: 1, content }),
+            }
+        }
+        map
+    }
+
+    /// What a drawn heap looks like after a batch, each move of which must have a free place.
+    fn after(text: &str, batch: &Batch) -> String {
+        let mut blocks = text.as_bytes().to_vec();
+        for &Move { from, to, len } in &batch.moves {
+            let object = blocks[from..from + len].to_vec();
+            assert!(object.iter().all(|&byte| byte == object[0]), "{text}: no object at {from}");
+            blocks[from..from + len].fill(b'.');
+            assert!(blocks[to..to + len].iter().all(|&byte| byte == b'.'), "{text}: {to} is taken");
+            blocks[to..to + len].copy_from_slice(&object);
+        }
+        String::from_utf8(blocks).unwrap()
+    }
+
+    fn longest(text: &str) -> usize {
+        text.split(|content| content != '.').map(str::len).max().unwrap()
+    }
+
+    #[test]
+    fn objects_slide_up_in_the_stretch_that_costs_least() {
+        for (before, wanted, wants) in [
+            (".AA.BB.", 2, "..AABB."),
+            ("..AAAA..B..", 4, "..AAAA....B"),
+            (".AA#.AA", 2, ".AA#.AA"),
+            ("#.AAA.#..B.", 3, "#.AAA.#...B"),
+            (".A.B.C.", 4, "....ABC"),
+        ] {
+            let plan = plan(&drawn(before), wanted);
+            let found = plan.first().map_or(before.to_owned(), |batch| after(before, batch));
+            assert_eq!(found, wants, "{before}, {wanted}");
+        }
+    }
+
+    #[test]
+    fn windows_do_not_overlap_and_each_makes_a_run() {
+        let before = ".A.B.C.D.E.F.";
+        let batches = plan(&drawn(before), 2);
+        assert!(batches.len() >= 3, "{batches:?}");
+        let mut heap = before.to_owned();
+        for (number, batch) in batches.iter().enumerate() {
+            heap = after(&heap, batch);
+            assert_eq!(heap.matches("..").count(), number + 1, "{heap}");
+        }
+    }
+
+    #[test]
+    fn a_window_between_pins_is_emptied_into_runs_elsewhere() {
+        for (before, wanted) in [("#.AA#.B#", 2), ("#A.#B.#C.#", 2), ("#.AA.#..#BB..#", 3)] {
+            let map = drawn(before);
+            let plan = plan(&map, wanted);
+            let [batch] = &plan[..] else { panic!("{before}: {plan:?}") };
+            let heap = after(before, batch);
+            assert!(longest(&heap) >= wanted, "{before}: {heap}");
+        }
+        assert_eq!(plan(&drawn("#.AA#.B#"), 3), [], "no run outside holds A");
+    }
+
+    #[test]
+    fn where_free_blocks_suffice_between_fixed_ones_a_run_is_found() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for step in 0..4000 {
+            let mut text = String::new();
+            for _ in 0..30 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let len = 1 + (random >> 40) as usize % 4;
+                let letter = if text.ends_with('A') { "B" } else { "A" };
+                text += &[".", ".", letter, letter, letter, "#"][random as usize % 6].repeat(len);
+            }
+            let most = text.split('#').map(|segment| segment.matches('.').count()).max().unwrap();
+            for wanted in longest(&text) + 1..=most {
+                let batches = plan(&drawn(&text), wanted);
+                assert!(!batches.is_empty(), "{step}: {text}, {wanted}");
+                let mut all = text.clone();
+                for batch in &batches {
+                    assert!(longest(&after(&text, batch)) >= wanted, "{step}: {text}, {wanted}: {batch:?}");
+                    all = after(&all, batch);
+                    let (taken, given) = batch.taken_and_given();
+                    assert_eq!(taken.len(), given.len());
+                    assert!(taken.iter().all(|&block| text.as_bytes()[block] == b'.'));
+                }
+                assert!(batches.windows(2).all(|pair| pair[0].cost() <= pair[1].cost()));
+            }
+        }
+    }
+}
