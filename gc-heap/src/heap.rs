@@ -155,18 +155,18 @@ impl Heap {
             pages_repaired_by_mutators: pages.by_mutators,
             page_waits: pages.waits,
             verified_slots: counters.verified_slots.get(),
-            losses: LossTotals::of(|kind| self.loss_total(kind), inner.report.losses.fault_kernel_ns()),
+            losses: LossTotals::of(|kind| self.loss_total(kind, &pages.faults), inner.report.losses.fault_kernel_ns()),
         }
     }
 
-    fn loss_total(&self, kind: LossKind) -> LossTotal {
-        let durations = self.loss_durations(kind);
+    fn loss_total(&self, kind: LossKind, faults: &Durations) -> LossTotal {
         let report = &self.inner().report;
-        let sampled = |count| LossTotal::of_sampled(&durations, count, report.losses.sampled_ns(kind));
+        let sampled = |timed, count| LossTotal::of_sampled(timed, count, report.losses.sampled_ns(kind));
         match kind {
-            LossKind::SlowPaths => sampled(report.counters.slow_paths.get()),
-            LossKind::Stores => sampled(report.counters.stores.get()),
-            _ => LossTotal::of_all(&durations),
+            LossKind::Faults => LossTotal::of_all(faults),
+            LossKind::SlowPaths => sampled(report.slow_paths.total(), report.counters.slow_paths.get()),
+            LossKind::Stores => sampled(report.stores.total(), report.counters.stores.get()),
+            _ => report.losses.total(kind),
         }
     }
 

@@ -162,11 +162,11 @@ impl LossTotal {
 
     /// `count` of them, some of which were timed; `all_ns` is the estimate of all that were counted
     /// when one was timed last.
-    pub(crate) fn of_sampled(timed: &Durations, count: u64, all_ns: u64) -> LossTotal {
+    pub(crate) fn of_sampled(timed: LossTotal, count: u64, all_ns: u64) -> LossTotal {
         // Those timed since a thread's last safepoint are among those that it has not published.
         let count = count.max(timed.count);
-        let total_ns = all_ns.max(timed.sum_ns).min(count * timed.max_ns);
-        LossTotal { count, total_ns, max_ns: timed.max_ns }
+        let total_ns = all_ns.max(timed.total_ns).min(count * timed.max_ns);
+        LossTotal { count, total_ns, ..timed }
     }
 }
 
@@ -233,6 +233,8 @@ const BUCKETS: usize = 40 * 8;
 /// Counts of durations, added to by any thread, in a signal handler too.
 pub(crate) struct Histogram {
     counts: Box<[AtomicU64]>,
+    /// Of all buckets: for readers that want no distribution.
+    count: AtomicU64,
     sum_ns: AtomicU64,
     max_ns: AtomicU64,
 }
@@ -241,6 +243,7 @@ impl Default for Histogram {
     fn default() -> Self {
         Histogram {
             counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            count: AtomicU64::new(0),
             sum_ns: AtomicU64::new(0),
             max_ns: AtomicU64::new(0),
         }
@@ -269,8 +272,16 @@ impl Histogram {
     pub(crate) fn record(&self, ns: u64) {
         // Read the other way round: a duration in the sum is counted, and one that is counted is no longer than the longest.
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Release);
         self.counts[bucket(ns)].fetch_add(1, Ordering::Release);
         self.sum_ns.fetch_add(ns, Ordering::Release);
+    }
+
+    /// The figures without the distribution, by three loads.
+    pub(crate) fn total(&self) -> LossTotal {
+        let total_ns = self.sum_ns.load(Ordering::Acquire);
+        let count = self.count.load(Ordering::Acquire);
+        LossTotal { count, total_ns, max_ns: self.max_ns.load(Ordering::Relaxed) }
     }
 
     pub(crate) fn durations(&self) -> Durations {

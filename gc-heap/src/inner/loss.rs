@@ -20,7 +20,7 @@ use crate::events::{Event, Loss, LossKind};
 use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
 use crate::lock;
-use crate::stats::{Durations, Histogram};
+use crate::stats::{Durations, Histogram, LossTotal};
 use gc_core::loss::{Loss as Entry, LossRing};
 use gc_core::sys::RunDelay;
 use std::cell::{Cell, OnceCell};
@@ -64,6 +64,10 @@ impl Default for Totals {
 impl Totals {
     pub(crate) fn durations(&self, kind: LossKind) -> Durations {
         self.by_kind[kind as usize].durations()
+    }
+
+    pub(crate) fn total(&self, kind: LossKind) -> LossTotal {
+        self.by_kind[kind as usize].total()
     }
 
     pub(crate) fn record(&self, kind: LossKind, ns: u64) {

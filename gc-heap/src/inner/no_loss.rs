@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::events::LossKind;
 use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
-use crate::stats::Durations;
+use crate::stats::{Durations, LossTotal};
 use std::sync::Arc;
 
 /// Without figures.
@@ -15,6 +15,10 @@ pub(crate) struct Totals;
 impl Totals {
     pub(crate) fn durations(&self, _: LossKind) -> Durations {
         Durations::default()
+    }
+
+    pub(crate) fn total(&self, _: LossKind) -> LossTotal {
+        LossTotal::default()
     }
 
     pub(crate) fn fault_kernel_ns(&self) -> u64 {
