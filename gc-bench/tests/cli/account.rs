@@ -319,7 +319,7 @@ fn account_of(args: &[&str]) -> Vec<Value> {
 #[test]
 fn the_account_of_a_stopped_collector_is_its_pauses() {
     // Pauses of some milliseconds, so there are gaps, and they are known.
-    let runs = account_of(&["table-churn", "--barrier", "stw", "--size", "40000", "--heap", "48m", "--seconds", "1"]);
+    let runs = account_of(&["table-churn", "--barrier", "stw", "--size", "40000", "--heap", "80m", "--seconds", "1"]);
     let run = &runs[0];
     assert!(number(&run["pauses"], "max_ns") > GAP_NS, "{}", run["pauses"]);
     assert!(

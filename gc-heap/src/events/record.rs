@@ -17,8 +17,9 @@ struct Record {
 }
 
 impl Record {
+    /// Drops the event if there are too many, or no memory for more: the program may be at a limit.
     fn keep(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
+        if self.events.len() < MAX_EVENTS && self.events.try_reserve(1).is_ok() {
             self.events.push(event);
         } else {
             self.lost += 1;

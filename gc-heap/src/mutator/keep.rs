@@ -168,8 +168,8 @@ impl<'s, S: SlotTypes> Kept<'s, S> {
     pub fn take<'g>(self, m: &'g Mutator<'s>) -> S::Loaded<'g> {
         let end = self.first + 8 * S::LEN as u64;
         // The scope belongs to this mutator, so the slots do; slots below the top have not been
-        // popped since.
-        let is_own = m.record().locals_base() <= self.first && end <= m.local_top.get();
+        // popped since. No references have no slots, and what was kept before them may be popped.
+        let is_own = S::LEN == 0 || m.record().locals_base() <= self.first && end <= m.local_top.get();
         assert!(is_own, "references were kept by another mutator");
         let all = S::load(self.locals, m);
         if m.local_top.get() == end {

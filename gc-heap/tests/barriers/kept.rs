@@ -71,6 +71,23 @@ pub(crate) fn references_come_back_to_the_same_objects(barrier: Barrier) {
     }
 }
 
+/// Generic code may keep as many references as it has, none among them.
+pub(crate) fn no_references_are_kept_and_taken_at_any_time(barrier: Barrier) {
+    for heap in heaps(barrier) {
+        heap.enter(|m| -> Result<(), OutOfMemory> {
+            let leaf = m.alloc::<Leaf>(|_| LeafInit { number: 7 })?;
+            let one = m.keep([leaf.get(m)]);
+            let none = m.keep::<[Gc<'_, Leaf>; 0]>([]);
+            let m = m.reserve(AllocSize::of::<Leaf>())?;
+            assert_eq!(one.take(m)[0].number, 7);
+            assert!(none.take(m).is_empty());
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
+    }
+}
+
 /// What was kept in another order than it is taken, beside locals and frames, some of it never.
 pub(crate) fn kept_references_are_taken_in_any_order(barrier: Barrier) {
     for heap in heaps(barrier) {
@@ -142,6 +159,7 @@ pub(crate) fn addresses_tell_objects_apart(barrier: Barrier) {
 pub(crate) const TESTS: Tests = Tests {
     every: tests![
         references_come_back_to_the_same_objects,
+        no_references_are_kept_and_taken_at_any_time,
         kept_references_are_taken_in_any_order,
         addresses_tell_objects_apart
     ],

@@ -6,7 +6,8 @@ use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject;
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildWarning, Heap, HugePages, Local, MIN_HEAP_BYTES, Mutator, Slot, Stress, Trace,
+    AllocSize, Backing, Barrier, BuildWarning, Event, Heap, HugePages, Local, MIN_HEAP_BYTES, Mutator, Slot, Stress,
+    Trace,
 };
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
@@ -15,6 +16,7 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("small-files", small_files),
     ("stays-registered", stays_registered),
     ("less-than-asked", less_than_asked),
+    ("events-without-memory", events_without_memory),
 ];
 
 #[derive(Trace)]
@@ -222,6 +224,29 @@ fn what_a_heap_has_less_of_than_was_asked_for_is_said() {
     plays_well("less-than-asked");
 }
 
+fn events_without_memory() {
+    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+    heap.collect();
+    let of_one_cycle = heap.take_events().0.len();
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let data = text.lines().find_map(|line| line.strip_prefix("VmData:")?.split_whitespace().next()).unwrap();
+    // The record doubles.
+    set_limit(libc::RLIMIT_DATA, Some(data.parse::<usize>().unwrap() * 1024 + (3 << 20)));
+    let cycles = (5 << 20) / (of_one_cycle * size_of::<Event>());
+    (0..cycles).for_each(|_| heap.collect());
+    set_limit(libc::RLIMIT_DATA, None);
+    let (events, lost) = heap.take_events();
+    assert!(lost > 0 && events.len() > of_one_cycle, "{} events and {lost} lost, of {cycles} cycles", events.len());
+    heap.collect();
+    assert!(matches!(heap.take_events(), (events, 0) if !events.is_empty()));
+}
+
+/// The collector ended the process when the record of events, which nobody had asked for, could not
+/// grow.
+fn events_that_find_no_memory_are_counted_as_lost() {
+    plays_well("events-without-memory");
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![more_workers_than_a_small_heap_has_room_for],
     page: tests![
@@ -232,6 +257,7 @@ pub(crate) const TESTS: Tests = Tests {
         a_thread_that_is_refused_does_not_stop_the_collector,
         a_limit_on_the_size_of_files_is_an_error,
         what_a_heap_has_less_of_than_was_asked_for_is_said,
+        events_that_find_no_memory_are_counted_as_lost,
     ],
     ..Tests::NONE
 };
