@@ -383,7 +383,7 @@ impl HeapBuilder {
     /// fit.
     ///
     /// ```
-    /// use gc_heap::{Event, Heap, AllocSize, Slot, Stress, Trace};
+    /// use gc_heap::{Event, Heap, AllocSize, LossKind, Slot, Stress, Trace};
     ///
     /// #[derive(Trace)]
     /// struct Node { next: Slot<Option<Node>> }
@@ -405,7 +405,7 @@ impl HeapBuilder {
     /// })??;
     /// let (events, lost) = heap.take_events();
     /// let slow_paths = events.iter().map(|event| match event {
-    ///     Event::Loss(loss) => loss.count,
+    ///     Event::Loss(loss) if loss.kind == LossKind::SlowPaths => loss.count,
     ///     _ => 0,
     /// });
     /// assert_eq!(slow_paths.sum::<u64>() + lost, heap.slow_paths().count);

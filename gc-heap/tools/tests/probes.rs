@@ -79,5 +79,5 @@ fn the_script_names_probes_and_arguments_that_there_are() {
         assert!(!used.is_empty() && used.iter().all(|&argument| argument < count), "{name}: {used:?} of {count}");
         probes += 1;
     }
-    assert_eq!(probes, 6, "each of the script's probes was looked at");
+    assert_eq!(probes, 9, "each of the script's probes was looked at");
 }
