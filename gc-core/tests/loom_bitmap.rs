@@ -1,5 +1,5 @@
-//! The mark bitmap under every interleaving of several markers: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
-//! --test 'loom_*'`.
+//! The mark bitmap under every interleaving of several markers:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 #![cfg(loom)]
 
 mod support;
@@ -32,7 +32,8 @@ fn exactly_one_marker_wins_and_no_mark_is_lost() {
     check(2, || mark(MarkBitmap::set));
 }
 
-/// What makes `set_alone` right is that nobody else writes the word, not that loads and stores are atomic.
+/// What makes `set_alone` right is that nobody else writes the word, not that loads and stores are
+/// atomic.
 #[test]
 #[should_panic(expected = "exactly one marker")]
 fn several_markers_must_not_use_the_operation_for_one() {

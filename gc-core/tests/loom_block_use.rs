@@ -1,8 +1,8 @@
-//! The use of a block, and since when: who frees dead blocks looks at both while mutators take free ones:
-//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_block_use`.
+//! The use of a block, and since when: who frees dead blocks looks at both while mutators take free
+//! ones: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_block_use`.
 //!
-//! Transcribed are `reclaim::free_dead` (one block), `Memory::open_block` and `Memory::close_block`, with the orderings of
-//! `BlockTable` (`gc-heap/src/space/blocks.rs`).
+//! Transcribed are `reclaim::free_dead` (one block), `Memory::open_block` and
+//! `Memory::close_block`, with the orderings of `BlockTable` (`gc-heap/src/space/blocks.rs`).
 #![cfg(loom)]
 
 mod support;

@@ -1,9 +1,10 @@
-//! Ephemerons against the end of marking, resolution and freeing, under every interleaving: `RUSTFLAGS="--cfg loom" cargo
-//! test -p gc-core --release --test 'loom_*'`.
+//! Ephemerons against the end of marking, resolution and freeing, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! Two pairs in a live object form a chain: the value of the first is the key of the second. The first key is reachable
-//! through a weak slot only. A mutator upgrades it, reads along the chain, replaces and removes pairs. What it keeps is
-//! not freed, what it stores is not lost, and the marker never follows a value that nobody vouches for.
+//! Two pairs in a live object form a chain: the value of the first is the key of the second. The
+//! first key is reachable through a weak slot only. A mutator upgrades it, reads along the chain,
+//! replaces and removes pairs. What it keeps is not freed, what it stores is not lost, and the
+//! marker never follows a value that nobody vouches for.
 #![cfg(loom)]
 
 mod support;
@@ -59,7 +60,8 @@ struct Heap {
     world: Arc<World>,
     marks: MarkBitmap,
     forwarding: Forwarding,
-    /// Read by who looks into the forwarding, written by who drops it: loom panics where the two are not ordered.
+    /// Read by who looks into the forwarding, written by who drops it: loom panics where the two
+    /// are not ordered.
     forwarding_memory: UnsafeCell<()>,
     weak: AtomicU64,
     pairs: [Pair; 2],
@@ -69,7 +71,8 @@ struct Heap {
     freed: AtomicU64,
 }
 
-// SAFETY: the cell is written when no thread can hold a stale word; that this is so is what loom checks.
+// SAFETY: the cell is written when no thread can hold a stale word; that this is so is what loom
+// checks.
 unsafe impl Sync for Heap {}
 // SAFETY: as above.
 unsafe impl Send for Heap {}
@@ -340,7 +343,8 @@ fn a_pair_whose_key_lives_is_always_there() {
     check(3, || drop(run(of_live_key(ALL), see)));
 }
 
-/// Keys are healed when the marker comes to them, so no pair needs the old forwarding after mark end; the marks it does.
+/// Keys are healed when the marker comes to them, so no pair needs the old forwarding after mark
+/// end; the marks it does.
 #[test]
 #[should_panic(expected = "the pair of a live key vanished")]
 fn without_a_handshake_a_load_in_flight_tests_a_cleared_mark() {

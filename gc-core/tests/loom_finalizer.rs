@@ -1,9 +1,10 @@
-//! Finalization against weak loads and what is handed to the embedder, under every interleaving: `RUSTFLAGS="--cfg loom"
-//! cargo test -p gc-core --release --test 'loom_*'`.
+//! Finalization against weak loads and what is handed to the embedder, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! An object is registered for finalization and otherwise reachable through a weak slot only; it refers to a child, and
-//! weakly to something dead. A mutator loads the weak slot at any time and takes what the queue gives. Either the object is
-//! given by the weak slot or it is finalized, never both; what is finalized is whole.
+//! An object is registered for finalization and otherwise reachable through a weak slot only; it
+//! refers to a child, and weakly to something dead. A mutator loads the weak slot at any time and
+//! takes what the queue gives. Either the object is given by the weak slot or it is finalized,
+//! never both; what is finalized is whole.
 #![cfg(loom)]
 
 mod support;
@@ -88,8 +89,8 @@ impl Heap {
         assert!(self.freed.load(Ordering::Acquire) >> object & 1 == 0, "object {object} is in use, and was freed");
     }
 
-    /// A thread that loads the weak slot, and takes from the queue. Tells whether it got the object by the one, and how
-    /// often by the other.
+    /// A thread that loads the weak slot, and takes from the queue. Tells whether it got the object
+    /// by the one, and how often by the other.
     fn mutate(&self, mutator: &mut Mutator) -> (bool, usize) {
         mutator.unpark();
         let mut upgraded = false;
@@ -174,7 +175,8 @@ impl Heap {
         store(&self.freed, !self.marks.load(0), Ordering::Release);
     }
 
-    /// The next cycle, while nobody runs and nothing leads to the object: it is not finalized again.
+    /// The next cycle, while nobody runs and nothing leads to the object: it is not finalized
+    /// again.
     fn collect_again(&self) {
         self.marks.store_words(0, 1, 0);
         self.revive();

@@ -1,8 +1,10 @@
-//! An object of the relocation set is published once, under every interleaving of two copiers with the release and the
-//! reuse of its block: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
+//! An object of the relocation set is published once, under every interleaving of two copiers with
+//! the release and the reuse of its block:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! The evacuated block's words are atomic, since who reuses it may write them while a slow copier still reads. A copy's
-//! fields are `loom` cells: loom panics where somebody reads a copy whose writing is not ordered before.
+//! The evacuated block's words are atomic, since who reuses it may write them while a slow copier
+//! still reads. A copy's fields are `loom` cells: loom panics where somebody reads a copy whose
+//! writing is not ordered before.
 #![cfg(loom)]
 
 mod support;
@@ -131,7 +133,8 @@ impl Heap {
         found
     }
 
-    /// A mutator that allocates: takes the block, if it is free, and makes an object at the same place.
+    /// A mutator that allocates: takes the block, if it is free, and makes an object at the same
+    /// place.
     fn reuse(&self) -> bool {
         let taken = std::mem::take(&mut *self.free.lock().unwrap());
         if taken {
@@ -158,7 +161,8 @@ fn spawn<T: 'static>(heap: &Arc<Heap>, work: impl FnOnce(&Heap) -> T + 'static) 
     thread::spawn(move || work(&heap))
 }
 
-/// A mutator resolves a stale word while the collector evacuates its block and another mutator takes the block.
+/// A mutator resolves a stale word while the collector evacuates its block and another mutator
+/// takes the block.
 fn resolve_evacuate_reuse(rules: Rules) {
     let heap = Heap::new(rules);
     let mutator = spawn(&heap, |heap| {
@@ -209,8 +213,8 @@ fn a_block_released_early_is_overwritten_before_it_is_copied() {
     check(3, || resolve_evacuate_reuse(Rules { release_late: false, ..ALL }));
 }
 
-/// One copier has no place: the object stays, or the other's copy wins. Who has resolved it writes to it at once, and
-/// its block may be released.
+/// One copier has no place: the object stays, or the other's copy wins. Who has resolved it writes
+/// to it at once, and its block may be released.
 fn kept_or_copied(rules: Rules) {
     let heap = Heap::new(rules);
     let mutator = spawn(&heap, |heap| {
@@ -240,8 +244,8 @@ fn an_object_kept_in_place_is_split_by_a_loser_that_keeps_its_copy() {
     check(3, || kept_or_copied(Rules { take_winner: false, ..ALL }));
 }
 
-/// The bump region of a copier, as far as the loser's rewinding goes: a place may be used again by who lost with it, and
-/// by nobody else.
+/// The bump region of a copier, as far as the loser's rewinding goes: a place may be used again by
+/// who lost with it, and by nobody else.
 #[test]
 fn nobody_has_seen_a_place_that_is_rewound() {
     check(4, || {
@@ -250,7 +254,8 @@ fn nobody_has_seen_a_place_that_is_rewound() {
             spawn(&heap, move |heap| {
                 let found = heap.resolve(place);
                 if Some(found) != place {
-                    // SAFETY: rewound, and bumped for the next object; loom checks that nobody reads it.
+                    // SAFETY: rewound, and bumped for the next object; loom checks that nobody
+                    // reads it.
                     heap.copies[place.unwrap()].with_mut(|copy| unsafe { *copy = WRITTEN });
                 }
                 heap.field(found)

@@ -1,9 +1,9 @@
 //! Handshakes under every interleaving, against threads that park, leave, attach and detach:
 //! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! Each mutator has a cell that it writes while the phase it knows is the old one; the collector reads the cells after
-//! the handshake. loom panics where the two are not ordered: somebody has not answered. It panics at a deadlock: the
-//! collector is not woken.
+//! Each mutator has a cell that it writes while the phase it knows is the old one; the collector
+//! reads the cells after the handshake. loom panics where the two are not ordered: somebody has not
+//! answered. It panics at a deadlock: the collector is not woken.
 #![cfg(loom)]
 
 mod support;

@@ -1,10 +1,11 @@
-//! A local is read relaxed while the marker heals it, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p
-//! gc-core --release --test 'loom_*'`.
+//! A local is read relaxed while the marker heals it, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! An object has moved: its copy was made by another mutator or by the collector. The marker stores its new place into a thread's
-//! local; the thread loads that relaxed and reads the object. Its fields are a `loom` cell: loom panics where they are read and
-//! their writing is not ordered before. What orders it is the stop of mark start alone: every copy comes before it, and no
-//! local is healed by another thread before it.
+//! An object has moved: its copy was made by another mutator or by the collector. The marker stores
+//! its new place into a thread's local; the thread loads that relaxed and reads the object. Its
+//! fields are a `loom` cell: loom panics where they are read and their writing is not ordered
+//! before. What orders it is the stop of mark start alone: every copy comes before it, and no local
+//! is healed by another thread before it.
 #![cfg(loom)]
 
 mod support;
@@ -76,7 +77,8 @@ impl Heap {
     }
 }
 
-/// The local's thread, which copies to a place. A stale local is left as it is: the marker heals it.
+/// The local's thread, which copies to a place. A stale local is left as it is: the marker heals
+/// it.
 struct Copier<'a>(&'a Heap, usize);
 
 impl Barriers for Copier<'_> {
@@ -123,7 +125,8 @@ impl Remap for Heap {
     }
 }
 
-/// The local's thread gets before and after a safepoint; another copies; the collector completes the relocation and marks.
+/// The local's thread gets before and after a safepoint; another copies; the collector completes
+/// the relocation and marks.
 fn get_while_healed(rules: Rules, parked: bool) {
     let heap = Heap::new();
     let owner = {
@@ -145,7 +148,8 @@ fn get_while_healed(rules: Rules, parked: bool) {
         let heap = Arc::clone(&heap);
         thread::spawn(move || heap.resolve(PLACES[1]))
     });
-    // The end of the relocation: publishes what nobody has, and has seen (Acquire) what somebody has.
+    // The end of the relocation: publishes what nobody has, and has seen (Acquire) what somebody
+    // has.
     heap.resolve(PLACES[2]);
     if rules.stop {
         assert!(heap.world.stop(StopOp::MarkStart));

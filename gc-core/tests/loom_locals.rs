@@ -1,8 +1,9 @@
-//! Locals against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test
-//! 'loom_*'`.
+//! Locals against the marker, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! Two objects are reachable at mark start from nowhere but a thread's locals. While the marker scans these, the thread
-//! loads both into registers and ends or overwrites their locals; they must be marked, or logged.
+//! Two objects are reachable at mark start from nowhere but a thread's locals. While the marker
+//! scans these, the thread loads both into registers and ends or overwrites their locals; they must
+//! be marked, or logged.
 #![cfg(loom)]
 
 mod support;

@@ -1,7 +1,9 @@
-//! The ring of losses under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_loss`.
+//! The ring of losses under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_loss`.
 //!
-//! One thread writes, another reads. First the real ring; then a transcription of it whose slot is a `loom` cell, which
-//! panics when it is written while the other reads it, or read before its writing is ordered; with each rule removed.
+//! One thread writes, another reads. First the real ring; then a transcription of it whose slot is
+//! a `loom` cell, which panics when it is written while the other reads it, or read before its
+//! writing is ordered; with each rule removed.
 #![cfg(loom)]
 
 mod support;
@@ -13,7 +15,8 @@ use loom::sync::Arc;
 use loom::thread;
 use support::check;
 
-/// Too far apart to be merged. All its figures follow from its number, so that a mixture of two is found out.
+/// Too far apart to be merged. All its figures follow from its number, so that a mixture of two is
+/// found out.
 fn loss(number: u64) -> Loss {
     let (begin_ns, length_ns) = (number * 1_000_000, number * 10);
     Loss { kind: 1, count: number, begin_ns, length_ns, lost_ns: number * 7, kernel_ns: number * 3 }

@@ -1,8 +1,9 @@
-//! The end of marking with store logs, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
-//! --test 'loom_*'`.
+//! The end of marking with store logs, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! At mark start three objects form a chain from a root. Mutators cut it, keep what was behind the cut in registers, and
-//! log. When mark end succeeds, everything of the snapshot is marked and no log holds anything.
+//! At mark start three objects form a chain from a root. Mutators cut it, keep what was behind the
+//! cut in registers, and log. When mark end succeeds, everything of the snapshot is marked and no
+//! log holds anything.
 #![cfg(loom)]
 
 mod support;

@@ -1,9 +1,10 @@
-//! Several markers drain together, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
-//! --test 'loom_*'`.
+//! Several markers drain together, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! When a marker is told that the round is over, everything that was to be marked is, and each object has been scanned once
-//! (or more often, where stacks were full). `Crew`, `GreyBlocks` and `MarkBitmap` are the code that ships. What
-//! `crossbeam`'s deque does is taken for granted: here it is a queue under a lock.
+//! When a marker is told that the round is over, everything that was to be marked is, and each
+//! object has been scanned once (or more often, where stacks were full). `Crew`, `GreyBlocks` and
+//! `MarkBitmap` are the code that ships. What `crossbeam`'s deque does is taken for granted: here
+//! it is a queue under a lock.
 #![cfg(loom)]
 
 mod support;
@@ -146,8 +147,8 @@ impl Pool {
     }
 }
 
-/// The thread that begins, and a helper that comes at any time. (Where three look for work, two starve the third in loom's
-/// schedules.)
+/// The thread that begins, and a helper that comes at any time. (Where three look for work, two
+/// starve the third in loom's schedules.)
 fn mark(rules: Rules, roots: [usize; 2]) {
     let pool = Pool::new(rules, roots);
     let helper = {

@@ -1,10 +1,11 @@
-//! A page that others see by its page-table entry alone, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p
-//! gc-core --release --test 'loom_*'`.
+//! A page that others see by its page-table entry alone, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! One thread claims and repairs a page; it or another lets it in; a third reads the page without a fault. The page table is a
-//! word here: the kernel stores the entry with no ordering that anybody promises, and the processor's read through it comes
-//! after its look at it (a relaxed load and a fence). The page's bytes are a `loom` cell: loom panics where somebody reads
-//! them whose writing is not ordered before. `PageStates` is the code that ships.
+//! One thread claims and repairs a page; it or another lets it in; a third reads the page without a
+//! fault. The page table is a word here: the kernel stores the entry with no ordering that anybody
+//! promises, and the processor's read through it comes after its look at it (a relaxed load and a
+//! fence). The page's bytes are a `loom` cell: loom panics where somebody reads them whose writing
+//! is not ordered before. `PageStates` is the code that ships.
 #![cfg(loom)]
 
 mod support;
@@ -37,7 +38,8 @@ struct Heap {
     entry: AtomicU64,
 }
 
-// SAFETY: the bytes are written by the claimant before the page is installed; that this is enough is what loom checks.
+// SAFETY: the bytes are written by the claimant before the page is installed; that this is enough
+// is what loom checks.
 unsafe impl Sync for Heap {}
 // SAFETY: as above.
 unsafe impl Send for Heap {}

@@ -1,9 +1,11 @@
-//! The page barrier between its flip and the end of it, around the states of single pages (`loom_page_state`):
+//! The page barrier between its flip and the end of it, around the states of single pages
+//! (`loom_page_state`):
 //! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_flip`.
 //!
-//! Transcribed are `Pages::serve` and `Pages::make_resident` (`gc-heap/src/space/pages.rs`), `flip::repair_all`, `HeapInner::open_block`
-//! and `PageBarrier::publish`, on the real page states and the real `CurrentFlip`. Bytes are `loom` cells, which panic when
-//! a write meets any other access that is not ordered with it.
+//! Transcribed are `Pages::serve` and `Pages::make_resident` (`gc-heap/src/space/pages.rs`),
+//! `flip::repair_all`, `HeapInner::open_block` and `PageBarrier::publish`, on the real page states
+//! and the real `CurrentFlip`. Bytes are `loom` cells, which panic when a write meets any other
+//! access that is not ordered with it.
 #![cfg(loom)]
 
 mod support;
@@ -84,8 +86,8 @@ fn spawn<T: 'static>(heap: &Arc<Heap>, work: impl FnOnce(&Heap) -> T + 'static) 
     thread::spawn(move || work(&heap))
 }
 
-/// A thread serves a fault late; the collector has nothing left to repair and ends the flip; then a page that nobody has
-/// claimed, of roots that are new, is written without a fault.
+/// A thread serves a fault late; the collector has nothing left to repair and ends the flip; then a
+/// page that nobody has claimed, of roots that are new, is written without a fault.
 fn a_late_fault(enters: bool, closes: bool) {
     check(3, move || {
         let heap = Heap::flipped();
@@ -151,8 +153,8 @@ fn a_fault_comes_while_a_flip_ends() {
     });
 }
 
-/// Two faults come while a flip ends, one of them is being served as it closes: whoever sleeps meanwhile, the collector or a thread that
-/// has to wait until the flip has ended, is woken.
+/// Two faults come while a flip ends, one of them is being served as it closes: whoever sleeps
+/// meanwhile, the collector or a thread that has to wait until the flip has ended, is woken.
 #[test]
 fn nobody_sleeps_on_after_a_flip_has_ended() {
     check(2, || {
@@ -173,8 +175,8 @@ fn nobody_sleeps_on_after_a_flip_has_ended() {
     });
 }
 
-/// `CurrentFlip::close` and the drop of `Serving`, with a rule left out: the word is of one thread that serves, 4, with 1 for closing
-/// and 2 for awaited.
+/// `CurrentFlip::close` and the drop of `Serving`, with a rule left out: the word is of one thread
+/// that serves, 4, with 1 for closing and 2 for awaited.
 fn the_last_to_leave(wakes: bool) {
     check(3, move || {
         let word = Arc::new(AtomicU32::new(4));
@@ -259,8 +261,8 @@ fn a_block_whose_use_changes_first_is_repaired_under_its_owner() {
     a_block_is_opened(true, true);
 }
 
-/// Pages 0 and 1 are destinations that copy from the source, page 2. A mutator repairs one of them, the collector both;
-/// then the source is free, and a mutator takes it at once.
+/// Pages 0 and 1 are destinations that copy from the source, page 2. A mutator repairs one of them,
+/// the collector both; then the source is free, and a mutator takes it at once.
 fn a_source_is_released(waits_for: usize) {
     check(2, move || {
         let heap = Heap::flipped();
@@ -295,7 +297,8 @@ fn a_source_released_earlier_is_overwritten_while_it_is_copied() {
     a_source_is_released(1);
 }
 
-/// A mutator says how far its block is filled and parks; the collector stops the world and repairs the block.
+/// A mutator says how far its block is filled and parks; the collector stops the world and repairs
+/// the block.
 fn a_fill_is_published(before_parking: bool) {
     check(3, move || {
         let heap = Heap::flipped();
@@ -331,7 +334,8 @@ fn a_fill_published_late_hides_objects_from_the_repair() {
     a_fill_is_published(false);
 }
 
-/// What the stop has planned is seen by who finds the flip active; a thread that finds the last flip finds it over.
+/// What the stop has planned is seen by who finds the flip active; a thread that finds the last
+/// flip finds it over.
 #[test]
 fn who_finds_a_flip_active_finds_its_plan() {
     check(3, || {
@@ -341,8 +345,9 @@ fn who_finds_a_flip_active_finds_its_plan() {
         heap.flip.end();
         let late = spawn(&heap, move |heap| {
             let _serving = heap.flip.enter();
-            // In the handler the number is read first, as in `Pages::serve`; no stop comes in between in the heap. Here one
-            // may, and then the number is one too old at most for the page to be claimed in vain: never one too new.
+            // In the handler the number is read first, as in `Pages::serve`; no stop comes in
+            // between in the heap. Here one may, and then the number is one too old at most for the
+            // page to be claimed in vain: never one too new.
             let flip = heap.flip.get();
             let active = heap.flip.is_active();
             if flip != first && active {

@@ -1,7 +1,8 @@
-//! Page states under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_state`.
+//! Page states under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_state`.
 //!
-//! A page is a `loom` cell, which panics when it is written while anybody else reads or writes it, or when a read is not
-//! ordered after the write it should see.
+//! A page is a `loom` cell, which panics when it is written while anybody else reads or writes it,
+//! or when a read is not ordered after the write it should see.
 #![cfg(loom)]
 
 mod support;
@@ -24,7 +25,8 @@ struct Page {
     repairs: AtomicUsize,
 }
 
-// SAFETY: the cell is reached through `claim` and after `Repaired` only; that this is enough is what loom checks.
+// SAFETY: the cell is reached through `claim` and after `Repaired` only; that this is enough is
+// what loom checks.
 unsafe impl Sync for Page {}
 
 impl Page {
@@ -40,8 +42,8 @@ impl Page {
         self.read()
     }
 
-    /// What a thread does that repairs ahead: it passes over a page that another has claimed. Every repair adds one to
-    /// the bytes, as forwarding twice would forward too far.
+    /// What a thread does that repairs ahead: it passes over a page that another has claimed. Every
+    /// repair adds one to the bytes, as forwarding twice would forward too far.
     fn repair(&self, flip: Flip) -> Result<(), PageState> {
         match self.states.claim(0, flip) {
             Ok(claim) => {
@@ -185,7 +187,8 @@ fn all_who_wait_for_a_claimant_are_woken() {
     });
 }
 
-/// A claimant unwinds. The one that sleeps is woken and does not read the page; another that comes now or later does not wait.
+/// A claimant unwinds. The one that sleeps is woken and does not read the page; another that comes
+/// now or later does not wait.
 #[test]
 fn a_claim_that_is_dropped_wakes_all_who_wait() {
     check(2, || {
@@ -203,7 +206,8 @@ fn a_claim_that_is_dropped_wakes_all_who_wait() {
     });
 }
 
-/// Private memory: one moves the page, or finds that the kernel refuses; two wait for it, one of which then moves it.
+/// Private memory: one moves the page, or finds that the kernel refuses; two wait for it, one of
+/// which then moves it.
 #[test]
 fn all_who_wait_for_a_mover_are_woken() {
     check(2, || {
@@ -231,7 +235,8 @@ fn all_who_wait_for_a_mover_are_woken() {
     });
 }
 
-/// `PageStates::wait` and `publish` on a word of their own, with a rule left out. 1: claimed; 2: repaired; 5: claimed, and awaited.
+/// `PageStates::wait` and `publish` on a word of their own, with a rule left out. 1: claimed; 2:
+/// repaired; 5: claimed, and awaited.
 fn a_waiter_sleeps(announces: bool, exchanges: bool) {
     check(3, move || {
         let word = Arc::new(AtomicU32::new(1));

@@ -1,8 +1,9 @@
-//! A parked thread's block, taken up by the thread or taken by the collector, under every interleaving:
-//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_parked_tlab`.
+//! A parked thread's block, taken up by the thread or taken by the collector, under every
+//! interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_parked_tlab`.
 //!
-//! The block is a `loom` cell: who has it writes to it. loom panics where two have it at a time, or where one gets it before
-//! what the other wrote in it is ordered. First the real deposit, then a transcription with each rule removed.
+//! The block is a `loom` cell: who has it writes to it. loom panics where two have it at a time, or
+//! where one gets it before what the other wrote in it is ordered. First the real deposit, then a
+//! transcription with each rule removed.
 #![cfg(loom)]
 
 mod support;
@@ -54,8 +55,8 @@ impl Puts for ParkedTlab {
     }
 }
 
-/// A thread allocates, parks and leaves, twice; the collector looks twice. Each object is in the block when it is closed,
-/// which happens once.
+/// A thread allocates, parks and leaves, twice; the collector looks twice. Each object is in the
+/// block when it is closed, which happens once.
 fn parks_and_leaves(deposit: impl Puts) {
     let shared = Arc::new((deposit, Block(UnsafeCell::new(0))));
     let collector = {

@@ -1,8 +1,9 @@
-//! A root stack against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
-//! --test 'loom_*'`.
+//! A root stack against the marker, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! Two objects are reachable at mark start from nowhere but a root stack. The marker comes to the stack at some time; its
-//! owner loads both into registers and pops or overwrites their slots; they must be marked, or logged.
+//! Two objects are reachable at mark start from nowhere but a root stack. The marker comes to the
+//! stack at some time; its owner loads both into registers and pops or overwrites their slots; they
+//! must be marked, or logged.
 #![cfg(loom)]
 
 mod support;
@@ -156,7 +157,8 @@ fn the_marker_visits_an_old_word_if_the_top_is_not_released() {
     without(Rule::TopRelease, || check(3, || scan_against(pop_and_push)));
 }
 
-/// The top that covers a slot was read before the slot was popped and used again, so it orders nothing then.
+/// The top that covers a slot was read before the slot was popped and used again, so it orders
+/// nothing then.
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_word_pushed_without_release_shows_the_marker_half_an_object() {
@@ -251,7 +253,8 @@ impl Memory {
     }
 }
 
-/// The collector gives memory back while the owner goes deep again. What was pushed is there. Gives the slots with memory.
+/// The collector gives memory back while the owner goes deep again. What was pushed is there. Gives
+/// the slots with memory.
 fn give_back_against(lower_in_a_stop: bool) -> usize {
     let memory = Memory::new(lower_in_a_stop);
     let owner = {

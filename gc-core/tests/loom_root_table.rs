@@ -1,8 +1,9 @@
-//! The table of process-wide roots under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
-//! --test 'loom_*'`.
+//! The table of process-wide roots under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! At mark start an object is reachable through one root only. A mutator takes the object into a register and drops the
-//! root; another mutator wants roots and takes back dropped entries when it may. The object must be marked.
+//! At mark start an object is reachable through one root only. A mutator takes the object into a
+//! register and drops the root; another mutator wants roots and takes back dropped entries when it
+//! may. The object must be marked.
 #![cfg(loom)]
 
 mod support;
@@ -227,7 +228,8 @@ fn an_object_is_lost_if_overwriting_a_root_does_not_log() {
     without(Rule::LogStores, || check(3, overwrite));
 }
 
-/// Marking is over. A mutator gives up a weak root and makes others while the collector resolves them.
+/// Marking is over. A mutator gives up a weak root and makes others while the collector resolves
+/// them.
 fn resolve_and_reuse() {
     let table = Table::new(DEAD);
     let mutator = spawn(&table, |table, _| {

@@ -1,7 +1,8 @@
 //! Slots under every interleaving of loads that heal, stores and the marker:
 //! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! An object's fields are a `loom` cell: loom panics where somebody reads an object whose writing is not ordered before.
+//! An object's fields are a `loom` cell: loom panics where somebody reads an object whose writing
+//! is not ordered before.
 #![cfg(loom)]
 
 mod support;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use support::check;
 use support::words::{good, granule, is_bad, stale};
 
-/// Granules: the object before it is moved, an object that is allocated meanwhile, and the places of the copiers: of two
-/// threads and the main one.
+/// Granules: the object before it is moved, an object that is allocated meanwhile, and the places
+/// of the copiers: of two threads and the main one.
 const OLD: usize = 1;
 const NEW: usize = 2;
 const PLACES: [usize; 2] = [3, 4];
@@ -34,7 +35,8 @@ struct Heap {
     fields: [UnsafeCell<u64>; 6],
 }
 
-// SAFETY: the fields are written before they are published; that this is enough is what loom checks.
+// SAFETY: the fields are written before they are published; that this is enough is what loom
+// checks.
 unsafe impl Sync for Heap {}
 // SAFETY: as above.
 unsafe impl Send for Heap {}
@@ -252,7 +254,8 @@ fn of_two_compare_exchanges_of_a_stale_slot_one_succeeds() {
     });
 }
 
-/// The marker comes to the slot when all entries are published, and heals it beside a mutator that does.
+/// The marker comes to the slot when all entries are published, and heals it beside a mutator that
+/// does.
 fn marker_against_a_store() {
     let heap = Heap::new();
     assert_eq!(granule(heap.resolve(stale(OLD), PLACES[0])), PLACES[0]);

@@ -1,7 +1,9 @@
-//! Stops under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
+//! Stops under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! A mutator reads a cell while it runs, a stop writes it: loom panics where the two are not ordered, which is what
-//! "nobody runs during a stop" means. It panics at a deadlock, which is what "nobody is lost" means.
+//! A mutator reads a cell while it runs, a stop writes it: loom panics where the two are not
+//! ordered, which is what "nobody runs during a stop" means. It panics at a deadlock, which is what
+//! "nobody is lost" means.
 #![cfg(loom)]
 
 mod support;
@@ -13,7 +15,8 @@ use std::sync::Arc;
 use support::check;
 use support::world::{Mutator, Rules, StopOp, World};
 
-/// A thread that enters the heap, runs over a safepoint, and leaves the heap. A stop that it has seen, it sees later too.
+/// A thread that enters the heap, runs over a safepoint, and leaves the heap. A stop that it has
+/// seen, it sees later too.
 fn enter(mutator: &mut Mutator) {
     mutator.unpark();
     let seen = mutator.touch();
@@ -63,7 +66,8 @@ fn a_sleeper_is_overlooked_without_the_fence() {
     without(Rule::FenceThenLook, || check(2, || one_stop(Rules::ALL)));
 }
 
-/// Two stops in a row against one thread that parks and leaves again: the hold of the first is void in the second.
+/// Two stops in a row against one thread that parks and leaves again: the hold of the first is void
+/// in the second.
 #[test]
 fn a_hold_is_void_after_its_stop() {
     check(2, || {
@@ -133,8 +137,8 @@ fn who_attaches_past_the_lock_runs_into_the_stop() {
     check(2, || attach_and_detach(Rules { attach_under_lock: false, ..Rules::ALL }));
 }
 
-/// A thread re-arms its allocation limit while the collector arms a stop: either it sees the hold, or its limit is zero
-/// afterwards, and so it comes to a safepoint.
+/// A thread re-arms its allocation limit while the collector arms a stop: either it sees the hold,
+/// or its limit is zero afterwards, and so it comes to a safepoint.
 fn re_arming(rules: Rules) {
     let world = World::new(rules);
     let mut mutator = World::attach(&world);
@@ -197,8 +201,8 @@ fn the_collector_works_in_a_hold_while_everybody_is_held() {
     check(2, || hold_then_stop(Rules::ALL));
 }
 
-/// It arrives a second time, for the hold that is not over yet; if the collector has begun the next stop meanwhile, that
-/// one takes the arrival for another thread's, or for its own guard.
+/// It arrives a second time, for the hold that is not over yet; if the collector has begun the next
+/// stop meanwhile, that one takes the arrival for another thread's, or for its own guard.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn the_last_to_arrive_at_a_hold_arrives_at_the_next_stop_too_if_it_does_not_wait() {

@@ -1,9 +1,10 @@
-//! The store log against the marker, under every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release
-//! --test 'loom_*'`.
+//! The store log against the marker, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! At mark start an object is reachable through one slot only, which is still stale. The marker comes to the slot at some
-//! time; a mutator loads the object into a register (and heals the slot), another overwrites the slot. The object must be
-//! marked: as what the slot held, or as a logged word.
+//! At mark start an object is reachable through one slot only, which is still stale. The marker
+//! comes to the slot at some time; a mutator loads the object into a register (and heals the slot),
+//! another overwrites the slot. The object must be marked: as what the slot held, or as a logged
+//! word.
 #![cfg(loom)]
 
 mod support;
@@ -20,7 +21,8 @@ use support::marking::{A, B, Marking};
 use support::words::{good, granule, is_bad, stale};
 
 struct Heap {
-    /// A logged word is remapped when it is marked, where it is stale. (The model can leave that out.)
+    /// A logged word is remapped when it is marked, where it is stale. (The model can leave that
+    /// out.)
     remap_logged: bool,
     /// The object has moved from `A` to `B`.
     forwarding: Forwarding,
@@ -185,7 +187,8 @@ fn a_relaxed_store_shows_the_marker_half_an_object() {
     without(Rule::StoreRelease, || check(3, || visit_against_a_store(true)));
 }
 
-/// Two mutators overwrite: only the one that overwrites what was there at mark start needs to log it, and does.
+/// Two mutators overwrite: only the one that overwrites what was there at mark start needs to log
+/// it, and does.
 #[test]
 fn of_two_stores_the_first_logs_what_was_there_at_mark_start() {
     check(3, || {

@@ -1,8 +1,9 @@
-//! Weak loads against the end of marking, weak resolution, and freeing, under every interleaving: `RUSTFLAGS="--cfg loom"
-//! cargo test -p gc-core --release --test 'loom_*'`.
+//! Weak loads against the end of marking, weak resolution, and freeing, under every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test 'loom_*'`.
 //!
-//! An object is reachable through a weak slot only, which is still stale; another one is alive. A mutator loads the weak
-//! slots at any time and keeps what it gets. What it keeps is not freed, and what is alive is not said to be dead.
+//! An object is reachable through a weak slot only, which is still stale; another one is alive. A
+//! mutator loads the weak slots at any time and keeps what it gets. What it keeps is not freed, and
+//! what is alive is not said to be dead.
 #![cfg(loom)]
 
 mod support;
@@ -25,13 +26,15 @@ use support::world::{Mutator, Rules as WorldRules, StopOp, World};
 struct Rules {
     /// A mutator turns its `resolving` off itself, at a safepoint.
     own_phase: bool,
-    /// Handshakes between resolution and what comes after it: the old forwarding goes, blocks are freed, marks cleared.
+    /// Handshakes between resolution and what comes after it: the old forwarding goes, blocks are
+    /// freed, marks cleared.
     handshakes: usize,
 }
 
 const ALL: Rules = Rules { own_phase: true, handshakes: 1 };
 
-/// Where the weakly reachable object was before the last relocation, where it is, and where the live one is.
+/// Where the weakly reachable object was before the last relocation, where it is, and where the
+/// live one is.
 const BEFORE: usize = 1;
 const WEAK: usize = 2;
 const ALIVE: usize = 3;
@@ -41,19 +44,22 @@ struct Heap {
     world: Arc<World>,
     marks: MarkBitmap,
     forwarding: Forwarding,
-    /// Read by who looks into the forwarding, written by who drops it: loom panics where the two are not ordered.
+    /// Read by who looks into the forwarding, written by who drops it: loom panics where the two
+    /// are not ordered.
     forwarding_memory: UnsafeCell<()>,
     slots: [AtomicU64; 2],
     freed: AtomicBool,
 }
 
-// SAFETY: the cell is written when no thread can hold a stale word; that this is so is what loom checks.
+// SAFETY: the cell is written when no thread can hold a stale word; that this is so is what loom
+// checks.
 unsafe impl Sync for Heap {}
 // SAFETY: as above.
 unsafe impl Send for Heap {}
 
 impl Heap {
-    /// A heap that is being marked. `word`: what the weak slot of the weakly reachable object holds.
+    /// A heap that is being marked. `word`: what the weak slot of the weakly reachable object
+    /// holds.
     fn new(rules: Rules, word: u64) -> Arc<Heap> {
         let world = World::new(WorldRules::ALL);
         world.phase.logging.store(true, Ordering::SeqCst);
@@ -85,8 +91,8 @@ impl Heap {
         weak::load(slot, &Running(self, mutator))
     }
 
-    /// A thread that enters, loads the weak slots before and after a safepoint, and leaves the heap. Tells whether it has
-    /// got the weakly reachable object, and so keeps it.
+    /// A thread that enters, loads the weak slots before and after a safepoint, and leaves the
+    /// heap. Tells whether it has got the weakly reachable object, and so keeps it.
     fn mutate(&self, mutator: &mut Mutator) -> bool {
         mutator.unpark();
         let mut kept = self.load_weak(mutator, &self.slots[0]) != 0;
@@ -218,7 +224,8 @@ fn a_weak_load_that_does_not_test_the_mark_gives_what_is_freed() {
     without(Rule::WeakTestsMark, || check(3, || run(ALL, stale(BEFORE))));
 }
 
-/// It has loaded the word before the collector cleared the slot, and sees the phase that came after.
+/// It has loaded the word before the collector cleared the slot, and sees the phase that came
+/// after.
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_weak_load_whose_phase_changes_under_it_gives_what_is_freed() {

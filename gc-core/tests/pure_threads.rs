@@ -1,6 +1,7 @@
-//! Threads over the half without system calls, as it is built, for Miri: it runs them in an order of each seed, lets a load see
-//! what is older where the orderings allow that, and reports two accesses of plain memory that nothing orders. The models
-//! (`loom_*`) see every interleaving, but with atomics and vectors of their own. The command is in `docs/trust.md`.
+//! Threads over the half without system calls, as it is built, for Miri: it runs them in an order
+//! of each seed, lets a load see what is older where the orderings allow that, and reports two
+//! accesses of plain memory that nothing orders. The models (`loom_*`) see every interleaving, but
+//! with atomics and vectors of their own. The command is in `docs/trust.md`.
 #![cfg(not(loom))]
 
 use gc_core::bitmap::MarkBitmap;

@@ -1,5 +1,5 @@
-//! Which mutator is active on a thread, over all heaps: checked at each turn, so that a thread that switches stacks inside a
-//! heap ends the process instead of going on with the wrong one.
+//! Which mutator is active on a thread, over all heaps: checked at each turn, so that a thread that
+//! switches stacks inside a heap ends the process instead of going on with the wrong one.
 
 use gc_core::sys::{Process, ThreadName};
 use std::cell::Cell;

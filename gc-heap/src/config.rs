@@ -94,7 +94,8 @@ impl Stress {
         self.cycle_every != 0 || self.delay_one_in != 0
     }
 
-    /// Sleeps or yields at one of `delay_one_in` calls. `random` is the caller's generator, advanced by each call.
+    /// Sleeps or yields at one of `delay_one_in` calls. `random` is the caller's generator,
+    /// advanced by each call.
     #[inline]
     pub(crate) fn delay(&self, random: &Cell<u64>) {
         let one_in = u64::from(self.delay_one_in);
@@ -278,8 +279,8 @@ impl HeapBuilder {
         self
     }
 
-    /// How the views are made. Default: by mapping the memfd. Hidden: for comparisons of the kernel's two ways, which give
-    /// the same views.
+    /// How the views are made. Default: by mapping the memfd. Hidden: for comparisons of the
+    /// kernel's two ways, which give the same views.
     #[doc(hidden)]
     pub fn mirror(mut self, mirror: Mirror) -> Self {
         self.config.mirror = mirror;
@@ -301,8 +302,8 @@ impl HeapBuilder {
         self
     }
 
-    /// Maps only the current view: dereferencing a stale address faults. For tests. With [`Barrier::Page`] there is one
-    /// view only, and this has no effect.
+    /// Maps only the current view: dereferencing a stale address faults. For tests. With
+    /// [`Barrier::Page`] there is one view only, and this has no effect.
     #[doc(hidden)]
     pub fn single_view(mut self, single_view: bool) -> Self {
         self.config.single_view = single_view;
@@ -336,8 +337,9 @@ impl HeapBuilder {
         self
     }
 
-    /// Growth of external memory, in bytes, that begins a cycle: see [`Heap::add_external`](crate::Heap::add_external). If
-    /// more than this remained after the last cycle, it has to double. Default: 64 MiB.
+    /// Growth of external memory, in bytes, that begins a cycle: see
+    /// [`Heap::add_external`](crate::Heap::add_external). If more than this remained after the last
+    /// cycle, it has to double. Default: 64 MiB.
     pub fn external_step(mut self, bytes: usize) -> Self {
         self.config.external_step = bytes.max(1);
         self
@@ -361,26 +363,25 @@ impl HeapBuilder {
         self
     }
 
-    /// The name of the memfd in `/proc/self/maps`, and of the collector threads: at most 249 bytes, none of them NUL, or
-    /// [`build`](Self::build) refuses it. Default: `parallax`.
+    /// The name of the memfd in `/proc/self/maps`, and of the collector threads: at most 249 bytes,
+    /// none of them NUL, or [`build`](Self::build) refuses it. Default: `parallax`.
     pub fn name(mut self, name: &str) -> Self {
         self.config.name = name.into();
         self
     }
 
-    /// Records when each mutator loses time, by what, and how much: [`Event::Loss`], with the causes
-    /// of [`LossKind`](crate::LossKind). A heap with listeners always does so. Default: off;
+    /// Records when each mutator loses time, by what, and how much: [`Event::Loss`], with the
+    /// causes of [`LossKind`](crate::LossKind). A heap with listeners always does so. Default: off;
     /// [`HeapStats::losses`](crate::HeapStats::losses) has the totals either way, but for
     /// preemptions.
     ///
-    /// Costs about 90 instructions per delay that is timed (one in 16 slow paths of loads, one in 64
-    /// of stores, each of the others), an open file (`/proc/thread-self/schedstat`) per thread, a
-    /// system call of about 1 us at most each 200 us, and up to 160 KiB per attached thread,
-    /// committed as it fills. A thread's records appear in the events after it
-    /// answers a handshake, stops, parks, or detaches, and a phase ends or events are taken; a
-    /// cycle has several such moments. If a thread loses time for 0.4 s without one of them and
-    /// without allocating a new block, entries are dropped and counted with the events that did not
-    /// fit.
+    /// Costs about 90 instructions per delay that is timed (one in 16 slow paths of loads, one in
+    /// 64 of stores, each of the others), an open file (`/proc/thread-self/schedstat`) per thread,
+    /// a system call of about 1 us at most each 200 us, and up to 160 KiB per attached thread,
+    /// committed as it fills. A thread's records appear in the events after it answers a handshake,
+    /// stops, parks, or detaches, and a phase ends or events are taken; a cycle has several such
+    /// moments. If a thread loses time for 0.4 s without one of them and without allocating a new
+    /// block, entries are dropped and counted with the events that did not fit.
     ///
     /// ```
     /// use gc_heap::{Event, Heap, AllocSize, LossKind, Slot, Stress, Trace};
@@ -454,7 +455,8 @@ impl HeapBuilder {
     }
 
     /// Calls `listener` for every event. May be used several times; each listener receives all
-    /// events. A heap with listeners keeps no record: [`Heap::take_events`](crate::Heap::take_events) returns nothing.
+    /// events. A heap with listeners keeps no record:
+    /// [`Heap::take_events`](crate::Heap::take_events) returns nothing.
     ///
     /// - Pauses, phases and cycles are reported on the collector thread, at the end of each phase
     ///   and cycle, in the order in which they ended. No mutator is stopped then. All events of a
@@ -470,12 +472,12 @@ impl HeapBuilder {
     ///
     /// A slow listener delays the collector, and with it mutators that wait for memory. It cannot
     /// enter a heap (that is refused with
-    /// [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and [`Heap::collect`](crate::Heap::collect)
-    /// panics), and it must not wait for a thread that is inside this one, nor for a lock that such
-    /// a thread may hold while it allocates. It should keep no [`Heap`](crate::Heap): a heap ends with its last
-    /// handle. If that is dropped in a listener, the heap ends on the collector thread, when the
-    /// current cycle is over. If a listener panics, the panic is caught, and the listener is not
-    /// called any more.
+    /// [`EnterError::AlreadyEntered`](crate::EnterError::AlreadyEntered), and
+    /// [`Heap::collect`](crate::Heap::collect) panics), and it must not wait for a thread that is
+    /// inside this one, nor for a lock that such a thread may hold while it allocates. It should
+    /// keep no [`Heap`](crate::Heap): a heap ends with its last handle. If that is dropped in a
+    /// listener, the heap ends on the collector thread, when the current cycle is over. If a
+    /// listener panics, the panic is caught, and the listener is not called any more.
     ///
     /// ```
     /// use gc_heap::{Event, Heap};

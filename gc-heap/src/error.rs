@@ -211,7 +211,8 @@ pub enum BuildError {
     /// Anonymous memory under a barrier that needs several views of it.
     #[error("anonymous memory works with the page barrier only; use `Backing::Memfd` with the others")]
     Backing,
-    /// [`HugePages::Collapse`](crate::HugePages::Collapse) without [`pretouch`](crate::HeapBuilder::pretouch).
+    /// [`HugePages::Collapse`](crate::HugePages::Collapse) without
+    /// [`pretouch`](crate::HeapBuilder::pretouch).
     #[error(
         "`HugePages::Collapse` needs committed memory: build with `pretouch(true)`, \
          or use `HugePages::Advise`"

@@ -92,7 +92,8 @@ impl<P: Send + 'static> Queue<P> {
         sinks.push(Arc::<Queue<P>>::clone(&queue));
         drop(sinks);
         drop(ended);
-        // A collector that fails says so first, and then tells the queues: either it has found this one, or this finds it out.
+        // A collector that fails says so first, and then tells the queues: either it has found this
+        // one, or this finds it out.
         if let Some(why) = inner.schedule.requests.failure() {
             queue.fail(&why);
         }

@@ -423,8 +423,8 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
 
-    /// Else who waits for the dead waits for ever, where the program's other threads have heard of
-    /// the failure.
+    /// Fails where a thread that waits for dead objects waits for ever after the collector has
+    /// failed.
     #[test]
     fn who_waits_for_a_queue_hears_that_the_collector_has_failed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();

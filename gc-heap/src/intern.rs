@@ -1,4 +1,5 @@
-//! A table of weak strings: equal texts are one object, and a text that only the table knows is collected.
+//! A table of weak strings: equal texts are one object, and a text that only the table knows is
+//! collected.
 
 use crate::error::OutOfMemory;
 use crate::handles::Root;
@@ -15,8 +16,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 /// Places of the smallest table; a power of two, as all are.
 const LEAST: usize = 256;
 
-/// A place of the table. `hash` is 0 until the place is used for the first time; one whose string has died ends no search, and is
-/// used again for a text with the same hash.
+/// A place of the table. `hash` is 0 until the place is used for the first time; one whose string
+/// has died ends no search, and is used again for a text with the same hash.
 #[derive(Trace)]
 struct Place<T: Trace> {
     hash: Num<u64>,
@@ -34,8 +35,8 @@ struct Table<T: Trace> {
     known: Known,
 }
 
-/// A table of strings for interning: equal texts are the same object, so they are compared by [`Gc::ptr_eq`], and looked up by it. It keeps
-/// no string alive.
+/// A table of strings for interning: equal texts are the same object, so they are compared by
+/// [`Gc::ptr_eq`], and looked up by it. It keeps no string alive.
 ///
 /// `T` is the type of the strings: [`Bytes`], or one of your own with a tail of `u8`. `H` computes
 /// the hashes; the default resists texts chosen to collide, and a faster one is useful for trusted
@@ -149,9 +150,9 @@ impl<T: Trace<Tail = u8>, H: BuildHasher> InternTable<T, H> {
         hasher.finish() | 1
     }
 
-    /// The string of that text, made of `init` where there is none; `init` is given the text's hash, which is never 0. As
-    /// [`intern`](InternTable::intern); `before` is called before whatever may be more than a test: where an interpreter clears what its stack
-    /// has left over.
+    /// The string of that text, made of `init` where there is none; `init` is given the text's
+    /// hash, which is never 0. As [`intern`](InternTable::intern); `before` is called before
+    /// whatever may be more than a test: where an interpreter clears what its stack has left over.
     ///
     /// # Errors
     /// [`OutOfMemory`]; the table is as before.
@@ -242,7 +243,8 @@ impl<T: Trace<Tail = u8>> Table<T> {
         let m = match m.reserve(AllocSize::tail::<Places<T>>(places)) {
             Ok(m) => m,
             Err(_) => {
-                // Strings that no cycle had found dead were counted as alive. A whole cycle finds them all.
+                // Strings that no cycle had found dead were counted as alive. A whole cycle finds
+                // them all.
                 m.collect();
                 places = places_for(self.count(m));
                 m.reserve(AllocSize::tail::<Places<T>>(places))?
@@ -275,14 +277,16 @@ fn new_places<'g, T: Trace>(m: &'g Mutator<'_>, places: usize) -> Gc<'g, Places<
     m.place_array((), places, PlaceInit { hash: 0, string: None })
 }
 
-/// The places where a string with this hash may be, one after the other; `places` is a power of two. Multiplied, so that all bits of the
-/// hash count, also those of hashers whose low ones are poor.
+/// The places where a string with this hash may be, one after the other; `places` is a power of
+/// two. Multiplied, so that all bits of the hash count, also those of hashers whose low ones are
+/// poor.
 fn probe(hash: u64, places: usize) -> impl Iterator<Item = usize> {
     let first = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
     (0..places).map(move |step| first.wrapping_add(step) & (places - 1))
 }
 
-/// The string of that text, or the place for it: a dead string's of the same hash, or one never used.
+/// The string of that text, or the place for it: a dead string's of the same hash, or one never
+/// used.
 fn find<'g, T: Trace<Tail = u8>>(
     m: &'g Mutator<'_>,
     places: &'g [Place<T>],

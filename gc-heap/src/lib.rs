@@ -1,8 +1,9 @@
 //! A garbage-collected heap to embed in a Rust program: it collects and compacts concurrently with
 //! the program.
 //!
-//! Every object is seen through several virtual views of one memfd, so a pointer carries its state in its address (its
-//! color), and a load tests it with one instruction. See the `docs` folder of the repository for how the cycle works.
+//! Every object is seen through several virtual views of one memfd, so a pointer carries its state
+//! in its address (its color), and a load tests it with one instruction. See the `docs` folder of
+//! the repository for how the cycle works.
 //!
 //! # The one idea of the API
 //!
@@ -37,8 +38,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Rule of thumb: functions that take `&Mutator` take and return [`Gc`]s; functions that take `&mut Mutator` take and
-//! return [`Local`]s.
+//! Rule of thumb: functions that take `&Mutator` take and return [`Gc`]s; functions that take
+//! `&mut Mutator` take and return [`Local`]s.
 
 extern crate self as gc_heap;
 

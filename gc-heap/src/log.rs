@@ -4,12 +4,13 @@ use crate::events::{CycleSpan, Event, LossKind, Phase};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
-/// Makes lines of a log of a heap's events, in the manner of the JVM's unified logging; the caller writes them where it
-/// wants them.
+/// Makes lines of a log of a heap's events, in the manner of the JVM's unified logging; the caller
+/// writes them where it wants them.
 ///
-/// Each line begins with the time since the heap was built, at which the event ended. Each cycle ends with a line that sums
-/// it up: bytes used before and after, of how many; bytes found live; the phases; pauses and stalls since the cycle before;
-/// what the barrier did meanwhile, what mutators lost by it, and otherwise. Losses have no lines of their own: there are too many.
+/// Each line begins with the time since the heap was built, at which the event ended. Each cycle
+/// ends with a line that sums it up: bytes used before and after, of how many; bytes found live;
+/// the phases; pauses and stalls since the cycle before; what the barrier did meanwhile, what
+/// mutators lost by it, and otherwise. Losses have no lines of their own: there are too many.
 ///
 /// ```text
 /// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us by mutator 2 (worker-1, thread 4711)
@@ -74,7 +75,8 @@ struct Sums {
     ended: u64,
     pauses: Sum,
     stalls: Sum,
-    /// What mutators lost in faults and slow paths of loads, otherwise, and for want of a processor.
+    /// What mutators lost in faults and slow paths of loads, otherwise, and for want of a
+    /// processor.
     lost_ns: u64,
     lost_otherwise_ns: u64,
     preempted_ns: u64,
@@ -106,11 +108,12 @@ impl GcLog {
         GcLog { cycles_only: true, ..GcLog::default() }
     }
 
-    /// The line for an event, without a line break; `None` if there is none for it. May be called by several threads at
-    /// once, with the events of one heap.
+    /// The line for an event, without a line break; `None` if there is none for it. May be called
+    /// by several threads at once, with the events of one heap.
     #[must_use]
     pub fn line(&self, event: &Event) -> Option<String> {
-        // A thread that panicked with the lock held left sums that are added up no worse than before.
+        // A thread that panicked with the lock held left sums that are added up no worse than
+        // before.
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let cycle = sums.ended + 1;
         let said = match event {
@@ -232,7 +235,8 @@ mod tests {
     use crate::{Barrier, Heap, Late, Loss, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
     use std::time::Duration;
 
-    /// A cycle and a late thread of a real heap, whose figures are then set: only the heap makes these.
+    /// A cycle and a late thread of a real heap, whose figures are then set: only the heap makes
+    /// these.
     fn real_events() -> (CycleSpan, Late) {
         let heap = Heap::builder().max_bytes(4 << 20).barrier(Barrier::Load).late_after(Duration::from_millis(1));
         let heap = heap.build().unwrap();

@@ -1,4 +1,5 @@
-//! Names of before 0.1.0, so that what was built on them goes on to compile. The next release is without them.
+//! Names of before 0.1.0, so that what was built on them goes on to compile. The next release is
+//! without them.
 
 use crate::handles::local::ReturnSlot;
 use crate::mutator::Mutator;

@@ -63,8 +63,8 @@ pub struct HeapStats {
     pub mark_overflows: u64,
     /// The most bytes that the lists of a marking have taken: of weak slots, at most a 64th of the
     /// memory in use; and 8 for each ephemeron of a live object, about 40 more for an ephemeron
-    /// whose key was not marked when all but ephemerons was. The lists of ephemerons are not bounded
-    /// by a part of the heap: a heap of nothing but ephemerons has lists of its size.
+    /// whose key was not marked when all but ephemerons was. The lists of ephemerons are not
+    /// bounded by a part of the heap: a heap of nothing but ephemerons has lists of its size.
     pub mark_lists_peak_bytes: u64,
     /// The most bytes that forwarding has taken: 2 KiB for each block that was evacuated at a time,
     /// and 8 for each live object in it. A compaction in a pause evacuates all blocks that are not
@@ -148,7 +148,8 @@ pub struct LossTotal {
     /// How many. Those of slow paths of loads and stores are counted at their thread's safepoints.
     pub count: u64,
     /// Their time in nanoseconds. Of slow paths one in some is timed; the others count as long as
-    /// those usually are, so that one in which the thread lost its processor does not count many times.
+    /// those usually are, so that one in which the thread lost its processor does not count many
+    /// times.
     pub total_ns: u64,
     /// The longest (of those that were timed).
     pub max_ns: u64,
@@ -208,8 +209,8 @@ counters!(
     stores
 );
 
-/// A counter. Who sees what a thread has added to one sees what that thread added to others before: so of two, one of which
-/// is a part of the other, the whole is counted first and read last.
+/// A counter. Who sees what a thread has added to one sees what that thread added to others before:
+/// so of two, one of which is a part of the other, the whole is counted first and read last.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -270,7 +271,8 @@ fn shortest(bucket: usize) -> u64 {
 
 impl Histogram {
     pub(crate) fn record(&self, ns: u64) {
-        // Read the other way round: a duration in the sum is counted, and one that is counted is no longer than the longest.
+        // Read the other way round: a duration in the sum is counted, and one that is counted is no
+        // longer than the longest.
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Release);
         self.counts[bucket(ns)].fetch_add(1, Ordering::Release);
@@ -344,8 +346,9 @@ pub struct SlowPaths {
     pub timed: Durations,
 }
 
-/// Durations of one sort of event, counted in buckets an eighth of a doubling wide. The figures of one copy fit together: all
-/// that is summed up is counted, and no duration that is counted is longer than the longest.
+/// Durations of one sort of event, counted in buckets an eighth of a doubling wide. The figures of
+/// one copy fit together: all that is summed up is counted, and no duration that is counted is
+/// longer than the longest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Durations {
     /// How many.
@@ -359,7 +362,8 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// The duration that a share `q` (0 to 1) of all do not exceed, in nanoseconds; 0 where there are none.
+    /// The duration that a share `q` (0 to 1) of all do not exceed, in nanoseconds; 0 where there
+    /// are none.
     #[must_use]
     pub fn quantile(&self, q: f64) -> u64 {
         let wanted = ((self.count as f64 * q).ceil() as u64).max(1);

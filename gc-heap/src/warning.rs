@@ -3,17 +3,18 @@
 use gc_core::sys::SysError;
 use std::path::PathBuf;
 
-/// The share of the memory that a heap may take before it is likely to be killed when full, in percent: beside its objects
-/// there are the collector's tables, page tables of each view, and the rest of the program.
+/// The share of the memory that a heap may take before it is likely to be killed when full, in
+/// percent: beside its objects there are the collector's tables, page tables of each view, and the
+/// rest of the program.
 pub(crate) const SHARE: usize = 80;
 
-/// Something about a heap that was built and that its builder should know: it is larger than is wise, or has less than it was
-/// asked for. `Display` gives one line that says what to do.
+/// Something about a heap that was built and that its builder should know: it is larger than is
+/// wise, or has less than it was asked for. `Display` gives one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildWarning {
-    /// When the heap is full, the process is likely to be killed, where a smaller one would have said
-    /// [`OutOfMemory`](crate::OutOfMemory).
+    /// When the heap is full, the process is likely to be killed, where a smaller one would have
+    /// said [`OutOfMemory`](crate::OutOfMemory).
     #[error(
         "a heap of {bytes} bytes is more than {SHARE} % of the {limit} bytes of memory that this process may use ({}): when \
          it is full, the kernel may kill the process; give `max_bytes` at most {most}, or raise the limit",
@@ -24,7 +25,8 @@ pub enum BuildWarning {
         bytes: usize,
         /// What the process may use.
         limit: usize,
-        /// Where the limit stands: of the tightest control group above the process, or `/proc/meminfo`.
+        /// Where the limit stands: of the tightest control group above the process, or
+        /// `/proc/meminfo`.
         file: PathBuf,
         /// The most that is likely to be well.
         most: usize,
@@ -56,7 +58,8 @@ pub enum BuildWarning {
         "some of the heap stays in pages of 4 KiB, because they were in use all the time: {0}; build it again, or do without"
     )]
     SmallPages(SysError),
-    /// With [`Backing::Anonymous`](crate::Backing::Anonymous): this kernel has no `UFFDIO_MOVE`, so a page that a mutator touches is copied.
+    /// With [`Backing::Anonymous`](crate::Backing::Anonymous): this kernel has no `UFFDIO_MOVE`, so
+    /// a page that a mutator touches is copied.
     #[error(
         "pages of the heap are copied when they are touched after a flip, because they cannot be moved: {0}; Linux 6.8 can"
     )]

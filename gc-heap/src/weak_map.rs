@@ -16,8 +16,8 @@ const LEAST: usize = 8;
 /// A table in which no more than this part of the places has an entry is too large.
 const SPARSE: usize = 8;
 
-/// A place of the table. `hash` is 0 until the place is used for the first time; a place that was used and has no pair
-/// any more may be used again, but ends no search.
+/// A place of the table. `hash` is 0 until the place is used for the first time; a place that was
+/// used and has no pair any more may be used again, but ends no search.
 #[derive(Trace)]
 struct Entry<K: WeakKey, S: SlotType> {
     hash: Num<u64>,
@@ -30,9 +30,10 @@ type Table<K, S> = Array<Entry<K, S>>;
 /// by another way, its value is (if the map is); when the key dies, the entry is removed. A value
 /// may refer to its key, or to the map.
 ///
-/// Keys are told apart by identity, so their type has an identity hash (`#[trace(identity_hash)]`), which stays the same
-/// when they move. With [`AnyObject`](crate::AnyObject) for `K` objects of several types are keys of one map; using one
-/// without an identity hash panics. Any number of threads may use a map at once: each call holds the map's lock for one search, never over a
+/// Keys are told apart by identity, so their type has an identity hash (`#[trace(identity_hash)]`),
+/// which stays the same when they move. With [`AnyObject`](crate::AnyObject) for `K` objects of
+/// several types are keys of one map; using one without an identity hash panics. Any number of
+/// threads may use a map at once: each call holds the map's lock for one search, never over a
 /// safepoint.
 ///
 /// The table follows what lives, also where keys die at once and no cycle is due for long. It grows
@@ -75,7 +76,8 @@ pub struct WeakMap<K: WeakKey, S: SlotType> {
     lock: Mutex<()>,
     /// Places of the table that were ever used.
     used: Num<usize>,
-    /// New entries until it is looked whether the table has become too large. Looking takes as long as the table is.
+    /// New entries until it is looked whether the table has become too large. Looking takes as long
+    /// as the table is.
     until_look: Num<usize>,
     /// Entries that came, and that somebody removed.
     added: Num<u64>,
@@ -167,7 +169,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
             let m = match m.reserve(AllocSize::tail::<Table<K, S>>(places)) {
                 Ok(m) => m,
                 Err(_) => {
-                    // Keys that no cycle had found dead were counted as alive. A whole cycle finds them all.
+                    // Keys that no cycle had found dead were counted as alive. A whole cycle finds
+                    // them all.
                     m.collect();
                     places = map.get(m).places_wanted(m);
                     m.reserve(AllocSize::tail::<Table<K, S>>(places))?
@@ -189,8 +192,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         Some(value)
     }
 
-    /// Removes all entries. Waits while another thread searches the map; never a safepoint. The memory of a large table goes
-    /// when the next entry comes.
+    /// Removes all entries. Waits while another thread searches the map; never a safepoint. The
+    /// memory of a large table goes when the next entry comes.
     pub fn clear(&self, m: &Mutator<'_>) {
         let _guard = self.lock.lock();
         for entry in self.table.get(m).tail() {
@@ -204,8 +207,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.until_look.set(0);
     }
 
-    /// The entries. Dead ones count until a cycle has found them dead. Looks at the whole table; waits while another
-    /// thread searches the map; never a safepoint.
+    /// The entries. Dead ones count until a cycle has found them dead. Looks at the whole table;
+    /// waits while another thread searches the map; never a safepoint.
     #[must_use]
     pub fn len(&self, m: &Mutator<'_>) -> usize {
         let _guard = self.lock.lock();
@@ -228,7 +231,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.len(m) == 0
     }
 
-    /// Entries that have vanished because their key died, since the map was made: as [`len`](Self::len).
+    /// Entries that have vanished because their key died, since the map was made: as
+    /// [`len`](Self::len).
     #[must_use]
     pub fn vanished(&self, m: &Mutator<'_>) -> u64 {
         let _guard = self.lock.lock();
@@ -270,8 +274,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     ///
     /// While marking runs, every key that is visited counts as reachable from now on.
     pub fn for_each<'g>(&self, m: &'g Mutator<'_>, mut visit: impl FnMut(K::Loaded<'g>, S::Loaded<'g>)) {
-        // Noted under the lock and visited without it: a visitor that uses the map would wait for itself, and two that use each
-        // other's map for each other.
+        // Noted under the lock and visited without it: a visitor that uses the map would wait for
+        // itself, and two that use each other's map for each other.
         let entries: Vec<_> = {
             let _guard = self.lock.lock();
             self.table.get(m).tail().iter().filter_map(|entry| entry.pair.get(m)).collect()
@@ -348,7 +352,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         self.known_of.set(added);
     }
 
-    /// Moves what is there to a table of so many places, unless somebody was faster, or that is too few by now.
+    /// Moves what is there to a table of so many places, unless somebody was faster, or that is too
+    /// few by now.
     fn resize(&self, m: &Mutator<'_>, places: usize) {
         let _guard = self.lock.lock();
         let old = self.table.get(m).tail();
@@ -359,8 +364,8 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
         let table = new_table(m, places);
         let mut used = 0;
         for entry in old {
-            // A dead key is not given where it is known to be dead. Where marking runs this keeps it for the cycle, and the
-            // value with it, by the old table, which the marker finds.
+            // A dead key is not given where it is known to be dead. Where marking runs this keeps
+            // it for the cycle, and the value with it, by the old table, which the marker finds.
             let Some((key, value)) = entry.pair.get(m) else { continue };
             let hash = entry.hash.get();
             let index = probe(hash, places).find(|&index| table.tail()[index].hash.get() == 0);
@@ -376,12 +381,14 @@ impl<K: WeakKey, S: SlotType> WeakMap<K, S> {
     }
 }
 
-/// New entries between two looks at a table of so many places: a look costs each of them four places.
+/// New entries between two looks at a table of so many places: a look costs each of them four
+/// places.
 fn looks_after(places: usize) -> usize {
     places / 4
 }
 
-/// The places of a table for so many entries: room for as many again before it is three quarters full.
+/// The places of a table for so many entries: room for as many again before it is three quarters
+/// full.
 fn places_for(entries: usize) -> usize {
     (2 * entries).next_power_of_two().max(LEAST)
 }
@@ -390,7 +397,8 @@ fn new_table<'g, K: WeakKey, S: SlotType>(m: &'g Mutator<'_>, places: usize) -> 
     m.place_array((), places, EntryInit { hash: 0, pair: None })
 }
 
-/// The places where an object with this hash may be, one after the other; `places` is a power of two.
+/// The places where an object with this hash may be, one after the other; `places` is a power of
+/// two.
 fn probe(hash: u64, places: usize) -> impl Iterator<Item = usize> {
     let first = hash as usize;
     (0..places).map(move |step| first.wrapping_add(step) & (places - 1))

@@ -1,4 +1,5 @@
-//! The book and the other pages hang together: every link leads somewhere, and every chapter is in the summary.
+//! The book and the other pages hang together: every link leads somewhere, and every chapter is in
+//! the summary.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -109,7 +110,8 @@ fn every_chapter_is_in_the_summary_once() {
     assert_eq!(listed.len(), files.len(), "SUMMARY.md lists what is not in docs");
 }
 
-/// The names of tokens like `name: value` or `fn name(`, as they stand in `text` between `before` and `after`.
+/// The names of tokens like `name: value` or `fn name(`, as they stand in `text` between `before`
+/// and `after`.
 fn names<'a>(text: &'a str, before: &str, after: char) -> Vec<&'a str> {
     text.split(before).skip(1).map(|rest| rest.split(after).next().unwrap()).collect()
 }

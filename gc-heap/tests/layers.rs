@@ -1,5 +1,6 @@
-//! The rooms of `src` stand in layers: a file imports from its own room and from rooms below, and files of one room import each
-//! other at most in pairs. The list is the table of `docs/ARCHITECTURE.md`, from the top down.
+//! The rooms of `src` stand in layers: a file imports from its own room and from rooms below, and
+//! files of one room import each other at most in pairs. The list is the table of
+//! `docs/ARCHITECTURE.md`, from the top down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -54,7 +55,8 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The paths that a text names from `root` (`crate`, `super`) on: `root::a::b` is `[a, b]`, and braces are opened.
+/// The paths that a text names from `root` (`crate`, `super`) on: `root::a::b` is `[a, b]`, and
+/// braces are opened.
 fn paths(text: &str, root: &str) -> Vec<Vec<String>> {
     /// Reads a path, and what its braces hold; gives what follows.
     fn read<'t>(mut text: &'t str, mut path: Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
@@ -215,8 +217,8 @@ fn slots_are_loaded_and_stored_in_the_barrier_alone() {
     assert_eq!(called.len(), CALLS.len(), "a call that nobody makes is looked for; these are made: {called:?}");
 }
 
-/// The files of `docs/ARCHITECTURE.md` that a new barrier touches: those that name a barrier or what
-/// belongs to one, beside the barrier's own files.
+/// The files of `docs/ARCHITECTURE.md` that a new barrier touches: those that name a barrier or
+/// what belongs to one, beside the barrier's own files.
 #[test]
 fn what_a_new_barrier_touches_is_listed() {
     /// What only the page barrier has.

@@ -2,7 +2,8 @@
 //! neither `Send` nor `Sync`, a slot does not exist outside the heap, nothing raw is a field or
 //! made of nothing.
 //!
-//! Checked when this file is compiled. Unlike the text of a compile error, this does not depend on private fields.
+//! Checked when this file is compiled. Unlike the text of a compile error, this does not depend on
+//! private fields.
 
 use gc_heap::{
     AnyGc, Array, Bytes, Ephemeron, Field, Frame, Gc, Heap, HeapThread, IdentityHash, Local, Mutator, Num, Plain,

@@ -1,5 +1,5 @@
-//! An embedder's crate, outside this workspace: one line in its `Cargo.toml`, no patch, no libclang;
-//! and the packages that a registry would have.
+//! An embedder's crate, outside this workspace: one line in its `Cargo.toml`, no patch, no
+//! libclang; and the packages that a registry would have.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,7 +58,8 @@ fn target() -> PathBuf {
 }
 
 /// Runs cargo, and gives what it says. What the crates need from the registry is there, because
-/// building these tests needed it: so cargo may be offline, as it must be where there is no network.
+/// building these tests needed it: so cargo may be offline, as it must be where there is no
+/// network.
 fn cargo(arguments: &[&str]) -> String {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo runs the tests"));
     cargo

@@ -1,4 +1,5 @@
-//! What comments and models name exists: a function that was renamed, or a file that moved, fails here.
+//! What comments and models name exists: a function that was renamed, or a file that moved, fails
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +14,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// All files of the repository below `folder`, generated ones left out, by their path from the root.
+/// All files of the repository below `folder`, generated ones left out, by their path from the
+/// root.
 fn files(folder: &Path, found: &mut BTreeMap<String, PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -34,7 +36,8 @@ fn repository() -> BTreeMap<String, PathBuf> {
     found
 }
 
-/// The text of the comments of a Rust file, or of one whose comments begin with `#`: line number and line.
+/// The text of the comments of a Rust file, or of one whose comments begin with `#`: line number
+/// and line.
 fn comments<'a>(name: &str, text: &'a str) -> Vec<(usize, &'a str)> {
     let mark = if name.ends_with(".rs") { "//" } else { "#" };
     // Not the slashes of an address.
@@ -73,8 +76,8 @@ fn declared(line: &str) -> Option<&str> {
     is_name(&words[..end]).then_some(&words[..end])
 }
 
-/// `Owner::item` for every item of every type, trait and module of a source file. A block ends with a line that begins
-/// with its brace, as rustfmt writes it.
+/// `Owner::item` for every item of every type, trait and module of a source file. A block ends with
+/// a line that begins with its brace, as rustfmt writes it.
 fn items(module: &str, text: &str, found: &mut BTreeSet<(String, String)>) {
     let mut owners: Vec<&str> = Vec::new();
     for line in text.lines() {
@@ -88,7 +91,8 @@ fn items(module: &str, text: &str, found: &mut BTreeSet<(String, String)>) {
             found.insert((module.to_owned(), name.to_owned()));
         }
         if line.ends_with('{') && ["impl", "struct ", "enum ", "trait "].iter().any(|kind| head.starts_with(kind)) {
-            // Every name of the head, `impl Drop for RootCell<'_>`: bounds and all. Too many, and none missing.
+            // Every name of the head, `impl Drop for RootCell<'_>`: bounds and all. Too many, and
+            // none missing.
             owners = head.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| is_name(word)).collect();
         } else if let Some(name) = declared(line) {
             found.extend(owners.iter().map(|owner| ((*owner).to_owned(), name.to_owned())));
@@ -129,7 +133,8 @@ fn functions_that_models_name_exist() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What looks like a file of this repository: a path that ends as our files do, not one of the system.
+/// What looks like a file of this repository: a path that ends as our files do, not one of the
+/// system.
 fn file_names(line: &str) -> impl Iterator<Item = &str> {
     let words = line.split(|c: char| !(c.is_alphanumeric() || "._-/*:".contains(c)));
     words.map(|word| word.trim_end_matches(['.', ':', '-'])).filter(|word| {
@@ -141,7 +146,8 @@ fn file_names(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Which files a comment names that are nowhere. A name is the end of a path, so that files can move.
+/// Which files a comment names that are nowhere. A name is the end of a path, so that files can
+/// move.
 fn lost(name: &str, text: &str, all: &BTreeMap<String, PathBuf>) -> Vec<String> {
     let lines = if name.ends_with(".md") {
         text.lines().enumerate().map(|(line, text)| (line + 1, text)).collect()

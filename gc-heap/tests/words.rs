@@ -1,7 +1,9 @@
-//! Prose: comments, rustdoc and the book use plain sentences and the field's terms, and wrap at 100 columns.
+//! Prose: comments, rustdoc and the book use plain sentences and the field's terms, and wrap at 100
+//! columns.
 //!
-//! Each rule of [`RULES`] stands for a kind of sentence that once was common here. A match is a sentence to rewrite: name
-//! the thread or function that acts, use one idea a sentence, and the standard term (pause, evacuate, uncommit, poll).
+//! Each rule of [`RULES`] stands for a kind of sentence that once was common here. A match is a
+//! sentence to rewrite: name the thread or function that acts, use one idea a sentence, and the
+//! standard term (pause, evacuate, uncommit, poll).
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +43,8 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The Rust and Markdown files of the workspace, by path from its root: no build output, and not this file.
+/// The Rust and Markdown files of the workspace, by path from its root: no build output, and not
+/// this file.
 fn files() -> Vec<(String, String)> {
     fn visit(root: &Path, path: &Path, files: &mut Vec<(String, String)>) {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -63,12 +66,14 @@ fn files() -> Vec<(String, String)> {
     files
 }
 
-/// A line of prose: its number, the columns that it takes with indentation and marker, and its text.
+/// A line of prose: its number, the columns that it takes with indentation and marker, and its
+/// text.
 struct Line<'t> {
     number: usize,
     columns: usize,
     text: &'t str,
-    /// Whether the line before continues into this one: not after an empty line, or at the begin of a comment.
+    /// Whether the line before continues into this one: not after an empty line, or at the begin of
+    /// a comment.
     goes_on: bool,
 }
 

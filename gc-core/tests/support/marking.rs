@@ -1,5 +1,5 @@
-//! One marker and the store logs of mutators, on the mark bitmap of `gc-core`. Each function carries the name of the one
-//! in `gc-heap` that it transcribes.
+//! One marker and the store logs of mutators, on the mark bitmap of `gc-core`. Each function
+//! carries the name of the one in `gc-heap` that it transcribes.
 
 use super::words::{good, must_log};
 use gc_core::bitmap::MarkBitmap;
@@ -17,11 +17,13 @@ pub(crate) struct Marking {
     pub(crate) marks: MarkBitmap,
     /// `HeapInner::log`.
     log: Mutex<Vec<u64>>,
-    /// Headers of the young objects: loom panics where the marker reads one whose writing is not ordered before.
+    /// Headers of the young objects: loom panics where the marker reads one whose writing is not
+    /// ordered before.
     headers: [UnsafeCell<u64>; 2],
 }
 
-// SAFETY: a header is written before its object is published; that this is enough is what loom checks.
+// SAFETY: a header is written before its object is published; that this is enough is what loom
+// checks.
 unsafe impl Sync for Marking {}
 // SAFETY: as above.
 unsafe impl Send for Marking {}
@@ -45,7 +47,8 @@ impl Marking {
         }
     }
 
-    /// `open_block` and `place`, while marking runs: makes the `index`th young object, and gives its word.
+    /// `open_block` and `place`, while marking runs: makes the `index`th young object, and gives
+    /// its word.
     pub(crate) fn allocate(&self, index: usize) -> u64 {
         self.marks.store_words(YOUNG / 64, WORDS - YOUNG / 64, u64::MAX);
         // SAFETY: not published yet.

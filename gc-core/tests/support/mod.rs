@@ -1,4 +1,5 @@
-//! What the models share: how they are run, the kernel's futex, and (in [`world`]) both sides of stops and handshakes.
+//! What the models share: how they are run, the kernel's futex, and (in [`world`]) both sides of
+//! stops and handshakes.
 
 // Each model uses a part of this.
 #![allow(dead_code)]
@@ -12,7 +13,8 @@ use loom::sync::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-/// Runs a model under every interleaving with at most `preemptions` switches away from a thread that could go on.
+/// Runs a model under every interleaving with at most `preemptions` switches away from a thread
+/// that could go on.
 pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     if builder.preemption_bound.is_none() {
@@ -29,8 +31,8 @@ pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static
     println!("{} interleavings", runs.load(std::sync::atomic::Ordering::Relaxed));
 }
 
-/// A store of this ordering that comes after all that has happened to the word so far: a swap. For loom a plain store may
-/// come before a compare-and-swap that has not seen it.
+/// A store of this ordering that comes after all that has happened to the word so far: a swap. For
+/// loom a plain store may come before a compare-and-swap that has not seen it.
 pub(crate) fn store(word: &AtomicU64, value: u64, order: Ordering) {
     word.swap(value, order);
 }
@@ -45,7 +47,8 @@ pub(crate) struct Futex {
 impl Futex {
     /// `futex_wait` without a timeout: what is never woken is a deadlock, which loom reports.
     pub(crate) fn wait(&self, word: &AtomicU32, expected: u32) {
-        // The kernel has a full barrier between counting the sleeper and reading the word, under the queue's lock.
+        // The kernel has a full barrier between counting the sleeper and reading the word, under
+        // the queue's lock.
         fence(Ordering::SeqCst);
         let queue = self.queue.lock().unwrap();
         if word.load(Ordering::Relaxed) == expected {

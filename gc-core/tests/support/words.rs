@@ -1,4 +1,5 @@
-//! Words of the two colors, after a flip: odd is good, even is stale. An object is named by its granule.
+//! Words of the two colors, after a flip: odd is good, even is stale. An object is named by its
+//! granule.
 
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::{AddressSpace, Color};

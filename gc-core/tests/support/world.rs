@@ -1,5 +1,5 @@
-//! A heap of stops and handshakes alone: what `gc-heap` gives to the functions of `pause.rs`, without what does not
-//! touch the protocol (times, counters, TLABs, spinning).
+//! A heap of stops and handshakes alone: what `gc-heap` gives to the functions of `pause.rs`,
+//! without what does not touch the protocol (times, counters, TLABs, spinning).
 
 use super::Futex;
 use gc_core::pause::{self, Reached, Runs, Safepoints};
@@ -75,11 +75,13 @@ pub(crate) struct World {
     gate_futex: Futex,
     holds_futex: Futex,
     handshake_futex: Futex,
-    /// Stands for the heap: mutators read it while they run, a stop writes it. loom panics where the two are not ordered.
+    /// Stands for the heap: mutators read it while they run, a stop writes it. loom panics where
+    /// the two are not ordered.
     heap: UnsafeCell<u32>,
 }
 
-// SAFETY: `heap` is the only field that is not `Sync`; that mutators and stops never meet there is what loom checks.
+// SAFETY: `heap` is the only field that is not `Sync`; that mutators and stops never meet there is
+// what loom checks.
 unsafe impl Sync for World {}
 // SAFETY: as above.
 unsafe impl Send for World {}

@@ -325,7 +325,8 @@ fn what_is_not_in_the_view_is_refused() {
 /// Offsets of pages that a test of parts writes: one in each part, the last three opened later.
 const IN_PARTS: [usize; 5] = [PAGE, 3 * MIN_SPAN + 2 * PAGE, 4 * MIN_SPAN, MIN_SPAN, 7 * MIN_SPAN + 5 * PAGE];
 
-/// Private memory of which parts are open, neighbours and others, and more of them while pages are away.
+/// Private memory of which parts are open, neighbours and others, and more of them while pages are
+/// away.
 fn parts_are_moved_one_after_the_other_and_opened_meanwhile() {
     let open = [0..MIN_SPAN, 3 * MIN_SPAN..4 * MIN_SPAN];
     let views = Views::anonymous_in_parts(8 * MIN_SPAN, &open).unwrap();

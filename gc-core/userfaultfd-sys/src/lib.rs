@@ -1,17 +1,19 @@
-//! The constants and structures of `<linux/userfaultfd.h>`, with the API of the published `userfaultfd-sys` 0.6.
+//! The constants and structures of `<linux/userfaultfd.h>`, with the API of the published
+//! `userfaultfd-sys` 0.6.
 //!
-//! The published crate runs `bindgen` over the installed kernel headers and compiles a C file to check the result. Both
-//! need tools that a Rust program otherwise does not: libclang, a C compiler, headers that are new enough. This one takes
-//! what it can from `linux-raw-sys`, which ships the bindings already generated, and computes the ioctl numbers that those
-//! bindings leave out. A workspace uses it by a patch:
+//! The published crate runs `bindgen` over the installed kernel headers and compiles a C file to
+//! check the result. Both need tools that a Rust program otherwise does not: libclang, a C
+//! compiler, headers that are new enough. This one takes what it can from `linux-raw-sys`, which
+//! ships the bindings already generated, and computes the ioctl numbers that those bindings leave
+//! out. A workspace uses it by a patch:
 //!
 //! ```toml
 //! [patch.crates-io]
 //! userfaultfd-sys = { path = "gc-core/userfaultfd-sys" }
 //! ```
 //!
-//! Beyond the published API it names what came later: [`UFFDIO_MOVE`], [`UFFDIO_POISON`] and the features up to
-//! [`UFFD_FEATURE_MOVE`] (Linux 6.8).
+//! Beyond the published API it names what came later: [`UFFDIO_MOVE`], [`UFFDIO_POISON`] and the
+//! features up to [`UFFD_FEATURE_MOVE`] (Linux 6.8).
 //!
 //! Sources: `include/uapi/linux/userfaultfd.h`,
 //! [`ioctl_userfaultfd(2)`](https://man7.org/linux/man-pages/man2/ioctl_userfaultfd.2.html).
@@ -26,7 +28,8 @@ pub use raw::{
     uffdio_writeprotect, uffdio_zeropage,
 };
 
-/// Takes constants over from `linux-raw-sys` with the integer type that the published crate gives them.
+/// Takes constants over from `linux-raw-sys` with the integer type that the published crate gives
+/// them.
 macro_rules! constants {
     ($ty:ty, $about:literal: $($name:ident),+ $(,)?) => {
         $(
@@ -92,8 +95,8 @@ pub const UFFDIO_MOVE_MODE_DONTWAKE: u64 = 1 << 0;
 /// Flag of [`uffdio_move`]: holes of the source are no error (Linux 6.8).
 pub const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 
-// The numbers themselves. `linux-raw-sys` has most of them for most architectures; the layout of `_IOC` that counts is
-// the generic one, which x86-64, AArch64 and RISC-V share.
+// The numbers themselves. `linux-raw-sys` has most of them for most architectures; the layout of
+// `_IOC` that counts is the generic one, which x86-64, AArch64 and RISC-V share.
 const fn ioc(direction: u32, number: u64, size: usize) -> u32 {
     (direction << 30) | ((size as u32) << 16) | ((UFFDIO as u32) << 8) | number as u32
 }
@@ -117,7 +120,8 @@ pub const UFFDIO_ZEROPAGE: u32 = ioc(READ_WRITE, _UFFDIO_ZEROPAGE, size_of::<uff
 pub const UFFDIO_MOVE: u32 = ioc(READ_WRITE, _UFFDIO_MOVE, size_of::<uffdio_move>());
 /// Protects a range against writing or lifts that, [`uffdio_writeprotect`] (Linux 5.7).
 pub const UFFDIO_WRITEPROTECT: u32 = ioc(READ_WRITE, _UFFDIO_WRITEPROTECT, size_of::<uffdio_writeprotect>());
-/// Maps pages that the page cache already has, [`uffdio_continue`] (hugetlbfs Linux 5.13, shared memory 5.14).
+/// Maps pages that the page cache already has, [`uffdio_continue`] (hugetlbfs Linux 5.13, shared
+/// memory 5.14).
 pub const UFFDIO_CONTINUE: u32 = ioc(READ_WRITE, _UFFDIO_CONTINUE, size_of::<uffdio_continue>());
 /// Makes every access to a range raise `SIGBUS`, [`uffdio_poison`] (Linux 6.6).
 pub const UFFDIO_POISON: u32 = ioc(READ_WRITE, _UFFDIO_POISON, size_of::<uffdio_poison>());

@@ -1,5 +1,5 @@
-//! The layout and the numbers against values written down from `<linux/userfaultfd.h>` on x86-64, independent of how the
-//! crate computes them, and against what `linux-raw-sys` knows on its own.
+//! The layout and the numbers against values written down from `<linux/userfaultfd.h>` on x86-64,
+//! independent of how the crate computes them, and against what `linux-raw-sys` knows on its own.
 
 use std::mem::{offset_of, size_of};
 use userfaultfd_sys::*;

@@ -18,7 +18,8 @@ const TIMED_ONE_IN: u32 = 16;
 const STORES_TIMED_ONE_IN: u32 = 64;
 
 impl Mutator<'_> {
-    /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see [`try_resolve`](Self::try_resolve).
+    /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see
+    /// [`try_resolve`](Self::try_resolve).
     pub(crate) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
         self.load_counted(|| {
             let good = self.try_resolve(word)?;
@@ -97,7 +98,8 @@ impl Mutator<'_> {
         self.load_counted(|| self.try_resolve(word)).expect("a reference of this heap to a live object")
     }
 
-    /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its block was planned.
+    /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its
+    /// block was planned.
     fn try_resolve(&self, word: u64) -> Option<u64> {
         let inner = self.inner();
         if word & self.bad_mask() == 0 {

@@ -1,20 +1,24 @@
 //! Calls of slow paths without cost for the fast path.
 //!
-//! An ordinary call makes the compiler assume that half of the registers are lost, so every function with a barrier in
-//! it saves registers before its first instruction, also where the barrier has nothing to do. These calls go through
-//! stubs that keep all general registers; on other architectures they are ordinary calls.
+//! An ordinary call makes the compiler assume that half of the registers are lost, so every
+//! function with a barrier in it saves registers before its first instruction, also where the
+//! barrier has nothing to do. These calls go through stubs that keep all general registers; on
+//! other architectures they are ordinary calls.
 //!
 //! # Invariants
 //!
 //! 1. The entry functions never unwind: instead of a panic they return 0, and the caller panics.
-//! 2. A stub keeps all general registers but `rax`. All else that a call may change by the System V ABI the call sites
-//!    declare lost: the flags, and every vector, mask, tile, MMX and x87 register. Naming `xmm` loses the whole of the `ymm` and
-//!    `zmm` of its number. All 32 are named, and the mask registers, because a call site may be inlined into a function that
-//!    is compiled for AVX-512 whatever the crate is compiled for. Control words (`MXCSR`, x87) are kept by every function.
-//! 3. A call site does not say `nostack`: so no red zone is in use there, and the compiler's unwind information holds at the
-//!    call. Where a function needs a frame for that alone, the compiler makes it on the slow path or outside the loop
-//!    (docs/performance.md has the listings). The stub aligns the stack itself: LLVM 21 is seen to narrow the frame that
-//!    aligns it to other calls of the function.
+//! 2. A stub keeps all general registers but `rax`. All else that a call may change by the System V
+//!    ABI the call sites declare lost: the flags, and every vector, mask, tile, MMX and x87
+//!    register. Naming `xmm` loses the whole of the `ymm` and `zmm` of its number. All 32 are
+//!    named, and the mask registers, because a call site may be inlined into a function that is
+//!    compiled for AVX-512 whatever the crate is compiled for. Control words (`MXCSR`, x87) are
+//!    kept by every function.
+//! 3. A call site does not say `nostack`: so no red zone is in use there, and the compiler's unwind
+//!    information holds at the call. Where a function needs a frame for that alone, the compiler
+//!    makes it on the slow path or outside the loop (docs/performance.md has the listings). The
+//!    stub aligns the stack itself: LLVM 21 is seen to narrow the frame that aligns it to other
+//!    calls of the function.
 //! 4. A stub describes its frame (CFI), so that profilers, debuggers and backtraces go through it.
 
 use crate::inner::mutator::Mutator;
@@ -107,7 +111,8 @@ mod imp {
     macro_rules! call {
         ($stub:ident, $a:expr, $b:expr, $c:expr) => {{
             let result: u64;
-            // SAFETY: invariants 1 to 4; the arguments are those of the stub's entry function, which is safe to call.
+            // SAFETY: invariants 1 to 4; the arguments are those of the stub's entry function,
+            // which is safe to call.
             unsafe {
                 asm!(
                     "call {stub}",
@@ -231,8 +236,9 @@ mod imp {
             assert_eq!(kept, [1, 2, 3, 0, 5, 6, 7, 8]);
         }
 
-        /// Variables that are in registers right here. Without an instruction, and for all that the compiler knows with new values: so it
-        /// can neither make them again after a call nor put them where they go in the end before it.
+        /// Variables that are in registers right here. Without an instruction, and for all that the
+        /// compiler knows with new values: so it can neither make them again after a call nor put
+        /// them where they go in the end before it.
         macro_rules! in_registers {
             ($class:ident: $($variable:ident)*) => {
                 // SAFETY: no instruction.
@@ -240,7 +246,8 @@ mod imp {
             };
         }
 
-        /// A function that has values in registers while it makes a call that says in `kind` what it wipes.
+        /// A function that has values in registers while it makes a call that says in `kind` what
+        /// it wipes.
         macro_rules! holder {
             ($name:ident, $features:literal, $vector:ty, $set:ident, $class:ident, $kind:literal, [$($variable:ident)*]) => {
                 #[target_feature(enable = $features)]
@@ -274,8 +281,8 @@ mod imp {
             unsafe { std::mem::transmute_copy(&vector) }
         }
 
-        /// Call sites are inlined into functions that are compiled for what the processor has, and these keep values in all of its
-        /// registers.
+        /// Call sites are inlined into functions that are compiled for what the processor has, and
+        /// these keep values in all of its registers.
         #[test]
         fn vectors_and_masks_are_kept_over_a_call() {
             let seed = black_box(100_i64);
@@ -363,7 +370,8 @@ mod imp {
             0
         }
 
-        /// At a breakpoint: begins or ends to step. After each instruction: what a profiler's sample does that came right here.
+        /// At a breakpoint: begins or ends to step. After each instruction: what a profiler's
+        /// sample does that came right here.
         extern "C" fn on_trap(_: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
             const TRAP: i64 = 0x100;
             // SAFETY: the kernel's own pointers.
@@ -391,7 +399,8 @@ mod imp {
             result + 1
         }
 
-        /// From each instruction, as a sampling profiler asks for it: also between a push and what says that it has been.
+        /// From each instruction, as a sampling profiler asks for it: also between a push and what
+        /// says that it has been.
         #[test]
         fn every_instruction_of_a_call_can_be_unwound_from() {
             // SAFETY: the handler does what the system allows; the disposition is put back.

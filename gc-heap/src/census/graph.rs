@@ -12,8 +12,8 @@ pub enum EdgeName {
     Element(usize),
     /// A slot, by its path from the object's start: `left`, `table[3].key`, `[7].value`.
     Field(String),
-    /// From the key of an ephemeron to its value: the path of the value's slot and the type of the object that holds the
-    /// ephemeron. The key keeps the value, as long as that object lives.
+    /// From the key of an ephemeron to its value: the path of the value's slot and the type of the
+    /// object that holds the ephemeron. The key keeps the value, as long as that object lives.
     Value(String),
     /// A weak slot or an ephemeron's key, by its path: it keeps nothing.
     Weak(String),
@@ -60,7 +60,8 @@ impl<'a> SnapshotNode<'a> {
         self.object().map(|object| object.kind)
     }
 
-    /// The name of the object's type, or of the roots in parentheses, as in `(GC roots)`. The root of all has none.
+    /// The name of the object's type, or of the roots in parentheses, as in `(GC roots)`. The root
+    /// of all has none.
     #[must_use]
     pub fn name(&self) -> &'a str {
         self.object().map_or_else(|| &*self.graph.synthetic[self.number], |object| object.kind.name())
@@ -115,7 +116,8 @@ fn root_name(sort: RootSort) -> String {
 struct Raw {
     from: usize,
     to: usize,
-    /// The object that holds the slot, by number in the survey, and the byte within; `None` for roots.
+    /// The object that holds the slot, by number in the survey, and the byte within; `None` for
+    /// roots.
     slot: Option<(usize, usize)>,
     weak: bool,
 }

@@ -139,7 +139,8 @@ impl HeapSnapshot {
         &self.census
     }
 
-    /// The nodes of the graph, in the order of their numbers. An edge names its target by that number.
+    /// The nodes of the graph, in the order of their numbers. An edge names its target by that
+    /// number.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = SnapshotNode<'_>> {
         self.graph.nodes()
     }
@@ -171,19 +172,20 @@ impl Heap {
     /// Counts the live objects by kind. Waits for a cycle; for threads that are not inside a heap.
     ///
     /// # Panics
-    /// If this thread is inside a heap: call [`Mutator::census`]. If the collector has failed, or this process is a
-    /// child made by `fork`.
+    /// If this thread is inside a heap: call [`Mutator::census`]. If the collector has failed, or
+    /// this process is a child made by `fork`.
     #[must_use]
     pub fn census(&self) -> Census {
         assert!(!is_inside(), "Heap::census from inside a heap: call Mutator::census");
         Census::of_survey(&self.inner().survey(false))
     }
 
-    /// Takes a snapshot of the live objects. Waits for a cycle; for threads that are not inside a heap.
+    /// Takes a snapshot of the live objects. Waits for a cycle; for threads that are not inside a
+    /// heap.
     ///
     /// # Panics
-    /// If this thread is inside a heap: call [`Mutator::heap_snapshot`]. If the collector has failed, or this process
-    /// is a child made by `fork`.
+    /// If this thread is inside a heap: call [`Mutator::heap_snapshot`]. If the collector has
+    /// failed, or this process is a child made by `fork`.
     #[must_use]
     pub fn heap_snapshot(&self) -> HeapSnapshot {
         assert!(!is_inside(), "Heap::heap_snapshot from inside a heap: call Mutator::heap_snapshot");

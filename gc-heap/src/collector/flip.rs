@@ -366,8 +366,8 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
     }
 }
 
-/// Panics, so that the collector fails and the flip does not end, if the page was abandoned: the end
-/// would make it accessible.
+/// Panics, so that the collector fails and the flip does not end, if the page was abandoned: the
+/// end would make it accessible.
 fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
     match pages.repair_or_wait(inner, page) {
         Ok(true) => inner.report.counters.pages_repaired.add(1),
@@ -446,8 +446,9 @@ mod tests {
         m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize / BLOCK_BYTES
     }
 
-    /// Nothing free but the reserve, nothing dead as a whole: each flip gains little, and room for the next. The destinations of one are
-    /// young blocks to the next, which finds their objects where they are now.
+    /// Nothing free but the reserve, nothing dead as a whole: each flip gains little, and room for
+    /// the next. The destinations of one are young blocks to the next, which finds their objects
+    /// where they are now.
     #[test]
     fn flips_of_one_cycle_gain_what_no_single_one_can() {
         type Table = crate::SlotArray<Option<Bytes>>;
@@ -491,8 +492,9 @@ mod tests {
         }
     }
 
-    /// A repair that panics leaves a page that is neither of the one flip nor of the other. Who waits for it would sleep for ever,
-    /// and who ends the flip would make it accessible.
+    /// A repair that panics leaves a page in which some references are updated and some are not. A
+    /// mutator that waits for the page would sleep for ever, and the thread that ends the flip
+    /// would make the page accessible.
     #[test]
     fn a_page_that_is_abandoned_stays_gated_and_keeps_nobody_waiting() {
         for backing in [Backing::Memfd, Backing::Anonymous] {
@@ -520,8 +522,9 @@ mod tests {
         }
     }
 
-    /// Past its fill nobody claims the pages of a TLAB, and they may come back unclaimed while the flip goes on. Whoever
-    /// claimed one then (to lend what is there) would repair what was allocated after the flip.
+    /// Past its fill nobody claims the pages of a TLAB, and they may come back unclaimed while the
+    /// flip goes on. Whoever claimed one then (to lend what is there) would repair what was
+    /// allocated after the flip.
     #[test]
     fn a_tlab_that_was_open_at_a_flip_is_not_used_after_it() {
         for backing in [Backing::Memfd, Backing::Anonymous] {

@@ -118,8 +118,8 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     let (memory, blocks) = (&inner.memory, &inner.memory.blocks);
     let (start, end) = (from * BLOCK_BYTES, to * BLOCK_BYTES);
     let word = |offset: usize| memory.word(offset).load(Ordering::Relaxed);
-    // `map` has found this object's mark, and no object has moved there since: a batch writes blocks
-    // that were free, or that an object has left.
+    // `map` has found this object's mark, and no object has moved there since: a batch writes
+    // blocks that were free, or that an object has left.
     let (_, bytes) = inner.marked_object(start);
     forward(inner, from);
     let copy = |at: usize| memory.word(end + at).store(word(start + at), Ordering::Relaxed);

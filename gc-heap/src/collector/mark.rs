@@ -61,7 +61,8 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     canonical: usize,
     bad_mask: u64,
     good_view: u64,
-    /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes into chunks.
+    /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes
+    /// into chunks.
     pub(super) stack: Vec<usize>,
     queue: [usize; AHEAD],
     next: usize,
@@ -352,9 +353,9 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     fn scan(&mut self, offset: usize) {
         self.objects += 1;
         // Otherwise the log would grow during the whole marking: a reference that mutators
-        // overwrite repeatedly is logged until it is marked. Tested right after the addition, before
-        // the bytes are counted: next to each other, the two additions would become one of vectors,
-        // which takes two instructions more.
+        // overwrite repeatedly is logged until it is marked. Tested right after the addition,
+        // before the bytes are counted: next to each other, the two additions would become one of
+        // vectors, which takes two instructions more.
         if self.objects.is_multiple_of(LOOK_EVERY) {
             self.take_logs();
         }
@@ -448,7 +449,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// The list is as long as its memory: it gets more, or the slot's block is walked after marking.
+    /// The list is as long as its memory: it gets more, or the slot's block is walked after
+    /// marking.
     #[cold]
     #[inline(never)]
     fn note_weak_full(&mut self, slot: usize) {
@@ -587,8 +589,8 @@ impl HeapInner {
         };
         let is_marked = self.is_marked_block(block) && (self.memory.marks.get(offset / 8) || is_planned());
         assert!(is_marked, "no marked object at offset {offset:#x}");
-        // SAFETY: as asserted: there a reference led the marker to, and the block has not been freed
-        // since.
+        // SAFETY: as asserted: there a reference led the marker to, and the block has not been
+        // freed since.
         unsafe { object_at(self, offset) }
     }
 }
@@ -692,7 +694,8 @@ mod tests {
                 })
                 .unwrap();
             m.collect();
-            // A block that a thread may still allocate in does not move: the first cycle has closed it.
+            // A block that a thread may still allocate in does not move: the first cycle has closed
+            // it.
             m.collect();
             let inner = heap.inner();
             let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node)) as usize;

@@ -1,5 +1,5 @@
-//! The marking of a cycle, from mark start to mark end: drains the markers' stacks and the mutators'
-//! logs until there is nothing left, with the help of the other collector threads.
+//! The marking of a cycle, from mark start to mark end: drains the markers' stacks and the
+//! mutators' logs until there is nothing left, with the help of the other collector threads.
 
 use super::mark::Marker;
 use super::pauses::Pauses;

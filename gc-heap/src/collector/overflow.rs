@@ -76,8 +76,8 @@ impl<const MANY: bool> Marker<'_, MANY> {
             let granule = (again.word - 1) * 64 + again.bits.trailing_zeros() as usize;
             again.bits &= again.bits - 1;
             let offset = (again.block * BLOCK_GRANULES + granule) * 8;
-            // Blocks whose bits are all set, because mutators allocate in them, are never grey: no bit
-            // is set there by a marker.
+            // Blocks whose bits are all set, because mutators allocate in them, are never grey: no
+            // bit is set there by a marker.
             let (kind, _) = self.inner.marked_object(offset);
             self.scan_slots(offset, kind);
             if self.looking {
@@ -113,7 +113,8 @@ mod tests {
         m.alloc::<Node>(|_| NodeInit { left: None, right: None, many: None, pairs: None })
     }
 
-    /// A node that refers to `len` nodes by an array, and by the last of them to the next such node: a comb.
+    /// A node that refers to `len` nodes by an array, and by the last of them to the next such
+    /// node: a comb.
     fn comb<'s>(m: &mut Mutator<'s>, rows: usize, len: usize) -> Result<Local<'s, Node>, OutOfMemory> {
         let first = node(m)?;
         let row = m.local(first.get(m));
@@ -142,7 +143,8 @@ mod tests {
         Ok(top)
     }
 
-    /// Ephemerons of which each has the value of the one behind it as its key; the first key is in the node.
+    /// Ephemerons of which each has the value of the one behind it as its key; the first key is in
+    /// the node.
     fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> Result<Local<'s, Node>, OutOfMemory> {
         let first = node(m)?;
         let pairs = m.build::<Pairs>(AllocSize::tail::<Pairs>(len), |m| m.place_array((), len, None))?;
@@ -157,8 +159,8 @@ mod tests {
         Ok(first)
     }
 
-    /// Marks by `markers`, whose stacks hold `local` entries and which have `chunks` beside. Gives the objects, and how often a
-    /// stack was full.
+    /// Marks by `markers`, whose stacks hold `local` entries and which have `chunks` beside. Gives
+    /// the objects, and how often a stack was full.
     fn marked<const MANY: bool>(inner: &HeapInner, markers: usize, local: usize, chunks: usize) -> (u64, usize) {
         (0..inner.memory.blocks.len()).for_each(|block| {
             inner.memory.clear_marks(block);

@@ -113,9 +113,10 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     // From the end: blocks that were freed first are uncommitted first, and the lowest blocks are
     // reused first.
     for block in (0..blocks.len()).rev() {
-        // Read the use before the allocation epoch: mutators allocate free blocks concurrently, and a thread
-        // that sees the use sees the allocation epoch set before it. In the other order a block that is
-        // allocated and filled between the two reads would be freed although it is young.
+        // Read the use before the allocation epoch: mutators allocate free blocks concurrently, and
+        // a thread that sees the use sees the allocation epoch set before it. In the other order a
+        // block that is allocated and filled between the two reads would be freed although it is
+        // young.
         let usage = blocks.state(block);
         between(block);
         if inner.is_young(block) || blocks.live_bytes(block) != 0 {

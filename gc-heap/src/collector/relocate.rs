@@ -134,7 +134,8 @@ mod tests {
     /// A place to copy to, beside another thread that publishes at the worst moment.
     struct Beside<'a> {
         entry: Entry<'a>,
-        /// Where the other thread has copied the object: published when this one has chosen its own place.
+        /// Where the other thread has copied the object: published when this one has chosen its own
+        /// place.
         other: usize,
         /// `None`: nothing should be copied here.
         to: Option<usize>,
@@ -155,7 +156,8 @@ mod tests {
         fn stress_delay(&self) {}
     }
 
-    /// Runs `f` with an object's offset, its forwarding, and the offset of a block that nobody uses.
+    /// Runs `f` with an object's offset, its forwarding, and the offset of a block that nobody
+    /// uses.
     fn with_object(f: impl FnOnce(&HeapInner, usize, Entry<'_>, usize)) {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         heap.enter(|m| {
@@ -184,7 +186,8 @@ mod tests {
         });
     }
 
-    /// The block of an object that was moved may be in use again: a header that is read there says nothing.
+    /// The block of an object that was moved may be in use again: a header that is read there says
+    /// nothing.
     #[test]
     fn a_header_is_not_believed_once_the_object_is_elsewhere() {
         with_object(|inner, offset, entry, block| {

@@ -1,4 +1,5 @@
-//! Losses that were drained from the mutators' rings, until they are events. Empty without the feature `losses`.
+//! Losses that were drained from the mutators' rings, until they are events. Empty without the
+//! feature `losses`.
 
 #[cfg(feature = "losses")]
 use super::{Event, Events};

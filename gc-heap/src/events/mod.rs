@@ -172,9 +172,10 @@ pub struct Stall {
 
 /// Causes of delays of a mutator. Only what the heap did to it, or the system while it was inside
 /// the heap: not what the program asks for and waits for
-/// ([`Mutator::collect`](crate::Mutator::collect), [`Mutator::blocking`](crate::Mutator::blocking)),
-/// and not what has an event of its own, pauses and stalls. No moment counts under two causes: a
-/// wait for a lock while a block is opened counts under `Locks` alone.
+/// ([`Mutator::collect`](crate::Mutator::collect),
+/// [`Mutator::blocking`](crate::Mutator::blocking)), and not what has an event of its own, pauses
+/// and stalls. No moment counts under two causes: a wait for a lock while a block is opened counts
+/// under `Locks` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -212,9 +213,9 @@ pub enum LossKind {
     /// The thread could run, and waited for a processor that other threads had; of the heap (its
     /// collector threads) or not. Only what lies between other delays, in which such waits are
     /// included. The thread asks the system in its slow paths, once it has not looked at the clock
-    /// for 200 us: so shorter waits are not seen, and of a wait it is known that it lies between two
-    /// slow paths. Only if the heap [records](crate::HeapBuilder::record_losses) losses, and the
-    /// kernel has `CONFIG_SCHED_INFO`.
+    /// for 200 us: so shorter waits are not seen, and of a wait it is known that it lies between
+    /// two slow paths. Only if the heap [records](crate::HeapBuilder::record_losses) losses, and
+    /// the kernel has `CONFIG_SCHED_INFO`.
     Preemptions,
 }
 

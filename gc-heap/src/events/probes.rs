@@ -1,4 +1,5 @@
-//! Probes for tracers outside the process (USDT: SystemTap's format, which `bpftrace`, `perf` and `gdb` read).
+//! Probes for tracers outside the process (USDT: SystemTap's format, which `bpftrace`, `perf` and
+//! `gdb` read).
 //!
 //! A probe is one `nop` and a note in the program's file that says where it is and in which
 //! registers its arguments are; a tracer puts a breakpoint there, so the program needs no code, no
@@ -31,7 +32,8 @@
 //! gdb -batch -ex 'info probes stap parallax' ./program
 //! ```
 //!
-//! `probes.bt` of the crate `gc-heap-tools` is a longer script. This finds the probes of the program that is running, as a tracer does:
+//! `probes.bt` of the crate `gc-heap-tools` is a longer script. This finds the probes of the
+//! program that is running, as a tracer does:
 //!
 //! ```
 //! use gc_heap::Heap;

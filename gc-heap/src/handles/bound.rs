@@ -98,8 +98,8 @@ impl<'g, 's, S: SlotType> BoundStack<'g, 's, S> {
     /// `index` is below the limit.
     #[inline(always)]
     unsafe fn slot(&self, index: usize) -> &'g RootSlot<S> {
-        // SAFETY: the caller's; the region holds at least as many words, which are of this stack's type
-        // alone (`StackOf`), and is mapped as long as it is borrowed.
+        // SAFETY: the caller's; the region holds at least as many words, which are of this stack's
+        // type alone (`StackOf`), and is mapped as long as it is borrowed.
         unsafe { &*self.slots.add(index) }
     }
 
@@ -307,7 +307,8 @@ impl<S> StackOf<S> {
     pub(super) fn next(&self) -> Option<(usize, &RootSlot<S>)> {
         let top = self.region.len();
         let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots());
-        // SAFETY: the region holds as many words as the limit says, and is mapped as long as `self`.
+        // SAFETY: the region holds as many words as the limit says, and is mapped as long as
+        // `self`.
         (top < self.region.limit()).then(|| (top, unsafe { &*first.add(top) }))
     }
 
@@ -315,9 +316,10 @@ impl<S> StackOf<S> {
     #[inline(always)]
     pub(super) fn slots(&self) -> &[RootSlot<S>] {
         let first = std::ptr::with_exposed_provenance::<RootSlot<S>>(self.region.slots());
-        // SAFETY: all are below the top; `RootSlot` is a transparent atomic word, and the region is mapped
-        // as long as `self`. A slot that is read after a pop holds a word that is good or heals: its
-        // memory stays until a pause, and only words of this stack's type are ever written there.
+        // SAFETY: all are below the top; `RootSlot` is a transparent atomic word, and the region is
+        // mapped as long as `self`. A slot that is read after a pop holds a word that is good or
+        // heals: its memory stays until a pause, and only words of this stack's type are ever
+        // written there.
         unsafe { std::slice::from_raw_parts(first, self.region.len()) }
     }
 }

@@ -88,8 +88,9 @@ impl<T: Trace> Pinned<T> {
     where
         T::Tail: TailElement,
     {
-        // SAFETY: `len` elements are there, initialised; the object neither moves nor dies while this lives, and tail
-        // elements without slots are immutable or atomic. The canonical view is mapped as long as `shared`.
+        // SAFETY: `len` elements are there, initialised; the object neither moves nor dies while
+        // this lives, and tail elements without slots are immutable or atomic. The canonical view
+        // is mapped as long as `shared`.
         unsafe { std::slice::from_raw_parts(self.tail_ptr(), self.len) }
     }
 }
@@ -121,7 +122,8 @@ impl Mutator<'_> {
         let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
         inner.relocation.lend(inner, offset, T::KIND.size_of(len as u64));
         let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
-        // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays where it is.
+        // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays
+        // where it is.
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
     }
 }
@@ -145,25 +147,27 @@ impl<'s> Mutator<'s> {
         Buffer { pinned: self.pin(self.place_array::<T>(init, len, 0)) }
     }
 
-    /// As [`place_buffer`](Self::place_buffer), without the zeroes: each byte is written once, by its maker. Never a safepoint.
+    /// As [`place_buffer`](Self::place_buffer), without the zeroes: each byte is written once, by
+    /// its maker. Never a safepoint.
     ///
     /// # Panics
     /// As [`place`](Self::place).
     #[must_use = "a buffer that is dropped is garbage"]
     #[track_caller]
     pub fn place_unfilled<'g, T: Trace<Tail: Byte>>(&'g self, init: T::Init<'g>, len: usize) -> Unfilled<T> {
-        // SAFETY: the reference goes into a pin that `Unfilled` keeps to itself until all is written, and whose tail it does not
-        // ask for as a slice.
+        // SAFETY: the reference goes into a pin that `Unfilled` keeps to itself until all is
+        // written, and whose tail it does not ask for as a slice.
         let object = unsafe { self.place_unwritten::<T>(init, len) };
         Unfilled { pinned: self.pin(object), len, filled: 0 }
     }
 }
 
-/// A [`Buffer`] to be: its bytes are written from the first to the last, each once, and there are none before. Large ones so
-/// cost one pass over memory and not two.
+/// A [`Buffer`] to be: its bytes are written from the first to the last, each once, and there are
+/// none before. Large ones so cost one pass over memory and not two.
 ///
-/// Safe code adds bytes by [`io::Write`]; it takes as many as there is room for. A call that writes to bare memory is handed
-/// [`spare`](Self::spare), and what it has written is added by [`advance`](Self::advance).
+/// Safe code adds bytes by [`io::Write`]; it takes as many as there is room for. A call that writes
+/// to bare memory is handed [`spare`](Self::spare), and what it has written is added by
+/// [`advance`](Self::advance).
 ///
 /// ```
 /// use gc_heap::{AllocSize, Bytes, Heap};
@@ -182,7 +186,8 @@ impl<'s> Mutator<'s> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Unfilled<T: Trace<Tail: Byte> = Bytes> {
-    /// The only way to the object. Nobody asks it for the tail as long as `filled` is less than `len`.
+    /// The only way to the object. Nobody asks it for the tail as long as `filled` is less than
+    /// `len`.
     pinned: Pinned<T>,
     len: usize,
     /// So many bytes of the tail were written.
@@ -198,8 +203,9 @@ impl<T: Trace<Tail: Byte>> Unfilled<T> {
 
     /// The bytes that were not written yet.
     pub fn spare(&mut self) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: `filled <= len`, so these bytes are of the tail, mapped and not moved as long as the pin; a `Byte` is as a `u8`
-        // lies, and a `MaybeUninit` may be anything. Nobody else has a reference to them, as in `Buffer::deref_mut`.
+        // SAFETY: `filled <= len`, so these bytes are of the tail, mapped and not moved as long as
+        // the pin; a `Byte` is as a `u8` lies, and a `MaybeUninit` may be anything. Nobody else has
+        // a reference to them, as in `Buffer::deref_mut`.
         unsafe {
             let first = self.pinned.tail_ptr().cast::<MaybeUninit<u8>>().add(self.filled);
             std::slice::from_raw_parts_mut(first, self.len - self.filled)
@@ -256,7 +262,8 @@ mod tests {
     use crate::{AllocSize, Array, Bytes, Heap, MIN_HEAP_BYTES, Num};
     use std::io::Write;
 
-    /// What is left of former objects shows that nothing was written; and is gone when the object is there.
+    /// What is left of former objects shows that nothing was written; and is gone when the object
+    /// is there.
     #[test]
     fn an_unfilled_buffer_is_not_zeroed_and_shows_nothing_of_what_was_there() {
         const LEN: usize = MIN_HEAP_BYTES / 4 * 3;

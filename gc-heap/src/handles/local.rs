@@ -65,8 +65,9 @@ impl<S: SlotType> Local<'_, S> {
 
     #[inline(always)]
     fn slot(&self) -> &Slot<S> {
-        // SAFETY: the slot is in the locals region of a mutator that is still attached: `'s` is a scope of its
-        // `enter`. Regions stay mapped until their thread detaches. `push_local` has written it for this type.
+        // SAFETY: the slot is in the locals region of a mutator that is still attached: `'s` is a
+        // scope of its `enter`. Regions stay mapped until their thread detaches. `push_local` has
+        // written it for this type.
         unsafe { Slot::of(self.slot.as_ref()) }
     }
 
@@ -85,7 +86,8 @@ impl<S: SlotType> Local<'_, S> {
     pub fn get<'g>(&self, m: &'g Mutator<'_>) -> S::Loaded<'g> {
         self.slot().load_own_at(Place::Local, m, || {
             if matches!(S::SLOT_KIND, crate::object::SlotKind::Tagged) {
-                // A foreign typed reference fails the barrier's test; a foreign immediate would not.
+                // A foreign typed reference fails the barrier's test; a foreign immediate would
+                // not.
                 self.check(m);
             }
         })
@@ -123,8 +125,9 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// # Panics
-    /// If the thread has more than 33,554,432 locals. With [`Barrier::Page`](crate::Barrier::Page) threads that are attached at the
-    /// same time share 1,073,741,824: two have 33,554,432 each at most, 512 have 2,097,152, 131,072 have 8,192.
+    /// If the thread has more than 33,554,432 locals. With [`Barrier::Page`](crate::Barrier::Page)
+    /// threads that are attached at the same time share 1,073,741,824: two have 33,554,432 each at
+    /// most, 512 have 2,097,152, 131,072 have 8,192.
     #[inline(always)]
     #[track_caller]
     pub fn local<'g, V: Rootable<'g>>(&'g self, value: V) -> Local<'s, V::Slot> {
@@ -194,7 +197,8 @@ impl<'s> Mutator<'s> {
         self.local_top.set(address);
     }
 
-    /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual. Never a safepoint.
+    /// Opens a frame: locals made in it end with it. `?`, `return` and `break` work as usual. Never
+    /// a safepoint.
     ///
     /// ```
     /// use gc_heap::{Heap, Trace};
@@ -223,7 +227,8 @@ impl<'s> Mutator<'s> {
         Frame { mutator: NonNull::from(&mut *self).cast(), saved, _parent: PhantomData }
     }
 
-    /// Opens a frame and a slot in the parent's scope for its result: see [`ReturnSlot`]. Never a safepoint.
+    /// Opens a frame and a slot in the parent's scope for its result: see [`ReturnSlot`]. Never a
+    /// safepoint.
     #[inline(always)]
     #[track_caller]
     pub fn frame_for<S: SlotType>(&mut self) -> (Frame<'_>, ReturnSlot<'s, S>) {
@@ -291,8 +296,9 @@ impl<'a> Deref for Frame<'a> {
 
     #[inline(always)]
     fn deref(&self) -> &Mutator<'a> {
-        // SAFETY: made from `&'a mut Mutator`, which stays borrowed for 'a. The scope lifetime is a label only: locals of
-        // 'a cannot be used once the parent is, since they keep this borrow alive.
+        // SAFETY: made from `&'a mut Mutator`, which stays borrowed for 'a. The scope lifetime is a
+        // label only: locals of 'a cannot be used once the parent is, since they keep this borrow
+        // alive.
         unsafe { self.mutator.as_ref() }
     }
 }

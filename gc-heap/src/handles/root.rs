@@ -33,7 +33,8 @@ use crate::slot::words::RootWord;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Root<S> {
-    /// Invariant in `S`: of two types of which one is a subtype of the other, the slots may hold different things.
+    /// Invariant in `S`: of two types of which one is a subtype of the other, the slots may hold
+    /// different things.
     word: RootWord<S>,
 }
 

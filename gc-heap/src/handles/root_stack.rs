@@ -4,7 +4,8 @@
 //! word is ever copied from slot to slot without the barrier. Its first page holds the words that
 //! the collector and the owner share.
 //!
-//! What the owner and the collector do at the same time, marking and giving memory back, is in [`gc_core::root_stack`].
+//! What the owner and the collector do at the same time, marking and giving memory back, is in
+//! [`gc_core::root_stack`].
 
 use crate::active::is_inside;
 use crate::barrier::stacks;
@@ -23,10 +24,11 @@ use std::sync::Arc;
 /// Slots of a stack made by [`RootStack::new`]: 1 MiB of address space.
 pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
 
-/// A stack of rooted values that an interpreter owns: `Send`, so a green thread's stack can move between threads, but
-/// used by one at a time.
+/// A stack of rooted values that an interpreter owns: `Send`, so a green thread's stack can move
+/// between threads, but used by one at a time.
 ///
-/// Pushing past the capacity panics: a VM checks its call depth with [`room`](Self::room) and reports its own error.
+/// Pushing past the capacity panics: a VM checks its call depth with [`room`](Self::room) and
+/// reports its own error.
 ///
 /// The values on a stack are alive as long as the stack is kept, whether or not a thread uses it:
 ///
@@ -56,7 +58,8 @@ pub const DEFAULT_STACK_SLOTS: usize = (1 << 20) / 8;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RootStack<S = Tagged> {
-    /// Invariant in `S`: of two types of which one is a subtype of the other, the slots may hold different things.
+    /// Invariant in `S`: of two types of which one is a subtype of the other, the slots may hold
+    /// different things.
     stack: StackOf<S>,
     /// Not `Sync`.
     _one_at_a_time: PhantomData<Cell<()>>,

@@ -177,7 +177,8 @@ mod tests {
         Collected { collecting, taken, ..Collected::default() }
     }
 
-    /// Collections of 100 ms, between which a thread takes some blocks and works; the first time that it should not wait.
+    /// Collections of 100 ms, between which a thread takes some blocks and works; the first time
+    /// that it should not wait.
     fn run(limit: Option<f64>, given: usize, worked: Duration) -> Option<(u32, Futile)> {
         let effort = Effort::new(limit, 1600);
         (0..50_u32).find_map(|round| {
@@ -247,7 +248,8 @@ mod tests {
         assert!(!wanted.contains(&true) && errors[7], "a compaction is not worth its pause: {wanted:?} {errors:?}");
     }
 
-    /// Sparse blocks are evacuated, so the next cycle gains as well; but the limit on collecting is not passed by.
+    /// Sparse blocks are evacuated, so the next cycle gains as well; but the limit on collecting is
+    /// not passed by.
     #[test]
     fn collections_that_evacuate_ask_for_a_compaction_only_before_the_error() {
         let effort = Effort::new(Some(0.95), 1600);

@@ -35,9 +35,10 @@ use std::thread::JoinHandle;
 /// # fork
 ///
 /// A child made by `fork` has a copy of the handle, but not the heap: entering is refused with
-/// [`EnterError::Forked`](crate::EnterError::Forked), functions that need the collector panic, and dropping it changes
-/// nothing. `exec` works from anywhere, and so does [`std::process::Command`]. The parent is not
-/// disturbed. The child can build heaps of its own, however many threads its parent had.
+/// [`EnterError::Forked`](crate::EnterError::Forked), functions that need the collector panic, and
+/// dropping it changes nothing. `exec` works from anywhere, and so does [`std::process::Command`].
+/// The parent is not disturbed. The child can build heaps of its own, however many threads its
+/// parent had.
 ///
 /// ```
 /// use gc_heap::{EnterError, Heap};
@@ -70,8 +71,8 @@ struct Owner {
     collector: Option<JoinHandle<()>>,
     /// What building the heap had to say.
     warnings: Vec<BuildWarning>,
-    /// The process that the heap is in. A child made by `fork` has a copy of this value, and neither the heap's memory nor
-    /// its collector.
+    /// The process that the heap is in. A child made by `fork` has a copy of this value, and
+    /// neither the heap's memory nor its collector.
     process: u32,
 }
 

@@ -142,7 +142,8 @@ mod tests {
         assert_eq!(helpers.started(), 0);
     }
 
-    /// Of a limit on collecting, a collector with helpers would else have a part of its time left out.
+    /// Of a limit on collecting, a collector with helpers would else have a part of its time left
+    /// out.
     #[test]
     fn the_processor_time_of_helpers_is_counted_and_that_of_the_caller_is_not() {
         const EACH: Duration = Duration::from_millis(20);

@@ -35,8 +35,8 @@ const RING_ENTRIES: usize = 4096;
 /// costs half a percent at most; and a shorter wait is not seen by itself.
 const LOOK_NS: u64 = 200_000;
 
-/// From one fault to the next the kernel alone takes no longer than this: two that lie further apart
-/// say nothing of it.
+/// From one fault to the next the kernel alone takes no longer than this: two that lie further
+/// apart say nothing of it.
 const MOST_KERNEL_NS: u64 = 10_000;
 
 /// Durations of a heap's delays by kind, save those that are counted elsewhere: faults, and slow
@@ -513,7 +513,8 @@ mod tests {
         // 700 ns after the last one.
         timed(2_000_800, 100, 15);
         assert_eq!(entries(&account), [(2_000_100, 800, 800, 16)]);
-        // One that was interrupted counts whole, and hardly raises what others are taken for: by 8 times the mean at most.
+        // One that was interrupted counts whole, and hardly raises what others are taken for: by 8
+        // times the mean at most.
         timed(3_000_000, 5_000_000, 0);
         timed(9_000_000, 100, 10);
         let found = entries(&account);

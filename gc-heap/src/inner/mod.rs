@@ -57,7 +57,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 /// The mutators, and how pauses and handshakes reach them.
 pub(crate) struct World {
     pub(crate) phase: PhaseWords,
-    /// The collector holds this from before a pause until the pause is over; so does a thread while it attaches.
+    /// The collector holds this from before a pause until the pause is over; so does a thread while
+    /// it attaches.
     pub(crate) attaching: Mutex<()>,
     /// Attached mutators. Held for moments only: pauses and the marker work on copies.
     pub(crate) mutators: Mutex<Vec<Arc<MutatorRecord>>>,
@@ -78,7 +79,8 @@ pub(crate) struct Roots {
     pub(crate) memory: RootMemory,
     pub(crate) strong: Arc<RootTable>,
     pub(crate) weak: Arc<RootTable>,
-    /// Weak references to objects whose death is announced; the registrations since the last cycle; and the queues.
+    /// Weak references to objects whose death is announced; the registrations since the last cycle;
+    /// and the queues.
     pub(crate) watched: Arc<RootTable>,
     pub(crate) new_registrations: SegQueue<Registration>,
     pub(crate) targets: Mutex<Vec<Arc<dyn FinalizerTarget>>>,
@@ -124,7 +126,8 @@ pub(crate) struct Report {
     pub(crate) stores: Histogram,
     /// Durations of all other delays.
     pub(crate) losses: loss::Totals,
-    /// Behind a lock, so that the three of a reading are of the same pauses. The collector adds to them outside pauses.
+    /// Behind a lock, so that the three of a reading are of the same pauses. The collector adds to
+    /// them outside pauses.
     pub(crate) pauses: Mutex<PauseHistograms>,
 }
 

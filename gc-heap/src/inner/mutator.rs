@@ -190,7 +190,8 @@ impl<'s> Mutator<'s> {
         }
         let number = self.hashes.get();
         self.hashes.set(number + 1);
-        // The finalizer of splitmix64: a bijection, so numbers stay different, and only 0 becomes 0.
+        // The finalizer of splitmix64: a bijection, so numbers stay different, and only 0
+        // becomes 0.
         let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         number ^ (number >> 31)

@@ -1,5 +1,5 @@
-//! Stands in for `loss` where the crate is built without the feature `losses`: accounts are empty, and the compiler
-//! removes what would write into one.
+//! Stands in for `loss` where the crate is built without the feature `losses`: accounts are empty,
+//! and the compiler removes what would write into one.
 
 use crate::config::Config;
 use crate::events::LossKind;

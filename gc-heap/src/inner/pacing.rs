@@ -1,4 +1,5 @@
-//! What pacing knows: recent cycles, and the allocation between them. `world::pacing` begins cycles by it.
+//! What pacing knows: recent cycles, and the allocation between them. `world::pacing` begins cycles
+//! by it.
 
 mod model;
 

@@ -53,8 +53,8 @@ impl Default for PendingPause {
 }
 
 impl PendingPause {
-    /// All have arrived, this one last: the caller. Where it is late it asks for its processor time,
-    /// with one system call of some 200 ns.
+    /// All have arrived, this one last: the caller. Where it is late it asks for its processor
+    /// time, with one system call of some 200 ns.
     pub(crate) fn reached(&self, now_ns: u64, last: Option<&MutatorRecord>) {
         self.reached_ns.store(now_ns, Ordering::Relaxed);
         let words = last.map_or([0; 4], |record| {

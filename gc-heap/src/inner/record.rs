@@ -29,16 +29,16 @@ pub(crate) struct MutatorRecord {
     /// The blocks that the thread was allocating in when it last arrived or parked; `NO_BLOCK` if
     /// there was none.
     current: [AtomicU32; 2],
-    /// The blocks that a parked thread was allocating in (its TLAB, the spare one, the one it copies to): the collector may
-    /// close them.
+    /// The blocks that a parked thread was allocating in (its TLAB, the spare one, the one it
+    /// copies to): the collector may close them.
     pub(crate) deposits: [ParkedTlab; 3],
     /// What the thread suffers.
     pub(crate) account: Account,
     /// The last pause that the mutator arrived at while it ran, for reports of late mutators.
     /// Relaxed: only a report depends on it.
     arrived: AtomicU32,
-    /// The thread that entered last, and its name. Relaxed: written before the mutator leaves the parked state, which the
-    /// collector that holds it has seen.
+    /// The thread that entered last, and its name. Relaxed: written before the mutator leaves the
+    /// parked state, which the collector that holds it has seen.
     thread: AtomicU32,
     name: [AtomicU64; 2],
 }

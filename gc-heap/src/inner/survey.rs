@@ -25,8 +25,8 @@ pub(crate) struct Node {
 pub(crate) struct Edge {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    /// Where the slot is: the object that holds it, and the byte within. An ephemeron's value is held by the object, and kept
-    /// by the key, from which the edge goes.
+    /// Where the slot is: the object that holds it, and the byte within. An ephemeron's value is
+    /// held by the object, and kept by the key, from which the edge goes.
     pub(crate) holder: usize,
     pub(crate) at: usize,
     pub(crate) weak: bool,

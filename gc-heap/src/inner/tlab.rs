@@ -23,7 +23,8 @@ impl Bump {
     /// Moves the region to the other view after a change of the good color.
     pub(crate) fn change_view(&self, memory: &Memory, view: u64) {
         if self.limit.get() != 0 {
-            // `limit` may be the end of the heap, one past the last offset: subtract before splitting.
+            // `limit` may be the end of the heap, one past the last offset: subtract before
+            // splitting.
             let offset = memory.space.offset(self.limit.get() - 1) + 1;
             let rest = self.limit.get() - self.top.get();
             self.limit.set(view + offset);

@@ -36,7 +36,8 @@ const MOST: usize = 1 << 60;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AllocSize {
-    /// What the fast check compares with the rest of the TLAB: all bytes, or `MOST` when there is a large object.
+    /// What the fast check compares with the rest of the TLAB: all bytes, or `MOST` when there is a
+    /// large object.
     pub(crate) fast: usize,
     /// Bytes of objects that are not large, and of the largest of them.
     pub(crate) small: usize,

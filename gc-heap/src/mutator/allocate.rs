@@ -265,8 +265,8 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Waits, parked, for the end of the cycle with this number, because a table of `bytes` is full:
-    /// reported as a stall.
+    /// Waits, parked, for the end of the cycle with this number, because a table of `bytes` is
+    /// full: reported as a stall.
     ///
     /// # Panics
     /// If the collector has failed.

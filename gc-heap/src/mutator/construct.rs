@@ -16,7 +16,8 @@ use crate::space::free::AllocClass;
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
 use gc_core::prefetch::prefetch_for_writing;
 
-/// How far ahead of the bump the cache lines are fetched for writing. Measured: 1 to 2 KiB are best.
+/// How far ahead of the bump the cache lines are fetched for writing. Measured: 1 to 2 KiB are
+/// best.
 const PREFETCH_AHEAD: u64 = 1024;
 
 impl<'s> Mutator<'s> {
@@ -131,8 +132,8 @@ impl<'s> Mutator<'s> {
     #[inline(always)]
     fn new_object<'g, T: Trace>(&'g self, start: u64, bytes: usize, len: usize, init: T::Init<'g>) -> Gc<'g, T> {
         let fields = std::ptr::with_exposed_provenance_mut::<T>(start as usize + fields_at::<T>());
-        // SAFETY: `start` was bumped for `bytes`, which is the size of a `T` with `len` elements; it is aligned to 8,
-        // writable, and nobody refers to it.
+        // SAFETY: `start` was bumped for `bytes`, which is the size of a `T` with `len` elements;
+        // it is aligned to 8, writable, and nobody refers to it.
         unsafe {
             self.write_header::<T>(start, bytes, len);
             T::write(init, fields);
@@ -165,7 +166,8 @@ impl<'s> Mutator<'s> {
     /// ```
     ///
     /// # Panics
-    /// If the room reserved is used up and no block is free at once: a bug of the caller. In stress mode always.
+    /// If the room reserved is used up and no block is free at once: a bug of the caller. In stress
+    /// mode always.
     #[inline(always)]
     #[track_caller]
     pub fn place<'g, I: Init<'g>>(&'g self, init: I) -> Gc<'g, I::Object> {
@@ -215,8 +217,9 @@ impl<'s> Mutator<'s> {
         account.end(heap, LossKind::Zeroing, begun);
     }
 
-    /// Places an object whose tail comes from an iterator, which may place further objects within the room. Never a safepoint,
-    /// however long the tail is: see [`place_array`](Self::place_array).
+    /// Places an object whose tail comes from an iterator, which may place further objects within
+    /// the room. Never a safepoint, however long the tail is: see
+    /// [`place_array`](Self::place_array).
     ///
     /// If the iterator knows its length (both bounds of its `size_hint` are equal), the elements
     /// are written directly into the object. Otherwise they are collected first, outside the heap.
@@ -299,8 +302,9 @@ impl<'s> Mutator<'s> {
         self.place_copy(init, &elements)
     }
 
-    /// Places an object whose tail is a copy of these elements: numbers, references, values, or what structs are made from. Never a safepoint.
-    /// Numbers, references and values are copied at once, as bytes are by [`place_bytes`](Self::place_bytes).
+    /// Places an object whose tail is a copy of these elements: numbers, references, values, or
+    /// what structs are made from. Never a safepoint. Numbers, references and values are copied at
+    /// once, as bytes are by [`place_bytes`](Self::place_bytes).
     ///
     /// ```
     /// use gc_heap::{Array, Heap, Num, AllocSize, SlotArray, Tagged, Value};
@@ -334,24 +338,27 @@ impl<'s> Mutator<'s> {
         let first = tail_of(gc);
         if const { <T::Tail as Field>::COPIES && size_of::<<T::Tail as Field>::Init<'static>>() == size_of::<T::Tail>() }
         {
-            // SAFETY: as many elements were bumped after the fixed part, and the source, a borrowed slice, does not overlap them.
-            // An element's initialiser is as the element lies (`COPIES`).
+            // SAFETY: as many elements were bumped after the fixed part, and the source, a borrowed
+            // slice, does not overlap them. An element's initialiser is as the element lies
+            // (`COPIES`).
             unsafe { first.copy_from_nonoverlapping(elements.as_ptr().cast(), elements.len()) };
             if const { <T::Tail as Tail>::MAP.has_slots() } {
-                // SAFETY: just initialised, aligned to 8, and each is a slot: what `COPIES` is a word long.
+                // SAFETY: just initialised, aligned to 8, and each is a slot: what `COPIES` is a
+                // word long.
                 access::initialised(|| unsafe { std::slice::from_raw_parts(first.cast(), elements.len()) });
             }
             return gc;
         }
         for (index, element) in elements.iter().enumerate() {
-            // SAFETY: initialisers are plain data (`Field`), so a copy of one's bytes is another. `index` is below the length, and
-            // as many elements were bumped after the fixed part.
+            // SAFETY: initialisers are plain data (`Field`), so a copy of one's bytes is another.
+            // `index` is below the length, and as many elements were bumped after the fixed part.
             unsafe { <T::Tail as Field>::write(std::ptr::read(element), first.add(index)) };
         }
         gc
     }
 
-    /// Places an object whose tail is `len` times the same element: a number, a value, a null, or what a struct is made from.
+    /// Places an object whose tail is `len` times the same element: a number, a value, a null, or
+    /// what a struct is made from.
     ///
     /// ```
     /// use gc_heap::{Heap, Num, AllocSize, Slot, Tagged, Trace, Value};
@@ -414,8 +421,8 @@ impl<'s> Mutator<'s> {
         let gc = self.tailed::<T>(init, len);
         let first = tail_of(gc);
         for index in 0..len {
-            // SAFETY: initialisers are plain data (`Field`), so a copy of this one's bytes is another. `index < len`, and `len`
-            // elements were bumped after the fixed part.
+            // SAFETY: initialisers are plain data (`Field`), so a copy of this one's bytes is
+            // another. `index < len`, and `len` elements were bumped after the fixed part.
             unsafe { <T::Tail as Field>::write(std::ptr::read(&raw const fill), first.add(index)) };
         }
         gc
@@ -450,8 +457,8 @@ impl<'s> Mutator<'s> {
         T::Tail: Byte,
     {
         let gc = self.tailed::<T>(init, bytes.len());
-        // SAFETY: as many bytes were bumped after the fixed part, and the source, a borrowed slice, does not overlap them. A
-        // `Byte` is as a `u8` lies.
+        // SAFETY: as many bytes were bumped after the fixed part, and the source, a borrowed slice,
+        // does not overlap them. A `Byte` is as a `u8` lies.
         unsafe { tail_of(gc).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         gc
     }

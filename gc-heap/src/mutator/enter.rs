@@ -122,8 +122,9 @@ impl HeapThread {
     /// pauses until `f` returns.
     ///
     /// # Errors
-    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in [`Mutator::blocking`];
-    /// [`EnterError::System`]; [`EnterError::Forked`] in a child made by `fork`.
+    /// [`EnterError::AlreadyEntered`] if this thread is inside a heap and not in
+    /// [`Mutator::blocking`]; [`EnterError::System`]; [`EnterError::Forked`] in a child made by
+    /// `fork`.
     pub fn enter<R>(&mut self, f: impl for<'m, 's> FnOnce(&'m mut Mutator<'s>) -> R) -> Result<R, EnterError> {
         if !self.inner.process.is_current() {
             return Err(EnterError::Forked);

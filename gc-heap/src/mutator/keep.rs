@@ -147,7 +147,8 @@ impl<'s> Mutator<'s> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Between two safepoints that are only polled for, [`yield_with!`](crate::yield_with) is shorter.
+    /// Between two safepoints that are only polled for, [`yield_with!`](crate::yield_with) is
+    /// shorter.
     ///
     /// # Panics
     /// As [`local`](Self::local).

@@ -9,7 +9,8 @@
 //! 1. One *active* mutator a thread over all heaps, so a raw reference of one heap never meets the
 //!    mutator of another. A thread-local word names it; entering, leaving, parking and returning
 //!    each check it, and end the process on a mismatch (`enter`).
-//! 2. No word that another thread writes lies inside [`Mutator`]: those are in its [`record::MutatorRecord`].
+//! 2. No word that another thread writes lies inside [`Mutator`]: those are in its
+//!    [`record::MutatorRecord`].
 //! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are reloaded by the mutator
 //!    itself, whenever it leaves a safepoint and before it accesses a slot.
 

@@ -8,8 +8,8 @@ use gc_core::sys::futex_wake;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 impl<'s> Mutator<'s> {
-    /// The mutator's number, as the heap's events have it ([`Stall::mutator`](crate::Stall::mutator)):
-    /// unique in the process and never reused.
+    /// The mutator's number, as the heap's events have it
+    /// ([`Stall::mutator`](crate::Stall::mutator)): unique in the process and never reused.
     ///
     /// ```
     /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
@@ -222,8 +222,8 @@ impl Safepoints for Mutator<'_> {
         }
         Mutator::publish(self);
         if parks {
-            // A thread that uses a parked mutator (lent to a coroutine that was leaked in `blocking`)
-            // reaches a slow path, which detects it.
+            // A thread that uses a parked mutator (lent to a coroutine that was leaked in
+            // `blocking`) reaches a slow path, which detects it.
             self.record().end.store(0, Ordering::Relaxed);
             self.publish_tlabs();
         }

@@ -1,19 +1,23 @@
 //! Support for the code that `#[derive(Trace)]` generates.
 //!
-//! That code stands in the embedder's crate, so each path in it (`::gc_heap::..`, `#[trace(crate = path)]`, `::core`, the prelude, names of
-//! macros) may lead to what the embedder has put there. It is trusted all the same, because of these rules:
+//! That code stands in the embedder's crate, so each path in it (`::gc_heap::..`,
+//! `#[trace(crate = path)]`, `::core`, the prelude, names of macros) may lead to what the embedder
+//! has put there. It is trusted all the same, because of these rules:
 //!
-//! 1. **The trait vouches for its helper.** Each `unsafe impl` takes everything from [`Derived`], and that from the constant `DERIVED` of
-//!    the very trait that it implements. Where that trait is ours, so is the helper, whatever the other paths lead to. Where
-//!    it is another's, no promise was made to us.
-//! 2. **No `unsafe` block calls by a path.** A path may be another function under a new name; a method may not. The blocks call methods
-//!    only, by names (`__gc_heap_..`) that no other crate gives to an unsafe method: whoever wants one of that name has to
-//!    write `unsafe` himself. Inherent methods that take `self` by value are found before those of any trait.
-//! 3. **Pointers in place of numbers and of types' names.** Which type a field has, and where it is, comes from `&raw const (*object).field`:
-//!    syntax, which nothing shadows. What is done with it is found by that type. A pattern that binds each field of a borrowed
-//!    `Self`, outside of `unsafe`, fails to compile where a field is missing, packed, or one of a union's.
-//! 4. **Types that must be equal are compared.** What the impl says its constants and functions are is compared with the trait; the
-//!    initialiser of each field, with that of the field's type.
+//! 1. **The trait vouches for its helper.** Each `unsafe impl` takes everything from [`Derived`],
+//!    and that from the constant `DERIVED` of the very trait that it implements. Where that trait
+//!    is ours, so is the helper, whatever the other paths lead to. Where it is another's, no
+//!    promise was made to us.
+//! 2. **No `unsafe` block calls by a path.** A path may be another function under a new name; a
+//!    method may not. The blocks call methods only, by names (`__gc_heap_..`) that no other crate
+//!    gives to an unsafe method: whoever wants one of that name has to write `unsafe` himself.
+//!    Inherent methods that take `self` by value are found before those of any trait.
+//! 3. **Pointers in place of numbers and of types' names.** Which type a field has, and where it
+//!    is, comes from `&raw const (*object).field`: syntax, which nothing shadows. What is done with
+//!    it is found by that type. A pattern that binds each field of a borrowed `Self`, outside of
+//!    `unsafe`, fails to compile where a field is missing, packed, or one of a union's.
+//! 4. **Types that must be equal are compared.** What the impl says its constants and functions are
+//!    is compared with the trait; the initialiser of each field, with that of the field's type.
 //!
 //! A name that the embedder shadows then is a compile error or changes nothing.
 
@@ -31,7 +35,8 @@ impl Derived {
     ///
     /// # Safety
     ///
-    /// `object` leads to 4096 bytes that are aligned to 8. Before the map is taken, each field of `S` is added, once.
+    /// `object` leads to 4096 bytes that are aligned to 8. Before the map is taken, each field of
+    /// `S` is added, once.
     #[must_use]
     pub const unsafe fn __gc_heap_map<S>(self, object: *const S) -> Fields<S> {
         Fields { object, map: WordMap::empty_for::<S>() }
@@ -61,7 +66,8 @@ impl Derived {
         Kind::of::<T>(generic)
     }
 
-    /// Writes a field, by its own type's [`Field::write`]. `I` is told by what is given, before `F` is: so nothing is coerced on the way.
+    /// Writes a field, by its own type's [`Field::write`]. `I` is told by what is given, before `F`
+    /// is: so nothing is coerced on the way.
     ///
     /// # Safety
     ///
@@ -139,7 +145,8 @@ impl<S> Fields<S> {
     ///
     /// # Safety
     ///
-    /// `field` was made from the pointer that the map was begun with, as the place of a field of type `F`.
+    /// `field` was made from the pointer that the map was begun with, as the place of a field of
+    /// type `F`.
     ///
     /// # Panics
     ///

@@ -1,4 +1,5 @@
-//! What the traits name of derived code: the types alone, so that the traits stand below what uses them (`derived`).
+//! What the traits name of derived code: the types alone, so that the traits stand below what uses
+//! them (`derived`).
 
 use core::marker::PhantomData;
 
@@ -10,11 +11,13 @@ use super::names::FieldName;
 pub struct Derived(());
 
 impl Derived {
-    /// Only the traits' constants make one; having one is worth nothing, since what it does is unsafe or right for all arguments.
+    /// Only the traits' constants make one; having one is worth nothing, since what it does is
+    /// unsafe or right for all arguments.
     pub(super) const NEW: Self = Self(());
 }
 
-/// What `F` says of itself as a field. Made by [`Field::OF`] alone, so it is right wherever it comes from.
+/// What `F` says of itself as a field. Made by [`Field::OF`] alone, so it is right wherever it
+/// comes from.
 #[derive(Clone, Copy)]
 pub struct Of<F> {
     pub(super) map: WordMap,

@@ -7,7 +7,8 @@ use core::sync::atomic::{
     AtomicUsize, Ordering::Relaxed,
 };
 
-/// Data that never changes: any `T` that is `Copy`, `Send`, `Sync` and `'static`. Made from the `T` itself.
+/// Data that never changes: any `T` that is `Copy`, `Send`, `Sync` and `'static`. Made from the `T`
+/// itself.
 ///
 /// No reference into the heap is `'static`, so none gets in.
 ///
@@ -79,8 +80,9 @@ impl<T: fmt::Debug> fmt::Debug for Plain<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `get` and then `set` is two steps, between which another thread may come. What is to be one step is asked of the
-/// [atomic](Num::as_atomic) below, which integers and `bool` have (a float can be kept in a `Num<u64>`, by its bits):
+/// `get` and then `set` is two steps, between which another thread may come. What is to be one step
+/// is asked of the [atomic](Num::as_atomic) below, which integers and `bool` have (a float can be
+/// kept in a `Num<u64>`, by its bits):
 ///
 /// ```
 /// use gc_heap::{Heap, Num, Root, Trace};
@@ -131,8 +133,9 @@ impl<N: Number> Num<N> {
 macro_rules! atomics {
     ($($number:ty, $atomic:ty;)*) => {$(
         impl Num<$number> {
-            /// The atomic that holds the number, for what [`get`](Self::get) and [`set`](Self::set) do not do: exchange,
-            /// addition, and orderings, by which what one thread wrote before is seen by another after.
+            /// The atomic that holds the number, for what [`get`](Self::get) and [`set`](Self::set)
+            /// do not do: exchange, addition, and orderings, by which what one thread wrote before
+            /// is seen by another after.
             #[inline(always)]
             pub fn as_atomic(&self) -> &$atomic {
                 &self.0
@@ -196,7 +199,8 @@ macro_rules! numbers {
         // A lock-free atomic of the number's own size; what is loaded was stored by `$in`.
         impl Number for $number {
             type Cell = $atomic;
-            // An atomic lies as the integer does; a float as its bits, a `bool` as 0 or 1, a `char` as its code.
+            // An atomic lies as the integer does; a float as its bits, a `bool` as 0 or 1, a `char`
+            // as its code.
             const COPIES: bool = true;
 
             #[inline(always)]
@@ -233,6 +237,7 @@ numbers! {
     bool, AtomicBool, identity, identity;
     f32, AtomicU32, f32::to_bits, f32::from_bits;
     f64, AtomicU64, f64::to_bits, f64::from_bits;
-    // Only chars are stored, so the fallback is never taken; it costs a compare and saves an unsafe block.
+    // Only chars are stored, so the fallback is never taken; it costs a compare and saves an unsafe
+    // block.
     char, AtomicU32, u32::from, |code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
 }

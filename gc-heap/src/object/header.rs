@@ -13,8 +13,9 @@ pub(crate) const MAX_HEADER_BYTES: usize = 0xffff * 8;
 
 const SIZE_SHIFT: u32 = 48;
 
-/// A header holds the addresses of kinds that lie below. Kinds are `static`s; [`HeapBuilder::build`]
-/// tests where the program and its libraries are loaded, so that no allocation has to.
+/// A header holds the addresses of kinds that lie below. Kinds are `static`s;
+/// [`HeapBuilder::build`] tests where the program and its libraries are loaded, so that no
+/// allocation has to.
 ///
 /// [`HeapBuilder::build`]: crate::HeapBuilder::build
 pub(crate) const KINDS_END: usize = 1 << SIZE_SHIFT;
@@ -45,7 +46,8 @@ impl Header {
     pub(crate) unsafe fn kind(self) -> &'static Kind {
         debug_assert!(self.0 & KIND_MASK != 0, "no object's header: {:#x}", self.0);
         let address = (self.0 & KIND_MASK) as usize;
-        // SAFETY: by the contract the bits are the address of a `&'static Kind`, whose provenance `header_for` exposed.
+        // SAFETY: by the contract the bits are the address of a `&'static Kind`, whose provenance
+        // `header_for` exposed.
         unsafe { &*core::ptr::with_exposed_provenance::<Kind>(address) }
     }
 }
@@ -60,8 +62,8 @@ pub(crate) fn header_for(kind: &'static Kind, bytes: usize) -> u64 {
     address | granules << SIZE_SHIFT
 }
 
-/// Bytes of the object with this header. `read_length` reads the length word; it is called only when the size
-/// does not fit the header, which happens only to objects with a tail.
+/// Bytes of the object with this header. `read_length` reads the length word; it is called only
+/// when the size does not fit the header, which happens only to objects with a tail.
 ///
 /// # Safety
 ///

@@ -7,17 +7,19 @@ use super::names::FieldName;
 
 /// Describes a type to the collector: the size of its objects and which of their words are slots.
 ///
-/// One exists for each type that derives [`Trace`](crate::Trace); every object's header points to one. The fields
-/// that marking and repair read come first, in one cache line.
+/// One exists for each type that derives [`Trace`](crate::Trace); every object's header points to
+/// one. The fields that marking and repair read come first, in one cache line.
 #[repr(C, align(64))]
 pub struct Kind {
-    /// Bit `i`: word `i` of the object (word 0 is the header) is a typed slot. The first 64 words; the rest is in `more`.
+    /// Bit `i`: word `i` of the object (word 0 is the header) is a typed slot. The first 64 words;
+    /// the rest is in `more`.
     pub(crate) strong: u64,
     /// The same for tagged slots.
     pub(crate) tagged: u64,
     /// The same for weak slots.
     pub(crate) weak: u64,
-    /// Bytes of header, length word when there is a tail, and fields; a multiple of 8. The tail starts here.
+    /// Bytes of header, length word when there is a tail, and fields; a multiple of 8. The tail
+    /// starts here.
     pub(crate) fixed_bytes: u32,
     /// Bytes of a tail element; 0 when there is no tail. A multiple of 8 when an element has slots.
     pub(crate) tail_stride: u32,
@@ -40,7 +42,8 @@ pub struct Kind {
     pub(super) generic: bool,
 }
 
-/// The slots in words 64 to 511 of a fixed part (group `g`, bit `i` stands for word `64 * (g + 1) + i`), and ephemerons.
+/// The slots in words 64 to 511 of a fixed part (group `g`, bit `i` stands for word
+/// `64 * (g + 1) + i`), and ephemerons.
 #[derive(Debug)]
 pub(crate) struct MoreMap {
     pub(crate) strong: [u64; GROUPS - 1],
@@ -139,8 +142,8 @@ impl Kind {
         self.strong | self.tagged | self.weak != 0 || self.tail_has_slots() || self.more.is_some()
     }
 
-    /// Bytes of an object with a tail of `len` elements (0 without a tail), a multiple of 8. For objects that exist: a
-    /// length that does not fit wraps.
+    /// Bytes of an object with a tail of `len` elements (0 without a tail), a multiple of 8. For
+    /// objects that exist: a length that does not fit wraps.
     #[inline]
     pub(crate) const fn size_of(&self, len: u64) -> usize {
         let tail = (len as usize).wrapping_mul(self.tail_stride as usize);

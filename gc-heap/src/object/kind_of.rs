@@ -16,15 +16,16 @@ struct More<T>(T);
 
 impl<T: Trace> More<T> {
     const MAP: &'static MoreMap = &{
-        // Too long: `Kind::of` reports it, and with the place of the type, which this constant does not know.
+        // Too long: `Kind::of` reports it, and with the place of the type, which this constant does
+        // not know.
         let fits = T::MAP.words + fields_at::<T>() / 8 <= MAX_WORDS;
         MoreMap::of(if fits { object_map::<T>() } else { WordMap::empty(0) }, <T::Tail as Tail>::MAP)
     };
 }
 
 impl Kind {
-    /// The kind of `T`. `generic` says that the kind is a promoted constant, which has no one address; otherwise it is a
-    /// static, and its address is the type's identity.
+    /// The kind of `T`. `generic` says that the kind is a promoted constant, which has no one
+    /// address; otherwise it is a static, and its address is the type's identity.
     ///
     /// # Panics
     ///
@@ -78,8 +79,9 @@ impl Kind {
     /// Whether this is the kind of `T`.
     #[inline(always)]
     pub fn is<T: Trace>(&self) -> bool {
-        // A plain type's kind is a static, so its address decides. Of a generic type's kind several copies may exist, one
-        // for each codegen unit; two types never share one, since their `TypeId`s differ.
+        // A plain type's kind is a static, so its address decides. Of a generic type's kind several
+        // copies may exist, one for each codegen unit; two types never share one, since their
+        // `TypeId`s differ.
         core::ptr::eq(self, T::KIND) || (const { T::KIND.generic } && self.type_id == TypeId::of::<T>())
     }
 }

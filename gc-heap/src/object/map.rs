@@ -19,17 +19,19 @@ pub enum SlotKind {
     Weak,
 }
 
-/// The slots of a run of words, of a field or a struct: bit `i` stands for the `i`-th word from its start.
+/// The slots of a run of words, of a field or a struct: bit `i` stands for the `i`-th word from its
+/// start.
 ///
-/// Derived code composes these in constants. There is no reason to make one by hand, except in an `unsafe impl` of
-/// [`Field`](super::Field), which must be exact.
+/// Derived code composes these in constants. There is no reason to make one by hand, except in an
+/// `unsafe impl` of [`Field`](super::Field), which must be exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WordMap {
     pub(crate) words: usize,
     pub(crate) strong: Bits,
     pub(crate) tagged: Bits,
     pub(crate) weak: Bits,
-    /// Bit `i`: word `i` is the key of an ephemeron, and the next word its value. Neither is in another map.
+    /// Bit `i`: word `i` is the key of an ephemeron, and the next word its value. Neither is in
+    /// another map.
     pub(crate) pairs: Bits,
 }
 
@@ -114,7 +116,8 @@ impl WordMap {
         map
     }
 
-    /// The map of a struct `S`, so far `self`, with a field of type `F` and map `field` at `offset` bytes.
+    /// The map of a struct `S`, so far `self`, with a field of type `F` and map `field` at `offset`
+    /// bytes.
     ///
     /// # Panics
     ///

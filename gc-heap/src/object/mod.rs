@@ -1,4 +1,5 @@
-//! What an object is: its header, the map of its slots, and the traits that `#[derive(Trace)]` implements.
+//! What an object is: its header, the map of its slots, and the traits that `#[derive(Trace)]`
+//! implements.
 //!
 //! The collector runs no code of the embedder. It traces an object by its [`Kind`], a table of
 //! words that the derive computes at compile time: which words of the fixed part are slots, and
@@ -18,12 +19,12 @@
 //!
 //! The unsafe code of this module, of the derive, and of every user of a [`Kind`] relies on these:
 //!
-//! 1. **Exact maps.** Bit `i` of a map is set if and only if word `i` is a slot of that sort. Maps come from
-//!    [`Field::MAP`] and where the compiler put the fields, and both traits are unsafe.
-//! 2. **Slots only in the heap.** No safe code makes a slot, so no safe code makes a struct that holds one. It comes into
-//!    being by [`Field::write`], called by the allocator alone.
-//! 3. **Nothing to drop.** An object's memory is reused without notice, so no object and no element needs drop;
-//!    [`Kind::of`] refuses them at compile time.
+//! 1. **Exact maps.** Bit `i` of a map is set if and only if word `i` is a slot of that sort. Maps
+//!    come from [`Field::MAP`] and where the compiler put the fields, and both traits are unsafe.
+//! 2. **Slots only in the heap.** No safe code makes a slot, so no safe code makes a struct that
+//!    holds one. It comes into being by [`Field::write`], called by the allocator alone.
+//! 3. **Nothing to drop.** An object's memory is reused without notice, so no object and no element
+//!    needs drop; [`Kind::of`] refuses them at compile time.
 //! 4. **Shared by threads.** A field is immutable, or atomic.
 
 pub(crate) mod derived;

@@ -61,8 +61,8 @@ impl SlotGroup {
 }
 
 impl Kind {
-    /// The slots of an object with a tail of `len` elements (0 without a tail): the word of the object,
-    /// from its header on, and what it is.
+    /// The slots of an object with a tail of `len` elements (0 without a tail): the word of the
+    /// object, from its header on, and what it is.
     pub(crate) fn slots(&self, len: usize) -> impl Iterator<Item = (usize, SlotRole)> {
         let groups = self.slots_in(0..usize::MAX, len);
         groups.flat_map(|group| {

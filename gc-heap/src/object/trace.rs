@@ -10,15 +10,18 @@ use super::names::FieldName;
 use super::word::{HEADER_BYTES, TAILED_HEADER_BYTES};
 use crate::lock::Mutex;
 
-/// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`, [`Num`], [`Plain`],
-/// `Slot<S>`, `WeakSlot<T>`, `PhantomData<T>`, arrays of these, and structs that derive `Trace` and have no tail.
+/// A type that may be a field of a heap object, or an element of its tail: numbers, `bool`, `char`,
+/// [`Num`], [`Plain`], `Slot<S>`, `WeakSlot<T>`, `PhantomData<T>`, arrays of these, and structs
+/// that derive `Trace` and have no tail.
 ///
 /// # Safety
 ///
-/// [`Field::MAP`] is exact and [`Field::write`] initialises the whole value. The type does not need drop, is aligned to at
-/// most 8 bytes, and is immutable or atomic through `&self`: threads share objects. What it holds never refers into the
-/// heap except by the slots that the map names. [`Field::Init`] is plain data: a copy of its bytes is another initialiser for
-/// the same, and it needs no drop; where `COPIES` is true, it is as large as the field and its bytes are the field's.
+/// [`Field::MAP`] is exact and [`Field::write`] initialises the whole value. The type does not need
+/// drop, is aligned to at most 8 bytes, and is immutable or atomic through `&self`: threads share
+/// objects. What it holds never refers into the heap except by the slots that the map names.
+/// [`Field::Init`] is plain data: a copy of its bytes is another initialiser for the same, and it
+/// needs no drop; where `COPIES` is true, it is as large as the field and its bytes are the
+/// field's.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a heap object",
     label = "not a field of a heap object",
@@ -26,7 +29,8 @@ use crate::lock::Mutex;
             `Sync` and `'static`, or a struct that derives `Trace`"
 )]
 pub unsafe trait Field: Sized + 'static {
-    /// What the field is made from: the number itself, `Gc<'g, T>` for a `Slot<T>`, `NodeInit<'g>` for a `Node`.
+    /// What the field is made from: the number itself, `Gc<'g, T>` for a `Slot<T>`, `NodeInit<'g>`
+    /// for a `Node`.
     type Init<'g>;
 
     /// Which of its words are slots.
@@ -57,8 +61,8 @@ pub unsafe trait Field: Sized + 'static {
     ///
     /// # Safety
     ///
-    /// `dst` is valid for writing a `Self`, aligned, in the heap, and not yet reachable from any slot. `init` was made under
-    /// the borrow of the mutator that still holds.
+    /// `dst` is valid for writing a `Self`, aligned, in the heap, and not yet reachable from any
+    /// slot. `init` was made under the borrow of the mutator that still holds.
     #[doc(hidden)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self);
 }
@@ -130,8 +134,9 @@ unsafe impl Field for Mutex<()> {
     }
 }
 
-// SAFETY: `Copy` has no drop and no interior mutability that is not atomic behind a reference (`Sync`); `'static` keeps
-// references into the heap out, and slots are not `Copy`. Written whole. Alignment is checked where the kind is made.
+// SAFETY: `Copy` has no drop and no interior mutability that is not atomic behind a reference
+// (`Sync`); `'static` keeps references into the heap out, and slots are not `Copy`. Written whole.
+// Alignment is checked where the kind is made.
 unsafe impl<T: Copy + Send + Sync + 'static> Field for Plain<T> {
     type Init<'g> = T;
     const MAP: WordMap = WordMap::empty_for::<Self>();
@@ -160,7 +165,8 @@ unsafe impl<N: Number> Field for Num<N> {
 
 /// A type whose objects live in the heap. Implemented by `#[derive(Trace)]`, and by nothing else.
 ///
-/// The derive makes an initialiser beside the struct, `BindingInit` for `Binding`; what an object ends in is its tail:
+/// The derive makes an initialiser beside the struct, `BindingInit` for `Binding`; what an object
+/// ends in is its tail:
 ///
 /// ```
 /// use gc_heap::{Bytes, Heap, AllocSize, Slot, Tagged, Trace};
@@ -184,7 +190,8 @@ unsafe impl<N: Number> Field for Num<N> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The fixed part may take up to 4096 bytes, arrays of slots included; such objects move like smaller ones:
+/// The fixed part may take up to 4096 bytes, arrays of slots included; such objects move like
+/// smaller ones:
 ///
 /// ```
 /// use gc_heap::{Heap, AllocSize, Slot, Trace};
@@ -211,21 +218,23 @@ unsafe impl<N: Number> Field for Num<N> {
 ///
 /// # Safety
 ///
-/// [`Trace::MAP`] is exact, [`Trace::KIND`] is made for this very type, and [`Trace::write`] initialises every field.
+/// [`Trace::MAP`] is exact, [`Trace::KIND`] is made for this very type, and [`Trace::write`]
+/// initialises every field.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a heap object",
     label = "not a heap object",
     note = "write `#[derive(Trace)]` on a struct whose fields are numbers, `Slot`, `WeakSlot`, `Num` or `Plain`"
 )]
 pub unsafe trait Trace: Sized + 'static {
-    /// What a new object is made from: the struct `NodeInit<'g>` that the derive puts beside `Node`, with one field for
-    /// each of its fields; `()` when it has none.
+    /// What a new object is made from: the struct `NodeInit<'g>` that the derive puts beside
+    /// `Node`, with one field for each of its fields; `()` when it has none.
     type Init<'g>;
 
     /// The element type of the tail, or [`NoTail`].
     type Tail: Tail;
 
-    /// Whether a hidden word stands behind the fields, for the identity hash: [`HashWord`] or [`NoHashWord`].
+    /// Whether a hidden word stands behind the fields, for the identity hash: [`HashWord`] or
+    /// [`NoHashWord`].
     #[doc(hidden)]
     type Hash: MaybeHashWord;
 
@@ -253,15 +262,16 @@ pub unsafe trait Trace: Sized + 'static {
     ///
     /// # Safety
     ///
-    /// `dst` is valid for writing a `Self`, aligned to 8, in the heap, and not yet reachable from any slot. `init` was made
-    /// under the borrow of the mutator that still holds.
+    /// `dst` is valid for writing a `Self`, aligned to 8, in the heap, and not yet reachable from
+    /// any slot. `init` was made under the borrow of the mutator that still holds.
     #[doc(hidden)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self);
 }
 
 /// A type whose objects have an identity hash: `#[trace(identity_hash)]` beside `#[derive(Trace)]`.
 ///
-/// It costs eight bytes an object and one store when the object is made. See [`Gc::identity_hash`](crate::Gc::identity_hash).
+/// It costs eight bytes an object and one store when the object is made. See
+/// [`Gc::identity_hash`](crate::Gc::identity_hash).
 ///
 /// # Safety
 ///
@@ -301,8 +311,9 @@ impl MaybeHashWord for NoHashWord {
 
 /// What an object without a tail is made from: `place` tells the type of the object from it.
 ///
-/// The derive implements it for the struct `NodeInit` that it makes; [`Empty`] stands in for types without fields. With a
-/// tail it is not implemented: how many elements there are is not the initialiser's to say.
+/// The derive implements it for the struct `NodeInit` that it makes; [`Empty`] stands in for types
+/// without fields. With a tail it is not implemented: how many elements there are is not the
+/// initialiser's to say.
 ///
 /// # Safety
 ///
@@ -378,7 +389,8 @@ pub unsafe trait Tail: Sized + 'static {
     #[doc(hidden)]
     const IS_SOME: bool;
 
-    /// Bytes of an element; 0 when there is no tail. An element of 0 bytes is refused where the kind is made.
+    /// Bytes of an element; 0 when there is no tail. An element of 0 bytes is refused where the
+    /// kind is made.
     #[doc(hidden)]
     const STRIDE: usize;
 
@@ -425,7 +437,8 @@ mod sealed {
     impl Sealed for crate::object::Num<u8> {}
 }
 
-/// A byte of a tail: `u8`, which stays as it is once the object is seen, or `Num<u8>`, which changes.
+/// A byte of a tail: `u8`, which stays as it is once the object is seen, or `Num<u8>`, which
+/// changes.
 ///
 /// ```
 /// use gc_heap::{Array, Bytes, Heap, Num, AllocSize};

@@ -86,7 +86,8 @@ impl Pages {
         }
     }
 
-    /// Installs repaired pages: each run of them with one call. On return none of `pages` is moving.
+    /// Installs repaired pages: each run of them with one call. On return none of `pages` is
+    /// moving.
     pub(crate) fn install(&self, pages: Range<usize>) {
         self.install_runs(pages.clone(), false);
         if self.gate.is_private() {
@@ -129,8 +130,8 @@ impl Pages {
             return (taken.end, InstallResult::Present);
         }
         let (offset, len) = (taken.start * PAGE_BYTES, taken.len() * PAGE_BYTES);
-        // SAFETY: they were repaired, and `begin_move` has made this thread the only one to bring them
-        // in.
+        // SAFETY: they were repaired, and `begin_move` has made this thread the only one to bring
+        // them in.
         let done =
             unsafe { if existing { self.gate.install_existing(offset, len) } else { self.gate.install(offset, len) } };
         if done == InstallResult::Present {
@@ -165,7 +166,8 @@ impl Pages {
         if self.states.state(page, flip) == PageState::Installed {
             // It faulted nevertheless: another thread was faster, or the page had no memory. An
             // existing page stays.
-            // SAFETY: repaired and installed; whoever brings it in now brings in memory that was never used.
+            // SAFETY: repaired and installed; whoever brings it in now brings in memory that was
+            // never used.
             return unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) };
         }
         // A failure here is detected below, for the faulting page.
@@ -222,15 +224,16 @@ impl Pages {
 }
 
 fn word_at(address: usize) -> u64 {
-    // SAFETY: an offset of the heap in one of its views; every word is accessed atomically by the collector.
+    // SAFETY: an offset of the heap in one of its views; every word is accessed atomically by the
+    // collector.
     unsafe { (*std::ptr::with_exposed_provenance::<AtomicU64>(address)).load(Ordering::Relaxed) }
 }
 
 /// Registers the mutators' view for fault handling.
 pub(super) fn register(inner: &Arc<HeapInner>, pages: &Arc<Pages>) -> Result<Registration, FaultError> {
     let server = Arc::new(FaultServer { inner: Arc::downgrade(inner), pages: Arc::clone(pages) });
-    // SAFETY: the range is that of the views' second span, which this heap owns until `HeapInner` is
-    // dropped. The registration is the heap's owner's. Every thread that accesses the view is
+    // SAFETY: the range is that of the views' second span, which this heap owns until `HeapInner`
+    // is dropped. The registration is the heap's owner's. Every thread that accesses the view is
     // attached, or holds a pin, and thereby keeps the owner alive.
     unsafe { fault::register(pages.gate.view(), inner.memory.views.span(), server) }
 }
@@ -241,11 +244,12 @@ struct FaultServer {
     pages: Arc<Pages>,
 }
 
-// SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it lets in was repaired.
+// SAFETY: what is called below takes no lock, allocates nothing and does not panic; a page that it
+// lets in was repaired.
 unsafe impl Server for FaultServer {
     fn serve(&self, address: usize) -> Served {
-        // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here would free memory in a
-        // signal handler.
+        // Not upgraded: the thread that faults holds the heap, and a count that reached 0 here
+        // would free memory in a signal handler.
         let inner = self.inner.as_ptr();
         // SAFETY: only attached threads touch the view, and they keep the heap alive.
         let inner = unsafe { &*inner };

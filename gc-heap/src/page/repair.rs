@@ -9,9 +9,10 @@
 //!
 //! The repair depends on the kind of page:
 //!
-//! - of a *destination* block: the objects that the plan put there are copied in, and their slots rewritten;
-//! - of a block that stays: the slots of its objects are rewritten in place. Objects are found by mark bits, or, in a young
-//!   block, by walking it (everything in it is live);
+//! - of a *destination* block: the objects that the plan put there are copied in, and their slots
+//!   rewritten;
+//! - of a block that stays: the slots of its objects are rewritten in place. Objects are found by
+//!   mark bits, or, in a young block, by walking it (everything in it is live);
 //! - of a large object: the slots that lie in the page;
 //! - of roots: every word that is a reference. Words that are no longer roots may be rewritten too;
 //!   no thread reads them;
@@ -84,8 +85,8 @@ struct Repair<'a> {
     base: usize,
     /// Whether other pages may have moved: private memory, while pages are gated.
     scattered: bool,
-    /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the misses of several
-    /// overlap.
+    /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the
+    /// misses of several overlap.
     looked_up: [Option<(usize, &'a Forwarding, usize)>; AHEAD],
     found: [Option<(usize, Entry<'a>)>; AHEAD],
     next: usize,
@@ -105,8 +106,8 @@ impl<'a> Repair<'a> {
     #[inline(always)]
     fn word(&self, offset: usize) -> &'a AtomicU64 {
         debug_assert!(offset < self.inner.memory.views.bytes() && offset.is_multiple_of(8));
-        // SAFETY: the canonical view, or the from-view, of the whole file: mapped, writable and never gated. Every word is
-        // accessed atomically.
+        // SAFETY: the canonical view, or the from-view, of the whole file: mapped, writable and
+        // never gated. Every word is accessed atomically.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset) }
     }
 
@@ -216,8 +217,9 @@ impl<'a> Repair<'a> {
     #[inline(always)]
     fn header(&self, offset: usize) -> (&'static Kind, usize) {
         let header = self.load_constant(offset);
-        // SAFETY: `offset` is a marked object's start, or one found by walking a young block from its start to its fill:
-        // a header made by `header_for` is there, and does not change. The length word exists where it is asked for.
+        // SAFETY: `offset` is a marked object's start, or one found by walking a young block from
+        // its start to its fill: a header made by `header_for` is there, and does not change. The
+        // length word exists where it is asked for.
         unsafe { (Header(header).kind(), object_bytes(header, || self.load_constant(offset + 8))) }
     }
 
@@ -312,7 +314,8 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Walks a young block up to a page, and records for each page on the way which object overlaps its start.
+    /// Walks a young block up to a page, and records for each page on the way which object overlaps
+    /// its start.
     fn walk(&self, block: usize, until: usize) -> usize {
         let fill = block * BLOCK_BYTES + self.inner.memory.blocks.used_bytes(block);
         let mut offset = block * BLOCK_BYTES;

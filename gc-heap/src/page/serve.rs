@@ -1,4 +1,5 @@
-//! How pages come back after a flip: repaired by the thread that needs them, or by the collector, and installed.
+//! How pages come back after a flip: repaired by the thread that needs them, or by the collector,
+//! and installed.
 
 use crate::inner::HeapInner;
 use crate::page::repair::repair_page;
@@ -35,8 +36,8 @@ impl Pages {
         }
     }
 
-    /// As [`repair_or_wait`](Self::repair_or_wait), for a thread that cannot continue without the page: a
-    /// mutator, in its fault handler or not.
+    /// As [`repair_or_wait`](Self::repair_or_wait), for a thread that cannot continue without the
+    /// page: a mutator, in its fault handler or not.
     pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
         self.repair_or_wait(inner, page).unwrap_or_else(|abandoned| end_process(format_args!("{abandoned}")))
     }

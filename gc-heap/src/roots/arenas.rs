@@ -35,7 +35,8 @@ struct State {
     free: FreeRanges,
 }
 
-/// A piece of an arena: whole pages that are the holder's alone. The first of them are open: readable and writable.
+/// A piece of an arena: whole pages that are the holder's alone. The first of them are open:
+/// readable and writable.
 pub(crate) struct Piece {
     /// Keeps the piece mapped.
     arena: Arc<RootRegion>,
@@ -66,7 +67,8 @@ impl RootPool {
         RootPool { process: Process::current(), state: Mutex::default() }
     }
 
-    /// A piece of `len` bytes, whole pages, of which the first `open` bytes are open. They are zero, where the kernel did not refuse to take the memory of a former one.
+    /// A piece of `len` bytes, whole pages, of which the first `open` bytes are open. They are
+    /// zero, where the kernel did not refuse to take the memory of a former one.
     pub(crate) fn take(&self, len: usize, open: usize) -> Result<Piece, SysError> {
         let piece = self.take_closed(len)?;
         match piece.open(open) {
@@ -90,13 +92,15 @@ impl RootPool {
 
     /// Frees a piece for reuse.
     pub(crate) fn give_up(&self, piece: &Piece) {
-        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
+        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece
+        // again.
         if !self.process.is_current() {
             return;
         }
-        // The piece is still nobody else's, and the lock not held: a thread that wants a root does not wait for this. What keeps
-        // its memory is used again as it is: nobody reads a root slot before writing it.
-        // Only one that has an arena to itself is closed: a closed one between two would be three mappings.
+        // The piece is still nobody else's, and the lock not held: a thread that wants a root does
+        // not wait for this. What keeps its memory is used again as it is: nobody reads a root slot
+        // before writing it. Only one that has an arena to itself is closed: a closed one between
+        // two would be three mappings.
         let whole = piece.len > ARENA;
         let give_back = if whole { RootRegion::close } else { RootRegion::discard };
         let _ = give_back(&piece.arena, piece.offset - piece.arena_at, piece.len);
@@ -120,7 +124,8 @@ impl State {
         Ok(at)
     }
 
-    /// Unmaps large arenas that are free and yet too small, or programs whose stacks are ever larger leave many behind.
+    /// Unmaps large arenas that are free and yet too small, or programs whose stacks are ever
+    /// larger leave many behind.
     fn unmap_outgrown(&mut self, wanted: usize) {
         let outgrown: Vec<usize> = self
             .arenas

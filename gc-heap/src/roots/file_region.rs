@@ -13,10 +13,10 @@
 //! are read), or, after the collector has uncommitted it, which it does while no page is gated,
 //! coalesced with its neighbours as if it had never been used.
 //!
-//! Private memory (`Backing::Anonymous`) counts where memory is limited as soon as it is accessible.
-//! There the area is opened when a range of it is used for the first time, in parts: small ones at
-//! first, and larger ones when there are many, because a flip moves one part after the other. The
-//! share of tables is open from the start.
+//! Private memory (`Backing::Anonymous`) counts where memory is limited as soon as it is
+//! accessible. There the area is opened when a range of it is used for the first time, in parts:
+//! small ones at first, and larger ones when there are many, because a flip moves one part after
+//! the other. The share of tables is open from the start.
 
 use super::frames::{Frames, GROUP};
 use super::free_ranges::FreeRanges;
@@ -91,11 +91,13 @@ struct Area {
     for_tables: FreeRanges,
     /// Pieces of the stacks' share that were given up, still with their memory.
     returned: FreeRanges,
-    /// From here on nothing was ever used: of the frames close to the heap and the stacks, and of the other frames.
+    /// From here on nothing was ever used: of the frames close to the heap and the stacks, and of
+    /// the other frames.
     used: [usize; 2],
 }
 
-/// The frames' share is in two parts, and no frame in both: they end at multiples of what a frame has at most.
+/// The frames' share is in two parts, and no frame in both: they end at multiples of what a frame
+/// has at most.
 fn from_frames(offset: usize) -> usize {
     if offset < GROUP { offset } else { offset + STACK_BYTES }
 }
@@ -206,7 +208,8 @@ impl RootArea {
 
     /// Releases a range.
     pub(super) fn give_up(&self, share: RegionKind, piece: Range<usize>) {
-        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece again.
+        // In a child made by `fork` the lock may be held for ever, and nobody will use the piece
+        // again.
         if self.process.is_current() {
             let area = &mut *self.state.lock();
             match share {

@@ -1,10 +1,11 @@
 //! Where threads' frames lie in the area of roots (page barrier).
 //!
-//! How many locals a thread will have nobody knows before it has them, and its frame can neither move nor be in two
-//! pieces: a local is the address of its slot. So frames begin small and far apart, and grow in place as far as
-//! the next one. The first two of each 512 MiB are 256 MiB apart, the next two lie halfway between those, and so on down
-//! to 16 MiB; then the next 512 MiB are begun, since each GiB in use costs a flip a flush of translations. Only when all
-//! are filled like this are the spaces halved further.
+//! How many locals a thread will have nobody knows before it has them, and its frame can neither
+//! move nor be in two pieces: a local is the address of its slot. So frames begin small and far
+//! apart, and grow in place as far as the next one. The first two of each 512 MiB are 256 MiB
+//! apart, the next two lie halfway between those, and so on down to 16 MiB; then the next 512 MiB
+//! are begun, since each GiB in use costs a flip a flush of translations. Only when all are filled
+//! like this are the spaces halved further.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -19,11 +20,13 @@ pub(crate) const MOST: usize = 256 << 20;
 pub(crate) const GROUP: usize = 512 << 20;
 const DENSE: usize = 16 << 20;
 
-/// The share of the frames in the area of roots: addresses from 0 on, which the area puts where it likes.
+/// The share of the frames in the area of roots: addresses from 0 on, which the area puts where it
+/// likes.
 #[derive(Debug)]
 pub(crate) struct Frames {
     bytes: usize,
-    /// The frames of threads, and those given up that still have their memory: end and number, by start.
+    /// The frames of threads, and those given up that still have their memory: end and number, by
+    /// start.
     taken: BTreeMap<usize, (usize, usize)>,
     /// Starts of those given up.
     returned: Vec<usize>,
@@ -37,8 +40,8 @@ impl Frames {
         Frames { bytes, taken: BTreeMap::new(), returned: Vec::new(), free: BTreeSet::new(), next: 0 }
     }
 
-    /// A frame for another thread: one given up with the words that it holds, since a slot is written before it is read; else
-    /// the first that no other has grown over.
+    /// A frame for another thread: one given up with the words that it holds, since a slot is
+    /// written before it is read; else the first that no other has grown over.
     pub(crate) fn take(&mut self) -> Option<Range<usize>> {
         if let Some(start) = self.returned.pop() {
             return Some(start..self.taken[&start].0);
@@ -69,7 +72,8 @@ impl Frames {
         self.taken.range(..=start).next_back().is_none_or(|(_, &(end, _))| end <= start)
     }
 
-    /// Makes the frame that begins at `start` twice as long, or as long as its neighbour lets it be. The new end, if there is one.
+    /// Makes the frame that begins at `start` twice as long, or as long as its neighbour lets it
+    /// be. The new end, if there is one.
     pub(crate) fn grow(&mut self, start: usize) -> Option<usize> {
         let &(end, number) = self.taken.get(&start)?;
         let neighbour = self.taken.range(start + 1..).next().map_or(self.bytes, |(&next, _)| next);
@@ -84,7 +88,8 @@ impl Frames {
         self.returned.push(start);
     }
 
-    /// Frames given up, to be handed to `forget` when their memory is gone; until then nobody takes them.
+    /// Frames given up, to be handed to `forget` when their memory is gone; until then nobody takes
+    /// them.
     pub(crate) fn take_returned(&mut self) -> Vec<Range<usize>> {
         let returned = std::mem::take(&mut self.returned);
         returned.into_iter().map(|start| start..self.taken[&start].0).collect()
@@ -97,7 +102,8 @@ impl Frames {
     }
 }
 
-/// Where the frame of a number begins. Of any first so many numbers the positions are as far apart as can be.
+/// Where the frame of a number begins. Of any first so many numbers the positions are as far apart
+/// as can be.
 fn position(number: usize, bytes: usize) -> usize {
     const IN_GROUP: usize = GROUP / DENSE;
     let dense = bytes / DENSE;

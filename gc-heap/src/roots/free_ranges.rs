@@ -13,8 +13,8 @@ pub(crate) struct FreeRanges {
 }
 
 impl FreeRanges {
-    /// Takes `len` (not 0) from the shortest piece that has them, and of those from the first: what is left over is small, and
-    /// long pieces stay long.
+    /// Takes `len` (not 0) from the shortest piece that has them, and of those from the first: what
+    /// is left over is small, and long pieces stay long.
     pub(crate) fn take(&mut self, len: usize) -> Option<usize> {
         let &(found, start) = self.by_len.range((len, 0)..).next()?;
         self.remove(start, found);
@@ -78,7 +78,8 @@ mod tests {
         free.give(0..100);
         let taken: Vec<usize> = (0..10).map(|_| free.take(10).unwrap()).collect();
         assert!(taken.iter().copied().eq((0..100).step_by(10)) && free.take(1).is_none());
-        // In an order in which each way of joining comes: neither side, the side before, the side behind, both.
+        // In an order in which each way of joining comes: neither side, the side before, the side
+        // behind, both.
         for start in [20, 30, 10, 50, 40, 90, 70, 0, 80, 60] {
             free.give(start..start + 10);
         }

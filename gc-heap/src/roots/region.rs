@@ -72,8 +72,9 @@ impl Region {
         Region::reserve(memory, bytes, RegionKind::Stacks)
     }
 
-    /// For a table, as for a stack. Where the system maps nothing more (it is short of memory, or the process at a limit), of the
-    /// program's own memory: a root is made by calls that cannot fail, and a table is small.
+    /// For a table, as for a stack. Where the system maps nothing more (it is short of memory, or
+    /// the process at a limit), of the program's own memory: a root is made by calls that cannot
+    /// fail, and a table is small.
     pub(crate) fn table(memory: &RootMemory, bytes: usize) -> Result<Region, NoAddresses> {
         match Region::reserve(memory, bytes, RegionKind::Tables) {
             Err(NoAddresses(Some(_))) => Ok(Region::allocate(bytes)),
@@ -123,7 +124,8 @@ impl Region {
         Region { home, address, collector, len: AtomicUsize::new(piece.len()) }
     }
 
-    /// Makes a frame longer. By its thread, which alone asks for the length that a slot is to be in.
+    /// Makes a frame longer. By its thread, which alone asks for the length that a slot is to be
+    /// in.
     pub(crate) fn grow(&self) -> bool {
         let grown = match &self.home {
             Home::Private { piece, .. } => {

@@ -1,5 +1,5 @@
-//! A root stack's memory, shared by its owner and the collector. What the two do at the same time, marking and giving memory
-//! back, is in [`gc_core::root_stack`].
+//! A root stack's memory, shared by its owner and the collector. What the two do at the same time,
+//! marking and giving memory back, is in [`gc_core::root_stack`].
 
 use crate::roots::region::Region;
 use gc_core::root_stack::RootStackState;
@@ -101,7 +101,8 @@ impl StackRegion {
         limit
     }
 
-    /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any time.
+    /// Whether the owner may push to far more slots than it uses now. A hint: it may change at any
+    /// time.
     pub(crate) fn is_wide(&self) -> bool {
         self.state.limit() > limit_for(self.state.len(), self.capacity)
     }

@@ -193,7 +193,8 @@ mod tests {
                 inner.world.pins.load(Ordering::SeqCst),
             )
         };
-        // SAFETY: the child allocates nothing, takes no lock, and leaves without running anything of the parent's.
+        // SAFETY: the child allocates nothing, takes no lock, and leaves without running anything
+        // of the parent's.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let before = lists();

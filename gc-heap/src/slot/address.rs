@@ -7,10 +7,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-/// Which object something is, until the next safepoint: two addresses are equal exactly when their objects are.
+/// Which object something is, until the next safepoint: two addresses are equal exactly when their
+/// objects are.
 ///
-/// It costs no word an object, as an [identity hash](Gc::identity_hash) does, because it ends where objects may move: it borrows the mutator
-/// like the reference that it is of. So a table of addresses is made, used and forgotten between two safepoints:
+/// It costs no word an object, as an [identity hash](Gc::identity_hash) does, because it ends where
+/// objects may move: it borrows the mutator like the reference that it is of. So a table of
+/// addresses is made, used and forgotten between two safepoints:
 ///
 /// ```
 /// use gc_heap::{Address, Gc, Heap, Slot, Trace};

@@ -5,7 +5,8 @@ use core::marker::PhantomData;
 use crate::object::{Field, Trace};
 use crate::slot::Slot;
 
-/// A run of bytes: strings, buffers. It has no fields, so it is made from `()`: `m.place_bytes::<Bytes>((), payload)`.
+/// A run of bytes: strings, buffers. It has no fields, so it is made from `()`:
+/// `m.place_bytes::<Bytes>((), payload)`.
 ///
 /// Of any length, empty too. One of more than 32 KiB is a large object: no cycle copies it.
 ///
@@ -27,10 +28,12 @@ use crate::slot::Slot;
 #[trace(tail = u8)]
 pub struct Bytes;
 
-/// An array of `E`, with its length fixed when it is made; it has no fields, so it is made from `()`.
+/// An array of `E`, with its length fixed when it is made; it has no fields, so it is made from
+/// `()`.
 ///
-/// `Array<f64>` holds numbers that never change, `Array<Num<f64>>` numbers that do, `Array<Slot<S>>` references
-/// ([`SlotArray`]), and an array of a struct that derives `Trace` holds structs side by side.
+/// `Array<f64>` holds numbers that never change, `Array<Num<f64>>` numbers that do,
+/// `Array<Slot<S>>` references ([`SlotArray`]), and an array of a struct that derives `Trace` holds
+/// structs side by side.
 ///
 /// ```
 /// use gc_heap::{Array, Heap, Num, AllocSize, Trace};

@@ -26,7 +26,8 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
         self.pair().has_key(K::to_word(key), m)
     }
 
-    /// Whether there is no pair. A pair whose key has died may count until the collector has cleared it.
+    /// Whether there is no pair. A pair whose key has died may count until the collector has
+    /// cleared it.
     #[inline]
     pub fn is_empty(&self, _m: &Mutator<'_>) -> bool {
         self.pair().is_empty()

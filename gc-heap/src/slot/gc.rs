@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A reference to an object of type `T`: one word, `Copy`, good until the next safepoint.
 ///
-/// It borrows the [`Mutator`] (`'g`), so whatever can be a safepoint ends it: those functions take `&mut Mutator`.
+/// It borrows the [`Mutator`] (`'g`), so whatever can be a safepoint ends it: those functions take
+/// `&mut Mutator`.
 #[repr(transparent)]
 pub struct Gc<'g, T> {
     start: NonNull<u64>,
-    /// Neither `Send` nor `Sync`: another thread may be at a safepoint. Invariant in `T`: of two types of which one is a
-    /// subtype of the other (`for<'a> fn(&'a u8)`, `fn(&'static u8)`) the objects may have different tails.
+    /// Neither `Send` nor `Sync`: another thread may be at a safepoint. Invariant in `T`: of two
+    /// types of which one is a subtype of the other (`for<'a> fn(&'a u8)`, `fn(&'static u8)`) the
+    /// objects may have different tails.
     _borrows: PhantomData<(&'g Mutator<'static>, *mut T)>,
 }
 
@@ -32,7 +34,8 @@ impl<T> Copy for Gc<'_, T> {}
 
 impl<'g, T: Trace> Gc<'g, T> {
     /// # Safety
-    /// `word` is a good reference to an object of type `T`, and the mutator stays borrowed for `'g`.
+    /// `word` is a good reference to an object of type `T`, and the mutator stays borrowed for
+    /// `'g`.
     #[inline(always)]
     pub(crate) unsafe fn from_word(word: u64) -> Gc<'g, T> {
         let start = std::ptr::with_exposed_provenance_mut(word as usize);
@@ -45,13 +48,15 @@ impl<'g, T: Trace> Gc<'g, T> {
         self.start.as_ptr() as u64
     }
 
-    /// The object, for as long as the mutator is borrowed (`*gc` and `gc.field` do for shorter uses).
+    /// The object, for as long as the mutator is borrowed (`*gc` and `gc.field` do for shorter
+    /// uses).
     #[inline(always)]
     #[must_use]
     #[expect(clippy::should_implement_trait, reason = "`AsRef` would shorten the lifetime to that of the `Gc`")]
     pub fn as_ref(self) -> &'g T {
-        // SAFETY: a raw reference is good, so the address is mapped in the view that is current for this mutator; the
-        // fields begin at `fields_at`; objects do not move and are not reused while the mutator is borrowed.
+        // SAFETY: a raw reference is good, so the address is mapped in the view that is current for
+        // this mutator; the fields begin at `fields_at`; objects do not move and are not reused
+        // while the mutator is borrowed.
         unsafe { self.start.byte_add(fields_at::<T>()).cast().as_ref() }
     }
 
@@ -74,7 +79,8 @@ impl<'g, T: Trace> Gc<'g, T> {
         T::Tail: TailElement,
     {
         let first = self.start.as_ptr().wrapping_byte_add(T::KIND.fixed_bytes as usize).cast::<T::Tail>();
-        // SAFETY: as in `as_ref`; the allocator initialised `tail_len` elements at the end of the fixed part.
+        // SAFETY: as in `as_ref`; the allocator initialised `tail_len` elements at the end of the
+        // fixed part.
         unsafe { std::slice::from_raw_parts(first, self.tail_len()) }
     }
 
@@ -85,7 +91,8 @@ impl<'g, T: Trace> Gc<'g, T> {
         AnyGc { start: self.start, _borrows: PhantomData }
     }
 
-    /// Whether both refer to the same object. Two good references are equal exactly when their objects are.
+    /// Whether both refer to the same object. Two good references are equal exactly when their
+    /// objects are.
     #[inline(always)]
     #[must_use]
     pub fn ptr_eq(self, other: Gc<'_, T>) -> bool {
@@ -94,10 +101,11 @@ impl<'g, T: Trace> Gc<'g, T> {
 }
 
 impl<T: IdentityHash> Gc<'_, T> {
-    /// A number that this object has and no other object of the heap, never 0, the same wherever the object moves. Made
-    /// at the first call, by any thread. Never blocks, never a safepoint.
+    /// A number that this object has and no other object of the heap, never 0, the same wherever
+    /// the object moves. Made at the first call, by any thread. Never blocks, never a safepoint.
     ///
-    /// The types that have one say so, and pay a word an object for it: no object grows when it moves.
+    /// The types that have one say so, and pay a word an object for it: no object grows when it
+    /// moves.
     ///
     /// ```
     /// use gc_heap::{Heap, Trace};
@@ -135,8 +143,8 @@ impl<T: IdentityHash> Gc<'_, T> {
 /// `start` is a good reference to an object of this kind, which has the hidden word.
 #[inline]
 unsafe fn identity_hash(start: NonNull<u64>, kind: &Kind, m: &Mutator<'_>) -> u64 {
-    // SAFETY: the caller's: the word lies within the object, which does not move while the mutator is borrowed, and it is
-    // read and written atomically once the object is published.
+    // SAFETY: the caller's: the word lies within the object, which does not move while the mutator
+    // is borrowed, and it is read and written atomically once the object is published.
     let word = unsafe { start.byte_add(kind.hash_at as usize).cast::<AtomicU64>().as_ref() };
     // Relaxed: the number orders nothing else, and it never changes again.
     match word.load(Ordering::Relaxed) {
@@ -279,7 +287,8 @@ impl<'g> AnyGc<'g> {
     #[inline(always)]
     #[must_use]
     pub fn kind(self) -> &'static Kind {
-        // SAFETY: a raw reference is good, so this is the header of an object, whose kind bits never change.
+        // SAFETY: a raw reference is good, so this is the header of an object, whose kind bits
+        // never change.
         unsafe { Header(self.start.read()).kind() }
     }
 

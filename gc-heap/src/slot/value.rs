@@ -1,4 +1,5 @@
-//! Tagged values: a number, an integer, a boolean, nil, a constant of the embedder's, or a reference in one 64-bit word.
+//! Tagged values: a number, an integer, a boolean, nil, a constant of the embedder's, or a
+//! reference in one 64-bit word.
 //!
 //! | upper 16 bits | meaning |
 //! | --- | --- |
@@ -7,9 +8,9 @@
 //! | `fffa` | nil, false, true, special constants |
 //! | `fffb` | an integer of 48 bits, two's complement |
 //!
-//! Doubles are moved up so that a reference is an address as it stands, and one compare tells references from all else.
-//! Every NaN is stored as the quiet NaN of its sign, `7ff8...` or `fff8...`: another payload could look like a tag, or
-//! forge a reference.
+//! Doubles are moved up so that a reference is an address as it stands, and one compare tells
+//! references from all else. Every NaN is stored as the quiet NaN of its sign, `7ff8...` or
+//! `fff8...`: another payload could look like a tag, or forge a reference.
 
 use super::gc::{AnyGc, DOUBLE_OFFSET, Gc, GoodWord};
 use crate::object::Trace;
@@ -106,8 +107,8 @@ impl<'g> Value<'g> {
     /// The least: -2^47.
     pub const INT48_MIN: i64 = -(1 << 47);
 
-    /// An integer of 48 bits; `None` for one that does not fit. A number has one word, whether it is made here or by
-    /// [`int`](Self::int).
+    /// An integer of 48 bits; `None` for one that does not fit. A number has one word, whether it
+    /// is made here or by [`int`](Self::int).
     ///
     /// ```
     /// use gc_heap::Value;
@@ -130,8 +131,8 @@ impl<'g> Value<'g> {
         if x << 16 >> 16 == x { Some(Value::immediate::<INT>(x as u64 & PAYLOAD)) } else { None }
     }
 
-    /// A constant of the embedder's own, different from every other value: what is not there yet, a hole in a table, a character,
-    /// a symbol by its number.
+    /// A constant of the embedder's own, different from every other value: what is not there yet, a
+    /// hole in a table, a character, a symbol by its number.
     ///
     /// ```
     /// use gc_heap::{Unpacked, Value};
@@ -235,7 +236,8 @@ impl<'g> Value<'g> {
         }
     }
 
-    /// Whether both are the same word: equal immediates, the same object. A NaN is identical to itself.
+    /// Whether both are the same word: equal immediates, the same object. A NaN is identical to
+    /// itself.
     #[inline(always)]
     #[must_use]
     pub const fn is_identical(self, other: Value<'_>) -> bool {

@@ -45,7 +45,8 @@ impl<T: Referent> WeakSlot<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Weak<T> {
-    /// Invariant in `T`: of two types of which one is a subtype of the other, the objects may differ.
+    /// Invariant in `T`: of two types of which one is a subtype of the other, the objects may
+    /// differ.
     word: WeakRootWord<T>,
 }
 

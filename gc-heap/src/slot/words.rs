@@ -17,11 +17,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// What a slot can hold: `T` (a reference to a `T`), `Option<T>` (that or null), [`Tagged`] (any [`Value`]).
+/// What a slot can hold: `T` (a reference to a `T`), `Option<T>` (that or null), [`Tagged`] (any
+/// [`Value`]).
 ///
 /// # Safety
-/// `to_word` and `from_word` are inverse, and a word is a reference exactly when the loaded thing holds one. Where `COPIES` is true, what is
-/// loaded is a word long and its bytes are those of `to_word`.
+/// `to_word` and `from_word` are inverse, and a word is a reference exactly when the loaded thing
+/// holds one. Where `COPIES` is true, what is loaded is a word long and its bytes are those of
+/// `to_word`.
 pub unsafe trait SlotType: 'static {
     /// The type of a loaded value.
     type Loaded<'g>: Copy;
@@ -46,7 +48,8 @@ pub unsafe trait SlotType: 'static {
 #[derive(Clone, Copy, Debug)]
 pub enum Tagged {}
 
-/// The slot type of [`AnyGc`]: an object of any type, and no immediate (that is [`Tagged`](crate::Tagged)).
+/// The slot type of [`AnyGc`]: an object of any type, and no immediate (that is
+/// [`Tagged`](crate::Tagged)).
 ///
 /// ```
 /// use gc_heap::{AnyObject, Bytes, Heap, AllocSize, Trace, WeakSlot};
@@ -79,8 +82,8 @@ pub enum Tagged {}
 #[derive(Clone, Copy, Debug)]
 pub enum AnyObject {}
 
-/// What weak references, keys of ephemerons and finalizer queues are about: the objects of a type that derives
-/// [`Trace`], or those of all types, [`AnyObject`].
+/// What weak references, keys of ephemerons and finalizer queues are about: the objects of a type
+/// that derives [`Trace`], or those of all types, [`AnyObject`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a type of objects",
     label = "not a type of objects",
@@ -95,8 +98,8 @@ impl Referent for AnyObject {}
 macro_rules! slot_types {
     ($($(#[$note:meta])* [$($generics:tt)*] $slot:ty, $loaded:ty, $kind:ident, $copies:expr, $to:expr, $from:expr;)*) => {$(
         $(#[$note])*
-        // SAFETY: a word of `$to` is 0 for null, else the address of the object, or the value's; and
-        // `$from` is the inverse. A type that is never null is made from one that is not.
+        // SAFETY: a word of `$to` is 0 for null, else the address of the object, or the value's;
+        // and `$from` is the inverse. A type that is never null is made from one that is not.
         unsafe impl<$($generics)*> SlotType for $slot {
             type Loaded<'g> = $loaded;
             const SLOT_KIND: SlotKind = SlotKind::$kind;
@@ -133,8 +136,8 @@ unsafe fn any_or_null<'g>(word: u64) -> Option<AnyGc<'g>> {
 }
 
 slot_types! {
-    // `Gc` and `Value` are transparent. `Option<NonNull<_>>`, of which `Gc` is one, is guaranteed to
-    // lie as a pointer, with null for `None`.
+    // `Gc` and `Value` are transparent. `Option<NonNull<_>>`, of which `Gc` is one, is guaranteed
+    // to lie as a pointer, with null for `None`.
     [T: Trace] T, Gc<'g, T>, Strong, true, Gc::word, Gc::from_word;
     [T: Trace] Option<T>, Option<Gc<'g, T>>, Strong, true, |gc: Option<Gc<'_, T>>| gc.map_or(0, Gc::word), gc_or_null;
     [] Tagged, Value<'g>, Tagged, true, Value::word, |word| Value::of(GoodWord::new(word));
@@ -148,8 +151,8 @@ impl<S: SlotType> Words for S {
 
 /// A slot of a heap object. Made by the allocator alone, from the object's initialiser.
 ///
-/// Loads and stores are atomic and ordered like release and acquire, so threads may share objects; what they do with
-/// one slot at the same time is up to them.
+/// Loads and stores are atomic and ordered like release and acquire, so threads may share objects;
+/// what they do with one slot at the same time is up to them.
 ///
 /// ```
 /// use gc_heap::{Heap, OutOfMemory, AllocSize, Root, Slot, Trace};
@@ -223,7 +226,8 @@ impl<S: SlotType> Slot<S> {
         unsafe { S::from_word(access::load::<S>(&self.word, at, m)) }
     }
 
-    /// Of a slot that no thread but the caller stores to. `if_good` is called if it needs no healing.
+    /// Of a slot that no thread but the caller stores to. `if_good` is called if it needs no
+    /// healing.
     #[inline(always)]
     pub(crate) fn load_own_at<'g>(&self, at: Place, m: &'g Mutator<'_>, if_good: impl FnOnce()) -> S::Loaded<'g> {
         // SAFETY: the module's invariant.
@@ -257,8 +261,8 @@ impl<S: SlotType> Slot<S> {
     }
 }
 
-// SAFETY: one word, a slot of the sort the type says; `write` initialises it whole. It needs no drop, is aligned to 8 and
-// atomic.
+// SAFETY: one word, a slot of the sort the type says; `write` initialises it whole. It needs no
+// drop, is aligned to 8 and atomic.
 unsafe impl<S: SlotType> Field for Slot<S> {
     type Init<'g> = S::Loaded<'g>;
     const MAP: WordMap = WordMap::slot(S::SLOT_KIND);
@@ -266,12 +270,14 @@ unsafe impl<S: SlotType> Field for Slot<S> {
 
     #[inline(always)]
     unsafe fn write<'g>(init: S::Loaded<'g>, dst: *mut Self) {
-        // SAFETY: the caller's. A plain store: the object is not published yet, and publishing it is Release.
+        // SAFETY: the caller's. A plain store: the object is not published yet, and publishing it
+        // is Release.
         unsafe { dst.cast::<u64>().write(access::initial(dst.addr(), Place::Field, S::to_word(init))) }
     }
 }
 
-/// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from an `Option<AnyGc<'g>>`.
+/// A weak reference in a heap object. Made from an `Option<Gc<'g, T>>`, or for [`AnyObject`] from
+/// an `Option<AnyGc<'g>>`.
 ///
 /// ```
 /// use gc_heap::{Heap, AllocSize, Slot, Trace, WeakSlot};
@@ -333,15 +339,17 @@ unsafe impl<T: Referent> Field for WeakSlot<T> {
     }
 }
 
-/// A pair of a key and a value in a heap object. Made from an `Option<(Gc<'g, K>, S::Loaded<'g>)>`, with an `AnyGc<'g>` where
-/// `K` is [`AnyObject`](crate::AnyObject).
+/// A pair of a key and a value in a heap object. Made from an `Option<(Gc<'g, K>, S::Loaded<'g>)>`,
+/// with an `AnyGc<'g>` where `K` is [`AnyObject`](crate::AnyObject).
 ///
-/// The pair keeps nothing alive by itself. As long as the key is reachable by another way, so is the value (if the object
-/// that holds the pair is); when the key dies the pair becomes empty. A value that refers to its own key does not keep the
-/// pair, and chains and rings of pairs are exact. [`WeakMap`](crate::WeakMap) is a table of them.
+/// The pair keeps nothing alive by itself. As long as the key is reachable by another way, so is
+/// the value (if the object that holds the pair is); when the key dies the pair becomes empty. A
+/// value that refers to its own key does not keep the pair, and chains and rings of pairs are
+/// exact. [`WeakMap`](crate::WeakMap) is a table of them.
 ///
-/// One thread at a time changes a pair; others may read it meanwhile, and may then see the new value with the old key. A
-/// program that wants more brings its own lock, as `WeakMap` does. No access ever blocks.
+/// One thread at a time changes a pair; others may read it meanwhile, and may then see the new
+/// value with the old key. A program that wants more brings its own lock, as `WeakMap` does. No
+/// access ever blocks.
 ///
 /// ```
 /// use gc_heap::{Ephemeron, Heap, AllocSize, Slot, Trace};
@@ -392,8 +400,8 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     #[inline(always)]
     pub(super) fn load_pair<'g>(&self, m: &'g Mutator<'_>) -> Option<(K::Loaded<'g>, S::Loaded<'g>)> {
         let (key, value) = self.pair().load::<S>(m)?;
-        // SAFETY: the module's invariant; a key was seen. That the value's object lives follows from the
-        // protocol: its key does.
+        // SAFETY: the module's invariant; a key was seen. That the value's object lives follows
+        // from the protocol: its key does.
         Some(unsafe { (K::from_word(key), S::from_word(value)) })
     }
 
@@ -405,7 +413,8 @@ impl<K: Referent, S: SlotType> Ephemeron<K, S> {
     }
 }
 
-// SAFETY: two words, the key and the value of an ephemeron; `write` initialises both. No drop, aligned to 8, atomic.
+// SAFETY: two words, the key and the value of an ephemeron; `write` initialises both. No drop,
+// aligned to 8, atomic.
 unsafe impl<K: Referent, S: SlotType> Field for Ephemeron<K, S> {
     type Init<'g> = Option<(K::Loaded<'g>, S::Loaded<'g>)>;
     const MAP: WordMap = WordMap::pair();

@@ -4,7 +4,8 @@ use super::BLOCK_BYTES;
 use gc_core::zeroed::zeroed;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-/// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes it.
+/// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum BlockState {
@@ -43,9 +44,11 @@ pub(crate) struct BlockTable {
     usage: Box<[AtomicU8]>,
     allocation_epoch: Box<[AtomicU32]>,
     live_bytes: Box<[AtomicU32]>,
-    /// Of a large object's first block: its blocks; of a further one: how many blocks before it the object begins.
+    /// Of a large object's first block: its blocks; of a further one: how many blocks before it the
+    /// object begins.
     run: Box<[AtomicU32]>,
-    /// Bytes from the block's start that may hold objects; of an open block as of its mutator's last safepoint.
+    /// Bytes from the block's start that may hold objects; of an open block as of its mutator's
+    /// last safepoint.
     used_bytes: Box<[AtomicU32]>,
     /// Pins of objects that begin in the block.
     pins: Box<[AtomicU32]>,

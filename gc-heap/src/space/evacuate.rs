@@ -1,8 +1,9 @@
-//! Evacuation: each object of the relocation set is copied once, by whichever thread needs it first, and published by
-//! compare-and-swap (the forwarding of C4 and ZGC, with a copy that no thread waits for).
+//! Evacuation: each object of the relocation set is copied once, by whichever thread needs it
+//! first, and published by compare-and-swap (the forwarding of C4 and ZGC, with a copy that no
+//! thread waits for).
 //!
-//! Each thread copies to a place of its own and the first to publish wins. Where there is no place, the object's own place is
-//! published: it stays, and its block survives the cycle.
+//! Each thread copies to a place of its own and the first to publish wins. Where there is no place,
+//! the object's own place is published: it stays, and its block survives the cycle.
 
 use crate::object::header::Header;
 use crate::space::BLOCK_BYTES;
@@ -55,7 +56,8 @@ pub(crate) fn relocate_object(
         };
     };
     for at in (0..bytes).step_by(8) {
-        // Relaxed: if the block is released meanwhile this copies garbage, and then loses the race below.
+        // Relaxed: if the block is released meanwhile this copies garbage, and then loses the race
+        // below.
         let word = memory.word(offset + at).load(Ordering::Relaxed);
         memory.word(to + at).store(word, Ordering::Relaxed);
     }

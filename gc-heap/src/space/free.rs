@@ -60,7 +60,8 @@ struct State {
 }
 
 /// What there was at one moment. Of each two figures that say something about one another:
-/// `live_bytes` <= bytes of `used` <= those of `committed` <= those of `committed_peak`; `used` <= `taken`.
+/// `live_bytes` <= bytes of `used` <= those of `committed` <= those of `committed_peak`; `used` <=
+/// `taken`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figures {
     /// Allocated blocks.
@@ -97,8 +98,8 @@ pub(crate) struct FreeSpace {
     dumps: Option<Arc<Dumps>>,
 }
 
-/// Adds to a figure that is only ever written under the lock, which the caller holds: a load and a store do, others may read
-/// meanwhile.
+/// Adds to a figure that is only ever written under the lock, which the caller holds: a load and a
+/// store do, others may read meanwhile.
 fn add(figure: &AtomicUsize, change: isize) {
     figure.store(figure.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
 }
@@ -548,8 +549,9 @@ mod tests {
         assert!(waiting.take(Duration::ZERO).is_some());
     }
 
-    /// All allocation waits for the lock, so what is done under it must not grow with the heap. Of each the least of several times
-    /// counts, and a search of all blocks takes 256 times as long in the larger heap.
+    /// All allocation waits for the lock, so what is done under it must not grow with the heap. Of
+    /// each the least of several times counts, and a search of all blocks takes 256 times as long
+    /// in the larger heap.
     #[test]
     fn a_run_is_found_in_a_time_that_does_not_grow_with_the_heap() {
         let checkered = |blocks: usize| {

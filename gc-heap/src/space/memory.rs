@@ -42,8 +42,9 @@ impl Memory {
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         debug_assert!(offset < self.bytes && offset.is_multiple_of(8));
         let address = self.views.canonical() + offset;
-        // SAFETY: the canonical view maps the whole heap readable and writable as long as `self`; every word of it is
-        // accessed atomically by the collector, and offsets below the heap's size are all that ever get here.
+        // SAFETY: the canonical view maps the whole heap readable and writable as long as `self`;
+        // every word of it is accessed atomically by the collector, and offsets below the heap's
+        // size are all that ever get here.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
     }
 
@@ -150,9 +151,10 @@ impl ForwardingTable {
         !self.table[block].load(Ordering::SeqCst).is_null()
     }
 
-    /// The entry of the object at a stale offset. `Some(None)`: its block is not in the set and it stays where it is.
-    /// `None`: the block is in the set and no live object begins there, so the reference is to an object that was dead
-    /// when its block was planned, which only a broken invariant can produce.
+    /// The entry of the object at a stale offset. `Some(None)`: its block is not in the set and it
+    /// stays where it is. `None`: the block is in the set and no live object begins there, so the
+    /// reference is to an object that was dead when its block was planned, which only a broken
+    /// invariant can produce.
     #[inline]
     pub(crate) fn lookup(&self, offset: usize) -> Option<Option<Entry<'_>>> {
         match self.of_block(offset / BLOCK_BYTES) {
@@ -183,7 +185,8 @@ impl ForwardingTable {
     pub(crate) fn clear(&self, block: usize) {
         let old = self.table[block].swap(null_mut(), Ordering::AcqRel);
         if !old.is_null() {
-            // SAFETY: from `Box::into_raw` in `insert`, and taken out of the table by this swap alone.
+            // SAFETY: from `Box::into_raw` in `insert`, and taken out of the table by this swap
+            // alone.
             let forwarding = unsafe { Box::from_raw(old) };
             self.bytes.fetch_sub(bytes_of(&forwarding), Ordering::Relaxed);
         }

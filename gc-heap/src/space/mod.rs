@@ -24,8 +24,9 @@ pub(crate) fn max_workers(blocks: usize) -> usize {
     blocks / 4 - 1
 }
 
-/// Blocks that only relocation may take, so that compaction always progresses: two for each collector thread and a few for
-/// mutators, or a sixteenth of the heap if that is less, but never fewer than one for each.
+/// Blocks that only relocation may take, so that compaction always progresses: two for each
+/// collector thread and a few for mutators, or a sixteenth of the heap if that is less, but never
+/// fewer than one for each.
 pub(crate) fn relocation_reserve(blocks: usize, workers: usize) -> usize {
     (2 * workers + 4).min(blocks / 16).max(workers + 1)
 }

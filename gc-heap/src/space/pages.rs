@@ -26,16 +26,17 @@ pub(crate) struct Pages {
     pub(crate) flip: CurrentFlip,
     pub(crate) states: PageStates,
     /// The kernel has refused to unregister the view at the end of the last flip, so absent pages
-    /// still fault. Nothing is gated: they are installed unchanged. Set between the close and the end
-    /// of a flip.
+    /// still fault. Nothing is gated: they are installed unchanged. Set between the close and the
+    /// end of a flip.
     pub(crate) still_registered: AtomicBool,
     /// The system has refused the last flip.
     pub(crate) refused: AtomicBool,
     /// Offsets of the part that the last flip excluded. Written in the pause, read by the
     /// collector.
     left: [AtomicUsize; 2],
-    /// For each page of the heap proper: of a destination, the granule of the *source* object that overlaps its start, or
-    /// that begins first in it; of a young block, the same of the objects that are there.
+    /// For each page of the heap proper: of a destination, the granule of the *source* object that
+    /// overlaps its start, or that begins first in it; of a young block, the same of the objects
+    /// that are there.
     first: Box<[AtomicU64]>,
     /// The block evacuated after this one.
     next_source: Box<[AtomicU32]>,

@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn a_signal_wakes_nobody_before_a_hold_is_over() {
         let action = nothing as extern "C" fn(i32);
-        // SAFETY: a handler that does nothing, for a signal that nothing else here uses. Without SA_RESTART, which `signal`
-        // would set: it makes the kernel sleep on.
+        // SAFETY: a handler that does nothing, for a signal that nothing else here uses. Without
+        // SA_RESTART, which `signal` would set: it makes the kernel sleep on.
         unsafe {
             let mut new: libc::sigaction = std::mem::zeroed();
             new.sa_sigaction = action as usize;

@@ -22,8 +22,8 @@ impl HeapInner {
         Ticket::Compaction(number)
     }
 
-    /// Runs a cycle that begins after the call, and waits for its end, or until the collector fails: see `check_collector`. The
-    /// caller is parked or not attached.
+    /// Runs a cycle that begins after the call, and waits for its end, or until the collector
+    /// fails: see `check_collector`. The caller is parked or not attached.
     pub(crate) fn collect(&self) {
         self.schedule.requests.wait(self.request_cycle());
     }

@@ -1,5 +1,5 @@
-//! Addresses are not memory: what a heap reserves does not count where memory is limited, promised or locked. Each scene changes
-//! its process, and plays in a child.
+//! Addresses are not memory: what a heap reserves does not count where memory is limited, promised
+//! or locked. Each scene changes its process, and plays in a child.
 
 use crate::child::plays_well;
 use crate::common::backing;
@@ -74,7 +74,8 @@ fn threads_below_a_limit_on_data(barrier: Barrier) {
     assert!(status("VmData") < before + 160 * MIB);
 }
 
-/// Private memory counts, and twice from a flip on: of roots what is in use, not the 24 GiB that there may be.
+/// Private memory counts, and twice from a flip on: of roots what is in use, not the 24 GiB that
+/// there may be.
 fn threads_of_private_memory_below_a_limit_on_data() {
     const THREADS: usize = 16;
     const LIMIT: usize = 640 * MIB;

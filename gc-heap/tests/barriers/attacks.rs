@@ -1,5 +1,6 @@
-//! Attacks from safe code that only run time can answer: each ends as the documentation says, and the heap goes on. Those that
-//! must not compile are in `tests/compile_fail`; docs/trust.md has the table of both.
+//! Attacks from safe code that only run time can answer: each ends as the documentation says, and
+//! the heap goes on. Those that must not compile are in `tests/compile_fail`; docs/trust.md has the
+//! table of both.
 
 use crate::common::{catch_unwind, checked, deadline_after, stress, while_collecting};
 use crate::harness::{Tests, tests};
@@ -94,7 +95,8 @@ pub(crate) fn visitors_of_a_map_use_the_map(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// An iterator for a tail that itself places objects, pins, pushes, drops roots, and places another tail by such an iterator.
+/// An iterator for a tail that itself places objects, pins, pushes, drops roots, and places another
+/// tail by such an iterator.
 pub(crate) fn iterators_that_use_the_heap(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).stress(stress(3)).build().unwrap();
     let root = item(&heap, 1);
@@ -140,7 +142,8 @@ pub(crate) fn iterators_that_use_the_heap(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// Slots of a stack in hand, while the stack is popped, filled anew and grown: each has some object of its type.
+/// Slots of a stack in hand, while the stack is popped, filled anew and grown: each has some object
+/// of its type.
 pub(crate) fn slots_of_a_stack_that_is_popped_meanwhile(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).stress(stress(5)).build().unwrap();
     let root = item(&heap, 1);
@@ -178,7 +181,8 @@ pub(crate) fn slots_of_a_stack_that_is_popped_meanwhile(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// Values of a queue whose end uses the heap: enters it, allocates, collects, makes a root; and one whose end panics.
+/// Values of a queue whose end uses the heap: enters it, allocates, collects, makes a root; and one
+/// whose end panics.
 pub(crate) fn values_that_use_the_heap_when_they_end(barrier: Barrier) {
     let heap = heap(barrier);
     let root = item(&heap, 1);
@@ -210,7 +214,8 @@ pub(crate) fn values_that_use_the_heap_when_they_end(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// Two heaps whose listeners each want a cycle of the other: each is told that it cannot have one there.
+/// Two heaps whose listeners each want a cycle of the other: each is told that it cannot have one
+/// there.
 pub(crate) fn listeners_that_collect_each_others_heap(barrier: Barrier) {
     let (one, two): (Arc<OnceLock<Heap>>, Arc<OnceLock<Heap>>) = Default::default();
     let refused = Arc::new(AtomicUsize::new(0));
@@ -260,7 +265,8 @@ struct Marked<P: Copy + Send + Sync + 'static> {
     id: u64,
 }
 
-/// Types of one name, one layout, one instance of a generic: none passes for another, however large the crowd.
+/// Types of one name, one layout, one instance of a generic: none passes for another, however large
+/// the crowd.
 pub(crate) fn types_that_look_the_same(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).stress(stress(9)).build().unwrap();
     let root = item(&heap, 1);
@@ -294,7 +300,8 @@ pub(crate) fn types_that_look_the_same(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// Scopes that never end as scopes do: frames that are forgotten, again and again, and a frame that ends by a panic meanwhile.
+/// Scopes that never end as scopes do: frames that are forgotten, again and again, and a frame that
+/// ends by a panic meanwhile.
 pub(crate) fn frames_that_are_forgotten(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).stress(stress(11)).build().unwrap();
     let root = item(&heap, 1);
@@ -322,7 +329,8 @@ pub(crate) fn frames_that_are_forgotten(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// A thread inside a heap a hundred times over, each time from `blocking`, which unwinds from the innermost.
+/// A thread inside a heap a hundred times over, each time from `blocking`, which unwinds from the
+/// innermost.
 pub(crate) fn entered_a_hundred_times_over(barrier: Barrier) {
     fn deeper(heap: &Heap, root: &Root<Item>, depth: u64) {
         heap.enter(|m| {
@@ -348,7 +356,8 @@ pub(crate) fn entered_a_hundred_times_over(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// The last handle of a heap ends in the strangest places: in a listener, in a value's end, in `blocking`, in a thread's last breath.
+/// The last handle of a heap ends in the strangest places: in a listener, in a value's end, in
+/// `blocking`, in a thread's last breath.
 pub(crate) fn the_last_handle_ends_anywhere(barrier: Barrier) {
     thread_local! {
         static LAST: RefCell<Option<(Heap, HeapThread, Root<Item>)>> = const { RefCell::new(None) };
@@ -420,7 +429,8 @@ pub(crate) fn the_last_handle_ends_anywhere(barrier: Barrier) {
             .unwrap();
         drop(queue);
         drop(outer);
-        // The heap whose last handle a listener dropped may end a little later, on a thread of its own.
+        // The heap whose last handle a listener dropped may end a little later, on a thread of its
+        // own.
         let _deadline = deadline_after("the end of the heaps", Duration::from_secs(30));
         while ended.load(Ordering::SeqCst) < 4 * round {
             std::thread::sleep(Duration::from_millis(1));
@@ -472,7 +482,8 @@ pub(crate) fn options_at_the_ends_of_their_ranges(barrier: Barrier) {
     }
 }
 
-/// Lengths and places that no stack has: a panic that says so, or an error, and the stack as it was.
+/// Lengths and places that no stack has: a panic that says so, or an error, and the stack as it
+/// was.
 pub(crate) fn stacks_at_the_ends_of_their_ranges(barrier: Barrier) {
     let heap = heap(barrier);
     let root = item(&heap, 1);
@@ -542,7 +553,8 @@ pub(crate) fn writers_that_fail(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// A listener that ends what belongs to its heap: roots, weak references, stacks, pins, places of threads.
+/// A listener that ends what belongs to its heap: roots, weak references, stacks, pins, places of
+/// threads.
 pub(crate) fn listeners_that_end_what_is_their_heaps(barrier: Barrier) {
     type Things = (Root<Item>, Weak<Item>, RootStack<Item>, gc_heap::Pinned<Bytes>, HeapThread, FinalizerQueue<Item>);
     let things: Arc<Mutex<Vec<Things>>> = Arc::default();
@@ -573,7 +585,8 @@ pub(crate) fn listeners_that_end_what_is_their_heaps(barrier: Barrier) {
     goes_on(&heap, &root, 1);
 }
 
-/// A queue waited at for as long as a `Duration` can say, by several threads, and ended by the end of the heap.
+/// A queue waited at for as long as a `Duration` can say, by several threads, and ended by the end
+/// of the heap.
 pub(crate) fn waits_without_end_end(barrier: Barrier) {
     let heap = heap(barrier);
     let queue: Arc<FinalizerQueue<Item>> = Arc::new(FinalizerQueue::new(&heap));
@@ -599,7 +612,8 @@ pub(crate) fn waits_without_end_end(barrier: Barrier) {
     assert_eq!(got, 1);
 }
 
-/// Heaps built until the system or a table of ours is full, each alive: an error in the end, and room again after it.
+/// Heaps built until the system or a table of ours is full, each alive: an error in the end, and
+/// room again after it.
 pub(crate) fn heaps_without_end(barrier: Barrier) {
     let _deadline = deadline_after("heaps without end", Duration::from_secs(300));
     let build = || Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build();

@@ -1,4 +1,5 @@
-//! Censuses and snapshots: they count what is alive, and a snapshot is a graph in which the root retains all of it.
+//! Censuses and snapshots: they count what is alive, and a snapshot is a graph in which the root
+//! retains all of it.
 
 use crate::common::{Random, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};

@@ -1,6 +1,8 @@
-//! The page barrier among signals, sandboxes and users: scenes that change a whole process, each in a child.
+//! The page barrier among signals, sandboxes and users: scenes that change a whole process, each in
+//! a child.
 //!
-//! A child is this program again, told by [`SCENE`] which scene to play; it says what went wrong by a panic.
+//! A child is this program again, told by [`SCENE`] which scene to play; it says what went wrong by
+//! a panic.
 
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
@@ -27,7 +29,8 @@ const SCENES: &[(&str, fn())] = &[
     ("nobody", nobody),
 ];
 
-/// Plays a scene: what a child's `main` does. It says where it hangs before the trial that waits for it has to.
+/// Plays a scene: what a child's `main` does. It says where it hangs before the trial that waits
+/// for it has to.
 pub(crate) fn play(scene: &str) -> ExitCode {
     let _deadline = deadline_after(scene, Duration::from_secs(60));
     if std::env::var_os(ANONYMOUS).is_some() {
@@ -83,7 +86,8 @@ fn heap() -> Heap {
     builder().build().unwrap()
 }
 
-/// Reads objects that move until some of its reads have faulted. `around` is called before and after each.
+/// Reads objects that move until some of its reads have faulted. `around` is called before and
+/// after each.
 pub(crate) fn until_faults(heap: &Heap, mut around: impl FnMut(bool)) {
     let before = heap.faults().count;
     while_collecting(heap, Duration::ZERO, || {
@@ -189,7 +193,8 @@ fn handlers() {
     until_faults(&heap, |_| ());
 }
 
-/// Fails where the handler takes faults that are not its heaps', or does not know the one that was there.
+/// Fails where the handler takes faults that are not its heaps', or does not know the one that was
+/// there.
 pub(crate) fn handlers_before_and_after() {
     plays_well("handlers");
 }
@@ -201,7 +206,8 @@ fn stray() {
     unsafe { page_without_a_file().write_volatile(1) };
 }
 
-/// Fails where the handler swallows a fault that nobody serves: the child would go on, or fault for ever.
+/// Fails where the handler swallows a fault that nobody serves: the child would go on, or fault for
+/// ever.
 pub(crate) fn a_stray_fault_still_kills() {
     let output = child("stray");
     assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{}", String::from_utf8_lossy(&output.stderr));
@@ -228,7 +234,8 @@ fn alternate_stack(stack: Option<&mut [u8]>) -> libc::stack_t {
     if let Some(stack) = stack {
         new = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
     }
-    // SAFETY: the stack outlives its use: who sets it takes it back; no handler runs on the old one.
+    // SAFETY: the stack outlives its use: who sets it takes it back; no handler runs on the old
+    // one.
     unsafe {
         let mut old: libc::stack_t = std::mem::zeroed();
         assert_eq!(libc::sigaltstack(&raw const new, &raw mut old), 0);
@@ -245,7 +252,8 @@ pub(crate) fn alternate_stacks_of_the_embedder() {
             let thread = scope.spawn(|| {
                 let rusts = alternate_stack(stack.as_deref_mut());
                 until_faults(&heap, |_| ());
-                // SAFETY: what the standard library made for this thread, which it takes back when the thread ends.
+                // SAFETY: what the standard library made for this thread, which it takes back when
+                // the thread ends.
                 unsafe { assert_eq!(libc::sigaltstack(&raw const rusts, ptr::null_mut()), 0) };
             });
             thread.join().unwrap();
@@ -294,7 +302,8 @@ fn install_filter(mut filter: Vec<libc::sock_filter>) {
     }
 }
 
-/// Closes a sandbox around this thread and those it starts: no userfaultfd, by call or by device, no memfd.
+/// Closes a sandbox around this thread and those it starts: no userfaultfd, by call or by device,
+/// no memfd.
 fn close_sandbox(memfd: bool) {
     let refusal = return_(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     // `USERFAULTFD_IOC_NEW` of `/dev/userfaultfd` is the request 0xaa00.
@@ -323,7 +332,8 @@ fn refused() {
     assert_eq!(id, Ok(7));
 }
 
-/// Fails where the heap falls back in silence, or does not say what was refused and what would work.
+/// Fails where the heap falls back in silence, or does not say what was refused and what would
+/// work.
 pub(crate) fn a_sandbox_that_refuses_userfaultfd() {
     plays_well("refused");
 }

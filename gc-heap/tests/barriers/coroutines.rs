@@ -1,5 +1,6 @@
-//! Programs that switch stacks inside a heap, as the crates for stackful coroutines let safe code do. What returns in another order
-//! than it went ends the process with one line: each such scene is played by a child.
+//! Programs that switch stacks inside a heap, as the crates for stackful coroutines let safe code
+//! do. What returns in another order than it went ends the process with one line: each such scene
+//! is played by a child.
 
 use crate::child::child;
 use crate::common::{checked, while_collecting};
@@ -46,7 +47,8 @@ impl<'a> Coroutine<'a> {
         let (context, resumer) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         let stack = vec![0; STACK_WORDS];
         let mut new = Box::new(Coroutine { context, resumer, stack, body: Some(Box::new(body)), over: false });
-        // SAFETY: the context and its stack are in the box, which stays where it is, and outlive what runs there.
+        // SAFETY: the context and its stack are in the box, which stays where it is, and outlive
+        // what runs there.
         unsafe {
             assert_eq!(libc::getcontext(&raw mut new.context), 0);
             new.context.uc_stack.ss_sp = new.stack.as_mut_ptr().cast();
@@ -104,7 +106,8 @@ fn goes_on() -> ! {
     std::process::exit(1);
 }
 
-/// Two mutators would be active on one thread: one on the coroutine, suspended, and the one that returns.
+/// Two mutators would be active on one thread: one on the coroutine, suspended, and the one that
+/// returns.
 fn returns_beside_another() {
     let (a, b) = (heap(), heap());
     let mut coroutine = Coroutine::new(|switch| a.enter(|_| switch.suspend()).unwrap());
@@ -112,7 +115,8 @@ fn returns_beside_another() {
     goes_on();
 }
 
-/// The same, the other way round: what returns is on the coroutine, and would leave the thread as in no heap.
+/// The same, the other way round: what returns is on the coroutine, and would leave the thread as
+/// in no heap.
 fn returns_on_a_coroutine() {
     let (a, b) = (heap(), heap());
     let mut coroutine = Coroutine::new(|switch| a.enter(|m| m.blocking(|| switch.suspend())).unwrap());
@@ -128,7 +132,8 @@ fn returns_on_a_coroutine() {
     goes_on();
 }
 
-/// As above, where the heaps record losses: the thread's ring would be that of a mutator that has gone.
+/// As above, where the heaps record losses: the thread's ring would be that of a mutator that has
+/// gone.
 fn returns_on_a_coroutine_and_records() {
     let heap = || Heap::builder().max_bytes(4 << 20).barrier(Barrier::Load).record_losses(true).build().unwrap();
     let (a, b) = (heap(), heap());
@@ -187,7 +192,8 @@ fn parks_on_another_thread() {
     goes_on();
 }
 
-/// In no heap there, and in none here: but its faults are served, and recorded, where it has entered.
+/// In no heap there, and in none here: but its faults are served, and recorded, where it has
+/// entered.
 fn returns_on_another_thread() {
     let a = heap();
     let mut coroutine = Coroutine::new(|switch| {
@@ -227,7 +233,8 @@ fn entered_inside() {
     goes_on();
 }
 
-/// A mutator that was lent to a coroutine, which is leaked while it waits outside: the mutator is still parked.
+/// A mutator that was lent to a coroutine, which is leaked while it waits outside: the mutator is
+/// still parked.
 fn goes_on_parked() {
     let a = heap();
     a.enter(|m| {
@@ -253,7 +260,8 @@ fn allocates_parked() {
     .unwrap();
 }
 
-/// The stack that a listener was on comes back while another listener runs. Stalls are told on the thread that stalled.
+/// The stack that a listener was on comes back while another listener runs. Stalls are told on the
+/// thread that stalled.
 fn a_listener_returns_beside_another() {
     thread_local! {
         static SWITCH: Cell<*const Switch> = const { Cell::new(ptr::null()) };
@@ -276,7 +284,8 @@ fn a_listener_returns_beside_another() {
     };
     let (mut one, mut two) = (Coroutine::new(stall), Coroutine::new(stall));
     one.resume();
-    // Refused here: the first counts as inside until its listener returns. So another thread is lent to the first.
+    // Refused here: the first counts as inside until its listener returns. So another thread is
+    // lent to the first.
     assert!(catch_unwind(AssertUnwindSafe(|| a.collect())).is_err(), "a listener runs on this thread");
     on_a_thread(move || {
         two.resume();
@@ -378,7 +387,8 @@ pub(crate) fn those_that_are_parked_may_return_in_any_order(barrier: Barrier) {
     }
 }
 
-/// A coroutine that is leaked while it waits outside holds nobody up; its place can be entered again, and dropped.
+/// A coroutine that is leaked while it waits outside holds nobody up; its place can be entered
+/// again, and dropped.
 pub(crate) fn one_that_is_leaked_while_it_waits_holds_nobody_up(barrier: Barrier) {
     let heap = checked(barrier, 4 << 20).record_losses(true).build().unwrap();
     for enter in [false, true] {

@@ -22,7 +22,8 @@ struct Node {
     next: Slot<Option<Node>>,
 }
 
-/// In the upper half of a node's number: its bytes are nowhere else, code and constants have them added.
+/// In the upper half of a node's number: its bytes are nowhere else, code and constants have them
+/// added.
 fn id(node: u64) -> u64 {
     (0x5eed_0000_u64 + std::hint::black_box(0xc0de)) << 32 | node
 }
@@ -32,7 +33,8 @@ const NODES: u64 = 40_000;
 /// A megabyte of objects in a heap of a gigabyte, two threads, and an abort.
 fn crash(barrier: Barrier, objects: bool) {
     let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the kernel reads a value of this frame. (Where the hard limit is lower it refuses, and there is no core.)
+    // SAFETY: the kernel reads a value of this frame. (Where the hard limit is lower it refuses,
+    // and there is no core.)
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
     let heap = Heap::builder().max_bytes(1 << 30).barrier(barrier).backing(backing()).dump_objects(objects);
     let heap = heap.build().unwrap();

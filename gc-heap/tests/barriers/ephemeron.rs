@@ -1,4 +1,5 @@
-//! Ephemerons and weak maps: a value lives exactly as long as its key, in chains and rings, while cycles run.
+//! Ephemerons and weak maps: a value lives exactly as long as its key, in chains and rings, while
+//! cycles run.
 
 use crate::common::{Random, checked, every_heap, factor, stress, while_collecting};
 use crate::harness::{Tests, tests};
@@ -32,8 +33,8 @@ fn pairs<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Pairs> {
     m.build::<Pairs>(AllocSize::tail::<Pairs>(len), |m| m.place_array((), len, None)).unwrap()
 }
 
-/// Pairs `(i, i + 1)` of `len + 1` items, in an order that makes each pass of a naive marker find one pair only. Only the
-/// first item is held, by the local that is given.
+/// Pairs `(i, i + 1)` of `len + 1` items, in an order that makes each pass of a naive marker find
+/// one pair only. Only the first item is held, by the local that is given.
 fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> (Local<'s, Pairs>, Local<'s, Option<Item>>) {
     let table = pairs(m, len);
     let first = m.build::<Option<Item>>(AllocSize::of::<Item>(), |m| Some(place(m, 0))).unwrap();
@@ -97,7 +98,8 @@ pub(crate) fn a_long_chain_takes_one_pass(barrier: Barrier) {
     .unwrap();
 }
 
-/// Values that refer to their own keys, pairs in a ring, a key that is its own value: none holds itself.
+/// Values that refer to their own keys, pairs in a ring, a key that is its own value: none holds
+/// itself.
 pub(crate) fn rings_do_not_hold_themselves(barrier: Barrier) {
     for heap in every_heap(barrier, 4 << 20, 2) {
         heap.enter(|m| {
@@ -130,7 +132,8 @@ pub(crate) fn rings_do_not_hold_themselves(barrier: Barrier) {
     }
 }
 
-/// A pair whose key is alive is there although its value's type changes, and numbers are values too.
+/// A pair whose key is alive is there although its value's type changes, and numbers are values
+/// too.
 pub(crate) fn values_of_any_sort(barrier: Barrier) {
     #[derive(Trace)]
     struct Two {
@@ -368,8 +371,8 @@ pub(crate) fn a_weak_map_that_was_large_becomes_small(barrier: Barrier) {
     .unwrap();
 }
 
-/// A map that is reachable through its own value alone is garbage, and so is a map of maps.
-/// The table grows by keys that no cycle has found dead yet, until it would be larger than the heap.
+/// A map that is reachable through its own value alone is garbage, and so is a map of maps. The
+/// table grows by keys that no cycle has found dead yet, until it would be larger than the heap.
 pub(crate) fn a_weak_map_of_keys_that_die_at_once_is_never_out_of_memory(barrier: Barrier) {
     for mib in [4, 8, 16] {
         let heap = Heap::builder().max_bytes(mib << 20).barrier(barrier).build().unwrap();
@@ -416,7 +419,8 @@ pub(crate) fn a_map_does_not_hold_itself(barrier: Barrier) {
     }
 }
 
-/// Threads put, find and drop entries of one map while cycles run: a held key's value is always there, and the right one.
+/// Threads put, find and drop entries of one map while cycles run: a held key's value is always
+/// there, and the right one.
 pub(crate) fn a_weak_map_is_used_by_several_threads(barrier: Barrier) {
     for heap in every_heap(barrier, 8 << 20, 8) {
         let map = heap.enter(|m| {
@@ -490,14 +494,15 @@ pub(crate) fn pairs_race_with_the_end_of_marking(barrier: Barrier) {
     }
 }
 
-/// A value is taken out of a pair whose key is held, while the marker is busy elsewhere and has not come to the pair. From
-/// then on a local alone has it.
+/// A value is taken out of a pair whose key is held, while the marker is busy elsewhere and has not
+/// come to the pair. From then on a local alone has it.
 pub(crate) fn a_value_taken_out_of_its_pair_is_strong(barrier: Barrier) {
     const LEN: usize = 64;
     let heap = checked(barrier, 16 << 20).build().unwrap();
     let work = while_collecting(&heap, Duration::from_millis(1), || {
         heap.enter(|m| {
-            // Locals are marked first: this keeps the marker from the table, which only a process-wide root has.
+            // Locals are marked first: this keeps the marker from the table, which only a
+            // process-wide root has.
             let list = m.build::<Option<Item>>(AllocSize::NONE, |_| None).unwrap();
             for id in 0..100_000 {
                 let m = m.reserve(AllocSize::of::<Item>()).unwrap();

@@ -54,7 +54,8 @@ fn cycles(heard: &[(Event, ThreadId)]) -> Vec<CycleSpan> {
     heard.iter().filter_map(cycle).collect()
 }
 
-/// Everything of a cycle has been told when the wait for it ends: in the order of the ends, by one thread.
+/// Everything of a cycle has been told when the wait for it ends: in the order of the ends, by one
+/// thread.
 pub(crate) fn a_cycle_is_told_before_its_end_is(barrier: Barrier) {
     let (heap, heard) = heard(checked(barrier, 16 << 20));
     for number in 1..=5 {
@@ -112,7 +113,8 @@ pub(crate) fn mutators_run_while_a_listener_does(barrier: Barrier) {
     });
 }
 
-/// A stall is told on the thread that stalled, which nobody waits for meanwhile: whole cycles fit in.
+/// A stall is told on the thread that stalled, which nobody waits for meanwhile: whole cycles fit
+/// in.
 pub(crate) fn a_stall_is_told_where_it_was_and_holds_up_nobody(barrier: Barrier) {
     let (stalls, slot) = (Heard::default(), Arc::new(Mutex::new(None::<u64>)));
     let (sink, cycles_ended) = (Arc::clone(&stalls), Arc::new(AtomicU64::new(0)));
@@ -193,7 +195,8 @@ pub(crate) fn a_panic_stays_in_its_listener(barrier: Barrier) {
     assert!(lines.lock().unwrap().len() >= 5, "{lines:?}");
 }
 
-/// Faults and pages, slow paths: each cycle's add up to the heap's, and so does what was told of each loss.
+/// Faults and pages, slow paths: each cycle's add up to the heap's, and so does what was told of
+/// each loss.
 pub(crate) fn cycles_say_what_the_barrier_did(barrier: Barrier) {
     let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
     let (heap, heard) = heard(checked(barrier, 16 << 20).stress(moving));
@@ -279,7 +282,8 @@ fn ns(entry: &Json, field: &str) -> u64 {
     (entry[field].as_f64().unwrap() * 1000.0).round() as u64
 }
 
-/// The trace is JSON; all events are in it; slices of a track lie in one another or apart; all tracks have names.
+/// The trace is JSON; all events are in it; slices of a track lie in one another or apart; all
+/// tracks have names.
 pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
     let moving = Stress { cycle_every: u32::MAX, ..Stress::default() };
     let heap = checked(barrier, 8 << 20).stress(moving).record_losses(true).build().unwrap();

@@ -28,7 +28,8 @@ pub(crate) fn a_tiny_heap_with_much_outside_collects(barrier: Barrier) {
             let m2 = m.reserve(AllocSize::of::<Resource<Buffer>>()).unwrap();
             buffers.place(m2, Buffer { _bytes: m2.add_external(MIB) });
             most.fetch_max(heap.external_bytes(), Ordering::Relaxed);
-            // As a program that takes its time to fill a mebibyte; a busy machine may take longer to collect.
+            // As a program that takes its time to fill a mebibyte; a busy machine may take longer
+            // to collect.
             while heap.external_bytes() > 4 * STEP {
                 m.blocking(|| std::thread::sleep(Duration::from_micros(100)));
             }

@@ -1,4 +1,5 @@
-//! Root stacks that no thread owns: they go from thread to thread, and lie about between, in every phase of a cycle.
+//! Root stacks that no thread owns: they go from thread to thread, and lie about between, in every
+//! phase of a cycle.
 
 use crate::common::{Random, checked, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
@@ -140,8 +141,9 @@ impl Times {
     }
 }
 
-/// Fibers come, are handed from thread to thread, and end, until that has happened in every phase. Fails where a stack is
-/// scanned or repaired by the phase of the thread that had it before, or is forgotten while nobody has it.
+/// Fibers come, are handed from thread to thread, and end, until that has happened in every phase.
+/// Fails where a stack is scanned or repaired by the phase of the thread that had it before, or is
+/// forgotten while nobody has it.
 pub(crate) fn stacks_move_between_threads_in_every_phase(barrier: Barrier) {
     let phases = match barrier {
         Barrier::Load => &[Phase::Mark, Phase::Reclaim, Phase::Relocate][..],

@@ -1,5 +1,5 @@
-//! Finalization and resources: each object is given once, whole, after nothing leads to it; each value comes back exactly
-//! once, whatever happens.
+//! Finalization and resources: each object is given once, whole, after nothing leads to it; each
+//! value comes back exactly once, whatever happens.
 
 use crate::common::{Random, catch_unwind, checked, every_heap, factor, while_collecting};
 use crate::harness::{Tests, tests};
@@ -31,7 +31,8 @@ fn check(item: Gc<'_, Item>) -> u64 {
     item.id
 }
 
-/// Objects are large enough in number to fill blocks, so that blocks are freed, evacuated and used again meanwhile.
+/// Objects are large enough in number to fill blocks, so that blocks are freed, evacuated and used
+/// again meanwhile.
 const MANY: usize = 3000;
 
 pub(crate) fn each_object_is_given_once_and_whole(barrier: Barrier) {
@@ -108,8 +109,8 @@ pub(crate) fn a_revived_object_lives_until_it_is_dropped_and_can_be_registered_a
     }
 }
 
-/// Weak references and ephemerons of the living are cleared before; those among the dead that lead to what is revived stay,
-/// those to the dead do not.
+/// Weak references and ephemerons of the living are cleared before; those among the dead that lead
+/// to what is revived stay, those to the dead do not.
 pub(crate) fn weak_references_are_resolved_in_order(barrier: Barrier) {
     for heap in every_heap(barrier, 4 << 20, 3) {
         let queue = FinalizerQueue::<Item>::new(&heap);
@@ -123,7 +124,8 @@ pub(crate) fn weak_references_are_resolved_in_order(barrier: Barrier) {
                 item.other.set(m, Some(child));
                 item.weak.set(m, Some(gone));
                 child.weak.set(m, Some(item));
-                // Found while the dead are marked: the key is revived, so the value is; this one's key is not.
+                // Found while the dead are marked: the key is revived, so the value is; this one's
+                // key is not.
                 child.pair.set(m, Some((item, other)));
                 item.pair.set(m, Some((key, other)));
                 queue.register(m, item);
@@ -289,8 +291,8 @@ pub(crate) fn what_the_end_of_a_heap_does(barrier: Barrier) {
     }
 }
 
-/// A listener may have the last handle: the collector thread, on which it runs, cannot wait for its own end, and ends the heap
-/// all the same.
+/// A listener may have the last handle: the collector thread, on which it runs, cannot wait for its
+/// own end, and ends the heap all the same.
 pub(crate) fn a_heap_that_ends_in_a_listener_gives_what_it_owes(barrier: Barrier) {
     for queue_is_kept in [true, false] {
         let alive = Arc::default();

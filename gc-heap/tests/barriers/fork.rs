@@ -1,4 +1,5 @@
-//! Children made by `fork`: what they are refused, what they can do, and that their parents notice nothing.
+//! Children made by `fork`: what they are refused, what they can do, and that their parents notice
+//! nothing.
 
 use crate::child::plays_well;
 use crate::common::{catch_unwind, checked};
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 pub(crate) const SCENES: &[(&str, fn())] = &[("forked", forked), ("forked-crowd", forked_crowd)];
 
-/// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by closing it. A child that hangs is
-/// ended by a signal: its deadline is a thread that it does not have.
+/// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by
+/// closing it. A child that hangs is ended by a signal: its deadline is a thread that it does not
+/// have.
 fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::PipeWriter)) {
     let (reader, writer) = std::io::pipe().unwrap();
-    // SAFETY: the child runs what a child of many threads can: no other thread of this program holds a lock when it is made.
+    // SAFETY: the child runs what a child of many threads can: no other thread of this program
+    // holds a lock when it is made.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
@@ -40,7 +43,8 @@ fn fill(m: &mut Mutator<'_>, byte: u8) -> Root<Bytes> {
 fn forked() {
     let heaps = [Barrier::Load, Barrier::StopTheWorld, Barrier::Page]
         .map(|barrier| (barrier, Heap::builder().max_bytes(16 << 20).barrier(barrier).verify(true).build()));
-    // No thread is still being made when the first child is: the standard library has a lock for that.
+    // No thread is still being made when the first child is: the standard library has a lock for
+    // that.
     heaps.iter().flat_map(|(_, heap)| heap).for_each(Heap::collect);
     for (barrier, heap) in heaps.into_iter().filter_map(|(barrier, heap)| Some((barrier, heap.ok()?))) {
         let mut thread = heap.thread().unwrap();
@@ -98,12 +102,14 @@ fn fork_own(barrier: Barrier) -> Heap {
     own
 }
 
-/// Fails where a child waits for a collector that it does not have, or reaches into the file that it shares with its parent.
+/// Fails where a child waits for a collector that it does not have, or reaches into the file that
+/// it shares with its parent.
 pub(crate) fn a_forked_child_is_refused() {
     plays_well("forked");
 }
 
-/// Threads of the parent wait, in all its heaps, when the child is made, and the child's threads get their stacks.
+/// Threads of the parent wait, in all its heaps, when the child is made, and the child's threads
+/// get their stacks.
 fn forked_crowd() {
     let heaps: Vec<Heap> = (0..16).map(|_| Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap()).collect();
     heaps.iter().for_each(Heap::collect);
@@ -124,7 +130,8 @@ fn forked_crowd() {
     }
 }
 
-/// Fails where threads of the child wait in queues in which the parent's threads still are: those of `parking_lot` did.
+/// Fails where threads of the child wait in queues in which the parent's threads still are: those
+/// of `parking_lot` did.
 pub(crate) fn a_forked_child_of_many_threads_has_heaps_of_its_own() {
     plays_well("forked-crowd");
 }
@@ -138,11 +145,13 @@ pub(crate) fn a_forked_child_does_not_disturb_its_parent(barrier: Barrier) {
         let address = address.split("0x").nth(1).and_then(|hex| hex.split(')').next()).unwrap();
         let address = usize::from_str_radix(address, 16).unwrap();
         for _ in 0..5 {
-            // SAFETY: the child calls nothing but `mincore` and `_exit`, which are safe after a fork of many threads.
+            // SAFETY: the child calls nothing but `mincore` and `_exit`, which are safe after a
+            // fork of many threads.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 let mut resident = 0_u8;
-                // SAFETY: `mincore` looks up a mapping and writes one byte to `resident`; it touches nothing else.
+                // SAFETY: `mincore` looks up a mapping and writes one byte to `resident`; it
+                // touches nothing else.
                 unsafe {
                     let mapped = libc::mincore((address & !4095) as *mut libc::c_void, 1, (&raw mut resident).cast());
                     libc::_exit(if mapped == 0 { 1 } else { 0 });

@@ -1,4 +1,5 @@
-//! Large objects move where a thread wants a run of blocks and what is free lies between them; pinned ones stay.
+//! Large objects move where a thread wants a run of blocks and what is free lies between them;
+//! pinned ones stay.
 
 use crate::common::{Random, checked, every_heap, stress};
 use crate::harness::{Tests, tests};
@@ -13,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const HEAP: usize = 16 << 20;
 const BLOCK: usize = 64 << 10;
 
-/// Blocks that are never counted on: the collector's reserve, and those that threads allocate small objects in.
+/// Blocks that are never counted on: the collector's reserve, and those that threads allocate small
+/// objects in.
 const SPARE: usize = 16;
 
 /// Blocks of a row, and how many rows fill a heap.
@@ -123,8 +125,8 @@ fn drop_rows(m: &Mutator<'_>, rows: Local<'_, Rows>, mut drops: impl FnMut(usize
     gone.len() * ROW
 }
 
-/// Rows are dropped in a pattern, and longer ones wanted, as many as there is memory for. What stays is held by locals,
-/// a stack, roots, slots, and weakly.
+/// Rows are dropped in a pattern, and longer ones wanted, as many as there is memory for. What
+/// stays is held by locals, a stack, roots, slots, and weakly.
 pub(crate) fn what_is_free_between_large_objects_can_be_used(barrier: Barrier) {
     let patterns: [fn(usize, &mut Random) -> bool; 3] =
         [|id, _| id % 2 == 0, |id, _| id % 4 < 2, |_, random| random.one_in(2)];
@@ -329,7 +331,8 @@ pub(crate) fn pinned_objects_stay_and_others_move_around_them(barrier: Barrier) 
     }
 }
 
-/// Nowhere between two pinned objects are enough blocks free: rows move past them into holes elsewhere.
+/// Nowhere between two pinned objects are enough blocks free: rows move past them into holes
+/// elsewhere.
 pub(crate) fn objects_move_past_pinned_ones(barrier: Barrier) {
     for heap in every_heap(barrier, HEAP, 35) {
         heap.enter(|m| {
@@ -385,8 +388,8 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Threads load from rows and store into them while they move again and again: no store is lost, and each load finds
-/// what was stored.
+/// Threads load from rows and store into them while they move again and again: no store is lost,
+/// and each load finds what was stored.
 pub(crate) fn rows_move_while_threads_use_them(barrier: Barrier) {
     const THREADS: usize = 3;
     // Rows that stay. Slots lead to these alone, so that the others can be dropped.

@@ -128,7 +128,8 @@ pub(crate) fn kept_references_are_taken_in_any_order(barrier: Barrier) {
     }
 }
 
-/// A table of addresses between two safepoints, made anew after each: the same objects, wherever they are.
+/// A table of addresses between two safepoints, made anew after each: the same objects, wherever
+/// they are.
 pub(crate) fn addresses_tell_objects_apart(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {

@@ -1,4 +1,5 @@
-//! A thread that comes to no safepoint stops all the others: the heap says who it is, and what it does, while that lasts.
+//! A thread that comes to no safepoint stops all the others: the heap says who it is, and what it
+//! does, while that lasts.
 
 use crate::common::{checked, deadline_after};
 use crate::harness::{Tests, tests};
@@ -89,7 +90,8 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
     let sleep = || std::thread::sleep(Duration::from_millis(30));
     for (work, wanted) in [(&spin as &(dyn Fn() + Sync), ThreadState::Runs), (&sleep, ThreadState::Sleeps)] {
         let (all, pauses) = dawdle(&heap, wanted, work);
-        // On a busy machine the other may be late as well, now and then, or this one in a later stop.
+        // On a busy machine the other may be late as well, now and then, or this one in a later
+        // stop.
         let mut late: Vec<_> = all.iter().filter(|late| is_dawdler(late)).collect();
         late.retain(|other| other.start_ns == all[0].start_ns);
         assert!(late.len() >= 2, "{all:?}");
@@ -118,7 +120,8 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
         let pause = pauses.iter().find(|pause| pause.reach_ns >= waited && pause.kind == kind);
         let pause = pause.unwrap_or_else(|| panic!("no pause took as long as {waited} ns to reach: {pauses:?}"));
         assert_eq!(pause.last, Some(late[0].who), "{pause:?}");
-        // How long its thread was off the processor: nearly always if it slept; if it ran, no longer than the rest.
+        // How long its thread was off the processor: nearly always if it slept; if it ran, no
+        // longer than the rest.
         let off_ns = pause.last_off_ns.expect("it was late, and watched");
         match late[0].state {
             ThreadState::Runs if ran_ns > 0 => {
@@ -128,7 +131,8 @@ pub(crate) fn who_comes_to_no_safepoint_is_named_while_it_lasts(barrier: Barrier
             _ => {}
         }
         assert_eq!(pause.stopped_ns(), pause.total_ns - pause.reach_ns);
-        // In a trace the late one is a mark on the track of the stops, before the end of the one that waited.
+        // In a trace the late one is a mark on the track of the stops, before the end of the one
+        // that waited.
         let mut trace = EventTrace::new(Vec::new(), "late").unwrap();
         all.iter().for_each(|late| trace.add(&Event::Late(*late)).unwrap());
         trace.add(&Event::Pause(*pause)).unwrap();

@@ -1,5 +1,5 @@
-//! A heap whose process is at a limit: what the system refuses then costs time, or is said in a line. Scenes that change a
-//! whole process, each in a child.
+//! A heap whose process is at a limit: what the system refuses then costs time, or is said in a
+//! line. Scenes that change a whole process, each in a child.
 
 use crate::child::{builder, plays_well};
 use crate::common::backing;
@@ -135,8 +135,8 @@ fn no_addresses() {
     heap.enter(work).unwrap();
 }
 
-/// Fails where the flip is tried although the kernel has just refused to prepare it: it then unmaps the from-view, and other
-/// threads may map there.
+/// Fails where the flip is tried although the kernel has just refused to prepare it: it then unmaps
+/// the from-view, and other threads may map there.
 fn a_limit_on_addresses_below_what_there_is_stops_flips_and_nothing_else() {
     plays_well("no-addresses");
 }

@@ -55,8 +55,8 @@ fn is_of_loads(loss: &&Loss) -> bool {
     matches!(loss.kind, LossKind::Faults | LossKind::SlowPaths)
 }
 
-/// Each lies between two moments, and holds what it says; those of a mutator lie apart or in one another, in the order of
-/// their ends. Those of loads are of this barrier's kind, and lie apart.
+/// Each lies between two moments, and holds what it says; those of a mutator lie apart or in one
+/// another, in the order of their ends. Those of loads are of this barrier's kind, and lie apart.
 fn assert_plausible(barrier: Barrier, losses: &[Loss], from_ns: u64, to_ns: u64) {
     let kind = if barrier == Barrier::Page { LossKind::Faults } else { LossKind::SlowPaths };
     let mut of_mutators: BTreeMap<u64, Vec<Loss>> = BTreeMap::new();
@@ -91,7 +91,8 @@ fn assert_complete(heap: &Heap, losses: &[Loss], missed: u64) {
     if faults.count > 0 {
         assert_eq!((lost_ns, slow.count), (faults.sum_ns, 0));
     } else {
-        // One in 16 was timed. The others count as the mean of those, without their outliers; before there is one, 100 ns.
+        // One in 16 was timed. The others count as the mean of those, without their outliers;
+        // before there is one, 100 ns.
         let threads = losses.iter().map(|loss| loss.mutator).collect::<BTreeSet<u64>>().len() as u64;
         let most = slow.timed.sum_ns * 17 + threads * 24_000;
         assert!((slow.timed.sum_ns..=most).contains(&lost_ns), "{lost_ns}, {slow:?}");
@@ -109,7 +110,8 @@ pub(crate) fn losses_are_recorded_when_they_were(barrier: Barrier) {
     assert_plausible(barrier, &losses, from_ns, to_ns);
     assert_complete(&heap, &losses, missed);
     if barrier == Barrier::Page {
-        // From a flip to the end of its repair. A signal may come late to its handler, if the thread loses its processor.
+        // From a flip to the end of its repair. A signal may come late to its handler, if the
+        // thread loses its processor.
         let flips = events.iter().filter_map(|event| match event {
             Event::Pause(pause) if pause.kind == PauseKind::Flip => Some((pause.start_ns, 0)),
             Event::Phase(span) if span.phase == Phase::Repair => Some((span.start_ns + span.total_ns, 1)),
@@ -151,7 +153,8 @@ pub(crate) fn a_thread_that_detaches_leaves_its_losses(barrier: Barrier) {
 /// A thread that is inside one heap and waits outside another loses to each its own.
 pub(crate) fn losses_go_to_the_heap_that_they_are_of(barrier: Barrier) {
     let (outer, inner) = (recording(barrier), recording(barrier));
-    // Not without a pause: where this thread hardly gets a processor, the record of events would overflow.
+    // Not without a pause: where this thread hardly gets a processor, the record of events would
+    // overflow.
     let pause = Duration::from_micros(500);
     while_collecting(&outer, pause, || {
         while_collecting(&inner, pause, || {
@@ -174,7 +177,8 @@ fn total(heap: &Heap, kind: LossKind) -> LossTotal {
     heap.stats().losses.kind(kind)
 }
 
-/// What lies within these spans, of a mutator's losses of a kind; all others of the kind are an error.
+/// What lies within these spans, of a mutator's losses of a kind; all others of the kind are an
+/// error.
 fn within(losses: &[Loss], kind: LossKind, spans: &[(u64, u64)]) -> Vec<Loss> {
     let of_kind: Vec<Loss> = losses.iter().filter(|loss| loss.kind == kind).copied().collect();
     for loss in &of_kind {
@@ -292,7 +296,8 @@ pub(crate) fn stores_over_references_are_counted(barrier: Barrier) {
     assert_eq!((told.map(|loss| loss.count).sum::<u64>(), missed), (stores.count, 0));
 }
 
-/// Twice as many threads as processors: each has to wait for one, and not for longer than the kernel says.
+/// Twice as many threads as processors: each has to wait for one, and not for longer than the
+/// kernel says.
 pub(crate) fn waiting_for_a_processor_is_counted(barrier: Barrier) {
     fn waited_ns() -> Option<u64> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -334,7 +339,8 @@ pub(crate) fn faults_have_the_kernels_share() {
     while_collecting(&heap, Duration::ZERO, || heap.enter(|m| lose(m, &heap, 2000)).unwrap());
     let faults = losses(&heap.take_events().0).into_iter().filter(|loss| loss.kind == LossKind::Faults);
     let (count, kernel_ns) = faults.fold((0, 0), |sum, loss| (sum.0 + loss.count, sum.1 + loss.kernel_ns));
-    // A fault, a signal and the way back: not below 200 ns on any processor, and an estimate of more than 10 us is not made.
+    // A fault, a signal and the way back: not below 200 ns on any processor, and an estimate of
+    // more than 10 us is not made.
     let mean_ns = kernel_ns as f64 / count as f64;
     assert!((100.0..10_000.0).contains(&mean_ns), "{mean_ns} ns");
     assert_eq!(heap.stats().losses.fault_kernel_ns, kernel_ns);

@@ -1,7 +1,8 @@
 //! The tests of a heap, once for each barrier: `cargo test -p gc-heap --test barriers`.
 //!
-//! A name is `module::test [barrier]`; a part of it chooses, as in `cargo test -p gc-heap --test barriers page`.
-//! Where this machine refuses what the page barrier needs, its tests count as ignored, and a line says what was refused.
+//! A name is `module::test [barrier]`; a part of it chooses, as in
+//! `cargo test -p gc-heap --test barriers page`. Where this machine refuses what the page barrier
+//! needs, its tests count as ignored, and a line says what was refused.
 
 mod addresses;
 mod any;

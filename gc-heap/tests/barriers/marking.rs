@@ -204,7 +204,8 @@ pub(crate) fn stacks_take_a_small_part_of_the_heap(barrier: Barrier) {
     }
 }
 
-/// With the stress mode a marker's stack holds 32 entries, and in two cycles of three there is next to nothing beside.
+/// With the stress mode a marker's stack holds 32 entries, and in two cycles of three there is next
+/// to nothing beside.
 pub(crate) fn full_stacks_lose_nothing(barrier: Barrier) {
     for workers in [1, 3] {
         for shape in [Shape::Single, Shape::Lists, Shape::Comb, Shape::Tree, Shape::Wide] {
@@ -236,7 +237,8 @@ pub(crate) fn full_stacks_while_mutators_overwrite(barrier: Barrier) {
         let mut round = 0_u32;
         while heap.stats().cycles < 12 {
             round += 1;
-            // What is in one table goes to the other, and leaves the first empty: it is held by nothing else meanwhile.
+            // What is in one table goes to the other, and leaves the first empty: it is held by
+            // nothing else meanwhile.
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let (at, into) = ((seed >> 33) % LEN, (seed >> 13) % LEN);
             let (one, other) = if round.is_multiple_of(2) { (from, to) } else { (to, from) };

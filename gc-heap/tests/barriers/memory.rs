@@ -57,10 +57,12 @@ pub(crate) fn out_of_memory_is_an_error_and_the_heap_goes_on(barrier: Barrier) {
                 let m = &mut *m.frame();
                 let table = table(m, (4 << 20) / len);
                 let count = fill(m, table, len);
-                // Nearly all of the heap is full of objects, but for the reserve and what does not divide well.
+                // Nearly all of the heap is full of objects, but for the reserve and what does not
+                // divide well.
                 let held = count * len.next_multiple_of(8);
                 assert!(held > 2 << 20, "{count} objects of {len} bytes are too much for 4 MiB");
-                // Two collector threads pack a little differently each time: now and then a few more fit.
+                // Two collector threads pack a little differently each time: now and then a few
+                // more fit.
                 let (mut count, first) = (count, count);
                 for _ in 0..3 {
                     let (reached, error) = fill_from(m, table, count, len);
@@ -106,7 +108,8 @@ pub(crate) fn fragments_are_compacted_where_sixty_percent_live(barrier: Barrier)
                     let index = alive.swap_remove(random.below(alive.len()));
                     table.get(m).tail()[index].set(m, None);
                 }
-                // A quarter of the whole comes anew, as other objects: no hole fits them but together.
+                // A quarter of the whole comes anew, as other objects: no hole fits them but
+                // together.
                 for _ in 0..count / 4 {
                     let index = (0..count).find(|&index| table.get(m).tail()[index].get(m).is_none()).unwrap();
                     place(m, table, index, len + 24).unwrap_or_else(|error| panic!("{len}: {error}"));

@@ -1,9 +1,10 @@
 //! Random operations by several mutators against a plain model of the same graph.
 //!
-//! Each mutator owns a graph of its own, and a model of it in ordinary Rust memory. Both are walked side by side at
-//! checkpoints: the same objects (an identity is a number in the object, and one address for each), the same payload,
-//! the same weak references (one may give nothing only if the model says that its object is unreachable, and must after
-//! a collection). Beside that all mutators replace and read the records of one shared table.
+//! Each mutator owns a graph of its own, and a model of it in ordinary Rust memory. Both are walked
+//! side by side at checkpoints: the same objects (an identity is a number in the object, and one
+//! address for each), the same payload, the same weak references (one may give nothing only if the
+//! model says that its object is unreachable, and must after a collection). Beside that all
+//! mutators replace and read the records of one shared table.
 
 use crate::common::factor;
 use crate::harness::{Tests, tests};

@@ -39,8 +39,9 @@ pub(crate) fn a_reservation_of_several_blocks_takes_free_ones(barrier: Barrier) 
     assert_eq!((stats.cycles, stats.stalls), (0, 0));
 }
 
-/// Cycles that take less than a millisecond, while blocks are taken by the gigabyte a second: a margin that does not know how short a
-/// cycle is takes the whole heap, and cycles follow one another.
+/// Cycles that take less than a millisecond, while blocks are taken by the gigabyte a second: a
+/// margin that does not know how short a cycle is takes the whole heap, and cycles follow one
+/// another.
 pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
     const KEPT: usize = 500;
     type Table = SlotArray<Option<Bytes>>;
@@ -70,7 +71,8 @@ pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
     );
 }
 
-/// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of the heap is used all the same.
+/// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of
+/// the heap is used all the same.
 pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier) {
     let heap = heap(barrier, 64 << 20).build().unwrap();
     let grow = heap.enter(|m| -> Result<(), OutOfMemory> {
@@ -82,7 +84,8 @@ pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier
         let mut id = 0;
         // Not until a cycle *ends*: where it is slow, what grows meanwhile would fill the heap.
         while heap.stats().cycles == 5 && heap.stats().used_bytes < 48 << 20 {
-            // As slow as a program that computes something meanwhile: the collector gets a processor in time.
+            // As slow as a program that computes something meanwhile: the collector gets a
+            // processor in time.
             m.blocking(|| std::thread::sleep(Duration::from_micros(50)));
             for _ in 0..5000 {
                 let m = m.reserve(AllocSize::of::<Node>())?;
@@ -101,8 +104,8 @@ pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier
     assert!(used < 45 << 20, "it began with {used} bytes used of {}", heap.max_bytes());
 }
 
-/// A list that fills the heap but for a few blocks, and then garbage, block after block: a collection for each few of them.
-/// Until an error comes, or there were so many cycles.
+/// A list that fills the heap but for a few blocks, and then garbage, block after block: a
+/// collection for each few of them. Until an error comes, or there were so many cycles.
 fn thrash(heap: &Heap, most_cycles: u64) -> (Option<OutOfMemory>, u64) {
     let outcome = heap.enter(|m| {
         let list = m.build::<Option<Node>>(AllocSize::NONE, |_| None).unwrap();
@@ -157,8 +160,9 @@ pub(crate) fn collecting_near_the_end_of_memory_ends(barrier: Barrier) {
     assert_eq!(error, None);
 }
 
-/// Rows of leaves until so much of the heap lives, and the heap's cycles. A row needs two fifths of a block at once: while it
-/// grows, each block is four fifths full, too full to be evacuated by a cycle, and the rest of it is gained by compaction alone.
+/// Rows of leaves until so much of the heap lives, and the heap's cycles. A row needs two fifths of
+/// a block at once: while it grows, each block is four fifths full, too full to be evacuated by a
+/// cycle, and the rest of it is gained by compaction alone.
 fn fill(barrier: Barrier, percent: usize) -> Result<u64, OutOfMemory> {
     type Row = SlotArray<Option<AnyObject>>;
     const LEN: usize = 800;
@@ -188,8 +192,8 @@ fn fill(barrier: Barrier, percent: usize) -> Result<u64, OutOfMemory> {
     filled.unwrap().map(|()| heap.stats().cycles)
 }
 
-/// Fails where threads are served a few of the withheld blocks after each cycle, so that none of them waits in vain, and
-/// nothing is compacted.
+/// Fails where threads are served a few of the withheld blocks after each cycle, so that none of
+/// them waits in vain, and nothing is compacted.
 pub(crate) fn a_heap_can_be_filled(barrier: Barrier) {
     for percent in [80, 90, 95] {
         let cycles = fill(barrier, percent).unwrap_or_else(|error| panic!("{percent} % live: {error}"));

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-/// Bytes of a heap. A power of two: an address modulo this is the offset in the heap, whichever view it is of.
+/// Bytes of a heap. A power of two: an address modulo this is the offset in the heap, whichever
+/// view it is of.
 const HEAP: usize = 8 << 20;
 
 fn pattern(seed: usize, len: usize) -> Vec<u8> {
@@ -26,8 +27,9 @@ fn file() -> std::fs::File {
     file
 }
 
-/// Breaks when a pin does not take its block out of the relocation sets of the cycles that begin after it. (What is pinned
-/// here is new, and so in no plan that exists; for those see the next test.)
+/// Breaks when a pin does not take its block out of the relocation sets of the cycles that begin
+/// after it. (What is pinned here is new, and so in no plan that exists; for those see the next
+/// test.)
 pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
     for (mirror, workers) in sorts() {
         let builder = Heap::builder()
@@ -56,7 +58,8 @@ pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
                         let bytes = pattern(*seed, 16 + seed % 700);
                         assert_eq!(pin.tail(), &bytes[..]);
                         assert_eq!(pin.get(m).tail(), &bytes[..]);
-                        // The load barrier's views differ by color: the offset in them is what stays.
+                        // The load barrier's views differ by color: the offset in them is what
+                        // stays.
                         let now = pin.get(m).tail().as_ptr();
                         assert_eq!(now as usize % HEAP, *address as usize % HEAP, "a pinned object has moved");
                     }
@@ -73,8 +76,9 @@ pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
     }
 }
 
-/// Breaks when a plan is kept although an object of its set was pinned before the stop: what is pinned then moves. Objects
-/// that are old, all of which are in the set of nearly every cycle, are pinned while cycles are planned all the time.
+/// Breaks when a plan is kept although an object of its set was pinned before the stop: what is
+/// pinned then moves. Objects that are old, all of which are in the set of nearly every cycle, are
+/// pinned while cycles are planned all the time.
 pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
     const OBJECTS: usize = 4000;
     const LEN: usize = 500;
@@ -96,7 +100,8 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
             }
             let mut random = Random::new(13);
             while heap.stats().plans_abandoned < spoiled || heap.stats().relocations < 10 {
-                // For a while without a pin, else nothing would ever move; for a while with a new one at each step.
+                // For a while without a pin, else nothing would ever move; for a while with a new
+                // one at each step.
                 let pinning = random.one_in(2);
                 let mut pins: VecDeque<(usize, Pinned<Bytes>, usize)> = VecDeque::new();
                 for _ in 0..random.below(300) {
@@ -123,8 +128,8 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
     });
 }
 
-/// System calls get what they are lent while another thread collects all the time. With the page barrier a plain slice
-/// fails with `EFAULT` on a page that was not touched since the flip.
+/// System calls get what they are lent while another thread collects all the time. With the page
+/// barrier a plain slice fails with `EFAULT` on a page that was not touched since the flip.
 pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
     for (mirror, workers) in sorts() {
         let builder = Heap::builder()
@@ -158,7 +163,8 @@ pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
                         std::thread::yield_now();
                         file.write_all(pinned.tail()).unwrap();
                         file.seek(SeekFrom::Start(len as u64)).unwrap();
-                        // SAFETY: nobody else uses the array's numbers meanwhile, and `len` of them are there.
+                        // SAFETY: nobody else uses the array's numbers meanwhile, and `len` of them
+                        // are there.
                         let target = unsafe { std::slice::from_raw_parts_mut(target.tail_ptr().cast::<u8>(), len) };
                         file.read_exact(target).unwrap();
                     });
@@ -196,7 +202,8 @@ pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
     }
 }
 
-/// Files are read into objects, without `unsafe`, while another thread collects all the time; some go to other threads.
+/// Files are read into objects, without `unsafe`, while another thread collects all the time; some
+/// go to other threads.
 pub(crate) fn system_calls_fill_buffers(barrier: Barrier) {
     for (mirror, workers) in sorts() {
         let builder = crate::common::checked(barrier, 16 << 20).mirror(mirror).workers(workers);
@@ -255,12 +262,14 @@ pub(crate) fn a_buffer_knows_its_heap(barrier: Barrier) {
     two.collect();
 }
 
-/// What a pin costs: its block, which no compaction takes; however many pins are in it, and as long as one is.
+/// What a pin costs: its block, which no compaction takes; however many pins are in it, and as long
+/// as one is.
 pub(crate) fn what_pins_cost_is_reported(barrier: Barrier) {
     const BLOCKS: usize = 20;
     let heap = crate::common::checked(barrier, 16 << 20).stress(stress(14)).build().unwrap();
     heap.enter(|m| {
-        // Half a block each, and two little ones: every second object of half a block begins another block.
+        // Half a block each, and two little ones: every second object of half a block begins
+        // another block.
         let mut pins = Vec::new();
         let mut blocks = std::collections::BTreeSet::new();
         let mut kept: Vec<Root<Bytes>> = Vec::new();
@@ -327,7 +336,8 @@ pub(crate) fn byte_arrays_change(barrier: Barrier) {
     .unwrap();
 }
 
-/// Foreign code keeps the address for good: the pin is forgotten, and the bytes stay as long as the process.
+/// Foreign code keeps the address for good: the pin is forgotten, and the bytes stay as long as the
+/// process.
 pub(crate) fn a_pin_for_life(barrier: Barrier) {
     let heap = crate::common::checked(barrier, 8 << 20).stress(stress(15)).build().unwrap();
     let kept: Vec<(usize, &'static [u8])> = heap

@@ -23,7 +23,8 @@ struct Entry {
 /// Small; of a block or so; large; large, of many blocks.
 const LENS: [usize; 5] = [0, 5, 3_000, 40_000, 200_000];
 
-/// Places a copy of the elements, from a slice and from iterators that know how many they give and that do not.
+/// Places a copy of the elements, from a slice and from iterators that know how many they give and
+/// that do not.
 fn copies<'g, E: Field>(m: &'g Mutator<'_>, elements: &[E::Init<'g>], same: impl Fn(&E, &E::Init<'g>) -> bool)
 where
     E::Init<'g>: Copy,
@@ -93,8 +94,8 @@ pub(crate) fn tails_are_copied_whole(barrier: Barrier) {
     .unwrap();
 }
 
-/// Memory in which other objects lay, and an iterator that panics half way, or places objects and has cycles verified after: no slot
-/// holds what was there before.
+/// Memory in which other objects lay, and an iterator that panics half way, or places objects and
+/// has cycles verified after: no slot holds what was there before.
 pub(crate) fn what_lay_there_before_is_nowhere_seen(barrier: Barrier) {
     let heap = checked(barrier, 32 << 20).build().unwrap();
     heap.enter(|m| -> Result<(), OutOfMemory> {

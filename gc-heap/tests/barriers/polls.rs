@@ -1,4 +1,5 @@
-//! What an interpreter asks that keeps raw references: whether there is room, whether a safepoint is due, who wants it.
+//! What an interpreter asks that keeps raw references: whether there is room, whether a safepoint
+//! is due, who wants it.
 
 use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};
@@ -32,7 +33,8 @@ fn check(m: &Mutator<'_>, last: Option<Gc<'_, Node>>) -> u64 {
     count
 }
 
-/// While a thread asks only whether there is room, nothing moves, however often others want to collect.
+/// While a thread asks only whether there is room, nothing moves, however often others want to
+/// collect.
 pub(crate) fn what_is_placed_while_there_is_room_stays_where_it_is(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
@@ -49,7 +51,8 @@ pub(crate) fn what_is_placed_while_there_is_room_stays_where_it_is(barrier: Barr
     assert!(heap.stats().cycles > 0);
 }
 
-/// What was reserved is there, more than a block is not, and under stress there never is room without a safepoint.
+/// What was reserved is there, more than a block is not, and under stress there never is room
+/// without a safepoint.
 pub(crate) fn room_is_what_reserve_would_give_at_once(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).build().unwrap();
     heap.enter(|m| {
@@ -89,7 +92,8 @@ fn while_one_waits(heap: &Heap, inside: impl FnOnce(&mut Mutator<'_>, &AtomicBoo
     });
 }
 
-/// A loop that polls lets the cycle come to its end; and what was due is due no more after a safepoint.
+/// A loop that polls lets the cycle come to its end; and what was due is due no more after a
+/// safepoint.
 pub(crate) fn a_thread_hears_that_it_is_waited_for(barrier: Barrier) {
     for _ in 0..20 {
         let heap = checked(barrier, 4 << 20).build().unwrap();
@@ -97,7 +101,8 @@ pub(crate) fn a_thread_hears_that_it_is_waited_for(barrier: Barrier) {
             while !m.safepoint_due() {
                 std::hint::spin_loop();
             }
-            // Nothing was placed, so it is due because the collector wants it, which waits as long as this does nothing.
+            // Nothing was placed, so it is due because the collector wants it, which waits as long
+            // as this does nothing.
             assert!(m.collector_is_waiting() && !ended.load(Ordering::SeqCst));
             assert!(!m.has_room(AllocSize::of::<Node>()), "room would keep this thread from its safepoint");
             let mut answered = 0;

@@ -1,4 +1,5 @@
-//! Threads of a real-time policy beside ordinary ones, on one processor: whatever they wait for, they must sleep, or it never comes.
+//! Threads of a real-time policy beside ordinary ones, on one processor: whatever they wait for,
+//! they must sleep, or it never comes.
 
 use crate::common::{backing, stress, while_collecting};
 use crate::harness::{Tests, tests};
@@ -42,8 +43,9 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Spinning without end takes what the kernel leaves to real-time threads, 950 of 1000 ms; and for ever where that is switched off.
-/// What a real-time thread does here at once takes a tenth of this.
+/// Spinning without end takes what the kernel leaves to real-time threads, 950 of 1000 ms; and for
+/// ever where that is switched off. What a real-time thread does here at once takes a tenth of
+/// this.
 const MOST: Duration = Duration::from_millis(300);
 
 /// Until a timer goes off: in the middle of whatever an ordinary thread does by then.
@@ -64,7 +66,8 @@ struct Node {
     next: Slot<Option<Node>>,
 }
 
-/// A collector that is repairing a page, or moving it, has lost its processor to the thread that waits for the page.
+/// A collector that is repairing a page, or moving it, has lost its processor to the thread that
+/// waits for the page.
 pub(crate) fn a_real_time_thread_sleeps_until_the_collector_has_repaired_a_page(barrier: Barrier) {
     const NODES: usize = 30_000;
     let backing = backing();

@@ -1,5 +1,6 @@
-//! System calls that are refused: what each costs, and who hears of it. A refusal concerns a whole process, so each scene is a child.
-//! (`cargo run -p gc-heap --example sweep` refuses every call of a program.)
+//! System calls that are refused: what each costs, and who hears of it. A refusal concerns a whole
+//! process, so each scene is a child. (`cargo run -p gc-heap --example sweep` refuses every call of
+//! a program.)
 
 use crate::child::{builder, child, install, mend, mended, page_without_a_file, pass_on_to, plays_well, until_faults};
 use crate::common::backing;
@@ -115,14 +116,16 @@ fn let_in() {
     until_faults(&heap, |_| ());
 }
 
-/// Fails where one refused `UFFDIO_CONTINUE` or `UFFDIO_MOVE` is the end of the process, or is asked for again for ever.
+/// Fails where one refused `UFFDIO_CONTINUE` or `UFFDIO_MOVE` is the end of the process, or is
+/// asked for again for ever.
 fn a_page_that_is_refused_is_let_in_another_way() {
     plays_well("let-in");
 }
 
 fn last_line() {
     let heap = builder().build().unwrap();
-    // Only while an object is read: a flip whose registration could never be ended would be the last, perhaps without a fault.
+    // Only while an object is read: a flip whose registration could never be ended would be the
+    // last, perhaps without a fault.
     let refuse_all = |begins| {
         if begins {
             let calls = LET_IN.iter().chain(&["ioctl(UFFDIO_UNREGISTER)"]);
@@ -184,7 +187,8 @@ fn replaced() {
     // SAFETY: the page is there once the library's handler has run.
     unsafe { page_without_a_file().write_volatile(3) };
     assert_eq!(mended(), 1);
-    // And one that hands all to whom it found: us. What is nobody's goes round once, to the library before.
+    // And one that hands all to whom it found: us. What is nobody's goes round once, to the library
+    // before.
     let passed = pass_on_to();
     let third = builder().build().unwrap();
     [&heap, &other, &third].into_iter().for_each(|heap| until_faults(heap, |_| ()));
@@ -194,7 +198,8 @@ fn replaced() {
     assert_eq!((passed(), mended()), (1, 2));
 }
 
-/// Fails where nobody looks whether the handler is still ours, or where two that hand on to each other do so for ever.
+/// Fails where nobody looks whether the handler is still ours, or where two that hand on to each
+/// other do so for ever.
 fn a_heap_that_is_built_takes_its_signal_back() {
     plays_well("replaced");
 }
@@ -215,7 +220,8 @@ fn a_page_barrier_that_cannot_flip_is_refused() {
 fn clean_up() {
     let heap = builder().build().unwrap();
     until_faults(&heap, |_| ());
-    // A flip that comes to its last step, and cannot be undone. (The rehearsal's calls are refused as well.)
+    // A flip that comes to its last step, and cannot be undone. (The rehearsal's calls are refused
+    // as well.)
     let (flips, before) = (heap.stats().relocations, heap.refusals().count);
     refuse("madvise(DONTNEED)", libc::EINVAL, 0, u64::MAX);
     refuse("ioctl(UFFDIO_UNREGISTER)", libc::EINVAL, 0, u64::MAX);

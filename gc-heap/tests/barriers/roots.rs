@@ -173,7 +173,8 @@ pub(crate) fn a_root_stack_too_large_is_an_error(barrier: Barrier) {
     heap.enter(|m| assert!(large.iter().all(|stack| stack.peek(m, 0).as_bool() == Some(true)))).unwrap();
 }
 
-/// Stacks that come one after the other, each longer than those before: what they had joins and is used again.
+/// Stacks that come one after the other, each longer than those before: what they had joins and is
+/// used again.
 pub(crate) fn addresses_of_dropped_stacks_join(barrier: Barrier) {
     let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(backing()).build().unwrap();
     for i in 1..=6000 {
@@ -195,8 +196,8 @@ pub(crate) fn who_wants_a_stack_waits_for_the_addresses_of_dropped_ones(barrier:
     }
 }
 
-/// As many stacks as there are addresses for with the page barrier, and as many threads as a server has: neither keeps the
-/// other out, and both are scanned.
+/// As many stacks as there are addresses for with the page barrier, and as many threads as a server
+/// has: neither keeps the other out, and both are scanned.
 pub(crate) fn stacks_and_threads_leave_each_other_room(barrier: Barrier) {
     let heap = checked(barrier, 64 << 20).build().unwrap();
     let stacks: Vec<RootStack> =
@@ -417,7 +418,8 @@ pub(crate) fn what_was_dropped_before_a_cycle_is_gone_after_it(barrier: Barrier)
     }
 }
 
-/// References are equal exactly when their objects are, before and after a move, whatever they came from.
+/// References are equal exactly when their objects are, before and after a move, whatever they came
+/// from.
 pub(crate) fn one_object_has_one_address(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {

@@ -1,4 +1,5 @@
-//! Objects of every size: what the header can say of it and what not, what moves and what never does.
+//! Objects of every size: what the header can say of it and what not, what moves and what never
+//! does.
 
 use crate::common::{checked, every_heap};
 use crate::harness::{Tests, tests};
@@ -59,7 +60,8 @@ pub(crate) fn objects_of_512_bytes_and_more(barrier: Barrier) {
     }
 }
 
-/// Bytes, numbers, values: nothing, a few, and around all that changes with the size: a page, a large object, a block.
+/// Bytes, numbers, values: nothing, a few, and around all that changes with the size: a page, a
+/// large object, a block.
 const LENGTHS: &[usize] =
     &[0, 1, 7, 8, 9, 62, 63, 64, 500, 512, 4077, 4096, 8190, 32_751, 32_753, 65_519, 65_521, 300_001];
 
@@ -121,8 +123,8 @@ pub(crate) fn arrays_and_strings_of_any_length(barrier: Barrier) {
     }
 }
 
-/// A large object keeps its place through every relocation, and through a compaction for a run that cannot be made,
-/// while small ones move around it. (In stress mode it would move in every pause.)
+/// A large object keeps its place through every relocation, and through a compaction for a run that
+/// cannot be made, while small ones move around it. (In stress mode it would move in every pause.)
 pub(crate) fn large_objects_move_only_to_make_a_run(barrier: Barrier) {
     const HEAP: usize = 8 << 20;
     let heap = checked(barrier, HEAP).build().unwrap();

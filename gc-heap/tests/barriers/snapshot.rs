@@ -1,9 +1,11 @@
-//! What was reachable when marking began is kept, by whichever way its reference moves while marking runs.
+//! What was reachable when marking began is kept, by whichever way its reference moves while
+//! marking runs.
 //!
-//! One mutator roots a long list and a hub, and sleeps. The marker comes to the hub first and is then busy with the list.
-//! Another mutator meanwhile moves items between the hub, which is scanned already, and a place that is not yet: its own
-//! roots, or an array that only a process-wide root holds. Each test has one way of taking them out of there. A way that
-//! is not logged loses them, which the verification after marking tells.
+//! One mutator roots a long list and a hub, and sleeps. The marker comes to the hub first and is
+//! then busy with the list. Another mutator meanwhile moves items between the hub, which is scanned
+//! already, and a place that is not yet: its own roots, or an array that only a process-wide root
+//! holds. Each test has one way of taking them out of there. A way that is not logged loses them,
+//! which the verification after marking tells.
 
 use crate::common::{Random, factor, while_collecting};
 use crate::harness::{Tests, tests};

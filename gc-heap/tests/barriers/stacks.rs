@@ -20,7 +20,8 @@ fn number(value: Value<'_>) -> u64 {
     value.downcast::<Number>().map_or_else(|| value.as_num().expect("a number") as u64, |object| object.number)
 }
 
-/// All operations against a vector, some of them of the bound stack and some of the other, with cycles in between.
+/// All operations against a vector, some of them of the bound stack and some of the other, with
+/// cycles in between.
 pub(crate) fn a_bound_stack_is_the_stack(barrier: Barrier) {
     let heap = checked(barrier, 8 << 20).stress(stress(3)).build().unwrap();
     let mut stack: RootStack = RootStack::with_capacity(&heap, 1 << 15).unwrap();
@@ -147,7 +148,8 @@ pub(crate) fn a_stack_gives_memory_back_after_a_deep_recursion(barrier: Barrier)
             .unwrap();
         let before = resident(address, SLOTS * 8);
         assert!(before >= DEEP * 8, "{before} bytes for {DEEP} values");
-        // The end of the first cycle's marking notes how much the stack has; what it has not needed by the next goes then.
+        // The end of the first cycle's marking notes how much the stack has; what it has not needed
+        // by the next goes then.
         (0..3).for_each(|_| heap.collect());
         let after = resident(address, SLOTS * 8);
         assert!(after <= 256 << 10, "{after} bytes for 3 values, {before} before");
@@ -161,7 +163,8 @@ pub(crate) fn a_stack_gives_memory_back_after_a_deep_recursion(barrier: Barrier)
     }
 }
 
-/// A machine of registers makes the stack as long as its frames reach: the rest of the capacity is neither touched nor looked at.
+/// A machine of registers makes the stack as long as its frames reach: the rest of the capacity is
+/// neither touched nor looked at.
 pub(crate) fn windows_touch_what_they_reach(barrier: Barrier) {
     const SLOTS: usize = 1 << 20;
     let heap = Heap::builder().max_bytes(8 << 20).barrier(barrier).backing(backing()).build().unwrap();
@@ -181,7 +184,8 @@ pub(crate) fn windows_touch_what_they_reach(barrier: Barrier) {
     assert!(resident(address, SLOTS * 8) <= 64 << 10);
 }
 
-/// Up and down, at random depths, while cycles lower what the stack may use and give its memory back.
+/// Up and down, at random depths, while cycles lower what the stack may use and give its memory
+/// back.
 pub(crate) fn stacks_grow_while_their_memory_is_given_back(barrier: Barrier) {
     let heap = Heap::builder().max_bytes(16 << 20).barrier(barrier).backing(backing()).build().unwrap();
     while_collecting(&heap, Duration::from_micros(200), || {

@@ -92,7 +92,8 @@ fn polled(heap: &Heap, work: impl FnOnce() + Send) {
 }
 
 pub(crate) fn the_figures_of_a_reading_fit_together(barrier: Barrier) {
-    // Moves what can be moved: faults, slow paths and copies of mutators beside those of the collector.
+    // Moves what can be moved: faults, slow paths and copies of mutators beside those of the
+    // collector.
     let stress = Stress { cycle_every: 2000, ..Stress::default() };
     for stress in [Stress::default(), stress] {
         let heap = heap(barrier, 16 << 20, stress);
@@ -184,7 +185,8 @@ pub(crate) fn the_memory_of_marking_and_relocation_is_counted(barrier: Barrier) 
         // The first finds what the stress mode moves in the second.
         (0..2).for_each(|_| m.collect());
         let after = heap.stats();
-        // None without a weak slot; with many as much as the list may have, and two of it while it grows.
+        // None without a weak slot; with many as much as the list may have, and two of it while it
+        // grows.
         assert_eq!(before.mark_lists_peak_bytes, 0, "{before:?}");
         let (lists, bound) = (after.mark_lists_peak_bytes, after.committed_peak_bytes as u64 / 64);
         assert!((4096..=bound).contains(&lists) && bound < 8 * SLOTS as u64, "{lists} bytes, of at most {bound}");

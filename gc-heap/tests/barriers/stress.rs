@@ -1,4 +1,5 @@
-//! Four mutators on one shared graph while cycles follow each other: `examples/soak.rs` does the same for longer.
+//! Four mutators on one shared graph while cycles follow each other: `examples/soak.rs` does the
+//! same for longer.
 
 use crate::common::{backing, factor};
 use crate::harness::{Tests, tests};

@@ -1,4 +1,5 @@
-//! Threads that come, go, wait, stall, hand themselves on and are forgotten, in every phase of a cycle.
+//! Threads that come, go, wait, stall, hand themselves on and are forgotten, in every phase of a
+//! cycle.
 
 use crate::common::{Random, checked, factor, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
@@ -282,8 +283,9 @@ pub(crate) fn sixty_four_threads_in_a_small_heap(barrier: Barrier) {
     });
 }
 
-/// A thread puts new objects into a slot, and another reads what is in them. Under ThreadSanitizer, which sees the missing order and
-/// not only what this machine makes of it, it fails where the store that publishes is Relaxed.
+/// A thread puts new objects into a slot, and another reads what is in them. Under ThreadSanitizer,
+/// which sees the missing order and not only what this machine makes of it, it fails where the
+/// store that publishes is Relaxed.
 pub(crate) fn what_one_thread_puts_up_another_finds_whole(barrier: Barrier) {
     #[derive(Trace)]
     struct Holder {
@@ -395,7 +397,8 @@ pub(crate) fn two_heaps_do_not_deadlock(barrier: Barrier) {
     assert_eq!(rounds.into_inner(), 200);
 }
 
-/// Thread-locals that end after everything else of their thread: a place in the heap, a root, a stack, a handle.
+/// Thread-locals that end after everything else of their thread: a place in the heap, a root, a
+/// stack, a handle.
 pub(crate) fn what_thread_locals_hold_ends_with_their_thread(barrier: Barrier) {
     struct Kept {
         thread: HeapThread,
@@ -448,7 +451,8 @@ pub(crate) fn what_thread_locals_hold_ends_with_their_thread(barrier: Barrier) {
     assert_eq!(ended.load(Ordering::Relaxed), 38);
 }
 
-/// More threads than the heap has blocks, all of them parked for good: each allocated a little first, and was let be.
+/// More threads than the heap has blocks, all of them parked for good: each allocated a little
+/// first, and was let be.
 pub(crate) fn parked_threads_keep_no_blocks(barrier: Barrier) {
     const HEAP: usize = 8 << 20;
     const THREADS: u64 = 200; // and 128 blocks
@@ -503,9 +507,9 @@ pub(crate) fn parking_races_with_cycles(barrier: Barrier) {
     });
 }
 
-/// Two slots lead to each object, and two threads load them the other way round while objects move: whoever loses the race
-/// to copy one takes the winner's. Fails where each copies for itself, in the first cycles: by the delay between a copy and
-/// its publication.
+/// Two slots lead to each object, and two threads load them the other way round while objects move:
+/// whoever loses the race to copy one takes the winner's. Fails where each copies for itself, in
+/// the first cycles: by the delay between a copy and its publication.
 pub(crate) fn an_object_that_two_threads_copy_is_one(barrier: Barrier) {
     const OBJECTS: usize = 300;
     type Table = SlotArray<Option<Node>>;

@@ -128,7 +128,8 @@ struct Counter {
     turn: Num<bool>,
 }
 
-/// Threads add to one number while its object moves. Fails where an addition is lost, to another or to a copy.
+/// Threads add to one number while its object moves. Fails where an addition is lost, to another or
+/// to a copy.
 pub(crate) fn threads_add_to_one_number(barrier: Barrier) {
     const THREADS: u32 = 4;
     const TIMES: u32 = 2000;

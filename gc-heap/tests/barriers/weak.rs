@@ -169,8 +169,8 @@ pub(crate) fn an_upgraded_reference_is_strong(barrier: Barrier) {
     }
 }
 
-/// Threads that upgrade, drop and renew the objects of one array of weak slots while cycles run. Whoever has upgraded
-/// one finds it unchanged as long as it is held.
+/// Threads that upgrade, drop and renew the objects of one array of weak slots while cycles run.
+/// Whoever has upgraded one finds it unchanged as long as it is held.
 pub(crate) fn upgrades_race_with_the_end_of_marking(barrier: Barrier) {
     const SLOTS: usize = 300;
     for (verify, workers) in [(true, 1), (false, 2)] {
@@ -220,9 +220,10 @@ fn upgrade(m: &mut Mutator<'_>, table: &Root<Array<WeakSlot<Item>>>, renewed: &A
     }
 }
 
-/// Weak slots that lead to where their objects were before the last relocation are loaded while they are resolved: a load may
-/// have the word in hand when its slot is healed, and look it up when the collector is through. All objects are alive.
-/// Fails, in the first cycles, where the old forwarding is dropped before the handshake that waits for such loads.
+/// Weak slots that lead to where their objects were before the last relocation are loaded while
+/// they are resolved: a load may have the word in hand when its slot is healed, and look it up when
+/// the collector is through. All objects are alive. Fails, in the first cycles, where the old
+/// forwarding is dropped before the handshake that waits for such loads.
 pub(crate) fn stale_words_in_hand_while_weak_slots_are_resolved(barrier: Barrier) {
     const ITEMS: usize = 1000;
     let stress = Stress { cycle_every: 0, delay_one_in: 4, seed: 5 };
@@ -280,8 +281,8 @@ pub(crate) fn weak_roots_come_and_go(barrier: Barrier) {
     .unwrap();
 }
 
-/// More weak slots than a list of them has room for, in small objects and in a large one: who has listed them all has a list of
-/// an eighth of what lives.
+/// More weak slots than the marker's list has room for, in small objects and in a large one. A
+/// marker that lists them all has a list of an eighth of the live memory.
 pub(crate) fn many_weak_slots_are_resolved_without_a_list_of_them(barrier: Barrier) {
     const ITEMS: usize = 100_000;
     for workers in [1, 3] {

@@ -28,7 +28,8 @@ pub(crate) fn deadline_after(what: impl Into<String>, limit: Duration) -> Deadli
             }
             given.look();
         }
-        // SAFETY: no memory is involved. What follows may wait for a lock that one of the hanging threads has.
+        // SAFETY: no memory is involved. What follows may wait for a lock that one of the hanging
+        // threads has.
         unsafe { libc::alarm(30) };
         eprintln!("{what}: no end after {limit:?} ({:?} by the clock): a deadlock or a livelock", begun.elapsed());
         print_threads();
@@ -40,14 +41,15 @@ pub(crate) fn deadline_after(what: impl Into<String>, limit: Duration) -> Deadli
 /// The threads that have printed what they were at.
 static PRINTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Of a thread that is asked by a signal. The process is about to end: that a handler may neither allocate nor lock costs the
-/// other threads' lines where it goes wrong, and nothing else.
+/// Of a thread that is asked by a signal. The process is about to end: that a handler may neither
+/// allocate nor lock costs the other threads' lines where it goes wrong, and nothing else.
 extern "C" fn print_thread(_: i32) {
     eprintln!("{}", Backtrace::force_capture());
     PRINTED.fetch_add(1, Ordering::Release);
 }
 
-/// Prints where each thread of the process is, one after the other; a thread that does not answer in two seconds is left out.
+/// Prints where each thread of the process is, one after the other; a thread that does not answer
+/// in two seconds is left out.
 fn print_threads() {
     // SAFETY: the signal is used for nothing else, and the handler is a function that stays.
     unsafe { libc::signal(libc::SIGUSR2, print_thread as *const () as usize) };
@@ -71,9 +73,9 @@ fn print_threads() {
 /// How often it is looked how the process fares.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The time that the process was given. On a machine where others have the processors a test gets on as slowly as they like,
-/// so while a thread of the process wants a processor, only what the process had of them counts. Where none does, all waits
-/// for something else, and the clock counts.
+/// The time that the process was given. On a machine where others have the processors a test gets
+/// on as slowly as they like, so while a thread of the process wants a processor, only what the
+/// process had of them counts. Where none does, all waits for something else, and the clock counts.
 struct Given {
     total: Duration,
     looked: Instant,
@@ -99,7 +101,8 @@ fn stat(path: &Path) -> Vec<String> {
     text.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().map(str::to_owned).collect())
 }
 
-/// What all threads of the process have had of the processors; a hundredth of a second more or less.
+/// What all threads of the process have had of the processors; a hundredth of a second more or
+/// less.
 fn cpu_time() -> Duration {
     let stat = stat("/proc/self/stat".as_ref());
     let ticks = stat.get(11..13).expect("utime and stime").iter().map(|ticks| ticks.parse::<u64>().unwrap());

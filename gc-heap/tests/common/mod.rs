@@ -60,7 +60,8 @@ pub(crate) fn every_heap(barrier: Barrier, max_bytes: usize, seed: u64) -> impl 
     })
 }
 
-/// Runs `work` while another thread, outside the heap, collects all the time, with a pause between two cycles.
+/// Runs `work` while another thread, outside the heap, collects all the time, with a pause between
+/// two cycles.
 pub(crate) fn while_collecting<R>(heap: &Heap, pause: Duration, work: impl FnOnce() -> R) -> R {
     /// Ends the collecting thread also where `work` panics.
     struct Done<'a>(&'a AtomicBool);

@@ -14,7 +14,8 @@ pub(crate) fn set_trial(name: &str) {
 
 /// As for a thread that is asked where it is: the process ends, whatever goes wrong here.
 extern "C" fn print_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel's own pointer, of a fault; after this the access faults again, and ends the process.
+    // SAFETY: the kernel's own pointer, of a fault; after this the access faults again, and ends
+    // the process.
     let address = unsafe {
         libc::signal(signal, libc::SIG_DFL);
         (*info).si_addr()

@@ -1,4 +1,5 @@
-//! An initialiser is no safepoint, takes nothing older than the safepoint before it, and lets nothing out.
+//! An initialiser is no safepoint, takes nothing older than the safepoint before it, and lets
+//! nothing out.
 use gc_heap::Mutator;
 
 #[path = "../common/node.rs"]

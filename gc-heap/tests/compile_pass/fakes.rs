@@ -1,5 +1,5 @@
-//! What stands in for the crate where the derived code looks, and changes nothing: the map is that of the fields, as the collector and
-//! the verifier find.
+//! What stands in for the crate where the derived code looks, and changes nothing: the map is that
+//! of the fields, as the collector and the verifier find.
 #![forbid(unsafe_code)]
 #![allow(unused)]
 use gc_heap::{Field, Heap, Slot, Trace};

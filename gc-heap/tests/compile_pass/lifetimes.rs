@@ -1,4 +1,5 @@
-//! What the lifetimes must allow: raw references get shorter, live side by side, and go through callees.
+//! What the lifetimes must allow: raw references get shorter, live side by side, and go through
+//! callees.
 use gc_heap::{AnyGc, Gc, Heap, Mutator, AllocSize, Slot, Trace, Value};
 
 #[path = "../common/node.rs"]
@@ -17,7 +18,8 @@ fn shorter_any<'short, 'long: 'short>(any: AnyGc<'long>) -> AnyGc<'short> {
     any
 }
 
-/// An initialiser is invariant, its type being a projection, but what goes into it is shortened there.
+/// An initialiser is invariant, its type being a projection, but what goes into it is shortened
+/// there.
 fn init<'a, 'b: 'a, 'c: 'a>(m: &'a Mutator<'_>, b: Gc<'b, Node>, c: Gc<'c, Pair>) -> Gc<'a, Pair> {
     m.place(PairInit { node: b, pair: Some(c) })
 }

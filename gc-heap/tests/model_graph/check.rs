@@ -100,7 +100,8 @@ impl State<'_> {
         }
     }
 
-    /// Collects, after which every weak reference must tell exactly what is reachable; forgets the rest in the model.
+    /// Collects, after which every weak reference must tell exactly what is reachable; forgets the
+    /// rest in the model.
     pub(super) fn collect(&mut self, m: &mut Mutator<'_>, places: &[&dyn Place]) {
         // A root that was dropped holds its object through the collection that finds it dropped.
         m.collect();

@@ -162,7 +162,8 @@ impl<'h> State<'h> {
         seen
     }
 
-    /// A weak reference was read that refers to `id` in the model. Gives what it refers to from now on.
+    /// A weak reference was read that refers to `id` in the model. Gives what it refers to from now
+    /// on.
     fn saw_weak(&mut self, id: u64, found: Option<Gc<'_, Node>>) -> Option<u64> {
         match found {
             Some(node) => {

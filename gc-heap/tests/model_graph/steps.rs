@@ -8,7 +8,8 @@ use gc_heap::{AllocSize, AnyGc, Bytes, Gc, Local, Mutator, RootStack, Slot, Slot
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-/// Plays at most `most` operations in the scope of `m`; `outer` are the locals of the scopes around it.
+/// Plays at most `most` operations in the scope of `m`; `outer` are the locals of the scopes around
+/// it.
 pub(crate) fn run<'s>(
     m: &mut Mutator<'s>,
     outer: &[&dyn Place],
@@ -394,7 +395,8 @@ impl State<'_> {
         }
     }
 
-    /// The shared table, which a mutator may hold over safepoints: the others come to theirs while they wait.
+    /// The shared table, which a mutator may hold over safepoints: the others come to theirs while
+    /// they wait.
     fn lock_board<'b>(m: &mut Mutator<'_>, board: &'b std::sync::Mutex<BoardModel>) -> MutexGuard<'b, BoardModel> {
         loop {
             match board.try_lock() {

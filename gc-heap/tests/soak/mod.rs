@@ -1,10 +1,12 @@
-//! Several mutators on one shared graph, for as long as wanted, with invariants that hold in spite of their races.
+//! Several mutators on one shared graph, for as long as wanted, with invariants that hold in spite
+//! of their races.
 //!
-//! - *Tokens*: each number exists once, at every moment in one of: a lock-free stack (compare-exchange), an array
-//!   (swap), a process-wide root in a mailbox, a root stack in a mailbox, a mutator's hand. Counted in each round. A
-//!   token's object is renewed now and then; the weak slot in the registry must always give the present one.
-//! - *Records*: hash chains. Each mutator changes its own and has a model of them; all read all. A record's payload
-//!   belongs to the record, whoever looks.
+//! - *Tokens*: each number exists once, at every moment in one of: a lock-free stack
+//!   (compare-exchange), an array (swap), a process-wide root in a mailbox, a root stack in a
+//!   mailbox, a mutator's hand. Counted in each round. A token's object is renewed now and then;
+//!   the weak slot in the registry must always give the present one.
+//! - *Records*: hash chains. Each mutator changes its own and has a model of them; all read all. A
+//!   record's payload belongs to the record, whoever looks.
 
 mod records;
 mod tokens;

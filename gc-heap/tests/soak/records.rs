@@ -16,7 +16,8 @@ pub(super) struct Record {
     before: WeakSlot<Record>,
 }
 
-/// The chains of one mutator: `chain % mutators == number`. The model: identities and lengths, the first record first.
+/// The chains of one mutator: `chain % mutators == number`. The model: identities and lengths, the
+/// first record first.
 pub(super) struct Owned {
     number: usize,
     mutators: usize,
@@ -114,7 +115,8 @@ impl Owned {
                 assert_eq!((found.id, found.payload.get(m).tail_len()), (id, len), "a chain differs from its model");
                 check(m, found);
                 if let Some(before) = after.and_then(|after| after.before.get(m)) {
-                    // Still in the chain, or gone from it and not collected yet: never a younger record.
+                    // Still in the chain, or gone from it and not collected yet: never a younger
+                    // record.
                     assert!(before.id >= found.id, "a weak slot refers to another object");
                 }
                 after = Some(found);

@@ -10,7 +10,8 @@ pub(super) struct Token {
     payload: Slot<Blob>,
 }
 
-/// A link of a stack; made anew for each push, so that a compare-exchange of heads means what it says.
+/// A link of a stack; made anew for each push, so that a compare-exchange of heads means what it
+/// says.
 #[derive(Trace)]
 pub(super) struct Cell {
     token: Slot<Token>,

@@ -1,4 +1,5 @@
-//! Tools that watch a heap of [`gc_heap`], written against its public API: what they do, a program can do for itself.
+//! Tools that watch a heap of [`gc_heap`], written against its public API: what they do, a program
+//! can do for itself.
 //!
 //! | tool | input | output |
 //! | --- | --- | --- |
@@ -6,8 +7,8 @@
 //! | [`EventTrace`] | events | a trace in Chrome's JSON format, which <https://ui.perfetto.dev> opens |
 //! | [`write_v8_snapshot`] | a [`HeapSnapshot`](gc_heap::HeapSnapshot) | a `.heapsnapshot` file, which Chromium's developer tools open |
 //!
-//! Beside them stands `probes.bt`, a bpftrace script. It reads the [probes](gc_heap::probes) of a running program from
-//! outside, and the program needs no code for it.
+//! Beside them stands `probes.bt`, a bpftrace script. It reads the [probes](gc_heap::probes) of a
+//! running program from outside, and the program needs no code for it.
 //!
 //! None of the tools opens files or prints: the caller gives a writer, or gets a `String`.
 

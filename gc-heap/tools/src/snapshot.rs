@@ -1,7 +1,7 @@
 //! Snapshots in the file format of V8's heap profiler, which Chromium's developer tools read.
 //!
-//! Flat arrays of numbers: seven for each node, three for each edge; an edge names its target by the index of its first
-//! number. Strings stand at the end and are named by index.
+//! Flat arrays of numbers: seven for each node, three for each edge; an edge names its target by
+//! the index of its first number. Strings stand at the end and are named by index.
 
 use crate::json::escaped;
 use gc_heap::{EdgeName, HeapSnapshot, SnapshotEdge};
@@ -51,7 +51,8 @@ impl Strings {
     }
 }
 
-/// Writes a snapshot as V8 does, for a file `*.heapsnapshot`: Chromium's developer tools open it under *Memory*.
+/// Writes a snapshot as V8 does, for a file `*.heapsnapshot`: Chromium's developer tools open it
+/// under *Memory*.
 ///
 /// It writes in small pieces: give it a `BufWriter`. It takes memory for the names, each once.
 ///

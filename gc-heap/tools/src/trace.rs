@@ -5,19 +5,24 @@ use gc_heap::Event;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-/// Tracks. Those of mutators follow, two to each number. None is 1, the number of the process: Perfetto calls that track the
-/// main thread.
+/// Tracks. Those of mutators follow, two to each number. None is 1, the number of the process:
+/// Perfetto calls that track the main thread.
 const COLLECTOR: u64 = 2;
 const STOPS: u64 = 3;
 const MUTATORS: u64 = 100;
 
-/// Writes events in the JSON format of Chrome's trace viewer, which <https://ui.perfetto.dev> opens.
+/// Writes events in the JSON format of Chrome's trace viewer, which <https://ui.perfetto.dev>
+/// opens.
 ///
-/// On one track are the collector thread's cycles with their phases; on another the stops, each with the time that it took
-/// to reach all mutators; each mutator that waited for memory has a track of its waits, and one that lost time otherwise a track of that, by cause, where close ones are one slice that says how many they were and how much of it was lost. Counters are the bytes in use and
-/// those found live. A mutator that comes to no safepoint is a mark on the stops' track. Times are those of the events, to the nanosecond. Events may be added in any order.
+/// On one track are the collector thread's cycles with their phases; on another the stops, each
+/// with the time that it took to reach all mutators; each mutator that waited for memory has a
+/// track of its waits, and one that lost time otherwise a track of that, by cause, where close ones
+/// are one slice that says how many they were and how much of it was lost. Counters are the bytes
+/// in use and those found live. A mutator that comes to no safepoint is a mark on the stops' track.
+/// Times are those of the events, to the nanosecond. Events may be added in any order.
 ///
-/// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all the same.
+/// A trace that was never [`finish`](Self::finish)ed lacks its last bracket; viewers open it all
+/// the same.
 ///
 /// ```
 /// use gc_heap::Heap;
@@ -71,7 +76,8 @@ impl<W: Write> EventTrace<W> {
                 self.slice(STOPS, "reach", start, pause.reach_ns.min(ns), "{}")
             }
             Event::Late(late) => {
-                // The stop itself comes later, and is longer than this. So it is a mark on the track.
+                // The stop itself comes later, and is longer than this. So it is a mark on the
+                // track.
                 let (at, who) = (Micros(start + ns), escaped(&late.who.to_string()));
                 let ran = late.ran_ns.map_or(String::new(), |ran| format!(r#","ran_ns":{ran}"#));
                 let (state, watched) = (late.state, late.watched_ns);

@@ -1,4 +1,5 @@
-//! The probes for tracers: named in the file of every program that has a heap, and used right by the script for bpftrace.
+//! The probes for tracers: named in the file of every program that has a heap, and used right by
+//! the script for bpftrace.
 
 #![cfg(target_os = "linux")]
 

@@ -122,7 +122,8 @@ mod tests {
 
     const LEAST: f64 = 10.0;
 
-    /// A program that takes blocks at a rate, with so many alive, and a collector that needs so long for each of them.
+    /// A program that takes blocks at a rate, with so many alive, and a collector that needs so
+    /// long for each of them.
     struct Program {
         rate: f64,
         live: f64,
@@ -157,7 +158,8 @@ mod tests {
         }
     }
 
-    /// 10 GB/s taken, half a millisecond a cycle: beside the 10 ms of the margin, which are most of the heap, next to nothing.
+    /// 10 GB/s taken, half a millisecond a cycle: beside the 10 ms of the margin, which are most of
+    /// the heap, next to nothing.
     #[test]
     fn short_cycles_do_not_follow_one_another() {
         for live in [0.0, 512.0, 1024.0, 1600.0] {
@@ -173,7 +175,8 @@ mod tests {
         }
     }
 
-    /// Whatever the load, memory lasts until the cycle has ended; where it cannot, cycles follow one another.
+    /// Whatever the load, memory lasts until the cycle has ended; where it cannot, cycles follow
+    /// one another.
     #[test]
     fn memory_lasts_for_a_cycle() {
         for (rate, live, cost) in [(1000.0, 500.0, 2e-5), (15_000.0, 500.0, 2e-5), (15_000.0, 600.0, 4e-5)] {
@@ -207,7 +210,8 @@ mod tests {
         model.took(8000.0);
         model.marks(1000.0);
         model.ended(0.03, 1000.0, 1000.0);
-        // All of it lives, and so does what comes: at the end of what is free 30 us for each of 4096.
+        // All of it lives, and so does what comes: at the end of what is free 30 us for each
+        // of 4096.
         let grows = model.wanted(LEAST);
         let mut steady = Model::new(4096);
         steady.took(8000.0);

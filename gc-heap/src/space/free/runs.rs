@@ -1,11 +1,12 @@
-//! Which blocks are free, and where runs of them are: a bitmap, and above its words a tree that knows the longest run of
-//! each part. A run is found in as many steps as the tree is high, whatever the heap holds. The
-//! lowest free block is in the first word that is not zero, which is noted, and found again by
-//! summaries of the bitmap, 64 bits to one, which always follow it.
+//! Which blocks are free, and where runs of them are: a bitmap, and above its words a tree that
+//! knows the longest run of each part. A run is found in as many steps as the tree is high,
+//! whatever the heap holds. The lowest free block is in the first word that is not zero, which is
+//! noted, and found again by summaries of the bitmap, 64 bits to one, which always follow it.
 //!
-//! Most blocks are taken and freed one by one, neighbours after each other, and few searches for a run come between. So a change
-//! writes the bitmap alone and notes its word; the tree follows before the next search, or when too many words are noted. A
-//! search thus waits for at most [`STALE`] paths through the tree.
+//! Most blocks are taken and freed one by one, neighbours after each other, and few searches for a
+//! run come between. So a change writes the bitmap alone and notes its word; the tree follows
+//! before the next search, or when too many words are noted. A search thus waits for at most
+//! [`STALE`] paths through the tree.
 
 /// Blocks of a word of the bitmap: of a leaf of the tree.
 const LEAF: usize = 64;
@@ -13,7 +14,8 @@ const LEAF: usize = 64;
 /// Words that may differ from the tree: a search costs no more than so many paths besides its own.
 const STALE: usize = 16;
 
-/// The free blocks of a part of the heap: how many it begins and ends with, and the longest run in it.
+/// The free blocks of a part of the heap: how many it begins and ends with, and the longest run in
+/// it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Part {
     prefix: u32,
@@ -72,8 +74,8 @@ pub(super) struct Runs {
     /// Each a bitmap of the words before it (the first: of `words`) that are not zero; the last has
     /// one word.
     summaries: Box<[Box<[u64]>]>,
-    /// A heap-ordered tree: the children of `n` are `2 n` and `2 n + 1`, the leaves the second half. Leaves past the last word
-    /// have nothing free.
+    /// A heap-ordered tree: the children of `n` are `2 n` and `2 n + 1`, the leaves the second
+    /// half. Leaves past the last word have nothing free.
     tree: Box<[Part]>,
     /// The words before this one are zero.
     first: usize,

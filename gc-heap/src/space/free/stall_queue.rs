@@ -55,8 +55,8 @@ impl FreeSpace {
         StallTicket { space: self, name }
     }
 
-    /// Length of the run that the next waiter needs, if a compaction was requested for it and enough
-    /// blocks are free, but not adjacent.
+    /// Length of the run that the next waiter needs, if a compaction was requested for it and
+    /// enough blocks are free, but not adjacent.
     pub(crate) fn awaited_run(&self) -> Option<usize> {
         let state = self.state.lock();
         let waiter = state.unserved().next().filter(|waiter| waiter.run && waiter.compacting)?;

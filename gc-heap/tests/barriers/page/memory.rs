@@ -8,7 +8,8 @@ use std::time::Duration;
 
 const PAGE: usize = 4096;
 
-/// Five sixths of the heap live: too little is free to copy to, and a stop compacts, which is counted and told.
+/// Five sixths of the heap live: too little is free to copy to, and a stop compacts, which is
+/// counted and told.
 pub(crate) fn a_heap_nearly_full_is_compacted_in_a_stop() {
     for workers in [1, 2] {
         let heap = checked(Barrier::Page, 10 << 20).workers(workers).verify(false).build().unwrap();
@@ -36,7 +37,8 @@ pub(crate) fn a_heap_nearly_full_is_compacted_in_a_stop() {
     }
 }
 
-/// Page heaps beside each other and beside a load heap, used in turn and at once, some dropped in between.
+/// Page heaps beside each other and beside a load heap, used in turn and at once, some dropped in
+/// between.
 pub(crate) fn several_heaps() {
     let load = Heap::builder().max_bytes(8 << 20).verify(true).single_view(true).stress(stress(1)).build().unwrap();
     let pages: Vec<Heap> = (0..3).map(|seed| moving(8 << 20).stress(stress(seed)).build().unwrap()).collect();
@@ -80,7 +82,8 @@ pub(crate) fn several_heaps() {
 pub(crate) fn huge_pages() {
     let huge = moving(16 << 20).pretouch(true).huge_pages(HugePages::Collapse).build();
     if let Err(error) = &huge {
-        // A kernel without MADV_COLLAPSE, or a machine without so many free ones. Pages of 4 KiB are tested in any case.
+        // A kernel without MADV_COLLAPSE, or a machine without so many free ones. Pages of 4 KiB
+        // are tested in any case.
         let can = gc_core::probe::Capabilities::probe().collapse.support.is_yes();
         let short = ["Cannot allocate memory", "Resource temporarily unavailable"];
         assert!(!can || short.iter().any(|short| error.to_string().contains(short)), "{error}");
@@ -105,7 +108,8 @@ pub(crate) fn huge_pages() {
     }
 }
 
-/// Memory is taken from under free blocks while pages are gated: holes of the file are installed as zeroes.
+/// Memory is taken from under free blocks while pages are gated: holes of the file are installed as
+/// zeroes.
 pub(crate) fn memory_is_given_back_while_pages_are_gated() {
     let heap = moving(16 << 20).verify(false).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {

@@ -1,4 +1,5 @@
-//! The page barrier's own cases: where objects, blocks, TLABs and roots lie when the pages are taken away.
+//! The page barrier's own cases: where objects, blocks, TLABs and roots lie when the pages are
+//! taken away.
 //!
 //! Each test says what rule it is about; `docs/trust.md` has what fails where a rule is removed.
 
@@ -25,7 +26,8 @@ fn moving(max_bytes: usize) -> HeapBuilder {
     checked(Barrier::Page, max_bytes).stress(Stress { cycle_every: u32::MAX, ..Stress::default() })
 }
 
-/// Whether fewer relocations have been than wanted. That they come at all is what the deadline is for.
+/// Whether fewer relocations have been than wanted. That they come at all is what the deadline is
+/// for.
 fn busy(heap: &Heap, relocations: u64) -> bool {
     heap.stats().relocations < relocations * u64::from(factor())
 }
@@ -48,7 +50,8 @@ fn lone<'s>(m: &mut Mutator<'s>, id: u64) -> Local<'s, Chunk> {
     m.build::<Chunk>(AllocSize::tail::<Chunk>(1), |m| chunk(m, id, 1, None)).unwrap()
 }
 
-/// Fills a table with chunks of these lengths, each leading to the one before it, with garbage between them.
+/// Fills a table with chunks of these lengths, each leading to the one before it, with garbage
+/// between them.
 fn fill(m: &mut Mutator<'_>, table: Local<'_, Table>, mut len: impl FnMut(usize) -> usize) {
     for index in 0..table.get(m).tail_len() {
         let len = len(index);

@@ -18,7 +18,8 @@ struct Triple {
 #[trace(tail = Triple)]
 struct Triples;
 
-/// Objects that cross one page or several, begin and end at each place of a page, and fill blocks to their last page.
+/// Objects that cross one page or several, begin and end at each place of a page, and fill blocks
+/// to their last page.
 pub(crate) fn objects_that_cross_pages() {
     for heap in clusters(moving(16 << 20)) {
         heap.enter(|m| {
@@ -38,7 +39,8 @@ pub(crate) fn objects_that_cross_pages() {
     }
 }
 
-/// As long as a block but for nothing, and for one granule: the last page of a destination is full, or ends one short.
+/// As long as a block but for nothing, and for one granule: the last page of a destination is full,
+/// or ends one short.
 pub(crate) fn objects_that_fill_blocks_exactly() {
     let heap = moving(16 << 20).build().unwrap();
     heap.enter(|m| {
@@ -81,7 +83,8 @@ pub(crate) fn a_mutator_reads_while_pages_come_back() {
     }
 }
 
-/// Slots of large objects: one word after the other, one in three, weak ones; and an object without slots beside them.
+/// Slots of large objects: one word after the other, one in three, weak ones; and an object without
+/// slots beside them.
 pub(crate) fn arrays_over_many_pages() {
     for heap in clusters(moving(32 << 20)) {
         heap.enter(|m| {

@@ -46,8 +46,9 @@ pub(crate) fn roots_of_many_pages() {
     }
 }
 
-/// Root stacks of a page each, side by side, made, filled, read and dropped by several threads: a fault that comes late
-/// finds pages, its own and its neighbours', that were never gated for the stacks that are there now.
+/// Root stacks of a page each, side by side, made, filled, read and dropped by several threads: a
+/// fault that comes late finds pages, its own and its neighbours', that were never gated for the
+/// stacks that are there now.
 pub(crate) fn root_stacks_made_and_dropped_all_the_time() {
     for cluster in [4, 64] {
         let stress = Stress { cycle_every: 300, delay_one_in: 4, seed: 1 };
@@ -119,7 +120,8 @@ pub(crate) fn a_root_stack_used_in_turn() {
     }
 }
 
-/// The addresses for roots are not used up where no cycle ever runs: each visit takes 16 MiB of them.
+/// The addresses for roots are not used up where no cycle ever runs: each visit takes 16 MiB of
+/// them.
 pub(crate) fn visits_without_a_cycle() {
     let heap = checked(Barrier::Page, 4 << 20).build().unwrap();
     for visit in 0..3000 {
@@ -129,7 +131,8 @@ pub(crate) fn visits_without_a_cycle() {
     assert_eq!(heap.stats().cycles, 0);
 }
 
-/// A thread-local that is older than the thread's first visit ends after what the heap keeps of the thread.
+/// A thread-local that is older than the thread's first visit ends after what the heap keeps of the
+/// thread.
 pub(crate) fn a_visit_in_a_thread_locals_destructor() {
     struct Visits(Heap, Option<Root<Chunk>>);
     impl Drop for Visits {

@@ -6,8 +6,8 @@ use gc_heap::{AllocSize, Barrier, Bytes, Heap, HeapStats, Mutator, SlotArray};
 
 type Table = SlotArray<Option<Bytes>>;
 
-/// Objects of `len` bytes, so many that with their slots they are `percent` of the heap, are replaced at random: no block ever dies as a
-/// whole, and the dead are everywhere.
+/// Objects of `len` bytes, so many that with their slots they are `percent` of the heap, are
+/// replaced at random: no block ever dies as a whole, and the dead are everywhere.
 fn replaced_at_random(max_bytes: usize, percent: usize, len: usize) -> HeapStats {
     let heap = Heap::builder().max_bytes(max_bytes).barrier(Barrier::Page).backing(backing()).build().unwrap();
     let objects = max_bytes / 100 * percent / (len + 24);

@@ -1,4 +1,5 @@
-//! What is new when the pages are taken away: TLABs, young objects, runs of blocks that are being made.
+//! What is new when the pages are taken away: TLABs, young objects, runs of blocks that are being
+//! made.
 
 use super::{Chunk, Table, busy, check, chunk, clusters, fill, moving, table};
 use crate::common::{Random, checked, factor, stress, while_collecting};
@@ -7,8 +8,8 @@ use gc_heap::{AllocSize, Barrier, Bytes, Heap, Mutator, Root, Stress};
 use std::sync::Barrier as Meeting;
 use std::time::Duration;
 
-/// A thread's TLAB is open and half full at each flip, while the thread runs: its fill is published, what lies below it
-/// is repaired, and the rest of it is not used again.
+/// A thread's TLAB is open and half full at each flip, while the thread runs: its fill is
+/// published, what lies below it is repaired, and the rest of it is not used again.
 pub(crate) fn a_tlab_half_full_of_a_thread_that_runs() {
     for heap in clusters(moving(16 << 20)) {
         while_collecting(&heap, Duration::ZERO, || {
@@ -70,7 +71,8 @@ pub(crate) fn a_tlab_half_full_of_a_thread_that_is_parked() {
     }
 }
 
-/// Objects that are new since the last marking, when the flip comes: threads allocate and link them in every phase.
+/// Objects that are new since the last marking, when the flip comes: threads allocate and link them
+/// in every phase.
 pub(crate) fn young_objects_between_plan_and_flip() {
     for seed in 1..=3 {
         let stress = Stress { cycle_every: 7, delay_one_in: 3, seed };
@@ -94,7 +96,8 @@ pub(crate) fn young_objects_between_plan_and_flip() {
     }
 }
 
-/// A run of blocks is zeroed in slices, with flips between them, and filled after; large objects come and go.
+/// A run of blocks is zeroed in slices, with flips between them, and filled after; large objects
+/// come and go.
 pub(crate) fn runs_under_construction_over_a_flip() {
     let heap = checked(Barrier::Page, 64 << 20).stress(stress(3)).build().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
@@ -121,13 +124,14 @@ pub(crate) fn runs_under_construction_over_a_flip() {
     });
 }
 
-/// What a thread allocates after a flip is repaired by nobody: it leads to where objects are now, and what is at their
-/// places in the forwarding was there before. Fails where a TLAB that was open at the flip is used on: past its fill no page
-/// of it was claimed, a chunk that went back is written without a fault, the thread parks and so publishes a higher fill, and
-/// then lending claims such a page.
+/// What a thread allocates after a flip is repaired by nobody: it leads to where objects are now,
+/// and what is at their places in the forwarding was there before. Fails where a TLAB that was open
+/// at the flip is used on: past its fill no page of it was claimed, a chunk that went back is
+/// written without a fault, the thread parks and so publishes a higher fill, and then lending
+/// claims such a page.
 ///
-/// One thread allocates slowly, so that its TLAB lasts, objects that lead to what the others allocate: those are quick, and
-/// soon have blocks that were sources of the same flip.
+/// One thread allocates slowly, so that its TLAB lasts, objects that lead to what the others
+/// allocate: those are quick, and soon have blocks that were sources of the same flip.
 pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
     const THREADS: usize = 3;
     const EACH: usize = 50;
@@ -149,12 +153,14 @@ pub(crate) fn what_is_lent_after_a_flip_is_not_repaired_again() {
                     let m = &mut *m.frame();
                     let m2 = m.reserve(AllocSize::tail::<Chunk>(len) + AllocSize::tail::<Bytes>(24)).unwrap();
                     let slots = shared.get(m2).tail();
-                    // Chains of four or so: a chunk's number is one more than that of the chunk it leads to.
+                    // Chains of four or so: a chunk's number is one more than that of the chunk it
+                    // leads to.
                     let to = slots[random.below(slots.len())].get(m2).filter(|_| !random.one_in(4));
                     let new = chunk(m2, to.map_or(0, |to| to.id + 1), len, to);
                     slots[thread * EACH + random.below(EACH)].set(m2, Some(new));
                     let bytes = m2.local(m2.place_bytes::<Bytes>((), &[thread as u8; 24]));
-                    // Parked: that publishes how far the TLAB is filled, and a repair looks no further.
+                    // Parked: that publishes how far the TLAB is filled, and a repair looks no
+                    // further.
                     m.blocking(std::thread::yield_now);
                     assert_eq!(m.bytes_for_syscall(bytes.get(m)), [thread as u8; 24]);
                     for _ in 0..turns {

@@ -1,4 +1,5 @@
-//! `#[replace(..)]`: an item becomes the one in the attribute. What derives before it have read is no more.
+//! `#[replace(..)]`: an item becomes the one in the attribute. What derives before it have read is
+//! no more.
 
 use proc_macro::TokenStream;
 
