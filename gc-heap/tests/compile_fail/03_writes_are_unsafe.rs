@@ -1,5 +1,4 @@
-//! Trap 3: what the allocator calls to fill fields is unsafe, so no safe code puts a slot outside
-//! the heap.
+//! Trap 3: what the allocator calls to fill fields is unsafe, so no safe code puts a slot outside the heap.
 use gc_heap::{Field, Init, Slot, SlotType, Trace};
 use std::mem::MaybeUninit;
 

@@ -1,5 +1,4 @@
-//! Traps 4, 5 and 10: what cannot be in a `Plain`. (Raw references and values:
-//! `tests/not_implemented.rs`.)
+//! Traps 4, 5 and 10: what cannot be in a `Plain`. (Raw references and values: `tests/not_implemented.rs`.)
 use gc_heap::{Field, Local, Plain, Slot, Tagged};
 use std::cell::Cell;
 

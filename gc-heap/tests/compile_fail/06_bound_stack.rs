@@ -1,5 +1,4 @@
-//! Trap 6: a bound stack ends at a safepoint, with all that it gave; and nobody uses the stack
-//! beside it.
+//! Trap 6: a bound stack ends at a safepoint, with all that it gave; and nobody uses the stack beside it.
 use gc_heap::{Mutator, RootSlot, RootStack, Value};
 
 fn bound(m: &mut Mutator<'_>, stack: &mut RootStack) {

@@ -1,5 +1,4 @@
-//! Trap 6: references that are given to a safepoint end there; those that come back end at the
-//! next.
+//! Trap 6: references that are given to a safepoint end there; those that come back end at the next.
 use gc_heap::{Local, Mutator, yield_with};
 
 #[path = "../common/node.rs"]

@@ -1,5 +1,4 @@
-//! Trap 7: a mutator moves to another thread. (That it is not shared either:
-//! `tests/not_implemented.rs`.)
+//! Trap 7: a mutator moves to another thread. (That it is not shared either: `tests/not_implemented.rs`.)
 use gc_heap::{Frame, Mutator};
 
 fn moved(m: &mut Mutator<'_>) {

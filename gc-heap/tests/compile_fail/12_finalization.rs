@@ -1,5 +1,4 @@
-//! Trap 12: what is given cannot be had on the wrong thread, kept past a safepoint, or be of
-//! another type.
+//! Trap 12: what is given cannot be had on the wrong thread, kept past a safepoint, or be of another type.
 use gc_heap::{FinalizerQueue, Gc, Local, Mutator, Resource, ResourceQueue, Trace};
 use std::cell::Cell;
 use std::rc::Rc;

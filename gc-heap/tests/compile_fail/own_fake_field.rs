@@ -24,8 +24,7 @@ struct Number {
     slot: Slot<Option<Node>>,
 }
 
-/// Where a shared reference is wanted gives a unique one, of which an array's elements would be
-/// copies.
+/// Where a shared reference is wanted gives a unique one, of which an array's elements would be copies.
 mod unique {
     pub mod __private {
         pub use gc_heap::__private::{FieldName, Kind, NoHashWord, Trace, WordMap};

@@ -1,5 +1,4 @@
-//! An initialiser is no safepoint, takes nothing older than the safepoint before it, and lets
-//! nothing out.
+//! An initialiser is no safepoint, takes nothing older than the safepoint before it, and lets nothing out.
 use gc_heap::Mutator;
 
 #[path = "../common/node.rs"]

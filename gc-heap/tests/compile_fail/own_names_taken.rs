@@ -1,5 +1,4 @@
-//! Constants that are called as what the derive binds would be patterns: they do not compile, and
-//! change nothing unseen.
+//! Constants that are called as what the derive binds would be patterns: they do not compile, and change nothing unseen.
 #![forbid(unsafe_code)]
 #![allow(non_upper_case_globals, non_camel_case_types)]
 use gc_heap::{Slot, Trace};

@@ -1,5 +1,4 @@
-//! What is called `PhantomData` and is not: it would hold what no field may, and be traced by
-//! nobody.
+//! What is called `PhantomData` and is not: it would hold what no field may, and be traced by nobody.
 #![forbid(unsafe_code)]
 use gc_heap::{Slot, Trace};
 use std::cell::Cell;

@@ -1,5 +1,5 @@
-//! A handle on an object is invariant in the object's type: two types of which one is a subtype of
-//! the other can still have different tails, here numbers and references made of them.
+//! A handle on an object is invariant in the object's type: two types of which one is a subtype of the other can still
+//! have different tails, here numbers and references made of them.
 #![allow(coherence_leak_check)]
 
 use gc_heap::{Field, Gc, Local, Plain, Root, RootStack, Slot, SlotArray, Trace, Weak, WeakSlot};
