@@ -155,15 +155,15 @@ impl Heap {
             pages_repaired_by_mutators: pages.by_mutators,
             page_waits: pages.waits,
             verified_slots: counters.verified_slots.get(),
-            losses: LossTotals::of(|kind| self.loss_total(kind, &pages.faults), inner.report.losses.fault_kernel_ns()),
+            losses: LossTotals::of(|kind| self.loss_total(kind, pages.faults), inner.report.losses.fault_kernel_ns()),
         }
     }
 
-    fn loss_total(&self, kind: LossKind, faults: &Durations) -> LossTotal {
+    fn loss_total(&self, kind: LossKind, faults: LossTotal) -> LossTotal {
         let report = &self.inner().report;
         let sampled = |timed, count| LossTotal::of_sampled(timed, count, report.losses.sampled_ns(kind));
         match kind {
-            LossKind::Faults => LossTotal::of_all(faults),
+            LossKind::Faults => faults,
             LossKind::SlowPaths => sampled(report.slow_paths.total(), report.counters.slow_paths.get()),
             LossKind::Stores => sampled(report.stores.total(), report.counters.stores.get()),
             _ => report.losses.total(kind),
@@ -209,7 +209,7 @@ impl Heap {
     /// after it.
     #[must_use]
     pub fn faults(&self) -> Durations {
-        self.inner().relocation.figures().faults
+        self.inner().relocation.fault_durations()
     }
 
     /// The slow paths of loads that mutators took, with every barrier but

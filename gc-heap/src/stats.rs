@@ -156,11 +156,6 @@ pub struct LossTotal {
 }
 
 impl LossTotal {
-    pub(crate) fn of_all(durations: &Durations) -> LossTotal {
-        let &Durations { count, sum_ns: total_ns, max_ns, .. } = durations;
-        LossTotal { count, total_ns, max_ns }
-    }
-
     /// `count` of them, some of which were timed; `all_ns` is the estimate of all that were counted
     /// when one was timed last.
     pub(crate) fn of_sampled(timed: LossTotal, count: u64, all_ns: u64) -> LossTotal {
@@ -287,6 +282,8 @@ impl Histogram {
     }
 
     pub(crate) fn durations(&self) -> Durations {
+        #[cfg(test)]
+        tests::DISTRIBUTIONS.set(tests::DISTRIBUTIONS.get() + 1);
         let sum_ns = self.sum_ns.load(Ordering::Acquire);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Acquire)).enumerate();
         let counts: Vec<_> = counts.filter(|(_, n)| *n != 0).collect();
@@ -381,6 +378,28 @@ impl Durations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Barrier, Heap, MIN_HEAP_BYTES};
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The distributions that this thread has read.
+        pub(super) static DISTRIBUTIONS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// A distribution has hundreds of words, and allocates. A program that asks for statistics
+    /// often would spend its time on them: the limit on collecting takes that for work.
+    #[test]
+    fn statistics_read_no_distribution() {
+        for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
+            // Where this machine refuses the page barrier there is nothing to test.
+            let Ok(heap) = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(barrier).build() else { continue };
+            let before = DISTRIBUTIONS.get();
+            let _ = heap.stats();
+            assert_eq!(DISTRIBUTIONS.get(), before, "{barrier:?}");
+            let _ = heap.faults();
+            assert_eq!(DISTRIBUTIONS.get(), before + u64::from(barrier == Barrier::Page), "{barrier:?}");
+        }
+    }
 
     #[test]
     fn a_bucket_holds_what_it_says() {

@@ -9,7 +9,7 @@
 use crate::error::BuildError;
 use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
-use crate::stats::Durations;
+use crate::stats::{Durations, LossTotal};
 use gc_core::fault::Registration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -103,6 +103,11 @@ pub(crate) trait Relocation: Send + Sync {
         PageFigures::default()
     }
 
+    /// The distribution of the faults that mutators have served.
+    fn fault_durations(&self) -> Durations {
+        Durations::default()
+    }
+
     /// What it keeps.
     #[cfg(test)]
     fn state(&self) -> &dyn std::any::Any {
@@ -118,7 +123,7 @@ pub(crate) fn most_for_trigger(inner: &HeapInner) -> usize {
 /// What a heap reports of pages that are repaired.
 #[derive(Default)]
 pub(crate) struct PageFigures {
-    pub(crate) faults: Durations,
+    pub(crate) faults: LossTotal,
     /// Rounds of waiting for another thread that was repairing the page.
     pub(crate) waits: u64,
     /// Pages repaired by mutators.

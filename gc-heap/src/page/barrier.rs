@@ -12,6 +12,7 @@ use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea, open_at_first};
 use crate::roots::region::RootMemory;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, PAGE_BYTES};
+use crate::stats::Durations;
 use gc_core::fault::{FaultError, Registration};
 use gc_core::views::{Gate, MIN_SPAN, Views};
 use std::sync::Arc;
@@ -109,10 +110,14 @@ impl Relocation for PageBarrier {
 
     fn figures(&self) -> PageFigures {
         PageFigures {
-            faults: self.0.faults.durations(),
+            faults: self.0.faults.total(),
             waits: self.0.waits.load(Ordering::Relaxed),
             by_mutators: self.0.by_mutators.load(Ordering::Relaxed),
         }
+    }
+
+    fn fault_durations(&self) -> Durations {
+        self.0.faults.durations()
     }
 
     fn serve_faults(&self, inner: &Arc<HeapInner>) -> Result<Option<Registration>, BuildError> {
