@@ -27,6 +27,7 @@ const SCENES: &[(&str, fn())] = &[
     ("refused-harness", refused_harness),
     ("closed-later", closed_later),
     ("nobody", nobody),
+    ("hanging", hanging),
 ];
 
 /// Plays a scene: what a child's `main` does. It says where it hangs before the trial that waits
@@ -213,6 +214,34 @@ pub(crate) fn a_stray_fault_still_kills() {
     assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A thread that runs and one that waits, for longer than they may.
+fn hanging() {
+    fn spins() {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+    let _deadline = deadline_after("a hanging scene", Duration::from_secs(1));
+    let spinner = std::thread::Builder::new().name("spinner".to_owned()).spawn(spins).unwrap();
+    spinner.join().unwrap();
+}
+
+/// Fails where the output of a test that hangs does not end with which test that was, and where each
+/// thread is.
+pub(crate) fn a_test_that_hangs_says_so_last() {
+    let output = child("hanging");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    // The last but for this one: this thread's, that of the scene's own deadline, and the spinner's.
+    let [.., first, second, third, why] = lines[..] else { panic!("{text}") };
+    assert!(why.starts_with("a hanging scene: no end after ") && lines[0] == why, "{text}");
+    let last = [first, second, third];
+    assert!(last.iter().any(|line| line.contains(", spinner, R, ") && line.contains("hanging::spins at ")), "{text}");
+    assert!(last.iter().any(|line| line.contains("child::hanging at ") && line.contains("child.rs:")), "{text}");
+    assert!(!text.contains("/rustc/") && !text.contains("/registry/"), "{text}");
+}
+
 /// Fails where the handler leaves `errno` as its calls have left it.
 pub(crate) fn errno_survives_a_fault() {
     // SAFETY: this thread's own errno.
@@ -395,6 +424,10 @@ pub(crate) const TESTS: Tests = Tests {
         a_sandbox_closed_after_the_heap_was_built,
         a_user_without_privileges,
     ],
-    once: tests![a_sandbox_that_refuses_userfaultfd, what_cannot_run_is_said_to_be_ignored],
+    once: tests![
+        a_sandbox_that_refuses_userfaultfd,
+        a_test_that_hangs_says_so_last,
+        what_cannot_run_is_said_to_be_ignored,
+    ],
     ..Tests::NONE
 };
