@@ -64,8 +64,10 @@ impl<S: Words> Barriers for Typed<'_, '_, S> {
 
 /// Each store of a mutator comes here once for each slot, before or after the store, with no
 /// safepoint between; the first word of a root, of a local or of a stack's new slot counts as a
-/// store over 0. The collector's stores (a heal, a copy, the clearing of a weak slot) do not come
-/// here, and neither does a slot's end: `locals` and `stacks` have those.
+/// store over 0. The first words of objects come by [`initial`] and [`initialised`]: these are
+/// births, and no thread has a reference to the holder yet. The collector's stores (a heal, a copy,
+/// the clearing of a weak slot, the root of a revived object) do not come here. A slot's end comes
+/// by [`on_end`].
 ///
 /// `old` reads the old word; a barrier that does not need it does not pay for it. Another thread
 /// may store to the slot between this read and the store, except after [`swap`] and
@@ -78,6 +80,20 @@ pub(super) fn on_store(slot: &AtomicU64, at: Place, old: impl FnOnce() -> u64, n
     recorder::record(std::ptr::from_ref(slot).addr(), at, old(), new);
     #[cfg(not(test))]
     let _ = old;
+}
+
+/// Slots that end while their memory stays come here once, with their last words, before they may
+/// be used again: locals, slots of root stacks, entries of the tables of roots. Any thread may drop
+/// a root at any time, also after the heap has ended, so there is no mutator. Slots in objects end
+/// with their object. The slots of a whole root stack that is dropped end when the collector removes
+/// it, and the word of a registration when it has been announced: neither comes here.
+#[inline(always)]
+pub(super) fn on_end<'a, I: Iterator<Item = &'a AtomicU64>>(at: Place, slots: impl FnOnce() -> I) {
+    debug_assert!(!at.is_in_object(), "{at:?} ends with its object");
+    #[cfg(test)]
+    recorder::record_ends(at, slots);
+    #[cfg(not(test))]
+    let _ = slots;
 }
 
 /// What a slot may be given: a good reference of this heap, or no reference of this heap.
@@ -196,6 +212,12 @@ pub(crate) fn new_root(table: &Arc<RootTable>, at: Place, word: u64, m: &Mutator
     let cell = RootCell::new(table, word, !m.is_logging());
     on_store(cell.slot(table), at, || 0, word, m);
     cell
+}
+
+/// The end of an entry of a table of roots: the caller drops it next.
+#[inline(always)]
+pub(crate) fn end_root(cell: &RootCell, at: Place) {
+    on_end(at, || std::iter::once(cell.last_slot()));
 }
 
 /// The two words of an ephemeron.

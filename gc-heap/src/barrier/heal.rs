@@ -109,14 +109,14 @@ impl Mutator<'_> {
             return None;
         }
         let offset = inner.memory.space.offset(word) as usize;
-        let place = match inner.memory.forwarding.lookup(offset)? {
+        let place = match inner.forwarding_of(word).lookup(offset)? {
             None => offset,
             Some(entry) => match entry.destination() {
                 Some(granule) => granule * 8,
                 None => self.copy(offset, entry),
             },
         };
-        Some(self.good_view.get() + place as u64)
+        Some(self.good_word(place))
     }
 
     fn copy(&self, offset: usize, entry: Entry<'_>) -> usize {
@@ -187,8 +187,8 @@ impl CopyPlace for MutatorPlace<'_, '_> {
         if m.copies.rest() < bytes {
             let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
             m.inner().memory.close(m.copies.top.get(), m.copies.limit.get());
-            m.inner().open_block(block, m.epoch.get(), false);
-            let start = m.good_view.get() + (block * BLOCK_BYTES) as u64;
+            m.inner().open_target(block, m.epoch.get());
+            let start = m.target_word(block * BLOCK_BYTES);
             m.copies.set(start, start + BLOCK_BYTES as u64);
         }
         let top = m.copies.top.get();

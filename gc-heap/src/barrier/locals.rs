@@ -1,7 +1,7 @@
 //! The slots of frames: made and ended.
 
 use super::Place;
-use super::access::on_store;
+use super::access::{on_end, on_store};
 use crate::inner::mutator::Mutator;
 use gc_core::slot::publish;
 use std::sync::atomic::AtomicU64;
@@ -17,6 +17,7 @@ pub(crate) fn push(slot: &AtomicU64, word: u64, m: &Mutator<'_>) {
 /// Ends the locals from an address on, up to the thread's top, which the caller lowers then.
 #[inline(always)]
 pub(crate) fn end(address: u64, m: &Mutator<'_>) {
+    on_end(Place::Local, || (address..m.local_top.get()).step_by(8).map(|address| m.record().local(address)));
     if m.watermark.is_above(address) {
         end_below_watermark(address, m);
     }

@@ -4,8 +4,10 @@
 //! The types that an embedder uses ([`Slot`](crate::Slot), [`Root`](crate::Root),
 //! [`Local`](crate::Local), ...) turn words into references and back; the words they get from here
 //! and store here. Each access says in which [`Place`] the slot is, and each store comes by
-//! [`access::on_store`] with the place, the slot, its old word and its new one. So a remembered
-//! set, a card table or a counting barrier is written in `access`, and in no other file.
+//! [`access::on_store`] with the place, the slot, its old word and its new one; each slot that ends
+//! while its memory stays comes by [`access::on_end`]. The place tells the block of the slot's
+//! holder. So a remembered set, a card table or a counting barrier is written in `access`, and in
+//! no other file.
 //!
 //! The protocols, in which order words are read, logged and written, stand in `gc-core` (`slot`,
 //! `weak`, `ephemeron`, `locals`, `root_stack`), where models run them. No other room calls them;
@@ -30,6 +32,8 @@ pub(crate) mod slow_call;
 pub(crate) mod stacks;
 
 use crate::inner::mutator::Mutator;
+use crate::space::BLOCK_BYTES;
+use crate::space::blocks::BlockState;
 use std::sync::atomic::AtomicU64;
 
 /// Where a slot is. A constant at each access, so nothing is left of it in the compiled code.
@@ -59,11 +63,34 @@ impl Place {
         matches!(self, Place::Field | Place::WeakField | Place::Key | Place::EphemeronValue)
     }
 
-    /// Whether this can be the place of the slot: objects lie in the heap's views, all other slots
-    /// outside of them, or behind the heap's last block.
+    /// The block in which the slot's holder begins: the slot's own, or the first one of a large
+    /// object. `None`: the slot lies in no object.
+    ///
+    /// The color of the slot's address says the rest: a holder is accessed by its good address
+    /// alone.
+    fn holder_block(self, slot: &AtomicU64, m: &Mutator<'_>) -> Option<usize> {
+        let (address, memory) = (std::ptr::from_ref(slot).addr() as u64, &m.inner().memory);
+        if !self.is_in_object() {
+            return None;
+        }
+        let block = memory.space.offset(address) as usize / BLOCK_BYTES;
+        Some(match memory.blocks.state(block) {
+            BlockState::LargeContinued => block - memory.blocks.run(block),
+            _ => block,
+        })
+    }
+
+    /// Whether this can be the place of the slot: objects lie in the heap's views, in blocks in
+    /// use; all other slots outside of the views, or behind the heap's last block.
     fn is_of(self, slot: &AtomicU64, m: &Mutator<'_>) -> bool {
         let (address, memory) = (std::ptr::from_ref(slot).addr() as u64, &m.inner().memory);
         let in_heap = memory.space.owns(address) && (memory.space.offset(address) as usize) < memory.bytes;
-        self.is_in_object() == in_heap
+        match self.holder_block(slot, m) {
+            None => !in_heap,
+            Some(block) => {
+                let none = [BlockState::Free, BlockState::LargeUninitialized, BlockState::LargeContinued];
+                in_heap && address & m.bad_mask() == 0 && !none.contains(&memory.blocks.state(block))
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! A barrier that records every store, for tests.
+//! A barrier that records every store and every end of a slot, for tests.
 
 use super::Place;
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What [`on_store`](super::access::on_store) is told of one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,40 @@ pub(super) struct Store {
 thread_local! {
     /// The stores of this thread since [`begin`]; `None`: none are recorded.
     static STORES: RefCell<Option<Vec<Store>>> = const { RefCell::new(None) };
+}
+
+/// What [`on_end`](super::access::on_end) is told of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// Address of the slot.
+    pub(super) slot: usize,
+    pub(super) at: Place,
+    pub(super) last: u64,
+}
+
+thread_local! {
+    /// As [`STORES`], for ends.
+    static ENDS: RefCell<Option<Vec<End>>> = const { RefCell::new(None) };
+}
+
+pub(super) fn record_ends<'a, I: Iterator<Item = &'a AtomicU64>>(at: Place, slots: impl FnOnce() -> I) {
+    ENDS.with_borrow_mut(|ends| {
+        if let Some(ends) = ends {
+            let end = |slot: &AtomicU64| End {
+                slot: std::ptr::from_ref(slot).addr(),
+                at,
+                last: slot.load(Ordering::Relaxed),
+            };
+            ends.extend(slots().map(end));
+        }
+    });
+}
+
+/// The slots of this thread that end while `f` runs.
+pub(super) fn ended_during<R>(f: impl FnOnce() -> R) -> (R, Vec<End>) {
+    ENDS.set(Some(Vec::new()));
+    let result = f();
+    (result, ENDS.take().expect("recording began above"))
 }
 
 pub(super) fn record(slot: usize, at: Place, old: u64, new: u64) {
@@ -35,6 +70,7 @@ pub(super) fn during<R>(f: impl FnOnce() -> R) -> (R, Vec<Store>) {
 
 mod tests {
     use super::*;
+    use crate::space::BLOCK_BYTES;
     use crate::{
         AllocSize, Ephemeron, FinalizerQueue, Gc, Heap, MIN_HEAP_BYTES, Mutator, Root, RootStack, Slot, SlotArray,
         Tagged, Trace, Value, Weak, WeakSlot,
@@ -177,6 +213,71 @@ mod tests {
             let m = frame.reserve(AllocSize::of::<Node>()).unwrap();
             let target = node(m);
             expect_one(|| out.put(m, Some(target)), Place::Local, 0, target.word());
+        });
+    }
+
+    /// Runs `f`, and compares the slots that end in it with what is expected: their place, and
+    /// their last words.
+    #[track_caller]
+    fn expect_ends<R>(f: impl FnOnce() -> R, at: Place, last: &[u64]) -> (R, Vec<usize>) {
+        let (result, ends) = ended_during(f);
+        assert!(ends.iter().all(|end| end.at == at), "{ends:x?}");
+        assert_eq!(ends.iter().map(|end| end.last).collect::<Vec<_>>(), last);
+        (result, ends.iter().map(|end| end.slot).collect())
+    }
+
+    #[test]
+    fn each_end_of_a_root_local_or_stack_slot_is_recorded_once() {
+        with_mutator(|m, heap| {
+            let m = m.reserve(AllocSize::of::<Node>()).unwrap();
+            let target = node(m);
+            let word = target.word();
+            let (slot, root) = expect_one(|| Root::<Option<Node>>::new(m, Some(target)), Place::Root, 0, word);
+            assert_eq!(expect_ends(|| drop(root), Place::Root, &[word]).1, [slot]);
+            let weak = Weak::<Node>::new(m, target);
+            expect_ends(|| drop(weak), Place::WeakRoot, &[word]);
+            let pin = m.pin(target);
+            expect_ends(|| drop(pin), Place::Root, &[word]);
+
+            let (one, two) = (Value::int(1), Value::int(2));
+            let stack = &mut RootStack::<Tagged>::new(heap).unwrap();
+            [one, two, one, target.into()].into_iter().for_each(|value| stack.push(m, value));
+            expect_ends(|| stack.pop(m), Place::Stack, &[word]);
+            expect_ends(|| stack.truncate(m, 1), Place::Stack, &[two.word(), one.word()]);
+            let mut bound = stack.bind(m);
+            expect_ends(|| bound.pop(), Place::Stack, &[one.word()]);
+        });
+        with_mutator(|m, _| {
+            let words = |m: &mut Mutator<'_>| {
+                let mut frame = m.frame();
+                let m = frame.reserve(AllocSize::of::<Node>()).unwrap();
+                let target = node(m);
+                let (_first, _second) = (m.local(Some(target)), m.local(None::<Gc<'_, Node>>));
+                target.word()
+            };
+            let (word, ends) = ended_during(|| words(m));
+            assert_eq!(
+                ends.iter().map(|end| (end.at, end.last)).collect::<Vec<_>>(),
+                [(Place::Local, word), (Place::Local, 0)]
+            );
+        });
+    }
+
+    #[test]
+    fn the_holder_of_a_slot_is_found_by_its_block() {
+        type Nodes = SlotArray<Option<Node>>;
+        const LEN: usize = 40_000;
+        with_mutator(|m, heap| {
+            let m = m.reserve(AllocSize::of::<Node>() + AllocSize::tail::<Nodes>(LEN)).unwrap();
+            let (small, large) = (node(m), m.place_array::<Nodes>((), LEN, None));
+            let blocks =
+                [small.word(), large.word()].map(|word| heap.inner().memory.space.offset(word) as usize / BLOCK_BYTES);
+            let block = |slot: &Slot<Option<Node>>, at: Place| at.holder_block(slot.raw(), m);
+            assert_eq!(block(&small.strong, Place::Field), Some(blocks[0]));
+            for index in [0, LEN / 2, LEN - 1] {
+                assert_eq!(block(&large.tail()[index], Place::Field), Some(blocks[1]), "of slot {index}");
+            }
+            assert_eq!(block(&small.strong, Place::Root), None, "a root has no holder");
         });
     }
 

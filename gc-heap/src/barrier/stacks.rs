@@ -1,7 +1,7 @@
 //! The slots of root stacks: pushed, overwritten, popped.
 
 use super::Place;
-use super::access::on_store;
+use super::access::{on_end, on_store};
 use crate::inner::mutator::Mutator;
 use crate::roots::stack_region::StackRegion;
 use gc_core::slot::publish;
@@ -42,7 +42,8 @@ pub(crate) fn overwrite(region: &StackRegion, slot: &AtomicU64, index: usize, wo
 
 /// Ends the slots from `new_top` on. `top` reads the stack's top, where that is needed.
 #[inline(always)]
-pub(crate) fn cut(region: &StackRegion, new_top: usize, top: impl FnOnce() -> usize, m: &Mutator<'_>) {
+pub(crate) fn cut(region: &StackRegion, new_top: usize, top: impl Fn() -> usize, m: &Mutator<'_>) {
+    on_end(Place::Stack, || (new_top..top()).map(|index| region.slot(index)));
     region.state.cut(new_top, || {
         if m.is_logging() {
             log_range(region, m, new_top, top());

@@ -2,7 +2,8 @@
 //!
 //! There are three lists, and each is all there is to that kind of cycle: concurrent with the load
 //! barrier, concurrent with the page barrier, and in one pause. The phases are the same; a type,
-//! [`Concurrent`] or [`Stopped`], says whether mutators run. `docs/cycle.md` explains each phase.
+//! [`Concurrent`] or [`Stopped`], says whether mutators run, and another, a [`Kind`], what the cycle
+//! collects. `docs/cycle.md` explains each phase.
 
 use super::by_flips::by_flips;
 use super::evacuation_set::EvacuationGoal;
@@ -22,6 +23,7 @@ use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 /// What one cycle leaves to the next.
@@ -46,8 +48,25 @@ impl Cycles {
     }
 }
 
-/// A cycle that runs.
-pub(super) struct Cycle<'a, P> {
+/// What a cycle collects: a type, as each list of phases is of one kind.
+pub(super) trait Kind {
+    /// Drops the forwarding that the marking of this kind has made needless: `blocks` are those of
+    /// the last relocation.
+    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>);
+}
+
+/// All that was allocated before mark start. Its marking visits every reachable slot, so none is
+/// stale at its end.
+pub(super) struct Whole;
+
+impl Kind for Whole {
+    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>) {
+        inner.drop_forwarding(blocks.drain(..));
+    }
+}
+
+/// A cycle that runs: whether mutators run meanwhile, and what it collects.
+pub(super) struct Cycle<'a, P, K> {
     inner: &'a HeapInner,
     report: PhaseReport<'a, P>,
     goal: EvacuationGoal,
@@ -61,9 +80,10 @@ pub(super) struct Cycle<'a, P> {
     used_before: Duration,
     #[cfg(feature = "census")]
     surveys: Vec<std::sync::Arc<crate::inner::survey::Request>>,
+    _kind: PhantomData<K>,
 }
 
-impl<'a> Cycle<'a, Concurrent<'a>> {
+impl<'a> Cycle<'a, Concurrent<'a>, Whole> {
     /// Concurrent, with the load barrier.
     pub(super) fn with_load_barrier(mut self) {
         self.mark_start();
@@ -93,7 +113,7 @@ impl<'a> Cycle<'a, Concurrent<'a>> {
     }
 }
 
-impl<'a> Cycle<'a, Stopped<'a>> {
+impl<'a> Cycle<'a, Stopped<'a>, Whole> {
     /// In one pause, whatever the barrier: a collection that stops the world, and a compaction.
     pub(super) fn in_a_pause(mut self) {
         self.mark_start();
@@ -110,7 +130,7 @@ impl<'a> Cycle<'a, Stopped<'a>> {
 }
 
 /// The phases that need to know whether mutators run.
-impl<'a> Cycle<'a, Concurrent<'a>> {
+impl<'a, K: Kind> Cycle<'a, Concurrent<'a>, K> {
     fn relocate_by_load_barrier(&mut self) {
         self.relocated = by_load_barrier(&mut self.report, self.goal, self.marked.live_bytes);
     }
@@ -120,16 +140,16 @@ impl<'a> Cycle<'a, Concurrent<'a>> {
     }
 }
 
-impl<'a> Cycle<'a, Stopped<'a>> {
+impl<'a, K: Kind> Cycle<'a, Stopped<'a>, K> {
     fn relocate_in_pause(&mut self) {
         self.relocated = in_pause(&mut self.report, self.goal, self.marked.live_bytes);
     }
 }
 
 /// The phases that do not.
-impl<'a, P: Pauses<'a>> Cycle<'a, P> {
+impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     /// What has to be done before the snapshot.
-    pub(super) fn begin(pauses: P, cycles: &'a mut Cycles, goal: EvacuationGoal) -> Cycle<'a, P> {
+    pub(super) fn begin(pauses: P, cycles: &'a mut Cycles, goal: EvacuationGoal) -> Cycle<'a, P, K> {
         let inner = pauses.inner();
         let Cycles { count, forwarded, watches, random } = cycles;
         *count += 1;
@@ -156,6 +176,7 @@ impl<'a, P: Pauses<'a>> Cycle<'a, P> {
             used_before,
             #[cfg(feature = "census")]
             surveys,
+            _kind: PhantomData,
         }
     }
 
@@ -186,7 +207,7 @@ impl<'a, P: Pauses<'a>> Cycle<'a, P> {
 
     /// No reachable slot is stale any more, and no thread resolves a weak one.
     fn drop_forwarding(&mut self) {
-        self.forwarded.drain(..).for_each(|block| self.inner.memory.forwarding.clear(block));
+        K::drop_forwarding(self.inner, self.forwarded);
     }
 
     fn free_dead(&mut self) {

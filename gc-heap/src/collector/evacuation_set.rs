@@ -67,7 +67,7 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
     forget_aborted(inner);
     let mut pinned = 0;
     let mut set: Vec<usize> = (0..blocks.len())
-        .filter(|&block| blocks.state(block) == BlockState::Closed && !inner.is_young(block))
+        .filter(|&block| blocks.state(block) == BlockState::Closed && inner.collects(block))
         .filter(|&block| blocks.live_bytes(block) != 0)
         .filter(|&block| {
             let is_pinned = blocks.is_pinned(block);

@@ -4,7 +4,7 @@
 //! The collector does it alone. Mutators cannot reach dead objects: no live slot refers to them,
 //! and weak slots are cleared. See "Finalization" in `docs/protocol.md`.
 
-use super::mark::{Marker, remap};
+use super::mark::Marker;
 use super::pool::Pool;
 use super::reclaim::{resolve_block, resolve_pairs, resolve_slots};
 use super::roots::Roots;
@@ -32,12 +32,12 @@ pub(crate) struct Finalized {
 fn live(inner: &HeapInner, watch: &Registration) -> Result<(), usize> {
     let slot = watch.cell.collector_slot();
     let word = slot.load(Ordering::Acquire);
-    let offset = remap(inner, word);
+    let offset = inner.remap(word);
     if !inner.is_live(offset) {
         return Err(offset);
     }
     // No other thread writes it.
-    slot.store(inner.memory.space.view(inner.world.phase.good()) + offset as u64, Ordering::Release);
+    slot.store(inner.good_word(offset), Ordering::Release);
     Ok(())
 }
 

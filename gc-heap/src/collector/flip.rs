@@ -240,8 +240,7 @@ impl DestinationPacker<'_> {
         for (&block, &top) in plan.destinations.iter().zip(&self.tops) {
             inner.memory.blocks.set_live_bytes(block, 0);
             inner.memory.blocks.set_used_bytes(block, top);
-            inner.memory.blocks.set_allocation_epoch(block, inner.world.phase.epoch());
-            inner.memory.blocks.set_state(block, BlockState::EvacuationTarget);
+            inner.memory.begin_use(block, BlockState::EvacuationTarget, inner.world.phase.epoch());
         }
         Some(plan)
     }
@@ -253,8 +252,7 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
         cancel_forwarding(inner, block);
     }
     for &block in &plan.destinations {
-        inner.memory.blocks.set_allocation_epoch(block, 0);
-        inner.memory.blocks.set_state(block, BlockState::Free);
+        inner.memory.end_use(block);
     }
     inner.memory.free.free_blocks(plan.destinations);
 }
@@ -414,8 +412,7 @@ impl Release<'_> {
             && last < self.next
         {
             inner.memory.blocks.set_live_bytes(block, 0);
-            inner.memory.blocks.set_allocation_epoch(block, 0);
-            inner.memory.blocks.set_state(block, BlockState::Free);
+            inner.memory.end_use(block);
             // Release it at once: a stalled mutator takes the first block freed.
             inner.memory.free.free_blocks([block]);
             self.released += 1;

@@ -85,7 +85,7 @@ impl HeapWalker<'_> {
     fn target(&self, slot: &AtomicU64) -> Option<usize> {
         let inner = self.inner;
         let word = slot.load(Ordering::Acquire);
-        if !is_reference(word) || inner.memory.space.color(word) != Some(inner.world.phase.good()) {
+        if !is_reference(word) || !inner.is_good(word) {
             return None;
         }
         let offset = inner.memory.space.offset(word) as usize;

@@ -74,7 +74,7 @@ fn map(inner: &HeapInner) -> Vec<Stretch> {
         let is_large = blocks.state(first) == BlockState::LargeFirst;
         // Pinned by now: no thread that could pin an object runs.
         let moves = is_large
-            && !inner.is_young(first)
+            && inner.collects(first)
             && inner.memory.marks.get(first * BLOCK_GRANULES)
             && !blocks.is_pinned(first);
         let (len, content) = match free[first / 64] >> (first % 64) & 1 == 1 {
@@ -104,7 +104,7 @@ fn execute(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> bool
     }
     for &block in &given {
         inner.memory.blocks.set_live_bytes(block, 0);
-        inner.memory.blocks.set_state(block, BlockState::Free);
+        inner.memory.end_use(block);
     }
     inner.memory.free.free_blocks(given);
     inner.report.counters.large_bytes_moved.add(bytes as u64);
@@ -133,8 +133,8 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     blocks.set_run(to, len);
     (to + 1..to + len).for_each(|block| blocks.set_run(block, block - to));
     for block in (to..to + len).rev() {
-        blocks.set_allocation_epoch(block, inner.world.phase.epoch());
-        blocks.set_state(block, if block == to { BlockState::LargeFirst } else { BlockState::LargeContinued });
+        let state = if block == to { BlockState::LargeFirst } else { BlockState::LargeContinued };
+        memory.begin_use(block, state, inner.world.phase.epoch());
     }
     let entry = memory.forwarding.of_block(from).and_then(|forwarding| forwarding.entry(0));
     entry.expect("a marked object begins the block").set(end / 8);

@@ -8,6 +8,7 @@ use super::overflow::Again;
 use super::pool::{CHUNK, Found, Pool, Queues, Rest};
 use crate::barrier::collector::{self as slots, Remap, Scan};
 use crate::inner::HeapInner;
+use crate::inner::generation::GoodWords;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
@@ -59,8 +60,7 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) inner: &'a HeapInner,
     pub(super) pool: &'a Pool,
     canonical: usize,
-    bad_mask: u64,
-    good_view: u64,
+    good: GoodWords,
     /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes
     /// into chunks.
     pub(super) stack: Vec<usize>,
@@ -94,13 +94,11 @@ pub(crate) struct Marker<'a, const MANY: bool> {
 
 impl<'a, const MANY: bool> Marker<'a, MANY> {
     pub(crate) fn new(inner: &'a HeapInner, pool: &'a Pool) -> Marker<'a, MANY> {
-        let good = inner.world.phase.good();
         Marker {
             inner,
             pool,
             canonical: inner.memory.views.canonical(),
-            bad_mask: inner.memory.space.bad_mask(good),
-            good_view: inner.memory.space.view(good),
+            good: inner.good_words(),
             stack: Vec::with_capacity(pool.local),
             queue: [NONE; AHEAD],
             next: 0,
@@ -534,7 +532,7 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 
     #[inline(always)]
     fn is_bad(&self, word: u64) -> bool {
-        word & self.bad_mask != 0
+        word & self.good.bad_mask != 0
     }
 
     #[inline(always)]
@@ -544,12 +542,12 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 
     #[inline(always)]
     fn remap(&self, word: u64) -> usize {
-        remap(self.inner, word)
+        self.inner.remap(word)
     }
 
     #[inline(always)]
     fn good(&self, place: usize) -> u64 {
-        self.good_view + place as u64
+        self.good.at(place)
     }
 }
 
@@ -566,13 +564,13 @@ unsafe fn object_at(inner: &HeapInner, offset: usize) -> (&'static Kind, usize) 
 
 impl HeapInner {
     /// Whether the mark bits of a block stand at the objects that the last marking has found: it is
-    /// not free, and not young, where all bits may be set.
+    /// not free, and not newborn, where all bits may be set.
     pub(super) fn is_marked_block(&self, block: usize) -> bool {
         let blocks = &self.memory.blocks;
-        // Open and not young: the block of a thread that has been parked since before mark start;
+        // Open and not newborn: the block of a thread that has been parked since before mark start;
         // it no longer allocates there.
         matches!(blocks.state(block), BlockState::Closed | BlockState::Open | BlockState::LargeFirst)
-            && !self.is_young(block)
+            && !self.is_newborn(block)
     }
 
     /// The kind and the size of the object at an offset. Called by the collector, which alone frees
@@ -592,21 +590,6 @@ impl HeapInner {
         // SAFETY: as asserted: there a reference led the marker to, and the block has not been
         // freed since.
         unsafe { object_at(self, offset) }
-    }
-}
-
-/// The offset of a word's object, when the last relocation is complete.
-#[inline]
-pub(crate) fn remap(inner: &HeapInner, word: u64) -> usize {
-    debug_assert!(inner.memory.space.owns(word));
-    let offset = inner.memory.space.offset(word) as usize;
-    if word & inner.memory.space.bad_mask(inner.world.phase.good()) == 0 {
-        return offset;
-    }
-    match inner.memory.forwarding.entry(offset) {
-        None => offset,
-        // Every entry was published before this marking began.
-        Some(entry) => entry.destination().expect("a relocation ends when every entry is published") * 8,
     }
 }
 
@@ -701,7 +684,7 @@ mod tests {
             let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node)) as usize;
             let first = list.get(m);
             let stale = inner.memory.word(offset_of(first) + 8).load(Ordering::Relaxed);
-            assert_ne!(stale & inner.memory.space.bad_mask(inner.world.phase.good()), 0);
+            assert!(!inner.is_good(stale));
             let now = offset_of(first.next.get(m).unwrap());
             assert_ne!(now, inner.memory.space.offset(stale) as usize);
             inner.world.log.push(vec![stale]);

@@ -1,6 +1,5 @@
 //! After marking: weak references, then dead blocks and dropped roots.
 
-use super::mark::remap;
 use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::object::slots::bits;
@@ -80,8 +79,8 @@ fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) {
 
 /// The good word of a live object, 0 of a dead one.
 fn resolved(inner: &HeapInner, word: u64) -> u64 {
-    let offset = remap(inner, word);
-    if inner.is_live(offset) { inner.memory.space.view(inner.world.phase.good()) + offset as u64 } else { 0 }
+    let offset = inner.remap(word);
+    if inner.is_live(offset) { inner.good_word(offset) } else { 0 }
 }
 
 /// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and
@@ -89,8 +88,7 @@ fn resolved(inner: &HeapInner, word: u64) -> u64 {
 pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
     let records = inner.world.mutators.lock().clone();
     for deposit in records.iter().flat_map(|record| &record.deposits) {
-        let old = |block| !inner.is_young(block);
-        if let Some((block, fill)) = deposit.take_if(old) {
+        if let Some((block, fill)) = deposit.take_if(|block| inner.collects(block)) {
             inner.memory.close_block(block, fill);
         }
     }
@@ -119,17 +117,17 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         // young.
         let usage = blocks.state(block);
         between(block);
-        if inner.is_young(block) || blocks.live_bytes(block) != 0 {
+        if !inner.collects(block) || blocks.live_bytes(block) != 0 {
             continue;
         }
         match usage {
             BlockState::Closed => {
-                blocks.set_state(block, BlockState::Free);
+                inner.memory.end_use(block);
                 dead.push(block);
             }
             BlockState::LargeFirst => {
                 for part in (block..block + blocks.run(block)).rev() {
-                    blocks.set_state(part, BlockState::Free);
+                    inner.memory.end_use(part);
                     dead.push(part);
                 }
             }
@@ -161,11 +159,11 @@ pub(crate) fn clear_marks(inner: &HeapInner) -> usize {
     let blocks = &inner.memory.blocks;
     let mut scattered = 0;
     for block in 0..blocks.len() {
-        let (live, is_young) = (blocks.live_bytes(block), inner.is_young(block));
-        if live != 0 || is_young {
+        let (live, is_newborn) = (blocks.live_bytes(block), inner.is_newborn(block));
+        if live != 0 || is_newborn {
             inner.memory.clear_marks(block);
             blocks.set_live_bytes(block, 0);
-            if !is_young && blocks.state(block) == BlockState::Closed && !blocks.is_pinned(block) {
+            if inner.collects(block) && blocks.state(block) == BlockState::Closed && !blocks.is_pinned(block) {
                 scattered += BLOCK_BYTES.saturating_sub(live as usize);
             }
         }
@@ -200,7 +198,7 @@ mod tests {
         assert_eq!(
             (freed, inner.memory.blocks.state(0)),
             (0, BlockState::Closed),
-            "a young block was freed under its objects"
+            "a newborn block was freed under its objects"
         );
     }
 
@@ -216,10 +214,9 @@ mod tests {
                 assert_eq!(inner.memory.free.take_run(AllocClass::Mutator, 1), Some(block));
                 blocks.set_live_bytes(block, 0);
                 blocks.set_run(block, 1);
-                blocks.set_allocation_epoch(block, epoch);
-                blocks.set_state(block, BlockState::LargeFirst);
+                inner.memory.begin_use(block, BlockState::LargeFirst, epoch);
             }
         });
-        assert_eq!((freed, blocks.state(highest)), (0, BlockState::LargeFirst), "a young object was freed");
+        assert_eq!((freed, blocks.state(highest)), (0, BlockState::LargeFirst), "a newborn object was freed");
     }
 }

@@ -8,7 +8,6 @@
 
 use super::evacuation_set::EvacuationGoal;
 use crate::inner::HeapInner;
-use crate::space::blocks::BlockState;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
@@ -37,7 +36,7 @@ impl CopyPlace for CollectorPlace<'_> {
                 Some(block) => free.take_below(block)?,
             };
             self.close();
-            self.inner.open_block(block, self.inner.world.phase.epoch(), false);
+            self.inner.open_target(block, self.inner.world.phase.epoch());
             self.top = block * BLOCK_BYTES;
             self.limit = self.top + BLOCK_BYTES;
         }
@@ -77,7 +76,7 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], goal: EvacuationGoal, w
             place.below = (goal == EvacuationGoal::MakeRun).then_some(block);
             if evacuate(inner, block, &mut place, &mut copied, &mut kept) {
                 inner.memory.blocks.set_live_bytes(block, 0);
-                inner.memory.blocks.set_state(block, BlockState::Free);
+                inner.memory.end_use(block);
                 // Release it at once: a stalled mutator takes the first block freed.
                 inner.memory.free.free_blocks([block]);
             }

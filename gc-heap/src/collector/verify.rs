@@ -83,15 +83,15 @@ impl Verifier<'_> {
         if !is_reference(word) {
             return None;
         }
-        let Some(color) = inner.memory.space.color(word) else {
-            self.fail("a word that is no address of this heap", place, word)
-        };
+        if inner.memory.space.color(word).is_none() {
+            self.fail("a word that is no address of this heap", place, word);
+        }
         let mut offset = inner.memory.space.offset(word) as usize;
         if offset >= inner.config.max_bytes || !offset.is_multiple_of(8) {
             self.fail("a reference outside the heap", place, word);
         }
-        if color != inner.world.phase.good() {
-            match inner.memory.forwarding.entry(offset).map(|entry| entry.destination()) {
+        if !inner.is_good(word) {
+            match inner.forwarding_of(word).entry(offset).map(|entry| entry.destination()) {
                 None => {}
                 Some(Some(granule)) => offset = granule * 8,
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
@@ -109,7 +109,7 @@ impl Verifier<'_> {
     fn strong(&mut self, slot: &AtomicU64, place: &str) {
         let Some((word, offset)) = self.check(slot, place) else { return };
         let inner = self.inner;
-        let stale = inner.memory.space.color(word) != Some(inner.world.phase.good());
+        let stale = !inner.is_good(word);
         if stale && self.when != Checkpoint::Relocated {
             self.fail("a reachable slot is stale after marking", place, word);
         }
@@ -191,7 +191,7 @@ impl Verifier<'_> {
         self.weak(key, place);
         let Some((word, offset)) = self.check(key, place) else { return };
         if self.when != Checkpoint::Relocated {
-            if self.inner.memory.space.color(word) != Some(self.inner.world.phase.good()) {
+            if !self.inner.is_good(word) {
                 self.fail("the key of a reachable ephemeron is stale after marking", place, word);
             }
             if !self.inner.is_live(offset) {

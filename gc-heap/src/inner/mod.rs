@@ -13,6 +13,7 @@
 pub(crate) mod control;
 pub(crate) mod effort;
 pub(crate) mod external;
+pub(crate) mod generation;
 pub(crate) mod handle;
 pub(crate) mod helpers;
 #[cfg_attr(not(feature = "losses"), path = "no_loss.rs")]
@@ -198,17 +199,5 @@ impl HeapInner {
     pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
         self.relocation.opens(block);
         self.memory.open_block(block, epoch, live);
-    }
-
-    /// Whether the object at an offset is live: marked, or allocated since mark start.
-    pub(crate) fn is_live(&self, offset: usize) -> bool {
-        self.memory.marks.get(offset / 8) || self.is_young(offset / BLOCK_BYTES)
-    }
-
-    /// Whether a block has been opened since mark start: all that lies in it counts as live. The
-    /// answer holds until the next mark start.
-    #[inline]
-    pub(crate) fn is_young(&self, block: usize) -> bool {
-        self.memory.blocks.allocation_epoch(block) == self.world.phase.epoch()
     }
 }

@@ -88,10 +88,10 @@ pub(crate) struct Sampled {
 
 impl<'s> Mutator<'s> {
     pub(crate) fn new(inner: Arc<HeapInner>, record: Arc<MutatorRecord>) -> Mutator<'s> {
-        let good = inner.world.phase.good();
+        let good = inner.good_words();
         let seed = inner.config.stress.seed ^ (Arc::as_ptr(&record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Mutator {
-            bad_mask: Cell::new(inner.memory.space.bad_mask(good)),
+            bad_mask: Cell::new(good.bad_mask),
             top: Cell::new(0),
             limit: Cell::new(0),
             logging: Cell::new(false),
@@ -101,8 +101,8 @@ impl<'s> Mutator<'s> {
             local_limit: Cell::new(record.locals_end()),
             record,
             watermark: Watermark::default(),
-            good_view: Cell::new(inner.memory.space.view(good)),
-            good: Cell::new(good),
+            good_view: Cell::new(good.view),
+            good: Cell::new(good.color),
             spare: Bump::default(),
             copies: Bump::default(),
             flip: Cell::new(0),

@@ -73,7 +73,7 @@ pub(crate) trait Relocation: Send + Sync {
         if inner.world.plan_aborted.load(Ordering::SeqCst) {
             return false;
         }
-        let good = inner.world.phase.good().other();
+        let good = inner.next_good();
         if inner.config.single_view {
             // If the view cannot be made accessible, there is no relocation; if the other
             // cannot be protected, tests only detect less.

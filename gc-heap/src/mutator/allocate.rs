@@ -347,7 +347,7 @@ impl<'s> Mutator<'s> {
         }
         for Run { first, count, .. } in reserved.runs.drain(..) {
             for block in first..first + count {
-                self.inner.memory.blocks.set_state(block, BlockState::Free);
+                self.inner.memory.end_use(block);
             }
             self.inner.memory.free.free_blocks(first..first + count);
         }

@@ -92,7 +92,7 @@ impl<'s> Mutator<'s> {
         self.large_is_zero.set(zero);
         let blocks = &self.inner.memory.blocks;
         if count > needed {
-            (first + needed..first + count).for_each(|block| blocks.set_state(block, BlockState::Free));
+            (first + needed..first + count).for_each(|block| self.inner.memory.end_use(block));
             self.inner.memory.free.free_blocks(first + needed..first + count);
         }
         // As in `open_tlab`: before the use tells a repair to look for an object here.
@@ -104,8 +104,8 @@ impl<'s> Mutator<'s> {
         blocks.set_run(first, needed);
         (first + 1..first + needed).for_each(|block| blocks.set_run(block, block - first));
         for block in (first..first + needed).rev() {
-            blocks.set_allocation_epoch(block, self.epoch.get());
-            blocks.set_state(block, if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued });
+            let state = if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued };
+            self.inner.memory.begin_use(block, state, self.epoch.get());
         }
         Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
     }

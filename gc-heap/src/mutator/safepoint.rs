@@ -2,6 +2,7 @@
 
 use super::Mutator;
 use crate::events::LossKind;
+use crate::inner::generation::GoodWords;
 use gc_core::pause::{self, Safepoints};
 use gc_core::stop::{Held, MutatorState, StopGate};
 use gc_core::sys::futex_wake;
@@ -119,8 +120,8 @@ impl<'s> Mutator<'s> {
     /// Copies the phase into the mutator's cells (invariant 3), before it accesses a slot.
     pub(crate) fn refresh(&self) {
         let phase = &self.inner.world.phase;
-        let good = phase.good();
-        if good != self.good.get() {
+        let good = self.inner.good_words();
+        if good.color != self.good.get() {
             self.change_color(good);
         }
         self.logging.set(phase.is_logging());
@@ -141,8 +142,8 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    fn change_color(&self, good: gc_core::color::Color) {
-        let view = self.inner.memory.space.view(good);
+    fn change_color(&self, good: GoodWords) {
+        let view = good.view;
         // The block is found by the hard limit, at the block's end: a soft limit may be at the
         // block's start, and the word before it lies in another block, or in none.
         let current = crate::inner::tlab::Bump::default();
@@ -153,10 +154,10 @@ impl<'s> Mutator<'s> {
         self.limit.set(current.limit.get() - soft);
         self.hard_limit.set(current.limit.get());
         self.spare.change_view(&self.inner.memory, view);
-        self.copies.change_view(&self.inner.memory, view);
-        self.good.set(good);
+        self.copies.change_view(&self.inner.memory, good.target_view());
+        self.good.set(good.color);
         self.good_view.set(view);
-        self.bad_mask.set(self.inner.memory.space.bad_mask(good));
+        self.bad_mask.set(good.bad_mask);
     }
 
     /// Parks: the thread counts as stopped, and the collector needs nothing from it.
@@ -279,6 +280,7 @@ impl Safepoints for Mutator<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::inner::generation::GoodWords;
     use crate::space::BLOCK_BYTES;
     use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES, Stress};
 
@@ -294,11 +296,11 @@ mod tests {
             let even = m.good.get();
             let start = m.good_view.get();
             assert_eq!((m.top.get(), m.limit.get()), (start, start), "the first block, and nothing in it");
-            m.change_color(even.other());
+            m.change_color(GoodWords::new(&m.inner, even.other()));
             let start = m.good_view.get();
             let end = start + BLOCK_BYTES as u64;
             assert_eq!((m.top.get(), m.limit.get(), m.hard_limit.get()), (start, start, end));
-            m.change_color(even);
+            m.change_color(GoodWords::new(&m.inner, even));
         })
         .unwrap();
     }

@@ -62,7 +62,7 @@ fn repair_block(inner: &HeapInner, pages: &Pages, block: usize) {
     match inner.memory.forwarding.of_block(block) {
         // A block of the set that survives: its forwarding table lists the objects that stayed in
         // place.
-        Some(forwarding) if inner.memory.blocks.state(block) == BlockState::Closed && !inner.is_young(block) => {
+        Some(forwarding) if inner.memory.blocks.state(block) == BlockState::Closed && !inner.is_newborn(block) => {
             let mut repair = Repair::new(inner, pages, block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES);
             for (granule, entry) in forwarding.iter() {
                 let own = block * BLOCK_GRANULES + granule;
@@ -282,7 +282,7 @@ impl<'a> Repair<'a> {
         if self.page.start >= end {
             return;
         }
-        if inner.is_young(block) {
+        if inner.is_newborn(block) {
             return self.young(block, end);
         }
         if inner.memory.forwarding.of_block(block).is_some() {

@@ -150,6 +150,12 @@ impl RootCell {
         &self.slot.region().collector_words()[self.index % CHUNK]
     }
 
+    /// The slot, whatever the heap: for the end of the entry.
+    #[inline(always)]
+    pub(crate) fn last_slot(&self) -> &AtomicU64 {
+        self.slot.get()
+    }
+
     /// # Panics
     /// If the entry belongs to another heap's table.
     #[inline]

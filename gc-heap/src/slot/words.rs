@@ -439,6 +439,12 @@ pub(crate) struct RootWord<S> {
     _holds: PhantomData<fn(S) -> S>,
 }
 
+impl<S> Drop for RootWord<S> {
+    fn drop(&mut self) {
+        access::end_root(&self.cell, Place::Root);
+    }
+}
+
 impl<S: SlotType> RootWord<S> {
     pub(crate) fn new(table: &Arc<RootTable>, value: S::Loaded<'_>, m: &Mutator<'_>) -> RootWord<S> {
         RootWord { cell: access::new_root(table, Place::Root, S::to_word(value), m), _holds: PhantomData }
@@ -463,6 +469,12 @@ impl<S: SlotType> RootWord<S> {
 pub(super) struct WeakRootWord<T> {
     cell: RootCell,
     _holds: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Drop for WeakRootWord<T> {
+    fn drop(&mut self) {
+        access::end_root(&self.cell, Place::WeakRoot);
+    }
 }
 
 impl<T: Referent> WeakRootWord<T> {

@@ -76,8 +76,20 @@ impl Memory {
         }
         self.blocks.set_live_bytes(block, 0);
         self.blocks.set_used_bytes(block, 0);
+        self.begin_use(block, BlockState::Open, epoch);
+    }
+
+    /// Begins the use of an allocated block, for objects that are newborn in the marking `epoch`: of
+    /// a TLAB, a copy's destination, a large object.
+    pub(crate) fn begin_use(&self, block: usize, state: BlockState, epoch: u32) {
         self.blocks.set_allocation_epoch(block, epoch);
-        self.blocks.set_state(block, BlockState::Open);
+        self.blocks.set_state(block, state);
+    }
+
+    /// Ends the use of a block that holds no live object, before it is given to the free space.
+    pub(crate) fn end_use(&self, block: usize) {
+        self.blocks.set_allocation_epoch(block, 0);
+        self.blocks.set_state(block, BlockState::Free);
     }
 
     /// Ends allocation in a block that holds `fill` bytes; an untouched one is freed.
@@ -85,8 +97,7 @@ impl Memory {
         self.blocks.set_used_bytes(block, fill);
         if fill == 0 {
             self.clear_marks(block);
-            self.blocks.set_allocation_epoch(block, 0);
-            self.blocks.set_state(block, BlockState::Free);
+            self.end_use(block);
             self.free.free_blocks([block]);
         } else {
             self.blocks.set_state(block, BlockState::Closed);
