@@ -3,10 +3,14 @@
 //! Where a stretch without fixed blocks has enough free blocks, its objects slide towards its upper
 //! end: that needs no other memory, because an object may overlap its own new place. Otherwise
 //! (pinned objects divide the heap) a window of blocks is emptied into free runs elsewhere.
+//!
+//! The plan is made in a pause. It takes O(n log n) for n stretches, of which a heap has at most as
+//! many as blocks: windows overlap, so none is walked but those whose objects move.
 
 use std::collections::BTreeSet;
 
-/// Maximum number of windows for which a place elsewhere is searched.
+/// Maximum number of windows for which a place elsewhere is searched. Where windows are long, fewer:
+/// together they have about as many stretches as the heap.
 const WINDOWS: usize = 64;
 
 /// What stands in a stretch of blocks.
@@ -68,15 +72,23 @@ impl Batch {
     }
 }
 
+/// Neighbouring stretches that may become one run.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    stretches: &'a [Stretch],
+    /// Blocks to copy if all its objects move.
+    cost: usize,
+}
+
 /// Moves that make runs of `wanted` blocks, the cheapest first. Each batch makes one, whatever
 /// becomes of the others. Empty if there is no way that this planner finds.
 pub(super) fn plan(map: &[Stretch], wanted: usize) -> Vec<Batch> {
     let segments = || map.split(|stretch| stretch.is(Content::Fixed)).filter(|segment| !segment.is_empty());
-    let mut windows: Vec<&[Stretch]> = segments().flat_map(|segment| smallest(segment, wanted, free_blocks)).collect();
-    windows.sort_by_key(|window| cost(window));
+    let mut windows: Vec<Window<'_>> = segments().flat_map(|segment| smallest(segment, wanted, free_blocks)).collect();
+    windows.sort_by_key(|window| window.cost);
     let mut used: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut batches = Vec::new();
-    for window in windows {
+    for Window { stretches: window, .. } in windows {
         let (start, end) = (window[0].first, window[window.len() - 1].end());
         // Those accepted are disjoint: only the last that begins before the end can overlap.
         if used.range(..(end, 0)).next_back().is_some_and(|&(_, other)| other > start) {
@@ -94,34 +106,85 @@ pub(super) fn plan(map: &[Stretch], wanted: usize) -> Vec<Batch> {
 }
 
 pub(super) fn free_blocks(stretch: &Stretch) -> usize {
+    step();
     if stretch.is(Content::Free) { stretch.len } else { 0 }
 }
 
-/// Blocks to copy if all objects of a window move.
-fn cost(window: &[Stretch]) -> usize {
-    window.iter().map(|stretch| stretch.len - free_blocks(stretch)).sum()
+/// Blocks to copy if this moves.
+fn cost(stretch: &Stretch) -> usize {
+    stretch.len - free_blocks(stretch)
 }
 
 /// The windows of a segment that measure at least `wanted` and no longer do without their first or
 /// their last stretch.
-fn smallest(segment: &[Stretch], wanted: usize, measure: fn(&Stretch) -> usize) -> Vec<&[Stretch]> {
+fn smallest(segment: &[Stretch], wanted: usize, measure: fn(&Stretch) -> usize) -> Vec<Window<'_>> {
     let mut windows = Vec::new();
-    let (mut start, mut sum) = (0, 0);
+    // Of the stretches from the first on: what they measure, and what they cost.
+    let (mut start, mut sum, mut costs) = (0, 0, 0);
     for (index, stretch) in segment.iter().enumerate() {
         sum += measure(stretch);
+        costs += cost(stretch);
         if sum < wanted || measure(stretch) == 0 {
             continue;
         }
         while sum - measure(&segment[start]) >= wanted {
             sum -= measure(&segment[start]);
+            costs -= cost(&segment[start]);
             start += 1;
         }
-        windows.push(&segment[start..=index]);
+        windows.push(Window { stretches: &segment[start..=index], cost: costs });
         // The next window has another first stretch.
         sum -= measure(&segment[start]);
+        costs -= cost(&segment[start]);
         start += 1;
     }
     windows
+}
+
+/// Free runs by length. Changes can be undone, so that no window needs a copy of them.
+struct FreeRuns {
+    /// Length and first block.
+    runs: BTreeSet<(usize, usize)>,
+    /// Runs that were added (`true`) or removed, in their order.
+    changes: Vec<(bool, (usize, usize))>,
+}
+
+impl FreeRuns {
+    fn new(map: &[Stretch]) -> FreeRuns {
+        let free = map.iter().filter(|stretch| stretch.is(Content::Free));
+        FreeRuns { runs: free.map(|free| (free.len, free.first)).collect(), changes: Vec::new() }
+    }
+
+    fn change(&mut self, adds: bool, run: (usize, usize)) {
+        step();
+        let changed = if adds { self.runs.insert(run) } else { self.runs.remove(&run) };
+        if changed {
+            self.changes.push((adds, run));
+        }
+    }
+
+    /// Takes so many blocks from the upper end of the shortest run that suffices. The first of them
+    /// is returned.
+    fn take(&mut self, len: usize) -> Option<usize> {
+        let (run, first) = self.runs.range((len, 0)..).next().copied()?;
+        self.change(false, (run, first));
+        if run > len {
+            self.change(true, (run - len, first));
+        }
+        Some(first + run - len)
+    }
+
+    /// Undoes all changes.
+    fn undo(&mut self) {
+        while let Some((adds, run)) = self.changes.pop() {
+            step();
+            if adds {
+                self.runs.remove(&run);
+            } else {
+                self.runs.insert(run);
+            }
+        }
+    }
 }
 
 /// Slides the objects of a window to its upper end.
@@ -139,34 +202,70 @@ fn slide(window: &[Stretch]) -> Batch {
 
 /// Empties a window of `wanted` blocks into free runs outside of it.
 fn empty_a_window(map: &[Stretch], segments: Vec<&[Stretch]>, wanted: usize) -> Option<Batch> {
-    let free: BTreeSet<(usize, usize)> =
-        map.iter().filter(|stretch| stretch.is(Content::Free)).map(|free| (free.len, free.first)).collect();
-    let mut windows: Vec<&[Stretch]> =
+    let mut free = FreeRuns::new(map);
+    let mut windows: Vec<Window<'_>> =
         segments.into_iter().flat_map(|segment| smallest(segment, wanted, |stretch| stretch.len)).collect();
-    windows.sort_by_key(|window| cost(window));
-    windows.into_iter().take(WINDOWS).find_map(|window| {
-        let mut free = free.clone();
-        for stretch in window {
-            free.remove(&(stretch.len, stretch.first));
+    windows.sort_by_key(|window| window.cost);
+    let mut left = map.len();
+    windows.into_iter().take(WINDOWS).find_map(|Window { stretches, .. }| {
+        if left == 0 {
+            return None;
         }
-        let mut objects: Vec<_> = window.iter().filter(|stretch| stretch.is(Content::Object)).collect();
+        left = left.saturating_sub(stretches.len());
+        free.undo();
+        for stretch in stretches.iter().filter(|stretch| stretch.is(Content::Free)) {
+            free.change(false, (stretch.len, stretch.first));
+        }
+        let mut objects: Vec<_> = stretches.iter().filter(|stretch| stretch.is(Content::Object)).collect();
         objects.sort_by_key(|object| std::cmp::Reverse(object.len));
-        // The shortest run that suffices, from its upper end.
         let moves = objects.into_iter().map(|&Stretch { first: from, len, .. }| {
-            let (run, first) = free.range((len, 0)..).next().copied()?;
-            free.remove(&(run, first));
-            if run > len {
-                free.insert((run - len, first));
-            }
-            Some(Move { from, to: first + run - len, len })
+            let to = free.take(len)?;
+            Some(Move { from, to, len })
         });
         Some(Batch { moves: moves.collect::<Option<_>>()? })
     })
 }
 
+/// Counts for the test of how much work a plan is.
+fn step() {
+    #[cfg(test)]
+    tests::STEPS.set(tests::STEPS.get() + 1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Stretches that were measured, and changes of the free runs.
+        pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// A heap of 24 GiB has 393,216 blocks, and all threads wait for the plan.
+    #[test]
+    fn the_work_of_a_plan_grows_with_the_heap_and_no_faster() {
+        // Pairs of an object and a free block, and a run that takes half of the heap: each window
+        // overlaps half of all others.
+        let map = |pairs: usize, object: usize| -> Vec<Stretch> {
+            let pair = |index: usize| {
+                let first = index * (object + 1);
+                [(first, object, Content::Object), (first + object, 1, Content::Free)]
+            };
+            let stretches = (0..pairs).flat_map(pair);
+            stretches.map(|(first, len, content)| Stretch { first, len, content }).collect()
+        };
+        for pairs in [1 << 8, 1 << 11] {
+            // Objects slide; objects have no place elsewhere, whichever window is tried.
+            for (object, wanted, batches) in [(1, pairs / 2, 2), (2, pairs + pairs / 2, 0)] {
+                let map = map(pairs, object);
+                let before = STEPS.get();
+                assert_eq!(plan(&map, wanted).len(), batches);
+                let steps = STEPS.get() - before;
+                assert!(steps <= 12 * map.len(), "{pairs} pairs, objects of {object}: {steps} steps");
+            }
+        }
+    }
 
     /// The map that a text draws: `.` a free block, `#` a fixed one, a letter for each object.
     fn drawn(text: &str) -> Vec<Stretch> {
