@@ -1,7 +1,7 @@
 //! The gate of the page barrier on a real kernel: what a page, a hole, a chunk that went back and
 //! an ended registration answer when they are installed.
 
-use crate::trials::{Test, named};
+use crate::trials::{Test, catch_unwind, named};
 use gc_core::sys;
 use gc_core::views::{Gate, GateError, InstallResult, MIN_SPAN, Mirror, Views};
 use std::ptr;
@@ -305,7 +305,7 @@ fn what_is_not_in_the_view_is_refused() {
     let elsewhere = other.as_mut_ptr().expose_provenance().wrapping_sub(views.view(1));
     let whole = 2 * MIN_SPAN;
     let refused = |what: &str, work: &dyn Fn()| {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let outcome = catch_unwind(work);
         let why = outcome.expect_err(what).downcast::<String>().expect("a message");
         assert!(why.contains("are not in a"), "{what}: {why}");
     };
