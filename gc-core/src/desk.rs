@@ -3,13 +3,23 @@
 //!
 //! One call at a time. A helper takes part in each call once, and only while the call is open; the
 //! end of the call waits for those that take part. So the work is never run after it has ended,
-//! although the desk keeps it without its lifetime.
+//! although the desk keeps it without its lifetime. See "Helpers" in `docs/protocol.md`;
+//! `loom_desk` runs these functions.
 
+use crate::rules::{Rule, kept};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(loom))]
 use crate::sys::thread_cpu_time;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
+
+/// Models have no system calls.
+#[cfg(loom)]
+fn thread_cpu_time() -> Duration {
+    Duration::ZERO
+}
 
 /// The work of a call. It lives until the call has ended.
 type Work = &'static (dyn Fn() + Sync);
@@ -30,7 +40,6 @@ struct State {
 }
 
 /// Where work is laid out. See the [module](self).
-#[derive(Default)]
 pub struct Desk {
     /// Held by a call from its beginning to its end.
     calling: Mutex<()>,
@@ -39,12 +48,29 @@ pub struct Desk {
     done: Condvar,
 }
 
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk::new()
+    }
+}
+
 /// A panic while the lock is held leaves no half-changed state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Desk {
+    /// A desk with no call.
+    #[must_use]
+    pub fn new() -> Desk {
+        Desk {
+            calling: Mutex::new(()),
+            state: Mutex::new(State::default()),
+            opened: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
     /// Runs `own`, and after [`open`](Desk::open) `help` on up to `seats` threads that
     /// [help](Desk::help). Returns when all of them have ended; `own` must not begin another call.
     ///
@@ -85,7 +111,8 @@ impl Desk {
         let mut last = 0;
         let mut state = lock(&self.state);
         while !state.ended {
-            let (is_new, work) = (state.is_open && state.call != last, &mut state.work);
+            let is_new = state.is_open && (state.call != last || !kept(Rule::HelpOnce));
+            let work = &mut state.work;
             let Some((work, seats)) = work.as_mut().filter(|(_, seats)| is_new && *seats > 0) else {
                 state = self.opened.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -104,7 +131,7 @@ impl Desk {
             if let Err(why) = outcome {
                 state.panic.get_or_insert(why);
             }
-            if state.running == 0 {
+            if state.running == 0 && kept(Rule::WakeCall) {
                 drop(state);
                 self.done.notify_one();
                 state = lock(&self.state);
@@ -115,7 +142,9 @@ impl Desk {
     /// Ends the loops of helpers.
     pub fn close(&self) {
         lock(&self.state).ended = true;
-        self.opened.notify_all();
+        if kept(Rule::WakeAtClose) {
+            self.opened.notify_all();
+        }
     }
 
     /// Processor time that helpers have used for the calls that ended since the last call of this.
@@ -131,8 +160,10 @@ impl Drop for EndOfCall<'_> {
     /// Accepts no more helpers, and waits for those that take part.
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
-        (state.work, state.is_open) = (None, false);
-        while state.running > 0 {
+        if kept(Rule::TakeWorkBack) {
+            (state.work, state.is_open) = (None, false);
+        }
+        while state.running > 0 && kept(Rule::WaitForHelpers) {
             state = self.0.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -5,16 +5,14 @@
 //!
 //! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
-//!   thread's faults to the heap they belong to, [`desk`] lends work to helper threads, [`probe`]
-//!   reports what this kernel and this sandbox support.
-//! - **Without**: colors, bitmaps, crews, ephemerons, deposits, forwarding, grey blocks, losses,
-//!   page states, pauses, roots, slots and stops. They use atomics only, through one private module
-//!   that is the standard library's or `loom`'s, so that a model checker can run them
-//!   (`--cfg loom`); under `loom` the first half is not built. [`rules`] names the rules that a
-//!   model can remove from them.
+//!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
+//!   sandbox support.
+//! - **Without**: colors, bitmaps, crews, desks (which lend work to helper threads), ephemerons,
+//!   deposits, forwarding, grey blocks, losses, page states, pauses, roots, slots and stops. They
+//!   use atomics and locks only, through one private module that is the standard library's or
+//!   `loom`'s, so that a model checker can run them (`--cfg loom`); under `loom` the first half is
+//!   not built. [`rules`] names the rules that a model can remove from them.
 
-#[cfg(not(loom))]
-pub mod desk;
 #[cfg(not(loom))]
 pub mod fault;
 #[cfg(not(loom))]
@@ -29,6 +27,7 @@ pub mod views;
 pub mod bitmap;
 pub mod color;
 pub mod crew;
+pub mod desk;
 pub mod ephemeron;
 pub mod forwarding;
 pub mod grey;

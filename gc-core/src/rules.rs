@@ -81,6 +81,16 @@ pub enum Rule {
     WakeAfterAnswer,
     /// The collector stops spinning for the last to arrive by a compare-and-swap.
     WithdrawByCas,
+    /// The end of a call waits for the helpers that take part in it.
+    WaitForHelpers,
+    /// The end of a call takes its work back from the desk.
+    TakeWorkBack,
+    /// A helper takes part in a call once.
+    HelpOnce,
+    /// The last helper to finish wakes the call.
+    WakeCall,
+    /// A desk that is closed wakes the helpers that wait at it.
+    WakeAtClose,
 }
 
 /// Whether the rule holds, as it does outside of models.
