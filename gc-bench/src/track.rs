@@ -10,7 +10,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gc_core::sys::set_timer_slack;
+use gc_core::sys::{monotonic_ns, set_timer_slack};
 use gc_heap::Mutator;
 
 use crate::recorder::{Recorder, nanos};
@@ -63,6 +63,17 @@ const ROOM: usize = 1 << 22;
 const MOST_ROOM: usize = 1 << 20;
 const LEAST_ROOM: usize = 1 << 12;
 
+/// A moment of the past by the monotonic clock. At most some nanoseconds later than it was, and
+/// never earlier: so a track never ends behind the measured part. (The least of some, because the
+/// thread may lose its processor between the two readings.)
+fn monotonic(moment: Instant) -> u64 {
+    let by_both = |_| {
+        let ago_ns = nanos(moment, Instant::now());
+        monotonic_ns() - ago_ns
+    };
+    (0..8).map(by_both).min().unwrap_or_default()
+}
+
 /// One mutator thread's samples.
 pub(crate) struct Track {
     /// When the last sample ended, from `base`.
@@ -71,13 +82,16 @@ pub(crate) struct Track {
     marked_ns: u64,
     samples: u32,
     resolution_ns: u64,
+    /// A sample that ends here or later ends a stretch: `resolution_ns` after `marked_ns`.
+    marks_ns: u64,
     /// Operations that may begin before the next tick.
     left: u64,
     /// No operation begins from here on.
     until_ns: u64,
     /// What the sample is of that [`begin`](Self::begin) began.
     open: Option<Series>,
-    base: Instant,
+    /// The start of the measured part, by the monotonic clock.
+    base_ns: u64,
     pace: Option<Pace>,
     operations: Recorder,
     other: Recorder,
@@ -134,10 +148,11 @@ impl Track {
             marked_ns: 0,
             samples: 0,
             resolution_ns: FINEST_NS,
+            marks_ns: FINEST_NS,
             left: u64::MAX,
             until_ns: u64::MAX,
             open: None,
-            base: Instant::now(),
+            base_ns: monotonic_ns(),
             pace,
             operations: Recorder::new(),
             other: Recorder::new(),
@@ -162,7 +177,8 @@ impl Track {
             recorder.clear();
         }
         self.stretches.clear();
-        (self.base, self.last_ns, self.marked_ns, self.samples) = (base, 0, 0, 0);
+        (self.base_ns, self.last_ns) = (monotonic(base), 0);
+        self.begin_stretch(0);
         (self.open, self.idle_ns, self.mutator) = (None, 0, m.number());
         let now_ns = self.now_ns();
         self.idle_until(now_ns);
@@ -186,7 +202,7 @@ impl Track {
     }
 
     fn now_ns(&self) -> u64 {
-        nanos(self.base, Instant::now())
+        monotonic_ns() - self.base_ns
     }
 
     /// Waits until the next operation may begin; false: the time is over. Nothing but a few
@@ -200,18 +216,24 @@ impl Track {
         self.last_ns < self.until_ns
     }
 
-    /// Ends a sample of that series; the next begins.
+    /// Ends a sample of that series; the next begins. Some thirty instructions beside the reading
+    /// of the clock: all that is rare is in [`mark`](Self::mark).
     #[inline]
     pub(crate) fn end(&mut self, of: Series) {
-        let now_ns = self.now_ns();
-        let ns = now_ns.saturating_sub(self.last_ns);
+        self.end_at(of, self.now_ns());
+    }
+
+    #[inline]
+    fn end_at(&mut self, of: Series, now_ns: u64) {
+        // The clock is monotonic, and idle time ends in the past.
+        let ns = now_ns.wrapping_sub(self.last_ns);
         match of {
-            Series::Operation => self.operations.record(ns),
-            Series::Other => self.other.record(ns),
+            Series::Operation => self.operations.record_short(ns),
+            Series::Other => self.other.record_short(ns),
         }
         self.samples += 1;
-        if now_ns - self.marked_ns >= self.resolution_ns {
-            self.mark(now_ns, ns);
+        if now_ns >= self.marks_ns {
+            self.mark(of, now_ns, ns);
         }
         self.last_ns = now_ns;
         if let Some(pace) = &mut self.pace {
@@ -309,13 +331,23 @@ impl Track {
         }
         self.idle_ns += until_ns - self.last_ns;
         self.push(until_ns - self.last_ns, IDLE);
-        (self.last_ns, self.marked_ns, self.samples) = (until_ns, until_ns, 0);
+        self.last_ns = until_ns;
+        self.begin_stretch(until_ns);
     }
 
-    /// Ends a stretch at the end of a sample of `ns`.
+    fn begin_stretch(&mut self, from_ns: u64) {
+        (self.marked_ns, self.samples) = (from_ns, 0);
+        self.marks_ns = from_ns + self.resolution_ns;
+    }
+
+    /// Ends a stretch at the end of a sample of `ns`. Every long sample comes here.
     #[cold]
     #[inline(never)]
-    fn mark(&mut self, now_ns: u64, ns: u64) {
+    fn mark(&mut self, of: Series, now_ns: u64, ns: u64) {
+        match of {
+            Series::Operation => self.operations.add_long(ns),
+            Series::Other => self.other.add_long(ns),
+        }
         if ns >= self.resolution_ns {
             if self.samples > 1 {
                 self.push(self.last_ns - self.marked_ns, self.samples - 1);
@@ -324,7 +356,7 @@ impl Track {
         } else {
             self.push(now_ns - self.marked_ns, self.samples);
         }
-        (self.marked_ns, self.samples) = (now_ns, 0);
+        self.begin_stretch(now_ns);
     }
 
     fn push(&mut self, mut ns: u64, samples: u32) {
@@ -438,13 +470,7 @@ mod tests {
 
     /// Ends a sample of `ns` that began where the last one ended, without a clock.
     fn sample(track: &mut Track, ns: u64) {
-        let now_ns = track.last_ns + ns;
-        track.operations.record(ns);
-        track.samples += 1;
-        if now_ns - track.marked_ns >= track.resolution_ns {
-            track.mark(now_ns, ns);
-        }
-        track.last_ns = now_ns;
+        track.end_at(Series::Operation, track.last_ns + ns);
     }
 
     fn assert_tiles(track: &Track) {
@@ -519,6 +545,9 @@ mod tests {
         assert_eq!(track.resolution_ns, COARSEST_NS);
         assert_tiles(&track);
         assert_eq!(track.sampled(0).long_samples, long);
+        let over_1ms_ns = long.iter().map(|&(_, ns)| ns).filter(|&ns| ns >= crate::recorder::LONG_NS).sum::<u64>();
+        let longest_ns = long.iter().map(|&(_, ns)| ns).max();
+        assert_eq!((track.operations.over_1ms_ns(), Some(track.operations.max_ns())), (over_1ms_ns, longest_ns));
         let shared = track.pieces().filter(|p| p.samples > 1);
         assert!(shared.map(|p| p.to_ns - p.from_ns).max().unwrap() < 2 * COARSEST_NS);
     }

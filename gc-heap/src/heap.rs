@@ -166,14 +166,15 @@ impl Heap {
             LossKind::Faults => faults,
             LossKind::SlowPaths => sampled(report.slow_paths.total(), report.counters.slow_paths.get()),
             LossKind::Stores => sampled(report.stores.total(), report.counters.stores.get()),
+            LossKind::Refills => sampled(report.losses.total(kind), report.counters.refills.get()),
             _ => report.losses.total(kind),
         }
     }
 
     /// The delays of mutators by one cause, since the heap was built, whether it records losses or
-    /// not: [`LossKind`] says what is in them. Of slow paths of loads and stores those that were
-    /// timed; of faults the time in the signal handler. Nothing but faults and slow paths without
-    /// the feature `losses`.
+    /// not: [`LossKind`] says what is in them. Of slow paths of loads and stores and of refills
+    /// those that were timed; of faults the time in the signal handler. Nothing but faults and slow
+    /// paths without the feature `losses`.
     ///
     /// ```
     /// use gc_heap::{AllocSize, Heap, LossKind, SlotArray, Value};

@@ -147,9 +147,9 @@ impl LossTotals {
 pub struct LossTotal {
     /// How many. Those of slow paths of loads and stores are counted at their thread's safepoints.
     pub count: u64,
-    /// Their time in nanoseconds. Of slow paths one in some is timed; the others count as long as
-    /// those usually are, so that one in which the thread lost its processor does not count many
-    /// times.
+    /// Their time in nanoseconds. Of slow paths and refills one in some is timed; the others count
+    /// as long as those usually are, so that one in which the thread lost its processor does not
+    /// count many times.
     pub total_ns: u64,
     /// The longest (of those that were timed).
     pub max_ns: u64,
@@ -201,7 +201,8 @@ counters!(
     pages_repaired,
     verified_slots,
     slow_paths,
-    stores
+    stores,
+    refills
 );
 
 /// A counter. Who sees what a thread has added to one sees what that thread added to others before:
@@ -268,7 +269,9 @@ impl Histogram {
     pub(crate) fn record(&self, ns: u64) {
         // Read the other way round: a duration in the sum is counted, and one that is counted is no
         // longer than the longest.
-        self.max_ns.fetch_max(ns, Ordering::Relaxed);
+        if ns > self.max_ns.load(Ordering::Relaxed) {
+            self.max_ns.fetch_max(ns, Ordering::Relaxed);
+        }
         self.count.fetch_add(1, Ordering::Release);
         self.counts[bucket(ns)].fetch_add(1, Ordering::Release);
         self.sum_ns.fetch_add(ns, Ordering::Release);

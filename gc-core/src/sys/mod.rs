@@ -67,7 +67,7 @@ pub use signal::{
     set_alternate_stack, signal_is_blocked, unblock_signal,
 };
 pub use thread::{ThreadName, ThreadState, processor_time, spawn_thread, this_thread, thread_state};
-pub use time::{process_cpu_time, thread_cpu_time, tick_length};
+pub use time::{monotonic_ns, process_cpu_time, thread_cpu_time, tick_length};
 pub use uffd::{
     RegisterMode, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS, Uffd,
     UffdAnswer, UffdSource, open_uffd, uffd_api, uffd_continue, uffd_copy, uffd_move, uffd_register, uffd_unregister,

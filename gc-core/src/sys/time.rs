@@ -1,9 +1,22 @@
-//! CPU clocks, [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
-//! (Linux 2.6.12).
+//! The monotonic clock and CPU clocks,
+//! [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html) (Linux 2.6.12).
 
 use super::SysError;
 use super::inject::refused;
 use std::time::Duration;
+
+/// The clock of [`std::time::Instant`], `CLOCK_MONOTONIC`, in nanoseconds since the machine was
+/// started (without the time that it slept). A vDSO read, without the checks and the seconds apart
+/// of an `Instant`: the difference of two takes one instruction instead of some forty.
+#[inline]
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a value of this frame. The call cannot fail for this clock, which every
+    // Linux has, and the standard library relies on that as well.
+    let _ = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
 
 /// CPU time this thread has used, in user and in system mode. A system call (about 0.2 us), not a
 /// vDSO read.
@@ -44,6 +57,14 @@ pub fn tick_length() -> Result<Duration, SysError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_monotonic_clock_is_that_of_instants() {
+        let (before, from_ns) = (std::time::Instant::now(), monotonic_ns());
+        std::thread::sleep(Duration::from_millis(5));
+        let ns = monotonic_ns() - from_ns;
+        assert!(ns >= 5_000_000 && u128::from(ns) <= before.elapsed().as_nanos(), "{ns}");
+    }
 
     #[test]
     fn a_tick_is_one_of_those_that_a_kernel_can_be_built_with() {

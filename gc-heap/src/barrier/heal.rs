@@ -1,7 +1,7 @@
 //! The slow half of the barriers: what happens when a load meets a stale word.
 
 use crate::events::LossKind;
-use crate::inner::mutator::{Mutator, Sampled};
+use crate::inner::mutator::{Counts, Mutator, Sampled};
 use crate::space::BLOCK_BYTES;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
@@ -37,20 +37,18 @@ impl Mutator<'_> {
         self.counted(LossKind::SlowPaths, &self.counts.loads, TIMED_ONE_IN, &self.inner().report.slow_paths, f)
     }
 
-    /// As `load_counted`, for stores.
-    #[inline(always)]
-    pub(crate) fn store_counted(&self, f: impl FnOnce()) {
-        self.counted(LossKind::Stores, &self.counts.stores, STORES_TIMED_ONE_IN, &self.inner().report.stores, f);
+    /// A slow path of a store that is timed, and counted before.
+    pub(crate) fn store_timed(&self, f: impl FnOnce()) {
+        self.timed(LossKind::Stores, &self.counts.stores, STORES_TIMED_ONE_IN, &self.inner().report.stores, f);
     }
 
     #[inline(always)]
     fn counted<R>(&self, kind: LossKind, counts: &Sampled, one_in: u32, timed: &Histogram, f: impl FnOnce() -> R) -> R {
-        counts.count.set(counts.count.get() + 1);
-        if let Some(left) = counts.until_timed.get().checked_sub(1) {
-            counts.until_timed.set(left);
-            return f();
-        }
-        counts.until_timed.set(one_in - 1);
+        if counts.counts_untimed() { f() } else { self.timed(kind, counts, one_in, timed, f) }
+    }
+
+    #[inline(always)]
+    fn timed<R>(&self, kind: LossKind, counts: &Sampled, one_in: u32, timed: &Histogram, f: impl FnOnce() -> R) -> R {
         let (heap, account) = (self.inner(), &self.record().account);
         let (begin_ns, lost_ns) = (heap.report.events.now(), account.lost_ns());
         let result = f();
@@ -58,7 +56,7 @@ impl Mutator<'_> {
         let enclosed_ns = account.lost_ns() - lost_ns;
         let ns = (heap.report.events.now() - begin_ns).saturating_sub(enclosed_ns);
         timed.record(ns);
-        let untimed = counts.until_timed_then.replace(one_in - 1);
+        let untimed = counts.take_untimed(one_in - 1);
         counts.losses.timed(heap, account, (kind, begin_ns + enclosed_ns), ns, untimed);
         result
     }
@@ -69,7 +67,8 @@ impl Mutator<'_> {
         if !heap.config.records_losses() {
             return;
         }
-        for (kind, counts) in [(LossKind::SlowPaths, &self.counts.loads), (LossKind::Stores, &self.counts.stores)] {
+        let Counts { loads, stores, refills, .. } = &self.counts;
+        for (kind, counts) in [(LossKind::SlowPaths, loads), (LossKind::Stores, stores), (LossKind::Refills, refills)] {
             let left = counts.until_timed.get();
             let untimed = counts.until_timed_then.replace(left) - left;
             if untimed != 0 {

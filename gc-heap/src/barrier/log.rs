@@ -12,22 +12,42 @@ impl Mutator<'_> {
     /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
     /// object is already marked.
     pub(crate) fn log_slow(&self, word: u64) {
-        self.store_counted(|| {
-            if !is_reference(word)
-                || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
-            {
-                return;
-            }
-            let mut log = self.log.borrow_mut();
-            log.push(word);
-            if log.len() >= LOG_WORDS {
-                drop(log);
-                let (heap, account) = (self.inner(), &self.record().account);
-                let begun = account.begin(heap);
-                self.flush_log();
-                account.end(heap, LossKind::LogFlushes, begun);
-            }
-        });
+        if self.counts.stores.counts_untimed() {
+            self.log_word(word);
+        } else {
+            self.log_timed(word);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_timed(&self, word: u64) {
+        self.store_timed(|| self.log_word(word));
+    }
+
+    /// In a function of its own it would save the registers once more.
+    #[inline(always)]
+    fn log_word(&self, word: u64) {
+        if !is_reference(word)
+            || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
+        {
+            return;
+        }
+        let mut log = self.log.borrow_mut();
+        log.push(word);
+        if log.len() >= LOG_WORDS {
+            drop(log);
+            self.flush_full_log();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush_full_log(&self) {
+        let (heap, account) = (self.inner(), &self.record().account);
+        let begun = account.begin(heap);
+        self.flush_log();
+        account.end(heap, LossKind::LogFlushes, begun);
     }
 
     pub(crate) fn flush_log(&self) {

@@ -208,7 +208,9 @@ pub enum LossKind {
     /// Waits of a thread that attaches until a pause is over.
     Attaching,
     /// Taking blocks to allocate in and opening them; with the page barrier after a flip, repairing
-    /// and mapping their pages.
+    /// and mapping their pages. All are timed while a flip's pages are repaired, where memory is
+    /// short, and for large objects; of the others, which all take alike, one in 8 of a thread's,
+    /// and the others count with the average duration.
     Refills,
     /// The thread could run, and waited for a processor that other threads had; of the heap (its
     /// collector threads) or not. Only what lies between other delays, in which such waits are

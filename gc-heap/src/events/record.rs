@@ -3,9 +3,9 @@
 use super::losses::Readers;
 use super::{Event, Listeners};
 use crate::lock::Mutex;
+use gc_core::sys::monotonic_ns;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 /// Maximum number of events kept until they are taken.
 const MAX_EVENTS: usize = 1 << 20;
@@ -32,7 +32,8 @@ pub(crate) struct Events {
     /// Events of the collector not delivered to listeners yet, because a pause was in progress.
     pending: Mutex<Vec<Event>>,
     listeners: Listeners,
-    origin: Instant,
+    /// When the heap was built, by the monotonic clock.
+    origin_ns: u64,
     pub(crate) losses: Readers,
     /// Whether a separate thread is delivering events that do not wait for the end of a pause.
     telling: Arc<AtomicBool>,
@@ -44,7 +45,7 @@ impl Events {
             record: Mutex::default(),
             pending: Mutex::default(),
             listeners,
-            origin: Instant::now(),
+            origin_ns: monotonic_ns(),
             losses: Default::default(),
             telling: Arc::default(),
         }
@@ -52,7 +53,7 @@ impl Events {
 
     /// Nanoseconds since the heap was built.
     pub(crate) fn now(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
+        monotonic_ns() - self.origin_ns
     }
 
     /// Whether there are listeners.

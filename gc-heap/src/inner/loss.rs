@@ -45,9 +45,11 @@ pub(crate) struct Totals {
     by_kind: [Histogram; LossKind::ALL.len()],
     /// The kernel's share of all faults, as estimated.
     fault_kernel_ns: AtomicU64,
-    /// Of slow paths of loads and of stores, timed ones and the estimate of the others.
+    /// Of slow paths of loads and of stores and of refills, timed ones and the estimate of the
+    /// others.
     loads_ns: AtomicU64,
     stores_ns: AtomicU64,
+    refills_ns: AtomicU64,
 }
 
 impl Default for Totals {
@@ -57,6 +59,7 @@ impl Default for Totals {
             fault_kernel_ns: AtomicU64::new(0),
             loads_ns: AtomicU64::new(0),
             stores_ns: AtomicU64::new(0),
+            refills_ns: AtomicU64::new(0),
         }
     }
 }
@@ -78,13 +81,17 @@ impl Totals {
         self.fault_kernel_ns.load(Ordering::Relaxed)
     }
 
-    /// The time of all slow paths of a kind.
+    /// The time of all slow paths of a kind, or of all refills.
     pub(crate) fn sampled_ns(&self, kind: LossKind) -> u64 {
         self.sampled(kind).load(Ordering::Relaxed)
     }
 
     fn sampled(&self, kind: LossKind) -> &AtomicU64 {
-        if kind == LossKind::SlowPaths { &self.loads_ns } else { &self.stores_ns }
+        match kind {
+            LossKind::SlowPaths => &self.loads_ns,
+            LossKind::Stores => &self.stores_ns,
+            _ => &self.refills_ns,
+        }
     }
 }
 
@@ -272,16 +279,21 @@ impl Account {
 
     /// Begins a delay that may enclose others.
     pub(crate) fn begin(&self, heap: &HeapInner) -> Begun {
-        let begin_ns = heap.report.events.now();
+        self.begin_at(heap, heap.report.events.now())
+    }
+
+    /// As [`begin`](Self::begin), where the thread has just looked at the clock.
+    fn begin_at(&self, heap: &HeapInner, begin_ns: u64) -> Begun {
         self.look(heap, begin_ns);
         Begun { begin_ns, lost_ns: get(&self.lost_ns), fresh: self.set_fresh(true) }
     }
 
-    /// Ends a delay, without those that it enclosed.
-    pub(crate) fn end(&self, heap: &HeapInner, kind: LossKind, begun: Begun) {
+    /// Ends a delay, without those that it enclosed. Returns how long it was.
+    pub(crate) fn end(&self, heap: &HeapInner, kind: LossKind, begun: Begun) -> u64 {
         let (length_ns, own_ns) = self.ends(heap, begun);
         heap.report.losses.record(kind, own_ns);
         self.add(kind, 1, begun.begin_ns, length_ns, own_ns, 0);
+        own_ns
     }
 
     /// As [`end`](Self::end), for a wait that has an event of its own: a stall.
@@ -399,12 +411,34 @@ impl SlowPathLosses {
     #[cold]
     #[inline(never)]
     pub(crate) fn timed(&self, heap: &HeapInner, account: &Account, at: (LossKind, u64), ns: u64, untimed: u32) {
+        self.learn(ns);
+        self.write(heap, account, at, ns, untimed, 1);
+    }
+
+    fn learn(&self, ns: u64) {
         let usual = self.usual.get();
         // At most eight times the mean: otherwise one slow path during which the thread was
         // preempted would determine the estimate of all that follow. Never 0, which the mean could
         // not leave again.
         self.usual.set(usual - usual / 16 + ns.min(usual / 2).max(1));
-        self.write(heap, account, at, ns, untimed, 1);
+    }
+
+    /// Begins a timed one that may enclose other delays, and records the `untimed` ones before it.
+    pub(crate) fn begin(&self, heap: &HeapInner, account: &Account, kind: LossKind, untimed: u32) -> Begun {
+        let begin_ns = heap.report.events.now();
+        if untimed != 0 {
+            self.untimed(heap, account, (kind, begin_ns), untimed);
+        }
+        account.begin_at(heap, begin_ns)
+    }
+
+    /// Ends it. `is_usual`: the untimed ones take as long.
+    pub(crate) fn end(&self, heap: &HeapInner, account: &Account, kind: LossKind, begun: Begun, is_usual: bool) {
+        let ns = account.end(heap, kind, begun);
+        heap.report.losses.sampled(kind).fetch_add(ns, Ordering::Relaxed);
+        if is_usual {
+            self.learn(ns);
+        }
     }
 
     /// Records untimed ones, up to now.

@@ -68,6 +68,8 @@ pub(crate) struct Counts {
     pub(crate) logged: Cell<u64>,
     pub(crate) loads: Sampled,
     pub(crate) stores: Sampled,
+    /// Counted in the heap at once.
+    pub(crate) refills: Sampled,
     /// When the thread began to do what the collector asked for at this safepoint; after a pause,
     /// when that ended. 0 outside.
     pub(crate) step_ns: Cell<u64>,
@@ -84,6 +86,24 @@ pub(crate) struct Sampled {
     /// Its value when the last losses were recorded.
     pub(crate) until_timed_then: Cell<u32>,
     pub(crate) losses: SlowPathLosses,
+}
+
+impl Sampled {
+    /// Counts one. Whether it is not timed.
+    #[inline(always)]
+    pub(crate) fn counts_untimed(&self) -> bool {
+        self.count.set(self.count.get() + 1);
+        let left = self.until_timed.get();
+        self.until_timed.set(left.saturating_sub(1));
+        left != 0
+    }
+
+    /// The untimed ones that are not recorded yet. The next one is timed, and after it
+    /// `until_timed` are not.
+    pub(crate) fn take_untimed(&self, until_timed: u32) -> u32 {
+        let left = self.until_timed.replace(until_timed);
+        self.until_timed_then.replace(until_timed) - left
+    }
 }
 
 impl<'s> Mutator<'s> {

@@ -52,7 +52,9 @@ impl Account {
         Begun
     }
 
-    pub(crate) fn end(&self, _: &HeapInner, _: LossKind, _: Begun) {}
+    pub(crate) fn end(&self, _: &HeapInner, _: LossKind, _: Begun) -> u64 {
+        0
+    }
 
     pub(crate) fn end_elsewhere(&self, _: &HeapInner, _: Begun) {}
 
@@ -78,6 +80,12 @@ impl SlowPathLosses {
     pub(crate) fn timed(&self, _: &HeapInner, _: &Account, _at: (LossKind, u64), _ns: u64, _untimed: u32) {}
 
     pub(crate) fn untimed(&self, _: &HeapInner, _: &Account, _at: (LossKind, u64), _untimed: u32) {}
+
+    pub(crate) fn begin(&self, _: &HeapInner, _: &Account, _: LossKind, _untimed: u32) -> Begun {
+        Begun
+    }
+
+    pub(crate) fn end(&self, _: &HeapInner, _: &Account, _: LossKind, _: Begun, _is_usual: bool) {}
 }
 
 impl HeapInner {

@@ -40,6 +40,11 @@ pub(crate) trait Relocation: Send + Sync {
     /// afterwards no other thread takes what it writes there for an object of before.
     fn admit(&self, _inner: &HeapInner, _first: usize, _count: usize) {}
 
+    /// Whether [`admit`](Self::admit) has something to do.
+    fn is_admitting(&self) -> bool {
+        false
+    }
+
     /// Called before a block that has been allocated is opened, by whatever thread.
     fn opens(&self, _block: usize) {}
 

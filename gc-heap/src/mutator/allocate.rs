@@ -31,6 +31,10 @@ const STALL_TICK: Duration = Duration::from_millis(5);
 /// A yield shorter than this is system-call overhead and not reported as a stall.
 const STALL_NS: u64 = 20_000;
 
+/// One in this many of a thread's refills is timed, of those that take no longer than usual. It
+/// takes as long as the account of it.
+const REFILLS_TIMED_ONE_IN: u32 = 8;
+
 /// Bytes of a large object prepared between two safepoints.
 const SLICE: usize = 1 << 20;
 
@@ -144,14 +148,27 @@ impl<'s> Mutator<'s> {
         result
     }
 
-    /// Takes what the reservation needs beyond the current block, as a delay of its own.
+    /// Takes what the reservation needs beyond the current block, as a delay of its own: counted,
+    /// and timed where it may take long, else one in [`REFILLS_TIMED_ONE_IN`].
     fn acquire(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
         if room.runs == 0 && room.small <= (self.limit.get() - self.top.get()) as usize {
             return Ok(());
         }
-        let begun = self.record().account.begin(&self.inner);
+        let (inner, counts) = (&self.inner, &self.counts.refills);
+        inner.report.counters.refills.add(1);
+        // Large objects are prepared; where memory is short the thread may wait, and the pages of
+        // what it gets then may have to be repaired.
+        let is_usual = room.runs == 0 && !inner.is_short() && !inner.relocation.is_admitting();
+        let left = counts.until_timed.get();
+        if is_usual && left != 0 {
+            counts.until_timed.set(left - 1);
+            return self.acquire_untimed(room);
+        }
+        let untimed = counts.take_untimed(REFILLS_TIMED_ONE_IN - 1);
+        let begun = counts.losses.begin(inner, &self.record().account, LossKind::Refills, untimed);
         let result = self.acquire_untimed(room);
-        self.record().account.end(&self.inner, LossKind::Refills, begun);
+        let (inner, account) = (&self.inner, &self.record().account);
+        self.counts.refills.losses.end(inner, account, LossKind::Refills, begun, is_usual);
         result
     }
 

@@ -40,6 +40,10 @@ impl Relocation for PageBarrier {
         self.0.make_resident(inner, first, count);
     }
 
+    fn is_admitting(&self) -> bool {
+        self.0.flip.is_active()
+    }
+
     fn opens(&self, block: usize) {
         self.0.forget_first(block);
     }
