@@ -11,7 +11,7 @@ const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compac
 const LONG_ABOUT: &str = "\
 Measures the Parallax heap: a garbage collector that compacts while the program runs.
 
-Without arguments it runs four workloads at their standard sizes, three times each (about two minutes), prints one table, and writes \
+Without arguments it runs four workloads at their standard sizes, three times each (two to three minutes), prints one table, and writes \
 gc-bench-report.json and gc-bench-report.html (one page with plots, nothing loaded from elsewhere). Every run has a process \
 of its own, is warmed up first, and is measured only then.";
 
@@ -31,13 +31,15 @@ Reading the table:
   safepoint   of that, the time from the request until the last thread stood still
   stalls      how long an allocation had to wait for memory
   MMU         minimum mutator utilisation: of every window of that length, the least share that
-              stops, stalls, faults and slow paths left to a thread
+              stops, stalls and losses left to a thread. Losses are what it suffers besides: faults,
+              slow paths of loads and stores, log flushes, wake-ups, handshakes, locks, yields,
+              zeroing, attaching, refills, preemptions
   measured    the same by the program's own samples, which tile each thread's time: those of 100 us
   MMU         and more count as lost, whatever took them
   gaps        samples of 1 ms and more, in which a thread did not come on; their share of all
               threads' time
-  not         of the gaps, what overlaps no stop of all threads and no stall, fault or slow path of
-  accounted   the thread's own: what the heap does not know of
+  not         of the gaps, what overlaps no stop of all threads and no stall or loss of the
+  accounted   thread's own: what the heap does not know of; of all runs' gaps together
   faults      touches of absent pages that threads served themselves (page barrier), and what part
               of their time it took
   slow paths  loads of stale references, which threads resolve themselves (the other barriers), and

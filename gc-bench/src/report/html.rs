@@ -13,7 +13,7 @@ use crate::results::Document;
 use crate::size::{bytes, duration, grouped, three};
 use crate::workload::pause_scaling::PauseScaling;
 
-const MMU: &str = "Minimum mutator utilisation (stops, stalls, faults, slow paths)";
+const MMU: &str = "Minimum mutator utilisation (stops, stalls, losses)";
 const MEASURED_MMU: &str = "Minimum mutator utilisation (the program's samples of 100 µs and more)";
 const STYLE: &str = include_str!("page.css");
 
@@ -157,19 +157,20 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     let _ = writeln!(out, "<h2>{}</h2>", escape(&group.label));
     let _ = writeln!(
         out,
-        "<p class=\"quiet\">{} operations in {} s, heap {}, {} cycles, checksum {}; {} pauses, the longest {}; {} stalls; the longest latency, metered over 100 ms, {}; {} in gaps of 1 ms and more, {} % of them \
-         not accounted for.</p>",
+        "<p class=\"quiet\">{} operations in {} s, heap {}, {} cycles, checksum {}; {} pauses and {} stalls (of the run in the \
+         middle by wall time). Of all runs the longest pause {}, the longest latency, metered over 100 ms, {}; \
+         {} a run in gaps of 1 ms and more, of all of which {} is not accounted for.</p>",
         grouped(middle.ops),
         three(middle.wall_s),
         bytes(middle.heap_bytes),
         grouped(middle.cycles),
         middle.checksum,
         grouped(middle.pauses.count),
-        duration(group.runs.iter().map(|r| r.pauses.max_ns).max().unwrap_or(0)),
         grouped(middle.stalls.count),
-        duration(middle.metered.ms_100.max_ns),
-        duration(middle.gaps.total_ns),
-        three(middle.not_accounted.share * 100.0),
+        duration(group.most(|r| r.pauses.max_ns)),
+        duration(group.most(|r| r.metered.ms_100.max_ns)),
+        duration(group.mean_u64(|r| r.gaps.total_ns)),
+        group.not_accounted().map_or("none".into(), |share| format!("{} %", three(share * 100.0))),
     );
     out.push_str("<div class=\"grid\">\n");
     let keys = [("c0", "whole pause"), ("c1 hollow", "of it, until the last thread stood still")];

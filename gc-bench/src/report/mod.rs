@@ -112,6 +112,14 @@ impl Group<'_> {
         self.runs.iter().map(|r| figure(r)).max().unwrap_or(0)
     }
 
+    /// The share of all runs' gaps together that is not accounted for; `None` where there is no
+    /// gap.
+    pub(crate) fn not_accounted(&self) -> Option<f64> {
+        let sum = |of: fn(&Record) -> u64| self.runs.iter().map(|run| of(run)).sum::<u64>();
+        let (ns, gaps_ns) = (sum(|r| r.not_accounted.ns), sum(|r| r.gaps.total_ns));
+        (gaps_ns > 0).then(|| ns as f64 / gaps_ns as f64)
+    }
+
     /// The run in the middle by wall time: where one run must stand for all, as in a plot over
     /// time.
     pub(crate) fn middle(&self) -> &Record {
@@ -209,6 +217,22 @@ pub(crate) mod samples {
         assert_eq!(groups[0].mean(|r| r.wall_s), 4.0);
         assert_eq!(groups[0].mean_u64(|r| r.pauses.count), 59);
         assert_eq!(groups[0].most(|r| r.repeat), 3);
+    }
+
+    /// A run with 1 ms of gaps, all of it unknown, and one with 99 ms that are all known: 1 % of
+    /// 100 ms, and not half.
+    #[test]
+    fn what_is_not_accounted_for_is_of_all_gaps_together() {
+        let mut runs = document().runs;
+        runs.truncate(2);
+        for (run, gaps_ns, ns) in [(0, 1_000_000, 1_000_000), (1, 99_000_000, 0)] {
+            runs[run].gaps.total_ns = gaps_ns;
+            (runs[run].not_accounted.ns, runs[run].not_accounted.share) = (ns, ns as f64 / gaps_ns as f64);
+        }
+        let of = |runs: &[crate::record::Record]| super::groups(&of_runs(runs.to_vec()))[0].not_accounted();
+        assert_eq!(of(&runs), Some(0.01));
+        runs.iter_mut().for_each(|run| run.gaps.total_ns = 0);
+        assert_eq!(of(&runs), None);
     }
 
     #[test]

@@ -212,7 +212,7 @@ const ROWS: &[Row] = &[
     ("", "total", |g| duration(g.mean_u64(|r| r.gaps.total_ns))),
     ("", "share of time", |g| percent(g.mean(|r| r.gaps.share))),
     ("not accounted", "total", |g| duration(g.mean_u64(|r| r.not_accounted.ns))),
-    ("", "share of gaps", |g| percent(g.mean(|r| r.not_accounted.share))),
+    ("", "share of gaps", |g| g.not_accounted().map_or(NONE.into(), percent)),
     ("latency", "p50", |g| percentile(g.figures.latency.p50_ns)),
     ("", INTERVAL, |g| between(g.figures.latency.p50_ns, nanoseconds)),
     ("", RATIO, |g| ratio(g, |a| a.latency_p50)),
@@ -332,6 +332,13 @@ pub(crate) fn legend(document: &Document) -> Vec<String> {
     legend
 }
 
+/// The mean time of a cycle's phases: without the waits between two cycles, and with the pauses.
+fn one_cycle(g: &Group<'_>) -> String {
+    let cycles: u64 = g.runs.iter().map(|r| r.cycles).sum();
+    let phases_ns: u64 = g.runs.iter().flat_map(|r| &r.phases).map(|phase| phase.duration_ns).sum();
+    phases_ns.checked_div(cycles).map_or(NONE.into(), duration)
+}
+
 fn scaling(table: &mut Table, groups: &[Group<'_>]) {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let heads = [
@@ -362,7 +369,7 @@ fn scaling(table: &mut Table, groups: &[Group<'_>]) {
             right(longest(pauses)),
             right(longest(&g.figures.safepoint)),
             right(grouped(g.mean_u64(|r| r.stalls.count))),
-            right(duration((g.mean(|r| r.wall_s * 1e9 / (r.cycles.max(1) as f64))) as u64)),
+            right(one_cycle(g)),
             right(longest(&g.figures.metered.ms_100)),
             right(duration(g.mean_u64(|r| r.gaps.total_ns))),
         ]);
