@@ -183,21 +183,17 @@ struct MutatorPlace<'a, 's>(&'a Mutator<'s>);
 impl CopyPlace for MutatorPlace<'_, '_> {
     fn bump(&mut self, bytes: usize) -> Option<usize> {
         let m = self.0;
-        if m.copies.rest() < bytes {
+        if m.tlabs.copy.rest() < bytes {
             let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
-            m.inner().memory.close(m.copies.top.get(), m.copies.limit.get());
+            m.tlabs.copy.close(&m.inner().memory);
             m.inner().open_target(block, m.epoch.get());
-            let start = m.target_word(block * BLOCK_BYTES);
-            m.copies.set(start, start + BLOCK_BYTES as u64);
+            m.tlabs.copy.open(m.target_word(block * BLOCK_BYTES));
         }
-        let top = m.copies.top.get();
-        m.copies.top.set(top + bytes as u64);
-        Some(m.inner().memory.space.offset(top) as usize)
+        Some(m.inner().memory.space.offset(m.tlabs.copy.bump(bytes)?) as usize)
     }
 
     fn rewind(&mut self, bytes: usize) {
-        let copies = &self.0.copies;
-        copies.top.set(copies.top.get() - bytes as u64);
+        self.0.tlabs.copy.rewind(bytes);
     }
 
     fn stress_delay(&self) {

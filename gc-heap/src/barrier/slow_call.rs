@@ -454,7 +454,7 @@ fn no_good_word(m: &Mutator<'_>, word: u64) -> ! {
 #[inline(never)]
 #[track_caller]
 fn past_the_room(m: &Mutator<'_>, bytes: u64) -> ! {
-    let left = m.limit.get().saturating_sub(m.top.get());
+    let left = m.tlabs.active.rest();
     panic!(
         "placed {bytes} bytes past the reserved room ({left} bytes are left of the thread's block): \
          `reserve` must count every object"

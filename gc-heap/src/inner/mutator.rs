@@ -3,7 +3,7 @@
 use crate::inner::HeapInner;
 use crate::inner::loss::SlowPathLosses;
 use crate::inner::record::MutatorRecord;
-use crate::inner::tlab::{Bump, Reserved};
+use crate::inner::tlab::Tlabs;
 use gc_core::color::Color;
 use gc_core::locals::Watermark;
 use std::cell::{Cell, RefCell};
@@ -20,9 +20,7 @@ pub(crate) type Scope<'s> = PhantomData<fn(&'s ()) -> &'s ()>;
 pub struct Mutator<'s> {
     pub(crate) record: Arc<MutatorRecord>,
     pub(crate) bad_mask: Cell<u64>,
-    /// Current TLAB; addresses in the good view.
-    pub(crate) top: Cell<u64>,
-    pub(crate) limit: Cell<u64>,
+    pub(crate) tlabs: Tlabs,
     pub(crate) logging: Cell<bool>,
     pub(crate) resolving: Cell<bool>,
     pub(crate) epoch: Cell<u32>,
@@ -33,15 +31,8 @@ pub struct Mutator<'s> {
     pub(crate) watermark: Watermark,
     pub(crate) good_view: Cell<u64>,
     pub(crate) good: Cell<Color>,
-    /// A second TLAB, for objects that do not fit the first; and the block that this thread copies
-    /// to.
-    pub(crate) spare: Bump,
-    pub(crate) copies: Bump,
     /// The flip that the TLABs are younger than (page barrier).
     pub(crate) flip: Cell<u32>,
-    /// The real end of the TLAB where stress mode has set `limit` to the end of the reserved room.
-    pub(crate) hard_limit: Cell<u64>,
-    pub(crate) reserved: RefCell<Reserved>,
     /// Whether the memory of the large object that was bumped last is all zero.
     pub(crate) large_is_zero: Cell<bool>,
     pub(crate) log: RefCell<Vec<u64>>,
@@ -112,8 +103,7 @@ impl<'s> Mutator<'s> {
         let seed = inner.config.stress.seed ^ (Arc::as_ptr(&record) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Mutator {
             bad_mask: Cell::new(good.bad_mask),
-            top: Cell::new(0),
-            limit: Cell::new(0),
+            tlabs: Tlabs::default(),
             logging: Cell::new(false),
             resolving: Cell::new(false),
             epoch: Cell::new(0),
@@ -123,11 +113,7 @@ impl<'s> Mutator<'s> {
             watermark: Watermark::default(),
             good_view: Cell::new(good.view),
             good: Cell::new(good.color),
-            spare: Bump::default(),
-            copies: Bump::default(),
             flip: Cell::new(0),
-            hard_limit: Cell::new(0),
-            reserved: RefCell::default(),
             large_is_zero: Cell::new(false),
             log: RefCell::default(),
             counts: Counts::default(),

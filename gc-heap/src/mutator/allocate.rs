@@ -91,7 +91,7 @@ impl<'s> Mutator<'s> {
     pub fn reserve(&mut self, room: AllocSize) -> Result<&Mutator<'s>, OutOfMemory> {
         use std::sync::atomic::Ordering;
         // `end` is 0 when a safepoint is requested, so the test is written without a subtraction.
-        if self.top.get() + room.fast as u64 > self.record().end.load(Ordering::Relaxed) {
+        if self.tlabs.active.top() + room.fast as u64 > self.record().end.load(Ordering::Relaxed) {
             self.reserve_slow(room)?;
         }
         Ok(self)
@@ -123,7 +123,7 @@ impl<'s> Mutator<'s> {
     #[inline(always)]
     #[must_use]
     pub fn has_room(&self, room: AllocSize) -> bool {
-        self.top.get() + room.fast as u64 <= self.record().end.load(std::sync::atomic::Ordering::Relaxed)
+        self.tlabs.active.top() + room.fast as u64 <= self.record().end.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     #[cold]
@@ -142,7 +142,7 @@ impl<'s> Mutator<'s> {
         }
         if self.inner.config.stress.is_on() {
             // Placing past the reserved size must fail each time, not only when memory is short.
-            self.limit.set(self.limit.get().min(self.top.get() + room.small as u64));
+            self.tlabs.active.limit_to(room.small);
         }
         self.arm();
         result
@@ -151,7 +151,7 @@ impl<'s> Mutator<'s> {
     /// Takes what the reservation needs beyond the current block, as a delay of its own: counted,
     /// and timed where it may take long, else one in [`REFILLS_TIMED_ONE_IN`].
     fn acquire(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
-        if room.runs == 0 && room.small <= (self.limit.get() - self.top.get()) as usize {
+        if room.runs == 0 && room.small <= self.tlabs.active.rest() {
             return Ok(());
         }
         let (inner, counts) = (&self.inner, &self.counts.refills);
@@ -177,15 +177,15 @@ impl<'s> Mutator<'s> {
             for _ in 0..room.runs {
                 let run = self.take_run(room.run_blocks, room)?;
                 let run = Run { first: run, count: room.run_blocks, zero: room.slots };
-                self.reserved.borrow_mut().runs.push(run);
+                self.tlabs.reserved.borrow_mut().runs.push(run);
                 self.prepare(run);
             }
         }
-        if room.small <= (self.limit.get() - self.top.get()) as usize {
+        if room.small <= self.tlabs.active.rest() {
             return Ok(());
         }
-        if room.small <= self.spare.rest() {
-            self.swap_spare();
+        if room.small <= self.tlabs.spare.rest() {
+            self.tlabs.swap_spare();
             return Ok(());
         }
         if room.small <= BLOCK_BYTES {
@@ -198,7 +198,7 @@ impl<'s> Mutator<'s> {
         // Each block may waste up to the size of the object that did not fit it.
         let blocks = room.small.div_ceil(BLOCK_BYTES - room.largest.min(LARGE_BYTES)) + 1;
         let taken = self.take_blocks(blocks, room)?;
-        self.reserved.borrow_mut().blocks = taken;
+        self.tlabs.reserved.borrow_mut().blocks = taken;
         Ok(())
     }
 
@@ -358,7 +358,7 @@ impl<'s> Mutator<'s> {
 
     /// Frees the unused blocks of the last reservation.
     pub(crate) fn release_reserved(&mut self) {
-        let reserved = self.reserved.get_mut();
+        let reserved = self.tlabs.reserved.get_mut();
         if !reserved.blocks.is_empty() {
             self.inner.memory.free.free_blocks(reserved.blocks.drain(..));
         }
@@ -494,7 +494,7 @@ mod tests {
 
     /// Whether all words of the run that was just reserved, from the second page on, are these.
     fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
-        let run = *m.reserved.borrow().runs.first().expect("one run is reserved");
+        let run = *m.tlabs.reserved.borrow().runs.first().expect("one run is reserved");
         let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
         // Writing each page's first byte commits the page.
         (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {

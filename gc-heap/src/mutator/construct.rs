@@ -25,13 +25,8 @@ impl<'s> Mutator<'s> {
     #[inline(always)]
     #[track_caller]
     fn bump(&self, bytes: usize) -> u64 {
-        let top = self.top.get();
-        let new = top + bytes as u64;
-        if new > self.limit.get() {
-            return self.bump_slow(bytes);
-        }
-        self.top.set(new);
-        prefetch_for_writing(new + PREFETCH_AHEAD);
+        let Some(top) = self.tlabs.active.bump(bytes) else { return self.bump_slow(bytes) };
+        prefetch_for_writing(top + bytes as u64 + PREFETCH_AHEAD);
         top
     }
 
@@ -58,7 +53,7 @@ impl<'s> Mutator<'s> {
         if bytes > LARGE_BYTES {
             return self.take_large(bytes);
         }
-        let reserved = self.reserved.borrow_mut().blocks.pop();
+        let reserved = self.tlabs.reserved.borrow_mut().blocks.pop();
         if reserved.is_none() && self.inner.config.stress.is_on() {
             return None;
         }
@@ -67,18 +62,16 @@ impl<'s> Mutator<'s> {
                 self.clear_stress_limit();
                 self.renew_tlab(block);
             }
-            None if self.spare.rest() >= bytes => self.swap_spare(),
+            None if self.tlabs.spare.rest() >= bytes => self.tlabs.swap_spare(),
             None => return None,
         }
         self.record().end.store(0, std::sync::atomic::Ordering::Relaxed); // re-armed by the next safepoint
-        let top = self.top.get();
-        self.top.set(top + bytes as u64);
-        Some(top)
+        self.tlabs.active.bump(bytes)
     }
 
     fn take_large(&self, bytes: usize) -> Option<u64> {
         let needed = bytes.div_ceil(BLOCK_BYTES);
-        let mut reserved = self.reserved.borrow_mut();
+        let mut reserved = self.tlabs.reserved.borrow_mut();
         let Run { first, count, zero } = match reserved.runs.iter().position(|run| run.count >= needed) {
             Some(index) => reserved.runs.swap_remove(index),
             None if self.inner.config.stress.is_on() => return None,
@@ -504,7 +497,7 @@ impl<'s> Mutator<'s> {
     #[inline]
     pub fn try_alloc<'g, I: Init<'g>>(&'g self, init: I) -> Result<Gc<'g, I::Object>, I> {
         let bytes = <I::Object as Trace>::KIND.fixed_bytes as usize;
-        let start = if self.top.get() + bytes as u64 <= self.limit.get() {
+        let start = if bytes <= self.tlabs.active.rest() {
             self.bump(bytes)
         } else {
             match self.try_bump_slow(bytes) {

@@ -205,7 +205,7 @@ impl Drop for HeapThread {
             self.keep_record();
         }
         // Parked: the collector may see the closed blocks at any time.
-        self.mutator.reclaim_tlabs();
+        self.mutator.tlabs.on_unpark(&self.record);
         self.mutator.retire();
         // Do not take `attaching`: a pause holds it while it may wait for this very thread (inside
         // the heap by another `HeapThread`). A pause in progress has its own list, and needs

@@ -92,7 +92,7 @@ impl<'s> Mutator<'s> {
     pub(crate) fn arm(&self) {
         // No TLAB (retired at mark start): 1 sends every allocation to the slow path without
         // requesting a safepoint.
-        let end = if self.inner.config.stress.is_on() { 0 } else { self.limit.get().max(1) };
+        let end = if self.inner.config.stress.is_on() { 0 } else { self.tlabs.active.end().max(1) };
         pause::arm(self, end);
     }
 
@@ -143,20 +143,9 @@ impl<'s> Mutator<'s> {
     }
 
     fn change_color(&self, good: GoodWords) {
-        let view = good.view;
-        // The block is found by the hard limit, at the block's end: a soft limit may be at the
-        // block's start, and the word before it lies in another block, or in none.
-        let current = crate::inner::tlab::Bump::default();
-        current.set(self.top.get(), self.hard_limit.get());
-        let soft = self.hard_limit.get() - self.limit.get();
-        current.change_view(&self.inner.memory, view);
-        self.top.set(current.top.get());
-        self.limit.set(current.limit.get() - soft);
-        self.hard_limit.set(current.limit.get());
-        self.spare.change_view(&self.inner.memory, view);
-        self.copies.change_view(&self.inner.memory, good.target_view());
+        self.tlabs.change_view(&self.inner.memory, good.view, good.target_view());
         self.good.set(good.color);
-        self.good_view.set(view);
+        self.good_view.set(good.view);
         self.bad_mask.set(good.bad_mask);
     }
 
@@ -177,7 +166,7 @@ impl<'s> Mutator<'s> {
 
     /// Leaves the parked state; waits while a pause holds the thread.
     pub(crate) fn unpark(&mut self) {
-        pause::unpark(self, |m| m.reclaim_tlabs());
+        pause::unpark(self, |m| m.tlabs.on_unpark(m.record()));
         self.wake_up_ends();
         self.arm();
     }
@@ -226,7 +215,7 @@ impl Safepoints for Mutator<'_> {
             // A thread that uses a parked mutator (lent to a coroutine that was leaked in
             // `blocking`) reaches a slow path, which detects it.
             self.record().end.store(0, Ordering::Relaxed);
-            self.publish_tlabs();
+            self.tlabs.on_park(&self.inner.memory, self.record());
         }
     }
 
@@ -295,11 +284,12 @@ mod tests {
             m.reserve(AllocSize::NONE).unwrap();
             let even = m.good.get();
             let start = m.good_view.get();
-            assert_eq!((m.top.get(), m.limit.get()), (start, start), "the first block, and nothing in it");
+            let end = start + BLOCK_BYTES as u64;
+            assert_eq!(m.tlabs.active.limits(), [start, start, end], "the first block, and nothing in it");
             m.change_color(GoodWords::new(&m.inner, even.other()));
             let start = m.good_view.get();
             let end = start + BLOCK_BYTES as u64;
-            assert_eq!((m.top.get(), m.limit.get(), m.hard_limit.get()), (start, start, end));
+            assert_eq!(m.tlabs.active.limits(), [start, start, end]);
             m.change_color(GoodWords::new(&m.inner, even));
         })
         .unwrap();

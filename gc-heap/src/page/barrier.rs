@@ -59,9 +59,8 @@ impl Relocation for PageBarrier {
     /// How far the TLABs are filled, so that other threads can repair the objects in them.
     fn publish(&self, m: &Mutator<'_>) {
         let memory = &m.inner().memory;
-        let tlabs = [(m.top.get(), m.hard_limit.get()), (m.spare.top.get(), m.spare.limit.get())];
-        for (index, (top, limit)) in tlabs.into_iter().enumerate() {
-            let filled = (limit != 0).then(|| memory.filled(top, limit));
+        for (index, tlab) in [&m.tlabs.active, &m.tlabs.spare].into_iter().enumerate() {
+            let filled = tlab.filled(memory);
             if let Some((block, fill)) = filled {
                 memory.blocks.set_used_bytes(block, fill);
             }

@@ -104,14 +104,6 @@ impl Memory {
         }
     }
 
-    /// The block that a bump region's limit ends.
-    pub(crate) fn close(&self, top: u64, limit: u64) {
-        if limit != 0 {
-            let (block, fill) = self.filled(top, limit);
-            self.close_block(block, fill);
-        }
-    }
-
     /// The block that a bump region's limit ends, and the bytes bumped.
     pub(crate) fn filled(&self, top: u64, limit: u64) -> (usize, usize) {
         let block = self.space.offset(limit - 1) as usize / BLOCK_BYTES;
