@@ -5,8 +5,8 @@
 //!
 //! - **With system calls**: [`sys`] holds every system call of the project, [`views`] maps one
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
-//!   thread's faults to the heap they belong to, [`probe`] reports what this kernel and this
-//!   sandbox support.
+//!   thread's faults to the heap they belong to, [`handler_cell`] keeps what a thread's signal
+//!   handlers may follow, [`probe`] reports what this kernel and this sandbox support.
 //! - **Without**: colors, bitmaps, crews, desks (which lend work to helper threads), ephemerons,
 //!   deposits, forwarding, grey blocks, losses, page states, pauses, roots, slots and stops. They
 //!   use atomics and locks only, through one private module that is the standard library's or
@@ -15,6 +15,8 @@
 
 #[cfg(not(loom))]
 pub mod fault;
+#[cfg(not(loom))]
+pub mod handler_cell;
 #[cfg(not(loom))]
 pub mod prefetch;
 #[cfg(not(loom))]

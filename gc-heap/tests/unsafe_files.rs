@@ -8,25 +8,20 @@ use std::path::{Path, PathBuf};
 /// The files, and what in each cannot be checked by the compiler.
 const LISTED: &[(&str, &str)] = &[
     ("barrier/slow_call.rs", "assembly: stubs that keep the registers of their callers"),
-    ("collector/mark.rs", "a reference leads to an object's header"),
-    ("collector/verify.rs", "as in mark.rs, where the heap may be corrupt"),
     ("finalize.rs", "values outside the heap, lent to objects by address"),
     ("handles/bound.rs", "slots of a stack below a limit that was checked before"),
     ("handles/buffer.rs", "bytes lent to system calls as slices"),
     ("handles/local.rs", "slots of a scope, and a mutator under a shorter scope"),
-    ("inner/loss.rs", "the ring of the active mutator, found in a signal handler"),
-    ("mutator/allocate.rs", "memory of a run that this thread has taken"),
     ("mutator/construct.rs", "new objects are written"),
     ("mutator/enter.rs", "a parked mutator moves to another thread"),
     ("object/derived.rs", "what derived code vouches for"),
     ("object/header.rs", "a header holds the address of a kind"),
     ("object/trace.rs", "the traits of objects and of their fields"),
     ("page/mapping.rs", "system calls that map pages, and the server of faults"),
-    ("page/repair.rs", "the words and headers of a page that is repaired"),
     ("roots/region.rs", "the words of a region of roots"),
     ("slot/gc.rs", "objects behind references"),
     ("slot/words.rs", "words become references again"),
-    ("space/memory.rs", "the words of the heap, and the forwarding tables"),
+    ("space/memory.rs", "the words and headers of the heap, new blocks, the forwarding tables"),
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -10,7 +10,6 @@ use crate::barrier::collector::{self as slots, Remap, Scan};
 use crate::inner::HeapInner;
 use crate::inner::generation::GoodWords;
 use crate::object::Kind;
-use crate::object::header::{Header, object_bytes};
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
@@ -372,8 +371,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     fn count_bytes(&mut self, offset: usize) -> &'static Kind {
         // Acquire is not needed: the reference to this object was loaded Acquire, and the header
         // was written before it was stored.
-        // SAFETY: a reference leads to an object's header (slots invariant 1).
-        let (kind, bytes) = unsafe { object_at(self.inner, offset) };
+        let (kind, bytes) = self.inner.memory.object(offset);
         self.bytes += bytes as u64;
         let block = offset / BLOCK_BYTES;
         let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -551,17 +549,6 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
     }
 }
 
-/// The kind and the size of the object at an offset.
-///
-/// # Safety
-/// An object begins there.
-#[inline(always)]
-unsafe fn object_at(inner: &HeapInner, offset: usize) -> (&'static Kind, usize) {
-    let header = inner.memory.word(offset).load(Ordering::Relaxed);
-    // SAFETY: the caller's; the length word exists where the header does not say the size.
-    unsafe { (Header(header).kind(), object_bytes(header, || inner.memory.word(offset + 8).load(Ordering::Relaxed))) }
-}
-
 impl HeapInner {
     /// Whether the mark bits of a block stand at the objects that the last marking has found: it is
     /// not free, and not newborn, where all bits may be set.
@@ -587,9 +574,7 @@ impl HeapInner {
         };
         let is_marked = self.is_marked_block(block) && (self.memory.marks.get(offset / 8) || is_planned());
         assert!(is_marked, "no marked object at offset {offset:#x}");
-        // SAFETY: as asserted: there a reference led the marker to, and the block has not been
-        // freed since.
-        unsafe { object_at(self, offset) }
+        self.memory.object(offset)
     }
 }
 

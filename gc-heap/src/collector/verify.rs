@@ -6,7 +6,6 @@
 use crate::events::Phase;
 use crate::inner::HeapInner;
 use crate::object::Kind;
-use crate::object::header::{Header, object_bytes};
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
@@ -146,11 +145,8 @@ impl Verifier<'_> {
         if header & 0xffff_ffff_fff0 == 0 || header & 0x3f != 0 {
             panic!("verification ({:?}): no object's header at offset {offset:#x}: {header:#x}", self.when);
         }
-        // SAFETY: a plausible header of a reachable object, as far as can be told.
-        let kind: &'static Kind = unsafe { Header(header).kind() };
+        let (kind, bytes) = inner.memory.object(offset);
         let len = if kind.has_tail() { inner.memory.word(offset + 8).load(Ordering::Relaxed) } else { 0 };
-        // SAFETY: as above.
-        let bytes = unsafe { object_bytes(header, || len) };
         if bytes != kind.size_of(len) {
             panic!("verification ({:?}): {} at offset {offset:#x}: size {bytes}, length {len}", self.when, kind.name());
         }

@@ -14,6 +14,8 @@
 //! A delay can lie in another: a wait for a lock in the opening of a block. The outer one counts
 //! without the inner ones, so that no moment counts under two causes.
 
+mod slow_paths;
+
 use crate::config::Config;
 use crate::events::probes::probe;
 use crate::events::{Event, Loss, LossKind};
@@ -21,11 +23,13 @@ use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
 use crate::lock;
 use crate::stats::{Durations, Histogram, LossTotal};
+use gc_core::handler_cell::HandlerCell;
 use gc_core::loss::{Loss as Entry, LossRing};
 use gc_core::sys::RunDelay;
-use std::cell::{Cell, OnceCell};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+pub(crate) use slow_paths::SlowPathLosses;
+use std::cell::OnceCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Entries of a thread's ring: 0.4 s of uninterrupted losses, 160 KiB when all are used.
 const RING_ENTRIES: usize = 4096;
@@ -129,71 +133,58 @@ pub(crate) struct Begun {
     fresh: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Own {
-    account: *const Account,
-    heap: *const HeapInner,
+/// What a mutator's thread needs to record its delays.
+pub(crate) struct Recording {
+    record: Arc<MutatorRecord>,
+    heap: Weak<HeapInner>,
 }
 
-const NOBODY: Own = Own { account: std::ptr::null(), heap: std::ptr::null() };
+impl Recording {
+    pub(crate) fn new(record: &Arc<MutatorRecord>, heap: &Arc<HeapInner>) -> Arc<Recording> {
+        Arc::new(Recording { record: Arc::clone(record), heap: Arc::downgrade(heap) })
+    }
+}
 
 thread_local! {
-    /// The account of the mutator that is active on this thread. Const-initialized and without a
-    /// destructor, so that a signal handler may use it.
-    static OWN: Cell<Own> = const { Cell::new(NOBODY) };
+    /// Of the mutator that is active on this thread. Const-initialized and without a destructor, so
+    /// that a signal handler may use it.
+    static OWN: HandlerCell<Recording> = const { HandlerCell::new() };
 
     /// The kernel's record of this thread's waits for a processor; opened outside of handlers, when
     /// a mutator that records first becomes active here.
     static RUN_DELAY: OnceCell<Option<RunDelay>> = const { OnceCell::new() };
 }
 
-/// Changes the thread's account; no access that may fault is reordered across the change.
-fn set_own(own: Own) {
-    compiler_fence(Ordering::SeqCst);
-    OWN.set(own);
-    compiler_fence(Ordering::SeqCst);
-}
-
 /// Directs this thread's faults and waits for locks to the account of a mutator that becomes active
 /// on it: when it enters, and when it returns from `blocking`.
-pub(crate) fn record_to(account: &Account, heap: &HeapInner) {
-    set_own(Own { account, heap });
+pub(crate) fn record_to(own: Arc<Recording>, heap: &HeapInner) {
+    OWN.with(|cell| cell.replace(Some(Arc::clone(&own))));
     lock::tell_waits(Some(waited_for_lock));
-    account.arrive(heap);
+    own.record.account.arrive(heap);
 }
 
-/// The mutator that is active leaves its heap, or goes into `blocking`.
-pub(crate) fn record_to_nobody() {
+/// The mutator that is active leaves its heap, or goes into `blocking`: what it recorded to.
+pub(crate) fn record_to_nobody() -> Option<Arc<Recording>> {
     lock::tell_waits(None);
-    set_own(NOBODY);
+    OWN.with(|cell| cell.replace(None))
 }
 
 /// Records a fault that this thread has served, in its signal handler.
 pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
-    let own = OWN.get();
-    if !std::ptr::eq(own.heap, heap) {
-        if heap.config.records_losses() {
-            heap.report.events.losses.miss(1); // a thread that is inside another heap, or in none
-        }
-        return;
+    match OWN.with(HandlerCell::get) {
+        Some(own) if std::ptr::eq(own.heap.as_ptr(), heap) => own.record.account.fault(heap, begin_ns, ns),
+        // A thread that is inside another heap, or in none.
+        _ if heap.config.records_losses() => heap.report.events.losses.miss(1),
+        _ => {}
     }
-    // SAFETY: `record_to` set it for a mutator that has entered on this thread, and has not left
-    // since: leaving is on the same thread (leaving on another ends the process) and clears it. Its
-    // record, where the account is, ends with its `HeapThread`, which is borrowed until it has
-    // left; one that lost the stack that was inside keeps its record for ever.
-    let account = unsafe { &*own.account };
-    account.fault(heap, begin_ns, ns);
 }
 
 /// Records a wait of this thread for a lock.
 fn waited_for_lock(ns: u64) {
-    let own = OWN.get();
-    if own.heap.is_null() {
-        return;
-    }
-    // SAFETY: as in `faulted`; and the heap is kept by the mutator that is inside.
-    let (account, heap) = unsafe { (&*own.account, &*own.heap) };
-    account.note(heap, LossKind::Locks, heap.report.events.now().saturating_sub(ns), ns);
+    let Some(own) = OWN.with(HandlerCell::get) else { return };
+    // The mutator that is inside keeps its heap.
+    let Some(heap) = own.heap.upgrade() else { return };
+    own.record.account.note(&heap, LossKind::Locks, heap.report.events.now().saturating_sub(ns), ns);
 }
 
 /// How long this thread has waited for a processor since it began, if the kernel says so.
@@ -388,87 +379,6 @@ fn set(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Relaxed);
 }
 
-/// A thread's estimate of the cost of its slow paths, most of which are not timed.
-pub(crate) struct SlowPathLosses {
-    /// Sixteen times the running mean of those that were timed.
-    usual: Cell<u64>,
-    /// When the last recorded one ended.
-    until_ns: Cell<u64>,
-}
-
-/// The estimate before any slow path was timed.
-const USUAL_NS: u64 = 100;
-
-impl Default for SlowPathLosses {
-    fn default() -> Self {
-        SlowPathLosses { usual: Cell::new(USUAL_NS * 16), until_ns: Cell::new(0) }
-    }
-}
-
-impl SlowPathLosses {
-    /// Records one timed slow path, and before it the `untimed` ones since the last call: each with
-    /// the estimated length, but together no longer than the time since.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn timed(&self, heap: &HeapInner, account: &Account, at: (LossKind, u64), ns: u64, untimed: u32) {
-        self.learn(ns);
-        self.write(heap, account, at, ns, untimed, 1);
-    }
-
-    fn learn(&self, ns: u64) {
-        let usual = self.usual.get();
-        // At most eight times the mean: otherwise one slow path during which the thread was
-        // preempted would determine the estimate of all that follow. Never 0, which the mean could
-        // not leave again.
-        self.usual.set(usual - usual / 16 + ns.min(usual / 2).max(1));
-    }
-
-    /// Begins a timed one that may enclose other delays, and records the `untimed` ones before it.
-    pub(crate) fn begin(&self, heap: &HeapInner, account: &Account, kind: LossKind, untimed: u32) -> Begun {
-        let begin_ns = heap.report.events.now();
-        if untimed != 0 {
-            self.untimed(heap, account, (kind, begin_ns), untimed);
-        }
-        account.begin_at(heap, begin_ns)
-    }
-
-    /// Ends it. `is_usual`: the untimed ones take as long.
-    pub(crate) fn end(&self, heap: &HeapInner, account: &Account, kind: LossKind, begun: Begun, is_usual: bool) {
-        let ns = account.end(heap, kind, begun);
-        heap.report.losses.sampled(kind).fetch_add(ns, Ordering::Relaxed);
-        if is_usual {
-            self.learn(ns);
-        }
-    }
-
-    /// Records untimed ones, up to now.
-    pub(crate) fn untimed(&self, heap: &HeapInner, account: &Account, at: (LossKind, u64), untimed: u32) {
-        self.write(heap, account, at, 0, untimed, 0);
-    }
-
-    fn write(
-        &self,
-        heap: &HeapInner,
-        account: &Account,
-        (kind, begin_ns): (LossKind, u64),
-        ns: u64,
-        untimed: u32,
-        timed: u64,
-    ) {
-        // Where it enclosed another delay, what lay before that is left out: entries lie apart.
-        let enclosed_ns = get(&account.looked_ns).saturating_sub(begin_ns).min(ns);
-        let (begin_ns, ns) = (begin_ns + enclosed_ns, ns - enclosed_ns);
-        let room_ns = begin_ns.saturating_sub(self.until_ns.get().max(get(&account.looked_ns)));
-        let before_ns = (self.usual.get() / 16 * u64::from(untimed)).min(room_ns);
-        let lost_ns = before_ns + ns;
-        let count = u64::from(untimed) + timed;
-        heap.report.losses.sampled(kind).fetch_add(lost_ns, Ordering::Relaxed);
-        account.look(heap, begin_ns - before_ns);
-        account.add(kind, count, begin_ns - before_ns, lost_ns, lost_ns, 0);
-        self.until_ns.set(begin_ns + ns);
-    }
-}
-
 fn event(entry: Entry, mutator: u64) -> Event {
     let Entry { kind, count, begin_ns, length_ns, lost_ns, kernel_ns } = entry;
     let kind = LossKind::ALL[usize::from(kind)];
@@ -513,9 +423,7 @@ mod tests {
     use crate::{Heap, MIN_HEAP_BYTES};
     use std::time::{Duration, Instant};
 
-    const LOADS: LossKind = LossKind::SlowPaths;
-
-    fn recording() -> Heap {
+    pub(super) fn recording() -> Heap {
         Heap::builder().max_bytes(MIN_HEAP_BYTES).record_losses(true).build().unwrap()
     }
 
@@ -526,37 +434,13 @@ mod tests {
         entries
     }
 
-    fn entries(account: &Account) -> Vec<(u64, u64, u64, u64)> {
+    pub(super) fn entries(account: &Account) -> Vec<(u64, u64, u64, u64)> {
         all(account).iter().map(|e| (e.begin_ns, e.length_ns, e.lost_ns, e.count)).collect()
     }
 
     /// An account of a mutator that is nowhere, so that its times are the test's.
-    fn account(heap: &Heap) -> Account {
+    pub(super) fn account(heap: &Heap) -> Account {
         Account::new(&heap.inner().config, 1)
-    }
-
-    #[test]
-    fn untimed_slow_paths_take_the_usual_time_but_no_more_than_there_was() {
-        let heap = recording();
-        let (losses, account, inner) = (SlowPathLosses::default(), account(&heap), heap.inner());
-        let timed = |begin_ns, ns, untimed| losses.timed(inner, &account, (LOADS, begin_ns), ns, untimed);
-        timed(1_000_000, 100, 0);
-        assert_eq!(entries(&account), [(1_000_000, 100, 100, 1)]);
-        timed(2_000_000, 100, 15);
-        assert_eq!(entries(&account), [(1_998_500, 1_600, 1_600, 16)]);
-        // 700 ns after the last one.
-        timed(2_000_800, 100, 15);
-        assert_eq!(entries(&account), [(2_000_100, 800, 800, 16)]);
-        // One that was interrupted counts whole, and hardly raises what others are taken for: by 8
-        // times the mean at most.
-        timed(3_000_000, 5_000_000, 0);
-        timed(9_000_000, 100, 10);
-        let found = entries(&account);
-        assert_eq!(found[0], (3_000_000, 5_000_000, 5_000_000, 1));
-        assert!((1_100..=1_600).contains(&found[1].2) && found[1].3 == 11, "{found:?}");
-        losses.untimed(inner, &account, (LOADS, 10_000_000), 3);
-        let found = entries(&account);
-        assert!(found[0].0 + found[0].1 == 10_000_000 && found[0].3 == 3 && found[0].2 < 500, "{found:?}");
     }
 
     /// A ring that nobody reads in time drops what comes last, and says so where events are taken.
@@ -583,17 +467,6 @@ mod tests {
         let all = kept.iter().sum::<u64>() + missed;
         assert!((6 * RING_ENTRIES as u64..6 * RING_ENTRIES as u64 + 4).contains(&all), "{all}");
         assert_eq!(heap.take_events().1, 0, "told once");
-    }
-
-    #[test]
-    fn the_usual_time_follows_what_is_measured() {
-        let heap = recording();
-        let (losses, account, inner) = (SlowPathLosses::default(), account(&heap), heap.inner());
-        let timed = |n: u64, ns| losses.timed(inner, &account, (LOADS, 1_000_000 * (n + 1)), ns, 15);
-        (0..200).for_each(|n| timed(n, 100));
-        (200..400).for_each(|n| timed(n, 900));
-        let last = *entries(&account).last().unwrap();
-        assert!((15 * 850..=16 * 900).contains(&last.2), "{last:?}");
     }
 
     /// What a delay encloses is its own cause's, and an entry lies apart from others or within one.

@@ -67,9 +67,20 @@ impl Account {
     }
 }
 
-pub(crate) fn record_to(_: &Account, _: &HeapInner) {}
+/// To nothing.
+pub(crate) struct Recording;
 
-pub(crate) fn record_to_nobody() {}
+impl Recording {
+    pub(crate) fn new(_: &Arc<MutatorRecord>, _: &Arc<HeapInner>) -> Arc<Recording> {
+        Arc::new(Recording)
+    }
+}
+
+pub(crate) fn record_to(_: Arc<Recording>, _: &HeapInner) {}
+
+pub(crate) fn record_to_nobody() -> Option<Arc<Recording>> {
+    None
+}
 
 pub(crate) fn faulted(_: &HeapInner, _begin_ns: u64, _ns: u64) {}
 

@@ -9,11 +9,8 @@ use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
 use crate::inner::effort::Futile;
 use crate::inner::tlab::Run;
-use crate::object::map::MAX_WORDS;
-use crate::space::blocks::BlockState;
 use crate::space::free::{AllocClass, StallTicket};
-use crate::space::{BLOCK_BYTES, LARGE_BYTES, PAGE_BYTES};
-use gc_core::forwarding::before_reuse;
+use crate::space::{BLOCK_BYTES, LARGE_BYTES};
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -34,9 +31,6 @@ const STALL_NS: u64 = 20_000;
 /// One in this many of a thread's refills is timed, of those that take no longer than usual. It
 /// takes as long as the account of it.
 const REFILLS_TIMED_ONE_IN: u32 = 8;
-
-/// Bytes of a large object prepared between two safepoints.
-const SLICE: usize = 1 << 20;
 
 impl<'s> Mutator<'s> {
     /// Reserves memory: the allocation safepoint. Objects may move, a cycle may begin, and if
@@ -245,19 +239,8 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    fn take_run(&mut self, count: usize, room: AllocSize) -> Result<usize, OutOfMemory> {
-        self.inner.check_effort(room)?;
-        if count <= self.inner.memory.blocks.len()
-            && let Some(first) = self.inner.memory.free.take_run(AllocClass::Mutator, count)
-        {
-            self.inner.after_taking();
-            return Ok(first);
-        }
-        self.stall(count, true, room).map(|blocks| blocks[0])
-    }
-
     /// Waits for blocks. Parked, because the cycle that frees them needs pauses.
-    fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+    pub(super) fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
         let inner = std::sync::Arc::clone(&self.inner);
         let bytes = room.total_bytes();
         let out_of_memory = |tried| Err(inner.out_of_memory(room, tried));
@@ -310,66 +293,6 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    /// Commits the memory of a run, and zeroes it if it is for slots, in slices with a safepoint
-    /// between them: placing the object then needs no safepoint. Nothing refers to the run;
-    /// `LargeUninitialized` keeps it from being freed or moved.
-    ///
-    /// A tail without slots is written only once, when it is placed.
-    fn prepare(&mut self, Run { first, count, zero }: Run) {
-        for block in first..first + count {
-            self.inner.memory.blocks.set_state(block, BlockState::LargeUninitialized);
-        }
-        before_reuse();
-        let bytes = count * BLOCK_BYTES;
-        for slice in (0..bytes).step_by(SLICE) {
-            let address = self.good_view.get() as usize + first * BLOCK_BYTES + slice;
-            let len = SLICE.min(bytes - slice);
-            let begun = self.record().account.begin(&self.inner);
-            // SAFETY: the run was allocated from the free space, so no other thread touches its
-            // memory; the good view maps it.
-            unsafe {
-                if zero {
-                    std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, len);
-                } else {
-                    // One write commits the page.
-                    for page in (address..address + len).step_by(PAGE_BYTES) {
-                        std::ptr::with_exposed_provenance_mut::<u8>(page).write_volatile(0);
-                    }
-                    if slice == 0 {
-                        self.zero_beginning(first);
-                    }
-                }
-            }
-            self.record().account.end(&self.inner, LossKind::Zeroing, begun);
-            self.poll();
-        }
-    }
-
-    /// Zeroes the part of a run that will hold a large object's header and fields: a thread that
-    /// reads the block before they are written finds no stale object.
-    ///
-    /// # Safety
-    /// The run was taken from the free space by this thread.
-    pub(crate) unsafe fn zero_beginning(&self, first: usize) {
-        let address = self.good_view.get() as usize + first * BLOCK_BYTES;
-        // SAFETY: the caller's; mapped in the good view.
-        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, MAX_WORDS * 8) }
-    }
-
-    /// Frees the unused blocks of the last reservation.
-    pub(crate) fn release_reserved(&mut self) {
-        let reserved = self.tlabs.reserved.get_mut();
-        if !reserved.blocks.is_empty() {
-            self.inner.memory.free.free_blocks(reserved.blocks.drain(..));
-        }
-        for Run { first, count, .. } in reserved.runs.drain(..) {
-            for block in first..first + count {
-                self.inner.memory.end_use(block);
-            }
-            self.inner.memory.free.free_blocks(first..first + count);
-        }
-    }
-
     /// Runs a whole cycle, begun after the call, and waits for it. A safepoint.
     ///
     /// For tests, and for programs that know a good moment: cycles begin automatically.
@@ -409,7 +332,7 @@ impl HeapInner {
     }
 
     /// Fails if collecting no longer frees enough memory.
-    fn check_effort(&self, room: AllocSize) -> Result<(), OutOfMemory> {
+    pub(super) fn check_effort(&self, room: AllocSize) -> Result<(), OutOfMemory> {
         match self.schedule.effort.is_futile() {
             None => Ok(()),
             Some(Futile { collections, percent }) => {
@@ -488,20 +411,7 @@ impl HeapInner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AllocSize, Bytes, Heap, MIN_HEAP_BYTES, SlotArray, Tagged};
-
-    const LEN: usize = 300_000;
-
-    /// Whether all words of the run that was just reserved, from the second page on, are these.
-    fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
-        let run = *m.tlabs.reserved.borrow().runs.first().expect("one run is reserved");
-        let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
-        // Writing each page's first byte commits the page.
-        (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
-            // SAFETY: reserved and not placed yet; mapped in the good view.
-            unsafe { std::ptr::with_exposed_provenance::<u64>(address + at).read() == word }
-        })
-    }
+    use crate::{AllocSize, Heap, MIN_HEAP_BYTES};
 
     /// Each yield to the collector is a stall or, where it was short, a loss.
     #[test]
@@ -511,22 +421,5 @@ mod tests {
         let (stats, yields) = (heap.stats(), heap.loss_durations(LossKind::Yields));
         assert_eq!(stats.stalls + yields.count, 500);
         assert!(yields.count > 0 && yields.max_ns < STALL_NS + 1_000, "{yields:?}");
-    }
-
-    /// The old contents are not visible: there is no object yet. With slots everything is zero.
-    #[test]
-    fn room_for_tails_without_slots_is_not_zeroed() {
-        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
-        heap.enter(|m| {
-            // Whole blocks: wherever the next run is, it has been written to.
-            let text = vec![0xab_u8; (3 << 20) - 64];
-            m.reserve(AllocSize::tail::<Bytes>(text.len())).unwrap().place_bytes::<Bytes>((), &text);
-            m.collect();
-            m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
-            assert!(reserved_words_are(m, 0xabab_abab_abab_abab), "memory was zeroed that is written whole");
-            m.reserve(AllocSize::tail::<SlotArray<Tagged>>(LEN / 8)).unwrap();
-            assert!(reserved_words_are(m, 0));
-        })
-        .unwrap();
     }
 }

@@ -1,19 +1,12 @@
 //! Placing objects: bump, header, fields. Never a safepoint.
 
 use super::Mutator;
-use super::alloc_size::AllocSize;
 use crate::barrier::access;
-use crate::error::OutOfMemory;
-use crate::events::LossKind;
-use crate::handles::local::Local;
-use crate::inner::tlab::Run;
 use crate::object::header::header_for;
 use crate::object::trace::fields_at;
 use crate::object::{Byte, Field, Init, Tail, TailElement, Trace};
-use crate::slot::{Gc, SlotType};
-use crate::space::blocks::BlockState;
-use crate::space::free::AllocClass;
-use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use crate::slot::Gc;
+use crate::space::LARGE_BYTES;
 use gc_core::prefetch::prefetch_for_writing;
 
 /// How far ahead of the bump the cache lines are fetched for writing. Measured: 1 to 2 KiB are
@@ -24,10 +17,19 @@ impl<'s> Mutator<'s> {
     /// Allocates the next `bytes` of the TLAB; returns an address in the good view.
     #[inline(always)]
     #[track_caller]
-    fn bump(&self, bytes: usize) -> u64 {
-        let Some(top) = self.tlabs.active.bump(bytes) else { return self.bump_slow(bytes) };
-        prefetch_for_writing(top + bytes as u64 + PREFETCH_AHEAD);
-        top
+    pub(super) fn bump(&self, bytes: usize) -> u64 {
+        match self.try_bump(bytes) {
+            Some(start) => start,
+            None => self.bump_slow(bytes),
+        }
+    }
+
+    /// As `bump`, where the TLAB has room.
+    #[inline(always)]
+    fn try_bump(&self, bytes: usize) -> Option<u64> {
+        let start = self.tlabs.active.bump(bytes)?;
+        prefetch_for_writing(start + bytes as u64 + PREFETCH_AHEAD);
+        Some(start)
     }
 
     /// As `bump` for sizes known at run time: fetches all lines of a larger object.
@@ -69,40 +71,6 @@ impl<'s> Mutator<'s> {
         self.tlabs.active.bump(bytes)
     }
 
-    fn take_large(&self, bytes: usize) -> Option<u64> {
-        let needed = bytes.div_ceil(BLOCK_BYTES);
-        let mut reserved = self.tlabs.reserved.borrow_mut();
-        let Run { first, count, zero } = match reserved.runs.iter().position(|run| run.count >= needed) {
-            Some(index) => reserved.runs.swap_remove(index),
-            None if self.inner.config.stress.is_on() => return None,
-            None => {
-                let first = self.inner.memory.free.take_run(AllocClass::Mutator, needed)?;
-                // SAFETY: just taken.
-                unsafe { self.zero_beginning(first) };
-                Run { first, count: needed, zero: false }
-            }
-        };
-        self.large_is_zero.set(zero);
-        let blocks = &self.inner.memory.blocks;
-        if count > needed {
-            (first + needed..first + count).for_each(|block| self.inner.memory.end_use(block));
-            self.inner.memory.free.free_blocks(first + needed..first + count);
-        }
-        // As in `open_tlab`: before the use tells a repair to look for an object here.
-        self.inner.relocation.admit(&self.inner, first, needed);
-        if self.is_marking_or_resolving() {
-            self.inner.memory.fill_marks(first);
-        }
-        blocks.set_live_bytes(first, 0);
-        blocks.set_run(first, needed);
-        (first + 1..first + needed).for_each(|block| blocks.set_run(block, block - first));
-        for block in (first..first + needed).rev() {
-            let state = if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued };
-            self.inner.memory.begin_use(block, state, self.epoch.get());
-        }
-        Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
-    }
-
     /// Writes the header of a new object.
     ///
     /// # Safety
@@ -123,7 +91,13 @@ impl<'s> Mutator<'s> {
     }
 
     #[inline(always)]
-    fn new_object<'g, T: Trace>(&'g self, start: u64, bytes: usize, len: usize, init: T::Init<'g>) -> Gc<'g, T> {
+    pub(super) fn new_object<'g, T: Trace>(
+        &'g self,
+        start: u64,
+        bytes: usize,
+        len: usize,
+        init: T::Init<'g>,
+    ) -> Gc<'g, T> {
         let fields = std::ptr::with_exposed_provenance_mut::<T>(start as usize + fields_at::<T>());
         // SAFETY: `start` was bumped for `bytes`, which is the size of a `T` with `len` elements;
         // it is aligned to 8, writable, and nobody refers to it.
@@ -171,11 +145,16 @@ impl<'s> Mutator<'s> {
             );
         }
         let bytes = const { <I::Object as Trace>::KIND.fixed_bytes as usize };
-        let start = self.bump(bytes);
+        self.initialize(self.bump(bytes), init)
+    }
+
+    /// Makes an object without a tail of the memory at `start`, which was bumped for it.
+    #[inline(always)]
+    fn initialize<'g, I: Init<'g>>(&'g self, start: u64, init: I) -> Gc<'g, I::Object> {
         let fields = std::ptr::with_exposed_provenance_mut::<I::Object>(start as usize + fields_at::<I::Object>());
         // SAFETY: as in `new_object`.
         unsafe {
-            self.write_header::<I::Object>(start, bytes, 0);
+            self.write_header::<I::Object>(start, const { <I::Object as Trace>::KIND.fixed_bytes as usize }, 0);
             init.write(fields);
             Gc::from_word(start)
         }
@@ -190,24 +169,9 @@ impl<'s> Mutator<'s> {
         // The memory was reserved for another object: a tail with slots must hold no stale words
         // while it is not written yet.
         if const { T::KIND.tail_may_have_slots() } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
-            // SAFETY: bumped for this object.
-            unsafe { self.zero_large(start, bytes) };
+            self.zero_large(start, bytes);
         }
         self.new_object(start, bytes, len, init)
-    }
-
-    /// Zeroes a large object's memory.
-    ///
-    /// # Safety
-    /// It was bumped for an object that is not there yet.
-    #[cold]
-    #[inline(never)]
-    unsafe fn zero_large(&self, start: u64, bytes: usize) {
-        let (heap, account) = (self.inner(), &self.record().account);
-        let begun = account.begin(heap);
-        // SAFETY: the caller's.
-        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(start as usize).write_bytes(0, bytes) };
-        account.end(heap, LossKind::Zeroing, begun);
     }
 
     /// Places an object whose tail comes from an iterator, which may place further objects within
@@ -497,122 +461,10 @@ impl<'s> Mutator<'s> {
     #[inline]
     pub fn try_alloc<'g, I: Init<'g>>(&'g self, init: I) -> Result<Gc<'g, I::Object>, I> {
         let bytes = <I::Object as Trace>::KIND.fixed_bytes as usize;
-        let start = if bytes <= self.tlabs.active.rest() {
-            self.bump(bytes)
-        } else {
-            match self.try_bump_slow(bytes) {
-                Some(start) => start,
-                None => return Err(init),
-            }
-        };
-        let fields = std::ptr::with_exposed_provenance_mut::<I::Object>(start as usize + fields_at::<I::Object>());
-        // SAFETY: as in `new_object`.
-        unsafe {
-            self.write_header::<I::Object>(start, bytes, 0);
-            init.write(fields);
-            Ok(Gc::from_word(start))
+        match self.try_bump(bytes).or_else(|| self.try_bump_slow(bytes)) {
+            Some(start) => Ok(self.initialize(start, init)),
+            None => Err(init),
         }
-    }
-
-    /// Reserves room for one object, makes it, and roots it in the current scope. A safepoint,
-    /// before `init` runs: it cannot use earlier raw references, only locals.
-    ///
-    /// # Errors
-    /// As [`reserve`](Self::reserve).
-    ///
-    /// ```
-    /// use gc_heap::{Heap, Slot, Trace};
-    ///
-    /// #[derive(Trace)]
-    /// struct Leaf { value: u64 }
-    ///
-    /// #[derive(Trace)]
-    /// struct Twig { leaf: Slot<Leaf> }
-    ///
-    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
-    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let leaf = m.alloc::<Leaf>(|_| LeafInit { value: 3 })?;
-    ///     let twig = m.alloc::<Twig>(|m| TwigInit { leaf: leaf.get(m) })?; // not `let leaf = leaf.get(m)` before
-    ///     assert_eq!(twig.get(m).leaf.get(m).value, 3);
-    ///     Ok(())
-    /// })??;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn alloc<T: Trace>(
-        &mut self,
-        init: impl for<'g> FnOnce(&'g Mutator<'s>) -> T::Init<'g>,
-    ) -> Result<Local<'s, T>, OutOfMemory> {
-        let (m, gc) = self.alloc_raw::<T>(init)?;
-        Ok(m.local(gc))
-    }
-
-    /// Reserves room for one object and makes it. A safepoint, before `init` runs. Returns the
-    /// mutator, which the new reference borrows: continue with that one.
-    ///
-    /// # Errors
-    /// As [`reserve`](Self::reserve).
-    ///
-    /// ```
-    /// use gc_heap::{Heap, Root, Trace};
-    ///
-    /// #[derive(Trace)]
-    /// struct Config { limit: u64 }
-    ///
-    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
-    /// let config = heap.enter(|m| -> Result<Root<Config>, gc_heap::OutOfMemory> {
-    ///     let (m, config) = m.alloc_raw::<Config>(|_| ConfigInit { limit: 3 })?;
-    ///     Ok(Root::new(m, config)) // no local on the way
-    /// })??;
-    /// assert_eq!(heap.enter(|m| config.get(m).limit)?, 3);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn alloc_raw<T: Trace>(
-        &mut self,
-        init: impl for<'g> FnOnce(&'g Mutator<'s>) -> T::Init<'g>,
-    ) -> Result<(&Mutator<'s>, Gc<'_, T>), OutOfMemory> {
-        const { assert!(<T::Tail as Tail>::STRIDE == 0, "an object with a tail is placed with reserve and place_tail") }
-        let m = self.reserve(const { AllocSize::of::<T>() })?;
-        // The initialiser is user code: it runs before the bump.
-        let init = init(m);
-        let bytes = T::KIND.fixed_bytes as usize;
-        let gc = m.new_object::<T>(m.bump(bytes), bytes, 0, init);
-        Ok((m, gc))
-    }
-
-    /// Reserves memory, builds objects in it, and roots the result in the current scope. A
-    /// safepoint, before `f` runs.
-    ///
-    /// # Errors
-    /// As [`reserve`](Self::reserve).
-    ///
-    /// ```
-    /// use gc_heap::{Bytes, Heap, AllocSize, Slot, Trace};
-    ///
-    /// #[derive(Trace)]
-    /// struct Person { name: Slot<Bytes>, friend: Slot<Option<Person>> }
-    ///
-    /// # let heap = Heap::builder().max_bytes(16 << 20).build()?;
-    /// heap.enter(|m| -> Result<(), gc_heap::OutOfMemory> {
-    ///     let room = AllocSize::of::<Person>() + AllocSize::tail::<Bytes>(3);
-    ///     let ada = m.build::<Person>(room, |m| m.place(PersonInit { name: m.place_bytes((), b"Ada"), friend: None }))?;
-    ///     // The type says what the local may hold: this one may become null.
-    ///     let friend = m.build::<Option<Person>>(room, |m| {
-    ///         Some(m.place(PersonInit { name: m.place_bytes((), b"Bob"), friend: Some(ada.get(m)) }))
-    ///     })?;
-    ///     assert_eq!(friend.get(m).unwrap().friend.get(m).unwrap().name.get(m).tail(), b"Ada");
-    ///     friend.set(m, None);
-    ///     Ok(())
-    /// })??;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn build<S: SlotType>(
-        &mut self,
-        room: AllocSize,
-        f: impl for<'g> FnOnce(&'g Mutator<'s>) -> S::Loaded<'g>,
-    ) -> Result<Local<'s, S>, OutOfMemory> {
-        let m = self.reserve(room)?;
-        let loaded = f(m);
-        Ok(m.local_of::<S>(loaded))
     }
 }
 

@@ -6,11 +6,11 @@ use crate::error::EnterError;
 use crate::events::LossKind;
 use crate::inner::HeapInner;
 use crate::inner::handle::Heap;
-use crate::inner::loss;
+use crate::inner::loss::{self, Recording};
 use crate::inner::record::MutatorRecord;
 use gc_core::fault::{FaultStack, unblock_faults};
 use gc_core::sys::SysError;
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 thread_local! {
@@ -77,8 +77,7 @@ pub struct HeapThread {
     mutator: Box<Mutator<'static>>,
     record: Arc<MutatorRecord>,
     inner: Arc<HeapInner>,
-    /// Set between entering and leaving. A coroutine that is leaked inside never leaves.
-    entered: Cell<bool>,
+    recording: Arc<Recording>,
     /// Keeps the collector alive while threads are attached.
     _heap: Heap,
 }
@@ -115,7 +114,8 @@ impl HeapThread {
         };
         inner.world.mutators.lock().push(Arc::clone(&record));
         drop(attaching);
-        Ok(HeapThread { mutator, record, inner, entered: Cell::new(false), _heap: heap.clone() })
+        let recording = Recording::new(&record, &inner);
+        Ok(HeapThread { mutator, record, inner, recording, _heap: heap.clone() })
     }
 
     /// Runs `f` inside the heap. Waits while a pause is in progress; the thread takes part in
@@ -140,13 +140,10 @@ impl HeapThread {
         };
         self.record.set_thread(this_thread());
         ACTIVE.set(self.record.number);
-        if self.entered.replace(true) {
-            self.keep_record();
-        }
-        let entered = Entered { mutator: &mut self.mutator, entered: &self.entered };
-        entered.mutator.record_losses();
-        entered.mutator.unpark();
-        Ok(f(entered.mutator))
+        let entered = Entered(&mut self.mutator);
+        loss::record_to(Arc::clone(&self.recording), &self.inner);
+        entered.0.unpark();
+        Ok(f(entered.0))
     }
 
     /// Ends the process if the stack that was inside was dropped without leaving: its mutator still
@@ -160,31 +157,21 @@ impl HeapThread {
             );
         }
     }
-
-    /// The stack that was inside was dropped in `blocking`. The thread that it was on may still use
-    /// the account, see `loss`: the record is leaked.
-    fn keep_record(&self) {
-        std::mem::forget(Arc::clone(&self.record));
-    }
 }
 
 /// Leaves the heap, also on unwinding.
-struct Entered<'a> {
-    mutator: &'a mut Mutator<'static>,
-    entered: &'a Cell<bool>,
-}
+struct Entered<'a>(&'a mut Mutator<'static>);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let mutator = &mut *self.mutator;
+        let mutator = &mut *self.0;
         mutator.expect_active("leaves");
         // Frames may have been leaked (`mem::forget`): nothing refers to the locals any more.
         mutator.pop_to(mutator.record().locals_base());
         mutator.release_reserved();
         mutator.park();
-        loss::record_to_nobody();
+        let _ = loss::record_to_nobody();
         ACTIVE.set(NOBODY);
-        self.entered.set(false);
     }
 }
 
@@ -201,9 +188,6 @@ impl Drop for HeapThread {
             return;
         }
         self.expect_parked("dropped");
-        if self.entered.get() {
-            self.keep_record();
-        }
         // Parked: the collector may see the closed blocks at any time.
         self.mutator.tlabs.on_unpark(&self.record);
         self.mutator.retire();
@@ -222,6 +206,7 @@ impl Drop for HeapThread {
 struct Away<'a, 's> {
     mutator: &'a mut Mutator<'s>,
     thread: u64,
+    recording: Option<Arc<Recording>>,
 }
 
 impl Drop for Away<'_, '_> {
@@ -231,7 +216,9 @@ impl Drop for Away<'_, '_> {
             mutator.returns_out_of_order();
         }
         ACTIVE.set(mutator.record().number);
-        mutator.record_losses();
+        if let Some(recording) = self.recording.take() {
+            loss::record_to(recording, mutator.inner());
+        }
         if mutator.inner().relocation.takes_faults() {
             // The code that ran outside may have blocked the signal. A sandbox that refuses to
             // unblock it also refused to block it.
@@ -278,9 +265,9 @@ impl<'s> Mutator<'s> {
     pub fn blocking<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.expect_active("calls `blocking`");
         self.park();
-        loss::record_to_nobody();
+        let recording = loss::record_to_nobody();
         ACTIVE.set(NOBODY);
-        let _away = Away { mutator: self, thread: this_thread().number };
+        let _away = Away { mutator: self, thread: this_thread().number, recording };
         f()
     }
 
@@ -312,10 +299,5 @@ impl<'s> Mutator<'s> {
             format_args!("mutator {number} of heap `{heap}` returns from `blocking`"),
             format_args!("it was called on another thread"),
         );
-    }
-
-    /// Directs the thread's faults and waits for locks to this mutator's account.
-    fn record_losses(&self) {
-        loss::record_to(&self.record().account, &self.inner);
     }
 }

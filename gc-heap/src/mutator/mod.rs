@@ -14,11 +14,13 @@
 //! 3. The cells that mirror the phase (`bad_mask`, `logging`, ...) are reloaded by the mutator
 //!    itself, whenever it leaves a safepoint and before it accesses a slot.
 
+pub(crate) mod alloc;
 pub(crate) mod alloc_size;
 pub(crate) mod allocate;
 pub(crate) mod construct;
 pub(crate) mod enter;
 pub(crate) mod keep;
+pub(crate) mod run;
 pub(crate) mod safepoint;
 pub(crate) mod tlab;
 

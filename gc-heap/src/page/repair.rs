@@ -20,16 +20,16 @@
 
 use crate::inner::HeapInner;
 use crate::object::Kind;
-use crate::object::header::{Header, object_bytes};
 use crate::object::slots::bits;
 use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
+use crate::space::memory::Words;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::forwarding::{Entry, Forwarding};
 use gc_core::prefetch::prefetch;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Granules of a page.
 const PAGE_GRANULES: usize = PAGE_BYTES / 8;
@@ -81,8 +81,8 @@ struct Repair<'a> {
     pages: &'a Pages,
     /// Offsets of the page.
     page: Range<usize>,
-    /// Address of the page while it is repaired.
-    base: usize,
+    /// The words of the heap, where pages are repaired.
+    words: Words<'a>,
     /// Whether other pages may have moved: private memory, while pages are gated.
     scattered: bool,
     /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the
@@ -98,22 +98,15 @@ const AHEAD: usize = 8;
 impl<'a> Repair<'a> {
     fn new(inner: &'a HeapInner, pages: &'a Pages, page: Range<usize>) -> Repair<'a> {
         let gated = pages.flip.is_active();
-        let base = if gated { pages.gate.repair_base() } else { inner.memory.views.canonical() };
+        let memory = &inner.memory;
+        let words = if gated { memory.words_for_repair(&pages.gate) } else { memory.words() };
         let scattered = gated && pages.gate.is_private();
-        Repair { inner, pages, page, base, scattered, looked_up: [None; AHEAD], found: [None; AHEAD], next: 0 }
-    }
-
-    #[inline(always)]
-    fn word(&self, offset: usize) -> &'a AtomicU64 {
-        debug_assert!(offset < self.inner.memory.views.bytes() && offset.is_multiple_of(8));
-        // SAFETY: the canonical view, or the from-view, of the whole file: mapped, writable and
-        // never gated. Every word is accessed atomically.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset) }
+        Repair { inner, pages, page, words, scattered, looked_up: [None; AHEAD], found: [None; AHEAD], next: 0 }
     }
 
     #[inline(always)]
     fn load(&self, offset: usize) -> u64 {
-        self.word(offset).load(Ordering::Relaxed)
+        self.words.word(offset).load(Ordering::Relaxed)
     }
 
     /// As `load`, of a word that may be in another page: a header, or a length.
@@ -127,7 +120,7 @@ impl<'a> Repair<'a> {
 
     #[inline(always)]
     fn store(&self, offset: usize, word: u64) {
-        self.word(offset).store(word, Ordering::Relaxed);
+        self.words.word(offset).store(word, Ordering::Relaxed);
     }
 
     /// Rewrites the slot at an offset, at the latest before the page is done; at once if its object
@@ -216,11 +209,7 @@ impl<'a> Repair<'a> {
     /// Kind and size of the object at an offset.
     #[inline(always)]
     fn header(&self, offset: usize) -> (&'static Kind, usize) {
-        let header = self.load_constant(offset);
-        // SAFETY: `offset` is a marked object's start, or one found by walking a young block from
-        // its start to its fill: a header made by `header_for` is there, and does not change. The
-        // length word exists where it is asked for.
-        unsafe { (Header(header).kind(), object_bytes(header, || self.load_constant(offset + 8))) }
+        self.inner.memory.object_by(offset, |offset| self.load_constant(offset))
     }
 
     /// Copies the part of the object at `from` that lies, at its new place `to`, in the page, and

@@ -1,13 +1,16 @@
 //! The heap's memory: its views, its blocks, and the tables that say what is in them.
 
+use crate::object::Kind;
+use crate::object::header::{Header, object_bytes};
 use crate::space::blocks::{BlockState, BlockTable};
 use crate::space::free::FreeSpace;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, PAGE_BYTES};
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
-use gc_core::views::Views;
+use gc_core::views::{Gate, Views};
 use gc_core::zeroed::zeroed;
+use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -21,6 +24,26 @@ pub(crate) struct Memory {
     pub(crate) forwarding: ForwardingTable,
     /// Bytes of the heap.
     pub(crate) bytes: usize,
+}
+
+/// The words of a heap's file through one view, which is never gated.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'a> {
+    base: usize,
+    bytes: usize,
+    _memory: PhantomData<&'a Memory>,
+}
+
+impl<'a> Words<'a> {
+    /// The word at an offset.
+    #[inline(always)]
+    pub(crate) fn word(self, offset: usize) -> &'a AtomicU64 {
+        debug_assert!(offset < self.bytes && offset.is_multiple_of(8));
+        // SAFETY: the view maps `bytes` from `base` on, readable and writable as long as the heap's
+        // memory; every word is accessed atomically by the collector and by threads that repair
+        // pages, and offsets below `bytes` are all that ever get here.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset) }
+    }
 }
 
 impl Memory {
@@ -40,12 +63,57 @@ impl Memory {
     /// The word at an offset, through the canonical view.
     #[inline(always)]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset < self.bytes && offset.is_multiple_of(8));
-        let address = self.views.canonical() + offset;
-        // SAFETY: the canonical view maps the whole heap readable and writable as long as `self`;
-        // every word of it is accessed atomically by the collector, and offsets below the heap's
-        // size are all that ever get here.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
+        Words { base: self.views.canonical(), bytes: self.bytes, _memory: PhantomData }.word(offset)
+    }
+
+    /// The words of the whole file, those of roots included, through the canonical view.
+    pub(crate) fn words(&self) -> Words<'_> {
+        Words { base: self.views.canonical(), bytes: self.views.bytes(), _memory: PhantomData }
+    }
+
+    /// As [`words`](Self::words), through the view in which this heap's `gate` has pages repaired.
+    pub(crate) fn words_for_repair(&self, gate: &Gate) -> Words<'_> {
+        Words { base: gate.repair_base(), ..self.words() }
+    }
+
+    /// The kind and the size of the object at an offset.
+    #[inline(always)]
+    pub(crate) fn object(&self, offset: usize) -> (&'static Kind, usize) {
+        self.object_by(offset, |offset| self.word(offset).load(Ordering::Relaxed))
+    }
+
+    /// As [`object`](Self::object), with a function that reads the words of the heap.
+    ///
+    /// Offsets that come here are those of objects: references lead there, mark bits and entries of
+    /// a forwarding stand for them, or the object before ends there in a young block. A thread that
+    /// makes an object writes its header before any of these exists, no thread changes its kind or
+    /// its size, and only the collector, which calls this, frees the block (after a flip also
+    /// threads that repair a page call it, and blocks that were in use stay so until all pages are
+    /// repaired).
+    #[inline(always)]
+    pub(crate) fn object_by(&self, offset: usize, load: impl Fn(usize) -> u64) -> (&'static Kind, usize) {
+        let header = load(offset);
+        // SAFETY: a header made by `header_for`, as said above; the length word exists where the
+        // header does not say the size.
+        unsafe { (Header(header).kind(), object_bytes(header, || load(offset + 8))) }
+    }
+
+    /// Zeroes `bytes` from an offset on, a multiple of 8 as they are, in the view of mutators that
+    /// begins at `view`. The calling thread has allocated the blocks, and there is no object yet.
+    pub(crate) fn zero(&self, view: u64, offset: usize, bytes: usize) {
+        debug_assert!(offset + bytes <= self.bytes);
+        // SAFETY: mapped and writable in each view; nothing refers to memory that a thread has
+        // allocated and not made an object of, so no other thread accesses it.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(view as usize + offset).write_bytes(0, bytes) }
+    }
+
+    /// As [`zero`](Self::zero), but only commits the pages: writes the first byte of each.
+    pub(crate) fn commit(&self, view: u64, offset: usize, bytes: usize) {
+        debug_assert!(offset + bytes <= self.bytes);
+        for page in (offset..offset + bytes).step_by(PAGE_BYTES) {
+            // SAFETY: as in `zero`.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(view as usize + page).write_volatile(0) }
+        }
     }
 
     /// Clears the mark bits of a block.

@@ -1,0 +1,160 @@
+//! Memory of large objects: runs of blocks that a thread takes, prepares and opens.
+
+use super::Mutator;
+use super::alloc_size::AllocSize;
+use crate::error::OutOfMemory;
+use crate::events::LossKind;
+use crate::inner::tlab::Run;
+use crate::object::map::MAX_WORDS;
+use crate::space::BLOCK_BYTES;
+use crate::space::blocks::BlockState;
+use crate::space::free::AllocClass;
+use gc_core::forwarding::before_reuse;
+
+/// Bytes of a large object prepared between two safepoints.
+const SLICE: usize = 1 << 20;
+
+impl Mutator<'_> {
+    /// Takes a run for a reservation.
+    pub(super) fn take_run(&mut self, count: usize, room: AllocSize) -> Result<usize, OutOfMemory> {
+        self.inner.check_effort(room)?;
+        if count <= self.inner.memory.blocks.len()
+            && let Some(first) = self.inner.memory.free.take_run(AllocClass::Mutator, count)
+        {
+            self.inner.after_taking();
+            return Ok(first);
+        }
+        self.stall(count, true, room).map(|blocks| blocks[0])
+    }
+
+    /// Commits the memory of a run, and zeroes it if it is for slots, in slices with a safepoint
+    /// between them: placing the object then needs no safepoint. Nothing refers to the run;
+    /// `LargeUninitialized` keeps it from being freed or moved.
+    ///
+    /// A tail without slots is written only once, when it is placed.
+    pub(super) fn prepare(&mut self, Run { first, count, zero }: Run) {
+        for block in first..first + count {
+            self.inner.memory.blocks.set_state(block, BlockState::LargeUninitialized);
+        }
+        before_reuse();
+        let bytes = count * BLOCK_BYTES;
+        for slice in (0..bytes).step_by(SLICE) {
+            // Again for each slice: a safepoint may change the view.
+            let (view, offset) = (self.good_view.get(), first * BLOCK_BYTES + slice);
+            let len = SLICE.min(bytes - slice);
+            let begun = self.record().account.begin(&self.inner);
+            if zero {
+                self.inner.memory.zero(view, offset, len);
+            } else {
+                self.inner.memory.commit(view, offset, len);
+                if slice == 0 {
+                    self.zero_beginning(first);
+                }
+            }
+            self.record().account.end(&self.inner, LossKind::Zeroing, begun);
+            self.poll();
+        }
+    }
+
+    /// Zeroes the part of a run, which this thread has taken, that will hold a large object's header
+    /// and fields: a thread that reads the block before they are written finds no stale object.
+    fn zero_beginning(&self, first: usize) {
+        self.inner.memory.zero(self.good_view.get(), first * BLOCK_BYTES, MAX_WORDS * 8);
+    }
+
+    /// Zeroes a large object's memory, which was bumped for it, before it is there.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn zero_large(&self, start: u64, bytes: usize) {
+        let (heap, account) = (self.inner(), &self.record().account);
+        let begun = account.begin(heap);
+        let view = self.good_view.get();
+        heap.memory.zero(view, (start - view) as usize, bytes);
+        account.end(heap, LossKind::Zeroing, begun);
+    }
+
+    /// Takes a run for a large object, of the reservation or, if blocks are free, of the heap.
+    pub(super) fn take_large(&self, bytes: usize) -> Option<u64> {
+        let needed = bytes.div_ceil(BLOCK_BYTES);
+        let mut reserved = self.tlabs.reserved.borrow_mut();
+        let Run { first, count, zero } = match reserved.runs.iter().position(|run| run.count >= needed) {
+            Some(index) => reserved.runs.swap_remove(index),
+            None if self.inner.config.stress.is_on() => return None,
+            None => {
+                let first = self.inner.memory.free.take_run(AllocClass::Mutator, needed)?;
+                self.zero_beginning(first);
+                Run { first, count: needed, zero: false }
+            }
+        };
+        self.large_is_zero.set(zero);
+        let blocks = &self.inner.memory.blocks;
+        if count > needed {
+            (first + needed..first + count).for_each(|block| self.inner.memory.end_use(block));
+            self.inner.memory.free.free_blocks(first + needed..first + count);
+        }
+        // As in `open_tlab`: before the use tells a repair to look for an object here.
+        self.inner.relocation.admit(&self.inner, first, needed);
+        if self.is_marking_or_resolving() {
+            self.inner.memory.fill_marks(first);
+        }
+        blocks.set_live_bytes(first, 0);
+        blocks.set_run(first, needed);
+        (first + 1..first + needed).for_each(|block| blocks.set_run(block, block - first));
+        for block in (first..first + needed).rev() {
+            let state = if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued };
+            self.inner.memory.begin_use(block, state, self.epoch.get());
+        }
+        Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
+    }
+
+    /// Frees the unused blocks of the last reservation.
+    pub(crate) fn release_reserved(&mut self) {
+        let reserved = self.tlabs.reserved.get_mut();
+        if !reserved.blocks.is_empty() {
+            self.inner.memory.free.free_blocks(reserved.blocks.drain(..));
+        }
+        for Run { first, count, .. } in reserved.runs.drain(..) {
+            for block in first..first + count {
+                self.inner.memory.end_use(block);
+            }
+            self.inner.memory.free.free_blocks(first..first + count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::PAGE_BYTES;
+    use crate::{Bytes, Heap, MIN_HEAP_BYTES, SlotArray, Tagged};
+
+    const LEN: usize = 300_000;
+
+    /// Whether all words of the run that was just reserved, from the second page on, are these.
+    fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
+        let run = *m.tlabs.reserved.borrow().runs.first().expect("one run is reserved");
+        let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
+        // Writing each page's first byte commits the page.
+        (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
+            // SAFETY: reserved and not placed yet; mapped in the good view.
+            unsafe { std::ptr::with_exposed_provenance::<u64>(address + at).read() == word }
+        })
+    }
+
+    /// The old contents are not visible: there is no object yet. With slots everything is zero.
+    #[test]
+    fn room_for_tails_without_slots_is_not_zeroed() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| {
+            // Whole blocks: wherever the next run is, it has been written to.
+            let text = vec![0xab_u8; (3 << 20) - 64];
+            m.reserve(AllocSize::tail::<Bytes>(text.len())).unwrap().place_bytes::<Bytes>((), &text);
+            m.collect();
+            m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
+            assert!(reserved_words_are(m, 0xabab_abab_abab_abab), "memory was zeroed that is written whole");
+            m.reserve(AllocSize::tail::<SlotArray<Tagged>>(LEN / 8)).unwrap();
+            assert!(reserved_words_are(m, 0));
+        })
+        .unwrap();
+    }
+}
