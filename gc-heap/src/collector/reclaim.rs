@@ -149,7 +149,7 @@ pub(crate) fn reclaim_dropped_roots(inner: &HeapInner) {
     let given_up: Vec<_> = inner.roots.stacks.lock().extract_if(.., |stack| stack.is_given_up()).collect();
     drop(given_up);
     if let RootMemory::Gated(area) = &inner.roots.memory {
-        area.tidy(&inner.memory.views);
+        area.uncommit_released(&inner.memory.views);
     }
 }
 

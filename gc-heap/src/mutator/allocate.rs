@@ -380,7 +380,7 @@ impl HeapInner {
                 break;
             }
         }
-        waiting.compacts();
+        waiting.protect_runs();
         if let Some(taken) = waiting.take(Duration::ZERO) {
             return Some(taken);
         }
@@ -393,7 +393,7 @@ impl HeapInner {
     fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
         // Waiters ahead are served or give up after their own collection; uncommitted blocks return
         // even sooner.
-        while !self.schedule.requests.is_done(ticket) || !waiting.has_all() {
+        while !self.schedule.requests.is_done(ticket) || !waiting.only_gc_can_help() {
             if let Some(taken) = waiting.take(STALL_TICK) {
                 return ControlFlow::Break(Some(taken));
             }

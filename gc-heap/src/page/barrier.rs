@@ -8,7 +8,7 @@ use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::inner::relocation::{PageFigures, Relocation, most_for_trigger};
-use crate::roots::file_region::{ROOT_AREA_BYTES, RootArea, open_at_first};
+use crate::roots::file_region::{FileRegion, ROOT_AREA_BYTES, open_at_first};
 use crate::roots::region::RootMemory;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, PAGE_BYTES};
@@ -108,7 +108,7 @@ impl Relocation for PageBarrier {
     }
 
     fn dangling(&self) -> u64 {
-        self.0.lost.load(Ordering::Relaxed)
+        self.0.dangling.load(Ordering::Relaxed)
     }
 
     fn figures(&self) -> PageFigures {
@@ -146,7 +146,7 @@ pub(crate) fn map(config: &Config) -> Result<(Views, RootMemory, Arc<Pages>), Bu
         Backing::Anonymous => Views::anonymous_in_parts(bytes, &open_at_first(roots_at))?,
     };
     let gate = Gate::new(&views)?;
-    let roots = RootArea::new(&views, roots_at);
+    let roots = FileRegion::new(&views, roots_at);
     let pages = Pages::new(gate, views.bytes(), config.max_bytes);
     Ok((views, RootMemory::Gated(Arc::new(roots)), Arc::new(pages)))
 }

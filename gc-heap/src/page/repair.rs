@@ -148,14 +148,14 @@ impl<'a> Repair<'a> {
             let entry = forwarding.entry(granule);
             match &entry {
                 Some(entry) => prefetch(entry.address()),
-                None => self.lose(),
+                None => self.count_dangling(),
             }
             entry.map(|entry| (slot, entry))
         });
         if let Some((slot, entry)) = std::mem::replace(&mut self.found[next], found) {
             match entry.destination() {
                 Some(granule) => self.store(slot, self.pages.gate.view() as u64 + granule as u64 * 8),
-                None => self.lose(),
+                None => self.count_dangling(),
             }
         }
     }
@@ -166,8 +166,8 @@ impl<'a> Repair<'a> {
     }
 
     #[cold]
-    fn lose(&self) {
-        self.pages.lost.fetch_add(1, Ordering::Relaxed);
+    fn count_dangling(&self) {
+        self.pages.dangling.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Rewrites the value of an ephemeron. Without a key it is undefined, and may refer to no

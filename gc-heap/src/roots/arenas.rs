@@ -22,7 +22,7 @@ const ARENA: usize = 64 << 20;
 const GAP: usize = 4096;
 
 /// A heap's arenas.
-pub(crate) struct RootPool {
+pub(crate) struct Arenas {
     process: Process,
     state: Mutex<State>,
 }
@@ -62,9 +62,9 @@ impl Piece {
     }
 }
 
-impl RootPool {
-    pub(crate) fn new() -> RootPool {
-        RootPool { process: Process::current(), state: Mutex::default() }
+impl Arenas {
+    pub(crate) fn new() -> Arenas {
+        Arenas { process: Process::current(), state: Mutex::default() }
     }
 
     /// A piece of `len` bytes, whole pages, of which the first `open` bytes are open. They are
@@ -74,7 +74,7 @@ impl RootPool {
         match piece.open(open) {
             Ok(()) => Ok(piece),
             Err(refused) => {
-                self.give_up(&piece);
+                self.release(&piece);
                 Err(refused)
             }
         }
@@ -91,7 +91,7 @@ impl RootPool {
     }
 
     /// Frees a piece for reuse.
-    pub(crate) fn give_up(&self, piece: &Piece) {
+    pub(crate) fn release(&self, piece: &Piece) {
         // In a child made by `fork` the lock may be held for ever, and nobody will use the piece
         // again.
         if !self.process.is_current() {
@@ -159,11 +159,11 @@ mod tests {
 
     #[test]
     fn pieces_that_are_given_up_are_zero_when_they_are_taken_again() {
-        let pool = RootPool::new();
+        let pool = Arenas::new();
         let pieces: Vec<Piece> = (1..=100).map(|pages| pool.take(pages * PAGE, pages * PAGE).unwrap()).collect();
         pieces.iter().for_each(|piece| word(piece).store(1, Ordering::Relaxed));
         let first = pieces[0].address();
-        pieces.iter().for_each(|piece| pool.give_up(piece));
+        pieces.iter().for_each(|piece| pool.release(piece));
         // Joined: one of the length of all.
         let whole = pool.take(ARENA, ARENA).unwrap();
         assert_eq!(whole.address(), first);
@@ -175,25 +175,25 @@ mod tests {
 
     #[test]
     fn ever_larger_pieces_leave_no_arenas_behind() {
-        let pool = RootPool::new();
+        let pool = Arenas::new();
         let small = pool.take(PAGE, PAGE).unwrap();
         for step in 1..20 {
             let large = pool.take(ARENA + step * PAGE, PAGE).unwrap();
             word(&large).store(1, Ordering::Relaxed);
-            pool.give_up(&large);
+            pool.release(&large);
         }
         assert_eq!(pool.state.lock().arenas.len(), 2);
         // And a smaller one takes what is there.
         assert_eq!(word(&pool.take(ARENA + PAGE, PAGE).unwrap()).load(Ordering::Relaxed), 0);
         assert_eq!(pool.state.lock().arenas.len(), 2);
-        pool.give_up(&small);
+        pool.release(&small);
     }
 
     #[test]
     fn pieces_of_two_arenas_do_not_join() {
-        let pool = RootPool::new();
+        let pool = Arenas::new();
         let two = [pool.take(ARENA, ARENA).unwrap(), pool.take(ARENA, ARENA).unwrap()];
-        two.iter().for_each(|piece| pool.give_up(piece));
+        two.iter().for_each(|piece| pool.release(piece));
         let both = pool.take(2 * ARENA, PAGE).unwrap();
         assert!(two.iter().all(|piece| piece.arena_at != both.arena_at));
     }

@@ -67,7 +67,7 @@ pub(crate) enum RegionKind {
 }
 
 /// The part of a heap's file that holds roots.
-pub(crate) struct RootArea {
+pub(crate) struct FileRegion {
     /// Addresses of the area in the mutators' and in the canonical view.
     view: usize,
     canonical: usize,
@@ -113,8 +113,8 @@ impl Area {
     }
 }
 
-impl RootArea {
-    pub(crate) fn new(views: &Views, start: usize) -> RootArea {
+impl FileRegion {
+    pub(crate) fn new(views: &Views, start: usize) -> FileRegion {
         let (view, canonical) = (views.view(0) + start, views.canonical() + start);
         let [mut free, mut for_tables, returned] = <[FreeRanges; 3]>::default();
         free.give(STACKS.start..STACKS.end - FOR_TABLES);
@@ -122,7 +122,7 @@ impl RootArea {
         let area = Area { frames: Frames::new(FRAME_BYTES), free, for_tables, returned, used: [0, STACKS.end] };
         let dumps = views.dumps().cloned();
         let (process, parts) = (Process::current(), views.parts().cloned());
-        RootArea { view, canonical, start, process, dumps, parts, state: Mutex::new(area) }
+        FileRegion { view, canonical, start, process, dumps, parts, state: Mutex::new(area) }
     }
 
     /// Addresses of an offset in the mutators' and in the canonical view.
@@ -180,7 +180,7 @@ impl RootArea {
         let frame = area.frames.take().ok_or(None)?;
         let (start, len) = (from_frames(frame.start), frame.len());
         if let Err(refused) = self.open(start..start + len) {
-            area.frames.give_up(frame.start);
+            area.frames.release(frame.start);
             return Err(Some(refused));
         }
         area.note_used(start + len);
@@ -207,13 +207,13 @@ impl RootArea {
     }
 
     /// Releases a range.
-    pub(super) fn give_up(&self, share: RegionKind, piece: Range<usize>) {
+    pub(super) fn release(&self, share: RegionKind, piece: Range<usize>) {
         // In a child made by `fork` the lock may be held for ever, and nobody will use the piece
         // again.
         if self.process.is_current() {
             let area = &mut *self.state.lock();
             match share {
-                RegionKind::Frames => area.frames.give_up(to_frames(piece.start)),
+                RegionKind::Frames => area.frames.release(to_frames(piece.start)),
                 // A table's pieces are given up with the heap.
                 RegionKind::Stacks | RegionKind::Tables => area.returned.give(piece),
             }
@@ -227,7 +227,7 @@ impl RootArea {
     }
 
     /// Uncommits the memory of released ranges. Called while no page is gated.
-    pub(crate) fn tidy(&self, views: &Views) {
+    pub(crate) fn uncommit_released(&self, views: &Views) {
         let (stacks, frames) = {
             let area = &mut *self.state.lock();
             (area.returned.take_all(), area.frames.take_returned())
@@ -282,11 +282,11 @@ mod tests {
         let Ok(heap) = builder.build() else { return };
         let RootMemory::Gated(area) = &heap.inner().roots.memory else { panic!("the page barrier's") };
         let first = area.take(1 << 20, RegionKind::Stacks).unwrap();
-        area.give_up(RegionKind::Stacks, first.clone());
+        area.release(RegionKind::Stacks, first.clone());
         for bytes in [1 << 20, 64 << 10, 1 << 19] {
             let next = area.take(bytes, RegionKind::Stacks).unwrap();
             assert!(first.start <= next.start && next.end <= first.end, "{next:?} after {first:?}");
-            area.give_up(RegionKind::Stacks, next);
+            area.release(RegionKind::Stacks, next);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Frames {
     }
 
     /// Nobody has the frame any more.
-    pub(crate) fn give_up(&mut self, start: usize) {
+    pub(crate) fn release(&mut self, start: usize) {
         self.returned.push(start);
     }
 
@@ -159,11 +159,11 @@ mod tests {
             let ends: Vec<(usize, usize)> = frames.taken.iter().map(|(&start, &(end, _))| (start, end)).collect();
             assert!(ends.windows(2).all(|pair| pair[0].1 <= pair[1].0) && ends.last().unwrap().1 <= BYTES);
             assert!(starts.len() > 1000, "{} in round {round}", starts.len());
-            starts.iter().for_each(|&start| frames.give_up(start));
+            starts.iter().for_each(|&start| frames.release(start));
             if round == 1 {
                 // As they are, before their memory is gone.
                 assert_eq!((0..starts.len()).filter_map(|_| frames.take()).count(), starts.len());
-                starts.iter().for_each(|&start| frames.give_up(start));
+                starts.iter().for_each(|&start| frames.release(start));
             }
             let returned = frames.take_returned();
             assert_eq!(returned.len(), starts.len());

@@ -5,8 +5,8 @@
 //! of the heap, in the same call, and they are repaired like any other page. No pause visits a
 //! root, and reading one costs nothing more.
 
-use super::arenas::{Piece, RootPool};
-use super::file_region::{RegionKind, RootArea};
+use super::arenas::{Arenas, Piece};
+use super::file_region::{FileRegion, RegionKind};
 use crate::space::PAGE_BYTES;
 use gc_core::sys::SysError;
 use gc_core::views::Views;
@@ -26,13 +26,13 @@ const FRAME_OPEN: usize = 64 << 10;
 /// Where the regions of a heap come from.
 #[derive(Clone)]
 pub(crate) enum RootMemory {
-    Private(Arc<RootPool>),
-    Gated(Arc<RootArea>),
+    Private(Arc<Arenas>),
+    Gated(Arc<FileRegion>),
 }
 
 impl RootMemory {
     pub(crate) fn private() -> RootMemory {
-        RootMemory::Private(Arc::new(RootPool::new()))
+        RootMemory::Private(Arc::new(Arenas::new()))
     }
 }
 
@@ -56,11 +56,11 @@ enum Home {
         _words: Vec<AtomicU64>,
     },
     Private {
-        pool: Arc<RootPool>,
+        pool: Arc<Arenas>,
         piece: Piece,
     },
     Gated {
-        area: Arc<RootArea>,
+        area: Arc<FileRegion>,
         share: RegionKind,
         offset: usize,
     },
@@ -111,14 +111,14 @@ impl Region {
     }
 
     /// Of `len` bytes, the first `open` of which are the region for now.
-    fn private(pool: &Arc<RootPool>, len: usize, open: usize) -> Result<Region, NoAddresses> {
+    fn private(pool: &Arc<Arenas>, len: usize, open: usize) -> Result<Region, NoAddresses> {
         let piece = pool.take(len, open).map_err(|error| NoAddresses(Some(error)))?;
         let address = piece.address();
         let home = Home::Private { pool: Arc::clone(pool), piece };
         Ok(Region { home, address, collector: address, len: AtomicUsize::new(open) })
     }
 
-    fn gated(area: &Arc<RootArea>, share: RegionKind, piece: Range<usize>) -> Region {
+    fn gated(area: &Arc<FileRegion>, share: RegionKind, piece: Range<usize>) -> Region {
         let (address, collector) = area.addresses(piece.start);
         let home = Home::Gated { area: Arc::clone(area), share, offset: piece.start };
         Region { home, address, collector, len: AtomicUsize::new(piece.len()) }
@@ -203,8 +203,8 @@ impl Drop for Region {
     fn drop(&mut self) {
         match &self.home {
             Home::Own { .. } => {}
-            Home::Private { pool, piece } => pool.give_up(piece),
-            Home::Gated { area, share, offset } => area.give_up(*share, *offset..*offset + self.len()),
+            Home::Private { pool, piece } => pool.release(piece),
+            Home::Gated { area, share, offset } => area.release(*share, *offset..*offset + self.len()),
         }
     }
 }

@@ -11,6 +11,7 @@
 mod order;
 mod runs;
 mod stall_queue;
+mod uncommit;
 
 use self::order::Order;
 use self::runs::Runs;
@@ -23,7 +24,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The class of an allocation of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -405,61 +406,12 @@ impl FreeSpace {
         self.serve(self.state.lock());
         self.returned.notify_all();
     }
-
-    /// Free blocks whose memory is there.
-    pub(crate) fn free_committed(&self) -> usize {
-        self.state.lock().order.len()
-    }
-
-    /// At most `most` free blocks whose memory is there, and that have been free for at least
-    /// `delay`: those for the longest. They cannot be allocated while their memory is uncommitted;
-    /// [`uncommitted`](Self::uncommitted) returns them. In the order of their addresses. None while
-    /// threads wait for blocks.
-    pub(crate) fn take_uncommittable(&self, delay: Duration, most: usize) -> Vec<usize> {
-        let mut state = self.state.lock();
-        let mut blocks = Vec::new();
-        if state.blocks_wanted > 0 {
-            return blocks;
-        }
-        let now = self.born.elapsed().as_millis() as u32;
-        let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
-        while blocks.len() < most
-            && let Some((block, since)) = state.order.last()
-            && now.wrapping_sub(since) >= delay
-        {
-            state.order.remove(block);
-            state.free.take(block);
-            add(&self.free, -1);
-            state.uncommitting += 1;
-            blocks.push(block);
-        }
-        drop(state);
-        blocks.sort_unstable();
-        blocks
-    }
-
-    /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still
-    /// there, and they are as if freed just now.
-    pub(crate) fn uncommitted(&self, blocks: &[usize], gone: bool) {
-        if blocks.is_empty() {
-            return;
-        }
-        let mut state = self.state.lock();
-        state.uncommitting -= blocks.len();
-        if gone {
-            let freed = state.free.give(blocks.iter().copied()) as isize;
-            add(&self.free, freed);
-            add(&self.committed, -freed);
-        } else {
-            self.put_back(&mut state, blocks.iter().copied());
-        }
-        self.serve(state);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn single_blocks_are_taken_from_the_bottom() {
@@ -504,36 +456,6 @@ mod tests {
         assert_eq!((singles, space.never_taken().len()), ((1..77).collect(), 0));
         space.free_blocks(20..40);
         assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken().len()), (Some(20), 0));
-    }
-
-    #[test]
-    fn what_has_been_free_for_the_longest_goes_back_first() {
-        let space = FreeSpace::new(4, 0);
-        for _ in 0..4 {
-            space.take(AllocClass::Mutator);
-        }
-        space.free_blocks([2, 1, 0]);
-        let idle = space.take_uncommittable(Duration::ZERO, 2);
-        assert_eq!(idle, [1, 2]);
-        assert_eq!((space.free(), space.figures().used), (1, 1), "what is given back is nobody's");
-        space.uncommitted(&idle, true);
-        let figures = space.figures();
-        assert_eq!((space.free(), figures.committed, figures.committed_peak), (3, 2, 4));
-        let taken = [space.take(AllocClass::Mutator), space.take(AllocClass::Mutator), space.take(AllocClass::Mutator)];
-        assert_eq!(taken, [Some(0), Some(1), Some(2)]);
-        assert_eq!(space.figures().committed, 4);
-    }
-
-    /// The kernel may refuse: what is still there is neither lost nor counted as gone.
-    #[test]
-    fn memory_that_could_not_be_given_back_is_still_there() {
-        let space = FreeSpace::new(4, 0);
-        let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
-        space.free_blocks(taken);
-        let idle = space.take_uncommittable(Duration::ZERO, 3);
-        space.uncommitted(&idle, false);
-        assert_eq!((space.free(), space.figures().committed, space.free_committed()), (4, 4, 4));
-        assert_eq!(space.take_uncommittable(Duration::from_secs(1), 4), [], "asked for again no sooner than others");
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl ForwardingTable {
     /// Where `lookup` gives `None`.
     #[inline]
     pub(crate) fn entry(&self, offset: usize) -> Option<Entry<'_>> {
-        self.lookup(offset).unwrap_or_else(|| lost(offset))
+        self.lookup(offset).unwrap_or_else(|| dangling(offset))
     }
 
     pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
@@ -274,6 +274,6 @@ impl Drop for ForwardingTable {
 
 #[cold]
 #[inline(never)]
-fn lost(offset: usize) -> ! {
+fn dangling(offset: usize) -> ! {
     panic!("heap corrupted: a stale reference to offset {offset:#x}, where no object was live (a missed barrier)")
 }

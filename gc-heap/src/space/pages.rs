@@ -50,7 +50,7 @@ pub(crate) struct Pages {
     /// Pages repaired by mutators.
     pub(crate) by_mutators: AtomicU64,
     /// Dangling references found in repair. Nonzero means that an invariant is broken.
-    pub(crate) lost: AtomicU64,
+    pub(crate) dangling: AtomicU64,
     /// For the stress mode.
     pub(crate) random: AtomicU64,
 }
@@ -73,7 +73,7 @@ impl Pages {
             faults: Histogram::default(),
             waits: AtomicU64::new(0),
             by_mutators: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+            dangling: AtomicU64::new(0),
             random: AtomicU64::new(1),
         }
     }

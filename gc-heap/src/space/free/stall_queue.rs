@@ -10,20 +10,20 @@ use std::time::Duration;
 
 /// A stalled thread.
 pub(super) struct Waiter {
-    name: u64,
+    id: u64,
     count: usize,
     /// In a row.
     run: bool,
     /// A compaction was requested for it.
     compacting: bool,
     /// The blocks assigned to it.
-    given: Option<Vec<usize>>,
+    assigned: Option<Vec<usize>>,
 }
 
 impl State {
     /// Waiters without assigned blocks.
     fn unserved(&self) -> impl Iterator<Item = &Waiter> {
-        self.waiting.iter().filter(|waiter| waiter.given.is_none())
+        self.waiting.iter().filter(|waiter| waiter.assigned.is_none())
     }
 
     /// Blocks that mutators may not allocate.
@@ -31,8 +31,8 @@ impl State {
         self.reserve + self.destinations
     }
 
-    fn is_first(&self, name: u64) -> bool {
-        self.unserved().next().is_some_and(|waiter| waiter.name == name)
+    fn is_first(&self, id: u64) -> bool {
+        self.unserved().next().is_some_and(|waiter| waiter.id == id)
     }
 
     /// Whether a compaction is making a run for a waiter: a block that another thread allocated
@@ -47,12 +47,12 @@ impl FreeSpace {
     /// blocks.
     pub(crate) fn await_blocks(&self, count: usize, run: bool) -> StallTicket<'_> {
         let mut state = self.state.lock();
-        let name = state.next;
+        let id = state.next;
         state.next += 1;
-        state.waiting.push_back(Waiter { name, count, run, compacting: false, given: None });
+        state.waiting.push_back(Waiter { id, count, run, compacting: false, assigned: None });
         state.blocks_wanted += count;
         self.serve(state);
-        StallTicket { space: self, name }
+        StallTicket { space: self, id }
     }
 
     /// Length of the run that the next waiter needs, if a compaction was requested for it and
@@ -77,21 +77,21 @@ impl FreeSpace {
         let (mut before, mut served) = (0, false);
         for index in 0..state.waiting.len() {
             let Waiter { count, run, compacting, .. } = state.waiting[index];
-            if state.waiting[index].given.is_some() {
+            if state.waiting[index].assigned.is_some() {
                 continue;
             }
             // Before a stop-the-world compaction the waiters also get the blocks reserved for the
             // next flip.
             let kept = if compacting { state.reserve } else { state.kept() };
-            let given = if self.free.load(Ordering::Relaxed) < kept + before + count {
+            let assigned = if self.free.load(Ordering::Relaxed) < kept + before + count {
                 None
             } else if run {
                 self.pop_run(state, count).map(|first| (first..first + count).collect())
             } else {
                 Some((0..count).map(|_| self.pop(state).0).collect())
             };
-            if given.is_some() {
-                state.waiting[index].given = given;
+            if assigned.is_some() {
+                state.waiting[index].assigned = assigned;
                 state.blocks_wanted -= count;
                 self.is_for(AllocClass::Mutator, count);
                 served = true;
@@ -108,7 +108,7 @@ impl FreeSpace {
 /// A place in the queue of stalled threads.
 pub(crate) struct StallTicket<'a> {
     space: &'a FreeSpace,
-    name: u64,
+    id: u64,
 }
 
 impl StallTicket<'_> {
@@ -119,30 +119,30 @@ impl StallTicket<'_> {
         if self.space.hand_over(&mut state) {
             self.space.returned.notify_all();
         }
-        let mut given = self.given(&mut state);
-        if given.is_none() && !timeout.is_zero() {
+        let mut assigned = self.assigned(&mut state);
+        if assigned.is_none() && !timeout.is_zero() {
             state = self.space.returned.wait_for(state, timeout);
-            given = self.given(&mut state);
+            assigned = self.assigned(&mut state);
         }
         drop(state);
-        given.iter().for_each(|blocks| self.space.note_all(blocks));
-        given
+        assigned.iter().for_each(|blocks| self.space.note_all(blocks));
+        assigned
     }
 
     /// The waiter's place in the queue. A served waiter leaves the queue with its blocks.
     fn index(&self, state: &State) -> Option<usize> {
-        state.waiting.iter().position(|waiter| waiter.name == self.name)
+        state.waiting.iter().position(|waiter| waiter.id == self.id)
     }
 
-    fn given(&self, state: &mut State) -> Option<Vec<usize>> {
+    fn assigned(&self, state: &mut State) -> Option<Vec<usize>> {
         let index = self.index(state)?;
-        state.waiting[index].given.as_ref()?;
-        state.waiting.remove(index)?.given
+        state.waiting[index].assigned.as_ref()?;
+        state.waiting.remove(index)?.assigned
     }
 
     /// Records that a compaction is requested: until this waiter is served, no later waiter takes
     /// blocks out of a run.
-    pub(crate) fn compacts(&self) {
+    pub(crate) fn protect_runs(&self) {
         let mut state = self.space.state.lock();
         if let Some(index) = self.index(&state) {
             state.waiting[index].compacting = true;
@@ -151,14 +151,14 @@ impl StallTicket<'_> {
 
     /// Whether this waiter is at the head of the queue.
     pub(crate) fn is_first(&self) -> bool {
-        self.space.state.lock().is_first(self.name)
+        self.space.state.lock().is_first(self.id)
     }
 
     /// Whether only a collection can help this waiter: it is at the head of the queue and no block
     /// is being uncommitted.
-    pub(crate) fn has_all(&self) -> bool {
+    pub(crate) fn only_gc_can_help(&self) -> bool {
         let state = self.space.state.lock();
-        state.is_first(self.name) && state.uncommitting == 0
+        state.is_first(self.id) && state.uncommitting == 0
     }
 }
 
@@ -166,7 +166,7 @@ impl Drop for StallTicket<'_> {
     fn drop(&mut self) {
         let mut state = self.space.state.lock();
         let Some(waiter) = self.index(&state).and_then(|index| state.waiting.remove(index)) else { return };
-        match waiter.given {
+        match waiter.assigned {
             // The waiter was served after it had given up.
             Some(blocks) => {
                 self.space.note_all(&blocks);
@@ -248,7 +248,7 @@ mod tests {
         // As long as a cycle may help, others need not wait.
         space.free_blocks([all[0], all[2], all[4], all[6]]);
         assert_eq!((take(&run), take(&one)), (0, 1));
-        run.compacts();
+        run.protect_runs();
         let one = space.await_blocks(1, false);
         space.free_blocks([all[0], all[7]]);
         assert_eq!((take(&one), space.take(AllocClass::Mutator)), (0, None));
@@ -267,9 +267,9 @@ mod tests {
         let idle = space.take_uncommittable(Duration::ZERO, 4);
         assert_eq!(idle.len(), 4);
         let [first, second] = [4, 1].map(|count| space.await_blocks(count, false));
-        assert!(take(&first) == 0 && first.is_first() && !first.has_all());
+        assert!(take(&first) == 0 && first.is_first() && !first.only_gc_can_help());
         space.uncommitted(&idle, true);
         assert_eq!((take(&first), take(&second)), (4, 0));
-        assert!(second.has_all() && space.take_uncommittable(Duration::ZERO, 4).is_empty());
+        assert!(second.only_gc_can_help() && space.take_uncommittable(Duration::ZERO, 4).is_empty());
     }
 }
