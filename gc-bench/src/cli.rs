@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
 use crate::primitives::PrimitivesArgs;
+use crate::publish::{PublishArgs, TablesArgs};
 
 const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compacts while the program runs.";
 
@@ -69,6 +70,7 @@ Examples:
   gc-bench --quick                                 everything, small: about ten seconds
   gc-bench message-ring --heap 512m --repeats 5    a tighter heap, five runs
   gc-bench --published --barrier load,page,stw     ten runs of everything: figures with intervals
+  gc-bench publish --budget 30                     what the book's tables name; resumable
   gc-bench gcbench --barrier load,stw --until-ci 2%
                                                    as many runs as 2 % to either side need
   gc-bench table-churn --rate 300000               at a set rate
@@ -114,6 +116,12 @@ pub(crate) enum Command {
     /// Run workloads; the same as no subcommand at all
     #[command(after_help = AFTER)]
     Run(RunArgs),
+    /// Run what the book's tables name, ten times each with every barrier: two threads of
+    /// binary-trees, gcbench, message-ring, and table-churn as fast as it goes and at 300,000
+    /// operations a second. Interrupted, the same command goes on where it ended
+    Publish(PublishArgs),
+    /// Write the tables of such a report into documents
+    Tables(TablesArgs),
     /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10
     /// to 1,000,000 roots
     PauseScaling(ScalingArgs),

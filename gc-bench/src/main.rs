@@ -7,6 +7,7 @@
 //! | [`heap`], [`collector`] | the heap of a run, its options and its barrier |
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`schedule`] | how often each is run, and in which order |
+//! | [`publish`], [`journal`] | what the book's tables name, and runs kept as they are made |
 //! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
 //! | [`track`], [`recorder`], [`stats`], [`clock`] | samples: they tile a thread's time, are cheap to take, exact where it matters |
 //! | [`gaps`], [`metered`] | what the program lost by its own samples, and its latency from due arrivals |
@@ -32,6 +33,7 @@ mod gaps;
 mod heap;
 mod hiccups;
 mod interval;
+mod journal;
 mod json_text;
 mod laggards;
 mod list;
@@ -45,6 +47,7 @@ mod plan;
 mod pooled;
 mod primitives;
 mod process;
+mod publish;
 mod rate;
 mod record;
 mod recorder;
@@ -67,6 +70,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::output::{Json, OutputArgs, Outputs};
 use crate::plan::Runs;
 use crate::primitives::PrimitivesArgs;
@@ -89,18 +93,31 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         Err(help) => return print(&help),
     };
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.session.output),
+        Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.session.output, None),
+        Command::Publish(args) => {
+            let mut runs = args.runs()?;
+            if let Some(out) = &args.output.out {
+                let made = std::fs::create_dir_all(out);
+                made.map_err(|e| Failure::input(format!("cannot make the folder {}: {e}", out.display())))?;
+            }
+            let journal = Journal::open(&args.journal(), &mut runs)?;
+            if journal.len() > 0 {
+                eprintln!("gc-bench: {} of {} runs were made before", journal.len(), runs.all());
+            }
+            bench(&runs, &[], Vec::new(), &args.output, Some(journal))
+        }
+        Command::Tables(args) => publish::tables(&args),
         Command::PauseScaling(args) => {
             let (runs, left_out) = plan::scaling_runs(&args, machine::memory())?;
             for line in &left_out {
                 eprintln!("gc-bench: {line}");
             }
-            bench(&runs, &[], left_out, &args.output)
+            bench(&runs, &[], left_out, &args.output, None)
         }
         Command::Json(args) => {
             let document = document::load(args.json.file.as_deref())?;
             let runs = plan::json_runs(&args, document.text.len() as u64, document.census)?;
-            bench(&runs, document.text.as_bytes(), Vec::new(), &args.session.output)
+            bench(&runs, document.text.as_bytes(), Vec::new(), &args.session.output, None)
         }
         Command::Primitives(args) => primitives(&args),
         Command::List => print(list::TEXT),
@@ -111,7 +128,13 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
 
 /// Runs the plans and reports: it rejects impossible requests before anything is run, and writes
 /// nothing unless every run succeeded.
-fn bench(runs: &Runs, document: &[u8], left_out: Vec<String>, output: &OutputArgs) -> Result<(), Failure> {
+fn bench(
+    runs: &Runs,
+    document: &[u8],
+    mut left_out: Vec<String>,
+    output: &OutputArgs,
+    mut journal: Option<Journal>,
+) -> Result<(), Failure> {
     let memory = machine::memory();
     for plan in &runs.plans {
         plan.check(memory)?;
@@ -121,9 +144,19 @@ fn bench(runs: &Runs, document: &[u8], left_out: Vec<String>, output: &OutputArg
     }
     let mut outputs = Outputs::prepare(output)?;
     let head = Head::now(record::RUNS);
-    let (records, order) = session::run_all(runs, document)?;
+    let (records, order) = session::run_all(runs, document, journal.as_mut())?;
+    let (wanted, made) = (runs.schedule.repeats, records.iter().map(|run| run.repeat).max().unwrap_or(0));
+    if made < wanted {
+        left_out.push(format!("{made} of {wanted} repeats were made: another would have ended after the budget"));
+    }
     let document = Document::new(head, left_out, order, records);
     outputs.write(&report::json::text(&document), &report::html::text(&document))?;
+    if let Some(journal) = journal {
+        journal.remove();
+    }
+    for line in document.left_out.iter().filter(|_| made < wanted) {
+        eprintln!("gc-bench: {line}");
+    }
     show(&outputs, || report::table::text(&document))
 }
 

@@ -139,6 +139,13 @@ pub(crate) struct Runs {
     pub(crate) schedule: Schedule,
 }
 
+impl Runs {
+    /// How many, at first.
+    pub(crate) fn all(&self) -> usize {
+        self.plans.len() * self.schedule.repeats as usize
+    }
+}
+
 /// One run. Its JSON is flat: an option that its workload does not have is not there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {

@@ -52,6 +52,8 @@ pub(crate) struct Schedule {
     /// Repeats that are made in any case.
     pub(crate) repeats: u64,
     pub(crate) until: Option<Until>,
+    /// No repeat is begun that would end later.
+    pub(crate) budget: Option<Duration>,
     pub(crate) seed: u64,
 }
 
@@ -91,14 +93,20 @@ impl RepeatArgs {
                 return Err(Failure::input(format!("--max-repeats {most} is fewer than the {repeats} to begin with")));
             }
         }
-        Ok(Schedule { repeats, until, seed: self.order_seed.map_or_else(seed, u64::from) })
+        Ok(Schedule { repeats, until, budget: None, seed: self.order_seed.map_or_else(seed, u64::from) })
     }
 }
 
 impl Schedule {
     /// Each once.
     pub(crate) fn once() -> Self {
-        Self { repeats: 1, until: None, seed: seed() }
+        Self { repeats: 1, until: None, budget: None, seed: seed() }
+    }
+
+    /// Whether a repeat more is too much, where `repeats` took so long.
+    pub(crate) fn is_spent(&self, repeats: u64, took: Duration) -> bool {
+        let next = |repeats: u64| took.mul_f64((repeats + 1) as f64 / repeats as f64);
+        repeats > 0 && self.budget.is_some_and(|budget| next(repeats) > budget)
     }
 }
 
@@ -164,8 +172,16 @@ mod tests {
         assert_eq!((repeats(&["--repeats", "7"]), repeats(&["--until-ci", "2%"])), (7, 5));
         let found = schedule(&["--until-ci", "2%", "--published", "--max-minutes", "3", "--order-seed", "9"]).unwrap();
         let until = Until { half_width: 0.02, max_repeats: 50, max_time: Duration::from_secs(180) };
-        assert_eq!(found, Schedule { repeats: 10, until: Some(until), seed: 9 });
+        assert_eq!(found, Schedule { repeats: 10, until: Some(until), budget: None, seed: 9 });
         assert!(schedule(&[]).unwrap().seed <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn a_budget_is_spent_where_another_repeat_would_end_later() {
+        let schedule = Schedule { budget: Some(Duration::from_secs(100)), ..Schedule::once() };
+        let spent = |repeats, seconds| schedule.is_spent(repeats, Duration::from_secs(seconds));
+        assert_eq!((spent(4, 79), spent(4, 81), spent(0, 101)), (false, true, false));
+        assert!(!Schedule::once().is_spent(1, Duration::from_secs(1_000_000)));
     }
 
     #[test]

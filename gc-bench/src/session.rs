@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::cpu_ns_per_op;
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::plan::{Plan, Runs};
 use crate::record::Record;
 use crate::results::{Order as Sequence, Outcome};
@@ -37,8 +38,12 @@ pub(crate) enum Message {
 }
 
 /// Runs every plan as often as the schedule says, each repeat in a random order, and stops at the
-/// first run that fails.
-pub(crate) fn run_all(runs: &Runs, document: &[u8]) -> Result<(Vec<Record>, Sequence), Failure> {
+/// first run that fails. What a journal has is not run again, and what is run is kept there.
+pub(crate) fn run_all(
+    runs: &Runs,
+    document: &[u8],
+    mut journal: Option<&mut Journal>,
+) -> Result<(Vec<Record>, Sequence), Failure> {
     let Runs { plans, schedule } = runs;
     let mut meter = Meter::new(plans.len() * schedule.repeats as usize);
     let mut random = SplitMix::new(schedule.seed);
@@ -50,17 +55,33 @@ pub(crate) fn run_all(runs: &Runs, document: &[u8]) -> Result<(Vec<Record>, Sequ
         let mut sofar: Vec<Sofar> =
             part.iter().map(|&at| Sofar { work: plans[at].work_label(), ..Sofar::default() }).collect();
         let mut open: Vec<usize> = (0..part.len()).collect();
+        let mut made_repeats = 0;
         for repeat in 1.. {
+            let made_before = meter.made;
             random.shuffle(&mut open);
             for &n in &open {
                 let plan = Plan { repeat, ..with_rate(&plans[part[n]], &records)? };
-                let record = run_one(&plan, document, &mut meter)?;
+                let record = match journal.as_mut().and_then(|journal| journal.take(&plan)) {
+                    Some(record) => {
+                        meter.skip();
+                        record
+                    }
+                    None => {
+                        let record = run_one(&plan, document, &mut meter)?;
+                        journal.as_mut().map_or(Ok(()), |journal| journal.keep(&record))?;
+                        record
+                    }
+                };
                 sofar[n].ops_per_s.push(record.ops_per_s);
                 sofar[n].cpu_ns_per_op.push(cpu_ns_per_op(&record));
                 records.push(record);
                 order.push(part[n]);
             }
+            made_repeats += u64::from(meter.made > made_before);
             if repeat < schedule.repeats {
+                if schedule.is_spent(made_repeats, began.elapsed()) {
+                    break;
+                }
                 continue;
             }
             let Some(wanted) = schedule.until else { break };
@@ -158,6 +179,9 @@ pub(crate) struct Meter {
     warnings: Vec<String>,
     runs: usize,
     done: usize,
+    /// Of `done`, those that this session made.
+    made: usize,
+    began: Instant,
     label: String,
 }
 
@@ -173,7 +197,24 @@ impl Meter {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { bar, warnings: Vec::new(), runs, done: 0, label: String::new() }
+        Self { bar, warnings: Vec::new(), runs, done: 0, made: 0, began: Instant::now(), label: String::new() }
+    }
+
+    /// How long the rest takes, if the runs go on as those so far; nothing where that is soon.
+    fn left(&self) -> String {
+        let left = (self.runs - self.done.min(self.runs)) as f64;
+        let seconds = self.began.elapsed().as_secs_f64() / self.made.max(1) as f64 * left;
+        match (self.made, (seconds / 60.0).ceil()) {
+            (0, _) => String::new(),
+            (_, minutes) if minutes <= 1.0 => String::new(),
+            (_, minutes) => format!(", about {minutes} minutes left"),
+        }
+    }
+
+    /// A run was made before.
+    fn skip(&mut self) {
+        self.done += 1;
+        self.runs = self.runs.max(self.done);
     }
 
     /// Whether somebody watches.
@@ -191,16 +232,17 @@ impl Meter {
     pub(crate) fn show(&self, phase: &str, done: f64) {
         if let Some(bar) = &self.bar {
             bar.set_position(self.done as u64 * STEPS + (done.clamp(0.0, 1.0) * STEPS as f64) as u64);
-            bar.set_message(format!("{}: {phase}", self.label));
+            bar.set_message(format!("{}: {phase}{}", self.label, self.left()));
         }
     }
 
     /// A run is over; `line` is for where nobody watches.
     pub(crate) fn end(&mut self, line: &str) {
         self.done += 1;
+        self.made += 1;
         match &self.bar {
             Some(bar) => bar.set_position(self.done as u64 * STEPS),
-            None => eprintln!("[{}/{}] {line}", self.done, self.runs),
+            None => eprintln!("[{}/{}{}] {line}", self.done, self.runs, self.left()),
         }
     }
 

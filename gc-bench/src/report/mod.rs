@@ -2,6 +2,7 @@
 
 pub(crate) mod html;
 pub(crate) mod json;
+pub(crate) mod markdown;
 pub(crate) mod plot;
 pub(crate) mod primitives;
 pub(crate) mod svg;
@@ -69,6 +70,12 @@ pub(crate) struct Work<'a> {
 
 /// The works of a session that compares barriers; none where each work was done with one.
 pub(crate) fn by_barrier(document: &Document) -> Vec<Work<'_>> {
+    let works = works(document);
+    if works.iter().any(|work| work.groups.len() > 1) { works } else { Vec::new() }
+}
+
+/// Every work of a session.
+pub(crate) fn works(document: &Document) -> Vec<Work<'_>> {
     let mut works: Vec<Work<'_>> = Vec::new();
     for group in groups(document) {
         let name = group.runs[0].settings.work_label();
@@ -77,7 +84,7 @@ pub(crate) fn by_barrier(document: &Document) -> Vec<Work<'_>> {
             None => works.push(Work { name, groups: vec![group] }),
         }
     }
-    if works.iter().any(|work| work.groups.len() > 1) { works } else { Vec::new() }
+    works
 }
 
 impl Group<'_> {

@@ -3,6 +3,7 @@
 mod account;
 mod common;
 mod primitives;
+mod publish;
 mod refusals;
 mod runs;
 mod sandbox;

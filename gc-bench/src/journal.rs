@@ -1,0 +1,148 @@
+//! Runs kept in a file as they are made, so that a session that is interrupted goes on where it
+//! ended.
+//!
+//! The first line says what was asked for, and each line after it is a run. A run is appended when
+//! it is over, in one write; a line that is not whole (the machine went down) is dropped.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::plan::{Plan, Runs};
+use crate::record::Record;
+
+/// What a session is to do: another one's runs are not mixed with its own.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    version: String,
+    /// Of the order: the session that goes on makes the same.
+    seed: u64,
+    repeats: u64,
+    plans: Vec<serde_json::Value>,
+}
+
+/// The runs of a session that were made so far.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+    kept: Vec<Record>,
+}
+
+fn failed(path: &Path, what: &str, e: &io::Error) -> Failure {
+    Failure::run(format!("cannot {what} {}: {e}", path.display()))
+}
+
+impl Journal {
+    /// Of these runs, which take the seed of the session that began the file, if there is one.
+    pub(crate) fn open(path: &Path, runs: &mut Runs) -> Result<Self, Failure> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(failed(path, "read", &e)),
+        };
+        let plans = runs.plans.iter().map(|plan| serde_json::to_value(plan).expect("plain data")).collect();
+        let (version, repeats) = (env!("CARGO_PKG_VERSION").to_owned(), runs.schedule.repeats);
+        let mut request = Request { version, seed: runs.schedule.seed, repeats, plans };
+        let mut whole = text.split_inclusive('\n').take_while(|line| line.ends_with('\n'));
+        let (mut kept, mut length) = (Vec::new(), 0);
+        if let Some(line) = whole.next() {
+            let begun: Option<Request> = serde_json::from_str(line).ok();
+            let of_this =
+                |r: &Request| (&r.version, r.repeats, &r.plans) == (&request.version, repeats, &request.plans);
+            let Some(begun) = begun.filter(of_this) else {
+                let path = path.display();
+                return Err(Failure::input(format!("{path} has runs of another request: move it away or delete it")));
+            };
+            (request.seed, length) = (begun.seed, line.len());
+            for line in whole {
+                let Ok(record) = serde_json::from_str(line) else { break };
+                kept.push(record);
+                length += line.len();
+            }
+        }
+        runs.schedule.seed = request.seed;
+        let open = || {
+            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+            file.set_len(length as u64)?;
+            if length == 0 {
+                file.write_all(&line(&request))?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(|e| failed(path, "write", &e))?;
+        Ok(Self { path: path.to_owned(), file, kept })
+    }
+
+    /// How many runs were made before this session.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The run of that plan and repeat, if it was made before.
+    pub(crate) fn take(&mut self, plan: &Plan) -> Option<Record> {
+        let label = plan.label();
+        let at = self.kept.iter().position(|run| run.repeat == plan.repeat && run.settings.label() == label)?;
+        Some(self.kept.swap_remove(at))
+    }
+
+    /// Keeps a run that was just made.
+    pub(crate) fn keep(&mut self, record: &Record) -> Result<(), Failure> {
+        self.file.write_all(&line(record)).map_err(|e| failed(&self.path, "write", &e))
+    }
+
+    /// The report has them all.
+    pub(crate) fn remove(self) {
+        // One that stays says the same as the report.
+        let _ = fs::remove_file(self.path);
+    }
+}
+
+fn line(of: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(of).expect("plain data");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples::record;
+    use crate::schedule::Schedule;
+
+    fn runs(of: &[Record], seed: u64) -> Runs {
+        let plans = of.iter().map(|run| run.settings.clone()).collect();
+        Runs { plans, schedule: Schedule { seed, ..Schedule::once() } }
+    }
+
+    #[test]
+    fn a_session_goes_on_where_it_was_interrupted() {
+        let path = std::env::temp_dir().join(format!("gc-bench-journal-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let made = [record("gcbench", 1), record("message-ring", 1)];
+        let mut first = runs(&made, 7);
+        let mut journal = Journal::open(&path, &mut first).unwrap();
+        assert_eq!((journal.len(), journal.take(&first.plans[0]).is_none()), (0, true));
+        journal.keep(&made[0]).unwrap();
+        drop(journal);
+        // The second is not whole: its session ended in the write.
+        let half = line(&made[1]);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(&half[..half.len() / 2]).unwrap();
+        let mut again = runs(&made, 8);
+        let mut journal = Journal::open(&path, &mut again).unwrap();
+        assert_eq!((journal.len(), again.schedule.seed), (1, 7), "in the same order");
+        let found = journal.take(&again.plans[0]).unwrap();
+        assert_eq!(serde_json::to_value(&found).unwrap(), serde_json::to_value(&made[0]).unwrap());
+        assert!(journal.take(&again.plans[0]).is_none() && journal.take(&again.plans[1]).is_none());
+        journal.keep(&made[1]).unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(&path, &mut again).unwrap().len(), 2);
+        let other = Journal::open(&path, &mut runs(&made[..1], 7)).expect_err("another request");
+        assert_eq!((other.code(), other.line().contains("another request")), (2, true));
+        Journal::open(&path, &mut again).unwrap().remove();
+        assert!(!path.exists());
+    }
+}

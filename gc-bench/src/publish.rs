@@ -1,0 +1,157 @@
+//! `gc-bench publish`: what the book's tables name, ten times each, within a budget of time; and
+//! `gc-bench tables`, which writes them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use crate::collector::Collector;
+use crate::failure::Failure;
+use crate::output::OutputArgs;
+use crate::plan::{RunArgs, Runs, standard_runs};
+use crate::report::markdown;
+use crate::results::Document;
+use crate::size::parse_count;
+
+/// `gc-bench publish`.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// As of a plain run; of stw the one with as many workers as processors alone
+    #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load,page,stw")]
+    barrier: Vec<Collector>,
+
+    /// About how many minutes it may take: table-churn is measured for 2 to 10 s a run, as long as
+    /// they allow, and no repeat is begun that would end later
+    #[arg(long, value_name = "MINUTES", value_parser = parse_count, default_value = "30")]
+    budget: u64,
+
+    /// Everything small, twice, to see that it works: its figures say nothing
+    #[arg(long)]
+    quick: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `gc-bench tables`.
+#[derive(Debug, Args)]
+pub(crate) struct TablesArgs {
+    /// The JSON of `gc-bench publish`
+    #[arg(value_name = "REPORT")]
+    report: PathBuf,
+
+    /// Documents with a line `<!-- figures: full -->` or `<!-- figures: brief -->` and, further
+    /// down, `<!-- end of figures -->`: what stands between them is replaced
+    #[arg(value_name = "DOCUMENT", required = true)]
+    documents: Vec<PathBuf>,
+}
+
+/// What a repeat takes for each barrier beside the measured part of table-churn, in seconds: the
+/// other three workloads, and twice the building, filling and warming up of table-churn.
+const FIXED_S: u64 = 36;
+const REPEATS: u64 = 10;
+
+/// How long table-churn is measured a run.
+fn churn_seconds(minutes: u64, barriers: u64) -> u64 {
+    let a_barrier_s = minutes * 60 / REPEATS / barriers.max(1);
+    (a_barrier_s.saturating_sub(FIXED_S) / 2).clamp(2, 10)
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl PublishArgs {
+    /// The five works, each with every barrier.
+    pub(crate) fn runs(&self) -> Result<Runs, Failure> {
+        let barriers: Vec<String> = self.barrier.iter().map(ToString::to_string).collect();
+        let seconds = churn_seconds(self.budget, barriers.len() as u64).to_string();
+        let works: [&[&str]; 4] = [
+            &["binary-trees", "--threads", "2"],
+            &["gcbench", "message-ring"],
+            &["table-churn", "--seconds", &seconds],
+            &["table-churn", "--seconds", &seconds, "--rate", "300000"],
+        ];
+        let (repeats, barriers) = (if self.quick { 2 } else { REPEATS }.to_string(), barriers.join(","));
+        let mut all = None::<Runs>;
+        for work in works {
+            let mut line = vec!["gc-bench", "--barrier", &barriers, "--repeats", &repeats];
+            line.extend(self.quick.then_some("--quick"));
+            line.extend(work);
+            let line = Line::try_parse_from(line).map_err(|e| Failure::input(e.to_string()))?;
+            let mut runs = standard_runs(&line.run)?;
+            runs.plans.retain(|plan| plan.heap.barrier != Collector::STW || plan.heap.workers != 1);
+            match &mut all {
+                None => all = Some(runs),
+                Some(all) => all.plans.append(&mut runs.plans),
+            }
+        }
+        let mut all = all.expect("there are works");
+        all.schedule.budget = Some(Duration::from_secs(60 * self.budget));
+        Ok(all)
+    }
+
+    /// Where runs are kept until the report is written.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.output.out.clone().unwrap_or_default().join("gc-bench-publish.runs")
+    }
+}
+
+/// Writes the tables of a report into documents: into all, or into none.
+pub(crate) fn tables(args: &TablesArgs) -> Result<(), Failure> {
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))
+    };
+    let report: Document = serde_json::from_str(&read(&args.report)?)
+        .map_err(|e| Failure::input(format!("{} is no report of runs: {e}", args.report.display())))?;
+    let mut texts = Vec::new();
+    for path in &args.documents {
+        let text = markdown::filled(&read(path)?, &report)
+            .ok_or_else(|| Failure::input(format!("{} has no place for figures", path.display())))?;
+        texts.push((path, text));
+    }
+    for (path, text) in texts {
+        fs::write(path, text).map_err(|e| Failure::run(format!("cannot write {}: {e}", path.display())))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser)]
+    struct Publish {
+        #[command(flatten)]
+        args: PublishArgs,
+    }
+
+    fn runs(args: &[&str]) -> Runs {
+        Publish::try_parse_from([&["gc-bench"], args].concat()).unwrap().args.runs().unwrap()
+    }
+
+    #[test]
+    fn what_is_published_is_ten_times_five_works_with_each_barrier() {
+        let of = runs(&[]);
+        let labels: Vec<String> = of.plans.iter().map(crate::plan::Plan::label).collect();
+        assert_eq!((of.schedule.repeats, labels.len()), (10, 15), "{labels:?}");
+        assert_eq!(labels[0], "binary-trees, 2 threads");
+        assert_eq!(labels[12], "table-churn, 2 threads, 300,000 op/s each");
+        assert!(labels.iter().enumerate().all(|(i, label)| !labels[..i].contains(label)), "{labels:?}");
+        assert_eq!(of.schedule.budget, Some(Duration::from_secs(1800)));
+        assert_eq!(runs(&["--barrier", "load"]).plans.len(), 5);
+    }
+
+    #[test]
+    fn a_budget_sets_how_long_table_churn_is_measured() {
+        let seconds = |minutes: &str| {
+            let plans = runs(&["--budget", minutes]).plans;
+            serde_json::to_value(&plans[9]).unwrap()["seconds"].as_f64().unwrap()
+        };
+        assert_eq!((seconds("30"), seconds("24"), seconds("5"), seconds("60")), (10.0, 6.0, 2.0, 10.0));
+    }
+}

@@ -1,0 +1,156 @@
+//! Tables of a report for the book: no pause stands there without metered latency and the time in
+//! gaps of the same runs.
+
+use std::fmt::Write as _;
+
+use super::{Group, Work, notes, works};
+use crate::pooled::{Figure, Pooled};
+use crate::results::Document;
+use crate::size::{bytes, duration, three};
+
+/// A row: its name, whether the short table has it, and the cell of a group.
+type Row = (&'static str, bool, fn(&Group<'_>) -> String);
+
+const NONE: &str = "-";
+
+const ROWS: &[Row] = &[
+    ("wall, s", true, |g| if is_timed(g) { NONE.into() } else { with_interval(g.figures.wall_s, 1.0) }),
+    ("million op/s", true, |g| if is_timed(g) { with_interval(g.figures.ops_per_s, 1e-6) } else { NONE.into() }),
+    ("CPU, s", false, |g| with_interval(g.figures.cpu_s, 1.0)),
+    ("pauses: p99 / longest", true, |g| both(g.figures.pauses.p99_ns, &g.figures.pauses)),
+    ("latency: p99.9 / worst", false, |g| both(g.figures.latency.p999_ns, &g.figures.latency)),
+    ("metered over 100 ms: p99.9 / worst", true, |g| both(g.figures.metered.ms_100.p999_ns, &g.figures.metered.ms_100)),
+    ("in gaps of 1 ms and more: share of time / longest", true, |g| {
+        format!("{} % / {}", three(g.mean(|r| r.gaps.share) * 100.0), none_or(g.most(|r| r.gaps.max_ns)))
+    }),
+    ("of the gaps not accounted for", false, |g| {
+        g.not_accounted().map_or(NONE.into(), |share| format!("{} %", three(share * 100.0)))
+    }),
+    ("stalls: a run / longest", false, |g| {
+        format!(
+            "{} / {}",
+            three(g.mean(|r| r.stalls.count as f64)),
+            g.figures.stalls.max_ns.map_or(NONE.into(), duration)
+        )
+    }),
+];
+
+/// Whether the work lasts as long as it was told, so that its wall time says nothing.
+fn is_timed(g: &Group<'_>) -> bool {
+    g.runs[0].settings.work.seconds() > 0.0
+}
+
+fn none_or(ns: u64) -> String {
+    if ns == 0 { NONE.into() } else { duration(ns) }
+}
+
+fn both(percentile: Option<Figure>, pooled: &Pooled) -> String {
+    let percentile = percentile.map_or(NONE.into(), |figure| duration(figure.estimate as u64));
+    format!("{percentile} / {}", pooled.max_ns.map_or(NONE.into(), duration))
+}
+
+fn with_interval(figure: Figure, unit: f64) -> String {
+    let interval = figure.interval().map(|i| format!(" ({} to {})", three(i.low * unit), three(i.high * unit)));
+    three(figure.estimate * unit) + &interval.unwrap_or_default()
+}
+
+fn table(work: &Work<'_>, brief: bool) -> String {
+    let heap = bytes(work.groups[0].runs[0].heap_bytes);
+    let names: Vec<String> = work.groups.iter().map(|g| format!("`{}`", g.barrier())).collect();
+    let mut out = format!("| {}, {heap} | {} |\n", work.name, names.join(" | "));
+    out += &format!("| --- |{}\n", " --- |".repeat(names.len()));
+    for (name, _, cell) in ROWS.iter().filter(|(_, short, _)| *short || !brief) {
+        let cells: Vec<String> = work.groups.iter().map(cell).collect();
+        if cells.iter().any(|cell| cell != NONE) {
+            let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
+        }
+    }
+    out
+}
+
+/// The tables, and before them what they are of.
+fn text(document: &Document, brief: bool) -> String {
+    let (head, works) = (&document.head, works(document));
+    let runs = document.configurations.iter().map(|of| of.runs);
+    let (least, most) = (runs.clone().min().unwrap_or(0), runs.max().unwrap_or(0));
+    let runs = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    let mut out = format!(
+        "{runs} runs of each, in random order (seed {}), {}: {} x {}, {}, Linux {}; `gc-bench {}`. In brackets 95 % \
+         intervals; percentiles of all runs' samples together, the longest and the worst of all runs.\n\n",
+        document.order.seed,
+        head.when.get(..10).unwrap_or(&head.when),
+        head.machine.cpus,
+        head.machine.cpu_model,
+        bytes(head.machine.memory_bytes),
+        head.kernel.release,
+        head.command.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" "),
+    );
+    let tables: Vec<String> = works.iter().map(|work| table(work, brief)).collect();
+    out += &tables.join("\n");
+    let said: Vec<String> = document.left_out.iter().cloned().chain(notes(document)).collect();
+    if !said.is_empty() && !brief {
+        let _ =
+            write!(out, "\nThe bench noted:\n\n{}", said.iter().map(|line| format!("- {line}\n")).collect::<String>());
+    }
+    out
+}
+
+const END: &str = "<!-- end of figures -->";
+
+/// The document with the report's tables in each of its places for figures; `None` where it has
+/// none, or one that does not end.
+pub(crate) fn filled(document: &str, report: &Document) -> Option<String> {
+    let (mut out, mut rest) = (String::new(), document);
+    let places = [("<!-- figures: full -->\n", false), ("<!-- figures: brief -->\n", true)];
+    let next = |rest: &str| {
+        let found = places.iter().filter_map(|&(begin, brief)| Some((rest.find(begin)? + begin.len(), brief)));
+        found.min()
+    };
+    next(rest)?;
+    while let Some((at, brief)) = next(rest) {
+        let end = at + rest[at..].find(END)?;
+        out += &rest[..at];
+        out += &format!("\n{}\n", text(report, brief));
+        rest = &rest[end..];
+    }
+    Some(out + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples::{barriers, document};
+
+    #[test]
+    fn a_place_is_filled_and_filled_anew() {
+        let page =
+            format!("# Figures\n<!-- figures: full -->\nold\n{END}\nmore\n<!-- figures: brief -->\n{END}\nend\n");
+        let found = filled(&page, &barriers()).unwrap();
+        assert!(found.starts_with("# Figures\n<!-- figures: full -->\n\n3 runs of each") && found.ends_with("end\n"));
+        assert!(found.contains("| gcbench, 256 MiB | `load` | `page` | `stw` |") && !found.contains("old"), "{found}");
+        assert_eq!(filled(&found, &barriers()).as_ref(), Some(&found), "the same figures, the same text");
+        assert_eq!(filled("nothing", &barriers()), None);
+        assert_eq!(filled("<!-- figures: full -->\n", &barriers()), None, "it does not end");
+    }
+
+    /// The issue's rule, of both tables and whatever was compared.
+    #[test]
+    fn no_pause_stands_without_metered_latency_and_gaps() {
+        for (report, brief) in [(barriers(), true), (barriers(), false), (document(), true)] {
+            let text = text(&report, brief);
+            let rows = |name: &str| text.lines().filter(|line| line.starts_with(&format!("| {name}"))).count();
+            let tables = text.lines().filter(|line| line.starts_with("| ---")).count();
+            assert_eq!((rows("pauses"), rows("metered"), rows("in gaps")), (tables, tables, tables), "{text}");
+            assert!(tables > 0);
+        }
+    }
+
+    #[test]
+    fn few_samples_are_a_dash() {
+        // 3 x 59 pauses: no p99; the longest is there. No stall at all.
+        let text = text(&barriers(), false);
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
+        assert!(line("pauses: p99").contains("| - / "), "{text}");
+        assert!(line("stalls").contains("0.00 / -"), "{text}");
+    }
+}
