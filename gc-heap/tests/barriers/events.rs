@@ -272,6 +272,8 @@ pub(crate) fn the_log_has_a_line_for_every_event(barrier: Barrier) {
             }
             Event::Pause(pause) => assert!(said.contains(&format!(": pause {} ", pause.kind)), "{line}"),
             Event::Phase(span) => assert!(said.contains(&format!(": {} ", span.phase)), "{line}"),
+            // Where the machine is busy with other things.
+            Event::Late(_) => assert!(said.contains(" has waited "), "{line}"),
             _ => assert!(said.starts_with("stall of mutator "), "{line}"),
         }
     }
@@ -301,7 +303,7 @@ pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
     events.iter().for_each(|event| trace.add(event).unwrap());
     let json: Json = serde_json::from_slice(&trace.finish().unwrap()).unwrap();
     let entries = json.as_array().unwrap();
-    let (mut names, mut slices, mut counters) = (HashMap::new(), HashMap::<u64, Vec<_>>::new(), 0);
+    let (mut names, mut slices, mut counters, mut late) = (HashMap::new(), HashMap::<u64, Vec<_>>::new(), 0, 0);
     for entry in entries {
         assert_eq!(entry["pid"], 1);
         let name = entry["name"].as_str().unwrap();
@@ -323,12 +325,15 @@ pub(crate) fn the_trace_is_well_formed(barrier: Barrier) {
                 let span = (ns(entry, "ts"), ns(entry, "ts") + ns(entry, "dur"), name.to_owned());
                 slices.entry(entry["tid"].as_u64().unwrap()).or_default().push(span);
             }
+            // Where the machine is busy with other things.
+            "i" if name == "late" => late += 1,
             _ => panic!("{entry}"),
         }
     }
     let count = |wanted: fn(&Event) -> bool| events.iter().filter(|&event| wanted(event)).count();
     let (cycles, phases) = (count(|e| matches!(e, Event::Cycle(_))), count(|e| matches!(e, Event::Phase(_))));
     assert_eq!((slices[&2].len(), counters), (cycles + phases, 3 * cycles + phases));
+    assert_eq!(late, count(|event| matches!(event, Event::Late(_))));
     assert_eq!(slices[&3].len(), 2 * count(|event| matches!(event, Event::Pause(_))));
     let of_mutators = |odd: u64| -> usize {
         let own = slices.iter().filter(|&(&track, _)| track >= 100 && track % 2 == odd);

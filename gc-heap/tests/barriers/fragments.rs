@@ -135,6 +135,9 @@ pub(crate) fn what_is_free_between_large_objects_can_be_used(barrier: Barrier) {
             let before = heap.stats();
             let mut random = Random::new(seed as u64 + 1);
             heap.enter(|m| {
+                // Else new rows lie in the holes that rows of the pattern before have left, and
+                // those that are dropped may be neighbours.
+                m.collect();
                 let rows = filled(m);
                 let free = drop_rows(m, rows, |id| pattern(id, &mut random));
                 let kept = kept(m, rows);
