@@ -461,10 +461,15 @@ impl<'s> Mutator<'s> {
     #[inline]
     pub fn try_alloc<'g, I: Init<'g>>(&'g self, init: I) -> Result<Gc<'g, I::Object>, I> {
         let bytes = <I::Object as Trace>::KIND.fixed_bytes as usize;
-        match self.try_bump(bytes).or_else(|| self.try_bump_slow(bytes)) {
-            Some(start) => Ok(self.initialize(start, init)),
-            None => Err(init),
-        }
+        // Not `or_else`, after which the compiler tests again what it got.
+        let start = match self.try_bump(bytes) {
+            Some(start) => start,
+            None => match self.try_bump_slow(bytes) {
+                Some(start) => start,
+                None => return Err(init),
+            },
+        };
+        Ok(self.initialize(start, init))
     }
 }
 
