@@ -1,4 +1,4 @@
-//! Free blocks whose memory is given back to the system.
+//! Uncommitting free blocks.
 
 use super::{FreeSpace, add};
 use std::time::Duration;
