@@ -1,7 +1,7 @@
 //! The mark bitmap: one bit per 8-byte granule of the heap, set at the start of each live object.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::zeroed::zeroed;
+use crate::zeroed::{NoMemory, zeroed};
 
 /// Bytes of a granule: objects start at multiples of it.
 pub const GRANULE_BYTES: usize = 8;
@@ -17,9 +17,11 @@ pub struct MarkBitmap {
 
 impl MarkBitmap {
     /// A clear bitmap for `granules` granules.
-    #[must_use]
-    pub fn new(granules: usize) -> MarkBitmap {
-        MarkBitmap { words: zeroed(granules.div_ceil(64)) }
+    ///
+    /// # Errors
+    /// The program's allocator refuses the memory.
+    pub fn new(granules: usize) -> Result<MarkBitmap, NoMemory> {
+        Ok(MarkBitmap { words: zeroed(granules.div_ceil(64))? })
     }
 
     #[inline(always)]
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_bit_is_set_once() {
-        let map = MarkBitmap::new(1000);
+        let map = MarkBitmap::new(1000).unwrap();
         assert!(map.set(777) && !map.set(777) && map.get(777));
         assert!(map.set_alone(778) && !map.set_alone(778) && !map.set(778));
         assert!(!map.get(776) && !map.get(779));
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_last_bit_before_another_is_found() {
-        let map = MarkBitmap::new(1024);
+        let map = MarkBitmap::new(1024).unwrap();
         for granule in [128, 191, 192, 700] {
             map.set(granule);
         }
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn words_are_filled_and_cleared_whole() {
-        let map = MarkBitmap::new(256);
+        let map = MarkBitmap::new(256).unwrap();
         map.store_words(1, 2, u64::MAX);
         assert!(!map.get(63) && map.get(64) && map.get(191) && !map.get(192));
         map.store_words(1, 2, 0);

@@ -8,8 +8,9 @@
 //! While marking, a pair whose key has no mark yet waits, by its key, until it gets one. Until the
 //! marker first runs dry, pairs are only noted: most keys get their mark sooner or later. Then one
 //! pass goes over them, and from there on every mark looks for the pairs that wait for it, so no
-//! further pass is needed, however long the chains are. What still waits at mark end has a dead
-//! key.
+//! further pass is needed, however long the chains are, as long as there is room for the pairs that
+//! wait. (If there is none, the marker passes over the blocks of pairs again.) What still waits at
+//! mark end has a dead key.
 //!
 //! See "Ephemerons" in `docs/protocol.md`; `loom_ephemeron` runs these functions.
 
@@ -95,6 +96,9 @@ pub enum Scan {
     Later,
     /// Nothing: the pair waits for its key.
     Waits,
+    /// Comes back to it when nothing else is left to mark: the key has no mark, and there is no
+    /// room for the pair among those that wait.
+    Full,
 }
 
 /// The marker comes to the pair at an offset, of a live object. Heals its key, which marks nothing.
@@ -114,8 +118,7 @@ pub fn scan(
     }
     match waiting {
         None => Scan::Later,
-        Some(waiting) if waiting.wait_for(key, pair, || is_live(key)) => Scan::Waits,
-        Some(_) => Scan::Value,
+        Some(waiting) => waiting.wait_for(key, pair, || is_live(key)),
     }
 }
 
@@ -143,12 +146,53 @@ impl Hasher for OffsetHasher {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pairs {
     /// By offset of the key, the first of its links.
     first: HashMap<usize, u32, BuildHasherDefault<OffsetHasher>>,
     /// Offset of the pair, and the next link of the same key.
     links: Vec<(usize, u32)>,
+    /// The first of the links that are not in use, which are linked in the same way.
+    free: u32,
+}
+
+impl Default for Pairs {
+    fn default() -> Pairs {
+        Pairs { first: HashMap::default(), links: Vec::new(), free: END }
+    }
+}
+
+impl Pairs {
+    /// Adds a pair. `false`: the allocator has no memory for it.
+    fn add(&mut self, key: usize, pair: usize) -> bool {
+        if self.first.try_reserve(1).is_err() || (self.free == END && self.links.try_reserve(1).is_err()) {
+            return false;
+        }
+        let link = match self.free {
+            END => {
+                self.links.push((pair, END));
+                u32::try_from(self.links.len() - 1).expect("fewer pairs than words of a heap")
+            }
+            link => {
+                (self.links[link as usize].0, self.free) = (pair, self.links[link as usize].1);
+                link
+            }
+        };
+        self.links[link as usize].1 = self.first.insert(key, link).unwrap_or(END);
+        true
+    }
+
+    /// Visits the pairs of a key from a link on, and frees their links. Returns how many.
+    fn visit(&mut self, mut link: u32, mut visit: impl FnMut(usize)) -> usize {
+        let mut visited = 0;
+        while link != END {
+            let (pair, next) = self.links[link as usize];
+            self.links[link as usize].1 = std::mem::replace(&mut self.free, link);
+            visit(pair);
+            (link, visited) = (next, visited + 1);
+        }
+        visited
+    }
 }
 
 /// One list, in cache lines of its own.
@@ -162,60 +206,71 @@ impl List {
     }
 }
 
-/// The pairs of one marking whose keys have no mark.
+/// The pairs of one marking whose keys have no mark, as many as there is room for.
 #[derive(Debug)]
 pub struct PendingEphemerons {
     lists: Box<[List]>,
     pairs: AtomicUsize,
+    /// How many may wait; several threads that add to different lists may exceed it by one each.
+    room: AtomicUsize,
 }
 
 impl Default for PendingEphemerons {
+    /// Without a bound.
     fn default() -> PendingEphemerons {
-        PendingEphemerons { lists: (0..LISTS).map(|_| List::default()).collect(), pairs: AtomicUsize::new(0) }
+        PendingEphemerons::new(usize::MAX)
     }
 }
 
 impl PendingEphemerons {
+    /// With room for so many pairs, of about 40 to 80 bytes each while they wait.
+    #[must_use]
+    pub fn new(room: usize) -> PendingEphemerons {
+        let lists = (0..LISTS).map(|_| List::default()).collect();
+        PendingEphemerons { lists, pairs: AtomicUsize::new(0), room: AtomicUsize::new(room) }
+    }
+
+    /// Makes room for twice as many pairs, or `least`.
+    pub fn widen(&self, least: usize) {
+        let room = self.room.load(Ordering::Relaxed);
+        self.room.store(room.saturating_mul(2).max(least), Ordering::Relaxed);
+    }
+
     fn list(&self, key: usize) -> &List {
         &self.lists[key / GRANULE_BYTES % LISTS]
     }
 
-    /// Lets the pair at an offset wait for its key. `false`: `is_live` says that the key is, so
-    /// there is nothing to wait for.
+    /// Lets the pair at an offset wait for its key ([`Scan::Waits`]). [`Scan::Value`]: `is_live`
+    /// says that the key is live, so there is nothing to wait for. [`Scan::Full`]: the key is not,
+    /// and there is no room.
     ///
     /// `is_live` is asked under the lock of the key's list: a marker that marks the key later takes
     /// the same lock and finds the pair.
-    pub fn wait_for(&self, key: usize, pair: usize, is_live: impl Fn() -> bool) -> bool {
+    pub fn wait_for(&self, key: usize, pair: usize, is_live: impl Fn() -> bool) -> Scan {
         let before = !kept(Rule::LookUnderLock) && is_live();
         let mut list = self.list(key).lock();
         if before || kept(Rule::LookUnderLock) && is_live() {
-            return false;
+            return Scan::Value;
         }
-        let link = u32::try_from(list.links.len()).expect("fewer pairs than words of a heap");
-        let next = list.first.insert(key, link).unwrap_or(END);
-        list.links.push((pair, next));
+        if self.len() >= self.room.load(Ordering::Relaxed) || !list.add(key, pair) {
+            return Scan::Full;
+        }
         self.pairs.fetch_add(1, Ordering::Relaxed);
-        true
+        Scan::Waits
     }
 
     /// Visits the pairs that wait for an object that the caller has just marked. `alone`: there is
     /// no other marker.
     #[inline]
-    pub fn take(&self, key: usize, alone: bool, mut visit: impl FnMut(usize)) {
+    pub fn take(&self, key: usize, alone: bool, visit: impl FnMut(usize)) {
         // The number is exact for the only marker; of several, one may just be putting a pair
         // there.
         if alone && self.is_empty() || !kept(Rule::LookAfterMark) {
             return;
         }
         let mut list = self.list(key).lock();
-        let Some(mut link) = list.first.remove(&key) else { return };
-        let mut taken = 0;
-        while link != END {
-            let (pair, next) = list.links[link as usize];
-            visit(pair);
-            link = next;
-            taken += 1;
-        }
+        let Some(link) = list.first.remove(&key) else { return };
+        let taken = list.visit(link, visit);
         self.pairs.fetch_sub(taken, Ordering::Relaxed);
     }
 
@@ -233,7 +288,7 @@ impl PendingEphemerons {
         self.len() == 0
     }
 
-    /// Bytes of the lists: of every pair that ever waited.
+    /// Bytes of the lists: for as many pairs as ever waited at once.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let bytes = |list: &Pairs| {
@@ -243,22 +298,22 @@ impl PendingEphemerons {
         self.lists.iter().map(|list| bytes(&list.lock())).sum()
     }
 
-    /// Takes the pairs that still wait: their keys are dead. After the marking.
-    #[must_use]
-    pub fn take_dead(&self) -> Vec<usize> {
-        let mut dead = Vec::with_capacity(self.len());
+    /// Takes the pairs that wait. After the marking, the keys of those are dead; before its end it
+    /// is called while no other marker runs.
+    pub fn take_all(&self, mut visit: impl FnMut(usize)) {
         for list in &self.lists {
-            let Pairs { first, links } = std::mem::take(&mut *list.lock());
-            for mut link in first.into_values() {
+            let Pairs { first, links, free } = &mut *list.lock();
+            for (_, mut link) in first.drain() {
                 while link != END {
                     let (pair, next) = links[link as usize];
-                    dead.push(pair);
+                    visit(pair);
                     link = next;
                 }
             }
+            links.clear();
+            *free = END;
         }
         self.pairs.store(0, Ordering::Relaxed);
-        dead
     }
 }
 
@@ -270,9 +325,9 @@ mod tests {
     fn pairs_wait_by_key_and_are_taken_once() {
         let waiting = PendingEphemerons::default();
         for pair in 0..1000 {
-            assert!(waiting.wait_for(pair % 10 * 8, pair * 16, || false));
+            assert_eq!(waiting.wait_for(pair % 10 * 8, pair * 16, || false), Scan::Waits);
         }
-        assert!(!waiting.wait_for(8, 16, || true));
+        assert_eq!(waiting.wait_for(8, 16, || true), Scan::Value);
         assert_eq!(waiting.len(), 1000);
         let mut taken = Vec::new();
         waiting.take(24, true, |pair| taken.push(pair / 16));
@@ -280,10 +335,32 @@ mod tests {
         assert_eq!(taken, (0..1000).filter(|pair| pair % 10 == 3).collect::<Vec<_>>());
         waiting.take(24, true, |_| panic!("taken before"));
         waiting.take(4096, true, |_| panic!("nothing waits for it"));
-        assert!(waiting.wait_for(24, 16, || false));
-        let mut dead = waiting.take_dead();
+        assert_eq!(waiting.wait_for(24, 16, || false), Scan::Waits);
+        let mut dead = Vec::new();
+        waiting.take_all(|pair| dead.push(pair));
         dead.sort_unstable();
         assert_eq!(dead.len(), 901);
         assert!(dead.windows(2).all(|pair| pair[0] < pair[1] || pair[0] == 16));
+    }
+
+    #[test]
+    fn no_more_pairs_wait_than_there_is_room_for_and_their_room_is_used_again() {
+        let waiting = PendingEphemerons::new(100);
+        for round in 0..50 {
+            for pair in 0..100 {
+                assert_eq!(waiting.wait_for(pair % 7 * 8, pair * 16, || false), Scan::Waits);
+            }
+            assert_eq!(waiting.wait_for(8, 16, || false), Scan::Full);
+            assert_eq!(waiting.wait_for(8, 16, || true), Scan::Value);
+            let mut taken = Vec::new();
+            (0..6).for_each(|key| waiting.take(key * 8, true, |pair| taken.push(pair / 16)));
+            waiting.take_all(|pair| taken.push(pair / 16));
+            taken.sort_unstable();
+            assert_eq!(taken, (0..100).collect::<Vec<_>>(), "round {round}");
+        }
+        assert!(waiting.bytes() < 100 * 100 + LISTS * 100, "{} bytes", waiting.bytes());
+        waiting.widen(0);
+        assert!((0..200).all(|pair| waiting.wait_for(0, pair * 16, || false) == Scan::Waits));
+        assert_eq!(waiting.wait_for(0, 16, || false), Scan::Full);
     }
 }

@@ -7,6 +7,7 @@
 //! no memory to copy it to.
 
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::zeroed::{NoMemory, zeroed};
 
 /// Bytes of a block: the unit of evacuation.
 pub const BLOCK_BYTES: usize = 64 << 10;
@@ -35,15 +36,17 @@ pub struct Forwarding {
 
 impl Forwarding {
     /// The forwarding of a block with these frozen mark bits, no object moved yet.
-    #[must_use]
-    pub fn new(bits: [u64; BLOCK_MARK_WORDS]) -> Forwarding {
+    ///
+    /// # Errors
+    /// The program's allocator refuses the memory.
+    pub fn new(bits: [u64; BLOCK_MARK_WORDS]) -> Result<Forwarding, NoMemory> {
         let mut live = 0;
         let words = bits.map(|bits| {
             let rank = live;
             live += bits.count_ones();
             MarkWord { bits, rank }
         });
-        Forwarding { words, entries: (0..live).map(|_| AtomicU64::new(0)).collect() }
+        Ok(Forwarding { words, entries: zeroed(live as usize)? })
     }
 
     /// The mark bits it was made with.
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn entries_are_found_by_rank() {
         let starts = [0, 1, 63, 64, 700, 8191];
-        let forwarding = Forwarding::new(bits(&starts));
+        let forwarding = Forwarding::new(bits(&starts)).unwrap();
         assert_eq!(forwarding.objects(), starts.len());
         for (i, &g) in starts.iter().enumerate() {
             forwarding.entry(g).unwrap().publish(1000 + i).unwrap();
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_first_publication_stands() {
-        let forwarding = Forwarding::new(bits(&[5]));
+        let forwarding = Forwarding::new(bits(&[5])).unwrap();
         let entry = forwarding.entry(5).unwrap();
         assert_eq!(entry.destination(), None);
         assert_eq!(entry.publish(0), Ok(()));

@@ -6,6 +6,7 @@
 //! once, and none is missed. See "A full mark stack" in `docs/protocol.md`.
 
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::zeroed::{NoMemory, zeroed};
 
 /// A set of block numbers that any number of threads may add to and take from.
 #[derive(Debug)]
@@ -17,10 +18,11 @@ pub struct GreyBlocks {
 
 impl GreyBlocks {
     /// An empty set, of numbers below `blocks`.
-    #[must_use]
-    pub fn new(blocks: usize) -> GreyBlocks {
-        let words = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        GreyBlocks { words, count: AtomicUsize::new(0) }
+    ///
+    /// # Errors
+    /// The program's allocator refuses the memory.
+    pub fn new(blocks: usize) -> Result<GreyBlocks, NoMemory> {
+        Ok(GreyBlocks { words: zeroed(blocks.div_ceil(64))?, count: AtomicUsize::new(0) })
     }
 
     /// Adds a block. Release: the thread that takes it sees the marks set before.
@@ -32,6 +34,16 @@ impl GreyBlocks {
         if self.words[block / 64].fetch_or(bit, Ordering::Release) & bit != 0 {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Takes a block, if it is in the set. Acquire, as [`take`](GreyBlocks::take).
+    pub fn remove(&self, block: usize) -> bool {
+        let (word, bit) = (&self.words[block / 64], 1 << (block % 64));
+        let removed = word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Acquire) & bit != 0;
+        if removed {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
     }
 
     /// Whether the set is empty. Never true while a block that the caller has added is in it.
@@ -72,7 +84,7 @@ mod tests {
 
     #[test]
     fn each_block_is_taken_once_for_each_time_it_was_added_anew() {
-        let greys = GreyBlocks::new(200);
+        let greys = GreyBlocks::new(200).unwrap();
         assert!(greys.is_empty() && greys.take(7).is_none());
         [3, 130, 3, 199].into_iter().for_each(|block| greys.add(block));
         assert_eq!([greys.take(130), greys.take(131), greys.take(131)], [Some(130), Some(199), Some(3)]);
@@ -80,5 +92,8 @@ mod tests {
         greys.add(3);
         assert!(!greys.is_empty());
         assert_eq!((greys.take(0), greys.take(0)), (Some(3), None));
+        greys.add(70);
+        assert_eq!([greys.remove(71), greys.remove(70), greys.remove(70)], [false, true, false]);
+        assert!(greys.is_empty());
     }
 }

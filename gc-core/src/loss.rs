@@ -27,7 +27,7 @@
 //! [`flush`]: LossRing::flush
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::zeroed::zeroed;
+use crate::zeroed::{NoMemory, zeroed};
 use std::sync::atomic::compiler_fence;
 
 /// Longest time, from the begin of its first loss to the end of its last, that one entry covers. A
@@ -113,18 +113,20 @@ fn none() -> [AtomicU64; WORDS] {
 impl LossRing {
     /// A ring of `entries` entries, a power of two; 40 bytes each, committed when first touched.
     ///
+    /// # Errors
+    /// The program's allocator refuses the memory.
+    ///
     /// # Panics
     /// If `entries` is no power of two.
-    #[must_use]
-    pub fn new(entries: usize) -> LossRing {
+    pub fn new(entries: usize) -> Result<LossRing, NoMemory> {
         assert!(entries.is_power_of_two(), "a ring of 2^n entries");
-        LossRing {
-            slots: zeroed(entries),
+        Ok(LossRing {
+            slots: zeroed(entries)?,
             written: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             open: none(),
-        }
+        })
     }
 
     /// Records a loss, which ended no earlier than the previous one did. One that began earlier,
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_lies_close_together_is_one_entry_and_the_rest_is_not() {
-        let ring = LossRing::new(8);
+        let ring = LossRing::new(8).unwrap();
         ring.record(loss(1000, 500));
         ring.record(loss(60_000, 2_000));
         ring.record(loss(100_000, 900));
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_keeps_what_it_has_and_counts_the_rest() {
-        let ring = LossRing::new(4);
+        let ring = LossRing::new(4).unwrap();
         let at = |n: u64| Loss { count: 3, ..loss(n * 1_000_000, 20) };
         (0..7).for_each(|n| ring.record(at(n)));
         assert!(ring.is_half_full());
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn large_figures_survive() {
-        let ring = LossRing::new(1);
+        let ring = LossRing::new(1).unwrap();
         let long = Loss {
             kind: 255,
             count: (1 << 56) - 1,

@@ -36,7 +36,7 @@
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{futex, hint, thread};
-use crate::zeroed::zeroed;
+use crate::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
 
 /// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] upwards.
@@ -192,7 +192,8 @@ pub enum PageState {
     Gated,
     /// One thread is repairing it.
     Claimed,
-    /// Its claimant has unwound: the page is half repaired, and stays so.
+    /// Its claimant has unwound: the page is half repaired, and stays so. Or its mover has: it is
+    /// at its source or at its destination.
     Abandoned,
     /// Repaired: it holds addresses from after the flip only.
     Repaired,
@@ -284,25 +285,74 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        // Relaxed: it orders nothing, because no thread reads the page's bytes.
-        let abandoned = word(self.flip, PageState::Abandoned);
-        let mut seen = self.word.load(Ordering::Relaxed);
-        // Another flip has gated the page, if its state is another one.
-        while state_in(seen, self.flip) == PageState::Claimed {
-            match self.word.compare_exchange_weak(seen, abandoned, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(before) => {
-                    if before == word_awaited(self.flip, CLAIMED_AWAITED) {
-                        futex::wake_all(self.word);
-                    }
-                    return;
+        abandon(self.word, self.flip, PageState::Claimed, CLAIMED_AWAITED);
+    }
+}
+
+/// Ends a state in which the calling thread alone could do something with a page, and wakes the
+/// threads that wait for its end.
+fn abandon(word_of_page: &AtomicU32, flip: Flip, held: PageState, awaited: u32) {
+    // Relaxed: it orders nothing, because no thread reads the page's bytes.
+    let abandoned = word(flip, PageState::Abandoned);
+    let mut seen = word_of_page.load(Ordering::Relaxed);
+    // Another flip has gated the page, if its state is another one.
+    while state_in(seen, flip) == held {
+        match word_of_page.compare_exchange_weak(seen, abandoned, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(before) => {
+                if before == word_awaited(flip, awaited) {
+                    futex::wake_all(word_of_page);
                 }
-                Err(now) => seen = now,
+                return;
             }
+            Err(now) => seen = now,
         }
     }
 }
 
-/// A page whose claimant has unwound, for a thread that needs the page: it cannot have it.
+/// The exclusive right, and the duty, to move a run of repaired pages of private memory to the
+/// program's view. It ends page by page: pages whose move has not ended when it is dropped, as by a
+/// panic of the mover, are left [abandoned](PageState::Abandoned) until the next flip, because no
+/// thread knows where their bytes are.
+#[derive(Debug)]
+#[must_use = "pages that are taken and not moved are lost"]
+pub struct Move<'a> {
+    words: &'a [AtomicU32],
+    /// Number of the first of the words whose page's move has not ended.
+    first: usize,
+    flip: Flip,
+}
+
+impl Move<'_> {
+    /// The pages whose move has not ended.
+    pub fn pages(&self) -> Range<usize> {
+        self.first..self.first + self.words.len()
+    }
+
+    /// Ends the move of the first page (Release): it is at its destination, or (`moved` is `false`)
+    /// still at its source. Wakes the threads that sleep until then.
+    pub fn end_first(&mut self, moved: bool) {
+        let Some((word, rest)) = self.words.split_first() else { return };
+        // Before the exchange: a page is published once.
+        (self.words, self.first) = (rest, self.first + 1);
+        publish(word, self.flip, if moved { PageState::Installed } else { PageState::Repaired });
+    }
+
+    /// Ends the move of all pages, as [`end_first`](Move::end_first).
+    pub fn end(mut self, moved: bool) {
+        while !self.words.is_empty() {
+            self.end_first(moved);
+        }
+    }
+}
+
+impl Drop for Move<'_> {
+    fn drop(&mut self) {
+        self.words.iter().for_each(|word| abandon(word, self.flip, PageState::Moving, MOVING_AWAITED));
+    }
+}
+
+/// A page that a thread was repairing or moving when it unwound, for a thread that needs the page:
+/// it cannot have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abandoned {
     page: usize,
@@ -317,7 +367,11 @@ impl Abandoned {
 
 impl std::fmt::Display for Abandoned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "page {} of the heap was left half repaired: the thread that repaired it has panicked", self.page)
+        write!(
+            f,
+            "page {} of the heap was left half done: the thread that repaired or moved it has panicked",
+            self.page
+        )
     }
 }
 
@@ -344,8 +398,11 @@ impl PageStates {
     /// States for `pages` pages, all gated.
     ///
     /// The words are committed when first touched: pages that are never used cost nothing.
-    pub fn new(pages: usize) -> PageStates {
-        PageStates { words: zeroed(pages) }
+    ///
+    /// # Errors
+    /// The program's allocator refuses the memory.
+    pub fn new(pages: usize) -> Result<PageStates, NoMemory> {
+        Ok(PageStates { words: zeroed(pages)? })
     }
 
     /// The number of pages.
@@ -436,31 +493,28 @@ impl PageStates {
     }
 
     /// Sets a run of repaired pages, from the start of `pages`, to `Moving`; the caller alone may
-    /// then move them, and must call [`end_move`](PageStates::end_move) afterwards. (AcqRel: the
-    /// mover sees the repaired bytes; a thread that reads a page and then still finds it short of
-    /// `Moving` has read it at its source.)
-    pub fn begin_move(&self, pages: Range<usize>, flip: Flip) -> Range<usize> {
+    /// then move them, and must end the [`Move`] afterwards. (AcqRel: the mover sees the repaired
+    /// bytes; a thread that reads a page and then still finds it short of `Moving` has read it at
+    /// its source.)
+    pub fn begin_move(&self, pages: Range<usize>, flip: Flip) -> Move<'_> {
         let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Moving));
-        let taken = pages.clone().take_while(|&page| {
-            self.words[page].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        });
-        let count = taken.count();
-        pages.start..pages.start + count
-    }
-
-    /// Ends the move of pages: they are at their destination, or (`moved` is `false`) still at
-    /// their source.
-    pub fn end_move(&self, pages: Range<usize>, flip: Flip, moved: bool) {
-        let state = if moved { PageState::Installed } else { PageState::Repaired };
-        for page in pages {
-            publish(&self.words[page], flip, state);
-        }
+        let words = &self.words[pages.clone()];
+        let is_taken = |word: &&AtomicU32| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let count = words.iter().take_while(is_taken).count();
+        Move { words: &words[..count], first: pages.start, flip }
     }
 
     /// Backs off until no thread is moving a page, as
-    /// [`wait_until_repaired`](PageStates::wait_until_repaired).
-    pub fn wait_while_moving(&self, page: usize, flip: Flip) {
+    /// [`wait_until_repaired`](PageStates::wait_until_repaired). Returns the state then.
+    ///
+    /// # Errors
+    /// [`Abandoned`] if a thread has unwound while it moved or repaired the page.
+    pub fn wait_while_moving(&self, page: usize, flip: Flip) -> Result<PageState, Abandoned> {
         self.wait(page, flip, |state| state == PageState::Moving, MOVING_AWAITED);
+        match self.state(page, flip) {
+            PageState::Abandoned => Err(Abandoned { page }),
+            state => Ok(state),
+        }
     }
 
     /// The first page of `within` that is not repaired yet. An UNREGISTER is allowed when there is
@@ -482,7 +536,7 @@ mod tests {
 
     #[test]
     fn a_page_goes_through_its_states_in_order() {
-        let states = PageStates::new(3);
+        let states = PageStates::new(3).unwrap();
         let flip = Flip::FIRST;
         assert_eq!(states.state(1, flip), PageState::Gated);
         let claim = states.claim(1, flip).unwrap();
@@ -499,7 +553,7 @@ mod tests {
 
     #[test]
     fn another_flip_gates_every_page() {
-        let states = PageStates::new(2);
+        let states = PageStates::new(2).unwrap();
         let flip = Flip::FIRST;
         states.claim(0, flip).unwrap().repaired();
         let _left_claimed = states.claim(1, flip).unwrap();
@@ -514,7 +568,7 @@ mod tests {
     /// A thread that waited for it would sleep for ever.
     #[test]
     fn a_page_whose_claimant_panics_is_abandoned_and_nobody_waits_for_it() {
-        let states = PageStates::new(2);
+        let states = PageStates::new(2).unwrap();
         let flip = Flip::FIRST;
         std::thread::scope(|scope| {
             let claim = states.claim(1, flip).unwrap();
@@ -535,9 +589,38 @@ mod tests {
         states.claim(1, flip.next()).unwrap().repaired();
     }
 
+    /// The same, of a page that was being moved. The pages whose move had ended are there.
+    #[test]
+    fn a_page_whose_mover_panics_is_abandoned_and_nobody_waits_for_it() {
+        let states = PageStates::new(3).unwrap();
+        let flip = Flip::FIRST;
+        (0..3).for_each(|page| states.claim(page, flip).unwrap().repaired());
+        std::thread::scope(|scope| {
+            let mut pages = states.begin_move(0..3, flip);
+            pages.end_first(true);
+            assert_eq!(pages.pages(), 1..3);
+            let waiters = [1, 2].map(|page| {
+                scope.spawn({
+                    let states = &states;
+                    move || states.wait_while_moving(page, flip)
+                })
+            });
+            let mover = scope.spawn(move || {
+                let _pages = pages;
+                // So that the waiters sleep.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                std::panic::resume_unwind(Box::new("a move fails"));
+            });
+            assert!(mover.join().is_err());
+            assert_eq!(waiters.map(|waiter| waiter.join().unwrap()), [1, 2].map(|page| Err(Abandoned { page })));
+        });
+        assert_eq!(states.wait_while_moving(0, flip), Ok(PageState::Installed));
+        assert!(states.begin_move(1..3, flip).pages().is_empty(), "a page is moved once");
+    }
+
     #[test]
     fn runs_hold_repaired_pages_only() {
-        let states = PageStates::new(8);
+        let states = PageStates::new(8).unwrap();
         let flip = Flip::FIRST;
         for page in [1, 2, 3, 5] {
             states.claim(page, flip).unwrap().repaired();

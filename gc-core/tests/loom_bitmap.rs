@@ -11,7 +11,7 @@ use support::check;
 
 /// Three markers set one bit by `set`, and each a neighbour of its own.
 fn mark(set: fn(&MarkBitmap, usize) -> bool) {
-    let map = Arc::new(MarkBitmap::new(64));
+    let map = Arc::new(MarkBitmap::new(64).unwrap());
     let work = move |map: &MarkBitmap, own: usize| (set(map, own), set(map, 9));
     let others = [1, 2].map(|own| {
         let map = Arc::clone(&map);

@@ -12,6 +12,7 @@ mod support;
 use gc_core::bitmap::MarkBitmap;
 use gc_core::ephemeron::{self, PendingEphemerons, Scan};
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
+use gc_core::grey::GreyBlocks;
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +29,16 @@ use support::{check, store};
 struct Rules {
     /// Handshakes between resolution and what comes after it.
     handshakes: usize,
+    /// Pairs that may wait.
+    room: usize,
+    /// The blocks of the others are passed over.
+    passes: bool,
 }
 
-const ALL: Rules = Rules { handshakes: 1 };
+const ALL: Rules = Rules { handshakes: 1, room: 2, passes: true };
+
+/// No pair may wait.
+const NO_ROOM: Rules = Rules { room: 0, ..ALL };
 
 /// Where the first key was before the last relocation, and the objects as they are.
 const BEFORE: usize = 1;
@@ -67,6 +75,8 @@ struct Heap {
     pairs: [Pair; 2],
     /// Pairs that wait for their key's mark.
     waiting: PendingEphemerons,
+    /// Pairs for which there was no room: a block each.
+    blocks: GreyBlocks,
     /// Bit by bit the objects that were found dead, and whose memory was given away.
     freed: AtomicU64,
 }
@@ -84,9 +94,9 @@ impl Heap {
         world.phase.logging.store(true, Ordering::SeqCst);
         let mut bits = [0; BLOCK_MARK_WORDS];
         bits[0] = 1 << BEFORE;
-        let forwarding = Forwarding::new(bits);
+        let forwarding = Forwarding::new(bits).unwrap();
         forwarding.entry(BEFORE).unwrap().publish(KEY).unwrap();
-        let marks = MarkBitmap::new(64);
+        let marks = MarkBitmap::new(64).unwrap();
         marks.set_alone(YOUNG_KEY);
         marks.set_alone(YOUNG_VALUE);
         Arc::new(Heap {
@@ -97,7 +107,8 @@ impl Heap {
             forwarding_memory: UnsafeCell::new(()),
             weak: AtomicU64::new(good(KEY)),
             pairs,
-            waiting: PendingEphemerons::default(),
+            waiting: PendingEphemerons::new(rules.room),
+            blocks: GreyBlocks::new(64).unwrap(),
             freed: AtomicU64::new(0),
         })
     }
@@ -134,8 +145,24 @@ impl Heap {
     /// The marker comes to a pair of a live object, in the pass over all of them or after it.
     fn discover(&self, index: usize) {
         let is_live = |place: usize| self.marks.get(place / 8);
-        if ephemeron::scan(&self.pairs[index].key, index, self, is_live, Some(&self.waiting)) == Scan::Value {
-            self.visit_value(index);
+        match ephemeron::scan(&self.pairs[index].key, index, self, is_live, Some(&self.waiting)) {
+            Scan::Value => self.visit_value(index),
+            Scan::Full => self.blocks.add(index),
+            _ => {}
+        }
+    }
+
+    /// `Passes::run`.
+    fn pass_over_blocks(&self) {
+        if !self.rules.passes {
+            return;
+        }
+        loop {
+            let before = self.marks.load(0);
+            (0..self.pairs.len()).filter(|&index| self.blocks.remove(index)).for_each(|index| self.discover(index));
+            if self.blocks.is_empty() || self.marks.load(0) == before {
+                return;
+            }
         }
     }
 
@@ -164,7 +191,8 @@ impl Heap {
 
     /// The pairs that still wait are resolved.
     fn clear(&self) {
-        for index in self.waiting.take_dead() {
+        self.waiting.take_all(|index| self.blocks.add(index));
+        while let Some(index) = self.blocks.take(0) {
             let Pair { key, value } = &self.pairs[index];
             let resolved = |word| {
                 let found = self.resolve(word);
@@ -179,6 +207,7 @@ impl Heap {
         (0..self.pairs.len()).for_each(|index| self.discover(index));
         loop {
             self.take_logs();
+            self.pass_over_blocks();
             if self.world.stop(StopOp::MarkEnd) {
                 break;
             }
@@ -304,6 +333,19 @@ fn a_value_lives_as_long_as_its_key() {
 }
 
 #[test]
+fn a_pair_without_room_to_wait_is_not_lost() {
+    for room in [0, 1] {
+        check(2, move || drop(run(Heap::chain(Rules { room, ..ALL }), along)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "was freed")]
+fn a_pair_without_room_to_wait_must_be_passed_over_again() {
+    check(2, || drop(run(Heap::chain(Rules { passes: false, ..NO_ROOM }), along)));
+}
+
+#[test]
 #[should_panic(expected = "was freed")]
 fn a_key_that_comes_alive_late_must_be_looked_for() {
     without(Rule::LookAfterMark, || check(2, || drop(run(Heap::chain(ALL), along))));
@@ -348,7 +390,7 @@ fn a_pair_whose_key_lives_is_always_there() {
 #[test]
 #[should_panic(expected = "the pair of a live key vanished")]
 fn without_a_handshake_a_load_in_flight_tests_a_cleared_mark() {
-    check(3, || drop(run(of_live_key(Rules { handshakes: 0 }), see)));
+    check(3, || drop(run(of_live_key(Rules { handshakes: 0, ..ALL }), see)));
 }
 
 /// Takes the value of a pair whose key is alive, and removes the pair.
@@ -421,12 +463,14 @@ fn two_markers(rules: Rules) {
     };
     heap.discover(0);
     other.join().unwrap();
+    heap.pass_over_blocks();
     assert!(heap.marks.get(VALUE), "the value of a marked key is not marked");
 }
 
 #[test]
 fn a_pair_is_found_by_one_of_two_markers() {
     check(3, || two_markers(ALL));
+    check(3, || two_markers(NO_ROOM));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Heap {
         Arc::new(Heap {
             rules,
             world,
-            marks: MarkBitmap::new(64),
+            marks: MarkBitmap::new(64).unwrap(),
             weak: AtomicU64::new(good(OBJECT)),
             child: AtomicU64::new(good(CHILD)),
             inner: AtomicU64::new(good(DEAD)),

@@ -69,7 +69,7 @@ impl Heap {
         bits[0] = 1 << OLD;
         Arc::new(Heap {
             rules,
-            forwarding: Forwarding::new(bits),
+            forwarding: Forwarding::new(bits).unwrap(),
             header: AtomicU64::new(HEADER),
             field: AtomicU64::new(FIELD),
             copies: [0; 4].map(UnsafeCell::new),

@@ -53,7 +53,7 @@ impl Heap {
         bits[0] = 1 << OLD;
         Arc::new(Heap {
             world: World::new(Stops::ALL),
-            forwarding: Forwarding::new(bits),
+            forwarding: Forwarding::new(bits).unwrap(),
             slot: AtomicU64::new(stale(OLD)),
             fields: [FIELD; 5].map(UnsafeCell::new),
         })

@@ -25,7 +25,7 @@ fn loss(number: u64) -> Loss {
 #[test]
 fn every_loss_is_taken_whole_and_once_or_counted() {
     check(3, || {
-        let ring = Arc::new(LossRing::new(1));
+        let ring = Arc::new(LossRing::new(1).unwrap());
         let writer = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -47,7 +47,7 @@ fn every_loss_is_taken_whole_and_once_or_counted() {
 #[test]
 fn readers_that_take_turns_take_nothing_twice() {
     check(2, || {
-        let ring = Arc::new(LossRing::new(2));
+        let ring = Arc::new(LossRing::new(2).unwrap());
         let lock = Arc::new(loom::sync::Mutex::new(Vec::new()));
         let reader = {
             let (ring, lock) = (Arc::clone(&ring), Arc::clone(&lock));

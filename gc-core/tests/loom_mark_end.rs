@@ -38,7 +38,11 @@ impl Heap {
     fn new(rules: Rules) -> Arc<Heap> {
         let world = World::new(rules);
         world.phase.logging.store(true, Ordering::SeqCst);
-        Arc::new(Heap { world, marks: MarkBitmap::new(64), slots: [good(1), good(2), good(3), 0].map(AtomicU64::new) })
+        Arc::new(Heap {
+            world,
+            marks: MarkBitmap::new(64).unwrap(),
+            slots: [good(1), good(2), good(3), 0].map(AtomicU64::new),
+        })
     }
 
     /// `Marker::mark`, by the only marker, and `Marker::drain`.

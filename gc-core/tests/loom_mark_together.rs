@@ -70,8 +70,8 @@ impl Pool {
             queues: Default::default(),
             roots,
             next_root: AtomicUsize::new(0),
-            greys: GreyBlocks::new(OBJECTS / BLOCK),
-            marks: MarkBitmap::new(64),
+            greys: GreyBlocks::new(OBJECTS / BLOCK).unwrap(),
+            marks: MarkBitmap::new(64).unwrap(),
             scanned: AtomicUsize::new(0),
         };
         pool.crew.begin(false);

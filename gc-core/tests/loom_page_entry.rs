@@ -48,7 +48,7 @@ impl Heap {
     fn new(rules: Rules) -> Arc<Heap> {
         let heap = Heap {
             rules,
-            states: PageStates::new(1),
+            states: PageStates::new(1).unwrap(),
             flip: CurrentFlip::default(),
             bytes: UnsafeCell::new(0),
             entry: AtomicU64::new(0),

@@ -54,7 +54,7 @@ impl Heap {
     fn flipped() -> Arc<Heap> {
         let heap = Heap {
             flip: CurrentFlip::default(),
-            states: PageStates::new(3),
+            states: PageStates::new(3).unwrap(),
             usage: AtomicU32::new(FREE),
             fill: AtomicU32::new(0),
             pages: Default::default(),

@@ -31,7 +31,11 @@ unsafe impl Sync for Page {}
 
 impl Page {
     fn new() -> Arc<Page> {
-        Arc::new(Page { states: PageStates::new(1), bytes: UnsafeCell::new(OLD), repairs: AtomicUsize::new(0) })
+        Arc::new(Page {
+            states: PageStates::new(1).unwrap(),
+            bytes: UnsafeCell::new(OLD),
+            repairs: AtomicUsize::new(0),
+        })
     }
 
     /// What a thread does that faults on the page, and what it reads then.
@@ -218,20 +222,36 @@ fn all_who_wait_for_a_mover_are_woken() {
                 loop {
                     match page.states.state(0, Flip::FIRST) {
                         PageState::Installed => return page.read(),
-                        PageState::Moving => page.states.wait_while_moving(0, Flip::FIRST),
-                        _ => {
-                            let taken = page.states.begin_move(0..1, Flip::FIRST);
-                            page.states.end_move(taken, Flip::FIRST, true);
+                        PageState::Moving => {
+                            page.states.wait_while_moving(0, Flip::FIRST).unwrap();
                         }
+                        _ => page.states.begin_move(0..1, Flip::FIRST).end(true),
                     }
                 }
             })
         });
-        let taken = page.states.begin_move(0..1, Flip::FIRST);
-        page.states.end_move(taken, Flip::FIRST, false);
+        page.states.begin_move(0..1, Flip::FIRST).end(false);
         for waiter in waiters {
             assert_eq!(waiter.join().unwrap(), OLD + 1);
         }
+    });
+}
+
+/// Of two pages the move of the first has ended.
+#[test]
+fn a_move_that_is_dropped_wakes_all_who_wait() {
+    check(2, || {
+        let states = Arc::new(PageStates::new(2).unwrap());
+        (0..2).for_each(|page| states.claim(page, Flip::FIRST).unwrap().repaired());
+        let mut pages = states.begin_move(0..2, Flip::FIRST);
+        let waiters = [0, 1].map(|page| {
+            let states = Arc::clone(&states);
+            thread::spawn(move || states.wait_while_moving(page, Flip::FIRST))
+        });
+        pages.end_first(true);
+        drop(pages);
+        let [first, second] = waiters.map(|waiter| waiter.join().unwrap());
+        assert_eq!((first, second.map_err(|abandoned| abandoned.page())), (Ok(PageState::Installed), Err(1)));
     });
 }
 

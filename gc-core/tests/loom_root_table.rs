@@ -102,7 +102,7 @@ impl Table {
     fn new(object: usize) -> Arc<Table> {
         Arc::new(Table {
             world: World::new(WorldRules::ALL),
-            marks: MarkBitmap::new(64),
+            marks: MarkBitmap::new(64).unwrap(),
             slots: [good(object), 0].map(AtomicU64::new),
             free: Mutex::new(vec![1]),
             dropped: DroppedEntries(Mutex::new(Vec::new())),

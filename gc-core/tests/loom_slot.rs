@@ -47,7 +47,7 @@ impl Heap {
         bits[0] = 1 << OLD;
         let heap = Heap {
             slot: AtomicU64::new(stale(OLD)),
-            forwarding: Forwarding::new(bits),
+            forwarding: Forwarding::new(bits).unwrap(),
             fields: [0; 6].map(UnsafeCell::new),
         };
         heap.write(OLD, MOVED);

@@ -36,7 +36,7 @@ impl Heap {
         bits[0] = 1 << A;
         let heap = Heap {
             remap_logged,
-            forwarding: Forwarding::new(bits),
+            forwarding: Forwarding::new(bits).unwrap(),
             slot: AtomicU64::new(stale(A)),
             marking: Marking::new(),
         };

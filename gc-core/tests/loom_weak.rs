@@ -65,12 +65,12 @@ impl Heap {
         world.phase.logging.store(true, Ordering::SeqCst);
         let mut bits = [0; BLOCK_MARK_WORDS];
         bits[0] = 1 << BEFORE;
-        let forwarding = Forwarding::new(bits);
+        let forwarding = Forwarding::new(bits).unwrap();
         forwarding.entry(BEFORE).unwrap().publish(WEAK).unwrap();
         Arc::new(Heap {
             rules,
             world,
-            marks: MarkBitmap::new(64),
+            marks: MarkBitmap::new(64).unwrap(),
             forwarding,
             forwarding_memory: UnsafeCell::new(()),
             slots: [word, good(ALIVE)].map(AtomicU64::new),

@@ -38,7 +38,7 @@ impl Guarded {
 
 #[test]
 fn losses_come_whole_and_in_order() {
-    let ring = LossRing::new(2);
+    let ring = LossRing::new(2).unwrap();
     let (done, mut seen, mut missed) = (AtomicBool::new(false), 0, 0);
     scope(|s| {
         s.spawn(|| {
@@ -104,7 +104,7 @@ fn a_deposit_is_one_threads_at_a_time() {
 fn a_copy_is_written_before_it_is_found() {
     let mut bits = [0; BLOCK_MARK_WORDS];
     bits[0] = 0b1011;
-    let forwarding = Forwarding::new(bits);
+    let forwarding = Forwarding::new(bits).unwrap();
     let copies: [[Guarded; 3]; 3] = Default::default();
     scope(|s| {
         for me in 0..3 {
@@ -125,7 +125,7 @@ fn a_copy_is_written_before_it_is_found() {
 
 #[test]
 fn a_bit_is_one_threads() {
-    let bitmap = MarkBitmap::new(128);
+    let bitmap = MarkBitmap::new(128).unwrap();
     let counts: [Guarded; 2] = Default::default();
     scope(|s| {
         for _ in 0..3 {
@@ -201,7 +201,7 @@ fn a_stop_has_the_heap_to_itself() {
 
 #[test]
 fn a_page_is_repaired_by_one_before_it_is_installed() {
-    let (number, pages) = (CurrentFlip::default(), PageStates::new(3));
+    let (number, pages) = (CurrentFlip::default(), PageStates::new(3).unwrap());
     let contents: [Guarded; 3] = Default::default();
     let flip = number.begin();
     scope(|s| {

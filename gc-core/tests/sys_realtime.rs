@@ -75,7 +75,7 @@ fn sleeps(what: &str, test: impl Fn(i32) -> Option<Duration> + Sync) {
 #[test]
 fn a_real_time_thread_sleeps_until_a_page_is_repaired() {
     sleeps("repair", |policy| {
-        let (states, flip) = (PageStates::new(1), Flip::FIRST);
+        let (states, flip) = (PageStates::new(1).unwrap(), Flip::FIRST);
         let claim = states.claim(0, flip).unwrap();
         let wait = || {
             states.wait_until_repaired(0, flip).unwrap();
@@ -87,15 +87,15 @@ fn a_real_time_thread_sleeps_until_a_page_is_repaired() {
 #[test]
 fn a_real_time_thread_sleeps_until_a_page_has_moved() {
     sleeps("move", |policy| {
-        let (states, flip) = (PageStates::new(2), Flip::FIRST);
+        let (states, flip) = (PageStates::new(2).unwrap(), Flip::FIRST);
         states.claim(0, flip).unwrap().repaired();
         states.claim(1, flip).unwrap().repaired();
         let taken = states.begin_move(0..2, flip);
-        assert_eq!(taken, 0..2);
+        assert_eq!(taken.pages(), 0..2);
         let took = wait_for_an_ordinary_thread(
             policy,
-            || states.wait_while_moving(1, flip),
-            || states.end_move(taken, flip, true),
+            || assert_eq!(states.wait_while_moving(1, flip), Ok(PageState::Installed)),
+            || taken.end(true),
         );
         assert_eq!(states.state(1, flip), PageState::Installed);
         took

@@ -3,6 +3,7 @@
 use crate::text::ByteSize;
 use gc_core::sys::SysError;
 use gc_core::views::{GateError, ViewsError};
+use gc_core::zeroed::NoMemory;
 use std::fmt;
 
 /// An allocation failed after the attempts that [`tried`](Self::tried) names: in most cases a cycle
@@ -126,9 +127,9 @@ pub enum EnterError {
     /// are in use.
     #[error("no address space left for the roots of another thread; detach a thread first")]
     NoAddressSpace,
-    /// The system refused a resource that a thread needs in a heap: memory for its roots, or with
-    /// [`Barrier::Page`](crate::Barrier::Page) the setup for its page faults (an alternate signal
-    /// stack, an unblocked signal).
+    /// The system refused a resource that a thread needs in a heap: memory for its roots or for the
+    /// record of its losses, or with [`Barrier::Page`](crate::Barrier::Page) the setup for its page
+    /// faults (an alternate signal stack, an unblocked signal).
     #[error("the system refused a resource for a thread in a heap: {0}")]
     System(SysError),
 }
@@ -241,6 +242,10 @@ pub enum BuildError {
     /// The memory could not be mapped.
     #[error("cannot map the heap: {0}")]
     Views(Box<ViewsError>),
+    /// The program's allocator had no memory for one of the heap's tables: about 3 % of its maximum
+    /// size, most of which is committed only when it is used.
+    #[error("no memory for a table of the heap: {0}; make the heap smaller or raise the process's limits")]
+    Tables(Box<SysError>),
     /// The memory could not be populated.
     #[error("cannot populate the heap: {0}; build it without `pretouch`")]
     Populate(Box<SysError>),
@@ -258,6 +263,12 @@ pub enum BuildError {
 impl From<ViewsError> for BuildError {
     fn from(error: ViewsError) -> BuildError {
         BuildError::Views(Box::new(error))
+    }
+}
+
+impl From<NoMemory> for BuildError {
+    fn from(no: NoMemory) -> BuildError {
+        BuildError::Tables(Box::new(no.into()))
     }
 }
 

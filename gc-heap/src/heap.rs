@@ -35,7 +35,7 @@ impl Heap {
         if config.huge_pages == HugePages::Advise {
             views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
         }
-        let inner = Arc::new(HeapInner::new(config, views, roots, relocation));
+        let inner = Arc::new(HeapInner::new(config, views, roots, relocation)?);
         let faults = inner.relocation.serve_faults(&inner)?;
         warnings.extend(inner.prepare()?);
         let for_collector = Arc::clone(&inner);

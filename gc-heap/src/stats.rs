@@ -62,9 +62,9 @@ pub struct HeapStats {
     /// How often a mark stack was full, so that blocks had to be scanned again.
     pub mark_overflows: u64,
     /// The most bytes that the lists of a marking have taken: of weak slots, at most a 64th of the
-    /// memory in use; and 8 for each ephemeron of a live object, about 40 more for an ephemeron
-    /// whose key was not marked when all but ephemerons was. The lists of ephemerons are not
-    /// bounded by a part of the heap: a heap of nothing but ephemerons has lists of its size.
+    /// memory in use; and of ephemerons, at most some 8 % of it. The latter may take more only if
+    /// marking passes over ephemerons more than four times, as for a long chain of them, in which
+    /// the value of each leads to the key of the next.
     pub mark_lists_peak_bytes: u64,
     /// The most bytes that forwarding has taken: 2 KiB for each block that was evacuated at a time,
     /// and 8 for each live object in it. A compaction in a pause evacuates all blocks that are not
@@ -89,8 +89,9 @@ pub struct HeapStats {
     pub logged: u64,
     /// Attempts to end marking that found work left.
     pub mark_end_retries: u64,
-    /// Markings that found ephemerons whose key was not marked yet, and so made another pass over
-    /// them.
+    /// Passes of markings over ephemerons whose key was not marked yet when all but ephemerons was.
+    /// A marking makes one if it finds such ephemerons, and more if they are too many for its
+    /// lists.
     pub ephemeron_passes: u64,
     /// Ephemerons emptied because their key was dead.
     pub ephemerons_cleared: u64,

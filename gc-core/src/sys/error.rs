@@ -1,5 +1,6 @@
 //! The error of a failed system call.
 
+use crate::zeroed::{ALLOCATION, NoMemory};
 use std::ffi::CStr;
 use std::{fmt, io};
 
@@ -78,6 +79,12 @@ impl fmt::Debug for SysError {
 }
 
 impl std::error::Error for SysError {}
+
+impl From<NoMemory> for SysError {
+    fn from(no: NoMemory) -> SysError {
+        SysError::new(ALLOCATION, &[("bytes", no.bytes())], libc::ENOMEM)
+    }
+}
 
 impl From<SysError> for io::Error {
     fn from(error: SysError) -> io::Error {

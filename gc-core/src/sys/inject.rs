@@ -4,7 +4,8 @@
 //! returns `false`.
 //!
 //! Every call that this crate makes consults this module first, under the name that its
-//! [`SysError`](super::SysError) has, and is counted. A call that is to be refused is not made:
+//! [`SysError`](super::SysError) has, and is counted; so is every allocation of a table
+//! ([`zeroed`](crate::zeroed)). A call that is to be refused is not made:
 //! `errno` is set, and it fails as if the kernel had refused it. What the kernel does before it
 //! refuses (a failed `mremap` may have unmapped the place that it was to fill) is not imitated.
 //!
@@ -44,7 +45,7 @@ fn call(name: &'static str) -> &'static Call {
 }
 
 /// Whether the call that is about to be made fails; then `errno` is set.
-pub(super) fn refused(name: &'static str) -> bool {
+pub(crate) fn refused(name: &'static str) -> bool {
     let call = call(name);
     let number = call.made.fetch_add(1, Ordering::SeqCst);
     let refused = number >= call.from.load(Ordering::SeqCst) && number < call.until.load(Ordering::SeqCst);

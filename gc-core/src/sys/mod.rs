@@ -36,10 +36,12 @@ mod uffd;
 #[cfg(not(feature = "inject"))]
 mod inject {
     #[inline(always)]
-    pub(super) const fn refused(_name: &'static str) -> bool {
+    pub(crate) const fn refused(_name: &'static str) -> bool {
         false
     }
 }
+
+pub(crate) use inject::refused;
 
 pub use advise::{collapse, discard, dont_fork, dump, huge, no_huge, populate_write, populate_write_supported};
 pub use end::end_process;

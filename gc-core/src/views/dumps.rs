@@ -17,6 +17,8 @@
 
 use super::bases::Base;
 use crate::sys;
+use crate::zeroed::{NoMemory, table, zeroed};
+use std::iter::repeat;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,11 +58,11 @@ struct State {
 impl Dumps {
     /// Creates the record with nothing noted. `unit` is 256 KiB, or 2 MiB if the heap may have
     /// pages of that size.
-    pub(super) fn new(base: Arc<Base>, canonical: usize, bytes: usize, huge: bool) -> Dumps {
+    pub(super) fn new(base: Arc<Base>, canonical: usize, bytes: usize, huge: bool) -> Result<Dumps, NoMemory> {
         let (blocks, unit) = (bytes.div_ceil(BLOCK), if huge { 32 } else { 4 });
-        let noted = (0..blocks.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
-        let dumped = vec![false; blocks.div_ceil(unit)].into_boxed_slice();
-        Dumps { _base: base, canonical, bytes, unit, noted, state: Mutex::new(State { dumped, pieces: 0 }) }
+        let noted = zeroed(blocks.div_ceil(WORD))?;
+        let dumped = table(blocks.div_ceil(unit), repeat(false))?;
+        Ok(Dumps { _base: base, canonical, bytes, unit, noted, state: Mutex::new(State { dumped, pieces: 0 }) })
     }
 
     /// Includes the blocks of 64 KiB that overlap `offset..offset + len` in dumps. One load for

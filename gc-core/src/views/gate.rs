@@ -27,6 +27,7 @@
 //! installed already, and lose them.
 
 use super::bases::Base;
+use super::parts::accessible;
 use super::{MIN_SPAN, Parts, Views};
 use crate::sys::{self, Access, Destination, MoveError, Patience, RegisterMode, SysError, Uffd, UffdSource};
 use crate::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
@@ -106,6 +107,9 @@ pub struct Gate {
     detour: AtomicBool,
     rehearsal: Rehearsal,
 }
+
+/// Bytes that are copied at once: a page of the smallest size.
+const COPIED: usize = 4096;
 
 /// How a page gets into the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,8 +323,9 @@ impl Gate {
     ///
     /// # Errors
     /// If a call fails (after retries, if the error may be temporary), nothing is gated: the kernel
-    /// maps the moved pages again at the next access. If the failed call leaves a hole in the
-    /// from-view, or with private memory in the view, the process ends.
+    /// maps the moved pages again at the next access. With private memory they are moved back, or,
+    /// if that is refused too, copied, in proportion to the memory in use. If the failed call
+    /// leaves a hole in the from-view, or with private memory in the view, the process ends.
     ///
     /// # Safety
     /// - `unused` lies in the view.
@@ -403,22 +408,88 @@ impl Gate {
             opened.moved = true;
             return Ok(());
         };
-        // No thread has written these parts since the move. The restored mappings are not
-        // registered.
+        // No thread has written these parts since the move. Registered are all of them or none.
+        let registered = moved == opened.open.len();
         for part in &opened.open[..moved] {
-            let mut patience = Patience::long();
-            let (from, to) = (self.from + part.start, self.view + part.start);
-            // SAFETY: both ranges are ours, and mutators are stopped.
-            while let Err(refused) = unsafe { sys::move_page_tables(from, part.len(), to) } {
-                if matches!(refused.destination, Destination::Lost(_)) || !patience.again(&refused.into()) {
-                    the_end(refused);
-                }
-            }
+            // SAFETY: as in `flip`; the part was moved, and nothing has been written since.
+            unsafe { self.take_back(part, registered, opened.dumped) };
         }
         // SAFETY: nothing is gated any more.
         let ended = Patience::short().with(|| unsafe { sys::uffd_unregister(&self.uffd, self.view, self.len) });
         opened.moved = ended.is_err();
         Err(FlipError { error: Box::new(error), still_registered: ended.is_err() })
+    }
+
+    /// Undoes [`take_part`](Gate::take_part) for a part of private memory. If the kernel refuses
+    /// this move too, the pages are copied: through the descriptor if the part is `registered` and
+    /// stays so, otherwise by this thread. `dumped`: core dumps contain open parts.
+    ///
+    /// # Safety
+    /// As [`flip`](Gate::flip); the part was moved, and nothing has been written since.
+    unsafe fn take_back(&self, part: &Range<usize>, registered: bool, dumped: bool) {
+        let (from, to, len) = (self.from + part.start, self.view + part.start, part.len());
+        // SAFETY: both ranges are ours, and mutators are stopped. A mapping that was moved is not
+        // registered.
+        let move_back = || unsafe { sys::move_page_tables(from, len, to) };
+        let mut patience = Patience::short();
+        let refused = loop {
+            match move_back() {
+                Ok(()) => return,
+                Err(refused) if refused.destination == Destination::Kept && patience.again(&refused.into()) => {}
+                Err(refused) => break refused,
+            }
+        };
+        // SAFETY: as above.
+        unsafe {
+            match refused.destination {
+                Destination::Lost(_) => the_end(refused),
+                Destination::Reserved => {
+                    let mapped = Patience::long().with(|| {
+                        sys::map_private_at(to, len, Access::None)?;
+                        sys::dont_fork(to, len)?;
+                        accessible(to, len)
+                    });
+                    if mapped.is_err() {
+                        the_end(refused);
+                    }
+                    // A refusal only affects dumps.
+                    let _ = sys::dump(to, len, dumped);
+                }
+                Destination::Kept if !registered => {}
+                Destination::Kept => {
+                    if Patience::long().with(|| sys::uffd_unregister(&self.uffd, to, len)).is_err() {
+                        match self.install_existing(part.start, len) {
+                            InstallResult::Present => return,
+                            InstallResult::NotGated | InstallResult::Refused(_) => the_end(refused),
+                        }
+                    }
+                }
+            }
+            self.copy_back(part);
+        }
+    }
+
+    /// Copies the pages of a part of private memory from the from-view to the view, where they are
+    /// absent and not registered.
+    ///
+    /// # Safety
+    /// As [`take_back`](Gate::take_back).
+    unsafe fn copy_back(&self, part: &Range<usize>) {
+        const WORDS: usize = COPIED / size_of::<u64>();
+        for offset in part.clone().step_by(COPIED) {
+            let [from, to] =
+                [self.from, self.view].map(|view| std::ptr::with_exposed_provenance_mut::<[u64; WORDS]>(view + offset));
+            // SAFETY: parts are whole pages, readable and writable in both views. Mutators are
+            // stopped, no other thread uses the from-view, and no reference leads to either.
+            unsafe {
+                // An absent page reads as zeroes, and stays absent in the view.
+                if (*from).iter().any(|&word| word != 0) {
+                    to.copy_from_nonoverlapping(from, 1);
+                }
+            }
+        }
+        // If this is refused, the pages are freed when the next flip is prepared.
+        let _ = self.discard_from_view(part.start, part.len());
     }
 
     /// The ranges that a flip gates: all but `left`.

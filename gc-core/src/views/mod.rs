@@ -228,12 +228,12 @@ impl Views {
     /// needs parts that are single mappings.
     ///
     /// # Errors
-    /// As [`sys::dump`].
+    /// As [`sys::dump`]; the allocator's refusal of the record's tables.
     pub fn dump(&mut self, huge: bool) -> Result<(), SysError> {
         if let Some(parts) = &self.parts {
             return parts.dump();
         }
-        self.dumps = Some(Arc::new(Dumps::new(Arc::clone(&self.base), self.canonical(), self.bytes, huge)));
+        self.dumps = Some(Arc::new(Dumps::new(Arc::clone(&self.base), self.canonical(), self.bytes, huge)?));
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub(super) struct State {
     /// Pages may be in the from-view.
     pub(super) moved: bool,
     /// Whether core dumps contain open parts.
-    dumped: bool,
+    pub(super) dumped: bool,
 }
 
 impl Parts {

@@ -31,7 +31,7 @@ unsafe impl Send for Marking {}
 impl Marking {
     pub(crate) fn new() -> Marking {
         Marking {
-            marks: MarkBitmap::new(WORDS * 64),
+            marks: MarkBitmap::new(WORDS * 64).unwrap(),
             log: Mutex::new(Vec::new()),
             headers: [0; 2].map(UnsafeCell::new),
         }

@@ -74,9 +74,9 @@ fn compact<'a>(report: &PhaseReport<'a, Concurrent<'a>>, live_bytes: u64, result
 }
 
 /// Work after a flip.
-fn repair<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>, pages: &Pages, plan: FlipPlan) {
+fn repair<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>, pages: &Pages, mut plan: FlipPlan) {
     let inner: &HeapInner = report.pauses.inner();
-    flip::repair_all(inner, pages, &plan, inner.config.workers);
+    flip::repair_all(inner, pages, &mut plan, inner.config.workers);
     // No thread is in its fault handler any more, and none will enter it.
     report.pauses.handshake();
     report.ended(Phase::Repair);

@@ -191,8 +191,8 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     }
 
     fn resolve_weak(&mut self) {
-        reclaim::resolve_weak(self.inner, &self.marked.weak, &self.marked.weak_blocks);
-        reclaim::resolve_pairs(self.inner, &self.marked.dead_ephemerons);
+        reclaim::resolve_weak(self.inner, &std::mem::take(&mut self.marked.weak));
+        reclaim::resolve_pairs(self.inner, &self.marked.waiting);
         self.inner.world.phase.set_resolving(false);
         self.report.pauses.handshake(); // each mutator stops resolving; no weak load is in flight
     }

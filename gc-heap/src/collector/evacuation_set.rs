@@ -5,6 +5,7 @@ use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
 use gc_core::forwarding::Forwarding;
+use gc_core::zeroed::{NoMemory, boxed, push};
 use std::sync::atomic::Ordering;
 
 /// The goal of a relocation.
@@ -36,9 +37,9 @@ const SHORT: usize = 8;
 /// evacuation.
 pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -> Vec<usize> {
     let mut set = choose(inner, goal, live_bytes);
-    for &block in &set {
-        forward(inner, block);
-    }
+    // The set ends where there is no memory for its tables: what is behind stays where it is.
+    let forwarded = set.iter().take_while(|&&block| inner.did_without(forward(inner, block)).is_some()).count();
+    set.truncate(forwarded);
     // Drop blocks pinned since `choose`; a later pin sees its block in the set and aborts the plan.
     set.retain(|&block| {
         let pinned = inner.memory.blocks.is_pinned(block);
@@ -66,15 +67,20 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, live_bytes: u64) -
     let blocks = &inner.memory.blocks;
     forget_aborted(inner);
     let mut pinned = 0;
-    let mut set: Vec<usize> = (0..blocks.len())
+    let candidates = (0..blocks.len())
         .filter(|&block| blocks.state(block) == BlockState::Closed && inner.collects(block))
         .filter(|&block| blocks.live_bytes(block) != 0)
         .filter(|&block| {
             let is_pinned = blocks.is_pinned(block);
             pinned += u64::from(is_pinned);
             !is_pinned
-        })
-        .collect();
+        });
+    let mut set = Vec::new();
+    for block in candidates {
+        if inner.did_without(push(&mut set, block)).is_none() {
+            break;
+        }
+    }
     inner.report.counters.pinned_blocks.set(pinned);
     match goal {
         EvacuationGoal::Compact => set.retain(|&block| blocks.live_bytes(block) < BLOCK_BYTES as u32),
@@ -134,12 +140,22 @@ fn packed_end(inner: &HeapInner, set: &[usize]) -> usize {
     (0..blocks.len()).filter(is_there).nth(needed).unwrap_or(blocks.len())
 }
 
-/// Moves a block's mark bits into its forwarding table.
-pub(crate) fn forward(inner: &HeapInner, block: usize) {
+impl HeapInner {
+    /// A result for which the collector can do without memory that it was refused: then it says so
+    /// in [`Refusals`](crate::Refusals).
+    pub(super) fn did_without<T>(&self, result: Result<T, NoMemory>) -> Option<T> {
+        result.map_err(|no| self.report.refusals.note(no.into())).ok()
+    }
+}
+
+/// Moves a block's mark bits into its forwarding table. Where there is no memory for that, nothing
+/// changes.
+pub(crate) fn forward(inner: &HeapInner, block: usize) -> Result<(), NoMemory> {
     let first = block * BLOCK_MARK_WORDS;
     let bits = std::array::from_fn(|index| inner.memory.marks.load(first + index));
-    inner.memory.forwarding.insert(block, Box::new(Forwarding::new(bits)));
+    inner.memory.forwarding.insert(block, boxed(Forwarding::new(bits)?)?);
     inner.memory.clear_marks(block);
+    Ok(())
 }
 
 /// Undoes [`forward`]: the block is again as after marking.

@@ -5,8 +5,9 @@
 //! and weak slots are cleared. See "Finalization" in `docs/protocol.md`.
 
 use super::mark::Marker;
+use super::pair_blocks::Passes;
 use super::pool::Pool;
-use super::reclaim::{resolve_block, resolve_pairs, resolve_slots};
+use super::reclaim::{resolve_pairs, resolve_slots};
 use super::roots::Roots;
 use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
@@ -77,12 +78,12 @@ fn revive(inner: &HeapInner, watches: &[Registration]) -> u64 {
         marker.visit(watch.cell.collector_slot());
     }
     marker.drain();
-    marker.look();
+    marker.look(Vec::new());
     marker.drain();
-    resolve_slots(inner, &std::mem::take(&mut marker.weak));
-    pool.take_weak_blocks().for_each(|block| resolve_block(inner, block));
+    Passes::default().run(&mut marker, 0);
+    resolve_slots(inner, &[std::mem::take(&mut marker.weak)]);
     let (_, bytes) = marker.count();
     drop(marker);
-    resolve_pairs(inner, &pool.waiting.take_dead());
+    resolve_pairs(inner, &pool.waiting);
     bytes
 }

@@ -19,6 +19,7 @@ use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::sys::end_process;
 use gc_core::views::{InstallResult, MIN_SPAN};
+use gc_core::zeroed::{push, with_room_for_one};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -43,6 +44,8 @@ pub(crate) struct FlipPlan {
     /// receives objects of it.
     pub(crate) sources: Vec<(usize, usize)>,
     pub(crate) destinations: Vec<usize>,
+    /// Which destinations are repaired.
+    done: Vec<bool>,
     /// Whether the flip gains little for lack of destinations, so that another flip with the gained
     /// memory gains more.
     pub(crate) again: bool,
@@ -173,7 +176,10 @@ impl DestinationPacker<'_> {
             return false;
         }
         let (count, top) = (self.tops.len(), self.tops.last().copied().unwrap_or(0));
-        forward(self.inner, block);
+        let room = with_room_for_one(&mut self.plan.sources).and_then(|()| forward(self.inner, block));
+        if self.inner.did_without(room).is_none() {
+            return false;
+        }
         if let Some(&(before, _)) = self.plan.sources.last() {
             self.pages.set_next_source(before, Some(block));
         }
@@ -184,8 +190,8 @@ impl DestinationPacker<'_> {
             let from = block * BLOCK_GRANULES + granule;
             let (_, bytes) = inner.marked_object(from * 8);
             let Some(to) = self.place(bytes) else {
-                // Destinations ran out although enough were free: other threads allocated them. The
-                // set ends before this block.
+                // Destinations ran out although enough were free: other threads allocated them, or
+                // there is no memory for the plan. The set ends before this block.
                 self.drop_last(block, count, top);
                 return false;
             };
@@ -203,9 +209,15 @@ impl DestinationPacker<'_> {
 
     fn place(&mut self, bytes: usize) -> Option<usize> {
         if self.tops.last().is_none_or(|&top| top + bytes > BLOCK_BYTES) {
+            let FlipPlan { destinations, done, .. } = &mut self.plan;
+            let room = with_room_for_one(destinations)
+                .and_then(|()| with_room_for_one(&mut self.tops))
+                .and_then(|()| with_room_for_one(done));
+            self.inner.did_without(room)?;
             let block = self.inner.memory.free.take(AllocClass::Collector)?;
             self.pages.forget_first(block);
             self.plan.destinations.push(block);
+            self.plan.done.push(false);
             self.tops.push(0);
         }
         let (block, top) = (self.plan.destinations.last()?, self.tops.last_mut()?);
@@ -223,6 +235,7 @@ impl DestinationPacker<'_> {
             self.pages.set_next_source(before, None);
         }
         inner.memory.free.free_blocks(self.plan.destinations.drain(count..));
+        self.plan.done.truncate(count);
         self.tops.truncate(count);
         if let Some(last) = self.tops.last_mut() {
             *last = top;
@@ -277,19 +290,20 @@ impl HeapInner {
 }
 
 /// Repairs and maps every page. On return no page is gated and the sources are free.
-pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, workers: usize) {
+pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, workers: usize) {
     // First the pages that running threads probably access next.
     for page in inner.root_pages().into_iter().flatten() {
         repair(inner, pages, page);
     }
     let current: Vec<usize> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
     current.into_iter().for_each(|block| repair_pages_of(inner, pages, block));
-    let release = Mutex::new(Release { plan, done: vec![false; plan.destinations.len()], next: 0, released: 0 });
+    let FlipPlan { sources, destinations, done, .. } = plan;
+    let release = Mutex::new(Release { sources, done, next: 0, released: 0 });
     let next = AtomicUsize::new(0);
     inner.schedule.helpers.run_parallel(workers, || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&block) = plan.destinations.get(index) else { return };
+            let Some(&block) = destinations.get(index) else { return };
             repair_pages_of(inner, pages, block);
             release.lock().repaired(inner, index);
         }
@@ -318,9 +332,8 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
             let range = start / PAGE_BYTES..end / PAGE_BYTES;
             if pages.gate.is_private() {
                 install_all(inner, pages, range);
-            } else if pages.installed(range.clone()) > MAX_REPLACED {
+            } else if pages.installed(range.clone()) > MAX_REPLACED && push(&mut behind.lock(), start).is_ok() {
                 pages.install(range);
-                behind.lock().push(start);
             } else {
                 restore(pages, start..end);
             }
@@ -357,7 +370,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &FlipPlan, work
             let _ = pages.gate.discard_from_view(run[0], (run.len() * GIVE_BACK).min(heap - run[0]));
         }
     }
-    for &block in &plan.destinations {
+    for &block in destinations.iter() {
         // To another flip of this cycle these are young blocks, which it walks.
         pages.forget_first(block);
         inner.memory.blocks.set_state(block, BlockState::Closed);
@@ -394,8 +407,8 @@ fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
 
 /// Which sources can be released.
 struct Release<'a> {
-    plan: &'a FlipPlan,
-    done: Vec<bool>,
+    sources: &'a [(usize, usize)],
+    done: &'a mut [bool],
     /// Destinations before this one are repaired, sources before this one released.
     next: usize,
     released: usize,
@@ -408,7 +421,7 @@ impl Release<'_> {
         while self.done.get(self.next) == Some(&true) {
             self.next += 1;
         }
-        while let Some(&(block, last)) = self.plan.sources.get(self.released)
+        while let Some(&(block, last)) = self.sources.get(self.released)
             && last < self.next
         {
             inner.memory.blocks.set_live_bytes(block, 0);
@@ -432,7 +445,7 @@ mod tests {
     fn flip(inner: &HeapInner) {
         assert!(inner.stop(VmOperation::RelocateStart, PauseKind::Flip));
         let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();
-        repair_all(inner, pages, &FlipPlan::default(), 1);
+        repair_all(inner, pages, &mut FlipPlan::default(), 1);
         inner.handshake();
     }
 
@@ -509,7 +522,8 @@ mod tests {
                         waiter.join().unwrap().unwrap_err()
                     });
                     assert_eq!(abandoned.page(), page);
-                    let repaired = std::panic::AssertUnwindSafe(|| repair_all(inner, pages, &FlipPlan::default(), 1));
+                    let repaired =
+                        std::panic::AssertUnwindSafe(|| repair_all(inner, pages, &mut FlipPlan::default(), 1));
                     let panic = std::panic::catch_unwind(repaired).unwrap_err();
                     assert_eq!(panic.downcast_ref::<String>(), Some(&abandoned.to_string()));
                     assert!(pages.flip.is_active(), "a half-repaired page was made accessible");

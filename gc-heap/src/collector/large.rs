@@ -5,12 +5,13 @@
 //! mutator finds each forwarding entry of a large object published. See `docs/protocol.md`, "Large
 //! objects move in pauses only".
 
-use super::evacuation_set::forward;
+use super::evacuation_set::{cancel_forwarding, forward};
 use super::pauses::{Pauses, Stopped};
 use super::run_plan::{Batch, Content, Move, Stretch, free_blocks, plan};
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
+use gc_core::zeroed::{NoMemory, push, with_room_for_one};
 use std::sync::atomic::Ordering;
 
 /// A thread that waits for one run will probably want others: while the world is stopped anyway,
@@ -24,7 +25,7 @@ const PLANS: usize = 4;
 /// Whether moving large objects would make a run that a thread waits for (or, in stress mode, any).
 pub(super) fn can_make_runs(stopped: Stopped<'_>) -> bool {
     let inner = stopped.inner();
-    wanted(inner).is_some_and(|(map, wanted)| !plan(&map, wanted).is_empty())
+    planned(inner).is_some_and(|batches| !batches.is_empty())
 }
 
 /// Makes the run that a thread waits for, and others like it. Adds the blocks that now have a
@@ -34,9 +35,9 @@ pub(super) fn make_runs(stopped: Stopped<'_>, forwarded: &mut Vec<usize>) {
     let most = inner.memory.blocks.len() / PER_PAUSE;
     let mut copied = 0;
     for _ in 0..PLANS {
-        let Some((map, wanted)) = wanted(inner) else { return };
+        let Some(batches) = planned(inner) else { return };
         let before = copied;
-        for batch in plan(&map, wanted) {
+        for batch in batches {
             if copied >= most && inner.memory.free.awaited_run().is_none() {
                 return;
             }
@@ -50,24 +51,28 @@ pub(super) fn make_runs(stopped: Stopped<'_>, forwarded: &mut Vec<usize>) {
     }
 }
 
-/// The length of the run to make, if one is to be made, and the map of the heap.
-fn wanted(inner: &HeapInner) -> Option<(Vec<Stretch>, usize)> {
-    if let Some(run) = inner.memory.free.awaited_run() {
-        return Some((map(inner), run));
-    }
-    if !inner.config.stress.is_on() {
+/// The moves that make runs, if one is to be made. None where there is no memory for the plan.
+fn planned(inner: &HeapInner) -> Option<Vec<Batch>> {
+    let awaited = inner.memory.free.awaited_run();
+    if awaited.is_none() && !inner.config.stress.is_on() {
         return None;
     }
-    let map = map(inner);
-    let longest = map.iter().map(free_blocks).max()?;
-    let more = map.iter().map(free_blocks).sum::<usize>() > longest;
-    more.then_some((map, longest + 1))
+    let map = inner.did_without(map(inner))?;
+    let wanted = match awaited {
+        Some(run) => run,
+        None => {
+            let longest = map.iter().map(free_blocks).max()?;
+            let more = map.iter().map(free_blocks).sum::<usize>() > longest;
+            more.then_some(longest + 1)?
+        }
+    };
+    inner.did_without(plan(&map, wanted))
 }
 
 /// The heap as stretches, in the order of their addresses.
-fn map(inner: &HeapInner) -> Vec<Stretch> {
+fn map(inner: &HeapInner) -> Result<Vec<Stretch>, NoMemory> {
     let blocks = &inner.memory.blocks;
-    let free = inner.memory.free.map();
+    let free = inner.memory.free.map()?;
     let mut map: Vec<Stretch> = Vec::new();
     let mut first = 0;
     while first < blocks.len() {
@@ -84,24 +89,24 @@ fn map(inner: &HeapInner) -> Vec<Stretch> {
         };
         match map.last_mut() {
             Some(last) if content != Content::Object && last.is(content) => last.len += len,
-            _ => map.push(Stretch { first, len, content }),
+            _ => push(&mut map, Stretch { first, len, content })?,
         }
         first += len;
     }
-    map
+    Ok(map)
 }
 
-/// Carries moves out, all or none. `false`: another thread has taken one of the free blocks.
+/// Carries moves out, all or none. `false`: another thread has taken one of the free blocks, or
+/// there is no memory for the tables.
 fn execute(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> bool {
-    let (taken, given) = batch.taken_and_given();
-    if !inner.memory.free.take_these(&taken) {
+    let before = forwarded.len();
+    let prepared = batch.taken_and_given().and_then(|blocks| prepare(inner, batch, forwarded).map(|()| blocks));
+    let prepared = inner.did_without(prepared).filter(|(taken, _)| inner.memory.free.take_these(taken));
+    let Some((_, given)) = prepared else {
+        forwarded.drain(before..).for_each(|block| cancel_forwarding(inner, block));
         return false;
-    }
-    let mut bytes = 0;
-    for one in &batch.moves {
-        bytes += move_object(inner, one);
-        forwarded.push(one.from);
-    }
+    };
+    let bytes: usize = batch.moves.iter().map(|one| move_object(inner, one)).sum();
     for &block in &given {
         inner.memory.blocks.set_live_bytes(block, 0);
         inner.memory.end_use(block);
@@ -112,16 +117,26 @@ fn execute(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> bool
     true
 }
 
+/// Makes the forwarding tables of the objects of a batch, whose entries are empty: no mutator reads
+/// one before the pause ends. Adds their blocks to `forwarded`.
+fn prepare(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> Result<(), NoMemory> {
+    for one in &batch.moves {
+        with_room_for_one(forwarded)?;
+        forward(inner, one.from)?;
+        forwarded.push(one.from);
+    }
+    Ok(())
+}
+
 /// Copies an object, which may overlap its new place, and publishes that. Returns its size in
 /// bytes. The blocks that it leaves keep their state: another object may move there.
 fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     let (memory, blocks) = (&inner.memory, &inner.memory.blocks);
     let (start, end) = (from * BLOCK_BYTES, to * BLOCK_BYTES);
     let word = |offset: usize| memory.word(offset).load(Ordering::Relaxed);
-    // `map` has found this object's mark, and no object has moved there since: a batch writes
-    // blocks that were free, or that an object has left.
+    // `prepare` has moved this object's mark to its table, and no object has moved there since: a
+    // batch writes blocks that were free, or that an object has left.
     let (_, bytes) = inner.marked_object(start);
-    forward(inner, from);
     let copy = |at: usize| memory.word(end + at).store(word(start + at), Ordering::Relaxed);
     if to > from {
         (0..bytes).step_by(8).rev().for_each(copy);

@@ -44,7 +44,7 @@ const PIECE: usize = 1024;
 const COUNTED: usize = 64;
 
 /// Ends the round for the other markers when this one panics.
-struct AbortOnPanic<'a>(&'a Pool);
+struct AbortOnPanic<'a>(&'a Pool<'a>);
 
 impl Drop for AbortOnPanic<'_> {
     fn drop(&mut self) {
@@ -57,7 +57,7 @@ impl Drop for AbortOnPanic<'_> {
 /// One marker. `MANY`: other markers run concurrently.
 pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) inner: &'a HeapInner,
-    pub(super) pool: &'a Pool,
+    pub(super) pool: &'a Pool<'a>,
     canonical: usize,
     good: GoodWords,
     /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes
@@ -92,7 +92,7 @@ pub(crate) struct Marker<'a, const MANY: bool> {
 }
 
 impl<'a, const MANY: bool> Marker<'a, MANY> {
-    pub(crate) fn new(inner: &'a HeapInner, pool: &'a Pool) -> Marker<'a, MANY> {
+    pub(crate) fn new(inner: &'a HeapInner, pool: &'a Pool<'a>) -> Marker<'a, MANY> {
         Marker {
             inner,
             pool,
@@ -316,14 +316,26 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     /// Visits a pair of a marked object: marks its value if its key is live, otherwise the pair
     /// waits.
-    fn scan_pair(&mut self, pair: usize) {
+    pub(super) fn scan_pair(&mut self, pair: usize) {
         let inner = self.inner;
         let waiting = self.looking.then_some(&self.pool.waiting);
         match slots::scan_pair(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
             Scan::Value => self.visit(self.word(pair + 8)),
-            Scan::Later => self.pairs.push(pair),
+            Scan::Later => self.note_pair(pair),
+            Scan::Full => self.pool.pair_blocks.add(pair / BLOCK_BYTES),
             Scan::Empty | Scan::Waits => {}
         }
+    }
+
+    /// Records a pair for the pass over them, in the list or by its block.
+    fn note_pair(&mut self, pair: usize) {
+        if self.pairs.len() == self.pairs.capacity() {
+            let room = self.pool.take_pair_room(self.pairs.capacity().max(CHUNK));
+            if room == 0 || self.pairs.try_reserve_exact(room).is_err() {
+                return self.pool.pair_blocks.add(pair / BLOCK_BYTES);
+            }
+        }
+        self.pairs.push(pair);
     }
 
     #[cold]
@@ -335,10 +347,16 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     /// The pass over the recorded pairs, when nothing else is left to mark. From now on every mark
-    /// looks up waiting pairs.
-    pub(crate) fn look(&mut self) {
+    /// looks up waiting pairs. `others`: lists of other markers.
+    pub(crate) fn look(&mut self, others: Vec<Vec<usize>>) {
         self.looking = true;
-        std::mem::take(&mut self.pairs).into_iter().for_each(|pair| self.scan_pair(pair));
+        let own = std::mem::take(&mut self.pairs);
+        others.into_iter().chain([own]).flatten().for_each(|pair| self.scan_pair(pair));
+    }
+
+    /// Objects that this marker has marked and not [counted](Marker::count) yet.
+    pub(super) fn marked(&self) -> u64 {
+        self.objects
     }
 
     #[inline(always)]
@@ -451,11 +469,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     #[inline(never)]
     fn note_weak_full(&mut self, slot: usize) {
         match self.pool.take_weak_room(self.weak.capacity().max(CHUNK)) {
-            0 => self.pool.add_weak_block(slot / BLOCK_BYTES),
-            room => {
-                self.weak.reserve_exact(room);
-                self.weak.push(slot);
-            }
+            room if room != 0 && self.weak.try_reserve_exact(room).is_ok() => self.weak.push(slot),
+            _ => self.pool.add_weak_block(slot / BLOCK_BYTES),
         }
     }
 

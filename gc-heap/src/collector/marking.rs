@@ -2,12 +2,14 @@
 //! mutators' logs until there is nothing left, with the help of the other collector threads.
 
 use super::mark::Marker;
+use super::pair_blocks::Passes;
 use super::pauses::Pauses;
 use super::pool::Pool;
 use super::roots::Roots;
 use crate::events::PauseKind;
 use crate::inner::HeapInner;
 use crate::inner::pending_pause::VmOperation;
+use gc_core::ephemeron::PendingEphemerons;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
@@ -18,20 +20,18 @@ const WIDE_STACKS: usize = 64;
 /// Result of marking.
 #[derive(Default)]
 pub(super) struct MarkResult {
-    /// Weak slots, by offset.
-    pub(super) weak: Vec<usize>,
-    /// Blocks with further weak slots, which did not fit the list.
-    pub(super) weak_blocks: Vec<usize>,
-    /// Ephemerons whose key has no mark, by offset.
-    pub(super) dead_ephemerons: Vec<usize>,
+    /// Weak slots, by offset: a list of each marker. The others are found by `Memory::weak_blocks`.
+    pub(super) weak: Vec<Vec<usize>>,
+    /// Ephemerons whose key has no mark. The others are found by `Memory::pair_blocks`.
+    pub(super) waiting: PendingEphemerons,
     pub(super) live_bytes: u64,
 }
 
 /// Results of the helper markers.
 #[derive(Default)]
 struct HelperResults {
-    weak: Vec<usize>,
-    pairs: Vec<usize>,
+    weak: Vec<Vec<usize>>,
+    pairs: Vec<Vec<usize>>,
     objects: u64,
     bytes: u64,
 }
@@ -56,6 +56,7 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         workers,
         marker: Marker::new(inner, &pool),
         helpers: Mutex::new(HelperResults::default()),
+        passes: Passes::default(),
     };
     marking.drain();
     loop {
@@ -68,17 +69,17 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         inner.report.counters.mark_end_retries.add(1);
     }
     let (weak, live_bytes) = marking.finish();
-    let weak_blocks = pool.take_weak_blocks().collect();
-    MarkResult { weak, weak_blocks, dead_ephemerons: pool.waiting.take_dead(), live_bytes }
+    MarkResult { weak, waiting: pool.waiting, live_bytes }
 }
 
 /// A marking that goes on. `MANY`: helpers mark too.
 struct Marking<'p, const MANY: bool> {
     inner: &'p HeapInner,
-    pool: &'p Pool,
+    pool: &'p Pool<'p>,
     workers: usize,
     marker: Marker<'p, MANY>,
     helpers: Mutex<HelperResults>,
+    passes: Passes,
 }
 
 impl<const MANY: bool> Marking<'_, MANY> {
@@ -93,12 +94,16 @@ impl<const MANY: bool> Marking<'_, MANY> {
     /// marked.
     fn drain(&mut self) {
         self.drain_slots();
-        if !self.marker.looking && !self.marker.pairs.is_empty() {
+        let helpers = self.helpers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let found = || helpers.pairs.iter().chain([&self.marker.pairs]).map(Vec::capacity).sum::<usize>();
+        if !self.marker.looking && (found() != 0 || !self.pool.pair_blocks.is_empty()) {
             self.inner.report.counters.ephemeron_passes.add(1);
-            self.pool.pair_bytes.store(self.marker.pairs.capacity() * size_of::<usize>(), Ordering::Relaxed);
-            self.marker.look();
+            self.pool.pair_bytes.store(found() * size_of::<usize>(), Ordering::Relaxed);
+            self.marker.look(std::mem::take(&mut helpers.pairs));
             self.drain_slots();
         }
+        let by_helpers = self.helpers.get_mut().unwrap_or_else(PoisonError::into_inner).objects;
+        self.passes.run(&mut self.marker, by_helpers);
     }
 
     /// Drains with the help of the other collector threads, if there are any.
@@ -118,23 +123,22 @@ impl<const MANY: bool> Marking<'_, MANY> {
             helper.looking = looking;
             helper.drain_parallel(false);
             let mut results = helpers.lock().unwrap_or_else(PoisonError::into_inner);
-            results.weak.append(&mut helper.weak);
-            results.pairs.append(&mut helper.pairs);
+            results.weak.push(std::mem::take(&mut helper.weak));
+            results.pairs.push(std::mem::take(&mut helper.pairs));
             let (objects, bytes) = helper.count();
             results.objects += objects;
             results.bytes += bytes;
             helper.leave();
         };
         inner.schedule.helpers.together(self.workers, || marker.drain_parallel(true), help);
-        marker.pairs.append(&mut helpers.lock().unwrap_or_else(PoisonError::into_inner).pairs);
     }
 
     /// Counts what was marked. Returns the weak slots and the bytes of live objects.
-    fn finish(mut self) -> (Vec<usize>, u64) {
+    fn finish(mut self) -> (Vec<Vec<usize>>, u64) {
         let (_, mut live_bytes) = self.marker.count();
-        let mut weak = std::mem::take(&mut self.marker.weak);
-        let mut helpers = self.helpers.into_inner().unwrap_or_else(PoisonError::into_inner);
-        weak.append(&mut helpers.weak);
+        let helpers = self.helpers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut weak = helpers.weak;
+        weak.push(std::mem::take(&mut self.marker.weak));
         live_bytes += helpers.bytes;
         drop(self.marker);
         let (counters, pool) = (&self.inner.report.counters, self.pool);
@@ -142,7 +146,8 @@ impl<const MANY: bool> Marking<'_, MANY> {
         counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
         counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
         let pairs = pool.pair_bytes.load(Ordering::Relaxed) + pool.waiting.bytes();
-        let lists = (weak.capacity() * size_of::<usize>() + pairs) as u64;
+        let weak_bytes = weak.iter().map(|list| list.capacity() * size_of::<usize>()).sum::<usize>();
+        let lists = (weak_bytes + pairs) as u64;
         counters.mark_lists_peak.set(counters.mark_lists_peak.get().max(lists));
         (weak, live_bytes)
     }

@@ -17,6 +17,7 @@ mod large;
 pub(crate) mod mark;
 mod marking;
 mod overflow;
+mod pair_blocks;
 mod pauses;
 mod phase_report;
 pub(crate) mod pool;

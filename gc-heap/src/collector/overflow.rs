@@ -92,7 +92,9 @@ impl<const MANY: bool> Marker<'_, MANY> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collector::pair_blocks::Passes;
     use crate::collector::pool::Pool;
+    use crate::collector::reclaim::each_pair;
     use crate::collector::roots::Roots;
     use crate::inner::HeapInner;
     use crate::{AllocSize, Array, Ephemeron, Heap, Local, Mutator, OutOfMemory, Root, Slot, SlotArray, Trace};
@@ -168,19 +170,18 @@ mod tests {
         });
         let pool = Pool::of(inner, markers, Roots::of(inner), local, chunks);
         let mut sums = Vec::new();
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<Vec<usize>> = Vec::new();
         // As `Marking::drain` does it.
         for looking in [false, true] {
             pool.crew.begin(false);
             let found = std::sync::Mutex::new(std::mem::take(&mut pairs));
             let work = || {
                 let mut marker = Marker::<MANY>::new(inner, &pool);
-                marker.pairs = std::mem::take(&mut *found.lock().unwrap());
                 if looking {
-                    marker.look();
+                    marker.look(std::mem::take(&mut *found.lock().unwrap()));
                 }
                 marker.drain_parallel(false);
-                found.lock().unwrap().append(&mut marker.pairs);
+                found.lock().unwrap().push(std::mem::take(&mut marker.pairs));
                 let counted = marker.count();
                 marker.leave();
                 counted
@@ -193,6 +194,17 @@ mod tests {
             });
             pairs = found.into_inner().unwrap();
         }
+        let mut marker = Marker::<MANY>::new(inner, &pool);
+        marker.looking = true;
+        Passes::default().run(&mut marker, 0);
+        sums.push(marker.count());
+        marker.leave();
+        let mut waiting = Vec::new();
+        pool.waiting.take_all(|pair| waiting.push(pair));
+        while let Some(block) = inner.memory.pair_blocks.take(0) {
+            each_pair(inner, block, |pair| waiting.push(pair));
+        }
+        assert!(waiting.is_empty(), "{} pairs whose keys are marked wait", waiting.len());
         assert!(pool.greys.is_empty() && pool.peak_bytes() <= (chunks * 512 + markers * local) * 8);
         let live: u64 =
             (0..inner.memory.blocks.len()).map(|block| u64::from(inner.memory.blocks.live_bytes(block))).sum();

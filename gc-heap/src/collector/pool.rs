@@ -10,6 +10,7 @@ use crossbeam_queue::SegQueue;
 use gc_core::crew::Crew;
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
+use gc_core::zeroed::with_room;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Capacity of a marker's own stack, in entries.
@@ -50,14 +51,16 @@ pub(super) struct Queues {
 }
 
 /// What several markers share.
-pub(crate) struct Pool {
+pub(crate) struct Pool<'a> {
     pub(super) crew: Crew,
     pub(super) roots: Roots,
-    pub(super) greys: GreyBlocks,
-    /// Blocks with weak slots that are in no marker's list.
-    weak_blocks: GreyBlocks,
-    /// Entries that the lists of weak slots may still have, all together.
+    pub(super) greys: &'a GreyBlocks,
+    weak_blocks: &'a GreyBlocks,
+    pub(super) pair_blocks: &'a GreyBlocks,
+    /// Entries that the lists of weak slots, and those of pairs found before any waits, may still
+    /// have, all together.
     weak_room: AtomicUsize,
+    pair_room: AtomicUsize,
     pub(crate) waiting: PendingEphemerons,
     stealers: Vec<(Stealer<Vec<usize>>, Stealer<Rest>)>,
     /// Queues that no marker has.
@@ -75,9 +78,9 @@ pub(crate) struct Pool {
     pub(super) pair_bytes: AtomicUsize,
 }
 
-impl Pool {
+impl<'a> Pool<'a> {
     /// For so many markers at most.
-    pub(crate) fn new(inner: &HeapInner, markers: usize, roots: Roots) -> Pool {
+    pub(crate) fn new(inner: &'a HeapInner, markers: usize, roots: Roots) -> Pool<'a> {
         let max_chunks = inner.memory.used_bytes() / PART / (CHUNK * size_of::<usize>());
         // Alternately none, one, and the normal number.
         match inner.world.phase.epoch() as usize % 3 {
@@ -87,16 +90,20 @@ impl Pool {
         }
     }
 
-    pub(super) fn of(inner: &HeapInner, markers: usize, roots: Roots, local: usize, max_chunks: usize) -> Pool {
+    pub(super) fn of(inner: &'a HeapInner, markers: usize, roots: Roots, local: usize, max_chunks: usize) -> Pool<'a> {
+        let memory = &inner.memory;
+        debug_assert!([&memory.greys, &memory.weak_blocks, &memory.pair_blocks].iter().all(|set| set.is_empty()));
         let queues = |seat| Queues { seat, chunks: Worker::new_lifo(), arrays: Worker::new_lifo() };
         let queues: Vec<Queues> = (0..markers).map(queues).collect();
         let pool = Pool {
             crew: Crew::new(),
             roots,
-            greys: GreyBlocks::new(inner.memory.blocks.len()),
-            weak_blocks: GreyBlocks::new(inner.memory.blocks.len()),
+            greys: &inner.memory.greys,
+            weak_blocks: &inner.memory.weak_blocks,
+            pair_blocks: &inner.memory.pair_blocks,
             weak_room: AtomicUsize::new(max_chunks * CHUNK),
-            waiting: PendingEphemerons::default(),
+            pair_room: AtomicUsize::new(max_chunks * CHUNK),
+            waiting: PendingEphemerons::new(max_chunks * CHUNK),
             stealers: queues.iter().map(|own| (own.chunks.stealer(), own.arrays.stealer())).collect(),
             free_queues: Mutex::new(queues),
             free_chunks: SegQueue::new(),
@@ -119,14 +126,18 @@ impl Pool {
         self.free_queues.lock().push(queues);
     }
 
-    /// A chunk without entries; `None`: there are as many as there may be.
+    /// A chunk without entries; `None`: there are as many as there may be, or no memory for more.
     pub(super) fn take_chunk(&self) -> Option<Vec<usize>> {
         if let Some(chunk) = self.free_chunks.pop() {
             return Some(chunk);
         }
         let one_more = |chunks| (chunks < self.max_chunks).then_some(chunks + 1);
         self.chunks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Vec::with_capacity(CHUNK))
+        let chunk = with_room(CHUNK).ok();
+        if chunk.is_none() {
+            self.chunks.fetch_sub(1, Ordering::Relaxed);
+        }
+        chunk
     }
 
     pub(super) fn give_chunk(&self, chunk: Vec<usize>) {
@@ -146,8 +157,12 @@ impl Pool {
 
     /// Room in a list of weak slots: as much as is wanted, or what is left.
     pub(super) fn take_weak_room(&self, wanted: usize) -> usize {
-        let taken = |left: usize| left.checked_sub(wanted.min(left));
-        self.weak_room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).map_or(0, |left| left.min(wanted))
+        take_room(&self.weak_room, wanted)
+    }
+
+    /// Room in a list of pairs, in the same way.
+    pub(super) fn take_pair_room(&self, wanted: usize) -> usize {
+        take_room(&self.pair_room, wanted)
     }
 
     /// Has the weak slots in a block resolved without a list.
@@ -155,15 +170,15 @@ impl Pool {
         self.weak_blocks.add(block);
     }
 
-    /// The blocks that were added. Called when no marker runs.
-    pub(super) fn take_weak_blocks(&self) -> impl Iterator<Item = usize> {
-        std::iter::from_fn(|| self.weak_blocks.take(0))
-    }
-
     /// Peak of the bytes in mark stacks, the markers' own stacks included.
     pub(crate) fn peak_bytes(&self) -> usize {
         (self.chunks.load(Ordering::Relaxed) * CHUNK + self.stealers.len() * self.local) * size_of::<usize>()
     }
+}
+
+fn take_room(room: &AtomicUsize, wanted: usize) -> usize {
+    let taken = |left: usize| left.checked_sub(wanted.min(left));
+    room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).map_or(0, |left| left.min(wanted))
 }
 
 fn stolen<T>(stealer: &Stealer<T>) -> Option<T> {

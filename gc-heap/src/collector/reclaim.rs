@@ -2,49 +2,69 @@
 
 use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
-use crate::object::slots::bits;
+use crate::object::slots::{SlotGroup, bits};
 use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
+use crate::space::free::SLICE;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+use gc_core::ephemeron::PendingEphemerons;
+use gc_core::grey::GreyBlocks;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Clears weak slots whose object is dead and remaps the others: the listed ones, and those of live
-/// objects in these blocks.
-pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[usize], blocks: &[usize]) {
+/// Clears weak slots whose object is dead and remaps the others: those of marked objects, and weak
+/// roots.
+pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[Vec<usize>]) {
     resolve_slots(inner, slots);
-    blocks.iter().for_each(|&block| resolve_block(inner, block));
     inner.roots.weak.for_each(|slot| {
         resolve_slot(inner, slot);
     });
 }
 
-/// As `resolve_weak`, for slots in objects only.
-pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[usize]) {
-    for &slot in slots {
+/// As `resolve_weak`, for slots in objects only: the listed ones, and those in the blocks that the
+/// markers have added because their lists were full.
+pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[Vec<usize>]) {
+    for &slot in slots.iter().flatten() {
         resolve_slot(inner, inner.memory.word(slot));
     }
+    take_blocks(&inner.memory.weak_blocks, |block| resolve_block(inner, block));
 }
 
 /// Resolves the weak slots in a block that a marker has seen, of the objects that are marked. To
 /// resolve a slot twice, or one that a mutator has written since, changes nothing.
-pub(crate) fn resolve_block(inner: &HeapInner, block: usize) {
+fn resolve_block(inner: &HeapInner, block: usize) {
+    each_group(inner, block, |first, group| {
+        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word) * 8)));
+    });
+}
+
+/// Visits the ephemerons of marked objects whose key is in a block that a marker has seen, by their
+/// offsets, in ascending order within each object.
+pub(super) fn each_pair(inner: &HeapInner, block: usize, mut visit: impl FnMut(usize)) {
+    each_group(inner, block, |first, group| {
+        bits(group.keys).for_each(|word| visit((first + word) * 8));
+    });
+}
+
+/// Visits the slots of marked objects in a block, in groups, each with the granule of its first
+/// word.
+fn each_group(inner: &HeapInner, block: usize, mut visit: impl FnMut(usize, SlotGroup)) {
     let blocks = &inner.memory.blocks;
     let words = block * BLOCK_GRANULES..(block + 1) * BLOCK_GRANULES;
     match blocks.state(block) {
-        // Only live objects have weak slots that a marker has seen.
-        BlockState::LargeFirst => resolve_object(inner, words.start, &words),
+        // Only live objects have slots that a marker has seen.
+        BlockState::LargeFirst => each_group_of(inner, words.start, &words, &mut visit),
         BlockState::LargeContinued => {
-            resolve_object(inner, (block - blocks.run(block)) * BLOCK_GRANULES, &words);
+            each_group_of(inner, (block - blocks.run(block)) * BLOCK_GRANULES, &words, &mut visit);
         }
         _ => {
             for index in 0..BLOCK_MARK_WORDS {
                 let mut bits = inner.memory.marks.load(block * BLOCK_MARK_WORDS + index);
                 while bits != 0 {
                     let granule = words.start + index * 64 + bits.trailing_zeros() as usize;
-                    resolve_object(inner, granule, &words);
+                    each_group_of(inner, granule, &words, &mut visit);
                     bits &= bits - 1;
                 }
             }
@@ -52,25 +72,35 @@ pub(crate) fn resolve_block(inner: &HeapInner, block: usize) {
     }
 }
 
-/// Resolves the weak slots of the object at a granule that lie in a range of granules.
-fn resolve_object(inner: &HeapInner, granule: usize, within: &Range<usize>) {
+/// As `each_group`, of the object at a granule.
+fn each_group_of(inner: &HeapInner, granule: usize, within: &Range<usize>, visit: &mut impl FnMut(usize, SlotGroup)) {
     let (kind, _) = inner.marked_object(granule * 8);
     let part = within.start.saturating_sub(granule)..within.end - granule;
     let len = if kind.has_tail() { inner.memory.word(granule * 8 + 8).load(Ordering::Relaxed) as usize } else { 0 };
-    kind.slots_in(part, len).for_each(|group| {
-        let first = granule + group.first;
-        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word) * 8)));
-    });
+    kind.slots_in(part, len).for_each(|group| visit(granule + group.first, group));
 }
 
-/// Empties the ephemerons whose key is dead. Their values are left as they are: without a key no
-/// thread reads them.
-pub(crate) fn resolve_pairs(inner: &HeapInner, dead: &[usize]) {
-    let empty = |&&pair: &&usize| {
+/// Empties the ephemerons whose key is dead: those that still wait, and those in the blocks that
+/// the markers have added because there was no room. Their values are left as they are: without a
+/// key no thread reads them.
+pub(crate) fn resolve_pairs(inner: &HeapInner, waiting: &PendingEphemerons) {
+    let mut emptied = 0;
+    let mut resolve = |pair| {
         let (key, value) = (inner.memory.word(pair), inner.memory.word(pair + 8));
-        slots::resolve_pair(key, value, is_reference, |word| resolved(inner, word))
+        emptied += u64::from(slots::resolve_pair(key, value, is_reference, |word| resolved(inner, word)));
     };
-    inner.report.counters.ephemerons_cleared.add(dead.iter().filter(empty).count() as u64);
+    waiting.take_all(&mut resolve);
+    take_blocks(&inner.memory.pair_blocks, |block| each_pair(inner, block, &mut resolve));
+    inner.report.counters.ephemerons_cleared.add(emptied);
+}
+
+/// Takes the blocks of a set, to which no thread adds.
+fn take_blocks(set: &GreyBlocks, mut visit: impl FnMut(usize)) {
+    let mut near = 0;
+    while let Some(block) = set.take(near) {
+        visit(block);
+        near = block;
+    }
 }
 
 fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) {
@@ -107,7 +137,7 @@ pub(crate) fn free_dead(inner: &HeapInner) -> usize {
 /// As `free_dead`; `between` is called between the two reads of a block's state.
 fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
     let blocks = &inner.memory.blocks;
-    let mut dead = Vec::new();
+    let mut dead = Dead { inner, blocks: [0; SLICE], len: 0, freed: 0 };
     // From the end: blocks that were freed first are uncommitted first, and the lowest blocks are
     // reused first.
     for block in (0..blocks.len()).rev() {
@@ -134,9 +164,32 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
             _ => {}
         }
     }
-    let freed = dead.len();
-    inner.memory.free.free_blocks(dead);
-    freed
+    dead.free();
+    dead.freed
+}
+
+/// Dead blocks on their way to the free space: some at a time, because a list of all could be as
+/// long as the heap.
+struct Dead<'a> {
+    inner: &'a HeapInner,
+    blocks: [usize; SLICE],
+    len: usize,
+    freed: usize,
+}
+
+impl Dead<'_> {
+    fn push(&mut self, block: usize) {
+        self.blocks[self.len] = block;
+        self.len += 1;
+        if self.len == SLICE {
+            self.free();
+        }
+    }
+
+    fn free(&mut self) {
+        self.inner.memory.free.free_blocks(self.blocks[..self.len].iter().copied());
+        self.freed += std::mem::take(&mut self.len);
+    }
 }
 
 /// Reclaims dropped roots. No marking runs.

@@ -167,7 +167,7 @@ mod tests {
             let granule = offset / 8 % BLOCK_GRANULES;
             let mut bits = [0; BLOCK_MARK_WORDS];
             bits[granule / 64] |= 1 << (granule % 64);
-            let forwarding = Forwarding::new(bits);
+            let forwarding = Forwarding::new(bits).unwrap();
             let block = inner.memory.free.take(AllocClass::Collector).unwrap();
             f(inner, offset, forwarding.entry(granule).unwrap(), block * BLOCK_BYTES);
         })

@@ -7,7 +7,10 @@
 //! The plan is made in a pause. It takes O(n log n) for n stretches, of which a heap has at most as
 //! many as blocks: windows overlap, so none is walked but those whose objects move.
 
+use gc_core::zeroed::{NoMemory, push, table, with_room};
 use std::collections::BTreeSet;
+use std::iter::repeat;
+use std::ops::Range;
 
 /// Maximum number of windows for which a place elsewhere is searched. Where windows are long, fewer:
 /// together they have about as many stretches as the heap.
@@ -62,47 +65,54 @@ impl Batch {
     }
 
     /// The free blocks that the objects move into, and the blocks that are free afterwards.
-    pub(super) fn taken_and_given(&self) -> (Vec<usize>, Vec<usize>) {
+    pub(super) fn taken_and_given(&self) -> Result<(Vec<usize>, Vec<usize>), NoMemory> {
         let blocks = |start: fn(&Move) -> usize| {
-            let blocks = self.moves.iter().flat_map(|one| start(one)..start(one) + one.len);
-            blocks.collect::<BTreeSet<usize>>()
+            let mut blocks = with_room(self.cost())?;
+            blocks.extend(self.moves.iter().flat_map(|one| start(one)..start(one) + one.len));
+            blocks.sort_unstable();
+            Ok(blocks)
         };
-        let (from, to) = (blocks(|one| one.from), blocks(|one| one.to));
-        (to.difference(&from).copied().collect(), from.difference(&to).copied().collect())
+        let (from, to) = (blocks(|one| one.from)?, blocks(|one| one.to)?);
+        let difference = |of: &[usize], without: &[usize]| {
+            let mut difference = with_room(of.len())?;
+            difference.extend(of.iter().filter(|block| without.binary_search(block).is_err()));
+            Ok(difference)
+        };
+        Ok((difference(&to, &from)?, difference(&from, &to)?))
     }
 }
 
-/// Neighbouring stretches that may become one run.
-#[derive(Clone, Copy)]
-struct Window<'a> {
-    stretches: &'a [Stretch],
+/// Neighbouring stretches that may become one run, as a range of the map.
+struct Window {
+    stretches: Range<usize>,
     /// Blocks to copy if all its objects move.
     cost: usize,
 }
 
 /// Moves that make runs of `wanted` blocks, the cheapest first. Each batch makes one, whatever
 /// becomes of the others. Empty if there is no way that this planner finds.
-pub(super) fn plan(map: &[Stretch], wanted: usize) -> Vec<Batch> {
-    let segments = || map.split(|stretch| stretch.is(Content::Fixed)).filter(|segment| !segment.is_empty());
-    let mut windows: Vec<Window<'_>> = segments().flat_map(|segment| smallest(segment, wanted, free_blocks)).collect();
-    windows.sort_by_key(|window| window.cost);
-    let mut used: BTreeSet<(usize, usize)> = BTreeSet::new();
+pub(super) fn plan(map: &[Stretch], wanted: usize) -> Result<Vec<Batch>, NoMemory> {
+    let mut windows = smallest(map, wanted, free_blocks)?;
+    windows.sort_unstable_by_key(|window| (window.cost, window.stretches.start));
+    // Which stretches are in a window that was accepted. Of two windows neither contains the other,
+    // so each that overlaps another has an end in it.
+    let mut used = table(map.len(), repeat(false))?;
     let mut batches = Vec::new();
-    for Window { stretches: window, .. } in windows {
-        let (start, end) = (window[0].first, window[window.len() - 1].end());
-        // Those accepted are disjoint: only the last that begins before the end can overlap.
-        if used.range(..(end, 0)).next_back().is_some_and(|&(_, other)| other > start) {
+    for Window { stretches, .. } in windows {
+        if used[stretches.start] || used[stretches.end - 1] {
             continue;
         }
-        used.insert((start, end));
-        batches.push(slide(window));
+        used[stretches.clone()].fill(true);
+        push(&mut batches, slide(&map[stretches])?)?;
     }
-    if batches.is_empty() {
-        batches.extend(empty_a_window(map, segments().collect(), wanted));
+    if batches.is_empty()
+        && let Some(batch) = empty_a_window(map, wanted)?
+    {
+        push(&mut batches, batch)?;
     }
     // A window that is free already costs nothing; no other may break it up.
     batches.retain(|batch| !batch.moves.is_empty());
-    batches
+    Ok(batches)
 }
 
 pub(super) fn free_blocks(stretch: &Stretch) -> usize {
@@ -115,30 +125,34 @@ fn cost(stretch: &Stretch) -> usize {
     stretch.len - free_blocks(stretch)
 }
 
-/// The windows of a segment that measure at least `wanted` and no longer do without their first or
-/// their last stretch.
-fn smallest(segment: &[Stretch], wanted: usize, measure: fn(&Stretch) -> usize) -> Vec<Window<'_>> {
+/// The windows without fixed blocks that measure at least `wanted` and no longer do without their
+/// first or their last stretch. In the order of their addresses.
+fn smallest(map: &[Stretch], wanted: usize, measure: fn(&Stretch) -> usize) -> Result<Vec<Window>, NoMemory> {
     let mut windows = Vec::new();
     // Of the stretches from the first on: what they measure, and what they cost.
     let (mut start, mut sum, mut costs) = (0, 0, 0);
-    for (index, stretch) in segment.iter().enumerate() {
+    for (index, stretch) in map.iter().enumerate() {
+        if stretch.is(Content::Fixed) {
+            (start, sum, costs) = (index + 1, 0, 0);
+            continue;
+        }
         sum += measure(stretch);
         costs += cost(stretch);
         if sum < wanted || measure(stretch) == 0 {
             continue;
         }
-        while sum - measure(&segment[start]) >= wanted {
-            sum -= measure(&segment[start]);
-            costs -= cost(&segment[start]);
+        while sum - measure(&map[start]) >= wanted {
+            sum -= measure(&map[start]);
+            costs -= cost(&map[start]);
             start += 1;
         }
-        windows.push(Window { stretches: &segment[start..=index], cost: costs });
+        push(&mut windows, Window { stretches: start..index + 1, cost: costs })?;
         // The next window has another first stretch.
-        sum -= measure(&segment[start]);
-        costs -= cost(&segment[start]);
+        sum -= measure(&map[start]);
+        costs -= cost(&map[start]);
         start += 1;
     }
-    windows
+    Ok(windows)
 }
 
 /// Free runs by length. Changes can be undone, so that no window needs a copy of them.
@@ -149,29 +163,33 @@ struct FreeRuns {
     changes: Vec<(bool, (usize, usize))>,
 }
 
+/// Bytes that a tree of the standard library takes for a run: its nodes are half full at least.
+const RUN_BYTES: usize = 2 * size_of::<(usize, usize)>() + 8;
+
 impl FreeRuns {
-    fn new(map: &[Stretch]) -> FreeRuns {
-        let free = map.iter().filter(|stretch| stretch.is(Content::Free));
-        FreeRuns { runs: free.map(|free| (free.len, free.first)).collect(), changes: Vec::new() }
+    fn new(map: &[Stretch]) -> Result<FreeRuns, NoMemory> {
+        let free = || map.iter().filter(|stretch| stretch.is(Content::Free));
+        // The tree itself cannot be refused memory without ending the process. So it is only begun
+        // where there has just been as much.
+        drop(with_room::<[u8; RUN_BYTES]>(free().count())?);
+        Ok(FreeRuns { runs: free().map(|free| (free.len, free.first)).collect(), changes: Vec::new() })
     }
 
-    fn change(&mut self, adds: bool, run: (usize, usize)) {
+    fn change(&mut self, adds: bool, run: (usize, usize)) -> Result<(), NoMemory> {
         step();
         let changed = if adds { self.runs.insert(run) } else { self.runs.remove(&run) };
-        if changed {
-            self.changes.push((adds, run));
-        }
+        if changed { push(&mut self.changes, (adds, run)) } else { Ok(()) }
     }
 
     /// Takes so many blocks from the upper end of the shortest run that suffices. The first of them
     /// is returned.
-    fn take(&mut self, len: usize) -> Option<usize> {
-        let (run, first) = self.runs.range((len, 0)..).next().copied()?;
-        self.change(false, (run, first));
+    fn take(&mut self, len: usize) -> Result<Option<usize>, NoMemory> {
+        let Some(&(run, first)) = self.runs.range((len, 0)..).next() else { return Ok(None) };
+        self.change(false, (run, first))?;
         if run > len {
-            self.change(true, (run - len, first));
+            self.change(true, (run - len, first))?;
         }
-        Some(first + run - len)
+        Ok(Some(first + run - len))
     }
 
     /// Undoes all changes.
@@ -188,42 +206,48 @@ impl FreeRuns {
 }
 
 /// Slides the objects of a window to its upper end.
-fn slide(window: &[Stretch]) -> Batch {
+fn slide(window: &[Stretch]) -> Result<Batch, NoMemory> {
     let mut to = window[window.len() - 1].end();
     let mut moves = Vec::new();
     for object in window.iter().rev().filter(|stretch| stretch.is(Content::Object)) {
         to -= object.len;
         if to != object.first {
-            moves.push(Move { from: object.first, to, len: object.len });
+            push(&mut moves, Move { from: object.first, to, len: object.len })?;
         }
     }
-    Batch { moves }
+    Ok(Batch { moves })
 }
 
 /// Empties a window of `wanted` blocks into free runs outside of it.
-fn empty_a_window(map: &[Stretch], segments: Vec<&[Stretch]>, wanted: usize) -> Option<Batch> {
-    let mut free = FreeRuns::new(map);
-    let mut windows: Vec<Window<'_>> =
-        segments.into_iter().flat_map(|segment| smallest(segment, wanted, |stretch| stretch.len)).collect();
-    windows.sort_by_key(|window| window.cost);
+fn empty_a_window(map: &[Stretch], wanted: usize) -> Result<Option<Batch>, NoMemory> {
+    let mut free = FreeRuns::new(map)?;
+    let mut windows = smallest(map, wanted, |stretch| stretch.len)?;
+    windows.sort_unstable_by_key(|window| (window.cost, window.stretches.start));
     let mut left = map.len();
-    windows.into_iter().take(WINDOWS).find_map(|Window { stretches, .. }| {
+    for Window { stretches, .. } in windows.into_iter().take(WINDOWS) {
         if left == 0 {
-            return None;
+            return Ok(None);
         }
         left = left.saturating_sub(stretches.len());
         free.undo();
+        let stretches = &map[stretches];
         for stretch in stretches.iter().filter(|stretch| stretch.is(Content::Free)) {
-            free.change(false, (stretch.len, stretch.first));
+            free.change(false, (stretch.len, stretch.first))?;
         }
-        let mut objects: Vec<_> = stretches.iter().filter(|stretch| stretch.is(Content::Object)).collect();
-        objects.sort_by_key(|object| std::cmp::Reverse(object.len));
-        let moves = objects.into_iter().map(|&Stretch { first: from, len, .. }| {
-            let to = free.take(len)?;
-            Some(Move { from, to, len })
-        });
-        Some(Batch { moves: moves.collect::<Option<_>>()? })
-    })
+        let objects = || stretches.iter().filter(|stretch| stretch.is(Content::Object));
+        let mut order: Vec<&Stretch> = with_room(objects().count())?;
+        order.extend(objects());
+        order.sort_unstable_by_key(|object| (std::cmp::Reverse(object.len), object.first));
+        let mut moves = with_room(order.len())?;
+        for &&Stretch { first: from, len, .. } in &order {
+            let Some(to) = free.take(len)? else { break };
+            moves.push(Move { from, to, len });
+        }
+        if moves.len() == order.len() {
+            return Ok(Some(Batch { moves }));
+        }
+    }
+    Ok(None)
 }
 
 /// Counts for the test of how much work a plan is.
@@ -260,7 +284,7 @@ mod tests {
             for (object, wanted, batches) in [(1, pairs / 2, 2), (2, pairs + pairs / 2, 0)] {
                 let map = map(pairs, object);
                 let before = STEPS.get();
-                assert_eq!(plan(&map, wanted).len(), batches);
+                assert_eq!(plan(&map, wanted).unwrap().len(), batches);
                 let steps = STEPS.get() - before;
                 assert!(steps <= 12 * map.len(), "{pairs} pairs, objects of {object}: {steps} steps");
             }
@@ -311,7 +335,7 @@ mod tests {
             ("#.AAA.#..B.", 3, "#.AAA.#...B"),
             (".A.B.C.", 4, "....ABC"),
         ] {
-            let plan = plan(&drawn(before), wanted);
+            let plan = plan(&drawn(before), wanted).unwrap();
             let found = plan.first().map_or(before.to_owned(), |batch| after(before, batch));
             assert_eq!(found, wants, "{before}, {wanted}");
         }
@@ -320,7 +344,7 @@ mod tests {
     #[test]
     fn windows_do_not_overlap_and_each_makes_a_run() {
         let before = ".A.B.C.D.E.F.";
-        let batches = plan(&drawn(before), 2);
+        let batches = plan(&drawn(before), 2).unwrap();
         assert!(batches.len() >= 3, "{batches:?}");
         let mut heap = before.to_owned();
         for (number, batch) in batches.iter().enumerate() {
@@ -333,12 +357,12 @@ mod tests {
     fn a_window_between_pins_is_emptied_into_runs_elsewhere() {
         for (before, wanted) in [("#.AA#.B#", 2), ("#A.#B.#C.#", 2), ("#.AA.#..#BB..#", 3)] {
             let map = drawn(before);
-            let plan = plan(&map, wanted);
+            let plan = plan(&map, wanted).unwrap();
             let [batch] = &plan[..] else { panic!("{before}: {plan:?}") };
             let heap = after(before, batch);
             assert!(longest(&heap) >= wanted, "{before}: {heap}");
         }
-        assert_eq!(plan(&drawn("#.AA#.B#"), 3), [], "no run outside holds A");
+        assert_eq!(plan(&drawn("#.AA#.B#"), 3).unwrap(), [], "no run outside holds A");
     }
 
     #[test]
@@ -356,13 +380,13 @@ mod tests {
             }
             let most = text.split('#').map(|segment| segment.matches('.').count()).max().unwrap();
             for wanted in longest(&text) + 1..=most {
-                let batches = plan(&drawn(&text), wanted);
+                let batches = plan(&drawn(&text), wanted).unwrap();
                 assert!(!batches.is_empty(), "{step}: {text}, {wanted}");
                 let mut all = text.clone();
                 for batch in &batches {
                     assert!(longest(&after(&text, batch)) >= wanted, "{step}: {text}, {wanted}: {batch:?}");
                     all = after(&all, batch);
-                    let (taken, given) = batch.taken_and_given();
+                    let (taken, given) = batch.taken_and_given().unwrap();
                     assert_eq!(taken.len(), given.len());
                     assert!(taken.iter().all(|&block| text.as_bytes()[block] == b'.'));
                 }

@@ -26,6 +26,7 @@ use crate::stats::{Durations, Histogram, LossTotal};
 use gc_core::handler_cell::HandlerCell;
 use gc_core::loss::{Loss as Entry, LossRing};
 use gc_core::sys::RunDelay;
+use gc_core::zeroed::NoMemory;
 pub(crate) use slow_paths::SlowPathLosses;
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -196,10 +197,10 @@ fn run_delay() -> Option<u64> {
 }
 
 impl Account {
-    pub(crate) fn new(config: &Config, mutator: u64) -> Account {
-        Account {
+    pub(crate) fn new(config: &Config, mutator: u64) -> Result<Account, NoMemory> {
+        Ok(Account {
             mutator,
-            ring: config.records_losses().then(|| LossRing::new(RING_ENTRIES)),
+            ring: if config.records_losses() { Some(LossRing::new(RING_ENTRIES)?) } else { None },
             lost_ns: AtomicU64::new(0),
             fault_end_ns: AtomicU64::new(0),
             kernel_ns: AtomicU64::new(0),
@@ -208,7 +209,7 @@ impl Account {
             asked_ns: AtomicU64::new(0),
             waited_ns: AtomicU64::new(0),
             thread: AtomicU64::new(0),
-        }
+        })
     }
 
     /// Whether the ring is half full, so that the thread should drain it.
@@ -440,7 +441,7 @@ mod tests {
 
     /// An account of a mutator that is nowhere, so that its times are the test's.
     pub(super) fn account(heap: &Heap) -> Account {
-        Account::new(&heap.inner().config, 1)
+        Account::new(&heap.inner().config, 1).unwrap()
     }
 
     /// A ring that nobody reads in time drops what comes last, and says so where events are taken.

@@ -45,6 +45,7 @@ use external::External;
 use gc_core::stop::{Handshake, StopGate};
 use gc_core::sys::Process;
 use gc_core::views::Views;
+use gc_core::zeroed::NoMemory;
 use helpers::Helpers;
 use pacing::Pacing;
 use pending_pause::PendingPause;
@@ -153,12 +154,12 @@ impl HeapInner {
         views: Views,
         root_memory: RootMemory,
         relocation: Arc<dyn Relocation>,
-    ) -> HeapInner {
+    ) -> Result<HeapInner, NoMemory> {
         let blocks = config.max_bytes / BLOCK_BYTES;
         let reserve = relocation_reserve(blocks, config.workers);
-        HeapInner {
+        Ok(HeapInner {
             process: Process::current(),
-            memory: Memory::new(views, config.max_bytes, reserve),
+            memory: Memory::new(views, config.max_bytes, reserve)?,
             world: World {
                 phase: PhaseWords::new(),
                 attaching: Mutex::default(),
@@ -192,7 +193,7 @@ impl HeapInner {
             },
             identity_hashes: AtomicU64::new(1),
             config,
-        }
+        })
     }
 
     /// Prepares an allocated block for bumping: see [`Memory::open_block`].

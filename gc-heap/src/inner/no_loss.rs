@@ -6,6 +6,7 @@ use crate::events::LossKind;
 use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
 use crate::stats::{Durations, LossTotal};
+use gc_core::zeroed::NoMemory;
 use std::sync::Arc;
 
 /// Without figures.
@@ -38,8 +39,8 @@ pub(crate) struct Account;
 pub(crate) struct Begun;
 
 impl Account {
-    pub(crate) fn new(_: &Config, _mutator: u64) -> Account {
-        Account
+    pub(crate) fn new(_: &Config, _mutator: u64) -> Result<Account, NoMemory> {
+        Ok(Account)
     }
 
     pub(crate) fn is_half_full(&self) -> bool {

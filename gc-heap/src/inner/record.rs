@@ -55,7 +55,7 @@ impl MutatorRecord {
             scan: Locals::default(),
             current: [const { AtomicU32::new(NO_BLOCK) }; 2],
             deposits: Default::default(),
-            account: Account::new(config, number),
+            account: Account::new(config, number).map_err(|no| NoAddresses(Some(no.into())))?,
             arrived: AtomicU32::new(0),
             thread: AtomicU32::new(0),
             name: Default::default(),

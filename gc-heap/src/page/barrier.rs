@@ -147,7 +147,7 @@ pub(crate) fn map(config: &Config) -> Result<(Views, RootMemory, Arc<Pages>), Bu
     };
     let gate = Gate::new(&views)?;
     let roots = FileRegion::new(&views, roots_at);
-    let pages = Pages::new(gate, views.bytes(), config.max_bytes);
+    let pages = Pages::new(gate, views.bytes(), config.max_bytes)?;
     Ok((views, RootMemory::Gated(Arc::new(roots)), Arc::new(pages)))
 }
 

@@ -8,8 +8,8 @@ use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::fault::{self, FaultError, Registration, Served, Server};
-use gc_core::page_state::PageState;
-use gc_core::sys::{Patience, SysError};
+use gc_core::page_state::{Flip, PageState};
+use gc_core::sys::{Patience, SysError, end_process};
 use gc_core::views::{GIB, InstallResult, MIN_SPAN};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -74,7 +74,9 @@ impl Pages {
         loop {
             match self.states.state(page, flip) {
                 PageState::Installed => return word_at(self.gate.view() + offset),
-                PageState::Moving => self.states.wait_while_moving(page, flip),
+                PageState::Moving | PageState::Abandoned => {
+                    self.wait_while_moving(page, flip);
+                }
                 _ => {
                     let word = word_at(self.gate.repair_base() + offset);
                     fence(Ordering::Acquire);
@@ -91,8 +93,16 @@ impl Pages {
     pub(crate) fn install(&self, pages: Range<usize>) {
         self.install_runs(pages.clone(), false);
         if self.gate.is_private() {
-            pages.for_each(|page| self.states.wait_while_moving(page, self.flip.get()));
+            for page in pages {
+                self.wait_while_moving(page, self.flip.get());
+            }
         }
+    }
+
+    /// For a thread that cannot continue without the page, in its fault handler or not. Returns the
+    /// page's state when no thread is moving it.
+    fn wait_while_moving(&self, page: usize, flip: Flip) -> PageState {
+        self.states.wait_while_moving(page, flip).unwrap_or_else(|abandoned| end_process(format_args!("{abandoned}")))
     }
 
     /// Maps every run of repaired pages. Failed pages are left to the threads that access them.
@@ -125,26 +135,27 @@ impl Pages {
             }
             return (end, done);
         }
-        let taken = self.states.begin_move(run, flip);
-        if taken.is_empty() {
-            return (taken.end, InstallResult::Present);
+        let mut taken = self.states.begin_move(run, flip);
+        let pages = taken.pages();
+        if pages.is_empty() {
+            return (pages.end, InstallResult::Present);
         }
-        let (offset, len) = (taken.start * PAGE_BYTES, taken.len() * PAGE_BYTES);
+        let (offset, len) = (pages.start * PAGE_BYTES, pages.len() * PAGE_BYTES);
         // SAFETY: they were repaired, and `begin_move` has made this thread the only one to bring
         // them in.
         let done =
             unsafe { if existing { self.gate.install_existing(offset, len) } else { self.gate.install(offset, len) } };
         if done == InstallResult::Present {
-            self.states.end_move(taken.clone(), flip, true);
-            return (taken.end, done);
+            taken.end(true);
+            return (pages.end, done);
         }
         // Some pages may have been mapped before it failed: those are no longer in the other view.
-        for page in taken.clone() {
+        for page in pages.clone() {
             // SAFETY: as above.
             let present = unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) } == InstallResult::Present;
-            self.states.end_move(page..page + 1, flip, present);
+            taken.end_first(present);
         }
-        (taken.end, done)
+        (pages.end, done)
     }
 
     /// Unregisters the view, unless that was done: called by the collector, while nothing is gated.
@@ -175,7 +186,9 @@ impl Pages {
         loop {
             match self.states.state(page, flip) {
                 PageState::Installed => return InstallResult::Present,
-                PageState::Moving => self.states.wait_while_moving(page, flip),
+                PageState::Moving | PageState::Abandoned => {
+                    self.wait_while_moving(page, flip);
+                }
                 _ => match self.install_run(page..page + 1, false).1 {
                     InstallResult::Present => {}
                     other => return other,

@@ -60,7 +60,10 @@ impl Pages {
     }
 
     /// Private memory: maps every page of a range, also those of free blocks, whose memory is used
-    /// again. Any other result than `Present` means that a page is lost.
+    /// again. Any other result than `Present` means that a page is lost. Called by the collector.
+    ///
+    /// # Panics
+    /// If a thread has unwound while it moved one of the pages.
     pub(crate) fn install_all(&self, inner: &HeapInner, pages: Range<usize>) -> InstallResult {
         let flip = self.flip.get();
         for page in pages.clone() {
@@ -68,11 +71,9 @@ impl Pages {
         }
         self.install_runs(pages.clone(), true);
         for page in pages {
-            loop {
-                self.states.wait_while_moving(page, flip);
-                if self.states.state(page, flip) == PageState::Installed {
-                    break;
-                }
+            while self.states.wait_while_moving(page, flip).unwrap_or_else(|abandoned| panic!("{abandoned}"))
+                != PageState::Installed
+            {
                 // Another thread was moving it and failed, or this one did.
                 match self.install_run(page..page + 1, true) {
                     (_, InstallResult::Present) => {}

@@ -10,7 +10,6 @@ use super::file_region::{FileRegion, RegionKind};
 use crate::space::PAGE_BYTES;
 use gc_core::sys::SysError;
 use gc_core::views::Views;
-use gc_core::zeroed::zeroed;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -83,7 +82,7 @@ impl Region {
     }
 
     fn allocate(bytes: usize) -> Region {
-        let words = zeroed::<AtomicU64>(bytes / 8).into_vec();
+        let words: Vec<AtomicU64> = std::iter::repeat_with(|| AtomicU64::new(0)).take(bytes / 8).collect();
         let address = words.as_ptr().expose_provenance();
         Region { home: Home::Own { _words: words }, address, collector: address, len: AtomicUsize::new(bytes) }
     }

@@ -1,7 +1,7 @@
 //! State, allocation epoch and live bytes of each block.
 
 use super::BLOCK_BYTES;
-use gc_core::zeroed::zeroed;
+use gc_core::zeroed::{NoMemory, zeroed};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Use of a block. Only the block's owner (the allocator that took it, later the collector) changes
@@ -55,15 +55,15 @@ pub(crate) struct BlockTable {
 }
 
 impl BlockTable {
-    pub(crate) fn new(blocks: usize) -> BlockTable {
-        BlockTable {
-            usage: zeroed(blocks),
-            allocation_epoch: zeroed(blocks),
-            live_bytes: zeroed(blocks),
-            run: zeroed(blocks),
-            used_bytes: zeroed(blocks),
-            pins: zeroed(blocks),
-        }
+    pub(crate) fn new(blocks: usize) -> Result<BlockTable, NoMemory> {
+        Ok(BlockTable {
+            usage: zeroed(blocks)?,
+            allocation_epoch: zeroed(blocks)?,
+            live_bytes: zeroed(blocks)?,
+            run: zeroed(blocks)?,
+            used_bytes: zeroed(blocks)?,
+            pins: zeroed(blocks)?,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {

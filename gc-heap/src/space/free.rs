@@ -20,6 +20,7 @@ use self::stall_queue::Waiter;
 use crate::lock::{Condvar, Mutex};
 use crate::space::BLOCK_BYTES;
 use gc_core::views::Dumps;
+use gc_core::zeroed::{NoMemory, with_room};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub(crate) enum AllocClass {
 }
 
 /// Maximum number of blocks processed while the lock is held once.
-const SLICE: usize = 64;
+pub(crate) const SLICE: usize = 64;
 
 struct State {
     free: Runs,
@@ -106,10 +107,10 @@ fn add(figure: &AtomicUsize, change: isize) {
 }
 
 impl FreeSpace {
-    pub(crate) fn new(blocks: usize, reserve: usize) -> FreeSpace {
+    pub(crate) fn new(blocks: usize, reserve: usize) -> Result<FreeSpace, NoMemory> {
         let state = State {
-            free: Runs::new(blocks),
-            order: Order::new(blocks),
+            free: Runs::new(blocks)?,
+            order: Order::new(blocks)?,
             waiting: VecDeque::new(),
             next: 0,
             blocks_wanted: 0,
@@ -117,7 +118,7 @@ impl FreeSpace {
             reserve,
             destinations: 0,
         };
-        FreeSpace {
+        Ok(FreeSpace {
             state: Mutex::new(state),
             returned: Condvar::new(),
             free: AtomicUsize::new(blocks),
@@ -129,7 +130,7 @@ impl FreeSpace {
             never_taken: AtomicU64::new((blocks as u64) << 32),
             born: Instant::now(),
             dumps: None,
-        }
+        })
     }
 
     /// Has the blocks that are taken dumped.
@@ -270,15 +271,15 @@ impl FreeSpace {
     }
 
     /// The free blocks: 64 to a word, the lowest in the lowest bit.
-    pub(crate) fn map(&self) -> Vec<u64> {
+    pub(crate) fn map(&self) -> Result<Vec<u64>, NoMemory> {
         let len = self.state.lock().free.words().len();
-        let mut map = Vec::with_capacity(len);
+        let mut map = with_room(len)?;
         while map.len() < len {
             let state = self.state.lock();
             let words = state.free.words();
             map.extend_from_slice(&words[map.len()..len.min(map.len() + SLICE)]);
         }
-        map
+        Ok(map)
     }
 
     /// Takes so many blocks, or none.
@@ -415,7 +416,7 @@ mod tests {
 
     #[test]
     fn single_blocks_are_taken_from_the_bottom() {
-        let space = FreeSpace::new(8, 0);
+        let space = FreeSpace::new(8, 0).unwrap();
         let taken: Vec<_> = (0..8).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
         assert_eq!(taken, (0..8).collect::<Vec<_>>());
         assert_eq!(space.take(AllocClass::Mutator), None);
@@ -426,7 +427,7 @@ mod tests {
 
     #[test]
     fn runs_are_taken_from_the_top_and_do_not_overlap_single_blocks() {
-        let space = FreeSpace::new(130, 0);
+        let space = FreeSpace::new(130, 0).unwrap();
         assert_eq!(space.take_run(AllocClass::Mutator, 70), Some(60));
         assert_eq!(space.take(AllocClass::Mutator), Some(0));
         space.free_blocks(110..120);
@@ -439,7 +440,7 @@ mod tests {
     /// A flip leaves alone what nobody has taken, so it must be known on both sides.
     #[test]
     fn what_was_never_taken_lies_between_single_blocks_and_runs() {
-        let space = FreeSpace::new(100, 0);
+        let space = FreeSpace::new(100, 0).unwrap();
         assert_eq!(space.never_taken(), 0..100);
         assert_eq!(space.take_run(AllocClass::Mutator, 10), Some(90));
         assert_eq!((space.take(AllocClass::Mutator), space.never_taken()), (Some(0), 1..90));
@@ -460,7 +461,7 @@ mod tests {
 
     #[test]
     fn many_blocks_are_taken_at_once_or_none() {
-        let space = FreeSpace::new(300, 4);
+        let space = FreeSpace::new(300, 4).unwrap();
         let many = space.take_many(AllocClass::Mutator, 200).unwrap();
         assert_eq!((many.len(), space.free()), (200, 100));
         assert_eq!((space.take_many(AllocClass::Mutator, 97), space.free()), (None, 100), "four are reserved");
@@ -477,7 +478,7 @@ mod tests {
     #[test]
     fn a_run_is_found_in_a_time_that_does_not_grow_with_the_heap() {
         let checkered = |blocks: usize| {
-            let space = FreeSpace::new(blocks, 0);
+            let space = FreeSpace::new(blocks, 0).unwrap();
             while space.take(AllocClass::Mutator).is_some() {}
             // The only run is the farthest from where the search begins.
             space.free_blocks((64..blocks).step_by(2));

@@ -8,8 +8,9 @@ use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, PAGE_BYTES};
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
+use gc_core::grey::GreyBlocks;
 use gc_core::views::{Gate, Views};
-use gc_core::zeroed::zeroed;
+use gc_core::zeroed::{NoMemory, zeroed};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,13 @@ pub(crate) struct Memory {
     pub(crate) free: FreeSpace,
     pub(crate) marks: MarkBitmap,
     pub(crate) forwarding: ForwardingTable,
+    /// Of the marking that runs: blocks with marked but unscanned objects. Between markings it is
+    /// empty, and so are the next two.
+    pub(crate) greys: GreyBlocks,
+    /// Blocks with weak slots that are in no marker's list.
+    pub(crate) weak_blocks: GreyBlocks,
+    /// Blocks with pairs that are in no list.
+    pub(crate) pair_blocks: GreyBlocks,
     /// Bytes of the heap.
     pub(crate) bytes: usize,
 }
@@ -47,17 +55,20 @@ impl<'a> Words<'a> {
 }
 
 impl Memory {
-    pub(crate) fn new(views: Views, bytes: usize, reserve: usize) -> Memory {
+    pub(crate) fn new(views: Views, bytes: usize, reserve: usize) -> Result<Memory, NoMemory> {
         let blocks = bytes / BLOCK_BYTES;
-        Memory {
+        Ok(Memory {
             space: AddressSpace::new(views.base() as u64, views.span() as u64),
-            blocks: BlockTable::new(blocks),
-            free: FreeSpace::new(blocks, reserve).dumped(views.dumps().cloned()),
-            marks: MarkBitmap::new(blocks * BLOCK_GRANULES),
-            forwarding: ForwardingTable::new(blocks),
+            blocks: BlockTable::new(blocks)?,
+            free: FreeSpace::new(blocks, reserve)?.dumped(views.dumps().cloned()),
+            marks: MarkBitmap::new(blocks * BLOCK_GRANULES)?,
+            forwarding: ForwardingTable::new(blocks)?,
+            greys: GreyBlocks::new(blocks)?,
+            weak_blocks: GreyBlocks::new(blocks)?,
+            pair_blocks: GreyBlocks::new(blocks)?,
             views,
             bytes,
-        }
+        })
     }
 
     /// The word at an offset, through the canonical view.
@@ -199,8 +210,9 @@ fn bytes_of(forwarding: &Forwarding) -> usize {
 }
 
 impl ForwardingTable {
-    pub(crate) fn new(blocks: usize) -> ForwardingTable {
-        ForwardingTable { table: zeroed(blocks), bytes: AtomicUsize::new(0), peak_bytes: AtomicUsize::new(0) }
+    pub(crate) fn new(blocks: usize) -> Result<ForwardingTable, NoMemory> {
+        let [bytes, peak_bytes] = Default::default();
+        Ok(ForwardingTable { table: zeroed(blocks)?, bytes, peak_bytes })
     }
 
     /// The most bytes that there ever were.

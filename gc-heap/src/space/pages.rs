@@ -9,7 +9,7 @@ use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use crate::stats::Histogram;
 use gc_core::page_state::{CurrentFlip, PageState, PageStates};
 use gc_core::views::Gate;
-use gc_core::zeroed::zeroed;
+use gc_core::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -56,17 +56,17 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(gate: Gate, file_bytes: usize, heap_bytes: usize) -> Pages {
+    pub(crate) fn new(gate: Gate, file_bytes: usize, heap_bytes: usize) -> Result<Pages, NoMemory> {
         let blocks = heap_bytes / BLOCK_BYTES;
-        Pages {
+        Ok(Pages {
             gate,
             flip: CurrentFlip::default(),
-            states: PageStates::new(file_bytes / PAGE_BYTES),
+            states: PageStates::new(file_bytes / PAGE_BYTES)?,
             still_registered: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             left: Default::default(),
-            first: zeroed(blocks * BLOCK_PAGES),
-            next_source: zeroed(blocks),
+            first: zeroed(blocks * BLOCK_PAGES)?,
+            next_source: zeroed(blocks)?,
             density: AtomicU32::new(500),
             // Unlimited until a plan has measured it.
             moved: AtomicU32::new(blocks as u32),
@@ -75,7 +75,7 @@ impl Pages {
             by_mutators: AtomicU64::new(0),
             dangling: AtomicU64::new(0),
             random: AtomicU64::new(1),
-        }
+        })
     }
 
     pub(crate) fn set_left(&self, left: &Range<usize>) {

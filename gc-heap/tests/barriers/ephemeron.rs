@@ -36,14 +36,40 @@ fn pairs<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Pairs> {
 /// Pairs `(i, i + 1)` of `len + 1` items, in an order that makes each pass of a naive marker find
 /// one pair only. Only the first item is held, by the local that is given.
 fn chain<'s>(m: &mut Mutator<'s>, len: usize) -> (Local<'s, Pairs>, Local<'s, Option<Item>>) {
+    chain_in(m, len, Order::Down)
+}
+
+/// The order of a chain's pairs in their table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Up,
+    Down,
+    Random,
+}
+
+fn chain_in<'s>(m: &mut Mutator<'s>, len: usize, order: Order) -> (Local<'s, Pairs>, Local<'s, Option<Item>>) {
+    let mut places: Vec<usize> = (0..len).collect();
+    match order {
+        Order::Up => {}
+        Order::Down => places.reverse(),
+        Order::Random => {
+            let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+            for left in (1..len).rev() {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                places.swap(left, (random >> 16) as usize % (left + 1));
+            }
+        }
+    }
     let table = pairs(m, len);
     let first = m.build::<Option<Item>>(AllocSize::of::<Item>(), |m| Some(place(m, 0))).unwrap();
     let m = &mut *m.frame();
     let last = m.local(first.get(m));
-    for index in 0..len {
+    for (index, &at) in places.iter().enumerate() {
         let m = m.reserve(AllocSize::of::<Item>()).unwrap();
         let next = place(m, index as u64 + 1);
-        table.get(m).tail()[len - 1 - index].set(m, last.get(m).map(|key| (key, Some(next))));
+        table.get(m).tail()[at].set(m, last.get(m).map(|key| (key, Some(next))));
         last.set(m, Some(next));
     }
     (table, first)
@@ -84,18 +110,63 @@ pub(crate) fn a_chain_lives_as_long_as_its_first_key(barrier: Barrier) {
     }
 }
 
-/// One pass is enough for chains of any length: the marker looks by key.
-pub(crate) fn a_long_chain_takes_one_pass(barrier: Barrier) {
-    let heap = checked(barrier, 32 << 20).verify(false).build().unwrap();
-    heap.enter(|m| {
-        let (_table, first) = chain(m, 100_000);
-        let before = heap.stats();
-        m.collect();
-        let after = heap.stats();
-        assert_eq!(after.ephemeron_passes - before.ephemeron_passes, after.cycles - before.cycles);
-        assert!(first.get(m).is_some() && after.ephemerons_cleared == before.ephemerons_cleared);
-    })
-    .unwrap();
+/// One pass is enough for a chain whose pairs may all wait: the marker looks by key. One that is
+/// longer takes three if it is in order, up or down, and some more in a random order, and the lists
+/// keep to their part of the memory in the first case.
+pub(crate) fn a_long_chain_takes_few_passes(barrier: Barrier) {
+    for (order, len, passes) in
+        [(Order::Down, 500, 1), (Order::Down, 100_000, 3), (Order::Up, 100_000, 3), (Order::Random, 100_000, 40)]
+    {
+        let heap = checked(barrier, 32 << 20).verify(false).workers(1).build().unwrap();
+        heap.enter(|m| {
+            let (_table, first) = chain_in(m, len, order);
+            let before = heap.stats();
+            m.collect();
+            let after = heap.stats();
+            let (made, cycles) = (after.ephemeron_passes - before.ephemeron_passes, after.cycles - before.cycles);
+            assert!((1..=passes * cycles).contains(&made), "{order:?}, {len}: {made} passes in {cycles} cycles");
+            assert!(first.get(m).is_some() && after.ephemerons_cleared == before.ephemerons_cleared);
+            let (lists, used) = (after.mark_lists_peak_bytes, after.committed_peak_bytes as u64);
+            assert!(order == Order::Random || lists <= used / 10 + (64 << 10), "{order:?}, {len}: {lists} of {used}");
+        })
+        .unwrap();
+    }
+}
+
+/// Far more pairs with dead keys than may wait, and some with live ones among them.
+pub(crate) fn pairs_that_may_not_wait_are_kept_or_emptied_all_the_same(barrier: Barrier) {
+    for workers in [1, 3] {
+        let heap = checked(barrier, 32 << 20).workers(workers).build().unwrap();
+        heap.enter(|m| {
+            const LEN: usize = 100_000;
+            let table = pairs(m, LEN);
+            let keys = m.build::<Items>(AllocSize::tail::<Items>(LEN / 100), |m| m.place_array((), LEN / 100, None));
+            let keys = keys.unwrap();
+            for index in 0..LEN {
+                let m = m.reserve(AllocSize::of::<Item>().times(2)).unwrap();
+                let key = place(m, index as u64);
+                table.get(m).tail()[index].set(m, Some((key, Some(place(m, index as u64 + 1)))));
+                if index.is_multiple_of(100) {
+                    keys.get(m).tail()[index / 100].set(m, Some(key));
+                }
+            }
+            m.collect();
+            m.collect();
+            for (index, pair) in table.get(m).tail().iter().enumerate() {
+                match pair.get(m) {
+                    Some((key, value)) => {
+                        assert!(index.is_multiple_of(100) && check(value.unwrap()) == check(key) + 1, "{index}");
+                    }
+                    None => assert!(!index.is_multiple_of(100) && pair.is_empty(m), "{index} was emptied"),
+                }
+            }
+            let stats = heap.stats();
+            assert_eq!(stats.ephemerons_cleared, (LEN - LEN / 100) as u64);
+            let (lists, used) = (stats.mark_lists_peak_bytes, stats.committed_peak_bytes as u64);
+            assert!(lists <= used / 10 + (64 << 10), "{lists} of {used}");
+        })
+        .unwrap();
+    }
 }
 
 /// Values that refer to their own keys, pairs in a ring, a key that is its own value: none holds
@@ -595,7 +666,8 @@ pub(crate) const TESTS: Tests = Tests {
         a_weak_map_is_used_by_several_threads
     ],
     concurrent: tests![
-        a_long_chain_takes_one_pass,
+        a_long_chain_takes_few_passes,
+        pairs_that_may_not_wait_are_kept_or_emptied_all_the_same,
         pairs_race_with_the_end_of_marking,
         a_value_taken_out_of_its_pair_is_strong
     ],

@@ -6,8 +6,8 @@ use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject;
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildWarning, Event, Heap, HugePages, Local, MIN_HEAP_BYTES, Mutator, Slot, Stress,
-    Trace,
+    AllocSize, Backing, Barrier, BuildError, BuildWarning, Bytes, Event, Heap, HugePages, Local, MIN_HEAP_BYTES,
+    Mutator, Root, Slot, Stress, Trace,
 };
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
@@ -17,6 +17,9 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("stays-registered", stays_registered),
     ("less-than-asked", less_than_asked),
     ("events-without-memory", events_without_memory),
+    ("tables-without-memory", tables_without_memory),
+    ("large-tables-without-addresses", large_tables_without_addresses),
+    ("cycles-without-memory", cycles_without_memory),
 ];
 
 #[derive(Trace)]
@@ -39,6 +42,13 @@ fn set_limit(resource: libc::__rlimit_resource_t, bytes: Option<usize>) {
 fn mapped() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     text.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Bytes of data that the process has, as `RLIMIT_DATA` counts them.
+fn data() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let data = text.lines().find_map(|line| line.strip_prefix("VmData:")?.split_whitespace().next()).unwrap();
+    data.parse::<usize>().unwrap() * 1024
 }
 
 type List<'s> = Local<'s, Option<Node>>;
@@ -228,10 +238,8 @@ fn events_without_memory() {
     let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
     heap.collect();
     let of_one_cycle = heap.take_events().0.len();
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let data = text.lines().find_map(|line| line.strip_prefix("VmData:")?.split_whitespace().next()).unwrap();
     // The record doubles.
-    set_limit(libc::RLIMIT_DATA, Some(data.parse::<usize>().unwrap() * 1024 + (3 << 20)));
+    set_limit(libc::RLIMIT_DATA, Some(data() + (3 << 20)));
     let cycles = (5 << 20) / (of_one_cycle * size_of::<Event>());
     (0..cycles).for_each(|_| heap.collect());
     set_limit(libc::RLIMIT_DATA, None);
@@ -247,17 +255,173 @@ fn events_that_find_no_memory_are_counted_as_lost() {
     plays_well("events-without-memory");
 }
 
+/// Each table of a heap in turn, by a test's refusal and by the system's.
+fn tables_without_memory() {
+    let kinds = [
+        (Barrier::Load, Backing::Memfd),
+        (Barrier::StopTheWorld, Backing::Memfd),
+        (Barrier::Page, Backing::Memfd),
+        (Barrier::Page, Backing::Anonymous),
+    ];
+    for (barrier, backing) in kinds {
+        // A table that the allocator maps, whatever it has kept of others (`M_MMAP_THRESHOLD`).
+        let bytes = if barrier == Barrier::Page { 128 << 20 } else { 5 << 29 };
+        let builder = || Heap::builder().max_bytes(bytes).barrier(barrier).backing(backing);
+        if let Err(error) = builder().build() {
+            println!("not tested: {error}");
+            continue;
+        }
+        let mut refused = 0;
+        loop {
+            inject::refuse("alloc(table)", libc::ENOMEM, refused, 1);
+            match builder().build() {
+                Ok(_) => break,
+                Err(BuildError::Tables(error)) => {
+                    assert_eq!((error.call(), error.errno()), ("alloc(table)", libc::ENOMEM));
+                    assert!(error.arguments().eq([("bytes", error.arguments().next().unwrap().1)]), "{error}");
+                }
+                // The record of what is dumped belongs to the views.
+                Err(error) => assert!(error.to_string().contains("alloc(table)"), "{error}"),
+            }
+            refused += 1;
+        }
+        inject::refuse_nothing();
+        assert!(refused > 12, "{barrier:?}: {refused} tables");
+        // Small allocations are made before, and find their memory: a cushion that is not trimmed.
+        let mut cushion: Vec<Vec<u8>> = (0..400).map(|_| Vec::with_capacity(1000)).collect();
+        cushion.drain(..300);
+        let mut tables = 0;
+        let first = data();
+        let mut more = 1 << 20;
+        loop {
+            set_limit(libc::RLIMIT_DATA, Some(first + more));
+            let built = builder().build();
+            set_limit(libc::RLIMIT_DATA, None);
+            match built {
+                Ok(_) => break,
+                Err(error) => tables += usize::from(matches!(error, BuildError::Tables(_))),
+            }
+            more += more / 4;
+            assert!(more < 16 << 30, "{barrier:?}, {backing:?}: never built");
+        }
+        assert!(tables > 0, "{barrier:?}, {backing:?}: built within {more}, and no table was refused");
+    }
+}
+
+/// Fails where the process ends when a heap's tables find no memory.
+fn a_heap_whose_tables_find_no_memory_is_not_built() {
+    plays_well("tables-without-memory");
+}
+
+/// A heap whose addresses can be had, and nothing more.
+fn large_tables_without_addresses() {
+    for barrier in [Barrier::Load, Barrier::Page] {
+        let built_within = |limit: usize| -> Result<Heap, Box<BuildError>> {
+            let builder = Heap::builder().max_bytes(2 << 30).barrier(barrier);
+            set_limit(libc::RLIMIT_AS, Some(limit));
+            let built = builder.build();
+            set_limit(libc::RLIMIT_AS, None);
+            built.map_err(Box::new)
+        };
+        match built_within(1 << 46).map_err(|error| *error) {
+            Ok(_) => {}
+            Err(error @ (BuildError::PageBarrier(_) | BuildError::TooLarge { .. })) => {
+                println!("not tested: {error}");
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        // From the least limit at which the views can be had, to the least at which the heap can.
+        let (mut low, mut high) = (mapped(), 1 << 46);
+        while high - low > 1 << 20 {
+            let middle = low.midpoint(high);
+            match built_within(middle).map_err(|error| *error) {
+                Err(BuildError::Views(_) | BuildError::PageBarrier(_)) => low = middle,
+                _ => high = middle,
+            }
+        }
+        let mut tables = 0;
+        let mut limit = high + (1 << 20);
+        loop {
+            match built_within(limit).map_err(|error| *error) {
+                Ok(_) => break,
+                Err(BuildError::Tables(_)) => tables += 1,
+                Err(error) => println!("{barrier:?}, {limit}: {error}"),
+            }
+            limit += 4 << 20;
+            assert!(limit < high + (1 << 30), "{barrier:?}: never built");
+        }
+        assert!(tables > 0, "{barrier:?}: built within {limit}, its views within {high}");
+    }
+}
+
+/// Fails where the process ends when the tables of a large heap find no addresses.
+fn a_heap_whose_tables_find_no_addresses_is_not_built() {
+    plays_well("large-tables-without-addresses");
+}
+
+/// Cycles that the program's allocator refuses every table, or one.
+fn cycles_without_memory() {
+    for (barrier, workers) in [(Barrier::Load, 1), (Barrier::Load, 3), (Barrier::StopTheWorld, 1), (Barrier::Page, 2)] {
+        let heap = Heap::builder().max_bytes(16 << 20).barrier(barrier).backing(backing()).workers(workers);
+        let Ok(heap) = heap.stress(MOVES).verify(true).build() else { continue };
+        let work = |m: &mut Mutator<'_>| {
+            let list: List<'_> = m.local(None);
+            let mut kept: Vec<Root<Bytes>> = Vec::new();
+            let mut len = 0;
+            let mut round = |m: &mut Mutator<'_>| {
+                grow(m, &list, len..len + 500);
+                len += 500;
+                // Large objects, with gaps between them.
+                for index in 0..2 {
+                    let m = m.reserve(AllocSize::tail::<Bytes>(200_000)).unwrap();
+                    let bytes = m.place_bytes::<Bytes>((), &[7; 200_000]);
+                    if index == 0 && kept.len() < 10 {
+                        kept.push(Root::new(m, bytes));
+                    }
+                }
+                m.collect();
+                check(m, &list, len);
+                for bytes in &kept {
+                    assert!(m.bytes_for_syscall(bytes.get(m)) == [7; 200_000]);
+                }
+            };
+            inject::refuse("alloc(table)", libc::ENOMEM, 0, u64::MAX);
+            (0..3).for_each(|_| round(m));
+            let (relocated, refusals) = (heap.stats().relocations, heap.refusals());
+            assert_eq!(relocated, 0, "{barrier:?}: moved without a table");
+            assert_eq!(refusals.last.unwrap().call(), "alloc(table)");
+            for skip in 0..20 {
+                inject::refuse("alloc(table)", libc::ENOMEM, skip, 1);
+                round(m);
+            }
+            inject::refuse_nothing();
+            (0..3).for_each(|_| round(m));
+            assert!(heap.stats().relocations > relocated);
+        };
+        heap.enter(work).unwrap();
+    }
+}
+
+/// Fails where the process ends when a plan finds no memory, or loses what it has planned.
+fn cycles_do_without_the_tables_that_find_no_memory() {
+    plays_well("cycles-without-memory");
+}
+
 pub(crate) const TESTS: Tests = Tests {
     every: tests![more_workers_than_a_small_heap_has_room_for],
     page: tests![
         a_limit_on_addresses_below_what_there_is_stops_flips_and_nothing_else,
         a_registration_that_cannot_be_ended_is_served_on,
+        cycles_do_without_the_tables_that_find_no_memory,
     ],
     once: tests![
         a_thread_that_is_refused_does_not_stop_the_collector,
         a_limit_on_the_size_of_files_is_an_error,
         what_a_heap_has_less_of_than_was_asked_for_is_said,
         events_that_find_no_memory_are_counted_as_lost,
+        a_heap_whose_tables_find_no_memory_is_not_built,
+        a_heap_whose_tables_find_no_addresses_is_not_built,
     ],
     ..Tests::NONE
 };

@@ -7,8 +7,8 @@ use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject::{refusals, refuse, refuse_nothing};
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildError, Bytes, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Root, Stress, Tagged,
-    Trace, Value,
+    AllocSize, Backing, Barrier, BuildError, Bytes, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Root, RootStack,
+    Stress, Tagged, Trace, Value,
 };
 use std::os::unix::process::ExitStatusExt;
 
@@ -19,6 +19,7 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("replaced", replaced),
     ("no-flip", no_flip),
     ("clean-up", clean_up),
+    ("stuck-parts", stuck_parts),
     ("typed", typed),
     ("not-given-back", not_given_back),
     ("threads", threads),
@@ -256,6 +257,56 @@ fn a_flip_that_can_be_neither_done_nor_undone_is_served() {
     plays_well("clean-up");
 }
 
+/// A flip of private memory moves several parts: the move of a later one is refused, and every move
+/// back.
+fn stuck_parts() {
+    let heap = builder().verify(true).build().unwrap();
+    let mut stacks = Vec::new();
+    heap.enter(|m| {
+        let roots: Vec<Root<Tagged>> = (0..5000).map(|n| Root::new(m, Value::num(f64::from(n)))).collect();
+        let mut undone = 0;
+        for round in 0..12 {
+            // Parts are opened one by one.
+            let stack = RootStack::<Tagged>::with_capacity(&heap, 1 << 20).unwrap();
+            (0..1000).for_each(|n| stack.push(m, Value::num(f64::from(n))));
+            stacks.push(stack);
+            let bytes: Vec<(u8, Root<Bytes>)> = (0..20)
+                .map(|n| {
+                    let m = m.reserve(AllocSize::tail::<Bytes>(5000)).unwrap();
+                    (n, Root::new(m, m.place_bytes::<Bytes>((), &[n; 5000])))
+                })
+                .collect();
+            let before = heap.refusals().count;
+            for skip in [1, 2, 3, 4 + round] {
+                refuse("mremap(DONTUNMAP)", libc::EPERM, skip, u64::MAX);
+                m.collect();
+            }
+            // With the last call of a flip refused, all parts are moved back, or copied, while they
+            // are registered.
+            refuse("mremap(DONTUNMAP)", libc::EINVAL, 4 + round, u64::MAX);
+            refuse("ioctl(UFFDIO_UNREGISTER)", libc::EINVAL, 0, u64::MAX);
+            refuse("madvise(DONTNEED)", libc::EINVAL, 2, u64::MAX);
+            m.collect();
+            refuse_nothing();
+            undone += u64::from(heap.refusals().count > before);
+            assert!(bytes.iter().all(|(n, bytes)| m.bytes_for_syscall(bytes.get(m)) == [*n; 5000]));
+            for stack in &stacks {
+                assert!((0..1000).all(|n| stack.peek(m, n).as_num() == Some((999 - n) as f64)));
+            }
+            roots.iter().enumerate().for_each(|(n, root)| assert_eq!(root.get(m).as_num(), Some(n as f64)));
+            m.collect();
+        }
+        assert!(undone > 6, "{undone} of 12 rounds had a flip refused");
+    })
+    .unwrap();
+    until_faults(&heap, |_| ());
+}
+
+/// Fails where the process ends although all of its data are still there.
+fn a_flip_of_parts_that_cannot_be_moved_back_copies_them() {
+    plays_well("stuck-parts");
+}
+
 fn typed() {
     let least = || Heap::builder().max_bytes(MIN_HEAP_BYTES);
     // Questions and wishes that are refused: the heap is built.
@@ -338,6 +389,7 @@ pub(crate) const TESTS: Tests = Tests {
         a_heap_that_is_built_takes_its_signal_back,
         a_page_barrier_that_cannot_flip_is_refused,
         a_flip_that_can_be_neither_done_nor_undone_is_served,
+        a_flip_of_parts_that_cannot_be_moved_back_copies_them,
     ],
     once: tests![
         what_is_refused_is_named,

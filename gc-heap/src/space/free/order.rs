@@ -1,6 +1,8 @@
 //! Free blocks in the order in which they became free: a list whose elements may leave from the
 //! middle.
 
+use gc_core::zeroed::{NoMemory, table};
+
 /// A block in the list, or one of its ends.
 #[derive(Clone, Copy)]
 struct Link {
@@ -19,10 +21,10 @@ pub(super) struct Order {
 
 impl Order {
     /// No block is in it.
-    pub(super) fn new(blocks: usize) -> Order {
+    pub(super) fn new(blocks: usize) -> Result<Order, NoMemory> {
         // The ends of an empty list are their own neighbours, too.
         let alone = |element| Link { before: element, behind: element, since: 0 };
-        Order { links: (0..=blocks as u32).map(alone).collect(), len: 0 }
+        Ok(Order { links: table(blocks + 1, (0..=blocks as u32).map(alone))?, len: 0 })
     }
 
     /// Blocks of the heap.
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn blocks_leave_from_both_ends_and_from_the_middle() {
-        let mut order = Order::new(5);
+        let mut order = Order::new(5).unwrap();
         assert!(order.last().is_none() && !order.remove(4));
         let mut push = |blocks: &[usize], since| {
             assert_eq!(order.push_first(blocks.iter().copied(), since).count(), blocks.len());

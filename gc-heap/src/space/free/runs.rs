@@ -8,6 +8,9 @@
 //! before the next search, or when too many words are noted. A search thus waits for at most
 //! [`STALE`] paths through the tree.
 
+use gc_core::zeroed::{NoMemory, table};
+use std::iter::repeat;
+
 /// Blocks of a word of the bitmap: of a leaf of the tree.
 const LEAF: usize = 64;
 
@@ -85,13 +88,13 @@ pub(super) struct Runs {
 
 impl Runs {
     /// All blocks are free.
-    pub(super) fn new(blocks: usize) -> Runs {
+    pub(super) fn new(blocks: usize) -> Result<Runs, NoMemory> {
         let words = blocks.div_ceil(LEAF);
         let leaves = words.next_power_of_two();
         let mut runs = Runs {
-            words: vec![0; words].into(),
+            words: table(words, repeat(0))?,
             summaries: Box::default(),
-            tree: vec![Part::default(); 2 * leaves].into_boxed_slice(),
+            tree: table(2 * leaves, repeat(Part::default()))?,
             first: 0,
             stale: Vec::with_capacity(STALE),
         };
@@ -112,11 +115,11 @@ impl Runs {
         let mut below: &[u64] = &runs.words;
         while below.len() > 1 {
             let bits = |words: &[u64]| words.iter().rev().fold(0, |bits, &word| bits << 1 | u64::from(word != 0));
-            summaries.push(below.chunks(LEAF).map(bits).collect::<Box<[u64]>>());
+            summaries.push(table(below.len().div_ceil(LEAF), below.chunks(LEAF).map(bits))?);
             below = &summaries[summaries.len() - 1];
         }
         runs.summaries = summaries.into();
-        runs
+        Ok(runs)
     }
 
     /// The bitmap.
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn it_finds_what_a_search_of_all_blocks_finds() {
         for blocks in [1, 63, 64, 65, 130, 1000, 5000] {
-            let (mut runs, mut free) = (Runs::new(blocks), vec![true; blocks]);
+            let (mut runs, mut free) = (Runs::new(blocks).unwrap(), vec![true; blocks]);
             let mut random = 0x9e37_79b9_7f4a_7c15_u64;
             for step in 0..if blocks < 5000 { 3000 } else { 300 } {
                 random ^= random << 13;

@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_reserve_is_for_relocation_and_the_stalled_go_first() {
-        let space = FreeSpace::new(4, 1);
+        let space = FreeSpace::new(4, 1).unwrap();
         let taken = [space.take(AllocClass::Mutator).unwrap(), space.take(AllocClass::Mutator).unwrap()];
         let waiting = space.await_blocks(2, false);
         assert_eq!(space.take(AllocClass::Mutator), None, "two are awaited and one is reserved");
@@ -210,7 +210,7 @@ mod tests {
     /// earlier one could run out of memory although there was some.
     #[test]
     fn the_stalled_are_served_in_the_order_in_which_they_came() {
-        let space = FreeSpace::new(8, 1);
+        let space = FreeSpace::new(8, 1).unwrap();
         let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let [first, second, third] = [2, 1, 1].map(|count| space.await_blocks(count, false));
         assert!(first.is_first() && !second.is_first());
@@ -229,7 +229,7 @@ mod tests {
     /// The heap shuts down, or a thread gives up, at the moment in which it is served.
     #[test]
     fn what_nobody_fetches_comes_back() {
-        let space = FreeSpace::new(2, 0);
+        let space = FreeSpace::new(2, 0).unwrap();
         let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let [first, second] = [1, 1].map(|count| space.await_blocks(count, false));
         space.free_blocks([all[0]]);
@@ -241,7 +241,7 @@ mod tests {
     /// A block that another takes while a compaction makes a run is a hole in the run.
     #[test]
     fn nobody_takes_blocks_out_of_a_run_that_a_compaction_makes() {
-        let space = FreeSpace::new(8, 0);
+        let space = FreeSpace::new(8, 0).unwrap();
         let all: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         let run = space.await_blocks(3, true);
         let one = space.await_blocks(1, false);
@@ -261,7 +261,7 @@ mod tests {
     /// Otherwise a waiter could never see memory that is being uncommitted all the time.
     #[test]
     fn who_waits_for_blocks_is_not_out_of_memory_while_some_are_given_back() {
-        let space = FreeSpace::new(4, 0);
+        let space = FreeSpace::new(4, 0).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         space.free_blocks(taken);
         let idle = space.take_uncommittable(Duration::ZERO, 4);

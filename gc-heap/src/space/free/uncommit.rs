@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_has_been_free_for_the_longest_goes_back_first() {
-        let space = FreeSpace::new(4, 0);
+        let space = FreeSpace::new(4, 0).unwrap();
         for _ in 0..4 {
             space.take(AllocClass::Mutator);
         }
@@ -81,7 +81,7 @@ mod tests {
     /// The kernel may refuse: what is still there is neither lost nor counted as gone.
     #[test]
     fn memory_that_could_not_be_given_back_is_still_there() {
-        let space = FreeSpace::new(4, 0);
+        let space = FreeSpace::new(4, 0).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         space.free_blocks(taken);
         let idle = space.take_uncommittable(Duration::ZERO, 3);
