@@ -48,7 +48,7 @@ pub(crate) struct Bench<'a> {
     window: Mutex<Option<Window>>,
     gauge: &'a Gauge,
     roster: Roster,
-    /// What a pair of clock reads costs.
+    /// What a pair of clock reads costs the heap.
     clock_ns: f64,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Bench<'a> {
     /// Of a heap with that barrier, in which so many mutators are to work as fast as they can.
     pub(crate) fn new(heap: &'a Heap, barrier: Collector, threads: u64, document: &'a [u8], gauge: &'a Gauge) -> Self {
         let roster = Roster::new("parallax-gc");
-        let clock_ns = clock::pair_ns();
+        let clock_ns = clock::heap_pair_ns();
         Self { heap, barrier, threads, rate: 0, document, window: Mutex::new(None), gauge, roster, clock_ns }
     }
 
