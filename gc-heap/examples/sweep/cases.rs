@@ -35,6 +35,8 @@ fn errnos(call: &str) -> &'static [i32] {
         "ioctl(UFFDIO_CONTINUE)" => &[ENOMEM, EAGAIN, EFAULT, EINTR, ENOENT, EINVAL, EPERM],
         "ioctl(UFFDIO_MOVE)" => &[ENOMEM, EAGAIN, EFAULT, EINTR, ENOENT, EBUSY, EINVAL, EPERM, ESRCH],
         "ioctl(UFFDIO_COPY)" => &[ENOMEM, EAGAIN, EFAULT, EINTR, ENOENT, ENOSPC, EPERM, ESRCH],
+        // An allocator says no more than that.
+        "alloc(table)" => &[ENOMEM],
         "pthread_create" => &[EAGAIN, EPERM],
         "sigaltstack" => &[ENOMEM, EPERM, EINTR],
         // Its word is there and aligned, and the time valid; what else it says is no refusal.

@@ -266,7 +266,7 @@ fn options(builder: &dyn Fn() -> HeapBuilder) -> Result<(), Box<dyn Error>> {
     let heaps = [
         builder().pretouch(true).huge_pages(HugePages::Collapse).build(),
         builder().huge_pages(HugePages::Advise).verify(true).single_view(true).build(),
-        builder().mirror(gc_heap::Mirror::MremapOldSizeZero).workers(4).build(),
+        builder().mirror(gc_heap::Mirror::MremapOldSizeZero).workers(4).record_losses(true).build(),
     ];
     for heap in heaps.iter().flatten() {
         heap.enter(|m| -> Result<(), Box<dyn Error>> {
