@@ -144,7 +144,11 @@ pub(crate) fn a_thread_that_polls_rarely(barrier: Barrier) {
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
             let head = list(m, 1000);
-            for _ in 0..30 {
+            let mut polls = 0;
+            // Cycles go on from poll to poll. How many of them a cycle takes depends on who else
+            // has the processors.
+            while polls < 30 || heap.stats().cycles <= 5 {
+                polls += 1;
                 let begun = std::time::Instant::now();
                 while begun.elapsed() < Duration::from_millis(10) {
                     check(m, head.get(m), 1000);
@@ -154,7 +158,6 @@ pub(crate) fn a_thread_that_polls_rarely(barrier: Barrier) {
         })
         .unwrap();
     });
-    assert!(heap.stats().cycles > 5);
 }
 
 pub(crate) fn a_place_in_the_heap_moves_between_threads(barrier: Barrier) {
