@@ -20,6 +20,7 @@ use crate::slot::{self, Barriers, Remap};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, store_last};
 use crate::weak::{self, WeakBarriers};
+use crate::zeroed::{with_room, with_room_for_one};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::PoisonError;
@@ -165,7 +166,7 @@ impl Default for Pairs {
 impl Pairs {
     /// Adds a pair. `false`: the allocator has no memory for it.
     fn add(&mut self, key: usize, pair: usize) -> bool {
-        if self.first.try_reserve(1).is_err() || (self.free == END && self.links.try_reserve(1).is_err()) {
+        if self.first.try_reserve(1).is_err() || (self.free == END && with_room_for_one(&mut self.links).is_err()) {
             return false;
         }
         let link = match self.free {
@@ -207,26 +208,24 @@ impl List {
 }
 
 /// The pairs of one marking whose keys have no mark, as many as there is room for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PendingEphemerons {
-    lists: Box<[List]>,
+    /// None where the allocator had no memory for them, and by default: then no pair waits.
+    lists: Vec<List>,
     pairs: AtomicUsize,
     /// How many may wait; several threads that add to different lists may exceed it by one each.
     room: AtomicUsize,
 }
 
-impl Default for PendingEphemerons {
-    /// Without a bound.
-    fn default() -> PendingEphemerons {
-        PendingEphemerons::new(usize::MAX)
-    }
-}
-
 impl PendingEphemerons {
-    /// With room for so many pairs, of about 40 to 80 bytes each while they wait.
+    /// With room for so many pairs, of about 40 to 80 bytes each while they wait; with none if the
+    /// allocator has no memory for the lists themselves (8 KiB).
     #[must_use]
     pub fn new(room: usize) -> PendingEphemerons {
-        let lists = (0..LISTS).map(|_| List::default()).collect();
+        let mut lists = with_room(LISTS).unwrap_or_default();
+        if lists.capacity() > 0 {
+            lists.resize_with(LISTS, List::default);
+        }
         PendingEphemerons { lists, pairs: AtomicUsize::new(0), room: AtomicUsize::new(room) }
     }
 
@@ -236,8 +235,8 @@ impl PendingEphemerons {
         self.room.store(room.saturating_mul(2).max(least), Ordering::Relaxed);
     }
 
-    fn list(&self, key: usize) -> &List {
-        &self.lists[key / GRANULE_BYTES % LISTS]
+    fn list(&self, key: usize) -> Option<&List> {
+        self.lists.get(key / GRANULE_BYTES % LISTS)
     }
 
     /// Lets the pair at an offset wait for its key ([`Scan::Waits`]). [`Scan::Value`]: `is_live`
@@ -245,14 +244,23 @@ impl PendingEphemerons {
     /// and there is no room.
     ///
     /// `is_live` is asked under the lock of the key's list: a marker that marks the key later takes
-    /// the same lock and finds the pair.
+    /// the same lock and finds the pair. (A full answer needs no lock: the pass that comes back to
+    /// the pair runs after the last mark.)
+    ///
+    /// Where the allocator has no memory there is room for no more pairs than wait now, until
+    /// [`widen`](Self::widen): it would refuse the next ones too, at the price of a system call.
     pub fn wait_for(&self, key: usize, pair: usize, is_live: impl Fn() -> bool) -> Scan {
         let before = !kept(Rule::LookUnderLock) && is_live();
-        let mut list = self.list(key).lock();
+        let Some(list) = self.list(key) else { return if is_live() { Scan::Value } else { Scan::Full } };
+        let mut list = list.lock();
         if before || kept(Rule::LookUnderLock) && is_live() {
             return Scan::Value;
         }
-        if self.len() >= self.room.load(Ordering::Relaxed) || !list.add(key, pair) {
+        if self.len() >= self.room.load(Ordering::Relaxed) {
+            return Scan::Full;
+        }
+        if !list.add(key, pair) {
+            self.room.store(self.len(), Ordering::Relaxed);
             return Scan::Full;
         }
         self.pairs.fetch_add(1, Ordering::Relaxed);
@@ -268,7 +276,8 @@ impl PendingEphemerons {
         if alone && self.is_empty() || !kept(Rule::LookAfterMark) {
             return;
         }
-        let mut list = self.list(key).lock();
+        let Some(list) = self.list(key) else { return };
+        let mut list = list.lock();
         let Some(link) = list.first.remove(&key) else { return };
         let taken = list.visit(link, visit);
         self.pairs.fetch_sub(taken, Ordering::Relaxed);
@@ -323,7 +332,7 @@ mod tests {
 
     #[test]
     fn pairs_wait_by_key_and_are_taken_once() {
-        let waiting = PendingEphemerons::default();
+        let waiting = PendingEphemerons::new(usize::MAX);
         for pair in 0..1000 {
             assert_eq!(waiting.wait_for(pair % 10 * 8, pair * 16, || false), Scan::Waits);
         }

@@ -2,6 +2,7 @@
 //! all, in order.
 #![cfg(not(loom))]
 
+use gc_core::ephemeron::{PendingEphemerons, Scan};
 use gc_core::sys::{self, HeapFile, RegisterMode, UffdSource, inject};
 
 fn count(of: &[(&str, u64)], call: &str) -> u64 {
@@ -42,7 +43,34 @@ fn calls_are_counted_and_refused_by_number() {
     inject::refuse("fallocate(PUNCH_HOLE)", libc::EINTR, 0, 3);
     file.punch_hole(0, page).unwrap();
     assert_eq!(count(&inject::refusals(), "fallocate(PUNCH_HOLE)"), 3);
+    a_refusal_of_room_for_pairs_is_remembered();
     userfaultfd_calls_are_refused();
+}
+
+/// A marker meets each pair again in each pass: an allocator that has refused is not asked for
+/// every one of them.
+fn a_refusal_of_room_for_pairs_is_remembered() {
+    let table = "alloc(table)";
+    let waiting = PendingEphemerons::new(usize::MAX);
+    let refused = || count(&inject::refusals(), table);
+    let before = refused();
+    inject::refuse(table, libc::ENOMEM, 0, u64::MAX);
+    assert!((0..1000).all(|pair| waiting.wait_for(pair * 8, pair * 16, || false) == Scan::Full));
+    assert_eq!((refused(), waiting.len()), (before + 1, 0));
+    waiting.widen(64);
+    assert_eq!(waiting.wait_for(8, 16, || false), Scan::Full);
+    assert_eq!(refused(), before + 2);
+    // The lists themselves.
+    let without = PendingEphemerons::new(usize::MAX);
+    inject::refuse_nothing();
+    assert_eq!(without.wait_for(8, 16, || false), Scan::Full);
+    assert_eq!(without.wait_for(8, 16, || true), Scan::Value);
+    without.take(8, false, |_| panic!("nothing waits"));
+    without.take_all(|_| panic!("nothing waits"));
+    assert_eq!(without.bytes(), 0);
+    // There is memory again.
+    waiting.widen(64);
+    assert_eq!(waiting.wait_for(8, 16, || false), Scan::Waits);
 }
 
 /// The name of a call, and the call.

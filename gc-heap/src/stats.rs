@@ -162,7 +162,7 @@ impl LossTotal {
     pub(crate) fn of_sampled(timed: LossTotal, count: u64, all_ns: u64) -> LossTotal {
         // Those timed since a thread's last safepoint are among those that it has not published.
         let count = count.max(timed.count);
-        let total_ns = all_ns.max(timed.total_ns).min(count * timed.max_ns);
+        let total_ns = all_ns.max(timed.total_ns).min(count.saturating_mul(timed.max_ns));
         LossTotal { count, total_ns, ..timed }
     }
 }
