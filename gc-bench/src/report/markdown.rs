@@ -68,29 +68,62 @@ fn table(work: &Work<'_>, brief: bool) -> String {
     out
 }
 
+/// A paragraph in lines of at most 98 columns, where its words allow: indented by two, 100.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a first");
+        match line.chars().count() + 1 + word.chars().count() {
+            _ if line.is_empty() => line.push_str(word),
+            0..=98 => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
+/// The command that measured, without its program and without where it put its files: that is the
+/// reader's own affair.
+fn command(words: &[String]) -> String {
+    let is_place = |word: &str| ["--out", "--json", "--html"].contains(&word);
+    let mut words = words.iter().skip(1).map(String::as_str);
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if is_place(word) {
+            words.next();
+        } else if !word.split_once('=').is_some_and(|(name, _)| is_place(name)) {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
+}
+
 /// The tables, and before them what they are of.
 fn text(document: &Document, brief: bool) -> String {
     let (head, works) = (&document.head, works(document));
     let runs = document.configurations.iter().map(|of| of.runs);
     let (least, most) = (runs.clone().min().unwrap_or(0), runs.max().unwrap_or(0));
     let runs = if least == most { most.to_string() } else { format!("{least} to {most}") };
-    let mut out = format!(
+    let mut out = wrapped(&format!(
         "{runs} runs of each, in random order (seed {}), {}: {} x {}, {}, Linux {}; `gc-bench {}`. In brackets 95 % \
-         intervals; percentiles of all runs' samples together, the longest and the worst of all runs.\n\n",
+         intervals; percentiles of all runs' samples together, the longest and the worst of all runs.",
         document.order.seed,
         head.when.get(..10).unwrap_or(&head.when),
         head.machine.cpus,
         head.machine.cpu_model,
         bytes(head.machine.memory_bytes),
         head.kernel.release,
-        head.command.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" "),
-    );
+        command(&head.command),
+    )) + "\n\n";
     let tables: Vec<String> = works.iter().map(|work| table(work, brief)).collect();
     out += &tables.join("\n");
     let said: Vec<String> = document.left_out.iter().cloned().chain(notes(document)).collect();
     if !said.is_empty() && !brief {
-        let _ =
-            write!(out, "\nThe bench noted:\n\n{}", said.iter().map(|line| format!("- {line}\n")).collect::<String>());
+        let _ = write!(
+            out,
+            "\nThe bench noted:\n\n{}",
+            said.iter().map(|line| format!("- {}\n", wrapped(line).replace('\n', "\n  "))).collect::<String>()
+        );
     }
     out
 }
@@ -133,7 +166,17 @@ mod tests {
         assert_eq!(filled("<!-- figures: full -->\n", &barriers()), None, "it does not end");
     }
 
-    /// The issue's rule, of both tables and whatever was compared.
+    #[test]
+    fn a_command_is_told_without_its_places_in_lines_that_can_be_read() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for told in ["gc-bench publish --out x --budget 9", "gc-bench publish --budget 9 --json=x --html y"] {
+            assert_eq!(command(&words(told)), "publish --budget 9");
+        }
+        let text = wrapped(&"word ".repeat(50));
+        assert!(text.lines().count() == 3 && text.lines().all(|line| line.len() <= 100), "{text}");
+    }
+
+    /// Of both tables and whatever was compared.
     #[test]
     fn no_pause_stands_without_metered_latency_and_gaps() {
         for (report, brief) in [(barriers(), true), (barriers(), false), (document(), true)] {
