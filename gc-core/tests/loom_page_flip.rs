@@ -153,8 +153,8 @@ fn a_fault_comes_while_a_flip_ends() {
     });
 }
 
-/// Two faults come while a flip ends, one of them is being served as it closes: whoever sleeps
-/// meanwhile, the collector or a thread that has to wait until the flip has ended, is woken.
+/// Two faults come while a flip ends, one of them is being served as it closes: the threads that
+/// sleep meanwhile wake: the collector, and one that has to wait until the flip has ended.
 #[test]
 fn nobody_sleeps_on_after_a_flip_has_ended() {
     check(2, || {
@@ -334,7 +334,7 @@ fn a_fill_published_late_hides_objects_from_the_repair() {
     a_fill_is_published(false);
 }
 
-/// What the stop has planned is seen by who finds the flip active; a thread that finds the last
+/// What the stop has planned is seen by each thread that finds the flip active; a thread that finds the last
 /// flip finds it over.
 #[test]
 fn who_finds_a_flip_active_finds_its_plan() {

@@ -44,8 +44,8 @@ struct Heap {
     world: Arc<World>,
     marks: MarkBitmap,
     forwarding: Forwarding,
-    /// Read by who looks into the forwarding, written by who drops it: loom panics where the two
-    /// are not ordered.
+    /// A thread that looks into the forwarding reads it, the thread that drops the forwarding writes
+    /// it: loom panics where the two are not ordered.
     forwarding_memory: UnsafeCell<()>,
     slots: [AtomicU64; 2],
     freed: AtomicBool,

@@ -179,7 +179,7 @@ impl World {
         self.gate.wait_until_over(held, |word, value| self.gate_futex.wait(word, value), || ());
     }
 
-    /// A signal: whoever sleeps until a stop is over wakes, though it is not.
+    /// A signal: the threads that sleep until a stop is over wake, though it is not.
     pub(crate) fn signal(&self) {
         self.gate_futex.wake();
     }

@@ -534,7 +534,7 @@ mod tests {
     }
 
     /// Past its fill nobody claims the pages of a TLAB, and they may come back unclaimed while the
-    /// flip goes on. Whoever claimed one then (to lend what is there) would repair what was
+    /// flip goes on. A thread that claimed one then (to lend what is there) would repair what was
     /// allocated after the flip.
     #[test]
     fn a_tlab_that_was_open_at_a_flip_is_not_used_after_it() {

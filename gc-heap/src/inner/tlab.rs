@@ -10,9 +10,9 @@
 //! | `Tlab::top` | the thread | the next free byte |
 //! | `Tlab::end` | the thread | how far it may bump: to the block's end, in stress mode to the end of the reserved room |
 //! | `Tlab::block_end` | the thread | where the block ends; 0 if there is none |
-//! | `MutatorRecord::end` | the thread, and who wants a safepoint | `end` for the check of `reserve`: 0 requests a safepoint, 1 says that there is no TLAB |
-//! | `BlockTable::used_bytes` | the thread at safepoints, who closes the block | how far repair walks the block (page barrier) |
-//! | `MutatorRecord::deposits` | the thread when it parks, the collector | how far a parked thread's block is filled, for whoever closes it |
+//! | `MutatorRecord::end` | the thread, and any that requests a safepoint | `end` for the check of `reserve`: 0 requests a safepoint, 1 says that there is no TLAB |
+//! | `BlockTable::used_bytes` | the thread at safepoints, and the one that closes the block | how far repair walks the block (page barrier) |
+//! | `MutatorRecord::deposits` | the thread when it parks, the collector | how far a parked thread's block is filled, for the thread that closes it |
 
 use crate::inner::record::MutatorRecord;
 use crate::space::BLOCK_BYTES;

@@ -10,7 +10,7 @@
 //!    promise was made to us.
 //! 2. **No `unsafe` block calls by a path.** A path may be another function under a new name; a
 //!    method may not. The blocks call methods only, by names (`__gc_heap_..`) that no other crate
-//!    gives to an unsafe method: whoever wants one of that name has to write `unsafe` himself.
+//!    gives to an unsafe method: code that wants one of that name has to write `unsafe` itself.
 //!    Inherent methods that take `self` by value are found before those of any trait.
 //! 3. **Pointers in place of numbers and of types' names.** Which type a field has, and where it
 //!    is, comes from `&raw const (*object).field`: syntax, which nothing shadows. What is done with

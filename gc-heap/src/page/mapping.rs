@@ -177,8 +177,8 @@ impl Pages {
         if self.states.state(page, flip) == PageState::Installed {
             // It faulted nevertheless: another thread was faster, or the page had no memory. An
             // existing page stays.
-            // SAFETY: repaired and installed; whoever brings it in now brings in memory that was
-            // never used.
+            // SAFETY: repaired and installed; a thread that brings it in now brings in memory that
+            // was never used.
             return unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) };
         }
         // A failure here is detected below, for the faulting page.

@@ -1,5 +1,5 @@
 //! What an interpreter asks that keeps raw references: whether there is room, whether a safepoint
-//! is due, who wants it.
+//! is due, and for what.
 
 use crate::common::{checked, stress, while_collecting};
 use crate::harness::{Tests, tests};

@@ -170,7 +170,7 @@ pub(crate) fn an_upgraded_reference_is_strong(barrier: Barrier) {
 }
 
 /// Threads that upgrade, drop and renew the objects of one array of weak slots while cycles run.
-/// Whoever has upgraded one finds it unchanged as long as it is held.
+/// A thread that has upgraded one finds it unchanged as long as it holds it.
 pub(crate) fn upgrades_race_with_the_end_of_marking(barrier: Barrier) {
     const SLOTS: usize = 300;
     for (verify, workers) in [(true, 1), (false, 2)] {

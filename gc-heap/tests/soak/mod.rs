@@ -6,7 +6,7 @@
 //!   mailbox, a mutator's hand. Counted in each round. A token's object is renewed now and then;
 //!   the weak slot in the registry must always give the present one.
 //! - *Records*: hash chains. Each mutator changes its own and has a model of them; all read all. A
-//!   record's payload belongs to the record, whoever looks.
+//!   record's payload belongs to the record, whichever thread looks.
 
 mod records;
 mod tokens;
