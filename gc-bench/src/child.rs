@@ -128,6 +128,7 @@ fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: 
     let quarters = if plan.work.is_steady() { gauge.quarters(&closed) } else { Vec::new() };
     let (mut events, lost) = (closed.heap, closed.lost);
     events.place_preemptions(&tracks);
+    events.add_late_wake_ups(&measured.tracks);
     Record {
         workload: plan.work.name().to_owned(),
         barrier: plan.heap.barrier,

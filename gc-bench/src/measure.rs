@@ -213,6 +213,15 @@ impl HeapEvents {
         }
     }
 
+    /// Adds the time in which a mutator's operations were due and its thread still slept outside
+    /// the heap: [`Track::late`].
+    pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track]) {
+        for (track, &(due_ns, late_ns)) in tracks.iter().flat_map(|track| track.late().iter().map(move |l| (track, l)))
+        {
+            self.add_delay(LATE_WAKE_UPS, track.mutator(), (due_ns, due_ns + late_ns), 1.0);
+        }
+    }
+
     /// When that mutator was stopped, or lost time of its own.
     pub(crate) fn lost_by(&self, mutator: u64) -> LostTime {
         let stopped = self.stopped.iter().map(|&interval| Stretch::from(interval));
@@ -302,6 +311,8 @@ impl HeapEvents {
 
 /// The delays that are waits for a processor.
 const PREEMPTIONS: &str = "preemptions";
+/// And those that are sleeps until a due time that ended after it.
+const LATE_WAKE_UPS: &str = "late_wake_ups";
 
 const STARTING: u8 = 0;
 const WARM_UP: u8 = 1;
@@ -564,6 +575,25 @@ mod tests {
         assert_eq!(found.delays["preemptions"], expected);
         let lost = found.lost_by(1);
         assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 0.0));
+    }
+
+    /// What a mutator slept beyond its due time is its loss, where it was longer than other sleeps.
+    #[test]
+    fn a_sleep_beyond_a_due_time_is_in_the_account() {
+        let heap = gc_heap::Heap::builder().max_bytes(8 << 20).build().unwrap();
+        heap.enter(|m| {
+            let mut track = Track::new(1, 1_000);
+            track.start(m, Instant::now());
+            let unmetered = Track::new(1, 0);
+            for (due_ms, woke_ns) in [(3, 3 * MS - 40_000), (4, 4 * MS + 99_999), (5, 7 * MS)] {
+                track.woke(due_ms * MS, woke_ns);
+            }
+            let mut found = HeapEvents::of(&[], 0, 0, 60 * MS);
+            found.add_late_wake_ups(&[track, unmetered]);
+            assert_eq!(found.delays["late_wake_ups"], [(m.number(), 5 * MS, 2 * MS, 2 * MS)]);
+            assert_eq!(found.lost_by(m.number()).between(4 * MS, 6 * MS), 1e6);
+        })
+        .unwrap();
     }
 
     #[test]

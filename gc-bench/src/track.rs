@@ -115,6 +115,8 @@ struct Pace {
     due_ns: u64,
     in_tick: bool,
     until_ns: u64,
+    /// When the thread slept beyond a due time, and by how much: by [`LONG_SAMPLE_NS`] and more.
+    late: Vec<(u64, u64)>,
     /// From due to done: of a tick's work, and of each sample.
     ticks: Recorder,
     responses: Recorder,
@@ -122,6 +124,8 @@ struct Pace {
 
 /// Operations of a set rate are due together once a tick, so that the thread sleeps in between.
 const TICK_NS: u64 = 1_000_000;
+/// Late sleeps that a track has room for from the start.
+const LATE_ROOM: usize = 1024;
 /// Before a due time the thread wakes this early and waits awake: a sleeper wakes late.
 const AWAKE_NS: u64 = 50_000;
 
@@ -140,6 +144,7 @@ impl Track {
             due_ns: 0,
             in_tick: false,
             until_ns: u64::MAX,
+            late: Vec::with_capacity(LATE_ROOM),
             ticks: Recorder::new(),
             responses: Recorder::new(),
         });
@@ -185,6 +190,7 @@ impl Track {
         if let Some(pace) = &mut self.pace {
             pace.ticks.clear();
             pace.responses.clear();
+            pace.late.clear();
             (pace.start_ns, pace.tick, pace.admitted, pace.in_tick) = (now_ns, 0, 0, false);
             self.left = 0;
             // Where a sandbox refuses, sleeps end later; the samples show it.
@@ -310,7 +316,11 @@ impl Track {
             if now_ns >= wakes_ns {
                 break;
             }
-            m.blocking(|| thread::sleep(Duration::from_nanos(wakes_ns - now_ns)));
+            let woke_ns = m.blocking(|| {
+                thread::sleep(Duration::from_nanos(wakes_ns - now_ns));
+                self.now_ns()
+            });
+            self.woke(due_ns, woke_ns);
         }
         while self.now_ns() < due_ns {
             m.safepoint();
@@ -319,6 +329,17 @@ impl Track {
         // What comes after the due time belongs to the operation, whatever took it.
         self.idle_until(due_ns);
         true
+    }
+
+    /// The thread woke from its sleep until `due_ns`. If it is late, the kernel held it up: it was
+    /// outside the heap.
+    pub(crate) fn woke(&mut self, due_ns: u64, woke_ns: u64) {
+        let late_ns = woke_ns.saturating_sub(due_ns);
+        if let Some(pace) = &mut self.pace
+            && late_ns >= LONG_SAMPLE_NS
+        {
+            pace.late.push((due_ns, late_ns));
+        }
     }
 
     /// The thread had nothing to do since the last sample ended.
@@ -406,6 +427,16 @@ impl Track {
     /// With a set rate, each sample from its due time until it was done.
     pub(crate) fn responses(&self) -> Option<&Recorder> {
         self.pace.as_ref().map(|pace| &pace.responses)
+    }
+
+    /// With a set rate: when operations were due and the thread still slept, and for how long.
+    pub(crate) fn late(&self) -> &[(u64, u64)] {
+        self.pace.as_ref().map_or(&[], |pace| &pace.late)
+    }
+
+    /// Its number in the heap's events.
+    pub(crate) fn mutator(&self) -> u64 {
+        self.mutator
     }
 
     pub(crate) fn is_metered(&self) -> bool {

@@ -243,6 +243,14 @@ impl Account {
         set(&self.looked_ns, now_ns);
     }
 
+    /// The mutator is about to park, or to leave: what it waited for a processor inside the heap is
+    /// recorded, because a question after its return counts what it waits outside too.
+    pub(crate) fn depart(&self, heap: &HeapInner) {
+        if self.ring.is_some() {
+            self.look(heap, heap.report.events.now());
+        }
+    }
+
     /// Asks the kernel how long the thread has waited for a processor: since the last question, 0
     /// if it does not say.
     fn ask(&self, now_ns: u64) -> u64 {

@@ -49,6 +49,8 @@ impl Account {
 
     pub(crate) fn flush(&self) {}
 
+    pub(crate) fn depart(&self, _: &HeapInner) {}
+
     pub(crate) fn begin(&self, _: &HeapInner) -> Begun {
         Begun
     }

@@ -169,6 +169,7 @@ impl Drop for Entered<'_> {
         // Frames may have been leaked (`mem::forget`): nothing refers to the locals any more.
         mutator.pop_to(mutator.record().locals_base());
         mutator.release_reserved();
+        mutator.record().account.depart(mutator.inner());
         mutator.park();
         let _ = loss::record_to_nobody();
         ACTIVE.set(NOBODY);
@@ -264,6 +265,7 @@ impl<'s> Mutator<'s> {
     /// ```
     pub fn blocking<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.expect_active("calls `blocking`");
+        self.record().account.depart(self.inner());
         self.park();
         let recording = loss::record_to_nobody();
         ACTIVE.set(NOBODY);

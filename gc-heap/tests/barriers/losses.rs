@@ -2,10 +2,12 @@
 
 use crate::common::{checked, while_collecting};
 use crate::harness::{Tests, tests};
+use crate::realtime::on_one_processor;
 use gc_heap::{AllocSize, Barrier, Bytes, Event, Heap, Loss, LossKind, LossTotal, Mutator, PauseKind, Phase};
 use gc_heap::{Slot, SlotArray, Stress, Trace};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 #[derive(Trace)]
 struct Node {
@@ -173,6 +175,12 @@ pub(crate) fn losses_go_to_the_heap_that_they_are_of(barrier: Barrier) {
     }
 }
 
+/// How long this thread has waited for a processor; `None` where the kernel does not say.
+fn waited_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').nth(1)?.parse().ok()
+}
+
 fn total(heap: &Heap, kind: LossKind) -> LossTotal {
     heap.stats().losses.kind(kind)
 }
@@ -299,10 +307,6 @@ pub(crate) fn stores_over_references_are_counted(barrier: Barrier) {
 /// Twice as many threads as processors: each has to wait for one, and not for longer than the
 /// kernel says.
 pub(crate) fn waiting_for_a_processor_is_counted(barrier: Barrier) {
-    fn waited_ns() -> Option<u64> {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        text.split(' ').nth(1)?.parse().ok()
-    }
     if waited_ns().is_none() {
         println!("not tested: this kernel does not say how long a thread has waited");
         return;
@@ -331,6 +335,42 @@ pub(crate) fn waiting_for_a_processor_is_counted(barrier: Barrier) {
     let told = losses.iter().filter(|loss| loss.kind == LossKind::Preemptions);
     assert!(told.clone().all(|loss| loss.lost_ns > 0 && loss.total_ns >= 200_000), "{losses:?}");
     assert_eq!(told.map(|loss| loss.lost_ns).sum::<u64>(), of.total_ns);
+}
+
+/// A mutator that takes no slow path between two waits outside the heap, on a processor that it
+/// shares: a program that sleeps until it has something to do.
+pub(crate) fn waiting_for_a_processor_before_leaving_is_counted(barrier: Barrier) {
+    if waited_ns().is_none() {
+        println!("not tested: this kernel does not say how long a thread has waited");
+        return;
+    }
+    let heap = checked(barrier, 16 << 20).record_losses(true).build().unwrap();
+    let done = AtomicBool::new(false);
+    on_one_processor(|| {
+        std::thread::scope(|scope| {
+            let rival = || {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            };
+            scope.spawn(rival);
+            let waits = |m: &mut Mutator<'_>| {
+                let mut inside_ns = 0;
+                while inside_ns < 40_000_000 {
+                    let (before_ns, since) = (waited_ns().unwrap(), Instant::now());
+                    while since.elapsed() < Duration::from_millis(6) {}
+                    inside_ns += waited_ns().unwrap() - before_ns;
+                    m.blocking(|| std::thread::sleep(Duration::from_millis(1)));
+                }
+                inside_ns
+            };
+            let inside_ns = heap.enter(waits).unwrap();
+            done.store(true, Ordering::Relaxed);
+            let of = total(&heap, LossKind::Preemptions);
+            // The questions of the test itself reach less far than the mutator's time inside.
+            assert!(of.total_ns >= inside_ns / 10 * 9, "{of:?} where the thread waited for {inside_ns} ns");
+        });
+    });
 }
 
 /// The kernel's share of a fault is known from two that follow one another.
@@ -364,6 +404,7 @@ pub(crate) const TESTS: Tests = Tests {
         waking_up_and_handshakes_are_counted,
         zeroing_and_taking_blocks_are_counted,
         waiting_for_a_processor_is_counted,
+        waiting_for_a_processor_before_leaving_is_counted,
     ],
     concurrent: tests![stores_over_references_are_counted],
     page: tests![faults_have_the_kernels_share],

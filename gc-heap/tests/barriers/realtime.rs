@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Runs `test` on a thread that has one processor, as have all that it makes.
-fn on_one_processor(test: impl FnOnce() + Send) {
+pub(crate) fn on_one_processor(test: impl FnOnce() + Send) {
     let pinned = || {
         // SAFETY: sets of this frame, all zero is one; the calls read and write so many bytes.
         unsafe {
