@@ -1,10 +1,8 @@
 //! The mark bitmap: one bit per 8-byte granule of the heap, set at the start of each live object.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::units::Granule;
 use crate::zeroed::{NoMemory, zeroed};
-
-/// Bytes of a granule: objects start at multiples of it.
-pub const GRANULE_BYTES: usize = 8;
 
 /// Mark bits of a whole heap, in memory of its own.
 ///
@@ -25,21 +23,22 @@ impl MarkBitmap {
     }
 
     #[inline(always)]
-    fn word(&self, granule: usize) -> (&AtomicU64, u64) {
-        (&self.words[granule / 64], 1 << (granule % 64))
+    fn word(&self, granule: Granule) -> (&AtomicU64, u64) {
+        let number = granule.number();
+        (&self.words[number / 64], 1 << (number % 64))
     }
 
     /// Whether the granule's bit is set.
     #[inline]
     #[must_use]
-    pub fn get(&self, granule: usize) -> bool {
+    pub fn get(&self, granule: Granule) -> bool {
         let (word, bit) = self.word(granule);
         word.load(Ordering::Relaxed) & bit != 0
     }
 
     /// Sets the bit; true if this call set it. Any number of threads may set bits at once.
     #[inline]
-    pub fn set(&self, granule: usize) -> bool {
+    pub fn set(&self, granule: Granule) -> bool {
         let (word, bit) = self.word(granule);
         // Load first: most references lead to objects that are marked already, and a locked
         // operation costs 18 cycles even then.
@@ -49,7 +48,7 @@ impl MarkBitmap {
     /// Sets the bit without a locked operation; true if it was clear. No other thread may set bits
     /// of this word meanwhile.
     #[inline(always)]
-    pub fn set_alone(&self, granule: usize) -> bool {
+    pub fn set_alone(&self, granule: Granule) -> bool {
         let (word, bit) = self.word(granule);
         let old = word.load(Ordering::Relaxed);
         if old & bit != 0 {
@@ -62,13 +61,14 @@ impl MarkBitmap {
     /// The last set bit before granule `before`, from granule `first` on, which begins a word of
     /// the bitmap.
     #[must_use]
-    pub fn last_before(&self, before: usize, first: usize) -> Option<usize> {
+    pub fn last_before(&self, before: Granule, first: Granule) -> Option<Granule> {
+        let (before, first) = (before.number(), first.number());
         debug_assert!(first.is_multiple_of(64));
         let mut index = before / 64;
         let mut bits = if before.is_multiple_of(64) { 0 } else { self.load(index) & ((1 << (before % 64)) - 1) };
         loop {
             if bits != 0 {
-                return Some(index * 64 + 63 - bits.leading_zeros() as usize);
+                return Some(Granule::new(index * 64 + 63 - bits.leading_zeros() as usize));
             }
             if index <= first / 64 {
                 return None;
@@ -81,8 +81,8 @@ impl MarkBitmap {
     /// The address of the word that holds a granule's bit, to prefetch it.
     #[inline(always)]
     #[must_use]
-    pub fn word_address(&self, granule: usize) -> *const u8 {
-        self.words.as_ptr().wrapping_add(granule / 64).cast()
+    pub fn word_address(&self, granule: Granule) -> *const u8 {
+        self.words.as_ptr().wrapping_add(granule.number() / 64).cast()
     }
 
     /// The 64 bits beginning at granule `64 * index`.
@@ -108,31 +108,34 @@ mod tests {
     #[test]
     fn a_bit_is_set_once() {
         let map = MarkBitmap::new(1000).unwrap();
-        assert!(map.set(777) && !map.set(777) && map.get(777));
-        assert!(map.set_alone(778) && !map.set_alone(778) && !map.set(778));
-        assert!(!map.get(776) && !map.get(779));
+        let [before, first, second, after] = [776, 777, 778, 779].map(Granule::new);
+        assert!(map.set(first) && !map.set(first) && map.get(first));
+        assert!(map.set_alone(second) && !map.set_alone(second) && !map.set(second));
+        assert!(!map.get(before) && !map.get(after));
     }
 
     #[test]
     fn the_last_bit_before_another_is_found() {
         let map = MarkBitmap::new(1024).unwrap();
         for granule in [128, 191, 192, 700] {
-            map.set(granule);
+            map.set(Granule::new(granule));
         }
-        let last = |before| map.last_before(before, 128);
+        let last_from = |before, first| map.last_before(Granule::new(before), Granule::new(first));
+        let last = |before| last_from(before, 128).map(Granule::number);
         assert_eq!(
             [128, 129, 192, 193, 256, 700, 701].map(last),
             [None, Some(128), Some(191), Some(192), Some(192), Some(192), Some(700)]
         );
-        assert_eq!(map.last_before(500, 256), None);
+        assert_eq!(last_from(500, 256), None);
     }
 
     #[test]
     fn words_are_filled_and_cleared_whole() {
         let map = MarkBitmap::new(256).unwrap();
         map.store_words(1, 2, u64::MAX);
-        assert!(!map.get(63) && map.get(64) && map.get(191) && !map.get(192));
+        let get = |number| map.get(Granule::new(number));
+        assert!(!get(63) && get(64) && get(191) && !get(192));
         map.store_words(1, 2, 0);
-        assert!((0..256).all(|g| !map.get(g)));
+        assert!((0..256).all(|number| !get(number)));
     }
 }

@@ -14,11 +14,11 @@
 //!
 //! See "Ephemerons" in `docs/protocol.md`; `loom_ephemeron` runs these functions.
 
-use crate::bitmap::GRANULE_BYTES;
 use crate::rules::{Rule, kept};
 use crate::slot::{self, Barriers, Remap};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, store_last};
+use crate::units::Granule;
 use crate::weak::{self, WeakBarriers};
 use crate::zeroed::{with_room, with_room_for_one};
 use std::collections::HashMap;
@@ -236,7 +236,7 @@ impl PendingEphemerons {
     }
 
     fn list(&self, key: usize) -> Option<&List> {
-        self.lists.get(key / GRANULE_BYTES % LISTS)
+        self.lists.get(Granule::at(key).number() % LISTS)
     }
 
     /// Lets the pair at an offset wait for its key ([`Scan::Waits`]). [`Scan::Value`]: `is_live`

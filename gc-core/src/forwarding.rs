@@ -7,12 +7,9 @@
 //! no memory to copy it to.
 
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::units::{BLOCK_GRANULES, BlockGranule, Granule};
 use crate::zeroed::{NoMemory, zeroed};
 
-/// Bytes of a block: the unit of evacuation.
-pub const BLOCK_BYTES: usize = 64 << 10;
-/// Granules of a block.
-pub const BLOCK_GRANULES: usize = BLOCK_BYTES / 8;
 /// 64-bit words of a block's mark bits.
 pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
 
@@ -58,8 +55,8 @@ impl Forwarding {
     /// The address that [`entry`](Forwarding::entry) reads first for a granule, to prefetch it.
     #[inline(always)]
     #[must_use]
-    pub fn word_address(&self, granule: usize) -> *const u8 {
-        self.words.as_ptr().wrapping_add(granule / 64).cast()
+    pub fn word_address(&self, granule: BlockGranule) -> *const u8 {
+        self.words.as_ptr().wrapping_add(granule.number() / 64).cast()
     }
 
     /// Live objects of the block.
@@ -71,7 +68,8 @@ impl Forwarding {
     /// The entry of the object at a granule of the block; `None` where no live object begins there.
     #[inline]
     #[must_use]
-    pub fn entry(&self, granule: usize) -> Option<Entry<'_>> {
+    pub fn entry(&self, granule: BlockGranule) -> Option<Entry<'_>> {
+        let granule = granule.number();
         let MarkWord { bits, rank } = self.words[granule / 64];
         let bit = granule % 64;
         if bits >> bit & 1 == 0 {
@@ -81,28 +79,25 @@ impl Forwarding {
         Some(Entry(&self.entries[(rank + below) as usize]))
     }
 
-    /// The granules (within the block) at which live objects begin, in address order, with their
-    /// entries.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, Entry<'_>)> {
-        self.iter_from(0)
+    /// The granules at which live objects begin, in address order, with their entries.
+    pub fn iter(&self) -> impl Iterator<Item = (BlockGranule, Entry<'_>)> {
+        self.iter_from(BlockGranule::FIRST)
     }
 
     /// As [`iter`](Forwarding::iter), of the objects that begin at `granule` or after it. Allocates
     /// nothing.
-    pub fn iter_from(&self, granule: usize) -> impl Iterator<Item = (usize, Entry<'_>)> {
-        let first = (granule / 64).min(BLOCK_MARK_WORDS);
-        let above = u64::MAX << (granule % 64);
-        let skipped = match self.words.get(first) {
-            Some(word) => (word.rank + (word.bits & !above).count_ones()) as usize,
-            None => self.entries.len(),
-        };
+    pub fn iter_from(&self, granule: BlockGranule) -> impl Iterator<Item = (BlockGranule, Entry<'_>)> {
+        let first = granule.number() / 64;
+        let above = u64::MAX << (granule.number() % 64);
+        let MarkWord { bits, rank } = self.words[first];
+        let skipped = (rank + (bits & !above).count_ones()) as usize;
         let starts = self.words[first..].iter().enumerate().flat_map(move |(index, word)| {
             let word = if index == 0 { word.bits & above } else { word.bits };
             std::iter::successors((word != 0).then_some(word), |w| {
                 let rest = w & (w - 1);
                 (rest != 0).then_some(rest)
             })
-            .map(move |w| (first + index) * 64 + w.trailing_zeros() as usize)
+            .map(move |w| BlockGranule::new((first + index) * 64 + w.trailing_zeros() as usize))
         });
         starts.zip(self.entries[skipped..].iter().map(Entry))
     }
@@ -135,18 +130,18 @@ impl Entry<'_> {
     /// Publishes a destination while no other thread can: the plan fixes it before any thread looks
     /// it up. (Release.)
     #[inline]
-    pub fn set(&self, granule: usize) {
-        self.0.store(granule as u64 + 1, Ordering::Release);
+    pub fn set(&self, granule: Granule) {
+        self.0.store(published(granule), Ordering::Release);
     }
 
     /// The heap granule at which the object is now, once published. Acquire: a thread that sees a
     /// destination sees the copy.
     #[inline]
     #[must_use]
-    pub fn destination(&self) -> Option<usize> {
+    pub fn destination(&self) -> Option<Granule> {
         match self.0.load(Ordering::Acquire) {
             0 => None,
-            published => Some(published as usize - 1),
+            found => Some(Granule::new(found as usize - 1)),
         }
     }
 
@@ -159,7 +154,7 @@ impl Entry<'_> {
     /// The granule of the destination, if it was published before `read` returned: the value that
     /// `read` returned may then not belong to the object.
     #[inline(always)]
-    pub fn read_unmoved<T>(&self, read: impl FnOnce() -> T) -> Result<T, usize> {
+    pub fn read_unmoved<T>(&self, read: impl FnOnce() -> T) -> Result<T, Granule> {
         let found = read();
         // The load of the entry stays after the loads of `read`; and if one of these has seen a
         // store made after `before_reuse`, the two fences synchronise, and the load sees the
@@ -174,12 +169,18 @@ impl Entry<'_> {
     /// Release on success: the copy was written before. Acquire on failure: the winner's copy can
     /// be read.
     #[inline]
-    pub fn publish(&self, granule: usize) -> Result<(), usize> {
-        match self.0.compare_exchange(0, granule as u64 + 1, Ordering::AcqRel, Ordering::Acquire) {
+    pub fn publish(&self, granule: Granule) -> Result<(), Granule> {
+        match self.0.compare_exchange(0, published(granule), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(()),
-            Err(published) => Err(published as usize - 1),
+            Err(first) => Err(Granule::new(first as usize - 1)),
         }
     }
+}
+
+/// The word of an entry whose object is at a granule.
+#[inline(always)]
+const fn published(granule: Granule) -> u64 {
+    granule.number() as u64 + 1
 }
 
 #[cfg(all(test, not(loom)))]
@@ -199,19 +200,21 @@ mod tests {
         let starts = [0, 1, 63, 64, 700, 8191];
         let forwarding = Forwarding::new(bits(&starts)).unwrap();
         assert_eq!(forwarding.objects(), starts.len());
+        let entry = |number| forwarding.entry(BlockGranule::new(number));
         for (i, &g) in starts.iter().enumerate() {
-            forwarding.entry(g).unwrap().publish(1000 + i).unwrap();
+            entry(g).unwrap().publish(Granule::new(1000 + i)).unwrap();
         }
         for (i, &g) in starts.iter().enumerate() {
-            assert_eq!(forwarding.entry(g).unwrap().destination(), Some(1000 + i));
+            assert_eq!(entry(g).unwrap().destination(), Some(Granule::new(1000 + i)));
         }
-        assert!(forwarding.entry(2).is_none() && forwarding.entry(8190).is_none());
-        for from in [0, 1, 2, 63, 64, 65, 700, 701, 8191, 8192] {
-            let after: Vec<_> = forwarding.iter_from(from).map(|(g, e)| (g, e.destination().unwrap())).collect();
+        assert!(entry(2).is_none() && entry(8190).is_none());
+        let numbers = |(at, entry): (BlockGranule, Entry<'_>)| (at.number(), entry.destination().unwrap().number());
+        for from in [0, 1, 2, 63, 64, 65, 700, 701, 8191] {
+            let after: Vec<_> = forwarding.iter_from(BlockGranule::new(from)).map(numbers).collect();
             let expected = starts.iter().enumerate().filter(|(_, g)| **g >= from).map(|(i, &g)| (g, 1000 + i));
             assert_eq!(after, expected.collect::<Vec<_>>(), "from {from}");
         }
-        let walked: Vec<_> = forwarding.iter().map(|(g, e)| (g, e.destination().unwrap())).collect();
+        let walked: Vec<_> = forwarding.iter().map(numbers).collect();
         let expected: Vec<_> = starts.iter().enumerate().map(|(i, &g)| (g, 1000 + i)).collect();
         assert_eq!(walked, expected);
     }
@@ -219,10 +222,11 @@ mod tests {
     #[test]
     fn the_first_publication_stands() {
         let forwarding = Forwarding::new(bits(&[5])).unwrap();
-        let entry = forwarding.entry(5).unwrap();
+        let entry = forwarding.entry(BlockGranule::new(5)).unwrap();
+        let [first, second] = [0, 9].map(Granule::new);
         assert_eq!(entry.destination(), None);
-        assert_eq!(entry.publish(0), Ok(()));
-        assert_eq!(entry.publish(9), Err(0));
-        assert_eq!(entry.destination(), Some(0));
+        assert_eq!(entry.publish(first), Ok(()));
+        assert_eq!(entry.publish(second), Err(first));
+        assert_eq!(entry.destination(), Some(first));
     }
 }

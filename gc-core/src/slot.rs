@@ -13,11 +13,12 @@
 //! See "Slots" and "The snapshot" in `docs/protocol.md`; `loom_slot`, `loom_store_log` and
 //! `loom_local_heal` run these functions.
 
-use crate::bitmap::{GRANULE_BYTES, MarkBitmap};
+use crate::bitmap::MarkBitmap;
 use crate::color::AddressSpace;
 use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
+use crate::units::Granule;
 use std::hint::cold_path;
 
 // `cold_path` counts in the function whose branch it is in. In a method of `Barriers` it would be
@@ -178,7 +179,7 @@ pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
 #[inline]
 #[must_use]
 pub fn must_log(space: &AddressSpace, bad_mask: u64, marks: &MarkBitmap, word: u64) -> bool {
-    word & bad_mask != 0 || !marks.get(space.offset(word) as usize / GRANULE_BYTES)
+    word & bad_mask != 0 || !marks.get(Granule::at(space.offset(word) as usize))
 }
 
 /// The marker's operations for slots. A place is the offset of an object, in units of the

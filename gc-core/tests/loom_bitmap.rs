@@ -5,14 +5,15 @@
 mod support;
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::units::Granule;
 use loom::thread;
 use std::sync::Arc;
 use support::check;
 
 /// Three markers set one bit by `set`, and each a neighbour of its own.
-fn mark(set: fn(&MarkBitmap, usize) -> bool) {
+fn mark(set: fn(&MarkBitmap, Granule) -> bool) {
     let map = Arc::new(MarkBitmap::new(64).unwrap());
-    let work = move |map: &MarkBitmap, own: usize| (set(map, own), set(map, 9));
+    let work = move |map: &MarkBitmap, own: usize| (set(map, Granule::new(own)), set(map, Granule::new(9)));
     let others = [1, 2].map(|own| {
         let map = Arc::clone(&map);
         thread::spawn(move || work(&map, own))
@@ -24,7 +25,7 @@ fn mark(set: fn(&MarkBitmap, usize) -> bool) {
         wins += u32::from(shared);
     }
     assert_eq!(wins, 1, "exactly one marker scans an object");
-    assert!([1, 2, 3, 9].into_iter().all(|bit| map.get(bit)), "a mark was lost");
+    assert!([1, 2, 3, 9].map(Granule::new).into_iter().all(|bit| map.get(bit)), "a mark was lost");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use gc_core::grey::GreyBlocks;
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::{BlockGranule, Granule};
 use gc_core::weak::{self, WeakBarriers};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -95,10 +96,10 @@ impl Heap {
         let mut bits = [0; BLOCK_MARK_WORDS];
         bits[0] = 1 << BEFORE;
         let forwarding = Forwarding::new(bits).unwrap();
-        forwarding.entry(BEFORE).unwrap().publish(KEY).unwrap();
+        forwarding.entry(BlockGranule::new(BEFORE)).unwrap().publish(Granule::new(KEY)).unwrap();
         let marks = MarkBitmap::new(64).unwrap();
-        marks.set_alone(YOUNG_KEY);
-        marks.set_alone(YOUNG_VALUE);
+        marks.set_alone(Granule::new(YOUNG_KEY));
+        marks.set_alone(Granule::new(YOUNG_VALUE));
         Arc::new(Heap {
             rules,
             world,
@@ -144,7 +145,7 @@ impl Heap {
 
     /// The marker comes to a pair of a live object, in the pass over all of them or after it.
     fn discover(&self, index: usize) {
-        let is_live = |place: usize| self.marks.get(place / 8);
+        let is_live = |place: usize| self.marks.get(Granule::at(place));
         match ephemeron::scan(&self.pairs[index].key, index, self, is_live, Some(&self.waiting)) {
             Scan::Value => self.visit_value(index),
             Scan::Full => self.blocks.add(index),
@@ -175,7 +176,7 @@ impl Heap {
     /// `Marker::mark`, by one of several.
     fn mark(&self, object: usize) {
         assert_ne!(object, UNDEFINED, "the marker follows the value of an empty pair");
-        if self.marks.set(object) {
+        if self.marks.set(Granule::new(object)) {
             let mut found = Vec::new();
             self.waiting.take(object * 8, false, |index| found.push(index));
             found.into_iter().for_each(|index| self.visit_value(index));
@@ -196,7 +197,7 @@ impl Heap {
             let Pair { key, value } = &self.pairs[index];
             let resolved = |word| {
                 let found = self.resolve(word);
-                if self.marks.get(granule(found)) { found } else { 0 }
+                if self.marks.get(Granule::new(granule(found))) { found } else { 0 }
             };
             ephemeron::resolve(key, value, |word| word != 0, resolved);
         }
@@ -214,7 +215,7 @@ impl Heap {
         }
         self.clear();
         // The weak slot, too; it is not what this model is about.
-        if !self.marks.get(KEY) {
+        if !self.marks.get(Granule::new(KEY)) {
             let _ = self.weak.compare_exchange(good(KEY), 0, Ordering::Release, Ordering::Relaxed);
         }
         self.world.phase.resolving.store(false, Ordering::SeqCst);
@@ -245,7 +246,7 @@ impl Remap for Heap {
 
     fn remap(&self, word: u64) -> usize {
         self.forwarding_memory.with(|_| ());
-        self.forwarding.entry(granule(word)).unwrap().destination().unwrap() * 8
+        self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().offset()
     }
 
     fn good(&self, place: usize) -> u64 {
@@ -288,7 +289,7 @@ impl WeakBarriers for Running<'_> {
     }
 
     fn is_live(&self, good: u64) -> bool {
-        self.0.marks.get(granule(good))
+        self.0.marks.get(Granule::new(granule(good)))
     }
 
     fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
@@ -464,7 +465,7 @@ fn two_markers(rules: Rules) {
     heap.discover(0);
     other.join().unwrap();
     heap.pass_over_blocks();
-    assert!(heap.marks.get(VALUE), "the value of a marked key is not marked");
+    assert!(heap.marks.get(Granule::new(VALUE)), "the value of a marked key is not marked");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod support;
 use gc_core::bitmap::MarkBitmap;
 use gc_core::slot::Barriers;
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::Granule;
 use gc_core::weak::{self, WeakBarriers};
 use loom::sync::Mutex;
 use loom::thread;
@@ -104,7 +105,7 @@ impl Heap {
                 let inner = self.load_weak(mutator, &self.inner);
                 if inner != 0 {
                     self.alive(inner);
-                    assert!(self.marks.get(inner), "a weak slot gives what is about to be freed");
+                    assert!(self.marks.get(Granule::new(inner)), "a weak slot gives what is about to be freed");
                 }
             }
             mutator.safepoint();
@@ -118,19 +119,23 @@ impl Heap {
 
     /// `Marker::mark`, of an object and what it leads to.
     fn mark(&self, object: usize) {
-        if self.marks.set_alone(object) && object == OBJECT {
+        if self.marks.set_alone(Granule::new(object)) && object == OBJECT {
             self.mark(granule(self.child.load(Ordering::Acquire)));
         }
     }
 
     fn resolve_slot(&self, slot: &AtomicU64) {
-        weak::resolve(slot, |word| word != 0, |word| if self.marks.get(granule(word)) { word } else { 0 });
+        weak::resolve(
+            slot,
+            |word| word != 0,
+            |word| if self.marks.get(Granule::new(granule(word))) { word } else { 0 },
+        );
     }
 
     /// `finalize::revive`.
     fn revive(&self) {
         let object = number(self.watched.load(Ordering::Acquire));
-        if object == 0 || self.marks.get(object) {
+        if object == 0 || self.marks.get(Granule::new(object)) {
             return;
         }
         if self.rules.once {
@@ -164,7 +169,7 @@ impl Heap {
             self.revive();
         }
         self.resolve_slot(&self.weak);
-        if self.marks.get(OBJECT) {
+        if self.marks.get(Granule::new(OBJECT)) {
             self.resolve_slot(&self.inner);
         }
         self.world.phase.resolving.store(false, Ordering::SeqCst);
@@ -216,7 +221,7 @@ impl WeakBarriers for Running<'_> {
     }
 
     fn is_live(&self, good: u64) -> bool {
-        self.0.marks.get(granule(good))
+        self.0.marks.get(Granule::new(granule(good)))
     }
 
     fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {

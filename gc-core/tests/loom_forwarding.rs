@@ -11,6 +11,7 @@ mod support;
 
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Entry, Forwarding, before_reuse};
 use gc_core::sync::atomic::{AtomicU64, Ordering, fence};
+use gc_core::units::{BlockGranule, Granule};
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 use loom::thread;
@@ -78,7 +79,7 @@ impl Heap {
     }
 
     fn entry(&self) -> Entry<'_> {
-        self.forwarding.entry(OLD).unwrap()
+        self.forwarding.entry(BlockGranule::new(OLD)).unwrap()
     }
 
     /// `relocate_object`, where the entry was empty. Gives the object's granule.
@@ -87,7 +88,7 @@ impl Heap {
         let header = if self.rules.reread && self.rules.fence {
             match entry.read_unmoved(read) {
                 Ok(header) => header,
-                Err(found) => return found,
+                Err(found) => return found.number(),
             }
         } else {
             let header = read();
@@ -97,20 +98,20 @@ impl Heap {
             if self.rules.reread
                 && let Some(found) = entry.destination()
             {
-                return found;
+                return found.number();
             }
             header
         };
         assert_eq!(header, HEADER, "a copier believes a header of somebody else's");
         let Some(to) = place else {
-            return entry.publish(OLD).map_or_else(|winner| winner, |()| OLD);
+            return entry.publish(Granule::new(OLD)).map_or_else(Granule::number, |()| OLD);
         };
         let field = self.field.load(Ordering::Relaxed);
         // SAFETY: the place is this thread's own until it is published.
         self.copies[to].with_mut(|copy| unsafe { *copy = field });
-        match entry.publish(to) {
+        match entry.publish(Granule::new(to)) {
             Ok(()) => to,
-            Err(winner) if self.rules.take_winner => winner,
+            Err(winner) if self.rules.take_winner => winner.number(),
             Err(_) => to,
         }
     }
@@ -118,7 +119,7 @@ impl Heap {
     /// What `Mutator::resolve` and `evacuate` do with an entry.
     fn resolve(&self, place: Place) -> usize {
         let entry = self.entry();
-        entry.destination().unwrap_or_else(|| self.relocate_object(entry, place))
+        entry.destination().map(Granule::number).unwrap_or_else(|| self.relocate_object(entry, place))
     }
 
     /// `evacuate` and `relocate` for the block: it is released if nothing stays in it.
@@ -174,7 +175,7 @@ fn resolve_evacuate_reuse(rules: Rules) {
     let found = heap.evacuate(PLACES[1]);
     reuser.join().unwrap();
     assert_eq!(mutator.join().unwrap(), found, "the object is in two places");
-    assert_eq!(heap.entry().destination(), Some(found));
+    assert_eq!(heap.entry().destination(), Some(Granule::new(found)));
     assert_eq!(heap.field(found), FIELD, "the object is not what it was");
 }
 

@@ -13,6 +13,7 @@ mod support;
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::AtomicU64;
+use gc_core::units::{BlockGranule, Granule};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -61,11 +62,11 @@ impl Heap {
 
     /// Where the object is, copied to `place` if nobody has copied it.
     fn resolve(&self, place: usize) -> usize {
-        let entry = self.forwarding.entry(OLD).unwrap();
-        entry.destination().unwrap_or_else(|| {
+        let entry = self.forwarding.entry(BlockGranule::new(OLD)).unwrap();
+        entry.destination().map(Granule::number).unwrap_or_else(|| {
             // SAFETY: this thread's own until it is published; loom checks it.
             self.fields[place].with_mut(|fields| unsafe { *fields = FIELD });
-            entry.publish(place).map_or_else(|winner| winner, |()| place)
+            entry.publish(Granule::new(place)).map_or_else(Granule::number, |()| place)
         })
     }
 
@@ -117,7 +118,7 @@ impl Remap for Heap {
     }
 
     fn remap(&self, _word: u64) -> usize {
-        self.forwarding.entry(OLD).unwrap().destination().expect("published before")
+        self.forwarding.entry(BlockGranule::new(OLD)).unwrap().destination().expect("published before").number()
     }
 
     fn good(&self, place: usize) -> u64 {

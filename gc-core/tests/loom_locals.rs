@@ -13,6 +13,7 @@ use gc_core::rules::{Rule, without};
 use gc_core::scan::Pieces;
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::Granule;
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -138,7 +139,10 @@ fn scan_against(work: fn(&mut Mutator)) {
     owner.join().unwrap();
     thread.marking.take_logs(granule);
     for object in [A, B] {
-        assert!(thread.marking.marks.get(object), "an object that was reachable at mark start is not marked");
+        assert!(
+            thread.marking.marks.get(Granule::new(object)),
+            "an object that was reachable at mark start is not marked"
+        );
     }
 }
 

@@ -11,6 +11,7 @@ mod support;
 use gc_core::bitmap::MarkBitmap;
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::Granule;
 use loom::thread;
 use std::sync::Arc;
 use support::check;
@@ -48,7 +49,7 @@ impl Heap {
     /// `Marker::mark`, by the only marker, and `Marker::drain`.
     fn mark_from(&self, word: u64) {
         let mut word = word;
-        while word != 0 && self.marks.set_alone(granule(word)) {
+        while word != 0 && self.marks.set_alone(Granule::new(granule(word))) {
             word = self.slots[granule(word)].load(Ordering::Acquire);
         }
     }
@@ -70,7 +71,10 @@ impl Heap {
                 break;
             }
         }
-        assert!((FIRST..=LAST).all(|object| self.marks.get(object)), "mark end succeeds before all is marked");
+        assert!(
+            (FIRST..=LAST).all(|object| self.marks.get(Granule::new(object))),
+            "mark end succeeds before all is marked"
+        );
     }
 
     /// Loads a slot, then stores null: gives the object that was there.

@@ -13,6 +13,7 @@ use gc_core::bitmap::MarkBitmap;
 use gc_core::crew::Crew;
 use gc_core::grey::GreyBlocks;
 use gc_core::sync::atomic::{AtomicUsize, Ordering};
+use gc_core::units::Granule;
 use loom::sync::Mutex;
 use loom::thread;
 use std::collections::VecDeque;
@@ -85,8 +86,8 @@ impl Pool {
         }
         if !self.rules.mark_then_add {
             self.greys.add(object / BLOCK);
-            self.marks.set(object);
-        } else if self.marks.set(object) {
+            self.marks.set(Granule::new(object));
+        } else if self.marks.set(Granule::new(object)) {
             self.greys.add(object / BLOCK);
         }
     }
@@ -105,7 +106,7 @@ impl Pool {
     fn drain(&self, own: usize, stack: &mut Vec<usize>) {
         loop {
             while let Some(object) = stack.pop() {
-                if self.marks.set(object) {
+                if self.marks.set(Granule::new(object)) {
                     self.scan(stack, object);
                 }
                 if self.rules.share && stack.len() > SHARE_ABOVE && self.crew.is_hungry() {
@@ -117,9 +118,11 @@ impl Pool {
             if let Some(next) = next {
                 stack.push(next);
             } else if let Some(block) = self.rules.greys_first.then(|| self.greys.take(0)).flatten() {
-                (block * BLOCK..(block + 1) * BLOCK).filter(|&object| self.marks.get(object)).for_each(|object| {
-                    self.scan(stack, object);
-                });
+                (block * BLOCK..(block + 1) * BLOCK).filter(|&object| self.marks.get(Granule::new(object))).for_each(
+                    |object| {
+                        self.scan(stack, object);
+                    },
+                );
             } else {
                 return;
             }
@@ -161,7 +164,9 @@ fn mark(rules: Rules, roots: [usize; 2]) {
     };
     pool.drain_together(0);
     // The helper, if it has joined, has nothing left either: it may only not have heard so yet.
-    let done = |object: usize| pool.marks.get(object) && pool.scanned.load(Ordering::Relaxed) >> (4 * object) & 15 != 0;
+    let done = |object: usize| {
+        pool.marks.get(Granule::new(object)) && pool.scanned.load(Ordering::Relaxed) >> (4 * object) & 15 != 0
+    };
     let first = roots[0].min(roots[1]);
     let all = (first..rules.objects).all(done);
     assert!(all, "marking work was left");

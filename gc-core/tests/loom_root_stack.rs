@@ -13,6 +13,7 @@ use gc_core::rules::{Rule, without};
 use gc_core::scan::Pieces;
 use gc_core::slot::publish;
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::Granule;
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -104,7 +105,10 @@ fn scan_against(work: fn(&mut RootStack)) {
     owner.join().unwrap();
     region.marking.take_logs(granule);
     for object in [A, B] {
-        assert!(region.marking.marks.get(object), "an object that was reachable at mark start is not marked");
+        assert!(
+            region.marking.marks.get(Granule::new(object)),
+            "an object that was reachable at mark start is not marked"
+        );
     }
 }
 
@@ -182,7 +186,10 @@ fn scan_in_pieces(work: fn(&mut RootStack)) {
             let word = region.slots[index].load(Ordering::Acquire);
             if word != 0 {
                 let object = granule(word);
-                assert!(!region.marking.marks.set(object) || object == A || object == B, "no object of the snapshot");
+                assert!(
+                    !region.marking.marks.set(Granule::new(object)) || object == A || object == B,
+                    "no object of the snapshot"
+                );
             }
         };
         pieces.visit(visit, || region.state.set_scanned(EPOCH));
@@ -195,10 +202,13 @@ fn scan_in_pieces(work: fn(&mut RootStack)) {
     marker.join().unwrap();
     owner.join().unwrap();
     for word in region.marking.take_log() {
-        region.marking.marks.set(granule(word));
+        region.marking.marks.set(Granule::new(granule(word)));
     }
     for object in [A, B] {
-        assert!(region.marking.marks.get(object), "an object that was reachable at mark start is not marked");
+        assert!(
+            region.marking.marks.get(Granule::new(object)),
+            "an object that was reachable at mark start is not marked"
+        );
     }
 }
 

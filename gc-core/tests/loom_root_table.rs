@@ -13,6 +13,7 @@ use gc_core::root_table::{self, Dropped, Entries};
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::Granule;
 use gc_core::weak;
 use loom::cell::UnsafeCell;
 use loom::sync::{Mutex, MutexGuard};
@@ -137,18 +138,18 @@ impl Table {
         for slot in &self.slots {
             let word = slot.load(Ordering::Acquire);
             if word != 0 {
-                self.marks.set_alone(granule(word));
+                self.marks.set_alone(Granule::new(granule(word)));
             }
         }
         loop {
             for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
-                self.marks.set_alone(granule(word));
+                self.marks.set_alone(Granule::new(granule(word)));
             }
             if self.world.stop(StopOp::MarkEnd) {
                 break;
             }
         }
-        assert!(self.marks.get(OLD), "an object was lost with its root");
+        assert!(self.marks.get(Granule::new(OLD)), "an object was lost with its root");
     }
 
     /// The collector resolves weak roots: all but `YOUNG` is dead.

@@ -11,6 +11,7 @@ use gc_core::forwarding::Forwarding;
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::AtomicU64;
+use gc_core::units::{BlockGranule, Granule};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -69,10 +70,10 @@ impl Heap {
         if !is_bad(word) {
             return word;
         }
-        let entry = self.forwarding.entry(granule(word)).expect("only the old object is ever stale");
-        let found = entry.destination().unwrap_or_else(|| {
+        let entry = self.forwarding.entry(BlockGranule::new(granule(word))).expect("only the old object is ever stale");
+        let found = entry.destination().map(Granule::number).unwrap_or_else(|| {
             self.write(place, self.read(OLD));
-            entry.publish(place).map_or_else(|winner| winner, |()| place)
+            entry.publish(Granule::new(place)).map_or_else(Granule::number, |()| place)
         });
         good(found)
     }
@@ -150,8 +151,8 @@ impl Remap for Marker<'_> {
     }
 
     fn remap(&self, word: u64) -> usize {
-        let entry = self.0.forwarding.entry(granule(word)).unwrap();
-        entry.destination().expect("the relocation is complete")
+        let entry = self.0.forwarding.entry(BlockGranule::new(granule(word))).unwrap();
+        entry.destination().expect("the relocation is complete").number()
     }
 
     fn good(&self, place: usize) -> u64 {

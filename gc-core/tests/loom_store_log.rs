@@ -13,6 +13,7 @@ use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::{BlockGranule, Granule};
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Heap {
             slot: AtomicU64::new(stale(A)),
             marking: Marking::new(),
         };
-        heap.forwarding.entry(A).unwrap().publish(B).unwrap();
+        heap.forwarding.entry(BlockGranule::new(A)).unwrap().publish(Granule::new(B)).unwrap();
         Arc::new(heap)
     }
 
@@ -74,7 +75,7 @@ impl Heap {
     fn mark_end(&self) {
         let remaps = |word| self.remap_logged && is_bad(word);
         self.marking.take_logs(|word| if remaps(word) { self.remap(word) } else { granule(word) });
-        assert!(self.marking.marks.get(B), "an object that was reachable at mark start is not marked");
+        assert!(self.marking.marks.get(Granule::new(B)), "an object that was reachable at mark start is not marked");
         assert!(!is_bad(self.slot.load(Ordering::Acquire)), "a slot is stale after marking");
     }
 }
@@ -93,7 +94,7 @@ impl Remap for Heap {
     }
 
     fn remap(&self, word: u64) -> usize {
-        self.forwarding.entry(granule(word)).unwrap().destination().unwrap()
+        self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().number()
     }
 
     fn good(&self, place: usize) -> u64 {

@@ -13,6 +13,7 @@ use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use gc_core::units::{BlockGranule, Granule};
 use gc_core::weak::{self, WeakBarriers};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -66,7 +67,7 @@ impl Heap {
         let mut bits = [0; BLOCK_MARK_WORDS];
         bits[0] = 1 << BEFORE;
         let forwarding = Forwarding::new(bits).unwrap();
-        forwarding.entry(BEFORE).unwrap().publish(WEAK).unwrap();
+        forwarding.entry(BlockGranule::new(BEFORE)).unwrap().publish(Granule::new(WEAK)).unwrap();
         Arc::new(Heap {
             rules,
             world,
@@ -84,7 +85,7 @@ impl Heap {
             return word;
         }
         self.forwarding_memory.with(|_| ());
-        good(self.forwarding.entry(granule(word)).unwrap().destination().unwrap())
+        good(self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().number())
     }
 
     fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> u64 {
@@ -109,7 +110,7 @@ impl Heap {
     /// The collector marks what was logged.
     fn take_logs(&self) {
         for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
-            self.marks.set_alone(granule(self.resolve(word)));
+            self.marks.set_alone(Granule::new(granule(self.resolve(word))));
         }
     }
 
@@ -119,14 +120,14 @@ impl Heap {
             |word| word != 0,
             |word| {
                 let found = self.resolve(word);
-                if self.marks.get(granule(found)) { found } else { 0 }
+                if self.marks.get(Granule::new(granule(found))) { found } else { 0 }
             },
         );
     }
 
     /// The collector, from the end of marking to the clearing of marks.
     fn collect(&self) {
-        self.marks.set_alone(ALIVE);
+        self.marks.set_alone(Granule::new(ALIVE));
         loop {
             self.take_logs();
             if self.world.stop(StopOp::MarkEnd) {
@@ -137,7 +138,7 @@ impl Heap {
         self.world.phase.resolving.store(false, Ordering::SeqCst);
         (0..self.rules.handshakes).for_each(|_| self.world.handshake());
         self.forwarding_memory.with_mut(|_| ());
-        if !self.marks.get(WEAK) {
+        if !self.marks.get(Granule::new(WEAK)) {
             self.freed.store(true, Ordering::Release);
         }
         self.marks.store_words(0, 1, 0);
@@ -182,7 +183,7 @@ impl WeakBarriers for Running<'_> {
     }
 
     fn is_live(&self, good: u64) -> bool {
-        self.0.marks.get(granule(good))
+        self.0.marks.get(Granule::new(granule(good)))
     }
 
     fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {

@@ -10,6 +10,7 @@ use gc_core::loss::{Loss, LossRing};
 use gc_core::page_state::{CurrentFlip, PageStates};
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{MutatorState, StopGate};
+use gc_core::units::{BlockGranule, Granule};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, yield_now};
@@ -111,10 +112,10 @@ fn a_copy_is_written_before_it_is_found() {
             let (forwarding, copies) = (&forwarding, &copies);
             s.spawn(move || {
                 for (object, granule) in [0, 1, 3].into_iter().enumerate() {
-                    let entry = forwarding.entry(granule).unwrap();
-                    let at = entry.destination().unwrap_or_else(|| {
+                    let entry = forwarding.entry(BlockGranule::new(granule)).unwrap();
+                    let at = entry.destination().map(Granule::number).unwrap_or_else(|| {
                         copies[me][object].add();
-                        entry.publish(me).map_or_else(|won| won, |()| me)
+                        entry.publish(Granule::new(me)).map_or_else(Granule::number, |()| me)
                     });
                     assert_eq!(copies[at][object].get(), 1);
                 }
@@ -131,7 +132,7 @@ fn a_bit_is_one_threads() {
         for _ in 0..3 {
             s.spawn(|| {
                 for (i, granule) in [3, 70].into_iter().enumerate() {
-                    if bitmap.set(granule) {
+                    if bitmap.set(Granule::new(granule)) {
                         counts[i].add();
                     }
                 }

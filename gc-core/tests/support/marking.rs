@@ -3,6 +3,7 @@
 
 use super::words::{good, must_log};
 use gc_core::bitmap::MarkBitmap;
+use gc_core::units::Granule;
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 
@@ -40,7 +41,7 @@ impl Marking {
     /// `Marker::mark`, by the only marker: an object that was not marked is scanned.
     pub(crate) fn mark(&self, granule: usize) {
         assert_ne!(granule, DEAD, "the marker visits a slot that nobody has written");
-        if self.marks.set_alone(granule) && granule >= YOUNG {
+        if self.marks.set_alone(Granule::new(granule)) && granule >= YOUNG {
             // SAFETY: as for `Sync`.
             let header = self.headers[granule - YOUNG].with(|header| unsafe { *header });
             unreachable!("a young object is marked from the start, and not scanned (its header: {header})");

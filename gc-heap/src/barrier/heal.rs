@@ -111,7 +111,7 @@ impl Mutator<'_> {
         let place = match inner.forwarding_of(word).lookup(offset)? {
             None => offset,
             Some(entry) => match entry.destination() {
-                Some(granule) => granule * 8,
+                Some(granule) => granule.offset(),
                 None => self.copy(offset, entry),
             },
         };

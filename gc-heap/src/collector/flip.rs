@@ -16,8 +16,9 @@ use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::sys::end_process;
+use gc_core::units::Granule;
 use gc_core::views::{InstallResult, MIN_SPAN};
 use gc_core::zeroed::{push, with_room_for_one};
 use std::ops::Range;
@@ -187,15 +188,15 @@ impl DestinationPacker<'_> {
         let inner = self.inner;
         let forwarding = inner.memory.forwarding.of_block(block).expect("made above");
         for (granule, entry) in forwarding.iter() {
-            let from = block * BLOCK_GRANULES + granule;
-            let (_, bytes) = inner.marked_object(from * 8);
+            let from = Granule::of_block(block, granule);
+            let (_, bytes) = inner.marked_object(from.offset());
             let Some(to) = self.place(bytes) else {
                 // Destinations ran out although enough were free: other threads allocated them, or
                 // there is no memory for the plan. The set ends before this block.
                 self.drop_last(block, count, top);
                 return false;
             };
-            entry.set(to / 8);
+            entry.set(Granule::at(to));
             for page in to / PAGE_BYTES..=(to + bytes - 1) / PAGE_BYTES {
                 if self.pages.first(page).is_none() {
                     self.pages.set_first(page, from);

@@ -11,6 +11,7 @@ use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use gc_core::units::Granule;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +54,7 @@ impl HeapWalker<'_> {
             for index in block * BLOCK_MARK_WORDS..(block + 1) * BLOCK_MARK_WORDS {
                 let mut bits = inner.memory.marks.load(index);
                 while bits != 0 {
-                    let offset = (index * 64 + bits.trailing_zeros() as usize) * 8;
+                    let offset = Granule::new(index * 64 + bits.trailing_zeros() as usize).offset();
                     bits &= bits - 1;
                     let (kind, bytes) = self.object(offset);
                     let sum = kinds.entry(kind).or_insert((kind, 0, 0));
@@ -90,7 +91,7 @@ impl HeapWalker<'_> {
         }
         let offset = inner.memory.space.offset(word) as usize;
         let is_found = offset < inner.config.max_bytes
-            && inner.memory.marks.get(offset / 8)
+            && inner.memory.marks.get(Granule::at(offset))
             && inner.is_marked_block(offset / BLOCK_BYTES);
         is_found.then_some(offset)
     }

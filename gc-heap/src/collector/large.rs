@@ -9,8 +9,9 @@ use super::evacuation_set::{cancel_forwarding, forward};
 use super::pauses::{Pauses, Stopped};
 use super::run_plan::{Batch, Content, Move, Stretch, free_blocks, plan};
 use crate::inner::HeapInner;
+use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
+use gc_core::units::{BlockGranule, Granule};
 use gc_core::zeroed::{NoMemory, push, with_room_for_one};
 use std::sync::atomic::Ordering;
 
@@ -80,7 +81,7 @@ fn map(inner: &HeapInner) -> Result<Vec<Stretch>, NoMemory> {
         // Pinned by now: no thread that could pin an object runs.
         let moves = is_large
             && inner.collects(first)
-            && inner.memory.marks.get(first * BLOCK_GRANULES)
+            && inner.memory.marks.get(Granule::of_block(first, BlockGranule::FIRST))
             && !blocks.is_pinned(first);
         let (len, content) = match free[first / 64] >> (first % 64) & 1 == 1 {
             true => (1, Content::Free),
@@ -151,7 +152,7 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
         let state = if block == to { BlockState::LargeFirst } else { BlockState::LargeContinued };
         memory.begin_use(block, state, inner.world.phase.epoch());
     }
-    let entry = memory.forwarding.of_block(from).and_then(|forwarding| forwarding.entry(0));
-    entry.expect("a marked object begins the block").set(end / 8);
+    let entry = memory.forwarding.of_block(from).and_then(|forwarding| forwarding.entry(BlockGranule::FIRST));
+    entry.expect("a marked object begins the block").set(Granule::at(end));
     bytes
 }

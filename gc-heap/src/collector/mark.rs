@@ -11,9 +11,10 @@ use crate::inner::HeapInner;
 use crate::inner::generation::GoodWords;
 use crate::object::Kind;
 use crate::slot::is_reference;
+use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
 use gc_core::prefetch::prefetch;
+use gc_core::units::Granule;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
@@ -179,7 +180,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     #[inline(always)]
     pub(super) fn prefetch(&self, offset: usize) {
         prefetch(std::ptr::without_provenance(self.canonical + offset));
-        prefetch(self.inner.memory.marks.word_address(offset / 8));
+        prefetch(self.inner.memory.marks.word_address(Granule::at(offset)));
     }
 
     /// Marks everything on the stack and everything reachable from it.
@@ -304,7 +305,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     #[inline(always)]
     pub(super) fn set_mark(&self, offset: usize) -> bool {
-        let granule = offset / 8;
+        let granule = Granule::at(offset);
         if MANY { self.inner.memory.marks.set(granule) } else { self.inner.memory.marks.set_alone(granule) }
     }
 
@@ -581,13 +582,13 @@ impl HeapInner {
     /// # Panics
     /// If the current or last marking has found none there, and the current plan has none.
     pub(super) fn marked_object(&self, offset: usize) -> (&'static Kind, usize) {
-        let block = offset / BLOCK_BYTES;
+        let (block, granule) = (offset / BLOCK_BYTES, Granule::at(offset));
         // A plan moves the bits of its blocks to their forwarding.
         let is_planned = || {
             let forwarding = self.memory.forwarding.of_block(block);
-            forwarding.and_then(|forwarding| forwarding.entry(offset / 8 % BLOCK_GRANULES)).is_some()
+            forwarding.and_then(|forwarding| forwarding.entry(granule.in_block())).is_some()
         };
-        let is_marked = self.is_marked_block(block) && (self.memory.marks.get(offset / 8) || is_planned());
+        let is_marked = self.is_marked_block(block) && (self.memory.marks.get(granule) || is_planned());
         assert!(is_marked, "no marked object at offset {offset:#x}");
         self.memory.object(offset)
     }

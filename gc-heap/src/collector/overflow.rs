@@ -2,7 +2,8 @@
 //! mark stack" in `docs/protocol.md`.
 
 use super::mark::Marker;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use gc_core::units::{BlockGranule, Granule};
 use std::sync::atomic::Ordering;
 
 /// Entries whose objects are being fetched meanwhile.
@@ -73,9 +74,9 @@ impl<const MANY: bool> Marker<'_, MANY> {
                 again.word += 1;
                 continue;
             }
-            let granule = (again.word - 1) * 64 + again.bits.trailing_zeros() as usize;
+            let granule = BlockGranule::new((again.word - 1) * 64 + again.bits.trailing_zeros() as usize);
             again.bits &= again.bits - 1;
-            let offset = (again.block * BLOCK_GRANULES + granule) * 8;
+            let offset = Granule::of_block(again.block, granule).offset();
             // Blocks whose bits are all set, because mutators allocate in them, are never grey: no
             // bit is set there by a marker.
             let (kind, _) = self.inner.marked_object(offset);

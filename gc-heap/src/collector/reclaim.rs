@@ -10,6 +10,7 @@ use crate::space::free::SLICE;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
+use gc_core::units::{GRANULE_BYTES, Granule};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +37,7 @@ pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[Vec<usize>]) {
 /// resolve a slot twice, or one that a mutator has written since, changes nothing.
 fn resolve_block(inner: &HeapInner, block: usize) {
     each_group(inner, block, |first, group| {
-        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word) * 8)));
+        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word) * GRANULE_BYTES)));
     });
 }
 
@@ -44,7 +45,7 @@ fn resolve_block(inner: &HeapInner, block: usize) {
 /// offsets, in ascending order within each object.
 pub(super) fn each_pair(inner: &HeapInner, block: usize, mut visit: impl FnMut(usize)) {
     each_group(inner, block, |first, group| {
-        bits(group.keys).for_each(|word| visit((first + word) * 8));
+        bits(group.keys).for_each(|word| visit((first + word) * GRANULE_BYTES));
     });
 }
 
@@ -74,9 +75,10 @@ fn each_group(inner: &HeapInner, block: usize, mut visit: impl FnMut(usize, Slot
 
 /// As `each_group`, of the object at a granule.
 fn each_group_of(inner: &HeapInner, granule: usize, within: &Range<usize>, visit: &mut impl FnMut(usize, SlotGroup)) {
-    let (kind, _) = inner.marked_object(granule * 8);
+    let offset = Granule::new(granule).offset();
+    let (kind, _) = inner.marked_object(offset);
     let part = within.start.saturating_sub(granule)..within.end - granule;
-    let len = if kind.has_tail() { inner.memory.word(granule * 8 + 8).load(Ordering::Relaxed) as usize } else { 0 };
+    let len = if kind.has_tail() { inner.memory.word(offset + 8).load(Ordering::Relaxed) as usize } else { 0 };
     kind.slots_in(part, len).for_each(|group| visit(granule + group.first, group));
 }
 

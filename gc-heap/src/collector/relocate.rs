@@ -8,9 +8,10 @@
 
 use super::evacuation_set::EvacuationGoal;
 use crate::inner::HeapInner;
+use crate::space::BLOCK_BYTES;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
+use gc_core::units::Granule;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -90,10 +91,9 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], goal: EvacuationGoal, w
 /// Publishes every entry of a block. `true`: no object stayed, so the block can be released.
 fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
     let forwarding = inner.memory.forwarding.of_block(block).expect("a block of the set has its forwarding");
-    let first = block * BLOCK_GRANULES;
     let mut empty = true;
     for (granule, entry) in forwarding.iter() {
-        let own = first + granule;
+        let own = Granule::of_block(block, granule);
         let destination = match entry.destination() {
             Some(granule) => granule,
             // The block survives this cycle: copying the rest of it would use memory and free none.
@@ -106,13 +106,13 @@ fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, cop
             },
             None => {
                 place.stress_delay();
-                let (offset, how) = relocate_object(&inner.memory, own * 8, entry, place);
+                let (offset, how) = relocate_object(&inner.memory, own.offset(), entry, place);
                 match how {
                     Copied::Here => *copied += 1,
                     Copied::Kept => *kept += 1,
                     Copied::Elsewhere => {}
                 }
-                offset / 8
+                Granule::at(offset)
             }
         };
         empty &= destination != own;
@@ -144,7 +144,7 @@ mod tests {
     impl CopyPlace for Beside<'_> {
         fn bump(&mut self, _: usize) -> Option<usize> {
             assert!(self.to.is_some(), "an object that was moved before is copied");
-            assert_eq!(self.entry.publish(self.other / 8), Ok(()));
+            assert_eq!(self.entry.publish(Granule::at(self.other)), Ok(()));
             self.to
         }
 
@@ -164,9 +164,9 @@ mod tests {
             let object: Gc<'_, Bytes> = m.place_bytes((), &[7; LEN]);
             let inner = heap.inner();
             let offset = inner.memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize;
-            let granule = offset / 8 % BLOCK_GRANULES;
+            let granule = Granule::at(offset).in_block();
             let mut bits = [0; BLOCK_MARK_WORDS];
-            bits[granule / 64] |= 1 << (granule % 64);
+            bits[granule.number() / 64] |= 1 << (granule.number() % 64);
             let forwarding = Forwarding::new(bits).unwrap();
             let block = inner.memory.free.take(AllocClass::Collector).unwrap();
             f(inner, offset, forwarding.entry(granule).unwrap(), block * BLOCK_BYTES);
@@ -181,7 +181,7 @@ mod tests {
             let other = block + BLOCK_BYTES / 2;
             let mut place = Beside { entry, other, to: Some(block), rewound: 0 };
             assert_eq!(relocate_object(&inner.memory, offset, entry, &mut place), (other, Copied::Elsewhere));
-            assert_eq!((entry.destination(), place.rewound), (Some(other / 8), 16 + LEN));
+            assert_eq!((entry.destination(), place.rewound), (Some(Granule::at(other)), 16 + LEN));
         });
     }
 
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_header_is_not_believed_once_the_object_is_elsewhere() {
         with_object(|inner, offset, entry, block| {
-            entry.publish(block / 8).unwrap();
+            entry.publish(Granule::at(block)).unwrap();
             // As part of what is there now: 512 KiB, of no kind.
             inner.memory.word(offset).store(u64::MAX << 48, Ordering::Relaxed);
             let mut place = Beside { entry, other: block, to: None, rewound: 0 };

@@ -92,7 +92,7 @@ impl Verifier<'_> {
         if !inner.is_good(word) {
             match inner.forwarding_of(word).entry(offset).map(|entry| entry.destination()) {
                 None => {}
-                Some(Some(granule)) => offset = granule * 8,
+                Some(Some(granule)) => offset = granule.offset(),
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
         } else if self.when != Checkpoint::Marked && inner.memory.forwarding.of_block(offset / BLOCK_BYTES).is_some() {

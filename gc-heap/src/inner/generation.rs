@@ -11,11 +11,12 @@ use super::mutator::Mutator;
 use crate::space::BLOCK_BYTES;
 use crate::space::memory::ForwardingTable;
 use gc_core::color::Color;
+use gc_core::units::Granule;
 
 impl HeapInner {
     /// Whether the object at an offset is live: marked, or allocated since mark start.
     pub(crate) fn is_live(&self, offset: usize) -> bool {
-        self.memory.marks.get(offset / 8) || self.is_newborn(offset / BLOCK_BYTES)
+        self.memory.marks.get(Granule::at(offset)) || self.is_newborn(offset / BLOCK_BYTES)
     }
 
     /// Whether a block has been opened since mark start: all that lies in it counts as live. The
@@ -75,7 +76,7 @@ impl HeapInner {
         match self.forwarding_of(word).entry(offset) {
             None => offset,
             // Every entry was published before this marking began.
-            Some(entry) => entry.destination().expect("a relocation ends when every entry is published") * 8,
+            Some(entry) => entry.destination().expect("a relocation ends when every entry is published").offset(),
         }
     }
 

@@ -25,14 +25,15 @@ use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Words;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_PAGES, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use gc_core::forwarding::{Entry, Forwarding};
 use gc_core::prefetch::prefetch;
+use gc_core::units::{BlockGranule, GRANULE_BYTES, Granule};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// Granules of a page.
-const PAGE_GRANULES: usize = PAGE_BYTES / 8;
+const PAGE_GRANULES: usize = PAGE_BYTES / GRANULE_BYTES;
 
 /// Repairs a page that the caller has claimed.
 pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
@@ -65,9 +66,9 @@ fn repair_block(inner: &HeapInner, pages: &Pages, block: usize) {
         Some(forwarding) if inner.memory.blocks.state(block) == BlockState::Closed && !inner.is_newborn(block) => {
             let mut repair = Repair::new(inner, pages, block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES);
             for (granule, entry) in forwarding.iter() {
-                let own = block * BLOCK_GRANULES + granule;
+                let own = Granule::of_block(block, granule);
                 if entry.destination() == Some(own) {
-                    repair.object(own * 8, own * 8);
+                    repair.object(own.offset(), own.offset());
                 }
             }
             repair.drain();
@@ -87,7 +88,7 @@ struct Repair<'a> {
     scattered: bool,
     /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the
     /// misses of several overlap.
-    looked_up: [Option<(usize, &'a Forwarding, usize)>; AHEAD],
+    looked_up: [Option<(usize, &'a Forwarding, BlockGranule)>; AHEAD],
     found: [Option<(usize, Entry<'a>)>; AHEAD],
     next: usize,
 }
@@ -133,7 +134,7 @@ impl<'a> Repair<'a> {
         }
         let offset = self.inner.memory.space.offset(word) as usize;
         if let Some(forwarding) = self.inner.memory.forwarding.of_block(offset / BLOCK_BYTES) {
-            let granule = offset / 8 % BLOCK_GRANULES;
+            let granule = Granule::at(offset).in_block();
             prefetch(forwarding.word_address(granule));
             self.enter(Some((slot, forwarding, granule)));
         }
@@ -141,7 +142,7 @@ impl<'a> Repair<'a> {
 
     /// Advances the rings by one.
     #[inline(always)]
-    fn enter(&mut self, entering: Option<(usize, &'a Forwarding, usize)>) {
+    fn enter(&mut self, entering: Option<(usize, &'a Forwarding, BlockGranule)>) {
         let next = self.next;
         self.next = (next + 1) % AHEAD;
         let found = std::mem::replace(&mut self.looked_up[next], entering).and_then(|(slot, forwarding, granule)| {
@@ -154,7 +155,7 @@ impl<'a> Repair<'a> {
         });
         if let Some((slot, entry)) = std::mem::replace(&mut self.found[next], found) {
             match entry.destination() {
-                Some(granule) => self.store(slot, self.pages.gate.view() as u64 + granule as u64 * 8),
+                Some(granule) => self.store(slot, self.pages.gate.view() as u64 + granule.offset() as u64),
                 None => self.count_dangling(),
             }
         }
@@ -187,8 +188,8 @@ impl<'a> Repair<'a> {
         let inner = self.inner;
         let target = inner.memory.space.offset(word) as usize;
         let block = (target < inner.config.max_bytes).then_some(target / BLOCK_BYTES)?;
-        let entry = inner.memory.forwarding.of_block(block)?.entry(target / 8 % BLOCK_GRANULES)?;
-        entry.destination().map(|granule| self.pages.gate.view() as u64 + granule as u64 * 8)
+        let entry = inner.memory.forwarding.of_block(block)?.entry(Granule::at(target).in_block())?;
+        entry.destination().map(|granule| self.pages.gate.view() as u64 + granule.offset() as u64)
     }
 
     /// Rewrites every word of a page of roots that is a reference. Words above a stack's top, or of
@@ -249,18 +250,18 @@ impl<'a> Repair<'a> {
         let block = self.page.start / BLOCK_BYTES;
         let Some(mut granule) = self.pages.first(self.page.start / PAGE_BYTES) else { return };
         loop {
-            let in_block = granule / BLOCK_GRANULES;
-            let Some(forwarding) = inner.memory.forwarding.of_block(in_block) else { return };
-            for (start, entry) in forwarding.iter_from(granule % BLOCK_GRANULES) {
-                let Some(to) = entry.destination().map(|granule| granule * 8) else { return };
+            let source = granule.block();
+            let Some(forwarding) = inner.memory.forwarding.of_block(source) else { return };
+            for (start, entry) in forwarding.iter_from(granule.in_block()) {
+                let Some(to) = entry.destination().map(Granule::offset) else { return };
                 if to / BLOCK_BYTES != block || to >= self.page.end {
                     return;
                 }
-                self.object((in_block * BLOCK_GRANULES + start) * 8, to);
+                self.object(Granule::of_block(source, start).offset(), to);
             }
             // The plan continues with the next block of the set.
-            let Some(next) = self.pages.next_source(in_block) else { return };
-            granule = next * BLOCK_GRANULES;
+            let Some(next) = self.pages.next_source(source) else { return };
+            granule = Granule::of_block(next, BlockGranule::FIRST);
         }
     }
 
@@ -277,14 +278,14 @@ impl<'a> Repair<'a> {
         if inner.memory.forwarding.of_block(block).is_some() {
             return; // a source
         }
-        let first = self.page.start / 8;
-        if let Some(before) = inner.memory.marks.last_before(first, block * BLOCK_GRANULES) {
-            self.object(before * 8, before * 8);
+        let first = Granule::at(self.page.start);
+        if let Some(before) = inner.memory.marks.last_before(first, Granule::of_block(block, BlockGranule::FIRST)) {
+            self.object(before.offset(), before.offset());
         }
         for word in 0..PAGE_GRANULES / 64 {
-            let mut bits = inner.memory.marks.load(first / 64 + word);
+            let mut bits = inner.memory.marks.load(first.number() / 64 + word);
             while bits != 0 {
-                let offset = (first + word * 64 + bits.trailing_zeros() as usize) * 8;
+                let offset = Granule::new(first.number() + word * 64 + bits.trailing_zeros() as usize).offset();
                 self.object(offset, offset);
                 bits &= bits - 1;
             }
@@ -295,7 +296,7 @@ impl<'a> Repair<'a> {
     fn young(&mut self, block: usize, end: usize) {
         let page = self.page.start / PAGE_BYTES;
         let mut offset = match self.pages.first(page) {
-            Some(granule) => granule * 8,
+            Some(granule) => granule.offset(),
             None => self.walk(block, page),
         };
         while offset < end {
@@ -309,15 +310,15 @@ impl<'a> Repair<'a> {
         let fill = block * BLOCK_BYTES + self.inner.memory.blocks.used_bytes(block);
         let mut offset = block * BLOCK_BYTES;
         let mut page = block * BLOCK_PAGES;
-        self.pages.set_first(page, offset / 8);
+        self.pages.set_first(page, Granule::at(offset));
         loop {
             let next = if offset < fill { offset + self.header(offset).1 } else { usize::MAX };
             while (page + 1) * PAGE_BYTES < next.min((block + 1) * BLOCK_BYTES) {
                 page += 1;
-                self.pages.set_first(page, offset / 8);
+                self.pages.set_first(page, Granule::at(offset));
             }
             if page >= until || next == usize::MAX {
-                return self.pages.first(until).unwrap_or(fill / 8) * 8;
+                return self.pages.first(until).map_or(fill, Granule::offset);
             }
             offset = next;
         }

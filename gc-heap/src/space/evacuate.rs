@@ -9,6 +9,7 @@ use crate::object::header::Header;
 use crate::space::BLOCK_BYTES;
 use crate::space::memory::Memory;
 use gc_core::forwarding::Entry;
+use gc_core::units::Granule;
 use std::sync::atomic::Ordering;
 
 /// The destination of a thread's copies: a private bump region.
@@ -45,14 +46,14 @@ pub(crate) fn relocate_object(
     // and may be written again, only when all its entries are published.
     let header = match entry.read_unmoved(|| memory.word(offset).load(Ordering::Relaxed)) {
         Ok(header) => Header(header),
-        Err(granule) => return (granule * 8, Copied::Elsewhere),
+        Err(granule) => return (granule.offset(), Copied::Elsewhere),
     };
     let bytes = header.bytes().expect("an object that is evacuated is not large, so its header says the size");
     debug_assert!(offset / BLOCK_BYTES == (offset + bytes - 1) / BLOCK_BYTES, "it lies in one block");
     let Some(to) = place.bump(bytes) else {
-        return match entry.publish(offset / 8) {
+        return match entry.publish(Granule::at(offset)) {
             Ok(()) => (offset, Copied::Kept),
-            Err(granule) => (granule * 8, Copied::Elsewhere),
+            Err(granule) => (granule.offset(), Copied::Elsewhere),
         };
     };
     for at in (0..bytes).step_by(8) {
@@ -62,11 +63,11 @@ pub(crate) fn relocate_object(
         memory.word(to + at).store(word, Ordering::Relaxed);
     }
     place.stress_delay(); // copied, and another may publish first
-    match entry.publish(to / 8) {
+    match entry.publish(Granule::at(to)) {
         Ok(()) => (to, Copied::Here),
         Err(granule) => {
             place.rewind(bytes);
-            (granule * 8, Copied::Elsewhere)
+            (granule.offset(), Copied::Elsewhere)
         }
     }
 }

@@ -9,6 +9,7 @@ use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
 use gc_core::grey::GreyBlocks;
+use gc_core::units::Granule;
 use gc_core::views::{Gate, Views};
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::marker::PhantomData;
@@ -242,7 +243,7 @@ impl ForwardingTable {
     pub(crate) fn lookup(&self, offset: usize) -> Option<Option<Entry<'_>>> {
         match self.of_block(offset / BLOCK_BYTES) {
             None => Some(None),
-            Some(forwarding) => forwarding.entry(offset / 8 % BLOCK_GRANULES).map(Some),
+            Some(forwarding) => forwarding.entry(Granule::at(offset).in_block()).map(Some),
         }
     }
 

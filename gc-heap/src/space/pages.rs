@@ -8,6 +8,7 @@
 use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use crate::stats::Histogram;
 use gc_core::page_state::{CurrentFlip, PageState, PageStates};
+use gc_core::units::Granule;
 use gc_core::views::Gate;
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
@@ -88,16 +89,16 @@ impl Pages {
     }
 
     /// The granule recorded for a page of the heap proper.
-    pub(crate) fn first(&self, page: usize) -> Option<usize> {
+    pub(crate) fn first(&self, page: usize) -> Option<Granule> {
         match self.first[page].load(Ordering::Acquire) {
             NONE => None,
-            granule => Some(granule as usize - 1),
+            granule => Some(Granule::new(granule as usize - 1)),
         }
     }
 
     /// Records it. Several threads may record the same.
-    pub(crate) fn set_first(&self, page: usize, granule: usize) {
-        self.first[page].store(granule as u64 + 1, Ordering::Release);
+    pub(crate) fn set_first(&self, page: usize, granule: Granule) {
+        self.first[page].store(granule.number() as u64 + 1, Ordering::Release);
     }
 
     pub(crate) fn forget_first(&self, block: usize) {
