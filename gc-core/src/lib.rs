@@ -8,7 +8,7 @@
 //!   thread's faults to the heap they belong to, [`handler_cell`] keeps what a thread's signal
 //!   handlers may follow, [`probe`] reports what this kernel and this sandbox support.
 //! - **Without**: colors, bitmaps, crews, desks (which lend work to helper threads), ephemerons,
-//!   deposits, forwarding, grey blocks, losses, page states, pauses, roots, slots, stops and the
+//!   deposits, flips, forwarding, grey blocks, losses, page states, pauses, roots, slots, stops and the
 //!   types of [`units`]. They use atomics and locks only, through one private module that is the
 //!   standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under
 //!   `loom` the first half is not built. [`rules`] names the rules that a model can remove from them.
@@ -31,11 +31,13 @@ pub mod color;
 pub mod crew;
 pub mod desk;
 pub mod ephemeron;
+pub mod flip;
 pub mod forwarding;
 pub mod grey;
 pub mod locals;
 #[cfg(feature = "losses")]
 pub mod loss;
+pub mod page_flip;
 pub mod page_state;
 pub mod parked_tlab;
 pub mod pause;
@@ -50,5 +52,6 @@ pub mod sync;
 #[cfg(not(loom))]
 mod sync;
 pub mod units;
+mod waiting;
 pub mod weak;
 pub mod zeroed;

@@ -25,164 +25,17 @@
 //! stopped; [`Flip`] keeps 29 bits of it, so a word that is not written for 2^29 flips would be
 //! valid again. (At one flip a second that takes 17 years.)
 //!
-//! A thread that waits for a claimant or a mover spins, yields, and then sleeps
-//! ([`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html)): the other thread may have
-//! been preempted, by this very thread if that has a real-time policy. Before it sleeps it
-//! announces that in the word, by a compare-and-swap; the thread that ends the state uses an
-//! exchange, sees the announcement, and wakes it. Without a sleeper there is no system call.
+//! How a thread waits for a claimant or a mover is in `waiting.rs`.
 //!
 //! `Installed` says that a `UFFDIO_CONTINUE` of the page succeeded. It is a hint that saves system
 //! calls: a thread that faults on an installed page repeats the CONTINUE.
 
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::{futex, hint, thread};
+use crate::flip::{Flip, STATE_BITS};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{futex, thread};
+use crate::waiting::{Waiting, announce_and_sleep};
 use crate::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
-
-/// The number of a flip, not zero. Heaps count from [`Flip::FIRST`] upwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Flip(u32);
-
-impl Flip {
-    /// The first flip of a heap.
-    pub const FIRST: Flip = Flip(1);
-
-    /// The flip after this one. Zero is skipped: it is the initial value of the words.
-    #[must_use]
-    pub fn next(self) -> Flip {
-        let next = (self.0 + 1) & (u32::MAX >> STATE_BITS);
-        Flip(next.max(1))
-    }
-
-    /// The number.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-}
-
-/// The flip that a heap's pages are gated by, and whether its repair is under way.
-///
-/// Both change only inside pauses ([`begin`](CurrentFlip::begin)) or when every page is repaired
-/// ([`end`](CurrentFlip::end)), so a thread reads the same flip throughout between two safepoints.
-///
-/// Before the flip may end, after which unclaimed pages can be touched without a fault, no thread
-/// may be left that is serving a fault: it could claim such a page (the faulting one or a
-/// neighbour) and overwrite what another thread has stored there meanwhile. So a fault is served
-/// between [`enter`](CurrentFlip::enter) and the drop of its guard, and
-/// [`close`](CurrentFlip::close) waits until no guard is left and blocks new ones until the end.
-#[derive(Debug)]
-pub struct CurrentFlip {
-    number: AtomicU32,
-    active: AtomicBool,
-    /// [`ONE`] for each thread that serves a fault, [`CLOSING`] and [`AWAITED`].
-    serving: AtomicU32,
-}
-
-/// In `serving`: no thread may enter. In one word with the count, so that the two are totally
-/// ordered.
-const CLOSING: u32 = 1;
-
-/// In `serving`: a thread sleeps until the flip has closed or ended.
-const AWAITED: u32 = 2;
-
-/// In `serving`: one thread that serves a fault.
-const ONE: u32 = 4;
-
-/// Guard of a fault that is being served; the flip does not end meanwhile.
-#[derive(Debug)]
-#[must_use]
-pub struct Serving<'a>(&'a CurrentFlip);
-
-impl Drop for Serving<'_> {
-    fn drop(&mut self) {
-        // Release: what this thread wrote to pages is visible to the thread that ends the flip.
-        let before = self.0.serving.fetch_sub(ONE, Ordering::Release);
-        if before & AWAITED != 0 && before / ONE == 1 {
-            futex::wake_all(&self.0.serving);
-        }
-    }
-}
-
-impl Default for CurrentFlip {
-    fn default() -> Self {
-        CurrentFlip {
-            number: AtomicU32::new(Flip::FIRST.0),
-            active: AtomicBool::new(false),
-            serving: AtomicU32::new(0),
-        }
-    }
-}
-
-impl CurrentFlip {
-    /// The flip under way, or the last one.
-    pub fn get(&self) -> Flip {
-        Flip(self.number.load(Ordering::Acquire))
-    }
-
-    /// Whether pages may be gated.
-    pub fn is_active(&self) -> bool {
-        self.active.load(Ordering::Acquire)
-    }
-
-    /// Gates every page by starting the next flip. Called only while all threads that use the pages
-    /// are stopped.
-    pub fn begin(&self) -> Flip {
-        let next = self.get().next();
-        // Release: a thread that sees the flip sees its plan.
-        self.number.store(next.0, Ordering::Release);
-        self.active.store(true, Ordering::Release);
-        next
-    }
-
-    /// Begins to serve a fault; waits while a flip is being ended, asleep after some rounds. A
-    /// signal handler may call it. The caller checks only after this whether the flip is still
-    /// active.
-    pub fn enter(&self) -> Serving<'_> {
-        let mut waiting = Waiting::default();
-        let mut seen = self.serving.load(Ordering::Relaxed);
-        loop {
-            if seen & CLOSING != 0 {
-                waiting.round(|| self.sleep(seen));
-                seen = self.serving.load(Ordering::Relaxed);
-                continue;
-            }
-            // Acquire: a thread that enters after the end of a flip sees that it has ended.
-            match self.serving.compare_exchange_weak(seen, seen + ONE, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Serving(self),
-                Err(now) => seen = now,
-            }
-        }
-    }
-
-    /// Waits until no thread serves a fault, and blocks new ones until the
-    /// [`end`](CurrentFlip::end), which must follow soon: threads that fault wait for it. By now
-    /// every page that holds an object is repaired.
-    pub fn close(&self) {
-        self.serving.fetch_or(CLOSING, Ordering::Relaxed);
-        let mut waiting = Waiting::default();
-        loop {
-            // Acquire: pairs with the Release of the threads that leave.
-            let seen = self.serving.load(Ordering::Acquire);
-            if seen / ONE == 0 {
-                return;
-            }
-            waiting.round(|| self.sleep(seen));
-        }
-    }
-
-    /// Sleeps until the count is zero or the flip has ended; may wake earlier.
-    fn sleep(&self, seen: u32) {
-        announce_and_sleep(&self.serving, seen, seen | AWAITED);
-    }
-
-    /// Ends the flip: no page is gated any more. Called after [`close`](CurrentFlip::close).
-    pub fn end(&self) {
-        self.active.store(false, Ordering::Release);
-        if self.serving.fetch_and(!(CLOSING | AWAITED), Ordering::Release) & AWAITED != 0 {
-            futex::wake_all(&self.serving);
-        }
-    }
-}
 
 /// State of a page since the flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,37 +56,6 @@ pub enum PageState {
     Installed,
 }
 
-/// Sleeps while a word holds `awaited`, which tells the thread that changes it to wake the
-/// sleepers; first sets `awaited`, if the word still holds `seen`.
-fn announce_and_sleep(word: &AtomicU32, seen: u32, awaited: u32) {
-    // Relaxed: the load that finds the wait over orders what follows it. The kernel reads the word
-    // again before the thread sleeps, in one total order with the wake.
-    if seen == awaited || word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-        futex::wait(word, awaited);
-    }
-}
-
-/// How a thread waits for another: it spins, then yields, then sleeps.
-#[derive(Default)]
-struct Waiting {
-    rounds: u32,
-}
-
-impl Waiting {
-    /// The other thread needs a few microseconds; after that it is probably not running.
-    fn round(&mut self, sleep: impl FnOnce()) {
-        match self.rounds {
-            rounds if rounds < SPINS => hint::spin_loop(),
-            // A yield by a real-time thread lets no thread of lower priority run.
-            rounds if rounds < SPINS + YIELDS => thread::yield_now(),
-            _ => sleep(),
-        }
-        self.rounds = self.rounds.saturating_add(1);
-    }
-}
-
-const STATE_BITS: u32 = 3;
-
 /// Written instead of [`PageState::Claimed`] where a thread sleeps until the page is repaired.
 const CLAIMED_AWAITED: u32 = 6;
 
@@ -241,15 +63,15 @@ const CLAIMED_AWAITED: u32 = 6;
 const MOVING_AWAITED: u32 = 7;
 
 fn word(flip: Flip, state: PageState) -> u32 {
-    flip.0 << STATE_BITS | state as u32
+    flip.number() << STATE_BITS | state as u32
 }
 
 fn word_awaited(flip: Flip, awaited: u32) -> u32 {
-    flip.0 << STATE_BITS | awaited
+    flip.number() << STATE_BITS | awaited
 }
 
 fn state_in(word: u32, flip: Flip) -> PageState {
-    if word >> STATE_BITS != flip.0 {
+    if word >> STATE_BITS != flip.number() {
         return PageState::Gated;
     }
     match word & ((1 << STATE_BITS) - 1) {
@@ -457,7 +279,7 @@ impl PageStates {
             let seen = word_of_page.load(Ordering::Acquire);
             let state = state_in(seen, flip);
             if !goes_on(state) {
-                return waiting.rounds;
+                return waiting.rounds();
             }
             waiting.round(|| match state {
                 // No thread would wake this one.
@@ -523,12 +345,6 @@ impl PageStates {
         within.into_iter().find(|page| self.state(*page, flip) < PageState::Repaired)
     }
 }
-
-/// Rounds of spinning before the thread yields. A model does not spin.
-const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
-
-/// Rounds of yielding before the thread sleeps.
-const YIELDS: u32 = if cfg!(loom) { 0 } else { 16 };
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -630,12 +446,5 @@ mod tests {
         assert_eq!(states.run_to_install(0..3, flip), 2..3);
         assert_eq!(states.run_to_install(4..8, flip), 5..6);
         assert_eq!(states.run_to_install(6..8, flip), 8..8);
-    }
-
-    #[test]
-    fn flips_never_have_number_zero() {
-        let last = Flip(u32::MAX >> STATE_BITS);
-        assert_eq!(last.next(), Flip::FIRST);
-        assert_eq!(Flip::FIRST.next().number(), 2);
     }
 }

@@ -289,8 +289,13 @@ pub fn arm(m: &impl Safepoints, limit: u64) {
 
 /// Parks: the mutator counts as stopped, and nothing needs to be asked of it.
 pub fn park(m: &mut impl Safepoints) {
-    m.publish(true);
+    if kept(Rule::PublishThenPark) {
+        m.publish(true);
+    }
     let held = m.state().park(m.gate()).is_some();
+    if !kept(Rule::PublishThenPark) {
+        m.publish(true);
+    }
     if held && kept(Rule::ArriveWhenParking) && m.gate().arrive() {
         m.execute_pause();
     }

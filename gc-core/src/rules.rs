@@ -70,6 +70,8 @@ pub enum Rule {
     LastWaits,
     /// The poll word is set first, and then the mutator looks for what the collector wants.
     ArmThenLook,
+    /// A thread that parks publishes first what a pause may need.
+    PublishThenPark,
     /// A thread that wakes looks whether the pause is over, and sleeps again if not: a signal wakes
     /// too.
     LookWhenWoken,
@@ -81,6 +83,18 @@ pub enum Rule {
     WakeAfterAnswer,
     /// The collector stops spinning for the last to arrive by a compare-and-swap.
     WithdrawByCas,
+    /// A thread that serves a fault is counted before it looks whether the flip is active.
+    CountServers,
+    /// A flip ends when no thread serves a fault.
+    CloseFlip,
+    /// The last thread that serves a fault wakes the thread that ends the flip.
+    LastServerWakes,
+    /// A thread that finds a page claimed waits until it is repaired.
+    WaitForClaimant,
+    /// The pages of an allocated block are repaired before its use changes.
+    AdmitThenOpen,
+    /// A source is released when the last destination of its objects is repaired.
+    ReleaseAfterLast,
     /// The end of a call waits for the helpers that take part in it.
     WaitForHelpers,
     /// The end of a call takes its work back from the desk.

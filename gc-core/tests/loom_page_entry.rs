@@ -10,7 +10,8 @@
 
 mod support;
 
-use gc_core::page_state::{CurrentFlip, PageState, PageStates};
+use gc_core::flip::CurrentFlip;
+use gc_core::page_state::{PageState, PageStates};
 use gc_core::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::cell::UnsafeCell;
 use loom::thread;

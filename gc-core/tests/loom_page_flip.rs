@@ -2,21 +2,22 @@
 //! (`loom_page_state`):
 //! `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_page_flip`.
 //!
-//! Transcribed are `Pages::serve` and `Pages::make_resident` (`gc-heap/src/space/pages.rs`),
-//! `flip::repair_all`, `HeapInner::open_block` and `PageBarrier::publish`, on the real page states
-//! and the real `CurrentFlip`. Bytes are `loom` cells, which panic when a write meets any other
-//! access that is not ordered with it.
+//! The code that ships: `CurrentFlip`, and the functions of `page_flip`. A page's bytes are `loom`
+//! cells, which panic when a write meets any other access that is not ordered with it.
 #![cfg(loom)]
 
 mod support;
 
-use gc_core::page_state::{CurrentFlip, PageState, PageStates};
+use gc_core::flip::CurrentFlip;
+use gc_core::page_flip::{Releaser, admit_then_open};
+use gc_core::page_state::PageStates;
+use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
-use gc_core::sync::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use support::check;
+use support::world::{Rules, StopOp, World};
 
 const FREE: u32 = 0;
 const OPEN: u32 = 1;
@@ -65,19 +66,14 @@ impl Heap {
         Arc::new(heap)
     }
 
-    /// Repairs a page with `work`, or waits until who is at it has.
+    /// Repairs a page with `work`, or waits for the thread that does.
     fn repair(&self, page: usize, work: impl FnOnce()) {
-        let flip = self.flip.get();
-        match self.states.claim(page, flip) {
-            Ok(claim) => {
-                work();
-                claim.repaired();
-            }
-            Err(PageState::Claimed) => {
-                self.states.wait_until_repaired(page, flip).unwrap();
-            }
-            Err(_) => {}
-        }
+        self.states.repair_or_wait(page, self.flip.get(), work).unwrap();
+    }
+
+    /// Serves a fault at a page, whose repair is `work`.
+    fn serve(&self, page: usize, work: impl FnOnce()) {
+        self.flip.serve(|_| self.repair(page, work), |_| ());
     }
 }
 
@@ -87,30 +83,23 @@ fn spawn<T: 'static>(heap: &Arc<Heap>, work: impl FnOnce(&Heap) -> T + 'static) 
 }
 
 /// A thread serves a fault late; the collector has nothing left to repair and ends the flip; then a
-/// page that nobody has claimed, of roots that are new, is written without a fault.
-fn a_late_fault(enters: bool, closes: bool) {
-    check(3, move || {
+/// page that no thread has claimed, of roots that are new, is written without a fault.
+fn a_late_fault() {
+    check(3, || {
         let heap = Heap::flipped();
-        let late = spawn(&heap, move |heap| {
-            let serving = enters.then(|| heap.flip.enter());
-            if heap.flip.is_active() {
-                heap.repair(0, || {
-                    heap.forwarding.get();
-                    heap.pages[0].add();
-                });
-            }
-            drop(serving);
+        let late = spawn(&heap, |heap| {
+            heap.serve(0, || {
+                heap.forwarding.get();
+                heap.pages[0].add();
+            });
         });
         let owner = spawn(&heap, |heap| {
             if !heap.flip.is_active() {
                 heap.pages[0].add();
             }
         });
-        if closes {
-            heap.flip.close();
-        }
-        heap.flip.end();
-        // Nobody looks a moved object up any more.
+        heap.flip.end(|| ());
+        // No thread looks a moved object up any more.
         heap.forwarding.add();
         late.join().unwrap();
         owner.join().unwrap();
@@ -119,19 +108,19 @@ fn a_late_fault(enters: bool, closes: bool) {
 
 #[test]
 fn a_flip_ends_when_nobody_serves_a_fault() {
-    a_late_fault(true, true);
+    a_late_fault();
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_fault_that_is_not_counted_is_served_after_the_end() {
-    a_late_fault(false, true);
+    without(Rule::CountServers, a_late_fault);
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn an_end_that_does_not_wait_meets_late_faults() {
-    a_late_fault(true, false);
+    without(Rule::CloseFlip, a_late_fault);
 }
 
 /// A fault comes while a flip ends: it is served before or not at all, and does not wait for ever.
@@ -139,15 +128,9 @@ fn an_end_that_does_not_wait_meets_late_faults() {
 fn a_fault_comes_while_a_flip_ends() {
     check(3, || {
         let heap = Heap::flipped();
-        let other = spawn(&heap, |heap| {
-            let _serving = heap.flip.enter();
-            if heap.flip.is_active() {
-                heap.repair(0, || heap.pages[0].add());
-            }
-        });
-        heap.flip.close();
-        let seen = heap.pages[0].get();
-        heap.flip.end();
+        let other = spawn(&heap, |heap| heap.serve(0, || heap.pages[0].add()));
+        let mut seen = 0;
+        heap.flip.end(|| seen = heap.pages[0].get());
         other.join().unwrap();
         assert_eq!(seen, heap.pages[0].get(), "a page was repaired after the flip had closed");
     });
@@ -155,65 +138,55 @@ fn a_fault_comes_while_a_flip_ends() {
 
 /// Two faults come while a flip ends, one of them is being served as it closes: the threads that
 /// sleep meanwhile wake: the collector, and one that has to wait until the flip has ended.
-#[test]
-fn nobody_sleeps_on_after_a_flip_has_ended() {
+fn two_faults_at_the_end() {
     check(2, || {
         let heap = Heap::flipped();
-        let others = [0, 1].map(|page| {
-            spawn(&heap, move |heap| {
-                let _serving = heap.flip.enter();
-                if heap.flip.is_active() {
-                    heap.repair(page, || heap.pages[page].add());
-                }
-            })
-        });
-        heap.flip.close();
-        let seen = [0, 1].map(|page| heap.pages[page].get());
-        heap.flip.end();
+        let others = [0, 1].map(|page| spawn(&heap, move |heap| heap.serve(page, || heap.pages[page].add())));
+        let mut seen = [0; 2];
+        heap.flip.end(|| seen = [0, 1].map(|page| heap.pages[page].get()));
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(seen, [0, 1].map(|page| heap.pages[page].get()), "a page was repaired after the flip had closed");
     });
 }
 
-/// `CurrentFlip::close` and the drop of `Serving`, with a rule left out: the word is of one thread
-/// that serves, 4, with 1 for closing and 2 for awaited.
-fn the_last_to_leave(wakes: bool) {
-    check(3, move || {
-        let word = Arc::new(AtomicU32::new(4));
-        let other = Arc::clone(&word);
-        let leaver = thread::spawn(move || {
-            let before = other.fetch_sub(4, Ordering::Release);
-            if wakes && before & 2 != 0 && before / 4 == 1 {
-                futex::wake_all(&other);
-            }
-        });
-        word.fetch_or(1, Ordering::Relaxed);
-        loop {
-            let seen = word.load(Ordering::Acquire);
-            if seen / 4 == 0 {
-                break;
-            }
-            if seen & 2 != 0 || word.compare_exchange(seen, seen | 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                futex::wait(&word, seen | 2);
-            }
-        }
-        leaver.join().unwrap();
-    });
-}
-
 #[test]
-fn the_last_to_leave_a_flip_wakes_who_closes_it() {
-    the_last_to_leave(true);
+fn nobody_sleeps_on_after_a_flip_has_ended() {
+    two_faults_at_the_end();
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn a_flip_that_the_last_leaves_without_waking_never_closes() {
-    the_last_to_leave(false);
+    without(Rule::LastServerWakes, two_faults_at_the_end);
+}
+
+/// Two threads need a page, and read it when they have it.
+fn a_page_that_two_threads_need() {
+    check(3, || {
+        let heap = Heap::flipped();
+        let need = |heap: &Heap| {
+            heap.repair(0, || heap.pages[0].add());
+            assert_eq!(heap.pages[0].get(), 1);
+        };
+        let other = spawn(&heap, need);
+        need(&heap);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_page_is_read_when_it_is_repaired() {
+    a_page_that_two_threads_need();
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_thread_that_does_not_wait_for_the_claimant_reads_a_page_half_repaired() {
+    without(Rule::WaitForClaimant, a_page_that_two_threads_need);
 }
 
 /// A mutator opens a free block for new objects while a repairer looks at its page.
-fn a_block_is_opened(makes_resident: bool, opens_first: bool) {
+fn a_block_is_opened(makes_resident: bool) {
     check(3, move || {
         let heap = Heap::flipped();
         let repairer = spawn(&heap, |heap| {
@@ -224,21 +197,17 @@ fn a_block_is_opened(makes_resident: bool, opens_first: bool) {
                 }
             });
         });
-        let open = || heap.usage.store(OPEN, Ordering::Release);
-        if opens_first {
-            open();
-            heap.pages[0].add();
-            heap.fill.store(8, Ordering::Release);
-        }
-        if makes_resident {
-            heap.repair(0, || assert_eq!(heap.usage.load(Ordering::Acquire), if opens_first { OPEN } else { FREE }));
-        }
-        if !opens_first {
-            open();
+        let admit = || {
+            if makes_resident {
+                heap.repair(0, || ());
+            }
+        };
+        admit_then_open(admit, || {
+            heap.usage.store(OPEN, Ordering::Release);
             heap.pages[0].add();
             // At its next safepoint.
             heap.fill.store(8, Ordering::Release);
-        }
+        });
         repairer.join().unwrap();
         assert_eq!(heap.pages[0].get(), 1, "the new object was rewritten");
     });
@@ -246,25 +215,25 @@ fn a_block_is_opened(makes_resident: bool, opens_first: bool) {
 
 #[test]
 fn a_block_is_made_resident_before_its_use_changes() {
-    a_block_is_opened(true, false);
+    a_block_is_opened(true);
 }
 
 #[test]
 #[should_panic(expected = "the new object was rewritten")]
 fn a_block_that_is_not_made_resident_is_repaired_under_its_owner() {
-    a_block_is_opened(false, false);
+    a_block_is_opened(false);
 }
 
 #[test]
 #[should_panic(expected = "the new object was rewritten")]
 fn a_block_whose_use_changes_first_is_repaired_under_its_owner() {
-    a_block_is_opened(true, true);
+    without(Rule::AdmitThenOpen, || a_block_is_opened(true));
 }
 
 /// Pages 0 and 1 are destinations that copy from the source, page 2. A mutator repairs one of them,
 /// the collector both; then the source is free, and a mutator takes it at once.
-fn a_source_is_released(waits_for: usize) {
-    check(2, move || {
+fn a_source_is_released() {
+    check(2, || {
         let heap = Heap::flipped();
         let produce = |heap: &Heap, page: usize| {
             heap.repair(page, || {
@@ -272,15 +241,24 @@ fn a_source_is_released(waits_for: usize) {
                 heap.pages[page].add();
             });
         };
-        let fault = spawn(&heap, move |heap| produce(heap, 1));
+        let fault = spawn(&heap, move |heap| {
+            heap.serve(1, || {
+                heap.pages[2].get();
+                heap.pages[1].add();
+            })
+        });
         let taker = spawn(&heap, |heap| {
-            // The free space: Acquire with the Release of who gave the block.
+            // The free space: Acquire with the Release of the thread that freed the block.
             if heap.fill.load(Ordering::Acquire) == 1 {
                 heap.pages[2].add();
             }
         });
-        (0..waits_for).for_each(|page| produce(&heap, page));
-        heap.fill.store(1, Ordering::Release);
+        let mut done = [false; 2];
+        let mut releaser = Releaser::new(&[(2, 1)], &mut done);
+        for page in [0, 1] {
+            produce(&heap, page);
+            releaser.repaired(page, |_| heap.fill.store(1, Ordering::Release));
+        }
         fault.join().unwrap();
         taker.join().unwrap();
     });
@@ -288,71 +266,69 @@ fn a_source_is_released(waits_for: usize) {
 
 #[test]
 fn a_source_is_free_when_its_last_destination_is_repaired() {
-    a_source_is_released(2);
+    a_source_is_released();
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_source_released_earlier_is_overwritten_while_it_is_copied() {
-    a_source_is_released(1);
+    without(Rule::ReleaseAfterLast, a_source_is_released);
 }
 
 /// A mutator says how far its block is filled and parks; the collector stops the world and repairs
-/// the block.
-fn a_fill_is_published(before_parking: bool) {
-    check(3, move || {
-        let heap = Heap::flipped();
+/// the block. Here the mutator hands the fill over as it does its log.
+fn a_fill_is_published() {
+    check(3, || {
+        let (heap, world) = (Heap::flipped(), World::new(Rules::ALL));
+        let mut m = World::attach(&world);
         let mutator = spawn(&heap, move |heap| {
-            heap.pages[0].add();
-            if before_parking {
-                heap.fill.store(8, Ordering::Release);
-            }
-            // Parked: Release, read by the stop (Acquire).
-            heap.usage.store(OPEN, Ordering::Release);
-            if !before_parking {
-                heap.fill.store(8, Ordering::Release);
-            }
-        });
-        if heap.usage.load(Ordering::Acquire) == OPEN {
-            heap.repair(0, || {
-                assert_eq!(heap.fill.load(Ordering::Acquire), 8, "the repair missed an object");
+            m.unpark();
+            // Past the flip it would get another block.
+            if m.touch() == 0 {
                 heap.pages[0].add();
-            });
+                m.log.get_mut().push(8);
+            }
+            m.park();
+        });
+        assert!(world.stop(StopOp::MarkStart));
+        let filled = world.log.lock().unwrap().pop().is_some();
+        if filled {
+            heap.repair(0, || heap.pages[0].add());
         }
         mutator.join().unwrap();
+        assert_ne!(heap.pages[0].get(), 1, "the repair missed an object");
     });
 }
 
 #[test]
 fn a_fill_is_published_before_the_stop() {
-    a_fill_is_published(true);
+    a_fill_is_published();
 }
 
 #[test]
 #[should_panic(expected = "the repair missed an object")]
 fn a_fill_published_late_hides_objects_from_the_repair() {
-    a_fill_is_published(false);
+    without(Rule::PublishThenPark, a_fill_is_published);
 }
 
-/// What the stop has planned is seen by each thread that finds the flip active; a thread that finds the last
-/// flip finds it over.
+/// What the stop has planned is seen by each thread that finds the flip active; a thread that finds
+/// the last flip finds it over.
 #[test]
 fn who_finds_a_flip_active_finds_its_plan() {
     check(3, || {
         let heap = Heap::flipped();
         let first = heap.flip.get();
-        heap.flip.close();
-        heap.flip.end();
+        heap.flip.end(|| ());
         let late = spawn(&heap, move |heap| {
-            let _serving = heap.flip.enter();
-            // In the handler the number is read first, as in `Pages::serve`; no stop comes in
-            // between in the heap. Here one may, and then the number is one too old at most for the
-            // page to be claimed in vain: never one too new.
-            let flip = heap.flip.get();
-            let active = heap.flip.is_active();
-            if flip != first && active {
-                assert_eq!(heap.forwarding.get(), 1, "the plan of this flip");
-            }
+            // In the handler no stop comes in between the two looks of `serve`. Here one may, and
+            // then the number is one too old at most for the page to be claimed in vain: never one
+            // too new.
+            let found = |flip| {
+                if flip != first {
+                    assert_eq!(heap.forwarding.get(), 1, "the plan of this flip");
+                }
+            };
+            heap.flip.serve(found, |_| ());
         });
         // The plan, then the stop.
         heap.forwarding.add();

@@ -7,7 +7,8 @@
 
 mod support;
 
-use gc_core::page_state::{Flip, PageState, PageStates};
+use gc_core::flip::Flip;
+use gc_core::page_state::{PageState, PageStates};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
 use gc_core::sync::futex;
 use loom::cell::UnsafeCell;

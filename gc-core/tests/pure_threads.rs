@@ -5,9 +5,10 @@
 #![cfg(not(loom))]
 
 use gc_core::bitmap::MarkBitmap;
+use gc_core::flip::CurrentFlip;
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::loss::{Loss, LossRing};
-use gc_core::page_state::{CurrentFlip, PageStates};
+use gc_core::page_state::PageStates;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{MutatorState, StopGate};
 use gc_core::units::{BlockGranule, Granule};

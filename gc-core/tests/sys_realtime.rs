@@ -2,7 +2,8 @@
 //! or what it waits for never comes.
 #![cfg(not(loom))]
 
-use gc_core::page_state::{CurrentFlip, Flip, PageState, PageStates};
+use gc_core::flip::{CurrentFlip, Flip};
+use gc_core::page_state::{PageState, PageStates};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -39,24 +40,34 @@ fn processor_time() -> Duration {
 }
 
 /// An ordinary thread has begun with something; a real-time thread, on the same processor, waits
-/// for it. Gives the waiting thread's processor time.
-fn wait_for_an_ordinary_thread(policy: i32, wait: impl FnOnce() + Send, finish: impl FnOnce()) -> Option<Duration> {
+/// for it. `work` is what the ordinary thread does: in the middle of it, it calls what it is given,
+/// which returns when the other waits. Gives the waiting thread's processor time.
+fn wait_for_an_ordinary_thread(
+    policy: i32,
+    wait: impl FnOnce() + Send,
+    work: impl FnOnce(&mut dyn FnMut()),
+) -> Option<Duration> {
     to_one_processor();
     let at_it = AtomicU32::new(0);
+    let mut wait = Some(wait);
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| {
-            let may = to_real_time(policy);
-            at_it.store(1, Ordering::Release);
-            let before = processor_time();
-            wait();
-            may.then(|| processor_time() - before)
+        let at_it = &at_it;
+        let mut waiter = None;
+        work(&mut || {
+            let wait = wait.take().expect("called once");
+            waiter = Some(scope.spawn(move || {
+                let may = to_real_time(policy);
+                at_it.store(1, Ordering::Release);
+                let before = processor_time();
+                wait();
+                may.then(|| processor_time() - before)
+            }));
+            while at_it.load(Ordering::Acquire) == 0 {
+                std::thread::yield_now();
+            }
+            // Comes here when the waiter sleeps: until then it has the processor.
         });
-        while at_it.load(Ordering::Acquire) == 0 {
-            std::thread::yield_now();
-        }
-        // Comes here when the waiter sleeps: until then it has the processor.
-        finish();
-        waiter.join().unwrap()
+        waiter.expect("the thread calls what it is given").join().unwrap()
     })
 }
 
@@ -80,7 +91,10 @@ fn a_real_time_thread_sleeps_until_a_page_is_repaired() {
         let wait = || {
             states.wait_until_repaired(0, flip).unwrap();
         };
-        wait_for_an_ordinary_thread(policy, wait, || claim.repaired())
+        wait_for_an_ordinary_thread(policy, wait, |waits| {
+            waits();
+            claim.repaired();
+        })
     });
 }
 
@@ -95,7 +109,10 @@ fn a_real_time_thread_sleeps_until_a_page_has_moved() {
         let took = wait_for_an_ordinary_thread(
             policy,
             || assert_eq!(states.wait_while_moving(1, flip), Ok(PageState::Installed)),
-            || taken.end(true),
+            |waits| {
+                waits();
+                taken.end(true);
+            },
         );
         assert_eq!(states.state(1, flip), PageState::Installed);
         took
@@ -107,8 +124,7 @@ fn a_real_time_thread_that_faults_sleeps_until_a_flip_has_ended() {
     sleeps("end of a flip", |policy| {
         let flip = CurrentFlip::default();
         flip.begin();
-        flip.close();
-        wait_for_an_ordinary_thread(policy, || drop(flip.enter()), || flip.end())
+        wait_for_an_ordinary_thread(policy, || flip.serve(|_| panic!("it has ended"), |_| ()), |waits| flip.end(waits))
     });
 }
 
@@ -117,7 +133,7 @@ fn a_real_time_collector_sleeps_until_nobody_serves_a_fault() {
     sleeps("close of a flip", |policy| {
         let flip = CurrentFlip::default();
         flip.begin();
-        let serving = flip.enter();
-        wait_for_an_ordinary_thread(policy, || flip.close(), || drop(serving))
+        let serve = |waits: &mut dyn FnMut()| flip.serve(|_| waits(), |_| panic!("it has not ended"));
+        wait_for_an_ordinary_thread(policy, || flip.end(|| ()), serve)
     });
 }

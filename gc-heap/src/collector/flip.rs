@@ -17,6 +17,7 @@ use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use gc_core::page_flip::Releaser;
 use gc_core::sys::end_process;
 use gc_core::units::Granule;
 use gc_core::views::{InstallResult, MIN_SPAN};
@@ -299,14 +300,14 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
     let current: Vec<usize> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
     current.into_iter().for_each(|block| repair_pages_of(inner, pages, block));
     let FlipPlan { sources, destinations, done, .. } = plan;
-    let release = Mutex::new(Release { sources, done, next: 0, released: 0 });
+    let releaser = Mutex::new(Releaser::new(sources, done));
     let next = AtomicUsize::new(0);
     inner.schedule.helpers.run_parallel(workers, || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&block) = destinations.get(index) else { return };
             repair_pages_of(inner, pages, block);
-            release.lock().repaired(inner, index);
+            releaser.lock().repaired(index, |block| release(inner, block));
         }
     });
     let (heap, left) = (inner.config.max_bytes, pages.left());
@@ -340,21 +341,22 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
             }
         }
     });
-    // Before the close: a thread may wait for the end in a fault while it holds the lock of a table
+    // Before the end: a thread may wait for that in a fault while it holds the lock of a table
     // of roots. Roots created by then have been accessed, so their pages are mapped.
     let (used, roots) = (inner.root_area(), inner.root_pages());
-    // From here on unclaimed pages, of new roots and of free blocks, are accessed without a fault.
-    pages.flip.close();
-    if pages.gate.is_private() {
-        roots.into_iter().for_each(|roots| install_all(inner, pages, roots));
-    } else {
-        used.iter().for_each(|used| restore(pages, used.clone()));
-    }
-    // Every page that holds an object or root is repaired. If the kernel refuses (for lack of
-    // memory), the next plan tries again.
-    pages.still_registered.store(true, Ordering::Relaxed);
-    let _ = pages.end_registration().map_err(|error| inner.report.refusals.note(error));
-    pages.flip.end();
+    pages.flip.end(|| {
+        // From here on unclaimed pages, of new roots and of free blocks, are accessed without a
+        // fault.
+        if pages.gate.is_private() {
+            roots.into_iter().for_each(|roots| install_all(inner, pages, roots));
+        } else {
+            used.iter().for_each(|used| restore(pages, used.clone()));
+        }
+        // Every page that holds an object or root is repaired. If the kernel refuses (for lack of
+        // memory), the next plan tries again.
+        pages.still_registered.store(true, Ordering::Relaxed);
+        let _ = pages.end_registration().map_err(|error| inner.report.refusals.note(error));
+    });
     if pages.gate.is_private() || failed.load(Ordering::Relaxed) {
         // Chunks that were not restored are still in the from-view, which must be empty before the
         // next flip.
@@ -394,6 +396,14 @@ fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: usize) {
     pages_with_objects(inner, block).for_each(|page| repair(inner, pages, page));
 }
 
+/// Frees a source of which no page is copied any more. At once: a stalled mutator takes the first
+/// block freed.
+fn release(inner: &HeapInner, block: usize) {
+    inner.memory.blocks.set_live_bytes(block, 0);
+    inner.memory.end_use(block);
+    inner.memory.free.free_blocks([block]);
+}
+
 /// Private memory: moves pages back that would otherwise be lost with the from-view.
 fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
     match pages.install_all(inner, range) {
@@ -402,34 +412,6 @@ fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
         InstallResult::Refused(error) => end_process(format_args!("a page of the heap cannot be mapped: {error}")),
         InstallResult::NotGated => {
             inner.schedule.requests.fail("a page cannot be mapped: its range is not gated".into())
-        }
-    }
-}
-
-/// Which sources can be released.
-struct Release<'a> {
-    sources: &'a [(usize, usize)],
-    done: &'a mut [bool],
-    /// Destinations before this one are repaired, sources before this one released.
-    next: usize,
-    released: usize,
-}
-
-impl Release<'_> {
-    /// After a destination is repaired: releases the sources whose objects are all copied.
-    fn repaired(&mut self, inner: &HeapInner, index: usize) {
-        self.done[index] = true;
-        while self.done.get(self.next) == Some(&true) {
-            self.next += 1;
-        }
-        while let Some(&(block, last)) = self.sources.get(self.released)
-            && last < self.next
-        {
-            inner.memory.blocks.set_live_bytes(block, 0);
-            inner.memory.end_use(block);
-            // Release it at once: a stalled mutator takes the first block freed.
-            inner.memory.free.free_blocks([block]);
-            self.released += 1;
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use gc_core::forwarding::before_reuse;
+use gc_core::page_flip::admit_then_open;
 
 /// Bytes of a large object prepared between two safepoints.
 const SLICE: usize = 1 << 20;
@@ -87,24 +88,27 @@ impl Mutator<'_> {
             }
         };
         self.large_is_zero.set(zero);
-        let blocks = &self.inner.memory.blocks;
         if count > needed {
             (first + needed..first + count).for_each(|block| self.inner.memory.end_use(block));
             self.inner.memory.free.free_blocks(first + needed..first + count);
         }
-        // As in `open_tlab`: before the use tells a repair to look for an object here.
-        self.inner.relocation.admit(&self.inner, first, needed);
+        admit_then_open(|| self.inner.relocation.admit(&self.inner, first, needed), || self.open_run(first, needed));
+        Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
+    }
+
+    /// Begins the use of a run for a large object.
+    fn open_run(&self, first: usize, count: usize) {
+        let blocks = &self.inner.memory.blocks;
         if self.is_marking_or_resolving() {
             self.inner.memory.fill_marks(first);
         }
         blocks.set_live_bytes(first, 0);
-        blocks.set_run(first, needed);
-        (first + 1..first + needed).for_each(|block| blocks.set_run(block, block - first));
-        for block in (first..first + needed).rev() {
+        blocks.set_run(first, count);
+        (first + 1..first + count).for_each(|block| blocks.set_run(block, block - first));
+        for block in (first..first + count).rev() {
             let state = if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued };
             self.inner.memory.begin_use(block, state, self.epoch.get());
         }
-        Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
     }
 
     /// Frees the unused blocks of the last reservation.

@@ -2,6 +2,7 @@
 
 use super::Mutator;
 use crate::space::BLOCK_BYTES;
+use gc_core::page_flip::admit_then_open;
 
 impl Mutator<'_> {
     /// Ends allocation in all blocks this thread holds.
@@ -18,8 +19,10 @@ impl Mutator<'_> {
 
     /// Opens an allocated block as TLAB.
     fn open_tlab(&self, block: usize) {
-        self.inner.relocation.admit(&self.inner, block, 1);
-        self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving());
+        admit_then_open(
+            || self.inner.relocation.admit(&self.inner, block, 1),
+            || self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving()),
+        );
         self.tlabs.active.open(self.good_view.get() + (block * BLOCK_BYTES) as u64);
     }
 

@@ -6,7 +6,9 @@ use crate::page::repair::repair_page;
 use crate::space::BLOCK_PAGES;
 use crate::space::pages::Pages;
 use gc_core::fault::Served;
-use gc_core::page_state::{Abandoned, Flip, PageState};
+use gc_core::flip::Flip;
+use gc_core::page_flip::Repaired;
+use gc_core::page_state::{Abandoned, PageState};
 use gc_core::sys::end_process;
 use gc_core::views::InstallResult;
 use std::cell::Cell;
@@ -20,19 +22,13 @@ impl Pages {
     /// # Errors
     /// If a thread has unwound while it repaired the page.
     pub(crate) fn repair_or_wait(&self, inner: &HeapInner, page: usize) -> Result<bool, Abandoned> {
-        let flip = self.flip.get();
-        match self.states.claim(page, flip) {
-            Ok(claim) => {
-                repair_page(inner, self, page);
-                claim.repaired();
-                Ok(true)
-            }
-            Err(PageState::Claimed | PageState::Gated | PageState::Abandoned) => {
-                let rounds = self.states.wait_until_repaired(page, flip)?;
+        match self.states.repair_or_wait(page, self.flip.get(), || repair_page(inner, self, page))? {
+            Repaired::Here => Ok(true),
+            Repaired::Elsewhere(0) => Ok(false),
+            Repaired::Elsewhere(rounds) => {
                 self.waits.fetch_add(u64::from(rounds), Ordering::Relaxed);
                 Ok(false)
             }
-            Err(PageState::Repaired | PageState::Moving | PageState::Installed) => Ok(false),
         }
     }
 
@@ -49,14 +45,7 @@ impl Pages {
         if block < inner.memory.blocks.len() && inner.memory.forwarding.contains(block) {
             return false;
         }
-        match self.states.claim(page, self.flip.get()) {
-            Ok(claim) => {
-                repair_page(inner, self, page);
-                claim.repaired();
-                true
-            }
-            Err(_) => false,
-        }
+        self.states.repair_if_gated(page, self.flip.get(), || repair_page(inner, self, page))
     }
 
     /// Private memory: maps every page of a range, also those of free blocks, whose memory is used
@@ -98,14 +87,16 @@ impl Pages {
 
     /// A page that was found repaired but still faults, or was just repaired, is installed.
     pub(crate) fn serve(&self, inner: &HeapInner, page: usize) -> Served {
-        let _serving = self.flip.enter();
-        let flip = self.flip.get();
-        if !self.flip.is_active() {
+        let ended = |flip: Flip| {
             if self.still_registered.load(Ordering::Relaxed) {
                 return served(self.install_ungated(page), flip);
             }
-            return Served::Nothing(u64::from(flip.number()) << 1);
-        }
+            Served::Nothing(u64::from(flip.number()) << 1)
+        };
+        self.flip.serve(|flip| self.serve_gated(inner, page, flip), ended)
+    }
+
+    fn serve_gated(&self, inner: &HeapInner, page: usize, flip: Flip) -> Served {
         if self.repair(inner, page) {
             self.by_mutators.fetch_add(1, Ordering::Relaxed);
         }

@@ -7,7 +7,8 @@
 
 use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
 use crate::stats::Histogram;
-use gc_core::page_state::{CurrentFlip, PageState, PageStates};
+use gc_core::flip::CurrentFlip;
+use gc_core::page_state::{PageState, PageStates};
 use gc_core::units::Granule;
 use gc_core::views::Gate;
 use gc_core::zeroed::{NoMemory, zeroed};
