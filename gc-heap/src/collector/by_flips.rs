@@ -8,6 +8,7 @@ use super::relocation::{MAX_PLAN_ATTEMPTS, Relocated, in_pause};
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
 use crate::inner::pending_pause::VmOperation;
+use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
 use std::sync::atomic::Ordering;
 
@@ -21,18 +22,19 @@ pub(super) fn by_flips<'a>(
     report: &mut PhaseReport<'a, Concurrent<'a>>,
     pages: &Pages,
     goal: EvacuationGoal,
-    live_bytes: u64,
+    lasting_bytes: u64,
 ) -> Relocated {
     let inner = report.pauses.inner();
+    pages.lasting.store((lasting_bytes as usize / BLOCK_BYTES) as u32, Ordering::Relaxed);
     let mut result = Relocated::default();
     let (mut flips, mut plan_aborted) = (0, 0);
     while flips < FLIPS && plan_aborted < MAX_PLAN_ATTEMPTS {
-        let planned = flip::plan_flip(inner, pages, goal, live_bytes);
+        let planned = flip::plan_flip(inner, pages, goal, lasting_bytes);
         report.ended(Phase::Plan);
         match planned {
             FlipDecision::Nothing => break,
             FlipDecision::NoRoom => {
-                compact(report, live_bytes, &mut result);
+                compact(report, lasting_bytes, &mut result);
                 break;
             }
             FlipDecision::Flip(plan) if report.pauses.run(VmOperation::RelocateStart, PauseKind::Flip) => {
@@ -51,7 +53,7 @@ pub(super) fn by_flips<'a>(
                 // The plan is not the cause: another one would be refused as well.
                 if pages.refused.swap(false, Ordering::Relaxed) {
                     if let FlipDecision::NoRoom = flip::without_a_flip(inner) {
-                        compact(report, live_bytes, &mut result);
+                        compact(report, lasting_bytes, &mut result);
                     }
                     break;
                 }
@@ -59,14 +61,14 @@ pub(super) fn by_flips<'a>(
             }
         }
     }
-    flip::keep_for_the_next(inner, live_bytes);
+    flip::keep_for_the_next(inner, lasting_bytes);
     result
 }
 
 /// Relocation in a pause, when a flip is impossible.
-fn compact<'a>(report: &PhaseReport<'a, Concurrent<'a>>, live_bytes: u64, result: &mut Relocated) {
+fn compact<'a>(report: &PhaseReport<'a, Concurrent<'a>>, lasting_bytes: u64, result: &mut Relocated) {
     let moved =
-        report.in_a_pause(PauseKind::Compaction, |report| in_pause(report, EvacuationGoal::Compact, live_bytes));
+        report.in_a_pause(PauseKind::Compaction, |report| in_pause(report, EvacuationGoal::Compact, lasting_bytes));
     result.relocated |= moved.relocated;
     result.gained += moved.gained;
     result.compacted = true;

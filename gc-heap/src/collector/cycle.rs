@@ -6,7 +6,7 @@
 //! collects. `docs/cycle.md` explains each phase.
 
 use super::by_flips::by_flips;
-use super::evacuation_set::EvacuationGoal;
+use super::evacuation_set::{self, EvacuationGoal};
 use super::finalize::Watches;
 #[cfg(feature = "census")]
 use super::heap_walk;
@@ -132,22 +132,29 @@ impl<'a> Cycle<'a, Stopped<'a>, Whole> {
 /// The phases that need to know whether mutators run.
 impl<'a, K: Kind> Cycle<'a, Concurrent<'a>, K> {
     fn relocate_by_load_barrier(&mut self) {
-        self.relocated = by_load_barrier(&mut self.report, self.goal, self.marked.live_bytes);
+        let lasting_bytes = self.lasting_bytes();
+        self.relocated = by_load_barrier(&mut self.report, self.goal, lasting_bytes);
     }
 
     fn relocate_by_flips(&mut self, pages: &Pages) {
-        self.relocated = by_flips(&mut self.report, pages, self.goal, self.marked.live_bytes);
+        let lasting_bytes = self.lasting_bytes();
+        self.relocated = by_flips(&mut self.report, pages, self.goal, lasting_bytes);
     }
 }
 
 impl<'a, K: Kind> Cycle<'a, Stopped<'a>, K> {
     fn relocate_in_pause(&mut self) {
-        self.relocated = in_pause(&mut self.report, self.goal, self.marked.live_bytes);
+        let lasting_bytes = self.lasting_bytes();
+        self.relocated = in_pause(&mut self.report, self.goal, lasting_bytes);
     }
 }
 
 /// The phases that do not.
 impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
+    fn lasting_bytes(&self) -> u64 {
+        evacuation_set::lasting_bytes(self.inner, self.marked.live_bytes)
+    }
+
     /// What has to be done before the snapshot.
     pub(super) fn begin(pauses: P, cycles: &'a mut Cycles, goal: EvacuationGoal) -> Cycle<'a, P, K> {
         let inner = pauses.inner();

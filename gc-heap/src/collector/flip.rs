@@ -70,8 +70,8 @@ const MUTATOR_SHARE: usize = 8;
 /// compact in a pause.
 const MIN_GAIN: usize = 64;
 
-/// Fraction of the blocks without live objects that is withheld from mutators while dead memory has
-/// to be gained by flips: the destinations of the next flip. Sources of density `r` then gain
+/// Fraction of the blocks that do not last that is withheld from mutators while dead memory has to
+/// be gained by flips: the destinations of the next flip. Sources of density `r` then gain
 /// `1/r - 1` times as much, each time.
 const KEPT: usize = 4;
 
@@ -80,24 +80,24 @@ const KEPT: usize = 4;
 const GIVEN: usize = 4;
 
 /// Number of blocks to withhold for the next flip: none if dead blocks alone are enough.
-fn destinations(inner: &HeapInner, live_bytes: u64) -> usize {
-    let not_live = inner.memory.blocks.len().saturating_sub(live_bytes as usize / BLOCK_BYTES);
-    if inner.memory.free.free() >= not_live / 100 * ENOUGH_FREE { 0 } else { not_live / KEPT }
+fn destinations(inner: &HeapInner, lasting_bytes: u64) -> usize {
+    let gainable = inner.memory.blocks.len().saturating_sub(lasting_bytes as usize / BLOCK_BYTES);
+    if inner.memory.free.free() >= gainable / 100 * ENOUGH_FREE { 0 } else { gainable / KEPT }
 }
 
 /// At the end of a cycle: withholds from mutators the blocks that the next flip needs, as far as
 /// they can be spared.
-pub(crate) fn keep_for_the_next(inner: &HeapInner, live_bytes: u64) {
+pub(crate) fn keep_for_the_next(inner: &HeapInner, lasting_bytes: u64) {
     let free = inner.memory.free.free();
-    inner.memory.free.keep(destinations(inner, live_bytes).min(free - free / GIVEN));
+    inner.memory.free.keep(destinations(inner, lasting_bytes).min(free - free / GIVEN));
 }
 
 /// Selects the evacuation set and fixes every destination.
-pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, live_bytes: u64) -> FlipDecision {
+pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, lasting_bytes: u64) -> FlipDecision {
     // Released sources are reserved for the next plan until that has enough; finally mutators get
     // their share of the free blocks.
-    inner.memory.free.keep(destinations(inner, live_bytes));
-    let set = choose(inner, goal, live_bytes);
+    inner.memory.free.keep(destinations(inner, lasting_bytes));
+    let set = choose(inner, goal, lasting_bytes);
     if set.is_empty() {
         return FlipDecision::Nothing;
     }

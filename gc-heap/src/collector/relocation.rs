@@ -80,23 +80,23 @@ impl References for UpdatedInPause<'_> {
 pub(super) fn by_load_barrier<'a>(
     report: &mut PhaseReport<'a, Concurrent<'a>>,
     goal: EvacuationGoal,
-    live_bytes: u64,
+    lasting_bytes: u64,
 ) -> Relocated {
     let references = HealedByLoads(report.pauses);
-    evacuate(report, &references, goal, live_bytes, None)
+    evacuate(report, &references, goal, lasting_bytes, None)
 }
 
 /// In a pause, whatever the barrier.
 pub(super) fn in_pause<'a>(
     report: &mut PhaseReport<'a, Stopped<'a>>,
     goal: EvacuationGoal,
-    live_bytes: u64,
+    lasting_bytes: u64,
 ) -> Relocated {
     let stopped = report.pauses;
     if stopped.inner().relocation.heals_slots() {
-        return evacuate(report, &HealedByLoads(stopped), goal, live_bytes, Some(stopped));
+        return evacuate(report, &HealedByLoads(stopped), goal, lasting_bytes, Some(stopped));
     }
-    evacuate(report, &UpdatedInPause { stopped }, goal, live_bytes, Some(stopped))
+    evacuate(report, &UpdatedInPause { stopped }, goal, lasting_bytes, Some(stopped))
 }
 
 /// Plans, and evacuates the set. `stopped`: large objects may move too.
@@ -104,7 +104,7 @@ fn evacuate<'a, P: Pauses<'a>>(
     report: &mut PhaseReport<'a, P>,
     references: &impl References,
     goal: EvacuationGoal,
-    live_bytes: u64,
+    lasting_bytes: u64,
     stopped: Option<Stopped<'_>>,
 ) -> Relocated {
     let inner = report.pauses.inner();
@@ -113,7 +113,7 @@ fn evacuate<'a, P: Pauses<'a>>(
         let runs = stopped.is_some_and(large::can_make_runs);
         let mut set = match runs && goal == EvacuationGoal::MakeRun && inner.memory.free.awaited_run().is_some() {
             true => evacuation_set::plan_nothing(inner),
-            false => evacuation_set::plan(inner, goal, live_bytes),
+            false => evacuation_set::plan(inner, goal, lasting_bytes),
         };
         report.ended(Phase::Plan);
         if set.is_empty() && !runs {

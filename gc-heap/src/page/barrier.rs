@@ -10,8 +10,8 @@ use crate::inner::pacing::ENOUGH_FREE;
 use crate::inner::relocation::{PageFigures, Relocation, most_for_trigger};
 use crate::roots::file_region::{FileRegion, ROOT_AREA_BYTES, open_at_first};
 use crate::roots::region::RootMemory;
+use crate::space::PAGE_BYTES;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, PAGE_BYTES};
 use crate::stats::Durations;
 use gc_core::fault::{FaultError, Registration};
 use gc_core::views::{Gate, MIN_SPAN, Views};
@@ -87,8 +87,7 @@ impl Relocation for PageBarrier {
         let blocks = inner.memory.blocks.len();
         // While more than this is free, a plan relocates nothing, and if no block dies as a whole,
         // the cycle gains nothing.
-        let live = inner.memory.free.live_bytes() as usize / BLOCK_BYTES;
-        let useless = blocks.saturating_sub(live) / 100 * ENOUGH_FREE;
+        let useless = blocks.saturating_sub(self.0.lasting.load(Ordering::Relaxed) as usize) / 100 * ENOUGH_FREE;
         let density = f64::from(self.0.density.load(Ordering::Relaxed)) / 1000.0;
         let moved = self.0.moved.load(Ordering::Relaxed) as usize;
         let destinations = destinations((wanted - least) as f64, density, moved, blocks);

@@ -42,6 +42,8 @@ pub(crate) struct Pages {
     first: Box<[AtomicU64]>,
     /// The block evacuated after this one.
     next_source: Box<[AtomicU32]>,
+    /// What no relocation frees, as the last cycle found it, in blocks.
+    pub(crate) lasting: AtomicU32,
     /// Live share of the blocks that the last plan wanted to evacuate, in thousandths.
     pub(crate) density: AtomicU32,
     /// What was live in them, in blocks.
@@ -69,6 +71,7 @@ impl Pages {
             left: Default::default(),
             first: zeroed(blocks * BLOCK_PAGES)?,
             next_source: zeroed(blocks)?,
+            lasting: AtomicU32::new(0),
             density: AtomicU32::new(500),
             // Unlimited until a plan has measured it.
             moved: AtomicU32::new(blocks as u32),

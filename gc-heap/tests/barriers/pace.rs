@@ -71,6 +71,37 @@ pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
     );
 }
 
+/// Objects of two and a half blocks, one replaced at a time: what lies behind each is neither live
+/// nor to be gained. A page barrier that keeps blocks for gaining it leaves few to the program, and
+/// cycles follow one another.
+pub(crate) fn what_lies_behind_large_objects_is_not_kept_for(barrier: Barrier) {
+    const KEPT: usize = 250;
+    const BYTES: usize = 160_000;
+    type Table = SlotArray<Option<Bytes>>;
+    let cycles = |barrier| {
+        let heap = heap(barrier, 52 << 20).backing(Backing::Memfd).build().unwrap();
+        let payload = vec![b'!'; BYTES];
+        let replace = heap.enter(|m| -> Result<(), OutOfMemory> {
+            let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
+            let mut random = 1_u64;
+            for index in 0..8_000 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let at = if index < KEPT { index } else { random as usize % KEPT };
+                let m = m.reserve(AllocSize::tail::<Bytes>(BYTES))?;
+                table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
+            }
+            Ok(())
+        });
+        replace.unwrap().unwrap();
+        heap.stats().cycles
+    };
+    let baseline = cycles(Barrier::StopTheWorld);
+    let seen: Vec<_> = (0..3).map(|_| cycles(barrier)).collect();
+    assert!(seen.iter().min() <= Some(&(3 * baseline)), "{seen:?} cycles, and {baseline} where nothing is kept");
+}
+
 /// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of
 /// the heap is used all the same.
 pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier) {
@@ -277,7 +308,11 @@ pub(crate) const TESTS: Tests = Tests {
         an_idle_heap_gives_its_garbage_back_once,
         what_is_collected_and_released_is_the_systems,
     ],
-    concurrent: tests![short_cycles_do_not_follow_one_another, an_early_cycle_that_finds_nothing_changes_nothing],
+    concurrent: tests![
+        short_cycles_do_not_follow_one_another,
+        what_lies_behind_large_objects_is_not_kept_for,
+        an_early_cycle_that_finds_nothing_changes_nothing,
+    ],
     once: tests![a_limit_on_collecting_is_a_share],
     ..Tests::NONE
 };
