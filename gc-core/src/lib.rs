@@ -8,10 +8,11 @@
 //!   thread's faults to the heap they belong to, [`handler_cell`] keeps what a thread's signal
 //!   handlers may follow, [`probe`] reports what this kernel and this sandbox support.
 //! - **Without**: colors, bitmaps, crews, desks (which lend work to helper threads), ephemerons,
-//!   deposits, flips, forwarding, grey blocks, losses, page states, pauses, roots, slots, stops and the
-//!   types of [`units`]. They use atomics and locks only, through one private module that is the
-//!   standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under
-//!   `loom` the first half is not built. [`rules`] names the rules that a model can remove from them.
+//!   deposits, flips, forwarding, grey blocks, losses, page states, pauses, roots, slots, stops and
+//!   the types of [`units`]. They use atomics and locks only, through one private module that is
+//!   the standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under
+//!   `loom` the first half is not built. [`rules`] names the rules that a model can remove from
+//!   them.
 
 #[cfg(not(loom))]
 pub mod fault;

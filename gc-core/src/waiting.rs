@@ -1,10 +1,10 @@
-//! How a thread waits for another at a word, in its fault handler or not: it spins, yields, and then
-//! sleeps ([`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html)), because the other
-//! thread may have been preempted, by this very thread if that has a real-time policy.
+//! How a thread waits for another at a word, in its fault handler or not: it spins, yields, and
+//! then sleeps ([`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html)), because the
+//! other thread may have been preempted, by this very thread if that has a real-time policy.
 //!
 //! Before it sleeps it announces that in the word, by a compare-and-swap. The thread that ends the
-//! state uses an exchange, sees the announcement, and wakes it. Without a sleeper there is no system
-//! call.
+//! state uses an exchange, sees the announcement, and wakes it. Without a sleeper there is no
+//! system call.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{futex, hint, thread};
