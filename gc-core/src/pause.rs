@@ -216,7 +216,7 @@ pub trait Safepoints {
     fn publish(&mut self, parks: bool);
 
     /// Reads the phase anew.
-    fn refresh(&mut self);
+    fn reload_phase(&mut self);
 
     /// Is about to arrive at a pause while it runs.
     fn arrives(&self, held: Held);
@@ -240,12 +240,12 @@ pub trait Safepoints {
 }
 
 /// Does what the collector asks for, until it asks for nothing.
-pub fn poll(m: &mut impl Safepoints) {
+pub fn run_safepoint(m: &mut impl Safepoints) {
     loop {
         m.delay(); // between two looks, also where the phase was just renewed
         if m.state().take_handshake() {
             m.publish(false);
-            m.refresh();
+            m.reload_phase();
             m.answer_handshake();
         } else if let Some(held) = m.state().held(m.gate()) {
             m.publish(false);
@@ -259,7 +259,7 @@ pub fn poll(m: &mut impl Safepoints) {
                 m.wait_for_stop(held);
             }
             m.delay(); // released, but with the phase of before
-            m.refresh();
+            m.reload_phase();
         } else {
             return;
         }
@@ -274,7 +274,7 @@ pub fn is_waited_for(m: &impl Safepoints) -> bool {
 
 /// Sets the poll word to `limit`, so that the mutator runs on, unless the collector has asked
 /// meanwhile.
-pub fn arm(m: &impl Safepoints, limit: u64) {
+pub fn arm_poll_word(m: &impl Safepoints, limit: u64) {
     if !kept(Rule::ArmThenLook) {
         let limit = if is_waited_for(m) { 0 } else { limit };
         return m.poll_word().store(limit, Ordering::SeqCst);
@@ -308,7 +308,7 @@ pub fn park(m: &mut impl Safepoints) {
 /// phase is read.
 pub fn unpark<M: Safepoints>(m: &mut M, left: impl FnOnce(&mut M)) {
     if !kept(Rule::RefreshAfterLeaving) {
-        m.refresh();
+        m.reload_phase();
     }
     while let Err(held) = m.state().leave(m.gate()) {
         m.wait_for_stop(held);
@@ -316,6 +316,6 @@ pub fn unpark<M: Safepoints>(m: &mut M, left: impl FnOnce(&mut M)) {
     left(m);
     m.delay(); // running, but with the phase of before
     if kept(Rule::RefreshAfterLeaving) {
-        m.refresh();
+        m.reload_phase();
     }
 }

@@ -22,7 +22,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
 use support::words::{good, granule, is_bad, must_log, stale};
-use support::world::{Mutator, Rules as WorldRules, StopOp, World};
+use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 use support::{check, store};
 
 /// What a model can leave out beside the rules of the functions.
@@ -209,7 +209,7 @@ impl Heap {
         loop {
             self.take_logs();
             self.pass_over_blocks();
-            if self.world.stop(StopOp::MarkEnd) {
+            if self.world.stop(VmOperation::MarkEnd) {
                 break;
             }
         }

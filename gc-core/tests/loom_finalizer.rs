@@ -18,7 +18,7 @@ use loom::sync::Mutex;
 use loom::thread;
 use std::sync::Arc;
 use support::words::{good, granule, must_log};
-use support::world::{Mutator, Rules as WorldRules, StopOp, World};
+use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 use support::{check, store};
 
 /// What a model can leave out, to show that it finds what follows.
@@ -161,7 +161,7 @@ impl Heap {
             for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
                 self.mark(granule(word));
             }
-            if self.world.stop(StopOp::MarkEnd) {
+            if self.world.stop(VmOperation::MarkEnd) {
                 break;
             }
         }

@@ -19,7 +19,7 @@ use loom::thread;
 use std::sync::Arc;
 use support::check;
 use support::words::{good, granule, is_bad, stale};
-use support::world::{Rules as Stops, StopOp, World};
+use support::world::{Rules as Stops, VmOperation, World};
 
 /// What a model can leave out, to show that it finds what follows.
 #[derive(Clone, Copy)]
@@ -153,7 +153,7 @@ fn get_while_healed(rules: Rules, parked: bool) {
     // has.
     heap.resolve(PLACES[2]);
     if rules.stop {
-        assert!(heap.world.stop(StopOp::MarkStart));
+        assert!(heap.world.stop(VmOperation::MarkStart));
     }
     slot::visit(&heap.slot, &*heap);
     owner.join().unwrap();

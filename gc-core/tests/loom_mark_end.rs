@@ -16,7 +16,7 @@ use loom::thread;
 use std::sync::Arc;
 use support::check;
 use support::words::{good, granule, must_log};
-use support::world::{Mutator, Rules, StopOp, World};
+use support::world::{Mutator, Rules, VmOperation, World};
 
 /// The chain: object `n` refers to `n + 1`.
 const FIRST: usize = 1;
@@ -67,7 +67,7 @@ impl Heap {
             self.take_logs();
             self.world.handshake();
             self.take_logs();
-            if self.world.stop(StopOp::MarkEnd) {
+            if self.world.stop(VmOperation::MarkEnd) {
                 break;
             }
         }

@@ -17,7 +17,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use support::check;
-use support::world::{Rules, StopOp, World};
+use support::world::{Rules, VmOperation, World};
 
 const FREE: u32 = 0;
 const OPEN: u32 = 1;
@@ -290,7 +290,7 @@ fn a_fill_is_published() {
             }
             m.park();
         });
-        assert!(world.stop(StopOp::MarkStart));
+        assert!(world.stop(VmOperation::MarkStart));
         let filled = world.log.lock().unwrap().pop().is_some();
         if filled {
             heap.repair(0, || heap.pages[0].add());

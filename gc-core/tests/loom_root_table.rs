@@ -21,7 +21,7 @@ use loom::thread;
 use std::sync::Arc;
 use support::check;
 use support::words::{good, granule, must_log};
-use support::world::{Mutator, Rules as WorldRules, StopOp, World};
+use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 
 /// Reachable at mark start; allocated while marking runs, and so live without a visit; dead.
 const OLD: usize = 1;
@@ -145,7 +145,7 @@ impl Table {
             for word in std::mem::take(&mut *self.world.log.lock().unwrap()) {
                 self.marks.set_alone(Granule::new(granule(word)));
             }
-            if self.world.stop(StopOp::MarkEnd) {
+            if self.world.stop(VmOperation::MarkEnd) {
                 break;
             }
         }

@@ -13,7 +13,7 @@ use gc_core::sync::atomic::Ordering;
 use loom::thread;
 use std::sync::Arc;
 use support::check;
-use support::world::{Mutator, Rules, StopOp, World};
+use support::world::{Mutator, Rules, VmOperation, World};
 
 /// A thread that enters the heap, runs over a safepoint, and leaves the heap. A stop that it has
 /// seen, it sees later too.
@@ -36,7 +36,7 @@ fn spawn_entering(mut mutator: Mutator) -> thread::JoinHandle<Mutator> {
 fn one_stop(rules: Rules) {
     let world = World::new(rules);
     let others = [World::attach(&world), World::attach(&world)].map(spawn_entering);
-    assert!(world.stop(StopOp::MarkStart));
+    assert!(world.stop(VmOperation::MarkStart));
     for other in others {
         other.join().unwrap();
     }
@@ -79,7 +79,7 @@ fn a_hold_is_void_after_its_stop() {
             mutator
         });
         for _ in 0..2 {
-            assert!(world.stop(StopOp::MarkStart));
+            assert!(world.stop(VmOperation::MarkStart));
         }
         other.join().unwrap();
         assert_eq!(world.stops(), 2);
@@ -93,7 +93,7 @@ fn a_parked_thread_sees_what_stops_have_changed_when_it_leaves() {
         let mut mutator = World::attach(&world);
         let stopper = {
             let world = Arc::clone(&world);
-            thread::spawn(move || world.stop(StopOp::MarkStart))
+            thread::spawn(move || world.stop(VmOperation::MarkStart))
         };
         mutator.unpark();
         // The phase and the heap are of one side of the stop.
@@ -120,7 +120,7 @@ fn attach_and_detach(rules: Rules) {
         enter(&mut old);
         old.detach();
     });
-    assert!(world.stop(StopOp::MarkStart));
+    assert!(world.stop(VmOperation::MarkStart));
     newcomer.join().unwrap();
     leaver.join().unwrap();
     assert_eq!(world.stops(), 1);
@@ -145,9 +145,9 @@ fn re_arming(rules: Rules) {
     mutator.unpark();
     let stopper = {
         let world = Arc::clone(&world);
-        thread::spawn(move || world.stop(StopOp::MarkStart))
+        thread::spawn(move || world.stop(VmOperation::MarkStart))
     };
-    mutator.arm();
+    mutator.arm_allocation_limit();
     // A loop that allocates: it runs into the limit sooner or later, if that is zero.
     while mutator.touch() == 0 {
         if mutator.record.end.fetch_or(0, Ordering::Relaxed) == 0 {
@@ -177,8 +177,8 @@ fn hold_then_stop(rules: Rules) {
         mutator.unpark();
         spawn_running(mutator)
     });
-    world.hold();
-    assert!(world.stop(StopOp::MarkStart));
+    world.with_world_stopped();
+    assert!(world.stop(VmOperation::MarkStart));
     for other in others {
         other.join().unwrap();
     }
@@ -216,7 +216,7 @@ fn handed_over(rules: Rules) {
         mutator.unpark();
         spawn_running(mutator)
     });
-    assert!(world.flip(StopOp::MarkStart));
+    assert!(world.flip(VmOperation::MarkStart));
     for other in others {
         other.join().unwrap();
     }
@@ -247,7 +247,7 @@ fn signal_in_a_stop(rules: Rules) {
         let world = Arc::clone(&world);
         thread::spawn(move || world.signal())
     };
-    assert!(world.stop(StopOp::MarkStart));
+    assert!(world.stop(VmOperation::MarkStart));
     signals.join().unwrap();
     for other in others {
         other.join().unwrap();

@@ -20,7 +20,7 @@ use loom::thread;
 use std::sync::Arc;
 use support::check;
 use support::words::{good, granule, is_bad, must_log, stale};
-use support::world::{Mutator, Rules as WorldRules, StopOp, World};
+use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 
 /// What a model can leave out, to show that it finds what follows.
 #[derive(Clone, Copy)]
@@ -130,7 +130,7 @@ impl Heap {
         self.marks.set_alone(Granule::new(ALIVE));
         loop {
             self.take_logs();
-            if self.world.stop(StopOp::MarkEnd) {
+            if self.world.stop(VmOperation::MarkEnd) {
                 break;
             }
         }

@@ -370,7 +370,7 @@ fn collect_until_shutdown(inner: &Arc<HeapInner>, way: Box<dyn Way>) {
     if inner.schedule.requests.is_shut() {
         // These mutators get no further safepoint request; later ones find the failure when they
         // enter.
-        inner.world.mutators.lock().iter().for_each(|record| record.poll());
+        inner.world.mutators.lock().iter().for_each(|record| record.request_safepoint());
     }
 }
 

@@ -26,12 +26,12 @@ impl Rules {
     pub(crate) const ALL: Rules = Rules { attach_under_lock: true, publish: true, mark_end_looks: true };
 }
 
-/// `StopOp`.
+/// `VmOperation`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopOp {
+pub(crate) enum VmOperation {
     MarkStart,
     MarkEnd,
-    Hold,
+    Work,
 }
 
 /// `MutatorRecord`: what the collector sees of a mutator.
@@ -48,7 +48,7 @@ impl Record {
         Arc::new(Record { state: MutatorState::new(), end: AtomicU64::new(LIMIT) })
     }
 
-    fn poll(&self) {
+    fn request_safepoint(&self) {
         self.end.store(0, Ordering::SeqCst);
     }
 }
@@ -124,22 +124,22 @@ impl World {
     }
 
     /// `HeapInner::apply`.
-    fn apply(&self, op: StopOp) -> bool {
+    fn apply(&self, op: VmOperation) -> bool {
         // SAFETY: all mutators are stopped; loom checks it.
         self.heap.with_mut(|heap| unsafe { *heap += 1 });
         match op {
-            StopOp::MarkStart => {
+            VmOperation::MarkStart => {
                 self.phase.epoch.fetch_add(1, Ordering::SeqCst);
                 self.phase.logging.store(true, Ordering::SeqCst);
             }
-            StopOp::MarkEnd => {
+            VmOperation::MarkEnd => {
                 if self.rules.mark_end_looks && !self.log.lock().unwrap().is_empty() {
                     return false;
                 }
                 self.phase.logging.store(false, Ordering::SeqCst);
                 self.phase.resolving.store(true, Ordering::SeqCst);
             }
-            StopOp::Hold => {}
+            VmOperation::Work => {}
         }
         true
     }
@@ -150,23 +150,23 @@ impl World {
         self.heap.with(|heap| unsafe { *heap })
     }
 
-    fn op(&self) -> StopOp {
+    fn op(&self) -> VmOperation {
         match self.op.load(Ordering::Relaxed) {
-            0 => StopOp::MarkStart,
-            1 => StopOp::MarkEnd,
-            _ => StopOp::Hold,
+            0 => VmOperation::MarkStart,
+            1 => VmOperation::MarkEnd,
+            _ => VmOperation::Work,
         }
     }
 
     /// All have arrived.
     fn execute_pause(&self) {
         let op = self.op();
-        if self.gate.all_arrived(op == StopOp::Hold, |_| self.holds_futex.wake()) == Runs::This {
+        if self.gate.all_arrived(op == VmOperation::Work, |_| self.holds_futex.wake()) == Runs::This {
             self.run(op);
         }
     }
 
-    fn run(&self, op: StopOp) {
+    fn run(&self, op: VmOperation) {
         self.done.store(self.apply(op), Ordering::Relaxed);
         self.end();
     }
@@ -191,12 +191,12 @@ impl World {
     }
 
     /// Stops all for an operation.
-    pub(crate) fn stop(&self, op: StopOp) -> bool {
+    pub(crate) fn stop(&self, op: VmOperation) -> bool {
         self.stop_or_flip(op, None::<fn(&dyn Fn() -> bool)>)
     }
 
     /// As a flip: the collector runs it, if all have arrived before it stops spinning.
-    pub(crate) fn flip(&self, op: StopOp) -> bool {
+    pub(crate) fn flip(&self, op: VmOperation) -> bool {
         let twice_at_most = |handed: &dyn Fn() -> bool| {
             for _ in 0..2 {
                 if handed() {
@@ -208,7 +208,7 @@ impl World {
         self.stop_or_flip(op, Some(twice_at_most))
     }
 
-    fn stop_or_flip(&self, op: StopOp, spin: Option<impl FnOnce(&dyn Fn() -> bool)>) -> bool {
+    fn stop_or_flip(&self, op: VmOperation, spin: Option<impl FnOnce(&dyn Fn() -> bool)>) -> bool {
         let (_attaching, mutators) = self.lock_out();
         self.op.store(op as u8, Ordering::Relaxed);
         let states = mutators.iter().map(|record| &record.state);
@@ -221,25 +221,25 @@ impl World {
                 self.wait_for_stop(held);
             }
         };
-        self.gate.stop_all(states, |index| mutators[index].poll(), spin, run, wait);
+        self.gate.stop_all(states, |index| mutators[index].request_safepoint(), spin, run, wait);
         self.done.load(Ordering::Relaxed)
     }
 
     /// The collector works while all are held.
-    pub(crate) fn hold(&self) {
+    pub(crate) fn with_world_stopped(&self) {
         let (_attaching, mutators) = self.lock_out();
-        self.op.store(StopOp::Hold as u8, Ordering::Relaxed);
+        self.op.store(VmOperation::Work as u8, Ordering::Relaxed);
         let states = mutators.iter().map(|record| &record.state);
         let wait = |word: &AtomicU32, value| self.holds_futex.wait(word, value);
-        self.gate.hold_all(states, |index| mutators[index].poll(), wait);
-        self.apply(StopOp::Hold);
+        self.gate.hold_all(states, |index| mutators[index].request_safepoint(), wait);
+        self.apply(VmOperation::Work);
         self.end();
     }
 
     pub(crate) fn handshake(&self) {
         let all_parked = {
             let mutators = self.mutators.lock().unwrap();
-            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| mutators[index].poll())
+            self.handshake.ask(mutators.iter().map(|record| &record.state), |index| mutators[index].request_safepoint())
         };
         if !all_parked {
             self.handshake.wait(|pending, left| self.handshake_futex.wait(pending, left));
@@ -265,13 +265,13 @@ impl Mutator {
 
     pub(crate) fn safepoint(&mut self) {
         if self.record.end.load(Ordering::Relaxed) == 0 {
-            pause::poll(self);
-            self.arm();
+            pause::run_safepoint(self);
+            self.arm_allocation_limit();
         }
     }
 
-    pub(crate) fn arm(&self) {
-        pause::arm(self, LIMIT);
+    pub(crate) fn arm_allocation_limit(&self) {
+        pause::arm_poll_word(self, LIMIT);
     }
 
     pub(crate) fn park(&mut self) {
@@ -280,7 +280,7 @@ impl Mutator {
 
     pub(crate) fn unpark(&mut self) {
         pause::unpark(self, |_| ());
-        self.arm();
+        self.arm_allocation_limit();
     }
 
     /// `HeapThread::drop`, of a parked thread. A stop that is under way has its own list.
@@ -308,7 +308,7 @@ impl Safepoints for Mutator {
         }
     }
 
-    fn refresh(&mut self) {
+    fn reload_phase(&mut self) {
         let phase = &self.world.phase;
         self.logging = phase.logging.load(Ordering::SeqCst);
         self.resolving = phase.resolving.load(Ordering::SeqCst);

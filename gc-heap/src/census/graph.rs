@@ -1,6 +1,6 @@
 //! The graph of a snapshot: nodes by number, edges in the order of the nodes they come from.
 
-use crate::inner::survey::{Node, RootSort, Survey};
+use crate::inner::heap_walk::{Node, RootSort, Walked};
 use crate::object::Kind;
 use crate::object::slot_name::SlotName;
 use std::collections::BTreeMap;
@@ -116,24 +116,24 @@ fn root_name(sort: RootSort) -> String {
 struct Raw {
     from: usize,
     to: usize,
-    /// The object that holds the slot, by number in the survey, and the byte within; `None` for
+    /// The object that holds the slot, by number in the walked, and the byte within; `None` for
     /// roots.
     slot: Option<(usize, usize)>,
     weak: bool,
 }
 
 impl Graph {
-    pub(super) fn new(survey: &Survey) -> Graph {
-        let number = |offset: usize| survey.nodes.binary_search_by_key(&offset, |node| node.offset).ok();
+    pub(super) fn new(walked: &Walked) -> Graph {
+        let number = |offset: usize| walked.nodes.binary_search_by_key(&offset, |node| node.offset).ok();
         let mut roots: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for &(sort, offset) in &survey.roots {
+        for &(sort, offset) in &walked.roots {
             roots.entry(root_name(sort)).or_default().extend(number(offset));
         }
         roots.values_mut().for_each(|objects| {
             objects.sort_unstable();
             objects.dedup();
         });
-        let mut raw: Vec<Raw> = survey
+        let mut raw: Vec<Raw> = walked
             .edges
             .iter()
             .filter_map(|edge| {
@@ -143,28 +143,28 @@ impl Graph {
             .collect();
         // Stable: an object's edges stay in the order of its slots.
         raw.sort_by_key(|edge| edge.from);
-        let kept = unreached(survey.nodes.len(), &raw, roots.values().flatten().copied());
+        let kept = unreached(walked.nodes.len(), &raw, roots.values().flatten().copied());
         if !kept.is_empty() {
             roots.insert("(kept by this cycle)".into(), kept);
         }
-        Graph::number(survey, &roots, raw)
+        Graph::number(walked, &roots, raw)
     }
 
-    fn number(survey: &Survey, roots: &BTreeMap<String, Vec<usize>>, raw: Vec<Raw>) -> Graph {
+    fn number(walked: &Walked, roots: &BTreeMap<String, Vec<usize>>, raw: Vec<Raw>) -> Graph {
         let mut synthetic = vec![String::new(), "(GC roots)".to_owned()];
         synthetic.extend(roots.keys().cloned());
         let before = synthetic.len();
-        let mut graph = Graph { synthetic, objects: survey.nodes.clone(), first: Vec::new(), edges: Vec::new() };
+        let mut graph = Graph { synthetic, objects: walked.nodes.clone(), first: Vec::new(), edges: Vec::new() };
         graph.add(std::iter::once(1));
         graph.add(2..before);
         for objects in roots.values() {
             graph.add(objects.iter().map(|object| before + object));
         }
         let mut raw = raw.into_iter().peekable();
-        for node in 0..survey.nodes.len() {
+        for node in 0..walked.nodes.len() {
             graph.first.push(graph.edges.len());
             while let Some(edge) = raw.next_if(|edge| edge.from == node) {
-                let name = edge_name(survey, &edge);
+                let name = edge_name(walked, &edge);
                 graph.edges.push(SnapshotEdge { name, to: before + edge.to });
             }
         }
@@ -183,9 +183,9 @@ impl Graph {
     }
 }
 
-fn edge_name(survey: &Survey, edge: &Raw) -> EdgeName {
+fn edge_name(walked: &Walked, edge: &Raw) -> EdgeName {
     let Some((holder, at)) = edge.slot else { return EdgeName::Root(0) };
-    let kind = survey.nodes[holder].kind;
+    let kind = walked.nodes[holder].kind;
     let name = |slot| match slot {
         SlotName::Element(index) => format!("[{index}]"),
         SlotName::Path(path) => path,

@@ -10,7 +10,7 @@ mod graph;
 use crate::active::is_inside;
 use crate::inner::HeapInner;
 use crate::inner::handle::Heap;
-use crate::inner::survey::{Request, Survey};
+use crate::inner::heap_walk::{Request, Walked};
 use crate::lock::Mutex;
 use crate::mutator::Mutator;
 use crate::object::Kind;
@@ -55,9 +55,9 @@ pub struct Census {
 }
 
 impl Census {
-    fn of_survey(survey: &Survey) -> Census {
+    fn of_walk(walked: &Walked) -> Census {
         let mut kinds: Vec<_> =
-            survey.kinds.values().map(|&(kind, objects, bytes)| KindCount { kind, objects, bytes }).collect();
+            walked.kinds.values().map(|&(kind, objects, bytes)| KindCount { kind, objects, bytes }).collect();
         kinds.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.kind.name().cmp(b.kind.name())));
         Census { kinds }
     }
@@ -129,8 +129,8 @@ pub struct HeapSnapshot {
 }
 
 impl HeapSnapshot {
-    fn of_survey(survey: &Survey) -> HeapSnapshot {
-        HeapSnapshot { census: Census::of_survey(survey), graph: Graph::new(survey) }
+    fn of_walk(walked: &Walked) -> HeapSnapshot {
+        HeapSnapshot { census: Census::of_walk(walked), graph: Graph::new(walked) }
     }
 
     /// The census of the same moment.
@@ -155,10 +155,10 @@ impl std::fmt::Debug for HeapSnapshot {
 impl HeapInner {
     /// Walks the heap in a cycle that ends after the call, and waits for it. The caller is parked
     /// or not attached.
-    fn survey(&self, graph: bool) -> Arc<Survey> {
+    fn walk(&self, graph: bool) -> Arc<Walked> {
         self.check_process();
         let request = Arc::new(Request { graph, answer: Mutex::default() });
-        self.schedule.surveys.push(Arc::clone(&request));
+        self.schedule.walks.push(Arc::clone(&request));
         self.collect();
         let answer = request.answer.lock().take();
         answer.unwrap_or_else(|| {
@@ -177,7 +177,7 @@ impl Heap {
     #[must_use]
     pub fn census(&self) -> Census {
         assert!(!is_inside(), "Heap::census from inside a heap: call Mutator::census");
-        Census::of_survey(&self.inner().survey(false))
+        Census::of_walk(&self.inner().walk(false))
     }
 
     /// Takes a snapshot of the live objects. Waits for a cycle; for threads that are not inside a
@@ -189,7 +189,7 @@ impl Heap {
     #[must_use]
     pub fn heap_snapshot(&self) -> HeapSnapshot {
         assert!(!is_inside(), "Heap::heap_snapshot from inside a heap: call Mutator::heap_snapshot");
-        HeapSnapshot::of_survey(&self.inner().survey(true))
+        HeapSnapshot::of_walk(&self.inner().walk(true))
     }
 }
 
@@ -201,7 +201,7 @@ impl Mutator<'_> {
     #[must_use]
     pub fn census(&mut self) -> Census {
         let inner = Arc::clone(self.heap_arc());
-        Census::of_survey(&self.parked(|| inner.survey(false)))
+        Census::of_walk(&self.parked(|| inner.walk(false)))
     }
 
     /// Takes a snapshot of the live objects. A safepoint: waits for a cycle.
@@ -211,6 +211,6 @@ impl Mutator<'_> {
     #[must_use]
     pub fn heap_snapshot(&mut self) -> HeapSnapshot {
         let inner = Arc::clone(self.heap_arc());
-        self.parked(|| HeapSnapshot::of_survey(&inner.survey(true)))
+        self.parked(|| HeapSnapshot::of_walk(&inner.walk(true)))
     }
 }

@@ -79,7 +79,7 @@ pub(super) struct Cycle<'a, P, K> {
     /// The collector's processor time before the cycle.
     used_before: Duration,
     #[cfg(feature = "census")]
-    surveys: Vec<std::sync::Arc<crate::inner::survey::Request>>,
+    walks: Vec<std::sync::Arc<crate::inner::heap_walk::Request>>,
     _kind: PhantomData<K>,
 }
 
@@ -164,7 +164,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
         inner.schedule.external.cycle_begins();
         // No censuses during stop-the-world compaction.
         #[cfg(feature = "census")]
-        let surveys = if goal == EvacuationGoal::Reclaim { heap_walk::requests(inner) } else { Vec::new() };
+        let walks = if goal == EvacuationGoal::Reclaim { heap_walk::requests(inner) } else { Vec::new() };
         // Roots dropped before mark start are not traced.
         reclaim::reclaim_dropped_roots(inner);
         // Uncommit stack memory that was not needed since the last marking. No page is gated.
@@ -182,7 +182,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
             scattered: 0,
             used_before,
             #[cfg(feature = "census")]
-            surveys,
+            walks,
             _kind: PhantomData,
         }
     }
@@ -227,7 +227,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     /// Answers requests for a census.
     fn walk_heap(&mut self) {
         #[cfg(feature = "census")]
-        heap_walk::survey(self.inner, &self.surveys);
+        heap_walk::answer(self.inner, &self.walks);
     }
 
     /// For the next cycle.

@@ -6,7 +6,7 @@
 //! as they are now, so an edge may be newer than the marks.
 
 use crate::inner::HeapInner;
-use crate::inner::survey::{Edge, Node, Request, RootSort, Survey};
+use crate::inner::heap_walk::{Edge, Node, Request, RootSort, Walked};
 use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
@@ -19,28 +19,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The requests so far. Taken before mark start, so that the objects that the requester holds are
 /// marked.
 pub(crate) fn requests(inner: &HeapInner) -> Vec<Arc<Request>> {
-    std::iter::from_fn(|| inner.schedule.surveys.pop()).collect()
+    std::iter::from_fn(|| inner.schedule.walks.pop()).collect()
 }
 
 /// Answers the requests.
-pub(crate) fn survey(inner: &HeapInner, requests: &[Arc<Request>]) {
+pub(crate) fn answer(inner: &HeapInner, requests: &[Arc<Request>]) {
     if requests.is_empty() {
         return;
     }
-    let mut surveyor =
-        HeapWalker { inner, graph: requests.iter().any(|request| request.graph), survey: Survey::default() };
-    surveyor.objects();
-    if surveyor.graph {
-        surveyor.roots();
+    let mut walker =
+        HeapWalker { inner, graph: requests.iter().any(|request| request.graph), walked: Walked::default() };
+    walker.objects();
+    if walker.graph {
+        walker.roots();
     }
-    let survey = Arc::new(surveyor.survey);
-    requests.iter().for_each(|request| *request.answer.lock() = Some(Arc::clone(&survey)));
+    let walked = Arc::new(walker.walked);
+    requests.iter().for_each(|request| *request.answer.lock() = Some(Arc::clone(&walked)));
 }
 
 struct HeapWalker<'a> {
     inner: &'a HeapInner,
     graph: bool,
-    survey: Survey,
+    walked: Walked,
 }
 
 impl HeapWalker<'_> {
@@ -64,7 +64,7 @@ impl HeapWalker<'_> {
         }
         // Several copies of a generic kind may exist.
         for (kind, objects, bytes) in kinds.into_values() {
-            let sum = self.survey.kinds.entry(kind.type_id()).or_insert((kind, 0, 0));
+            let sum = self.walked.kinds.entry(kind.type_id()).or_insert((kind, 0, 0));
             (sum.1, sum.2) = (sum.1 + objects, sum.2 + bytes);
         }
     }
@@ -75,7 +75,7 @@ impl HeapWalker<'_> {
         let word = |at: usize| inner.memory.word(offset + at).load(Ordering::Relaxed);
         let (kind, bytes) = inner.marked_object(offset);
         if self.graph {
-            self.survey.nodes.push(Node { kind, offset, bytes });
+            self.walked.nodes.push(Node { kind, offset, bytes });
             let len = if kind.has_tail() { word(8) as usize } else { 0 };
             kind.slots(len).for_each(|(word, role)| self.slot(offset, word * 8, role));
         }
@@ -102,11 +102,11 @@ impl HeapWalker<'_> {
         }
         let Some(to) = self.target(self.inner.memory.word(holder + at)) else { return };
         let weak = role != SlotRole::Strong;
-        self.survey.edges.push(Edge { from: holder, to, holder, at, weak });
+        self.walked.edges.push(Edge { from: holder, to, holder, at, weak });
         if role == SlotRole::Key
             && let Some(value) = self.target(self.inner.memory.word(holder + at + 8))
         {
-            self.survey.edges.push(Edge { from: to, to: value, holder, at: at + 8, weak: false });
+            self.walked.edges.push(Edge { from: to, to: value, holder, at: at + 8, weak: false });
         }
     }
 
@@ -124,6 +124,6 @@ impl HeapWalker<'_> {
             }
         }
         inner.roots.strong.for_each(|slot| note(RootSort::Process, slot));
-        self.survey.roots = found;
+        self.walked.roots = found;
     }
 }

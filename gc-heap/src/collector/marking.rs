@@ -130,7 +130,7 @@ impl<const MANY: bool> Marking<'_, MANY> {
             results.bytes += bytes;
             helper.leave();
         };
-        inner.schedule.helpers.together(self.workers, || marker.drain_parallel(true), help);
+        inner.schedule.helpers.run_with_helpers(self.workers, || marker.drain_parallel(true), help);
     }
 
     /// Counts what was marked. Returns the weak slots and the bytes of live objects.

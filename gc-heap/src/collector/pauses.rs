@@ -16,7 +16,7 @@ pub(super) trait Pauses<'a>: Copy {
     fn handshake(self);
 
     /// Calls `work` while all mutators are stopped.
-    fn held<R>(self, kind: PauseKind, work: impl FnOnce(Stopped<'_>) -> R) -> R;
+    fn with_world_stopped<R>(self, kind: PauseKind, work: impl FnOnce(Stopped<'_>) -> R) -> R;
 
     /// Delivers events, where mutators do not wait for that.
     fn deliver_events(self);
@@ -46,8 +46,8 @@ impl<'a> Pauses<'a> for Concurrent<'a> {
         self.0.handshake();
     }
 
-    fn held<R>(self, kind: PauseKind, work: impl FnOnce(Stopped<'_>) -> R) -> R {
-        self.0.hold(kind, |inner| work(Stopped(inner)))
+    fn with_world_stopped<R>(self, kind: PauseKind, work: impl FnOnce(Stopped<'_>) -> R) -> R {
+        self.0.with_world_stopped(kind, |inner| work(Stopped(inner)))
     }
 
     fn deliver_events(self) {
@@ -73,7 +73,7 @@ impl<'a> Pauses<'a> for Stopped<'a> {
     /// Mutators published their logs when they stopped, and reload their phase before they go on.
     fn handshake(self) {}
 
-    fn held<R>(self, _: PauseKind, work: impl FnOnce(Stopped<'_>) -> R) -> R {
+    fn with_world_stopped<R>(self, _: PauseKind, work: impl FnOnce(Stopped<'_>) -> R) -> R {
         work(self)
     }
 

@@ -39,7 +39,7 @@ impl<'a, P: Pauses<'a>> PhaseReport<'a, P> {
         if inner.config.verify
             && let Some(checkpoint) = Checkpoint::after(phase)
         {
-            self.pauses.held(PauseKind::Verification, |stopped| verify(stopped.inner(), checkpoint));
+            self.pauses.with_world_stopped(PauseKind::Verification, |stopped| verify(stopped.inner(), checkpoint));
         }
     }
 
@@ -49,7 +49,7 @@ impl<'a, P: Pauses<'a>> PhaseReport<'a, P> {
         kind: PauseKind,
         work: impl for<'s> FnOnce(&mut PhaseReport<'s, Stopped<'s>>) -> R,
     ) -> R {
-        self.pauses.held(kind, |pauses| {
+        self.pauses.with_world_stopped(kind, |pauses| {
             let (cycle, start_ns, random) = (self.cycle, self.start_ns, self.random);
             work(&mut PhaseReport { pauses, cycle, start_ns, random })
         })

@@ -147,12 +147,12 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         // a thread that sees the use sees the allocation epoch set before it. In the other order a
         // block that is allocated and filled between the two reads would be freed although it is
         // young.
-        let usage = blocks.state(block);
+        let state = blocks.state(block);
         between(block);
         if !inner.collects(block) || blocks.live_bytes(block) != 0 {
             continue;
         }
-        match usage {
+        match state {
             BlockState::Closed => {
                 inner.memory.end_use(block);
                 dead.push(block);

@@ -132,9 +132,9 @@ impl Verifier<'_> {
             return;
         }
         self.seen[index] |= bit;
-        let usage = self.inner.memory.blocks.state(offset / BLOCK_BYTES);
-        if !matches!(usage, BlockState::Closed | BlockState::Open | BlockState::LargeFirst) {
-            self.fail(&format!("a reference into a block that is {usage:?}"), place, word);
+        let state = self.inner.memory.blocks.state(offset / BLOCK_BYTES);
+        if !matches!(state, BlockState::Closed | BlockState::Open | BlockState::LargeFirst) {
+            self.fail(&format!("a reference into a block that is {state:?}"), place, word);
         }
         self.todo.push(offset);
     }

@@ -30,5 +30,5 @@ impl Way for InOnePause {
 
 /// Runs a cycle in one pause.
 pub(super) fn collect_in_a_pause(inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal, kind: PauseKind) {
-    Concurrent::new(inner).held(kind, |stopped| Cycle::begin(stopped, cycles, goal).in_a_pause());
+    Concurrent::new(inner).with_world_stopped(kind, |stopped| Cycle::begin(stopped, cycles, goal).in_a_pause());
 }

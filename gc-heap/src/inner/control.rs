@@ -77,7 +77,8 @@ impl Control {
         }
     }
 
-    /// Whether the collector has given up. SeqCst: see [`Mutator::arm`](crate::Mutator::arm).
+    /// Whether the collector has given up. SeqCst: see
+    /// [`Mutator::arm_allocation_limit`](crate::Mutator::arm_allocation_limit).
     pub(crate) fn is_shut(&self) -> bool {
         self.shut.load(Ordering::SeqCst)
     }

@@ -27,7 +27,7 @@ impl Helpers {
     /// must claim work piece by piece instead of being assigned shares. The call does not wait for
     /// a late helper.
     pub(crate) fn run_parallel(&self, workers: usize, work: impl Fn() + Sync) {
-        self.together(
+        self.run_with_helpers(
             workers,
             || {
                 self.open();
@@ -43,7 +43,7 @@ impl Helpers {
     ///
     /// # Panics
     /// If one of them panics, with the same payload, once all have ended.
-    pub(crate) fn together(&self, workers: usize, own: impl FnOnce(), help: impl Fn() + Sync) {
+    pub(crate) fn run_with_helpers(&self, workers: usize, own: impl FnOnce(), help: impl Fn() + Sync) {
         self.desk.call(workers.saturating_sub(1), own, help).unwrap_or_else(|why| resume_unwind(why));
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let helpers = Helpers::new("standing");
         assert_eq!(helpers.started(), 0);
         helpers.run_parallel(1, || ());
-        helpers.together(4, || (), || ());
+        helpers.run_with_helpers(4, || (), || ());
         assert_eq!(helpers.started(), 0, "nobody was called");
         let seen = Mutex::new(HashSet::new());
         for _ in 0..50 {
@@ -155,7 +155,7 @@ mod tests {
             }
         };
         let there = Barrier::new(3);
-        helpers.together(
+        helpers.run_with_helpers(
             3,
             || {
                 helpers.open();
@@ -169,7 +169,7 @@ mod tests {
         let used = helpers.take_used();
         assert!(used >= 2 * EACH, "two helpers: {used:?}");
         assert_eq!(helpers.take_used(), Duration::ZERO, "asked for twice");
-        helpers.together(1, works, || ());
+        helpers.run_with_helpers(1, works, || ());
         assert_eq!(helpers.take_used(), Duration::ZERO, "the caller's own");
         helpers.end();
     }

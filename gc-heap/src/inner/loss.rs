@@ -547,7 +547,7 @@ mod tests {
     fn attaching_in_a_pause_is_told_of() {
         let heap = recording();
         std::thread::scope(|scope| {
-            heap.inner().hold(crate::PauseKind::Verification, |_| {
+            heap.inner().with_world_stopped(crate::PauseKind::Verification, |_| {
                 let begun = std::sync::Barrier::new(2);
                 let begun = std::sync::Arc::new(begun);
                 let (thread_begun, heap) = (Arc::clone(&begun), heap.clone());

@@ -15,6 +15,8 @@ pub(crate) mod effort;
 pub(crate) mod external;
 pub(crate) mod generation;
 pub(crate) mod handle;
+#[cfg(feature = "census")]
+pub(crate) mod heap_walk;
 pub(crate) mod helpers;
 #[cfg_attr(not(feature = "losses"), path = "no_loss.rs")]
 pub(crate) mod loss;
@@ -25,8 +27,6 @@ pub(crate) mod phase;
 pub(crate) mod record;
 pub(crate) mod registration;
 pub(crate) mod relocation;
-#[cfg(feature = "census")]
-pub(crate) mod survey;
 pub(crate) mod tlab;
 
 use crate::config::Config;
@@ -113,7 +113,7 @@ pub(crate) struct Schedule {
     pub(crate) helpers: Helpers,
     pub(crate) effort: Effort,
     #[cfg(feature = "census")]
-    pub(crate) surveys: SegQueue<Arc<survey::Request>>,
+    pub(crate) walks: SegQueue<Arc<heap_walk::Request>>,
     pub(crate) external: Arc<External>,
 }
 
@@ -179,7 +179,7 @@ impl HeapInner {
                 helpers: Helpers::new(&config.name),
                 effort: Effort::new(config.collecting_limit, blocks),
                 #[cfg(feature = "census")]
-                surveys: SegQueue::new(),
+                walks: SegQueue::new(),
                 external: Arc::new(External::new(config.external_step)),
             },
             report: Report {

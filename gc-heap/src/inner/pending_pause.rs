@@ -14,7 +14,7 @@ pub(crate) enum VmOperation {
     /// What [`Relocation::start`](super::relocation::Relocation::start) says.
     RelocateStart,
     /// The collector thread does the work while all mutators are held.
-    Hold,
+    Work,
 }
 
 /// The prepared pause. The fields are written by the collector before it arms (the gate's Release
@@ -79,7 +79,7 @@ impl PendingPause {
             0 => VmOperation::MarkStart,
             1 => VmOperation::MarkEnd,
             2 => VmOperation::RelocateStart,
-            _ => VmOperation::Hold,
+            _ => VmOperation::Work,
         }
     }
 }

@@ -96,7 +96,7 @@ impl MutatorRecord {
     }
 
     /// Requests a safepoint of a running mutator.
-    pub(crate) fn poll(&self) {
+    pub(crate) fn request_safepoint(&self) {
         self.end.store(0, Ordering::SeqCst);
     }
 

@@ -123,7 +123,7 @@ impl<'s> Mutator<'s> {
     #[cold]
     #[inline(never)]
     fn reserve_slow(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
-        self.poll();
+        self.run_safepoint();
         self.clear_stress_limit();
         self.release_reserved();
         if self.stress_cycle_due() {
@@ -138,7 +138,7 @@ impl<'s> Mutator<'s> {
             // Placing past the reserved size must fail each time, not only when memory is short.
             self.tlabs.active.limit_to(room.small);
         }
-        self.arm();
+        self.arm_allocation_limit();
         result
     }
 

@@ -53,7 +53,7 @@ impl Mutator<'_> {
                 }
             }
             self.record().account.end(&self.inner, LossKind::Zeroing, begun);
-            self.poll();
+            self.run_safepoint();
         }
     }
 

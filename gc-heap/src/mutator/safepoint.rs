@@ -75,25 +75,25 @@ impl<'s> Mutator<'s> {
     #[cold]
     #[inline(never)]
     pub(crate) fn safepoint_slow(&mut self) {
-        self.poll();
-        self.arm();
+        self.run_safepoint();
+        self.arm_allocation_limit();
     }
 
     /// Answers requests of the collector until there are none.
-    pub(crate) fn poll(&mut self) {
+    pub(crate) fn run_safepoint(&mut self) {
         self.expect_active("comes to a safepoint");
-        pause::poll(self);
+        pause::run_safepoint(self);
         self.wake_up_ends();
         self.inner.check_collector();
     }
 
     /// Makes the allocation check pass again, unless the collector has requested a safepoint
     /// meanwhile.
-    pub(crate) fn arm(&self) {
+    pub(crate) fn arm_allocation_limit(&self) {
         // No TLAB (retired at mark start): 1 sends every allocation to the slow path without
         // requesting a safepoint.
         let end = if self.inner.config.stress.is_on() { 0 } else { self.tlabs.active.end().max(1) };
-        pause::arm(self, end);
+        pause::arm_poll_word(self, end);
     }
 
     /// Publishes this thread's caches, which the collector may need while the thread is stopped.
@@ -118,7 +118,7 @@ impl<'s> Mutator<'s> {
     }
 
     /// Copies the phase into the mutator's cells (invariant 3), before it accesses a slot.
-    pub(crate) fn refresh(&self) {
+    pub(crate) fn reload_phase(&self) {
         let phase = &self.inner.world.phase;
         let good = self.inner.good_words();
         if good.color != self.good.get() {
@@ -168,7 +168,7 @@ impl<'s> Mutator<'s> {
     pub(crate) fn unpark(&mut self) {
         pause::unpark(self, |m| m.tlabs.on_unpark(m.record()));
         self.wake_up_ends();
-        self.arm();
+        self.arm_allocation_limit();
     }
 
     /// Stress mode: sleeps or yields now and then.
@@ -219,8 +219,8 @@ impl Safepoints for Mutator<'_> {
         }
     }
 
-    fn refresh(&mut self) {
-        Mutator::refresh(self);
+    fn reload_phase(&mut self) {
+        Mutator::reload_phase(self);
     }
 
     fn arrives(&self, held: Held) {

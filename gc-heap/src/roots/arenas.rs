@@ -159,42 +159,42 @@ mod tests {
 
     #[test]
     fn pieces_that_are_given_up_are_zero_when_they_are_taken_again() {
-        let pool = Arenas::new();
-        let pieces: Vec<Piece> = (1..=100).map(|pages| pool.take(pages * PAGE, pages * PAGE).unwrap()).collect();
+        let arenas = Arenas::new();
+        let pieces: Vec<Piece> = (1..=100).map(|pages| arenas.take(pages * PAGE, pages * PAGE).unwrap()).collect();
         pieces.iter().for_each(|piece| word(piece).store(1, Ordering::Relaxed));
         let first = pieces[0].address();
-        pieces.iter().for_each(|piece| pool.release(piece));
+        pieces.iter().for_each(|piece| arenas.release(piece));
         // Joined: one of the length of all.
-        let whole = pool.take(ARENA, ARENA).unwrap();
+        let whole = arenas.take(ARENA, ARENA).unwrap();
         assert_eq!(whole.address(), first);
         for piece in &pieces {
             assert_eq!(word(piece).load(Ordering::Relaxed), 0);
         }
-        assert_eq!(pool.state.lock().arenas.len(), 1);
+        assert_eq!(arenas.state.lock().arenas.len(), 1);
     }
 
     #[test]
     fn ever_larger_pieces_leave_no_arenas_behind() {
-        let pool = Arenas::new();
-        let small = pool.take(PAGE, PAGE).unwrap();
+        let arenas = Arenas::new();
+        let small = arenas.take(PAGE, PAGE).unwrap();
         for step in 1..20 {
-            let large = pool.take(ARENA + step * PAGE, PAGE).unwrap();
+            let large = arenas.take(ARENA + step * PAGE, PAGE).unwrap();
             word(&large).store(1, Ordering::Relaxed);
-            pool.release(&large);
+            arenas.release(&large);
         }
-        assert_eq!(pool.state.lock().arenas.len(), 2);
+        assert_eq!(arenas.state.lock().arenas.len(), 2);
         // And a smaller one takes what is there.
-        assert_eq!(word(&pool.take(ARENA + PAGE, PAGE).unwrap()).load(Ordering::Relaxed), 0);
-        assert_eq!(pool.state.lock().arenas.len(), 2);
-        pool.release(&small);
+        assert_eq!(word(&arenas.take(ARENA + PAGE, PAGE).unwrap()).load(Ordering::Relaxed), 0);
+        assert_eq!(arenas.state.lock().arenas.len(), 2);
+        arenas.release(&small);
     }
 
     #[test]
     fn pieces_of_two_arenas_do_not_join() {
-        let pool = Arenas::new();
-        let two = [pool.take(ARENA, ARENA).unwrap(), pool.take(ARENA, ARENA).unwrap()];
-        two.iter().for_each(|piece| pool.release(piece));
-        let both = pool.take(2 * ARENA, PAGE).unwrap();
+        let arenas = Arenas::new();
+        let two = [arenas.take(ARENA, ARENA).unwrap(), arenas.take(ARENA, ARENA).unwrap()];
+        two.iter().for_each(|piece| arenas.release(piece));
+        let both = arenas.take(2 * ARENA, PAGE).unwrap();
         assert!(two.iter().all(|piece| piece.arena_at != both.arena_at));
     }
 }

@@ -55,7 +55,7 @@ enum Home {
         _words: Vec<AtomicU64>,
     },
     Private {
-        pool: Arc<Arenas>,
+        arenas: Arc<Arenas>,
         piece: Piece,
     },
     Gated {
@@ -90,7 +90,7 @@ impl Region {
     fn reserve(memory: &RootMemory, bytes: usize, share: RegionKind) -> Result<Region, NoAddresses> {
         let len = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(NoAddresses(None))?;
         match memory {
-            RootMemory::Private(pool) => Region::private(pool, len, len),
+            RootMemory::Private(arenas) => Region::private(arenas, len, len),
             RootMemory::Gated(area) => {
                 let piece = area.take(len, share).map_err(NoAddresses)?;
                 Ok(Region::gated(area, share, piece))
@@ -101,7 +101,7 @@ impl Region {
     /// For a thread's locals.
     pub(crate) fn frame(memory: &RootMemory) -> Result<Region, NoAddresses> {
         match memory {
-            RootMemory::Private(pool) => Region::private(pool, FRAME_BYTES, FRAME_OPEN),
+            RootMemory::Private(arenas) => Region::private(arenas, FRAME_BYTES, FRAME_OPEN),
             RootMemory::Gated(area) => {
                 let piece = area.take_frame().map_err(NoAddresses)?;
                 Ok(Region::gated(area, RegionKind::Frames, piece))
@@ -110,10 +110,10 @@ impl Region {
     }
 
     /// Of `len` bytes, the first `open` of which are the region for now.
-    fn private(pool: &Arc<Arenas>, len: usize, open: usize) -> Result<Region, NoAddresses> {
-        let piece = pool.take(len, open).map_err(|error| NoAddresses(Some(error)))?;
+    fn private(arenas: &Arc<Arenas>, len: usize, open: usize) -> Result<Region, NoAddresses> {
+        let piece = arenas.take(len, open).map_err(|error| NoAddresses(Some(error)))?;
         let address = piece.address();
-        let home = Home::Private { pool: Arc::clone(pool), piece };
+        let home = Home::Private { arenas: Arc::clone(arenas), piece };
         Ok(Region { home, address, collector: address, len: AtomicUsize::new(open) })
     }
 
@@ -202,7 +202,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         match &self.home {
             Home::Own { .. } => {}
-            Home::Private { pool, piece } => pool.release(piece),
+            Home::Private { arenas, piece } => arenas.release(piece),
             Home::Gated { area, share, offset } => area.release(*share, *offset..*offset + self.len()),
         }
     }

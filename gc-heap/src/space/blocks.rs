@@ -41,7 +41,7 @@ impl BlockState {
 
 /// Metadata of all blocks, one array a property so that a scan touches few lines.
 pub(crate) struct BlockTable {
-    usage: Box<[AtomicU8]>,
+    state: Box<[AtomicU8]>,
     allocation_epoch: Box<[AtomicU32]>,
     live_bytes: Box<[AtomicU32]>,
     /// Of a large object's first block: its blocks; of a further one: how many blocks before it the
@@ -57,7 +57,7 @@ pub(crate) struct BlockTable {
 impl BlockTable {
     pub(crate) fn new(blocks: usize) -> Result<BlockTable, NoMemory> {
         Ok(BlockTable {
-            usage: zeroed(blocks)?,
+            state: zeroed(blocks)?,
             allocation_epoch: zeroed(blocks)?,
             live_bytes: zeroed(blocks)?,
             run: zeroed(blocks)?,
@@ -67,16 +67,16 @@ impl BlockTable {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.usage.len()
+        self.state.len()
     }
 
     pub(crate) fn state(&self, block: usize) -> BlockState {
-        BlockState::from_u8(self.usage[block].load(Ordering::Acquire))
+        BlockState::from_u8(self.state[block].load(Ordering::Acquire))
     }
 
     /// Release: a thread that sees the use sees the allocation epoch and the run set before.
-    pub(crate) fn set_state(&self, block: usize, usage: BlockState) {
-        self.usage[block].store(usage as u8, Ordering::Release);
+    pub(crate) fn set_state(&self, block: usize, state: BlockState) {
+        self.state[block].store(state as u8, Ordering::Release);
     }
 
     /// The marking during or after which the block's memory was first published.

@@ -38,7 +38,7 @@ impl HeapInner {
         slot.reached(self.report.events.now(), last);
         let op = slot.op();
         let wake = |word: &AtomicU32| _ = futex_wake(word, u32::MAX);
-        if self.world.gate.all_arrived(op == VmOperation::Hold, wake) == Runs::This {
+        if self.world.gate.all_arrived(op == VmOperation::Work, wake) == Runs::This {
             self.run(op);
         }
     }
@@ -78,7 +78,7 @@ impl HeapInner {
                 self.roots.wide_stacks.lock().iter().for_each(|stack| stack.lower());
             }
             VmOperation::RelocateStart => return self.relocation.start(self),
-            VmOperation::Hold => {}
+            VmOperation::Work => {}
         }
         true
     }
@@ -123,7 +123,7 @@ impl HeapInner {
         let running = Cell::new(0);
         let poll = |index: usize| {
             running.set(running.get() + 1);
-            mutators[index].poll();
+            mutators[index].request_safepoint();
         };
         let watched = OnceCell::new();
         let watch = || _ = watched.get_or_init(|| Watched::new(self, &mutators, self.world.gate.next()));
@@ -157,15 +157,15 @@ impl HeapInner {
     }
 
     /// Pauses all mutators, runs `work` on this thread, and resumes them.
-    pub(crate) fn hold<R>(&self, kind: PauseKind, work: impl FnOnce(&HeapInner) -> R) -> R {
+    pub(crate) fn with_world_stopped<R>(&self, kind: PauseKind, work: impl FnOnce(&HeapInner) -> R) -> R {
         let attaching = self.world.attaching.lock();
         let mutators = self.world.mutators.lock().clone();
-        self.begin_pause(VmOperation::Hold, kind);
+        self.begin_pause(VmOperation::Work, kind);
         let states = mutators.iter().map(|record| &record.state);
         let (mut patience, watched) = (None, OnceCell::new());
         let all_parked = self.world.gate.hold_all(
             states,
-            |index| mutators[index].poll(),
+            |index| mutators[index].request_safepoint(),
             |word, value| {
                 let held = self.world.gate.next();
                 let awaited = Awaited::Stop { kind, held, mutators: &mutators };
@@ -201,7 +201,7 @@ impl HeapInner {
             let mutators = self.world.mutators.lock();
             self.world.handshake.ask(mutators.iter().map(|record| &record.state), |index| {
                 running += 1;
-                mutators[index].poll();
+                mutators[index].request_safepoint();
             })
         };
         if all_parked {
@@ -298,7 +298,7 @@ mod tests {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let entered = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            heap.inner().hold(PauseKind::Collection, |_| {
+            heap.inner().with_world_stopped(PauseKind::Collection, |_| {
                 scope.spawn(|| heap.enter(|_| entered.store(true, Ordering::SeqCst)).unwrap());
                 for _ in 0..100 {
                     std::thread::sleep(Duration::from_micros(200));
@@ -322,7 +322,7 @@ mod tests {
                 let holds = scope.spawn(|| {
                     let mut early = 0;
                     for _ in 0..rounds {
-                        inner.hold(PauseKind::Collection, |inner| {
+                        inner.with_world_stopped(PauseKind::Collection, |inner| {
                             // As mark start does. A mutator that continues records that it has seen
                             // it.
                             inner.apply(VmOperation::MarkStart);

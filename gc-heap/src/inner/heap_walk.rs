@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A request for a census or snapshot. The next cycle that begins answers it.
 pub(crate) struct Request {
     pub(crate) graph: bool,
-    pub(crate) answer: Mutex<Option<Arc<Survey>>>,
+    pub(crate) answer: Mutex<Option<Arc<Walked>>>,
 }
 
 /// A live object.
@@ -43,7 +43,7 @@ pub(crate) enum RootSort {
 
 /// Result of a heap walk.
 #[derive(Default)]
-pub(crate) struct Survey {
+pub(crate) struct Walked {
     /// Objects and bytes of each type.
     pub(crate) kinds: HashMap<TypeId, (&'static Kind, u64, u64)>,
     /// By offset, ascending. Only with a graph; so the following.
