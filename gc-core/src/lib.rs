@@ -42,6 +42,7 @@ pub mod page_flip;
 pub mod page_state;
 pub mod parked_tlab;
 pub mod pause;
+pub mod remembered;
 pub mod root_stack;
 pub mod root_table;
 pub mod rules;

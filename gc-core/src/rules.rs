@@ -59,6 +59,10 @@ pub enum Rule {
     LookAfterMark,
     /// Whether a key is live is looked at under the lock of its list.
     LookUnderLock,
+    /// A remembered slot is added by a read-modify-write.
+    RememberByRmw,
+    /// Whether a slot is remembered already is looked at in the part that is added to.
+    LookInNow,
     /// A thread that parks while a pause holds it counts as arrived there.
     ArriveWhenParking,
     /// A thread that parks answers a handshake that was asked meanwhile.

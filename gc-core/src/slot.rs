@@ -40,6 +40,20 @@ pub trait Barriers {
 
     /// Logs an overwritten word, if [`must_log`] returns `true`.
     fn log(&self, word: u64);
+
+    /// Whether a store has more to do than to store: one flag, so that a heap whose stores are
+    /// watched at all times costs the others nothing. If this is false, marking does not run.
+    #[inline(always)]
+    fn is_watching_stores(&self) -> bool {
+        self.is_logging()
+    }
+
+    /// Remembers a slot that is given a word, if a young collection has to find it. Called before
+    /// or after the store, with no safepoint between, where [`is_watching_stores`] is true.
+    ///
+    /// [`is_watching_stores`]: Self::is_watching_stores
+    #[inline(always)]
+    fn remember(&self, _slot: &AtomicU64, _word: u64) {}
 }
 
 /// Loads a slot, and heals it.
@@ -91,11 +105,14 @@ pub fn store_where(slot: &AtomicU64, word: u64, m: &impl Barriers, pays: impl Fn
 #[inline(always)]
 fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering, pays: impl Fn(u64) -> bool) {
     let log = || {
-        if m.is_logging() && kept(Rule::LogStores) {
+        if m.is_watching_stores() && kept(Rule::LogStores) {
             cold_path();
-            let old = slot.load(load);
-            if pays(old) {
-                m.log(old);
+            m.remember(slot, word);
+            if m.is_logging() {
+                let old = slot.load(load);
+                if pays(old) {
+                    m.log(old);
+                }
             }
         }
     };
@@ -118,9 +135,12 @@ pub fn publish(slot: &AtomicU64, word: u64) {
 #[inline(always)]
 pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
     let old = slot.swap(word, Ordering::AcqRel);
-    if m.is_logging() {
+    if m.is_watching_stores() {
         cold_path();
-        m.log(old);
+        m.remember(slot, word);
+        if m.is_logging() {
+            m.log(old);
+        }
     }
     if m.is_bad(old) {
         cold_path();
@@ -149,9 +169,12 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
         }
         match slot.compare_exchange(word, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
-                if m.is_logging() {
+                if m.is_watching_stores() {
                     cold_path();
-                    m.log(word);
+                    m.remember(slot, new);
+                    if m.is_logging() {
+                        m.log(word);
+                    }
                 }
                 return Ok(word);
             }

@@ -72,6 +72,31 @@ fn what_is_not_a_view_faults() {
 }
 
 #[test]
+fn five_views_of_two_generations_show_the_same_bytes() {
+    for mirror in [Mirror::MmapMemfd, Mirror::MremapOldSizeZero] {
+        let heap = Views::of_generations("two", 3 * MIB, mirror).unwrap();
+        assert!(heap.has_generations() && !self::heap(3 * MIB).has_generations());
+        assert_eq!((heap.span(), heap.base() % (16 * heap.span())), (4 * MIB, 0));
+        let places = [heap.canonical(), heap.view(0), heap.view(1), heap.view(2), heap.view(3)];
+        assert_eq!(places, [0, 1, 2, 4, 8].map(|bit| heap.base() | (bit * heap.span())));
+        for (index, from) in places.into_iter().enumerate() {
+            write(from + 4096 * index, index as u64 + 1);
+            assert!(places.iter().all(|to| read(to + 4096 * index) == index as u64 + 1), "{mirror:?} from {index}");
+        }
+        for bits in [3, 5, 6, 7, 9, 10, 12, 15] {
+            assert_eq!(try_read(heap.base() | (bits * heap.span())), Err(libc::EFAULT), "several color bits: {bits}");
+        }
+        heap.protect_view(3, false).unwrap();
+        assert_eq!(try_read(heap.view(3)), Err(libc::EFAULT));
+        // What cannot be accessed is left out.
+        heap.populate(0, 3 * MIB).unwrap();
+        assert_eq!(heap.committed_bytes().unwrap(), 3 * MIB);
+        heap.uncommit(0, 3 * MIB).unwrap();
+        assert!(places[..4].iter().all(|place| try_read(*place) == Ok(0)));
+    }
+}
+
+#[test]
 fn uncommitted_memory_reads_as_zeroes_and_is_gone() {
     let heap = heap(4 * MIB);
     for offset in (0..4 * MIB).step_by(4096) {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "soak [--minutes M] [--mutators N] [--barrier load|stw|page|anonymous] [--workers N] [--heap MIB] [--seed N] [--no-verify]";
+const USAGE: &str = "soak [--minutes M] [--mutators N] [--barrier load|stw|page|anonymous|generations] [--workers N] [--heap MIB] [--seed N] [--no-verify]";
 
 /// No progress for so long is a deadlock.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -33,6 +33,7 @@ fn options() -> Result<Options, String> {
         plan: Plan {
             barrier: Barrier::Load,
             backing: Backing::Memfd,
+            generations: false,
             mirror: Mirror::MmapMemfd,
             workers: 1,
             mutators: 4,
@@ -61,8 +62,10 @@ fn options() -> Result<Options, String> {
             "--barrier" if value == "anonymous" => {
                 (options.plan.barrier, options.plan.backing) = (Barrier::Page, Backing::Anonymous);
             }
+            "--barrier" if value == "generations" => options.plan.generations = true,
             "--barrier" => {
-                options.plan.barrier = value.parse().map_err(|e| format!("--barrier: {e}, or anonymous"))?;
+                options.plan.barrier =
+                    value.parse().map_err(|e| format!("--barrier: {e}, anonymous or generations"))?;
             }
             _ => return Err(format!("{name}: no such option")),
         }

@@ -130,6 +130,7 @@ pub(crate) struct Config {
     pub(crate) mirror: Mirror,
     pub(crate) verify: bool,
     pub(crate) single_view: bool,
+    pub(crate) generations: bool,
     pub(crate) fault_cluster: usize,
     pub(crate) stress: Stress,
     pub(crate) uncommit_delay: Option<Duration>,
@@ -204,6 +205,7 @@ impl Default for HeapBuilder {
             mirror: Mirror::MmapMemfd,
             verify: false,
             single_view: false,
+            generations: false,
             fault_cluster: DEFAULT_FAULT_CLUSTER,
             stress: Stress::default(),
             uncommit_delay: Some(Duration::from_secs(300)),
@@ -299,6 +301,28 @@ impl HeapBuilder {
     /// pages mean fewer faults, each of which takes longer (docs/performance.md).
     pub fn fault_cluster(mut self, pages: usize) -> Self {
         self.config.fault_cluster = pages;
+        self
+    }
+
+    /// With [`Barrier::Load`]: tells young objects from old ones, which have survived a cycle that
+    /// relocated. Off by default.
+    ///
+    /// So far each cycle collects both: what this adds are the colors of old objects, the store
+    /// barrier that remembers references from old objects to young ones, and the work that keeps
+    /// the remembered set, which docs/generations.md describes. It costs address space (16 times
+    /// the heap's size instead of 4), two more views of each page, and a test at each store.
+    ///
+    /// ```
+    /// use gc_heap::{Barrier, BuildError, Heap};
+    ///
+    /// let heap = Heap::builder().max_bytes(16 << 20).generations(true).build()?;
+    /// heap.collect();
+    /// let refused = Heap::builder().barrier(Barrier::StopTheWorld).generations(true).build();
+    /// assert!(matches!(refused, Err(BuildError::Generations)));
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn generations(mut self, generations: bool) -> Self {
+        self.config.generations = generations;
         self
     }
 

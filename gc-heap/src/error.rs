@@ -252,6 +252,9 @@ pub enum BuildError {
     /// The requested 2 MiB pages are unavailable.
     #[error("no 2 MiB pages for the heap: {0}; build it with `HugePages::Never`")]
     HugePages(Box<SysError>),
+    /// Generations were asked for with a barrier that has none.
+    #[error("only the load barrier has generations")]
+    Generations,
     /// A view could not be protected, as `HeapBuilder::single_view` requires.
     #[error("cannot protect a view of the heap: {0}; build it without `single_view`")]
     SingleView(Box<SysError>),

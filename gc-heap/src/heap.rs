@@ -134,7 +134,7 @@ impl Heap {
             mark_stack_peak_bytes: counters.mark_stack_peak.get(),
             mark_overflows: counters.mark_overflows.get(),
             mark_lists_peak_bytes: counters.mark_lists_peak.get(),
-            forwarding_peak_bytes: inner.memory.forwarding.peak_bytes() as u64,
+            forwarding_peak_bytes: inner.memory.forwarding_peak_bytes() as u64,
             live_bytes: blocks.live_bytes,
             collector_copies: counters.collector_copies.get(),
             mutator_copies: counters.mutator_copies.get(),
@@ -402,7 +402,10 @@ impl HeapInner {
     fn prepare(&self) -> Result<Option<BuildWarning>, BuildError> {
         let bytes = self.config.max_bytes;
         if self.config.single_view && self.relocation.heals_slots() {
-            self.memory.views.protect_view(1, false).map_err(|error| BuildError::SingleView(Box::new(error)))?;
+            let hide = |view| self.memory.views.protect_view(view, false);
+            self.views_of(self.next_good())
+                .try_for_each(hide)
+                .map_err(|error| BuildError::SingleView(Box::new(error)))?;
         }
         if self.config.pretouch {
             self.memory.views.populate(0, bytes).map_err(|error| BuildError::Populate(Box::new(error)))?;

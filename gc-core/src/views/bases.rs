@@ -31,7 +31,7 @@ const MAX_REFUSALS: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     base: usize,
-    /// Four spans, a power of two.
+    /// Four spans, or sixteen: a power of two.
     bytes: usize,
 }
 
@@ -44,19 +44,21 @@ impl Claim {
     }
 }
 
-/// A reservation of four spans whose base no other live heap's can be taken for. Dropping it unmaps
+/// A reservation of some spans whose base no other live heap's can be taken for. Dropping it unmaps
 /// the whole range.
 #[derive(Debug)]
 pub(super) struct Base {
     claim: Claim,
+    span: usize,
     /// The process that reserved it. A child made by `fork` has a copy of this value but not of the
     /// views, and may have other mappings at their addresses.
     process: u32,
 }
 
 impl Base {
-    pub(super) fn reserve(span: usize) -> Result<Base, ViewsError> {
-        let bytes = 4 * span;
+    /// Reserves `spans` spans, a power of two, aligned to all of them.
+    pub(super) fn reserve(span: usize, spans: usize) -> Result<Base, ViewsError> {
+        let bytes = spans * span;
         let (_shared, mut live) = lock();
         let mut tried = 0;
         let mut last = None;
@@ -68,7 +70,7 @@ impl Base {
                 continue;
             }
             match sys::reserve_at(base, bytes) {
-                Ok(()) => return Ok(Base::register(&mut live, claim)),
+                Ok(()) => return Ok(Base::register(&mut live, claim, span)),
                 Err(error) => last = Some(error),
             }
             *refusals += 1;
@@ -88,7 +90,7 @@ impl Base {
         };
         let claim = Claim { base, bytes };
         if base + bytes <= ADDRESS_LIMIT && live.iter().all(|other| claim.is_apart(*other)) {
-            return Ok(Base::register(&mut live, claim));
+            return Ok(Base::register(&mut live, claim, span));
         }
         // SAFETY: the range was reserved just now, and nobody knows of it.
         unsafe { sys::unmap(base, bytes) }?;
@@ -96,9 +98,9 @@ impl Base {
         Err(ViewsError::NoBase { span, live: live.len(), tried: tried + 1, last: Box::new(last.unwrap_or(taken)) })
     }
 
-    fn register(live: &mut Vec<Claim>, claim: Claim) -> Base {
+    fn register(live: &mut Vec<Claim>, claim: Claim, span: usize) -> Base {
         live.push(claim);
-        Base { claim, process: std::process::id() }
+        Base { claim, span, process: std::process::id() }
     }
 
     pub(super) fn address(&self) -> usize {
@@ -106,7 +108,7 @@ impl Base {
     }
 
     pub(super) fn span(&self) -> usize {
-        self.claim.bytes / 4
+        self.span
     }
 }
 

@@ -10,7 +10,11 @@
 //! base | 3 * span   nothing, no access: an address with both bits set is a bug and faults
 //! ```
 //!
-//! Every view maps all of the file, so that the byte at an offset is the same byte in each.
+//! Every view maps all of the file, so that the byte at an offset is the same byte in each. A heap
+//! with two generations reserves sixteen spans, so that four bits tell its views apart: the two
+//! above are those of young objects, and `base | 4 * span` and `base | 8 * span` are the views of
+//! the even and odd relocations of old ones ([`Views::of_generations`]).
+//!
 //! (Private anonymous memory, [`Views::anonymous`], cannot be mapped twice: it has the even view,
 //! which is the canonical one too, and a flip moves its pages to the odd one.) The private module
 //! `bases` chooses the bits of the base: no two live heaps of a process have bit patterns under
@@ -120,6 +124,8 @@ pub struct Views {
     /// Copy of the base address.
     address: usize,
     span: usize,
+    /// Number of views beside the canonical one: a bit of an address each.
+    views: usize,
     /// The reservation, shared with every gate: the addresses stay reserved until all of these are
     /// dropped.
     base: Arc<Base>,
@@ -128,9 +134,9 @@ pub struct Views {
     dumps: Option<Arc<Dumps>>,
     /// Of private memory: what is accessible.
     parts: Option<Arc<Parts>>,
-    /// Whether the even and the odd view can be accessed. `populate` holds the lock: a view must
-    /// not be protected while its pages are touched.
-    accessible: RwLock<[bool; 2]>,
+    /// Of each view but the canonical one: whether it can be accessed. `populate` holds the lock: a
+    /// view must not be protected while its pages are touched.
+    accessible: RwLock<Vec<bool>>,
 }
 
 impl Views {
@@ -140,12 +146,26 @@ impl Views {
     /// # Errors
     /// See [`ViewsError`].
     pub fn new(name: &str, bytes: usize, mirror: Mirror) -> Result<Views, ViewsError> {
-        let span = span_for(bytes)?;
+        Views::of_file(name, bytes, mirror, 2)
+    }
+
+    /// As [`new`](Views::new), with a pair of views for each of two generations: those of old
+    /// objects are [`view`](Views::view)s 2 and 3. Each is one more set of page tables (2 MiB a
+    /// GiB), and one more first touch of each page that is used there.
+    ///
+    /// # Errors
+    /// See [`ViewsError`].
+    pub fn of_generations(name: &str, bytes: usize, mirror: Mirror) -> Result<Views, ViewsError> {
+        Views::of_file(name, bytes, mirror, 4)
+    }
+
+    fn of_file(name: &str, bytes: usize, mirror: Mirror, views: usize) -> Result<Views, ViewsError> {
+        let span = span_for(bytes, views)?;
         if let Some(limit) = sys::file_size_limit().ok().flatten().filter(|limit| *limit < bytes) {
             return Err(ViewsError::FileSize { bytes, limit });
         }
         let file = HeapFile::new(name, bytes)?;
-        let views = Views::at(Base::reserve(span)?, Some(file), bytes, mirror, [true; 2]);
+        let views = Views::at(Base::reserve(span, 1 << views)?, Some(file), bytes, mirror, vec![true; views]);
         views.map()?;
         Ok(views)
     }
@@ -169,7 +189,8 @@ impl Views {
     /// # Panics
     /// As [`Parts::open`].
     pub fn anonymous_in_parts(bytes: usize, open: &[Range<usize>]) -> Result<Views, ViewsError> {
-        let mut views = Views::at(Base::reserve(span_for(bytes)?)?, None, bytes, Mirror::MmapMemfd, [true, false]);
+        let base = Base::reserve(span_for(bytes, 2)?, 4)?;
+        let mut views = Views::at(base, None, bytes, Mirror::MmapMemfd, vec![true, false]);
         // The odd view stays reserved: a flip moves the mapping there.
         // SAFETY: the range lies in the reservation that `base` owns, and no other code knows of it
         // yet.
@@ -190,20 +211,20 @@ impl Views {
     }
 
     /// Reserves the addresses; maps nothing yet.
-    fn at(base: Base, file: Option<HeapFile>, bytes: usize, mirror: Mirror, accessible: [bool; 2]) -> Views {
+    fn at(base: Base, file: Option<HeapFile>, bytes: usize, mirror: Mirror, accessible: Vec<bool>) -> Views {
         let (address, span) = (base.address(), base.span());
+        let views = accessible.len();
         let (base, accessible) = (Arc::new(base), RwLock::new(accessible));
-        Views { file, bytes, address, span, base, mirror, dumps: None, parts: None, accessible }
+        Views { file, bytes, address, span, views, base, mirror, dumps: None, parts: None, accessible }
     }
 
     fn map(&self) -> Result<(), SysError> {
         let (Some(file), bytes) = (&self.file, self.bytes) else { return Ok(()) };
-        // SAFETY: the three ranges lie in the reservation that `base` owns, and no other code knows
+        // SAFETY: the ranges lie in the reservation that `base` owns, and no other code knows
         // of it yet.
         unsafe {
             sys::map_file_at(self.canonical(), file, 0, bytes, Access::None)?;
-            for parity in 0..2 {
-                let view = self.view(parity);
+            for view in self.colored() {
                 match self.mirror {
                     Mirror::MmapMemfd => sys::map_file_at(view, file, 0, bytes, Access::None)?,
                     Mirror::MremapOldSizeZero => sys::mirror_at(self.canonical(), bytes, view)?,
@@ -242,8 +263,9 @@ impl Views {
         self.dumps.as_ref()
     }
 
-    /// The address of the reservation, a multiple of four spans. Its bits above them are this
-    /// heap's alone: no other live heap's are a subset of them, nor they of another's.
+    /// The address of the reservation, a multiple of its size: four spans, or sixteen. Its bits
+    /// above them are this heap's alone: no other live heap's are a subset of them, nor they of
+    /// another's.
     pub fn base(&self) -> usize {
         self.address
     }
@@ -265,12 +287,14 @@ impl Views {
     }
 
     /// The address of the view of a color: `base | span` for even (0), `base | 2 * span` for odd
-    /// (1).
+    /// (1); with generations these are of young objects, and `base | 4 * span` (2) and `base | 8 *
+    /// span` (3) of old ones.
     ///
     /// # Panics
-    /// If `parity` is neither.
+    /// If there is no such view.
     pub fn view(&self, parity: usize) -> usize {
-        assert!(parity < 2, "a relocation is even (0) or odd (1), not {parity}");
+        let views = self.views;
+        assert!(parity < views, "there are views 0 to {views}, without the last, and none is {parity}");
         self.base() | self.span() << parity
     }
 
@@ -279,8 +303,18 @@ impl Views {
         self.file.is_none()
     }
 
-    fn all(&self) -> [usize; 3] {
-        [self.canonical(), self.view(0), self.view(1)]
+    /// Whether there is a pair of views for each of two generations.
+    pub fn has_generations(&self) -> bool {
+        self.views == 4
+    }
+
+    /// All views but the canonical one.
+    fn colored(&self) -> impl Iterator<Item = usize> {
+        (0..self.views).map(|parity| self.view(parity))
+    }
+
+    fn all(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.canonical()).chain(self.colored())
     }
 
     /// The file behind the views, if there is one.
@@ -362,8 +396,8 @@ impl Views {
     /// If the range is not in the file.
     pub fn collapse(&self, offset: usize, len: usize) -> Result<Option<SysError>, SysError> {
         self.check(offset, len);
-        let accessible = *self.accessible.read().unwrap_or_else(PoisonError::into_inner);
-        let views = self.all().into_iter().zip([true, accessible[0], accessible[1]]);
+        let accessible = self.accessible.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let views = self.all().zip(std::iter::once(true).chain(accessible));
         let mut in_use = None;
         for (view, _) in views.filter(|(_, accessible)| *accessible) {
             // SAFETY: the ranges are in our views; collapsing keeps the bytes.
@@ -383,7 +417,7 @@ impl Views {
     /// As [`sys::huge`].
     pub fn advise_huge(&self) -> Result<(), SysError> {
         // SAFETY: the views are ours; the advice changes no bytes.
-        self.all().into_iter().try_for_each(|view| unsafe { sys::huge(view, self.bytes()) })
+        self.all().try_for_each(|view| unsafe { sys::huge(view, self.bytes()) })
     }
 
     /// Uncommits the memory of `offset..offset + len`, whole pages: they read as zeroes afterwards,
@@ -411,10 +445,10 @@ impl Views {
     }
 }
 
-/// The span for a heap of `bytes`.
-fn span_for(bytes: usize) -> Result<usize, ViewsError> {
-    // At least one bit of the base must remain above four spans.
-    let max_span = ADDRESS_LIMIT / 8;
+/// The span for a heap of `bytes` with so many views beside the canonical one.
+fn span_for(bytes: usize, views: usize) -> Result<usize, ViewsError> {
+    // At least one bit of the base must remain above the reservation.
+    let max_span = ADDRESS_LIMIT / (2 << views);
     if bytes == 0 || !bytes.is_multiple_of(sys::page_size()) || bytes > max_span {
         return Err(ViewsError::Size { bytes, max: max_span });
     }

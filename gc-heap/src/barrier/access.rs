@@ -11,8 +11,10 @@ use crate::inner::mutator::Mutator;
 use crate::object::SlotKind;
 use crate::object::word::is_reference;
 use crate::roots::table::{RootCell, RootTable};
+use gc_core::remembered::Sort;
 use gc_core::slot::{self, Barriers};
 use gc_core::{ephemeron, weak};
+use std::hint::cold_path;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,13 +24,13 @@ pub(crate) trait Words: 'static {
     const KIND: SlotKind;
 }
 
-/// A mutator's barriers for slots of such words.
-struct Typed<'a, 's, S>(&'a Mutator<'s>, PhantomData<fn(S)>);
+/// A mutator's barriers for slots of such words, in such a place, which is a constant.
+struct Typed<'a, 's, S>(&'a Mutator<'s>, Place, PhantomData<fn(S)>);
 
 impl<'a, 's, S: Words> Typed<'a, 's, S> {
     #[inline(always)]
-    fn of(m: &'a Mutator<'s>) -> Typed<'a, 's, S> {
-        Typed(m, PhantomData)
+    fn of(at: Place, m: &'a Mutator<'s>) -> Typed<'a, 's, S> {
+        Typed(m, at, PhantomData)
     }
 }
 
@@ -60,6 +62,20 @@ impl<S: Words> Barriers for Typed<'_, '_, S> {
     fn log(&self, word: u64) {
         self.0.log(word);
     }
+
+    /// Slots outside of objects are visited by every marking: what is stored there is not
+    /// remembered.
+    #[inline(always)]
+    fn is_watching_stores(&self) -> bool {
+        if self.1.is_in_object() { self.0.watching.get() } else { self.0.is_logging() }
+    }
+
+    #[inline(always)]
+    fn remember(&self, slot: &AtomicU64, word: u64) {
+        if self.1.is_in_object() {
+            self.0.remember(slot, Sort::Strong, word);
+        }
+    }
 }
 
 /// Each store of a mutator comes here once for each slot, before or after the store, with no
@@ -85,8 +101,8 @@ pub(super) fn on_store(slot: &AtomicU64, at: Place, old: impl FnOnce() -> u64, n
 /// Slots that end while their memory stays come here once, with their last words, before they may
 /// be used again: locals, slots of root stacks, entries of the tables of roots. Any thread may drop
 /// a root at any time, also after the heap has ended, so there is no mutator. Slots in objects end
-/// with their object. The slots of a whole root stack that is dropped end when the collector removes
-/// it, and the word of a registration when it has been announced: neither comes here.
+/// with their object. The slots of a whole root stack that is dropped end when the collector
+/// removes it, and the word of a registration when it has been announced: neither comes here.
 #[inline(always)]
 pub(super) fn on_end<'a, I: Iterator<Item = &'a AtomicU64>>(at: Place, slots: impl FnOnce() -> I) {
     debug_assert!(!at.is_in_object(), "{at:?} ends with its object");
@@ -129,15 +145,15 @@ fn relaxed(slot: &AtomicU64) -> impl FnOnce() -> u64 {
 
 /// Loads a slot, and heals it.
 #[inline(always)]
-pub(crate) fn load<S: Words>(slot: &AtomicU64, _at: Place, m: &Mutator<'_>) -> u64 {
-    slot::load(slot, &Typed::<S>::of(m))
+pub(crate) fn load<S: Words>(slot: &AtomicU64, at: Place, m: &Mutator<'_>) -> u64 {
+    slot::load(slot, &Typed::<S>::of(at, m))
 }
 
 /// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called if it
 /// needs no healing.
 #[inline(always)]
-pub(crate) fn load_own<S: Words>(slot: &AtomicU64, _at: Place, m: &Mutator<'_>, if_good: impl FnOnce()) -> u64 {
-    slot::load_own(slot, &Typed::<S>::of(m), if_good)
+pub(crate) fn load_own<S: Words>(slot: &AtomicU64, at: Place, m: &Mutator<'_>, if_good: impl FnOnce()) -> u64 {
+    slot::load_own(slot, &Typed::<S>::of(at, m), if_good)
 }
 
 /// Loads a word that is no reference, or that the caller tests for null alone: no barrier.
@@ -151,27 +167,27 @@ pub(crate) fn load_plain(slot: &AtomicU64, _at: Place) -> u64 {
 #[inline(always)]
 pub(crate) fn store<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
-    slot::store(slot, word, &Typed::<S>::of(m));
+    slot::store(slot, word, &Typed::<S>::of(at, m));
 }
 
 /// Stores to a slot that no thread but the caller stores to.
 #[inline(always)]
 pub(crate) fn store_own<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
-    slot::store_own(slot, word, &Typed::<S>::of(m));
+    slot::store_own(slot, word, &Typed::<S>::of(at, m));
 }
 
 /// Stores to a slot that most of the time holds no reference, which is tested before it is logged.
 #[inline(always)]
 pub(crate) fn store_over_value<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
-    slot::store_where(slot, word, &Typed::<S>::of(m), is_reference);
+    slot::store_where(slot, word, &Typed::<S>::of(at, m), is_reference);
 }
 
 /// Stores to a slot, and returns the old word, good.
 #[inline(always)]
 pub(crate) fn swap<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) -> u64 {
-    let old = slot::swap(slot, word, &Typed::<S>::of(m));
+    let old = slot::swap(slot, word, &Typed::<S>::of(at, m));
     on_store(slot, at, || old, word, m);
     old
 }
@@ -188,7 +204,7 @@ pub(crate) fn compare_exchange<S: Words>(
     new: u64,
     m: &Mutator<'_>,
 ) -> Result<u64, u64> {
-    let old = slot::compare_exchange(slot, expected, new, &Typed::<S>::of(m))?;
+    let old = slot::compare_exchange(slot, expected, new, &Typed::<S>::of(at, m))?;
     on_store(slot, at, || old, new, m);
     Ok(old)
 }
@@ -204,6 +220,10 @@ pub(crate) fn load_weak(slot: &AtomicU64, _at: Place, m: &Mutator<'_>) -> u64 {
 #[inline(always)]
 pub(crate) fn store_weak(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
+    if m.watching.get() && at.is_in_object() {
+        cold_path();
+        m.remember(slot, Sort::Weak, word);
+    }
     slot::publish(slot, word);
 }
 
@@ -231,13 +251,13 @@ impl Pair<'_> {
     /// Key and value, if the key is there; both good.
     #[inline(always)]
     pub(crate) fn load<S: Words>(self, m: &Mutator<'_>) -> Option<(u64, u64)> {
-        ephemeron::get(self.key, self.value, m, &Typed::<S>::of(m))
+        ephemeron::get(self.key, self.value, m, &Typed::<S>::of(Place::EphemeronValue, m))
     }
 
     /// The value, if the pair has this key, which the caller has.
     #[inline(always)]
     pub(crate) fn value_of<S: Words>(self, key: u64, m: &Mutator<'_>) -> Option<u64> {
-        ephemeron::value_of(self.key, self.value, key, m, &Typed::<S>::of(m))
+        ephemeron::value_of(self.key, self.value, key, m, &Typed::<S>::of(Place::EphemeronValue, m))
     }
 
     /// Whether the pair has this key.
@@ -262,6 +282,11 @@ impl Pair<'_> {
             // Without a key the value's word is undefined.
             let old = || if relaxed(key)() == 0 { 0 } else { relaxed(value)() };
             on_store(value, Place::EphemeronValue, old, new, m);
+        }
+        if let Some((new_key, new_value)) = pair.filter(|_| m.watching.get()) {
+            // The pair, by its key's word, if either half is young.
+            m.remember(key, Sort::Pair, new_key);
+            m.remember(key, Sort::Pair, new_value);
         }
         ephemeron::set(key, value, pair, m);
     }

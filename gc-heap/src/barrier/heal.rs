@@ -115,7 +115,7 @@ impl Mutator<'_> {
                 None => self.copy(offset, entry),
             },
         };
-        Some(self.good_word(place))
+        Some(self.good_word(word, place))
     }
 
     fn copy(&self, offset: usize, entry: Entry<'_>) -> usize {

@@ -2,8 +2,8 @@
 //!
 //! There are three lists, and each is all there is to that kind of cycle: concurrent with the load
 //! barrier, concurrent with the page barrier, and in one pause. The phases are the same; a type,
-//! [`Concurrent`] or [`Stopped`], says whether mutators run, and another, a [`Kind`], what the cycle
-//! collects. `docs/cycle.md` explains each phase.
+//! [`Concurrent`] or [`Stopped`], says whether mutators run, and another, a [`Kind`], what the
+//! cycle collects. `docs/cycle.md` explains each phase.
 
 use super::by_flips::by_flips;
 use super::evacuation_set::{self, EvacuationGoal};

@@ -163,7 +163,7 @@ impl HeapInner {
 pub(crate) fn forward(inner: &HeapInner, block: usize) -> Result<(), NoMemory> {
     let first = block * BLOCK_MARK_WORDS;
     let bits = std::array::from_fn(|index| inner.memory.marks.load(first + index));
-    inner.memory.forwarding.insert(block, boxed(Forwarding::new(bits)?)?);
+    inner.planned_forwarding(block).insert(block, boxed(Forwarding::new(bits)?)?);
     inner.memory.clear_marks(block);
     Ok(())
 }
@@ -171,9 +171,10 @@ pub(crate) fn forward(inner: &HeapInner, block: usize) -> Result<(), NoMemory> {
 /// Undoes [`forward`]: the block is again as after marking.
 pub(crate) fn cancel_forwarding(inner: &HeapInner, block: usize) {
     let first = block * BLOCK_MARK_WORDS;
-    let forwarding = inner.memory.forwarding.of_block(block).expect("forwarded before");
+    let table = inner.planned_forwarding(block);
+    let forwarding = table.of_block(block).expect("forwarded before");
     for (index, bits) in forwarding.bits().into_iter().enumerate() {
         inner.memory.marks.store_words(first + index, 1, bits);
     }
-    inner.memory.forwarding.clear(block);
+    table.clear(block);
 }

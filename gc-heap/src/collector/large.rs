@@ -138,6 +138,8 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     // `prepare` has moved this object's mark to its table, and no object has moved there since: a
     // batch writes blocks that were free, or that an object has left.
     let (_, bytes) = inner.marked_object(start);
+    // Before its blocks are used for another object, which may be old.
+    let forwarding = inner.planned_forwarding(from).of_block(from);
     let copy = |at: usize| memory.word(end + at).store(word(start + at), Ordering::Relaxed);
     if to > from {
         (0..bytes).step_by(8).rev().for_each(copy);
@@ -150,9 +152,9 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     (to + 1..to + len).for_each(|block| blocks.set_run(block, block - to));
     for block in (to..to + len).rev() {
         let state = if block == to { BlockState::LargeFirst } else { BlockState::LargeContinued };
-        memory.begin_use(block, state, inner.world.phase.epoch());
+        memory.begin_target(block, state, inner.world.phase.epoch());
     }
-    let entry = memory.forwarding.of_block(from).and_then(|forwarding| forwarding.entry(BlockGranule::FIRST));
+    let entry = forwarding.and_then(|forwarding| forwarding.entry(BlockGranule::FIRST));
     entry.expect("a marked object begins the block").set(Granule::at(end));
     bytes
 }

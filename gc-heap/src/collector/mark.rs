@@ -13,6 +13,7 @@ use crate::object::Kind;
 use crate::slot::is_reference;
 use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
+use gc_core::forwarding::Entry;
 use gc_core::prefetch::prefetch;
 use gc_core::units::Granule;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -561,7 +562,10 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 
     #[inline(always)]
     fn good(&self, place: usize) -> u64 {
-        self.good.at(place)
+        match self.good.young_bit {
+            0 => self.good.of(false, place),
+            _ => self.inner.good_word(place),
+        }
     }
 }
 
@@ -576,6 +580,17 @@ impl HeapInner {
             && !self.is_newborn(block)
     }
 
+    /// The offset and the kind of an object that the last relocation has moved, or kept.
+    ///
+    /// # Panics
+    /// If the entry is not published.
+    pub(super) fn relocated_object(&self, entry: Entry<'_>) -> (usize, &'static Kind) {
+        let offset = entry.destination().expect("a relocation ends when every entry is published").offset();
+        // An entry is that of an object that was marked, and its destination holds the copy that was
+        // published; what was copied or kept is live until the next mark start.
+        (offset, self.memory.object(offset).0)
+    }
+
     /// The kind and the size of the object at an offset. Called by the collector, which alone frees
     /// blocks of objects.
     ///
@@ -585,7 +600,7 @@ impl HeapInner {
         let (block, granule) = (offset / BLOCK_BYTES, Granule::at(offset));
         // A plan moves the bits of its blocks to their forwarding.
         let is_planned = || {
-            let forwarding = self.memory.forwarding.of_block(block);
+            let forwarding = self.planned_forwarding(block).of_block(block);
             forwarding.and_then(|forwarding| forwarding.entry(granule.in_block())).is_some()
         };
         let is_marked = self.is_marked_block(block) && (self.memory.marks.get(granule) || is_planned());

@@ -90,7 +90,7 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], goal: EvacuationGoal, w
 
 /// Publishes every entry of a block. `true`: no object stayed, so the block can be released.
 fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
-    let forwarding = inner.memory.forwarding.of_block(block).expect("a block of the set has its forwarding");
+    let forwarding = inner.planned_forwarding(block).of_block(block).expect("a block of the set has its forwarding");
     let mut empty = true;
     for (granule, entry) in forwarding.iter() {
         let own = Granule::of_block(block, granule);

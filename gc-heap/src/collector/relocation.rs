@@ -5,6 +5,7 @@ use super::evacuation_set::{self, EvacuationGoal};
 use super::large;
 use super::pauses::{Concurrent, Pauses, Stopped};
 use super::phase_report::PhaseReport;
+use super::promote;
 use super::relocate;
 use crate::events::{PauseKind, Phase};
 use crate::inner::pending_pause::VmOperation;
@@ -116,12 +117,14 @@ fn evacuate<'a, P: Pauses<'a>>(
             false => evacuation_set::plan(inner, goal, lasting_bytes),
         };
         report.ended(Phase::Plan);
-        if set.is_empty() && !runs {
+        let promotes = promote::plan(inner);
+        if set.is_empty() && !runs && !promotes {
             break;
         }
         if !references.begin() {
             inner.report.counters.plans_abandoned.add(1);
             set.into_iter().for_each(|block| evacuation_set::cancel_forwarding(inner, block));
+            inner.cancel_promotions();
             continue;
         }
         let live: usize = set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum();
@@ -131,6 +134,7 @@ fn evacuate<'a, P: Pauses<'a>>(
             large::make_runs(stopped, &mut set);
         }
         references.update();
+        promote::carry_out(inner, &set);
         report.ended(Phase::Relocate);
         return Relocated { relocated: true, gained, forwarded: references.still_stale(set), ..Relocated::default() };
     }

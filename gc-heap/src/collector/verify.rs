@@ -10,6 +10,7 @@ use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use gc_core::remembered::Sort;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The point in the cycle at which verification runs; determines which invariants must hold.
@@ -95,7 +96,11 @@ impl Verifier<'_> {
                 Some(Some(granule)) => offset = granule.offset(),
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
-        } else if self.when != Checkpoint::Marked && inner.memory.forwarding.of_block(offset / BLOCK_BYTES).is_some() {
+        } else if inner.memory.generations.is_some()
+            && inner.memory.space.is_old(word) != inner.memory.blocks.is_old(offset / BLOCK_BYTES)
+        {
+            self.fail("the color of a good word is not its block's generation", place, word);
+        } else if self.when != Checkpoint::Marked && inner.forwarding_of(word).contains(offset / BLOCK_BYTES) {
             // A good reference into an evacuated block: correct only if the block has been reused
             // since (or kept).
             if inner.memory.blocks.state(offset / BLOCK_BYTES) == BlockState::Free {
@@ -103,6 +108,22 @@ impl Verifier<'_> {
             }
         }
         Some((word, offset))
+    }
+
+    /// Rules G1, G4 and G10 for a slot of an object, or of its pair: `entry` is the slot that is
+    /// remembered.
+    fn check_generation(&self, holder: usize, slot: &AtomicU64, (entry, sort): (usize, Sort), place: &str) {
+        let Some(generations) = &self.inner.memory.generations else { return };
+        let (word, space, blocks) = (slot.load(Ordering::Relaxed), &self.inner.memory.space, &self.inner.memory.blocks);
+        if !is_reference(word) || !blocks.is_old(holder / BLOCK_BYTES) || space.is_old(word) {
+            return;
+        }
+        if !self.inner.is_good(word) {
+            self.fail("a slot of an old object holds a stale young word", place, word);
+        }
+        if !generations.remembered.contains(entry / 8, sort) {
+            self.fail("a slot of an old object leads to a young one and is not remembered", place, word);
+        }
     }
 
     fn strong(&mut self, slot: &AtomicU64, place: &str) {
@@ -160,6 +181,16 @@ impl Verifier<'_> {
         kind.slots(len as usize).for_each(|(word, role)| {
             let at = word * 8;
             let slot = inner.memory.word(offset + at);
+            let entry = match role {
+                SlotRole::Strong => Some((offset + at, Sort::Strong)),
+                SlotRole::Weak => Some((offset + at, Sort::Weak)),
+                SlotRole::Key => Some((offset + at, Sort::Pair)),
+                SlotRole::Value if inner.memory.word(offset + at - 8).load(Ordering::Relaxed) != 0 => {
+                    Some((offset + at - 8, Sort::Pair))
+                }
+                SlotRole::Value => None,
+            };
+            entry.into_iter().for_each(|entry| self.check_generation(offset, slot, entry, name));
             match role {
                 SlotRole::Strong => self.strong(slot, name),
                 SlotRole::Weak => self.weak(slot, name),

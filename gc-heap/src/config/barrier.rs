@@ -94,6 +94,7 @@ impl Barrier {
     /// What it needs of the other options and of the machine.
     pub(super) fn check(self, config: &Config) -> Result<(), BuildError> {
         match self {
+            Barrier::Page | Barrier::StopTheWorld if config.generations => Err(BuildError::Generations),
             Barrier::Page => check_page_size(gc_core::sys::page_size()),
             Barrier::Load | Barrier::StopTheWorld if config.backing == Backing::Anonymous => Err(BuildError::Backing),
             Barrier::Load | Barrier::StopTheWorld => Ok(()),

@@ -170,7 +170,7 @@ impl Mutator<'_> {
         let block = offset / BLOCK_BYTES;
         inner.memory.blocks.pin(block);
         inner.world.pins.fetch_add(1, Ordering::SeqCst);
-        if inner.memory.forwarding.contains(block) {
+        if inner.forwarding_of(object.word()).contains(block) {
             inner.world.plan_aborted.store(true, Ordering::SeqCst);
         }
         let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };

@@ -32,7 +32,8 @@ pub(super) fn choose(config: &Config) -> Result<Choice, BuildError> {
             return Ok(Choice { views: dumped(views, config)?, roots, relocation, way, warning });
         }
     };
-    let views = dumped(Views::new(&config.name, config.max_bytes, config.mirror)?, config)?;
+    let map = if config.generations { Views::of_generations } else { Views::new };
+    let views = dumped(map(&config.name, config.max_bytes, config.mirror)?, config)?;
     Ok(Choice { views, roots: RootMemory::private(), relocation, way, warning: None })
 }
 

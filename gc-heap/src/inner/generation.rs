@@ -1,17 +1,18 @@
 //! What a cycle collects, what is live, which words are good, and where a stale word leads.
 //!
-//! Every file that needs one of these answers asks here. A generation changes the answers: old
-//! objects are live in a young cycle and are not collected, the good word of an object depends on
-//! its generation, and each generation has its own forwarding. So a generation is written in this
-//! file, in `barrier/access.rs` (what a store does) and in `collector/cycle.rs` (its list of
-//! phases).
+//! Every file that needs one of these answers asks here, and a generation changes the answers. What
+//! is there so far are generations as labels: all that is born is young, a whole cycle that
+//! relocates promotes what it has marked, and stores of young references into old objects are
+//! remembered. The rules, G1 to G14, are in `docs/generations.md`.
 
 use super::HeapInner;
 use super::mutator::Mutator;
 use crate::space::BLOCK_BYTES;
 use crate::space::memory::ForwardingTable;
-use gc_core::color::Color;
+use gc_core::color::GoodColors;
+use gc_core::remembered::Sort;
 use gc_core::units::Granule;
+use std::sync::atomic::AtomicU64;
 
 impl HeapInner {
     /// Whether the object at an offset is live: marked, or allocated since mark start.
@@ -33,15 +34,33 @@ impl HeapInner {
         !self.is_newborn(block)
     }
 
-    /// Opens a block that a thread copies objects to. They are in no snapshot: as what is born, they
-    /// are live until the next mark start.
+    /// Opens a block that a thread copies objects to. They are in no snapshot: as what is born,
+    /// they are live until the next mark start. With generations they are old (G1).
     pub(crate) fn open_target(&self, block: usize, epoch: u32) {
-        self.open_block(block, epoch, false);
+        self.relocation.opens(block);
+        self.memory.open_target(block, epoch);
     }
 
-    /// The color that is good after the next flip.
-    pub(crate) fn next_good(&self) -> Color {
-        self.world.phase.good().other()
+    /// The colors that are good after the next flip: that of a whole cycle, which is the flip of
+    /// both generations (G12).
+    pub(crate) fn next_good(&self) -> GoodColors {
+        let GoodColors { young, old } = self.world.phase.good();
+        GoodColors { young: young.other(), old: old.other() }
+    }
+
+    /// Makes colors good, in a pause (G9). What was remembered up to here names places from before:
+    /// it becomes the part of then, and the collector visits all that lives instead of it.
+    pub(crate) fn flip(&self, good: GoodColors) {
+        self.world.phase.set_good(good);
+        if let Some(generations) = &self.memory.generations {
+            generations.remembered.exchange();
+        }
+    }
+
+    /// The views of colors, by number.
+    pub(crate) fn views_of(&self, good: GoodColors) -> impl Iterator<Item = usize> {
+        let old = self.memory.generations.is_some().then(|| 2 + good.old.parity());
+        std::iter::once(good.young.parity()).chain(old)
     }
 
     /// The words that are good now.
@@ -49,20 +68,43 @@ impl HeapInner {
         GoodWords::new(self, self.world.phase.good())
     }
 
-    /// The good word of the object at an offset.
+    /// The good word of the object at an offset, by the generation of its block. Called by the
+    /// collector, while no flip has happened whose promotions are not carried out.
     pub(crate) fn good_word(&self, offset: usize) -> u64 {
-        self.good_words().at(offset)
+        self.good_words().of(self.memory.blocks.is_old(offset / BLOCK_BYTES), offset)
     }
 
     /// Whether a word is a good reference of this heap.
     pub(crate) fn is_good(&self, word: u64) -> bool {
-        self.memory.space.color(word) == Some(self.world.phase.good())
+        self.memory.space.color(word).is_some() && word & self.good_words().bad_mask == 0
     }
 
-    /// The forwarding in which a stale word is looked up.
+    /// The forwarding in which a stale word is looked up: that of its own generation. A block that
+    /// was old, was freed and is young now may have both.
     #[inline(always)]
-    pub(crate) fn forwarding_of(&self, _stale: u64) -> &ForwardingTable {
-        &self.memory.forwarding
+    pub(crate) fn forwarding_of(&self, stale: u64) -> &ForwardingTable {
+        match &self.memory.generations {
+            Some(generations) if self.memory.space.is_old(stale) => &generations.old_forwarding,
+            _ => &self.memory.forwarding,
+        }
+    }
+
+    /// The forwarding of a block in a plan: that of its generation.
+    pub(crate) fn planned_forwarding(&self, block: usize) -> &ForwardingTable {
+        match &self.memory.generations {
+            Some(generations) if self.memory.blocks.is_old(block) => &generations.old_forwarding,
+            _ => &self.memory.forwarding,
+        }
+    }
+
+    /// Whether the object of a stale word is old now, if it is at `place`: asked of the word and of
+    /// the plan, and not of the block, whose generation changes after the flip (G8, G9).
+    pub(crate) fn is_old_at(&self, stale: u64, place: usize) -> bool {
+        let Some(generations) = &self.memory.generations else { return false };
+        // What is copied is old; what a plan with an entry keeps stays what it was.
+        self.memory.space.is_old(stale)
+            || self.memory.space.offset(stale) as usize != place
+            || generations.is_promoted(place / BLOCK_BYTES)
     }
 
     /// The offset of a word's object, when the last relocation is complete.
@@ -70,7 +112,7 @@ impl HeapInner {
     pub(crate) fn remap(&self, word: u64) -> usize {
         debug_assert!(self.memory.space.owns(word));
         let offset = self.memory.space.offset(word) as usize;
-        if word & self.memory.space.bad_mask(self.world.phase.good()) == 0 {
+        if word & self.good_words().bad_mask == 0 {
             return offset;
         }
         match self.forwarding_of(word).entry(offset) {
@@ -81,49 +123,101 @@ impl HeapInner {
     }
 
     /// The blocks of these forwarding tables are looked up no more: no reachable slot is stale, and
-    /// no thread resolves a weak one.
+    /// no thread resolves a weak one (G7).
     pub(crate) fn drop_forwarding(&self, blocks: impl IntoIterator<Item = usize>) {
-        blocks.into_iter().for_each(|block| self.memory.forwarding.clear(block));
+        for block in blocks {
+            self.memory.forwarding.clear(block);
+            self.memory.generations.iter().for_each(|generations| generations.old_forwarding.clear(block));
+        }
+        self.cancel_promotions();
+    }
+
+    /// Takes back what a plan promotes where it stands.
+    pub(crate) fn cancel_promotions(&self) {
+        if let Some(generations) = &self.memory.generations {
+            generations.promoted().for_each(|block| generations.set_promoted(block, false));
+        }
+    }
+
+    /// Whether the object of a young word, stale or good, is old now; `None` for a word that is not
+    /// young. For the collector, when all entries are published: with the good word.
+    pub(crate) fn resolve_young(&self, word: u64) -> Option<(bool, u64)> {
+        let space = &self.memory.space;
+        if !space.owns(word) || word & space.young_bits() == 0 {
+            return None;
+        }
+        let words = self.good_words();
+        if word & words.bad_mask == 0 {
+            return Some((false, word));
+        }
+        let place = self.remap(word);
+        let is_old = self.is_old_at(word, place);
+        Some((is_old, words.of(is_old, place)))
     }
 }
 
 impl Mutator<'_> {
     /// The good word of the object at an offset, which a stale word led to.
     #[inline(always)]
-    pub(crate) fn good_word(&self, offset: usize) -> u64 {
-        self.good_view.get() + offset as u64
+    pub(crate) fn good_word(&self, stale: u64, offset: usize) -> u64 {
+        let is_old = self.inner.memory.generations.is_some() && self.inner.is_old_at(stale, offset);
+        (if is_old { self.old_view.get() } else { self.good_view.get() }) + offset as u64
     }
 
     /// As [`good_word`](Self::good_word), in a block that this thread copies to.
     pub(crate) fn target_word(&self, offset: usize) -> u64 {
-        self.good_view.get() + offset as u64
+        self.old_view.get() + offset as u64
+    }
+
+    /// Remembers a slot of an old object that is given a young word (G3). The slot's own address
+    /// says that its holder is old: an old object is accessed by its old address alone.
+    #[inline(always)]
+    pub(crate) fn remember(&self, slot: &AtomicU64, sort: Sort, word: u64) {
+        let address = std::ptr::from_ref(slot).addr() as u64;
+        if word & !address & self.young_bit.get() != 0 {
+            std::hint::cold_path();
+            self.remember_slow(address, sort, word);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remember_slow(&self, slot: u64, sort: Sort, word: u64) {
+        // The bits of a number may look like those of a reference.
+        if let Some(generations) = &self.inner.memory.generations
+            && self.inner.memory.space.owns(word)
+        {
+            generations.remembered.add(self.inner.memory.space.offset(slot) as usize / 8, sort);
+        }
     }
 }
 
 /// What tells good words from stale ones between two flips.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct GoodWords {
-    pub(crate) color: Color,
+    pub(crate) colors: GoodColors,
     /// The bits that no good word has.
     pub(crate) bad_mask: u64,
-    /// The view in which new objects get their addresses.
+    /// The view of young objects, in which new ones get their addresses.
     pub(crate) view: u64,
+    /// The view of old objects, and of what is copied; without generations the same.
+    pub(crate) old_view: u64,
+    /// The color bit of young objects that is good; 0 without generations.
+    pub(crate) young_bit: u64,
 }
 
 impl GoodWords {
-    pub(crate) fn new(inner: &HeapInner, color: Color) -> GoodWords {
+    pub(crate) fn new(inner: &HeapInner, colors: GoodColors) -> GoodWords {
         let space = &inner.memory.space;
-        GoodWords { color, bad_mask: space.bad_mask(color), view: space.view(color) }
-    }
-
-    /// The view of the blocks that threads copy to.
-    pub(crate) fn target_view(&self) -> u64 {
-        self.view
+        let view = space.view(colors.young);
+        let old_view = if space.has_generations() { space.old_view(colors.old) } else { view };
+        let (bad_mask, young_bit) = (space.bad_mask_of(colors), view & space.young_bits());
+        GoodWords { colors, bad_mask, view, old_view, young_bit }
     }
 
     /// The good word of the object at an offset.
     #[inline(always)]
-    pub(crate) fn at(&self, offset: usize) -> u64 {
-        self.view + offset as u64
+    pub(crate) fn of(&self, is_old: bool, offset: usize) -> u64 {
+        (if is_old { self.old_view } else { self.view }) + offset as u64
     }
 }

@@ -4,7 +4,7 @@ use crate::inner::HeapInner;
 use crate::inner::loss::SlowPathLosses;
 use crate::inner::record::MutatorRecord;
 use crate::inner::tlab::Tlabs;
-use gc_core::color::Color;
+use gc_core::color::GoodColors;
 use gc_core::locals::Watermark;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -23,6 +23,8 @@ pub struct Mutator<'s> {
     pub(crate) tlabs: Tlabs,
     pub(crate) logging: Cell<bool>,
     pub(crate) resolving: Cell<bool>,
+    /// Whether stores have more to do: marking runs, or the heap has generations.
+    pub(crate) watching: Cell<bool>,
     pub(crate) epoch: Cell<u32>,
     /// Next free local, end of the region, and the watermark: locals below it are logged before
     /// they end.
@@ -30,7 +32,10 @@ pub struct Mutator<'s> {
     pub(crate) local_limit: Cell<u64>,
     pub(crate) watermark: Watermark,
     pub(crate) good_view: Cell<u64>,
-    pub(crate) good: Cell<Color>,
+    /// As in [`GoodWords`](super::generation::GoodWords).
+    pub(crate) old_view: Cell<u64>,
+    pub(crate) young_bit: Cell<u64>,
+    pub(crate) good: Cell<GoodColors>,
     /// The flip that the TLABs are younger than (page barrier).
     pub(crate) flip: Cell<u32>,
     /// Whether the memory of the large object that was bumped last is all zero.
@@ -106,13 +111,16 @@ impl<'s> Mutator<'s> {
             tlabs: Tlabs::default(),
             logging: Cell::new(false),
             resolving: Cell::new(false),
+            watching: Cell::new(good.young_bit != 0),
             epoch: Cell::new(0),
             local_top: Cell::new(record.locals_base()),
             local_limit: Cell::new(record.locals_end()),
             record,
             watermark: Watermark::default(),
             good_view: Cell::new(good.view),
-            good: Cell::new(good.color),
+            old_view: Cell::new(good.old_view),
+            young_bit: Cell::new(good.young_bit),
+            good: Cell::new(good.colors),
             flip: Cell::new(0),
             large_is_zero: Cell::new(false),
             log: RefCell::default(),

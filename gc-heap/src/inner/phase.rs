@@ -1,11 +1,12 @@
 //! The phase of the cycle, as mutators copy it.
 
-use gc_core::color::Color;
+use gc_core::color::{Color, GoodColors};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// Mutators copy these when they leave a safepoint. Written inside pauses, except `resolving`,
 /// which is switched off before a handshake.
 pub(crate) struct PhaseWords {
+    /// The parity of the young good color, and twice that of the old one.
     good: AtomicU8,
     /// The store barrier logs, and new objects are live.
     logging: AtomicBool,
@@ -18,19 +19,20 @@ pub(crate) struct PhaseWords {
 impl PhaseWords {
     pub(crate) fn new() -> PhaseWords {
         PhaseWords {
-            good: AtomicU8::new(Color::Even as u8),
+            good: AtomicU8::new(0),
             logging: AtomicBool::new(false),
             resolving: AtomicBool::new(false),
             epoch: AtomicU32::new(1),
         }
     }
 
-    pub(crate) fn good(&self) -> Color {
-        Color::from_parity(self.good.load(Ordering::SeqCst) as usize)
+    pub(crate) fn good(&self) -> GoodColors {
+        let good = self.good.load(Ordering::SeqCst) as usize;
+        GoodColors { young: Color::from_parity(good), old: Color::from_parity(good >> 1) }
     }
 
-    pub(crate) fn set_good(&self, color: Color) {
-        self.good.store(color as u8, Ordering::SeqCst);
+    pub(crate) fn set_good(&self, good: GoodColors) {
+        self.good.store((good.young.parity() | good.old.parity() << 1) as u8, Ordering::SeqCst);
     }
 
     pub(crate) fn is_logging(&self) -> bool {

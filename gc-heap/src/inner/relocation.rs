@@ -82,14 +82,18 @@ pub(crate) trait Relocation: Send + Sync {
         if inner.config.single_view {
             // If the view cannot be made accessible, there is no relocation; if the other
             // cannot be protected, tests only detect less.
-            if let Err(error) = inner.memory.views.protect_view(good.parity(), true) {
-                inner.report.refusals.note(error);
-                return false;
+            for view in inner.views_of(good) {
+                if let Err(error) = inner.memory.views.protect_view(view, true) {
+                    inner.report.refusals.note(error);
+                    return false;
+                }
             }
-            let hidden = inner.memory.views.protect_view(good.other().parity(), false);
-            let _ = hidden.map_err(|error| inner.report.refusals.note(error));
+            for view in inner.views_of(inner.good_words().colors) {
+                let hidden = inner.memory.views.protect_view(view, false);
+                let _ = hidden.map_err(|error| inner.report.refusals.note(error));
+            }
         }
-        inner.world.phase.set_good(good);
+        inner.flip(good);
         true
     }
 

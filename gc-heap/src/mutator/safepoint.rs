@@ -121,10 +121,11 @@ impl<'s> Mutator<'s> {
     pub(crate) fn reload_phase(&self) {
         let phase = &self.inner.world.phase;
         let good = self.inner.good_words();
-        if good.color != self.good.get() {
+        if good.colors != self.good.get() {
             self.change_color(good);
         }
         self.logging.set(phase.is_logging());
+        self.watching.set(phase.is_logging() || self.young_bit.get() != 0);
         self.resolving.set(phase.is_resolving());
         if self.inner.relocation.retires_tlabs(self) {
             self.retire();
@@ -143,9 +144,11 @@ impl<'s> Mutator<'s> {
     }
 
     fn change_color(&self, good: GoodWords) {
-        self.tlabs.change_view(&self.inner.memory, good.view, good.target_view());
-        self.good.set(good.color);
+        self.tlabs.change_view(&self.inner.memory, good.view, good.old_view);
+        self.good.set(good.colors);
         self.good_view.set(good.view);
+        self.old_view.set(good.old_view);
+        self.young_bit.set(good.young_bit);
         self.bad_mask.set(good.bad_mask);
     }
 
@@ -282,15 +285,16 @@ mod tests {
         heap.enter(|m| {
             m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
             m.reserve(AllocSize::NONE).unwrap();
-            let even = m.good.get();
+            let even = m.inner.good_words();
+            let odd = GoodWords::new(&m.inner, m.inner.next_good());
             let start = m.good_view.get();
             let end = start + BLOCK_BYTES as u64;
             assert_eq!(m.tlabs.active.limits(), [start, start, end], "the first block, and nothing in it");
-            m.change_color(GoodWords::new(&m.inner, even.other()));
+            m.change_color(odd);
             let start = m.good_view.get();
             let end = start + BLOCK_BYTES as u64;
             assert_eq!(m.tlabs.active.limits(), [start, start, end]);
-            m.change_color(GoodWords::new(&m.inner, even));
+            m.change_color(even);
         })
         .unwrap();
     }

@@ -39,8 +39,12 @@ impl BlockState {
     }
 }
 
+/// Bit of the byte of a block's use: its objects are old.
+const OLD: u8 = 0x80;
+
 /// Metadata of all blocks, one array a property so that a scan touches few lines.
 pub(crate) struct BlockTable {
+    /// State and generation: one byte, so that a thread that sees the one sees the other.
     state: Box<[AtomicU8]>,
     allocation_epoch: Box<[AtomicU32]>,
     live_bytes: Box<[AtomicU32]>,
@@ -71,12 +75,24 @@ impl BlockTable {
     }
 
     pub(crate) fn state(&self, block: usize) -> BlockState {
-        BlockState::from_u8(self.state[block].load(Ordering::Acquire))
+        BlockState::from_u8(self.state[block].load(Ordering::Acquire) & !OLD)
     }
 
-    /// Release: a thread that sees the use sees the allocation epoch and the run set before.
+    /// Keeps the generation. Release: a thread that sees the use sees the allocation epoch and the
+    /// run set before.
     pub(crate) fn set_state(&self, block: usize, state: BlockState) {
-        self.state[block].store(state as u8, Ordering::Release);
+        let old = self.state[block].load(Ordering::Relaxed) & OLD;
+        self.state[block].store(state as u8 | old, Ordering::Release);
+    }
+
+    /// Sets use and generation. Release: as [`set_state`](Self::set_state).
+    pub(crate) fn set_use(&self, block: usize, state: BlockState, is_old: bool) {
+        self.state[block].store(state as u8 | if is_old { OLD } else { 0 }, Ordering::Release);
+    }
+
+    /// Whether the block's objects are old, in a heap with generations.
+    pub(crate) fn is_old(&self, block: usize) -> bool {
+        self.state[block].load(Ordering::Acquire) & OLD != 0
     }
 
     /// The marking during or after which the block's memory was first published.

@@ -9,12 +9,13 @@ use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
 use gc_core::grey::GreyBlocks;
+use gc_core::remembered::RememberedSet;
 use gc_core::units::Granule;
 use gc_core::views::{Gate, Views};
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// The memory of one heap.
 pub(crate) struct Memory {
@@ -23,6 +24,7 @@ pub(crate) struct Memory {
     pub(crate) blocks: BlockTable,
     pub(crate) free: FreeSpace,
     pub(crate) marks: MarkBitmap,
+    /// Of all objects; with generations of young ones.
     pub(crate) forwarding: ForwardingTable,
     /// Of the marking that runs: blocks with marked but unscanned objects. Between markings it is
     /// empty, and so are the next two.
@@ -31,6 +33,8 @@ pub(crate) struct Memory {
     pub(crate) weak_blocks: GreyBlocks,
     /// Blocks with pairs that are in no list.
     pub(crate) pair_blocks: GreyBlocks,
+    /// What generations add.
+    pub(crate) generations: Option<Generations>,
     /// Bytes of the heap.
     pub(crate) bytes: usize,
 }
@@ -59,7 +63,11 @@ impl Memory {
     pub(crate) fn new(views: Views, bytes: usize, reserve: usize) -> Result<Memory, NoMemory> {
         let blocks = bytes / BLOCK_BYTES;
         Ok(Memory {
-            space: AddressSpace::new(views.base() as u64, views.span() as u64),
+            space: match views.has_generations() {
+                false => AddressSpace::new(views.base() as u64, views.span() as u64),
+                true => AddressSpace::of_generations(views.base() as u64, views.span() as u64),
+            },
+            generations: if views.has_generations() { Some(Generations::new(blocks)?) } else { None },
             blocks: BlockTable::new(blocks)?,
             free: FreeSpace::new(blocks, reserve)?.dumped(views.dumps().cloned()),
             marks: MarkBitmap::new(blocks * BLOCK_GRANULES)?,
@@ -128,6 +136,12 @@ impl Memory {
         }
     }
 
+    /// The most bytes that forwarding has taken; with generations, of each at its time.
+    pub(crate) fn forwarding_peak_bytes(&self) -> usize {
+        let old = self.generations.as_ref().map_or(0, |generations| generations.old_forwarding.peak_bytes());
+        self.forwarding.peak_bytes() + old
+    }
+
     /// Clears the mark bits of a block.
     pub(crate) fn clear_marks(&self, block: usize) {
         self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, 0);
@@ -150,26 +164,46 @@ impl Memory {
     ///
     /// `live`: marking or weak resolution runs, and new objects must count as marked.
     pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
-        before_reuse();
+        self.prepare_block(block);
         if live {
             self.fill_marks(block);
         }
-        self.blocks.set_live_bytes(block, 0);
-        self.blocks.set_used_bytes(block, 0);
         self.begin_use(block, BlockState::Open, epoch);
     }
 
-    /// Begins the use of an allocated block, for objects that are newborn in the marking `epoch`: of
-    /// a TLAB, a copy's destination, a large object.
+    /// Begins the use of an allocated block, for objects that are newborn in the marking `epoch`:
+    /// of a TLAB, or a large object. All that is born is young.
     pub(crate) fn begin_use(&self, block: usize, state: BlockState, epoch: u32) {
         self.blocks.set_allocation_epoch(block, epoch);
-        self.blocks.set_state(block, state);
+        self.blocks.set_use(block, state, false);
+    }
+
+    /// As [`begin_use`](Self::begin_use), for what is copied: that is old where there are
+    /// generations.
+    pub(crate) fn begin_target(&self, block: usize, state: BlockState, epoch: u32) {
+        self.blocks.set_allocation_epoch(block, epoch);
+        self.blocks.set_use(block, state, self.generations.is_some());
     }
 
     /// Ends the use of a block that holds no live object, before it is given to the free space.
     pub(crate) fn end_use(&self, block: usize) {
+        if let Some(generations) = self.generations.as_ref().filter(|_| self.blocks.is_old(block)) {
+            generations.remembered.forget(block * BLOCK_GRANULES..(block + 1) * BLOCK_GRANULES);
+        }
         self.blocks.set_allocation_epoch(block, 0);
-        self.blocks.set_state(block, BlockState::Free);
+        self.blocks.set_use(block, BlockState::Free, false);
+    }
+
+    /// As [`open_block`](Self::open_block), for copies.
+    pub(crate) fn open_target(&self, block: usize, epoch: u32) {
+        self.prepare_block(block);
+        self.begin_target(block, BlockState::Open, epoch);
+    }
+
+    fn prepare_block(&self, block: usize) {
+        before_reuse();
+        self.blocks.set_live_bytes(block, 0);
+        self.blocks.set_used_bytes(block, 0);
     }
 
     /// Ends allocation in a block that holds `fill` bytes; an untouched one is freed.
@@ -188,6 +222,42 @@ impl Memory {
     pub(crate) fn filled(&self, top: u64, limit: u64) -> (usize, usize) {
         let block = self.space.offset(limit - 1) as usize / BLOCK_BYTES;
         (block, BLOCK_BYTES - (limit - top) as usize)
+    }
+}
+
+/// What a heap with generations keeps beside.
+pub(crate) struct Generations {
+    /// The forwarding of old objects.
+    pub(crate) old_forwarding: ForwardingTable,
+    /// The blocks of young objects that the last plan promotes where they stand, one byte each:
+    /// their entry in the forwarding of the young. It takes effect with the flip.
+    promoted: Box<[AtomicU8]>,
+    pub(crate) remembered: RememberedSet,
+}
+
+impl Generations {
+    fn new(blocks: usize) -> Result<Generations, NoMemory> {
+        Ok(Generations {
+            old_forwarding: ForwardingTable::new(blocks)?,
+            promoted: zeroed(blocks)?,
+            remembered: RememberedSet::new(blocks * BLOCK_GRANULES)?,
+        })
+    }
+
+    /// Whether a block is promoted where it stands. Asked for stale young words alone.
+    pub(crate) fn is_promoted(&self, block: usize) -> bool {
+        // Relaxed: written before the flip, and cleared after the handshake that follows the next
+        // marking, as the forwarding is.
+        self.promoted[block].load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn set_promoted(&self, block: usize, promoted: bool) {
+        self.promoted[block].store(u8::from(promoted), Ordering::Relaxed);
+    }
+
+    /// The blocks that are promoted where they stand.
+    pub(crate) fn promoted(&self) -> impl Iterator<Item = usize> {
+        (0..self.promoted.len()).filter(|&block| self.is_promoted(block))
     }
 }
 

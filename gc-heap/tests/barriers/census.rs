@@ -259,7 +259,13 @@ fn churn(m: &mut Mutator<'_>, seed: u64) -> Result<(), OutOfMemory> {
 }
 
 pub(crate) fn an_empty_heap_has_a_snapshot(barrier: Barrier) {
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
+    let heap = Heap::builder()
+        .max_bytes(4 << 20)
+        .barrier(barrier)
+        .backing(crate::common::backing())
+        .generations(crate::common::generations())
+        .build()
+        .unwrap();
     let parsed = Parsed::of(&heap.heap_snapshot());
     assert_eq!((parsed.nodes.len(), parsed.edges.len()), (2, 1));
 }
@@ -268,7 +274,13 @@ pub(crate) fn an_empty_heap_has_a_snapshot(barrier: Barrier) {
 pub(crate) fn names_of_generic_types(barrier: Barrier) {
     #[derive(Trace)]
     struct Of<T: 'static>(gc_heap::Plain<[u8; 3]>, std::marker::PhantomData<fn() -> T>);
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
+    let heap = Heap::builder()
+        .max_bytes(4 << 20)
+        .barrier(barrier)
+        .backing(crate::common::backing())
+        .generations(crate::common::generations())
+        .build()
+        .unwrap();
     heap.enter(|m| {
         for _ in 0..3 {
             m.alloc::<Of<&'static [char; 2]>>(|_| OfInit(*b"abc", std::marker::PhantomData)).unwrap();

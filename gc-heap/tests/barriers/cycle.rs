@@ -83,7 +83,13 @@ pub(crate) fn scattered_survivors_are_compacted(barrier: Barrier) {
 
 pub(crate) fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop(barrier: Barrier) {
     use gc_heap::EnterError::AlreadyEntered;
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
+    let heap = Heap::builder()
+        .max_bytes(4 << 20)
+        .barrier(barrier)
+        .backing(crate::common::backing())
+        .generations(crate::common::generations())
+        .build()
+        .unwrap();
     let other = heap.thread().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
@@ -107,6 +113,7 @@ pub(crate) fn compare_exchange_compares_objects_not_addresses(barrier: Barrier) 
         .max_bytes(4 << 20)
         .barrier(barrier)
         .backing(crate::common::backing())
+        .generations(crate::common::generations())
         .stress(stress)
         .verify(true)
         .single_view(true)

@@ -1,11 +1,41 @@
 //! Tests as trials: one for each barrier that the test is about.
 
-use crate::common::{deadline, set_backing, set_trial};
+use crate::common::{deadline, set_backing, set_generations, set_trial};
 use gc_heap::{Backing, Barrier, Heap, MIN_HEAP_BYTES};
 use libtest_mimic::Trial;
 
 /// A test's name and body.
 pub(crate) type Test<F> = (&'static str, F);
+
+/// The heaps that a trial is about.
+#[derive(Clone, Copy, PartialEq)]
+struct Sort {
+    barrier: Barrier,
+    backing: Backing,
+    generations: bool,
+}
+
+impl Sort {
+    const fn of(barrier: Barrier) -> Sort {
+        Sort { barrier, backing: Backing::Memfd, generations: false }
+    }
+
+    const LOAD: Sort = Sort::of(Barrier::Load);
+    const STOP: Sort = Sort::of(Barrier::StopTheWorld);
+    const PAGE: Sort = Sort::of(Barrier::Page);
+    const ANONYMOUS: Sort = Sort { backing: Backing::Anonymous, ..Sort::PAGE };
+    const GENERATIONS: Sort = Sort { generations: true, ..Sort::LOAD };
+
+    fn name(self) -> &'static str {
+        match self {
+            Sort::LOAD => " [load]",
+            Sort::STOP => " [stop-the-world]",
+            Sort::PAGE => " [page]",
+            Sort::ANONYMOUS => " [page, anonymous]",
+            _ => " [load, generations]",
+        }
+    }
+}
 
 /// The tests of a module, by the barriers they run with.
 #[derive(Clone, Copy)]
@@ -42,16 +72,11 @@ fn page_barrier_refused(backing: Backing) -> Option<String> {
 /// All trials. `say`: a line on what cannot run here, if anything.
 pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
     let refused = [Backing::Memfd, Backing::Anonymous].map(|backing| (backing, page_barrier_refused(backing)));
-    let trial = |module: &str, test: &str, sort: Option<(Barrier, Backing)>, run: Box<dyn FnOnce() + Send>| {
-        let barrier = sort.map(|(barrier, _)| barrier);
-        let backing = sort.map_or(Backing::Memfd, |(_, backing)| backing);
-        let suffix = match sort {
-            Some((Barrier::Load, _)) => " [load]",
-            Some((Barrier::StopTheWorld, _)) => " [stop-the-world]",
-            Some((Barrier::Page, Backing::Memfd)) => " [page]",
-            Some((Barrier::Page, _)) => " [page, anonymous]",
-            _ => "",
-        };
+    let trial = |module: &str, test: &str, sort: Option<Sort>, run: Box<dyn FnOnce() + Send>| {
+        let barrier = sort.map(|sort| sort.barrier);
+        let backing = sort.map_or(Backing::Memfd, |sort| sort.backing);
+        let generations = sort.is_some_and(|sort| sort.generations);
+        let suffix = sort.map_or("", Sort::name);
         let ignored =
             barrier == Some(Barrier::Page) && refused.iter().any(|(refused, why)| *refused == backing && why.is_some());
         let name = format!("{module}::{test}{suffix}");
@@ -61,6 +86,7 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
             set_trial(&hangs);
             let _deadline = deadline(hangs);
             set_backing(backing);
+            set_generations(generations);
             run();
             Ok(())
         };
@@ -68,16 +94,15 @@ pub(crate) fn trials(modules: &[(&str, Tests)], say: bool) -> Vec<Trial> {
     };
     let mut trials = Vec::new();
     for &(module, tests) in modules {
-        let [load, stop, page] =
-            [Barrier::Load, Barrier::StopTheWorld, Barrier::Page].map(|barrier| (barrier, Backing::Memfd));
-        let anonymous = (Barrier::Page, Backing::Anonymous);
-        let every = [load, stop, page, anonymous];
-        let concurrent = [load, page, anonymous];
+        let (load, stop, page, anonymous, generations) =
+            (Sort::LOAD, Sort::STOP, Sort::PAGE, Sort::ANONYMOUS, Sort::GENERATIONS);
+        let every = [load, stop, page, generations, anonymous];
+        let concurrent = [load, page, generations, anonymous];
         for (list, barriers) in
-            [(tests.every, &every[..]), (tests.file, &every[..3]), (tests.concurrent, &concurrent[..])]
+            [(tests.every, &every[..]), (tests.file, &every[..4]), (tests.concurrent, &concurrent[..])]
         {
             for &(name, run) in list {
-                trials.extend(barriers.iter().map(|&s| trial(module, name, Some(s), Box::new(move || run(s.0)))));
+                trials.extend(barriers.iter().map(|&s| trial(module, name, Some(s), Box::new(move || run(s.barrier)))));
             }
         }
         for sort in [page, anonymous] {

@@ -15,7 +15,7 @@ struct Node {
 }
 
 fn heap(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
-    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing())
+    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing()).generations(crate::common::generations())
 }
 
 /// A list of three thousand built at once takes two blocks, of which an empty heap has some.
@@ -62,7 +62,7 @@ pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
         storm.unwrap().unwrap();
         heap.stats().cycles
     };
-    let baseline = cycles(heap(Barrier::StopTheWorld, 128 << 20).backing(Backing::Memfd));
+    let baseline = cycles(heap(Barrier::StopTheWorld, 128 << 20).backing(Backing::Memfd).generations(false));
     // A few times as many are wanted; where the machine is busy with other things, cycles are long.
     let seen: Vec<_> = (0..5).map(|_| cycles(heap(barrier, 128 << 20))).collect();
     assert!(

@@ -36,6 +36,7 @@ pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
             .max_bytes(HEAP)
             .barrier(barrier)
             .backing(crate::common::backing())
+            .generations(crate::common::generations())
             .mirror(mirror)
             .workers(workers);
         let heap = builder.verify(true).stress(stress(11)).build().unwrap();
@@ -86,6 +87,7 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
         .max_bytes(HEAP)
         .barrier(barrier)
         .backing(crate::common::backing())
+        .generations(crate::common::generations())
         .stress(Stress { cycle_every: 0, delay_one_in: 8, seed: 13 })
         .build()
         .unwrap();
@@ -136,6 +138,7 @@ pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
             .max_bytes(16 << 20)
             .barrier(barrier)
             .backing(crate::common::backing())
+            .generations(crate::common::generations())
             .mirror(mirror)
             .workers(workers);
         let heap = builder.verify(true).stress(stress(12)).build().unwrap();
@@ -187,6 +190,7 @@ pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
             .max_bytes(4 << 20)
             .barrier(barrier)
             .backing(crate::common::backing())
+            .generations(crate::common::generations())
             .mirror(mirror)
             .workers(workers)
             .build()

@@ -1,7 +1,7 @@
 //! Four mutators on one shared graph while cycles follow each other: `examples/soak.rs` does the
 //! same for longer.
 
-use crate::common::{backing, factor};
+use crate::common::{backing, factor, generations};
 use crate::harness::{Tests, tests};
 use crate::soak::{Plan, run};
 use gc_heap::{Barrier, Mirror, Stress};
@@ -10,6 +10,7 @@ fn plan(barrier: Barrier, seed: u64) -> Plan {
     Plan {
         barrier,
         backing: backing(),
+        generations: generations(),
         mirror: Mirror::MmapMemfd,
         workers: 1,
         mutators: 4,

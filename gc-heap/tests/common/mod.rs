@@ -20,11 +20,23 @@ thread_local! {
     static PANICKED_AT: std::cell::RefCell<Option<(String, u32)>> = const { std::cell::RefCell::new(None) };
     /// The memory that the heaps of the test on this thread are made of.
     static BACKING: std::cell::Cell<Backing> = const { std::cell::Cell::new(Backing::Memfd) };
+    /// Whether they have generations.
+    static GENERATIONS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// The memory of the heaps of this test.
 pub(crate) fn backing() -> Backing {
     BACKING.get()
+}
+
+/// Whether the heaps of this test have generations.
+pub(crate) fn generations() -> bool {
+    GENERATIONS.get()
+}
+
+/// Says whether they have, for the test that runs on this thread.
+pub(crate) fn set_generations(generations: bool) {
+    GENERATIONS.set(generations);
 }
 
 /// Says what it is, for the test that runs on this thread.
@@ -39,7 +51,8 @@ pub(crate) fn factor() -> u32 {
 
 /// The heap that tests begin with: everything verified, stale addresses fault.
 pub(crate) fn checked(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
-    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing()).verify(true).single_view(true)
+    let heap = Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing());
+    heap.generations(generations()).verify(true).single_view(true)
 }
 
 /// Cycles all the time, threads delayed at unlucky places.

@@ -26,6 +26,7 @@ use tokens::{Cell, Token};
 pub(crate) struct Plan {
     pub(crate) barrier: Barrier,
     pub(crate) backing: Backing,
+    pub(crate) generations: bool,
     pub(crate) mirror: Mirror,
     pub(crate) workers: usize,
     pub(crate) mutators: usize,
@@ -130,6 +131,7 @@ pub(crate) fn run(plan: &Plan, enough: impl Fn(&HeapStats) -> bool + Sync) -> He
     let heap = Heap::builder()
         .barrier(plan.barrier)
         .backing(plan.backing)
+        .generations(plan.generations)
         .mirror(plan.mirror)
         .workers(plan.workers)
         .max_bytes(plan.max_bytes)
