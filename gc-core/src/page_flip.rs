@@ -106,6 +106,19 @@ impl<'a> Releaser<'a> {
 mod tests {
     use super::*;
 
+    /// A repair that comes later would take the new objects for those of before the flip.
+    #[test]
+    fn a_block_is_opened_when_no_repair_will_visit_it() {
+        let (states, flip) = (PageStates::new(2).unwrap(), Flip::FIRST);
+        let admit = || (0..2).for_each(|page| _ = states.repair_or_wait(page, flip, || ()).unwrap());
+        let mut opened = false;
+        admit_then_open(admit, || {
+            assert_eq!(states.first_unrepaired(0..2, flip), None, "a page of the block can still be claimed");
+            opened = true;
+        });
+        assert!(opened);
+    }
+
     #[test]
     fn a_source_is_released_with_the_last_of_its_destinations() {
         let sources = [(10, 0), (11, 1), (12, 1), (13, 3)];

@@ -1,7 +1,8 @@
 //! The last phases of a cycle with the page barrier: plan, flip, repair.
 
 use super::evacuation_set::EvacuationGoal;
-use super::flip::{self, FlipDecision, FlipPlan};
+use super::flip;
+use super::flip_plan::{self, FlipDecision, FlipPlan};
 use super::pauses::{Concurrent, Pauses};
 use super::phase_report::PhaseReport;
 use super::relocation::{MAX_PLAN_ATTEMPTS, Relocated, in_pause};
@@ -29,7 +30,7 @@ pub(super) fn by_flips<'a>(
     let mut result = Relocated::default();
     let (mut flips, mut plan_aborted) = (0, 0);
     while flips < FLIPS && plan_aborted < MAX_PLAN_ATTEMPTS {
-        let planned = flip::plan_flip(inner, pages, goal, lasting_bytes);
+        let planned = flip_plan::plan_flip(inner, pages, goal, lasting_bytes);
         report.ended(Phase::Plan);
         match planned {
             FlipDecision::Nothing => break,
@@ -49,10 +50,10 @@ pub(super) fn by_flips<'a>(
             }
             FlipDecision::Flip(plan) => {
                 inner.report.counters.plans_abandoned.add(1);
-                flip::abandon(inner, plan);
+                flip_plan::abandon(inner, plan);
                 // The plan is not the cause: another one would be refused as well.
                 if pages.refused.swap(false, Ordering::Relaxed) {
-                    if let FlipDecision::NoRoom = flip::without_a_flip(inner) {
+                    if let FlipDecision::NoRoom = flip_plan::without_a_flip(inner) {
                         compact(report, lasting_bytes, &mut result);
                     }
                     break;
@@ -61,7 +62,7 @@ pub(super) fn by_flips<'a>(
             }
         }
     }
-    flip::keep_for_the_next(inner, lasting_bytes);
+    flip_plan::keep_for_the_next(inner, lasting_bytes);
     result
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod driver;
 pub(crate) mod evacuation_set;
 pub(crate) mod finalize;
 pub(crate) mod flip;
+mod flip_plan;
 pub(crate) mod flip_way;
 #[cfg(feature = "census")]
 pub(crate) mod heap_walk;

@@ -17,11 +17,13 @@
 pub(crate) mod alloc;
 pub(crate) mod alloc_size;
 pub(crate) mod allocate;
+pub(crate) mod bump;
 pub(crate) mod construct;
 pub(crate) mod enter;
 pub(crate) mod keep;
 pub(crate) mod run;
 pub(crate) mod safepoint;
+pub(crate) mod stall;
 pub(crate) mod tlab;
 
 pub use crate::inner::mutator::Mutator;

@@ -57,8 +57,9 @@ impl Mutator<'_> {
         }
     }
 
-    /// Zeroes the part of a run, which this thread has taken, that will hold a large object's header
-    /// and fields: a thread that reads the block before they are written finds no stale object.
+    /// Zeroes the part of a run, which this thread has taken, that will hold a large object's
+    /// header and fields: a thread that reads the block before they are written finds no stale
+    /// object.
     fn zero_beginning(&self, first: usize) {
         self.inner.memory.zero(self.good_view.get(), first * BLOCK_BYTES, MAX_WORDS * 8);
     }

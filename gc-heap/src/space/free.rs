@@ -8,11 +8,13 @@
 //! held depends on the request, never on the size of the heap, and large numbers of blocks are
 //! freed in slices.
 
+mod figures;
 mod order;
 mod runs;
 mod stall_queue;
 mod uncommit;
 
+use self::figures::add;
 use self::order::Order;
 use self::runs::Runs;
 pub(crate) use self::stall_queue::StallTicket;
@@ -22,7 +24,6 @@ use crate::space::BLOCK_BYTES;
 use gc_core::views::Dumps;
 use gc_core::zeroed::{NoMemory, with_room};
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -61,22 +62,6 @@ struct State {
     destinations: usize,
 }
 
-/// What there was at one moment. Of each two figures that say something about one another:
-/// `live_bytes` <= bytes of `used` <= those of `committed` <= those of `committed_peak`; `used` <=
-/// `taken`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Figures {
-    /// Allocated blocks.
-    pub(crate) used: usize,
-    /// Blocks whose memory is there, and the most that there were.
-    pub(crate) committed: usize,
-    pub(crate) committed_peak: usize,
-    /// Blocks ever taken.
-    pub(crate) taken: usize,
-    /// Found by the last marking.
-    pub(crate) live_bytes: u64,
-}
-
 /// The free blocks of a heap.
 pub(crate) struct FreeSpace {
     state: Mutex<State>,
@@ -98,12 +83,6 @@ pub(crate) struct FreeSpace {
     born: Instant,
     /// Told of blocks that are taken, when the lock is free again.
     dumps: Option<Arc<Dumps>>,
-}
-
-/// Adds to a figure that is only ever written under the lock, which the caller holds: a load and a
-/// store do, others may read meanwhile.
-fn add(figure: &AtomicUsize, change: isize) {
-    figure.store(figure.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
 }
 
 impl FreeSpace {
@@ -148,51 +127,6 @@ impl FreeSpace {
 
     fn note_all(&self, blocks: &[usize]) {
         blocks.iter().for_each(|&block| self.note(block, 1));
-    }
-
-    /// Free blocks now.
-    pub(crate) fn free(&self) -> usize {
-        self.free.load(Ordering::Relaxed)
-    }
-
-    /// Blocks ever taken.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// Blocks ever taken for new objects.
-    pub(crate) fn allocated(&self) -> usize {
-        self.allocated.load(Ordering::Relaxed)
-    }
-
-    /// Blocks in a row that have never been taken: what is below was taken one by one, what is
-    /// above for large objects.
-    pub(crate) fn never_taken(&self) -> Range<usize> {
-        let ends = self.never_taken.load(Ordering::Relaxed);
-        ends as u32 as usize..(ends >> 32) as usize
-    }
-
-    /// Bytes that the last marking found live.
-    pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
-    }
-
-    /// A marking has found so much live, and nothing of what it found dead is free yet.
-    pub(crate) fn set_live_bytes(&self, bytes: u64) {
-        let _state = self.state.lock();
-        self.live_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Figures of one moment.
-    pub(crate) fn figures(&self) -> Figures {
-        let state = self.state.lock();
-        Figures {
-            used: state.order.blocks() - state.uncommitting - self.free.load(Ordering::Relaxed),
-            committed: self.committed.load(Ordering::Relaxed),
-            committed_peak: self.committed_peak.load(Ordering::Relaxed),
-            taken: self.taken.load(Ordering::Relaxed),
-            live_bytes: self.live_bytes.load(Ordering::Relaxed),
-        }
     }
 
     pub(crate) fn reserve(&self) -> usize {
@@ -358,24 +292,6 @@ impl FreeSpace {
             self.set_never_taken(block + 1..never.end);
         }
         (block, commits)
-    }
-
-    /// Under the lock.
-    fn set_never_taken(&self, blocks: Range<usize>) {
-        self.never_taken.store(blocks.start as u64 | (blocks.end as u64) << 32, Ordering::Relaxed);
-    }
-
-    /// Counts a block that is taken. `true`: its memory is not there yet.
-    #[inline]
-    fn mark_taken(&self, state: &mut State, block: usize) -> bool {
-        add(&self.free, -1);
-        add(&self.taken, 1);
-        let commits = !state.order.remove(block);
-        if commits {
-            add(&self.committed, 1);
-            self.committed_peak.fetch_max(self.committed.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        commits
     }
 
     /// Frees blocks, serving stalled threads first.

@@ -1,6 +1,6 @@
 //! The cost of slow paths of loads and stores, most of which are not timed.
 
-use super::{Account, Begun, get};
+use super::account::{Account, Begun, get};
 use crate::events::LossKind;
 use crate::inner::HeapInner;
 use std::cell::Cell;

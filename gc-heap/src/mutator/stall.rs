@@ -1,0 +1,169 @@
+//! Stalls: how a thread waits when memory is short, and what it reports of that.
+
+use super::Mutator;
+use super::alloc_size::AllocSize;
+use crate::error::{OutOfMemory, Tried};
+use crate::events::probes::probe;
+use crate::events::{Event, LossKind, Stall};
+use crate::inner::HeapInner;
+use crate::inner::control::Ticket;
+use crate::space::free::StallTicket;
+use gc_core::sys::thread_cpu_time;
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+thread_local! {
+    /// This thread's processor time at the end of its last stall, or when it was accounted last, in
+    /// any heap.
+    static WAITED_UNTIL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// How often a stalled thread checks again without a notification.
+const STALL_TICK: Duration = Duration::from_millis(5);
+
+/// A yield shorter than this is system-call overhead and not reported as a stall.
+const STALL_NS: u64 = 20_000;
+
+impl Mutator<'_> {
+    /// When memory is short, yields to the collector before each block: many short waits instead of
+    /// one long stall. The collector's time slices are a tenth of a millisecond, and if it runs on
+    /// another processor, the yield returns at once. Counted as a stall if it took longer than
+    /// `STALL_NS`.
+    pub(super) fn let_collector_in(&mut self, room: AllocSize) {
+        let begun = self.record().account.begin(&self.inner);
+        let start_ns = self.inner.report.events.now();
+        self.parked(std::thread::yield_now);
+        let total_ns = self.inner.report.events.now() - start_ns;
+        if total_ns >= STALL_NS {
+            self.record().account.end_elsewhere(&self.inner, begun);
+            self.stalled(start_ns, total_ns, room.total_bytes());
+        } else {
+            self.record().account.end(&self.inner, LossKind::Yields, begun);
+        }
+    }
+
+    /// Waits for blocks. Parked, because the cycle that frees them needs pauses.
+    pub(super) fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+        let inner = std::sync::Arc::clone(&self.inner);
+        let bytes = room.total_bytes();
+        let out_of_memory = |tried| Err(inner.out_of_memory(room, tried));
+        if count > inner.memory.blocks.len().saturating_sub(inner.memory.free.reserve()) {
+            return out_of_memory(Tried::TooMuch);
+        }
+        inner.has_worked(true);
+        let begun = self.record().account.begin(&inner);
+        let start_ns = inner.report.events.now();
+        // Retire the half-used blocks of this thread: they could be neither freed nor evacuated
+        // while it waits.
+        self.retire();
+        let taken = self.parked(|| inner.wait_for_blocks(count, run));
+        let total_ns = inner.report.events.now() - start_ns;
+        self.record().account.end_elsewhere(&inner, begun);
+        WAITED_UNTIL.set(thread_cpu_time());
+        self.stalled(start_ns, total_ns, bytes);
+        match taken {
+            Some(blocks) => Ok(blocks),
+            None if inner.schedule.requests.is_shut() => out_of_memory(Tried::NoCollector),
+            None => out_of_memory(Tried::CycleAndCompaction),
+        }
+    }
+
+    /// Waits, parked, for the end of the cycle with this number, because a table of `bytes` is
+    /// full: reported as a stall.
+    ///
+    /// # Panics
+    /// If the collector has failed.
+    pub(crate) fn stall_for_cycle(&mut self, number: u64, bytes: usize) {
+        let inner = std::sync::Arc::clone(&self.inner);
+        let start_ns = inner.report.events.now();
+        self.parked(|| inner.wait_for_cycle(number));
+        self.stalled(start_ns, inner.report.events.now() - start_ns, bytes);
+        inner.check_collector();
+    }
+
+    /// Reports a stall that has ended. Listeners run while the thread is parked, so that no pause
+    /// waits for them.
+    fn stalled(&mut self, start_ns: u64, total_ns: u64, bytes: usize) {
+        let inner = std::sync::Arc::clone(&self.inner);
+        let mutator = self.record().number;
+        probe!(stall, mutator, bytes, total_ns);
+        inner.report.counters.stalls.add(1);
+        let stall = Event::Stall(Stall { start_ns, total_ns, bytes, mutator });
+        if inner.report.events.has_listeners() {
+            self.parked(|| inner.report.events.tell(stall));
+        } else {
+            inner.report.events.push(stall);
+        }
+    }
+}
+
+impl HeapInner {
+    /// Accounts the processor time that this thread has used since its last wait or the last
+    /// accounting. `waits`: it waits for the next collection.
+    pub(crate) fn has_worked(&self, waits: bool) {
+        let now = thread_cpu_time();
+        self.schedule.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
+    }
+
+    /// Waits for blocks. Gives up only after a collection and then a stop-the-world compaction,
+    /// both started while this thread was at the head of the queue, did not free enough. Where
+    /// cycles free a few blocks each time and a compaction could free more, it requests the
+    /// compaction at once, which is a collection as well.
+    fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
+        let waiting = self.memory.free.await_blocks(count, run);
+        loop {
+            let first = waiting.is_first();
+            if first && self.schedule.effort.wants_compaction() {
+                break;
+            }
+            if let ControlFlow::Break(taken) = self.wait_for(self.request_cycle(), &waiting) {
+                return taken;
+            }
+            if first {
+                break;
+            }
+        }
+        waiting.protect_runs();
+        if let Some(taken) = waiting.take(Duration::ZERO) {
+            return Some(taken);
+        }
+        let compaction = self.request_compaction(if run { count } else { 1 });
+        self.wait_for(compaction, &waiting).break_value().flatten()
+    }
+
+    /// Waits until the caller has blocks, or until the request is done and the caller is at the
+    /// head of the queue. `Break`: blocks, or none because the heap is shut down.
+    fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
+        // Waiters ahead are served or give up after their own collection; uncommitted blocks return
+        // even sooner.
+        while !self.schedule.requests.is_done(ticket) || !waiting.only_gc_can_help() {
+            if let Some(taken) = waiting.take(STALL_TICK) {
+                return ControlFlow::Break(Some(taken));
+            }
+            if self.schedule.requests.is_shut() {
+                return ControlFlow::Break(None);
+            }
+        }
+        match waiting.take(Duration::ZERO) {
+            Some(taken) => ControlFlow::Break(Some(taken)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AllocSize, Heap, MIN_HEAP_BYTES};
+
+    /// Each yield to the collector is a stall or, where it was short, a loss.
+    #[test]
+    fn every_yield_is_told_of() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        heap.enter(|m| (0..500).for_each(|_| m.let_collector_in(AllocSize::NONE))).unwrap();
+        let (stats, yields) = (heap.stats(), heap.loss_durations(LossKind::Yields));
+        assert_eq!(stats.stalls + yields.count, 500);
+        assert!(yields.count > 0 && yields.max_ns < STALL_NS + 1_000, "{yields:?}");
+    }
+}
