@@ -5,8 +5,8 @@
 //! and weak slots are cleared. See "Finalization" in `docs/protocol.md`.
 
 use super::mark::Marker;
+use super::mark_queue::SharedMarkQueue;
 use super::pair_blocks::Passes;
-use super::pool::Pool;
 use super::reclaim::{resolve_pairs, resolve_slots};
 use super::roots::Roots;
 use crate::barrier::collector as slots;
@@ -71,19 +71,19 @@ impl Watches {
 /// Marks the objects and everything reachable from them; then resolves the weak slots and
 /// ephemerons found there. Returns the bytes.
 fn revive(inner: &HeapInner, watches: &[Registration]) -> u64 {
-    let pool = Pool::new(inner, 1, Roots::default());
-    let mut marker = Marker::<false>::new(inner, &pool);
+    let shared = SharedMarkQueue::new(inner, 1, Roots::default());
+    let mut marker = Marker::<false>::new(inner, &shared);
     for watch in watches {
         // Stale or not, the slot is healed and its object marked.
         marker.visit(watch.cell.collector_slot());
     }
     marker.drain();
-    marker.look(Vec::new());
+    marker.start_ephemeron_phase(Vec::new());
     marker.drain();
     Passes::default().run(&mut marker, 0);
     resolve_slots(inner, &[std::mem::take(&mut marker.weak)]);
     let (_, bytes) = marker.count();
     drop(marker);
-    resolve_pairs(inner, &pool.waiting);
+    resolve_pairs(inner, &shared.waiting);
     bytes
 }

@@ -4,9 +4,9 @@
 //! mark word and header, so that the misses of several objects overlap. With one marker the mark
 //! bits are set without locked operations: mutators only log references and never mark.
 
+use super::mark_queue::{CHUNK, Found, Queues, SharedMarkQueue};
 use super::overflow::Again;
-use super::pool::{CHUNK, Found, Pool, Queues, Rest};
-use crate::barrier::collector::{self as slots, Remap, Scan};
+use crate::barrier::collector::{self as slots, Remap};
 use crate::inner::HeapInner;
 use crate::inner::generation::GoodWords;
 use crate::object::Kind;
@@ -16,7 +16,7 @@ use crate::space::blocks::BlockState;
 use gc_core::forwarding::Entry;
 use gc_core::prefetch::prefetch;
 use gc_core::units::Granule;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
 const AHEAD: usize = 16;
@@ -39,14 +39,11 @@ const LOOK_EVERY: u64 = 4096;
 /// Maximum number of store-log buffers taken in one check.
 const BUFFERS_AT_ONCE: usize = 16;
 
-/// Elements of an array visited at a time: bounds what a long array adds to the stack.
-const PIECE: usize = 1024;
-
 /// Blocks whose live bytes a marker caches while other markers run.
 const COUNTED: usize = 64;
 
 /// Ends the round for the other markers when this one panics.
-struct AbortOnPanic<'a>(&'a Pool<'a>);
+struct AbortOnPanic<'a>(&'a SharedMarkQueue<'a>);
 
 impl Drop for AbortOnPanic<'_> {
     fn drop(&mut self) {
@@ -59,7 +56,7 @@ impl Drop for AbortOnPanic<'_> {
 /// One marker. `MANY`: other markers run concurrently.
 pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) inner: &'a HeapInner,
-    pub(super) pool: &'a Pool<'a>,
+    pub(super) shared: &'a SharedMarkQueue<'a>,
     canonical: usize,
     good: GoodWords,
     /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes
@@ -68,20 +65,20 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     queue: [usize; AHEAD],
     next: usize,
     /// Chunks, and the unscanned rests of long arrays, which are processed when the stack is empty.
-    queues: Queues,
+    pub(super) queues: Queues,
     /// Entries of `queues`, or more: some may have been stolen.
-    queued: usize,
+    pub(super) queued: usize,
     /// The block that is being scanned again, and the last one.
     pub(super) again: Option<Again>,
     pub(super) last_grey: usize,
-    /// Weak slots of marked objects, by offset: as many as the pool has room for.
+    /// Weak slots of marked objects, by offset: as many as the shared has room for.
     pub(crate) weak: Vec<usize>,
-    /// Ephemerons found before `looking`, by offset.
+    /// Ephemerons found before `ephemeron_phase`, by offset.
     pub(crate) pairs: Vec<usize>,
     /// Whether every mark looks up the pairs that wait for it: true after the first pass over the
     /// recorded pairs.
-    pub(crate) looking: bool,
-    objects: u64,
+    pub(crate) ephemeron_phase: bool,
+    pub(super) objects: u64,
     bytes: u64,
     /// Live bytes that are not in the table yet, by block. Otherwise markers that count
     /// neighbouring blocks would write the same cache lines for every object.
@@ -94,22 +91,22 @@ pub(crate) struct Marker<'a, const MANY: bool> {
 }
 
 impl<'a, const MANY: bool> Marker<'a, MANY> {
-    pub(crate) fn new(inner: &'a HeapInner, pool: &'a Pool<'a>) -> Marker<'a, MANY> {
+    pub(crate) fn new(inner: &'a HeapInner, shared: &'a SharedMarkQueue<'a>) -> Marker<'a, MANY> {
         Marker {
             inner,
-            pool,
+            shared,
             canonical: inner.memory.views.canonical(),
             good: inner.good_words(),
-            stack: Vec::with_capacity(pool.local),
+            stack: Vec::with_capacity(shared.local),
             queue: [NONE; AHEAD],
             next: 0,
-            queues: pool.take_queues(),
+            queues: shared.take_queues(),
             queued: 0,
             again: None,
             last_grey: 0,
             weak: Vec::new(),
             pairs: Vec::new(),
-            looking: false,
+            ephemeron_phase: false,
             objects: 0,
             bytes: 0,
             live: if MANY { vec![(0, 0); COUNTED] } else { Vec::new() },
@@ -128,7 +125,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    fn push(&mut self, offset: usize) {
+    pub(super) fn push(&mut self, offset: usize) {
         if self.stack.len() < self.stack.capacity() {
             self.stack.push(offset);
         } else {
@@ -141,7 +138,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     #[inline(never)]
     fn push_full(&mut self, offset: usize) {
         let half = (self.stack.len() / 2).min(CHUNK);
-        match self.pool.take_chunk() {
+        match self.shared.take_chunk() {
             Some(chunk) => self.put(chunk, half),
             None => self.overflow(half),
         }
@@ -158,7 +155,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     fn load(&mut self, mut chunk: Vec<usize>) {
         debug_assert!(self.stack.len() + chunk.len() <= self.stack.capacity());
         self.stack.append(&mut chunk);
-        self.pool.give_chunk(chunk);
+        self.shared.give_chunk(chunk);
     }
 
     /// Takes logged words to be marked; `false`: the log was empty.
@@ -205,7 +202,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             } else if entered == NONE && self.queue.iter().all(|&queued| queued == NONE) && !self.scan_greys() {
                 return;
             }
-            if MANY && self.stack.len() > SHARE_ABOVE && self.objects >= self.share_from && self.pool.crew.is_hungry() {
+            if MANY && self.stack.len() > SHARE_ABOVE && self.objects >= self.share_from && self.shared.crew.is_hungry()
+            {
                 self.share();
             }
         }
@@ -231,28 +229,28 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     #[cold]
     #[inline(never)]
     fn share(&mut self) {
-        let crew = &self.pool.crew;
+        let crew = &self.shared.crew;
         if crew.all_hungry_sleep() && self.objects < self.wake_from {
             return;
         }
         self.share_from = self.objects + SHARE_EVERY;
         // Until helpers have come, and while roots are left, they take roots.
-        if self.call() || self.pool.roots.any_left() {
+        if self.call() || self.shared.roots.any_left() {
             return;
         }
         if self.queues.chunks.is_empty() {
-            let Some(chunk) = self.pool.take_chunk() else { return };
+            let Some(chunk) = self.shared.take_chunk() else { return };
             self.put(chunk, (self.stack.len() / 2).min(CHUNK));
         }
         self.wake_from = self.objects + CALL_AFTER;
-        self.pool.crew.tell();
+        self.shared.crew.tell();
     }
 
     /// Calls the helpers, if this marker has to and has not done so.
-    fn call(&mut self) -> bool {
+    pub(super) fn call(&mut self) -> bool {
         let uncalled = std::mem::take(&mut self.uncalled);
         if uncalled {
-            self.pool.crew.called();
+            self.shared.crew.called();
             self.inner.schedule.helpers.open();
         }
         uncalled
@@ -261,8 +259,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     /// Works until no marker has work left, roots included, or one has panicked. All markers call
     /// it; the marker with `calls` calls the helpers as soon as there is work for several.
     pub(crate) fn drain_parallel(&mut self, calls: bool) {
-        let pool = self.pool;
-        let _abort = AbortOnPanic(pool);
+        let shared = self.shared;
+        let _abort = AbortOnPanic(shared);
         if MANY {
             self.uncalled = calls;
             self.share_from = self.objects + if calls { CALL_AFTER } else { 0 };
@@ -270,8 +268,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
         loop {
             self.drain();
-            if pool.roots.visit_next(self.inner, |slot| self.visit(slot)) {
-                if MANY && self.objects >= self.share_from && pool.roots.any_left() {
+            if shared.roots.visit_next(self.inner, |slot| self.visit(slot)) {
+                if MANY && self.objects >= self.share_from && shared.roots.any_left() {
                     self.call();
                 }
                 continue;
@@ -279,7 +277,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             if !MANY {
                 return;
             }
-            match pool.crew.seek(|| pool.steal(self.queues.seat)) {
+            match shared.crew.seek(|| shared.steal(self.queues.seat)) {
                 Some(Found::Chunk(chunk)) => self.load(chunk),
                 Some(Found::Rest(rest)) => self.scan_piece(rest),
                 Some(Found::Grey(block)) => self.scan_again(block),
@@ -291,15 +289,15 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     /// Called by a marker that leaves before the marking ends.
     pub(crate) fn leave(self) {
-        self.pool.give_queues(self.queues);
+        self.shared.give_queues(self.queues);
     }
 
     #[inline(always)]
     fn mark(&mut self, offset: usize) {
         if self.set_mark(offset) {
             self.scan(offset);
-            if self.looking {
-                self.wake(offset);
+            if self.ephemeron_phase {
+                self.mark_values_of(offset);
             }
         }
     }
@@ -310,59 +308,13 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         if MANY { self.inner.memory.marks.set(granule) } else { self.inner.memory.marks.set_alone(granule) }
     }
 
-    /// Marks the values of the pairs that wait for an object that has just been marked.
-    #[cold]
-    pub(super) fn wake(&mut self, offset: usize) {
-        self.pool.waiting.take(offset, !MANY, |pair| self.visit(self.word(pair + 8)));
-    }
-
-    /// Visits a pair of a marked object: marks its value if its key is live, otherwise the pair
-    /// waits.
-    pub(super) fn scan_pair(&mut self, pair: usize) {
-        let inner = self.inner;
-        let waiting = self.looking.then_some(&self.pool.waiting);
-        match slots::scan_pair(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
-            Scan::Value => self.visit(self.word(pair + 8)),
-            Scan::Later => self.note_pair(pair),
-            Scan::Full => self.pool.pair_blocks.add(pair / BLOCK_BYTES),
-            Scan::Empty | Scan::Waits => {}
-        }
-    }
-
-    /// Records a pair for the pass over them, in the list or by its block.
-    fn note_pair(&mut self, pair: usize) {
-        if self.pairs.len() == self.pairs.capacity() {
-            let room = self.pool.take_pair_room(self.pairs.capacity().max(CHUNK));
-            if room == 0 || self.pairs.try_reserve_exact(room).is_err() {
-                return self.pool.pair_blocks.add(pair / BLOCK_BYTES);
-            }
-        }
-        self.pairs.push(pair);
-    }
-
-    #[cold]
-    fn scan_pairs(&mut self, first: usize, mut map: u64) {
-        while map != 0 {
-            self.scan_pair(first + map.trailing_zeros() as usize * 8);
-            map &= map - 1;
-        }
-    }
-
-    /// The pass over the recorded pairs, when nothing else is left to mark. From now on every mark
-    /// looks up waiting pairs. `others`: lists of other markers.
-    pub(crate) fn look(&mut self, others: Vec<Vec<usize>>) {
-        self.looking = true;
-        let own = std::mem::take(&mut self.pairs);
-        others.into_iter().chain([own]).flatten().for_each(|pair| self.scan_pair(pair));
-    }
-
     /// Objects that this marker has marked and not [counted](Marker::count) yet.
     pub(super) fn marked(&self) -> u64 {
         self.objects
     }
 
     #[inline(always)]
-    fn word(&self, offset: usize) -> &'a AtomicU64 {
+    pub(super) fn word(&self, offset: usize) -> &'a AtomicU64 {
         self.inner.memory.word(offset)
     }
 
@@ -413,117 +365,6 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             (*counted, *sum) = (block, 0);
         }
         *sum += bytes;
-    }
-
-    #[inline(always)]
-    pub(super) fn scan_slots(&mut self, offset: usize, kind: &'static Kind) {
-        self.visit_map(offset, kind.strong | kind.tagged);
-        if kind.weak != 0 {
-            self.note_weak(offset, kind.weak);
-        }
-        if kind.tail_has_slots() {
-            self.scan_tail(offset, kind);
-        }
-        if let Some(more) = kind.more {
-            for group in 0..more.strong.len() {
-                let first = offset + (group + 1) * 64 * 8;
-                self.visit_map(first, more.strong[group] | more.tagged[group]);
-                self.note_weak(first, more.weak[group]);
-            }
-            for (group, &pairs) in more.pairs.iter().enumerate() {
-                self.scan_pairs(offset + group * 64 * 8, pairs);
-            }
-            if more.tail_pairs != 0 {
-                let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
-                for index in 0..len {
-                    let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
-                    self.scan_pairs(element, more.tail_pairs);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn visit_map(&mut self, first: usize, mut map: u64) {
-        while map != 0 {
-            self.visit(self.word(first + map.trailing_zeros() as usize * 8));
-            map &= map - 1;
-        }
-    }
-
-    fn note_weak(&mut self, first: usize, mut map: u64) {
-        while map != 0 {
-            let slot = first + map.trailing_zeros() as usize * 8;
-            if self.word(slot).load(Ordering::Relaxed) != 0 {
-                if self.weak.len() < self.weak.capacity() {
-                    self.weak.push(slot);
-                } else {
-                    self.note_weak_full(slot);
-                }
-            }
-            map &= map - 1;
-        }
-    }
-
-    /// The list is as long as its memory: it gets more, or the slot's block is walked after
-    /// marking.
-    #[cold]
-    #[inline(never)]
-    fn note_weak_full(&mut self, slot: usize) {
-        match self.pool.take_weak_room(self.weak.capacity().max(CHUNK)) {
-            room if room != 0 && self.weak.try_reserve_exact(room).is_ok() => self.weak.push(slot),
-            _ => self.pool.add_weak_block(slot / BLOCK_BYTES),
-        }
-    }
-
-    #[inline(always)]
-    fn scan_tail(&mut self, offset: usize, kind: &'static Kind) {
-        let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
-        let first = offset + kind.fixed_bytes as usize;
-        if len > PIECE {
-            self.queues.arrays.push(Rest { next: first, elements: len, kind });
-            self.queued += 1;
-        } else {
-            self.scan_elements(first, len, kind);
-        }
-    }
-
-    fn scan_elements(&mut self, first: usize, elements: usize, kind: &'static Kind) {
-        let stride = kind.tail_stride as usize;
-        let strong = kind.tail_strong | kind.tail_tagged;
-        for index in 0..elements {
-            let element = first + index * stride;
-            self.visit_map(element, strong);
-            if kind.tail_weak != 0 {
-                self.note_weak(element, kind.tail_weak);
-            }
-        }
-    }
-
-    /// Visits the next piece of a long array. An element that is overwritten before it is visited
-    /// is logged, as in any object that is not visited yet.
-    #[cold]
-    #[inline(never)]
-    fn scan_piece(&mut self, mut rest: Rest) {
-        let (first, kind) = (rest.next, rest.kind);
-        let stride = kind.tail_stride as usize;
-        let elements = rest.elements.min(PIECE);
-        rest.next += elements * stride;
-        rest.elements -= elements;
-        if MANY && rest.elements > PIECE && (self.call() || self.pool.crew.is_hungry()) {
-            // Leave the far half for another marker.
-            let near = rest.elements / 2;
-            let far = Rest { next: rest.next + near * stride, elements: rest.elements - near, kind };
-            rest.elements = near;
-            self.queues.arrays.push(far);
-            self.queued += 1;
-            self.pool.crew.tell();
-        }
-        if rest.elements != 0 {
-            self.queues.arrays.push(rest);
-            self.queued += 1;
-        }
-        self.scan_elements(first, elements, kind);
     }
 
     /// Adds this marker's counts to the heap's counters. Returns objects and bytes.
@@ -586,8 +427,8 @@ impl HeapInner {
     /// If the entry is not published.
     pub(super) fn relocated_object(&self, entry: Entry<'_>) -> (usize, &'static Kind) {
         let offset = entry.destination().expect("a relocation ends when every entry is published").offset();
-        // An entry is that of an object that was marked, and its destination holds the copy that was
-        // published; what was copied or kept is live until the next mark start.
+        // An entry is that of an object that was marked, and its destination holds the copy that
+        // was published; what was copied or kept is live until the next mark start.
         (offset, self.memory.object(offset).0)
     }
 
@@ -614,34 +455,11 @@ mod tests {
     use super::super::roots::Roots;
     use super::*;
     use crate::slot::SlotType;
-    use crate::{AllocSize, Gc, Heap, Local, MIN_HEAP_BYTES, Slot, SlotArray, Stress, Trace};
+    use crate::{AllocSize, Gc, Heap, Local, MIN_HEAP_BYTES, Slot, Stress, Trace};
 
     #[derive(Trace)]
     struct Node {
         next: Slot<Option<Node>>,
-    }
-
-    #[test]
-    fn a_long_array_goes_onto_the_stack_a_piece_at_a_time() {
-        const LEN: usize = 300 * PIECE + 7;
-        let heap = Heap::builder().max_bytes(32 << 20).build().unwrap();
-        heap.enter(|m| {
-            type Nodes = SlotArray<Option<Node>>;
-            let nodes = m.build::<Nodes>(AllocSize::tail::<Nodes>(LEN), |m| m.place_array((), LEN, None)).unwrap();
-            for index in 0..LEN {
-                let m = m.reserve(AllocSize::of::<Node>()).unwrap();
-                nodes.get(m).tail()[index].set(m, Some(m.place(NodeInit { next: None })));
-            }
-            let inner = heap.inner();
-            let pool = Pool::new(inner, 1, Roots::default());
-            let mut marker = Marker::<false>::new(inner, &pool);
-            let word = <Nodes as SlotType>::to_word(nodes.get(m));
-            marker.visit(&AtomicU64::new(word));
-            marker.drain();
-            assert_eq!((marker.objects, marker.queued), (LEN as u64 + 1, 0));
-            assert!(pool.peak_bytes() <= 4 * 4096, "{}", pool.peak_bytes());
-        })
-        .unwrap();
     }
 
     #[test]
@@ -663,8 +481,8 @@ mod tests {
             inner.world.phase.next_epoch();
             // Like a thread that overwrites one reference repeatedly.
             let log = |buffers: usize| (0..buffers).for_each(|_| inner.world.log.push(vec![first; WORDS]));
-            let pool = Pool::new(inner, 1, Roots::default());
-            let mut marker = Marker::<false>::new(inner, &pool);
+            let shared = SharedMarkQueue::new(inner, 1, Roots::default());
+            let mut marker = Marker::<false>::new(inner, &shared);
 
             log(BUFFERS_AT_ONCE + 1);
             assert!(marker.take_logs());
@@ -673,7 +491,7 @@ mod tests {
             log(BUFFERS);
             marker.drain();
             assert_eq!((inner.world.log.len(), marker.objects), (0, nodes));
-            assert!(pool.peak_bytes() <= 4 * BUFFERS_AT_ONCE * WORDS * 8, "{}", pool.peak_bytes());
+            assert!(shared.peak_bytes() <= 4 * BUFFERS_AT_ONCE * WORDS * 8, "{}", shared.peak_bytes());
             assert!(!marker.take_logs());
         })
         .unwrap();
@@ -699,13 +517,13 @@ mod tests {
             let inner = heap.inner();
             let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node)) as usize;
             let first = list.get(m);
-            let stale = inner.memory.word(offset_of(first) + 8).load(Ordering::Relaxed);
+            let stale = inner.memory.word(offset_of(first) + 8).load(std::sync::atomic::Ordering::Relaxed);
             assert!(!inner.is_good(stale));
             let now = offset_of(first.next.get(m).unwrap());
             assert_ne!(now, inner.memory.space.offset(stale) as usize);
             inner.world.log.push(vec![stale]);
-            let pool = Pool::new(inner, 1, Roots::default());
-            let mut marker = Marker::<false>::new(inner, &pool);
+            let shared = SharedMarkQueue::new(inner, 1, Roots::default());
+            let mut marker = Marker::<false>::new(inner, &shared);
             assert!(marker.take_logs());
             assert_eq!(marker.stack, [now]);
         })

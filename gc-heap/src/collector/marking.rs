@@ -2,9 +2,9 @@
 //! mutators' logs until there is nothing left, with the help of the other collector threads.
 
 use super::mark::Marker;
+use super::mark_queue::SharedMarkQueue;
 use super::pair_blocks::Passes;
 use super::pauses::Pauses;
-use super::pool::Pool;
 use super::roots::Roots;
 use crate::events::PauseKind;
 use crate::inner::HeapInner;
@@ -49,12 +49,12 @@ pub(super) fn mark<'a>(pauses: impl Pauses<'a>) -> MarkResult {
 
 fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> MarkResult {
     let inner = pauses.inner();
-    let pool = Pool::new(inner, workers, Roots::of(inner));
+    let shared = SharedMarkQueue::new(inner, workers, Roots::of(inner));
     let mut marking = Marking::<MANY> {
         inner,
-        pool: &pool,
+        shared: &shared,
         workers,
-        marker: Marker::new(inner, &pool),
+        marker: Marker::new(inner, &shared),
         helpers: Mutex::new(HelperResults::default()),
         passes: Passes::default(),
     };
@@ -69,13 +69,13 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         inner.report.counters.mark_end_retries.add(1);
     }
     let (weak, live_bytes) = marking.finish();
-    MarkResult { weak, waiting: pool.waiting, live_bytes }
+    MarkResult { weak, waiting: shared.waiting, live_bytes }
 }
 
 /// A marking that goes on. `MANY`: helpers mark too.
 struct Marking<'p, const MANY: bool> {
     inner: &'p HeapInner,
-    pool: &'p Pool<'p>,
+    shared: &'p SharedMarkQueue<'p>,
     workers: usize,
     marker: Marker<'p, MANY>,
     helpers: Mutex<HelperResults>,
@@ -96,10 +96,10 @@ impl<const MANY: bool> Marking<'_, MANY> {
         self.drain_slots();
         let helpers = self.helpers.get_mut().unwrap_or_else(PoisonError::into_inner);
         let found = || helpers.pairs.iter().chain([&self.marker.pairs]).map(Vec::capacity).sum::<usize>();
-        if !self.marker.looking && (found() != 0 || !self.pool.pair_blocks.is_empty()) {
+        if !self.marker.ephemeron_phase && (found() != 0 || !self.shared.pair_blocks.is_empty()) {
             self.inner.report.counters.ephemeron_passes.add(1);
-            self.pool.pair_bytes.store(found() * size_of::<usize>(), Ordering::Relaxed);
-            self.marker.look(std::mem::take(&mut helpers.pairs));
+            self.shared.pair_bytes.store(found() * size_of::<usize>(), Ordering::Relaxed);
+            self.marker.start_ephemeron_phase(std::mem::take(&mut helpers.pairs));
             self.drain_slots();
         }
         let by_helpers = self.helpers.get_mut().unwrap_or_else(PoisonError::into_inner).objects;
@@ -108,19 +108,19 @@ impl<const MANY: bool> Marking<'_, MANY> {
 
     /// Drains with the help of the other collector threads, if there are any.
     fn drain_slots(&mut self) {
-        let (inner, pool) = (self.inner, self.pool);
+        let (inner, shared) = (self.inner, self.shared);
         let (marker, helpers) = (&mut self.marker, &self.helpers);
         if !MANY {
             return marker.drain_parallel(false);
         }
-        pool.crew.begin(true);
-        let looking = marker.looking;
+        shared.crew.begin(true);
+        let ephemeron_phase = marker.ephemeron_phase;
         let help = || {
-            if !pool.crew.join() {
+            if !shared.crew.join() {
                 return;
             }
-            let mut helper = Marker::<MANY>::new(inner, pool);
-            helper.looking = looking;
+            let mut helper = Marker::<MANY>::new(inner, shared);
+            helper.ephemeron_phase = ephemeron_phase;
             helper.drain_parallel(false);
             let mut results = helpers.lock().unwrap_or_else(PoisonError::into_inner);
             results.weak.push(std::mem::take(&mut helper.weak));
@@ -141,11 +141,11 @@ impl<const MANY: bool> Marking<'_, MANY> {
         weak.push(std::mem::take(&mut self.marker.weak));
         live_bytes += helpers.bytes;
         drop(self.marker);
-        let (counters, pool) = (&self.inner.report.counters, self.pool);
+        let (counters, shared) = (&self.inner.report.counters, self.shared);
         counters.marked_by_helpers.add(helpers.objects);
-        counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(pool.peak_bytes() as u64));
-        counters.mark_overflows.add(pool.overflows.load(Ordering::Relaxed) as u64);
-        let pairs = pool.pair_bytes.load(Ordering::Relaxed) + pool.waiting.bytes();
+        counters.mark_stack_peak.set(counters.mark_stack_peak.get().max(shared.peak_bytes() as u64));
+        counters.mark_overflows.add(shared.overflows.load(Ordering::Relaxed) as u64);
+        let pairs = shared.pair_bytes.load(Ordering::Relaxed) + shared.waiting.bytes();
         let weak_bytes = weak.iter().map(|list| list.capacity() * size_of::<usize>()).sum::<usize>();
         let lists = (weak_bytes + pairs) as u64;
         counters.mark_lists_peak.set(counters.mark_lists_peak.get().max(lists));

@@ -27,7 +27,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
     /// Those that have slots are found again by their blocks. It pushes nothing, so it ends for
     /// every shape of heap.
     pub(super) fn overflow(&mut self, entries: usize) {
-        self.pool.overflows.fetch_add(1, Ordering::Relaxed);
+        self.shared.overflows.fetch_add(1, Ordering::Relaxed);
         for index in 0..entries {
             if index + AHEAD < entries {
                 self.prefetch(self.stack[index + AHEAD]);
@@ -36,15 +36,15 @@ impl<const MANY: bool> Marker<'_, MANY> {
             if self.set_mark(offset) {
                 let kind = self.count_object(offset);
                 // A pair may wait for any object, and is looked up when the block is scanned.
-                if kind.has_slots() || self.looking {
+                if kind.has_slots() || self.ephemeron_phase {
                     // After the mark is set, so that the marker that takes the block sees it.
-                    self.pool.greys.add(offset / BLOCK_BYTES);
+                    self.shared.greys.add(offset / BLOCK_BYTES);
                 }
             }
         }
         self.stack.drain(..entries);
         if MANY {
-            self.pool.crew.tell();
+            self.shared.crew.tell();
         }
     }
 
@@ -60,7 +60,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
     #[inline(never)]
     pub(super) fn scan_greys(&mut self) -> bool {
         let Some(mut again) = self.again.take() else {
-            let Some(block) = self.pool.greys.take(self.last_grey) else { return false };
+            let Some(block) = self.shared.greys.take(self.last_grey) else { return false };
             self.last_grey = block;
             self.scan_again(block);
             return true;
@@ -81,8 +81,8 @@ impl<const MANY: bool> Marker<'_, MANY> {
             // bit is set there by a marker.
             let (kind, _) = self.inner.marked_object(offset);
             self.scan_slots(offset, kind);
-            if self.looking {
-                self.wake(offset);
+            if self.ephemeron_phase {
+                self.mark_values_of(offset);
             }
         }
         self.again = Some(again);
@@ -93,8 +93,8 @@ impl<const MANY: bool> Marker<'_, MANY> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collector::mark_queue::SharedMarkQueue;
     use crate::collector::pair_blocks::Passes;
-    use crate::collector::pool::Pool;
     use crate::collector::reclaim::each_pair;
     use crate::collector::roots::Roots;
     use crate::inner::HeapInner;
@@ -169,17 +169,17 @@ mod tests {
             inner.memory.clear_marks(block);
             inner.memory.blocks.set_live_bytes(block, 0);
         });
-        let pool = Pool::of(inner, markers, Roots::of(inner), local, chunks);
+        let shared = SharedMarkQueue::of(inner, markers, Roots::of(inner), local, chunks);
         let mut sums = Vec::new();
         let mut pairs: Vec<Vec<usize>> = Vec::new();
         // As `Marking::drain` does it.
-        for looking in [false, true] {
-            pool.crew.begin(false);
+        for ephemeron_phase in [false, true] {
+            shared.crew.begin(false);
             let found = std::sync::Mutex::new(std::mem::take(&mut pairs));
             let work = || {
-                let mut marker = Marker::<MANY>::new(inner, &pool);
-                if looking {
-                    marker.look(std::mem::take(&mut *found.lock().unwrap()));
+                let mut marker = Marker::<MANY>::new(inner, &shared);
+                if ephemeron_phase {
+                    marker.start_ephemeron_phase(std::mem::take(&mut *found.lock().unwrap()));
                 }
                 marker.drain_parallel(false);
                 found.lock().unwrap().push(std::mem::take(&mut marker.pairs));
@@ -188,29 +188,29 @@ mod tests {
                 counted
             };
             std::thread::scope(|scope| {
-                let helper = || if pool.crew.join() { work() } else { (0, 0) };
+                let helper = || if shared.crew.join() { work() } else { (0, 0) };
                 let helpers: Vec<_> = (1..markers).map(|_| scope.spawn(helper)).collect();
                 sums.push(work());
                 sums.extend(helpers.into_iter().map(|helper| helper.join().unwrap()));
             });
             pairs = found.into_inner().unwrap();
         }
-        let mut marker = Marker::<MANY>::new(inner, &pool);
-        marker.looking = true;
+        let mut marker = Marker::<MANY>::new(inner, &shared);
+        marker.ephemeron_phase = true;
         Passes::default().run(&mut marker, 0);
         sums.push(marker.count());
         marker.leave();
         let mut waiting = Vec::new();
-        pool.waiting.take_all(|pair| waiting.push(pair));
+        shared.waiting.take_all(|pair| waiting.push(pair));
         while let Some(block) = inner.memory.pair_blocks.take(0) {
             each_pair(inner, block, |pair| waiting.push(pair));
         }
         assert!(waiting.is_empty(), "{} pairs whose keys are marked wait", waiting.len());
-        assert!(pool.greys.is_empty() && pool.peak_bytes() <= (chunks * 512 + markers * local) * 8);
+        assert!(shared.greys.is_empty() && shared.peak_bytes() <= (chunks * 512 + markers * local) * 8);
         let live: u64 =
             (0..inner.memory.blocks.len()).map(|block| u64::from(inner.memory.blocks.live_bytes(block))).sum();
         assert_eq!(live, sums.iter().map(|(_, bytes)| bytes).sum::<u64>(), "the table, and what markers counted");
-        (sums.iter().map(|(objects, _)| objects).sum(), pool.overflows.load(Ordering::Relaxed))
+        (sums.iter().map(|(objects, _)| objects).sum(), shared.overflows.load(Ordering::Relaxed))
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Ephemerons for which there is no room in the marker's lists: the blocks that hold them are passed
-//! over until nothing more is marked. See "Ephemerons" in `docs/protocol.md`.
+//! Ephemerons for which there is no room in the marker's lists: the blocks that hold them are
+//! passed over until nothing more is marked. See "Ephemerons" in `docs/protocol.md`.
 
 use super::mark::Marker;
 use super::reclaim::each_pair;
@@ -22,27 +22,27 @@ pub(super) struct Passes {
 
 impl Passes {
     /// Marks the values of pairs in these blocks whose keys are marked, and everything reachable
-    /// from them, until the keys of all other pairs have no mark. The caller is the only marker that
-    /// runs, and has nothing else to mark. `marked`: objects that others have marked so far.
+    /// from them, until the keys of all other pairs have no mark. The caller is the only marker
+    /// that runs, and has nothing else to mark. `marked`: objects that others have marked so far.
     ///
     /// A pass marks what it finds before it goes on to the next pair, and the passes go up and down
     /// in turns: of a chain of pairs in the order of their addresses, or in the reverse order, one
-    /// of two passes finds all. Whatever the order, the number of passes grows with the logarithm of
-    /// the chain's length: after some there is room for twice as many waiting pairs.
+    /// of two passes finds all. Whatever the order, the number of passes grows with the logarithm
+    /// of the chain's length: after some there is room for twice as many waiting pairs.
     pub(super) fn run<const MANY: bool>(&mut self, marker: &mut Marker<'_, MANY>, marked: u64) {
-        let (inner, pool) = (marker.inner, marker.pool);
-        while !pool.pair_blocks.is_empty() && self.at_rest != Some(marked + marker.marked()) {
+        let (inner, shared) = (marker.inner, marker.shared);
+        while !shared.pair_blocks.is_empty() && self.at_rest != Some(marked + marker.marked()) {
             let before = marked + marker.marked();
             if self.count > 0 && self.count.is_multiple_of(PASSES) {
-                pool.waiting.widen(LEAST_ROOM);
+                shared.waiting.widen(LEAST_ROOM);
             }
             // Otherwise pairs would come to wait twice.
-            pool.waiting.take_all(|pair| pool.pair_blocks.add(pair / BLOCK_BYTES));
+            shared.waiting.take_all(|pair| shared.pair_blocks.add(pair / BLOCK_BYTES));
             let blocks = inner.memory.blocks.len();
             for index in 0..blocks {
                 let down = !self.count.is_multiple_of(2);
                 let block = if down { blocks - 1 - index } else { index };
-                if pool.pair_blocks.remove(block) {
+                if shared.pair_blocks.remove(block) {
                     marker.pass_over(block, down);
                 }
             }

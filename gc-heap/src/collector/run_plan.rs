@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::iter::repeat;
 use std::ops::Range;
 
-/// Maximum number of windows for which a place elsewhere is searched. Where windows are long, fewer:
-/// together they have about as many stretches as the heap.
+/// Maximum number of windows for which a place elsewhere is searched. Where windows are long,
+/// fewer: together they have about as many stretches as the heap.
 const WINDOWS: usize = 64;
 
 /// What stands in a stretch of blocks.

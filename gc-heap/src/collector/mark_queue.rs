@@ -51,7 +51,7 @@ pub(super) struct Queues {
 }
 
 /// What several markers share.
-pub(crate) struct Pool<'a> {
+pub(crate) struct SharedMarkQueue<'a> {
     pub(super) crew: Crew,
     pub(super) roots: Roots,
     pub(super) greys: &'a GreyBlocks,
@@ -78,24 +78,32 @@ pub(crate) struct Pool<'a> {
     pub(super) pair_bytes: AtomicUsize,
 }
 
-impl<'a> Pool<'a> {
+impl<'a> SharedMarkQueue<'a> {
     /// For so many markers at most.
-    pub(crate) fn new(inner: &'a HeapInner, markers: usize, roots: Roots) -> Pool<'a> {
+    pub(crate) fn new(inner: &'a HeapInner, markers: usize, roots: Roots) -> SharedMarkQueue<'a> {
         let max_chunks = inner.memory.used_bytes() / PART / (CHUNK * size_of::<usize>());
         // Alternately none, one, and the normal number.
         match inner.world.phase.epoch() as usize % 3 {
-            few @ 0..=1 if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, few),
-            _ if inner.config.stress.is_on() => Pool::of(inner, markers, roots, LOCAL_IN_STRESS, max_chunks),
-            _ => Pool::of(inner, markers, roots, LOCAL, max_chunks.max(markers)),
+            few @ 0..=1 if inner.config.stress.is_on() => {
+                SharedMarkQueue::of(inner, markers, roots, LOCAL_IN_STRESS, few)
+            }
+            _ if inner.config.stress.is_on() => SharedMarkQueue::of(inner, markers, roots, LOCAL_IN_STRESS, max_chunks),
+            _ => SharedMarkQueue::of(inner, markers, roots, LOCAL, max_chunks.max(markers)),
         }
     }
 
-    pub(super) fn of(inner: &'a HeapInner, markers: usize, roots: Roots, local: usize, max_chunks: usize) -> Pool<'a> {
+    pub(super) fn of(
+        inner: &'a HeapInner,
+        markers: usize,
+        roots: Roots,
+        local: usize,
+        max_chunks: usize,
+    ) -> SharedMarkQueue<'a> {
         let memory = &inner.memory;
         debug_assert!([&memory.greys, &memory.weak_blocks, &memory.pair_blocks].iter().all(|set| set.is_empty()));
         let queues = |seat| Queues { seat, chunks: Worker::new_lifo(), arrays: Worker::new_lifo() };
         let queues: Vec<Queues> = (0..markers).map(queues).collect();
-        let pool = Pool {
+        let shared = SharedMarkQueue {
             crew: Crew::new(),
             roots,
             greys: &inner.memory.greys,
@@ -113,8 +121,8 @@ impl<'a> Pool<'a> {
             overflows: AtomicUsize::new(0),
             pair_bytes: AtomicUsize::new(0),
         };
-        pool.crew.begin(false);
-        pool
+        shared.crew.begin(false);
+        shared
     }
 
     pub(super) fn take_queues(&self) -> Queues {
