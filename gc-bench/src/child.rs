@@ -8,18 +8,13 @@ use std::time::Duration;
 use gc_heap::Heap;
 
 use crate::failure::Failure;
-use crate::gaps::{Gaps, NotAccounted, measured_mmu};
-use crate::hiccups::{self, Hiccups};
-use crate::measure::{Bench, Closed, Gauge, Measured, StopWatching, watch};
-use crate::metered::{Metered, Stream};
+use crate::hiccups;
+use crate::measure::{Bench, Gauge, StopWatching, watch};
+use crate::outcome::{Footprint, record};
+use crate::peer;
 use crate::plan::Plan;
-use crate::process::pss_bytes;
-use crate::record::{Histograms, Record};
-use crate::recorder::Recorder;
+use crate::record::Record;
 use crate::session::{Message, Order};
-use crate::stats::Samples;
-use crate::timeline::Sampled;
-use crate::track::Track;
 use crate::workload::Work;
 
 /// `gc-bench run-one`: reads an [`Order`], answers with [`Message`]s. The parent reads the outcome
@@ -70,6 +65,9 @@ fn build(plan: &Plan) -> Result<Heap, Failure> {
 
 fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> {
     let hiccups = hiccups::calibrate(plan.work.threads(), Duration::from_millis(if plan.quick { 50 } else { 300 }));
+    if let Some(peer) = plan.heap.barrier.peer() {
+        return peer::run::run(plan, peer, hiccups);
+    }
     let heap = build(plan)?;
     heap.warnings().iter().for_each(|warning| say(&Message::Warning { message: warning.to_string() }));
     let gauge = Gauge::new(plan.work.seconds());
@@ -82,103 +80,6 @@ fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> 
         plan.work.run(&bench)
     })?;
     let closed = bench.into_closed().ok_or_else(|| Failure::run("the workload measured nothing"))?;
-    Ok(record(plan, &heap, &gauge, &measured, closed, hiccups))
-}
-
-/// The samples of all tracks together.
-fn together<'a>(recorders: impl Iterator<Item = &'a Recorder>) -> Samples {
-    let mut all = Recorder::new();
-    recorders.for_each(|recorder| all.merge(recorder));
-    Samples::from(&all)
-}
-
-/// Metered latency of all operations. With a set rate arrivals are known: each operation is due
-/// with its tick, and nothing is smoothed.
-fn metered(tracks: &[Track]) -> Metered<Samples> {
-    let metered: Vec<&Track> = tracks.iter().filter(|track| track.is_metered()).collect();
-    if metered.iter().any(|track| track.responses().is_some()) {
-        return Metered::by_window(|_| together(metered.iter().filter_map(|track| track.responses())));
-    }
-    let streams: Vec<Stream> = metered.iter().map(|track| Stream::new(track.pieces())).collect();
-    Metered::by_window(|window_ns| {
-        let mut samples = Samples::new();
-        streams.iter().for_each(|stream| stream.meter(window_ns, &mut samples));
-        samples
-    })
-}
-
-fn record(plan: &Plan, heap: &Heap, gauge: &Gauge, measured: &Measured, closed: Closed, hiccups: Hiccups) -> Record {
-    let stats = heap.stats();
-    let committed_peak_bytes = stats.committed_peak_bytes as u64;
-    // Read once, now: reading it costs tens of milliseconds. Of what was ever there, only the heap
-    // gives memory back.
-    let given_back = committed_peak_bytes.saturating_sub(stats.committed_bytes as u64);
-    // What the bench itself keeps of the run is not the run's.
-    let own_bytes: u64 = measured.tracks.iter().map(Track::bytes).sum();
-    let pss_peak_bytes = pss_bytes().saturating_sub(own_bytes) + given_back;
-    let tracks = &measured.tracks;
-    let latency = together(tracks.iter().filter(|track| track.is_metered()).map(Track::latency));
-    let (operations, other) =
-        (together(tracks.iter().map(Track::operations)), together(tracks.iter().map(Track::other)));
-    let metered = metered(tracks);
-    let (wall_s, measured_ns) = (closed.wall.as_secs_f64(), closed.wall.as_nanos() as u64);
-    let sampled = if plan.stretches { Track::sampled_whole } else { Track::sampled };
-    let tracks: Vec<Sampled> = tracks.iter().map(|track| sampled(track, measured_ns)).collect();
-    let occupancy = gauge.occupancy(&closed);
-    let quarters = if plan.work.is_steady() { gauge.quarters(&closed) } else { Vec::new() };
-    let (mut events, lost) = (closed.heap, closed.lost);
-    events.place_preemptions(&tracks);
-    events.add_late_wake_ups(&measured.tracks);
-    Record {
-        workload: plan.work.name().to_owned(),
-        barrier: plan.heap.barrier,
-        heap_bytes: plan.heap.heap_bytes,
-        threads: closed.used_by,
-        hiccups,
-        repeat: plan.repeat,
-        wall_s,
-        measured_ns,
-        cpu_s: closed.used.cpu.as_secs_f64(),
-        ops: measured.ops,
-        ops_per_s: measured.ops as f64 / wall_s.max(1e-9),
-        committed_peak_bytes,
-        pss_peak_bytes,
-        cycles: closed.cycles,
-        checksum: measured.checksum,
-        documents: measured.documents,
-        pauses: events.pauses.summary(),
-        safepoint: events.safepoint.summary(),
-        stalls: events.stalls.summary(),
-        latency: latency.summary(),
-        operations: operations.summary(),
-        other: other.summary(),
-        metered: metered.map(Samples::summary),
-        gaps: Gaps::of(&tracks, measured_ns),
-        not_accounted: NotAccounted::of(&tracks, &events),
-        other_cpu_percent: closed.used.other_percent,
-        stolen_percent: closed.used.stolen_percent,
-        lost_events: events.lost,
-        mmu: events.mmu(),
-        measured_mmu: measured_mmu(&tracks, measured_ns),
-        lost: lost.lost,
-        quarters,
-        laggards: events.laggards,
-        settings: plan.clone(),
-        histograms: Histograms {
-            pauses: events.pauses.buckets(),
-            safepoint: events.safepoint.buckets(),
-            stalls: events.stalls.buckets(),
-            latency: latency.buckets(),
-            operations: operations.buckets(),
-            other: other.buckets(),
-            metered: metered.map(Samples::buckets),
-            faults: lost.faults,
-            slow_paths: lost.slow_paths,
-        },
-        tracks,
-        delays: events.delays,
-        stops: events.stops,
-        phases: events.phases,
-        occupancy,
-    }
+    let footprint = Footprint::of(plan, &heap, &gauge, &measured, &closed);
+    Ok(record(plan, footprint, &measured, closed, hiccups))
 }

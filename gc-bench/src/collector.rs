@@ -1,4 +1,4 @@
-//! The collector of a run: a barrier, and the memory that it works on, under one name.
+//! The collector of a run under one name: a barrier, and the memory that it works on; or a peer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,15 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gc_heap::{Backing, Barrier, HeapBuilder, ParseOptionError};
 
-/// The values of `--barrier`.
+use crate::peer::Peer;
+
+/// The values of `--barrier`, and those of `--peer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Collector {
     barrier: Barrier,
     backing: Backing,
+    /// Then the other two say nothing.
+    peer: Option<Peer>,
 }
 
 /// The name of [`Barrier::Page`] on [`Backing::Anonymous`].
@@ -20,22 +24,32 @@ impl Collector {
     pub(crate) const LOAD: Self = Self::new(Barrier::Load);
     pub(crate) const STW: Self = Self::new(Barrier::StopTheWorld);
     pub(crate) const PAGE: Self = Self::new(Barrier::Page);
-    pub(crate) const PAGE_ANONYMOUS: Self = Self { barrier: Barrier::Page, backing: Backing::Anonymous };
+    pub(crate) const PAGE_ANONYMOUS: Self = Self { barrier: Barrier::Page, backing: Backing::Anonymous, peer: None };
 
     const fn new(barrier: Barrier) -> Self {
-        Self { barrier, backing: Backing::Memfd }
+        Self { barrier, backing: Backing::Memfd, peer: None }
+    }
+
+    pub(crate) const fn of_peer(peer: Peer) -> Self {
+        Self { barrier: Barrier::Load, backing: Backing::Memfd, peer: Some(peer) }
+    }
+
+    /// The peer, if it is no collector of this project.
+    pub(crate) fn peer(self) -> Option<Peer> {
+        self.peer
     }
 
     pub(crate) fn name(self) -> &'static str {
-        match self.backing {
-            Backing::Anonymous => PAGE_ANONYMOUS,
-            _ => self.barrier.name(),
+        match (self.peer, self.backing) {
+            (Some(peer), _) => peer.name(),
+            (None, Backing::Anonymous) => PAGE_ANONYMOUS,
+            (None, _) => self.barrier.name(),
         }
     }
 
     /// Whether it uses the page barrier.
     pub(crate) fn is_page(self) -> bool {
-        self.barrier == Barrier::Page
+        self.peer.is_none() && self.barrier == Barrier::Page
     }
 
     /// Configures the heap's builder with it.
@@ -73,7 +87,11 @@ impl FromStr for Collector {
     type Err = ParseOptionError;
 
     fn from_str(text: &str) -> Result<Self, ParseOptionError> {
-        if text == PAGE_ANONYMOUS { Ok(Self::PAGE_ANONYMOUS) } else { text.parse().map(Self::new) }
+        match (text, Peer::by_name(text)) {
+            (PAGE_ANONYMOUS, _) => Ok(Self::PAGE_ANONYMOUS),
+            (_, Some(peer)) => Ok(Self::of_peer(peer)),
+            _ => text.parse().map(Self::new),
+        }
     }
 }
 
@@ -88,6 +106,7 @@ mod tests {
             (Collector::STW, "stw"),
             (Collector::PAGE, "page"),
             (Collector::PAGE_ANONYMOUS, "page-anonymous"),
+            (Collector::of_peer(Peer::G1), "g1"),
         ] {
             assert_eq!((collector.to_string().as_str(), name.parse()), (name, Ok(collector)));
             assert_eq!(collector.is_page(), name.starts_with("page"));

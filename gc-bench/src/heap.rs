@@ -1,5 +1,6 @@
 //! The heap of a run: its options, and whether it can be built.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use clap::Args;
@@ -12,6 +13,8 @@ use crate::by_name;
 use crate::collector::Collector;
 use crate::failure::Failure;
 use crate::machine::Memory;
+use crate::peer::Peer;
+use crate::peer::java::{Java, Machine};
 use crate::size::{bytes, parse_count};
 
 /// How the heap is built; every workload takes these.
@@ -23,6 +26,15 @@ pub(crate) struct HeapArgs {
     /// compiled in. Several, with commas between them, are run in random order and compared
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load")]
     pub(crate) barrier: Vec<Collector>,
+
+    /// Collectors of other runtimes to run the same work in turn with these, with commas between
+    /// them; they need a Java development kit
+    #[arg(long, value_parser = Peer::parser(), value_delimiter = ',')]
+    pub(crate) peer: Vec<Peer>,
+
+    /// The folder of that kit [default: JAVA_HOME, else where `java` is on the path]
+    #[arg(long, value_name = "DIR", requires = "peer")]
+    jdk: Option<PathBuf>,
 
     /// Collector threads [default: the heap's own choice; of stw as many as processors, and where
     /// barriers are compared a second row with 1]
@@ -68,7 +80,17 @@ impl HeapArgs {
                 )));
             }
         }
+        for (i, peer) in self.peer.iter().enumerate() {
+            if self.peer[..i].contains(peer) {
+                return Err(Failure::input(format!("{peer} is named twice (--repeats N runs each peer N times)")));
+            }
+        }
         Ok(())
+    }
+
+    /// The kit that the peers need, where there are any.
+    pub(crate) fn java(&self) -> Result<Option<Java>, Failure> {
+        if self.peer.is_empty() { Ok(None) } else { Java::find(self.jdk.as_deref()).map(Some) }
     }
 
     /// Of that size, one for each barrier that was named. Pages that nobody chose are large ones
@@ -77,7 +99,7 @@ impl HeapArgs {
     /// The baseline, which stops the program, has as many workers as there are processors: while
     /// the program is stopped they are all free. Where it is compared with others, it is run with
     /// one worker as well, which tells what the others cost a processor from what stopping costs.
-    pub(crate) fn plans(&self, heap_bytes: u64, large_pages_help: bool) -> Vec<HeapPlan> {
+    pub(crate) fn plans(&self, heap_bytes: u64, large_pages_help: bool, java: Option<&Java>) -> Vec<HeapPlan> {
         let compared = self.barrier.len() > 1;
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(MAX_WORKERS);
         let workers = |barrier: Collector| match self.workers {
@@ -89,7 +111,14 @@ impl HeapArgs {
         let one = self.plan(heap_bytes, large_pages_help);
         let of = |barrier| workers(barrier).into_iter().map(move |workers| (barrier, workers));
         let each = self.barrier.iter().copied().flat_map(of);
-        each.map(|(barrier, workers)| HeapPlan { barrier, workers, ..one.clone() }).collect()
+        let ours = each.map(|(barrier, workers)| HeapPlan { barrier, workers, ..one.clone() });
+        let peers = self.peer.iter().map(|&peer| HeapPlan {
+            barrier: Collector::of_peer(peer),
+            workers: 0,
+            java: java.cloned(),
+            ..one.clone()
+        });
+        ours.chain(peers).collect()
     }
 
     fn plan(&self, heap_bytes: u64, large_pages_help: bool) -> HeapPlan {
@@ -103,6 +132,7 @@ impl HeapArgs {
             workers: self.workers.unwrap_or(0),
             pretouch,
             huge_pages: self.huge_pages.unwrap_or_else(own_choice),
+            java: None,
         }
     }
 }
@@ -119,16 +149,29 @@ pub(crate) struct HeapPlan {
     pub(crate) pretouch: bool,
     #[serde(with = "by_name")]
     pub(crate) huge_pages: HugePages,
+    /// Of a peer: the kit that it comes from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) java: Option<Java>,
 }
 
 impl HeapPlan {
-    /// The barrier, and of the baseline how many threads collect while the program is stopped.
+    /// The barrier, and of the baseline how many threads collect while the program is stopped; of a
+    /// peer where it comes from.
     pub(crate) fn collector(&self) -> String {
+        if let Some(java) = &self.java {
+            return format!("{}, JDK {}", self.barrier, java.jdk);
+        }
         match (self.barrier, self.workers) {
             (Collector::STW, 1) => format!("{}, 1 worker", self.barrier),
             (Collector::STW, workers @ 2..) => format!("{}, {workers} workers", self.barrier),
             (barrier, _) => barrier.to_string(),
         }
+    }
+
+    /// The same heap, of a peer.
+    pub(crate) fn machine(&self, peer: Peer) -> Machine {
+        let large_pages = self.huge_pages != HugePages::Never;
+        Machine { peer, heap_bytes: self.heap_bytes, pretouch: self.pretouch, large_pages }
     }
 
     pub(crate) fn builder(&self) -> HeapBuilder {
@@ -139,7 +182,8 @@ impl HeapPlan {
 
     /// Rejects a heap that cannot be built here, before anything is run.
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
-        self.builder().check_within(memory.total_bytes as usize).map_err(|error| match error {
+        let ours = self.barrier.peer().is_none().then(|| self.builder().check_within(memory.total_bytes as usize));
+        ours.unwrap_or(Ok(())).map_err(|error| match error {
             BuildError::PageBarrier(why) => {
                 Failure::input(format!("the page barrier is unavailable: {why}; use `load` or `stw`"))
             }

@@ -74,6 +74,15 @@ pub(crate) struct Closed {
     pub(crate) used_by: Threads,
 }
 
+impl Closed {
+    /// Of a process of its own, whose threads stood still at `stops`.
+    pub(crate) fn of_peer(wall: Duration, used: Used, cycles: u64, stops: Vec<Stop>, used_by: Threads) -> Self {
+        let (since, lost) = (Instant::now(), Since::default());
+        let heap = HeapEvents::of_stops(stops, wall.as_nanos() as u64);
+        Self { wall, used, cycles, heap, lost, since, allocated: (0, 0), used_by }
+    }
+}
+
 impl<'a> Bench<'a> {
     /// Of a heap with that barrier, in which so many mutators are to work as fast as they can.
     pub(crate) fn new(heap: &'a Heap, barrier: Collector, threads: u64, document: &'a [u8], gauge: &'a Gauge) -> Self {
@@ -240,10 +249,8 @@ impl HeapEvents {
         }
     }
 
-    /// Events of a stretch; times from its start. What began before it counts whole (it was taken
-    /// out of this stretch); what ends after it does not.
-    fn of(events: &[Event], lost: u64, from_ns: u64, to_ns: u64) -> Self {
-        let mut out = Self {
+    fn none(length_ns: u64) -> Self {
+        Self {
             pauses: Samples::new(),
             safepoint: Samples::new(),
             stalls: Samples::new(),
@@ -251,13 +258,30 @@ impl HeapEvents {
             laggards: Vec::new(),
             phases: Vec::new(),
             fill: Vec::new(),
-            lost,
+            lost: 0,
             stopped: Vec::new(),
             own: BTreeMap::new(),
             delays: BTreeMap::new(),
             preempted: Vec::new(),
-            length_ns: to_ns - from_ns,
-        };
+            length_ns,
+        }
+    }
+
+    /// Stops alone, in order.
+    fn of_stops(stops: Vec<Stop>, length_ns: u64) -> Self {
+        let mut out = Self::none(length_ns);
+        for stop in &stops {
+            out.pauses.record(stop.duration_ns);
+            out.safepoint.record(stop.safepoint_ns);
+            out.stopped.push((stop.start_ns, stop.start_ns + stop.duration_ns - stop.before_ns));
+        }
+        Self { stops, ..out }
+    }
+
+    /// Events of a stretch; times from its start. What began before it counts whole (it was taken
+    /// out of this stretch); what ends after it does not.
+    fn of(events: &[Event], lost: u64, from_ns: u64, to_ns: u64) -> Self {
+        let mut out = Self { lost, ..Self::none(to_ns - from_ns) };
         // What began before the stretch is cut there; what ends after it is cut where it is used.
         let interval =
             |start_ns: u64, ns: u64| (start_ns.saturating_sub(from_ns), (start_ns + ns).saturating_sub(from_ns));

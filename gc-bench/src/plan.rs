@@ -110,11 +110,11 @@ impl SessionArgs {
     /// Some works, each with every barrier.
     fn runs(&self, works: Vec<Work>, usual_repeats: u64) -> Result<Runs, Failure> {
         self.heap.check_barriers()?;
-        let schedule = self.repeats.schedule(usual_repeats)?;
+        let (schedule, java) = (self.repeats.schedule(usual_repeats)?, self.heap.java()?);
         let mut plans = Vec::new();
         for work in works {
             let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
-            let heaps = self.heap.plans(heap_bytes, work.large_pages_help() && !self.quick);
+            let heaps = self.heap.plans(heap_bytes, work.large_pages_help() && !self.quick, java.as_ref());
             for (rate, rate_percent) in self.rate.series() {
                 let plan = |heap: &HeapPlan| Plan {
                     work: work.clone(),
@@ -221,6 +221,9 @@ pub(crate) fn standard_runs(args: &RunArgs) -> Result<Runs, Failure> {
 /// The runs of `gc-bench json`, for a document of that many bytes.
 pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64, census: Census) -> Result<Runs, Failure> {
     let session = &args.session;
+    if !session.heap.peer.is_empty() {
+        return Err(Failure::input("json is of this heap alone: leave out --peer"));
+    }
     let json = Json::new(&args.json, session.quick, document_bytes, census)?;
     session.runs(vec![json.into()], 1)
 }
@@ -231,11 +234,14 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
     if args.heap.barrier.len() > 1 {
         return Err(Failure::input("pause-scaling compares sizes: name one barrier"));
     }
+    if !args.heap.peer.is_empty() {
+        return Err(Failure::input("pause-scaling is of this heap alone: leave out --peer"));
+    }
     let (mut plans, mut left_out) = (Vec::new(), Vec::new());
     for point in PauseScaling::points(&args.points, args.quick) {
         let live = bytes(point.live_bytes);
         let work = Work::from(point);
-        let heap = args.heap.plans(work.heap_bytes(args.quick), false).remove(0);
+        let heap = args.heap.plans(work.heap_bytes(args.quick), false, None).remove(0);
         // Side metadata comes on top of the heap.
         let need = heap.heap_bytes + heap.heap_bytes / 16;
         if need > memory.available_bytes {

@@ -14,7 +14,12 @@ pub(crate) fn cpu_time() -> Duration {
 /// The kernel walks every page table for it (some 15 ms a GiB and four views) and holds the address
 /// space's lock meanwhile, so this is read outside the measured part only.
 pub(crate) fn pss_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    pss_bytes_of("self")
+}
+
+/// The same of another process, by its number.
+pub(crate) fn pss_bytes_of(process: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix("Pss:"))
         .and_then(|rest| rest.split_whitespace().next())
@@ -63,7 +68,12 @@ impl Usage {
     }
 
     pub(crate) fn end(&self) -> Used {
-        let cpu = cpu_time().saturating_sub(self.cpu);
+        self.ended(|| cpu_time().saturating_sub(self.cpu))
+    }
+
+    /// The end of a stretch in which the work was that of another process, which used so much.
+    pub(crate) fn ended(&self, cpu: impl FnOnce() -> Duration) -> Used {
+        let cpu = cpu();
         let seconds = self.since.elapsed().as_secs_f64().max(1e-6);
         let (busy, stolen) = machine_ticks();
         let (busy, stolen) = (busy.saturating_sub(self.machine.0), stolen.saturating_sub(self.machine.1));
@@ -91,9 +101,14 @@ mod tests {
 
     #[test]
     fn memory_of_this_process_is_counted() {
-        let before = pss_bytes();
-        let block = std::hint::black_box(vec![1u8; 32 << 20]);
-        assert!(pss_bytes() >= before + (30 << 20));
-        drop(block);
+        // Other tests of this process give memory back meanwhile.
+        let grows = |_| {
+            let before = pss_bytes();
+            let block = std::hint::black_box(vec![1u8; 32 << 20]);
+            let after = pss_bytes();
+            drop(block);
+            after >= before + (30 << 20)
+        };
+        assert!((0..20).any(grows));
     }
 }

@@ -1,6 +1,7 @@
 //! `gc-bench publish`: what the book's tables name, ten times each, within a budget of time; and
 //! `gc-bench tables`, which writes them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::{Args, Parser};
 use crate::collector::Collector;
 use crate::failure::Failure;
 use crate::output::OutputArgs;
+use crate::peer::Peer;
 use crate::plan::{RunArgs, Runs, standard_runs};
 use crate::report::markdown;
 use crate::results::Document;
@@ -21,6 +23,15 @@ pub(crate) struct PublishArgs {
     /// As of a plain run; of stw the one with as many workers as processors alone
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load,page,stw")]
     barrier: Vec<Collector>,
+
+    /// Collectors of other runtimes beside them, as of a plain run
+    #[arg(long, value_parser = Peer::parser(), value_delimiter = ',')]
+    peer: Vec<Peer>,
+
+    /// The folder of a Java development kit for them [default: JAVA_HOME, else where `java` is on
+    /// the path]
+    #[arg(long, value_name = "DIR", requires = "peer")]
+    jdk: Option<PathBuf>,
 
     /// About how many minutes it may take: table-churn is measured for 2 to 10 s a run, as long as
     /// they allow, and no repeat is begun that would end later
@@ -69,7 +80,8 @@ impl PublishArgs {
     /// The five works, each with every barrier.
     pub(crate) fn runs(&self) -> Result<Runs, Failure> {
         let barriers: Vec<String> = self.barrier.iter().map(ToString::to_string).collect();
-        let seconds = churn_seconds(self.budget, barriers.len() as u64).to_string();
+        let peers: Vec<String> = self.peer.iter().map(ToString::to_string).collect();
+        let seconds = churn_seconds(self.budget, (barriers.len() + peers.len()) as u64).to_string();
         let works: [&[&str]; 4] = [
             &["binary-trees", "--threads", "2"],
             &["gcbench", "message-ring"],
@@ -77,11 +89,17 @@ impl PublishArgs {
             &["table-churn", "--seconds", &seconds, "--rate", "300000"],
         ];
         let (repeats, barriers) = (if self.quick { 2 } else { REPEATS }.to_string(), barriers.join(","));
+        let peers = peers.join(",");
         let mut all = None::<Runs>;
         for work in works {
-            let mut line = vec!["gc-bench", "--barrier", &barriers, "--repeats", &repeats];
-            line.extend(self.quick.then_some("--quick"));
-            line.extend(work);
+            let mut line: Vec<OsString> =
+                ["gc-bench", "--barrier", &barriers, "--repeats", &repeats].map(OsString::from).into();
+            line.extend(
+                (!peers.is_empty()).then(|| [OsString::from("--peer"), peers.as_str().into()]).into_iter().flatten(),
+            );
+            line.extend(self.jdk.iter().flat_map(|jdk| [OsString::from("--jdk"), jdk.into()]));
+            line.extend(self.quick.then(|| "--quick".into()));
+            line.extend(work.iter().map(OsString::from));
             let line = Line::try_parse_from(line).map_err(|e| Failure::input(e.to_string()))?;
             let mut runs = standard_runs(&line.run)?;
             runs.plans.retain(|plan| plan.heap.barrier != Collector::STW || plan.heap.workers != 1);

@@ -83,6 +83,16 @@ impl Recorder {
         }
     }
 
+    /// Of samples that another program recorded in the same buckets: each with its number, and how
+    /// many there are. `None` where there is no such bucket.
+    pub(crate) fn of_buckets(buckets: &[(usize, u64)], total_ns: u64, max_ns: u64, over_1ms_ns: u64) -> Option<Self> {
+        let mut recorder = Self { total_ns, max_ns, over_1ms_ns, ..Self::new() };
+        for &(index, count) in buckets {
+            *recorder.counts.get_mut(index)? = count;
+        }
+        Some(recorder)
+    }
+
     /// Forgets all samples, and touches its memory.
     pub(crate) fn clear(&mut self) {
         self.counts.fill(0);

@@ -122,6 +122,13 @@ struct Pace {
     responses: Recorder,
 }
 
+/// What a track at a set rate records beside its samples: see [`Pace`].
+pub(crate) struct Paced {
+    pub(crate) ticks: Recorder,
+    pub(crate) responses: Recorder,
+    pub(crate) late: Vec<(u64, u64)>,
+}
+
 /// Operations of a set rate are due together once a tick, so that the thread sleeps in between.
 const TICK_NS: u64 = 1_000_000;
 /// Late sleeps that a track has room for from the start.
@@ -167,6 +174,35 @@ impl Track {
             mutator: 0,
             metered: true,
         }
+    }
+
+    /// Of samples that another program took in the same way: its stretches in order, each with its
+    /// length and how many samples it has; `None`: it was idle.
+    pub(crate) fn of_stretches(
+        mutator: u64,
+        stretches: impl Iterator<Item = (u64, Option<u64>)>,
+        (operations, other): (Recorder, Recorder),
+        paced: Option<Paced>,
+    ) -> Self {
+        let rate = u64::from(paced.is_some());
+        let mut track = Self { operations, other, mutator, ..Self::new(1, rate) };
+        if let (Some(pace), Some(Paced { ticks, responses, late })) = (&mut track.pace, paced) {
+            (pace.ticks, pace.responses, pace.late) = (ticks, responses, late);
+        }
+        for (ns, samples) in stretches {
+            track.last_ns += ns;
+            track.idle_ns += if samples.is_none() { ns } else { 0 };
+            // As `push` has it, without making it coarser.
+            let mut left_ns = ns;
+            while left_ns > u64::from(u32::MAX) {
+                track.stretches.push(Stretch { ns: u32::MAX, samples: CONTINUED });
+                left_ns -= u64::from(u32::MAX);
+            }
+            let samples = samples.map_or(IDLE, |samples| samples.min(u64::from(CONTINUED) - 1) as u32);
+            track.stretches.push(Stretch { ns: left_ns as u32, samples });
+        }
+        track.begin_stretch(track.last_ns);
+        track
     }
 
     /// The samples are no operations of a stream: their latency is not metered.

@@ -27,6 +27,9 @@ const ROWS: &[Row] = &[
         g.not_accounted().map_or(NONE.into(), |share| format!("{} %", three(share * 100.0)))
     }),
     ("stalls: a run / longest", false, |g| {
+        if g.is_peer() {
+            return NONE.into();
+        }
         format!(
             "{} / {}",
             three(g.mean(|r| r.stalls.count as f64)),
@@ -85,7 +88,7 @@ fn wrapped(text: &str) -> String {
 /// The command that measured, without its program and without where it put its files: that is the
 /// reader's own affair.
 fn command(words: &[String]) -> String {
-    let is_place = |word: &str| ["--out", "--json", "--html"].contains(&word);
+    let is_place = |word: &str| ["--out", "--json", "--html", "--jdk"].contains(&word);
     let mut words = words.iter().skip(1).map(String::as_str);
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn a_command_is_told_without_its_places_in_lines_that_can_be_read() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for told in ["gc-bench publish --out x --budget 9", "gc-bench publish --budget 9 --json=x --html y"] {
+        for told in ["gc-bench publish --out x --budget 9 --jdk z", "gc-bench publish --budget 9 --json=x --html y"] {
             assert_eq!(command(&words(told)), "publish --budget 9");
         }
         let text = wrapped(&"word ".repeat(50));

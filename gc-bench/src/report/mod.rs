@@ -119,9 +119,17 @@ impl Group<'_> {
         self.runs.iter().map(|r| figure(r)).max().unwrap_or(0)
     }
 
+    /// Whether it is of another runtime: then nothing is known of what this project's heap says.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.runs.iter().any(|run| run.barrier.peer().is_some())
+    }
+
     /// The share of all runs' gaps together that is not accounted for; `None` where there is no
-    /// gap.
+    /// gap, or no account.
     pub(crate) fn not_accounted(&self) -> Option<f64> {
+        if self.is_peer() {
+            return None;
+        }
         let sum = |of: fn(&Record) -> u64| self.runs.iter().map(|run| of(run)).sum::<u64>();
         let (ns, gaps_ns) = (sum(|r| r.not_accounted.ns), sum(|r| r.gaps.total_ns));
         (gaps_ns > 0).then(|| ns as f64 / gaps_ns as f64)

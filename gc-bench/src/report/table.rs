@@ -145,13 +145,18 @@ fn waited(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
     g.mean_some(|r| role(r).run_queue_wait_ns.map(|ns| ns as f64)).map_or(NONE.into(), nanoseconds)
 }
 
+/// What only a heap of this project says.
+fn ours(g: &Group<'_>, cell: impl FnOnce() -> String) -> String {
+    if g.is_peer() { NONE.into() } else { cell() }
+}
+
 fn switches(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
     let of = |figure: fn(Usage) -> u64| grouped(g.mean_u64(|r| figure(role(r))));
-    format!("{} + {}", of(|u| u.voluntary_switches), of(|u| u.involuntary_switches))
+    ours(g, || format!("{} + {}", of(|u| u.voluntary_switches), of(|u| u.involuntary_switches)))
 }
 
 fn page_faults(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
-    grouped(g.mean_u64(|r| role(r).minor_faults + role(r).major_faults))
+    ours(g, || grouped(g.mean_u64(|r| role(r).minor_faults + role(r).major_faults)))
 }
 
 const ROWS: &[Row] = &[
@@ -165,7 +170,7 @@ const ROWS: &[Row] = &[
     ("operations a second", "", |g| rate(g.figures.ops_per_s.estimate)),
     ("", INTERVAL, |g| between(Some(g.figures.ops_per_s), rate)),
     ("", RATIO, |g| ratio(g, |a| Some(a.ops_per_s))),
-    ("peak memory", "committed", |g| bytes(g.most(|r| r.committed_peak_bytes))),
+    ("peak memory", "committed", |g| ours(g, || bytes(g.most(|r| r.committed_peak_bytes)))),
     ("", "PSS", |g| bytes(g.most(|r| r.pss_peak_bytes))),
     ("cycles", "", |g| grouped(g.mean_u64(|r| r.cycles))),
     ("pauses", "count", |g| grouped(g.mean_u64(|r| r.pauses.count))),
@@ -177,7 +182,7 @@ const ROWS: &[Row] = &[
     ("to the safepoint", "p99", |g| percentile(g.figures.safepoint.p99_ns)),
     ("", "max", |g| longest(&g.figures.safepoint)),
     ("", "total", |g| total(g, &g.figures.safepoint, |r| r.safepoint.total_ns)),
-    ("stalls", "count", |g| grouped(g.mean_u64(|r| r.stalls.count))),
+    ("stalls", "count", |g| ours(g, || grouped(g.mean_u64(|r| r.stalls.count)))),
     ("", "max", |g| longest(&g.figures.stalls)),
     ("", "total", |g| total(g, &g.figures.stalls, |r| r.stalls.total_ns)),
     ("faults", "count", |g| count(g, faults)),
@@ -211,7 +216,7 @@ const ROWS: &[Row] = &[
     ("", "max", |g| none_or(g.most(|r| r.gaps.max_ns))),
     ("", "total", |g| duration(g.mean_u64(|r| r.gaps.total_ns))),
     ("", "share of time", |g| percent(g.mean(|r| r.gaps.share))),
-    ("not accounted", "total", |g| duration(g.mean_u64(|r| r.not_accounted.ns))),
+    ("not accounted", "total", |g| ours(g, || duration(g.mean_u64(|r| r.not_accounted.ns)))),
     ("", "share of gaps", |g| g.not_accounted().map_or(NONE.into(), percent)),
     ("latency", "p50", |g| percentile(g.figures.latency.p50_ns)),
     ("", INTERVAL, |g| between(g.figures.latency.p50_ns, nanoseconds)),

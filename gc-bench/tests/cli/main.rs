@@ -2,6 +2,7 @@
 
 mod account;
 mod common;
+mod peers;
 mod primitives;
 mod publish;
 mod refusals;

@@ -1,0 +1,116 @@
+//! Rows of other runtimes. Where no Java development kit is on the path, what needs one is not
+//! tested, and says so.
+
+use std::process::Command;
+
+use crate::common::{Scratch, assert_refused, json, text};
+use serde_json::Value;
+
+/// Whether `java` and `javac` are on the path.
+fn has_kit() -> bool {
+    let starts = |name: &str| Command::new(name).arg("-version").output().is_ok_and(|out| out.status.success());
+    let has = starts("java") && starts("javac");
+    if !has {
+        println!("NOT TESTED: peers of the JVM, because no `java` and `javac` are on the path");
+    }
+    has
+}
+
+fn of<'a>(document: &'a Value, barrier: &str) -> Vec<&'a Value> {
+    document["runs"].as_array().unwrap().iter().filter(|run| run["barrier"] == barrier).collect()
+}
+
+/// The same work, by its checksum and by how many samples there are; samples tile the mutators'
+/// time; and the process's time is told.
+#[track_caller]
+fn assert_same_work(ours: &Value, peer: &Value) {
+    let work = ours["workload"].as_str().unwrap();
+    assert_eq!(ours["workload"], peer["workload"]);
+    if work != "table-churn" {
+        assert_eq!(ours["checksum"], peer["checksum"], "{work}");
+        for count in ["operations", "other"] {
+            assert_eq!(ours[count]["count"], peer[count]["count"], "{work}: {count}");
+        }
+        assert_eq!(ours["ops"], peer["ops"], "{work}");
+    }
+    assert_eq!(ours["settings"]["size"], peer["settings"]["size"]);
+    let measured_ns = peer["measured_ns"].as_u64().unwrap();
+    let tracks = peer["tracks"].as_array().unwrap();
+    assert_eq!(tracks.len(), ours["tracks"].as_array().unwrap().len());
+    for track in tracks {
+        let of = |key: &str| track[key].as_u64().unwrap();
+        assert_eq!(of("operations_ns") + of("other_ns") + of("idle_ns"), measured_ns, "{work}");
+    }
+    let number = |key: &str| peer[key].as_f64().unwrap();
+    assert!(number("cpu_s") > 0.0 && number("pss_peak_bytes") > 1e6 && number("wall_s") > 0.0, "{work}");
+    assert!(peer["metered"]["100ms"]["max_ns"].as_u64() >= peer["metered"]["1ms"]["p50_ns"].as_u64());
+    assert_eq!(peer["pauses"]["count"], peer["stops"].as_array().unwrap().len());
+    assert!(peer["settings"]["java"]["jdk"].is_string());
+}
+
+#[test]
+fn a_peer_does_the_same_work() {
+    if !has_kit() {
+        return;
+    }
+    let document = json(&["--quick", "--barrier", "load", "--peer", "parallel"]);
+    let (ours, peers) = (of(&document, "load"), of(&document, "parallel"));
+    assert_eq!((ours.len(), peers.len()), (5, 5));
+    for ours in &ours {
+        let same = |peer: &&&Value| {
+            let threads = |run: &Value| run["settings"]["threads"].clone();
+            peer["workload"] == ours["workload"] && threads(peer) == threads(ours)
+        };
+        assert_same_work(ours, peers.iter().find(same).unwrap());
+    }
+    // Some tens of MB a second go through heaps of 128 MiB.
+    let stops: usize = peers.iter().map(|peer| peer["stops"].as_array().unwrap().len()).sum();
+    assert!(stops > 0, "no collection was seen");
+}
+
+#[test]
+fn a_peer_keeps_a_rate() {
+    if !has_kit() {
+        return;
+    }
+    let args = ["table-churn", "--quick", "--seconds", "1", "--rate", "20000", "--barrier", "load", "--peer", "g1"];
+    let document = json(&args);
+    let (ours, peer) = (of(&document, "load")[0], of(&document, "g1")[0]);
+    assert_same_work(ours, peer);
+    // Two threads, a second, 20 a tick. How many ticks are done in time is the machine's affair.
+    for run in [ours, peer] {
+        assert_eq!((run["ops"].as_u64(), run["latency"]["count"].as_u64()), (Some(40_000), Some(2_000)));
+    }
+}
+
+#[test]
+fn what_a_peer_cannot_have_is_refused() {
+    assert_refused(&["gcbench", "--peer", "g2"], 2, &["g2", "parallel"]);
+    assert_refused(&["gcbench", "--jdk", "/nowhere"], 2, &["--peer"]);
+    assert_refused(&["gcbench", "--peer", "g1", "--jdk", "/nowhere/jdk"], 2, &["/nowhere/jdk", "install", "--jdk"]);
+    assert_refused(&["gcbench", "--peer", "g1,g1"], 2, &["g1 is named twice"]);
+    assert_refused(&["json", "--peer", "g1"], 2, &["leave out --peer"]);
+    assert_refused(&["pause-scaling", "--peer", "g1"], 2, &["leave out --peer"]);
+    assert_refused(&["publish", "--quick", "--peer", "zgc", "--jdk", "/nowhere/jdk"], 2, &["/nowhere/jdk"]);
+}
+
+/// A program that ends early says why in a line, and nothing is left behind.
+#[test]
+fn a_peer_that_fails_is_one_line() {
+    if !has_kit() {
+        return;
+    }
+    let scratch = Scratch::new("peer-fails");
+    let out = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
+        .args(["message-ring", "--quick", "--barrier", "load", "--peer", "parallel"])
+        .env("JDK_JAVA_OPTIONS", "-XX:MaxDirectMemorySize=64k")
+        .env("TMPDIR", &scratch.0)
+        .current_dir(&scratch.0)
+        .output()
+        .expect("the bench starts");
+    let said = text(&out.stderr);
+    let line = said.lines().last().unwrap_or_default();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(line.contains("message-ring, parallel") && line.contains("OutOfMemoryError"), "{said}");
+    assert_eq!(scratch.entries(), Vec::<String>::new());
+}
