@@ -17,7 +17,7 @@ pub(crate) fn pss_bytes() -> u64 {
     pss_bytes_of("self")
 }
 
-/// The same of another process, by its number.
+/// As [`pss_bytes`], for another process, by its number.
 pub(crate) fn pss_bytes_of(process: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
     text.lines()
