@@ -226,14 +226,15 @@ fn hanging() {
     spinner.join().unwrap();
 }
 
-/// Fails where the output of a test that hangs does not end with which test that was, and where each
-/// thread is.
+/// Fails where the output of a test that hangs does not end with which test that was, and where
+/// each thread is.
 pub(crate) fn a_test_that_hangs_says_so_last() {
     let output = child("hanging");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
     let lines: Vec<&str> = text.lines().collect();
-    // The last but for this one: this thread's, that of the scene's own deadline, and the spinner's.
+    // The last but for this one: this thread's, that of the scene's own deadline, and the
+    // spinner's.
     let [.., first, second, third, why] = lines[..] else { panic!("{text}") };
     assert!(why.starts_with("a hanging scene: no end after ") && lines[0] == why, "{text}");
     let last = [first, second, third];

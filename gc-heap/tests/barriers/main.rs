@@ -17,12 +17,14 @@ mod dumps;
 mod ephemeron;
 mod events;
 mod external;
+mod extremes;
 mod fibers;
 mod finalize;
 mod foreign;
 mod fork;
 mod fragments;
 mod harness;
+mod identity_hash;
 mod intern;
 mod kept;
 mod late;
@@ -53,6 +55,7 @@ mod stress;
 mod threads;
 mod values;
 mod weak;
+mod weak_map;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -71,12 +74,14 @@ fn main() -> ExitCode {
         ("ephemeron", ephemeron::TESTS),
         ("events", events::TESTS),
         ("external", external::TESTS),
+        ("extremes", extremes::TESTS),
         ("fibers", fibers::TESTS),
         ("finalize", finalize::TESTS),
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
         ("fragments", fragments::TESTS),
         ("late", late::TESTS),
+        ("identity_hash", identity_hash::TESTS),
         ("intern", intern::TESTS),
         ("kept", kept::TESTS),
         ("limits", limits::TESTS),
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
         ("threads", threads::TESTS),
         ("values", values::TESTS),
         ("weak", weak::TESTS),
+        ("weak_map", weak_map::TESTS),
     ];
     common::print_unexpected_panics();
     common::print_stray_faults();

@@ -511,8 +511,8 @@ pub(crate) fn parking_races_with_cycles(barrier: Barrier) {
 }
 
 /// Two slots lead to each object, and two threads load them the other way round while objects move:
-/// the thread that loses the race to copy one takes the winner's. Fails where each copies for itself, in
-/// the first cycles: by the delay between a copy and its publication.
+/// the thread that loses the race to copy one takes the winner's. Fails where each copies for
+/// itself, in the first cycles: by the delay between a copy and its publication.
 pub(crate) fn an_object_that_two_threads_copy_is_one(barrier: Barrier) {
     const OBJECTS: usize = 300;
     type Table = SlotArray<Option<Node>>;
