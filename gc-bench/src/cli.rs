@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::compare::CompareArgs;
 use crate::failure::Failure;
 use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
 use crate::primitives::PrimitivesArgs;
@@ -78,9 +79,13 @@ Examples:
   gc-bench gcbench --rate sweep                    as fast as it goes, then 50, 70, 90 % of that
   gc-bench binary-trees --threads 2 --barrier stw  the same work, everything in one pause
   gc-bench gcbench --barrier load,page,stw         the barriers side by side
+  gc-bench gcbench --against old/gc-bench --repeats 20
+                                                   two builds in turn; then gc-bench compare
+  gc-bench gcbench --barrier load --peer g1,zgc    beside collectors of the JVM
   gc-bench --json -                                one JSON document on standard output, no more
 
-Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then).";
+Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then);
+3 compare found more than --threshold allows.";
 
 const PRIMITIVES_AFTER: &str = "\
 Reading the table:
@@ -123,6 +128,9 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Write the tables of such a report into documents
     Tables(TablesArgs),
+    /// Compare two builds in one report (runs with --against), or two reports: ratio and interval of
+    /// each figure
+    Compare(CompareArgs),
     /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10
     /// to 1,000,000 roots
     PauseScaling(ScalingArgs),

@@ -1,4 +1,4 @@
-//! Failures of the bench: one line on standard error, and one of two exit codes.
+//! Failures of the bench: one line on standard error, and one of three exit codes.
 
 use std::fmt;
 
@@ -9,6 +9,8 @@ pub(crate) enum Failure {
     Input(String),
     /// A run was started and went wrong: exit code 1.
     Run(String),
+    /// A comparison found that something is worse than it was said that it may be: exit code 3.
+    Worse(String),
 }
 
 impl Failure {
@@ -25,12 +27,13 @@ impl Failure {
         match self {
             Self::Input(_) => 2,
             Self::Run(_) => 1,
+            Self::Worse(_) => 3,
         }
     }
 
     /// The message as one line, whatever a lower layer put into it.
     pub(crate) fn line(&self) -> String {
-        let (Self::Input(text) | Self::Run(text)) = self;
+        let (Self::Input(text) | Self::Run(text) | Self::Worse(text)) = self;
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
@@ -52,6 +55,6 @@ mod tests {
         let bad = Failure::input("no such\n  file\r\n");
         assert_eq!(bad.to_string(), "no such file");
         assert_eq!(bad.code(), 2);
-        assert_eq!(Failure::run("x").code(), 1);
+        assert_eq!((Failure::run("x").code(), Failure::Worse("x".into()).code()), (1, 3));
     }
 }

@@ -1,6 +1,7 @@
 //! The heap of a run: its options, and whether it can be built.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use clap::Args;
@@ -26,6 +27,11 @@ pub(crate) struct HeapArgs {
     /// compiled in. Several, with commas between them, are run in random order and compared
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load")]
     pub(crate) barrier: Vec<Collector>,
+
+    /// Another build of this program, to run the same with in turn: a column of its own beside each
+    /// barrier's, for `gc-bench compare`
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
 
     /// Collectors of other runtimes to run the same work in turn with these, with commas between
     /// them; they need a Java development kit
@@ -88,6 +94,18 @@ impl HeapArgs {
         Ok(())
     }
 
+    /// Refuses another build that is none.
+    pub(crate) fn check_against(&self) -> Result<(), Failure> {
+        let Some(program) = &self.against else { return Ok(()) };
+        let said = Command::new(program).arg("--version").output();
+        let is_bench = said.as_ref().is_ok_and(|out| out.stdout.starts_with(b"gc-bench "));
+        if is_bench {
+            return Ok(());
+        }
+        let why = said.err().map_or("it does not answer --version as gc-bench does".into(), |e| e.to_string());
+        Err(Failure::input(format!("--against {}: {why}; name a built gc-bench", program.display())))
+    }
+
     /// The kit that the peers need, where there are any.
     pub(crate) fn java(&self) -> Result<Option<Java>, Failure> {
         if self.peer.is_empty() { Ok(None) } else { Java::find(self.jdk.as_deref()).map(Some) }
@@ -111,7 +129,11 @@ impl HeapArgs {
         let one = self.plan(heap_bytes, large_pages_help);
         let of = |barrier| workers(barrier).into_iter().map(move |workers| (barrier, workers));
         let each = self.barrier.iter().copied().flat_map(of);
-        let ours = each.map(|(barrier, workers)| HeapPlan { barrier, workers, ..one.clone() });
+        let builds: Vec<Option<PathBuf>> = std::iter::once(None).chain(self.against.clone().map(Some)).collect();
+        let ours = each.flat_map(|(barrier, workers)| {
+            builds.iter().map(move |against| (barrier, workers, against.clone())).collect::<Vec<_>>()
+        });
+        let ours = ours.map(|(barrier, workers, against)| HeapPlan { barrier, workers, against, ..one.clone() });
         let peers = self.peer.iter().map(|&peer| HeapPlan {
             barrier: Collector::of_peer(peer),
             workers: 0,
@@ -133,6 +155,7 @@ impl HeapArgs {
             pretouch,
             huge_pages: self.huge_pages.unwrap_or_else(own_choice),
             java: None,
+            against: None,
         }
     }
 }
@@ -152,6 +175,9 @@ pub(crate) struct HeapPlan {
     /// Of a peer: the kit that it comes from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) java: Option<Java>,
+    /// The program that runs it, if it is another build of this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) against: Option<PathBuf>,
 }
 
 impl HeapPlan {
@@ -161,11 +187,12 @@ impl HeapPlan {
         if let Some(java) = &self.java {
             return format!("{}, JDK {}", self.barrier, java.jdk);
         }
-        match (self.barrier, self.workers) {
+        let collector = match (self.barrier, self.workers) {
             (Collector::STW, 1) => format!("{}, 1 worker", self.barrier),
             (Collector::STW, workers @ 2..) => format!("{}, {workers} workers", self.barrier),
             (barrier, _) => barrier.to_string(),
-        }
+        };
+        if self.against.is_some() { format!("{collector}, other build") } else { collector }
     }
 
     /// The same heap, of a peer.

@@ -8,7 +8,9 @@
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`schedule`] | how often each is run, and in which order |
 //! | [`publish`], [`journal`] | what the book's tables name, and runs kept as they are made |
-//! | [`session`], [`child`] | a process for each run: the parent's side and the run's |
+//! | [`compare`] | two builds, or two reports, figure by figure |
+//! | [`peer`] | collectors of other runtimes, with the same work |
+//! | [`session`], [`child`], [`outcome`] | a process for each run: the parent's side and the run's |
 //! | [`track`], [`recorder`], [`stats`], [`clock`] | samples: they tile a thread's time, are cheap to take, exact where it matters |
 //! | [`gaps`], [`metered`] | what the program lost by its own samples, and its latency from due arrivals |
 //! | [`pooled`], [`interval`], [`trend`] | repeats: samples together, intervals, what drifts |
@@ -26,6 +28,7 @@ mod child;
 mod cli;
 mod clock;
 mod collector;
+mod compare;
 mod configuration;
 mod document;
 mod failure;
@@ -109,6 +112,10 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
             bench(&runs, &[], Vec::new(), &args.output, Some(journal))
         }
         Command::Tables(args) => publish::tables(&args),
+        Command::Compare(args) => match compare::compare(&args) {
+            Ok(text) => print(&text),
+            Err((text, failure)) => print(&text).and(Err(failure)),
+        },
         Command::PauseScaling(args) => {
             let (runs, left_out) = plan::scaling_runs(&args, machine::memory())?;
             for line in &left_out {

@@ -110,6 +110,7 @@ impl SessionArgs {
     /// Some works, each with every barrier.
     fn runs(&self, works: Vec<Work>, usual_repeats: u64) -> Result<Runs, Failure> {
         self.heap.check_barriers()?;
+        self.heap.check_against()?;
         let (schedule, java) = (self.repeats.schedule(usual_repeats)?, self.heap.java()?);
         let mut plans = Vec::new();
         for work in works {
@@ -168,7 +169,7 @@ impl Plan {
     /// The table's and the progress bar's name for the run, without its repeat.
     pub(crate) fn label(&self) -> String {
         match self.heap.barrier {
-            Collector::LOAD => self.work_label(),
+            Collector::LOAD if self.heap.against.is_none() => self.work_label(),
             _ => format!("{}, {}", self.work_label(), self.heap.collector()),
         }
     }
@@ -231,6 +232,7 @@ pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64, census: Census) ->
 /// The points of `gc-bench pause-scaling` that fit into `memory`, and of those that do not, why.
 pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, Vec<String>), Failure> {
     args.heap.check_barriers()?;
+    args.heap.check_against()?;
     if args.heap.barrier.len() > 1 {
         return Err(Failure::input("pause-scaling compares sizes: name one barrier"));
     }

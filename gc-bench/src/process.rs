@@ -8,8 +8,9 @@ pub(crate) fn cpu_time() -> Duration {
     gc_core::sys::process_cpu_time()
 }
 
-/// The proportional set size in bytes: private pages, and of shared ones this process's part. A
-/// heap's pages count once, however many views map them. 0 where the kernel does not say.
+/// The proportional set size in bytes, without pages of files such as the program's own: private
+/// pages, and of shared ones this process's part. A heap's pages count once, however many views map
+/// them. 0 where the kernel does not say.
 ///
 /// The kernel walks every page table for it (some 15 ms a GiB and four views) and holds the address
 /// space's lock meanwhile, so this is read outside the measured part only.
@@ -19,12 +20,18 @@ pub(crate) fn pss_bytes() -> u64 {
 
 /// As [`pss_bytes`], for another process, by its number.
 pub(crate) fn pss_bytes_of(process: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .map_or(0, |kib| kib << 10)
+    without_files(&fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default())
+}
+
+/// A program that several processes run counts in parts, so its pages say nothing. Before Linux 5.9
+/// the parts are not told.
+fn without_files(rollup: &str) -> u64 {
+    let field = |name: &str| {
+        let value = rollup.lines().find_map(|line| line.strip_prefix(name))?;
+        value.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let (private, shared) = (field("Pss_Anon:"), field("Pss_Shmem:"));
+    private.zip(shared).map(|(private, shared)| private + shared).or(field("Pss:")).map_or(0, |kib| kib << 10)
 }
 
 /// Ticks (1/100 s) the processors were busy for anyone, and stolen by the hypervisor, since the
@@ -97,6 +104,14 @@ mod tests {
         }
         let used = usage.end();
         assert!(used.cpu >= Duration::from_millis(5), "{used:?}");
+    }
+
+    #[test]
+    fn pages_of_files_do_not_count() {
+        let rollup =
+            "Rss: 70 kB\nPss:      60 kB\nPss_Dirty: 9 kB\nPss_Anon: 20 kB\nPss_File: 30 kB\nPss_Shmem: 10 kB\n";
+        assert_eq!(without_files(rollup), 30 << 10);
+        assert_eq!((without_files("Pss: 60 kB\n"), without_files("")), (60 << 10, 0));
     }
 
     #[test]

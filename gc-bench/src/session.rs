@@ -142,8 +142,9 @@ impl Drop for Guard {
 
 fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
     let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
-    let program =
-        std::env::current_exe().map_err(|e| failed(format!("cannot find this program to start it again: {e}")))?;
+    let this = || std::env::current_exe();
+    let program = plan.heap.against.clone().map_or_else(this, Ok);
+    let program = program.map_err(|e| failed(format!("cannot find this program to start it again: {e}")))?;
     let child = Command::new(program).arg("run-one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = Guard(child.map_err(|e| failed(format!("cannot start a process: {e}")))?);
     let mut stdin = child.0.stdin.take().expect("asked for");

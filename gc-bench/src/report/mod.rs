@@ -119,6 +119,21 @@ impl Group<'_> {
         self.runs.iter().map(|r| figure(r)).max().unwrap_or(0)
     }
 
+    /// Whether its runs are of another build of this program.
+    pub(crate) fn is_other_build(&self) -> bool {
+        self.runs.iter().any(|run| run.settings.heap.against.is_some())
+    }
+
+    /// Whether the other did the same with another build.
+    pub(crate) fn is_the_other_build_of(&self, other: &Self) -> bool {
+        let same = |of: &Self| {
+            let mut plan = of.runs[0].settings.clone();
+            (plan.heap.against, plan.repeat) = (None, 1);
+            plan
+        };
+        self.is_other_build() != other.is_other_build() && same(self) == same(other)
+    }
+
     /// Whether it is of another runtime: then nothing is known of what this project's heap says.
     pub(crate) fn is_peer(&self) -> bool {
         self.runs.iter().any(|run| run.barrier.peer().is_some())

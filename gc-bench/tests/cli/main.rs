@@ -2,6 +2,7 @@
 
 mod account;
 mod common;
+mod compare;
 mod peers;
 mod primitives;
 mod publish;
