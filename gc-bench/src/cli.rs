@@ -128,8 +128,8 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Write the tables of such a report into documents
     Tables(TablesArgs),
-    /// Compare two builds in one report (runs with --against), or two reports: ratio and interval of
-    /// each figure
+    /// Compare two builds in one report (runs with --against), or two reports: each figure's ratio
+    /// with its interval
     Compare(CompareArgs),
     /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10
     /// to 1,000,000 roots
