@@ -34,22 +34,52 @@ fn without_files(rollup: &str) -> u64 {
     private.zip(shared).map(|(private, shared)| private + shared).or(field("Pss:")).map_or(0, |kib| kib << 10)
 }
 
-/// Ticks (1/100 s) the processors were busy for anyone, and stolen by the hypervisor, since the
-/// machine started.
-fn machine_ticks() -> (u64, u64) {
-    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let v: Vec<u64> =
-        text.lines().next().unwrap_or("").split_whitespace().skip(1).filter_map(|x| x.parse().ok()).collect();
-    let at = |i: usize| v.get(i).copied().unwrap_or(0);
-    // user, nice, system, idle, iowait, irq, softirq, steal
-    (at(0) + at(1) + at(2) + at(5) + at(6), at(7))
+/// What the machine's processors did since it started, in ticks of 1/100 s.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Ticks {
+    busy: u64,
+    idle: u64,
+    stolen: u64,
+    processors: u64,
+}
+
+impl Ticks {
+    fn now() -> Self {
+        Self::parse(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        let line = text.lines().next().unwrap_or("");
+        let v: Vec<u64> = line.split_whitespace().skip(1).filter_map(|x| x.parse().ok()).collect();
+        let at = |i: usize| v.get(i).copied().unwrap_or(0);
+        let is_processor = |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| !rest.starts_with(' '));
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        Self {
+            busy: at(0) + at(1) + at(2) + at(5) + at(6),
+            idle: at(3) + at(4),
+            stolen: at(7),
+            processors: text.lines().filter(is_processor).count() as u64,
+        }
+    }
+
+    /// Seconds in which processors were busy for anyone, of so many since `before`.
+    ///
+    /// The kernel may count busy time by looking at each timer tick who runs
+    /// (`CONFIG_TICK_CPU_ACCOUNTING`). Threads that wake every millisecond run whenever a tick
+    /// comes, and seem to run all the time. How long a processor without a tick was idle it
+    /// measures (`CONFIG_NO_HZ_IDLE`): so what was not idle bounds what was busy.
+    fn busy_seconds(&self, before: &Self, seconds: f64) -> f64 {
+        let since = |of: fn(&Self) -> u64| of(self).saturating_sub(of(before)) as f64 / 100.0;
+        let not_idle = self.processors as f64 * seconds - since(|t| t.idle) - since(|t| t.stolen);
+        since(|t| t.busy).min(not_idle)
+    }
 }
 
 /// A stretch of time, and who used the processors in it.
 pub(crate) struct Usage {
     since: Instant,
     cpu: Duration,
-    machine: (u64, u64),
+    machine: Ticks,
 }
 
 /// What [`Usage`] found.
@@ -65,7 +95,7 @@ pub(crate) struct Used {
 impl Usage {
     pub(crate) fn start() -> Self {
         // The clock last: what the reading itself costs is not the workload's.
-        let (machine, cpu) = (machine_ticks(), cpu_time());
+        let (machine, cpu) = (Ticks::now(), cpu_time());
         Self { since: Instant::now(), cpu, machine }
     }
 
@@ -82,11 +112,12 @@ impl Usage {
     pub(crate) fn ended(&self, cpu: impl FnOnce() -> Duration) -> Used {
         let cpu = cpu();
         let seconds = self.since.elapsed().as_secs_f64().max(1e-6);
-        let (busy, stolen) = machine_ticks();
-        let (busy, stolen) = (busy.saturating_sub(self.machine.0), stolen.saturating_sub(self.machine.1));
+        let now = Ticks::now();
+        let busy = now.busy_seconds(&self.machine, seconds);
+        let stolen = now.stolen.saturating_sub(self.machine.stolen);
         let percent = |s: f64| ((s / seconds * 1000.0).round() / 10.0).max(0.0);
         // Ticks of 10 ms say nothing about others in a run that is hardly longer.
-        let others = if seconds > 0.2 { percent(busy as f64 / 100.0 - cpu.as_secs_f64()) } else { 0.0 };
+        let others = if seconds > 0.2 { percent(busy - cpu.as_secs_f64()) } else { 0.0 };
         Used { cpu, other_percent: others, stolen_percent: percent(stolen as f64 / 100.0) }
     }
 }
@@ -104,6 +135,18 @@ mod tests {
         }
         let used = usage.end();
         assert!(used.cpu >= Duration::from_millis(5), "{used:?}");
+    }
+
+    /// Two processors for two seconds, of which they were idle for 2.8 and stolen for 0.2: whatever
+    /// the ticks saw, nobody was busy for more than 1.
+    #[test]
+    fn what_was_idle_was_not_busy() {
+        let before = Ticks::parse("cpu  100 0 50 1000 10 0 5 3 0 0\ncpu0 1 2\ncpu1 1 2\nctxt 5\n");
+        assert_eq!(before, Ticks { busy: 155, idle: 1010, stolen: 3, processors: 2 });
+        let after = |busy: u64, idle: u64| Ticks { busy: 155 + busy, idle: 1010 + idle, stolen: 23, processors: 2 };
+        assert_eq!(after(90, 280).busy_seconds(&before, 2.0), 0.9);
+        assert!((after(380, 280).busy_seconds(&before, 2.0) - 1.0).abs() < 1e-9);
+        assert_eq!(Ticks::parse(""), Ticks::default());
     }
 
     #[test]
