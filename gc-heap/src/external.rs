@@ -64,7 +64,8 @@ impl HeapInner {
     fn add_external(&self, bytes: usize) -> ExternalBytes {
         // More than the address space is a caller's mistake; the sum must not wrap.
         let bytes = bytes.min(isize::MAX as usize >> 8);
-        if self.schedule.external.add(bytes) {
+        // A child made by `fork` has no collector to ask, and the lock may be held there for ever.
+        if self.schedule.external.add(bytes) && self.process.is_current() {
             self.schedule.requests.request_soon();
         }
         ExternalBytes { external: Arc::clone(&self.schedule.external), bytes }
@@ -99,6 +100,8 @@ impl Heap {
     /// assert_eq!(heap.external_bytes(), 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// In a child made by `fork` it counts and does nothing else.
     pub fn add_external(&self, bytes: usize) -> ExternalBytes {
         self.inner().add_external(bytes)
     }

@@ -86,6 +86,10 @@ impl<P: Send + 'static> Queue<P> {
         let state = State { kept: Vec::new(), free: Vec::new(), ready: VecDeque::new(), closed: false, failure: None };
         let (state, filled) = (Mutex::new(state), Condvar::new());
         let queue = Arc::new(Queue { state, filled, heap: Arc::downgrade(inner), process: inner.process });
+        if !inner.process.is_current() {
+            // Nobody fills it in a child made by `fork`, where the lock may be held for ever.
+            return queue;
+        }
         let mut sinks = inner.roots.targets.lock();
         // Drops queues without handles and registrations here, on a thread of the embedder.
         let ended: Vec<_> = sinks.extract_if(.., |sink| Arc::strong_count(sink) == 1).collect();
@@ -139,7 +143,7 @@ impl<P: Send + 'static> Queue<P> {
     }
 
     fn take(&self) -> Option<(P, Option<RootCell>)> {
-        Self::pop(&mut self.state.lock())
+        Self::pop(&mut *self.state.lock_in(self.process)?)
     }
 
     fn wait(&self, timeout: Duration) -> Option<(P, Option<RootCell>)> {
@@ -173,12 +177,11 @@ impl<P: Send + 'static> Queue<P> {
     }
 
     fn ready(&self) -> usize {
-        self.state.lock().ready.len()
+        self.state.lock_in(self.process).map_or(0, |state| state.ready.len())
     }
 
     fn kept(&self) -> usize {
-        let state = self.state.lock();
-        state.kept.len() - state.free.len()
+        self.state.lock_in(self.process).map_or(0, |state| state.kept.len() - state.free.len())
     }
 }
 
@@ -252,6 +255,12 @@ impl<T> Clone for FinalizerQueue<T> {
 }
 
 impl<T: Referent> FinalizerQueue<T> {
+    /// Holds the lock.
+    #[cfg(test)]
+    pub(crate) fn locked(&self) -> impl Sized {
+        self.queue.state.lock()
+    }
+
     /// An empty queue.
     #[must_use]
     pub fn new(heap: &Heap) -> FinalizerQueue<T> {
@@ -269,7 +278,9 @@ impl<T: Referent> FinalizerQueue<T> {
         self.queue.watch(m, T::to_word(object), OnDeath::Revive, key);
     }
 
-    /// The next object that has died. Never waits.
+    /// The next object that has died. Never waits. A child made by `fork` has a copy of the queue as
+    /// it was then, whose roots it cannot read; nothing is in the copy if a thread was using the
+    /// queue at that moment.
     #[must_use]
     pub fn take(&self) -> Option<Root<T>> {
         self.queue.take().and_then(|(_, revived)| revived.map(root))
@@ -288,7 +299,8 @@ impl<T: Referent> FinalizerQueue<T> {
         self.queue.wait(timeout).and_then(|(_, revived)| revived.map(root))
     }
 
-    /// Objects that have died and were not taken yet.
+    /// Objects that have died and were not taken yet. In a child made by `fork` as
+    /// [`take`](Self::take).
     #[must_use]
     pub fn ready(&self) -> usize {
         self.queue.ready()
@@ -398,6 +410,12 @@ impl<R: Send + Sync + 'static> Resource<R> {
 }
 
 impl<R: Send + 'static> ResourceQueue<R> {
+    /// Holds the lock.
+    #[cfg(test)]
+    pub(crate) fn locked(&self) -> impl Sized {
+        self.queue.state.lock()
+    }
+
     /// An empty queue.
     #[must_use]
     pub fn new(heap: &Heap) -> ResourceQueue<R> {
@@ -430,7 +448,9 @@ impl<R: Send + 'static> ResourceQueue<R> {
         self.queue.watch(m, object.word(), OnDeath::Release, key);
     }
 
-    /// The next value whose object has died. Never waits.
+    /// The next value whose object has died. Never waits. A child made by `fork` has a copy of the
+    /// queue and of its values as they were then; nothing is in the copy if a thread was using the
+    /// queue at that moment.
     #[must_use]
     pub fn take(&self) -> Option<R> {
         self.queue.take().map(|(kept, _)| kept)
@@ -449,13 +469,15 @@ impl<R: Send + 'static> ResourceQueue<R> {
         self.queue.wait(timeout).map(|(kept, _)| kept)
     }
 
-    /// Number of values whose objects have died, and that were not taken yet.
+    /// Number of values whose objects have died, and that were not taken yet. In a child made by
+    /// `fork` as [`take`](Self::take).
     #[must_use]
     pub fn ready(&self) -> usize {
         self.queue.ready()
     }
 
-    /// Number of kept values, including those that are ready.
+    /// Number of kept values, including those that are ready. In a child made by `fork` as
+    /// [`take`](Self::take).
     #[must_use]
     pub fn kept(&self) -> usize {
         self.queue.kept()

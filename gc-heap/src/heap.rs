@@ -101,6 +101,10 @@ impl Heap {
 
     /// The current counters and sizes. Takes a lock briefly; for any thread, inside a heap or not.
     ///
+    /// In a child made by `fork` they are of the `fork`, and no lock is waited for. If a thread of
+    /// the parent was just changing the sizes in blocks, they may lack a part of that one change,
+    /// and still keep the order that [`HeapStats`] promises.
+    ///
     /// ```
     /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
     /// let before = heap.stats();
@@ -114,7 +118,7 @@ impl Heap {
     pub fn stats(&self) -> HeapStats {
         let inner = self.inner();
         let counters = &inner.report.counters;
-        let blocks = inner.memory.free.figures();
+        let blocks = inner.memory.free.figures_in(inner.process);
         // Before the cycles that they are counted after; and once, for the sum that they are a part
         // of.
         let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
@@ -259,6 +263,9 @@ impl Heap {
     /// histograms contain the same pauses. Takes a lock for some microseconds, for which the
     /// collector may wait between two phases.
     ///
+    /// In a child made by `fork` they are of the `fork`; empty if the lock is held there: by a
+    /// thread of the parent when the child was made, or by another thread of the child now.
+    ///
     /// ```
     /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
     /// for _ in 0..10 {
@@ -274,12 +281,17 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn pauses(&self) -> Pauses {
-        self.inner().report.pauses.lock().pauses()
+        let inner = self.inner();
+        inner.report.pauses.lock_in(inner.process).map(|pauses| pauses.pauses()).unwrap_or_default()
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record;
     /// losses that did not fit count one by one. No events if the heap has listeners
     /// ([`HeapBuilder::on_event`]). Takes locks briefly; for any thread.
+    ///
+    /// A child made by `fork` has a copy of the record, which it may take once, as the parent may;
+    /// of locks that are held there as for [`pauses`](Self::pauses), what they guard is not in the
+    /// result: all events, or losses that no earlier call and no cycle had gathered.
     ///
     /// ```
     /// use gc_heap::{Event, Heap};
@@ -311,10 +323,12 @@ impl Heap {
 
     /// The refused system calls of the collector. That for its time slice is made when its thread
     /// begins, which may be after [`build`](crate::HeapBuilder::build). Takes a lock briefly; for
-    /// any thread, inside a heap or not.
+    /// any thread, inside a heap or not. In a child made by `fork` as for
+    /// [`pauses`](Self::pauses): those until the `fork`, or none.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
-        *self.inner().report.refusals.0.lock()
+        let inner = self.inner();
+        inner.report.refusals.0.lock_in(inner.process).map(|refusals| *refusals).unwrap_or_default()
     }
 
     /// What [`build`](crate::HeapBuilder::build) had to say of this heap. It is for the program to

@@ -11,6 +11,7 @@
 //! A panic while a lock is held leaves no half-changed state (`catch_unwind` around listeners and
 //! visitors relies on that as well), so poisoning is ignored.
 
+use gc_core::sys::Process;
 use std::cell::Cell;
 use std::sync::{self, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -64,6 +65,15 @@ impl<T: ?Sized> Mutex<T> {
         guard
     }
 
+    /// As [`lock`](Self::lock), for functions that a child made by `fork` may call with what it has
+    /// of its parent's. There it does not wait, because a thread that the child does not have may
+    /// hold the lock for ever: `None` where the lock is held. `process` is that of what the lock
+    /// guards.
+    #[inline]
+    pub(crate) fn lock_in(&self, process: Process) -> Option<MutexGuard<'_, T>> {
+        if process.is_current() { Some(self.lock()) } else { self.try_lock() }
+    }
+
     /// `None` where another thread holds it.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
@@ -106,5 +116,146 @@ impl Condvar {
     pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, until: Instant) -> (MutexGuard<'a, T>, bool) {
         let guard = self.wait_for(guard, until.saturating_duration_since(Instant::now()));
         (guard, Instant::now() >= until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        AllocSize, Bytes, FinalizerQueue, GcLog, Heap, HeapStats, MIN_HEAP_BYTES, ResourceQueue, RootStack, Tagged,
+    };
+    use std::io::Write;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Whether `child` comes to its end, in a child made by `fork`, within 20 s.
+    fn in_a_child(child: impl FnOnce()) -> bool {
+        // SAFETY: the child takes no lock that it does not know, and leaves without running anything
+        // of the parent's. The C library's allocator is usable there.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            // SAFETY: no memory is involved.
+            unsafe { libc::alarm(20) };
+            let result = catch_unwind(AssertUnwindSafe(child)).map_err(|panic| {
+                let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                // Not `eprintln!`, which the test's parent keeps.
+                let _ = writeln!(std::io::stderr(), "in the child: {why}");
+            });
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(result.is_err())) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+    }
+
+    /// What a child may ask of its parent's heap.
+    struct Asked {
+        heap: Heap,
+        resources: ResourceQueue<u64>,
+        objects: FinalizerQueue<Bytes>,
+        log: GcLog,
+        /// Before the `fork`.
+        stats: HeapStats,
+    }
+
+    impl Asked {
+        /// A heap with something to tell.
+        fn new() -> Asked {
+            let mut builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).external_step(1 << 20);
+            #[cfg(feature = "losses")]
+            {
+                builder = builder.record_losses(true);
+            }
+            let heap = builder.build().unwrap();
+            let resources = ResourceQueue::new(&heap);
+            heap.enter(|m| {
+                let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
+                resources.attach(m, m.place_bytes::<Bytes>((), b"anything"), 7);
+            })
+            .unwrap();
+            heap.collect();
+            let objects = FinalizerQueue::new(&heap);
+            Asked { resources, objects, log: GcLog::new(), stats: heap.stats(), heap }
+        }
+
+        /// Calls every function that a child is not refused. `held`: the locks are.
+        fn ask(&self, held: bool) {
+            let Asked { heap, resources, objects, log, stats } = self;
+            let of = heap.stats();
+            assert_eq!((of.cycles, of.allocated_bytes), (stats.cycles, stats.allocated_bytes));
+            assert!(of.live_bytes <= of.used_bytes as u64 && of.used_bytes <= of.committed_bytes, "{of:?}");
+            assert!(of.committed_bytes <= of.committed_peak_bytes && of.committed_bytes > 0, "{of:?}");
+            let some = |of: usize| assert_eq!(of == 0, held, "{of}");
+            some(heap.pauses().total.count as usize);
+            assert_eq!(heap.refusals().count, 0);
+            let (events, _) = heap.take_events();
+            some(events.len());
+            events.iter().for_each(|event| drop(log.line(event)));
+            some(resources.kept());
+            some(resources.ready());
+            some(resources.take().map_or(0, |value| value as usize));
+            assert!(objects.take().is_none() && objects.ready() == 0);
+            // What is counted begins a cycle in the parent.
+            drop(heap.add_external(64 << 20));
+            assert_eq!(heap.external_bytes(), 0);
+            assert!(ResourceQueue::<u64>::new(heap).take().is_none());
+            assert_eq!(FinalizerQueue::<Bytes>::new(heap).ready(), 0);
+            assert!(RootStack::<Tagged>::new(heap).is_err());
+            let _ = (heap.faults(), heap.slow_paths(), heap.now_ns(), heap.warnings(), heap.max_bytes());
+            crate::LossKind::ALL.into_iter().for_each(|kind| drop(heap.loss_durations(kind)));
+        }
+    }
+
+    #[test]
+    fn a_child_made_by_fork_has_the_figures_of_the_fork() {
+        let asked = Asked::new();
+        assert!(in_a_child(|| asked.ask(false)));
+        assert_eq!(asked.resources.take(), Some(7), "the child's copy is its own");
+    }
+
+    /// A thread of the parent may hold any lock when the child is made, and never gives it back
+    /// there. Fails where a function waits for one.
+    #[test]
+    fn a_child_made_by_fork_waits_for_no_lock_of_its_parents_threads() {
+        let asked = Asked::new();
+        let inner = asked.heap.inner();
+        let (has, done) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let report = &inner.report;
+                let of_report = (report.pauses.lock(), report.refusals.0.lock(), report.events.locked());
+                #[cfg(feature = "losses")]
+                let of_losses = report.events.losses.taken.lock();
+                let of_roots = (inner.roots.targets.lock(), inner.roots.stacks.lock());
+                let of_queues = (asked.resources.locked(), asked.objects.locked());
+                let others =
+                    (inner.memory.free.locked(), inner.world.mutators.lock(), inner.schedule.requests.locked());
+                has.wait();
+                done.wait();
+                drop((of_report, of_roots, of_queues, others));
+                #[cfg(feature = "losses")]
+                drop(of_losses);
+            });
+            has.wait();
+            let ended = in_a_child(|| asked.ask(true));
+            done.wait();
+            ended
+        });
+        assert!(ended, "the child hangs, or was told something else");
+    }
+
+    /// One lock at a time: what another guards is told.
+    #[test]
+    fn a_child_made_by_fork_is_told_what_no_held_lock_guards() {
+        let asked = Asked::new();
+        let (heap, mutators) = (&asked.heap, asked.heap.inner().world.mutators.lock());
+        assert!(in_a_child(|| assert_ne!(heap.take_events().0.len(), 0)));
+        drop(mutators);
+        let pauses = heap.inner().report.pauses.lock();
+        assert!(in_a_child(|| assert!(heap.pauses().total.count == 0 && asked.resources.take() == Some(7))));
+        drop(pauses);
+        assert_eq!(asked.resources.take(), Some(7));
     }
 }

@@ -1,8 +1,9 @@
 //! Events as lines of text.
 
 use crate::events::{CycleSpan, Event, LossKind, Phase};
+use crate::lock::Mutex;
+use gc_core::sys::Process;
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
 
 /// Makes lines of a log of a heap's events, in the manner of the JVM's unified logging; the caller
 /// writes them where it wants them.
@@ -35,10 +36,18 @@ use std::sync::{Mutex, PoisonError};
 /// assert!(lines.last().is_some_and(|line| line.contains(" (16.0 MiB), ")), "{lines:?}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GcLog {
     cycles_only: bool,
+    /// The one that it was made in.
+    process: Process,
     sums: Mutex<Sums>,
+}
+
+impl Default for GcLog {
+    fn default() -> GcLog {
+        GcLog { cycles_only: false, process: Process::current(), sums: Mutex::default() }
+    }
 }
 
 /// Durations of one sort.
@@ -109,12 +118,13 @@ impl GcLog {
     }
 
     /// The line for an event, without a line break; `None` if there is none for it. May be called
-    /// by several threads at once, with the events of one heap.
+    /// by several threads at once, with the events of one heap. `None` also in a child made by
+    /// `fork` while another thread called this: the child makes a log of its own.
     #[must_use]
     pub fn line(&self, event: &Event) -> Option<String> {
         // A thread that panicked with the lock held left sums that are added up no worse than
         // before.
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = self.sums.lock_in(self.process)?;
         let cycle = sums.ended + 1;
         let said = match event {
             Event::Pause(pause) => {

@@ -3,7 +3,7 @@
 use super::losses::Readers;
 use super::{Event, Listeners};
 use crate::lock::Mutex;
-use gc_core::sys::monotonic_ns;
+use gc_core::sys::{Process, monotonic_ns};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +28,8 @@ impl Record {
 }
 
 pub(crate) struct Events {
+    /// The heap's: a child made by `fork` may take its copy of the events.
+    process: Process,
     record: Mutex<Record>,
     /// Events of the collector not delivered to listeners yet, because a pause was in progress.
     pending: Mutex<Vec<Event>>,
@@ -40,8 +42,9 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(listeners: Listeners) -> Events {
+    pub(crate) fn new(listeners: Listeners, process: Process) -> Events {
         Events {
+            process,
             record: Mutex::default(),
             pending: Mutex::default(),
             listeners,
@@ -49,6 +52,12 @@ impl Events {
             losses: Default::default(),
             telling: Arc::default(),
         }
+    }
+
+    /// Holds all locks of the events.
+    #[cfg(test)]
+    pub(crate) fn locked(&self) -> impl Sized {
+        (self.record.lock(), self.pending.lock())
     }
 
     /// Nanoseconds since the heap was built.
@@ -107,7 +116,8 @@ impl Events {
     }
 
     /// Adds many events at once. Returns the number of those that are dropped because too many
-    /// wait for the listeners.
+    /// wait for the listeners. They stay in `events` in a child made by `fork` in which the lock is
+    /// held.
     #[cfg(feature = "losses")]
     pub(super) fn push_all(&self, events: &mut Vec<Event>) -> u64 {
         if events.is_empty() {
@@ -115,21 +125,22 @@ impl Events {
         }
         let mut dropped = 0;
         if self.has_listeners() {
-            let mut pending = self.pending.lock();
+            let Some(mut pending) = self.pending.lock_in(self.process) else { return 0 };
             let fit = events.len().min(MAX_EVENTS.saturating_sub(pending.len()));
             dropped = (events.len() - fit) as u64;
             pending.extend(events.drain(..fit));
         } else {
-            let mut record = self.record.lock();
+            let Some(mut record) = self.record.lock_in(self.process) else { return 0 };
             events.iter().for_each(|event| record.keep(*event));
         }
         events.clear();
         dropped
     }
 
-    /// Takes the events since the last call, and the number of those that did not fit.
+    /// Takes the events since the last call, and the number of those that did not fit. None in a
+    /// child made by `fork` in which the lock is held.
     pub(crate) fn take(&self) -> (Vec<Event>, u64) {
-        let mut record = self.record.lock();
+        let Some(mut record) = self.record.lock_in(self.process) else { return Default::default() };
         let lost = std::mem::take(&mut record.lost) + self.losses.take_missed();
         (std::mem::take(&mut record.events), lost)
     }

@@ -84,13 +84,18 @@ impl<S: SlotType> RootStack<S> {
     /// process-wide roots (or 8 bytes for each, if there are more); with the other barriers the
     /// system sets the limit. The address space of a dropped stack is reusable after the next
     /// cycle, for which a thread that is not inside a heap waits here. A thread inside a heap gets
-    /// the error, and may [`collect`](Mutator::collect) and try again.
+    /// the error, and may [`collect`](Mutator::collect) and try again. A child made by `fork` gets
+    /// the error always.
     pub fn with_capacity(heap: &Heap, slots: usize) -> Result<RootStack<S>, OutOfMemory> {
         let bytes = slots.max(1).checked_mul(8).ok_or_else(|| OutOfMemory::of(usize::MAX))?;
         let inner = heap.inner();
+        if !inner.process.is_current() {
+            // The locks may be held for ever, and the memory is not there.
+            return Err(OutOfMemory::of(bytes));
+        }
         let region = Region::stack(&inner.roots.memory, bytes).or_else(|none| {
             let given_up = || inner.roots.stacks.lock().iter().any(|stack| stack.is_given_up());
-            if is_inside() || !inner.process.is_current() || !given_up() {
+            if is_inside() || !given_up() {
                 return Err(none);
             }
             // The address space of dropped stacks is free when the collector has removed them.

@@ -95,6 +95,12 @@ impl Control {
         self.finished.notify_all();
     }
 
+    /// Holds the lock.
+    #[cfg(test)]
+    pub(crate) fn locked(&self) -> impl Sized {
+        self.state.lock()
+    }
+
     pub(crate) fn request(&self) -> Ticket {
         let mut state = self.state.lock();
         // A running cycle may have begun marking before the caller's garbage became unreachable.

@@ -106,17 +106,18 @@ fn take(events: &mut Vec<Event>, record: &MutatorRecord) -> u64 {
 
 impl HeapInner {
     /// Drains the rings of all mutators into the events. Any thread may call it; it may wait for
-    /// another reader, which itself never waits.
+    /// another reader, which itself never waits. In a child made by `fork` it drains none where a
+    /// lock is held that it needs.
     pub(crate) fn gather_losses(&self) {
         if self.config.records_losses() {
-            let mutators = self.world.mutators.lock().clone();
-            self.take_losses(&mutators);
+            let mutators = self.world.mutators.lock_in(self.process).map(|mutators| mutators.clone());
+            self.take_losses(&mutators.unwrap_or_default());
         }
     }
 
     /// Drains the rings of the given mutators.
     pub(crate) fn take_losses(&self, mutators: &[Arc<MutatorRecord>]) {
-        let mut events = self.report.events.losses.taken.lock();
+        let Some(mut events) = self.report.events.losses.taken.lock_in(self.process) else { return };
         let missed = mutators.iter().map(|record| take(&mut events, record)).sum();
         self.report.events.push_losses(&mut events, missed);
     }

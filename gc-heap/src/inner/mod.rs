@@ -157,8 +157,9 @@ impl HeapInner {
     ) -> Result<HeapInner, NoMemory> {
         let blocks = config.max_bytes / BLOCK_BYTES;
         let reserve = relocation_reserve(blocks, config.workers);
+        let process = Process::current();
         Ok(HeapInner {
-            process: Process::current(),
+            process,
             memory: Memory::new(views, config.max_bytes, reserve)?,
             world: World {
                 phase: PhaseWords::new(),
@@ -183,7 +184,7 @@ impl HeapInner {
                 external: Arc::new(External::new(config.external_step)),
             },
             report: Report {
-                events: Events::new(config.listeners.clone()),
+                events: Events::new(config.listeners.clone(), process),
                 counters: Counters::default(),
                 refusals: Default::default(),
                 slow_paths: Histogram::default(),

@@ -54,8 +54,6 @@ struct State {
     next: u64,
     /// Blocks that all of them wait for.
     blocks_wanted: usize,
-    /// Blocks that are being uncommitted: they may not be allocated meanwhile.
-    uncommitting: usize,
     /// Blocks reserved for relocation.
     reserve: usize,
     /// Further blocks reserved as destinations of a flip.
@@ -64,6 +62,8 @@ struct State {
 
 /// The free blocks of a heap.
 pub(crate) struct FreeSpace {
+    /// All of the heap.
+    blocks: usize,
     state: Mutex<State>,
     /// Notified when a waiter has got blocks, or has reached the head of the queue, and by
     /// `wake_all`.
@@ -71,6 +71,8 @@ pub(crate) struct FreeSpace {
     /// Written under the lock: a holder of the lock reads consistent figures; a single figure can
     /// be read without it.
     free: AtomicUsize,
+    /// Blocks that are being uncommitted: they may not be allocated meanwhile.
+    uncommitting: AtomicUsize,
     committed: AtomicUsize,
     committed_peak: AtomicUsize,
     live_bytes: AtomicU64,
@@ -93,14 +95,15 @@ impl FreeSpace {
             waiting: VecDeque::new(),
             next: 0,
             blocks_wanted: 0,
-            uncommitting: 0,
             reserve,
             destinations: 0,
         };
         Ok(FreeSpace {
+            blocks,
             state: Mutex::new(state),
             returned: Condvar::new(),
             free: AtomicUsize::new(blocks),
+            uncommitting: AtomicUsize::new(0),
             committed: AtomicUsize::new(0),
             committed_peak: AtomicUsize::new(0),
             live_bytes: AtomicU64::new(0),
@@ -127,6 +130,12 @@ impl FreeSpace {
 
     fn note_all(&self, blocks: &[usize]) {
         blocks.iter().for_each(|&block| self.note(block, 1));
+    }
+
+    /// Holds the lock.
+    #[cfg(test)]
+    pub(crate) fn locked(&self) -> impl Sized {
+        self.state.lock()
     }
 
     pub(crate) fn reserve(&self) -> usize {

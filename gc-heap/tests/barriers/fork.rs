@@ -5,19 +5,23 @@ use crate::child::plays_well;
 use crate::common::{catch_unwind, checked};
 use crate::harness::{Tests, tests};
 use crate::threads::{check, list};
-use gc_heap::{AllocSize, Barrier, Bytes, EnterError, Heap, HeapThread, MIN_HEAP_BYTES, Mutator, Root};
+use gc_heap::{AllocSize, Barrier, Bytes, EnterError, GcLog, Heap, HeapThread, MIN_HEAP_BYTES, Mutator};
+use gc_heap::{Resource, ResourceQueue, Root};
 use std::io::Read;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub(crate) const SCENES: &[(&str, fn())] = &[("forked", forked), ("forked-crowd", forked_crowd)];
+pub(crate) const SCENES: &[(&str, fn())] =
+    &[("forked", forked), ("forked-crowd", forked_crowd), ("forked-asked", forked_asked)];
 
 /// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by
 /// closing it. A child that hangs is ended by a signal: its deadline is a thread that it does not
 /// have.
 fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::PipeWriter)) {
     let (reader, writer) = std::io::pipe().unwrap();
-    // SAFETY: the child runs what a child of many threads can: no other thread of this program
-    // holds a lock when it is made.
+    // SAFETY: the child runs what a child of many threads can: other threads of this program hold no
+    // lock when it is made but the heap's own.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
@@ -130,6 +134,53 @@ fn forked_crowd() {
     }
 }
 
+/// Threads of the parent use every lock that a question of a child could need, as fast as they can.
+fn forked_asked() {
+    for barrier in [Barrier::Load, Barrier::StopTheWorld, Barrier::Page] {
+        let heap = Heap::builder().max_bytes(16 << 20).barrier(barrier).record_losses(true).build();
+        let Ok(heap) = heap else { continue };
+        let (queue, log) = (ResourceQueue::<u64>::new(&heap), GcLog::new());
+        let ask = || {
+            let stats = heap.stats();
+            assert!(stats.used_bytes <= stats.committed_bytes && stats.committed_bytes <= stats.committed_peak_bytes);
+            assert!(stats.live_bytes <= stats.used_bytes as u64);
+            let pauses = heap.pauses();
+            assert_eq!(pauses.total.count, pauses.reach.count);
+            heap.take_events().0.iter().for_each(|event| drop(log.line(event)));
+            let _ = (heap.refusals(), queue.take(), queue.ready(), queue.kept());
+            drop(heap.add_external(64 << 20));
+        };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let threads = [0; 2].map(|_| {
+                scope.spawn(|| {
+                    let work = |m: &mut Mutator<'_>| {
+                        for _ in 0..50 {
+                            let m = m.reserve(AllocSize::of::<Resource<u64>>()).unwrap();
+                            let _ = queue.place(m, 1);
+                        }
+                        let _ = list(m, 2_000);
+                    };
+                    while !over.load(Relaxed) {
+                        heap.enter(work).unwrap();
+                        ask();
+                    }
+                })
+            });
+            let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                (0..40).for_each(|_| fork(|_| (0..3).for_each(|_| ask()), drop));
+            }));
+            over.store(true, Relaxed);
+            assert!(threads.into_iter().all(|thread| thread.join().is_ok()) && asked.is_ok());
+        });
+    }
+}
+
+/// Fails where a child waits for a lock that a thread of its parent held.
+pub(crate) fn a_forked_child_asks_a_heap_that_was_in_use() {
+    plays_well("forked-asked");
+}
+
 /// Fails where threads of the child wait in queues in which the parent's threads still are: those
 /// of `parking_lot` did.
 pub(crate) fn a_forked_child_of_many_threads_has_heaps_of_its_own() {
@@ -193,6 +244,10 @@ pub(crate) fn a_forked_child_drops_its_copy_of_a_heap(barrier: Barrier) {
 
 pub(crate) const TESTS: Tests = Tests {
     concurrent: tests![a_forked_child_does_not_disturb_its_parent, a_forked_child_drops_its_copy_of_a_heap],
-    once: tests![a_forked_child_is_refused, a_forked_child_of_many_threads_has_heaps_of_its_own],
+    once: tests![
+        a_forked_child_asks_a_heap_that_was_in_use,
+        a_forked_child_is_refused,
+        a_forked_child_of_many_threads_has_heaps_of_its_own
+    ],
     ..Tests::NONE
 };

@@ -1,6 +1,8 @@
 //! The figures of the free space, which are written under its lock.
 
 use super::{FreeSpace, State};
+use crate::space::BLOCK_BYTES;
+use gc_core::sys::Process;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +20,22 @@ pub(crate) struct Figures {
     pub(crate) taken: usize,
     /// Found by the last marking.
     pub(crate) live_bytes: u64,
+}
+
+impl Figures {
+    /// Of figures that a thread was changing: those of which it has written some and not all are
+    /// made to fit, so that what the type promises holds. One change is of a block, or of the
+    /// blocks that are uncommitted in one call.
+    fn made_to_fit(self) -> Figures {
+        let committed = self.committed.max(self.used);
+        Figures {
+            used: self.used,
+            committed,
+            committed_peak: self.committed_peak.max(committed),
+            taken: self.taken.max(self.used),
+            live_bytes: self.live_bytes.min((self.used * BLOCK_BYTES) as u64),
+        }
+    }
 }
 
 /// Adds to a figure that is only ever written under the lock, which the caller holds: a load and a
@@ -62,9 +80,22 @@ impl FreeSpace {
 
     /// Figures of one moment.
     pub(crate) fn figures(&self) -> Figures {
-        let state = self.state.lock();
+        let _state = self.state.lock();
+        self.load_figures()
+    }
+
+    /// Figures of one moment; in a child made by `fork`, of the `fork`, whoever held the lock then:
+    /// nobody writes them in the child.
+    pub(crate) fn figures_in(&self, process: Process) -> Figures {
+        let state = self.state.lock_in(process);
+        let figures = self.load_figures();
+        if state.is_some() { figures } else { figures.made_to_fit() }
+    }
+
+    fn load_figures(&self) -> Figures {
+        let not_used = self.uncommitting.load(Ordering::Relaxed) + self.free.load(Ordering::Relaxed);
         Figures {
-            used: state.order.blocks() - state.uncommitting - self.free.load(Ordering::Relaxed),
+            used: self.blocks.saturating_sub(not_used),
             committed: self.committed.load(Ordering::Relaxed),
             committed_peak: self.committed_peak.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),

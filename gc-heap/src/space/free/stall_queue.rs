@@ -158,7 +158,7 @@ impl StallTicket<'_> {
     /// is being uncommitted.
     pub(crate) fn only_gc_can_help(&self) -> bool {
         let state = self.space.state.lock();
-        state.is_first(self.id) && state.uncommitting == 0
+        state.is_first(self.id) && self.space.uncommitting.load(Ordering::Relaxed) == 0
     }
 }
 

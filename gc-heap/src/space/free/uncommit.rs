@@ -28,7 +28,7 @@ impl FreeSpace {
             state.order.remove(block);
             state.free.take(block);
             add(&self.free, -1);
-            state.uncommitting += 1;
+            add(&self.uncommitting, 1);
             blocks.push(block);
         }
         drop(state);
@@ -43,7 +43,7 @@ impl FreeSpace {
             return;
         }
         let mut state = self.state.lock();
-        state.uncommitting -= blocks.len();
+        add(&self.uncommitting, -(blocks.len() as isize));
         if gone {
             let freed = state.free.give(blocks.iter().copied()) as isize;
             add(&self.free, freed);
