@@ -16,6 +16,7 @@ import java.util.concurrent.locks.LockSupport;
 
 public final class Peer {
     public static void main(String[] args) throws Exception {
+        endWithTheBench();
         var run = new Run(args);
         switch (run.text("workload")) {
             case "gcbench" -> GcBench.run(run);
@@ -25,6 +26,21 @@ public final class Peer {
             default -> throw new IllegalArgumentException("no such workload");
         }
         System.out.println(run.result());
+    }
+
+    // Nothing is ever written to standard input: it ends when the process ends that waits for this
+    // one, and then nobody needs the result.
+    private static void endWithTheBench() {
+        var watcher = new Thread(() -> {
+            try {
+                while (System.in.read() >= 0) {}
+            } catch (java.io.IOException e) {
+                // As at its end.
+            }
+            Runtime.getRuntime().halt(1);
+        });
+        watcher.setDaemon(true);
+        watcher.start();
     }
 
     // What the command line says (`name=value`), and the measured part.

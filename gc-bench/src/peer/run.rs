@@ -61,8 +61,10 @@ struct Outcome {
 
 fn wait_for(mut command: Command) -> Result<Outcome, Failure> {
     let failed = |what: String| Failure::run(format!("its virtual machine {what}"));
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = Guard(child.map_err(|e| failed(format!("does not start: {e}")))?);
+    // Held until the child has ended: it ends itself when this end of the pipe is closed.
+    let _stdin = child.0.stdin.take();
     let (mut usage, mut ended, mut pss_bytes, mut said) = (None, None, 0, None::<Said>);
     let lines = BufReader::new(child.0.stdout.take().expect("asked for")).lines();
     for line in lines {

@@ -114,3 +114,37 @@ fn a_peer_that_fails_is_one_line() {
     assert!(line.contains("message-ring, parallel") && line.contains("OutOfMemoryError"), "{said}");
     assert_eq!(scratch.entries(), Vec::<String>::new());
 }
+
+/// A bench that is killed takes the virtual machine with it.
+#[test]
+fn a_peer_ends_with_the_bench() {
+    if !has_kit() {
+        return;
+    }
+    let scratch = Scratch::new("peer-ends");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
+        .args(["gcbench", "--size", "200", "--barrier", "load", "--peer", "parallel", "--repeats", "50"])
+        .env("TMPDIR", &scratch.0)
+        .current_dir(&scratch.0)
+        .spawn()
+        .expect("the bench starts");
+    let machines = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        let mark = scratch.0.display().to_string();
+        lines.filter(|line| String::from_utf8_lossy(line).contains(&format!("-Xlog:safepoint:file={mark}"))).count()
+    };
+    let until = |wanted: usize, seconds: u64| {
+        let since = std::time::Instant::now();
+        while machines() != wanted && since.elapsed().as_secs() < seconds {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        machines()
+    };
+    // Both are run in random order, and a run of this heap comes first in half of the repeats.
+    assert_eq!(until(1, 120), 1, "no virtual machine was started");
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    // Far less than the rest of its run takes.
+    assert_eq!(until(0, 5), 0, "the virtual machine goes on");
+}
