@@ -25,9 +25,8 @@ use crate::lock;
 pub(crate) use account::Account;
 use gc_core::handler_cell::HandlerCell;
 use gc_core::loss::Loss as Entry;
-use gc_core::sys::RunDelay;
+use gc_core::sys::{Process, RunDelay};
 pub(crate) use slow_paths::SlowPathLosses;
-use std::cell::OnceCell;
 use std::sync::{Arc, Weak};
 pub(crate) use totals::Totals;
 
@@ -48,9 +47,33 @@ thread_local! {
     /// that a signal handler may use it.
     static OWN: HandlerCell<Recording> = const { HandlerCell::new() };
 
-    /// The kernel's record of this thread's waits for a processor; opened outside of handlers, when
-    /// a mutator that records first becomes active here.
-    static RUN_DELAY: OnceCell<Option<RunDelay>> = const { OnceCell::new() };
+    /// Opened outside of handlers, when a mutator that records first becomes active here.
+    static RUN_DELAY: OwnDelay = const { OwnDelay(HandlerCell::new()) };
+}
+
+/// The kernel's record of this thread's waits for a processor.
+struct OwnDelay(HandlerCell<Opened>);
+
+struct Opened {
+    /// A child made by `fork` has a copy of the descriptor, which is of its parent's thread.
+    process: Process,
+    file: Option<RunDelay>,
+}
+
+impl OwnDelay {
+    /// Opens the record, unless it is open. Not for handlers.
+    fn open(&self) {
+        if self.0.get().is_none_or(|opened| !opened.process.is_current()) {
+            let file = RunDelay::of_this_thread().ok();
+            drop(self.0.replace(Some(Arc::new(Opened { process: Process::current(), file }))));
+        }
+    }
+}
+
+impl Drop for OwnDelay {
+    fn drop(&mut self) {
+        drop(self.0.replace(None));
+    }
 }
 
 /// Directs this thread's faults and waits for locks to the account of a mutator that becomes active
@@ -89,7 +112,7 @@ fn waited_for_lock(ns: u64) {
 fn run_delay() -> Option<u64> {
     // In a handler the cell is filled, so that nothing is allocated; where the thread ends it is
     // gone.
-    let total = RUN_DELAY.try_with(|delay| delay.get()?.as_ref()?.total().ok()).ok()??;
+    let total = RUN_DELAY.try_with(|delay| delay.0.get()?.file.as_ref()?.total().ok()).ok()??;
     Some(total.as_nanos() as u64)
 }
 
@@ -269,6 +292,54 @@ mod tests {
         assert!(of.count == 1 && of.total_ns >= 10_000_000, "{of:?}");
         heap.enter(|_| ()).unwrap();
         assert_eq!(heap.stats().losses.kind(LossKind::Attaching), of, "without a pause there is no wait");
+    }
+
+    /// The record of its parent's thread, which the parent's thread has opened before the `fork`, is
+    /// not a child's.
+    #[test]
+    fn a_child_made_by_fork_asks_for_its_own_waits_for_a_processor() {
+        let own = || RunDelay::of_this_thread().and_then(|delay| delay.total()).map(|total| total.as_nanos() as u64);
+        if own().is_err() {
+            return println!("IGNORED, the kernel does not say how long a thread has waited");
+        }
+        let heap = recording();
+        heap.enter(|_| ()).unwrap();
+        // The parent's thread waits for a processor, so that its record differs from a new one.
+        let processors = std::thread::available_parallelism().map_or(4, |count| count.get());
+        let spin = || (0..20_000_000).map(std::hint::black_box).fold(0, |sum: u64, n| sum ^ n);
+        let begun = Instant::now();
+        while own().unwrap() < 20_000_000 && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::scope(|scope| {
+                for _ in 0..=processors {
+                    scope.spawn(spin);
+                }
+                spin();
+            });
+        }
+        assert!(own().unwrap() >= 20_000_000, "it never waited");
+        // SAFETY: the child runs what a child of many threads can, and leaves without running
+        // anything of the parent's.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let is_own = || {
+                let heap = recording();
+                heap.enter(|m| {
+                    let before = own().unwrap();
+                    let told = run_delay().unwrap();
+                    m.collect();
+                    (before..=own().unwrap()).contains(&told)
+                })
+                .unwrap()
+                    && heap.stats().losses.kind(LossKind::Preemptions).total_ns <= own().unwrap()
+            };
+            let fits = std::panic::catch_unwind(is_own).unwrap_or(false);
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(!fits)) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
     }
 
     /// The kernel's share: the shortest time between two faults, before each, and never before what

@@ -6,7 +6,6 @@ use crate::events::LossKind;
 use crate::events::probes::probe;
 use crate::inner::HeapInner;
 use gc_core::loss::{Loss as Entry, LossRing};
-use gc_core::sys::RunDelay;
 use gc_core::zeroed::NoMemory;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -97,7 +96,7 @@ impl Account {
         let now_ns = heap.report.events.now();
         // Not in the destructors of a thread that ends.
         let thread = RUN_DELAY.try_with(|delay| {
-            delay.get_or_init(|| RunDelay::of_this_thread().ok());
+            delay.open();
             std::ptr::from_ref(delay).addr() as u64
         });
         let thread = thread.unwrap_or(0);
