@@ -58,25 +58,51 @@ impl GateError {
 
 impl fmt::Display for GateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a limit refuses, newer kernels and other sandboxes refuse as well.
+        let limit = self.refused().find_map(|error| limit_of(error.errno()));
         if let Some(error) = &self.flip {
-            return write!(
-                f,
-                "mremap(MREMAP_DONTUNMAP) does not work (it needs Linux 5.13 on shared memory, 5.7 on private memory): {error}; \
-                 allow the call in the container's seccomp profile, or use the load barrier"
-            );
+            return match limit {
+                Some(limit) => {
+                    write!(f, "a trial flip was refused at a limit: {error}; {limit}, or use the load barrier")
+                }
+                None => write!(
+                    f,
+                    "a trial flip does not work (mremap(MREMAP_DONTUNMAP) needs Linux 5.13 on shared memory, 5.7 on \
+                     private memory): {error}; allow the call in the container's seccomp profile, or use the load barrier"
+                ),
+            };
         }
-        write!(
-            f,
-            "no userfaultfd with SIGBUS faults (it needs Linux 5.14 on shared memory, 4.14 on private memory): "
-        )?;
+        match limit {
+            Some(_) => write!(f, "no userfaultfd was opened at a limit: ")?,
+            None => write!(
+                f,
+                "no userfaultfd with SIGBUS faults (it needs Linux 5.14 on shared memory, 4.14 on private memory): "
+            )?,
+        }
         for (index, (_, error)) in self.refused.iter().enumerate() {
             write!(f, "{}{error}", if index == 0 { "" } else { "; " })?;
         }
-        write!(
-            f,
-            "; allow the call in the container's seccomp profile, grant access to /dev/userfaultfd, \
-             or use the load barrier"
-        )
+        match limit {
+            Some(limit) => write!(f, "; {limit}, or use the load barrier"),
+            None => write!(
+                f,
+                "; allow the call in the container's seccomp profile, grant access to /dev/userfaultfd, \
+                 or use the load barrier"
+            ),
+        }
+    }
+}
+
+/// What to do about a call that was refused at a limit.
+fn limit_of(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::ENOMEM => Some(
+            "raise the process's limits on memory and addresses (RLIMIT_DATA, RLIMIT_AS, vm.max_map_count, \
+             vm.overcommit_memory), free memory",
+        ),
+        libc::EMFILE => Some("raise the process's limit of open files (RLIMIT_NOFILE)"),
+        libc::ENFILE => Some("raise the system's limit of open files (fs.file-max)"),
+        _ => None,
     }
 }
 
@@ -838,6 +864,34 @@ impl Drop for Rehearsal {
 mod tests {
     use super::*;
     use crate::views::{MIN_SPAN, Mirror};
+
+    /// A limit is not a sandbox, and no newer kernel helps against it.
+    #[test]
+    fn an_error_names_the_cause_of_its_errno() {
+        let flip = |errno| {
+            let error = SysError::new("mremap(DONTUNMAP)", &[], errno);
+            GateError { refused: Vec::new(), flip: Some(Box::new(error)) }.to_string()
+        };
+        let opened = |errnos: &[i32]| {
+            let error = |&errno: &i32| (UffdSource::SystemCall, SysError::new("userfaultfd", &[], errno));
+            GateError { refused: errnos.iter().map(error).collect(), flip: None }.to_string()
+        };
+        let has = |text: &str, words: &[&str]| words.iter().all(|word| text.contains(word));
+        let hasnt = |text: &str, words: &[&str]| words.iter().all(|word| !text.contains(word));
+        let of_kernel = ["seccomp", "Linux 5"];
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EACCES] {
+            assert!(has(&flip(errno), &of_kernel) && hasnt(&flip(errno), &["RLIMIT"]), "{}", flip(errno));
+            assert!(has(&opened(&[errno]), &of_kernel) && hasnt(&opened(&[errno]), &["RLIMIT"]));
+        }
+        let limits = ["RLIMIT_DATA", "RLIMIT_AS", "vm.max_map_count", "memory", "load barrier"];
+        for text in [flip(libc::ENOMEM), opened(&[libc::ENOENT, libc::ENOMEM, libc::ENOMEM])] {
+            assert!(has(&text, &limits) && hasnt(&text, &of_kernel), "{text}");
+        }
+        for (errno, limit) in [(libc::EMFILE, "RLIMIT_NOFILE"), (libc::ENFILE, "fs.file-max")] {
+            let text = opened(&[libc::EACCES, errno, errno]);
+            assert!(has(&text, &[limit]) && hasnt(&text, &of_kernel), "{text}");
+        }
+    }
 
     /// Unmaps a range, as a refused move may do.
     #[test]
