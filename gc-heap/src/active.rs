@@ -76,12 +76,26 @@ impl std::fmt::Display for Who {
 #[cold]
 #[inline(never)]
 pub(crate) fn out_of_order(event: std::fmt::Arguments<'_>, found: std::fmt::Arguments<'_>) -> ! {
-    // `eprintln!` panics if standard error is closed.
-    let _ = writeln!(
-        std::io::stderr(),
-        "parallax: {event}, but {found}: a coroutine was switched, moved or leaked inside a heap; stacks must leave heaps, and \
+    end(format_args!(
+        "{event}, but {found}: a coroutine was switched, moved or leaked inside a heap; stacks must leave heaps, and \
          return from `blocking`, in the opposite order of entering them, on the thread that entered"
-    );
+    ))
+}
+
+/// As [`out_of_order`], in a child made by `fork` that goes on inside a heap of its parent's: its
+/// next access would be one of addresses that are not mapped, or are another mapping's.
+#[cold]
+#[inline(never)]
+pub(crate) fn inside_in_a_child(event: std::fmt::Arguments<'_>) -> ! {
+    end(format_args!(
+        "{event}, but this process is a child made by `fork`, and the heap is its parent's; a child leaves `blocking` by \
+         `exec` or `_exit` alone"
+    ))
+}
+
+fn end(why: std::fmt::Arguments<'_>) -> ! {
+    // `eprintln!` panics if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "parallax: {why}");
     std::process::abort();
 }
 

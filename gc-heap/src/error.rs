@@ -243,7 +243,8 @@ pub enum BuildError {
     #[error("cannot map the heap: {0}")]
     Views(Box<ViewsError>),
     /// The program's allocator had no memory for one of the heap's tables: about 3 % of its maximum
-    /// size, most of which is committed only when it is used.
+    /// size, and with [`Barrier::Page`](crate::Barrier::Page) 24 MiB more, because a table there
+    /// covers the 24 GiB of addresses for roots too. Most of it is committed only when it is used.
     #[error("no memory for a table of the heap: {0}; make the heap smaller or raise the process's limits")]
     Tables(Box<SysError>),
     /// The memory could not be populated.

@@ -1,7 +1,7 @@
 //! Entering a heap, leaving it, and waiting outside.
 
 use super::Mutator;
-use crate::active::{ACTIVE, NOBODY, Who, is_inside, out_of_order, this_thread};
+use crate::active::{ACTIVE, NOBODY, Who, inside_in_a_child, is_inside, out_of_order, this_thread};
 use crate::error::EnterError;
 use crate::events::LossKind;
 use crate::inner::HeapInner;
@@ -236,6 +236,7 @@ impl<'s> Mutator<'s> {
     ///
     /// Ends the process with a message (`abort`) if it returns on another thread, or while another
     /// mutator is active on the thread: a coroutine was switched in `f` and returns out of order.
+    /// Likewise if it returns in a child made by `fork` in `f`: the heap is the parent's.
     ///
     /// ```
     /// use gc_heap::{Bytes, Heap, AllocSize};
@@ -297,9 +298,10 @@ impl<'s> Mutator<'s> {
             self.acts_out_of_order("returns from `blocking`");
         }
         let (heap, number) = (&self.inner.config.name, self.record().number);
-        out_of_order(
-            format_args!("mutator {number} of heap `{heap}` returns from `blocking`"),
-            format_args!("it was called on another thread"),
-        );
+        let returns = format_args!("mutator {number} of heap `{heap}` returns from `blocking`");
+        if !self.inner.process.is_current() {
+            inside_in_a_child(returns);
+        }
+        out_of_order(returns, format_args!("it was called on another thread"));
     }
 }

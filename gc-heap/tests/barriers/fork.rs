@@ -1,7 +1,7 @@
 //! Children made by `fork`: what they are refused, what they can do, and that their parents notice
 //! nothing.
 
-use crate::child::plays_well;
+use crate::child::{child, plays_well};
 use crate::common::{catch_unwind, checked};
 use crate::harness::{Tests, tests};
 use crate::threads::{check, list};
@@ -12,8 +12,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub(crate) const SCENES: &[(&str, fn())] =
-    &[("forked", forked), ("forked-crowd", forked_crowd), ("forked-asked", forked_asked)];
+pub(crate) const SCENES: &[(&str, fn())] = &[
+    ("forked", forked),
+    ("forked-crowd", forked_crowd),
+    ("forked-asked", forked_asked),
+    ("forked-blocking", forked_blocking),
+];
 
 /// Forks. `child` is what the child does; `parent` gets its end of a pipe, to tell the child by
 /// closing it. A child that hangs is ended by a signal: its deadline is a thread that it does not
@@ -181,6 +185,30 @@ pub(crate) fn a_forked_child_asks_a_heap_that_was_in_use() {
     plays_well("forked-asked");
 }
 
+/// A child returns from the `blocking` in which it was made.
+fn forked_blocking() {
+    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+    let _ = heap.enter(|m| {
+        // SAFETY: the child does nothing but return, and the heap ends it.
+        let child = m.blocking(|| unsafe { libc::fork() });
+        assert!(child > 0, "it goes on inside its parent's heap");
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status:#x}");
+        m.collect();
+    });
+}
+
+/// Fails where the message of a child that returns from `blocking` names another cause.
+pub(crate) fn a_forked_child_that_returns_from_blocking_hears_why_it_ends() {
+    let output = child("forked-blocking");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{told}", output.status);
+    assert!(told.contains("returns from `blocking`, but this process is a child made by `fork`"), "{told}");
+    assert!(!told.contains("coroutine"), "{told}");
+}
+
 /// Fails where threads of the child wait in queues in which the parent's threads still are: those
 /// of `parking_lot` did.
 pub(crate) fn a_forked_child_of_many_threads_has_heaps_of_its_own() {
@@ -247,7 +275,8 @@ pub(crate) const TESTS: Tests = Tests {
     once: tests![
         a_forked_child_asks_a_heap_that_was_in_use,
         a_forked_child_is_refused,
-        a_forked_child_of_many_threads_has_heaps_of_its_own
+        a_forked_child_of_many_threads_has_heaps_of_its_own,
+        a_forked_child_that_returns_from_blocking_hears_why_it_ends
     ],
     ..Tests::NONE
 };
