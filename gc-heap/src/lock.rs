@@ -163,11 +163,9 @@ mod tests {
     impl Asked {
         /// A heap with something to tell.
         fn new() -> Asked {
-            let mut builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).external_step(1 << 20);
+            let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).external_step(1 << 20);
             #[cfg(feature = "losses")]
-            {
-                builder = builder.record_losses(true);
-            }
+            let builder = builder.record_losses(true);
             let heap = builder.build().unwrap();
             let resources = ResourceQueue::new(&heap);
             heap.enter(|m| {
