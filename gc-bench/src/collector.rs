@@ -1,4 +1,5 @@
-//! The collector of a run under one name: a barrier, and the memory that it works on; or a peer.
+//! The collector of a run under one name: a barrier, the memory that it works on, and whether it
+//! has generations; or a peer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,25 +14,30 @@ use crate::peer::Peer;
 pub(crate) struct Collector {
     barrier: Barrier,
     backing: Backing,
-    /// Then the other two say nothing.
+    generations: bool,
+    /// Then the others say nothing.
     peer: Option<Peer>,
 }
 
 /// The name of [`Barrier::Page`] on [`Backing::Anonymous`].
 const PAGE_ANONYMOUS: &str = "page-anonymous";
 
+/// The name of [`Barrier::Load`] with generations.
+const GENERATIONS: &str = "load-generations";
+
 impl Collector {
     pub(crate) const LOAD: Self = Self::new(Barrier::Load);
     pub(crate) const STW: Self = Self::new(Barrier::StopTheWorld);
     pub(crate) const PAGE: Self = Self::new(Barrier::Page);
-    pub(crate) const PAGE_ANONYMOUS: Self = Self { barrier: Barrier::Page, backing: Backing::Anonymous, peer: None };
+    pub(crate) const PAGE_ANONYMOUS: Self = Self { backing: Backing::Anonymous, ..Self::PAGE };
+    pub(crate) const GENERATIONS: Self = Self { generations: true, ..Self::LOAD };
 
     const fn new(barrier: Barrier) -> Self {
-        Self { barrier, backing: Backing::Memfd, peer: None }
+        Self { barrier, backing: Backing::Memfd, generations: false, peer: None }
     }
 
     pub(crate) const fn of_peer(peer: Peer) -> Self {
-        Self { barrier: Barrier::Load, backing: Backing::Memfd, peer: Some(peer) }
+        Self { peer: Some(peer), ..Self::LOAD }
     }
 
     /// The peer, if it is no collector of this project.
@@ -43,6 +49,7 @@ impl Collector {
         match (self.peer, self.backing) {
             (Some(peer), _) => peer.name(),
             (None, Backing::Anonymous) => PAGE_ANONYMOUS,
+            (None, _) if self.generations => GENERATIONS,
             (None, _) => self.barrier.name(),
         }
     }
@@ -54,13 +61,14 @@ impl Collector {
 
     /// Configures the heap's builder with it.
     pub(crate) fn apply(self, builder: HeapBuilder) -> HeapBuilder {
-        builder.barrier(self.barrier).backing(self.backing)
+        builder.barrier(self.barrier).backing(self.backing).generations(self.generations)
     }
 
     /// Reads a name from the command line, where the help lists them all.
     pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
         let choices = [
             (Self::LOAD, "Test each loaded reference; compact concurrently"),
+            (Self::GENERATIONS, "The same, collecting young objects alone most of the time"),
             (
                 Self::STW,
                 "The baseline: the same collector with the program stopped for the whole collection, the load barrier's \
@@ -89,6 +97,7 @@ impl FromStr for Collector {
     fn from_str(text: &str) -> Result<Self, ParseOptionError> {
         match (text, Peer::by_name(text)) {
             (PAGE_ANONYMOUS, _) => Ok(Self::PAGE_ANONYMOUS),
+            (GENERATIONS, _) => Ok(Self::GENERATIONS),
             (_, Some(peer)) => Ok(Self::of_peer(peer)),
             _ => text.parse().map(Self::new),
         }
@@ -106,6 +115,7 @@ mod tests {
             (Collector::STW, "stw"),
             (Collector::PAGE, "page"),
             (Collector::PAGE_ANONYMOUS, "page-anonymous"),
+            (Collector::GENERATIONS, "load-generations"),
             (Collector::of_peer(Peer::G1), "g1"),
         ] {
             assert_eq!((collector.to_string().as_str(), name.parse()), (name, Ok(collector)));

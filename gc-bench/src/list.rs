@@ -29,7 +29,8 @@ pause-scaling  Cycle after cycle with a concurrent churning thread: 16 MiB to 4 
 primitives     No heap: what each mechanism of the kernel costs by itself, from mremap and userfaultfd to membarrier.
                groups take-away, fault, batch, chunk, view, touch, barrier [all]; --sizes [64m,256m,1g,4g,8g]
 
-Barriers       load (test each loaded reference, compact concurrently), page (unmap every page, map it again repaired
-               on the next access), page-anonymous (the same on private memory), stw (the baseline: the same
+Barriers       load (test each loaded reference, compact concurrently), load-generations (the same, collecting young
+               objects alone most of the time), page (unmap every page, map it again repaired on the next access),
+               page-anonymous (the same on private memory), stw (the baseline: the same
                collector with the program stopped for the whole collection, the load barrier's test compiled in)
 ";

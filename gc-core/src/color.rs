@@ -153,6 +153,13 @@ impl AddressSpace {
         if self.has_generations() { 3 * self.span } else { 0 }
     }
 
+    /// The color bits of old objects, of both parities; 0 without generations.
+    #[inline]
+    #[must_use]
+    pub const fn old_bits(&self) -> u64 {
+        if self.has_generations() { 12 * self.span } else { 0 }
+    }
+
     /// The bits that no good pointer has, with generations: both stale colors, and the base bits of
     /// other heaps.
     #[inline]
@@ -193,7 +200,7 @@ impl AddressSpace {
     #[inline]
     #[must_use]
     pub const fn is_old(&self, address: u64) -> bool {
-        self.has_generations() && address & (self.span << 2 | self.span << 3) != 0
+        address & self.old_bits() != 0
     }
 
     /// The bits that no good pointer has: the other color, and the base bits of other heaps.

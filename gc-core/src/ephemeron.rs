@@ -15,7 +15,7 @@
 //! See "Ephemerons" in `docs/protocol.md`; `loom_ephemeron` runs these functions.
 
 use crate::rules::{Rule, kept};
-use crate::slot::{self, Barriers, Remap};
+use crate::slot::{self, Barriers, Remap, Visited};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, store_last};
 use crate::units::Granule;
@@ -113,7 +113,11 @@ pub fn scan(
     waiting: Option<&PendingEphemerons>,
 ) -> Scan {
     // The value was written before the key. Without a key there is no value.
-    let Some(key) = slot::visit(key, marker) else { return Scan::Empty };
+    let key = match slot::look(key, marker) {
+        Visited::Nothing => return Scan::Empty,
+        Visited::Exempt => return Scan::Value,
+        Visited::Object(key) => key,
+    };
     if is_live(key) {
         return Scan::Value;
     }

@@ -12,7 +12,8 @@
 //! See "The remembered set" in `docs/protocol.md`; `loom_remembered` runs these functions.
 
 use crate::rules::{Rule, kept};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::slot::heal;
+use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
 
@@ -32,8 +33,50 @@ impl Sort {
     pub const ALL: [Sort; 3] = [Sort::Strong, Sort::Weak, Sort::Pair];
 }
 
-/// One part: a bitmap a sort.
-type Part = [Box<[AtomicU64]>; 3];
+/// Granules of which one byte says whether a bit may be set: a search reads no others.
+const CHUNK: usize = 8192;
+
+/// One part.
+#[derive(Debug)]
+struct Part {
+    /// A bitmap a sort.
+    maps: [Box<[AtomicU64]>; 3],
+    /// By chunk, whether it has bits. Set after the bit; both are read after a pause.
+    chunks: Box<[AtomicU8]>,
+}
+
+impl Part {
+    fn new(granules: usize) -> Result<Part, NoMemory> {
+        let map = || zeroed(granules.div_ceil(64));
+        Ok(Part { maps: [map()?, map()?, map()?], chunks: zeroed(granules.div_ceil(CHUNK))? })
+    }
+
+    fn word(&self, slot: usize, sort: Sort) -> &AtomicU64 {
+        &self.maps[sort as usize][slot / 64]
+    }
+
+    /// Visits the words that are not 0, each with the number of its first granule.
+    fn each_word(&self, mut visit: impl FnMut(&AtomicU64, u64, usize, Sort)) {
+        for (chunk, _) in self.chunks.iter().enumerate().filter(|(_, has_bits)| has_bits.load(Ordering::Relaxed) != 0) {
+            for sort in Sort::ALL {
+                let map = &self.maps[sort as usize];
+                for index in (chunk * CHUNK / 64)..((chunk + 1) * CHUNK / 64).min(map.len()) {
+                    let bits = map[index].load(Ordering::Relaxed);
+                    if bits != 0 {
+                        visit(&map[index], bits, index * 64, sort);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn each_bit(mut bits: u64, mut visit: impl FnMut(usize)) {
+    while bits != 0 {
+        visit(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
 
 /// The remembered slots of a heap, by granule (a word of the heap).
 #[derive(Debug)]
@@ -50,9 +93,7 @@ impl RememberedSet {
     /// # Errors
     /// The program's allocator refuses the memory.
     pub fn new(granules: usize) -> Result<RememberedSet, NoMemory> {
-        let map = || zeroed(granules.div_ceil(64));
-        let part = || Ok([map()?, map()?, map()?]);
-        Ok(RememberedSet { parts: [part()?, part()?], now: AtomicUsize::new(0) })
+        Ok(RememberedSet { parts: [Part::new(granules)?, Part::new(granules)?], now: AtomicUsize::new(0) })
     }
 
     fn now(&self) -> &Part {
@@ -71,22 +112,49 @@ impl RememberedSet {
     #[inline]
     pub fn add(&self, slot: usize, sort: Sort) {
         let bit = 1 << (slot % 64);
-        let word = |part: &'_ Part| part[sort as usize][slot / 64].load(Ordering::Relaxed);
+        let word = |part: &'_ Part| part.word(slot, sort).load(Ordering::Relaxed);
         if word(self.now()) & bit != 0 || !kept(Rule::LookInNow) && word(self.then()) & bit != 0 {
             return;
         }
-        let map = &self.now()[sort as usize][slot / 64];
+        let map = self.now().word(slot, sort);
         if kept(Rule::RememberByRmw) {
             map.fetch_or(bit, Ordering::Relaxed);
         } else {
             map.store(map.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
+        }
+        let chunk = &self.now().chunks[slot / CHUNK];
+        // Read first: most slots of a chunk find it set, and its cache line stays shared.
+        if chunk.load(Ordering::Relaxed) == 0 {
+            chunk.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Visits a slot of an old object after a relocation, when all objects have their places: heals
+    /// it, and remembers `entry` if what it leads to is young. `resolve` gives of a young word,
+    /// stale or good, whether its object is old now, and its good word; `None` of all others.
+    ///
+    /// It remembers by what it has found, whoever has healed or overwritten the slot meanwhile: a
+    /// mutator that heals remembers nothing.
+    pub fn revisit(&self, slot: &AtomicU64, entry: usize, sort: Sort, resolve: impl Fn(u64) -> Option<(bool, u64)>) {
+        // Acquire: the object may be a mutator's.
+        let word = slot.load(Ordering::Acquire);
+        let Some((is_old, good)) = resolve(word) else { return };
+        let is_own = good == word || heal(slot, word, good);
+        if !is_old && (is_own || kept(Rule::RememberFound)) {
+            self.add(entry, sort);
         }
     }
 
     /// Whether a slot is in the part that is now.
     #[must_use]
     pub fn contains(&self, slot: usize, sort: Sort) -> bool {
-        self.now()[sort as usize][slot / 64].load(Ordering::Relaxed) >> (slot % 64) & 1 != 0
+        self.now().word(slot, sort).load(Ordering::Relaxed) >> (slot % 64) & 1 != 0
+    }
+
+    /// Whether a slot is in one of the parts. For verification.
+    #[must_use]
+    pub fn contains_in_any(&self, slot: usize, sort: Sort) -> bool {
+        self.parts.iter().any(|part| part.word(slot, sort).load(Ordering::Relaxed) >> (slot % 64) & 1 != 0)
     }
 
     /// Exchanges the parts. Called in a pause, when the part that is then is empty: see
@@ -99,40 +167,42 @@ impl RememberedSet {
     /// Takes the slots that were remembered before the last exchange. Called by the collector,
     /// before the next one.
     pub fn take_then(&self, mut visit: impl FnMut(usize, Sort)) {
-        for sort in Sort::ALL {
-            for (index, word) in self.then()[sort as usize].iter().enumerate() {
-                // Read first: a page where no bit was ever set stays without memory.
-                let mut bits = word.load(Ordering::Relaxed);
-                if bits != 0 {
-                    word.store(0, Ordering::Relaxed);
-                }
-                while bits != 0 {
-                    visit(index * 64 + bits.trailing_zeros() as usize, sort);
-                    bits &= bits - 1;
-                }
-            }
-        }
+        self.then().each_word(|word, bits, first, sort| {
+            word.store(0, Ordering::Relaxed);
+            each_bit(bits, |bit| visit(first + bit, sort));
+        });
+        let chunks = self.then().chunks.iter().filter(|chunk| chunk.load(Ordering::Relaxed) != 0);
+        chunks.for_each(|chunk| chunk.store(0, Ordering::Relaxed));
+    }
+
+    /// Visits the slots that were remembered before the last exchange, and keeps them.
+    pub fn each_then(&self, mut visit: impl FnMut(usize, Sort)) {
+        self.then().each_word(|_, bits, first, sort| each_bit(bits, |bit| visit(first + bit, sort)));
     }
 
     /// Forgets the slots in a range of granules, whole words of the bitmap, in both parts: no
     /// thread may store to one of them, because nothing that lives is there.
     pub fn forget(&self, slots: Range<usize>) {
         debug_assert!(slots.start.is_multiple_of(64) && slots.end.is_multiple_of(64));
-        let words = self.parts.iter().flatten().flat_map(|map| &map[slots.start / 64..slots.end / 64]);
+        let chunks = slots.start / CHUNK..slots.end.div_ceil(CHUNK);
+        let has_bits = |part: &&Part| part.chunks[chunks.clone()].iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
+        let maps = self.parts.iter().filter(has_bits).flat_map(|part| &part.maps);
+        let words = maps.flat_map(|map| &map[slots.start / 64..slots.end / 64]);
         words.filter(|word| word.load(Ordering::Relaxed) != 0).for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
     /// How many slots are in the part that is now.
     #[must_use]
     pub fn len(&self) -> usize {
-        let words = self.now().iter().flatten();
-        words.map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+        let mut len = 0;
+        self.now().each_word(|_, bits, _, _| len += bits.count_ones() as usize);
+        len
     }
 
     /// Whether no slot is in the part that is now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.now().iter().flatten().all(|word| word.load(Ordering::Relaxed) == 0)
+        self.len() == 0
     }
 }
 
@@ -159,7 +229,10 @@ mod tests {
         assert!(set.is_empty());
         set.add(64, Sort::Strong);
         let strong = [3, 64, 999].map(|slot| (slot, Sort::Strong));
-        assert_eq!(taken(&set), [&strong[..], &[(3, Sort::Weak), (8, Sort::Pair)]].concat());
+        let all = [&strong[..], &[(3, Sort::Weak), (8, Sort::Pair)]].concat();
+        let mut seen = Vec::new();
+        set.each_then(|slot, sort| seen.push((slot, sort)));
+        assert_eq!((seen, taken(&set)), (all.clone(), all));
         assert_eq!(taken(&set), []);
         set.exchange();
         assert_eq!(taken(&set), [(64, Sort::Strong)]);

@@ -63,6 +63,9 @@ pub enum Rule {
     RememberByRmw,
     /// Whether a slot is remembered already is looked at in the part that is added to.
     LookInNow,
+    /// The collector remembers a slot by what it has found there, also if another thread heals it
+    /// first.
+    RememberFound,
     /// A thread that parks while a pause holds it counts as arrived there.
     ArriveWhenParking,
     /// A thread that parks answers a handshake that was asked meanwhile.

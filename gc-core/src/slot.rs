@@ -211,8 +211,15 @@ pub trait Remap {
     /// Whether a loaded word is a reference.
     fn is_reference(&self, word: u64) -> bool;
 
-    /// Whether a reference is stale.
+    /// Whether a reference is stale, or [exempt](Self::is_exempt): one test for both.
     fn is_bad(&self, word: u64) -> bool;
+
+    /// Whether the marking does not collect the object of a reference, stale or good: it takes it
+    /// for live, and does not follow it. Asked of words that are bad, and of what they lead to.
+    #[inline(always)]
+    fn is_exempt(&self, _word: u64) -> bool {
+        false
+    }
 
     /// The place of the object of a good reference.
     fn place(&self, word: u64) -> usize;
@@ -225,19 +232,42 @@ pub trait Remap {
     fn good(&self, place: usize) -> u64;
 }
 
-/// The place of the object that a slot refers to; heals the slot. `None`: the slot holds no
-/// reference.
+/// What a marker finds in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visited {
+    /// No reference.
+    Nothing,
+    /// A reference to an object that the marking does not collect, and takes for live.
+    Exempt,
+    /// A reference to the object at a place.
+    Object(usize),
+}
+
+/// The place of the object that a slot refers to, if the marking follows it; heals the slot.
 #[inline(always)]
 pub fn visit(slot: &AtomicU64, marker: &impl Remap) -> Option<usize> {
+    match look(slot, marker) {
+        Visited::Object(place) => Some(place),
+        Visited::Nothing | Visited::Exempt => None,
+    }
+}
+
+/// What a slot refers to; heals the slot.
+#[inline(always)]
+pub fn look(slot: &AtomicU64, marker: &impl Remap) -> Visited {
     let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
     if !marker.is_reference(word) {
-        return None;
+        return Visited::Nothing;
     }
     if !marker.is_bad(word) {
-        return Some(marker.place(word));
+        return Visited::Object(marker.place(word));
+    }
+    if marker.is_exempt(word) {
+        return Visited::Exempt;
     }
     let place = marker.remap(word);
+    let good = marker.good(place);
     // A mutator that is faster heals with the same word, or stores a good one.
-    heal(slot, word, marker.good(place));
-    Some(place)
+    heal(slot, word, good);
+    if marker.is_exempt(good) { Visited::Exempt } else { Visited::Object(place) }
 }

@@ -6,6 +6,7 @@ mod support;
 
 use gc_core::remembered::{RememberedSet, Sort};
 use gc_core::rules::{Rule, without};
+use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::Arc;
 use loom::thread;
@@ -49,6 +50,70 @@ fn every_young_word_is_remembered_at_a_pause(slots: [usize; 2]) {
         }
     });
     pause(threads);
+}
+
+/// A stale young word, and the good one of the same object, which has stayed young.
+const STALE: u64 = 8;
+
+struct Healing {
+    slot: AtomicU64,
+    set: RememberedSet,
+}
+
+impl Barriers for Healing {
+    fn is_bad(&self, word: u64) -> bool {
+        word == STALE
+    }
+
+    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+        slot::heal(slot, word, YOUNG);
+        YOUNG
+    }
+
+    fn resolve(&self, _: u64) -> u64 {
+        YOUNG
+    }
+
+    fn is_logging(&self) -> bool {
+        false
+    }
+
+    fn log(&self, _: u64) {}
+}
+
+/// After a flip the slot of an object that has been promoted holds a stale word of one that stays
+/// young. A mutator loads the slot and heals it, or stores an old word, while the collector
+/// revisits it. At the next pause a slot that holds a young word must be remembered.
+fn a_slot_is_revisited_beside(mutator: fn(&Healing)) {
+    let heap = Arc::new(Healing { slot: AtomicU64::new(STALE), set: RememberedSet::new(64).unwrap() });
+    let thread = {
+        let heap = Arc::clone(&heap);
+        thread::spawn(move || mutator(&heap))
+    };
+    heap.set.revisit(&heap.slot, SLOTS[0], Sort::Strong, |word| match word {
+        STALE | YOUNG => Some((false, YOUNG)),
+        _ => None,
+    });
+    thread.join().unwrap();
+    let word = heap.slot.load(Ordering::Relaxed);
+    assert_ne!(word, STALE, "the slot is not healed");
+    assert!(word != YOUNG || heap.set.contains(SLOTS[0], Sort::Strong), "the slot is not remembered");
+}
+
+fn loads(heap: &Healing) {
+    assert_eq!(slot::load(&heap.slot, heap), YOUNG);
+}
+
+#[test]
+fn a_slot_is_remembered_whoever_heals_it() {
+    check(2, || a_slot_is_revisited_beside(loads));
+    check(2, || a_slot_is_revisited_beside(|heap| slot::store(&heap.slot, OLD, heap)));
+}
+
+#[test]
+#[should_panic(expected = "the slot is not remembered")]
+fn a_slot_that_a_mutator_heals_is_lost_if_only_own_heals_count() {
+    without(Rule::RememberFound, || check(2, || a_slot_is_revisited_beside(loads)));
 }
 
 #[test]

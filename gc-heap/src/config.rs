@@ -304,13 +304,20 @@ impl HeapBuilder {
         self
     }
 
-    /// With [`Barrier::Load`]: tells young objects from old ones, which have survived a cycle that
-    /// relocated. Off by default.
+    /// With [`Barrier::Load`]: collects young objects, those that no cycle has found alive, by
+    /// themselves most of the time. Off by default.
     ///
-    /// So far each cycle collects both: what this adds are the colors of old objects, the store
-    /// barrier that remembers references from old objects to young ones, and the work that keeps
-    /// the remembered set, which docs/generations.md describes. It costs address space (16 times
-    /// the heap's size instead of 4), two more views of each page, and a test at each store.
+    /// A young cycle marks what survives of them, and gives back the blocks of 64 KiB in which
+    /// nothing does; the others become old where they stand, dead objects included. So it pays
+    /// where most objects die soon, and it does not where they die at random: the heap notices that
+    /// young cycles free little, and tries them ever less often. What is asked for gets a whole
+    /// cycle: [`Heap::collect`](crate::Heap::collect), a census, a thread that waits for memory.
+    /// Objects are moved by whole cycles alone. docs/generations.md explains how it works and what
+    /// it lacks.
+    ///
+    /// It costs address space (16 times the heap's size instead of 4), two more views of each page,
+    /// and a test at each store. [`HeapStats::young_cycles`](crate::HeapStats::young_cycles) counts
+    /// young cycles, and [`CycleSpan::kind`](crate::CycleSpan::kind) tells them.
     ///
     /// ```
     /// use gc_heap::{Barrier, BuildError, Heap};

@@ -66,7 +66,7 @@ impl HeapInner {
         let bytes = bytes.min(isize::MAX as usize >> 8);
         // A child made by `fork` has no collector to ask, and the lock may be held there for ever.
         if self.schedule.external.add(bytes) && self.process.is_current() {
-            self.schedule.requests.request_soon();
+            self.schedule.requests.request_whole_soon();
         }
         ExternalBytes { external: Arc::clone(&self.schedule.external), bytes }
     }

@@ -122,6 +122,7 @@ impl Heap {
         // Before the cycles that they are counted after; and once, for the sum that they are a part
         // of.
         let (relocations, compactions) = (counters.relocations.get(), counters.compactions.get());
+        let young_cycles = counters.young_cycles.get();
         let pages = inner.relocation.figures();
         let marked_by_helpers = counters.marked_by_helpers.get();
         HeapStats {
@@ -131,6 +132,7 @@ impl Heap {
             committed_peak_bytes: blocks.committed_peak * BLOCK_BYTES,
             allocated_bytes: blocks.taken as u64 * BLOCK_BYTES as u64,
             cycles: counters.cycles.get(),
+            young_cycles,
             relocations,
             compactions,
             marked_objects: counters.marked_objects.get(),

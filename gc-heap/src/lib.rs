@@ -80,7 +80,9 @@ pub use census::{Census, EdgeName, HeapSnapshot, KindCount, SnapshotEdge, Snapsh
 pub use config::{Backing, Barrier, HeapBuilder, HugePages, MIN_HEAP_BYTES, Stress};
 pub use error::{BuildError, EnterError, NoPageBarrier, OutOfMemory, Tried};
 pub use events::probes;
-pub use events::{CycleSpan, Event, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall};
+pub use events::{
+    CycleKind, CycleSpan, Event, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall,
+};
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};
 pub use gc_core::sys::{SysError, ThreadName, ThreadState};

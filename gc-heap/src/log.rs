@@ -1,6 +1,6 @@
 //! Events as lines of text.
 
-use crate::events::{CycleSpan, Event, LossKind, Phase};
+use crate::events::{CycleKind, CycleSpan, Event, LossKind, Phase};
 use crate::lock::Mutex;
 use gc_core::sys::Process;
 use std::fmt::Write;
@@ -183,8 +183,9 @@ impl GcLog {
 impl Sums {
     fn summary(&self, cycle: &CycleSpan) -> String {
         let phases: Vec<_> = self.phases.iter().map(|&(phase, ns)| format!("{phase} {}", Time(ns))).collect();
+        let kind = if cycle.kind == CycleKind::Young { "young, " } else { "" };
         let mut line = format!(
-            "cycle {}: {} -> {} ({}), {} live, {} ({}); pauses {}; stalls {}",
+            "cycle {}: {kind}{} -> {} ({}), {} live, {} ({}); pauses {}; stalls {}",
             cycle.cycle,
             Bytes(cycle.used_before_bytes as u64),
             Bytes(cycle.used_bytes as u64),
@@ -308,6 +309,7 @@ mod tests {
         let mut first = cycle(real_cycle, 1);
         (first.pages_repaired, first.pages_repaired_by_mutators, first.faults) = (100, 8, 2);
         let mut second = cycle(real_cycle, 2);
+        second.kind = CycleKind::Young;
         second.slow_paths = 7;
         let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
         let (kind, mutator) = (LossKind::SlowPaths, 3);
@@ -348,8 +350,8 @@ mod tests {
             "[0.021s][gc] cycle 1: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (mark 12.9 ms, plan 1.5 ms); \
              pauses 3, together 12.3 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
             "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
-            "[0.021s][gc] cycle 2: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 us; \
-             stalls 0; slow paths 7; 3.5 us lost by them; 41.0 us lost otherwise; 4.0 ms without a processor",
+            "[0.021s][gc] cycle 2: young, 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 \
+             us; stalls 0; slow paths 7; 3.5 us lost by them; 41.0 us lost otherwise; 4.0 ms without a processor",
         ];
         assert_eq!(lines, expected);
     }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// The figures of one copy are consistent, whatever other threads do meanwhile: `live_bytes` <=
 /// `used_bytes` <= `committed_bytes` <= `committed_peak_bytes` <= `max_bytes`; `used_bytes` <=
-/// `allocated_bytes`; `relocations` and `compactions` <= `cycles`; `pages_repaired_by_mutators` <=
-/// `pages_repaired`. And of two copies taken one after the other no count is smaller in the later.
+/// `allocated_bytes`; `relocations`, `young_cycles` and `compactions` <= `cycles`;
+/// `pages_repaired_by_mutators` <= `pages_repaired`. And of two copies taken one after the other no
+/// count is smaller in the later.
 ///
 /// ```
 /// use gc_heap::{Heap, AllocSize, Slot, Trace};
@@ -48,7 +49,10 @@ pub struct HeapStats {
     pub allocated_bytes: u64,
     /// Cycles that have ended.
     pub cycles: u64,
-    /// Of these, cycles that relocated.
+    /// Of these, young cycles, which collect young objects alone: see
+    /// [`HeapBuilder::generations`](crate::HeapBuilder::generations).
+    pub young_cycles: u64,
+    /// Of the cycles, those that relocated, or promoted.
     pub relocations: u64,
     /// Stop-the-world compactions.
     pub compactions: u64,
@@ -177,6 +181,7 @@ macro_rules! counters {
 
 counters!(
     cycles,
+    young_cycles,
     relocations,
     compactions,
     marked_objects,

@@ -5,7 +5,7 @@ use crate::inner::HeapInner;
 use crate::roots::table::RootCell;
 
 pub(crate) use gc_core::ephemeron::{Scan, resolve as resolve_pair, scan as scan_pair};
-pub(crate) use gc_core::slot::{Remap, heal, visit};
+pub(crate) use gc_core::slot::{Remap, visit};
 pub(crate) use gc_core::weak::resolve as resolve_weak;
 
 /// The root of an object that the collector has revived. `word` is its own, stale or good, of a

@@ -29,6 +29,7 @@ impl Mutator<'_> {
     #[inline(always)]
     fn log_word(&self, word: u64) {
         if !is_reference(word)
+            || word & self.inner.exempt_bits() != 0
             || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
         {
             return;

@@ -1,7 +1,8 @@
 //! The cycle: what the collector does, phase by phase.
 //!
-//! There are three lists, and each is all there is to that kind of cycle: concurrent with the load
-//! barrier, concurrent with the page barrier, and in one pause. The phases are the same; a type,
+//! There are four lists, and each is all there is to that kind of cycle: concurrent with the load
+//! barrier, a young one with the load barrier, concurrent with the page barrier, and in one pause.
+//! The phases are the same; a type,
 //! [`Concurrent`] or [`Stopped`], says whether mutators run, and another, a [`Kind`], what the
 //! cycle collects. `docs/cycle.md` explains each phase.
 
@@ -14,7 +15,7 @@ use super::marking::{MarkResult, mark};
 use super::pauses::{Concurrent, Pauses, Stopped};
 use super::phase_report::PhaseReport;
 use super::reclaim;
-use super::relocation::{Relocated, by_load_barrier, in_pause};
+use super::relocation::{Relocated, by_load_barrier, in_pause, promote_in_place};
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
 use crate::inner::effort::Collected;
@@ -26,12 +27,29 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+/// What a cycle has gained.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Yield {
+    /// Blocks in which it has found nothing alive.
+    pub(super) freed: usize,
+    /// Blocks that it has promoted where they stand.
+    pub(super) promoted: usize,
+    /// Bytes that it has marked.
+    pub(super) marked_bytes: u64,
+}
+
 /// What one cycle leaves to the next.
 pub(crate) struct Cycles {
     /// Number of cycles so far.
     count: u64,
-    /// Blocks with a forwarding table from the last relocation.
+    /// Blocks with a forwarding table from the last relocation; of old objects, from the last whole
+    /// one.
     forwarded: Vec<usize>,
+    /// Bytes that live in old objects, as far as is known: those found by the last whole marking,
+    /// and those promoted since.
+    old_bytes: u64,
+    /// What the last cycle has gained.
+    pub(super) yielded: Yield,
     watches: Watches,
     /// For the stress mode.
     random: Cell<u64>,
@@ -39,7 +57,9 @@ pub(crate) struct Cycles {
 
 impl Cycles {
     pub(super) fn new(seed: u64) -> Cycles {
-        Cycles { count: 0, forwarded: Vec::new(), watches: Watches::default(), random: Cell::new(seed) }
+        let watches = Watches::default();
+        let (forwarded, yielded) = Default::default();
+        Cycles { count: 0, forwarded, old_bytes: 0, yielded, watches, random: Cell::new(seed) }
     }
 
     /// The number of the cycle that begins next.
@@ -50,6 +70,9 @@ impl Cycles {
 
 /// What a cycle collects: a type, as each list of phases is of one kind.
 pub(super) trait Kind {
+    /// Whether it collects young objects alone.
+    const IS_YOUNG: bool;
+
     /// Drops the forwarding that the marking of this kind has made needless: `blocks` are those of
     /// the last relocation.
     fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>);
@@ -60,8 +83,22 @@ pub(super) trait Kind {
 pub(super) struct Whole;
 
 impl Kind for Whole {
+    const IS_YOUNG: bool = false;
+
     fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>) {
         inner.drop_forwarding(blocks.drain(..));
+    }
+}
+
+/// Of that, the young objects. Its marking visits the roots, the remembered slots, and the slots of
+/// reachable young objects, so no reachable slot holds a stale word of a young object at its end.
+pub(super) struct Young;
+
+impl Kind for Young {
+    const IS_YOUNG: bool = true;
+
+    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>) {
+        inner.drop_young_forwarding(blocks);
     }
 }
 
@@ -71,6 +108,8 @@ pub(super) struct Cycle<'a, P, K> {
     report: PhaseReport<'a, P>,
     goal: EvacuationGoal,
     forwarded: &'a mut Vec<usize>,
+    old_bytes: &'a mut u64,
+    yielded: &'a mut Yield,
     watches: &'a mut Watches,
     marked: MarkResult,
     relocated: Relocated,
@@ -110,6 +149,25 @@ impl<'a> Cycle<'a, Concurrent<'a>, Whole> {
         self.relocate_by_flips(pages);
         self.clear_marks();
         self.end();
+    }
+}
+
+impl<'a> Cycle<'a, Concurrent<'a>, Young> {
+    /// Concurrent, with the load barrier: what survives is promoted where it stands.
+    pub(super) fn young(mut self) {
+        self.mark_start();
+        self.mark();
+        self.resolve_weak();
+        self.finalize();
+        self.drop_forwarding();
+        self.free_dead();
+        self.promote();
+        self.clear_marks();
+        self.end();
+    }
+
+    fn promote(&mut self) {
+        self.relocated = promote_in_place(&mut self.report);
     }
 }
 
@@ -158,13 +216,17 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     /// What has to be done before the snapshot.
     pub(super) fn begin(pauses: P, cycles: &'a mut Cycles, goal: EvacuationGoal) -> Cycle<'a, P, K> {
         let inner = pauses.inner();
-        let Cycles { count, forwarded, watches, random } = cycles;
+        let Cycles { count, forwarded, old_bytes, yielded, watches, random } = cycles;
         *count += 1;
         let used_before = thread_cpu_time();
-        inner.schedule.external.cycle_begins();
-        // No censuses during stop-the-world compaction.
+        // What old objects keep outside the heap is not looked at by a young cycle.
+        if !K::IS_YOUNG {
+            inner.schedule.external.cycle_begins();
+        }
+        // No censuses during stop-the-world compaction, nor by a part of the heap.
         #[cfg(feature = "census")]
-        let walks = if goal == EvacuationGoal::Reclaim { heap_walk::requests(inner) } else { Vec::new() };
+        let walks =
+            if goal == EvacuationGoal::Reclaim && !K::IS_YOUNG { heap_walk::requests(inner) } else { Vec::new() };
         // Roots dropped before mark start are not traced.
         reclaim::reclaim_dropped_roots(inner);
         // Uncommit stack memory that was not needed since the last marking. No page is gated.
@@ -176,6 +238,8 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
             report: PhaseReport::begin(pauses, *count, random),
             goal,
             forwarded,
+            old_bytes,
+            yielded,
             watches,
             marked: MarkResult::default(),
             relocated: Relocated::default(),
@@ -188,7 +252,8 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     }
 
     fn mark_start(&mut self) {
-        self.report.pauses.run(VmOperation::MarkStart, PauseKind::MarkStart);
+        let op = if K::IS_YOUNG { VmOperation::YoungMarkStart } else { VmOperation::MarkStart };
+        self.report.pauses.run(op, PauseKind::MarkStart);
     }
 
     /// Ends with mark end.
@@ -200,6 +265,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     fn resolve_weak(&mut self) {
         reclaim::resolve_weak(self.inner, &std::mem::take(&mut self.marked.weak));
         reclaim::resolve_pairs(self.inner, &self.marked.waiting);
+        reclaim::resolve_remembered(self.inner);
         self.inner.world.phase.set_resolving(false);
         self.report.pauses.handshake(); // each mutator stops resolving; no weak load is in flight
     }
@@ -209,7 +275,11 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
         self.inner.report.counters.finalized.add(finalized.revived);
         self.inner.report.counters.released.add(finalized.released);
         self.marked.live_bytes += finalized.live_bytes;
-        self.inner.memory.free.set_live_bytes(self.marked.live_bytes);
+        let old_bytes = if K::IS_YOUNG { *self.old_bytes } else { 0 };
+        // Of the old objects it is known only what was live, and no object is in a block that is
+        // free.
+        let live_bytes = (old_bytes + self.marked.live_bytes).min(self.inner.memory.used_bytes() as u64);
+        self.inner.memory.free.set_live_bytes(live_bytes);
     }
 
     /// No reachable slot is stale any more, and no thread resolves a weak one.
@@ -219,7 +289,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
 
     fn free_dead(&mut self) {
         reclaim::retire_parked_tlabs(self.inner);
-        reclaim::free_dead(self.inner);
+        self.yielded.freed = reclaim::free_dead(self.inner);
         reclaim::reclaim_dropped_roots(self.inner);
         self.report.ended(Phase::Reclaim);
     }
@@ -237,17 +307,26 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
 
     fn end(self) {
         let inner = self.inner;
-        *self.forwarded = self.relocated.forwarded;
+        // Of before there are those alone that this cycle has left: of old objects, in a young one.
+        self.forwarded.extend(self.relocated.forwarded);
+        let promoted = if K::IS_YOUNG && !self.relocated.relocated { 0 } else { self.marked.live_bytes };
+        (self.yielded.marked_bytes, self.yielded.promoted) = (self.marked.live_bytes, self.relocated.promoted);
+        *self.old_bytes = if K::IS_YOUNG { *self.old_bytes } else { 0 } + promoted;
         let used = thread_cpu_time().saturating_sub(self.used_before) + inner.schedule.helpers.take_used();
-        inner.schedule.effort.collected(Collected {
-            collecting: used,
-            taken: inner.memory.free.allocated(),
-            compacted: self.goal != EvacuationGoal::Reclaim || self.relocated.compacted,
-            gained: self.relocated.gained,
-            scattered: self.scattered / BLOCK_BYTES,
-        });
+        // Threads that wait for memory ask for whole cycles, so a young one says nothing of whether
+        // collecting is in vain.
+        if !K::IS_YOUNG {
+            inner.schedule.effort.collected(Collected {
+                collecting: used,
+                taken: inner.memory.free.allocated(),
+                compacted: self.goal != EvacuationGoal::Reclaim || self.relocated.compacted,
+                gained: self.relocated.gained,
+                scattered: self.scattered / BLOCK_BYTES,
+            });
+        }
         // Counted together, the cycle first: no reader sees more relocations than cycles.
         inner.report.counters.cycles.add(1);
+        inner.report.counters.young_cycles.add(u64::from(K::IS_YOUNG));
         inner.report.counters.relocations.add(u64::from(self.relocated.relocated));
         inner.report.counters.compactions.add(u64::from(self.relocated.compacted));
     }

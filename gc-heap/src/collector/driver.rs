@@ -1,11 +1,12 @@
 //! The collector thread: waits for work, and does it.
 
-use super::cycle::Cycles;
+use super::choice::{Choice, Ended};
+use super::cycle::{Cycles, Yield};
 use super::evacuation_set::EvacuationGoal;
 use super::idle::Idle;
 use super::telemetry::CycleReport;
 use super::ways::{Way, collect_in_a_pause};
-use crate::events::PauseKind;
+use crate::events::{CycleKind, PauseKind};
 use crate::inner::HeapInner;
 use crate::inner::control::Work;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) struct Collector {
     inner: Arc<HeapInner>,
     way: Box<dyn Way>,
     cycles: Cycles,
+    choice: Choice,
     report: CycleReport,
     idle: Idle,
     /// Whether the next cycle is that of an idle heap.
@@ -38,6 +40,7 @@ impl Collector {
         let idle = Idle::new(inner.config.idle_after, inner.memory.blocks.len());
         Collector {
             cycles: Cycles::new(inner.config.stress.seed),
+            choice: Choice::new(inner.memory.generations.is_some(), inner.config.stress.is_on()),
             inner,
             way,
             report: CycleReport::default(),
@@ -50,21 +53,26 @@ impl Collector {
     /// Works until shutdown.
     pub(crate) fn run(&mut self) {
         let inner = Arc::clone(&self.inner);
+        inner.schedule.requests.set_next(self.choice.first());
         inner.pace_begins();
         loop {
             match inner.schedule.requests.wait_for_work(self.next_look()) {
-                Work::Cycle => {
-                    inner.pace_cycle_begins();
+                Work::Cycle(kind) => {
+                    inner.pace_cycle_begins(kind);
                     let begun = self.report.begins(&inner, self.cycles.next());
-                    self.way.collect(&inner, &mut self.cycles, EvacuationGoal::Reclaim);
-                    inner.pace_cycle_ended();
+                    match kind {
+                        CycleKind::Whole => self.way.collect(&inner, &mut self.cycles, EvacuationGoal::Reclaim),
+                        CycleKind::Young => self.way.collect_young(&inner, &mut self.cycles),
+                    }
+                    self.choose_next(kind);
+                    inner.pace_cycle_ended(kind, self.cycles.yielded.marked_bytes);
                     let is_idle = std::mem::take(&mut self.is_idle);
                     self.idle.cycle_ended(inner.memory.free.allocated(), is_idle);
                     self.report.ended(&inner, begun);
-                    inner.schedule.requests.cycle_finished();
+                    inner.schedule.requests.cycle_finished(kind);
                     if inner.schedule.external.is_due() {
                         // External memory added during the cycle did not request one; check again.
-                        inner.schedule.requests.request_soon();
+                        inner.schedule.requests.request_whole_soon();
                     }
                     inner.memory.free.wake_all();
                     if is_idle && inner.config.uncommit_delay.is_some() {
@@ -76,6 +84,7 @@ impl Collector {
                     let goal = if run > 1 { EvacuationGoal::MakeRun } else { EvacuationGoal::Compact };
                     collect_in_a_pause(&inner, &mut self.cycles, goal, PauseKind::Compaction);
                     inner.report.counters.compactions.add(1);
+                    self.choose_next(CycleKind::Whole);
                     // Nothing more can be freed: waiters may use all of it.
                     inner.memory.free.keep(0);
                     self.report.ended(&inner, begun);
@@ -93,6 +102,14 @@ impl Collector {
                 return;
             }
         }
+    }
+
+    /// Chooses the kind of the next cycle, after one or a compaction.
+    fn choose_next(&mut self, ended: CycleKind) {
+        let (inner, Yield { freed, promoted, .. }) = (&self.inner, self.cycles.yielded);
+        let blocks = inner.memory.blocks.len();
+        let free = inner.memory.free.free();
+        inner.schedule.requests.set_next(self.choice.next(Ended { kind: ended, freed, promoted, free, blocks }));
     }
 
     /// How long to wait for work: at most until memory may have to be uncommitted.

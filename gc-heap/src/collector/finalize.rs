@@ -33,6 +33,9 @@ pub(crate) struct Finalized {
 fn live(inner: &HeapInner, watch: &Registration) -> Result<(), usize> {
     let slot = watch.cell.collector_slot();
     let word = slot.load(Ordering::Acquire);
+    if word & inner.exempt_bits() != 0 {
+        return Ok(());
+    }
     let offset = inner.remap(word);
     if !inner.is_live(offset) {
         return Err(offset);

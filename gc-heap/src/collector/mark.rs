@@ -15,6 +15,7 @@ use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
 use gc_core::forwarding::Entry;
 use gc_core::prefetch::prefetch;
+use gc_core::remembered::Sort;
 use gc_core::units::Granule;
 use std::sync::atomic::AtomicU64;
 
@@ -59,6 +60,11 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) shared: &'a SharedMarkQueue<'a>,
     canonical: usize,
     good: GoodWords,
+    /// The bits that no word has that is to be followed as it is: those of stale words, and the
+    /// [exempt](HeapInner::exempt_bits) ones. One mask, so that a young marking costs the others
+    /// no test.
+    bad_mask: u64,
+    exempt: u64,
     /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes
     /// into chunks.
     pub(super) stack: Vec<usize>,
@@ -92,11 +98,14 @@ pub(crate) struct Marker<'a, const MANY: bool> {
 
 impl<'a, const MANY: bool> Marker<'a, MANY> {
     pub(crate) fn new(inner: &'a HeapInner, shared: &'a SharedMarkQueue<'a>) -> Marker<'a, MANY> {
+        let (good, exempt) = (inner.good_words(), inner.exempt_bits());
         Marker {
             inner,
             shared,
             canonical: inner.memory.views.canonical(),
-            good: inner.good_words(),
+            good,
+            bad_mask: good.bad_mask | exempt,
+            exempt,
             stack: Vec::with_capacity(shared.local),
             queue: [NONE; AHEAD],
             next: 0,
@@ -158,6 +167,16 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         self.shared.give_chunk(chunk);
     }
 
+    /// Visits the slots of old objects that may hold young words: roots of a young marking (G6).
+    /// The weak ones are resolved after it.
+    pub(crate) fn visit_remembered(&mut self) {
+        self.inner.each_remembered(|offset, sort| match sort {
+            Sort::Strong => self.visit(self.word(offset)),
+            Sort::Weak => {}
+            Sort::Pair => self.scan_pair(offset),
+        });
+    }
+
     /// Takes logged words to be marked; `false`: the log was empty.
     #[cold]
     #[inline(never)]
@@ -167,8 +186,13 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             let Some(words) = self.inner.world.log.pop() else { break };
             // Whatever its color.
             words.into_iter().for_each(|word| {
-                let offset = self.remap(word);
-                self.push(offset);
+                if word & self.exempt == 0 {
+                    let offset = self.remap(word);
+                    // A stale young word may lead to what is old now.
+                    if self.exempt == 0 || !self.inner.is_exempt(offset / BLOCK_BYTES) {
+                        self.push(offset);
+                    }
+                }
             });
             any = true;
         }
@@ -388,7 +412,12 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 
     #[inline(always)]
     fn is_bad(&self, word: u64) -> bool {
-        word & self.good.bad_mask != 0
+        word & self.bad_mask != 0
+    }
+
+    #[inline(always)]
+    fn is_exempt(&self, word: u64) -> bool {
+        word & self.exempt != 0
     }
 
     #[inline(always)]

@@ -5,13 +5,14 @@ use super::roots::Roots;
 use crate::inner::HeapInner;
 use crate::lock::Mutex;
 use crate::object::Kind;
+use crate::space::BLOCK_BYTES;
 use crossbeam_deque::{Steal, Stealer, Worker};
 use crossbeam_queue::SegQueue;
 use gc_core::crew::Crew;
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
 use gc_core::zeroed::with_room;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Capacity of a marker's own stack, in entries.
 const LOCAL: usize = 1024;
@@ -56,6 +57,8 @@ pub(crate) struct SharedMarkQueue<'a> {
     pub(super) roots: Roots,
     pub(super) greys: &'a GreyBlocks,
     weak_blocks: &'a GreyBlocks,
+    /// Remembered pairs are in no list: all of them are passed over.
+    remembered_pairs: AtomicBool,
     pub(super) pair_blocks: &'a GreyBlocks,
     /// Entries that the lists of weak slots, and those of pairs found before any waits, may still
     /// have, all together.
@@ -108,6 +111,7 @@ impl<'a> SharedMarkQueue<'a> {
             roots,
             greys: &inner.memory.greys,
             weak_blocks: &inner.memory.weak_blocks,
+            remembered_pairs: AtomicBool::new(false),
             pair_blocks: &inner.memory.pair_blocks,
             weak_room: AtomicUsize::new(max_chunks * CHUNK),
             pair_room: AtomicUsize::new(max_chunks * CHUNK),
@@ -123,6 +127,25 @@ impl<'a> SharedMarkQueue<'a> {
         };
         shared.crew.begin(false);
         shared
+    }
+
+    /// Records a pair for which there is no room: by its block, where the marks say which objects
+    /// live; of an old object, which has none, with all that are remembered.
+    pub(super) fn add_pair_block(&self, inner: &HeapInner, pair: usize) {
+        match inner.is_exempt(pair / BLOCK_BYTES) {
+            true => self.remembered_pairs.store(true, Ordering::Relaxed),
+            false => self.pair_blocks.add(pair / BLOCK_BYTES),
+        }
+    }
+
+    /// Whether there are pairs to pass over.
+    pub(super) fn has_pair_blocks(&self) -> bool {
+        !self.pair_blocks.is_empty() || self.remembered_pairs.load(Ordering::Relaxed)
+    }
+
+    /// Whether remembered pairs are to be passed over; they are not any more.
+    pub(super) fn take_remembered_pairs(&self) -> bool {
+        self.remembered_pairs.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn take_queues(&self) -> Queues {

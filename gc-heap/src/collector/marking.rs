@@ -58,6 +58,7 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         helpers: Mutex::new(HelperResults::default()),
         passes: Passes::default(),
     };
+    marking.marker.visit_remembered();
     marking.drain();
     loop {
         marking.drain_logs();
@@ -96,7 +97,7 @@ impl<const MANY: bool> Marking<'_, MANY> {
         self.drain_slots();
         let helpers = self.helpers.get_mut().unwrap_or_else(PoisonError::into_inner);
         let found = || helpers.pairs.iter().chain([&self.marker.pairs]).map(Vec::capacity).sum::<usize>();
-        if !self.marker.ephemeron_phase && (found() != 0 || !self.shared.pair_blocks.is_empty()) {
+        if !self.marker.ephemeron_phase && (found() != 0 || self.shared.has_pair_blocks()) {
             self.inner.report.counters.ephemeron_passes.add(1);
             self.shared.pair_bytes.store(found() * size_of::<usize>(), Ordering::Relaxed);
             self.marker.start_ephemeron_phase(std::mem::take(&mut helpers.pairs));

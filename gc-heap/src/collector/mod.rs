@@ -4,6 +4,7 @@
 //! other files are what the phases do.
 
 mod by_flips;
+mod choice;
 mod cycle;
 pub(crate) mod driver;
 pub(crate) mod evacuation_set;

@@ -3,7 +3,7 @@
 
 use super::mark::Marker;
 use super::reclaim::each_pair;
-use crate::space::BLOCK_BYTES;
+use gc_core::remembered::Sort;
 use gc_core::zeroed::push;
 
 /// Number of passes after which there is room for twice as many waiting pairs.
@@ -31,13 +31,20 @@ impl Passes {
     /// of the chain's length: after some there is room for twice as many waiting pairs.
     pub(super) fn run<const MANY: bool>(&mut self, marker: &mut Marker<'_, MANY>, marked: u64) {
         let (inner, shared) = (marker.inner, marker.shared);
-        while !shared.pair_blocks.is_empty() && self.at_rest != Some(marked + marker.marked()) {
+        while shared.has_pair_blocks() && self.at_rest != Some(marked + marker.marked()) {
             let before = marked + marker.marked();
             if self.count > 0 && self.count.is_multiple_of(PASSES) {
                 shared.waiting.widen(LEAST_ROOM);
             }
             // Otherwise pairs would come to wait twice.
-            shared.waiting.take_all(|pair| shared.pair_blocks.add(pair / BLOCK_BYTES));
+            shared.waiting.take_all(|pair| shared.add_pair_block(inner, pair));
+            if shared.take_remembered_pairs() {
+                inner.each_remembered(|pair, sort| {
+                    if sort == Sort::Pair {
+                        marker.pass_over_pair(pair);
+                    }
+                });
+            }
             let blocks = inner.memory.blocks.len();
             for index in 0..blocks {
                 let down = !self.count.is_multiple_of(2);

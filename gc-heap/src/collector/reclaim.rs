@@ -10,6 +10,7 @@ use crate::space::free::SLICE;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
+use gc_core::remembered::Sort;
 use gc_core::units::{GRANULE_BYTES, Granule};
 use std::cell::Cell;
 use std::ops::Range;
@@ -109,8 +110,25 @@ fn resolve_slot(inner: &HeapInner, slot: &AtomicU64) {
     slots::resolve_weak(slot, is_reference, |word| resolved(inner, word));
 }
 
-/// The good word of a live object, 0 of a dead one.
+/// Resolves what a young marking has met in old objects: their remembered weak slots and pairs.
+pub(crate) fn resolve_remembered(inner: &HeapInner) {
+    let mut emptied = 0;
+    inner.each_remembered(|offset, sort| match sort {
+        Sort::Strong => {}
+        Sort::Weak => resolve_slot(inner, inner.memory.word(offset)),
+        Sort::Pair => {
+            let (key, value) = (inner.memory.word(offset), inner.memory.word(offset + 8));
+            emptied += u64::from(slots::resolve_pair(key, value, is_reference, |word| resolved(inner, word)));
+        }
+    });
+    inner.report.counters.ephemerons_cleared.add(emptied);
+}
+
+/// The good word of a live object, 0 of a dead one. A word that is exempt stays as it is.
 fn resolved(inner: &HeapInner, word: u64) -> u64 {
+    if word & inner.exempt_bits() != 0 {
+        return word;
+    }
     let offset = inner.remap(word);
     if inner.is_live(offset) { inner.good_word(offset) } else { 0 }
 }

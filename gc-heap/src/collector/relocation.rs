@@ -23,6 +23,8 @@ pub(super) struct Relocated {
     pub(super) compacted: bool,
     /// Blocks that evacuation has gained: sources less destinations.
     pub(super) gained: usize,
+    /// Blocks promoted where they stand.
+    pub(super) promoted: usize,
     /// Blocks whose forwarding tables the next marking needs.
     pub(super) forwarded: Vec<usize>,
 }
@@ -100,6 +102,22 @@ pub(super) fn in_pause<'a>(
     evacuate(report, &UpdatedInPause { stopped }, goal, lasting_bytes, Some(stopped))
 }
 
+/// With the load barrier, in a young cycle: nothing moves, and blocks in which something lives are
+/// promoted where they stand. The plan has no evacuation set, so no pin aborts it.
+pub(super) fn promote_in_place<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>) -> Relocated {
+    let inner = report.pauses.inner();
+    let set = evacuation_set::plan_nothing(inner);
+    let promotes = promote::plan(inner);
+    report.ended(Phase::Plan);
+    let relocated = promotes && report.pauses.run(VmOperation::RelocateStart, PauseKind::RelocateStart);
+    if !relocated {
+        inner.cancel_promotions();
+    }
+    let promoted = promote::carry_out(inner, &set);
+    report.ended(Phase::Relocate);
+    Relocated { relocated, promoted, ..Relocated::default() }
+}
+
 /// Plans, and evacuates the set. `stopped`: large objects may move too.
 fn evacuate<'a, P: Pauses<'a>>(
     report: &mut PhaseReport<'a, P>,
@@ -109,6 +127,7 @@ fn evacuate<'a, P: Pauses<'a>>(
     stopped: Option<Stopped<'_>>,
 ) -> Relocated {
     let inner = report.pauses.inner();
+    promote::forget_then(inner);
     for _ in 0..MAX_PLAN_ATTEMPTS {
         // If moving large objects makes the run that a thread waits for, no small ones need move.
         let runs = stopped.is_some_and(large::can_make_runs);
@@ -138,5 +157,6 @@ fn evacuate<'a, P: Pauses<'a>>(
         report.ended(Phase::Relocate);
         return Relocated { relocated: true, gained, forwarded: references.still_stale(set), ..Relocated::default() };
     }
+    promote::carry_out(inner, &[]);
     Relocated::default()
 }

@@ -26,7 +26,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
         match slots::scan_pair(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
             Scan::Value => self.visit(self.word(pair + 8)),
             Scan::Later => self.note_pair(pair),
-            Scan::Full => self.shared.pair_blocks.add(pair / BLOCK_BYTES),
+            Scan::Full => self.shared.add_pair_block(inner, pair),
             Scan::Empty | Scan::Waits => {}
         }
     }
@@ -36,7 +36,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
         if self.pairs.len() == self.pairs.capacity() {
             let room = self.shared.take_pair_room(self.pairs.capacity().max(CHUNK));
             if room == 0 || self.pairs.try_reserve_exact(room).is_err() {
-                return self.shared.pair_blocks.add(pair / BLOCK_BYTES);
+                return self.shared.add_pair_block(self.inner, pair);
             }
         }
         self.pairs.push(pair);

@@ -1,7 +1,7 @@
 //! The report of each cycle: its event and its probes.
 
 use crate::events::probes::probe;
-use crate::events::{CycleSpan, Event};
+use crate::events::{CycleKind, CycleSpan, Event};
 use crate::inner::HeapInner;
 use crate::space::BLOCK_BYTES;
 
@@ -58,6 +58,7 @@ impl CycleReport {
         let blocks = inner.memory.free.figures();
         let span = CycleSpan {
             cycle: begun.cycle,
+            kind: if inner.world.phase.is_young() { CycleKind::Young } else { CycleKind::Whole },
             start_ns: begun.start_ns,
             total_ns: inner.report.events.now() - begun.start_ns,
             used_before_bytes: begun.used_bytes,

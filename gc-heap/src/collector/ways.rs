@@ -9,7 +9,13 @@ use crate::inner::HeapInner;
 
 /// A way to run a cycle.
 pub(crate) trait Way: Send {
+    /// A whole cycle.
     fn collect(&self, inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal);
+
+    /// A young cycle, in a heap with generations.
+    fn collect_young(&self, inner: &HeapInner, cycles: &mut Cycles) {
+        self.collect(inner, cycles, EvacuationGoal::Reclaim);
+    }
 }
 
 pub(crate) struct ByLoadBarrier;
@@ -17,6 +23,10 @@ pub(crate) struct ByLoadBarrier;
 impl Way for ByLoadBarrier {
     fn collect(&self, inner: &HeapInner, cycles: &mut Cycles, goal: EvacuationGoal) {
         Cycle::begin(Concurrent::new(inner), cycles, goal).with_load_barrier();
+    }
+
+    fn collect_young(&self, inner: &HeapInner, cycles: &mut Cycles) {
+        Cycle::begin(Concurrent::new(inner), cycles, EvacuationGoal::Reclaim).young();
     }
 }
 

@@ -330,12 +330,36 @@ pub struct PhaseSpan {
     pub used_bytes: usize,
 }
 
-/// A whole cycle, reported after its last phase and pause.
+/// What a cycle collects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum CycleKind {
+    /// All that was allocated before it began.
+    Whole,
+    /// Of that, the young objects: those that no cycle has promoted. Only in heaps with
+    /// [generations](crate::HeapBuilder::generations).
+    Young,
+}
+
+impl fmt::Display for CycleKind {
+    /// As in the log: `young`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CycleKind::Whole => "whole",
+            CycleKind::Young => "young",
+        })
+    }
+}
+
+/// A cycle, reported after its last phase and pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CycleSpan {
     /// Number of the cycle, from 1.
     pub cycle: u64,
+    /// What it collected.
+    pub kind: CycleKind,
     /// When it began.
     pub start_ns: u64,
     /// Its duration.
@@ -346,7 +370,8 @@ pub struct CycleSpan {
     pub used_bytes: usize,
     /// Maximum size of the heap.
     pub max_bytes: usize,
-    /// Bytes that the marking found live.
+    /// Bytes that the marking found live; of a young cycle, with those of the old objects, as far
+    /// as is known from the cycles before.
     pub live_bytes: u64,
     /// Page barrier: pages repaired since the cycle before, by all threads.
     pub pages_repaired: u64,

@@ -1,5 +1,6 @@
 //! Requests to the collector thread: what was asked for, and what is done.
 
+use crate::events::CycleKind;
 use crate::lock::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ pub(crate) enum Ticket {
 /// Work for the collector.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    Cycle,
+    Cycle(CycleKind),
     /// Stop-the-world compaction, for a run of that many blocks.
     Compaction(usize),
     /// No request: time for idle work.
@@ -24,8 +25,11 @@ pub(crate) enum Work {
 
 #[derive(Default)]
 pub(crate) struct State {
+    /// Whole cycles, by number.
     requested: u64,
     started: u64,
+    /// A cycle of the kind that comes next is wanted.
+    wanted: bool,
     pub(crate) compactions_requested: u64,
     pub(crate) compactions_started: u64,
     pub(crate) needed_run: usize,
@@ -47,6 +51,8 @@ pub(crate) struct Control {
     /// trigger.
     pub(crate) attention: AtomicUsize,
     triggered: AtomicBool,
+    /// Whether the next cycle is young, unless somebody asks for a whole one.
+    next_is_young: AtomicBool,
     pub(crate) running: AtomicBool,
     shut: AtomicBool,
     /// Why the collector gave up, if it did.
@@ -64,6 +70,7 @@ impl Control {
             trigger: AtomicUsize::new(blocks / 2),
             attention: AtomicUsize::new(blocks / 2),
             triggered: AtomicBool::new(false),
+            next_is_young: AtomicBool::new(false),
             running: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -101,6 +108,7 @@ impl Control {
         self.state.lock()
     }
 
+    /// Requests a whole cycle.
     pub(crate) fn request(&self) -> Ticket {
         let mut state = self.state.lock();
         // A running cycle may have begun marking before the caller's garbage became unreachable.
@@ -112,12 +120,12 @@ impl Control {
         Ticket::Cycle(number)
     }
 
-    /// The number of the next cycle that begins.
+    /// The number of the next whole cycle that begins.
     pub(crate) fn next_cycle(&self) -> u64 {
         self.state.lock().started + 1
     }
 
-    /// Requests the cycle with this number, which is at most that of the next one. Does nothing if
+    /// Requests the whole cycle with this number, which is at most that of the next one. Does nothing if
     /// that cycle has begun.
     pub(crate) fn request_number(&self, number: u64) {
         let mut state = self.state.lock();
@@ -129,14 +137,42 @@ impl Control {
         }
     }
 
-    /// Requests a cycle, unless this was done since the last one ended. Returns whether it did.
+    /// Requests a cycle of the kind that comes next. Nobody waits for its end.
+    pub(crate) fn request_next(&self) {
+        self.state.lock().wanted = true;
+        self.work.notify_one();
+    }
+
+    /// Requests a cycle of the kind that comes next, unless one was asked for in this way since the
+    /// last one ended. Returns whether it did.
     pub(crate) fn request_soon(&self) -> bool {
-        // SeqCst: see `External::add`.
-        let first = !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst);
+        let first = self.is_first();
         if first {
-            self.request();
+            self.request_next();
         }
         first
+    }
+
+    /// As [`request_soon`](Self::request_soon), for a whole cycle.
+    pub(crate) fn request_whole_soon(&self) {
+        if self.is_first() {
+            self.request();
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        // SeqCst: see `External::add`.
+        !self.triggered.load(Ordering::SeqCst) && !self.triggered.swap(true, Ordering::SeqCst)
+    }
+
+    /// Says of what kind the next cycle is. Called by the collector, while none runs.
+    pub(crate) fn set_next(&self, kind: CycleKind) {
+        self.next_is_young.store(kind == CycleKind::Young, Ordering::Relaxed);
+    }
+
+    /// Of what kind the next cycle is, as far as is known.
+    pub(crate) fn next_kind(&self) -> CycleKind {
+        if self.next_is_young.load(Ordering::Relaxed) { CycleKind::Young } else { CycleKind::Whole }
     }
 
     pub(crate) fn shutdown(&self) {
@@ -152,7 +188,8 @@ impl Control {
                 return Work::Shutdown;
             }
             // Alternate cycles and compactions so that neither starves the other.
-            let cycle = state.requested > state.started;
+            let whole = state.requested > state.started;
+            let cycle = whole || state.wanted;
             let compaction = state.compactions_requested > state.compactions_started;
             if compaction && (!cycle || !state.compacted) {
                 state.compactions_started += 1;
@@ -160,10 +197,15 @@ impl Control {
                 return Work::Compaction(std::mem::take(&mut state.needed_run));
             }
             if cycle {
-                state.started += 1;
+                let kind = if whole { CycleKind::Whole } else { self.next_kind() };
+                if kind == CycleKind::Whole {
+                    state.started += 1;
+                    state.requested = state.requested.max(state.started);
+                }
+                state.wanted = false;
                 state.compacted = false;
                 self.running.store(true, Ordering::Relaxed);
-                return Work::Cycle;
+                return Work::Cycle(kind);
             }
             if !waited {
                 state = self.work.wait_for(state, timeout);
@@ -179,9 +221,13 @@ impl Control {
         self.attention.store(trigger.max(look), Ordering::Relaxed);
     }
 
-    pub(crate) fn cycle_finished(&self) {
+    pub(crate) fn cycle_finished(&self, kind: CycleKind) {
         self.triggered.store(false, Ordering::SeqCst);
         self.running.store(false, Ordering::Relaxed);
+        // A young cycle is none of those that threads wait for.
+        if kind == CycleKind::Young {
+            return;
+        }
         let state = self.state.lock();
         self.cycles_finished.fetch_add(1, Ordering::Release);
         drop(state);
@@ -216,11 +262,33 @@ mod tests {
             control.request();
             control.wait_for_work(Duration::ZERO)
         };
-        assert_eq!(begun(), Work::Cycle);
+        assert_eq!(begun(), Work::Cycle(CycleKind::Whole));
         control.state.lock().compactions_requested = 1;
         assert_eq!(begun(), Work::Compaction(0));
         control.state.lock().compactions_requested = 2;
-        assert_eq!(begun(), Work::Cycle, "nor the other way round");
+        assert_eq!(begun(), Work::Cycle(CycleKind::Whole), "nor the other way round");
         assert_eq!(begun(), Work::Compaction(0));
+    }
+
+    /// Otherwise a thread that wants all dead objects gone goes on when the young ones are.
+    #[test]
+    fn a_young_cycle_is_not_the_one_that_a_thread_waits_for() {
+        let control = Control::new(64);
+        control.set_next(CycleKind::Young);
+        control.request_next();
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Young));
+        let ticket = control.request();
+        control.cycle_finished(CycleKind::Young);
+        assert!(!control.is_done(ticket));
+        // That which comes next is whole, and the one that another thread has asked for as well.
+        control.request_next();
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Whole));
+        control.cycle_finished(CycleKind::Whole);
+        assert!(control.is_done(ticket));
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Idle);
+        control.set_next(CycleKind::Whole);
+        control.request_next();
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Whole));
+        assert_eq!(control.next_cycle(), 3);
     }
 }

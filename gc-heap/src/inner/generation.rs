@@ -1,9 +1,9 @@
 //! What a cycle collects, what is live, which words are good, and where a stale word leads.
 //!
-//! Every file that needs one of these answers asks here, and a generation changes the answers. What
-//! is there so far are generations as labels: all that is born is young, a whole cycle that
-//! relocates promotes what it has marked, and stores of young references into old objects are
-//! remembered. The rules, G1 to G14, are in `docs/generations.md`.
+//! Every file that needs one of these answers asks here, and a generation changes the answers: all
+//! that is born is young, a cycle that flips promotes what it has marked, stores of young
+//! references into old objects are remembered, and a young cycle takes old objects for live. The
+//! rules, G1 to G14, are in `docs/generations.md`.
 
 use super::HeapInner;
 use super::mutator::Mutator;
@@ -15,9 +15,34 @@ use gc_core::units::Granule;
 use std::sync::atomic::AtomicU64;
 
 impl HeapInner {
-    /// Whether the object at an offset is live: marked, or allocated since mark start.
+    /// Begins a marking, in a pause: of young objects alone, or of all. What was remembered up to
+    /// here becomes the part of then (G4).
+    pub(crate) fn start_marking(&self, young: bool) {
+        let phase = &self.world.phase;
+        phase.set_young(young);
+        if let Some(generations) = &self.memory.generations {
+            generations.remembered.exchange();
+        }
+        phase.next_epoch();
+        phase.set_logging(true);
+    }
+
+    /// Whether the object at an offset is live: marked, allocated since mark start, or exempt.
     pub(crate) fn is_live(&self, offset: usize) -> bool {
-        self.memory.marks.get(Granule::at(offset)) || self.is_newborn(offset / BLOCK_BYTES)
+        let block = offset / BLOCK_BYTES;
+        self.memory.marks.get(Granule::at(offset)) || self.is_newborn(block) || self.is_exempt(block)
+    }
+
+    /// Whether a block is of old objects while the cycle that runs, or the last one, is young: they
+    /// have no marks, and count as live (G6).
+    pub(crate) fn is_exempt(&self, block: usize) -> bool {
+        self.world.phase.is_young() && self.memory.blocks.is_old(block)
+    }
+
+    /// The color bits of the words that the cycle that runs, or the last one, does not look at: in
+    /// a young cycle those of old objects.
+    pub(crate) fn exempt_bits(&self) -> u64 {
+        if self.world.phase.is_young() { self.memory.space.old_bits() } else { 0 }
     }
 
     /// Whether a block has been opened since mark start: all that lies in it counts as live. The
@@ -28,10 +53,11 @@ impl HeapInner {
     }
 
     /// Whether the cycle that runs, or the last one, collects a block: frees it if nothing in it is
-    /// marked, and may evacuate it. A whole cycle collects all blocks that are not newborn.
+    /// marked, and may evacuate or promote it. A whole cycle collects all blocks that are not
+    /// newborn, a young one those of young objects.
     #[inline]
     pub(crate) fn collects(&self, block: usize) -> bool {
-        !self.is_newborn(block)
+        !self.is_newborn(block) && !self.is_exempt(block)
     }
 
     /// Opens a block that a thread copies objects to. They are in no snapshot: as what is born,
@@ -41,18 +67,19 @@ impl HeapInner {
         self.memory.open_target(block, epoch);
     }
 
-    /// The colors that are good after the next flip: that of a whole cycle, which is the flip of
-    /// both generations (G12).
+    /// The colors that are good after the next flip: that of a whole cycle is the flip of both
+    /// generations, that of a young one leaves the words of old objects good (G9).
     pub(crate) fn next_good(&self) -> GoodColors {
         let GoodColors { young, old } = self.world.phase.good();
-        GoodColors { young: young.other(), old: old.other() }
+        GoodColors { young: young.other(), old: if self.world.phase.is_young() { old } else { old.other() } }
     }
 
-    /// Makes colors good, in a pause (G9). What was remembered up to here names places from before:
-    /// it becomes the part of then, and the collector visits all that lives instead of it.
+    /// Makes colors good, in a pause (G9). In a whole cycle, which moves old objects, what was
+    /// remembered up to here names places from before: it becomes the part of then, and the
+    /// collector visits all that lives instead of it.
     pub(crate) fn flip(&self, good: GoodColors) {
         self.world.phase.set_good(good);
-        if let Some(generations) = &self.memory.generations {
+        if let Some(generations) = self.memory.generations.as_ref().filter(|_| !self.world.phase.is_young()) {
             generations.remembered.exchange();
         }
     }
@@ -132,10 +159,29 @@ impl HeapInner {
         self.cancel_promotions();
     }
 
+    /// As [`drop_forwarding`](Self::drop_forwarding), after a young marking: that of the old
+    /// objects stays until a whole one has healed their words (G7). `blocks` are then those that
+    /// have some.
+    pub(crate) fn drop_young_forwarding(&self, blocks: &mut Vec<usize>) {
+        blocks.iter().for_each(|&block| self.memory.forwarding.clear(block));
+        let has_old =
+            |block| self.memory.generations.iter().any(|generations| generations.old_forwarding.contains(block));
+        blocks.retain(|&block| has_old(block));
+        self.cancel_promotions();
+    }
+
     /// Takes back what a plan promotes where it stands.
     pub(crate) fn cancel_promotions(&self) {
         if let Some(generations) = &self.memory.generations {
             generations.promoted().for_each(|block| generations.set_promoted(block, false));
+        }
+    }
+
+    /// Visits what a young marking has to: the slots of old objects that were remembered before
+    /// mark start, by their offsets. In a whole cycle, none.
+    pub(crate) fn each_remembered(&self, mut visit: impl FnMut(usize, Sort)) {
+        if let Some(generations) = self.memory.generations.as_ref().filter(|_| self.world.phase.is_young()) {
+            generations.remembered.each_then(|granule, sort| visit(granule * 8, sort));
         }
     }
 

@@ -16,18 +16,22 @@ pub(crate) const ENOUGH_FREE: usize = 60;
 /// Model of recent cycles and of the allocation between them. Under a lock of its own, which is
 /// held briefly.
 pub(crate) struct Pacing {
-    pub(crate) model: Model,
+    /// Of whole cycles, and of young ones.
+    pub(crate) whole: Model,
+    pub(crate) young: Model,
     /// When blocks were counted last, and how many had been allocated.
     measured: (Instant, usize),
     pub(crate) begun: Instant,
-    /// Blocks allocated when the last marking began.
+    /// Blocks allocated when the last whole marking began, and the last one.
+    pub(crate) taken_by_whole: usize,
     pub(crate) taken: usize,
 }
 
 impl Pacing {
     pub(crate) fn new(blocks: usize) -> Pacing {
         let now = Instant::now();
-        Pacing { model: Model::new(blocks), measured: (now, 0), begun: now, taken: 0 }
+        let (whole, young) = (Model::new(blocks), Model::new(blocks));
+        Pacing { whole, young, measured: (now, 0), begun: now, taken_by_whole: 0, taken: 0 }
     }
 
     pub(crate) fn measure(&mut self, taken: usize) {
@@ -35,7 +39,8 @@ impl Pacing {
         let now = Instant::now();
         let seconds = now.duration_since(then).as_secs_f64();
         if seconds >= SHORTEST {
-            self.model.took((taken - before) as f64 / seconds);
+            self.whole.took((taken - before) as f64 / seconds);
+            self.young.took((taken - before) as f64 / seconds);
             self.measured = (now, taken);
         }
     }

@@ -13,6 +13,8 @@ pub(crate) enum VmOperation {
     MarkEnd,
     /// What [`Relocation::start`](super::relocation::Relocation::start) says.
     RelocateStart,
+    /// The mark start of a young cycle.
+    YoungMarkStart,
     /// The collector thread does the work while all mutators are held.
     Work,
 }
@@ -79,6 +81,7 @@ impl PendingPause {
             0 => VmOperation::MarkStart,
             1 => VmOperation::MarkEnd,
             2 => VmOperation::RelocateStart,
+            3 => VmOperation::YoungMarkStart,
             _ => VmOperation::Work,
         }
     }

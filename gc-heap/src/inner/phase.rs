@@ -12,6 +12,8 @@ pub(crate) struct PhaseWords {
     logging: AtomicBool,
     /// Weak references are being resolved: a weak load tests the mark.
     resolving: AtomicBool,
+    /// The cycle that runs, or the last one, collects young objects alone.
+    young: AtomicBool,
     /// Number of the current or last marking, from 1.
     epoch: AtomicU32,
 }
@@ -22,6 +24,7 @@ impl PhaseWords {
             good: AtomicU8::new(0),
             logging: AtomicBool::new(false),
             resolving: AtomicBool::new(false),
+            young: AtomicBool::new(false),
             epoch: AtomicU32::new(1),
         }
     }
@@ -49,6 +52,15 @@ impl PhaseWords {
 
     pub(crate) fn set_resolving(&self, on: bool) {
         self.resolving.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_young(&self) -> bool {
+        // Relaxed: written in the pause of mark start, which orders it with all threads.
+        self.young.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_young(&self, young: bool) {
+        self.young.store(young, Ordering::Relaxed);
     }
 
     pub(crate) fn epoch(&self) -> u32 {

@@ -88,7 +88,8 @@ pub(crate) trait Relocation: Send + Sync {
                     return false;
                 }
             }
-            for view in inner.views_of(inner.good_words().colors) {
+            let stays = |view: &usize| inner.views_of(good).any(|next| next == *view);
+            for view in inner.views_of(inner.good_words().colors).filter(|view| !stays(view)) {
                 let hidden = inner.memory.views.protect_view(view, false);
                 let _ = hidden.map_err(|error| inner.report.refusals.note(error));
             }

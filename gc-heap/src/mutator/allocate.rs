@@ -109,7 +109,7 @@ impl<'s> Mutator<'s> {
         self.clear_stress_limit();
         self.release_reserved();
         if self.stress_cycle_due() {
-            self.inner.request_cycle();
+            self.inner.schedule.requests.request_next();
         }
         let result = self.acquire(room);
         if result.is_err() {

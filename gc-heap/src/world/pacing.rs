@@ -4,6 +4,7 @@
 //! from the most recent interval. Mutators update the prediction as they allocate, so it follows a
 //! program that changes between two cycles.
 
+use crate::events::CycleKind;
 use crate::inner::HeapInner;
 use crate::inner::pacing::Pacing;
 use crate::space::BLOCK_BYTES;
@@ -16,7 +17,11 @@ impl Pacing {
     /// The number of free blocks below which the next cycle begins.
     fn trigger(&self, inner: &HeapInner) -> usize {
         let least = least(inner);
-        inner.relocation.trigger(inner, least, self.model.wanted(least as f64) as usize)
+        let model = match inner.schedule.requests.next_kind() {
+            CycleKind::Young => &self.young,
+            CycleKind::Whole => &self.whole,
+        };
+        inner.relocation.trigger(inner, least, model.wanted(least as f64) as usize)
     }
 }
 
@@ -35,22 +40,37 @@ impl HeapInner {
         self.pace(&self.schedule.pacing.lock());
     }
 
-    pub(crate) fn pace_cycle_begins(&self) {
+    pub(crate) fn pace_cycle_begins(&self, kind: CycleKind) {
         let mut pacing = self.schedule.pacing.lock();
         // Read under the lock: no thread has recorded a larger number before.
         let taken = self.memory.free.taken();
         pacing.begun = Instant::now();
         pacing.measure(taken);
         let before = std::mem::replace(&mut pacing.taken, taken);
-        pacing.model.marks((taken - before) as f64);
+        pacing.young.marks((taken - before) as f64);
+        if kind == CycleKind::Whole {
+            let before = std::mem::replace(&mut pacing.taken_by_whole, taken);
+            pacing.whole.marks((taken - before) as f64);
+        }
     }
 
-    pub(crate) fn pace_cycle_ended(&self) {
+    /// `survived`: of a young cycle, the bytes that it has marked.
+    pub(crate) fn pace_cycle_ended(&self, kind: CycleKind, survived: u64) {
         let mut pacing = self.schedule.pacing.lock();
         let figures = self.memory.free.figures();
         pacing.measure(figures.taken);
         let seconds = pacing.begun.elapsed().as_secs_f64();
-        pacing.model.ended(seconds, figures.live_bytes as f64 / BLOCK_BYTES as f64, figures.used as f64);
+        let (used, blocks) = (figures.used as f64, |bytes: u64| bytes as f64 / BLOCK_BYTES as f64);
+        match kind {
+            CycleKind::Whole => {
+                pacing.whole.ended(seconds, blocks(figures.live_bytes), used);
+                pacing.young.uses(used);
+            }
+            CycleKind::Young => {
+                pacing.young.ended_young(seconds, blocks(survived), used);
+                pacing.whole.uses(used);
+            }
+        }
         self.pace(&pacing);
     }
 

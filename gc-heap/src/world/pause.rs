@@ -64,10 +64,8 @@ impl HeapInner {
     /// Executes the operation of a pause: O(1). `false`: marking cannot end yet.
     pub(crate) fn apply(&self, op: VmOperation) -> bool {
         match op {
-            VmOperation::MarkStart => {
-                self.world.phase.next_epoch();
-                self.world.phase.set_logging(true);
-            }
+            VmOperation::MarkStart => self.start_marking(false),
+            VmOperation::YoungMarkStart => self.start_marking(true),
             VmOperation::MarkEnd => {
                 // Every mutator has published its log by arriving or parking.
                 if !self.world.log.is_empty() {

@@ -79,7 +79,9 @@ pub(crate) fn what_lies_behind_large_objects_is_not_kept_for(barrier: Barrier) {
     const BYTES: usize = 160_000;
     type Table = SlotArray<Option<Bytes>>;
     let cycles = |barrier| {
-        let heap = heap(barrier, 52 << 20).backing(Backing::Memfd).build().unwrap();
+        // The baseline has no generations.
+        let generations = crate::common::generations() && barrier != Barrier::StopTheWorld;
+        let heap = heap(barrier, 52 << 20).backing(Backing::Memfd).generations(generations).build().unwrap();
         let payload = vec![b'!'; BYTES];
         let replace = heap.enter(|m| -> Result<(), OutOfMemory> {
             let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;

@@ -1,7 +1,7 @@
 //! Events as a trace for Perfetto.
 
 use crate::json::escaped;
-use gc_heap::Event;
+use gc_heap::{CycleKind, Event};
 use std::collections::HashSet;
 use std::io::{self, Write};
 
@@ -109,7 +109,8 @@ impl<W: Write> EventTrace<W> {
                     r#"{{"pages_repaired":{},"pages_repaired_by_mutators":{},"faults":{},"slow_paths":{}}}"#,
                     cycle.pages_repaired, cycle.pages_repaired_by_mutators, cycle.faults, cycle.slow_paths
                 );
-                self.slice(COLLECTOR, &format!("cycle {}", cycle.cycle), start, ns, &args)?;
+                let kind = if cycle.kind == CycleKind::Young { "young " } else { "" };
+                self.slice(COLLECTOR, &format!("{kind}cycle {}", cycle.cycle), start, ns, &args)?;
                 self.counter("used", start, cycle.used_before_bytes as u64)?;
                 self.counter("used", start + ns, cycle.used_bytes as u64)?;
                 self.counter("live", start + ns, cycle.live_bytes)

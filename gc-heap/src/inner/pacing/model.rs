@@ -95,6 +95,18 @@ impl Model {
         (self.live, self.used) = (live, used);
     }
 
+    /// As [`ended`](Self::ended), of a young cycle: before the next one nothing of what it marks is
+    /// there, and so much of what is allocated until then survives as this time.
+    pub(crate) fn ended_young(&mut self, seconds: f64, survived: f64, used: f64) {
+        self.ended(seconds, survived, used);
+        self.live = 0.0;
+    }
+
+    /// Records the blocks in use at the end of a cycle of another kind.
+    pub(crate) fn uses(&mut self, used: f64) {
+        self.used = used;
+    }
+
     /// The number of free blocks below which a cycle should begin, if `least` must be left at its
     /// end.
     ///
