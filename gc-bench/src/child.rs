@@ -30,7 +30,7 @@ pub(crate) fn main() -> Result<(), Failure> {
     let mut stdin = io::stdin().lock();
     let mut line = String::new();
     let order = stdin.read_line(&mut line).ok().and_then(|_| serde_json::from_str::<Order>(&line).ok());
-    let Some(Order { plan, progress }) = order else {
+    let Some(Order { plan, progress, limit_s }) = order else {
         return Err(Failure::input("run-one is how gc-bench runs itself: use `gc-bench run`"));
     };
     let document_bytes = if let Work::Json(json) = &plan.work { json.document_bytes } else { 0 };
@@ -43,6 +43,14 @@ pub(crate) fn main() -> Result<(), Failure> {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         exit(1);
     });
+    if let Some(limit_s) = limit_s {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_secs_f64(limit_s));
+            let message = format!("took longer than {limit_s:.0} s");
+            say(&Message::Failure { code: 1, message });
+            exit(1);
+        });
+    }
     match run(&plan, &document, progress) {
         Ok(record) => say(&Message::Record(Box::new(record))),
         Err(e) => say(&Message::Failure { code: e.code(), message: e.line() }),

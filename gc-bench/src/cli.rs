@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::compare::CompareArgs;
 use crate::failure::Failure;
+use crate::min_heap::MinHeapArgs;
 use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
 use crate::primitives::PrimitivesArgs;
 use crate::publish::{PublishArgs, TablesArgs};
@@ -131,6 +132,10 @@ pub(crate) enum Command {
     /// Compare two builds in one report (runs with --against), or two reports: each figure's ratio
     /// with its interval
     Compare(CompareArgs),
+    /// Find the least heap in which each workload can be done, by bisection: minutes for each.
+    /// Interrupted, the same command goes on where it ended
+    #[command(name = "minheap")]
+    MinHeap(MinHeapArgs),
     /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10
     /// to 1,000,000 roots
     PauseScaling(ScalingArgs),

@@ -8,6 +8,7 @@
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`schedule`] | how often each is run, and in which order |
 //! | [`publish`], [`journal`] | what the book's tables name, and runs kept as they are made |
+//! | [`min_heap`] | the least heap in which a workload can be done |
 //! | [`compare`] | two builds, or two reports, figure by figure |
 //! | [`peer`] | collectors of other runtimes, with the same work |
 //! | [`session`], [`child`], [`outcome`] | a process for each run: the parent's side and the run's |
@@ -44,6 +45,7 @@ mod lost;
 mod machine;
 mod measure;
 mod metered;
+mod min_heap;
 mod mmu;
 mod outcome;
 mod output;
@@ -129,6 +131,7 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
             bench(&runs, document.text.as_bytes(), Vec::new(), &args.session.output, None)
         }
         Command::Primitives(args) => primitives(&args),
+        Command::MinHeap(args) => print(&min_heap::min_heap(&args, machine::memory())?),
         Command::List => print(list::TEXT),
         Command::RunOne => child::main(),
         Command::MeasurePrimitives => primitives::child::main(),

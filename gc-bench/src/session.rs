@@ -25,6 +25,9 @@ pub(crate) struct Order {
     pub(crate) plan: Plan,
     /// Whether anybody looks at [`Message::Progress`].
     pub(crate) progress: bool,
+    /// The process ends with a failure after so many seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) limit_s: Option<f64>,
 }
 
 /// What a run's process says, a line each on its standard output.
@@ -141,6 +144,18 @@ impl Drop for Guard {
 }
 
 fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
+    run_told(&Order { plan: plan.clone(), progress: meter.shows(), limit_s: None }, document, meter)
+}
+
+/// One run of a workload that needs no document, which fails if its process takes longer than a
+/// limit.
+pub(crate) fn run_within(plan: &Plan, limit: Option<Duration>, meter: &mut Meter) -> Result<Record, Failure> {
+    let limit_s = limit.map(|limit| limit.as_secs_f64());
+    run_told(&Order { plan: plan.clone(), progress: false, limit_s }, &[], meter)
+}
+
+fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
+    let plan = &order.plan;
     let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
     let this = || std::env::current_exe();
     let program = plan.heap.against.clone().map_or_else(this, Ok);
@@ -148,7 +163,7 @@ fn run(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Failur
     let child = Command::new(program).arg("run-one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = Guard(child.map_err(|e| failed(format!("cannot start a process: {e}")))?);
     let mut stdin = child.0.stdin.take().expect("asked for");
-    let mut order = serde_json::to_vec(&Order { plan: plan.clone(), progress: meter.shows() }).expect("plain data");
+    let mut order = serde_json::to_vec(order).expect("plain data");
     order.push(b'\n');
     // A process that is gone already says why below; the broken pipe is not the news.
     let _ = stdin.write_all(&order).and_then(|()| stdin.write_all(document)).and_then(|()| stdin.flush());
