@@ -1,8 +1,8 @@
 //! `gc-bench minheap`: the least heap in which a workload can be done, by bisection.
 //!
-//! Time and space are traded: a collector that gets more memory collects less often, so figures of two
-//! collectors at one size of heap say little where one of them needs more to work at all. Sizes in
-//! multiples of the least heap make them comparable ([Blackburn et al.], OOPSLA 2006).
+//! Time and space are traded: a collector that gets more memory collects less often, so figures of
+//! two collectors at one size of heap say little where one of them needs more to work at all. Sizes
+//! in multiples of the least heap make them comparable ([Blackburn et al.], OOPSLA 2006).
 //!
 //! [Blackburn et al.]: https://doi.org/10.1145/1167473.1167488
 
