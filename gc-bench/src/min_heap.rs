@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -54,9 +54,9 @@ struct Try {
     heap_bytes: u64,
     /// Which of the tries with this heap it is, from 1.
     number: u64,
-    /// How long the measured part took; absent where the run was not done.
+    /// How long the run's process took; absent where the run was not done.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    wall_s: Option<f64>,
+    took_s: Option<f64>,
     /// And then why not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     why: Option<String>,
@@ -116,6 +116,9 @@ fn is_shortage(failure: &Failure) -> bool {
     let of_memory = ["out of memory", "OutOfMemoryError", "took longer than"];
     matches!(failure, Failure::Input(_)) || of_memory.iter().any(|part| line.contains(part))
 }
+
+/// Shorter limits would find out how fast a process starts.
+const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a size of heap is rounded to: a block of this heap, and more than a page of any other.
 const STEP: u64 = 64 << 10;
@@ -190,18 +193,18 @@ pub(crate) fn min_heap(args: &MinHeapArgs, memory: Memory) -> Result<String, Fai
                     None => {
                         let mut plan = plan.clone();
                         plan.heap.heap_bytes = heap_bytes;
+                        let began = Instant::now();
                         let result = plan.check(memory).and_then(|()| run_within(&plan, limit, &mut meter));
-                        let (wall_s, why) = match result {
-                            Ok(record) => (Some(record.wall_s), None),
+                        let (took_s, why) = match result {
+                            Ok(_) => (Some(began.elapsed().as_secs_f64()), None),
                             Err(failure) if is_shortage(&failure) => (None, Some(failure.line())),
                             Err(failure) => return Err(failure),
                         };
-                        tries.keep(Try { settings: settings.clone(), heap_bytes, number, wall_s, why })?
+                        tries.keep(Try { settings: settings.clone(), heap_bytes, number, took_s, why })?
                     }
                 };
-                let Some(wall_s) = of.wall_s else { return Ok(false) };
-                // Starting, filling and warming up take their time as well.
-                limit.get_or_insert(Duration::from_secs_f64((wall_s + 10.0) * args.patience as f64));
+                let Some(took_s) = of.took_s else { return Ok(false) };
+                limit.get_or_insert(Duration::from_secs_f64(took_s * args.patience as f64).max(LEAST_PATIENCE));
             }
             Ok(true)
         };
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn what_was_tried_is_not_tried_again() {
         let path = std::env::temp_dir().join(format!("gc-bench-tries-{}", std::process::id()));
-        let of = |number, wall_s| Try { settings: "s".into(), heap_bytes: MIB, number, wall_s, why: None };
+        let of = |number, took_s| Try { settings: "s".into(), heap_bytes: MIB, number, took_s, why: None };
         let mut tries = Tries::open(path.clone()).unwrap();
         tries.keep(of(1, Some(2.5))).unwrap();
         tries.keep(of(2, None)).unwrap();

@@ -3,6 +3,7 @@
 mod account;
 mod common;
 mod compare;
+mod min_heap;
 mod peers;
 mod primitives;
 mod publish;
