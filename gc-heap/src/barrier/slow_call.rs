@@ -22,6 +22,7 @@
 //! 4. A stub describes its frame (CFI), so that profilers, debuggers and backtraces go through it.
 
 use crate::inner::mutator::Mutator;
+use gc_core::remembered::Sort;
 use std::hint::cold_path;
 use std::sync::atomic::AtomicU64;
 
@@ -37,6 +38,12 @@ extern "C" fn bump_entry(m: &Mutator<'_>, bytes: u64) -> u64 {
 
 extern "C" fn log_entry(m: &Mutator<'_>, word: u64) -> u64 {
     m.log_slow(word);
+    0
+}
+
+/// `slot` has the [`Sort`] in its three lowest bits, which no slot's address has.
+extern "C" fn remember_entry(m: &Mutator<'_>, slot: u64, word: u64) -> u64 {
+    m.remember_slow(slot & !7, Sort::ALL[(slot & 7) as usize], word);
     0
 }
 
@@ -107,6 +114,7 @@ mod imp {
     stub!(heal_stub, heal_entry);
     stub!(bump_stub, bump_entry);
     stub!(log_stub, log_entry);
+    stub!(remember_stub, remember_entry);
 
     macro_rules! call {
         ($stub:ident, $a:expr, $b:expr, $c:expr) => {{
@@ -153,6 +161,11 @@ mod imp {
     #[inline(always)]
     pub(crate) fn log(m: &Mutator<'_>, word: u64) {
         call!(log_stub, std::ptr::from_ref(m), word, 0_u64);
+    }
+
+    #[inline(always)]
+    pub(crate) fn remember(m: &Mutator<'_>, slot: u64, word: u64) {
+        call!(remember_stub, std::ptr::from_ref(m), slot, word);
     }
 
     #[cfg(test)]
@@ -439,6 +452,10 @@ mod imp {
     pub(crate) fn log(m: &Mutator<'_>, word: u64) {
         log_entry(m, word);
     }
+
+    pub(crate) fn remember(m: &Mutator<'_>, slot: u64, word: u64) {
+        remember_entry(m, slot, word);
+    }
 }
 
 #[cold]
@@ -481,6 +498,13 @@ impl Mutator<'_> {
             0 => past_the_room(self, bytes as u64),
             start => start,
         }
+    }
+
+    /// Remembers a slot of an old object, by its address, that is given a young word.
+    #[inline(always)]
+    pub(crate) fn remember_call(&self, slot: u64, sort: Sort, word: u64) {
+        cold_path();
+        imp::remember(self, slot | sort as u64, word);
     }
 
     /// Logs a word that is about to be overwritten.

@@ -222,13 +222,13 @@ impl Mutator<'_> {
         let address = std::ptr::from_ref(slot).addr() as u64;
         if word & !address & self.young_bit.get() != 0 {
             std::hint::cold_path();
-            self.remember_slow(address, sort, word);
+            self.remember_call(address, sort, word);
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn remember_slow(&self, slot: u64, sort: Sort, word: u64) {
+    /// By a call that keeps the registers: otherwise every function with a store in it would save
+    /// some, in heaps without generations too.
+    pub(crate) fn remember_slow(&self, slot: u64, sort: Sort, word: u64) {
         // The bits of a number may look like those of a reference.
         if let Some(generations) = &self.inner.memory.generations
             && self.inner.memory.space.owns(word)
