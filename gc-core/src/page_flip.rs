@@ -1,6 +1,6 @@
 //! What threads do with gated pages between a flip and its end, around the states of single pages
-//! ([`page_state`](crate::page_state)): who repairs a page, when an allocated block may be used,
-//! and when a source may be released.
+//! ([`page_state`](crate::page_state)): which thread repairs a page, when an allocated block may be
+//! used, and when a source may be released.
 //!
 //! `loom_page_flip` runs these functions.
 

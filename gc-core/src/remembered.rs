@@ -133,8 +133,8 @@ impl RememberedSet {
     /// it, and remembers `entry` if what it leads to is young. `resolve` gives of a young word,
     /// stale or good, whether its object is old now, and its good word; `None` of all others.
     ///
-    /// It remembers by what it has found, whoever has healed or overwritten the slot meanwhile: a
-    /// mutator that heals remembers nothing.
+    /// It remembers by what it has found, whichever thread has healed or overwritten the slot
+    /// meanwhile: a mutator that heals remembers nothing.
     pub fn revisit(&self, slot: &AtomicU64, entry: usize, sort: Sort, resolve: impl Fn(u64) -> Option<(bool, u64)>) {
         // Acquire: the object may be a mutator's.
         let word = slot.load(Ordering::Acquire);

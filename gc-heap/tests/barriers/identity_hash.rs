@@ -1,4 +1,4 @@
-//! Identity hashes: an object has one, whatever moves it and whoever asks first.
+//! Identity hashes: an object has one, however often it moves and whichever thread asks first.
 
 use crate::common::{every_heap, while_collecting};
 use crate::ephemeron::{Item, Items, place};
