@@ -304,20 +304,19 @@ impl HeapBuilder {
         self
     }
 
-    /// With [`Barrier::Load`]: collects young objects, those that no cycle has found alive, by
-    /// themselves most of the time. Off by default.
+    /// With [`Barrier::Load`]: collects young objects, those that have not survived several cycles,
+    /// by themselves where that pays. Off by default.
     ///
     /// A young cycle marks what survives of them, and gives back the blocks of 64 KiB in which
-    /// nothing does; the others become old where they stand, dead objects included. So it pays
-    /// where most objects die soon, and it does not where they die at random: the heap notices that
-    /// young cycles free little, and tries them ever less often. What is asked for gets a whole
-    /// cycle: [`Heap::collect`](crate::Heap::collect), a census, a thread that waits for memory.
-    /// Objects are moved by whole cycles alone. Of four programs that were measured one is faster
-    /// with generations, and three are slower (docs/performance.md). docs/generations.md explains
-    /// how it works and what it lacks.
+    /// nothing does. What has survived several cycles becomes old, when marking it again has cost
+    /// as much as the promotion does. So it pays where most objects die soon; where they die at
+    /// random, the heap notices that young cycles would free little, and runs none. What is asked
+    /// for gets a whole cycle: [`Heap::collect`](crate::Heap::collect), a census, a thread that
+    /// waits for memory. Objects are moved by whole cycles alone. docs/performance.md has figures,
+    /// and docs/generations.md explains how it works and what it lacks.
     ///
     /// It costs address space (16 times the heap's size instead of 4), two more views of each page,
-    /// and a test at each store. [`HeapStats::young_cycles`](crate::HeapStats::young_cycles) counts
+    /// and, while young cycles are in prospect, a test at each store. [`HeapStats::young_cycles`](crate::HeapStats::young_cycles) counts
     /// young cycles, and [`CycleSpan::kind`](crate::CycleSpan::kind) tells them.
     ///
     /// ```

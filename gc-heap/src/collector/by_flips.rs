@@ -68,8 +68,8 @@ pub(super) fn by_flips<'a>(
 
 /// Relocation in a pause, when a flip is impossible.
 fn compact<'a>(report: &PhaseReport<'a, Concurrent<'a>>, lasting_bytes: u64, result: &mut Relocated) {
-    let moved =
-        report.in_a_pause(PauseKind::Compaction, |report| in_pause(report, EvacuationGoal::Compact, lasting_bytes));
+    let moved = report
+        .in_a_pause(PauseKind::Compaction, |report| in_pause(report, EvacuationGoal::Compact, lasting_bytes, false));
     result.relocated |= moved.relocated;
     result.gained += moved.gained;
     result.compacted = true;

@@ -6,6 +6,7 @@
 //! [`Concurrent`] or [`Stopped`], says whether mutators run, and another, a [`Kind`], what the
 //! cycle collects. `docs/cycle.md` explains each phase.
 
+use super::aging::Survivors;
 use super::by_flips::by_flips;
 use super::evacuation_set::{self, EvacuationGoal};
 use super::finalize::Watches;
@@ -14,7 +15,7 @@ use super::heap_walk;
 use super::marking::{MarkResult, mark};
 use super::pauses::{Concurrent, Pauses, Stopped};
 use super::phase_report::PhaseReport;
-use super::reclaim;
+use super::reclaim::{self, Left};
 use super::relocation::{Relocated, by_load_barrier, in_pause, promote_in_place};
 use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
@@ -27,15 +28,25 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// What a cycle has gained.
+/// What a cycle has gained, and what it has cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Yield {
-    /// Blocks in which it has found nothing alive.
+    /// Blocks in which it has found nothing alive, and those that evacuation has gained.
     pub(super) freed: usize,
-    /// Blocks that it has promoted where they stand.
-    pub(super) promoted: usize,
-    /// Bytes that it has marked.
+    /// Of those in which nothing is alive, the ones of young objects.
+    pub(super) freed_young: usize,
+    /// The collector's processor time.
+    pub(super) spent: Duration,
+    /// Bytes that it has marked, those of them in young blocks, and those that are young after it.
     pub(super) marked_bytes: u64,
+    pub(super) young_bytes: u64,
+    pub(super) stay_young_bytes: u64,
+    /// Bytes that live in old objects after it.
+    pub(super) old_bytes: u64,
+    /// Blocks allocated for new objects before its mark start, ever, and in use at its end without
+    /// those allocated since.
+    pub(super) allocated_before: usize,
+    pub(super) kept: usize,
 }
 
 /// What one cycle leaves to the next.
@@ -112,9 +123,9 @@ pub(super) struct Cycle<'a, P, K> {
     yielded: &'a mut Yield,
     watches: &'a mut Watches,
     marked: MarkResult,
+    survivors: Survivors,
     relocated: Relocated,
-    /// Bytes that are not live in blocks that could be evacuated, at the end.
-    scattered: usize,
+    left: Left,
     /// The collector's processor time before the cycle.
     used_before: Duration,
     #[cfg(feature = "census")]
@@ -153,7 +164,7 @@ impl<'a> Cycle<'a, Concurrent<'a>, Whole> {
 }
 
 impl<'a> Cycle<'a, Concurrent<'a>, Young> {
-    /// Concurrent, with the load barrier: what survives is promoted where it stands.
+    /// Concurrent, with the load barrier: what has aged is promoted where it stands, if that pays.
     pub(super) fn young(mut self) {
         self.mark_start();
         self.mark();
@@ -167,7 +178,8 @@ impl<'a> Cycle<'a, Concurrent<'a>, Young> {
     }
 
     fn promote(&mut self) {
-        self.relocated = promote_in_place(&mut self.report);
+        let promotion_pays = self.promotion_pays();
+        self.relocated = promote_in_place(&mut self.report, promotion_pays);
     }
 }
 
@@ -191,7 +203,8 @@ impl<'a> Cycle<'a, Stopped<'a>, Whole> {
 impl<'a, K: Kind> Cycle<'a, Concurrent<'a>, K> {
     fn relocate_by_load_barrier(&mut self) {
         let lasting_bytes = self.lasting_bytes();
-        self.relocated = by_load_barrier(&mut self.report, self.goal, lasting_bytes);
+        let promotion_pays = self.promotion_pays();
+        self.relocated = by_load_barrier(&mut self.report, self.goal, lasting_bytes, promotion_pays);
     }
 
     fn relocate_by_flips(&mut self, pages: &Pages) {
@@ -203,7 +216,8 @@ impl<'a, K: Kind> Cycle<'a, Concurrent<'a>, K> {
 impl<'a, K: Kind> Cycle<'a, Stopped<'a>, K> {
     fn relocate_in_pause(&mut self) {
         let lasting_bytes = self.lasting_bytes();
-        self.relocated = in_pause(&mut self.report, self.goal, lasting_bytes);
+        let promotion_pays = self.promotion_pays();
+        self.relocated = in_pause(&mut self.report, self.goal, lasting_bytes, promotion_pays);
     }
 }
 
@@ -211,6 +225,14 @@ impl<'a, K: Kind> Cycle<'a, Stopped<'a>, K> {
 impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     fn lasting_bytes(&self) -> u64 {
         evacuation_set::lasting_bytes(self.inner, self.marked.live_bytes)
+    }
+
+    /// Whether what has aged is worth a flip.
+    fn promotion_pays(&mut self) -> bool {
+        let Some(generations) = &self.inner.memory.generations else { return false };
+        self.survivors = Survivors::of(self.inner);
+        let object_bytes = self.marked.live_bytes as f64 / self.marked.objects.max(1) as f64;
+        generations.promotes_at_once() || self.survivors.pay_for_a_flip(object_bytes, self.marked.roots)
     }
 
     /// What has to be done before the snapshot.
@@ -242,8 +264,9 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
             yielded,
             watches,
             marked: MarkResult::default(),
+            survivors: Survivors::default(),
             relocated: Relocated::default(),
-            scattered: 0,
+            left: Left::default(),
             used_before,
             #[cfg(feature = "census")]
             walks,
@@ -252,6 +275,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     }
 
     fn mark_start(&mut self) {
+        self.yielded.allocated_before = self.inner.memory.free.allocated();
         let op = if K::IS_YOUNG { VmOperation::YoungMarkStart } else { VmOperation::MarkStart };
         self.report.pauses.run(op, PauseKind::MarkStart);
     }
@@ -289,7 +313,8 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
 
     fn free_dead(&mut self) {
         reclaim::retire_parked_tlabs(self.inner);
-        self.yielded.freed = reclaim::free_dead(self.inner);
+        let (freed, old) = reclaim::free_dead(self.inner);
+        (self.yielded.freed, self.yielded.freed_young) = (freed, freed - old);
         reclaim::reclaim_dropped_roots(self.inner);
         self.report.ended(Phase::Reclaim);
     }
@@ -302,17 +327,31 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
 
     /// For the next cycle.
     fn clear_marks(&mut self) {
-        self.scattered = reclaim::clear_marks(self.inner);
+        self.left = reclaim::clear_marks(self.inner);
     }
 
     fn end(self) {
         let inner = self.inner;
         // Of before there are those alone that this cycle has left: of old objects, in a young one.
         self.forwarded.extend(self.relocated.forwarded);
-        let promoted = if K::IS_YOUNG && !self.relocated.relocated { 0 } else { self.marked.live_bytes };
-        (self.yielded.marked_bytes, self.yielded.promoted) = (self.marked.live_bytes, self.relocated.promoted);
-        *self.old_bytes = if K::IS_YOUNG { *self.old_bytes } else { 0 } + promoted;
+        // What is copied is old; what is promoted where it stands is in old blocks by now.
+        let old_bytes = self.left.old_bytes + self.relocated.copied_bytes;
+        *self.old_bytes = if K::IS_YOUNG { *self.old_bytes } else { 0 } + old_bytes;
+        if let Some(generations) = &inner.memory.generations {
+            generations.set_has_old(self.left.has_old);
+        }
         let used = thread_cpu_time().saturating_sub(self.used_before) + inner.schedule.helpers.take_used();
+        let allocated = inner.memory.free.allocated() - self.yielded.allocated_before;
+        *self.yielded = Yield {
+            freed: self.yielded.freed + self.relocated.gained,
+            spent: used,
+            marked_bytes: self.marked.live_bytes,
+            young_bytes: self.survivors.bytes,
+            stay_young_bytes: self.marked.live_bytes.saturating_sub(old_bytes),
+            old_bytes: *self.old_bytes,
+            kept: (inner.memory.used_bytes() / BLOCK_BYTES).saturating_sub(allocated),
+            ..*self.yielded
+        };
         // Threads that wait for memory ask for whole cycles, so a young one says nothing of whether
         // collecting is in vain.
         if !K::IS_YOUNG {
@@ -321,7 +360,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
                 taken: inner.memory.free.allocated(),
                 compacted: self.goal != EvacuationGoal::Reclaim || self.relocated.compacted,
                 gained: self.relocated.gained,
-                scattered: self.scattered / BLOCK_BYTES,
+                scattered: self.left.scattered / BLOCK_BYTES,
             });
         }
         // Counted together, the cycle first: no reader sees more relocations than cycles.

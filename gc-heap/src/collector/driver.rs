@@ -21,6 +21,8 @@ pub(crate) struct Collector {
     way: Box<dyn Way>,
     cycles: Cycles,
     choice: Choice,
+    /// Blocks allocated before the last mark start.
+    allocated: usize,
     report: CycleReport,
     idle: Idle,
     /// Whether the next cycle is that of an idle heap.
@@ -38,9 +40,13 @@ impl Drop for Collector {
 impl Collector {
     pub(crate) fn new(inner: Arc<HeapInner>, way: Box<dyn Way>) -> Collector {
         let idle = Idle::new(inner.config.idle_after, inner.memory.blocks.len());
+        if let Some(generations) = inner.memory.generations.as_ref().filter(|_| inner.config.stress.is_on()) {
+            generations.promote_at_once();
+        }
         Collector {
             cycles: Cycles::new(inner.config.stress.seed),
             choice: Choice::new(inner.memory.generations.is_some(), inner.config.stress.is_on()),
+            allocated: 0,
             inner,
             way,
             report: CycleReport::default(),
@@ -53,11 +59,15 @@ impl Collector {
     /// Works until shutdown.
     pub(crate) fn run(&mut self) {
         let inner = Arc::clone(&self.inner);
-        inner.schedule.requests.set_next(self.choice.first());
+        // Otherwise whole, as it is until somebody says so.
+        if self.choice.first() == CycleKind::Young {
+            inner.schedule.requests.set_next(CycleKind::Young);
+        }
         inner.pace_begins();
         loop {
             match inner.schedule.requests.wait_for_work(self.next_look()) {
-                Work::Cycle(kind) => {
+                Work::Cycle(asked) => {
+                    let kind = self.possible(asked);
                     inner.pace_cycle_begins(kind);
                     let begun = self.report.begins(&inner, self.cycles.next());
                     match kind {
@@ -65,11 +75,12 @@ impl Collector {
                         CycleKind::Young => self.way.collect_young(&inner, &mut self.cycles),
                     }
                     self.choose_next(kind);
-                    inner.pace_cycle_ended(kind, self.cycles.yielded.marked_bytes);
+                    let Yield { marked_bytes, stay_young_bytes, .. } = self.cycles.yielded;
+                    inner.pace_cycle_ended(kind, marked_bytes, stay_young_bytes);
                     let is_idle = std::mem::take(&mut self.is_idle);
                     self.idle.cycle_ended(inner.memory.free.allocated(), is_idle);
                     self.report.ended(&inner, begun);
-                    inner.schedule.requests.cycle_finished(kind);
+                    inner.schedule.requests.cycle_finished(asked);
                     if inner.schedule.external.is_due() {
                         // External memory added during the cycle did not request one; check again.
                         inner.schedule.requests.request_whole_soon();
@@ -81,6 +92,7 @@ impl Collector {
                 }
                 Work::Compaction(run) => {
                     let begun = self.report.begins(&inner, self.cycles.next());
+                    self.possible(CycleKind::Whole);
                     let goal = if run > 1 { EvacuationGoal::MakeRun } else { EvacuationGoal::Compact };
                     collect_in_a_pause(&inner, &mut self.cycles, goal, PauseKind::Compaction);
                     inner.report.counters.compactions.add(1);
@@ -104,12 +116,31 @@ impl Collector {
         }
     }
 
+    /// The kind of the cycle that begins: a young one needs a complete remembered set.
+    fn possible(&self, kind: CycleKind) -> CycleKind {
+        let Some(generations) = &self.inner.memory.generations else { return CycleKind::Whole };
+        generations.expect_young(self.choice.expects_young());
+        if self.inner.may_collect_young() { kind } else { CycleKind::Whole }
+    }
+
     /// Chooses the kind of the next cycle, after one or a compaction.
-    fn choose_next(&mut self, ended: CycleKind) {
-        let (inner, Yield { freed, promoted, .. }) = (&self.inner, self.cycles.yielded);
-        let blocks = inner.memory.blocks.len();
-        let free = inner.memory.free.free();
-        inner.schedule.requests.set_next(self.choice.next(Ended { kind: ended, freed, promoted, free, blocks }));
+    fn choose_next(&mut self, kind: CycleKind) {
+        let (inner, yielded) = (&self.inner, self.cycles.yielded);
+        let allocated = yielded.allocated_before - std::mem::replace(&mut self.allocated, yielded.allocated_before);
+        let ended = Ended {
+            kind,
+            freed: yielded.freed,
+            freed_young: yielded.freed_young,
+            spent: yielded.spent,
+            live_bytes: inner.memory.free.live_bytes(),
+            young_bytes: yielded.young_bytes,
+            old_bytes: yielded.old_bytes,
+            allocated,
+            kept: yielded.kept,
+            blocks: inner.memory.blocks.len(),
+            is_remembered: inner.may_collect_young(),
+        };
+        inner.schedule.requests.set_next(self.choice.next(ended));
     }
 
     /// How long to wait for work: at most until memory may have to be uncommitted.

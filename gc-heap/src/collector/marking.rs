@@ -25,6 +25,9 @@ pub(super) struct MarkResult {
     /// Ephemerons whose key has no mark. The others are found by `Memory::pair_blocks`.
     pub(super) waiting: PendingEphemerons,
     pub(super) live_bytes: u64,
+    pub(super) objects: u64,
+    /// Slots outside of objects, as of mark start.
+    pub(super) roots: usize,
 }
 
 /// Results of the helper markers.
@@ -69,8 +72,9 @@ fn mark_with<'a, const MANY: bool>(pauses: impl Pauses<'a>, workers: usize) -> M
         }
         inner.report.counters.mark_end_retries.add(1);
     }
-    let (weak, live_bytes) = marking.finish();
-    MarkResult { weak, waiting: shared.waiting, live_bytes }
+    let (weak, objects, live_bytes) = marking.finish();
+    let roots = shared.roots.slots();
+    MarkResult { weak, waiting: shared.waiting, live_bytes, objects, roots }
 }
 
 /// A marking that goes on. `MANY`: helpers mark too.
@@ -134,12 +138,13 @@ impl<const MANY: bool> Marking<'_, MANY> {
         inner.schedule.helpers.run_with_helpers(self.workers, || marker.drain_parallel(true), help);
     }
 
-    /// Counts what was marked. Returns the weak slots and the bytes of live objects.
-    fn finish(mut self) -> (Vec<Vec<usize>>, u64) {
-        let (_, mut live_bytes) = self.marker.count();
+    /// Counts what was marked. Returns the weak slots, and the live objects and their bytes.
+    fn finish(mut self) -> (Vec<Vec<usize>>, u64, u64) {
+        let (mut objects, mut live_bytes) = self.marker.count();
         let helpers = self.helpers.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut weak = helpers.weak;
         weak.push(std::mem::take(&mut self.marker.weak));
+        objects += helpers.objects;
         live_bytes += helpers.bytes;
         drop(self.marker);
         let (counters, shared) = (&self.inner.report.counters, self.shared);
@@ -150,6 +155,6 @@ impl<const MANY: bool> Marking<'_, MANY> {
         let weak_bytes = weak.iter().map(|list| list.capacity() * size_of::<usize>()).sum::<usize>();
         let lists = (weak_bytes + pairs) as u64;
         counters.mark_lists_peak.set(counters.mark_lists_peak.get().max(lists));
-        (weak, live_bytes)
+        (weak, objects, live_bytes)
     }
 }

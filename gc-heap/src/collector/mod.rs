@@ -3,6 +3,7 @@
 //! `driver` is the thread, `cycle` the list of phases of a cycle, one for each way to run it; the
 //! other files are what the phases do.
 
+mod aging;
 mod by_flips;
 mod choice;
 mod cycle;

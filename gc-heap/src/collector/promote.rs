@@ -1,8 +1,8 @@
 //! Promotion: what survives a relocation becomes old, in heaps with generations.
 //!
-//! What is copied is old in its new block. A block of young objects that stays, and of which the
-//! marking has found something alive, is promoted where it stands: the plan notes it beside the
-//! forwarding of the young, and the flip puts that in force together with the colors (G8, G9).
+//! What is copied is old in its new block. A block of young objects that stays, and that has aged,
+//! is promoted where it stands, if that pays (`aging`): the plan notes it beside the forwarding of
+//! the young, and the flip puts that in force together with the colors (G8, G9).
 //!
 //! After the flip every word of a young object is stale. So when all objects have their places, the
 //! collector visits slots of old objects (G10): a stale young word is healed, and a slot that leads
@@ -12,11 +12,14 @@
 //! In a whole cycle they are the slots of all old objects that live. The set from before a whole
 //! flip names places from before it. And also where there is no flip it names slots of objects that
 //! have died, in blocks that stay: what they lead to may be freed now, so a young cycle must not
-//! read them. So it is thrown away, and this walk finds all that it could have told.
+//! read them. So it is thrown away, and this walk finds all that it could have told. If no young
+//! cycle is in prospect there is no walk, and the next cycle is whole (G15).
 
+use super::aging;
 use crate::inner::HeapInner;
+use crate::inner::generation::GoodWords;
 use crate::object::Kind;
-use crate::object::slots::SlotRole;
+use crate::object::slots::{SlotRole, bits};
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Generations;
@@ -25,23 +28,15 @@ use gc_core::remembered::Sort;
 use gc_core::units::Granule;
 use std::sync::atomic::Ordering;
 
-/// Notes the blocks that the next flip promotes where they stand: those of young objects that this
-/// cycle has marked, and that are not in the evacuation set. `false`: there are none.
+/// Notes the blocks that the next flip promotes where they stand: those that have aged, of young
+/// objects that this cycle has marked, and that are not in the evacuation set. `false`: there are
+/// none.
 pub(super) fn plan(inner: &HeapInner) -> bool {
     let Some(generations) = &inner.memory.generations else { return false };
-    let blocks = &inner.memory.blocks;
     let mut any = false;
-    for block in 0..blocks.len() {
-        // The use first, as in `reclaim::free_dead`.
-        let stays = matches!(blocks.state(block), BlockState::Closed | BlockState::LargeFirst)
-            && !blocks.is_old(block)
-            && inner.collects(block)
-            && blocks.live_bytes(block) != 0
-            && !inner.memory.forwarding.contains(block);
-        if stays {
-            generations.set_promoted(block, true);
-            any = true;
-        }
+    for block in (0..inner.memory.blocks.len()).filter(|&block| aging::is_promoted(inner, block)) {
+        generations.set_promoted(block, true);
+        any = true;
     }
     any
 }
@@ -56,33 +51,36 @@ pub(super) fn forget_then(inner: &HeapInner) {
 
 /// Carries the promotions out, after the flip, when all objects of the evacuation set have their
 /// places, and before the next mark start. Where there was no flip, none is promoted, and the
-/// remembered set is brought up to date. Returns the blocks that were promoted where they stand.
-pub(super) fn carry_out(inner: &HeapInner, set: &[usize]) -> usize {
-    let Some(generations) = &inner.memory.generations else { return 0 };
-    let mut promoted = 0;
+/// remembered set is brought up to date.
+pub(super) fn carry_out(inner: &HeapInner, set: &[usize], flipped: bool) {
+    let Some(generations) = &inner.memory.generations else { return };
     let blocks = &inner.memory.blocks;
     // In a pause a large object may have moved since the plan.
     for block in generations.promoted().filter(|&block| !inner.memory.forwarding.contains(block)) {
         let state = blocks.state(block);
         let run = if state == BlockState::LargeFirst { blocks.run(block) } else { 1 };
-        promoted += run;
         blocks.set_use(block, state, true);
         (block + 1..block + run).for_each(|part| blocks.set_use(part, BlockState::LargeContinued, true));
     }
-    let walk = Walk { inner, generations };
+    let walk = Walk { inner, generations, good: inner.good_words() };
     if inner.world.phase.is_young() {
         generations.remembered.take_then(|granule, sort| walk.remembered(granule * 8, sort));
         generations.promoted().for_each(|block| walk.marked(block));
-        return promoted;
-    }
-    generations.remembered.take_then(|_, _| ());
-    for block in 0..blocks.len() {
-        if blocks.is_old(block) && inner.is_marked_block(block) && !is_forwarded(inner, generations, block) {
-            walk.marked(block);
+    } else {
+        generations.remembered.take_then(|_, _| ());
+        if inner.world.phase.is_remembering() {
+            for block in 0..blocks.len() {
+                if blocks.is_old(block) && inner.is_marked_block(block) && !is_forwarded(inner, generations, block) {
+                    walk.marked(block);
+                }
+            }
+            set.iter().for_each(|&block| walk.evacuated(block));
         }
     }
-    set.iter().for_each(|&block| walk.evacuated(block));
-    promoted
+    // What a young cycle leaves as it is was complete before.
+    if !inner.world.phase.is_young() || flipped {
+        generations.set_complete(inner.world.phase.is_remembering());
+    }
 }
 
 /// Whether a block is in the set of the relocation that has just been: another may be in its place.
@@ -94,6 +92,7 @@ fn is_forwarded(inner: &HeapInner, generations: &Generations, block: usize) -> b
 struct Walk<'a> {
     inner: &'a HeapInner,
     generations: &'a Generations,
+    good: GoodWords,
 }
 
 impl Walk<'_> {
@@ -104,7 +103,7 @@ impl Walk<'_> {
             let mut bits = self.inner.memory.marks.load(block * BLOCK_MARK_WORDS + index);
             while bits != 0 {
                 let offset = (block * BLOCK_GRANULES + index * 64 + bits.trailing_zeros() as usize) * 8;
-                self.object(offset, self.inner.marked_object(offset).0);
+                self.object(offset, self.inner.memory.object(offset).0);
                 bits &= bits - 1;
             }
         }
@@ -140,7 +139,21 @@ impl Walk<'_> {
         }
     }
 
+    #[inline(always)]
     fn object(&self, offset: usize, kind: &'static Kind) {
+        // Most objects have strong slots alone, and none in a tail.
+        if kind.weak == 0 && kind.more.is_none() && !kind.tail_has_slots() {
+            for at in bits(kind.strong | kind.tagged) {
+                let slot = offset + at * 8;
+                self.slot(slot, slot, Sort::Strong);
+            }
+        } else {
+            self.any_object(offset, kind);
+        }
+    }
+
+    #[inline(never)]
+    fn any_object(&self, offset: usize, kind: &'static Kind) {
         let word = |at: usize| self.inner.memory.word(offset + at * 8);
         let len = if kind.has_tail() { word(1).load(Ordering::Relaxed) as usize } else { 0 };
         kind.slots(len).for_each(|(at, role)| {
@@ -157,11 +170,13 @@ impl Walk<'_> {
     /// Heals a slot that holds a stale young word, and remembers `entry` if what it leads to is
     /// young.
     fn slot(&self, slot: usize, entry: usize, sort: Sort) {
-        let resolve = |word| if is_reference(word) { self.inner.resolve_young(word) } else { None };
+        let resolve = |word| if is_reference(word) { self.inner.resolve_young(self.good, word) } else { None };
         self.generations.remembered.revisit(self.inner.memory.word(slot), entry / 8, sort, resolve);
     }
 }
 
+#[cfg(test)]
+mod aging_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -144,8 +144,8 @@ pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
     }
 }
 
-/// Frees the blocks that hold nothing live. Returns how many.
-pub(crate) fn free_dead(inner: &HeapInner) -> usize {
+/// Frees the blocks that hold nothing live. Returns how many, and how many of them were old.
+pub(crate) fn free_dead(inner: &HeapInner) -> (usize, usize) {
     let random = Cell::new(inner.config.stress.seed ^ u64::from(inner.world.phase.epoch()));
     free_dead_and(inner, |block| {
         if block.is_multiple_of(4) {
@@ -155,9 +155,10 @@ pub(crate) fn free_dead(inner: &HeapInner) -> usize {
 }
 
 /// As `free_dead`; `between` is called between the two reads of a block's state.
-fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
+fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> (usize, usize) {
     let blocks = &inner.memory.blocks;
     let mut dead = Dead { inner, blocks: [0; SLICE], len: 0, freed: 0 };
+    let mut old = 0;
     // From the end: blocks that were freed first are uncommitted first, and the lowest blocks are
     // reused first.
     for block in (0..blocks.len()).rev() {
@@ -172,10 +173,12 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         }
         match state {
             BlockState::Closed => {
+                old += usize::from(blocks.is_old(block));
                 inner.memory.end_use(block);
                 dead.push(block);
             }
             BlockState::LargeFirst => {
+                old += if blocks.is_old(block) { blocks.run(block) } else { 0 };
                 for part in (block..block + blocks.run(block)).rev() {
                     inner.memory.end_use(part);
                     dead.push(part);
@@ -185,7 +188,7 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> usize {
         }
     }
     dead.free();
-    dead.freed
+    (dead.freed, old)
 }
 
 /// Dead blocks on their way to the free space: some at a time, because a list of all could be as
@@ -226,22 +229,36 @@ pub(crate) fn reclaim_dropped_roots(inner: &HeapInner) {
     }
 }
 
-/// Clears the mark bits and the live counts for the next marking. Returns the bytes that are not
-/// live in the blocks that a compaction could evacuate.
-pub(crate) fn clear_marks(inner: &HeapInner) -> usize {
+/// What there is when a cycle has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    /// Bytes that are not live in the blocks that a compaction could evacuate.
+    pub(crate) scattered: usize,
+    /// Bytes that were marked in blocks that are old now.
+    pub(crate) old_bytes: u64,
+    /// Whether any block is old.
+    pub(crate) has_old: bool,
+}
+
+/// Clears the mark bits and the live counts for the next marking.
+pub(crate) fn clear_marks(inner: &HeapInner) -> Left {
     let blocks = &inner.memory.blocks;
-    let mut scattered = 0;
+    let mut left = Left::default();
     for block in 0..blocks.len() {
         let (live, is_newborn) = (blocks.live_bytes(block), inner.is_newborn(block));
+        if blocks.is_old(block) {
+            left.has_old = true;
+            left.old_bytes += u64::from(live);
+        }
         if live != 0 || is_newborn {
             inner.memory.clear_marks(block);
             blocks.set_live_bytes(block, 0);
             if inner.collects(block) && blocks.state(block) == BlockState::Closed && !blocks.is_pinned(block) {
-                scattered += BLOCK_BYTES.saturating_sub(live as usize);
+                left.scattered += BLOCK_BYTES.saturating_sub(live as usize);
             }
         }
     }
-    scattered
+    left
 }
 
 #[cfg(test)]
@@ -270,7 +287,7 @@ mod tests {
         assert_eq!(taken, Some(0));
         assert_eq!(
             (freed, inner.memory.blocks.state(0)),
-            (0, BlockState::Closed),
+            ((0, 0), BlockState::Closed),
             "a newborn block was freed under its objects"
         );
     }
@@ -290,6 +307,6 @@ mod tests {
                 inner.memory.begin_use(block, BlockState::LargeFirst, epoch);
             }
         });
-        assert_eq!((freed, blocks.state(highest)), (0, BlockState::LargeFirst), "a newborn object was freed");
+        assert_eq!((freed, blocks.state(highest)), ((0, 0), BlockState::LargeFirst), "a newborn object was freed");
     }
 }

@@ -23,8 +23,8 @@ pub(super) struct Relocated {
     pub(super) compacted: bool,
     /// Blocks that evacuation has gained: sources less destinations.
     pub(super) gained: usize,
-    /// Blocks promoted where they stand.
-    pub(super) promoted: usize,
+    /// Bytes that were copied, by whatever thread.
+    pub(super) copied_bytes: u64,
     /// Blocks whose forwarding tables the next marking needs.
     pub(super) forwarded: Vec<usize>,
 }
@@ -84,9 +84,10 @@ pub(super) fn by_load_barrier<'a>(
     report: &mut PhaseReport<'a, Concurrent<'a>>,
     goal: EvacuationGoal,
     lasting_bytes: u64,
+    promotion_pays: bool,
 ) -> Relocated {
     let references = HealedByLoads(report.pauses);
-    evacuate(report, &references, goal, lasting_bytes, None)
+    evacuate(report, &references, goal, lasting_bytes, promotion_pays, None)
 }
 
 /// In a pause, whatever the barrier.
@@ -94,36 +95,39 @@ pub(super) fn in_pause<'a>(
     report: &mut PhaseReport<'a, Stopped<'a>>,
     goal: EvacuationGoal,
     lasting_bytes: u64,
+    promotion_pays: bool,
 ) -> Relocated {
     let stopped = report.pauses;
     if stopped.inner().relocation.heals_slots() {
-        return evacuate(report, &HealedByLoads(stopped), goal, lasting_bytes, Some(stopped));
+        return evacuate(report, &HealedByLoads(stopped), goal, lasting_bytes, promotion_pays, Some(stopped));
     }
-    evacuate(report, &UpdatedInPause { stopped }, goal, lasting_bytes, Some(stopped))
+    evacuate(report, &UpdatedInPause { stopped }, goal, lasting_bytes, false, Some(stopped))
 }
 
-/// With the load barrier, in a young cycle: nothing moves, and blocks in which something lives are
+/// With the load barrier, in a young cycle: nothing moves, and if it pays, blocks that have aged are
 /// promoted where they stand. The plan has no evacuation set, so no pin aborts it.
-pub(super) fn promote_in_place<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>) -> Relocated {
+pub(super) fn promote_in_place<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>, promotion_pays: bool) -> Relocated {
     let inner = report.pauses.inner();
     let set = evacuation_set::plan_nothing(inner);
-    let promotes = promote::plan(inner);
+    let promotes = promotion_pays && promote::plan(inner);
     report.ended(Phase::Plan);
     let relocated = promotes && report.pauses.run(VmOperation::RelocateStart, PauseKind::RelocateStart);
     if !relocated {
         inner.cancel_promotions();
     }
-    let promoted = promote::carry_out(inner, &set);
+    promote::carry_out(inner, &set, relocated);
     report.ended(Phase::Relocate);
-    Relocated { relocated, promoted, ..Relocated::default() }
+    Relocated { relocated, ..Relocated::default() }
 }
 
-/// Plans, and evacuates the set. `stopped`: large objects may move too.
+/// Plans, and evacuates the set. A flip promotes what has aged; where nothing is to be evacuated, it
+/// has to pay for a flip. `stopped`: large objects may move too.
 fn evacuate<'a, P: Pauses<'a>>(
     report: &mut PhaseReport<'a, P>,
     references: &impl References,
     goal: EvacuationGoal,
     lasting_bytes: u64,
+    promotion_pays: bool,
     stopped: Option<Stopped<'_>>,
 ) -> Relocated {
     let inner = report.pauses.inner();
@@ -136,8 +140,9 @@ fn evacuate<'a, P: Pauses<'a>>(
             false => evacuation_set::plan(inner, goal, lasting_bytes),
         };
         report.ended(Phase::Plan);
-        let promotes = promote::plan(inner);
-        if set.is_empty() && !runs && !promotes {
+        let evacuates = !set.is_empty() || runs;
+        let promotes = (evacuates || promotion_pays) && promote::plan(inner);
+        if !evacuates && !promotes {
             break;
         }
         if !references.begin() {
@@ -153,10 +158,11 @@ fn evacuate<'a, P: Pauses<'a>>(
             large::make_runs(stopped, &mut set);
         }
         references.update();
-        promote::carry_out(inner, &set);
+        promote::carry_out(inner, &set, true);
         report.ended(Phase::Relocate);
-        return Relocated { relocated: true, gained, forwarded: references.still_stale(set), ..Relocated::default() };
+        let (copied_bytes, forwarded) = (live as u64, references.still_stale(set));
+        return Relocated { relocated: true, gained, copied_bytes, forwarded, ..Relocated::default() };
     }
-    promote::carry_out(inner, &[]);
+    promote::carry_out(inner, &[], false);
     Relocated::default()
 }

@@ -64,6 +64,11 @@ impl Roots {
         self.pieces += pieces;
     }
 
+    /// How many slots they are.
+    pub(super) fn slots(&self) -> usize {
+        self.sources.iter().map(|source| source.slots).sum()
+    }
+
     /// Whether there are unclaimed pieces.
     pub(crate) fn any_left(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.pieces

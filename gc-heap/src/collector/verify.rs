@@ -118,6 +118,10 @@ impl Verifier<'_> {
         if !is_reference(word) || !blocks.is_old(holder / BLOCK_BYTES) || space.is_old(word) {
             return;
         }
+        // Otherwise the next cycle is whole, and its marking visits and heals every slot (G15).
+        if !generations.is_complete() {
+            return;
+        }
         // From mark start to the end of the relocation the part of then counts too. What a thread
         // has stored between mark start and a young flip is remembered for the next cycle, and
         // healed by it.

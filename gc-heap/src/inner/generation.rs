@@ -8,7 +8,7 @@
 use super::HeapInner;
 use super::mutator::Mutator;
 use crate::space::BLOCK_BYTES;
-use crate::space::memory::ForwardingTable;
+use crate::space::memory::{ForwardingTable, Generations};
 use gc_core::color::GoodColors;
 use gc_core::remembered::Sort;
 use gc_core::units::Granule;
@@ -22,9 +22,28 @@ impl HeapInner {
         phase.set_young(young);
         if let Some(generations) = &self.memory.generations {
             generations.remembered.exchange();
+            if !young {
+                self.set_remembering(generations, generations.expects_young() && generations.has_old());
+            }
         }
         phase.next_epoch();
         phase.set_logging(true);
+    }
+
+    /// Says, in a pause, whether stores are remembered from here on (G15). What was stored before
+    /// they were, the collector finds by a walk of all old objects.
+    fn set_remembering(&self, generations: &Generations, on: bool) {
+        let phase = &self.world.phase;
+        if !on || !phase.is_remembering() {
+            generations.set_complete(false);
+        }
+        phase.set_remembering(on);
+    }
+
+    /// Whether a young cycle may begin: it finds the slots of all old objects that lead to young
+    /// ones (G15).
+    pub(crate) fn may_collect_young(&self) -> bool {
+        self.memory.generations.as_ref().is_some_and(|generations| generations.is_complete() || !generations.has_old())
     }
 
     /// Whether the object at an offset is live: marked, allocated since mark start, or exempt.
@@ -50,6 +69,12 @@ impl HeapInner {
     #[inline]
     pub(crate) fn is_newborn(&self, block: usize) -> bool {
         self.memory.blocks.allocation_epoch(block) == self.world.phase.epoch()
+    }
+
+    /// The markings that a block has been through since its objects were born, the last one
+    /// included.
+    pub(crate) fn age(&self, block: usize) -> u32 {
+        self.world.phase.epoch().wrapping_sub(self.memory.blocks.allocation_epoch(block))
     }
 
     /// Whether the cycle that runs, or the last one, collects a block: frees it if nothing in it is
@@ -79,8 +104,13 @@ impl HeapInner {
     /// collector visits all that lives instead of it.
     pub(crate) fn flip(&self, good: GoodColors) {
         self.world.phase.set_good(good);
-        if let Some(generations) = self.memory.generations.as_ref().filter(|_| !self.world.phase.is_young()) {
-            generations.remembered.exchange();
+        if let Some(generations) = &self.memory.generations {
+            let young = self.world.phase.is_young();
+            if !young {
+                generations.remembered.exchange();
+            }
+            // Old objects come into being.
+            self.set_remembering(generations, young || generations.expects_young());
         }
     }
 
@@ -187,12 +217,12 @@ impl HeapInner {
 
     /// Whether the object of a young word, stale or good, is old now; `None` for a word that is not
     /// young. For the collector, when all entries are published: with the good word.
-    pub(crate) fn resolve_young(&self, word: u64) -> Option<(bool, u64)> {
+    #[inline(always)]
+    pub(crate) fn resolve_young(&self, words: GoodWords, word: u64) -> Option<(bool, u64)> {
         let space = &self.memory.space;
         if !space.owns(word) || word & space.young_bits() == 0 {
             return None;
         }
-        let words = self.good_words();
         if word & words.bad_mask == 0 {
             return Some((false, word));
         }
@@ -239,7 +269,7 @@ impl Mutator<'_> {
 }
 
 /// What tells good words from stale ones between two flips.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct GoodWords {
     pub(crate) colors: GoodColors,
     /// The bits that no good word has.

@@ -23,7 +23,7 @@ pub struct Mutator<'s> {
     pub(crate) tlabs: Tlabs,
     pub(crate) logging: Cell<bool>,
     pub(crate) resolving: Cell<bool>,
-    /// Whether stores have more to do: marking runs, or the heap has generations.
+    /// Whether stores have more to do: marking runs, or they are remembered.
     pub(crate) watching: Cell<bool>,
     pub(crate) epoch: Cell<u32>,
     /// Next free local, end of the region, and the watermark: locals below it are logged before
@@ -34,6 +34,7 @@ pub struct Mutator<'s> {
     pub(crate) good_view: Cell<u64>,
     /// As in [`GoodWords`](super::generation::GoodWords).
     pub(crate) old_view: Cell<u64>,
+    /// As there, while stores are remembered; otherwise 0.
     pub(crate) young_bit: Cell<u64>,
     pub(crate) good: Cell<GoodColors>,
     /// The flip that the TLABs are younger than (page barrier).
@@ -111,7 +112,7 @@ impl<'s> Mutator<'s> {
             tlabs: Tlabs::default(),
             logging: Cell::new(false),
             resolving: Cell::new(false),
-            watching: Cell::new(good.young_bit != 0),
+            watching: Cell::new(false),
             epoch: Cell::new(0),
             local_top: Cell::new(record.locals_base()),
             local_limit: Cell::new(record.locals_end()),
@@ -119,7 +120,7 @@ impl<'s> Mutator<'s> {
             watermark: Watermark::default(),
             good_view: Cell::new(good.view),
             old_view: Cell::new(good.old_view),
-            young_bit: Cell::new(good.young_bit),
+            young_bit: Cell::new(0),
             good: Cell::new(good.colors),
             flip: Cell::new(0),
             large_is_zero: Cell::new(false),

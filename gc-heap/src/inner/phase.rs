@@ -14,6 +14,8 @@ pub(crate) struct PhaseWords {
     resolving: AtomicBool,
     /// The cycle that runs, or the last one, collects young objects alone.
     young: AtomicBool,
+    /// Stores of young references into old objects are remembered.
+    remembering: AtomicBool,
     /// Number of the current or last marking, from 1.
     epoch: AtomicU32,
 }
@@ -25,6 +27,7 @@ impl PhaseWords {
             logging: AtomicBool::new(false),
             resolving: AtomicBool::new(false),
             young: AtomicBool::new(false),
+            remembering: AtomicBool::new(false),
             epoch: AtomicU32::new(1),
         }
     }
@@ -61,6 +64,15 @@ impl PhaseWords {
 
     pub(crate) fn set_young(&self, young: bool) {
         self.young.store(young, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_remembering(&self) -> bool {
+        // Relaxed: written in pauses.
+        self.remembering.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_remembering(&self, on: bool) {
+        self.remembering.store(on, Ordering::Relaxed);
     }
 
     pub(crate) fn epoch(&self) -> u32 {

@@ -125,6 +125,7 @@ impl<'s> Mutator<'s> {
             self.change_color(good);
         }
         self.logging.set(phase.is_logging());
+        self.young_bit.set(if phase.is_remembering() { good.young_bit } else { 0 });
         self.watching.set(phase.is_logging() || self.young_bit.get() != 0);
         self.resolving.set(phase.is_resolving());
         if self.inner.relocation.retires_tlabs(self) {
@@ -148,7 +149,6 @@ impl<'s> Mutator<'s> {
         self.good.set(good.colors);
         self.good_view.set(good.view);
         self.old_view.set(good.old_view);
-        self.young_bit.set(good.young_bit);
         self.bad_mask.set(good.bad_mask);
     }
 

@@ -15,7 +15,7 @@ use gc_core::views::{Gate, Views};
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// The memory of one heap.
 pub(crate) struct Memory {
@@ -233,6 +233,16 @@ pub(crate) struct Generations {
     /// their entry in the forwarding of the young. It takes effect with the flip.
     promoted: Box<[AtomicU8]>,
     pub(crate) remembered: RememberedSet,
+    /// Whether all slots that have to be remembered are: what was stored since the last walk of all
+    /// old objects, and what that walk has found.
+    is_complete: AtomicBool,
+    /// Whether some block is old, as of the end of the last cycle.
+    has_old: AtomicBool,
+    /// Whether a young cycle may follow the whole one that runs or begins.
+    expects_young: AtomicBool,
+    /// Whether all that survives is promoted by the cycle that finds it: in stress mode, and where
+    /// a test asks for it.
+    promotes_at_once: AtomicBool,
 }
 
 impl Generations {
@@ -241,7 +251,46 @@ impl Generations {
             old_forwarding: ForwardingTable::new(blocks)?,
             promoted: zeroed(blocks)?,
             remembered: RememberedSet::new(blocks * BLOCK_GRANULES)?,
+            is_complete: AtomicBool::new(false),
+            has_old: AtomicBool::new(false),
+            expects_young: AtomicBool::new(true),
+            promotes_at_once: AtomicBool::new(false),
         })
+    }
+
+    // These are written by the collector alone, outside pauses or in one. Relaxed: other threads
+    // read them in pauses.
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_complete(&self, is_complete: bool) {
+        self.is_complete.store(is_complete, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_old(&self) -> bool {
+        self.has_old.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_has_old(&self, has_old: bool) {
+        self.has_old.store(has_old, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expects_young(&self) -> bool {
+        self.expects_young.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn expect_young(&self, expects: bool) {
+        self.expects_young.store(expects, Ordering::Relaxed);
+    }
+
+    pub(crate) fn promotes_at_once(&self) -> bool {
+        self.promotes_at_once.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn promote_at_once(&self) {
+        self.promotes_at_once.store(true, Ordering::Relaxed);
     }
 
     /// Whether a block is promoted where it stands. Asked for stale young words alone.

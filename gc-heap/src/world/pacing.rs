@@ -54,8 +54,9 @@ impl HeapInner {
         }
     }
 
-    /// `survived`: of a young cycle, the bytes that it has marked.
-    pub(crate) fn pace_cycle_ended(&self, kind: CycleKind, survived: u64) {
+    /// `survived`: of a young cycle, the bytes that it has marked; `stay`: those of them that the next
+    /// one marks again, if they live then.
+    pub(crate) fn pace_cycle_ended(&self, kind: CycleKind, survived: u64, stay: u64) {
         let mut pacing = self.schedule.pacing.lock();
         let figures = self.memory.free.figures();
         pacing.measure(figures.taken);
@@ -67,7 +68,7 @@ impl HeapInner {
                 pacing.young.uses(used);
             }
             CycleKind::Young => {
-                pacing.young.ended_young(seconds, blocks(survived), used);
+                pacing.young.ended_young(seconds, blocks(survived), blocks(stay), used);
                 pacing.whole.uses(used);
             }
         }

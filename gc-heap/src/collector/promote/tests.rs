@@ -4,8 +4,8 @@ use crate::inner::generation::GoodWords;
 use crate::slot::SlotType;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
 use crate::{
-    AllocSize, Ephemeron, Event, Gc, Heap, Local, MIN_HEAP_BYTES, Mutator, Phase, PhaseSpan, Root, RootStack, Slot,
-    SlotArray, Tagged, Trace, Value, WeakSlot,
+    AllocSize, Ephemeron, Event, Gc, Heap, HeapBuilder, Local, MIN_HEAP_BYTES, Mutator, Phase, PhaseSpan, Root,
+    RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
 };
 use gc_core::remembered::Sort;
 use gc_core::units::Granule;
@@ -29,8 +29,15 @@ pub(super) fn root<'s>(m: &mut Mutator<'s>) -> Local<'s, Node> {
     m.build::<Node>(AllocSize::of::<Node>(), |m| node(m)).unwrap()
 }
 
+/// A heap of which each cycle promotes what it has marked, whether that pays or not.
+pub(super) fn at_once(heap: HeapBuilder) -> Heap {
+    let heap = heap.generations(true).verify(true).build().unwrap();
+    heap.inner().memory.generations.as_ref().unwrap().promote_at_once();
+    heap
+}
+
 pub(super) fn with_mutator(f: impl for<'s> FnOnce(&mut Mutator<'s>, &Heap)) {
-    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).generations(true).verify(true).build().unwrap();
+    let heap = at_once(Heap::builder().max_bytes(MIN_HEAP_BYTES));
     heap.enter(|m| f(m, &heap)).unwrap();
 }
 
@@ -174,8 +181,7 @@ fn what_stays_young_stays_remembered() {
             wait.lock().unwrap().recv().unwrap();
         }
     };
-    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).generations(true).verify(true).on_event(listener);
-    let heap = heap.build().unwrap();
+    let heap = at_once(Heap::builder().max_bytes(MIN_HEAP_BYTES).on_event(listener));
     heap.enter(|m| {
         let holder = root(m);
         m.collect();

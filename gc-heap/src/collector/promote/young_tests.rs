@@ -1,6 +1,6 @@
 //! Young cycles: what they find, what they free, and what they leave to the next.
 
-use super::tests::{Node, granule, is_old, node, old_and_young, remembered, root, with_mutator};
+use super::tests::{Node, at_once, granule, is_old, node, old_and_young, remembered, root, with_mutator};
 use crate::events::CycleKind;
 use crate::slot::SlotType;
 use crate::{
@@ -25,7 +25,7 @@ fn young_while(heap: &Heap, mut meanwhile: impl FnMut()) {
     assert_eq!(heap.stats().cycles, before.cycles + 1, "another cycle has run");
 }
 
-fn young(m: &mut Mutator<'_>, heap: &Heap) {
+pub(super) fn young(m: &mut Mutator<'_>, heap: &Heap) {
     young_while(heap, || m.safepoint());
 }
 
@@ -230,8 +230,7 @@ fn in_a_young_cycle(f: impl for<'s> Fn(&mut Mutator<'s>, &Heap, &mut dyn FnMut(&
             wait.lock().unwrap().recv().unwrap();
         }
     };
-    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).generations(true).verify(true).on_event(listener);
-    let heap = heap.build().unwrap();
+    let heap = at_once(Heap::builder().max_bytes(MIN_HEAP_BYTES).on_event(listener));
     heap.enter(|m| {
         let mut step = 0;
         let mut next = |m: &mut Mutator<'_>| {
@@ -298,8 +297,7 @@ fn without_a_flip_what_was_remembered_stays_so() {
             heap.get().unwrap().inner().world.plan_aborted.store(true, SeqCst);
         }
     };
-    let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).generations(true).verify(true).on_event(listener);
-    let heap = this.get_or_init(|| heap.build().unwrap());
+    let heap = this.get_or_init(|| at_once(Heap::builder().max_bytes(MIN_HEAP_BYTES).on_event(listener)));
     heap.enter(|m| {
         let holder = root(m);
         m.collect();

@@ -95,11 +95,11 @@ impl Model {
         (self.live, self.used) = (live, used);
     }
 
-    /// As [`ended`](Self::ended), of a young cycle: before the next one nothing of what it marks is
-    /// there, and so much of what is allocated until then survives as this time.
-    pub(crate) fn ended_young(&mut self, seconds: f64, survived: f64, used: f64) {
+    /// As [`ended`](Self::ended), of a young cycle: the next one does not mark again what has been
+    /// promoted.
+    pub(crate) fn ended_young(&mut self, seconds: f64, survived: f64, stays: f64, used: f64) {
         self.ended(seconds, survived, used);
-        self.live = 0.0;
+        self.live = stays;
     }
 
     /// Records the blocks in use at the end of a cycle of another kind.
