@@ -51,6 +51,8 @@ impl Account {
 
     pub(crate) fn depart(&self, _: &HeapInner) {}
 
+    pub(crate) fn look(&self, _: &HeapInner, _now_ns: u64) {}
+
     pub(crate) fn begin(&self, _: &HeapInner) -> Begun {
         Begun
     }

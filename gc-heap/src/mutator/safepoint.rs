@@ -237,8 +237,14 @@ impl Safepoints for Mutator<'_> {
     fn wait_for_stop(&self, held: Held) {
         let heap = self.inner();
         let begun_ns = match self.counts.step_ns.get() {
+            // The thread comes from outside, or has looked before it parked.
             0 => heap.report.events.now(),
-            since => since,
+            since => {
+                // It has arrived, so the question delays no pause. What it waited for a processor
+                // until it came is no part of the stop.
+                self.record().account.look(heap, since);
+                since
+            }
         };
         heap.wait_for_stop(held);
         // The next pause that this thread arrives at, or waits for, is not prepared yet; one that
@@ -256,6 +262,8 @@ impl Safepoints for Mutator<'_> {
         let begin_ns = self.counts.step_ns.replace(0);
         if begin_ns != 0 {
             let ns = heap.report.events.now() - begin_ns;
+            // As before a stop: the handshake is answered, and does not wait for the question.
+            self.record().account.look(heap, begin_ns);
             self.record().account.note(heap, LossKind::Handshakes, begin_ns, ns);
         }
     }

@@ -6,7 +6,7 @@ use crate::realtime::on_one_processor;
 use gc_heap::{AllocSize, Barrier, Bytes, Event, Heap, Loss, LossKind, LossTotal, Mutator, PauseKind, Phase};
 use gc_heap::{Slot, SlotArray, Stress, Trace};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Trace)]
@@ -373,6 +373,52 @@ pub(crate) fn waiting_for_a_processor_before_leaving_is_counted(barrier: Barrier
     });
 }
 
+/// A mutator that takes no slow path between two requests of the collector, on a processor that it
+/// shares: it reaches a handshake and stops after its waits, which are no part of either.
+pub(crate) fn waiting_for_a_processor_before_a_safepoint_is_counted(barrier: Barrier) {
+    if waited_ns().is_none() {
+        println!("not tested: this kernel does not say how long a thread has waited");
+        return;
+    }
+    let heap = checked(barrier, 16 << 20).record_losses(true).build().unwrap();
+    let (done, wanted, made) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if wanted.load(Ordering::Acquire) > made.load(Ordering::Relaxed) {
+                    heap.collect();
+                    made.fetch_add(1, Ordering::Release);
+                }
+                std::thread::yield_now();
+            }
+        });
+        on_one_processor(|| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            let waits = |m: &mut Mutator<'_>| {
+                let mut inside_ns = 0;
+                while inside_ns < 40_000_000 {
+                    let (before_ns, since) = (waited_ns().unwrap(), Instant::now());
+                    while since.elapsed() < Duration::from_millis(12) {}
+                    inside_ns += waited_ns().unwrap() - before_ns;
+                    let cycle = wanted.fetch_add(1, Ordering::Release) + 1;
+                    while made.load(Ordering::Acquire) < cycle {
+                        m.safepoint();
+                    }
+                }
+                inside_ns
+            };
+            let inside_ns = heap.enter(waits).unwrap();
+            done.store(true, Ordering::Relaxed);
+            let of = total(&heap, LossKind::Preemptions);
+            assert!(of.total_ns >= inside_ns / 10 * 9, "{of:?} where the thread waited for {inside_ns} ns");
+        });
+    });
+}
+
 /// The kernel's share of a fault is known from two that follow one another.
 pub(crate) fn faults_have_the_kernels_share() {
     let heap = recording(Barrier::Page);
@@ -405,6 +451,7 @@ pub(crate) const TESTS: Tests = Tests {
         zeroing_and_taking_blocks_are_counted,
         waiting_for_a_processor_is_counted,
         waiting_for_a_processor_before_leaving_is_counted,
+        waiting_for_a_processor_before_a_safepoint_is_counted,
     ],
     concurrent: tests![stores_over_references_are_counted],
     page: tests![faults_have_the_kernels_share],

@@ -126,9 +126,9 @@ impl Account {
         waited_ns.saturating_sub(before)
     }
 
-    /// The thread looks at the clock, in a slow path. If it has not for long, it may have lost its
-    /// processor: `Preemptions`.
-    pub(super) fn look(&self, heap: &HeapInner, now_ns: u64) {
+    /// The thread looks at the clock, in a slow path or a safepoint. If it has not for long, it may
+    /// have lost its processor: `Preemptions`.
+    pub(crate) fn look(&self, heap: &HeapInner, now_ns: u64) {
         let since_ns = get(&self.looked_ns);
         let window_ns = now_ns.saturating_sub(since_ns);
         if window_ns >= LOOK_NS && self.ring.is_some() {
