@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use gc_heap::{Event, Heap, LossKind, Mutator};
+use gc_heap::{Event, Heap, LossKind, Mutator, StallCause};
 
 use crate::clock;
 use crate::collector::Collector;
@@ -174,6 +174,8 @@ pub(crate) struct HeapEvents {
     pub(crate) pauses: Samples,
     pub(crate) safepoint: Samples,
     pub(crate) stalls: Samples,
+    /// Of these, those in which a thread was slowed down.
+    pub(crate) throttled: u64,
     pub(crate) stops: Vec<Stop>,
     /// The mutators that came last to them.
     pub(crate) laggards: Vec<Laggard>,
@@ -254,6 +256,7 @@ impl HeapEvents {
             pauses: Samples::new(),
             safepoint: Samples::new(),
             stalls: Samples::new(),
+            throttled: 0,
             stops: Vec::new(),
             laggards: Vec::new(),
             phases: Vec::new(),
@@ -302,6 +305,7 @@ impl HeapEvents {
                 }
                 Event::Stall(s) if s.start_ns < to_ns => {
                     out.stalls.record(s.total_ns);
+                    out.throttled += u64::from(s.cause == StallCause::Throttled);
                     out.add_delay("stall", s.mutator, interval(s.start_ns, s.total_ns), 1.0);
                 }
                 Event::Loss(l) if l.start_ns < to_ns && l.total_ns > 0 => {
@@ -552,7 +556,7 @@ mod tests {
         };
         let stall = |start_ms: u64, ms: u64, mutator: u64| {
             let (start_ns, total_ns) = (start_ms * MS, ms * MS);
-            Event::Stall(Stall { start_ns, total_ns, bytes: 64, mutator })
+            Event::Stall(Stall { cause: StallCause::NoBlock, start_ns, total_ns, bytes: 64, mutator })
         };
         // From 100 to 160 ms. One pause reaches in, one out; one lies behind. Two mutators wait,
         // one of them for longer.
@@ -634,7 +638,13 @@ mod tests {
             last: None,
             last_off_ns: None,
         });
-        let stall = Event::Stall(Stall { start_ns: 52 * MS, total_ns: 200_000, bytes: 64, mutator: 2 });
+        let stall = Event::Stall(Stall {
+            cause: StallCause::NoBlock,
+            start_ns: 52 * MS,
+            total_ns: 200_000,
+            bytes: 64,
+            mutator: 2,
+        });
         // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began
         // before the stretch.
         let mut events =

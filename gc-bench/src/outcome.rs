@@ -103,6 +103,7 @@ pub(crate) fn record(
         pauses: events.pauses.summary(),
         safepoint: events.safepoint.summary(),
         stalls: events.stalls.summary(),
+        throttled: events.throttled,
         latency: latency.summary(),
         operations: operations.summary(),
         other: other.summary(),

@@ -87,6 +87,9 @@ pub(crate) struct Record {
     pub(crate) pauses: Summary,
     pub(crate) safepoint: Summary,
     pub(crate) stalls: Summary,
+    /// Of these, those in which a thread was slowed down so that memory lasts.
+    #[serde(default)]
+    pub(crate) throttled: u64,
     pub(crate) latency: Summary,
     /// Samples of operations, and of the program's other work.
     pub(crate) operations: Summary,
@@ -237,6 +240,7 @@ pub(crate) mod samples {
             pauses: pauses.summary(),
             safepoint: safepoint.summary(),
             stalls: none.summary(),
+            throttled: 0,
             latency: latency.summary(),
             operations: latency.summary(),
             other: none.summary(),

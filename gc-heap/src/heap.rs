@@ -154,6 +154,7 @@ impl Heap {
             ephemerons_cleared: counters.ephemerons_cleared.get(),
             finalized: counters.finalized.get(),
             released: counters.released.get(),
+            throttled: counters.throttled.get(),
             stalls: counters.stalls.get(),
             plans_abandoned: counters.plans_abandoned.get(),
             pinned_blocks: counters.pinned_blocks.get(),

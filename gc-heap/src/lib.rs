@@ -82,6 +82,7 @@ pub use error::{BuildError, EnterError, NoPageBarrier, OutOfMemory, Tried};
 pub use events::probes;
 pub use events::{
     CycleKind, CycleSpan, Event, Late, Loss, LossKind, MutatorThread, Pause, PauseKind, Phase, PhaseSpan, Stall,
+    StallCause,
 };
 pub use external::ExternalBytes;
 pub use finalize::{FinalizerQueue, Resource, ResourceQueue};

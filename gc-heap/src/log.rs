@@ -1,6 +1,6 @@
 //! Events as lines of text.
 
-use crate::events::{CycleKind, CycleSpan, Event, LossKind, Phase};
+use crate::events::{CycleKind, CycleSpan, Event, LossKind, Phase, Stall, StallCause};
 use crate::lock::Mutex;
 use gc_core::sys::Process;
 use std::fmt::Write;
@@ -84,6 +84,7 @@ struct Sums {
     ended: u64,
     pauses: Sum,
     stalls: Sum,
+    throttled: u64,
     /// What mutators lost in faults and slow paths of loads, otherwise, and for want of a
     /// processor.
     lost_ns: u64,
@@ -141,8 +142,10 @@ impl GcLog {
                 line
             }
             Event::Stall(stall) => {
-                sums.stalls.add(stall.total_ns);
-                format!("stall of mutator {}: {} for {} bytes", stall.mutator, Time(stall.total_ns), stall.bytes)
+                let Stall { cause, total_ns, bytes, mutator, .. } = stall;
+                sums.stalls.add(*total_ns);
+                sums.throttled += u64::from(*cause == StallCause::Throttled);
+                format!("stall of mutator {mutator} ({cause}): {} for {bytes} bytes", Time(*total_ns))
             }
             Event::Late(late) => {
                 let what = late.kind.map_or("handshake".into(), |kind| format!("pause {kind}"));
@@ -197,6 +200,9 @@ impl Sums {
             self.stalls,
         );
         // Writing to a string does not fail.
+        if self.throttled != 0 {
+            let _ = write!(line, ", {} of them throttled", self.throttled);
+        }
         if cycle.pages_repaired != 0 {
             let (all, own) = (cycle.pages_repaired, cycle.pages_repaired_by_mutators);
             let _ = write!(line, "; pages repaired {all}, {own} of them in {} faults", cycle.faults);
@@ -243,7 +249,7 @@ impl std::fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Barrier, Heap, Late, Loss, Pause, PauseKind, PhaseSpan, Stall, ThreadName, ThreadState};
+    use crate::{Barrier, Heap, Late, Loss, Pause, PauseKind, PhaseSpan, ThreadName, ThreadState};
     use std::time::Duration;
 
     /// A cycle and a late thread of a real heap, whose figures are then set: only the heap makes
@@ -311,7 +317,8 @@ mod tests {
         let mut second = cycle(real_cycle, 2);
         second.kind = CycleKind::Young;
         second.slow_paths = 7;
-        let stall = Event::Stall(Stall { start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 });
+        let stall =
+            Stall { cause: StallCause::NoBlock, start_ns: 2_000_000_000, total_ns: 310_000, bytes: 48, mutator: 3 };
         let (kind, mutator) = (LossKind::SlowPaths, 3);
         let loss = Loss { kind, start_ns: 3_000_000, total_ns: 90_000, lost_ns: 0, kernel_ns: 0, count: 2, mutator };
         let events = [
@@ -322,7 +329,7 @@ mod tests {
             phase(Phase::Mark, 12_900_000),
             phase(Phase::Plan, 1_000_000),
             phase(Phase::Plan, 500_000),
-            stall,
+            Event::Stall(stall),
             pause(PauseKind::Flip, 5100),
             Event::Cycle(first),
             pause(PauseKind::MarkStart, 0),
@@ -331,6 +338,7 @@ mod tests {
             Event::Loss(Loss { kind: LossKind::Locks, lost_ns: 1_000, ..loss }),
             Event::Loss(Loss { kind: LossKind::WakeUps, lost_ns: 40_000, ..loss }),
             Event::Loss(Loss { kind: LossKind::Preemptions, lost_ns: 4_000_000, ..loss }),
+            Event::Stall(Stall { cause: StallCause::Throttled, ..stall }),
             Event::Cycle(second),
         ];
         let lines: Vec<_> = events.iter().filter_map(|event| log.line(event)).collect();
@@ -345,13 +353,14 @@ mod tests {
             "[0.014s][gc] cycle 1: mark 12.9 ms, 42.0 MiB used",
             "[0.002s][gc] cycle 1: plan 1.0 ms, 42.0 MiB used",
             "[0.002s][gc] cycle 1: plan 500.0 us, 42.0 MiB used",
-            "[2.000s][gc] stall of mutator 3: 310.0 us for 48 bytes",
+            "[2.000s][gc] stall of mutator 3 (no block): 310.0 us for 48 bytes",
             "[0.001s][gc] cycle 1: pause flip 5.1 us, reached in 0.9 us",
             "[0.021s][gc] cycle 1: 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (mark 12.9 ms, plan 1.5 ms); \
              pauses 3, together 12.3 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
             "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
+            "[2.000s][gc] stall of mutator 3 (throttled): 310.0 us for 48 bytes",
             "[0.021s][gc] cycle 2: young, 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 \
-             us; stalls 0; slow paths 7; 3.5 us lost by them; 41.0 us lost otherwise; 4.0 ms without a processor",
+             us; stalls 1 of 310.0 us, 1 of them throttled; slow paths 7; 3.5 us lost by them; 41.0 us lost otherwise; 4.0 ms without a processor",
         ];
         assert_eq!(lines, expected);
     }

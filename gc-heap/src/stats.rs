@@ -105,6 +105,9 @@ pub struct HeapStats {
     pub released: u64,
     /// Waits for memory.
     pub stalls: u64,
+    /// Of these, those in which a thread was slowed down, so that memory lasts until the marking
+    /// ends ([`StallCause::Throttled`](crate::StallCause::Throttled)).
+    pub throttled: u64,
     /// Planned relocations that were aborted, because an object of the set was pinned or the kernel
     /// refused the flip.
     pub plans_abandoned: u64,
@@ -202,6 +205,7 @@ counters!(
     finalized,
     released,
     stalls,
+    throttled,
     plans_abandoned,
     pinned_blocks,
     pages_repaired,

@@ -185,6 +185,7 @@ const ROWS: &[Row] = &[
     ("stalls", "count", |g| ours(g, || grouped(g.mean_u64(|r| r.stalls.count)))),
     ("", "max", |g| longest(&g.figures.stalls)),
     ("", "total", |g| total(g, &g.figures.stalls, |r| r.stalls.total_ns)),
+    ("", "throttled", |g| ours(g, || grouped(g.mean_u64(|r| r.throttled)))),
     ("faults", "count", |g| count(g, faults)),
     ("", "p50", |g| percentile(g.figures.faults.p50_ns)),
     ("", "p99", |g| percentile(g.figures.faults.p99_ns)),

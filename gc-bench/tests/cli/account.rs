@@ -202,6 +202,7 @@ fn assert_account(run: &Value, table: &str) {
     assert_eq!(shown(table, "pauses", "max"), supported(&run["pauses"], "max_ns"));
     let stalls = run["delays"].get("stall").map(rows).unwrap_or_default();
     assert_eq!(number(&run["stalls"], "count"), stalls.len() as u64, "each stall has its time");
+    assert!(number(run, "throttled") <= stalls.len() as u64);
 
     let tracks = run["tracks"].as_array().unwrap();
     let (stops, own) = lost_by_mutator(run);

@@ -312,6 +312,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
     }
 
     fn free_dead(&mut self) {
+        self.inner.schedule.throttle.end();
         reclaim::retire_parked_tlabs(self.inner);
         let (freed, old) = reclaim::free_dead(self.inner);
         (self.yielded.freed, self.yielded.freed_young) = (freed, freed - old);

@@ -33,6 +33,8 @@ pub(crate) struct Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
+        // If it has failed while it marked.
+        self.inner.schedule.throttle.end();
         self.inner.schedule.helpers.end();
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(crate) ephemeron_phase: bool,
     pub(super) objects: u64,
     bytes: u64,
+    /// Of these, those that mutators have been told of.
+    told: u64,
     /// Live bytes that are not in the table yet, by block. Otherwise markers that count
     /// neighbouring blocks would write the same cache lines for every object.
     live: Vec<(usize, u32)>,
@@ -118,6 +120,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             ephemeron_phase: false,
             objects: 0,
             bytes: 0,
+            told: 0,
             live: if MANY { vec![(0, 0); COUNTED] } else { Vec::new() },
             uncalled: false,
             share_from: 0,
@@ -175,6 +178,14 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             Sort::Weak => {}
             Sort::Pair => self.scan_pair(offset),
         });
+    }
+
+    /// What a marker does now and then: tells how far it is, and takes logged words.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) {
+        self.inner.schedule.throttle.advance(self.bytes - std::mem::replace(&mut self.told, self.bytes));
+        self.take_logs();
     }
 
     /// Takes logged words to be marked; `false`: the log was empty.
@@ -350,7 +361,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         // before the bytes are counted: next to each other, the two additions would become one of
         // vectors, which takes two instructions more.
         if self.objects.is_multiple_of(LOOK_EVERY) {
-            self.take_logs();
+            self.look();
         }
         let kind = self.count_bytes(offset);
         self.scan_slots(offset, kind);
@@ -400,6 +411,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
         let objects = std::mem::take(&mut self.objects);
         self.inner.report.counters.marked_objects.add(objects);
+        self.told = 0;
         (objects, std::mem::take(&mut self.bytes))
     }
 }

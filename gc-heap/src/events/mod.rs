@@ -157,9 +157,39 @@ pub struct Late {
     pub watched_ns: u64,
 }
 
+/// Why a mutator waited for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StallCause {
+    /// It found no free block, or too few, and waited until the collector had freed some.
+    NoBlock,
+    /// What was free might not have lasted until the marking ends, so it waited for a moment, half
+    /// a millisecond at most, before it took a block.
+    Throttled,
+    /// Memory was short while a cycle relocated objects, and it gave up its processor to the
+    /// collector.
+    Yielded,
+    /// A weak table was full, and it waited for the cycle that clears dead entries.
+    FullTable,
+}
+
+impl fmt::Display for StallCause {
+    /// As in logs: `throttled`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            StallCause::NoBlock => "no block",
+            StallCause::Throttled => "throttled",
+            StallCause::Yielded => "yielded",
+            StallCause::FullTable => "full table",
+        })
+    }
+}
+
 /// A mutator waited for memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Stall {
+    /// Why.
+    pub cause: StallCause,
     /// When the wait began.
     pub start_ns: u64,
     /// Duration of the wait.

@@ -47,7 +47,7 @@ use gc_core::sys::Process;
 use gc_core::views::Views;
 use gc_core::zeroed::NoMemory;
 use helpers::Helpers;
-use pacing::Pacing;
+use pacing::{Pacing, Throttle};
 use pending_pause::PendingPause;
 use phase::PhaseWords;
 use record::MutatorRecord;
@@ -110,6 +110,7 @@ impl Roots {
 pub(crate) struct Schedule {
     pub(crate) requests: Control,
     pub(crate) pacing: Mutex<Pacing>,
+    pub(crate) throttle: Throttle,
     pub(crate) helpers: Helpers,
     pub(crate) effort: Effort,
     #[cfg(feature = "census")]
@@ -177,6 +178,7 @@ impl HeapInner {
             schedule: Schedule {
                 requests: Control::new(blocks),
                 pacing: Mutex::new(Pacing::new(blocks)),
+                throttle: Throttle::default(),
                 helpers: Helpers::new(&config.name),
                 effort: Effort::new(config.collecting_limit, blocks),
                 #[cfg(feature = "census")]

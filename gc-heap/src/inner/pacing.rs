@@ -2,8 +2,10 @@
 //! by it.
 
 mod model;
+mod throttle;
 
 use self::model::Model;
+pub(crate) use self::throttle::Throttle;
 use std::time::Instant;
 
 /// An interval shorter than this, in seconds, says nothing of a rate.

@@ -134,7 +134,7 @@ impl<'s> Mutator<'s> {
         inner.report.counters.refills.add(1);
         // Large objects are prepared; where memory is short the thread may wait, and the pages of
         // what it gets then may have to be repaired.
-        let is_usual = room.runs == 0 && !inner.is_short() && !inner.relocation.is_admitting();
+        let is_usual = room.runs == 0 && !inner.may_wait() && !inner.relocation.is_admitting();
         let left = counts.until_timed.get();
         if is_usual && left != 0 {
             counts.until_timed.set(left - 1);
@@ -180,7 +180,7 @@ impl<'s> Mutator<'s> {
 
     /// Takes a block, the request of nearly every slow allocation: without a list of blocks.
     fn take_block(&mut self, room: AllocSize) -> Result<usize, OutOfMemory> {
-        self.before_taking(room)?;
+        self.before_taking(1, room)?;
         match self.inner.take_block() {
             Some(block) => Ok(block),
             None => self.stall(1, false, room).map(|blocks| blocks[0]),
@@ -188,16 +188,18 @@ impl<'s> Mutator<'s> {
     }
 
     fn take_blocks(&mut self, count: usize, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
-        self.before_taking(room)?;
+        self.before_taking(count, room)?;
         match self.inner.take_blocks(count) {
             Some(blocks) => Ok(blocks),
             None => self.stall(count, false, room),
         }
     }
 
-    fn before_taking(&mut self, room: AllocSize) -> Result<(), OutOfMemory> {
+    /// What a thread does before it takes `count` blocks: where memory may not last until the cycle
+    /// has freed some, it waits for a moment.
+    pub(super) fn before_taking(&mut self, count: usize, room: AllocSize) -> Result<(), OutOfMemory> {
         self.inner.check_effort(room)?;
-        if self.inner.is_short() {
+        if !self.throttle(count, room) && self.inner.is_short() {
             self.let_collector_in(room);
         }
         self.relieve_losses();

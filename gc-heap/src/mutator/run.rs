@@ -18,7 +18,7 @@ const SLICE: usize = 1 << 20;
 impl Mutator<'_> {
     /// Takes a run for a reservation.
     pub(super) fn take_run(&mut self, count: usize, room: AllocSize) -> Result<usize, OutOfMemory> {
-        self.inner.check_effort(room)?;
+        self.before_taking(count, room)?;
         if count <= self.inner.memory.blocks.len()
             && let Some(first) = self.inner.memory.free.take_run(AllocClass::Mutator, count)
         {

@@ -4,7 +4,7 @@ use super::Mutator;
 use super::alloc_size::AllocSize;
 use crate::error::{OutOfMemory, Tried};
 use crate::events::probes::probe;
-use crate::events::{Event, LossKind, Stall};
+use crate::events::{Event, LossKind, Stall, StallCause};
 use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
 use crate::space::free::StallTicket;
@@ -37,10 +37,30 @@ impl Mutator<'_> {
         let total_ns = self.inner.report.events.now() - start_ns;
         if total_ns >= STALL_NS {
             self.record().account.end_elsewhere(&self.inner, begun);
-            self.stalled(start_ns, total_ns, room.total_bytes());
+            self.stalled(StallCause::Yielded, start_ns, total_ns, room.total_bytes());
         } else {
             self.record().account.end(&self.inner, LossKind::Yields, begun);
         }
+    }
+
+    /// Waits for a moment, if what is free may not last until the marking ends: see [`Throttle`].
+    /// Returns whether it did.
+    ///
+    /// [`Throttle`]: crate::inner::pacing::Throttle
+    pub(super) fn throttle(&mut self, count: usize, room: AllocSize) -> bool {
+        let (throttle, events) = (&self.inner.schedule.throttle, &self.inner.report.events);
+        if !throttle.runs() {
+            return false;
+        }
+        let start_ns = events.now();
+        let Some(wait) = throttle.take(start_ns, count, self.inner.memory.free.free()) else { return false };
+        let inner = std::sync::Arc::clone(&self.inner);
+        let begun = self.record().account.begin(&inner);
+        self.parked(|| inner.schedule.throttle.wait(wait));
+        let total_ns = inner.report.events.now() - start_ns;
+        self.record().account.end_elsewhere(&inner, begun);
+        self.stalled(StallCause::Throttled, start_ns, total_ns, room.total_bytes());
+        true
     }
 
     /// Waits for blocks. Parked, because the cycle that frees them needs pauses.
@@ -61,7 +81,7 @@ impl Mutator<'_> {
         let total_ns = inner.report.events.now() - start_ns;
         self.record().account.end_elsewhere(&inner, begun);
         WAITED_UNTIL.set(thread_cpu_time());
-        self.stalled(start_ns, total_ns, bytes);
+        self.stalled(StallCause::NoBlock, start_ns, total_ns, bytes);
         match taken {
             Some(blocks) => Ok(blocks),
             None if inner.schedule.requests.is_shut() => out_of_memory(Tried::NoCollector),
@@ -78,18 +98,20 @@ impl Mutator<'_> {
         let inner = std::sync::Arc::clone(&self.inner);
         let start_ns = inner.report.events.now();
         self.parked(|| inner.wait_for_cycle(number));
-        self.stalled(start_ns, inner.report.events.now() - start_ns, bytes);
+        self.stalled(StallCause::FullTable, start_ns, inner.report.events.now() - start_ns, bytes);
         inner.check_collector();
     }
 
     /// Reports a stall that has ended. Listeners run while the thread is parked, so that no pause
     /// waits for them.
-    fn stalled(&mut self, start_ns: u64, total_ns: u64, bytes: usize) {
+    fn stalled(&mut self, cause: StallCause, start_ns: u64, total_ns: u64, bytes: usize) {
         let inner = std::sync::Arc::clone(&self.inner);
         let mutator = self.record().number;
         probe!(stall, mutator, bytes, total_ns);
+        // The whole is counted before its part.
         inner.report.counters.stalls.add(1);
-        let stall = Event::Stall(Stall { start_ns, total_ns, bytes, mutator });
+        inner.report.counters.throttled.add(u64::from(cause == StallCause::Throttled));
+        let stall = Event::Stall(Stall { cause, start_ns, total_ns, bytes, mutator });
         if inner.report.events.has_listeners() {
             self.parked(|| inner.report.events.tell(stall));
         } else {

@@ -52,6 +52,12 @@ impl HeapInner {
             let before = std::mem::replace(&mut pacing.taken_by_whole, taken);
             pacing.whole.marks((taken - before) as f64);
         }
+        let model = match kind {
+            CycleKind::Young => &pacing.young,
+            CycleKind::Whole => &pacing.whole,
+        };
+        let used = self.memory.blocks.len() - self.memory.free.free();
+        self.schedule.throttle.begin(self.report.events.now(), model, used, self.memory.free.kept());
     }
 
     /// `survived`: of a young cycle, the bytes that it has marked; `stay`: those of them that the next

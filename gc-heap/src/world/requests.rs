@@ -42,6 +42,11 @@ impl HeapInner {
             && self.memory.free.free() < control.trigger.load(Ordering::Relaxed) / SHORT
     }
 
+    /// Whether a mutator that takes blocks may have to wait before, if only for its processor.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.schedule.throttle.runs() || self.is_short()
+    }
+
     /// Called after a mutator allocated blocks: requests a cycle if few are left.
     #[inline]
     pub(crate) fn after_taking(&self) {

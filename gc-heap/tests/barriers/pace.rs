@@ -3,8 +3,8 @@
 use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, OutOfMemory, Slot, SlotArray,
-    Trace, Tried,
+    AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, Local, OutOfMemory, Slot,
+    SlotArray, StallCause, Trace, Tried,
 };
 use std::time::Duration;
 
@@ -237,6 +237,37 @@ pub(crate) fn a_heap_can_be_filled(barrier: Barrier) {
     }
 }
 
+/// A list of which two thirds of the heap are, and a program that allocates garbage beside it as fast
+/// as it can: what is free lasts for a part of each marking.
+pub(crate) fn threads_are_slowed_down_before_memory_is_used_up(barrier: Barrier) {
+    let heap = heap(barrier, 48 << 20).build().unwrap();
+    let causes = heap.enter(|m| -> Result<[u64; 2], OutOfMemory> {
+        let list: Local<'_, Option<Node>> = m.local(None);
+        for id in 0..1 << 20 {
+            let m = m.reserve(AllocSize::of::<Node>())?;
+            list.set(m, Some(m.place(NodeInit { id, next: list.get(m) })));
+        }
+        drop(heap.take_events());
+        let (before, mut causes) = (heap.stats().cycles, [0; 2]);
+        while heap.stats().cycles < before + 20 {
+            for id in 0..10_000 {
+                m.reserve(AllocSize::of::<Node>())?.place(NodeInit { id, next: None });
+            }
+            for event in heap.take_events().0 {
+                let Event::Stall(stall) = event else { continue };
+                causes[usize::from(stall.cause == StallCause::Throttled)] += 1;
+            }
+        }
+        assert_eq!(list.get(m).map(|node| node.id), Some((1 << 20) - 1));
+        Ok(causes)
+    });
+    let [_, throttled] = causes.unwrap().unwrap();
+    let stats = heap.stats();
+    assert!(stats.throttled >= throttled && stats.throttled <= stats.stalls, "{throttled}: {stats:?}");
+    // While the baseline marks, nobody allocates.
+    assert_eq!(throttled != 0, barrier != Barrier::StopTheWorld, "{stats:?}");
+}
+
 /// The text names what was done, not what usually is.
 pub(crate) fn the_error_says_what_was_tried(barrier: Barrier) {
     let heap = heap(barrier, 8 << 20).build().unwrap();
@@ -307,6 +338,7 @@ pub(crate) const TESTS: Tests = Tests {
         collecting_near_the_end_of_memory_ends,
         a_heap_can_be_filled,
         the_error_says_what_was_tried,
+        threads_are_slowed_down_before_memory_is_used_up,
         an_idle_heap_gives_its_garbage_back_once,
         what_is_collected_and_released_is_the_systems,
     ],

@@ -97,7 +97,13 @@ impl<W: Write> EventTrace<W> {
             }
             Event::Stall(stall) => {
                 let track = self.mutator(stall.mutator, false)?;
-                self.slice(track, "stall", start, ns, &format!(r#"{{"bytes":{}}}"#, stall.bytes))
+                self.slice(
+                    track,
+                    "stall",
+                    start,
+                    ns,
+                    &format!(r#"{{"bytes":{},"cause":"{}"}}"#, stall.bytes, stall.cause),
+                )
             }
             Event::Phase(span) => {
                 let args = format!(r#"{{"cycle":{},"used_bytes":{}}}"#, span.cycle, span.used_bytes);

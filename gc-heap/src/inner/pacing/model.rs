@@ -107,6 +107,13 @@ impl Model {
         self.used = used;
     }
 
+    /// Of the marking that begins: the live blocks that it is expected to find, the seconds that it
+    /// will take for them, and those that a cycle takes besides.
+    pub(super) fn expects(&self) -> (f64, f64, f64) {
+        let live = self.live + self.growth * self.allocated;
+        (live, self.cost * live, self.fixed)
+    }
+
     /// The number of free blocks below which a cycle should begin, if `least` must be left at its
     /// end.
     ///
