@@ -17,6 +17,11 @@ use crate::threads::Usage;
 /// A row: its heading (none where the figure above has it), its name, and the cell of a group.
 pub(crate) type Row = (&'static str, &'static str, fn(&Group<'_>) -> String);
 
+/// Of the stalls, if there are any.
+fn throttled(g: &Group<'_>) -> String {
+    if g.figures.stalls.max_ns.is_some() { grouped(g.mean_u64(|r| r.throttled)) } else { NONE.to_owned() }
+}
+
 fn seconds(s: f64) -> String {
     if s < 0.1 { duration((s * 1e9) as u64) } else { format!("{} s", three(s)) }
 }
@@ -185,7 +190,7 @@ const ROWS: &[Row] = &[
     ("stalls", "count", |g| ours(g, || grouped(g.mean_u64(|r| r.stalls.count)))),
     ("", "max", |g| longest(&g.figures.stalls)),
     ("", "total", |g| total(g, &g.figures.stalls, |r| r.stalls.total_ns)),
-    ("", "throttled", |g| ours(g, || grouped(g.mean_u64(|r| r.throttled)))),
+    ("", "throttled", throttled),
     ("faults", "count", |g| count(g, faults)),
     ("", "p50", |g| percentile(g.figures.faults.p50_ns)),
     ("", "p99", |g| percentile(g.figures.faults.p99_ns)),
