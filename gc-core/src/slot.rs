@@ -48,10 +48,17 @@ pub trait Barriers {
         self.is_logging()
     }
 
-    /// Remembers a slot that is given a word, if a young collection has to find it. Called before
-    /// or after the store, with no safepoint between, where [`is_watching_stores`] is true.
+    /// Whether a store to this slot has more to do, where [`is_watching_stores`] is true: the second
+    /// question, which most stores answer. While marking runs it is true of all slots.
     ///
     /// [`is_watching_stores`]: Self::is_watching_stores
+    #[inline(always)]
+    fn is_watched(&self, _slot: &AtomicU64) -> bool {
+        true
+    }
+
+    /// Remembers a slot that is given a word, if a young collection has to find it. Called before
+    /// or after the store, with no safepoint between, where the slot [is watched](Self::is_watched).
     #[inline(always)]
     fn remember(&self, _slot: &AtomicU64, _word: u64) {}
 }
@@ -107,11 +114,13 @@ fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering,
     let log = || {
         if m.is_watching_stores() && kept(Rule::LogStores) {
             cold_path();
-            m.remember(slot, word);
-            if m.is_logging() {
-                let old = slot.load(load);
-                if pays(old) {
-                    m.log(old);
+            if m.is_watched(slot) {
+                m.remember(slot, word);
+                if m.is_logging() {
+                    let old = slot.load(load);
+                    if pays(old) {
+                        m.log(old);
+                    }
                 }
             }
         }
@@ -137,9 +146,11 @@ pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
     let old = slot.swap(word, Ordering::AcqRel);
     if m.is_watching_stores() {
         cold_path();
-        m.remember(slot, word);
-        if m.is_logging() {
-            m.log(old);
+        if m.is_watched(slot) {
+            m.remember(slot, word);
+            if m.is_logging() {
+                m.log(old);
+            }
         }
     }
     if m.is_bad(old) {
@@ -171,9 +182,11 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
             Ok(_) => {
                 if m.is_watching_stores() {
                     cold_path();
-                    m.remember(slot, new);
-                    if m.is_logging() {
-                        m.log(word);
+                    if m.is_watched(slot) {
+                        m.remember(slot, new);
+                        if m.is_logging() {
+                            m.log(word);
+                        }
                     }
                 }
                 return Ok(word);

@@ -71,6 +71,11 @@ impl<S: Words> Barriers for Typed<'_, '_, S> {
     }
 
     #[inline(always)]
+    fn is_watched(&self, slot: &AtomicU64) -> bool {
+        !self.1.is_in_object() || std::ptr::from_ref(slot).addr() as u64 & self.0.watched_bits.get() != 0
+    }
+
+    #[inline(always)]
     fn remember(&self, slot: &AtomicU64, word: u64) {
         if self.1.is_in_object() {
             self.0.remember(slot, Sort::Strong, word);

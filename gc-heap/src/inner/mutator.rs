@@ -25,6 +25,9 @@ pub struct Mutator<'s> {
     pub(crate) resolving: Cell<bool>,
     /// Whether stores have more to do: marking runs, or they are remembered.
     pub(crate) watching: Cell<bool>,
+    /// Where stores are watched: the bits of which the address of a watched slot has one. That of
+    /// old objects; while marking runs, all.
+    pub(crate) watched_bits: Cell<u64>,
     pub(crate) epoch: Cell<u32>,
     /// Next free local, end of the region, and the watermark: locals below it are logged before
     /// they end.
@@ -113,6 +116,7 @@ impl<'s> Mutator<'s> {
             logging: Cell::new(false),
             resolving: Cell::new(false),
             watching: Cell::new(false),
+            watched_bits: Cell::new(u64::MAX),
             epoch: Cell::new(0),
             local_top: Cell::new(record.locals_base()),
             local_limit: Cell::new(record.locals_end()),

@@ -127,6 +127,11 @@ impl<'s> Mutator<'s> {
         self.logging.set(phase.is_logging());
         self.young_bit.set(if phase.is_remembering() { good.young_bit } else { 0 });
         self.watching.set(phase.is_logging() || self.young_bit.get() != 0);
+        self.watched_bits.set(if phase.is_logging() {
+            u64::MAX
+        } else {
+            good.old_view & self.inner.memory.space.old_bits()
+        });
         self.resolving.set(phase.is_resolving());
         if self.inner.relocation.retires_tlabs(self) {
             self.retire();
