@@ -6,7 +6,6 @@
 //! no pairs: the ratio is that of the means, the interval Fieller's.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -132,12 +131,6 @@ fn between<'a>(old: &'a Document, new: &'a Document) -> (Vec<Pair<'a>>, Vec<Stri
     (pairs.collect(), alone)
 }
 
-fn read(path: &PathBuf) -> Result<Document, Failure> {
-    let text = fs::read_to_string(path);
-    let text = text.map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))?;
-    serde_json::from_str(&text).map_err(|e| Failure::input(format!("{} is no report of runs: {e}", path.display())))
-}
-
 /// What was found: the text, and the figures that are worse than the threshold allows.
 struct Verdict {
     text: String,
@@ -187,7 +180,8 @@ fn judge(pairs: &[Pair<'_>], threshold: Option<f64>) -> Verdict {
 /// Compares, and says what it found.
 pub(crate) fn compare(args: &CompareArgs) -> Result<String, (String, Failure)> {
     let refused = |failure: Failure| (String::new(), failure);
-    let documents: Vec<Document> = args.reports.iter().map(read).collect::<Result<_, _>>().map_err(refused)?;
+    let documents: Vec<Document> =
+        args.reports.iter().map(|path| Document::read(path)).collect::<Result<_, _>>().map_err(refused)?;
     let mut text = String::new();
     let (pairs, alone) = match &documents[..] {
         [old, new] => {

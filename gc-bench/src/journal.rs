@@ -2,10 +2,12 @@
 //! ended.
 //!
 //! The first line says what was asked for, and each line after it is a run. A run is appended when
-//! it is over, in one write; a line that is not whole (the machine went down) is dropped.
+//! it is over, in one write; a line that is not whole (the machine went down) is dropped. One session
+//! has the file at a time.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ use crate::record::Record;
 /// What a session is to do: another one's runs are not mixed with its own.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
-    version: String,
+    /// What makes the runs: those of two builds are not figures of either.
+    build: String,
     /// Of the order: the session that goes on makes the same.
     seed: u64,
     repeats: u64,
@@ -36,44 +39,61 @@ fn failed(path: &Path, what: &str, e: &io::Error) -> Failure {
     Failure::run(format!("cannot {what} {}: {e}", path.display()))
 }
 
+/// What tells this build from others: a hash of its program.
+pub(crate) fn this_build() -> Result<String, Failure> {
+    let program = fs::read("/proc/self/exe");
+    let program = program.map_err(|e| Failure::run(format!("cannot read this program: {e}")))?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&program);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
 impl Journal {
     /// Of these runs, which take the seed of the session that began the file, if there is one.
     pub(crate) fn open(path: &Path, runs: &mut Runs) -> Result<Self, Failure> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(failed(path, "read", &e)),
-        };
         let plans = runs.plans.iter().map(|plan| serde_json::to_value(plan).expect("plain data")).collect();
-        let (version, repeats) = (env!("CARGO_PKG_VERSION").to_owned(), runs.schedule.repeats);
-        let mut request = Request { version, seed: runs.schedule.seed, repeats, plans };
-        let mut whole = text.split_inclusive('\n').take_while(|line| line.ends_with('\n'));
+        let (build, repeats) = (this_build()?, runs.schedule.repeats);
+        let mut request = Request { build, seed: runs.schedule.seed, repeats, plans };
+        let open = OpenOptions::new().read(true).create(true).append(true).open(path);
+        let mut file = open.map_err(|e| failed(path, "write", &e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::input(format!("another session writes to {}: wait for it", path.display())));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed(path, "lock", &e)),
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(|e| failed(path, "read", &e))?;
+        let whole: Vec<&str> = text.split_inclusive('\n').take_while(|line| line.ends_with('\n')).collect();
         let (mut kept, mut length) = (Vec::new(), 0);
-        if let Some(line) = whole.next() {
-            let begun: Option<Request> = serde_json::from_str(line).ok();
-            let of_this =
-                |r: &Request| (&r.version, r.repeats, &r.plans) == (&request.version, repeats, &request.plans);
-            let Some(begun) = begun.filter(of_this) else {
-                let path = path.display();
-                return Err(Failure::input(format!("{path} has runs of another request: move it away or delete it")));
+        // A session that has made no run leaves nothing to be mixed.
+        if let [first, made @ ..] = &whole[..]
+            && !made.is_empty()
+        {
+            let begun: Option<Request> = serde_json::from_str(first).ok();
+            let refuse = |why: &str| {
+                Err(Failure::input(format!("{} has runs of another {why}: move it away or delete it", path.display())))
             };
-            (request.seed, length) = (begun.seed, line.len());
-            for line in whole {
+            let Some(begun) = begun.filter(|of| (of.repeats, &of.plans) == (repeats, &request.plans)) else {
+                return refuse("request");
+            };
+            if begun.build != request.build {
+                return refuse("build");
+            }
+            (request.seed, length) = (begun.seed, first.len());
+            for line in made {
                 let Ok(record) = serde_json::from_str(line) else { break };
                 kept.push(record);
                 length += line.len();
             }
         }
         runs.schedule.seed = request.seed;
-        let open = || {
-            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut begin = || {
             file.set_len(length as u64)?;
-            if length == 0 {
-                file.write_all(&line(&request))?;
-            }
-            Ok(file)
+            if length == 0 { file.write_all(&line(&request)) } else { Ok(()) }
         };
-        let file = open().map_err(|e| failed(path, "write", &e))?;
+        begin().map_err(|e| failed(path, "write", &e))?;
         Ok(Self { path: path.to_owned(), file, kept })
     }
 
@@ -139,9 +159,23 @@ mod tests {
         assert!(journal.take(&again.plans[0]).is_none() && journal.take(&again.plans[1]).is_none());
         journal.keep(&made[1]).unwrap();
         drop(journal);
-        assert_eq!(Journal::open(&path, &mut again).unwrap().len(), 2);
+        let journal = Journal::open(&path, &mut again).unwrap();
+        assert_eq!(journal.len(), 2);
+        let second = Journal::open(&path, &mut again).expect_err("two sessions would write to one file");
+        assert!(second.code() == 2 && second.line().contains("another session"), "{second}");
+        drop(journal);
         let other = Journal::open(&path, &mut runs(&made[..1], 7)).expect_err("another request");
         assert_eq!((other.code(), other.line().contains("another request")), (2, true));
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen(&this_build().unwrap(), "another", 1)).unwrap();
+        let other = Journal::open(&path, &mut again).expect_err("the runs of another build are not these");
+        assert_eq!((other.code(), other.line().contains("another build")), (2, true), "{other}");
+        let request = text.lines().next().unwrap();
+        fs::write(&path, format!("{request}\n")).unwrap();
+        assert_eq!(Journal::open(&path, &mut runs(&made[..1], 9)).unwrap().len(), 0, "nothing was made");
+        fs::write(&path, text).unwrap();
+        let other = Journal::open(&path, &mut runs(&made[..1], 7)).expect_err("another request");
+        assert_eq!(other.code(), 2);
         Journal::open(&path, &mut again).unwrap().remove();
         assert!(!path.exists());
     }

@@ -162,10 +162,14 @@ fn bench(
         left_out.push(format!("{made} of {wanted} repeats were made: another would have ended after the budget"));
     }
     let document = Document::new(head, left_out, order, records);
-    outputs.write(&report::json::text(&document), &report::html::text(&document))?;
-    if let Some(journal) = journal {
-        journal.remove();
+    let written = outputs.write(&report::json::text(&document), &report::html::text(&document));
+    match (&written, journal) {
+        (Ok(()), Some(journal)) => journal.remove(),
+        // What the runs found is not lost with the file.
+        (Err(_), _) if outputs.json != Json::StandardOutput => print(&report::table::text(&document))?,
+        _ => {}
     }
+    written?;
     for line in document.left_out.iter().filter(|_| made < wanted) {
         eprintln!("gc-bench: {line}");
     }

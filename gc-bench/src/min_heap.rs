@@ -17,6 +17,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::journal::this_build;
 use crate::machine::Memory;
 use crate::plan::{Plan, RunArgs, standard_runs};
 use crate::session::{Meter, run_within};
@@ -49,6 +50,8 @@ pub(crate) struct MinHeapArgs {
 /// A run that was tried, as a line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Try {
+    /// What ran it: another build needs another heap.
+    build: String,
     /// What was run, without its heap's size.
     settings: String,
     heap_bytes: u64,
@@ -62,9 +65,10 @@ struct Try {
     why: Option<String>,
 }
 
-/// All tries so far.
+/// All tries of this build so far.
 struct Tries {
     path: PathBuf,
+    build: String,
     made: BTreeMap<(String, u64, u64), Try>,
 }
 
@@ -75,21 +79,29 @@ impl Tries {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(Failure::input(format!("cannot read {}: {e}", path.display()))),
         };
-        let mut made = BTreeMap::new();
+        let build = this_build()?;
+        let (mut made, mut others) = (BTreeMap::new(), 0);
         // The last line may be cut, where the machine went down.
         let whole = &text[..text.rfind('\n').map_or(0, |at| at + 1)];
         for line in whole.lines() {
             let Ok(of) = serde_json::from_str::<Try>(line) else { continue };
+            if of.build != build {
+                others += 1;
+                continue;
+            }
             made.insert((of.settings.clone(), of.heap_bytes, of.number), of);
         }
-        if !text.is_empty() && made.is_empty() {
+        if others > 0 {
+            eprintln!("gc-bench: {others} tries of another build are not counted");
+        }
+        if !text.is_empty() && made.is_empty() && others == 0 {
             return Err(Failure::input(format!("{} has no tries: name another file with --keep", path.display())));
         }
         if whole.len() < text.len() {
             let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(whole.len() as u64));
             cut.map_err(|e| Failure::input(format!("cannot write to {}: {e}", path.display())))?;
         }
-        Ok(Self { path, made })
+        Ok(Self { path, build, made })
     }
 
     fn keep(&mut self, of: Try) -> Result<Try, Failure> {
@@ -200,7 +212,8 @@ pub(crate) fn min_heap(args: &MinHeapArgs, memory: Memory) -> Result<String, Fai
                             Err(failure) if is_shortage(&failure) => (None, Some(failure.line())),
                             Err(failure) => return Err(failure),
                         };
-                        tries.keep(Try { settings: settings.clone(), heap_bytes, number, took_s, why })?
+                        let build = tries.build.clone();
+                        tries.keep(Try { build, settings: settings.clone(), heap_bytes, number, took_s, why })?
                     }
                 };
                 let Some(took_s) = of.took_s else { return Ok(false) };
@@ -265,7 +278,11 @@ mod tests {
     #[test]
     fn what_was_tried_is_not_tried_again() {
         let path = std::env::temp_dir().join(format!("gc-bench-tries-{}", std::process::id()));
-        let of = |number, took_s| Try { settings: "s".into(), heap_bytes: MIB, number, took_s, why: None };
+        let build = this_build().unwrap();
+        let of = |number, took_s| {
+            let (build, settings) = (build.clone(), "s".into());
+            Try { build, settings, heap_bytes: MIB, number, took_s, why: None }
+        };
         let mut tries = Tries::open(path.clone()).unwrap();
         tries.keep(of(1, Some(2.5))).unwrap();
         tries.keep(of(2, None)).unwrap();
@@ -276,6 +293,8 @@ mod tests {
             assert_eq!(made.len(), if cut == 0 { 2 } else { 1 }, "{cut}");
             assert_eq!(made[&("s".to_owned(), MIB, 1)], of(1, Some(2.5)));
         }
+        fs::write(&path, whole.replace(&build, "another")).unwrap();
+        assert!(Tries::open(path.clone()).unwrap().made.is_empty(), "of another build");
         fs::write(&path, "something else\n").unwrap();
         assert!(Tries::open(path.clone()).is_err_and(|e| e.line().contains("--keep")));
         fs::remove_file(path).unwrap();

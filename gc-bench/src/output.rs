@@ -2,9 +2,10 @@
 //!
 //! Whether the files can be written is checked before anything is run; results go to a temporary
 //! file beside the target and are renamed over it, so that a reader never meets half a report and a
-//! failed run leaves the last one alone.
+//! failed run leaves the last one alone. A link stays one, and the file that it leads to is replaced;
+//! a device or a pipe is written to as it is, because a rename would put a file in its place.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,7 @@ impl Outputs {
         for target in &targets {
             try_target(target)?;
         }
-        if targets.len() == 2 && targets[0] == targets[1] {
+        if targets.len() == 2 && led_to(&targets[0]) == led_to(&targets[1]) {
             return Err(Failure::input(format!("{} cannot hold both the JSON and the page", targets[0].display())));
         }
         Ok(outputs)
@@ -96,19 +97,13 @@ impl Outputs {
         Ok(())
     }
 
-    /// Writes the texts of the files asked for. Both are complete on disk before either gets its
-    /// name.
+    /// Writes the texts of the files asked for.
     pub(crate) fn write(&mut self, json: &str, html: &str) -> Result<(), Failure> {
-        let mut staged = Vec::new();
-        if let Json::File(path) = &self.json {
-            staged.push(Staged::new(path, json)?);
-        }
-        if let Some(path) = &self.html {
-            staged.push(Staged::new(path, html)?);
-        }
-        for file in staged {
-            file.publish()?;
-        }
+        let files = match &self.json {
+            Json::File(path) => Some((path.as_path(), json)),
+            _ => None,
+        };
+        replace(files.into_iter().chain(self.html.as_deref().map(|path| (path, html))))?;
         self.written = true;
         if self.json == Json::StandardOutput {
             let mut out = io::stdout().lock();
@@ -129,6 +124,32 @@ impl Drop for Outputs {
             }
         }
     }
+}
+
+/// Gives each file its text. All are complete on disk before any gets its name.
+pub(crate) fn replace<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> Result<(), Failure> {
+    let (plain, special): (Vec<_>, Vec<_>) = files.partition(|(path, _)| !is_special(path));
+    let staged: Vec<Staged<'_>> = plain.iter().map(|(path, text)| Staged::new(path, text)).collect::<Result<_, _>>()?;
+    for (path, text) in special {
+        let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|e| cannot_write(path, &e))?;
+    }
+    staged.into_iter().try_for_each(Staged::publish)
+}
+
+fn cannot_write(target: &Path, e: &io::Error) -> Failure {
+    Failure::run(format!("cannot write {}: {e}", target.display()))
+}
+
+/// Whether something else than a file has that name.
+fn is_special(target: &Path) -> bool {
+    fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// The file that a link leads to, and its folder's own name.
+fn led_to(target: &Path) -> PathBuf {
+    let in_folder = || Some(fs::canonicalize(parent(target)).ok()?.join(target.file_name()?));
+    fs::canonicalize(target).ok().or_else(in_folder).unwrap_or_else(|| target.to_owned())
 }
 
 /// The folder a file is in.
@@ -154,7 +175,11 @@ fn try_target(target: &Path) -> Result<(), Failure> {
     if !folder.is_dir() {
         return refuse(format!("there is no folder {}", folder.display()));
     }
-    let probe = temporary(target);
+    if is_special(target) {
+        // To open a pipe would wait for its reader.
+        return Ok(());
+    }
+    let probe = temporary(&led_to(target));
     match File::create(&probe) {
         Ok(_) => {
             let _ = fs::remove_file(&probe);
@@ -168,12 +193,14 @@ fn try_target(target: &Path) -> Result<(), Failure> {
 struct Staged<'a> {
     temporary: PathBuf,
     target: &'a Path,
+    led_to: PathBuf,
     published: bool,
 }
 
 impl<'a> Staged<'a> {
     fn new(target: &'a Path, text: &str) -> Result<Self, Failure> {
-        let staged = Self { temporary: temporary(target), target, published: false };
+        let led_to = led_to(target);
+        let staged = Self { temporary: temporary(&led_to), target, led_to, published: false };
         let write = || -> io::Result<()> {
             let mut file = File::create(&staged.temporary)?;
             file.write_all(text.as_bytes())?;
@@ -181,13 +208,12 @@ impl<'a> Staged<'a> {
         };
         match write() {
             Ok(()) => Ok(staged),
-            Err(e) => Err(Failure::run(format!("cannot write {}: {e}", target.display()))),
+            Err(e) => Err(cannot_write(target, &e)),
         }
     }
 
     fn publish(mut self) -> Result<(), Failure> {
-        fs::rename(&self.temporary, self.target)
-            .map_err(|e| Failure::run(format!("cannot write {}: {e}", self.target.display())))?;
+        fs::rename(&self.temporary, &self.led_to).map_err(|e| cannot_write(self.target, &e))?;
         self.published = true;
         Ok(())
     }
@@ -203,6 +229,8 @@ impl Drop for Staged<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn args(json: Option<&Path>, html: Option<&Path>, out: Option<&Path>) -> OutputArgs {
@@ -242,6 +270,28 @@ mod tests {
         let read = |name: &str| fs::read_to_string(dir.join("deep/er").join(name)).unwrap();
         assert_eq!((read("gc-bench-report.json"), read("gc-bench-report.html")), ("{1}\n".into(), "<b>".into()));
         assert_eq!(fs::read_dir(dir.join("deep/er")).unwrap().count(), 2, "no temporary file is left");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// A device that were replaced by a file would be gone for the whole system.
+    #[test]
+    fn a_link_or_a_device_is_not_replaced() {
+        let dir = scratch("special");
+        let (file, link, full) = (dir.join("file"), dir.join("link"), Path::new("/dev/full"));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &link).unwrap();
+        Outputs::prepare(&args(Some(&link), None, None)).unwrap().write("{}", "").unwrap();
+        assert!(link.is_symlink() && fs::read_to_string(&file).unwrap() == "{}");
+        let e = Outputs::prepare(&args(Some(&link), Some(&file), None)).expect_err("one file");
+        assert!(e.code() == 2 && e.line().contains("cannot hold both"), "{e}");
+        // By a link, so that what fails here does no harm.
+        let device = dir.join("full");
+        symlink(full, &device).unwrap();
+        let e = Outputs::prepare(&args(Some(&device), Some(&file), None)).unwrap().write("{1}", "<p>");
+        let e = e.expect_err("no space");
+        assert!(e.code() == 1 && e.line().contains("No space left"), "{e}");
+        assert!(device.is_symlink() && !fs::metadata(full).unwrap().is_file());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{}", "neither is written");
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -2,6 +2,7 @@
 //! `gc-bench tables`, which writes them.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use clap::{Args, Parser};
 
 use crate::collector::Collector;
 use crate::failure::Failure;
-use crate::output::OutputArgs;
+use crate::output::{self, OutputArgs};
 use crate::peer::Peer;
 use crate::plan::{RunArgs, Runs, standard_runs};
 use crate::report::markdown;
@@ -121,21 +122,21 @@ impl PublishArgs {
 
 /// Writes the tables of a report into documents: into all, or into none.
 pub(crate) fn tables(args: &TablesArgs) -> Result<(), Failure> {
-    let read = |path: &PathBuf| {
-        fs::read_to_string(path).map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))
-    };
-    let report: Document = serde_json::from_str(&read(&args.report)?)
-        .map_err(|e| Failure::input(format!("{} is no report of runs: {e}", args.report.display())))?;
+    let report = Document::read(&args.report)?;
     let mut texts = Vec::new();
     for path in &args.documents {
-        let text = markdown::filled(&read(path)?, &report)
-            .ok_or_else(|| Failure::input(format!("{} has no place for figures", path.display())))?;
-        texts.push((path, text));
+        let refuse = |why: &dyn Display| Err(Failure::input(format!("{} {why}", path.display())));
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return refuse(&"is no file");
+        }
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) => return Err(Failure::input(format!("cannot read {}: {e}", path.display()))),
+        };
+        let Some(text) = markdown::filled(&text, &report) else { return refuse(&"has no place for figures") };
+        texts.push((path.as_path(), text));
     }
-    for (path, text) in texts {
-        fs::write(path, text).map_err(|e| Failure::run(format!("cannot write {}: {e}", path.display())))?;
-    }
-    Ok(())
+    output::replace(texts.iter().map(|(path, text)| (*path, text.as_str())))
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! What a session found, with the keys of its JSON.
 
+use std::fs;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{self, Configuration};
-use crate::record::{Head, Record};
+use crate::failure::Failure;
+use crate::record::{Head, RUNS, Record};
 
 /// A whole report of runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,7 +47,26 @@ pub(crate) struct Outcome {
     pub(crate) reached: bool,
 }
 
+/// What says whether the rest can be read.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 impl Document {
+    /// Reads a report of runs.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))?;
+        let is_none = |e| Failure::input(format!("{} is no report of runs: {e}", path.display()));
+        let Format { format } = serde_json::from_str(&text).map_err(is_none)?;
+        if format != RUNS {
+            let path = path.display();
+            return Err(Failure::input(format!("{path} has keys of format {format}, and this gc-bench reads {RUNS}")));
+        }
+        serde_json::from_str(&text).map_err(is_none)
+    }
+
     pub(crate) fn new(head: Head, left_out: Vec<String>, order: Order, runs: Vec<Record>) -> Self {
         let configurations = configuration::all(&order.configurations, &runs);
         Self { head, left_out, order, configurations, runs }

@@ -1,6 +1,7 @@
 //! The parent's side of a run: a process for each, so that every peak is that run's own.
 
-use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write, stderr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -154,11 +155,17 @@ pub(crate) fn run_within(plan: &Plan, limit: Option<Duration>, meter: &mut Meter
     run_told(&Order { plan: plan.clone(), progress: false, limit_s }, &[], meter)
 }
 
+/// This program. Where its file was replaced since it started (by a build), the one that runs, which
+/// the kernel keeps: a session is of one build.
+fn this_program() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(if program.exists() { program } else { "/proc/self/exe".into() })
+}
+
 fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
     let plan = &order.plan;
     let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
-    let this = || std::env::current_exe();
-    let program = plan.heap.against.clone().map_or_else(this, Ok);
+    let program = plan.heap.against.clone().map_or_else(this_program, Ok);
     let program = program.map_err(|e| failed(format!("cannot find this program to start it again: {e}")))?;
     let child = Command::new(program).arg("run-one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = Guard(child.map_err(|e| failed(format!("cannot start a process: {e}")))?);

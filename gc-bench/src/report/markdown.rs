@@ -107,8 +107,9 @@ fn text(document: &Document, brief: bool) -> String {
     let runs = document.configurations.iter().map(|of| of.runs);
     let (least, most) = (runs.clone().min().unwrap_or(0), runs.max().unwrap_or(0));
     let runs = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    let noun = if most == 1 { "run" } else { "runs" };
     let mut out = wrapped(&format!(
-        "{runs} runs of each, in random order (seed {}), {}: {} x {}, {}, Linux {}; `gc-bench {}`. In brackets 95 % \
+        "{runs} {noun} of each, in random order (seed {}), {}: {} x {}, {}, Linux {}; `gc-bench {}`. In brackets 95 % \
          intervals; percentiles of all runs' samples together, the longest and the worst of all runs.",
         document.order.seed,
         head.when.get(..10).unwrap_or(&head.when),

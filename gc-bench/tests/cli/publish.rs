@@ -44,6 +44,7 @@ fn a_session_that_is_killed_goes_on_and_its_tables_are_written() {
         let is_it = |run: &&Value| ["settings", "measured_ns", "tracks"].iter().all(|&key| run[key] == kept[key]);
         assert_eq!(runs.iter().filter(is_it).count(), 1, "a run that was kept is in the report as it was");
     }
+    fs::write(scratch.0.join("other.json"), report.replacen("\"format\": 2", "\"format\": 3", 1)).unwrap();
     fs::write(scratch.0.join("page.md"), "# Here\n\n<!-- figures: full -->\n<!-- end of figures -->\n").unwrap();
     let out = scratch.bench(&["tables", "gc-bench-report.json", "page.md"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
@@ -51,6 +52,13 @@ fn a_session_that_is_killed_goes_on_and_its_tables_are_written() {
     for part in ["| gcbench, ", "| table-churn, 2 threads, 300,000 op/s each, ", "| metered over 100 ms", "| in gaps"] {
         assert!(page.contains(part), "no {part} in\n{page}");
     }
+    for request in [["tables", "other.json", "page.md"], ["compare", "gc-bench-report.json", "other.json"]] {
+        let out = scratch.bench(&request);
+        assert_eq!((out.status.code(), text(&out.stderr).contains("format 3")), (Some(2), true), "{request:?}");
+    }
+    let out = scratch.bench(&["tables", "gc-bench-report.json", "page.md", "/dev/null"]);
+    assert_eq!((out.status.code(), text(&out.stderr)), (Some(2), "gc-bench: /dev/null is no file\n"));
+    assert_eq!(fs::read_to_string(scratch.0.join("page.md")).unwrap(), page, "what was refused changed nothing");
 }
 
 #[test]

@@ -425,3 +425,32 @@ fn the_bench_works_from_any_folder() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     only_run(&serde_json::from_slice(&out.stdout).unwrap());
 }
+
+/// A build replaces the program's file between two runs.
+#[test]
+fn a_session_goes_on_with_the_program_that_began_it() {
+    let scratch = Scratch::new("replaced");
+    let program = scratch.0.join("gc-bench");
+    fs::copy(env!("CARGO_BIN_EXE_gc-bench"), &program).unwrap();
+    let args = ["message-ring", "--quick", "--size", "20000", "--repeats", "20", "--json", "-"];
+    let bench = Command::new(&program).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fs::remove_file(&program).unwrap();
+    fs::copy("/bin/true", &program).unwrap();
+    let out = bench.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let document: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(document["runs"].as_array().unwrap().len(), 20);
+}
+
+/// The disk is full when the runs are over: what they found is on standard output.
+#[test]
+fn a_file_that_cannot_be_written_leaves_the_table() {
+    let scratch = Scratch::new("full");
+    std::os::unix::fs::symlink("/dev/full", scratch.0.join("full")).unwrap();
+    let out = scratch.bench(&["message-ring", "--quick", "--size", "20000", "--json", "full"]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write full: No space left on device"), "{said}");
+    assert!(text(&out.stdout).contains("checksum"), "{}", text(&out.stdout));
+    assert_eq!(scratch.entries(), ["full"]);
+}
