@@ -1,11 +1,11 @@
 //! Censuses and snapshots: they count what is alive, and a snapshot is a graph in which the root
 //! retains all of it.
 
-use crate::common::{Random, every_heap, factor, while_collecting};
+use crate::common::{Random, every_heap, factor, plain, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Array, Barrier, Bytes, Census, Ephemeron, Heap, HeapSnapshot, Mutator, OutOfMemory, Root, RootStack,
-    Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
+    AllocSize, Array, Barrier, Bytes, Census, Ephemeron, HeapSnapshot, Mutator, OutOfMemory, Root, RootStack, Slot,
+    SlotArray, Tagged, Trace, Value, WeakSlot,
 };
 use serde_json::Value as Json;
 use std::collections::HashMap;
@@ -259,13 +259,7 @@ fn churn(m: &mut Mutator<'_>, seed: u64) -> Result<(), OutOfMemory> {
 }
 
 pub(crate) fn an_empty_heap_has_a_snapshot(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     let parsed = Parsed::of(&heap.heap_snapshot());
     assert_eq!((parsed.nodes.len(), parsed.edges.len()), (2, 1));
 }
@@ -274,13 +268,7 @@ pub(crate) fn an_empty_heap_has_a_snapshot(barrier: Barrier) {
 pub(crate) fn names_of_generic_types(barrier: Barrier) {
     #[derive(Trace)]
     struct Of<T: 'static>(gc_heap::Plain<[u8; 3]>, std::marker::PhantomData<fn() -> T>);
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     heap.enter(|m| {
         for _ in 0..3 {
             m.alloc::<Of<&'static [char; 2]>>(|_| OfInit(*b"abc", std::marker::PhantomData)).unwrap();

@@ -1,6 +1,6 @@
 //! The cycle end to end: objects survive, garbage goes, everything verified after each phase.
 
-use crate::common::{Random, checked, factor, sorts, while_collecting};
+use crate::common::{Random, checked, factor, plain, sorts, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{AllocSize, Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Slot, SlotArray, Trace};
 use std::time::Duration;
@@ -83,13 +83,7 @@ pub(crate) fn scattered_survivors_are_compacted(barrier: Barrier) {
 
 pub(crate) fn attaching_and_detaching_inside_a_heap_do_not_wait_for_a_stop(barrier: Barrier) {
     use gc_heap::EnterError::AlreadyEntered;
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     let other = heap.thread().unwrap();
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
@@ -109,16 +103,7 @@ pub(crate) fn compare_exchange_compares_objects_not_addresses(barrier: Barrier) 
     use gc_heap::Stress;
     // Stress mode evacuates whatever can be, so that every slot is stale after a cycle.
     let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .generations(crate::common::generations())
-        .stress(stress)
-        .verify(true)
-        .single_view(true)
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).stress(stress).verify(true).single_view(true).build().unwrap();
     heap.enter(|m| {
         const PAIRS: usize = 1000;
         type Table = SlotArray<Option<Tree>>;

@@ -1,8 +1,8 @@
 //! The table of weak strings.
 
-use crate::common::{Random, checked, stress};
+use crate::common::{Random, checked, plain, stress};
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Barrier, Bytes, Heap, InternTable, Local, OutOfMemory, Trace};
+use gc_heap::{AllocSize, Barrier, Bytes, InternTable, Local, OutOfMemory, Trace};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -54,13 +54,7 @@ pub(crate) fn equal_texts_are_one_object(barrier: Barrier) {
 /// Ten times what the heap holds, none of it kept; and a table that is as large as what is kept.
 pub(crate) fn strings_that_die_at_once_never_fill_the_heap(barrier: Barrier) {
     for bytes in [4 << 20, 16 << 20] {
-        let heap = Heap::builder()
-            .max_bytes(bytes)
-            .barrier(barrier)
-            .backing(crate::common::backing())
-            .generations(crate::common::generations())
-            .build()
-            .unwrap();
+        let heap = plain(barrier, bytes).build().unwrap();
         heap.enter(|m| -> Result<(), OutOfMemory> {
             let table: InternTable = InternTable::new(m)?;
             let kept = {

@@ -1,6 +1,6 @@
 //! When cycles begin, and when they do not.
 
-use crate::common::backing;
+use crate::common::plain;
 use crate::harness::{Tests, tests};
 use gc_heap::{
     AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, Local, OutOfMemory, Slot,
@@ -14,14 +14,10 @@ struct Node {
     next: Slot<Option<Node>>,
 }
 
-fn heap(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
-    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing()).generations(crate::common::generations())
-}
-
 /// A list of three thousand built at once takes two blocks, of which an empty heap has some.
 pub(crate) fn a_reservation_of_several_blocks_takes_free_ones(barrier: Barrier) {
     const NODES: usize = 8000;
-    let heap = heap(barrier, 64 << 20).build().unwrap();
+    let heap = plain(barrier, 64 << 20).build().unwrap();
     let build = heap.enter(|m| -> Result<(), OutOfMemory> {
         for round in 0..50 {
             let m = m.reserve(AllocSize::of::<Node>().times(NODES))?;
@@ -62,9 +58,9 @@ pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
         storm.unwrap().unwrap();
         heap.stats().cycles
     };
-    let baseline = cycles(heap(Barrier::StopTheWorld, 128 << 20).backing(Backing::Memfd).generations(false));
+    let baseline = cycles(plain(Barrier::StopTheWorld, 128 << 20).backing(Backing::Memfd).generations(false));
     // A few times as many are wanted; where the machine is busy with other things, cycles are long.
-    let seen: Vec<_> = (0..5).map(|_| cycles(heap(barrier, 128 << 20))).collect();
+    let seen: Vec<_> = (0..5).map(|_| cycles(plain(barrier, 128 << 20))).collect();
     assert!(
         seen.iter().min() <= Some(&(5 * baseline)),
         "{seen:?} cycles, and {baseline} where nobody allocates meanwhile"
@@ -81,7 +77,7 @@ pub(crate) fn what_lies_behind_large_objects_is_not_kept_for(barrier: Barrier) {
     let cycles = |barrier| {
         // The baseline has no generations.
         let generations = crate::common::generations() && barrier != Barrier::StopTheWorld;
-        let heap = heap(barrier, 52 << 20).backing(Backing::Memfd).generations(generations).build().unwrap();
+        let heap = plain(barrier, 52 << 20).backing(Backing::Memfd).generations(generations).build().unwrap();
         let payload = vec![b'!'; BYTES];
         let replace = heap.enter(|m| -> Result<(), OutOfMemory> {
             let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
@@ -107,7 +103,7 @@ pub(crate) fn what_lies_behind_large_objects_is_not_kept_for(barrier: Barrier) {
 /// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of
 /// the heap is used all the same.
 pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier) {
-    let heap = heap(barrier, 64 << 20).build().unwrap();
+    let heap = plain(barrier, 64 << 20).build().unwrap();
     let grow = heap.enter(|m| -> Result<(), OutOfMemory> {
         for _ in 0..5 {
             m.collect();
@@ -183,7 +179,7 @@ fn thrash(heap: &Heap, most_cycles: u64) -> (Option<OutOfMemory>, u64) {
 /// Else a program stands still for as long as it likes, and nobody hears of it.
 pub(crate) fn collecting_near_the_end_of_memory_ends(barrier: Barrier) {
     const MOST: u64 = 2000;
-    let builder = heap(barrier, 32 << 20);
+    let builder = plain(barrier, 32 << 20);
     let (error, cycles) = thrash(&builder.clone().build().unwrap(), MOST);
     let error = error.expect("it collects without end");
     let Tried::CollectingLimit { collections, percent } = error.tried() else {
@@ -204,7 +200,7 @@ fn fill(barrier: Barrier, percent: usize) -> Result<u64, OutOfMemory> {
     const LEN: usize = 800;
     // With their headers.
     const ROW_BYTES: usize = 16 + LEN * 8 + LEN * 24;
-    let heap = heap(barrier, 128 << 20).collecting_limit(Some(0.5)).build().unwrap();
+    let heap = plain(barrier, 128 << 20).collecting_limit(Some(0.5)).build().unwrap();
     let rows = heap.max_bytes() / 100 * percent / ROW_BYTES;
     let filled = heap.enter(|m| -> Result<(), OutOfMemory> {
         let head = m.local_of::<Option<Row>>(None);
@@ -240,7 +236,7 @@ pub(crate) fn a_heap_can_be_filled(barrier: Barrier) {
 /// A list of which two thirds of the heap are, and a program that allocates garbage beside it as fast
 /// as it can: what is free lasts for a part of each marking.
 pub(crate) fn threads_are_slowed_down_before_memory_is_used_up(barrier: Barrier) {
-    let heap = heap(barrier, 48 << 20).build().unwrap();
+    let heap = plain(barrier, 48 << 20).build().unwrap();
     let causes = heap.enter(|m| -> Result<[u64; 2], OutOfMemory> {
         let list: Local<'_, Option<Node>> = m.local(None);
         for id in 0..1 << 20 {
@@ -270,7 +266,7 @@ pub(crate) fn threads_are_slowed_down_before_memory_is_used_up(barrier: Barrier)
 
 /// The text names what was done, not what usually is.
 pub(crate) fn the_error_says_what_was_tried(barrier: Barrier) {
-    let heap = heap(barrier, 8 << 20).build().unwrap();
+    let heap = plain(barrier, 8 << 20).build().unwrap();
     let errors = heap.enter(|m| {
         let more = m.reserve(AllocSize::tail::<Bytes>(8 << 20)).unwrap_err();
         assert_eq!((heap.stats().cycles, heap.stats().stalls), (0, 0));
@@ -299,7 +295,7 @@ pub(crate) fn a_limit_on_collecting_is_a_share() {
 
 /// A program that has become idle allocates nothing, so nothing else begins a cycle.
 pub(crate) fn an_idle_heap_gives_its_garbage_back_once(barrier: Barrier) {
-    let heap = heap(barrier, 64 << 20).idle_after(Some(Duration::from_millis(200))).build().unwrap();
+    let heap = plain(barrier, 64 << 20).idle_after(Some(Duration::from_millis(200))).build().unwrap();
     let work = heap.enter(|m| -> Result<(), OutOfMemory> {
         for id in 0..800_000 {
             m.reserve(AllocSize::of::<Node>())?.place(NodeInit { id, next: None });
@@ -319,7 +315,7 @@ pub(crate) fn an_idle_heap_gives_its_garbage_back_once(barrier: Barrier) {
 
 /// What the book says of a program that knows that it is idle.
 pub(crate) fn what_is_collected_and_released_is_the_systems(barrier: Barrier) {
-    let heap = heap(barrier, 64 << 20).idle_after(None).build().unwrap();
+    let heap = plain(barrier, 64 << 20).idle_after(None).build().unwrap();
     let work = heap.enter(|m| -> Result<(), OutOfMemory> {
         for id in 0..800_000 {
             m.reserve(AllocSize::of::<Node>())?.place(NodeInit { id, next: None });

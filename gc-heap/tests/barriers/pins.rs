@@ -1,10 +1,9 @@
 //! Pinned objects stay where they are, what is lent is there, under every barrier.
 
-use crate::common::{Random, factor, sorts, stress, while_collecting};
+use crate::common::{Random, factor, plain, sorts, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Array, Backing, Barrier, Buffer, Bytes, Heap, Mutator, Num, Pinned, Root, RootStack, Stress, Tagged,
-    Value,
+    AllocSize, Array, Backing, Barrier, Buffer, Bytes, Mutator, Num, Pinned, Root, RootStack, Stress, Tagged, Value,
 };
 use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -32,13 +31,7 @@ fn file() -> std::fs::File {
 /// test.)
 pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
     for (mirror, workers) in sorts() {
-        let builder = Heap::builder()
-            .max_bytes(HEAP)
-            .barrier(barrier)
-            .backing(crate::common::backing())
-            .generations(crate::common::generations())
-            .mirror(mirror)
-            .workers(workers);
+        let builder = plain(barrier, HEAP).mirror(mirror).workers(workers);
         let heap = builder.verify(true).stress(stress(11)).build().unwrap();
         let stack: RootStack<Tagged> = RootStack::new(&heap).unwrap();
         heap.enter(|m| {
@@ -83,14 +76,7 @@ pub(crate) fn what_is_pinned_does_not_move_and_the_rest_does(barrier: Barrier) {
 pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
     const OBJECTS: usize = 4000;
     const LEN: usize = 500;
-    let heap = Heap::builder()
-        .max_bytes(HEAP)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .generations(crate::common::generations())
-        .stress(Stress { cycle_every: 0, delay_one_in: 8, seed: 13 })
-        .build()
-        .unwrap();
+    let heap = plain(barrier, HEAP).stress(Stress { cycle_every: 0, delay_one_in: 8, seed: 13 }).build().unwrap();
     let spoiled = 20 * u64::from(factor());
     while_collecting(&heap, Duration::ZERO, || {
         heap.enter(|m| {
@@ -134,13 +120,7 @@ pub(crate) fn a_pin_between_plan_and_stop_spoils_the_plan(barrier: Barrier) {
 /// barrier a plain slice fails with `EFAULT` on a page that was not touched since the flip.
 pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
     for (mirror, workers) in sorts() {
-        let builder = Heap::builder()
-            .max_bytes(16 << 20)
-            .barrier(barrier)
-            .backing(crate::common::backing())
-            .generations(crate::common::generations())
-            .mirror(mirror)
-            .workers(workers);
+        let builder = plain(barrier, 16 << 20).mirror(mirror).workers(workers);
         let heap = builder.verify(true).stress(stress(12)).build().unwrap();
         let mut file = file();
         while_collecting(&heap, Duration::from_micros(100), || {
@@ -186,15 +166,7 @@ pub(crate) fn system_calls_read_and_write_what_they_are_lent(barrier: Barrier) {
 /// A pin outlives the heap's handles, and is dropped where no heap is.
 pub(crate) fn a_pin_may_be_the_last_to_know_the_heap(barrier: Barrier) {
     for (mirror, workers) in sorts() {
-        let heap = Heap::builder()
-            .max_bytes(4 << 20)
-            .barrier(barrier)
-            .backing(crate::common::backing())
-            .generations(crate::common::generations())
-            .mirror(mirror)
-            .workers(workers)
-            .build()
-            .unwrap();
+        let heap = plain(barrier, 4 << 20).mirror(mirror).workers(workers).build().unwrap();
         let pin = heap
             .enter(|m| {
                 let m = m.reserve(AllocSize::tail::<Bytes>(3)).unwrap();

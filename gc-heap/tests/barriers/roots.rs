@@ -1,6 +1,6 @@
 //! Roots as an embedder uses them, with cycles in between.
 
-use crate::common::{backing, catch_unwind, checked, panic_of, panics, sorts, stress};
+use crate::common::{catch_unwind, checked, panic_of, panics, plain, sorts, stress};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, Gc, Heap, Local, Mutator, OutOfMemory, Root, RootStack, Slot, Tagged, Trace, Value, Weak};
 use std::panic::AssertUnwindSafe;
@@ -176,13 +176,7 @@ pub(crate) fn a_root_stack_too_large_is_an_error(barrier: Barrier) {
 /// Stacks that come one after the other, each longer than those before: what they had joins and is
 /// used again.
 pub(crate) fn addresses_of_dropped_stacks_join(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     for i in 1..=6000 {
         let stack = RootStack::<Tagged>::with_capacity(&heap, i * 512).unwrap_or_else(|error| panic!("{i}: {error}"));
         heap.enter(|m| stack.push(m, Value::NIL)).unwrap();
@@ -195,13 +189,7 @@ pub(crate) fn addresses_of_dropped_stacks_join(barrier: Barrier) {
 
 /// Outside the heap nobody has to ask for a cycle: 64 stacks of 1 GiB each, one alive at a time.
 pub(crate) fn who_wants_a_stack_waits_for_the_addresses_of_dropped_ones(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     for i in 0..64 {
         let stack = RootStack::<Tagged>::with_capacity(&heap, 1 << 27).unwrap_or_else(|error| panic!("{i}: {error}"));
         heap.enter(|m| stack.push(m, Value::NIL)).unwrap();
@@ -279,13 +267,7 @@ pub(crate) fn many_stacks_are_few_mappings(barrier: Barrier) {
     fn mappings() -> usize {
         std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
     }
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     let before = mappings();
     let mut stacks: Vec<RootStack> = (0..8000).map(|_| RootStack::new(&heap).unwrap()).collect();
     heap.enter(|m| stacks.iter().for_each(|stack| stack.push(m, Value::NIL))).unwrap();
@@ -304,13 +286,7 @@ pub(crate) fn many_stacks_are_few_mappings(barrier: Barrier) {
 
 /// What is wrong, and where: the line of the program, not one of this crate.
 pub(crate) fn panics_of_stacks_say_line_index_and_length(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     let stack: RootStack = RootStack::with_capacity(&heap, 512).unwrap();
     heap.enter(|m| {
         (0..3).for_each(|_| stack.push(m, Value::NIL));
@@ -381,13 +357,7 @@ pub(crate) fn scopes_give_one_result(barrier: Barrier) {
 
 /// A thread that roots without end is told so before it touches what is not its own.
 pub(crate) fn too_many_locals_panic(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     heap.enter(|m| {
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {

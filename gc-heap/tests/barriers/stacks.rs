@@ -1,9 +1,9 @@
 //! Operand stacks as an interpreter uses them: bound to their mutator, alternately deep and
 //! shallow.
 
-use crate::common::{Random, backing, checked, panic_of, stress, while_collecting};
+use crate::common::{Random, checked, panic_of, plain, stress, while_collecting};
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Barrier, Bytes, Heap, Mutator, RootStack, Tagged, Trace, Value};
+use gc_heap::{AllocSize, Barrier, Bytes, Mutator, RootStack, Tagged, Trace, Value};
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -86,13 +86,7 @@ pub(crate) fn a_bound_stack_is_the_stack(barrier: Barrier) {
 
 /// As of the stack itself: what is wrong, and the line of the program.
 pub(crate) fn panics_of_bound_stacks_say_line_index_and_length(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 4 << 20).build().unwrap();
     let mut stack: RootStack = RootStack::with_capacity(&heap, 512).unwrap();
     heap.enter(|m| {
         let mut stack = stack.bind(m);
@@ -116,13 +110,7 @@ pub(crate) fn panics_of_bound_stacks_say_line_index_and_length(barrier: Barrier)
     .unwrap();
     // The window's sum overflows, and is too much.
     heap.enter(|m| panic_of(|| _ = stack.bind(m).window(1, usize::MAX, Value::NIL))).unwrap();
-    let other = Heap::builder()
-        .max_bytes(4 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let other = plain(barrier, 4 << 20).build().unwrap();
     let refused = other.enter(|m| crate::common::panics(|| stack.bind(m).len()));
     refused.unwrap();
 }
@@ -140,13 +128,7 @@ fn resident(address: usize, bytes: usize) -> usize {
 pub(crate) fn a_stack_gives_memory_back_after_a_deep_recursion(barrier: Barrier) {
     const SLOTS: usize = 4 << 20;
     const DEEP: usize = 2 << 20;
-    let heap = Heap::builder()
-        .max_bytes(8 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 8 << 20).build().unwrap();
     for bound in [false, true] {
         let mut stack: RootStack = RootStack::with_capacity(&heap, SLOTS).unwrap();
         let address = heap
@@ -185,13 +167,7 @@ pub(crate) fn a_stack_gives_memory_back_after_a_deep_recursion(barrier: Barrier)
 /// neither touched nor looked at.
 pub(crate) fn windows_touch_what_they_reach(barrier: Barrier) {
     const SLOTS: usize = 1 << 20;
-    let heap = Heap::builder()
-        .max_bytes(8 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 8 << 20).build().unwrap();
     let mut stack: RootStack = RootStack::with_capacity(&heap, SLOTS).unwrap();
     let address = heap
         .enter(|m| {
@@ -211,13 +187,7 @@ pub(crate) fn windows_touch_what_they_reach(barrier: Barrier) {
 /// Up and down, at random depths, while cycles lower what the stack may use and give its memory
 /// back.
 pub(crate) fn stacks_grow_while_their_memory_is_given_back(barrier: Barrier) {
-    let heap = Heap::builder()
-        .max_bytes(16 << 20)
-        .barrier(barrier)
-        .backing(backing())
-        .generations(crate::common::generations())
-        .build()
-        .unwrap();
+    let heap = plain(barrier, 16 << 20).build().unwrap();
     while_collecting(&heap, Duration::from_micros(200), || {
         std::thread::scope(|scope| {
             for seed in 0..3 {

@@ -49,10 +49,14 @@ pub(crate) fn factor() -> u32 {
     std::env::var("PARALLAX_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// A heap of the sort that the test on this thread is for, as a program would have it.
+pub(crate) fn plain(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
+    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing()).generations(generations())
+}
+
 /// The heap that tests begin with: everything verified, stale addresses fault.
 pub(crate) fn checked(barrier: Barrier, max_bytes: usize) -> HeapBuilder {
-    let heap = Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing());
-    heap.generations(generations()).verify(true).single_view(true)
+    plain(barrier, max_bytes).verify(true).single_view(true)
 }
 
 /// Cycles all the time, threads delayed at unlucky places.
