@@ -2,8 +2,8 @@
 //! ended.
 //!
 //! The first line says what was asked for, and each line after it is a run. A run is appended when
-//! it is over, in one write; a line that is not whole (the machine went down) is dropped. One session
-//! has the file at a time.
+//! it is over, in one write; a line that is not whole (the machine went down) is dropped. One
+//! session has the file at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hasher};

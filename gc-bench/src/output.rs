@@ -2,8 +2,9 @@
 //!
 //! Whether the files can be written is checked before anything is run; results go to a temporary
 //! file beside the target and are renamed over it, so that a reader never meets half a report and a
-//! failed run leaves the last one alone. A link stays one, and the file that it leads to is replaced;
-//! a device or a pipe is written to as it is, because a rename would put a file in its place.
+//! failed run leaves the last one alone. A link stays one, and the file that it leads to is
+//! replaced; a device or a pipe is written to as it is, because a rename would put a file in its
+//! place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

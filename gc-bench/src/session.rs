@@ -155,8 +155,8 @@ pub(crate) fn run_within(plan: &Plan, limit: Option<Duration>, meter: &mut Meter
     run_told(&Order { plan: plan.clone(), progress: false, limit_s }, &[], meter)
 }
 
-/// This program. Where its file was replaced since it started (by a build), the one that runs, which
-/// the kernel keeps: a session is of one build.
+/// This program. Where its file was replaced since it started (by a build), the one that runs,
+/// which the kernel keeps: a session is of one build.
 fn this_program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(if program.exists() { program } else { "/proc/self/exe".into() })

@@ -17,6 +17,8 @@ const ROWS: &[Row] = &[
     ("wall, s", true, |g| if is_timed(g) { NONE.into() } else { with_interval(g.figures.wall_s, 1.0) }),
     ("million op/s", true, |g| if is_timed(g) { with_interval(g.figures.ops_per_s, 1e-6) } else { NONE.into() }),
     ("CPU, s", false, |g| with_interval(g.figures.cpu_s, 1.0)),
+    // Where it is small the figures below are of a program that hardly collects.
+    ("cycles a run", true, |g| three(g.mean(|r| r.cycles as f64))),
     ("pauses: p99 / longest", true, |g| both(g.figures.pauses.p99_ns, &g.figures.pauses)),
     ("latency: p99.9 / worst", false, |g| both(g.figures.latency.p999_ns, &g.figures.latency)),
     ("metered over 100 ms: p99.9 / worst", true, |g| both(g.figures.metered.ms_100.p999_ns, &g.figures.metered.ms_100)),
@@ -197,6 +199,7 @@ mod tests {
         // 3 x 59 pauses: no p99; the longest is there. No stall at all.
         let text = text(&barriers(), false);
         let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
+        assert!(line("cycles a run").matches(" | ").count() >= 2, "{text}");
         assert!(line("pauses: p99").contains("| - / "), "{text}");
         assert!(line("stalls").contains("0.00 / -"), "{text}");
     }
