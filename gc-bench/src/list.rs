@@ -16,6 +16,10 @@ table-churn    A chained hash table a thread; an operation is a random key, look
                payload) or replaced (unlink, allocate a record and 24 to 512 bytes, link it to another): death at random.
                heap 2g; --size records a thread [750,000]; --threads [2]; --seconds [10]; --seed
 
+lru-cache      By name only. A cache a thread, a hash table and a list in the order of use; an operation is a key of a Zipf
+               distribution, moved to the front, or put there while the last is evicted: the oldest dies, long after birth.
+               heap 1.5 times --size; --size MiB alive [1024]; --threads [2]; --skew [0.8]; --seconds [10]; --seed
+
 Each has --rate operations a second and thread (those that latency is of, and parts of what a thread does besides), due
 every millisecond by a thousandth: then a latency sample is a tick, from its due time. --rate sweep: as fast as it goes,
 and then 50, 70 and 90 % of that.

@@ -395,10 +395,10 @@ mod tests {
     fn an_option_is_refused_with_the_workloads_that_have_it() {
         let said = |args: &[&str]| runs(args).expect_err("refused").line();
         assert!(said(&["gcbench", "--threads", "2"]).contains("gcbench has no use for --threads"));
-        assert!(said(&["gcbench", "--threads", "2"]).contains("(binary-trees, table-churn)"));
+        assert!(said(&["gcbench", "--threads", "2"]).contains("(binary-trees, table-churn, lru-cache)"));
         assert!(
             said(&["--seed", "2"])
-                .contains("gcbench has no use for --seed: name the workloads that have (table-churn)")
+                .contains("gcbench has no use for --seed: name the workloads that have (table-churn, lru-cache)")
         );
         assert!(said(&["--size", "2"]).contains("name the one it is for"));
         assert!(said(&["binary-trees", "--size", "60"]).contains("--size of binary-trees must be 5 to 32"));

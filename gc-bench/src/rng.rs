@@ -1,6 +1,7 @@
 //! The workloads' random numbers.
 
 /// Marsaglia's xorshift, as the peers have it.
+#[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
 /// The seed the peer measurements use.

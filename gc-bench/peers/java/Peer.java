@@ -13,6 +13,7 @@ import java.util.Arrays;
 import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.IntFunction;
 
 public final class Peer {
     public static void main(String[] args) throws Exception {
@@ -22,7 +23,8 @@ public final class Peer {
             case "gcbench" -> GcBench.run(run);
             case "binary-trees" -> BinaryTrees.run(run);
             case "message-ring" -> MessageRing.run(run);
-            case "table-churn" -> TableChurn.run(run);
+            case "table-churn" -> Steady.run(run, id -> new TableChurn(run, id));
+            case "lru-cache" -> Steady.run(run, id -> new LruCache(run, id));
             default -> throw new IllegalArgumentException("no such workload");
         }
         System.out.println(run.result());
@@ -601,7 +603,7 @@ public final class Peer {
         }
     }
 
-    static final class TableChurn {
+    static final class TableChurn implements Operations {
         private static final int TABLE_BITS = 20, PAYLOAD_MIN = 24, PAYLOAD_SPREAD = 489;
 
         static final class Entry {
@@ -622,9 +624,12 @@ public final class Peer {
         private final byte[] payload = new byte[PAYLOAD_MIN + PAYLOAD_SPREAD];
         private long state, sum;
 
-        private TableChurn(long records, long seed) {
-            this.records = records;
-            this.state = Math.max(seed, 1);
+        TableChurn(Run run, int id) {
+            records = run.number("size");
+            state = Math.max(run.number("seed") + id * 7919L, 1);
+            for (long key = 0; key < records; key++) {
+                put(key, random());
+            }
         }
 
         private static int hash(long key) {
@@ -677,7 +682,8 @@ public final class Peer {
             }
         }
 
-        private void operation() {
+        @Override
+        public void operation() {
             long random = random(), key = (random >>> 8) % records;
             if ((random & 1) == 0) {
                 get(key);
@@ -686,16 +692,168 @@ public final class Peer {
             }
         }
 
-        private static long[] body(Run run, CyclicBarrier barrier, int id) {
-            Track track = run.track();
-            var churn = new TableChurn(run.number("size"), run.number("seed") + id * 7919L);
-            for (long key = 0; key < churn.records; key++) {
-                churn.put(key, churn.random());
+        @Override
+        public long checksum() {
+            return sum;
+        }
+    }
+
+    // Caches that evict what was used least recently, each with a hash table and a list in the order
+    // of use.
+    static final class LruCache implements Operations {
+        private static final int PAYLOAD_MIN = 24, PAYLOAD_SPREAD = 489;
+        // With header, length, and the slot of the table, as the bench counts them: as many entries.
+        private static final long ENTRY_BYTES = 48 + 16 + PAYLOAD_MIN + PAYLOAD_SPREAD / 2 + 8, KEYS = 10;
+
+        static final class Entry {
+            Entry newer, older, chain;
+            final long key;
+            final byte[] payload;
+
+            Entry(Entry chain, long key, byte[] payload) {
+                this.chain = chain;
+                this.key = key;
+                this.payload = payload;
             }
+        }
+
+        private final int tableBits;
+        private final Entry[] table;
+        private final long room;
+        private final double scale, power, keys;
+        private final byte[] payload = new byte[PAYLOAD_MIN + PAYLOAD_SPREAD];
+        private Entry newest, oldest;
+        private long held, state, sum;
+
+        LruCache(Run run, int id) {
+            room = Math.max((run.number("size") << 20) / run.number("threads") / ENTRY_BYTES, 1);
+            tableBits = Math.max(64 - Long.numberOfLeadingZeros(room - 1), 1);
+            table = new Entry[1 << tableBits];
+            double skew = Double.parseDouble(run.text("skew"));
+            double rest = Math.abs(1 - skew) < 1e-6 ? 1e-6 : 1 - skew;
+            keys = room * KEYS;
+            scale = Math.pow(keys + 1, rest) - 1;
+            power = 1 / rest;
+            state = Math.max(run.number("seed") + id * 7919L, 1);
+            for (long key = 0; key < room; key++) {
+                put(key);
+            }
+        }
+
+        private int bucket(long key) {
+            return (int) ((key * 0x9e37_79b9_7f4a_7c15L) >>> (64 - tableBits));
+        }
+
+        private long random() {
+            long x = state;
+            x ^= x << 13;
+            x ^= x >>> 7;
+            x ^= x << 17;
+            state = x;
+            return x;
+        }
+
+        private long key(long random) {
+            double part = (random >>> 11) * 0x1p-53;
+            return (long) Math.min(Math.pow(part * scale + 1, power) - 1, keys - 1);
+        }
+
+        private void unlink(Entry entry) {
+            Entry newer = entry.newer, older = entry.older;
+            if (newer == null) {
+                newest = older;
+            } else {
+                newer.older = older;
+            }
+            if (older == null) {
+                oldest = newer;
+            } else {
+                older.newer = newer;
+            }
+        }
+
+        private void push(Entry entry) {
+            entry.newer = null;
+            entry.older = newest;
+            if (newest == null) {
+                oldest = entry;
+            } else {
+                newest.newer = entry;
+            }
+            newest = entry;
+        }
+
+        private void evict() {
+            Entry last = oldest;
+            unlink(last);
+            int head = bucket(last.key);
+            Entry before = null;
+            for (Entry entry = table[head]; entry != null; before = entry, entry = entry.chain) {
+                if (entry.key == last.key) {
+                    if (before == null) {
+                        table[head] = entry.chain;
+                    } else {
+                        before.chain = entry.chain;
+                    }
+                    break;
+                }
+            }
+            last.newer = null;
+            last.chain = null;
+            held--;
+        }
+
+        private void put(long key) {
+            int length = PAYLOAD_MIN + (int) Long.remainderUnsigned(random(), PAYLOAD_SPREAD);
+            if (held == room) {
+                evict();
+            }
+            payload[0] = (byte) key;
+            byte[] own = Arrays.copyOf(payload, length);
+            int head = bucket(key);
+            Entry entry = new Entry(table[head], key, own);
+            table[head] = entry;
+            push(entry);
+            held++;
+        }
+
+        @Override
+        public void operation() {
+            long key = key(random());
+            for (Entry entry = table[bucket(key)]; entry != null; entry = entry.chain) {
+                if (entry.key == key) {
+                    sum += (entry.payload[0] & 0xff) + key;
+                    unlink(entry);
+                    push(entry);
+                    return;
+                }
+            }
+            put(key);
+        }
+
+        @Override
+        public long checksum() {
+            return sum;
+        }
+    }
+
+    // What a thread has, and does over and over.
+    interface Operations {
+        void operation();
+
+        // Of what was read.
+        long checksum();
+    }
+
+    // Threads that fill a structure of their own, and do operations on it for a set time.
+    static final class Steady {
+        private static long[] body(Run run, CyclicBarrier barrier, int id, IntFunction<Operations> fill) {
+            Track track = run.track();
+            Operations own = fill.apply(id);
             meet(barrier);
             long warmNs = System.nanoTime() + (long) (Double.parseDouble(run.text("warm_up_seconds")) * 1e9);
             while (System.nanoTime() < warmNs) {
-                churn.operation();
+                own.operation();
             }
             meet(barrier);
             if (id == 0) {
@@ -707,23 +865,23 @@ public final class Peer {
             track.lastFor(Double.parseDouble(run.text("seconds")));
             long operations = 0;
             while (track.admit()) {
-                churn.operation();
+                own.operation();
                 track.end(Track.OPERATION);
                 operations++;
             }
             track.finish();
             run.add(track, Run.threadCpuNs() - cpuNs);
-            return new long[] {operations, churn.sum};
+            return new long[] {operations, own.checksum()};
         }
 
-        static void run(Run run) {
+        static void run(Run run, IntFunction<Operations> fill) {
             int threads = (int) run.number("threads");
             var barrier = new CyclicBarrier(threads);
             var parts = new long[threads][];
             var started = new Thread[threads];
             for (int i = 0; i < threads; i++) {
                 int id = i;
-                started[i] = new Thread(() -> parts[id] = body(run, barrier, id));
+                started[i] = new Thread(() -> parts[id] = body(run, barrier, id, fill));
                 started[i].start();
             }
             long ops = 0, sum = 0;

@@ -1,4 +1,4 @@
-//! Collectors of other runtimes, with the same four workloads: rows beside this project's, from the
+//! Collectors of other runtimes, with the same workloads: rows beside this project's, from the
 //! same session.
 //!
 //! A peer's program (`peers/java/Peer.java`) takes the samples as the workloads here do, and

@@ -50,11 +50,13 @@ pub(crate) trait Workload {
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure>;
 }
 
-/// A workload of a plain run.
+/// A workload that is named on the command line.
 pub(crate) trait Standard: Workload + Sized {
     const NAME: &'static str;
     /// A line for the help.
     const ABOUT: &'static str;
+    /// Whether it is run where no workload is named.
+    const IN_A_PLAIN_RUN: bool = true;
     /// Its own options. One that other workloads have as well has the same name and type there.
     type Args: clap::Args;
 

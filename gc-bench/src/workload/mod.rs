@@ -2,16 +2,18 @@
 //! samples), in the style that this heap's API asks for, and owns all that is its own: its options,
 //! its standard sizes, what it keeps alive.
 //!
-//! A new one is a file here, a variant of [`Work`] and, if a plain run has it, an entry of
-//! `options::STANDARD`.
+//! A new one is a file here, a variant of [`Work`] and, if it is named on the command line, an entry
+//! of `options::STANDARD`.
 
 mod binary_trees;
 mod common;
 mod gcbench;
 pub(crate) mod json;
+mod lru_cache;
 mod message_ring;
 mod options;
 pub(crate) mod pause_scaling;
+mod steady;
 mod table_churn;
 mod work;
 

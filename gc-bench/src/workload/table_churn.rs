@@ -4,20 +4,16 @@
 //! A record's links are cut when it is replaced, so nothing is cyclic, and a live record may hold
 //! one dead one.
 
-use std::sync::Barrier;
-use std::thread;
-use std::time::{Duration, Instant};
-
 use clap::Args;
 use gc_heap::{AllocSize, Bytes, Gc, Local, Mutator, OutOfMemory, Slot, SlotArray, Trace};
 use serde::{Deserialize, Serialize};
 
-use super::common::{MIB, Meetings, Standard, Workload, check_size, from_enter, from_memory, pick, with_threads};
+use super::common::{MIB, Standard, Workload, check_size, pick, with_threads};
+use super::steady::{self, Operations, Steady};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
 use crate::rng::{PEER_SEED, Rng};
 use crate::size::{parse_count, parse_seconds};
-use crate::track::{Series, Track};
 
 /// Slots of a table, as a power of two: fixed, as in the peers.
 const TABLE_BITS: u32 = 20;
@@ -102,7 +98,7 @@ impl Workload for TableChurn {
     }
 
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
-        run(self, bench)
+        steady::run(self, bench)
     }
 }
 
@@ -125,7 +121,7 @@ fn hash(key: u64) -> usize {
 }
 
 /// One thread's table and its sequence of operations.
-struct Churn<'s> {
+pub(super) struct Churn<'s> {
     table: Local<'s, Table>,
     records: u64,
     rng: Rng,
@@ -187,7 +183,9 @@ impl<'s> Churn<'s> {
             found = record.next.get(m);
         }
     }
+}
 
+impl Operations for Churn<'_> {
     #[inline(always)]
     fn op(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory> {
         let random = self.rng.next();
@@ -200,74 +198,32 @@ impl<'s> Churn<'s> {
             self.put(m, key, random)
         }
     }
+
+    fn checksum(&self) -> u64 {
+        self.sum
+    }
 }
 
-/// One thread's part of the result.
-struct Part {
-    ops: u64,
-    sum: u64,
-    track: Track,
-}
+impl Steady for TableChurn {
+    type Thread<'s> = Churn<'s>;
 
-fn thread_body(of: &TableChurn, bench: &Bench<'_>, barrier: &Barrier, id: u64) -> Result<Part, Failure> {
-    let _attends = bench.attend();
-    let mut meetings = Meetings::new(barrier, 3);
-    let result = bench.heap.enter(|m| -> Result<Part, OutOfMemory> {
-        let mut track = bench.track();
-        let mut churn = Churn::new(m, of, id)?;
-        for key in 0..of.size {
+    fn threads(&self) -> u64 {
+        self.threads
+    }
+
+    fn warm_up_and_measured(&self) -> [f64; 2] {
+        [self.warm_up_seconds, self.seconds]
+    }
+
+    fn fill<'s>(&self, m: &mut Mutator<'s>, id: u64, progress: &dyn Fn(f64)) -> Result<Churn<'s>, OutOfMemory> {
+        let mut churn = Churn::new(m, self, id)?;
+        for key in 0..self.size {
             let random = churn.rng.next();
             churn.put(m, key, random)?;
-            if id == 0 && key & 0xffff == 0 {
-                bench.progress(key as f64 / of.size as f64);
+            if key & 0xffff == 0 {
+                progress(key as f64 / self.size as f64);
             }
         }
-        meetings.meet(m);
-        bench.warming_up();
-        let warm = Instant::now() + Duration::from_secs_f64(of.warm_up_seconds);
-        while Instant::now() < warm {
-            churn.op(m)?;
-        }
-        meetings.meet(m);
-        if id == 0 {
-            m.blocking(|| bench.begin());
-        }
-        meetings.meet(m);
-        bench.start(&mut track, m);
-        track.last_for(Duration::from_secs_f64(of.seconds));
-        let mut ops = 0;
-        while track.admit(m) {
-            churn.op(m)?;
-            track.end(Series::Operation);
-            ops += 1;
-        }
-        track.finish();
-        Ok(Part { ops, sum: churn.sum, track })
-    });
-    result.map_err(from_enter)?.map_err(from_memory)
-}
-
-fn run(of: &TableChurn, bench: &Bench<'_>) -> Result<Measured, Failure> {
-    let threads = of.threads;
-    let barrier = Barrier::new(threads as usize);
-    let parts: Vec<Result<Part, Failure>> = thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads)
-            .map(|id| {
-                scope.spawn({
-                    let barrier = &barrier;
-                    move || thread_body(of, bench, barrier, id)
-                })
-            })
-            .collect();
-        handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    let mut measured = Measured::new(0, 0, Vec::new());
-    for part in parts {
-        let part = part?;
-        measured.ops += part.ops;
-        measured.checksum = measured.checksum.wrapping_add(part.sum as i64);
-        measured.tracks.push(part.track);
+        Ok(churn)
     }
-    bench.end();
-    Ok(measured)
 }

@@ -8,6 +8,7 @@ use super::binary_trees::BinaryTrees;
 use super::common::Workload;
 use super::gcbench::GcBench;
 use super::json::Json;
+use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
 use super::pause_scaling::PauseScaling;
 use super::table_churn::TableChurn;
@@ -21,6 +22,7 @@ pub(crate) enum Work {
     BinaryTrees(BinaryTrees),
     MessageRing(MessageRing),
     TableChurn(TableChurn),
+    LruCache(LruCache),
     Json(Json),
     PauseScaling(PauseScaling),
 }
@@ -34,6 +36,7 @@ impl Deref for Work {
             Self::BinaryTrees(work) => work,
             Self::MessageRing(work) => work,
             Self::TableChurn(work) => work,
+            Self::LruCache(work) => work,
             Self::Json(work) => work,
             Self::PauseScaling(work) => work,
         }
@@ -50,4 +53,4 @@ macro_rules! works {
     };
 }
 
-works!(GcBench BinaryTrees MessageRing TableChurn Json PauseScaling);
+works!(GcBench BinaryTrees MessageRing TableChurn LruCache Json PauseScaling);

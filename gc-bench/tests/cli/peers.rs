@@ -26,7 +26,7 @@ fn of<'a>(document: &'a Value, barrier: &str) -> Vec<&'a Value> {
 fn assert_same_work(ours: &Value, peer: &Value) {
     let work = ours["workload"].as_str().unwrap();
     assert_eq!(ours["workload"], peer["workload"]);
-    if work != "table-churn" {
+    if !["table-churn", "lru-cache"].contains(&work) {
         assert_eq!(ours["checksum"], peer["checksum"], "{work}");
         for count in ["operations", "other"] {
             assert_eq!(ours[count]["count"], peer[count]["count"], "{work}: {count}");
@@ -66,6 +66,11 @@ fn a_peer_does_the_same_work() {
     // Some tens of MB a second go through heaps of 128 MiB.
     let stops: usize = peers.iter().map(|peer| peer["stops"].as_array().unwrap().len()).sum();
     assert!(stops > 0, "no collection was seen");
+
+    let document = json(&["lru-cache", "--quick", "--seconds", "1", "--barrier", "load", "--peer", "parallel"]);
+    let (ours, peers) = (of(&document, "load"), of(&document, "parallel"));
+    assert_same_work(ours[0], peers[0]);
+    assert!(peers[0]["ops"].as_u64().unwrap() > 10_000 && peers[0]["checksum"].as_i64().unwrap() != 0);
 }
 
 #[test]
