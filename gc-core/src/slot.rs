@@ -48,8 +48,8 @@ pub trait Barriers {
         self.is_logging()
     }
 
-    /// Whether a store to this slot has more to do, where [`is_watching_stores`] is true: the second
-    /// question, which most stores answer. While marking runs it is true of all slots.
+    /// Whether a store to this slot has more to do, where [`is_watching_stores`] is true: the
+    /// second question, which most stores answer. While marking runs it is true of all slots.
     ///
     /// [`is_watching_stores`]: Self::is_watching_stores
     #[inline(always)]
@@ -58,7 +58,8 @@ pub trait Barriers {
     }
 
     /// Remembers a slot that is given a word, if a young collection has to find it. Called before
-    /// or after the store, with no safepoint between, where the slot [is watched](Self::is_watched).
+    /// or after the store, with no safepoint between, where the slot [is
+    /// watched](Self::is_watched).
     #[inline(always)]
     fn remember(&self, _slot: &AtomicU64, _word: u64) {}
 }

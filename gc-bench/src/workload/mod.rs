@@ -2,8 +2,8 @@
 //! samples), in the style that this heap's API asks for, and owns all that is its own: its options,
 //! its standard sizes, what it keeps alive.
 //!
-//! A new one is a file here, a variant of [`Work`] and, if it is named on the command line, an entry
-//! of `options::STANDARD`.
+//! A new one is a file here, a variant of [`Work`] and, if it is named on the command line, an
+//! entry of `options::STANDARD`.
 
 mod binary_trees;
 mod common;

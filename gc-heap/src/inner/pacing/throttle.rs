@@ -1,12 +1,12 @@
-//! The throttle: while a marking runs, mutators take free blocks no faster than what is left of them
-//! lasts until the marking ends.
+//! The throttle: while a marking runs, mutators take free blocks no faster than what is left of
+//! them lasts until the marking ends.
 //!
-//! Pacing begins a cycle early enough for what it expects. Where there is more to mark than that, or
-//! the marker gets less of the processors, the threads that allocate would take the last free block
-//! and then wait for all the rest of the marking. With the throttle they wait a little before each
-//! block instead: free memory divided by what remains to be marked is the rate at which they may
-//! take blocks, as the marker's progress shows it. (Go lets such a thread mark, in proportion to
-//! what it allocates; Shenandoah's pacing lets it wait, as this does.)
+//! Pacing begins a cycle early enough for what it expects. Where there is more to mark than that,
+//! or the marker gets less of the processors, the threads that allocate would take the last free
+//! block and then wait for all the rest of the marking. With the throttle they wait a little before
+//! each block instead: free memory divided by what remains to be marked is the rate at which they
+//! may take blocks, as the marker's progress shows it. (Go lets such a thread mark, in proportion
+//! to what it allocates; Shenandoah's pacing lets it wait, as this does.)
 
 use super::Model;
 use crate::lock::{Condvar, Mutex};
@@ -26,8 +26,8 @@ const CREDIT_NS: u64 = 200_000;
 /// The marking is taken to end in this part of the time that it would take at the speed so far: it
 /// gets faster when the threads that allocate wait, as they leave it processors and caches.
 /// Measured (binary-trees, 2 threads on 2 processors, load barrier): with the whole time, threads
-/// wait 1.6 times as long as without a throttle, and the program takes a tenth longer; with the half
-/// it takes as long as without.
+/// wait 1.6 times as long as without a throttle, and the program takes a tenth longer; with the
+/// half it takes as long as without.
 const SOONER: u64 = 2;
 
 /// A marking that is past what was expected is taken to find so many times as much again as it is
@@ -35,8 +35,8 @@ const SOONER: u64 = 2;
 /// the live memory has grown.
 const MORE: u64 = 3;
 
-/// What is expected of a marking, and how far it has come. Bytes, and nanoseconds since the heap was
-/// built.
+/// What is expected of a marking, and how far it has come. Bytes, and nanoseconds since the heap
+/// was built.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     /// Whether a marking runs, beside mutators.
@@ -62,7 +62,8 @@ pub(crate) struct Throttle {
 /// Begun by the collector, ended by it, and asked by mutators between. The figures are hints, and a
 /// mutator that reads those of the marking before waits too long or too short once: Relaxed.
 impl Throttle {
-    /// A marking begins, with so many blocks in use, and so many of the free ones kept from mutators.
+    /// A marking begins, with so many blocks in use, and so many of the free ones kept from
+    /// mutators.
     pub(crate) fn begin(&self, now_ns: u64, model: &Model, used: usize, kept: usize) {
         let (live, seconds, rest) = model.expects();
         let ns = |seconds: f64| (seconds * 1e9) as u64;
@@ -85,7 +86,8 @@ impl Throttle {
     /// Blocks are about to be freed: nobody waits any longer.
     pub(crate) fn end(&self) {
         if self.runs.swap(false, Ordering::Relaxed) {
-            // Under the lock, so that no thread has just seen the marking run and not begun to wait.
+            // Under the lock, so that no thread has just seen the marking run and not begun to
+            // wait.
             drop(self.lock.lock());
             self.ended.notify_all();
         }
@@ -104,7 +106,8 @@ impl Throttle {
         let left = free.saturating_sub(self.kept.load(Ordering::Relaxed)).max(1);
         let each = self.remaining_ns(now_ns) / SOONER / left as u64;
         let takes = each.saturating_mul(count as u64);
-        // At most so far ahead: of a large object the next request is dearer anyway, as less is free.
+        // At most so far ahead: of a large object the next request is dearer anyway, as less is
+        // free.
         let next = |next: u64| next.max(now_ns.saturating_sub(CREDIT_NS)).saturating_add(takes).min(now_ns + MOST_NS);
         let before = self.next_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(next(at)));
         let ahead = next(before.unwrap_or_else(|at| at)).saturating_sub(now_ns);
