@@ -259,8 +259,11 @@ pub enum BuildError {
     /// A view could not be protected, as `HeapBuilder::single_view` requires.
     #[error("cannot protect a view of the heap: {0}; build it without `single_view`")]
     SingleView(Box<SysError>),
-    /// A collector thread could not be started.
-    #[error("cannot start a collector thread: {0}")]
+    /// A collector thread could not be started. It has a stack of 2 MiB.
+    #[error(
+        "cannot start a collector thread: {0}; look at the process's limits on memory (`RLIMIT_AS`, `RLIMIT_DATA`) \
+         and threads (`RLIMIT_NPROC`)"
+    )]
     Thread(SysError),
 }
 

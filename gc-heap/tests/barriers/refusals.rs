@@ -61,6 +61,8 @@ fn threads() {
             refuse("pthread_create", errno, 0, 1);
             let error = builder().build().unwrap_err();
             let BuildError::Thread(refused) = &error else { panic!("{error}") };
+            let names = |limit: &str| error.to_string().contains(limit);
+            assert!(["RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_NPROC"].into_iter().all(names), "{error}");
             assert_eq!((refused.call(), refused.errno()), ("pthread_create", errno));
             assert!(!error.to_string().contains('\n'), "one line: {error}");
             for (skip, count) in (0..WORKERS as u64 - 1).flat_map(|skip| [(skip, 1), (skip, u64::MAX)]) {
