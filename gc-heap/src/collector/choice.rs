@@ -28,6 +28,10 @@ const FEW: u64 = 8;
 /// before.
 const TELLING: usize = 64;
 
+/// A young cycle pays if it is so many times as worth its time as a whole one: what it needs has to
+/// be remembered, and found by a walk of all old objects at first.
+const BETTER: f64 = 1.5;
+
 /// If a young cycle was in prospect and did not pay, so many whole ones follow before one is in
 /// prospect again, and each time in a row so many times as many.
 const LONGER: u32 = 4;
@@ -72,7 +76,8 @@ pub(super) struct Choice {
     freed: usize,
     spent: Duration,
     kept: usize,
-    /// Whether a young cycle would pay, by the last cycle that could tell.
+    /// Whether a young cycle would pay, by the last cycle that could tell. As long as there was none
+    /// it would not: what is remembered in vain costs more than a whole cycle once.
     pays: bool,
     /// Whole cycles before a young one is in prospect again, and how many there were to be the last
     /// time.
@@ -83,7 +88,7 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn new(generations: bool, stress: bool) -> Choice {
         let [freed, kept] = Default::default();
-        let (spent, pays) = (Duration::ZERO, true);
+        let (spent, pays) = (Duration::ZERO, false);
         Choice { generations, stress, count: 0, freed, spent, kept, pays, rest: 0, last_rest: 0 }
     }
 
@@ -95,7 +100,7 @@ impl Choice {
     /// Whether a young cycle is in prospect after a whole one that begins now: then the whole one
     /// has to find the slots that are to be remembered.
     pub(super) fn expects_young(&self) -> bool {
-        self.stress || self.pays && self.rest <= 1
+        self.pays && self.rest <= 1
     }
 
     /// The kind of the next cycle.
@@ -139,9 +144,11 @@ impl Choice {
         self.rest = self.last_rest;
     }
 
-    /// Whether to free so many blocks in so much time is worth as much as the last whole cycle was.
+    /// Whether a young cycle that frees so many blocks in so much time is worth more than the last
+    /// whole one was.
     fn is_worth(&self, freed: usize, spent: Duration) -> bool {
-        freed as f64 * self.spent.as_secs_f64() >= self.freed as f64 * spent.as_secs_f64()
+        // Where neither has freed anything it is not.
+        freed as f64 * self.spent.as_secs_f64() > BETTER * self.freed as f64 * spent.as_secs_f64()
     }
 }
 
@@ -196,7 +203,7 @@ mod tests {
     #[test]
     fn objects_that_die_at_random_are_recognised_by_whole_cycles() {
         let mut choice = Choice::new(true, false);
-        assert!(choice.expects_young(), "as long as nothing is known");
+        assert!(!choice.expects_young(), "as long as nothing is known");
         for _ in 0..10 {
             assert_eq!(choice.next(Ended { young_bytes: 30 << 16, ..whole(300, 20, 600) }), CycleKind::Whole);
             assert!(!choice.expects_young());
@@ -206,6 +213,17 @@ mod tests {
         assert_eq!(choice.next(ended(false)), CycleKind::Whole, "what it would need is not remembered");
         assert!(choice.expects_young());
         assert_eq!(choice.next(ended(true)), CycleKind::Young);
+    }
+
+    /// As a heap is filled: there is no garbage, and so nothing to be expected of young cycles.
+    #[test]
+    fn a_cycle_that_frees_nothing_gives_no_prospect() {
+        let mut choice = Choice::new(true, false);
+        for freed in [0, 0, 300] {
+            let ended = Ended { young_bytes: 100 << 16, ..whole(freed, 0, 600) };
+            assert_eq!(choice.next(ended), CycleKind::Whole);
+            assert!(!choice.expects_young(), "{freed} blocks freed");
+        }
     }
 
     /// In prospect they pay, and they never do: they become rare.
@@ -235,6 +253,8 @@ mod tests {
     #[test]
     fn cycles_without_allocation_before_them_tell_nothing() {
         let mut choice = Choice::new(true, false);
+        assert_eq!(choice.next(Ended { allocated: 3, ..whole(50, 50, 400) }), CycleKind::Whole);
+        assert_eq!(choice.next(whole(400, 380, 400)), CycleKind::Young);
         assert_eq!(choice.next(Ended { allocated: 3, ..whole(50, 1, 400) }), CycleKind::Young);
         assert_eq!(choice.next(Ended { allocated: 3, ..young(0, 1, 400) }), CycleKind::Young);
     }

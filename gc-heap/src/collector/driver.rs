@@ -121,7 +121,7 @@ impl Collector {
     /// The kind of the cycle that begins: a young one needs a complete remembered set.
     fn possible(&self, kind: CycleKind) -> CycleKind {
         let Some(generations) = &self.inner.memory.generations else { return CycleKind::Whole };
-        generations.expect_young(self.choice.expects_young());
+        generations.expect_young(self.choice.expects_young() || generations.promotes_at_once());
         if self.inner.may_collect_young() { kind } else { CycleKind::Whole }
     }
 

@@ -439,15 +439,14 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 
     #[inline(always)]
     fn remap(&self, word: u64) -> usize {
-        self.inner.remap(word)
+        self.inner.remap_from(self.good.bad_mask, word)
     }
 
     #[inline(always)]
     fn good(&self, place: usize) -> u64 {
-        match self.good.young_bit {
-            0 => self.good.of(false, place),
-            _ => self.inner.good_word(place),
-        }
+        // The last flip's promotions are carried out by now.
+        let is_old = self.good.young_bit != 0 && self.inner.memory.blocks.is_old(place / BLOCK_BYTES);
+        self.good.of(is_old, place)
     }
 }
 

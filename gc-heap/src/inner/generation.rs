@@ -167,9 +167,15 @@ impl HeapInner {
     /// The offset of a word's object, when the last relocation is complete.
     #[inline]
     pub(crate) fn remap(&self, word: u64) -> usize {
+        self.remap_from(self.good_words().bad_mask, word)
+    }
+
+    /// As [`remap`](Self::remap), for a caller that has the bits that no good word has.
+    #[inline]
+    pub(crate) fn remap_from(&self, bad_mask: u64, word: u64) -> usize {
         debug_assert!(self.memory.space.owns(word));
         let offset = self.memory.space.offset(word) as usize;
-        if word & self.good_words().bad_mask == 0 {
+        if word & bad_mask == 0 {
             return offset;
         }
         match self.forwarding_of(word).entry(offset) {
@@ -226,7 +232,7 @@ impl HeapInner {
         if word & words.bad_mask == 0 {
             return Some((false, word));
         }
-        let place = self.remap(word);
+        let place = self.remap_from(words.bad_mask, word);
         let is_old = self.is_old_at(word, place);
         Some((is_old, words.of(is_old, place)))
     }
