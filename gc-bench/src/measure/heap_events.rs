@@ -1,0 +1,316 @@
+//! What the heap reported of the measured part: pauses, stalls, phases, and what mutators lost.
+
+use std::collections::BTreeMap;
+
+use gc_heap::{Event, LossKind, StallCause};
+
+use crate::laggards::{self, Laggard};
+use crate::mmu::{self, Interval, LostTime, Mmu, Stretch};
+use crate::stats::Samples;
+use crate::timeline::{Delay, Phase, Sampled, Stop};
+use crate::track::Track;
+
+/// The delays that are waits for a processor.
+const PREEMPTIONS: &str = "preemptions";
+/// And those that are sleeps until a due time that ended after it.
+const LATE_WAKE_UPS: &str = "late_wake_ups";
+
+/// What the heap reported of a stretch of time.
+pub(crate) struct HeapEvents {
+    pub(crate) pauses: Samples,
+    pub(crate) safepoint: Samples,
+    pub(crate) stalls: Samples,
+    /// Of these, those in which a thread was slowed down.
+    pub(crate) throttled: u64,
+    pub(crate) stops: Vec<Stop>,
+    /// The mutators that came last to them.
+    pub(crate) laggards: Vec<Laggard>,
+    pub(crate) phases: Vec<Phase>,
+    /// How full the heap was where phases ended.
+    pub(crate) fill: Vec<(u64, u64)>,
+    /// Events that the heap had no room to keep.
+    pub(crate) lost: u64,
+    /// When all mutators were stopped.
+    stopped: Vec<Interval>,
+    /// What mutators lost besides, by kind.
+    pub(crate) delays: BTreeMap<String, Vec<Delay>>,
+    /// When they waited for a processor; not in `delays` yet.
+    preempted: Vec<Delay>,
+    /// When each mutator that did waited for memory, or lost time in faults and slow paths.
+    own: BTreeMap<u64, Vec<Stretch>>,
+    length_ns: u64,
+}
+
+impl HeapEvents {
+    /// The minimum mutator utilisation.
+    pub(crate) fn mmu(&self) -> Vec<Mmu> {
+        mmu::of_run(&self.stopped, self.own.values().map(Vec::as_slice), self.length_ns)
+    }
+
+    /// Adds the waits for a processor to the delays. Of these the heap knows that they lie between
+    /// two slow paths, and their length. A thread without a processor takes no sample: so they lie
+    /// in its long samples there, as far as there is room, in the longest first.
+    pub(crate) fn place_preemptions(&mut self, tracks: &[Sampled]) {
+        for (mutator, from, ns, mut lost_ns) in std::mem::take(&mut self.preempted) {
+            let track = tracks.iter().find(|track| track.mutator == mutator);
+            let samples = track.into_iter().flat_map(|track| &track.long_samples);
+            let inside = samples.map(|&(start, length)| (start.max(from), (start + length).min(from + ns)));
+            let mut inside: Vec<Interval> = inside.filter(|(start, end)| start < end).collect();
+            inside.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
+            for (start, end) in inside {
+                let part_ns = lost_ns.min(end - start);
+                lost_ns -= part_ns;
+                if part_ns > 0 {
+                    self.add_delay(PREEMPTIONS, mutator, (start, end), part_ns as f64 / (end - start) as f64);
+                }
+            }
+            if lost_ns > 0 {
+                self.add_delay(PREEMPTIONS, mutator, (from, from + ns), lost_ns as f64 / ns as f64);
+            }
+        }
+    }
+
+    /// Adds the time in which a mutator's operations were due and its thread still slept outside
+    /// the heap: [`Track::late`].
+    pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track]) {
+        for (track, &(due_ns, late_ns)) in tracks.iter().flat_map(|track| track.late().iter().map(move |l| (track, l)))
+        {
+            self.add_delay(LATE_WAKE_UPS, track.mutator(), (due_ns, due_ns + late_ns), 1.0);
+        }
+    }
+
+    /// When that mutator was stopped, or lost time of its own.
+    pub(crate) fn lost_by(&self, mutator: u64) -> LostTime {
+        let stopped = self.stopped.iter().map(|&interval| Stretch::from(interval));
+        let own = self.own.get(&mutator).into_iter().flatten().copied();
+        LostTime::new(stopped.chain(own), self.length_ns)
+    }
+
+    /// Adds time that one mutator lost: `lost_ns` of an interval from the start of the stretch.
+    fn add_delay(&mut self, kind: &str, mutator: u64, (from, to): Interval, part: f64) {
+        self.own.entry(mutator).or_default().push(Stretch { from, to, share: part });
+        let lost_ns = ((to - from) as f64 * part).round() as u64;
+        let delay = (mutator, from, to - from, lost_ns);
+        match self.delays.get_mut(kind) {
+            Some(delays) => delays.push(delay),
+            None => drop(self.delays.insert(kind.to_owned(), vec![delay])),
+        }
+    }
+
+    fn none(length_ns: u64) -> Self {
+        Self {
+            pauses: Samples::new(),
+            safepoint: Samples::new(),
+            stalls: Samples::new(),
+            throttled: 0,
+            stops: Vec::new(),
+            laggards: Vec::new(),
+            phases: Vec::new(),
+            fill: Vec::new(),
+            lost: 0,
+            stopped: Vec::new(),
+            own: BTreeMap::new(),
+            delays: BTreeMap::new(),
+            preempted: Vec::new(),
+            length_ns,
+        }
+    }
+
+    /// Stops alone, in order.
+    pub(super) fn of_stops(stops: Vec<Stop>, length_ns: u64) -> Self {
+        let mut out = Self::none(length_ns);
+        for stop in &stops {
+            out.pauses.record(stop.duration_ns);
+            out.safepoint.record(stop.safepoint_ns);
+            out.stopped.push((stop.start_ns, stop.start_ns + stop.duration_ns - stop.before_ns));
+        }
+        Self { stops, ..out }
+    }
+
+    /// Events of a stretch; times from its start. What began before it counts whole (it was taken
+    /// out of this stretch); what ends after it does not.
+    pub(super) fn of(events: &[Event], lost: u64, from_ns: u64, to_ns: u64) -> Self {
+        let mut out = Self { lost, ..Self::none(to_ns - from_ns) };
+        // What began before the stretch is cut there; what ends after it is cut where it is used.
+        let interval =
+            |start_ns: u64, ns: u64| (start_ns.saturating_sub(from_ns), (start_ns + ns).saturating_sub(from_ns));
+        for event in events {
+            match event {
+                Event::Pause(p) if p.start_ns < to_ns => {
+                    out.pauses.record(p.total_ns);
+                    out.safepoint.record(p.reach_ns);
+                    out.stopped.push(interval(p.start_ns, p.total_ns));
+                    laggards::add(&mut out.laggards, p);
+                    out.stops.push(Stop {
+                        kind: p.kind.to_string(),
+                        start_ns: p.start_ns.saturating_sub(from_ns),
+                        duration_ns: p.total_ns,
+                        safepoint_ns: p.reach_ns,
+                        before_ns: from_ns.saturating_sub(p.start_ns),
+                    });
+                }
+                Event::Stall(s) if s.start_ns < to_ns => {
+                    out.stalls.record(s.total_ns);
+                    out.throttled += u64::from(s.cause == StallCause::Throttled);
+                    out.add_delay("stall", s.mutator, interval(s.start_ns, s.total_ns), 1.0);
+                }
+                Event::Loss(l) if l.start_ns < to_ns && l.total_ns > 0 => {
+                    let part = l.lost_ns as f64 / l.total_ns as f64;
+                    if l.kind == LossKind::Preemptions {
+                        let (from, to) = interval(l.start_ns, l.total_ns);
+                        out.preempted.push((l.mutator, from, to - from, l.lost_ns.min(to - from)));
+                        continue;
+                    }
+                    let kind = l.kind.to_string().replace([' ', '-'], "_");
+                    out.add_delay(&kind, l.mutator, interval(l.start_ns, l.total_ns), part);
+                }
+                Event::Phase(p) if p.start_ns < to_ns => {
+                    let start_ns = p.start_ns.saturating_sub(from_ns);
+                    let end_ns = (p.start_ns + p.total_ns).saturating_sub(from_ns);
+                    out.phases.push(Phase {
+                        name: format!("{:?}", p.phase).to_lowercase(),
+                        start_ns,
+                        duration_ns: end_ns - start_ns,
+                    });
+                    out.fill.push((end_ns, p.used_bytes as u64));
+                }
+                _ => {}
+            }
+        }
+        out.stops.sort_by_key(|s| s.start_ns);
+        out.phases.sort_by_key(|p| p.start_ns);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gc_heap::PauseKind;
+    use gc_heap::{Loss, Pause, Stall};
+    use std::time::Instant;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn what_reaches_over_an_end_is_lost_as_far_as_it_lies_inside() {
+        let pause = |start_ms: u64, ms: u64| {
+            let (start_ns, total_ns) = (start_ms * MS, ms * MS);
+            Event::Pause(Pause {
+                kind: PauseKind::MarkStart,
+                start_ns,
+                reach_ns: 1000,
+                total_ns,
+                last: None,
+                last_off_ns: None,
+            })
+        };
+        let stall = |start_ms: u64, ms: u64, mutator: u64| {
+            let (start_ns, total_ns) = (start_ms * MS, ms * MS);
+            Event::Stall(Stall { cause: StallCause::NoBlock, start_ns, total_ns, bytes: 64, mutator })
+        };
+        // From 100 to 160 ms. One pause reaches in, one out; one lies behind. Two mutators wait,
+        // one of them for longer.
+        let events =
+            [pause(97, 5), pause(159, 10), pause(170, 1), stall(120, 3, 7), stall(120, 4, 9), stall(126, 1, 7)];
+        let found = HeapEvents::of(&events, 0, 100 * MS, 160 * MS);
+        let counts = (found.pauses.summary().count, found.stalls.summary().count, found.stops.len());
+        assert_eq!(counts, (2, 3, 2), "whole ones, as they were");
+        assert_eq!(found.pauses.summary().max_ns, 10 * MS);
+        let at = |ms: u64| found.mmu().iter().find(|mmu| mmu.window_ms == ms).map(|mmu| mmu.share);
+        // Two of the first pause; four of mutator 9, which in ten are as many as those of mutator
+        // 7; in fifty the first pause and either's four.
+        assert_eq!(
+            [at(1), at(2), at(5), at(10), at(50), at(100)],
+            [Some(0.0), Some(0.0), Some(0.2), Some(0.6), Some(0.88), None]
+        );
+    }
+
+    /// Where a mutator waited for a processor is known from its samples.
+    #[test]
+    fn a_wait_for_a_processor_lies_in_the_long_samples() {
+        let preempted = |start_ms: u64, ms: u64, lost_ms: u64, mutator: u64| {
+            let (start_ns, total_ns, lost_ns) = (start_ms * MS, ms * MS, lost_ms * MS);
+            let kind = LossKind::Preemptions;
+            Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator })
+        };
+        let events = [preempted(10, 10, 5, 1), preempted(30, 10, 6, 1), preempted(10, 10, 4, 2)];
+        let mut found = HeapEvents::of(&events, 0, 0, 60 * MS);
+        let long = |mutator: u64, samples: &[(u64, u64)]| {
+            let long_samples = samples.iter().map(|&(start, ms)| (start * MS, ms * MS)).collect();
+            Sampled { mutator, long_samples, ..Sampled::default() }
+        };
+        // Of the first all in the longer sample; of the second as much as fits two, of which one
+        // reaches out, and the rest anywhere; of the third, whose mutator has no long sample there,
+        // all.
+        found.place_preemptions(&[long(1, &[(11, 1), (13, 5), (28, 4), (35, 2)]), long(2, &[(25, 9)])]);
+        let expected = [
+            (1, 13 * MS, 5 * MS, 5 * MS),
+            (1, 30 * MS, 2 * MS, 2 * MS),
+            (1, 35 * MS, 2 * MS, 2 * MS),
+            (1, 30 * MS, 10 * MS, 2 * MS),
+            (2, 10 * MS, 10 * MS, 4 * MS),
+        ];
+        assert_eq!(found.delays["preemptions"], expected);
+        let lost = found.lost_by(1);
+        assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 0.0));
+    }
+
+    /// What a mutator slept beyond its due time is its loss, where it was longer than other sleeps.
+    #[test]
+    fn a_sleep_beyond_a_due_time_is_in_the_account() {
+        let heap = gc_heap::Heap::builder().max_bytes(8 << 20).build().unwrap();
+        heap.enter(|m| {
+            let mut track = Track::new(1, 1_000);
+            track.start(m, Instant::now());
+            let unmetered = Track::new(1, 0);
+            for (due_ms, woke_ns) in [(3, 3 * MS - 40_000), (4, 4 * MS + 99_999), (5, 7 * MS)] {
+                track.woke(due_ms * MS, woke_ns);
+            }
+            let mut found = HeapEvents::of(&[], 0, 0, 60 * MS);
+            found.add_late_wake_ups(&[track, unmetered]);
+            assert_eq!(found.delays["late_wake_ups"], [(m.number(), 5 * MS, 2 * MS, 2 * MS)]);
+            assert_eq!(found.lost_by(m.number()).between(4 * MS, 6 * MS), 1e6);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn faults_are_lost_to_the_mutator_that_had_them() {
+        let fault = |start_us: u64, us: u64, lost_us: u64, mutator: u64| {
+            let [start_ns, total_ns, lost_ns] = [start_us, us, lost_us].map(|us| us * 1000);
+            Event::Loss(Loss { kind: LossKind::Faults, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 3, mutator })
+        };
+        let pause = Event::Pause(Pause {
+            kind: PauseKind::Flip,
+            start_ns: 50 * MS,
+            reach_ns: 0,
+            total_ns: 100_000,
+            last: None,
+            last_off_ns: None,
+        });
+        let stall = Event::Stall(Stall {
+            cause: StallCause::NoBlock,
+            start_ns: 52 * MS,
+            total_ns: 200_000,
+            bytes: 64,
+            mutator: 2,
+        });
+        // Of mutator 1: half of 100 us, five times in a row behind a pause, and one that began
+        // before the stretch.
+        let mut events =
+            vec![pause, stall, fault(39_950, 100, 50, 1), fault(80_000, 100, 100, 1), fault(61_000, 9, 9, 1)];
+        events.extend((0..5).map(|n| fault(50_100 + 100 * n, 100, 50, 1)));
+        events.push(fault(52_200, 50, 30, 2));
+        let found = HeapEvents::of(&events, 0, 40 * MS, 60 * MS);
+        assert_eq!((found.stalls.summary().count, found.pauses.summary().count), (1, 1), "losses are neither");
+        let at = |ms: u64| found.mmu().iter().find(|mmu| mmu.window_ms == ms).map(|mmu| mmu.share);
+        // In 1 ms the pause and 250 us of mutator 1; in 5 ms that is 350 us, and the other's 100 +
+        // 200 + 30 us are less.
+        let near =
+            |found: Option<f64>, share: f64| assert!((found.unwrap() - share).abs() < 1e-9, "{found:?}, {share}");
+        near(at(1), 0.65);
+        near(at(5), 1.0 - 0.35 / 5.0);
+        near(at(20), 1.0 - 0.375 / 20.0);
+    }
+}
