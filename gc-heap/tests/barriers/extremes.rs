@@ -8,7 +8,7 @@ use gc_heap::{Barrier, FinalizerQueue, Heap, RootStack, Stress, Tagged, Value};
 use gc_heap_tools::{EventTrace, write_v8_snapshot};
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Options at the ends of their ranges: a heap that works, or an error that says what is possible.
@@ -154,8 +154,11 @@ pub(crate) fn waits_without_end_end(barrier: Barrier) {
 }
 
 /// Heaps built until the system or a table of ours is full, each alive: an error in the end, and
-/// room again after it.
+/// room again after it. One trial at a time: the addresses of the process are what is used up, and
+/// what one has taken the others are refused.
 pub(crate) fn heaps_without_end(barrier: Barrier) {
+    static ADDRESSES: Mutex<()> = Mutex::new(());
+    let _alone = ADDRESSES.lock().unwrap_or_else(PoisonError::into_inner);
     let _deadline = deadline_after("heaps without end", Duration::from_secs(300));
     let build = || Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build();
     let (mut heaps, mut error) = (Vec::new(), None);
@@ -165,7 +168,8 @@ pub(crate) fn heaps_without_end(barrier: Barrier) {
             Err(why) => error = Some(why.to_string()),
         }
     }
-    assert!(error.is_none_or(|text| !text.is_empty()) && heaps.len() > 50, "{} heaps", heaps.len());
+    let is_told = error.as_ref().is_none_or(|text| !text.is_empty());
+    assert!(is_told && heaps.len() > 50, "{} heaps, then {error:?}", heaps.len());
     let kept = heaps.swap_remove(heaps.len() / 2);
     drop(heaps);
     let (heap, root) = (build().unwrap(), item(&kept, 1));
