@@ -141,7 +141,7 @@ fn a_program_whose_objects_die_at_random_remembers_nothing() {
         assert!(stats.relocations > before.relocations, "nothing is old");
         assert_eq!(stats.young_cycles, before.young_cycles);
         assert!(!inner.may_collect_young() && !inner.world.phase.is_remembering());
-        // Whoever asks for a young one gets a whole one.
+        // A request for a young cycle is answered by a whole one.
         inner.schedule.requests.set_next(CycleKind::Young);
         inner.schedule.requests.request_next();
         while cycles(stats.cycles + 1) {
