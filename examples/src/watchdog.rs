@@ -170,7 +170,8 @@ fn account(gap: &Gap, events: &[Event], by_cause: &mut BTreeMap<String, f64>) ->
             Event::Loss(loss) if loss.mutator == gap.mutator => {
                 // A thread without a processor does nothing: of the time between the two slow paths
                 // in which it was so, that was in the gap.
-                let within = if loss.kind == LossKind::Preemptions { to - from } else { loss.total_ns };
+                let is_absence = matches!(loss.kind, LossKind::Preemptions | LossKind::Steal);
+                let within = if is_absence { to - from } else { loss.total_ns };
                 (loss.kind.to_string(), (loss.lost_ns as f64 / within as f64).min(1.0))
             }
             _ => continue,

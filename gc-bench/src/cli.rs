@@ -36,7 +36,7 @@ Reading the table:
   MMU         minimum mutator utilisation: of every window of that length, the least share that
               stops, stalls and losses left to a thread. Losses are what it suffers besides: faults,
               slow paths of loads and stores, log flushes, wake-ups, handshakes, locks, yields,
-              zeroing, attaching, refills, preemptions; and, at a set rate, sleeps until an
+              zeroing, attaching, refills, preemptions, steal; and, at a set rate, sleeps until an
               operation is due that end after it
   measured    the same by the program's own samples, which tile each thread's time: those of 100 us
   MMU         and more count as lost, whatever took them

@@ -316,8 +316,9 @@ impl HeapBuilder {
     /// and docs/generations.md explains how it works and what it lacks.
     ///
     /// It costs address space (16 times the heap's size instead of 4), two more views of each page,
-    /// and, while young cycles are in prospect, a test at each store. [`HeapStats::young_cycles`](crate::HeapStats::young_cycles) counts
-    /// young cycles, and [`CycleSpan::kind`](crate::CycleSpan::kind) tells them.
+    /// and, while young cycles are in prospect, a test at each store.
+    /// [`HeapStats::young_cycles`](crate::HeapStats::young_cycles) counts young cycles, and
+    /// [`CycleSpan::kind`](crate::CycleSpan::kind) tells them.
     ///
     /// ```
     /// use gc_heap::{Barrier, BuildError, Heap};
@@ -404,15 +405,15 @@ impl HeapBuilder {
     /// Records when each mutator loses time, by what, and how much: [`Event::Loss`], with the
     /// causes of [`LossKind`](crate::LossKind). A heap with listeners always does so. Default: off;
     /// [`HeapStats::losses`](crate::HeapStats::losses) has the totals either way, but for
-    /// preemptions.
+    /// preemptions and steal.
     ///
     /// Costs about 90 instructions per delay that is timed (one in 16 slow paths of loads, one in
     /// 64 of stores, each of the others), an open file (`/proc/thread-self/schedstat`) per thread,
-    /// a system call of about 1 us at most each 200 us, and up to 160 KiB per attached thread,
-    /// committed as it fills. A thread's records appear in the events after it answers a handshake,
-    /// stops, parks, or detaches, and a phase ends or events are taken; a cycle has several such
-    /// moments. If a thread loses time for 0.4 s without one of them and without allocating a new
-    /// block, entries are dropped and counted with the events that did not fit.
+    /// three system calls of 1.5 us together at most each 200 us, and up to 160 KiB per attached
+    /// thread, committed as it fills. A thread's records appear in the events after it answers a
+    /// handshake, stops, parks, or detaches, and a phase ends or events are taken; a cycle has
+    /// several such moments. If a thread loses time for 0.4 s without one of them and without
+    /// allocating a new block, entries are dropped and counted with the events that did not fit.
     ///
     /// ```
     /// use gc_heap::{Event, Heap, AllocSize, LossKind, Slot, Stress, Trace};

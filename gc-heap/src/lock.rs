@@ -17,13 +17,20 @@ use std::sync::{self, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 thread_local! {
-    /// Who hears how long this thread has waited for a lock, in nanoseconds.
-    static TELL_WAITS: Cell<Option<fn(u64)>> = const { Cell::new(None) };
+    /// Who hears of this thread's waits for locks.
+    static TELL_WAITS: Cell<Option<TellWaits>> = const { Cell::new(None) };
 }
 
-/// Has this thread's waits for locks told to a function, which is called with the lock held.
+/// Called before a wait, and after it with what the first has returned and the lock held.
+#[derive(Clone, Copy)]
+pub(crate) struct TellWaits {
+    pub(crate) begin: fn() -> u64,
+    pub(crate) end: fn(u64),
+}
+
+/// Has this thread's waits for locks told.
 #[cfg(feature = "losses")]
-pub(crate) fn tell_waits(tell: Option<fn(u64)>) {
+pub(crate) fn tell_waits(tell: Option<TellWaits>) {
     TELL_WAITS.set(tell);
 }
 
@@ -56,11 +63,10 @@ impl<T: ?Sized> Mutex<T> {
     /// Waits, and tells the thread's account of it.
     #[cold]
     fn wait_for_lock(&self) -> MutexGuard<'_, T> {
-        let tell = TELL_WAITS.get();
-        let since = tell.map(|_| Instant::now());
+        let told = TELL_WAITS.get().map(|tell| (tell, (tell.begin)()));
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(tell), Some(since)) = (tell, since) {
-            tell(since.elapsed().as_nanos() as u64);
+        if let Some((tell, begun)) = told {
+            (tell.end)(begun);
         }
         guard
     }

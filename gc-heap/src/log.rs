@@ -159,7 +159,7 @@ impl GcLog {
             Event::Loss(loss) => {
                 *match loss.kind {
                     LossKind::Faults | LossKind::SlowPaths => &mut sums.lost_ns,
-                    LossKind::Preemptions => &mut sums.preempted_ns,
+                    LossKind::Preemptions | LossKind::Steal => &mut sums.preempted_ns,
                     _ => &mut sums.lost_otherwise_ns,
                 } += loss.lost_ns;
                 return None;

@@ -10,9 +10,7 @@ use crate::stats::Samples;
 use crate::timeline::{Delay, Phase, Sampled, Stop};
 use crate::track::Track;
 
-/// The delays that are waits for a processor.
-const PREEMPTIONS: &str = "preemptions";
-/// And those that are sleeps until a due time that ended after it.
+/// The delays that are sleeps until a due time that ended after it.
 const LATE_WAKE_UPS: &str = "late_wake_ups";
 
 /// What the heap reported of a stretch of time.
@@ -34,8 +32,8 @@ pub(crate) struct HeapEvents {
     stopped: Vec<Interval>,
     /// What mutators lost besides, by kind.
     pub(crate) delays: BTreeMap<String, Vec<Delay>>,
-    /// When they waited for a processor; not in `delays` yet.
-    preempted: Vec<Delay>,
+    /// When they were without a processor, and why; not in `delays` yet.
+    preempted: Vec<(LossKind, Delay)>,
     /// When each mutator that did waited for memory, or lost time in faults and slow paths.
     own: BTreeMap<u64, Vec<Stretch>>,
     length_ns: u64,
@@ -47,25 +45,31 @@ impl HeapEvents {
         mmu::of_run(&self.stopped, self.own.values().map(Vec::as_slice), self.length_ns)
     }
 
-    /// Adds the waits for a processor to the delays. Of these the heap knows that they lie between
-    /// two slow paths, and their length. A thread without a processor takes no sample: so they lie
-    /// in its long samples there, as far as there is room, in the longest first.
+    /// Adds waits for a processor, and times in which it did not run, to the delays. Of these the
+    /// heap knows that they lie between two slow paths, and their length. A thread without a
+    /// processor takes no sample: so they lie in its long samples there, as far as there is room, in
+    /// the longest first.
     pub(crate) fn place_preemptions(&mut self, tracks: &[Sampled]) {
-        for (mutator, from, ns, mut lost_ns) in std::mem::take(&mut self.preempted) {
+        // What is taken of each long sample.
+        let mut taken_ns: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        for (kind, (mutator, from, ns, mut lost_ns)) in std::mem::take(&mut self.preempted) {
+            let kind = &name(kind);
             let track = tracks.iter().find(|track| track.mutator == mutator);
             let samples = track.into_iter().flat_map(|track| &track.long_samples);
             let inside = samples.map(|&(start, length)| (start.max(from), (start + length).min(from + ns)));
             let mut inside: Vec<Interval> = inside.filter(|(start, end)| start < end).collect();
             inside.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
             for (start, end) in inside {
-                let part_ns = lost_ns.min(end - start);
+                let taken_ns = taken_ns.entry((mutator, start)).or_default();
+                let part_ns = lost_ns.min((end - start).saturating_sub(*taken_ns));
                 lost_ns -= part_ns;
+                *taken_ns += part_ns;
                 if part_ns > 0 {
-                    self.add_delay(PREEMPTIONS, mutator, (start, end), part_ns as f64 / (end - start) as f64);
+                    self.add_delay(kind, mutator, (start, end), part_ns as f64 / (end - start) as f64);
                 }
             }
             if lost_ns > 0 {
-                self.add_delay(PREEMPTIONS, mutator, (from, from + ns), lost_ns as f64 / ns as f64);
+                self.add_delay(kind, mutator, (from, from + ns), lost_ns as f64 / ns as f64);
             }
         }
     }
@@ -156,13 +160,12 @@ impl HeapEvents {
                 }
                 Event::Loss(l) if l.start_ns < to_ns && l.total_ns > 0 => {
                     let part = l.lost_ns as f64 / l.total_ns as f64;
-                    if l.kind == LossKind::Preemptions {
+                    if matches!(l.kind, LossKind::Preemptions | LossKind::Steal) {
                         let (from, to) = interval(l.start_ns, l.total_ns);
-                        out.preempted.push((l.mutator, from, to - from, l.lost_ns.min(to - from)));
+                        out.preempted.push((l.kind, (l.mutator, from, to - from, l.lost_ns.min(to - from))));
                         continue;
                     }
-                    let kind = l.kind.to_string().replace([' ', '-'], "_");
-                    out.add_delay(&kind, l.mutator, interval(l.start_ns, l.total_ns), part);
+                    out.add_delay(&name(l.kind), l.mutator, interval(l.start_ns, l.total_ns), part);
                 }
                 Event::Phase(p) if p.start_ns < to_ns => {
                     let start_ns = p.start_ns.saturating_sub(from_ns);
@@ -181,6 +184,11 @@ impl HeapEvents {
         out.phases.sort_by_key(|p| p.start_ns);
         out
     }
+}
+
+/// As in the document: `slow_paths`.
+fn name(kind: LossKind) -> String {
+    kind.to_string().replace([' ', '-'], "_")
 }
 
 #[cfg(test)]
@@ -229,31 +237,38 @@ mod tests {
     /// Where a mutator waited for a processor is known from its samples.
     #[test]
     fn a_wait_for_a_processor_lies_in_the_long_samples() {
-        let preempted = |start_ms: u64, ms: u64, lost_ms: u64, mutator: u64| {
+        let without = |kind, start_ms: u64, ms: u64, lost_ms: u64, mutator: u64| {
             let (start_ns, total_ns, lost_ns) = (start_ms * MS, ms * MS, lost_ms * MS);
-            let kind = LossKind::Preemptions;
             Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator })
         };
-        let events = [preempted(10, 10, 5, 1), preempted(30, 10, 6, 1), preempted(10, 10, 4, 2)];
+        let preempted = |start_ms, ms, lost_ms, mutator| without(LossKind::Preemptions, start_ms, ms, lost_ms, mutator);
+        let events = [
+            preempted(10, 10, 4, 1),
+            without(LossKind::Steal, 10, 10, 2, 1),
+            preempted(30, 10, 6, 1),
+            preempted(10, 10, 4, 2),
+        ];
         let mut found = HeapEvents::of(&events, 0, 0, 60 * MS);
         let long = |mutator: u64, samples: &[(u64, u64)]| {
             let long_samples = samples.iter().map(|&(start, ms)| (start * MS, ms * MS)).collect();
             Sampled { mutator, long_samples, ..Sampled::default() }
         };
-        // Of the first all in the longer sample; of the second as much as fits two, of which one
-        // reaches out, and the rest anywhere; of the third, whose mutator has no long sample there,
+        // Of the first all in the longer sample; of the steal in the same time what is left of that
+        // sample, and then in the shorter one; of the third as much as fits two, of which one
+        // reaches out, and the rest anywhere; of the fourth, whose mutator has no long sample there,
         // all.
         found.place_preemptions(&[long(1, &[(11, 1), (13, 5), (28, 4), (35, 2)]), long(2, &[(25, 9)])]);
         let expected = [
-            (1, 13 * MS, 5 * MS, 5 * MS),
+            (1, 13 * MS, 5 * MS, 4 * MS),
             (1, 30 * MS, 2 * MS, 2 * MS),
             (1, 35 * MS, 2 * MS, 2 * MS),
             (1, 30 * MS, 10 * MS, 2 * MS),
             (2, 10 * MS, 10 * MS, 4 * MS),
         ];
         assert_eq!(found.delays["preemptions"], expected);
+        assert_eq!(found.delays["steal"], [(1, 13 * MS, 5 * MS, MS), (1, 11 * MS, MS, MS)]);
         let lost = found.lost_by(1);
-        assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 0.0));
+        assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 1e6));
     }
 
     /// What a mutator slept beyond its due time is its loss, where it was longer than other sleeps.

@@ -21,11 +21,11 @@ mod totals;
 use crate::events::{Event, Loss, LossKind};
 use crate::inner::HeapInner;
 use crate::inner::record::MutatorRecord;
-use crate::lock;
+use crate::lock::{self, TellWaits};
 pub(crate) use account::Account;
 use gc_core::handler_cell::HandlerCell;
 use gc_core::loss::Loss as Entry;
-use gc_core::sys::{Process, RunDelay};
+use gc_core::sys::{Process, RunDelay, monotonic_ns, thread_cpu_time, thread_sleeps};
 pub(crate) use slow_paths::SlowPathLosses;
 use std::sync::{Arc, Weak};
 pub(crate) use totals::Totals;
@@ -80,7 +80,7 @@ impl Drop for OwnDelay {
 /// on it: when it enters, and when it returns from `blocking`.
 pub(crate) fn record_to(own: Arc<Recording>, heap: &HeapInner) {
     OWN.with(|cell| cell.replace(Some(Arc::clone(&own))));
-    lock::tell_waits(Some(waited_for_lock));
+    lock::tell_waits(Some(TellWaits { begin: begin_wait, end: end_wait }));
     own.record.account.arrive(heap);
 }
 
@@ -100,12 +100,26 @@ pub(crate) fn faulted(heap: &HeapInner, begin_ns: u64, ns: u64) {
     }
 }
 
-/// Records a wait of this thread for a lock.
-fn waited_for_lock(ns: u64) {
-    let Some(own) = OWN.with(HandlerCell::get) else { return };
+/// Gives the account of the mutator that is active on this thread.
+fn with_own<T: Default>(with: impl FnOnce(&Account, &HeapInner) -> T) -> T {
     // The mutator that is inside keeps its heap.
-    let Some(heap) = own.heap.upgrade() else { return };
-    own.record.account.note(&heap, LossKind::Locks, heap.report.events.now().saturating_sub(ns), ns);
+    let own = OWN.with(HandlerCell::get).and_then(|own| Some((own.heap.upgrade()?, own)));
+    own.map_or_else(T::default, |(heap, own)| with(&own.record.account, &heap))
+}
+
+/// This thread is about to wait for a lock: what it was without before is no part of the wait.
+/// Returns the time.
+fn begin_wait() -> u64 {
+    with_own(|account, heap| {
+        let begin_ns = heap.report.events.now();
+        account.look(heap, begin_ns);
+        begin_ns
+    })
+}
+
+/// Records the wait.
+fn end_wait(begin_ns: u64) {
+    with_own(|account, heap| account.note_wait(heap, LossKind::Locks, begin_ns));
 }
 
 /// How long this thread has waited for a processor since it began, if the kernel says so.
@@ -114,6 +128,41 @@ fn run_delay() -> Option<u64> {
     // gone.
     let total = RUN_DELAY.try_with(|delay| delay.0.get()?.file.as_ref()?.total().ok()).ok()??;
     Some(total.as_nanos() as u64)
+}
+
+/// What the kernel says of this thread at a moment: since it began, and by the monotonic clock.
+#[derive(Clone, Copy)]
+struct ThreadTimes {
+    now_ns: u64,
+    waited_ns: u64,
+    ran_ns: u64,
+    /// [`thread_sleeps`]; `None` where the four do not belong to one moment.
+    sleeps: Option<u64>,
+}
+
+/// The questions take some 1.5 us. One that takes longer was interrupted.
+const ASKING_NS: u64 = 20_000;
+
+impl ThreadTimes {
+    /// `None` if the kernel does not say how long the thread has waited.
+    fn now() -> Option<ThreadTimes> {
+        let mut times = ThreadTimes { now_ns: monotonic_ns(), waited_ns: run_delay()?, ran_ns: 0, sleeps: None };
+        for _ in 0..3 {
+            times.ran_ns = thread_cpu_time().as_nanos() as u64;
+            let (begun_ns, sleeps) = (times.now_ns, thread_sleeps().ok());
+            times.now_ns = monotonic_ns();
+            if times.ran_ns == 0 {
+                // A sandbox refuses the clock.
+                break;
+            }
+            if times.now_ns - begun_ns < ASKING_NS {
+                times.sleeps = sleeps;
+                break;
+            }
+            times.waited_ns = run_delay()?;
+        }
+        Some(times)
+    }
 }
 
 fn event(entry: Entry, mutator: u64) -> Event {

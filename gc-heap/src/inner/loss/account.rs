@@ -1,11 +1,12 @@
 //! A mutator's account of its delays, and how a delay that encloses others is measured.
 
-use super::{RUN_DELAY, run_delay};
+use super::{RUN_DELAY, ThreadTimes};
 use crate::config::Config;
 use crate::events::LossKind;
 use crate::events::probes::probe;
 use crate::inner::HeapInner;
 use gc_core::loss::{Loss as Entry, LossRing};
+use gc_core::sys::monotonic_ns;
 use gc_core::zeroed::NoMemory;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,9 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(super) const RING_ENTRIES: usize = 4096;
 
 /// A thread that records asks the kernel how long it has waited for a processor where so much time
-/// has passed since it last looked at the clock. The question takes about a microsecond, so it
-/// costs half a percent at most; and a shorter wait is not seen by itself.
+/// has passed since it last looked at the clock. The questions take 1.5 us, so they cost 0.8 % at
+/// most; and a shorter wait is not seen by itself.
 const LOOK_NS: u64 = 200_000;
+
+/// Between two questions less than this, and than a thousandth of the time, is no steal: they take
+/// some time themselves, and the clocks that they read drift by half of that (NTP slews
+/// `CLOCK_MONOTONIC` by at most 500 ppm).
+const LEAST_STEAL_NS: u64 = 20_000;
 
 /// From one fault to the next the kernel alone takes no longer than this: two that lie further
 /// apart say nothing of it.
@@ -37,13 +43,35 @@ pub(crate) struct Account {
     kernel_ns: AtomicU64,
     /// Whether a delay has begun and encloses nothing yet.
     fresh: AtomicBool,
-    /// Until when the thread's time is accounted for, and how long it had waited for a processor at
-    /// the last question.
+    /// Until when the thread's time is accounted for.
     pub(super) looked_ns: AtomicU64,
+    /// At the last question: the monotonic clock, how long the thread had waited for a processor and
+    /// had had one, and how often it had slept, `UNKNOWN` if that is not known.
     asked_ns: AtomicU64,
     waited_ns: AtomicU64,
+    ran_ns: AtomicU64,
+    sleeps: AtomicU64,
     /// The thread that was asked for: the address of its record.
     thread: AtomicU64,
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+/// What a thread was without since a moment: a processor, because another thread had it, and the
+/// time in which the processor did not run.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+struct Without {
+    waited_ns: u64,
+    stolen_ns: u64,
+}
+
+impl Without {
+    /// Of this, what must have been in a window of that length before a delay of that length.
+    fn outside(self, delay_ns: u64, window_ns: u64) -> Without {
+        let all_ns = (self.waited_ns + self.stolen_ns).saturating_sub(delay_ns).min(window_ns);
+        let waited_ns = self.waited_ns.min(all_ns);
+        Without { waited_ns, stolen_ns: all_ns - waited_ns }
+    }
 }
 
 /// The begin of a delay that may enclose others.
@@ -67,6 +95,8 @@ impl Account {
             looked_ns: AtomicU64::new(0),
             asked_ns: AtomicU64::new(0),
             waited_ns: AtomicU64::new(0),
+            ran_ns: AtomicU64::new(0),
+            sleeps: AtomicU64::new(UNKNOWN),
             thread: AtomicU64::new(0),
         })
     }
@@ -100,9 +130,9 @@ impl Account {
             std::ptr::from_ref(delay).addr() as u64
         });
         let thread = thread.unwrap_or(0);
-        if get(&self.thread) != thread || now_ns.saturating_sub(get(&self.asked_ns)) >= LOOK_NS {
+        if get(&self.thread) != thread || monotonic_ns().saturating_sub(get(&self.asked_ns)) >= LOOK_NS {
             set(&self.thread, thread);
-            self.ask(now_ns);
+            self.ask();
         }
         set(&self.looked_ns, now_ns);
     }
@@ -115,30 +145,57 @@ impl Account {
         }
     }
 
-    /// Asks the kernel how long the thread has waited for a processor: since the last question, 0
-    /// if it does not say.
-    fn ask(&self, now_ns: u64) -> u64 {
-        let Some(waited_ns) = run_delay() else { return 0 };
-        set(&self.asked_ns, now_ns);
-        let before = get(&self.waited_ns);
-        set(&self.waited_ns, waited_ns);
-        // Another thread's total, or one that a new thread has at the same address, may be larger.
-        waited_ns.saturating_sub(before)
+    /// Asks the kernel what the thread was without since the last question.
+    fn ask(&self) -> Without {
+        ThreadTimes::now().map_or_else(Without::default, |times| self.answer(times))
     }
 
-    /// The thread looks at the clock, in a slow path or a safepoint. If it has not for long, it may
-    /// have lost its processor: `Preemptions`.
-    pub(crate) fn look(&self, heap: &HeapInner, now_ns: u64) {
-        let since_ns = get(&self.looked_ns);
-        let window_ns = now_ns.saturating_sub(since_ns);
-        if window_ns >= LOOK_NS && self.ring.is_some() {
-            let waited_ns = self.ask(now_ns).min(window_ns);
-            if waited_ns != 0 {
-                heap.report.losses.record(LossKind::Preemptions, waited_ns);
-                self.add(LossKind::Preemptions, 1, since_ns, window_ns, waited_ns, 0);
+    fn answer(&self, times: ThreadTimes) -> Without {
+        let since = |word: &AtomicU64, now: u64| {
+            let before = get(word);
+            set(word, now);
+            // Another thread's total, or one that a new thread has at the same address, may be
+            // larger.
+            now.saturating_sub(before)
+        };
+        let passed_ns = since(&self.asked_ns, times.now_ns);
+        let (waited_ns, ran_ns) = (since(&self.waited_ns, times.waited_ns), since(&self.ran_ns, times.ran_ns));
+        let before = get(&self.sleeps);
+        let sleeps = times.sleeps.unwrap_or(UNKNOWN);
+        set(&self.sleeps, sleeps);
+        let mut without = Without { waited_ns, stolen_ns: 0 };
+        // The time of a thread that has slept says nothing: the kernel does not tell for how long.
+        if sleeps == before && sleeps != UNKNOWN {
+            let missing_ns = passed_ns.saturating_sub(waited_ns + ran_ns);
+            if missing_ns >= LEAST_STEAL_NS.max(passed_ns / 1000) {
+                without.stolen_ns = missing_ns;
             }
         }
-        set(&self.looked_ns, now_ns);
+        without
+    }
+
+    /// The thread looks at the clock, in a slow path or a safepoint. If it had not for long by
+    /// `until_ns`, where a delay may have begun, it may have lost its processor: `Preemptions` and
+    /// `Steal`.
+    pub(crate) fn look(&self, heap: &HeapInner, until_ns: u64) {
+        let since_ns = get(&self.looked_ns);
+        let window_ns = until_ns.saturating_sub(since_ns);
+        if window_ns >= LOOK_NS && self.ring.is_some() {
+            let without = self.ask();
+            // As much as may have been in that delay counts there.
+            let delay_ns = heap.report.events.now().saturating_sub(until_ns);
+            self.was_without(heap, (since_ns, window_ns), without.outside(delay_ns, window_ns));
+        }
+        set(&self.looked_ns, until_ns);
+    }
+
+    fn was_without(&self, heap: &HeapInner, (begin_ns, length_ns): (u64, u64), without: Without) {
+        for (kind, ns) in [(LossKind::Preemptions, without.waited_ns), (LossKind::Steal, without.stolen_ns)] {
+            if ns != 0 {
+                heap.report.losses.record(kind, ns);
+                self.add(kind, 1, begin_ns, length_ns, ns, 0);
+            }
+        }
     }
 
     /// Begins a delay that may enclose others.
@@ -180,6 +237,16 @@ impl Account {
     pub(crate) fn note(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64, ns: u64) {
         heap.report.losses.record(kind, ns);
         self.add(kind, 1, begin_ns, ns, ns, 0);
+    }
+
+    /// As [`note`](Self::note), for a sleep that ends now, before which the thread has
+    /// [looked](Self::look).
+    pub(super) fn note_wait(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64) {
+        self.note(heap, kind, begin_ns, heap.report.events.now() - begin_ns);
+        if self.ring.is_some() {
+            // How long a thread slept, the kernel does not tell.
+            self.ask();
+        }
     }
 
     /// Returns what was set before.
@@ -234,9 +301,9 @@ impl Account {
         ring.record(Entry { kind: kind as u8, count, begin_ns, length_ns, lost_ns, kernel_ns });
         let end_ns = begin_ns + length_ns;
         set(&self.looked_ns, end_ns);
-        if length_ns >= LOOK_NS && kind != LossKind::Preemptions {
+        if length_ns >= LOOK_NS && !matches!(kind, LossKind::Preemptions | LossKind::Steal) {
             // Waits for a processor in it are this delay's.
-            self.ask(end_ns);
+            self.ask();
         }
     }
 }
@@ -250,4 +317,109 @@ pub(super) fn get(word: &AtomicU64) -> u64 {
 
 fn set(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{account, entries, recording};
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn times(now_ns: u64, waited_ns: u64, ran_ns: u64, sleeps: Option<u64>) -> ThreadTimes {
+        ThreadTimes { now_ns, waited_ns, ran_ns, sleeps }
+    }
+
+    /// What a thread neither ran, nor waited, nor slept was taken from its processor.
+    #[test]
+    fn time_that_passes_without_the_processor_is_stolen() {
+        let heap = recording();
+        let account = account(&heap);
+        let answer = |now_ns, waited_ns, ran_ns, sleeps| {
+            let Without { waited_ns, stolen_ns } = account.answer(times(now_ns, waited_ns, ran_ns, sleeps));
+            (waited_ns, stolen_ns)
+        };
+        let slept = Some(7);
+        assert_eq!(answer(100 * MS, 3 * MS, 80 * MS, slept).1, 0, "there was no question before");
+        assert_eq!(answer(110 * MS, 5 * MS, 85 * MS, slept), (2 * MS, 3 * MS));
+        assert_eq!(answer(120 * MS, 5 * MS, 95 * MS - 10_000, slept), (0, 0), "the questions' own time");
+        // As long a time, in which the clocks may have drifted by as much.
+        assert_eq!(answer(1_120 * MS, 5 * MS, 1_095 * MS - 900_000, slept), (0, 0));
+        assert_eq!(answer(1_220 * MS, 5 * MS, 1_100 * MS, Some(8)), (0, 0), "it slept");
+        assert_eq!(answer(1_230 * MS, 6 * MS, 1_100 * MS, None), (MS, 0), "nobody knows");
+        assert_eq!(answer(1_240 * MS, 6 * MS, 1_100 * MS, Some(8)), (0, 0), "nor what was before");
+        assert_eq!(answer(1_250 * MS, 6 * MS, 1_101 * MS, Some(8)), (0, 9 * MS));
+        // Another thread's totals.
+        assert_eq!(answer(1_260 * MS, 0, 0, Some(8)).0, 0);
+    }
+
+    #[test]
+    fn what_may_have_been_in_the_delay_after_it_is_not_the_windows() {
+        let without = |waited_ns, stolen_ns| Without { waited_ns, stolen_ns };
+        assert_eq!(without(30, 40).outside(0, 100), without(30, 40));
+        assert_eq!(without(30, 40).outside(50, 100), without(20, 0));
+        assert_eq!(without(30, 40).outside(80, 100), without(0, 0));
+        assert_eq!(without(30, 40).outside(10, 50), without(30, 20));
+        assert_eq!(without(0, 40).outside(10, 100), without(0, 30));
+    }
+
+    /// Both kinds have the window as theirs, and lose no more than it together.
+    #[test]
+    fn a_window_has_waits_and_steal() {
+        let heap = recording();
+        let (account, inner) = (account(&heap), heap.inner());
+        account.was_without(inner, (MS, 5 * MS), Without { waited_ns: 2 * MS, stolen_ns: 3 * MS });
+        account.was_without(inner, (9 * MS, MS), Without { waited_ns: 0, stolen_ns: MS / 2 });
+        let (window, other) = ((MS, 5 * MS), (9 * MS, MS));
+        let expected =
+            [(window, 2 * MS), (window, 3 * MS), (other, MS / 2)].map(|((from, ns), lost)| (from, ns, lost, 1));
+        assert_eq!(entries(&account), expected);
+        let total = |kind| heap.stats().losses.kind(kind).total_ns;
+        assert_eq!((total(LossKind::Preemptions), total(LossKind::Steal)), (2 * MS, 3 * MS + MS / 2));
+    }
+
+    /// A thread that sleeps inside the heap without `blocking`, and asks after each sleep.
+    #[test]
+    fn a_sleep_is_no_steal() {
+        let heap = recording();
+        heap.enter(|m| {
+            for _ in 0..10 {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                m.record().account.look(heap.inner(), heap.now_ns());
+            }
+        })
+        .unwrap();
+        assert_eq!(heap.stats().losses.kind(LossKind::Steal).total_ns, 0);
+    }
+
+    /// What the thread was without before it waited for a lock is no part of that wait, and not
+    /// lost by it.
+    #[test]
+    fn a_wait_for_a_lock_begins_with_a_look() {
+        let heap = recording();
+        heap.enter(|m| {
+            let account = &m.record().account;
+            let lock = &heap.inner().roots.stacks;
+            let has = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let guard = lock.lock();
+                    has.wait();
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    drop(guard);
+                });
+                has.wait();
+                std::thread::sleep(std::time::Duration::from_nanos(2 * LOOK_NS));
+                // Long ago, with a wait since.
+                set(&account.looked_ns, heap.now_ns() - 2 * LOOK_NS);
+                let Some(times) = ThreadTimes::now() else { return };
+                set(&account.waited_ns, times.waited_ns.saturating_sub(LOOK_NS));
+                drop(lock.lock());
+            });
+        })
+        .unwrap();
+        let total = |kind| heap.stats().losses.kind(kind).total_ns;
+        assert!(total(LossKind::Locks) >= 3 * MS, "{}", total(LossKind::Locks));
+        assert!(total(LossKind::Preemptions) >= LOOK_NS / 2, "{}", total(LossKind::Preemptions));
+    }
 }
