@@ -47,8 +47,8 @@ impl HeapEvents {
 
     /// Adds waits for a processor, and times in which it did not run, to the delays. Of these the
     /// heap knows that they lie between two slow paths, and their length. A thread without a
-    /// processor takes no sample: so they lie in its long samples there, as far as there is room, in
-    /// the longest first.
+    /// processor takes no sample: so they lie in its long samples there, as far as there is room,
+    /// in the longest first.
     pub(crate) fn place_preemptions(&mut self, tracks: &[Sampled]) {
         // What is taken of each long sample.
         let mut taken_ns: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -255,8 +255,8 @@ mod tests {
         };
         // Of the first all in the longer sample; of the steal in the same time what is left of that
         // sample, and then in the shorter one; of the third as much as fits two, of which one
-        // reaches out, and the rest anywhere; of the fourth, whose mutator has no long sample there,
-        // all.
+        // reaches out, and the rest anywhere; of the fourth, whose mutator has no long sample
+        // there, all.
         found.place_preemptions(&[long(1, &[(11, 1), (13, 5), (28, 4), (35, 2)]), long(2, &[(25, 9)])]);
         let expected = [
             (1, 13 * MS, 5 * MS, 4 * MS),
