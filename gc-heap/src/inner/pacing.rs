@@ -21,29 +21,33 @@ pub(crate) struct Pacing {
     /// Of whole cycles, and of young ones.
     pub(crate) whole: Model,
     pub(crate) young: Model,
-    /// When blocks were counted last, and how many had been allocated.
+    /// When blocks were counted last, and how many had been allocated for new objects: what the
+    /// collector takes to copy to is no allocation of the program's, and free again soon.
     measured: (Instant, usize),
     pub(crate) begun: Instant,
     /// Blocks allocated when the last whole marking began, and the last one.
-    pub(crate) taken_by_whole: usize,
-    pub(crate) taken: usize,
+    pub(crate) allocated_by_whole: usize,
+    pub(crate) allocated: usize,
+    /// Blocks that mutators had taken for copies when the last cycle began.
+    pub(crate) copied: usize,
 }
 
 impl Pacing {
     pub(crate) fn new(blocks: usize) -> Pacing {
         let now = Instant::now();
         let (whole, young) = (Model::new(blocks), Model::new(blocks));
-        Pacing { whole, young, measured: (now, 0), begun: now, taken_by_whole: 0, taken: 0 }
+        Pacing { whole, young, measured: (now, 0), begun: now, allocated_by_whole: 0, allocated: 0, copied: 0 }
     }
 
-    pub(crate) fn measure(&mut self, taken: usize) {
+    pub(crate) fn measure(&mut self, allocated: usize) {
         let (then, before) = self.measured;
         let now = Instant::now();
         let seconds = now.duration_since(then).as_secs_f64();
         if seconds >= SHORTEST {
-            self.whole.took((taken - before) as f64 / seconds);
-            self.young.took((taken - before) as f64 / seconds);
-            self.measured = (now, taken);
+            let blocks = (allocated - before) as f64;
+            self.whole.took(blocks, seconds);
+            self.young.took(blocks, seconds);
+            self.measured = (now, allocated);
         }
     }
 }

@@ -78,8 +78,9 @@ pub(crate) struct FreeSpace {
     live_bytes: AtomicU64,
     /// Blocks ever taken: the measure of allocation.
     taken: AtomicUsize,
-    /// Of these, for new objects.
+    /// Of these, for new objects, and by mutators for copies.
     allocated: AtomicUsize,
+    copied: AtomicUsize,
     /// Blocks between these two (the first in the low half) have never been taken.
     never_taken: AtomicU64,
     born: Instant,
@@ -109,6 +110,7 @@ impl FreeSpace {
             live_bytes: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             allocated: AtomicUsize::new(0),
+            copied: AtomicUsize::new(0),
             never_taken: AtomicU64::new((blocks as u64) << 32),
             born: Instant::now(),
             dumps: None,
@@ -246,10 +248,12 @@ impl FreeSpace {
         Some(blocks)
     }
 
-    /// Counts blocks that are taken for new objects. Under the lock.
+    /// Counts blocks that are taken for new objects, and by mutators for copies. Under the lock.
     fn is_for(&self, taker: AllocClass, count: usize) {
-        if taker == AllocClass::Mutator {
-            add(&self.allocated, count as isize);
+        match taker {
+            AllocClass::Mutator => add(&self.allocated, count as isize),
+            AllocClass::MutatorCopy => add(&self.copied, count as isize),
+            AllocClass::Collector => {}
         }
     }
 

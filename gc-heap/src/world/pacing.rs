@@ -43,14 +43,15 @@ impl HeapInner {
     pub(crate) fn pace_cycle_begins(&self, kind: CycleKind) {
         let mut pacing = self.schedule.pacing.lock();
         // Read under the lock: no thread has recorded a larger number before.
-        let taken = self.memory.free.taken();
+        let allocated = self.memory.free.allocated();
         pacing.begun = Instant::now();
-        pacing.measure(taken);
-        let before = std::mem::replace(&mut pacing.taken, taken);
-        pacing.young.marks((taken - before) as f64);
+        pacing.copied = self.memory.free.copied();
+        pacing.measure(allocated);
+        let before = std::mem::replace(&mut pacing.allocated, allocated);
+        pacing.young.marks((allocated - before) as f64);
         if kind == CycleKind::Whole {
-            let before = std::mem::replace(&mut pacing.taken_by_whole, taken);
-            pacing.whole.marks((taken - before) as f64);
+            let before = std::mem::replace(&mut pacing.allocated_by_whole, allocated);
+            pacing.whole.marks((allocated - before) as f64);
         }
         let model = match kind {
             CycleKind::Young => &pacing.young,
@@ -65,12 +66,14 @@ impl HeapInner {
     pub(crate) fn pace_cycle_ended(&self, kind: CycleKind, survived: u64, stay: u64) {
         let mut pacing = self.schedule.pacing.lock();
         let figures = self.memory.free.figures();
-        pacing.measure(figures.taken);
+        pacing.measure(self.memory.free.allocated());
         let seconds = pacing.begun.elapsed().as_secs_f64();
+        let copied = (self.memory.free.copied() - pacing.copied) as f64;
         let (used, blocks) = (figures.used as f64, |bytes: u64| bytes as f64 / BLOCK_BYTES as f64);
         match kind {
             CycleKind::Whole => {
                 pacing.whole.ended(seconds, blocks(figures.live_bytes), used);
+                pacing.whole.copied(copied);
                 pacing.young.uses(used);
             }
             CycleKind::Young => {
@@ -85,7 +88,7 @@ impl HeapInner {
     pub(crate) fn pace_look(&self) {
         // If another thread is updating, this one need not.
         if let Some(mut pacing) = self.schedule.pacing.try_lock() {
-            pacing.measure(self.memory.free.taken());
+            pacing.measure(self.memory.free.allocated());
             self.pace(&pacing);
         }
     }

@@ -100,6 +100,48 @@ pub(crate) fn what_lies_behind_large_objects_is_not_kept_for(barrier: Barrier) {
     assert!(seen.iter().min() <= Some(&(3 * baseline)), "{seen:?} cycles, and {baseline} where nothing is kept");
 }
 
+/// Objects that die at random, so that each cycle evacuates, in a program that allocates slowly. It
+/// was fast while it filled the heap, and the collector takes many blocks at once to copy to: where
+/// either is taken for the rate at which it allocates, half of what is free is kept for the next
+/// cycle, which begins when the one before has ended.
+pub(crate) fn neither_copies_nor_a_fast_start_begin_cycles() {
+    const KEPT: usize = 42_000;
+    const BYTES: usize = 1000;
+    const REPLACED: usize = 75_000;
+    type Table = SlotArray<Option<Bytes>>;
+    let cycles = |barrier| {
+        let heap = plain(barrier, 64 << 20).build().unwrap();
+        let payload = vec![b'!'; BYTES];
+        let replace = heap.enter(|m| -> Result<u64, OutOfMemory> {
+            let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
+            let (mut random, mut before) = (1_u64, 0);
+            for index in 0..KEPT + REPLACED {
+                if index == KEPT {
+                    before = heap.stats().cycles;
+                }
+                if index > KEPT && index % 100 == 0 {
+                    m.blocking(|| std::thread::sleep(Duration::from_millis(2)));
+                }
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let at = if index < KEPT { index } else { random as usize % KEPT };
+                let m = m.reserve(AllocSize::tail::<Bytes>(BYTES))?;
+                table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
+            }
+            Ok(before)
+        });
+        let before = replace.unwrap().unwrap();
+        heap.stats().cycles - before
+    };
+    let baseline = cycles(Barrier::StopTheWorld);
+    let seen: Vec<_> = (0..3).map(|_| cycles(Barrier::Load)).collect();
+    assert!(
+        seen.iter().min() <= Some(&(2 * baseline)),
+        "{seen:?} cycles, and {baseline} where nobody allocates meanwhile"
+    );
+}
+
 /// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of
 /// the heap is used all the same.
 pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier) {
@@ -233,8 +275,8 @@ pub(crate) fn a_heap_can_be_filled(barrier: Barrier) {
     }
 }
 
-/// A list of which two thirds of the heap are, and a program that allocates garbage beside it as fast
-/// as it can: what is free lasts for a part of each marking.
+/// A list of which two thirds of the heap are, and a program that allocates garbage beside it as
+/// fast as it can: what is free lasts for a part of each marking.
 pub(crate) fn threads_are_slowed_down_before_memory_is_used_up(barrier: Barrier) {
     let heap = plain(barrier, 48 << 20).build().unwrap();
     let causes = heap.enter(|m| -> Result<[u64; 2], OutOfMemory> {
@@ -343,6 +385,6 @@ pub(crate) const TESTS: Tests = Tests {
         what_lies_behind_large_objects_is_not_kept_for,
         an_early_cycle_that_finds_nothing_changes_nothing,
     ],
-    once: tests![a_limit_on_collecting_is_a_share],
+    once: tests![a_limit_on_collecting_is_a_share, neither_copies_nor_a_fast_start_begin_cycles],
     ..Tests::NONE
 };

@@ -50,14 +50,14 @@ impl FreeSpace {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Blocks ever taken.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
     /// Blocks ever taken for new objects.
     pub(crate) fn allocated(&self) -> usize {
         self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Blocks ever taken by mutators for objects that they evacuate.
+    pub(crate) fn copied(&self) -> usize {
+        self.copied.load(Ordering::Relaxed)
     }
 
     /// Blocks in a row that have never been taken: what is below was taken one by one, what is
