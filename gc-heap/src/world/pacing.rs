@@ -58,7 +58,10 @@ impl HeapInner {
             CycleKind::Whole => &pacing.whole,
         };
         let used = self.memory.blocks.len() - self.memory.free.free();
-        self.schedule.throttle.begin(self.report.events.now(), model, used, self.memory.free.kept());
+        // Where the world is stopped, a mutator on its way to the pause would wait for nothing.
+        if !self.relocation.stops_the_world() {
+            self.schedule.throttle.begin(self.report.events.now(), model, used, self.memory.free.kept());
+        }
     }
 
     /// `survived`: of a young cycle, the bytes that it has marked; `stay`: those of them that the next
