@@ -3,7 +3,7 @@
 
 use gc_core::probe::Capabilities;
 use gc_core::sys;
-use gc_core::views::{Mirror, RootRegion, Views, ViewsError};
+use gc_core::views::{Mirror, RootRegion, SparePage, Views, ViewsError};
 use std::os::fd::AsRawFd;
 use std::{fs, ptr};
 
@@ -188,6 +188,59 @@ fn collapsing_makes_huge_pages_and_keeps_bytes() {
         Err(error) if can.collapse.support.is_yes() => assert_ne!(error.errno(), libc::EINVAL, "{error}"),
         Err(error) => assert_eq!(error.errno(), libc::EINVAL, "{error}"),
     }
+}
+
+#[test]
+fn a_huge_page_is_made_of_nothing_and_of_small_pages() {
+    if let Err(why) = sys::collapse_supported() {
+        assert!(!Capabilities::probe().collapse.support.is_yes());
+        return println!("IGNORED, it cannot run here: {why}");
+    }
+    let heap = heap(6 * MIB);
+    for offset in (0..2 * MIB).step_by(4096) {
+        write(heap.view(1) + offset, offset as u64);
+    }
+    heap.leave_unpopulated(0);
+    let committed = heap.committed_bytes().unwrap();
+    for offset in [0, 2 * MIB] {
+        if let Err(error) = heap.make_huge(offset) {
+            assert!([libc::ENOMEM, libc::EAGAIN, libc::EBUSY].contains(&error.errno()), "{error}");
+            return println!("NOT TESTED: {error}");
+        }
+    }
+    assert_eq!((committed, heap.committed_bytes().unwrap()), (2 * MIB, 4 * MIB));
+    assert_eq!(heap.huge_mapped_bytes().unwrap(), [4 * MIB, 0, 4 * MIB]);
+    for place in places(&heap) {
+        assert!((0..2 * MIB).step_by(4096).all(|offset| read(place + offset) == offset as u64));
+        assert!((2 * MIB..4 * MIB).step_by(4096).all(|offset| read(place + offset) == 0));
+    }
+    // The first touch of the view that was left out has mapped it whole.
+    assert_eq!(heap.huge_mapped_bytes().unwrap(), [4 * MIB; 3]);
+    // A hole splits the page in every view; mapped again it is one.
+    heap.uncommit(0, 64 << 10).unwrap();
+    assert_eq!(heap.huge_mapped_bytes().unwrap(), [2 * MIB; 3]);
+    if heap.make_huge(0).is_ok() {
+        assert_eq!(heap.huge_mapped_bytes().unwrap(), [4 * MIB, 2 * MIB, 4 * MIB]);
+        assert_eq!((read(heap.view(0)), read(heap.view(0) + MIB)), (0, MIB as u64));
+    }
+    heap.map_huge(2 * MIB).unwrap();
+    assert_eq!(heap.huge_mapped_bytes().unwrap()[2], 4 * MIB);
+}
+
+#[test]
+fn a_spare_page_is_given_back_each_time() {
+    let spare = SparePage::new("spare-test").unwrap();
+    for _ in 0..3 {
+        if let Err(error) = spare.warm() {
+            return println!("NOT TESTED: {error}");
+        }
+    }
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mapping = smaps.split_once("memfd:spare-test").expect("it is mapped").1;
+    let rss = mapping.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    assert_eq!(rss.trim(), "0 kB");
+    drop(spare);
+    assert!(!fs::read_to_string("/proc/self/maps").unwrap().contains("memfd:spare-test"));
 }
 
 /// What `/proc/self/smaps` says about huge pages in the mapping at an address.

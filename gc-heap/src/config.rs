@@ -54,6 +54,12 @@ pub enum HugePages {
     /// Without [`pretouch`](HeapBuilder::pretouch) there is no memory to collapse, and
     /// [`build`](HeapBuilder::build) returns an error.
     Collapse,
+    /// `MADV_COLLAPSE` while the program runs (Linux 6.1), by the collector's thread between
+    /// cycles: first of free memory that is allocated next, then of memory that is in use. Needs
+    /// no privilege, no setting of the system, and no [`pretouch`](HeapBuilder::pretouch).
+    /// `docs/huge-pages.md` has what it costs. Where it is impossible the heap has 4 KiB pages, and
+    /// [`Heap::warnings`](crate::Heap::warnings) says why.
+    Background,
 }
 
 /// How the stress mode disturbs the heap. Off by default. An embedder's tests should run with it:
@@ -548,6 +554,7 @@ impl HeapBuilder {
         let limit = gc_core::sys::memory_limit().ok();
         let near = limit.and_then(|limit| warnings::near_memory_limit(max_bytes, &limit));
         let mut warnings: Vec<_> = near.into_iter().collect();
+        warnings.extend(warnings::background(&mut config));
         let asked = config.workers;
         config.workers = asked.min(max_workers(max_bytes / BLOCK_BYTES));
         if config.workers < asked {

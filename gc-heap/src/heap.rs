@@ -18,6 +18,8 @@ use crate::space::BLOCK_BYTES;
 use crate::stats::{Durations, HeapStats, LossTotal, LossTotals, Pauses, SlowPaths};
 use crate::warning::BuildWarning;
 use choice::{Choice, choose};
+use gc_core::sys::SysError;
+use gc_core::views::HUGE_PAGE;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +95,28 @@ impl Heap {
         self.inner().uncommit(Duration::ZERO)
     }
 
+    /// Bytes of the heap's memory that each of its views maps by 2 MiB pages: the collector's view,
+    /// then those of the mutators (with [`Barrier::Page`](crate::Barrier::Page) the last is that
+    /// from which a flip's pages come). From `ShmemPmdMapped` of `/proc/self/smaps`, for which the
+    /// kernel walks the page tables of the whole process: milliseconds per GiB of small pages. A
+    /// view maps a page at its first touch of it, so
+    /// [`HeapStats::huge_bytes`] may be more. 0 of private memory, which `AnonHugePages` counts
+    /// there.
+    ///
+    /// # Errors
+    /// What reading the file gives.
+    ///
+    /// ```
+    /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
+    /// for (view, bytes) in heap.huge_mapped_bytes()?.iter().enumerate() {
+    ///     println!("view {view}: {bytes} bytes in 2 MiB pages");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn huge_mapped_bytes(&self) -> Result<Vec<usize>, SysError> {
+        self.inner().memory.views.huge_mapped_bytes()
+    }
+
     /// Maximum size in bytes.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
@@ -130,6 +154,9 @@ impl Heap {
             used_bytes: blocks.used * BLOCK_BYTES,
             committed_bytes: blocks.committed * BLOCK_BYTES,
             committed_peak_bytes: blocks.committed_peak * BLOCK_BYTES,
+            huge_bytes: blocks.huge * HUGE_PAGE,
+            huge_pages_made: counters.huge_pages_made.get(),
+            huge_pages_refused: counters.huge_pages_refused.get(),
             allocated_bytes: blocks.taken as u64 * BLOCK_BYTES as u64,
             cycles: counters.cycles.get(),
             young_cycles,
@@ -424,12 +451,19 @@ impl HeapInner {
                 .try_for_each(hide)
                 .map_err(|error| BuildError::SingleView(Box::new(error)))?;
         }
+        if self.config.huge_pages == HugePages::Background {
+            self.memory.free.track_chunks()?;
+        }
         if self.config.pretouch {
             self.memory.views.populate(0, bytes).map_err(|error| BuildError::Populate(Box::new(error)))?;
             self.memory.free.all_committed();
             if self.config.huge_pages == HugePages::Collapse {
                 let in_use =
                     self.memory.views.collapse(0, bytes).map_err(|error| BuildError::HugePages(Box::new(error)))?;
+                if in_use.is_none() {
+                    self.memory.free.track_chunks()?;
+                    self.memory.free.all_huge();
+                }
                 return Ok(in_use.map(BuildWarning::SmallPages));
             }
         }

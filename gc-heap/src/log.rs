@@ -10,7 +10,7 @@ use std::fmt::Write;
 ///
 /// Each line begins with the time since the heap was built, at which the event ended. Each cycle
 /// ends with a line that sums it up: bytes used before and after, of how many; bytes found live;
-/// the phases; pauses and stalls since the cycle before; what the barrier did meanwhile, what
+/// those in 2 MiB pages, if there are any; the phases; pauses and stalls since the cycle before; what the barrier did meanwhile, what
 /// mutators lost by it, and otherwise. Losses have no lines of their own: there are too many.
 ///
 /// ```text
@@ -187,8 +187,10 @@ impl Sums {
     fn summary(&self, cycle: &CycleSpan) -> String {
         let phases: Vec<_> = self.phases.iter().map(|&(phase, ns)| format!("{phase} {}", Time(ns))).collect();
         let kind = if cycle.kind == CycleKind::Young { "young, " } else { "" };
+        let huge =
+            if cycle.huge_bytes > 0 { format!("{} huge, ", Bytes(cycle.huge_bytes as u64)) } else { String::new() };
         let mut line = format!(
-            "cycle {}: {kind}{} -> {} ({}), {} live, {} ({}); pauses {}; stalls {}",
+            "cycle {}: {kind}{} -> {} ({}), {} live, {huge}{} ({}); pauses {}; stalls {}",
             cycle.cycle,
             Bytes(cycle.used_before_bytes as u64),
             Bytes(cycle.used_bytes as u64),
@@ -287,7 +289,7 @@ mod tests {
         cycle.cycle = number;
         (cycle.start_ns, cycle.total_ns) = (1_000_000, 20_000_000);
         (cycle.used_before_bytes, cycle.used_bytes, cycle.max_bytes) = (42 << 20, 17 << 20, 64 << 20);
-        cycle.live_bytes = 15 << 20;
+        (cycle.live_bytes, cycle.huge_bytes) = (15 << 20, (number as usize - 1) * (8 << 20));
         (cycle.pages_repaired, cycle.pages_repaired_by_mutators, cycle.faults, cycle.slow_paths) = (0, 0, 0, 0);
         cycle
     }
@@ -359,7 +361,7 @@ mod tests {
              pauses 3, together 12.3 us, longest 5.1 us; stalls 1 of 310.0 us; pages repaired 100, 8 of them in 2 faults",
             "[0.001s][gc] cycle 2: pause mark start 0.0 us, reached in 0.9 us",
             "[2.000s][gc] stall of mutator 3 (throttled): 310.0 us for 48 bytes",
-            "[0.021s][gc] cycle 2: young, 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 20.0 ms (); pauses 1 of 0.0 \
+            "[0.021s][gc] cycle 2: young, 42.0 MiB -> 17.0 MiB (64.0 MiB), 15.0 MiB live, 8.0 MiB huge, 20.0 ms (); pauses 1 of 0.0 \
              us; stalls 1 of 310.0 us, 1 of them throttled; slow paths 7; 3.5 us lost by them; 41.0 us lost otherwise; 4.0 ms without a processor",
         ];
         assert_eq!(lines, expected);

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// a program is the difference of two copies. `docs/tuning.md` explains each figure.
 ///
 /// The figures of one copy are consistent, whatever other threads do meanwhile: `live_bytes` <=
-/// `used_bytes` <= `committed_bytes` <= `committed_peak_bytes` <= `max_bytes`; `used_bytes` <=
+/// `used_bytes` <= `committed_bytes` <= `committed_peak_bytes` <= `max_bytes`; `huge_bytes` <=
+/// `committed_bytes`; `used_bytes` <=
 /// `allocated_bytes`; `relocations`, `young_cycles` and `compactions` <= `cycles`;
 /// `pages_repaired_by_mutators` <= `pages_repaired`. And of two copies taken one after the other no
 /// count is smaller in the later.
@@ -45,6 +46,17 @@ pub struct HeapStats {
     pub committed_bytes: usize,
     /// Maximum of the committed bytes so far.
     pub committed_peak_bytes: usize,
+    /// Of the committed bytes, those in 2 MiB pages, as the heap counts those that it has made and
+    /// not uncommitted since: with [`HugePages::Background`](crate::HugePages::Background), and
+    /// with [`HugePages::Collapse`](crate::HugePages::Collapse) if all pages were free. 0 with
+    /// others. Every view has the same page; which views map it as one:
+    /// [`Heap::huge_mapped_bytes`](crate::Heap::huge_mapped_bytes).
+    pub huge_bytes: usize,
+    /// 2 MiB pages made in the background.
+    pub huge_pages_made: u64,
+    /// Of the attempts to make one, those that the kernel refused: it has none free, or a page was
+    /// in use elsewhere. It is tried again later.
+    pub huge_pages_refused: u64,
     /// Bytes allocated in blocks so far.
     pub allocated_bytes: u64,
     /// Cycles that have ended.
@@ -207,6 +219,8 @@ counters!(
     stalls,
     throttled,
     plans_abandoned,
+    huge_pages_made,
+    huge_pages_refused,
     pinned_blocks,
     pages_repaired,
     verified_slots,

@@ -53,6 +53,21 @@ pub enum BuildWarning {
         /// Where it stands.
         file: &'static str,
     },
+    /// [`HugePages::Background`](crate::HugePages::Background) has no effect: the kernel has no
+    /// `MADV_COLLAPSE`.
+    #[error(
+        "2 MiB pages cannot be made in the background here: {0}; Linux 6.1 can; `HugePages::Advise` needs Linux 4.8, \
+         and the system's setting `shmem_enabled` at `advise`"
+    )]
+    NoCollapse(SysError),
+    /// [`HugePages::Background`](crate::HugePages::Background) has no effect with
+    /// [`Backing::Anonymous`](crate::Backing::Anonymous): to make a huge page of private memory, the
+    /// kernel holds the lock of the process's memory map while it copies.
+    #[error(
+        "2 MiB pages are not made of private memory in the background, because all first touches of the process would \
+         wait; use `Backing::Memfd`, or `HugePages::Advise`, which private memory follows where the setting is `madvise`"
+    )]
+    PrivateHugePages,
     /// [`HugePages::Collapse`](crate::HugePages::Collapse) left some of the heap in small pages.
     #[error(
         "some of the heap stays in pages of 4 KiB, because they were in use all the time: {0}; build it again, or do without"

@@ -43,7 +43,9 @@ mod inject {
 
 pub(crate) use inject::refused;
 
-pub use advise::{collapse, discard, dont_fork, dump, huge, no_huge, populate_write, populate_write_supported};
+pub use advise::{
+    collapse, collapse_supported, discard, dont_fork, dump, huge, no_huge, populate_write, populate_write_supported,
+};
 pub use end::end_process;
 pub use error::SysError;
 pub use file::HeapFile;
@@ -56,8 +58,8 @@ pub use map::{
 };
 pub use membarrier::{Membarrier, membarrier, membarrier_register};
 pub use memory::{
-    MemoryLimit, anonymous_huge_pages, available_memory, kernel_release, max_map_count, memory_limit, page_size,
-    shmem_huge_pages, total_memory,
+    MemoryLimit, anonymous_huge_pages, available_memory, huge_mapped_bytes, kernel_release, max_map_count,
+    memory_limit, page_size, shmem_huge_pages, total_memory,
 };
 pub use pagemap::present_pages;
 pub use patience::Patience;

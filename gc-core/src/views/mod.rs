@@ -23,11 +23,13 @@
 mod bases;
 mod dumps;
 mod gate;
+mod huge;
 mod parts;
 mod root_region;
 
 pub use dumps::Dumps;
 pub use gate::{FlipError, Gate, GateError, InstallResult};
+pub use huge::{HUGE_PAGE, SparePage};
 pub use parts::Parts;
 pub use root_region::RootRegion;
 
@@ -378,46 +380,6 @@ impl Views {
             }
         }
         Ok(())
-    }
-
-    /// Collapses the small pages of `offset..offset + len` into 2 MiB pages, in every view and
-    /// whatever the system's setting. 2.9 s per GiB. Parts that are smaller than 2 MiB or were
-    /// never touched stay as they are.
-    ///
-    /// Returns what the last view was refused where some pages were in use all the time, and stay
-    /// small.
-    ///
-    /// # Errors
-    /// As [`sys::collapse`], except `EAGAIN` and `EBUSY`: pages that are in use for half a second
-    /// of retries stay small. After an error the views may differ in their page tables, never in
-    /// their bytes.
-    ///
-    /// # Panics
-    /// If the range is not in the file.
-    pub fn collapse(&self, offset: usize, len: usize) -> Result<Option<SysError>, SysError> {
-        self.check(offset, len);
-        let accessible = self.accessible.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let views = self.all().zip(std::iter::once(true).chain(accessible));
-        let mut in_use = None;
-        for (view, _) in views.filter(|(_, accessible)| *accessible) {
-            // SAFETY: the ranges are in our views; collapsing keeps the bytes.
-            match Patience::long().with(|| unsafe { sys::collapse(view + offset, len) }) {
-                // Some pages were in use during all retries: they stay small.
-                Err(error) if [libc::EAGAIN, libc::EBUSY].contains(&error.errno()) => in_use = Some(error),
-                done => done?,
-            }
-        }
-        Ok(in_use)
-    }
-
-    /// Asks for 2 MiB pages in all views from the first touch on; has an effect where
-    /// [`shmem_huge_pages`](sys::shmem_huge_pages) is `advise` or more.
-    ///
-    /// # Errors
-    /// As [`sys::huge`].
-    pub fn advise_huge(&self) -> Result<(), SysError> {
-        // SAFETY: the views are ours; the advice changes no bytes.
-        self.all().try_for_each(|view| unsafe { sys::huge(view, self.bytes()) })
     }
 
     /// Uncommits the memory of `offset..offset + len`, whole pages: they read as zeroes afterwards,

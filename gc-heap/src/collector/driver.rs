@@ -3,9 +3,11 @@
 use super::choice::{Choice, Ended};
 use super::cycle::{Cycles, Yield};
 use super::evacuation_set::EvacuationGoal;
+use super::huge::HugeChunks;
 use super::idle::Idle;
 use super::telemetry::CycleReport;
 use super::ways::{Way, collect_in_a_pause};
+use crate::config::HugePages;
 use crate::events::{CycleKind, PauseKind};
 use crate::inner::HeapInner;
 use crate::inner::control::Work;
@@ -25,6 +27,8 @@ pub(crate) struct Collector {
     allocated: usize,
     report: CycleReport,
     idle: Idle,
+    /// What makes huge pages, if something does.
+    huge: Option<HugeChunks>,
     /// Whether the next cycle is that of an idle heap.
     is_idle: bool,
     /// When the free space was last scanned for memory to uncommit.
@@ -45,7 +49,9 @@ impl Collector {
         if let Some(generations) = inner.memory.generations.as_ref().filter(|_| inner.config.stress.is_on()) {
             generations.promote_at_once();
         }
+        let makes_huge = inner.config.huge_pages == HugePages::Background;
         Collector {
+            huge: makes_huge.then(|| HugeChunks::new(&inner)),
             cycles: Cycles::new(inner.config.stress.seed),
             choice: Choice::new(inner.memory.generations.is_some(), inner.config.stress.is_on()),
             allocated: 0,
@@ -67,7 +73,7 @@ impl Collector {
         }
         inner.pace_begins();
         loop {
-            match inner.schedule.requests.wait_for_work(self.next_look()) {
+            match self.next_work() {
                 Work::Cycle(asked) => {
                     let kind = self.possible(asked);
                     inner.pace_cycle_begins(kind);
@@ -88,6 +94,7 @@ impl Collector {
                         inner.schedule.requests.request_whole_soon();
                     }
                     inner.memory.free.wake_all();
+                    self.huge.iter_mut().for_each(|huge| huge.cycle_ended(&inner));
                     if is_idle && inner.config.uncommit_delay.is_some() {
                         inner.uncommit(Duration::ZERO);
                     }
@@ -104,6 +111,7 @@ impl Collector {
                     self.report.ended(&inner, begun);
                     inner.schedule.requests.compaction_finished();
                     inner.memory.free.wake_all();
+                    self.huge.iter_mut().for_each(|huge| huge.cycle_ended(&inner));
                 }
                 Work::Idle => {
                     self.idle_work();
@@ -143,6 +151,23 @@ impl Collector {
             is_remembered: inner.may_collect_young(),
         };
         inner.schedule.requests.set_next(self.choice.next(ended));
+    }
+
+    /// Waits for work, and makes huge pages meanwhile.
+    fn next_work(&mut self) -> Work {
+        let requests = &self.inner.schedule.requests;
+        let (begun, look) = (Instant::now(), self.next_look());
+        let is_due = |huge: &mut HugeChunks| huge.is_due(&self.inner).then(|| huge.step(&self.inner));
+        let mut rest = self.huge.as_mut().and_then(is_due).unwrap_or_default();
+        loop {
+            let left = look.saturating_sub(begun.elapsed());
+            let Some(huge) = &mut self.huge else { return requests.wait_for_work(left) };
+            let work = requests.wait_for_work(rest.min(left));
+            if work != Work::Idle || left <= rest {
+                return work;
+            }
+            rest = huge.step(&self.inner);
+        }
     }
 
     /// How long to wait for work: at most until memory may have to be uncommitted.

@@ -15,6 +15,7 @@ mod flip_plan;
 pub(crate) mod flip_way;
 #[cfg(feature = "census")]
 pub(crate) mod heap_walk;
+mod huge;
 mod idle;
 mod large;
 pub(crate) mod mark;

@@ -4,6 +4,7 @@ use crate::events::probes::probe;
 use crate::events::{CycleKind, CycleSpan, Event};
 use crate::inner::HeapInner;
 use crate::space::BLOCK_BYTES;
+use gc_core::views::HUGE_PAGE;
 
 /// Counters as of the last cycle's end.
 #[derive(Clone, Copy, Default)]
@@ -64,6 +65,7 @@ impl CycleReport {
             used_before_bytes: begun.used_bytes,
             used_bytes: blocks.used * BLOCK_BYTES,
             max_bytes: inner.config.max_bytes,
+            huge_bytes: blocks.huge * HUGE_PAGE,
             live_bytes: blocks.live_bytes,
             pages_repaired: by_mutators + by_collector,
             pages_repaired_by_mutators: by_mutators,

@@ -16,12 +16,12 @@ impl HeapInner {
         let mut left = self.memory.free.free_committed();
         while left > 0 {
             let idle = self.memory.free.take_uncommittable(delay, left.min(UNCOMMIT_BATCH));
-            if idle.is_empty() {
+            if idle.looked == 0 {
                 break;
             }
-            left -= idle.len();
+            left = left.saturating_sub(idle.looked);
             // Adjacent blocks are uncommitted in one call.
-            for run in idle.chunk_by(|a, b| a + 1 == *b) {
+            for run in idle.blocks.chunk_by(|a, b| a + 1 == *b) {
                 // After a failure the memory stays committed: it is used again, and the call is
                 // repeated when it has been idle for as long again.
                 let given = self.memory.views.uncommit(run[0] * BLOCK_BYTES, run.len() * BLOCK_BYTES);

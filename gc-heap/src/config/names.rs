@@ -36,13 +36,15 @@ impl FromStr for Backing {
 }
 
 impl HugePages {
-    /// The name that [`FromStr`](std::str::FromStr) reads: `never`, `advise` or `collapse`.
+    /// The name that [`FromStr`](std::str::FromStr) reads: `never`, `advise`, `collapse` or
+    /// `background`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             HugePages::Never => "never",
             HugePages::Advise => "advise",
             HugePages::Collapse => "collapse",
+            HugePages::Background => "background",
         }
     }
 }
@@ -62,7 +64,10 @@ impl FromStr for HugePages {
             "never" => Ok(HugePages::Never),
             "advise" => Ok(HugePages::Advise),
             "collapse" => Ok(HugePages::Collapse),
-            _ => Err(ParseOptionError::unknown(text, "a setting of huge pages", "never, advise or collapse")),
+            "background" => Ok(HugePages::Background),
+            _ => {
+                Err(ParseOptionError::unknown(text, "a setting of huge pages", "never, advise, collapse or background"))
+            }
         }
     }
 }
@@ -93,5 +98,6 @@ mod tests {
         assert_names(&[Barrier::Load, Barrier::Page, Barrier::StopTheWorld], ["load", "page", "stw"]);
         assert_names(&[Backing::Memfd, Backing::Anonymous], ["memfd", "anonymous", ""]);
         assert_names(&[HugePages::Never, HugePages::Advise, HugePages::Collapse], ["never", "advise", "collapse"]);
+        assert_names(&[HugePages::Background], ["background", "", ""]);
     }
 }

@@ -24,6 +24,19 @@ pub(crate) fn huge_pages(config: &Config) -> Option<BuildWarning> {
     Some(BuildWarning::HugePagesOff { setting, file })
 }
 
+/// Of huge pages in the background where none can be made: the heap has small ones then.
+pub(crate) fn background(config: &mut Config) -> Option<BuildWarning> {
+    if config.huge_pages != HugePages::Background {
+        return None;
+    }
+    let warning = match config.backing {
+        Backing::Memfd => BuildWarning::NoCollapse(sys::collapse_supported().err()?),
+        Backing::Anonymous => BuildWarning::PrivateHugePages,
+    };
+    config.huge_pages = HugePages::Never;
+    Some(warning)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

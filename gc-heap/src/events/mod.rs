@@ -409,6 +409,9 @@ pub struct CycleSpan {
     pub used_bytes: usize,
     /// Maximum size of the heap.
     pub max_bytes: usize,
+    /// Bytes of its memory in 2 MiB pages at the end of the cycle, as
+    /// [`HeapStats::huge_bytes`](crate::HeapStats::huge_bytes).
+    pub huge_bytes: usize,
     /// Bytes that the marking found live; of a young cycle, with those of the old objects, as far
     /// as is known from the cycles before.
     pub live_bytes: u64,

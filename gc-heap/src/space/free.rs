@@ -8,12 +8,15 @@
 //! held depends on the request, never on the size of the heap, and large numbers of blocks are
 //! freed in slices.
 
+mod chunks;
 mod figures;
 mod order;
 mod runs;
 mod stall_queue;
 mod uncommit;
 
+use self::chunks::Chunks;
+pub(crate) use self::chunks::{CHUNK_BLOCKS, TakenChunk};
 use self::figures::add;
 use self::order::Order;
 use self::runs::Runs;
@@ -48,6 +51,8 @@ struct State {
     free: Runs,
     /// Free blocks whose memory is there.
     order: Order,
+    /// Which chunks are huge pages.
+    chunks: Chunks,
     /// Stalled threads, in the order in which they get blocks.
     waiting: VecDeque<Waiter>,
     /// Number of the next waiter.
@@ -75,6 +80,10 @@ pub(crate) struct FreeSpace {
     uncommitting: AtomicUsize,
     committed: AtomicUsize,
     committed_peak: AtomicUsize,
+    /// Chunks that are huge pages.
+    huge: AtomicUsize,
+    /// Blocks ever uncommitted.
+    given_back: AtomicUsize,
     live_bytes: AtomicU64,
     /// Blocks ever taken: the measure of allocation.
     taken: AtomicUsize,
@@ -93,6 +102,7 @@ impl FreeSpace {
         let state = State {
             free: Runs::new(blocks)?,
             order: Order::new(blocks)?,
+            chunks: Chunks::default(),
             waiting: VecDeque::new(),
             next: 0,
             blocks_wanted: 0,
@@ -108,6 +118,8 @@ impl FreeSpace {
             committed: AtomicUsize::new(0),
             committed_peak: AtomicUsize::new(0),
             live_bytes: AtomicU64::new(0),
+            huge: AtomicUsize::new(0),
+            given_back: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             allocated: AtomicUsize::new(0),
             copied: AtomicUsize::new(0),
@@ -325,8 +337,9 @@ impl FreeSpace {
     /// Frees blocks whose memory is there. Returns how many.
     fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) -> usize {
         let now = self.born.elapsed().as_millis() as u32;
-        let State { free, order, .. } = state;
-        let freed = free.give(order.push_first(blocks.into_iter(), now));
+        let State { free, order, chunks, .. } = state;
+        let blocks = blocks.into_iter().inspect(|&block| chunks.note_freed(block, now));
+        let freed = free.give(order.push_first(blocks, now));
         add(&self.free, freed as isize);
         freed
     }

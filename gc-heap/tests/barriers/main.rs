@@ -24,6 +24,7 @@ mod foreign;
 mod fork;
 mod fragments;
 mod harness;
+mod huge;
 mod identity_hash;
 mod intern;
 mod kept;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
         ("fragments", fragments::TESTS),
+        ("huge", huge::TESTS),
         ("late", late::TESTS),
         ("identity_hash", identity_hash::TESTS),
         ("intern", intern::TESTS),

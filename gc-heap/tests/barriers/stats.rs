@@ -3,7 +3,8 @@
 use crate::common::{Random, backing, factor};
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, Array, Barrier, Bytes, Durations, Heap, HeapStats, LossKind, Slot, SlotArray, Stress, Trace, WeakSlot,
+    AllocSize, Array, Barrier, Bytes, Durations, Heap, HeapStats, HugePages, LossKind, Slot, SlotArray, Stress, Trace,
+    WeakSlot,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,11 +18,15 @@ struct Pair {
 type Table = SlotArray<Option<Pair>>;
 
 fn heap(barrier: Barrier, max_bytes: usize, stress: Stress) -> Heap {
-    Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing()).stress(stress).build().unwrap()
+    let builder = Heap::builder().max_bytes(max_bytes).barrier(barrier).backing(backing());
+    // Of calm heaps the committed bytes only fall where nothing is allocated.
+    let huge = if stress == Stress::default() { HugePages::Never } else { HugePages::Background };
+    builder.stress(stress).huge_pages(huge).build().unwrap()
 }
 
 /// What one reading says by itself, and beside the one before.
 fn check(now: &HeapStats, before: &HeapStats) {
+    assert!(now.huge_bytes <= now.committed_bytes, "{now:?}");
     let ascending = [
         now.live_bytes,
         now.used_bytes as u64,

@@ -1,6 +1,6 @@
 //! The figures of the free space, which are written under its lock.
 
-use super::{FreeSpace, State};
+use super::{CHUNK_BLOCKS, FreeSpace, State};
 use crate::space::BLOCK_BYTES;
 use gc_core::sys::Process;
 use std::ops::Range;
@@ -16,6 +16,8 @@ pub(crate) struct Figures {
     /// Blocks whose memory is there, and the most that there were.
     pub(crate) committed: usize,
     pub(crate) committed_peak: usize,
+    /// Chunks that are huge pages.
+    pub(crate) huge: usize,
     /// Blocks ever taken.
     pub(crate) taken: usize,
     /// Found by the last marking.
@@ -31,6 +33,7 @@ impl Figures {
         Figures {
             used: self.used,
             committed,
+            huge: self.huge.min(committed / CHUNK_BLOCKS),
             committed_peak: self.committed_peak.max(committed),
             taken: self.taken.max(self.used),
             live_bytes: self.live_bytes.min((self.used * BLOCK_BYTES) as u64),
@@ -58,6 +61,11 @@ impl FreeSpace {
     /// Blocks ever taken by mutators for objects that they evacuate.
     pub(crate) fn copied(&self) -> usize {
         self.copied.load(Ordering::Relaxed)
+    }
+
+    /// Blocks ever uncommitted.
+    pub(crate) fn given_back(&self) -> usize {
+        self.given_back.load(Ordering::Relaxed)
     }
 
     /// Blocks in a row that have never been taken: what is below was taken one by one, what is
@@ -98,6 +106,7 @@ impl FreeSpace {
             used: self.blocks.saturating_sub(not_used),
             committed: self.committed.load(Ordering::Relaxed),
             committed_peak: self.committed_peak.load(Ordering::Relaxed),
+            huge: self.huge.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
             live_bytes: self.live_bytes.load(Ordering::Relaxed),
         }

@@ -43,6 +43,11 @@ impl Order {
         Pushed { order: self, blocks, since, first }
     }
 
+    /// Whether a block is in the list.
+    pub(super) fn contains(&self, block: usize) -> bool {
+        self.links[block].before != block as u32
+    }
+
     /// The last block, and since when it is free.
     pub(super) fn last(&self) -> Option<(usize, u32)> {
         let last = self.links[self.blocks()].before as usize;

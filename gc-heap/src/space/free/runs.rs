@@ -131,6 +131,11 @@ impl Runs {
         self.words[block / LEAF] >> (block % LEAF) & 1 == 1
     }
 
+    /// Which of the 32 blocks of a chunk are free, the lowest in the lowest bit.
+    pub(super) fn chunk(&self, chunk: usize) -> u32 {
+        (self.words[chunk / 2] >> (chunk % 2 * 32)) as u32
+    }
+
     /// Takes a free block.
     #[inline]
     pub(super) fn take(&mut self, block: usize) {

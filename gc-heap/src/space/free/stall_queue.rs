@@ -264,12 +264,12 @@ mod tests {
         let space = FreeSpace::new(4, 0).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         space.free_blocks(taken);
-        let idle = space.take_uncommittable(Duration::ZERO, 4);
+        let idle = space.take_uncommittable(Duration::ZERO, 4).blocks;
         assert_eq!(idle.len(), 4);
         let [first, second] = [4, 1].map(|count| space.await_blocks(count, false));
         assert!(take(&first) == 0 && first.is_first() && !first.only_gc_can_help());
         space.uncommitted(&idle, true);
         assert_eq!((take(&first), take(&second)), (4, 0));
-        assert!(second.only_gc_can_help() && space.take_uncommittable(Duration::ZERO, 4).is_empty());
+        assert!(second.only_gc_can_help() && space.take_uncommittable(Duration::ZERO, 4).blocks.is_empty());
     }
 }

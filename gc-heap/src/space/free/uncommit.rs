@@ -1,7 +1,17 @@
 //! Uncommitting free blocks.
 
+use super::chunks::blocks_of;
 use super::{FreeSpace, add};
 use std::time::Duration;
+
+/// What [`FreeSpace::take_uncommittable`] has found.
+#[derive(Debug, Default)]
+pub(crate) struct Idle {
+    /// Blocks to be uncommitted, in the order of their addresses.
+    pub(crate) blocks: Vec<usize>,
+    /// How many it has looked at. 0: there are no more.
+    pub(crate) looked: usize,
+}
 
 impl FreeSpace {
     /// Free blocks whose memory is there.
@@ -9,31 +19,49 @@ impl FreeSpace {
         self.state.lock().order.len()
     }
 
-    /// At most `most` free blocks whose memory is there, and that have been free for at least
-    /// `delay`: those for the longest. They cannot be allocated while their memory is uncommitted;
-    /// [`uncommitted`](Self::uncommitted) returns them. In the order of their addresses. None while
-    /// threads wait for blocks.
-    pub(crate) fn take_uncommittable(&self, delay: Duration, most: usize) -> Vec<usize> {
+    /// Looks at `most` free blocks whose memory is there, or somewhat more, which have been free for
+    /// at least `delay`: those for the longest. They cannot be allocated while their memory is
+    /// uncommitted; [`uncommitted`](Self::uncommitted) returns them. None while threads wait for
+    /// blocks.
+    ///
+    /// Blocks of a huge page come all at once, when the last of them has been free for so long;
+    /// before that they are passed over, for one more `delay`.
+    pub(crate) fn take_uncommittable(&self, delay: Duration, most: usize) -> Idle {
         let mut state = self.state.lock();
-        let mut blocks = Vec::new();
+        let mut idle = Idle::default();
         if state.blocks_wanted > 0 {
-            return blocks;
+            return idle;
         }
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
-        while blocks.len() < most
+        while idle.looked < most
             && let Some((block, since)) = state.order.last()
             && now.wrapping_sub(since) >= delay
         {
-            state.order.remove(block);
-            state.free.take(block);
-            add(&self.free, -1);
-            add(&self.uncommitting, 1);
-            blocks.push(block);
+            let blocks = match state.chunks.undivided(block) {
+                None => block..block + 1,
+                Some(chunk) if state.chunks.is_idle(chunk, now, delay) && state.free.chunk(chunk) == u32::MAX => {
+                    blocks_of(chunk)
+                }
+                Some(_) => {
+                    state.order.remove(block);
+                    state.order.push_first([block].into_iter(), now).for_each(drop);
+                    idle.looked += 1;
+                    continue;
+                }
+            };
+            idle.looked += blocks.len();
+            for block in blocks {
+                state.order.remove(block);
+                state.free.take(block);
+                add(&self.free, -1);
+                add(&self.uncommitting, 1);
+                idle.blocks.push(block);
+            }
         }
         drop(state);
-        blocks.sort_unstable();
-        blocks
+        idle.blocks.sort_unstable();
+        idle
     }
 
     /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still
@@ -45,9 +73,11 @@ impl FreeSpace {
         let mut state = self.state.lock();
         add(&self.uncommitting, -(blocks.len() as isize));
         if gone {
+            self.chunks_gone(&mut state, blocks);
             let freed = state.free.give(blocks.iter().copied()) as isize;
             add(&self.free, freed);
             add(&self.committed, -freed);
+            add(&self.given_back, freed);
         } else {
             self.put_back(&mut state, blocks.iter().copied());
         }
@@ -67,7 +97,7 @@ mod tests {
             space.take(AllocClass::Mutator);
         }
         space.free_blocks([2, 1, 0]);
-        let idle = space.take_uncommittable(Duration::ZERO, 2);
+        let idle = space.take_uncommittable(Duration::ZERO, 2).blocks;
         assert_eq!(idle, [1, 2]);
         assert_eq!((space.free(), space.figures().used), (1, 1), "what is given back is nobody's");
         space.uncommitted(&idle, true);
@@ -84,9 +114,13 @@ mod tests {
         let space = FreeSpace::new(4, 0).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
         space.free_blocks(taken);
-        let idle = space.take_uncommittable(Duration::ZERO, 3);
+        let idle = space.take_uncommittable(Duration::ZERO, 3).blocks;
         space.uncommitted(&idle, false);
         assert_eq!((space.free(), space.figures().committed, space.free_committed()), (4, 4, 4));
-        assert_eq!(space.take_uncommittable(Duration::from_secs(1), 4), [], "asked for again no sooner than others");
+        assert_eq!(
+            space.take_uncommittable(Duration::from_secs(1), 4).blocks,
+            [],
+            "asked for again no sooner than others"
+        );
     }
 }
