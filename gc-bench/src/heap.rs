@@ -48,8 +48,8 @@ pub(crate) struct HeapArgs {
     workers: Option<u64>,
 
     /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per
-    /// GiB), or 2 MiB ones where the system's shmem_enabled is advise [default: collapse for
-    /// table-churn, whose accesses are random, where the kernel can; else never]
+    /// GiB) or while it goes on, or where the system's shmem_enabled is advise [default: collapse
+    /// for table-churn, whose accesses are random, where the kernel can; else never]
     #[arg(long, value_parser = huge_pages())]
     huge_pages: Option<HugePages>,
 
@@ -63,6 +63,7 @@ fn huge_pages() -> impl TypedValueParser<Value = HugePages> {
         (HugePages::Never, "4 KiB"),
         (HugePages::Advise, "2 MiB where the system's setting is advise"),
         (HugePages::Collapse, "2 MiB, made of touched memory before the run"),
+        (HugePages::Background, "2 MiB, made by the collector's thread during the run"),
     ];
     PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))
         .try_map(|name| name.parse::<HugePages>())

@@ -1,6 +1,10 @@
 //! What touching memory costs: for the first time, through a second view, with large pages, and
 //! giving it back.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use gc_core::sys::{self, Access, HeapFile, SysError};
 
 use super::effort::{time, timed};
@@ -179,6 +183,7 @@ fn large_pages(to: &mut Reporter, bytes: usize) {
         }
         samples
     });
+    collapses_of_other_memory(to, bytes);
     let view = large("second view: write fault, 2 MiB page", "Linux 6.1");
     let hole = large_call("FALLOC_FL_PUNCH_HOLE, 2 MiB page", "Linux 6.1");
     match (&twice, collapsed) {
@@ -204,6 +209,70 @@ fn large_pages(to: &mut Reporter, bytes: usize) {
         }
     }
     by_setting(to, bytes);
+}
+
+/// What else a heap collapses: free memory, memory that a thread touches, and a view of a page that
+/// is large already.
+fn collapses_of_other_memory(to: &mut Reporter, bytes: usize) {
+    to.row(large_call("MADV_COLLAPSE, one page of 512 there", "Linux 6.1"), |_| {
+        let twice = Twice::new(bytes)?;
+        for at in (twice.first.base..twice.first.base + bytes).step_by(HUGE) {
+            // SAFETY: the range is ours, mapped and writable.
+            unsafe { touch(at) };
+        }
+        collapse(&twice)
+    });
+    to.row(large_call("second view: MADV_COLLAPSE, small pages there", "Linux 6.1"), |_| {
+        let twice = Twice::full(bytes)?;
+        twice.map(&twice.second)?;
+        twice.second.populate()?;
+        collapse(&twice)?;
+        twice.second.populate()?;
+        // SAFETY: the range is ours, and each page of it is there.
+        let one = |at| timed(|| unsafe { sys::collapse(at, HUGE) });
+        (twice.second.base..twice.second.base + bytes).step_by(HUGE).map(one).collect()
+    });
+    to.row(large_call("MADV_COLLAPSE: longest touch meanwhile", "Linux 6.1"), |_| {
+        let twice = Twice::full(bytes)?;
+        twice.map(&twice.second)?;
+        longest_touches(&twice)
+    });
+}
+
+/// Collapses each 2 MiB while another thread touches its pages through the second view; samples are
+/// of the longest touch of each.
+fn longest_touches(twice: &Twice) -> Result<Vec<f64>, SysError> {
+    let (target, longest) = (AtomicUsize::new(twice.second.base), AtomicU64::new(0));
+    let toucher = || {
+        loop {
+            let piece = target.load(Ordering::Acquire);
+            if piece == 0 {
+                return;
+            }
+            for page in (piece..piece + HUGE).step_by(PAGE) {
+                // SAFETY: the range is ours, mapped and writable.
+                let ns = time(|| unsafe { touch(page) });
+                // Relaxed: a statistic. A touch of the piece before counts where it ended late.
+                longest.fetch_max(ns as u64, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(toucher);
+        let pieces = (0..twice.first.bytes).step_by(HUGE);
+        let samples = pieces.map(|offset| {
+            target.store(twice.second.base + offset, Ordering::Release);
+            // Its first touches are behind it.
+            thread::sleep(Duration::from_millis(3));
+            longest.store(0, Ordering::Relaxed);
+            // SAFETY: the range is ours, and each page of it is there.
+            unsafe { sys::collapse(twice.first.base + offset, HUGE) }?;
+            Ok(longest.load(Ordering::Relaxed) as f64)
+        });
+        let samples = samples.collect();
+        target.store(0, Ordering::Release);
+        samples
+    })
 }
 
 /// Writes to each 4 KiB of a large page.
