@@ -15,21 +15,18 @@ use super::common::{MIB, Standard, Workload, check_size, pick, with_threads};
 use super::steady::{self, Operations, Steady};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::rng::{PEER_SEED, Rng};
-use crate::size::{parse_count, parse_seconds};
+use crate::rng::Rng;
+use crate::size::parse_count;
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LruCache {
     /// MiB alive in all caches together.
     size: u64,
-    threads: u64,
     /// Exponent of the distribution.
     skew: f64,
-    /// Length of the measured part.
-    seconds: f64,
-    warm_up_seconds: f64,
-    seed: u64,
+    #[serde(flatten)]
+    steady: steady::Settings,
 }
 
 #[derive(Debug, Args)]
@@ -38,21 +35,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MIB", value_parser = parse_count)]
     size: Option<u64>,
 
-    /// mutator threads [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    threads: Option<u64>,
-
     /// exponent of the keys' Zipf distribution, 0 (all alike) to 3 [default: 0.8]
     #[arg(long, value_name = "S", value_parser = parse_skew)]
     skew: Option<f64>,
 
-    /// how long the measured part lasts [default: 10]
-    #[arg(long, value_name = "S", value_parser = parse_seconds)]
-    seconds: Option<f64>,
-
-    /// seed of the random keys [default: that of the peer measurements]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    steady: steady::Options,
 }
 
 fn parse_skew(text: &str) -> Result<f64, String> {
@@ -72,11 +60,8 @@ impl Standard for LruCache {
         let size = args.size.unwrap_or(pick(quick, 1024, 64));
         Ok(vec![Self {
             size: check_size(Self::NAME, size, 1..=1 << 20)?,
-            threads: args.threads.unwrap_or(2),
             skew: args.skew.unwrap_or(0.8),
-            seconds: args.seconds.unwrap_or(pick(quick, 10.0, 2.0)),
-            warm_up_seconds: pick(quick, 4.0, 0.5),
-            seed: args.seed.unwrap_or(PEER_SEED),
+            steady: args.steady.settings(quick),
         }])
     }
 }
@@ -95,15 +80,15 @@ impl Workload for LruCache {
     }
 
     fn threads(&self) -> u64 {
-        self.threads
+        self.steady.threads
     }
 
     fn seconds(&self) -> f64 {
-        self.seconds
+        self.steady.seconds
     }
 
     fn label(&self) -> String {
-        with_threads(Self::NAME, self.threads)
+        with_threads(Self::NAME, self.steady.threads)
     }
 
     fn large_pages_help(&self) -> bool {
@@ -181,7 +166,7 @@ pub(super) struct Cache<'s> {
 
 impl<'s> Cache<'s> {
     fn new(m: &mut Mutator<'s>, of: &LruCache, thread: u64) -> Result<Self, OutOfMemory> {
-        let room = (of.size * MIB / of.threads / ENTRY_BYTES).max(1);
+        let room = (of.size * MIB / of.steady.threads / ENTRY_BYTES).max(1);
         let table_bits = room.next_power_of_two().trailing_zeros().max(1);
         let slots = 1 << table_bits;
         let m = m.reserve(AllocSize::tail::<Table>(slots) + AllocSize::of::<Ends>())?;
@@ -194,7 +179,7 @@ impl<'s> Cache<'s> {
             room,
             held: 0,
             zipf: Zipf::new(room * KEYS, of.skew),
-            rng: Rng::new(of.seed, thread),
+            rng: Rng::new(of.steady.seed, thread),
             sum: 0,
             payload: [0; PAYLOAD_MIN + PAYLOAD_SPREAD as usize],
         })
@@ -304,12 +289,8 @@ impl Operations for Cache<'_> {
 impl Steady for LruCache {
     type Thread<'s> = Cache<'s>;
 
-    fn threads(&self) -> u64 {
-        self.threads
-    }
-
-    fn warm_up_and_measured(&self) -> [f64; 2] {
-        [self.warm_up_seconds, self.seconds]
+    fn settings(&self) -> &steady::Settings {
+        &self.steady
     }
 
     fn fill<'s>(&self, m: &mut Mutator<'s>, id: u64, progress: &dyn Fn(f64)) -> Result<Cache<'s>, OutOfMemory> {
@@ -327,7 +308,13 @@ impl Steady for LruCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::PEER_SEED;
     use gc_heap::Heap;
+
+    fn of(size: u64, seed: u64) -> LruCache {
+        let steady = steady::Settings { threads: 1, seconds: 0.0, warm_up_seconds: 0.0, seed };
+        LruCache { size, skew: 0.8, steady }
+    }
 
     #[test]
     fn keys_have_the_distribution() {
@@ -349,7 +336,7 @@ mod tests {
     /// order of their last use.
     #[test]
     fn a_cache_holds_what_was_used_last() {
-        let of = LruCache { size: 1, threads: 1, skew: 0.8, seconds: 0.0, warm_up_seconds: 0.0, seed: 7 };
+        let of = of(1, 7);
         let heap = Heap::builder().max_bytes(8 << 20).build().unwrap();
         let checked = heap.enter(|m| -> Result<(), OutOfMemory> {
             let mut cache = of.fill(m, 0, &|_| ())?;
@@ -383,7 +370,7 @@ mod tests {
 
     #[test]
     fn six_in_ten_operations_replace_an_entry() {
-        let of = LruCache { size: 4, threads: 1, skew: 0.8, seconds: 0.0, warm_up_seconds: 0.0, seed: PEER_SEED };
+        let of = of(4, PEER_SEED);
         let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
         let found = heap.enter(|m| -> Result<f64, OutOfMemory> {
             let mut cache = of.fill(m, 0, &|_| ())?;

@@ -101,7 +101,16 @@ impl Shared {
 
     fn into_arg(self) -> Arg {
         let text = |arg: &Arg| arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let uses = self.users.iter().map(|(name, arg)| format!("{name}: {}", text(arg)));
+        // What an option is to several workloads stands there once.
+        let mut uses: Vec<(Vec<&str>, String)> = Vec::new();
+        for (name, arg) in &self.users {
+            let text = text(arg);
+            match uses.iter_mut().find(|(_, known)| *known == text) {
+                Some((names, _)) => names.push(name),
+                None => uses.push((vec![name], text)),
+            }
+        }
+        let uses = uses.iter().map(|(names, text)| format!("{}: {text}", names.join(", ")));
         let help = uses.collect::<Vec<_>>().join("; ");
         let differs = self.differs();
         let arg = self.arg.help(help);

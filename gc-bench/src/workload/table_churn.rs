@@ -12,8 +12,8 @@ use super::common::{MIB, Standard, Workload, check_size, pick, with_threads};
 use super::steady::{self, Operations, Steady};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
-use crate::rng::{PEER_SEED, Rng};
-use crate::size::{parse_count, parse_seconds};
+use crate::rng::Rng;
+use crate::size::parse_count;
 
 /// Slots of a table, as a power of two: fixed, as in the peers.
 const TABLE_BITS: u32 = 20;
@@ -23,11 +23,8 @@ const TABLE_BITS: u32 = 20;
 pub(crate) struct TableChurn {
     /// Records a thread.
     size: u64,
-    threads: u64,
-    /// Length of the measured part.
-    seconds: f64,
-    warm_up_seconds: f64,
-    seed: u64,
+    #[serde(flatten)]
+    steady: steady::Settings,
 }
 
 #[derive(Debug, Args)]
@@ -36,17 +33,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "RECORDS", value_parser = parse_count)]
     size: Option<u64>,
 
-    /// mutator threads [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    threads: Option<u64>,
-
-    /// how long the measured part lasts [default: 10]
-    #[arg(long, value_name = "S", value_parser = parse_seconds)]
-    seconds: Option<f64>,
-
-    /// seed of the random keys [default: that of the peer measurements]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    steady: steady::Options,
 }
 
 impl Standard for TableChurn {
@@ -58,10 +46,7 @@ impl Standard for TableChurn {
         let size = args.size.unwrap_or(pick(quick, 750_000, 50_000));
         Ok(vec![Self {
             size: check_size(Self::NAME, size, 1..=u64::from(u32::MAX))?,
-            threads: args.threads.unwrap_or(2),
-            seconds: args.seconds.unwrap_or(pick(quick, 10.0, 2.0)),
-            warm_up_seconds: pick(quick, 4.0, 0.5),
-            seed: args.seed.unwrap_or(PEER_SEED),
+            steady: args.steady.settings(quick),
         }])
     }
 }
@@ -78,19 +63,19 @@ impl Workload for TableChurn {
     fn min_live_bytes(&self) -> u64 {
         // A record; its payload with header and length, of which the least and half of the spread.
         let record = 40 + 16 + PAYLOAD_MIN as u64 + PAYLOAD_SPREAD / 2;
-        self.threads.saturating_mul((8 << TABLE_BITS) + self.size.saturating_mul(record))
+        self.steady.threads.saturating_mul((8 << TABLE_BITS) + self.size.saturating_mul(record))
     }
 
     fn threads(&self) -> u64 {
-        self.threads
+        self.steady.threads
     }
 
     fn seconds(&self) -> f64 {
-        self.seconds
+        self.steady.seconds
     }
 
     fn label(&self) -> String {
-        with_threads(Self::NAME, self.threads)
+        with_threads(Self::NAME, self.steady.threads)
     }
 
     fn large_pages_help(&self) -> bool {
@@ -135,7 +120,7 @@ impl<'s> Churn<'s> {
         let m = m.reserve(AllocSize::tail::<Table>(1 << TABLE_BITS))?;
         let table = m.local(m.place_array::<Table>((), 1 << TABLE_BITS, None));
         let payload = [0; PAYLOAD_MIN + PAYLOAD_SPREAD as usize];
-        Ok(Self { table, records: of.size, rng: Rng::new(of.seed, thread), sum: 0, payload })
+        Ok(Self { table, records: of.size, rng: Rng::new(of.steady.seed, thread), sum: 0, payload })
     }
 
     /// Replaces the record of a key: the old one is unlinked and its links cut; the new one has a
@@ -207,12 +192,8 @@ impl Operations for Churn<'_> {
 impl Steady for TableChurn {
     type Thread<'s> = Churn<'s>;
 
-    fn threads(&self) -> u64 {
-        self.threads
-    }
-
-    fn warm_up_and_measured(&self) -> [f64; 2] {
-        [self.warm_up_seconds, self.seconds]
+    fn settings(&self) -> &steady::Settings {
+        &self.steady
     }
 
     fn fill<'s>(&self, m: &mut Mutator<'s>, id: u64, progress: &dyn Fn(f64)) -> Result<Churn<'s>, OutOfMemory> {
