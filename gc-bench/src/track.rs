@@ -3,8 +3,8 @@
 //!
 //! What a sample is of is its [`Series`]; time in which the thread waits because it has nothing to
 //! do (for the next operation's due time, for another thread) is idle and no sample. Histograms
-//! forget when a sample was, so the track also keeps their order, coarsely (`stretches`). From these
-//! follow the gaps, the measured utilisation and the metered latency.
+//! forget when a sample was, so the track also keeps their order, coarsely (`stretches`). From
+//! these follow the gaps, the measured utilisation and the metered latency.
 
 mod pace;
 mod stretches;
