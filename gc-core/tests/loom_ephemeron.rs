@@ -69,8 +69,8 @@ struct Heap {
     world: Arc<World>,
     marks: MarkBitmap,
     forwarding: Forwarding,
-    /// A thread that looks into the forwarding reads it, the thread that drops the forwarding writes
-    /// it: loom panics where the two are not ordered.
+    /// A thread that looks into the forwarding reads it, the thread that drops the forwarding
+    /// writes it: loom panics where the two are not ordered.
     forwarding_memory: UnsafeCell<()>,
     weak: AtomicU64,
     pairs: [Pair; 2],

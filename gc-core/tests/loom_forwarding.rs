@@ -214,8 +214,8 @@ fn a_block_released_early_is_overwritten_before_it_is_copied() {
     check(3, || resolve_evacuate_reuse(Rules { release_late: false, ..ALL }));
 }
 
-/// One copier has no place: the object stays, or the other's copy wins. The thread that has resolved it
-/// writes to it at once, and its block may be released.
+/// One copier has no place: the object stays, or the other's copy wins. The thread that has
+/// resolved it writes to it at once, and its block may be released.
 fn kept_or_copied(rules: Rules) {
     let heap = Heap::new(rules);
     let mutator = spawn(&heap, |heap| {

@@ -2,8 +2,8 @@
 //! interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gc-core --release --test loom_parked_tlab`.
 //!
 //! The block is a `loom` cell: the thread that has it writes to it. loom panics where two threads
-//! have it at a time, or where one gets it before what the other wrote in it is ordered. First the real deposit, then a
-//! transcription with each rule removed.
+//! have it at a time, or where one gets it before what the other wrote in it is ordered. First the
+//! real deposit, then a transcription with each rule removed.
 #![cfg(loom)]
 
 mod support;

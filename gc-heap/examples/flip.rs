@@ -1,10 +1,13 @@
-//! What a flip of the page barrier costs: the pause, and the first touch of a page afterwards, with its repair.
+//! What a flip of the page barrier costs: the pause, and the first touch of a page afterwards, with
+//! its repair.
 //!
-//! `cargo run --release -p gc-heap --example flip -- [--heap MIB] [--mutators N] [--cluster PAGES] [--live MIB] [--anonymous]`
+//! `cargo run --release -p gc-heap --example flip -- [--heap MIB] [--mutators N] [--cluster PAGES]
+//! [--live MIB] [--anonymous]`
 //!
-//! Threads read one object a page, in random order, again and again, and time each read. The heap has small objects that
-//! refer to one another at random, half of them dead, so that pages have slots to rewrite and flips have blocks to
-//! evacuate; every cycle flips. A read that takes a microsecond or more has faulted.
+//! Threads read one object a page, in random order, again and again, and time each read. The heap
+//! has small objects that refer to one another at random, half of them dead, so that pages have
+//! slots to rewrite and flips have blocks to evacuate; every cycle flips. A read that takes a
+//! microsecond or more has faulted.
 
 #[path = "../tests/random/mod.rs"]
 mod random;
@@ -159,7 +162,8 @@ fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<V
         for _ in 0..OBJECTS / 8 {
             let m = m.reserve(AllocSize::of::<Node>())?;
             let slots = table.get(m).tail();
-            // The lower half stays, once it is there, and only it is referred to: else nothing would ever die.
+            // The lower half stays, once it is there, and only it is referred to: else nothing
+            // would ever die.
             let [a, b, c] = [(); 3].map(|()| slots[random.below(OBJECTS / 2)].get(m));
             let mut at = random.below(OBJECTS);
             if slots[at].get(m).is_some() {

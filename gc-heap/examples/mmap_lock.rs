@@ -1,11 +1,13 @@
-//! What threads without the heap lose while the collector changes mappings: the memory-map lock of the process is one.
+//! What threads without the heap lose while the collector changes mappings: the memory-map lock of
+//! the process is one.
 //!
 //! `cargo run --release -p gc-heap --example mmap_lock -- --help`
 //!
-//! Threads in the heap work on small objects that refer to one another at random, as in the `flip` example, and every cycle
-//! relocates. One thread outside it maps a page of private memory (takes the lock for writing), touches it (for reading, or
-//! the lock of the mapping), and unmaps it (for writing), again and again, and times each call. The calls are then sorted
-//! by what the collector was doing meanwhile, as its events tell.
+//! Threads in the heap work on small objects that refer to one another at random, as in the `flip`
+//! example, and every cycle relocates. One thread outside it maps a page of private memory (takes
+//! the lock for writing), touches it (for reading, or the lock of the mapping), and unmaps it (for
+//! writing), again and again, and times each call. The calls are then sorted by what the collector
+//! was doing meanwhile, as its events tell.
 
 #[path = "../tests/random/mod.rs"]
 mod random;

@@ -1,4 +1,5 @@
-//! What the operations of an operand stack come to: `docs/performance.md` has the counts of instructions.
+//! What the operations of an operand stack come to: `docs/performance.md` has the counts of
+//! instructions.
 //!
 //! ```sh
 //! cargo build --release -p gc-heap --example operand_stack

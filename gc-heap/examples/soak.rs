@@ -1,4 +1,5 @@
-//! Runs four mutators on one shared graph for minutes, under stress and verification, and says what was found.
+//! Runs four mutators on one shared graph for minutes, under stress and verification, and says what
+//! was found.
 //!
 //! ```text
 //! cargo run --release -p gc-heap --example soak -- --minutes 10 --mutators 4 --barrier load --seed 1

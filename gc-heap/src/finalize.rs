@@ -278,8 +278,8 @@ impl<T: Referent> FinalizerQueue<T> {
         self.queue.watch(m, T::to_word(object), OnDeath::Revive, key);
     }
 
-    /// The next object that has died. Never waits. A child made by `fork` has a copy of the queue as
-    /// it was then, whose roots it cannot read; nothing is in the copy if a thread was using the
+    /// The next object that has died. Never waits. A child made by `fork` has a copy of the queue
+    /// as it was then, whose roots it cannot read; nothing is in the copy if a thread was using the
     /// queue at that moment.
     #[must_use]
     pub fn take(&self) -> Option<Root<T>> {

@@ -135,8 +135,8 @@ mod tests {
 
     /// Whether `child` comes to its end, in a child made by `fork`, within 20 s.
     fn in_a_child(child: impl FnOnce()) -> bool {
-        // SAFETY: the child takes no lock that it does not know, and leaves without running anything
-        // of the parent's. The C library's allocator is usable there.
+        // SAFETY: the child takes no lock that it does not know, and leaves without running
+        // anything of the parent's. The C library's allocator is usable there.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0);
         if pid == 0 {

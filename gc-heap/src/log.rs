@@ -10,8 +10,9 @@ use std::fmt::Write;
 ///
 /// Each line begins with the time since the heap was built, at which the event ended. Each cycle
 /// ends with a line that sums it up: bytes used before and after, of how many; bytes found live;
-/// those in 2 MiB pages, if there are any; the phases; pauses and stalls since the cycle before; what the barrier did meanwhile, what
-/// mutators lost by it, and otherwise. Losses have no lines of their own: there are too many.
+/// those in 2 MiB pages, if there are any; the phases; pauses and stalls since the cycle before;
+/// what the barrier did meanwhile, what mutators lost by it, and otherwise. Losses have no lines of
+/// their own: there are too many.
 ///
 /// ```text
 /// [0.091s][gc] cycle 3: pause mark start 2.1 us, reached in 0.9 us by mutator 2 (worker-1, thread 4711)

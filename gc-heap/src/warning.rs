@@ -61,8 +61,8 @@ pub enum BuildWarning {
     )]
     NoCollapse(SysError),
     /// [`HugePages::Background`](crate::HugePages::Background) has no effect with
-    /// [`Backing::Anonymous`](crate::Backing::Anonymous): to make a huge page of private memory, the
-    /// kernel holds the lock of the process's memory map while it copies.
+    /// [`Backing::Anonymous`](crate::Backing::Anonymous): to make a huge page of private memory,
+    /// the kernel holds the lock of the process's memory map while it copies.
     #[error(
         "2 MiB pages are not made of private memory in the background, because all first touches of the process would \
          wait; use `Backing::Memfd`, or `HugePages::Advise`, which private memory follows where the setting is `madvise`"

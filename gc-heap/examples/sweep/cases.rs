@@ -16,8 +16,8 @@ pub(crate) struct Case {
     pub(crate) count: u64,
 }
 
-/// What a call can fail with by its manual page, as far as it can happen to a heap, and what a sandbox may answer. The first is
-/// what it does most.
+/// What a call can fail with by its manual page, as far as it can happen to a heap, and what a
+/// sandbox may answer. The first is what it does most.
 fn errnos(call: &str) -> &'static [i32] {
     const SANDBOX: [i32; 2] = [EPERM, ENOSYS];
     match call {
@@ -41,7 +41,8 @@ fn errnos(call: &str) -> &'static [i32] {
         "sigaltstack" => &[ENOMEM, EPERM, EINTR],
         // Its word is there and aligned, and the time valid; what else it says is no refusal.
         "futex(FUTEX_WAIT)" => &[EINTR, EAGAIN],
-        // Cannot fail for a word that is there, and a lock of the standard library would hang as well.
+        // Cannot fail for a word that is there, and a lock of the standard library would hang as
+        // well.
         "futex(FUTEX_WAKE)" => &[],
         call if call.starts_with("mremap") => &[ENOMEM, EFAULT, EINVAL, EAGAIN, EPERM, EINTR],
         call if call.starts_with("madvise") => &[EINVAL, ENOMEM, EAGAIN, EINTR],

@@ -13,8 +13,8 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The first argument of a child, then a barrier, and unless the calls are to be counted: a call, an errno, how many calls are
-/// made before, and how many are refused, or `all`.
+/// The first argument of a child, then a barrier, and unless the calls are to be counted: a call,
+/// an errno, how many calls are made before, and how many are refused, or `all`.
 pub(crate) const CHILD: &str = "--child";
 
 /// No case takes a tenth of this.
@@ -27,7 +27,8 @@ pub(crate) enum End {
     Well,
     /// The workload was told of a typed error, by these words, and did without.
     Typed(#[expect(dead_code, reason = "for Debug")] String),
-    /// `abort`, with one line that names the call and what it answered: where a page of the program cannot be had.
+    /// `abort`, with one line that names the call and what it answered: where a page of the program
+    /// cannot be had.
     Line(#[expect(dead_code, reason = "for Debug")] String),
     Signal(#[expect(dead_code, reason = "for Debug")] String),
     Hang,
@@ -186,7 +187,8 @@ fn objects(builder: &dyn Fn() -> HeapBuilder) -> Result<(), Box<dyn Error>> {
     other.and_then(|()| faults(&heap))
 }
 
-/// Reads objects while they move, so that with the page barrier pages are installed by the thread that touches them.
+/// Reads objects while they move, so that with the page barrier pages are installed by the thread
+/// that touches them.
 fn faults(heap: &Heap) -> Result<(), Box<dyn Error>> {
     let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {

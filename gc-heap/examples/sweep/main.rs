@@ -6,9 +6,10 @@
 //! cargo run -p gc-heap --example sweep -- --only page mremap    # of barriers and calls whose names begin so
 //! ```
 //!
-//! A case is a barrier, a call, an errno, and which of the calls of that name are refused: one, or all from one on. Each runs a
-//! small workload in a child process. Well ends a child that did all its work and found its data right, also one that a typed
-//! error kept from some of it. Exit code 1, with a line to repeat each, if one died by a signal, hung, panicked, or read wrong data.
+//! A case is a barrier, a call, an errno, and which of the calls of that name are refused: one, or
+//! all from one on. Each runs a small workload in a child process. Well ends a child that did all
+//! its work and found its data right, also one that a typed error kept from some of it. Exit code
+//! 1, with a line to repeat each, if one died by a signal, hung, panicked, or read wrong data.
 
 mod cases;
 mod child;

@@ -10,9 +10,9 @@
 //!
 //! The costs are in instructions, counted by callgrind over binary-trees (objects of 24 bytes, one
 //! reference to each): the marker takes 84 an object, and the visit of a promoted object as many
-//! once its slots are read as the marker reads them; a slow path of a load, from the test that fails
-//! to the healed word, takes 165. A slow path misses the cache where the marker prefetches, and the
-//! program waits for it: so it counts double.
+//! once its slots are read as the marker reads them; a slow path of a load, from the test that
+//! fails to the healed word, takes 165. A slow path misses the cache where the marker prefetches,
+//! and the program waits for it: so it counts double.
 
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;

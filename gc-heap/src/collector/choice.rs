@@ -76,8 +76,8 @@ pub(super) struct Choice {
     freed: usize,
     spent: Duration,
     kept: usize,
-    /// Whether a young cycle would pay, by the last cycle that could tell. As long as there was none
-    /// it would not: what is remembered in vain costs more than a whole cycle once.
+    /// Whether a young cycle would pay, by the last cycle that could tell. As long as there was
+    /// none it would not: what is remembered in vain costs more than a whole cycle once.
     pays: bool,
     /// Whole cycles before a young one is in prospect again, and how many there were to be the last
     /// time.

@@ -2,15 +2,15 @@
 //! with [`HugePages::Background`](crate::HugePages::Background).
 //!
 //! First come free chunks, from the lowest on, which are also those that are allocated next: nobody
-//! can touch their memory meanwhile, and the threads that allocate there find it committed. Of these
-//! it makes at most twice what the program allocates, so an idle heap commits nothing; and what was
-//! uncommitted stays so until the program allocates. Then come chunks in use, with all of their memory there: a thread that
-//! touches one waits until the kernel has copied it. A chunk that became huge stays so, whatever
-//! comes to lie in it, until it is uncommitted as a whole.
+//! can touch their memory meanwhile, and the threads that allocate there find it committed. Of
+//! these it makes at most twice what the program allocates, so an idle heap commits nothing; and
+//! what was uncommitted stays so until the program allocates. Then come chunks in use, with all of
+//! their memory there: a thread that touches one waits until the kernel has copied it. A chunk that
+//! became huge stays so, whatever comes to lie in it, until it is uncommitted as a whole.
 //!
 //! One page is made at a time, and the thread waits for requests in between, but for one page after
-//! each cycle. So a cycle begins at most that one page later, and no pause waits for a page: the thread that stops the mutators is
-//! the one that makes them.
+//! each cycle. So a cycle begins at most that one page later, and no pause waits for a page: the
+//! thread that stops the mutators is the one that makes them.
 
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;

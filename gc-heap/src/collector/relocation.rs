@@ -104,8 +104,8 @@ pub(super) fn in_pause<'a>(
     evacuate(report, &UpdatedInPause { stopped }, goal, lasting_bytes, false, Some(stopped))
 }
 
-/// With the load barrier, in a young cycle: nothing moves, and if it pays, blocks that have aged are
-/// promoted where they stand. The plan has no evacuation set, so no pin aborts it.
+/// With the load barrier, in a young cycle: nothing moves, and if it pays, blocks that have aged
+/// are promoted where they stand. The plan has no evacuation set, so no pin aborts it.
 pub(super) fn promote_in_place<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>, promotion_pays: bool) -> Relocated {
     let inner = report.pauses.inner();
     let set = evacuation_set::plan_nothing(inner);
@@ -120,8 +120,8 @@ pub(super) fn promote_in_place<'a>(report: &mut PhaseReport<'a, Concurrent<'a>>,
     Relocated { relocated, ..Relocated::default() }
 }
 
-/// Plans, and evacuates the set. A flip promotes what has aged; where nothing is to be evacuated, it
-/// has to pay for a flip. `stopped`: large objects may move too.
+/// Plans, and evacuates the set. A flip promotes what has aged; where nothing is to be evacuated,
+/// it has to pay for a flip. `stopped`: large objects may move too.
 fn evacuate<'a, P: Pauses<'a>>(
     report: &mut PhaseReport<'a, P>,
     references: &impl References,

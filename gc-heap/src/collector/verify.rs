@@ -130,8 +130,8 @@ impl Verifier<'_> {
             Checkpoint::Marked | Checkpoint::Freed => generations.remembered.contains_in_any(entry / 8, sort),
         };
         let heals_later = match self.when {
-            // Weak slots are resolved after mark end, and so are pairs, whose values are visited for
-            // live keys alone.
+            // Weak slots are resolved after mark end, and so are pairs, whose values are visited
+            // for live keys alone.
             Checkpoint::Marked => sort != Sort::Strong && is_remembered,
             Checkpoint::Freed => false,
             Checkpoint::Relocated => self.inner.world.phase.is_young() && is_remembered,

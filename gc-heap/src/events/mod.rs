@@ -249,9 +249,9 @@ pub enum LossKind {
     /// two slow paths. Only if the heap [records](crate::HeapBuilder::record_losses) losses, and
     /// the kernel has `CONFIG_SCHED_INFO`.
     Preemptions,
-    /// The processor itself did not run: a hypervisor had given it to another machine ([steal time],
-    /// which a Linux guest knows of from its hypervisor), or it served interrupts, where the kernel
-    /// accounts these apart. What has passed by the clock while the thread was neither on a
+    /// The processor itself did not run: a hypervisor had given it to another machine ([steal
+    /// time], which a Linux guest knows of from its hypervisor), or it served interrupts, where the
+    /// kernel accounts these apart. What has passed by the clock while the thread was neither on a
     /// processor, nor waited for one, nor slept; seen as [`Preemptions`](Self::Preemptions) are.
     ///
     /// [steal time]: https://docs.kernel.org/virt/kvm/x86/msr.html

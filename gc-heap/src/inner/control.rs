@@ -125,8 +125,8 @@ impl Control {
         self.state.lock().started + 1
     }
 
-    /// Requests the whole cycle with this number, which is at most that of the next one. Does nothing if
-    /// that cycle has begun.
+    /// Requests the whole cycle with this number, which is at most that of the next one. Does
+    /// nothing if that cycle has begun.
     pub(crate) fn request_number(&self, number: u64) {
         let mut state = self.state.lock();
         let new = number > state.requested;

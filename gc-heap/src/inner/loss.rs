@@ -343,8 +343,8 @@ mod tests {
         assert_eq!(heap.stats().losses.kind(LossKind::Attaching), of, "without a pause there is no wait");
     }
 
-    /// The record of its parent's thread, which the parent's thread has opened before the `fork`, is
-    /// not a child's.
+    /// The record of its parent's thread, which the parent's thread has opened before the `fork`,
+    /// is not a child's.
     #[test]
     fn a_child_made_by_fork_asks_for_its_own_waits_for_a_processor() {
         let own = || RunDelay::of_this_thread().and_then(|delay| delay.total()).map(|total| total.as_nanos() as u64);

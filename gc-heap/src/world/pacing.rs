@@ -64,8 +64,8 @@ impl HeapInner {
         }
     }
 
-    /// `survived`: of a young cycle, the bytes that it has marked; `stay`: those of them that the next
-    /// one marks again, if they live then.
+    /// `survived`: of a young cycle, the bytes that it has marked; `stay`: those of them that the
+    /// next one marks again, if they live then.
     pub(crate) fn pace_cycle_ended(&self, kind: CycleKind, survived: u64, stay: u64) {
         let mut pacing = self.schedule.pacing.lock();
         let figures = self.memory.free.figures();

@@ -24,8 +24,8 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
 /// have.
 fn fork(child: impl FnOnce(std::io::PipeReader), parent: impl FnOnce(std::io::PipeWriter)) {
     let (reader, writer) = std::io::pipe().unwrap();
-    // SAFETY: the child runs what a child of many threads can: other threads of this program hold no
-    // lock when it is made but the heap's own.
+    // SAFETY: the child runs what a child of many threads can: other threads of this program hold
+    // no lock when it is made but the heap's own.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {

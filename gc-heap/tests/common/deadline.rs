@@ -71,7 +71,8 @@ fn end_process(why: &str) -> ! {
     // threads has.
     unsafe { libc::alarm(60) };
     eprintln!("{why}");
-    // The first backtrace reads what is known of the program, which takes seconds on a slow machine.
+    // The first backtrace reads what is known of the program, which takes seconds on a slow
+    // machine.
     drop(Backtrace::force_capture().to_string());
     let lines = print_threads();
     eprintln!();
@@ -112,8 +113,8 @@ pub(crate) fn own_frames(backtrace: &str) -> Vec<String> {
 }
 
 /// Prints where each thread of the process is, one after the other, and gives a line for each. Of a
-/// thread that does not answer in two seconds (it may have been in the allocator, whose lock it then
-/// waits for) only its state is known.
+/// thread that does not answer in two seconds (it may have been in the allocator, whose lock it
+/// then waits for) only its state is known.
 fn print_threads() -> Vec<String> {
     // SAFETY: the signal is used for nothing else, and the handler is a function that stays.
     unsafe { libc::signal(libc::SIGUSR2, print_thread as *const () as usize) };
@@ -134,8 +135,8 @@ fn print_threads() -> Vec<String> {
         // SAFETY: asks a thread of this process for what `print_thread` does.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, libc::SIGUSR2) };
         let answered = || PRINTED.load(Ordering::Acquire) != printed;
-        // With backtraces that take long, or threads that do not answer, the last lines come in time
-        // all the same.
+        // With backtraces that take long, or threads that do not answer, the last lines come in
+        // time all the same.
         while !answered() && asked.elapsed() < PATIENCE && begun.elapsed() < 15 * PATIENCE {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -168,8 +169,8 @@ impl Given {
 
     fn look(&mut self) {
         let (now, cpu) = (Instant::now(), cpu_time());
-        // A thread that wakes up late had no processor: all of the machine stood still, or others had
-        // it.
+        // A thread that wakes up late had no processor: all of the machine stood still, or others
+        // had it.
         let passed = (now - self.looked).min(2 * LOOK);
         self.total += if wants_processor() { passed.min(cpu.saturating_sub(self.cpu)) } else { passed };
         (self.looked, self.cpu) = (now, cpu);

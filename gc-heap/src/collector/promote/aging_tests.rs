@@ -69,7 +69,8 @@ fn what_lives_on_is_promoted_once_it_has_paid_for_the_flip() {
     .unwrap();
 }
 
-/// Without a flip the slots that were remembered before mark start are remembered for the next cycle.
+/// Without a flip the slots that were remembered before mark start are remembered for the next
+/// cycle.
 #[test]
 fn a_young_cycle_without_a_flip_keeps_what_is_remembered() {
     let heap = heap(MIN_HEAP_BYTES);

@@ -157,8 +157,8 @@ fn a_young_cycle_takes_old_keys_for_live_and_empties_pairs_of_dead_ones() {
     });
 }
 
-/// Old objects that a whole cycle has moved: their stale words are looked up after young cycles too,
-/// by threads and by the next whole marking.
+/// Old objects that a whole cycle has moved: their stale words are looked up after young cycles
+/// too, by threads and by the next whole marking.
 #[test]
 fn the_forwarding_of_old_objects_outlives_young_cycles() {
     // Moves what can be moved in every whole cycle.
@@ -258,8 +258,8 @@ fn in_a_young_cycle(f: impl for<'s> Fn(&mut Mutator<'s>, &Heap, &mut dyn FnMut(&
 }
 
 /// What is born in a young cycle stays young, and is found by the next one: in a slot of an object
-/// that was young when it was stored there, and has been promoted since; and in one of an object that
-/// was old before.
+/// that was young when it was stored there, and has been promoted since; and in one of an object
+/// that was old before.
 #[test]
 fn slots_that_lead_to_what_a_young_cycle_leaves_young_are_remembered() {
     in_a_young_cycle(|m, heap, next| {

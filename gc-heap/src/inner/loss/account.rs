@@ -45,8 +45,8 @@ pub(crate) struct Account {
     fresh: AtomicBool,
     /// Until when the thread's time is accounted for.
     pub(super) looked_ns: AtomicU64,
-    /// At the last question: the monotonic clock, how long the thread had waited for a processor and
-    /// had had one, and how often it had slept, `UNKNOWN` if that is not known.
+    /// At the last question: the monotonic clock, how long the thread had waited for a processor
+    /// and had had one, and how often it had slept, `UNKNOWN` if that is not known.
     asked_ns: AtomicU64,
     waited_ns: AtomicU64,
     ran_ns: AtomicU64,

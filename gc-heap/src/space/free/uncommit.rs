@@ -19,8 +19,8 @@ impl FreeSpace {
         self.state.lock().order.len()
     }
 
-    /// Looks at `most` free blocks whose memory is there, or somewhat more, which have been free for
-    /// at least `delay`: those for the longest. They cannot be allocated while their memory is
+    /// Looks at `most` free blocks whose memory is there, or somewhat more, which have been free
+    /// for at least `delay`: those for the longest. They cannot be allocated while their memory is
     /// uncommitted; [`uncommitted`](Self::uncommitted) returns them. None while threads wait for
     /// blocks.
     ///
