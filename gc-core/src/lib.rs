@@ -7,12 +7,12 @@
 //!   memfd several times and unmaps a view's pages for the page barrier, [`fault`] delivers a
 //!   thread's faults to the heap they belong to, [`handler_cell`] keeps what a thread's signal
 //!   handlers may follow, [`probe`] reports what this kernel and this sandbox support.
-//! - **Without**: colors, bitmaps, crews, desks (which lend work to helper threads), ephemerons,
-//!   deposits, flips, forwarding, grey blocks, losses, page states, pauses, roots, slots, stops and
-//!   the types of [`units`]. They use atomics and locks only, through one private module that is
-//!   the standard library's or `loom`'s, so that a model checker can run them (`--cfg loom`); under
-//!   `loom` the first half is not built. [`rules`] names the rules that a model can remove from
-//!   them.
+//! - **Without**: colors, bitmaps, brakes, crews, desks (which lend work to helper threads),
+//!   ephemerons, deposits, flips, forwarding, grey blocks, losses, page states, pauses, roots,
+//!   slots, stops and the types of [`units`]. They use atomics and locks only, through one private
+//!   module that is the standard library's or `loom`'s, so that a model checker can run them
+//!   (`--cfg loom`); under `loom` the first half is not built. [`rules`] names the rules that a
+//!   model can remove from them.
 
 #[cfg(not(loom))]
 pub mod fault;
@@ -28,6 +28,7 @@ pub mod sys;
 pub mod views;
 
 pub mod bitmap;
+pub mod brake;
 pub mod color;
 pub mod crew;
 pub mod desk;

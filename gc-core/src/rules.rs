@@ -112,6 +112,10 @@ pub enum Rule {
     WakeCall,
     /// A desk that is closed wakes the helpers that wait at it.
     WakeAtClose,
+    /// A thread that takes a brake off locks before it wakes those that wait.
+    LockBeforeWaking,
+    /// A thread looks under the lock whether a brake is on, and then waits.
+    LookBeforeWaiting,
 }
 
 /// Whether the rule holds, as it does outside of models.

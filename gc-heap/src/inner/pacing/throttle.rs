@@ -9,9 +9,9 @@
 //! to what it allocates; Shenandoah's pacing lets it wait, as this does.)
 
 use super::Model;
-use crate::lock::{Condvar, Mutex};
 use crate::space::BLOCK_BYTES;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use gc_core::brake::Brake;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A thread waits when it is so far ahead: for less, sleeping and waking up would cost as much.
@@ -39,8 +39,8 @@ const MORE: u64 = 3;
 /// was built.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    /// Whether a marking runs, beside mutators.
-    runs: AtomicBool,
+    /// On while a marking runs, beside mutators.
+    brake: Brake,
     begun_ns: AtomicU64,
     /// Memory in use at the begin.
     used: AtomicU64,
@@ -55,8 +55,6 @@ pub(crate) struct Throttle {
     marked: AtomicU64,
     /// When the next block may be taken.
     next_ns: AtomicU64,
-    lock: Mutex<()>,
-    ended: Condvar,
 }
 
 /// Begun by the collector, ended by it, and asked by mutators between. The figures are hints, and a
@@ -75,7 +73,7 @@ impl Throttle {
         self.rest_ns.store(ns(rest), Ordering::Relaxed);
         self.marked.store(0, Ordering::Relaxed);
         self.next_ns.store(now_ns, Ordering::Relaxed);
-        self.runs.store(true, Ordering::Relaxed);
+        self.brake.put_on();
     }
 
     /// A marker has marked so many bytes more.
@@ -85,16 +83,11 @@ impl Throttle {
 
     /// Blocks are about to be freed: nobody waits any longer.
     pub(crate) fn end(&self) {
-        if self.runs.swap(false, Ordering::Relaxed) {
-            // Under the lock, so that no thread has just seen the marking run and not begun to
-            // wait.
-            drop(self.lock.lock());
-            self.ended.notify_all();
-        }
+        self.brake.take_off();
     }
 
     pub(crate) fn runs(&self) -> bool {
-        self.runs.load(Ordering::Relaxed)
+        self.brake.is_on()
     }
 
     /// A thread takes `count` of the free blocks: how long it has to wait before. `None`: it does
@@ -116,10 +109,7 @@ impl Throttle {
 
     /// Waits so long, or until blocks are about to be freed. The caller is parked.
     pub(crate) fn wait(&self, time: Duration) {
-        let held = self.lock.lock();
-        if self.runs() {
-            drop(self.ended.wait_for(held, time));
-        }
+        self.brake.wait(time);
     }
 
     /// Time until blocks are freed, as far as is known: what is left to mark at the speed so far,
