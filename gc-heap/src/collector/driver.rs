@@ -157,8 +157,9 @@ impl Collector {
     fn next_work(&mut self) -> Work {
         let requests = &self.inner.schedule.requests;
         let (begun, look) = (Instant::now(), self.next_look());
-        let is_due = |huge: &mut HugeChunks| huge.is_due(&self.inner).then(|| huge.step(&self.inner));
-        let mut rest = self.huge.as_mut().and_then(is_due).unwrap_or_default();
+        let mut rest = self.huge.as_mut().map_or(Duration::ZERO, |huge| {
+            if huge.is_due(&self.inner) { huge.step(&self.inner) } else { huge.rests_for() }
+        });
         loop {
             let left = look.saturating_sub(begun.elapsed());
             let Some(huge) = &mut self.huge else { return requests.wait_for_work(left) };

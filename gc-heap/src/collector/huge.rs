@@ -60,6 +60,8 @@ pub(super) struct HugeChunks {
     mapping: Option<usize>,
     quiet: Duration,
     refused: Duration,
+    /// No attempt before this, whatever happens meanwhile.
+    rests_until: Instant,
     /// For chunks in use, so that threads wait for a copy alone. Without it, where the system
     /// refused it, they wait longer.
     spare: Option<SparePage>,
@@ -79,6 +81,7 @@ impl HugeChunks {
             mapping: None,
             quiet: QUIET[0],
             refused: REFUSED[0],
+            rests_until: Instant::now(),
             spare: SparePage::new(&format!("{}-spare", inner.config.name)).ok(),
             is_due: false,
         }
@@ -87,7 +90,12 @@ impl HugeChunks {
     /// Whether a step is due even if a cycle is wanted: one after each, unless threads wait for
     /// memory. Where one cycle follows the other there would be none.
     pub(super) fn is_due(&mut self, inner: &HeapInner) -> bool {
-        std::mem::take(&mut self.is_due) && !inner.memory.free.is_awaited()
+        std::mem::take(&mut self.is_due) && self.rests_for().is_zero() && !inner.memory.free.is_awaited()
+    }
+
+    /// How long it rests still from its last attempt.
+    pub(super) fn rests_for(&self) -> Duration {
+        self.rests_until.saturating_duration_since(Instant::now())
     }
 
     /// A cycle has ended: other blocks are in use than before.
@@ -140,7 +148,7 @@ impl HugeChunks {
 
     /// How long to rest after an attempt.
     fn rest(&mut self, inner: &HeapInner, made: Result<(), SysError>, rest: Duration) -> Duration {
-        match made {
+        let rest = match made {
             Ok(()) => {
                 inner.report.counters.huge_pages_made.add(1);
                 (self.quiet, self.refused) = (QUIET[0], REFUSED[0]);
@@ -153,7 +161,9 @@ impl HugeChunks {
                 self.refused = (2 * rest).min(REFUSED[1]);
                 rest
             }
-        }
+        };
+        self.rests_until = Instant::now() + rest;
+        rest
     }
 
     /// Makes the next chunk that is in use huge, if one of the next few can be.
