@@ -120,6 +120,12 @@ impl Control {
         Ticket::Cycle(number)
     }
 
+    /// The end of the whole cycle that runs, if one does.
+    pub(crate) fn running_whole(&self) -> Option<Ticket> {
+        let number = self.state.lock().started;
+        Some(Ticket::Cycle(number)).filter(|&ticket| !self.is_done(ticket))
+    }
+
     /// The number of the next whole cycle that begins.
     pub(crate) fn next_cycle(&self) -> u64 {
         self.state.lock().started + 1
@@ -268,6 +274,18 @@ mod tests {
         control.state.lock().compactions_requested = 2;
         assert_eq!(begun(), Work::Cycle(CycleKind::Whole), "nor the other way round");
         assert_eq!(begun(), Work::Compaction(0));
+    }
+
+    #[test]
+    fn the_cycle_that_runs_is_known() {
+        let control = Control::new(64);
+        assert!(control.running_whole().is_none());
+        control.request();
+        assert!(control.running_whole().is_none(), "it has not begun");
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Whole));
+        assert!(matches!(control.running_whole(), Some(Ticket::Cycle(1))));
+        control.cycle_finished(CycleKind::Whole);
+        assert!(control.running_whole().is_none());
     }
 
     /// Otherwise a thread that wants all dead objects gone goes on when the young ones are.

@@ -128,12 +128,20 @@ impl HeapInner {
         self.schedule.effort.worked(now.saturating_sub(WAITED_UNTIL.replace(now)), waits);
     }
 
-    /// Waits for blocks. Gives up only after a collection and then a stop-the-world compaction,
-    /// both started while this thread was at the head of the queue, did not free enough. Where
-    /// cycles free a few blocks each time and a compaction could free more, it requests the
-    /// compaction at once, which is a collection as well.
+    /// Waits for blocks. The cycle that runs may free enough: another one is requested only if it
+    /// has not, so that none follows that nobody needs. Gives up only after a collection and then a
+    /// stop-the-world compaction, both started while this thread was at the head of the queue, did
+    /// not free enough. Where cycles free a few blocks each time and a compaction could free more,
+    /// it requests the compaction at once, which is a collection as well.
     fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
         let waiting = self.memory.free.await_blocks(count, run);
+        let compacts = waiting.is_first() && self.schedule.effort.wants_compaction();
+        if !compacts
+            && let Some(ticket) = self.schedule.requests.running_whole()
+            && let ControlFlow::Break(taken) = self.wait_for_end(ticket, &waiting)
+        {
+            return taken;
+        }
         loop {
             let first = waiting.is_first();
             if first && self.schedule.effort.wants_compaction() {
@@ -152,6 +160,19 @@ impl HeapInner {
         }
         let compaction = self.request_compaction(if run { count } else { 1 });
         self.wait_for(compaction, &waiting).break_value().flatten()
+    }
+
+    /// Waits until the caller has blocks, or until the cycle has ended. `Break`: as of `wait_for`.
+    fn wait_for_end(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
+        while !self.schedule.requests.is_done(ticket) {
+            if let Some(taken) = waiting.take(STALL_TICK) {
+                return ControlFlow::Break(Some(taken));
+            }
+            if self.schedule.requests.is_shut() {
+                return ControlFlow::Break(None);
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// Waits until the caller has blocks, or until the request is done and the caller is at the

@@ -142,6 +142,40 @@ pub(crate) fn neither_copies_nor_a_fast_start_begin_cycles() {
     );
 }
 
+/// While a flip is planned its destinations are withheld, and threads wait until the first sources
+/// are free. A cycle that each of them had requested meanwhile would begin when the flip is over,
+/// and find nothing to do.
+pub(crate) fn who_was_served_by_a_flip_needs_no_other_cycle() {
+    const KEPT: usize = 28_000;
+    const BYTES: usize = 1000;
+    const REPLACED: usize = 75_000;
+    type Table = SlotArray<Option<Bytes>>;
+    let heap = plain(Barrier::Page, 64 << 20).build().unwrap();
+    let payload = vec![b'!'; BYTES];
+    let replace = heap.enter(|m| -> Result<_, OutOfMemory> {
+        let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
+        let (mut random, mut before) = (1_u64, heap.stats());
+        for index in 0..KEPT + REPLACED {
+            if index == KEPT {
+                before = heap.stats();
+            }
+            if index > KEPT && index % 100 == 0 {
+                m.blocking(|| std::thread::sleep(Duration::from_millis(2)));
+            }
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let at = if index < KEPT { index } else { random as usize % KEPT };
+            let m = m.reserve(AllocSize::tail::<Bytes>(BYTES))?;
+            table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
+        }
+        Ok(before)
+    });
+    let (before, after) = (replace.unwrap().unwrap(), heap.stats());
+    let (cycles, flips) = (after.cycles - before.cycles, after.relocations - before.relocations);
+    assert!(flips > 2 && cycles <= flips + 2, "{cycles} cycles, {flips} flips");
+}
+
 /// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of
 /// the heap is used all the same.
 pub(crate) fn an_early_cycle_that_finds_nothing_changes_nothing(barrier: Barrier) {
@@ -385,6 +419,7 @@ pub(crate) const TESTS: Tests = Tests {
         what_lies_behind_large_objects_is_not_kept_for,
         an_early_cycle_that_finds_nothing_changes_nothing,
     ],
+    page: tests![who_was_served_by_a_flip_needs_no_other_cycle],
     once: tests![a_limit_on_collecting_is_a_share, neither_copies_nor_a_fast_start_begin_cycles],
     ..Tests::NONE
 };
