@@ -284,7 +284,7 @@ mod tests {
         assert!(refill.lost_ns >= 25_000 && lock.lost_ns >= 30_000, "{found:?}");
     }
 
-    /// A thread that has a lock for 5 ms, and one inside the heap that waits for it; and one that
+    /// A thread that has a lock for 100 ms, and one inside the heap that waits for it; and one that
     /// waits outside, which the heap does not suffer from.
     #[test]
     fn a_wait_for_a_lock_is_told_of() {
@@ -296,7 +296,7 @@ mod tests {
                 scope.spawn(|| {
                     let guard = lock.lock();
                     has.wait();
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(100));
                     drop(guard);
                 });
                 has.wait();
