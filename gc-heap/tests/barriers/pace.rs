@@ -3,8 +3,8 @@
 use crate::common::plain;
 use crate::harness::{Tests, tests};
 use gc_heap::{
-    AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, Local, OutOfMemory, Slot,
-    SlotArray, StallCause, Trace, Tried,
+    AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, HeapStats, Local, Mutator,
+    OutOfMemory, Slot, SlotArray, StallCause, Trace, Tried,
 };
 use std::time::Duration;
 
@@ -67,32 +67,55 @@ pub(crate) fn short_cycles_do_not_follow_one_another(barrier: Barrier) {
     );
 }
 
+/// Fills a table with `kept` objects, and then replaces one at random, `replaced` times; `between`
+/// runs after each hundredth. Returns the statistics of when the table was full.
+fn replace_at_random(
+    heap: &Heap,
+    kept: usize,
+    bytes: usize,
+    replaced: usize,
+    between: impl Fn(&mut Mutator<'_>),
+) -> HeapStats {
+    type Table = SlotArray<Option<Bytes>>;
+    let payload = vec![b'!'; bytes];
+    let replace = heap.enter(|m| -> Result<HeapStats, OutOfMemory> {
+        let table = m.build::<Table>(AllocSize::tail::<Table>(kept), |m| m.place_array((), kept, None))?;
+        let (mut random, mut before) = (1_u64, heap.stats());
+        for index in 0..kept + replaced {
+            if index == kept {
+                before = heap.stats();
+            }
+            if index > kept && index % 100 == 0 {
+                between(m);
+            }
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let at = if index < kept { index } else { random as usize % kept };
+            let m = m.reserve(AllocSize::tail::<Bytes>(bytes))?;
+            table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
+        }
+        Ok(before)
+    });
+    replace.unwrap().unwrap()
+}
+
+/// What makes a program slow.
+fn rest(m: &mut Mutator<'_>) {
+    m.blocking(|| std::thread::sleep(Duration::from_millis(2)));
+}
+
 /// Objects of two and a half blocks, one replaced at a time: what lies behind each is neither live
 /// nor to be gained. A page barrier that keeps blocks for gaining it leaves few to the program, and
 /// cycles follow one another.
 pub(crate) fn what_lies_behind_large_objects_is_not_kept_for(barrier: Barrier) {
     const KEPT: usize = 250;
     const BYTES: usize = 160_000;
-    type Table = SlotArray<Option<Bytes>>;
     let cycles = |barrier| {
         // The baseline has no generations.
         let generations = crate::common::generations() && barrier != Barrier::StopTheWorld;
         let heap = plain(barrier, 52 << 20).backing(Backing::Memfd).generations(generations).build().unwrap();
-        let payload = vec![b'!'; BYTES];
-        let replace = heap.enter(|m| -> Result<(), OutOfMemory> {
-            let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
-            let mut random = 1_u64;
-            for index in 0..8_000 {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let at = if index < KEPT { index } else { random as usize % KEPT };
-                let m = m.reserve(AllocSize::tail::<Bytes>(BYTES))?;
-                table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
-            }
-            Ok(())
-        });
-        replace.unwrap().unwrap();
+        replace_at_random(&heap, KEPT, BYTES, 8_000 - KEPT, |_| ());
         heap.stats().cycles
     };
     let baseline = cycles(Barrier::StopTheWorld);
@@ -108,31 +131,10 @@ pub(crate) fn neither_copies_nor_a_fast_start_begin_cycles() {
     const KEPT: usize = 42_000;
     const BYTES: usize = 1000;
     const REPLACED: usize = 75_000;
-    type Table = SlotArray<Option<Bytes>>;
     let cycles = |barrier| {
         let heap = plain(barrier, 64 << 20).build().unwrap();
-        let payload = vec![b'!'; BYTES];
-        let replace = heap.enter(|m| -> Result<u64, OutOfMemory> {
-            let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
-            let (mut random, mut before) = (1_u64, 0);
-            for index in 0..KEPT + REPLACED {
-                if index == KEPT {
-                    before = heap.stats().cycles;
-                }
-                if index > KEPT && index % 100 == 0 {
-                    m.blocking(|| std::thread::sleep(Duration::from_millis(2)));
-                }
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let at = if index < KEPT { index } else { random as usize % KEPT };
-                let m = m.reserve(AllocSize::tail::<Bytes>(BYTES))?;
-                table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
-            }
-            Ok(before)
-        });
-        let before = replace.unwrap().unwrap();
-        heap.stats().cycles - before
+        let before = replace_at_random(&heap, KEPT, BYTES, REPLACED, rest);
+        heap.stats().cycles - before.cycles
     };
     let baseline = cycles(Barrier::StopTheWorld);
     let seen: Vec<_> = (0..3).map(|_| cycles(Barrier::Load)).collect();
@@ -149,29 +151,8 @@ pub(crate) fn who_was_served_by_a_flip_needs_no_other_cycle() {
     const KEPT: usize = 28_000;
     const BYTES: usize = 1000;
     const REPLACED: usize = 75_000;
-    type Table = SlotArray<Option<Bytes>>;
     let heap = plain(Barrier::Page, 64 << 20).build().unwrap();
-    let payload = vec![b'!'; BYTES];
-    let replace = heap.enter(|m| -> Result<_, OutOfMemory> {
-        let table = m.build::<Table>(AllocSize::tail::<Table>(KEPT), |m| m.place_array((), KEPT, None))?;
-        let (mut random, mut before) = (1_u64, heap.stats());
-        for index in 0..KEPT + REPLACED {
-            if index == KEPT {
-                before = heap.stats();
-            }
-            if index > KEPT && index % 100 == 0 {
-                m.blocking(|| std::thread::sleep(Duration::from_millis(2)));
-            }
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let at = if index < KEPT { index } else { random as usize % KEPT };
-            let m = m.reserve(AllocSize::tail::<Bytes>(BYTES))?;
-            table.get(m).tail()[at].set(m, Some(m.place_bytes::<Bytes>((), &payload)));
-        }
-        Ok(before)
-    });
-    let (before, after) = (replace.unwrap().unwrap(), heap.stats());
+    let (before, after) = (replace_at_random(&heap, KEPT, BYTES, REPLACED, rest), heap.stats());
     let (cycles, flips) = (after.cycles - before.cycles, after.relocations - before.relocations);
     assert!(flips > 2 && cycles <= flips + 2, "{cycles} cycles, {flips} flips");
 }
