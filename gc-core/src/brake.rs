@@ -1,4 +1,5 @@
-//! A brake: while it is on, a thread may wait for a time, and whoever takes it off ends all waits.
+//! A brake: while it is on, a thread may wait for a time. The thread that takes it off wakes all
+//! that wait.
 //!
 //! The waits are for the sake of the others, and nothing depends on them: a thread that finds the
 //! brake off although it is on runs on. What must not be is a thread that waits its whole time

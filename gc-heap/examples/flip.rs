@@ -162,8 +162,8 @@ fn read(m: &mut gc_heap::Mutator<'_>, seed: u64, how_long: Duration) -> Result<V
         for _ in 0..OBJECTS / 8 {
             let m = m.reserve(AllocSize::of::<Node>())?;
             let slots = table.get(m).tail();
-            // The lower half stays, once it is there, and only it is referred to: else nothing
-            // would ever die.
+            // Objects of the lower half are never replaced, and objects refer to these alone.
+            // Otherwise a replaced object would be reachable from others, and nothing would die.
             let [a, b, c] = [(); 3].map(|()| slots[random.below(OBJECTS / 2)].get(m));
             let mut at = random.below(OBJECTS);
             if slots[at].get(m).is_some() {
