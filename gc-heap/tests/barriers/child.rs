@@ -6,7 +6,7 @@
 
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use crate::{addresses, coroutines, dumps, fork, huge, limits, refusals};
+use crate::{addresses, coroutines, dumps, extremes, fork, huge, limits, refusals};
 use gc_heap::{AllocSize, Backing, Barrier, Heap, HeapBuilder, Mutator, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
@@ -39,6 +39,7 @@ pub(crate) fn play(scene: &str) -> ExitCode {
     }
     SCENES
         .iter()
+        .chain(extremes::SCENES)
         .chain(fork::SCENES)
         .chain(huge::SCENES)
         .chain(limits::SCENES)

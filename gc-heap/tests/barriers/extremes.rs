@@ -2,13 +2,14 @@
 //! fail, heaps without end.
 
 use crate::attacks::{Item, ItemInit, goes_on, heap, item};
-use crate::common::{catch_unwind, checked, deadline_after};
+use crate::child::plays_well;
+use crate::common::{catch_unwind, checked};
 use crate::harness::{Tests, tests};
 use gc_heap::{Barrier, FinalizerQueue, Heap, RootStack, Stress, Tagged, Value};
 use gc_heap_tools::{EventTrace, write_v8_snapshot};
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Options at the ends of their ranges: a heap that works, or an error that says what is possible.
@@ -154,12 +155,24 @@ pub(crate) fn waits_without_end_end(barrier: Barrier) {
 }
 
 /// Heaps built until the system or a table of ours is full, each alive: an error in the end, and
-/// room again after it. One trial at a time: the addresses of the process are what is used up, and
-/// what one has taken the others are refused.
+/// room again after it. In a child, because what is used up are the addresses of the process: other
+/// trials beside it would be refused theirs.
 pub(crate) fn heaps_without_end(barrier: Barrier) {
-    static ADDRESSES: Mutex<()> = Mutex::new(());
-    let _alone = ADDRESSES.lock().unwrap_or_else(PoisonError::into_inner);
-    let _deadline = deadline_after("heaps without end", Duration::from_secs(300));
+    plays_well(match barrier {
+        Barrier::Load => "heaps-without-end-load",
+        Barrier::StopTheWorld => "heaps-without-end-stw",
+        Barrier::Page => "heaps-without-end-page",
+        other => panic!("no scene for {other:?}"),
+    });
+}
+
+pub(crate) const SCENES: &[(&str, fn())] = &[
+    ("heaps-without-end-load", || fill_with_heaps(Barrier::Load)),
+    ("heaps-without-end-stw", || fill_with_heaps(Barrier::StopTheWorld)),
+    ("heaps-without-end-page", || fill_with_heaps(Barrier::Page)),
+];
+
+fn fill_with_heaps(barrier: Barrier) {
     let build = || Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build();
     let (mut heaps, mut error) = (Vec::new(), None);
     while heaps.len() < 1100 && error.is_none() {
