@@ -3,6 +3,7 @@
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::units::Granule;
 use crate::zeroed::{NoMemory, zeroed};
+use std::ops::Range;
 
 /// Mark bits of a whole heap, in memory of its own.
 ///
@@ -92,10 +93,21 @@ impl MarkBitmap {
         self.words[index].load(Ordering::Relaxed)
     }
 
-    /// Sets (`u64::MAX`) or clears (0) whole words: the granules
-    /// `64 * first ..  64 * (first + count)`.
-    pub fn store_words(&self, first: usize, count: usize, value: u64) {
-        for word in &self.words[first..first + count] {
+    /// Visits the granules whose bits are set in some words, in ascending order.
+    #[inline(always)]
+    pub fn each_set(&self, words: Range<usize>, mut visit: impl FnMut(Granule)) {
+        for index in words {
+            let mut bits = self.load(index);
+            while bits != 0 {
+                visit(Granule::new(index * 64 + bits.trailing_zeros() as usize));
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// Sets (`u64::MAX`) or clears (0) whole words.
+    pub fn store_words(&self, words: Range<usize>, value: u64) {
+        for word in &self.words[words] {
             word.store(value, Ordering::Relaxed);
         }
     }
@@ -132,10 +144,13 @@ mod tests {
     #[test]
     fn words_are_filled_and_cleared_whole() {
         let map = MarkBitmap::new(256).unwrap();
-        map.store_words(1, 2, u64::MAX);
+        map.store_words(1..3, u64::MAX);
         let get = |number| map.get(Granule::new(number));
         assert!(!get(63) && get(64) && get(191) && !get(192));
-        map.store_words(1, 2, 0);
+        let mut set = Vec::new();
+        map.each_set(0..4, |granule| set.push(granule.number()));
+        assert_eq!(set, (64..192).collect::<Vec<_>>());
+        map.store_words(1..3, 0);
         assert!((0..256).all(|number| !get(number)));
     }
 }

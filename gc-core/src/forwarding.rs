@@ -7,11 +7,9 @@
 //! no memory to copy it to.
 
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use crate::units::{BLOCK_GRANULES, BlockGranule, Granule};
+pub use crate::units::BLOCK_MARK_WORDS;
+use crate::units::{BlockGranule, Granule};
 use crate::zeroed::{NoMemory, zeroed};
-
-/// 64-bit words of a block's mark bits.
-pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
 
 /// 64 mark bits and the rank that a lookup needs with them, in one cache line.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@
 use crate::flip::Flip;
 use crate::page_state::{Abandoned, PageState, PageStates};
 use crate::rules::{Rule, kept};
+use crate::units::Block;
 
 /// The thread that has repaired a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub fn admit_then_open(admit: impl FnOnce(), open: impl FnOnce()) {
 #[derive(Debug)]
 pub struct Releaser<'a> {
     /// Blocks, each with the index of that destination, which no later source has a lower one than.
-    sources: &'a [(usize, usize)],
+    sources: &'a [(Block, usize)],
     /// Which destinations are repaired.
     done: &'a mut [bool],
     /// Destinations before this one are repaired, sources before this one released.
@@ -78,7 +79,7 @@ pub struct Releaser<'a> {
 
 impl<'a> Releaser<'a> {
     /// Nothing is repaired yet. `done` has `false` for each destination.
-    pub fn new(sources: &'a [(usize, usize)], done: &'a mut [bool]) -> Releaser<'a> {
+    pub fn new(sources: &'a [(Block, usize)], done: &'a mut [bool]) -> Releaser<'a> {
         debug_assert!(sources.is_sorted_by_key(|&(_, last)| last), "a source waits for a destination before another's");
         debug_assert!(!done.contains(&true), "a destination is repaired before the flip");
         Releaser { sources, done, next: 0, released: 0 }
@@ -88,7 +89,7 @@ impl<'a> Releaser<'a> {
     /// [`repair_or_wait`](PageStates::repair_or_wait) for each of its pages, or the one before it
     /// under the lock of this has. Calls `release` with each source that no page is copied from any
     /// more.
-    pub fn repaired(&mut self, index: usize, mut release: impl FnMut(usize)) {
+    pub fn repaired(&mut self, index: usize, mut release: impl FnMut(Block)) {
         self.done[index] = true;
         while self.done.get(self.next) == Some(&true) {
             self.next += 1;
@@ -121,12 +122,12 @@ mod tests {
 
     #[test]
     fn a_source_is_released_with_the_last_of_its_destinations() {
-        let sources = [(10, 0), (11, 1), (12, 1), (13, 3)];
+        let sources = [(10, 0), (11, 1), (12, 1), (13, 3)].map(|(block, last)| (Block::new(block), last));
         let mut done = [false; 4];
         let mut releaser = Releaser::new(&sources, &mut done);
         let mut released = |index| {
             let mut blocks = Vec::new();
-            releaser.repaired(index, |block| blocks.push(block));
+            releaser.repaired(index, |block| blocks.push(block.number()));
             blocks
         };
         assert_eq!([1, 0, 3, 2].map(&mut released), [vec![], vec![10, 11, 12], vec![], vec![13]]);

@@ -14,6 +14,7 @@
 use crate::rules::{Rule, kept};
 use crate::slot::heal;
 use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::units::Granule;
 use crate::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
 
@@ -182,7 +183,8 @@ impl RememberedSet {
 
     /// Forgets the slots in a range of granules, whole words of the bitmap, in both parts: no
     /// thread may store to one of them, because nothing that lives is there.
-    pub fn forget(&self, slots: Range<usize>) {
+    pub fn forget(&self, slots: Range<Granule>) {
+        let slots = slots.start.number()..slots.end.number();
         debug_assert!(slots.start.is_multiple_of(64) && slots.end.is_multiple_of(64));
         let chunks = slots.start / CHUNK..slots.end.div_ceil(CHUNK);
         let has_bits = |part: &&Part| part.chunks[chunks.clone()].iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
@@ -247,7 +249,7 @@ mod tests {
             }
             set.exchange();
         }
-        set.forget(64..192);
+        set.forget(Granule::new(64)..Granule::new(192));
         assert_eq!(set.len(), 3 * 128);
         assert!(taken(&set).iter().all(|(slot, _)| !(64..192).contains(slot)));
         assert!(set.contains(63, Sort::Pair) && !set.contains(64, Sort::Strong));

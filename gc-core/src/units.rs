@@ -3,6 +3,12 @@
 //! An offset counts bytes from the start of the heap, and is a plain `usize`, as lengths are. The
 //! types here count in larger units. Each is a `usize` in memory, and each conversion is the shift
 //! or mask that it says.
+//!
+//! How many there are of something, blocks as well as bytes, is a `usize`: places are numbered,
+//! things are counted. A place and a count add up to a place, and the difference of two places is a
+//! count.
+
+use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
 
 /// Bytes of a granule: objects start at multiples of it.
 pub const GRANULE_BYTES: usize = 8;
@@ -10,40 +16,141 @@ pub const GRANULE_BYTES: usize = 8;
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// Granules of a block.
 pub const BLOCK_GRANULES: usize = BLOCK_BYTES / GRANULE_BYTES;
+/// 64-bit words of a block's mark bits.
+pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
+
+/// What places of one unit have in common.
+macro_rules! numbered {
+    ($place:ident, $one:literal) => {
+        impl $place {
+            #[doc = concat!("The ", $one, " with this number.")]
+            #[inline(always)]
+            #[must_use]
+            pub const fn new(number: usize) -> $place {
+                $place(number)
+            }
+
+            /// Its number.
+            #[inline(always)]
+            #[must_use]
+            pub const fn number(self) -> usize {
+                self.0
+            }
+
+            /// Those of a range, in ascending order.
+            #[inline(always)]
+            pub fn range(range: Range<$place>) -> impl DoubleEndedIterator<Item = $place> + ExactSizeIterator + Clone {
+                (range.start.0..range.end.0).map($place)
+            }
+
+            /// So many in a row, of which this is the first.
+            #[inline(always)]
+            pub fn run(self, len: usize) -> impl DoubleEndedIterator<Item = $place> + ExactSizeIterator + Clone {
+                $place::range(self..self + len)
+            }
+        }
+
+        impl Add<usize> for $place {
+            type Output = $place;
+
+            #[inline(always)]
+            fn add(self, count: usize) -> $place {
+                $place(self.0 + count)
+            }
+        }
+
+        impl AddAssign<usize> for $place {
+            #[inline(always)]
+            fn add_assign(&mut self, count: usize) {
+                self.0 += count;
+            }
+        }
+
+        impl Sub<usize> for $place {
+            type Output = $place;
+
+            #[inline(always)]
+            fn sub(self, count: usize) -> $place {
+                $place(self.0 - count)
+            }
+        }
+
+        impl SubAssign<usize> for $place {
+            #[inline(always)]
+            fn sub_assign(&mut self, count: usize) {
+                self.0 -= count;
+            }
+        }
+
+        impl Sub for $place {
+            type Output = usize;
+
+            #[inline(always)]
+            fn sub(self, before: $place) -> usize {
+                self.0 - before.0
+            }
+        }
+    };
+}
+
+/// A block of the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Block(usize);
+
+numbered!(Block, "block");
+
+impl Block {
+    /// The block that holds the byte at an offset.
+    #[inline(always)]
+    #[must_use]
+    pub const fn containing(offset: usize) -> Block {
+        Block(offset / BLOCK_BYTES)
+    }
+
+    /// The offset at which it begins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn start(self) -> usize {
+        self.0 * BLOCK_BYTES
+    }
+
+    /// One of its granules.
+    #[inline(always)]
+    #[must_use]
+    pub const fn granule(self, granule: BlockGranule) -> Granule {
+        Granule(self.0 * BLOCK_GRANULES + granule.0)
+    }
+
+    /// Its granules.
+    #[inline(always)]
+    #[must_use]
+    pub const fn granules(self) -> Range<Granule> {
+        Granule(self.0 * BLOCK_GRANULES)..Granule((self.0 + 1) * BLOCK_GRANULES)
+    }
+
+    /// The words of the mark bitmap that hold its bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mark_words(self) -> Range<usize> {
+        self.0 * BLOCK_MARK_WORDS..(self.0 + 1) * BLOCK_MARK_WORDS
+    }
+}
 
 /// A granule of the heap: where an object begins, or a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Granule(usize);
 
-impl Granule {
-    /// The granule with this number.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(number: usize) -> Granule {
-        Granule(number)
-    }
+numbered!(Granule, "granule");
 
+impl Granule {
     /// The granule at an offset, which is a multiple of its size.
     #[inline(always)]
     #[must_use]
     pub const fn at(offset: usize) -> Granule {
         debug_assert!(offset.is_multiple_of(GRANULE_BYTES), "no granule begins at this offset");
         Granule(offset / GRANULE_BYTES)
-    }
-
-    /// The granule of a block, by the block's number.
-    #[inline(always)]
-    #[must_use]
-    pub const fn of_block(block: usize, granule: BlockGranule) -> Granule {
-        Granule(block * BLOCK_GRANULES + granule.0)
-    }
-
-    /// Its number.
-    #[inline(always)]
-    #[must_use]
-    pub const fn number(self) -> usize {
-        self.0
     }
 
     /// The offset at which it begins.
@@ -53,11 +160,11 @@ impl Granule {
         self.0 * GRANULE_BYTES
     }
 
-    /// The number of its block.
+    /// Its block.
     #[inline(always)]
     #[must_use]
-    pub const fn block(self) -> usize {
-        self.0 / BLOCK_GRANULES
+    pub const fn block(self) -> Block {
+        Block(self.0 / BLOCK_GRANULES)
     }
 
     /// Which granule of its block it is.
@@ -102,8 +209,18 @@ mod tests {
         for number in [0, 1, BLOCK_GRANULES - 1, BLOCK_GRANULES, 5 * BLOCK_GRANULES + 17] {
             let granule = Granule::new(number);
             assert_eq!(Granule::at(granule.offset()), granule);
-            assert_eq!(Granule::of_block(granule.block(), granule.in_block()), granule);
-            assert_eq!(granule.offset() / BLOCK_BYTES, granule.block());
+            assert_eq!(granule.block().granule(granule.in_block()), granule);
+            assert_eq!(Block::containing(granule.offset()), granule.block());
+            assert!(granule.block().granules().contains(&granule));
         }
+    }
+
+    #[test]
+    fn places_are_counted_on_from() {
+        let block = Block::new(3);
+        assert!(block.run(2).eq([block, block + 1]) && block.run(2).rev().eq([block + 1, block]));
+        assert_eq!((block.run(2).len(), (block + 5) - block, (block + 1) - 1), (2, 5, block));
+        assert_eq!((block.start(), (block + 1).start()), (3 * BLOCK_BYTES, 4 * BLOCK_BYTES));
+        assert_eq!(block.mark_words().start * 64, block.granules().start.number());
     }
 }

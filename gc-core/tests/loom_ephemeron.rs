@@ -16,7 +16,7 @@ use gc_core::grey::GreyBlocks;
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
-use gc_core::units::{BlockGranule, Granule};
+use gc_core::units::{Block, BlockGranule, Granule};
 use gc_core::weak::{self, WeakBarriers};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -148,7 +148,7 @@ impl Heap {
         let is_live = |place: usize| self.marks.get(Granule::at(place));
         match ephemeron::scan(&self.pairs[index].key, index, self, is_live, Some(&self.waiting)) {
             Scan::Value => self.visit_value(index),
-            Scan::Full => self.blocks.add(index),
+            Scan::Full => self.blocks.add(Block::new(index)),
             _ => {}
         }
     }
@@ -160,7 +160,8 @@ impl Heap {
         }
         loop {
             let before = self.marks.load(0);
-            (0..self.pairs.len()).filter(|&index| self.blocks.remove(index)).for_each(|index| self.discover(index));
+            let pairs = (0..self.pairs.len()).filter(|&index| self.blocks.remove(Block::new(index)));
+            pairs.for_each(|index| self.discover(index));
             if self.blocks.is_empty() || self.marks.load(0) == before {
                 return;
             }
@@ -192,8 +193,8 @@ impl Heap {
 
     /// The pairs that still wait are resolved.
     fn clear(&self) {
-        self.waiting.take_all(|index| self.blocks.add(index));
-        while let Some(index) = self.blocks.take(0) {
+        self.waiting.take_all(|index| self.blocks.add(Block::new(index)));
+        while let Some(index) = self.blocks.take(Block::new(0)).map(Block::number) {
             let Pair { key, value } = &self.pairs[index];
             let resolved = |word| {
                 let found = self.resolve(word);
@@ -222,7 +223,7 @@ impl Heap {
         (0..self.rules.handshakes).for_each(|_| self.world.handshake());
         self.forwarding_memory.with_mut(|_| ());
         store(&self.freed, !self.marks.load(0), Ordering::Release);
-        self.marks.store_words(0, 1, 0);
+        self.marks.store_words(0..1, 0);
     }
 
     fn is_freed(&self, word: u64) -> bool {

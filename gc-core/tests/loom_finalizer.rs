@@ -183,7 +183,7 @@ impl Heap {
     /// The next cycle, while nobody runs and nothing leads to the object: it is not finalized
     /// again.
     fn collect_again(&self) {
-        self.marks.store_words(0, 1, 0);
+        self.marks.store_words(0..1, 0);
         self.revive();
     }
 }

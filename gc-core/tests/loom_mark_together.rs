@@ -13,7 +13,7 @@ use gc_core::bitmap::MarkBitmap;
 use gc_core::crew::Crew;
 use gc_core::grey::GreyBlocks;
 use gc_core::sync::atomic::{AtomicUsize, Ordering};
-use gc_core::units::Granule;
+use gc_core::units::{Block, Granule};
 use loom::sync::Mutex;
 use loom::thread;
 use std::collections::VecDeque;
@@ -85,10 +85,10 @@ impl Pool {
             return stack.push(object);
         }
         if !self.rules.mark_then_add {
-            self.greys.add(object / BLOCK);
+            self.greys.add(Block::new(object / BLOCK));
             self.marks.set(Granule::new(object));
         } else if self.marks.set(Granule::new(object)) {
-            self.greys.add(object / BLOCK);
+            self.greys.add(Block::new(object / BLOCK));
         }
     }
 
@@ -117,7 +117,8 @@ impl Pool {
             let next = if self.rules.own_first { self.queues[own].lock().unwrap().pop_back() } else { None };
             if let Some(next) = next {
                 stack.push(next);
-            } else if let Some(block) = self.rules.greys_first.then(|| self.greys.take(0)).flatten() {
+            } else if let Some(block) = self.rules.greys_first.then(|| self.greys.take(Block::new(0))).flatten() {
+                let block = block.number();
                 (block * BLOCK..(block + 1) * BLOCK).filter(|&object| self.marks.get(Granule::new(object))).for_each(
                     |object| {
                         self.scan(stack, object);

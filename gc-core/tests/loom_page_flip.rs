@@ -13,6 +13,7 @@ use gc_core::page_flip::{Releaser, admit_then_open};
 use gc_core::page_state::PageStates;
 use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
+use gc_core::units::Block;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -253,8 +254,8 @@ fn a_source_is_released() {
                 heap.pages[2].add();
             }
         });
-        let mut done = [false; 2];
-        let mut releaser = Releaser::new(&[(2, 1)], &mut done);
+        let (sources, mut done) = ([(Block::new(2), 1)], [false; 2]);
+        let mut releaser = Releaser::new(&sources, &mut done);
         for page in [0, 1] {
             produce(&heap, page);
             releaser.repaired(page, |_| heap.fill.store(1, Ordering::Release));

@@ -10,6 +10,7 @@ mod support;
 
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -43,7 +44,7 @@ trait Puts: Send + Sync + 'static {
 
 impl Puts for ParkedTlab {
     fn put(&self, filled: usize) {
-        ParkedTlab::put(self, 5, filled);
+        ParkedTlab::put(self, units::Block::new(5), filled);
     }
 
     fn take(&self) -> Option<usize> {
@@ -51,7 +52,7 @@ impl Puts for ParkedTlab {
     }
 
     fn collect(&self) -> Option<usize> {
-        self.take_if(|block| block == 5).map(|(_, filled)| filled)
+        self.take_if(|block| block == units::Block::new(5)).map(|(_, filled)| filled)
     }
 }
 

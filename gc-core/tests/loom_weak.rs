@@ -141,7 +141,7 @@ impl Heap {
         if !self.marks.get(Granule::new(WEAK)) {
             self.freed.store(true, Ordering::Release);
         }
-        self.marks.store_words(0, 1, 0);
+        self.marks.store_words(0..1, 0);
     }
 }
 

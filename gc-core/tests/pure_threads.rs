@@ -11,7 +11,7 @@ use gc_core::loss::{Loss, LossRing};
 use gc_core::page_state::PageStates;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{MutatorState, StopGate};
-use gc_core::units::{BlockGranule, Granule};
+use gc_core::units::{Block, BlockGranule, Granule};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, yield_now};
@@ -77,23 +77,24 @@ fn losses_come_whole_and_in_order() {
 
 #[test]
 fn a_deposit_is_one_threads_at_a_time() {
+    const FIRST: Block = Block::new(0);
     let (deposit, block) = (ParkedTlab::default(), Guarded::default());
     scope(|s| {
         s.spawn(|| {
             for _ in 0..6 {
-                if let Some((0, filled)) = deposit.take_if(|b| b == 0) {
+                if let Some((_, filled)) = deposit.take_if(|block| block == FIRST) {
                     assert_eq!(block.add(), filled as u64 + 1);
-                    deposit.put(0, filled + 1);
+                    deposit.put(FIRST, filled + 1);
                 }
                 yield_now();
             }
         });
         block.add();
-        deposit.put(0, 1);
+        deposit.put(FIRST, 1);
         for _ in 0..6 {
-            if let Some((0, filled)) = deposit.take() {
+            if let Some((_, filled)) = deposit.take() {
                 assert_eq!(block.add(), filled as u64 + 1);
-                deposit.put(0, filled + 1);
+                deposit.put(FIRST, filled + 1);
             }
             yield_now();
         }

@@ -51,7 +51,7 @@ impl Marking {
     /// `open_block` and `place`, while marking runs: makes the `index`th young object, and gives
     /// its word.
     pub(crate) fn allocate(&self, index: usize) -> u64 {
-        self.marks.store_words(YOUNG / 64, WORDS - YOUNG / 64, u64::MAX);
+        self.marks.store_words(YOUNG / 64..WORDS, u64::MAX);
         // SAFETY: not published yet.
         self.headers[index].with_mut(|header| unsafe { *header = 1 });
         good(YOUNG + index)

@@ -2,7 +2,6 @@
 
 use crate::events::LossKind;
 use crate::inner::mutator::{Counts, Mutator, Sampled};
-use crate::space::BLOCK_BYTES;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
 use crate::stats::Histogram;
@@ -187,7 +186,7 @@ impl CopyPlace for MutatorPlace<'_, '_> {
             let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
             m.tlabs.copy.close(&m.inner().memory);
             m.inner().open_target(block, m.epoch.get());
-            m.tlabs.copy.open(m.target_word(block * BLOCK_BYTES));
+            m.tlabs.copy.open(m.target_word(block.start()));
         }
         Some(m.inner().memory.space.offset(m.tlabs.copy.bump(bytes)?) as usize)
     }

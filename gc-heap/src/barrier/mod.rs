@@ -32,7 +32,7 @@ pub(crate) mod slow_call;
 pub(crate) mod stacks;
 
 use crate::inner::mutator::Mutator;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use crate::space::blocks::BlockState;
 use std::sync::atomic::AtomicU64;
 
@@ -68,14 +68,14 @@ impl Place {
     ///
     /// The color of the slot's address says the rest: a holder is accessed by its good address
     /// alone.
-    fn holder_block(self, slot: &AtomicU64, m: &Mutator<'_>) -> Option<usize> {
+    fn holder_block(self, slot: &AtomicU64, m: &Mutator<'_>) -> Option<Block> {
         let (address, memory) = (std::ptr::from_ref(slot).addr() as u64, &m.inner().memory);
         if !self.is_in_object() {
             return None;
         }
-        let block = memory.space.offset(address) as usize / BLOCK_BYTES;
+        let block = Block::containing(memory.space.offset(address) as usize);
         Some(match memory.blocks.state(block) {
-            BlockState::LargeContinued => block - memory.blocks.run(block),
+            BlockState::LargeContinued => memory.blocks.first_of(block),
             _ => block,
         })
     }

@@ -15,6 +15,7 @@
 //! and the program waits for it: so it counts double.
 
 use crate::inner::HeapInner;
+use crate::space::Block;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Generations;
 
@@ -42,7 +43,7 @@ impl Survivors {
     pub(super) fn of(inner: &HeapInner) -> Survivors {
         let mut survivors = Survivors::default();
         if inner.memory.generations.is_some() {
-            for block in (0..inner.memory.blocks.len()).filter(|&block| stays_young(inner, block)) {
+            for block in inner.memory.blocks.all().filter(|&block| stays_young(inner, block)) {
                 let live = u64::from(inner.memory.blocks.live_bytes(block));
                 let times = u64::from(inner.age(block)).saturating_sub(1);
                 survivors.bytes += live;
@@ -69,7 +70,7 @@ fn promotes_at_once(inner: &HeapInner) -> bool {
 
 /// Whether the marking has found something alive in a young block of its own: it may be promoted
 /// where it stands.
-pub(super) fn stays_young(inner: &HeapInner, block: usize) -> bool {
+pub(super) fn stays_young(inner: &HeapInner, block: Block) -> bool {
     let blocks = &inner.memory.blocks;
     // The use first, as in `reclaim::free_dead`.
     matches!(blocks.state(block), BlockState::Closed | BlockState::LargeFirst)
@@ -80,7 +81,7 @@ pub(super) fn stays_young(inner: &HeapInner, block: usize) -> bool {
 }
 
 /// Whether a flip promotes a block where it stands.
-pub(super) fn is_promoted(inner: &HeapInner, block: usize) -> bool {
+pub(super) fn is_promoted(inner: &HeapInner, block: Block) -> bool {
     stays_young(inner, block) && (inner.age(block) >= 2 || promotes_at_once(inner))
 }
 

@@ -21,8 +21,8 @@ use crate::events::{PauseKind, Phase};
 use crate::inner::HeapInner;
 use crate::inner::effort::Collected;
 use crate::inner::pending_pause::VmOperation;
-use crate::space::BLOCK_BYTES;
 use crate::space::pages::Pages;
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -55,7 +55,7 @@ pub(crate) struct Cycles {
     count: u64,
     /// Blocks with a forwarding table from the last relocation; of old objects, from the last whole
     /// one.
-    forwarded: Vec<usize>,
+    forwarded: Vec<Block>,
     /// Bytes that live in old objects, as far as is known: those found by the last whole marking,
     /// and those promoted since.
     old_bytes: u64,
@@ -86,7 +86,7 @@ pub(super) trait Kind {
 
     /// Drops the forwarding that the marking of this kind has made needless: `blocks` are those of
     /// the last relocation.
-    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>);
+    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<Block>);
 }
 
 /// All that was allocated before mark start. Its marking visits every reachable slot, so none is
@@ -96,7 +96,7 @@ pub(super) struct Whole;
 impl Kind for Whole {
     const IS_YOUNG: bool = false;
 
-    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>) {
+    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<Block>) {
         inner.drop_forwarding(blocks.drain(..));
     }
 }
@@ -108,7 +108,7 @@ pub(super) struct Young;
 impl Kind for Young {
     const IS_YOUNG: bool = true;
 
-    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<usize>) {
+    fn drop_forwarding(inner: &HeapInner, blocks: &mut Vec<Block>) {
         inner.drop_young_forwarding(blocks);
     }
 }
@@ -118,7 +118,7 @@ pub(super) struct Cycle<'a, P, K> {
     inner: &'a HeapInner,
     report: PhaseReport<'a, P>,
     goal: EvacuationGoal,
-    forwarded: &'a mut Vec<usize>,
+    forwarded: &'a mut Vec<Block>,
     old_bytes: &'a mut u64,
     yielded: &'a mut Yield,
     watches: &'a mut Watches,

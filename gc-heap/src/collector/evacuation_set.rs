@@ -3,7 +3,7 @@
 use crate::inner::HeapInner;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
-use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::forwarding::Forwarding;
 use gc_core::zeroed::{NoMemory, boxed, push};
 use std::sync::atomic::Ordering;
@@ -38,14 +38,14 @@ const SHORT: usize = 8;
 /// four fifths.
 pub(crate) fn lasting_bytes(inner: &HeapInner, live_bytes: u64) -> u64 {
     let blocks = &inner.memory.blocks;
-    let behind = |block: usize| (blocks.live_bytes(block) as usize).next_multiple_of(BLOCK_BYTES);
-    let large = (0..blocks.len()).filter(|&block| blocks.state(block) == BlockState::LargeFirst);
+    let behind = |block: Block| (blocks.live_bytes(block) as usize).next_multiple_of(BLOCK_BYTES);
+    let large = blocks.all().filter(|&block| blocks.state(block) == BlockState::LargeFirst);
     live_bytes + large.map(|block| (behind(block) - blocks.live_bytes(block) as usize) as u64).sum::<u64>()
 }
 
 /// Selects the evacuation set and installs its forwarding tables. The set is in the order of
 /// evacuation.
-pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64) -> Vec<usize> {
+pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64) -> Vec<Block> {
     let mut set = choose(inner, goal, lasting_bytes);
     // The set ends where there is no memory for its tables: what is behind stays where it is.
     let forwarded = set.iter().take_while(|&&block| inner.did_without(forward(inner, block)).is_some()).count();
@@ -62,7 +62,7 @@ pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64) 
 }
 
 /// The plan of a relocation that moves no small objects.
-pub(crate) fn plan_nothing(inner: &HeapInner) -> Vec<usize> {
+pub(crate) fn plan_nothing(inner: &HeapInner) -> Vec<Block> {
     forget_aborted(inner);
     Vec::new()
 }
@@ -73,11 +73,12 @@ fn forget_aborted(inner: &HeapInner) {
 }
 
 /// Selects the evacuation set, in the order of evacuation.
-pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64) -> Vec<usize> {
+pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64) -> Vec<Block> {
     let blocks = &inner.memory.blocks;
     forget_aborted(inner);
     let mut pinned = 0;
-    let candidates = (0..blocks.len())
+    let candidates = blocks
+        .all()
         .filter(|&block| blocks.state(block) == BlockState::Closed && inner.collects(block))
         .filter(|&block| blocks.live_bytes(block) != 0)
         .filter(|&block| {
@@ -141,13 +142,13 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64
 
 /// The end of the lowest blocks that hold the objects of a set when they are packed. Full blocks
 /// below need not move.
-fn packed_end(inner: &HeapInner, set: &[usize]) -> usize {
+fn packed_end(inner: &HeapInner, set: &[Block]) -> Block {
     let blocks = &inner.memory.blocks;
     let live = set.iter().map(|&block| blocks.live_bytes(block) as usize).sum::<usize>();
     // Each thread that copies may leave its last block unfilled.
     let needed = live.div_ceil(BLOCK_BYTES) + inner.config.workers;
-    let is_there = |&block: &usize| blocks.state(block) == BlockState::Free || set.binary_search(&block).is_ok();
-    (0..blocks.len()).filter(is_there).nth(needed).unwrap_or(blocks.len())
+    let is_there = |&block: &Block| blocks.state(block) == BlockState::Free || set.binary_search(&block).is_ok();
+    blocks.all().filter(is_there).nth(needed).unwrap_or(Block::new(blocks.len()))
 }
 
 impl HeapInner {
@@ -160,8 +161,8 @@ impl HeapInner {
 
 /// Moves a block's mark bits into its forwarding table. Where there is no memory for that, nothing
 /// changes.
-pub(crate) fn forward(inner: &HeapInner, block: usize) -> Result<(), NoMemory> {
-    let first = block * BLOCK_MARK_WORDS;
+pub(crate) fn forward(inner: &HeapInner, block: Block) -> Result<(), NoMemory> {
+    let first = block.mark_words().start;
     let bits = std::array::from_fn(|index| inner.memory.marks.load(first + index));
     inner.planned_forwarding(block).insert(block, boxed(Forwarding::new(bits)?)?);
     inner.memory.clear_marks(block);
@@ -169,12 +170,11 @@ pub(crate) fn forward(inner: &HeapInner, block: usize) -> Result<(), NoMemory> {
 }
 
 /// Undoes [`forward`]: the block is again as after marking.
-pub(crate) fn cancel_forwarding(inner: &HeapInner, block: usize) {
-    let first = block * BLOCK_MARK_WORDS;
+pub(crate) fn cancel_forwarding(inner: &HeapInner, block: Block) {
     let table = inner.planned_forwarding(block);
     let forwarding = table.of_block(block).expect("forwarded before");
-    for (index, bits) in forwarding.bits().into_iter().enumerate() {
-        inner.memory.marks.store_words(first + index, 1, bits);
+    for (word, bits) in block.mark_words().zip(forwarding.bits()) {
+        inner.memory.marks.store_words(word..word + 1, bits);
     }
     table.clear(block);
 }

@@ -8,7 +8,7 @@ use crate::page::mapping::pages_with_objects;
 use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, PAGE_BYTES};
+use crate::space::{Block, PAGE_BYTES};
 use gc_core::page_flip::Releaser;
 use gc_core::sys::end_process;
 use gc_core::views::{InstallResult, MIN_SPAN};
@@ -55,7 +55,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
     for page in inner.root_pages().into_iter().flatten() {
         repair(inner, pages, page);
     }
-    let current: Vec<usize> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
+    let current: Vec<Block> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
     current.into_iter().for_each(|block| repair_pages_of(inner, pages, block));
     let FlipPlan { sources, destinations, done, .. } = plan;
     let releaser = Mutex::new(Releaser::new(sources, done));
@@ -88,7 +88,8 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
                 continue;
             }
             let end = (start + GIVE_BACK).min(heap);
-            (start / BLOCK_BYTES..end / BLOCK_BYTES).for_each(|block| repair_pages_of(inner, pages, block));
+            let blocks = Block::range(Block::containing(start)..Block::containing(end));
+            blocks.for_each(|block| repair_pages_of(inner, pages, block));
             let range = start / PAGE_BYTES..end / PAGE_BYTES;
             if pages.gate.is_private() {
                 install_all(inner, pages, range);
@@ -150,13 +151,13 @@ fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
 
 /// Repairs the pages of a block that hold objects, or waits for the threads that are repairing
 /// them.
-fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: usize) {
+fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: Block) {
     pages_with_objects(inner, block).for_each(|page| repair(inner, pages, page));
 }
 
 /// Frees a source of which no page is copied any more. At once: a stalled mutator takes the first
 /// block freed.
-fn release(inner: &HeapInner, block: usize) {
+fn release(inner: &HeapInner, block: Block) {
     inner.memory.blocks.set_live_bytes(block, 0);
     inner.memory.end_use(block);
     inner.memory.free.free_blocks([block]);
@@ -192,10 +193,10 @@ mod tests {
     }
 
     /// The block that the next small object lies in.
-    fn next_block(m: &mut Mutator<'_>) -> usize {
+    fn next_block(m: &mut Mutator<'_>) -> Block {
         let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
         let object: Gc<'_, Bytes> = m.place_bytes((), &[1; 8]);
-        m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize / BLOCK_BYTES
+        Block::containing(m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize)
     }
 
     /// A repair that panics leaves a page in which some references are updated and some are not. A
@@ -208,7 +209,7 @@ mod tests {
             let Ok(heap) = builder.build() else { continue };
             let inner = heap.inner();
             heap.enter(|m| {
-                let page = next_block(m) * BLOCK_PAGES;
+                let page = next_block(m).number() * BLOCK_PAGES;
                 m.blocking(|| {
                     assert!(inner.stop(VmOperation::RelocateStart, PauseKind::Flip));
                     let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();

@@ -12,7 +12,7 @@ use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES};
 use gc_core::units::Granule;
 use gc_core::zeroed::with_room_for_one;
 use std::sync::atomic::Ordering;
@@ -22,8 +22,8 @@ use std::sync::atomic::Ordering;
 pub(crate) struct FlipPlan {
     /// The sources in the order of evacuation, each with the index of the last destination that
     /// receives objects of it.
-    pub(crate) sources: Vec<(usize, usize)>,
-    pub(crate) destinations: Vec<usize>,
+    pub(crate) sources: Vec<(Block, usize)>,
+    pub(crate) destinations: Vec<Block>,
     /// Which destinations are repaired.
     pub(super) done: Vec<bool>,
     /// Whether the flip gains little for lack of destinations, so that another flip with the gained
@@ -83,7 +83,7 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
         // Pinned objects must stay mapped, and there is no other view of them.
         return without_a_flip(inner);
     }
-    let live = |set: &[usize]| set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum::<usize>();
+    let live = |set: &[Block]| set.iter().map(|&block| inner.memory.blocks.live_bytes(block) as usize).sum::<usize>();
     let wanted = live(&set).div_ceil(BLOCK_BYTES);
     pages.density.store((wanted * 1000 / set.len()) as u32, Ordering::Relaxed);
     pages.moved.store(wanted as u32, Ordering::Relaxed);
@@ -149,7 +149,7 @@ struct DestinationPacker<'a> {
 
 impl DestinationPacker<'_> {
     /// Adds a block to the set, if the remaining destinations certainly suffice for it.
-    fn takes_in(&mut self, block: usize) -> bool {
+    fn takes_in(&mut self, block: Block) -> bool {
         // A block's objects may fill the last destination and one more, and may not pack as well as
         // in the block.
         if self.plan.destinations.len() + 2 > self.most {
@@ -167,7 +167,7 @@ impl DestinationPacker<'_> {
         let inner = self.inner;
         let forwarding = inner.memory.forwarding.of_block(block).expect("made above");
         for (granule, entry) in forwarding.iter() {
-            let from = Granule::of_block(block, granule);
+            let from = block.granule(granule);
             let (_, bytes) = inner.marked_object(from.offset());
             let Some(to) = self.place(bytes) else {
                 // Destinations ran out although enough were free: other threads allocated them, or
@@ -201,14 +201,14 @@ impl DestinationPacker<'_> {
             self.tops.push(0);
         }
         let (block, top) = (self.plan.destinations.last()?, self.tops.last_mut()?);
-        let to = block * BLOCK_BYTES + *top;
+        let to = block.start() + *top;
         *top += bytes;
         Some(to)
     }
 
     /// Removes a block whose destinations could not all be fixed from the set, and its objects from
     /// the destinations, of which there were `count`, the last filled up to `top`.
-    fn drop_last(&mut self, block: usize, count: usize, top: usize) {
+    fn drop_last(&mut self, block: Block, count: usize, top: usize) {
         let inner = self.inner;
         cancel_forwarding(inner, block);
         if let Some(&(before, _)) = self.plan.sources.last() {
@@ -220,7 +220,7 @@ impl DestinationPacker<'_> {
         if let Some(last) = self.tops.last_mut() {
             *last = top;
             let destination = self.plan.destinations[count - 1];
-            self.pages.forget_first_from(destination * BLOCK_PAGES + top.div_ceil(PAGE_BYTES), destination);
+            self.pages.forget_first_from(destination.number() * BLOCK_PAGES + top.div_ceil(PAGE_BYTES), destination);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::inner::heap_walk::{Edge, Node, Request, RootSort, Walked};
 use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
-use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
+use crate::space::Block;
 use gc_core::units::Granule;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,20 +47,12 @@ impl HeapWalker<'_> {
     fn objects(&mut self) {
         let inner = self.inner;
         let mut kinds: HashMap<*const Kind, (&'static Kind, u64, u64)> = HashMap::new();
-        for block in 0..inner.memory.blocks.len() {
-            if !inner.is_marked_block(block) {
-                continue;
-            }
-            for index in block * BLOCK_MARK_WORDS..(block + 1) * BLOCK_MARK_WORDS {
-                let mut bits = inner.memory.marks.load(index);
-                while bits != 0 {
-                    let offset = Granule::new(index * 64 + bits.trailing_zeros() as usize).offset();
-                    bits &= bits - 1;
-                    let (kind, bytes) = self.object(offset);
-                    let sum = kinds.entry(kind).or_insert((kind, 0, 0));
-                    (sum.1, sum.2) = (sum.1 + 1, sum.2 + bytes as u64);
-                }
-            }
+        for block in inner.memory.blocks.all().filter(|&block| inner.is_marked_block(block)) {
+            inner.memory.marks.each_set(block.mark_words(), |granule| {
+                let (kind, bytes) = self.object(granule.offset());
+                let sum = kinds.entry(kind).or_insert((kind, 0, 0));
+                (sum.1, sum.2) = (sum.1 + 1, sum.2 + bytes as u64);
+            });
         }
         // Several copies of a generic kind may exist.
         for (kind, objects, bytes) in kinds.into_values() {
@@ -92,7 +84,7 @@ impl HeapWalker<'_> {
         let offset = inner.memory.space.offset(word) as usize;
         let is_found = offset < inner.config.max_bytes
             && inner.memory.marks.get(Granule::at(offset))
-            && inner.is_marked_block(offset / BLOCK_BYTES);
+            && inner.is_marked_block(Block::containing(offset));
         is_found.then_some(offset)
     }
 

@@ -14,7 +14,7 @@
 
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
-use crate::space::free::{CHUNK_BLOCKS, TakenChunk};
+use crate::space::free::{CHUNK_BLOCKS, TakenChunk, blocks_of};
 use gc_core::sys::SysError;
 use gc_core::views::{HUGE_PAGE, SparePage};
 use std::time::{Duration, Instant};
@@ -199,7 +199,7 @@ fn make_free(inner: &HeapInner, taken: TakenChunk) -> Result<(), SysError> {
 /// marking, and no thread allocates there now, which would wait for the kernel at each page.
 fn is_in_use(inner: &HeapInner, chunk: usize) -> bool {
     let (mut used, mut has_survivors) = (0, false);
-    for block in chunk * CHUNK_BLOCKS..(chunk + 1) * CHUNK_BLOCKS {
+    for block in blocks_of(chunk) {
         match inner.memory.blocks.state(block) {
             BlockState::Free => {}
             BlockState::Closed | BlockState::LargeFirst | BlockState::LargeContinued => {

@@ -9,7 +9,7 @@ use super::evacuation_set::{cancel_forwarding, forward};
 use super::pauses::{Pauses, Stopped};
 use super::run_plan::{Batch, Content, Move, Stretch, free_blocks, plan};
 use crate::inner::HeapInner;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use crate::space::blocks::BlockState;
 use gc_core::units::{BlockGranule, Granule};
 use gc_core::zeroed::{NoMemory, push, with_room_for_one};
@@ -31,7 +31,7 @@ pub(super) fn can_make_runs(stopped: Stopped<'_>) -> bool {
 
 /// Makes the run that a thread waits for, and others like it. Adds the blocks that now have a
 /// forwarding table to `forwarded`.
-pub(super) fn make_runs(stopped: Stopped<'_>, forwarded: &mut Vec<usize>) {
+pub(super) fn make_runs(stopped: Stopped<'_>, forwarded: &mut Vec<Block>) {
     let inner = stopped.inner();
     let most = inner.memory.blocks.len() / PER_PAUSE;
     let mut copied = 0;
@@ -75,15 +75,15 @@ fn map(inner: &HeapInner) -> Result<Vec<Stretch>, NoMemory> {
     let blocks = &inner.memory.blocks;
     let free = inner.memory.free.map()?;
     let mut map: Vec<Stretch> = Vec::new();
-    let mut first = 0;
-    while first < blocks.len() {
+    let mut first = Block::new(0);
+    while first.number() < blocks.len() {
         let is_large = blocks.state(first) == BlockState::LargeFirst;
         // Pinned by now: no thread that could pin an object runs.
         let moves = is_large
             && inner.collects(first)
-            && inner.memory.marks.get(Granule::of_block(first, BlockGranule::FIRST))
+            && inner.memory.marks.get(first.granule(BlockGranule::FIRST))
             && !blocks.is_pinned(first);
-        let (len, content) = match free[first / 64] >> (first % 64) & 1 == 1 {
+        let (len, content) = match free[first.number() / 64] >> (first.number() % 64) & 1 == 1 {
             true => (1, Content::Free),
             false if is_large => (blocks.run(first), if moves { Content::Object } else { Content::Fixed }),
             false => (1, Content::Fixed),
@@ -99,7 +99,7 @@ fn map(inner: &HeapInner) -> Result<Vec<Stretch>, NoMemory> {
 
 /// Carries moves out, all or none. `false`: another thread has taken one of the free blocks, or
 /// there is no memory for the tables.
-fn execute(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> bool {
+fn execute(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<Block>) -> bool {
     let before = forwarded.len();
     let prepared = batch.taken_and_given().and_then(|blocks| prepare(inner, batch, forwarded).map(|()| blocks));
     let prepared = inner.did_without(prepared).filter(|(taken, _)| inner.memory.free.take_these(taken));
@@ -120,7 +120,7 @@ fn execute(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> bool
 
 /// Makes the forwarding tables of the objects of a batch, whose entries are empty: no mutator reads
 /// one before the pause ends. Adds their blocks to `forwarded`.
-fn prepare(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> Result<(), NoMemory> {
+fn prepare(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<Block>) -> Result<(), NoMemory> {
     for one in &batch.moves {
         with_room_for_one(forwarded)?;
         forward(inner, one.from)?;
@@ -133,7 +133,7 @@ fn prepare(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<usize>) -> Resu
 /// bytes. The blocks that it leaves keep their state: another object may move there.
 fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     let (memory, blocks) = (&inner.memory, &inner.memory.blocks);
-    let (start, end) = (from * BLOCK_BYTES, to * BLOCK_BYTES);
+    let (start, end) = (from.start(), to.start());
     let word = |offset: usize| memory.word(offset).load(Ordering::Relaxed);
     // `prepare` has moved this object's mark to its table, and no object has moved there since: a
     // batch writes blocks that were free, or that an object has left.
@@ -149,8 +149,8 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     blocks.set_live_bytes(from, 0);
     blocks.set_live_bytes(to, 0);
     blocks.set_run(to, len);
-    (to + 1..to + len).for_each(|block| blocks.set_run(block, block - to));
-    for block in (to..to + len).rev() {
+    (to + 1).run(len - 1).for_each(|block| blocks.set_run(block, block - to));
+    for block in to.run(len).rev() {
         let state = if block == to { BlockState::LargeFirst } else { BlockState::LargeContinued };
         memory.begin_target(block, state, inner.world.phase.epoch());
     }

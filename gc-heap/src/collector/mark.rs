@@ -11,7 +11,7 @@ use crate::inner::HeapInner;
 use crate::inner::generation::GoodWords;
 use crate::object::Kind;
 use crate::slot::is_reference;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use crate::space::blocks::BlockState;
 use gc_core::forwarding::Entry;
 use gc_core::prefetch::prefetch;
@@ -76,7 +76,7 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) queued: usize,
     /// The block that is being scanned again, and the last one.
     pub(super) again: Option<Again>,
-    pub(super) last_grey: usize,
+    pub(super) last_grey: Block,
     /// Weak slots of marked objects, by offset: as many as the shared has room for.
     pub(crate) weak: Vec<usize>,
     /// Ephemerons found before `ephemeron_phase`, by offset.
@@ -90,7 +90,7 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     told: u64,
     /// Live bytes that are not in the table yet, by block. Otherwise markers that count
     /// neighbouring blocks would write the same cache lines for every object.
-    live: Vec<(usize, u32)>,
+    live: Vec<(Block, u32)>,
     /// Whether this marker must call the helpers as soon as there is work for several.
     uncalled: bool,
     /// The object counts from which on this marker may share work, and wake a sleeper for it.
@@ -114,14 +114,14 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             queues: shared.take_queues(),
             queued: 0,
             again: None,
-            last_grey: 0,
+            last_grey: Block::new(0),
             weak: Vec::new(),
             pairs: Vec::new(),
             ephemeron_phase: false,
             objects: 0,
             bytes: 0,
             told: 0,
-            live: if MANY { vec![(0, 0); COUNTED] } else { Vec::new() },
+            live: if MANY { vec![(Block::new(0), 0); COUNTED] } else { Vec::new() },
             uncalled: false,
             share_from: 0,
             wake_from: 0,
@@ -200,7 +200,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                 if word & self.exempt == 0 {
                     let offset = self.remap(word);
                     // A stale young word may lead to what is old now.
-                    if self.exempt == 0 || !self.inner.is_exempt(offset / BLOCK_BYTES) {
+                    if self.exempt == 0 || !self.inner.is_exempt(Block::containing(offset)) {
                         self.push(offset);
                     }
                 }
@@ -380,7 +380,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         // was written before it was stored.
         let (kind, bytes) = self.inner.memory.object(offset);
         self.bytes += bytes as u64;
-        let block = offset / BLOCK_BYTES;
+        let block = Block::containing(offset);
         let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
         if MANY {
             self.add_live(block, counted);
@@ -391,8 +391,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    fn add_live(&mut self, block: usize, bytes: u32) {
-        let (counted, sum) = &mut self.live[block % COUNTED];
+    fn add_live(&mut self, block: Block, bytes: u32) {
+        let (counted, sum) = &mut self.live[block.number() % COUNTED];
         if *counted != block {
             if *sum != 0 {
                 self.inner.memory.blocks.add_live(*counted, *sum);
@@ -445,7 +445,7 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
     #[inline(always)]
     fn good(&self, place: usize) -> u64 {
         // The last flip's promotions are carried out by now.
-        let is_old = self.good.young_bit != 0 && self.inner.memory.blocks.is_old(place / BLOCK_BYTES);
+        let is_old = self.good.young_bit != 0 && self.inner.memory.blocks.is_old(Block::containing(place));
         self.good.of(is_old, place)
     }
 }
@@ -453,7 +453,7 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
 impl HeapInner {
     /// Whether the mark bits of a block stand at the objects that the last marking has found: it is
     /// not free, and not newborn, where all bits may be set.
-    pub(super) fn is_marked_block(&self, block: usize) -> bool {
+    pub(super) fn is_marked_block(&self, block: Block) -> bool {
         let blocks = &self.memory.blocks;
         // Open and not newborn: the block of a thread that has been parked since before mark start;
         // it no longer allocates there.
@@ -478,7 +478,7 @@ impl HeapInner {
     /// # Panics
     /// If the current or last marking has found none there, and the current plan has none.
     pub(super) fn marked_object(&self, offset: usize) -> (&'static Kind, usize) {
-        let (block, granule) = (offset / BLOCK_BYTES, Granule::at(offset));
+        let (block, granule) = (Block::containing(offset), Granule::at(offset));
         // A plan moves the bits of its blocks to their forwarding.
         let is_planned = || {
             let forwarding = self.planned_forwarding(block).of_block(block);

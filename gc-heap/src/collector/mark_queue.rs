@@ -5,7 +5,7 @@ use super::roots::Roots;
 use crate::inner::HeapInner;
 use crate::lock::Mutex;
 use crate::object::Kind;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use crossbeam_deque::{Steal, Stealer, Worker};
 use crossbeam_queue::SegQueue;
 use gc_core::crew::Crew;
@@ -40,7 +40,7 @@ pub(super) enum Found {
     Chunk(Vec<usize>),
     Rest(Rest),
     /// A block with marked but unscanned objects.
-    Grey(usize),
+    Grey(Block),
 }
 
 /// The queues of one marker: it alone adds to them. The others steal what is oldest.
@@ -132,9 +132,10 @@ impl<'a> SharedMarkQueue<'a> {
     /// Records a pair for which there is no room: by its block, where the marks say which objects
     /// live; of an old object, which has none, with all that are remembered.
     pub(super) fn add_pair_block(&self, inner: &HeapInner, pair: usize) {
-        match inner.is_exempt(pair / BLOCK_BYTES) {
+        let block = Block::containing(pair);
+        match inner.is_exempt(block) {
             true => self.remembered_pairs.store(true, Ordering::Relaxed),
-            false => self.pair_blocks.add(pair / BLOCK_BYTES),
+            false => self.pair_blocks.add(block),
         }
     }
 
@@ -183,7 +184,7 @@ impl<'a> SharedMarkQueue<'a> {
         let chunk = others().find_map(|(chunks, _)| stolen(chunks)).map(Found::Chunk);
         chunk
             .or_else(|| others().find_map(|(_, arrays)| stolen(arrays)).map(Found::Rest))
-            .or_else(|| self.greys.take(0).map(Found::Grey))
+            .or_else(|| self.greys.take(Block::new(0)).map(Found::Grey))
     }
 
     /// Room in a list of weak slots: as much as is wanted, or what is left.
@@ -197,7 +198,7 @@ impl<'a> SharedMarkQueue<'a> {
     }
 
     /// Has the weak slots in a block resolved without a list.
-    pub(super) fn add_weak_block(&self, block: usize) {
+    pub(super) fn add_weak_block(&self, block: Block) {
         self.weak_blocks.add(block);
     }
 

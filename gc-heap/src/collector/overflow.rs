@@ -2,8 +2,8 @@
 //! mark stack" in `docs/protocol.md`.
 
 use super::mark::Marker;
-use crate::space::{BLOCK_BYTES, BLOCK_MARK_WORDS};
-use gc_core::units::{BlockGranule, Granule};
+use crate::space::{BLOCK_MARK_WORDS, Block};
+use gc_core::units::BlockGranule;
 use std::sync::atomic::Ordering;
 
 /// Entries whose objects are being fetched meanwhile.
@@ -15,7 +15,7 @@ const ENOUGH: usize = 16;
 /// Position of a marker in a block that it scans again.
 #[derive(Clone, Copy)]
 pub(super) struct Again {
-    block: usize,
+    block: Block,
     /// Index of the next word of mark bits to read.
     word: usize,
     /// Remaining bits of the word before.
@@ -38,7 +38,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
                 // A pair may wait for any object, and is looked up when the block is scanned.
                 if kind.has_slots() || self.ephemeron_phase {
                     // After the mark is set, so that the marker that takes the block sees it.
-                    self.shared.greys.add(offset / BLOCK_BYTES);
+                    self.shared.greys.add(Block::containing(offset));
                 }
             }
         }
@@ -49,7 +49,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
     }
 
     /// Begins a block that has marked but unscanned objects.
-    pub(super) fn scan_again(&mut self, block: usize) {
+    pub(super) fn scan_again(&mut self, block: Block) {
         debug_assert!(self.again.is_none());
         self.again = Some(Again { block, word: 0, bits: 0 });
     }
@@ -70,13 +70,13 @@ impl<const MANY: bool> Marker<'_, MANY> {
                 if again.word == BLOCK_MARK_WORDS {
                     return true;
                 }
-                again.bits = self.inner.memory.marks.load(again.block * BLOCK_MARK_WORDS + again.word);
+                again.bits = self.inner.memory.marks.load(again.block.mark_words().start + again.word);
                 again.word += 1;
                 continue;
             }
             let granule = BlockGranule::new((again.word - 1) * 64 + again.bits.trailing_zeros() as usize);
             again.bits &= again.bits - 1;
-            let offset = Granule::of_block(again.block, granule).offset();
+            let offset = again.block.granule(granule).offset();
             // Blocks whose bits are all set, because mutators allocate in them, are never grey: no
             // bit is set there by a marker.
             let (kind, _) = self.inner.marked_object(offset);
@@ -165,7 +165,7 @@ mod tests {
     /// Marks by `markers`, whose stacks hold `local` entries and which have `chunks` beside. Gives
     /// the objects, and how often a stack was full.
     fn marked<const MANY: bool>(inner: &HeapInner, markers: usize, local: usize, chunks: usize) -> (u64, usize) {
-        (0..inner.memory.blocks.len()).for_each(|block| {
+        inner.memory.blocks.all().for_each(|block| {
             inner.memory.clear_marks(block);
             inner.memory.blocks.set_live_bytes(block, 0);
         });
@@ -202,13 +202,13 @@ mod tests {
         marker.leave();
         let mut waiting = Vec::new();
         shared.waiting.take_all(|pair| waiting.push(pair));
-        while let Some(block) = inner.memory.pair_blocks.take(0) {
+        while let Some(block) = inner.memory.pair_blocks.take(Block::new(0)) {
             each_pair(inner, block, |pair| waiting.push(pair));
         }
         assert!(waiting.is_empty(), "{} pairs whose keys are marked wait", waiting.len());
         assert!(shared.greys.is_empty() && shared.peak_bytes() <= (chunks * 512 + markers * local) * 8);
-        let live: u64 =
-            (0..inner.memory.blocks.len()).map(|block| u64::from(inner.memory.blocks.live_bytes(block))).sum();
+        let blocks = &inner.memory.blocks;
+        let live: u64 = blocks.all().map(|block| u64::from(blocks.live_bytes(block))).sum();
         assert_eq!(live, sums.iter().map(|(_, bytes)| bytes).sum::<u64>(), "the table, and what markers counted");
         (sums.iter().map(|(objects, _)| objects).sum(), shared.overflows.load(Ordering::Relaxed))
     }

@@ -3,6 +3,7 @@
 
 use super::mark::Marker;
 use super::reclaim::each_pair;
+use crate::space::Block;
 use gc_core::remembered::Sort;
 use gc_core::zeroed::push;
 
@@ -46,9 +47,9 @@ impl Passes {
                 });
             }
             let blocks = inner.memory.blocks.len();
+            let down = !self.count.is_multiple_of(2);
             for index in 0..blocks {
-                let down = !self.count.is_multiple_of(2);
-                let block = if down { blocks - 1 - index } else { index };
+                let block = Block::new(if down { blocks - 1 - index } else { index });
                 if shared.pair_blocks.remove(block) {
                     marker.pass_over(block, down);
                 }
@@ -62,7 +63,7 @@ impl Passes {
 
 impl<const MANY: bool> Marker<'_, MANY> {
     /// The pairs of a block, in the order of their addresses or against it.
-    fn pass_over(&mut self, block: usize, down: bool) {
+    fn pass_over(&mut self, block: Block, down: bool) {
         let inner = self.inner;
         let mut pairs = Vec::new();
         let mut complete = true;

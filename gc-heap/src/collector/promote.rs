@@ -21,11 +21,10 @@ use crate::inner::generation::GoodWords;
 use crate::object::Kind;
 use crate::object::slots::{SlotRole, bits};
 use crate::slot::is_reference;
+use crate::space::Block;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Generations;
-use crate::space::{BLOCK_GRANULES, BLOCK_MARK_WORDS};
 use gc_core::remembered::Sort;
-use gc_core::units::Granule;
 use std::sync::atomic::Ordering;
 
 /// Notes the blocks that the next flip promotes where they stand: those that have aged, of young
@@ -34,7 +33,7 @@ use std::sync::atomic::Ordering;
 pub(super) fn plan(inner: &HeapInner) -> bool {
     let Some(generations) = &inner.memory.generations else { return false };
     let mut any = false;
-    for block in (0..inner.memory.blocks.len()).filter(|&block| aging::is_promoted(inner, block)) {
+    for block in inner.memory.blocks.all().filter(|&block| aging::is_promoted(inner, block)) {
         generations.set_promoted(block, true);
         any = true;
     }
@@ -52,7 +51,7 @@ pub(super) fn forget_then(inner: &HeapInner) {
 /// Carries the promotions out, after the flip, when all objects of the evacuation set have their
 /// places, and before the next mark start. Where there was no flip, none is promoted, and the
 /// remembered set is brought up to date.
-pub(super) fn carry_out(inner: &HeapInner, set: &[usize], flipped: bool) {
+pub(super) fn carry_out(inner: &HeapInner, set: &[Block], flipped: bool) {
     let Some(generations) = &inner.memory.generations else { return };
     let blocks = &inner.memory.blocks;
     // In a pause a large object may have moved since the plan.
@@ -60,7 +59,7 @@ pub(super) fn carry_out(inner: &HeapInner, set: &[usize], flipped: bool) {
         let state = blocks.state(block);
         let run = if state == BlockState::LargeFirst { blocks.run(block) } else { 1 };
         blocks.set_use(block, state, true);
-        (block + 1..block + run).for_each(|part| blocks.set_use(part, BlockState::LargeContinued, true));
+        (block + 1).run(run - 1).for_each(|part| blocks.set_use(part, BlockState::LargeContinued, true));
     }
     let walk = Walk { inner, generations, good: inner.good_words() };
     if inner.world.phase.is_young() {
@@ -69,7 +68,7 @@ pub(super) fn carry_out(inner: &HeapInner, set: &[usize], flipped: bool) {
     } else {
         generations.remembered.take_then(|_, _| ());
         if inner.world.phase.is_remembering() {
-            for block in 0..blocks.len() {
+            for block in blocks.all() {
                 if blocks.is_old(block) && inner.is_marked_block(block) && !is_forwarded(inner, generations, block) {
                     walk.marked(block);
                 }
@@ -84,7 +83,7 @@ pub(super) fn carry_out(inner: &HeapInner, set: &[usize], flipped: bool) {
 }
 
 /// Whether a block is in the set of the relocation that has just been: another may be in its place.
-fn is_forwarded(inner: &HeapInner, generations: &Generations, block: usize) -> bool {
+fn is_forwarded(inner: &HeapInner, generations: &Generations, block: Block) -> bool {
     inner.memory.forwarding.contains(block) || generations.old_forwarding.contains(block)
 }
 
@@ -98,21 +97,17 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The marked objects of a block that stays. Dead ones are left alone: their slots may lead to
     /// what is not there any more.
-    fn marked(&self, block: usize) {
-        for index in 0..BLOCK_MARK_WORDS {
-            let mut bits = self.inner.memory.marks.load(block * BLOCK_MARK_WORDS + index);
-            while bits != 0 {
-                let offset = (block * BLOCK_GRANULES + index * 64 + bits.trailing_zeros() as usize) * 8;
-                self.object(offset, self.inner.memory.object(offset).0);
-                bits &= bits - 1;
-            }
-        }
+    fn marked(&self, block: Block) {
+        self.inner.memory.marks.each_set(block.mark_words(), |granule| {
+            let offset = granule.offset();
+            self.object(offset, self.inner.memory.object(offset).0);
+        });
     }
 
     /// The objects that were evacuated from a block, by their entries: a mutator may not have
     /// closed the block that it has copied them to. What a young block has kept stays young.
-    fn evacuated(&self, block: usize) {
-        let own = |granule| Granule::of_block(block, granule).offset();
+    fn evacuated(&self, block: Block) {
+        let own = |granule| block.granule(granule).offset();
         for (table, is_old) in [(&self.inner.memory.forwarding, false), (&self.generations.old_forwarding, true)] {
             for (granule, entry) in table.of_block(block).into_iter().flat_map(|forwarding| forwarding.iter()) {
                 let (offset, kind) = self.inner.relocated_object(entry);

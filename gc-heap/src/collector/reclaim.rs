@@ -7,11 +7,11 @@ use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::free::SLICE;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS};
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
 use gc_core::remembered::Sort;
-use gc_core::units::{GRANULE_BYTES, Granule};
+use gc_core::units::Granule;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,49 +36,48 @@ pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[Vec<usize>]) {
 
 /// Resolves the weak slots in a block that a marker has seen, of the objects that are marked. To
 /// resolve a slot twice, or one that a mutator has written since, changes nothing.
-fn resolve_block(inner: &HeapInner, block: usize) {
+fn resolve_block(inner: &HeapInner, block: Block) {
     each_group(inner, block, |first, group| {
-        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word) * GRANULE_BYTES)));
+        bits(group.weak).for_each(|word| resolve_slot(inner, inner.memory.word((first + word).offset())));
     });
 }
 
 /// Visits the ephemerons of marked objects whose key is in a block that a marker has seen, by their
 /// offsets, in ascending order within each object.
-pub(super) fn each_pair(inner: &HeapInner, block: usize, mut visit: impl FnMut(usize)) {
+pub(super) fn each_pair(inner: &HeapInner, block: Block, mut visit: impl FnMut(usize)) {
     each_group(inner, block, |first, group| {
-        bits(group.keys).for_each(|word| visit((first + word) * GRANULE_BYTES));
+        bits(group.keys).for_each(|word| visit((first + word).offset()));
     });
 }
 
 /// Visits the slots of marked objects in a block, in groups, each with the granule of its first
 /// word.
-fn each_group(inner: &HeapInner, block: usize, mut visit: impl FnMut(usize, SlotGroup)) {
+fn each_group(inner: &HeapInner, block: Block, mut visit: impl FnMut(Granule, SlotGroup)) {
     let blocks = &inner.memory.blocks;
-    let words = block * BLOCK_GRANULES..(block + 1) * BLOCK_GRANULES;
+    let words = block.granules();
     match blocks.state(block) {
         // Only live objects have slots that a marker has seen.
         BlockState::LargeFirst => each_group_of(inner, words.start, &words, &mut visit),
         BlockState::LargeContinued => {
-            each_group_of(inner, (block - blocks.run(block)) * BLOCK_GRANULES, &words, &mut visit);
+            each_group_of(inner, blocks.first_of(block).granules().start, &words, &mut visit);
         }
         _ => {
-            for index in 0..BLOCK_MARK_WORDS {
-                let mut bits = inner.memory.marks.load(block * BLOCK_MARK_WORDS + index);
-                while bits != 0 {
-                    let granule = words.start + index * 64 + bits.trailing_zeros() as usize;
-                    each_group_of(inner, granule, &words, &mut visit);
-                    bits &= bits - 1;
-                }
-            }
+            let visit = |granule| each_group_of(inner, granule, &words, &mut visit);
+            inner.memory.marks.each_set(block.mark_words(), visit);
         }
     }
 }
 
 /// As `each_group`, of the object at a granule.
-fn each_group_of(inner: &HeapInner, granule: usize, within: &Range<usize>, visit: &mut impl FnMut(usize, SlotGroup)) {
-    let offset = Granule::new(granule).offset();
+fn each_group_of(
+    inner: &HeapInner,
+    granule: Granule,
+    within: &Range<Granule>,
+    visit: &mut impl FnMut(Granule, SlotGroup),
+) {
+    let offset = granule.offset();
     let (kind, _) = inner.marked_object(offset);
-    let part = within.start.saturating_sub(granule)..within.end - granule;
+    let part = within.start.max(granule) - granule..within.end - granule;
     let len = if kind.has_tail() { inner.memory.word(offset + 8).load(Ordering::Relaxed) as usize } else { 0 };
     kind.slots_in(part, len).for_each(|group| visit(granule + group.first, group));
 }
@@ -98,8 +97,8 @@ pub(crate) fn resolve_pairs(inner: &HeapInner, waiting: &PendingEphemerons) {
 }
 
 /// Takes the blocks of a set, to which no thread adds.
-fn take_blocks(set: &GreyBlocks, mut visit: impl FnMut(usize)) {
-    let mut near = 0;
+fn take_blocks(set: &GreyBlocks, mut visit: impl FnMut(Block)) {
+    let mut near = Block::new(0);
     while let Some(block) = set.take(near) {
         visit(block);
         near = block;
@@ -148,20 +147,20 @@ pub(crate) fn retire_parked_tlabs(inner: &HeapInner) {
 pub(crate) fn free_dead(inner: &HeapInner) -> (usize, usize) {
     let random = Cell::new(inner.config.stress.seed ^ u64::from(inner.world.phase.epoch()));
     free_dead_and(inner, |block| {
-        if block.is_multiple_of(4) {
+        if block.number().is_multiple_of(4) {
             inner.config.stress.delay(&random);
         }
     })
 }
 
 /// As `free_dead`; `between` is called between the two reads of a block's state.
-fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> (usize, usize) {
+fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(Block)) -> (usize, usize) {
     let blocks = &inner.memory.blocks;
-    let mut dead = Dead { inner, blocks: [0; SLICE], len: 0, freed: 0 };
+    let mut dead = Dead { inner, blocks: [Block::new(0); SLICE], len: 0, freed: 0 };
     let mut old = 0;
     // From the end: blocks that were freed first are uncommitted first, and the lowest blocks are
     // reused first.
-    for block in (0..blocks.len()).rev() {
+    for block in blocks.all().rev() {
         // Read the use before the allocation epoch: mutators allocate free blocks concurrently, and
         // a thread that sees the use sees the allocation epoch set before it. In the other order a
         // block that is allocated and filled between the two reads would be freed although it is
@@ -179,7 +178,7 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> (usize, u
             }
             BlockState::LargeFirst => {
                 old += if blocks.is_old(block) { blocks.run(block) } else { 0 };
-                for part in (block..block + blocks.run(block)).rev() {
+                for part in block.run(blocks.run(block)).rev() {
                     inner.memory.end_use(part);
                     dead.push(part);
                 }
@@ -195,13 +194,13 @@ fn free_dead_and(inner: &HeapInner, mut between: impl FnMut(usize)) -> (usize, u
 /// long as the heap.
 struct Dead<'a> {
     inner: &'a HeapInner,
-    blocks: [usize; SLICE],
+    blocks: [Block; SLICE],
     len: usize,
     freed: usize,
 }
 
 impl Dead<'_> {
-    fn push(&mut self, block: usize) {
+    fn push(&mut self, block: Block) {
         self.blocks[self.len] = block;
         self.len += 1;
         if self.len == SLICE {
@@ -244,7 +243,7 @@ pub(crate) struct Left {
 pub(crate) fn clear_marks(inner: &HeapInner) -> Left {
     let blocks = &inner.memory.blocks;
     let mut left = Left::default();
-    for block in 0..blocks.len() {
+    for block in blocks.all() {
         let (live, is_newborn) = (blocks.live_bytes(block), inner.is_newborn(block));
         if blocks.is_old(block) {
             left.has_old = true;
@@ -273,20 +272,20 @@ mod tests {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let inner = heap.inner();
         let epoch = inner.world.phase.epoch();
-        let mut taken = None;
+        let (lowest, mut taken) = (Block::new(0), None);
         // No cycle has run, and no thread is in the heap: every block is free, and the lowest is
         // read last.
         let freed = free_dead_and(inner, |block| {
-            if block == 0 {
+            if block == lowest {
                 let block = inner.take_block().unwrap();
                 inner.open_block(block, epoch, true);
                 inner.memory.close_block(block, 64);
                 taken = Some(block);
             }
         });
-        assert_eq!(taken, Some(0));
+        assert_eq!(taken, Some(lowest));
         assert_eq!(
-            (freed, inner.memory.blocks.state(0)),
+            (freed, inner.memory.blocks.state(lowest)),
             ((0, 0), BlockState::Closed),
             "a newborn block was freed under its objects"
         );
@@ -298,7 +297,7 @@ mod tests {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         let inner = heap.inner();
         let (blocks, epoch) = (&inner.memory.blocks, inner.world.phase.epoch());
-        let highest = blocks.len() - 1;
+        let highest = Block::new(blocks.len() - 1);
         let freed = free_dead_and(inner, |block| {
             if block == highest {
                 assert_eq!(inner.memory.free.take_run(AllocClass::Mutator, 1), Some(block));

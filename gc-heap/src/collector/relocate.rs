@@ -8,9 +8,9 @@
 
 use super::evacuation_set::EvacuationGoal;
 use crate::inner::HeapInner;
-use crate::space::BLOCK_BYTES;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::units::Granule;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ struct CollectorPlace<'a> {
     limit: usize,
     /// Copies are packed below this block, or moved out of the way of runs; `None`: into the lowest
     /// free block.
-    below: Option<usize>,
+    below: Option<Block>,
     /// For the stress mode.
     random: Cell<u64>,
 }
@@ -38,7 +38,7 @@ impl CopyPlace for CollectorPlace<'_> {
             };
             self.close();
             self.inner.open_target(block, self.inner.world.phase.epoch());
-            self.top = block * BLOCK_BYTES;
+            self.top = block.start();
             self.limit = self.top + BLOCK_BYTES;
         }
         let start = self.top;
@@ -58,15 +58,15 @@ impl CopyPlace for CollectorPlace<'_> {
 impl CollectorPlace<'_> {
     fn close(&mut self) {
         if self.limit != 0 {
-            let block = (self.limit - 1) / BLOCK_BYTES;
-            self.inner.memory.close_block(block, BLOCK_BYTES - (self.limit - self.top));
+            let block = Block::containing(self.limit - 1);
+            self.inner.memory.close_block(block, self.top - block.start());
             (self.top, self.limit) = (0, 0);
         }
     }
 }
 
 /// Evacuates the blocks of the set towards the start of the heap, `workers` threads at once.
-pub(crate) fn relocate(inner: &HeapInner, set: &[usize], goal: EvacuationGoal, workers: usize) {
+pub(crate) fn relocate(inner: &HeapInner, set: &[Block], goal: EvacuationGoal, workers: usize) {
     let next = AtomicUsize::new(0);
     inner.schedule.helpers.run_parallel(workers, || {
         let random = Cell::new(inner.config.stress.seed);
@@ -89,11 +89,11 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[usize], goal: EvacuationGoal, w
 }
 
 /// Publishes every entry of a block. `true`: no object stayed, so the block can be released.
-fn evacuate(inner: &HeapInner, block: usize, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
+fn evacuate(inner: &HeapInner, block: Block, place: &mut CollectorPlace<'_>, copied: &mut u64, kept: &mut u64) -> bool {
     let forwarding = inner.planned_forwarding(block).of_block(block).expect("a block of the set has its forwarding");
     let mut empty = true;
     for (granule, entry) in forwarding.iter() {
-        let own = Granule::of_block(block, granule);
+        let own = block.granule(granule);
         let destination = match entry.destination() {
             Some(granule) => granule,
             // The block survives this cycle: copying the rest of it would use memory and free none.
@@ -169,7 +169,7 @@ mod tests {
             bits[granule.number() / 64] |= 1 << (granule.number() % 64);
             let forwarding = Forwarding::new(bits).unwrap();
             let block = inner.memory.free.take(AllocClass::Collector).unwrap();
-            f(inner, offset, forwarding.entry(granule).unwrap(), block * BLOCK_BYTES);
+            f(inner, offset, forwarding.entry(granule).unwrap(), block.start());
         })
         .unwrap();
     }

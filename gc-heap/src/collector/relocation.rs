@@ -9,7 +9,7 @@ use super::promote;
 use super::relocate;
 use crate::events::{PauseKind, Phase};
 use crate::inner::pending_pause::VmOperation;
-use crate::space::BLOCK_BYTES;
+use crate::space::{BLOCK_BYTES, Block};
 
 /// Maximum number of plans in a cycle, if objects of the evacuation set are pinned again and again.
 pub(super) const MAX_PLAN_ATTEMPTS: usize = 3;
@@ -26,7 +26,7 @@ pub(super) struct Relocated {
     /// Bytes that were copied, by whatever thread.
     pub(super) copied_bytes: u64,
     /// Blocks whose forwarding tables the next marking needs.
-    pub(super) forwarded: Vec<usize>,
+    pub(super) forwarded: Vec<Block>,
 }
 
 /// How references to evacuated objects are updated.
@@ -38,7 +38,7 @@ trait References {
     fn update(&self);
 
     /// The blocks of the set whose forwarding tables are needed after the relocation.
-    fn still_stale(&self, set: Vec<usize>) -> Vec<usize>;
+    fn still_stale(&self, set: Vec<Block>) -> Vec<Block>;
 }
 
 /// Mutators heal slots as they load them, and the next marking heals the rest.
@@ -51,7 +51,7 @@ impl<'a, P: Pauses<'a>> References for HealedByLoads<P> {
 
     fn update(&self) {}
 
-    fn still_stale(&self, set: Vec<usize>) -> Vec<usize> {
+    fn still_stale(&self, set: Vec<Block>) -> Vec<Block> {
         set
     }
 }
@@ -73,7 +73,7 @@ impl References for UpdatedInPause<'_> {
         inner.relocation.update_references(inner);
     }
 
-    fn still_stale(&self, set: Vec<usize>) -> Vec<usize> {
+    fn still_stale(&self, set: Vec<Block>) -> Vec<Block> {
         set.into_iter().for_each(|block| self.stopped.inner().memory.forwarding.clear(block));
         Vec::new()
     }

@@ -7,6 +7,7 @@
 //! The plan is made in a pause. It takes O(n log n) for n stretches, of which a heap has at most as
 //! many as blocks: windows overlap, so none is walked but those whose objects move.
 
+use crate::space::Block;
 use gc_core::zeroed::{NoMemory, push, table, with_room};
 use std::collections::BTreeSet;
 use std::iter::repeat;
@@ -29,13 +30,13 @@ pub(super) enum Content {
 /// Neighbouring blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
-    pub(super) first: usize,
+    pub(super) first: Block,
     pub(super) len: usize,
     pub(super) content: Content,
 }
 
 impl Stretch {
-    fn end(&self) -> usize {
+    fn end(&self) -> Block {
         self.first + self.len
     }
 
@@ -47,8 +48,8 @@ impl Stretch {
 /// One object's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Move {
-    pub(super) from: usize,
-    pub(super) to: usize,
+    pub(super) from: Block,
+    pub(super) to: Block,
     pub(super) len: usize,
 }
 
@@ -65,15 +66,15 @@ impl Batch {
     }
 
     /// The free blocks that the objects move into, and the blocks that are free afterwards.
-    pub(super) fn taken_and_given(&self) -> Result<(Vec<usize>, Vec<usize>), NoMemory> {
-        let blocks = |start: fn(&Move) -> usize| {
+    pub(super) fn taken_and_given(&self) -> Result<(Vec<Block>, Vec<Block>), NoMemory> {
+        let blocks = |start: fn(&Move) -> Block| {
             let mut blocks = with_room(self.cost())?;
-            blocks.extend(self.moves.iter().flat_map(|one| start(one)..start(one) + one.len));
+            blocks.extend(self.moves.iter().flat_map(|one| start(one).run(one.len)));
             blocks.sort_unstable();
             Ok(blocks)
         };
         let (from, to) = (blocks(|one| one.from)?, blocks(|one| one.to)?);
-        let difference = |of: &[usize], without: &[usize]| {
+        let difference = |of: &[Block], without: &[Block]| {
             let mut difference = with_room(of.len())?;
             difference.extend(of.iter().filter(|block| without.binary_search(block).is_err()));
             Ok(difference)
@@ -155,16 +156,18 @@ fn smallest(map: &[Stretch], wanted: usize, measure: fn(&Stretch) -> usize) -> R
     Ok(windows)
 }
 
+/// The length of a run, and its first block.
+type Run = (usize, Block);
+
 /// Free runs by length. Changes can be undone, so that no window needs a copy of them.
 struct FreeRuns {
-    /// Length and first block.
-    runs: BTreeSet<(usize, usize)>,
+    runs: BTreeSet<Run>,
     /// Runs that were added (`true`) or removed, in their order.
-    changes: Vec<(bool, (usize, usize))>,
+    changes: Vec<(bool, Run)>,
 }
 
 /// Bytes that a tree of the standard library takes for a run: its nodes are half full at least.
-const RUN_BYTES: usize = 2 * size_of::<(usize, usize)>() + 8;
+const RUN_BYTES: usize = 2 * size_of::<Run>() + 8;
 
 impl FreeRuns {
     fn new(map: &[Stretch]) -> Result<FreeRuns, NoMemory> {
@@ -175,7 +178,7 @@ impl FreeRuns {
         Ok(FreeRuns { runs: free().map(|free| (free.len, free.first)).collect(), changes: Vec::new() })
     }
 
-    fn change(&mut self, adds: bool, run: (usize, usize)) -> Result<(), NoMemory> {
+    fn change(&mut self, adds: bool, run: Run) -> Result<(), NoMemory> {
         step();
         let changed = if adds { self.runs.insert(run) } else { self.runs.remove(&run) };
         if changed { push(&mut self.changes, (adds, run)) } else { Ok(()) }
@@ -183,13 +186,13 @@ impl FreeRuns {
 
     /// Takes so many blocks from the upper end of the shortest run that suffices. The first of them
     /// is returned.
-    fn take(&mut self, len: usize) -> Result<Option<usize>, NoMemory> {
-        let Some(&(run, first)) = self.runs.range((len, 0)..).next() else { return Ok(None) };
+    fn take(&mut self, len: usize) -> Result<Option<Block>, NoMemory> {
+        let Some(&(run, first)) = self.runs.range((len, Block::new(0))..).next() else { return Ok(None) };
         self.change(false, (run, first))?;
         if run > len {
             self.change(true, (run - len, first))?;
         }
-        Ok(Some(first + run - len))
+        Ok(Some(first + (run - len)))
     }
 
     /// Undoes all changes.
@@ -277,7 +280,7 @@ mod tests {
                 [(first, object, Content::Object), (first + object, 1, Content::Free)]
             };
             let stretches = (0..pairs).flat_map(pair);
-            stretches.map(|(first, len, content)| Stretch { first, len, content }).collect()
+            stretches.map(|(first, len, content)| Stretch { first: Block::new(first), len, content }).collect()
         };
         for pairs in [1 << 8, 1 << 11] {
             // Objects slide; objects have no place elsewhere, whichever window is tried.
@@ -303,7 +306,7 @@ mod tests {
             };
             match map.last_mut() {
                 Some(last) if bytes[first - 1] == byte => last.len += 1,
-                _ => map.push(Stretch { first, len: 1, content }),
+                _ => map.push(Stretch { first: Block::new(first), len: 1, content }),
             }
         }
         map
@@ -313,6 +316,7 @@ mod tests {
     fn after(text: &str, batch: &Batch) -> String {
         let mut blocks = text.as_bytes().to_vec();
         for &Move { from, to, len } in &batch.moves {
+            let (from, to) = (from.number(), to.number());
             let object = blocks[from..from + len].to_vec();
             assert!(object.iter().all(|&byte| byte == object[0]), "{text}: no object at {from}");
             blocks[from..from + len].fill(b'.');
@@ -388,7 +392,7 @@ mod tests {
                     all = after(&all, batch);
                     let (taken, given) = batch.taken_and_given().unwrap();
                     assert_eq!(taken.len(), given.len());
-                    assert!(taken.iter().all(|&block| text.as_bytes()[block] == b'.'));
+                    assert!(taken.iter().all(|block| text.as_bytes()[block.number()] == b'.'));
                 }
                 assert!(batches.windows(2).all(|pair| pair[0].cost() <= pair[1].cost()));
             }

@@ -5,7 +5,7 @@ use super::mark::Marker;
 use super::mark_queue::{CHUNK, Rest};
 use crate::barrier::collector::{self as slots, Scan};
 use crate::object::Kind;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use std::sync::atomic::Ordering;
 
 /// Elements of an array visited at a time: bounds what a long array adds to the stack.
@@ -115,7 +115,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
     fn note_weak_full(&mut self, slot: usize) {
         match self.shared.take_weak_room(self.weak.capacity().max(CHUNK)) {
             room if room != 0 && self.weak.try_reserve_exact(room).is_ok() => self.weak.push(slot),
-            _ => self.shared.add_weak_block(slot / BLOCK_BYTES),
+            _ => self.shared.add_weak_block(Block::containing(slot)),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
-use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use crate::space::{BLOCK_BYTES, Block, LARGE_BYTES};
 use gc_core::remembered::Sort;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -97,13 +97,13 @@ impl Verifier<'_> {
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
         } else if inner.memory.generations.is_some()
-            && inner.memory.space.is_old(word) != inner.memory.blocks.is_old(offset / BLOCK_BYTES)
+            && inner.memory.space.is_old(word) != inner.memory.blocks.is_old(Block::containing(offset))
         {
             self.fail("the color of a good word is not its block's generation", place, word);
-        } else if self.when != Checkpoint::Marked && inner.forwarding_of(word).contains(offset / BLOCK_BYTES) {
+        } else if self.when != Checkpoint::Marked && inner.forwarding_of(word).contains(Block::containing(offset)) {
             // A good reference into an evacuated block: correct only if the block has been reused
             // since (or kept).
-            if inner.memory.blocks.state(offset / BLOCK_BYTES) == BlockState::Free {
+            if inner.memory.blocks.state(Block::containing(offset)) == BlockState::Free {
                 self.fail("a good reference into an evacuated block", place, word);
             }
         }
@@ -115,7 +115,7 @@ impl Verifier<'_> {
     fn check_generation(&self, holder: usize, slot: &AtomicU64, (entry, sort): (usize, Sort), place: &str) {
         let Some(generations) = &self.inner.memory.generations else { return };
         let (word, space, blocks) = (slot.load(Ordering::Relaxed), &self.inner.memory.space, &self.inner.memory.blocks);
-        if !is_reference(word) || !blocks.is_old(holder / BLOCK_BYTES) || space.is_old(word) {
+        if !is_reference(word) || !blocks.is_old(Block::containing(holder)) || space.is_old(word) {
             return;
         }
         // Otherwise the next cycle is whole, and its marking visits and heals every slot (G15).
@@ -171,7 +171,7 @@ impl Verifier<'_> {
             return;
         }
         self.seen[index] |= bit;
-        let state = self.inner.memory.blocks.state(offset / BLOCK_BYTES);
+        let state = self.inner.memory.blocks.state(Block::containing(offset));
         if !matches!(state, BlockState::Closed | BlockState::Open | BlockState::LargeFirst) {
             self.fail(&format!("a reference into a block that is {state:?}"), place, word);
         }
@@ -189,7 +189,7 @@ impl Verifier<'_> {
         if bytes != kind.size_of(len) {
             panic!("verification ({:?}): {} at offset {offset:#x}: size {bytes}, length {len}", self.when, kind.name());
         }
-        if bytes <= LARGE_BYTES && offset / BLOCK_BYTES != (offset + bytes - 1) / BLOCK_BYTES {
+        if bytes <= LARGE_BYTES && Block::containing(offset) != Block::containing(offset + bytes - 1) {
             panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
         }
         if bytes > LARGE_BYTES {
@@ -220,13 +220,12 @@ impl Verifier<'_> {
 
     /// The blocks of a large object.
     fn run(&self, offset: usize, bytes: usize, kind: &Kind) {
-        let (blocks, first) = (&self.inner.memory.blocks, offset / BLOCK_BYTES);
-        let end = first + bytes.div_ceil(BLOCK_BYTES);
-        let continues =
-            |block: usize| blocks.state(block) == BlockState::LargeContinued && blocks.run(block) == block - first;
-        let begins = offset == first * BLOCK_BYTES && blocks.state(first) == BlockState::LargeFirst;
-        if !begins || blocks.run(first) != end - first || !(first + 1..end).all(continues) {
-            let states: Vec<_> = (first..end).map(|block| (blocks.state(block), blocks.run(block))).collect();
+        let (blocks, first) = (&self.inner.memory.blocks, Block::containing(offset));
+        let run = bytes.div_ceil(BLOCK_BYTES);
+        let continues = |block| blocks.state(block) == BlockState::LargeContinued && blocks.first_of(block) == first;
+        let begins = offset == first.start() && blocks.state(first) == BlockState::LargeFirst;
+        if !begins || blocks.run(first) != run || !(first + 1).run(run - 1).all(continues) {
+            let states: Vec<_> = first.run(run).map(|block| (blocks.state(block), blocks.run(block))).collect();
             panic!("verification ({:?}): {} at offset {offset:#x}, {bytes} bytes: {states:?}", self.when, kind.name());
         }
     }

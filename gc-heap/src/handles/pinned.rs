@@ -27,7 +27,7 @@ use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
 use crate::object::{Tail, TailElement, Trace};
 use crate::slot::Gc;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ impl<T: Trace> Drop for Pinned<T> {
             return; // a child made by `fork`: no relocation is planned
         }
         self.inner.world.pins.fetch_sub(1, Ordering::SeqCst);
-        self.inner.memory.blocks.unpin(self.offset / BLOCK_BYTES);
+        self.inner.memory.blocks.unpin(Block::containing(self.offset));
     }
 }
 
@@ -167,7 +167,7 @@ impl Mutator<'_> {
         let root = Root::new(self, object);
         let inner = Arc::clone(self.heap_arc());
         let offset = inner.memory.space.offset(object.word()) as usize;
-        let block = offset / BLOCK_BYTES;
+        let block = Block::containing(offset);
         inner.memory.blocks.pin(block);
         inner.world.pins.fetch_add(1, Ordering::SeqCst);
         if inner.forwarding_of(object.word()).contains(block) {

@@ -7,7 +7,7 @@
 
 use super::HeapInner;
 use super::mutator::Mutator;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use crate::space::memory::{ForwardingTable, Generations};
 use gc_core::color::GoodColors;
 use gc_core::remembered::Sort;
@@ -48,13 +48,13 @@ impl HeapInner {
 
     /// Whether the object at an offset is live: marked, allocated since mark start, or exempt.
     pub(crate) fn is_live(&self, offset: usize) -> bool {
-        let block = offset / BLOCK_BYTES;
+        let block = Block::containing(offset);
         self.memory.marks.get(Granule::at(offset)) || self.is_newborn(block) || self.is_exempt(block)
     }
 
     /// Whether a block is of old objects while the cycle that runs, or the last one, is young: they
     /// have no marks, and count as live (G6).
-    pub(crate) fn is_exempt(&self, block: usize) -> bool {
+    pub(crate) fn is_exempt(&self, block: Block) -> bool {
         self.world.phase.is_young() && self.memory.blocks.is_old(block)
     }
 
@@ -67,13 +67,13 @@ impl HeapInner {
     /// Whether a block has been opened since mark start: all that lies in it counts as live. The
     /// answer holds until the next mark start.
     #[inline]
-    pub(crate) fn is_newborn(&self, block: usize) -> bool {
+    pub(crate) fn is_newborn(&self, block: Block) -> bool {
         self.memory.blocks.allocation_epoch(block) == self.world.phase.epoch()
     }
 
     /// The markings that a block has been through since its objects were born, the last one
     /// included.
-    pub(crate) fn age(&self, block: usize) -> u32 {
+    pub(crate) fn age(&self, block: Block) -> u32 {
         self.world.phase.epoch().wrapping_sub(self.memory.blocks.allocation_epoch(block))
     }
 
@@ -81,13 +81,13 @@ impl HeapInner {
     /// marked, and may evacuate or promote it. A whole cycle collects all blocks that are not
     /// newborn, a young one those of young objects.
     #[inline]
-    pub(crate) fn collects(&self, block: usize) -> bool {
+    pub(crate) fn collects(&self, block: Block) -> bool {
         !self.is_newborn(block) && !self.is_exempt(block)
     }
 
     /// Opens a block that a thread copies objects to. They are in no snapshot: as what is born,
     /// they are live until the next mark start. With generations they are old (G1).
-    pub(crate) fn open_target(&self, block: usize, epoch: u32) {
+    pub(crate) fn open_target(&self, block: Block, epoch: u32) {
         self.relocation.opens(block);
         self.memory.open_target(block, epoch);
     }
@@ -128,7 +128,7 @@ impl HeapInner {
     /// The good word of the object at an offset, by the generation of its block. Called by the
     /// collector, while no flip has happened whose promotions are not carried out.
     pub(crate) fn good_word(&self, offset: usize) -> u64 {
-        self.good_words().of(self.memory.blocks.is_old(offset / BLOCK_BYTES), offset)
+        self.good_words().of(self.memory.blocks.is_old(Block::containing(offset)), offset)
     }
 
     /// Whether a word is a good reference of this heap.
@@ -147,7 +147,7 @@ impl HeapInner {
     }
 
     /// The forwarding of a block in a plan: that of its generation.
-    pub(crate) fn planned_forwarding(&self, block: usize) -> &ForwardingTable {
+    pub(crate) fn planned_forwarding(&self, block: Block) -> &ForwardingTable {
         match &self.memory.generations {
             Some(generations) if self.memory.blocks.is_old(block) => &generations.old_forwarding,
             _ => &self.memory.forwarding,
@@ -161,7 +161,7 @@ impl HeapInner {
         // What is copied is old; what a plan with an entry keeps stays what it was.
         self.memory.space.is_old(stale)
             || self.memory.space.offset(stale) as usize != place
-            || generations.is_promoted(place / BLOCK_BYTES)
+            || generations.is_promoted(Block::containing(place))
     }
 
     /// The offset of a word's object, when the last relocation is complete.
@@ -187,7 +187,7 @@ impl HeapInner {
 
     /// The blocks of these forwarding tables are looked up no more: no reachable slot is stale, and
     /// no thread resolves a weak one (G7).
-    pub(crate) fn drop_forwarding(&self, blocks: impl IntoIterator<Item = usize>) {
+    pub(crate) fn drop_forwarding(&self, blocks: impl IntoIterator<Item = Block>) {
         for block in blocks {
             self.memory.forwarding.clear(block);
             self.memory.generations.iter().for_each(|generations| generations.old_forwarding.clear(block));
@@ -198,7 +198,7 @@ impl HeapInner {
     /// As [`drop_forwarding`](Self::drop_forwarding), after a young marking: that of the old
     /// objects stays until a whole one has healed their words (G7). `blocks` are then those that
     /// have some.
-    pub(crate) fn drop_young_forwarding(&self, blocks: &mut Vec<usize>) {
+    pub(crate) fn drop_young_forwarding(&self, blocks: &mut Vec<Block>) {
         blocks.iter().for_each(|&block| self.memory.forwarding.clear(block));
         let has_old =
             |block| self.memory.generations.iter().any(|generations| generations.old_forwarding.contains(block));

@@ -36,7 +36,7 @@ use crate::roots::region::RootMemory;
 use crate::roots::stack_region::StackRegion;
 use crate::roots::table::RootTable;
 use crate::space::memory::Memory;
-use crate::space::{BLOCK_BYTES, relocation_reserve};
+use crate::space::{BLOCK_BYTES, Block, relocation_reserve};
 use crate::stats::{Counters, Histogram, PauseHistograms};
 use control::Control;
 use crossbeam_queue::SegQueue;
@@ -200,7 +200,7 @@ impl HeapInner {
     }
 
     /// Prepares an allocated block for bumping: see [`Memory::open_block`].
-    pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
+    pub(crate) fn open_block(&self, block: Block, epoch: u32, live: bool) {
         self.relocation.opens(block);
         self.memory.open_block(block, epoch, live);
     }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::events::MutatorThread;
 use crate::inner::loss::Account;
 use crate::roots::region::{NoAddresses, Region, RootMemory};
+use crate::space::Block;
 use gc_core::locals::Locals;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{Held, MutatorState};
@@ -86,13 +87,14 @@ impl MutatorRecord {
     }
 
     /// Relaxed: only a hint for the order of repair.
-    pub(crate) fn set_current(&self, index: usize, block: Option<usize>) {
-        self.current[index].store(block.map_or(NO_BLOCK, |block| block as u32), Ordering::Relaxed);
+    pub(crate) fn set_current(&self, index: usize, block: Option<Block>) {
+        self.current[index].store(block.map_or(NO_BLOCK, |block| block.number() as u32), Ordering::Relaxed);
     }
 
     /// The blocks that the thread probably accesses next.
-    pub(crate) fn current_blocks(&self) -> impl Iterator<Item = usize> {
-        self.current.iter().map(|block| block.load(Ordering::Relaxed)).filter(|&b| b != NO_BLOCK).map(|b| b as usize)
+    pub(crate) fn current_blocks(&self) -> impl Iterator<Item = Block> {
+        let current = self.current.iter().map(|block| block.load(Ordering::Relaxed));
+        current.filter(|&block| block != NO_BLOCK).map(|block| Block::new(block as usize))
     }
 
     /// Requests a safepoint of a running mutator.

@@ -9,6 +9,7 @@
 use crate::error::BuildError;
 use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
+use crate::space::Block;
 use crate::stats::{Durations, LossTotal};
 use gc_core::fault::Registration;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(crate) trait Relocation: Send + Sync {
 
     /// Called before a mutator opens the `count` blocks from `first` on, which it has allocated:
     /// afterwards no other thread takes what it writes there for an object of before.
-    fn admit(&self, _inner: &HeapInner, _first: usize, _count: usize) {}
+    fn admit(&self, _inner: &HeapInner, _first: Block, _count: usize) {}
 
     /// Whether [`admit`](Self::admit) has something to do.
     fn is_admitting(&self) -> bool {
@@ -46,7 +47,7 @@ pub(crate) trait Relocation: Send + Sync {
     }
 
     /// Called before a block that has been allocated is opened, by whatever thread.
-    fn opens(&self, _block: usize) {}
+    fn opens(&self, _block: Block) {}
 
     /// Called at a safepoint that has something to do: whether the mutator must not allocate in its
     /// TLABs any more.

@@ -15,8 +15,8 @@
 //! | `MutatorRecord::deposits` | the thread when it parks, the collector | how far a parked thread's block is filled, for the thread that closes it |
 
 use crate::inner::record::MutatorRecord;
-use crate::space::BLOCK_BYTES;
 use crate::space::memory::Memory;
+use crate::space::{BLOCK_BYTES, Block};
 use std::cell::{Cell, RefCell};
 
 /// A block that one thread bumps through. Addresses in the good view; all 0 if there is no block.
@@ -96,7 +96,7 @@ impl Tlab {
     }
 
     /// The block, and the bytes bumped in it.
-    pub(crate) fn filled(&self, memory: &Memory) -> Option<(usize, usize)> {
+    pub(crate) fn filled(&self, memory: &Memory) -> Option<(Block, usize)> {
         let (top, end) = (self.top.get(), self.block_end.get());
         debug_assert!(end == 0 || end - top <= BLOCK_BYTES as u64);
         (end != 0).then(|| memory.filled(top, end))
@@ -195,7 +195,7 @@ impl Tlabs {
 #[derive(Default)]
 pub(crate) struct Reserved {
     /// For small and medium objects.
-    pub(crate) blocks: Vec<usize>,
+    pub(crate) blocks: Vec<Block>,
     /// For large ones: prepared, `LargeUninitialized`.
     pub(crate) runs: Vec<Run>,
 }
@@ -203,7 +203,7 @@ pub(crate) struct Reserved {
 /// Memory for a large object.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
-    pub(crate) first: usize,
+    pub(crate) first: Block,
     pub(crate) count: usize,
     /// Whether all of it is zero, or only the beginning.
     pub(crate) zero: bool,

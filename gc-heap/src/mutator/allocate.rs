@@ -8,7 +8,7 @@ use crate::inner::HeapInner;
 use crate::inner::effort::Futile;
 use crate::inner::tlab::Run;
 use crate::space::free::AllocClass;
-use crate::space::{BLOCK_BYTES, LARGE_BYTES};
+use crate::space::{BLOCK_BYTES, Block, LARGE_BYTES};
 
 /// One in this many of a thread's refills is timed, of those that take no longer than usual. It
 /// takes as long as the account of it.
@@ -179,7 +179,7 @@ impl<'s> Mutator<'s> {
     }
 
     /// Takes a block, the request of nearly every slow allocation: without a list of blocks.
-    fn take_block(&mut self, room: AllocSize) -> Result<usize, OutOfMemory> {
+    fn take_block(&mut self, room: AllocSize) -> Result<Block, OutOfMemory> {
         self.before_taking(1, room)?;
         match self.inner.take_block() {
             Some(block) => Ok(block),
@@ -187,7 +187,7 @@ impl<'s> Mutator<'s> {
         }
     }
 
-    fn take_blocks(&mut self, count: usize, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+    fn take_blocks(&mut self, count: usize, room: AllocSize) -> Result<Vec<Block>, OutOfMemory> {
         self.before_taking(count, room)?;
         match self.inner.take_blocks(count) {
             Some(blocks) => Ok(blocks),
@@ -255,14 +255,14 @@ impl HeapInner {
     }
 
     /// Allocates a block for a mutator's new objects, if one is available without waiting.
-    pub(crate) fn take_block(&self) -> Option<usize> {
+    pub(crate) fn take_block(&self) -> Option<Block> {
         let block = self.memory.free.take(AllocClass::Mutator)?;
         self.after_taking();
         Some(block)
     }
 
     /// Allocates several blocks, as [`take_block`](Self::take_block).
-    fn take_blocks(&self, count: usize) -> Option<Vec<usize>> {
+    fn take_blocks(&self, count: usize) -> Option<Vec<Block>> {
         let blocks = self.memory.free.take_many(AllocClass::Mutator, count)?;
         self.after_taking();
         Some(blocks)

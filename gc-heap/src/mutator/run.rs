@@ -6,9 +6,9 @@ use crate::error::OutOfMemory;
 use crate::events::LossKind;
 use crate::inner::tlab::Run;
 use crate::object::map::MAX_WORDS;
-use crate::space::BLOCK_BYTES;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::forwarding::before_reuse;
 use gc_core::page_flip::admit_then_open;
 
@@ -17,7 +17,7 @@ const SLICE: usize = 1 << 20;
 
 impl Mutator<'_> {
     /// Takes a run for a reservation.
-    pub(super) fn take_run(&mut self, count: usize, room: AllocSize) -> Result<usize, OutOfMemory> {
+    pub(super) fn take_run(&mut self, count: usize, room: AllocSize) -> Result<Block, OutOfMemory> {
         self.before_taking(count, room)?;
         if count <= self.inner.memory.blocks.len()
             && let Some(first) = self.inner.memory.free.take_run(AllocClass::Mutator, count)
@@ -34,14 +34,14 @@ impl Mutator<'_> {
     ///
     /// A tail without slots is written only once, when it is placed.
     pub(super) fn prepare(&mut self, Run { first, count, zero }: Run) {
-        for block in first..first + count {
+        for block in first.run(count) {
             self.inner.memory.blocks.set_state(block, BlockState::LargeUninitialized);
         }
         before_reuse();
         let bytes = count * BLOCK_BYTES;
         for slice in (0..bytes).step_by(SLICE) {
             // Again for each slice: a safepoint may change the view.
-            let (view, offset) = (self.good_view.get(), first * BLOCK_BYTES + slice);
+            let (view, offset) = (self.good_view.get(), first.start() + slice);
             let len = SLICE.min(bytes - slice);
             let begun = self.record().account.begin(&self.inner);
             if zero {
@@ -60,8 +60,8 @@ impl Mutator<'_> {
     /// Zeroes the part of a run, which this thread has taken, that will hold a large object's
     /// header and fields: a thread that reads the block before they are written finds no stale
     /// object.
-    fn zero_beginning(&self, first: usize) {
-        self.inner.memory.zero(self.good_view.get(), first * BLOCK_BYTES, MAX_WORDS * 8);
+    fn zero_beginning(&self, first: Block) {
+        self.inner.memory.zero(self.good_view.get(), first.start(), MAX_WORDS * 8);
     }
 
     /// Zeroes a large object's memory, which was bumped for it, before it is there.
@@ -90,23 +90,22 @@ impl Mutator<'_> {
         };
         self.large_is_zero.set(zero);
         if count > needed {
-            (first + needed..first + count).for_each(|block| self.inner.memory.end_use(block));
-            self.inner.memory.free.free_blocks(first + needed..first + count);
+            self.inner.memory.free_unused(first + needed, count - needed);
         }
         admit_then_open(|| self.inner.relocation.admit(&self.inner, first, needed), || self.open_run(first, needed));
-        Some(self.good_view.get() + (first * BLOCK_BYTES) as u64)
+        Some(self.good_view.get() + first.start() as u64)
     }
 
     /// Begins the use of a run for a large object.
-    fn open_run(&self, first: usize, count: usize) {
+    fn open_run(&self, first: Block, count: usize) {
         let blocks = &self.inner.memory.blocks;
         if self.is_marking_or_resolving() {
             self.inner.memory.fill_marks(first);
         }
         blocks.set_live_bytes(first, 0);
         blocks.set_run(first, count);
-        (first + 1..first + count).for_each(|block| blocks.set_run(block, block - first));
-        for block in (first..first + count).rev() {
+        (first + 1).run(count - 1).for_each(|block| blocks.set_run(block, block - first));
+        for block in first.run(count).rev() {
             let state = if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued };
             self.inner.memory.begin_use(block, state, self.epoch.get());
         }
@@ -119,10 +118,7 @@ impl Mutator<'_> {
             self.inner.memory.free.free_blocks(reserved.blocks.drain(..));
         }
         for Run { first, count, .. } in reserved.runs.drain(..) {
-            for block in first..first + count {
-                self.inner.memory.end_use(block);
-            }
-            self.inner.memory.free.free_blocks(first..first + count);
+            self.inner.memory.free_unused(first, count);
         }
     }
 }
@@ -138,7 +134,7 @@ mod tests {
     /// Whether all words of the run that was just reserved, from the second page on, are these.
     fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
         let run = *m.tlabs.reserved.borrow().runs.first().expect("one run is reserved");
-        let address = m.good_view.get() as usize + run.first * BLOCK_BYTES;
+        let address = m.good_view.get() as usize + run.first.start();
         // Writing each page's first byte commits the page.
         (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
             // SAFETY: reserved and not placed yet; mapped in the good view.

@@ -7,6 +7,7 @@ use crate::events::probes::probe;
 use crate::events::{Event, LossKind, Stall, StallCause};
 use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
+use crate::space::Block;
 use crate::space::free::StallTicket;
 use gc_core::sys::thread_cpu_time;
 use std::cell::Cell;
@@ -64,7 +65,7 @@ impl Mutator<'_> {
     }
 
     /// Waits for blocks. Parked, because the cycle that frees them needs pauses.
-    pub(super) fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<usize>, OutOfMemory> {
+    pub(super) fn stall(&mut self, count: usize, run: bool, room: AllocSize) -> Result<Vec<Block>, OutOfMemory> {
         let inner = std::sync::Arc::clone(&self.inner);
         let bytes = room.total_bytes();
         let out_of_memory = |tried| Err(inner.out_of_memory(room, tried));
@@ -133,7 +134,7 @@ impl HeapInner {
     /// stop-the-world compaction, both started while this thread was at the head of the queue, did
     /// not free enough. Where cycles free a few blocks each time and a compaction could free more,
     /// it requests the compaction at once, which is a collection as well.
-    fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<usize>> {
+    fn wait_for_blocks(&self, count: usize, run: bool) -> Option<Vec<Block>> {
         let waiting = self.memory.free.await_blocks(count, run);
         let compacts = waiting.is_first() && self.schedule.effort.wants_compaction();
         if !compacts
@@ -163,7 +164,7 @@ impl HeapInner {
     }
 
     /// Waits until the caller has blocks, or until the cycle has ended. `Break`: as of `wait_for`.
-    fn wait_for_end(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
+    fn wait_for_end(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<Block>>> {
         while !self.schedule.requests.is_done(ticket) {
             if let Some(taken) = waiting.take(STALL_TICK) {
                 return ControlFlow::Break(Some(taken));
@@ -177,7 +178,7 @@ impl HeapInner {
 
     /// Waits until the caller has blocks, or until the request is done and the caller is at the
     /// head of the queue. `Break`: blocks, or none because the heap is shut down.
-    fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<usize>>> {
+    fn wait_for(&self, ticket: Ticket, waiting: &StallTicket<'_>) -> ControlFlow<Option<Vec<Block>>> {
         // Waiters ahead are served or give up after their own collection; uncommitted blocks return
         // even sooner.
         while !self.schedule.requests.is_done(ticket) || !waiting.only_gc_can_help() {

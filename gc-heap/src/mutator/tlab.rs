@@ -1,7 +1,7 @@
 //! How a thread gets and ends its TLABs.
 
 use super::Mutator;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use gc_core::page_flip::admit_then_open;
 
 impl Mutator<'_> {
@@ -18,17 +18,17 @@ impl Mutator<'_> {
     }
 
     /// Opens an allocated block as TLAB.
-    fn open_tlab(&self, block: usize) {
+    fn open_tlab(&self, block: Block) {
         admit_then_open(
             || self.inner.relocation.admit(&self.inner, block, 1),
             || self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving()),
         );
-        self.tlabs.active.open(self.good_view.get() + (block * BLOCK_BYTES) as u64);
+        self.tlabs.active.open(self.good_view.get() + block.start() as u64);
     }
 
     /// Replaces the TLAB or the spare one, whichever has less space left, by a newly allocated
     /// block, which becomes the TLAB.
-    pub(crate) fn renew_tlab(&self, block: usize) {
+    pub(crate) fn renew_tlab(&self, block: Block) {
         self.tlabs.make_room(&self.inner.memory);
         self.open_tlab(block);
     }

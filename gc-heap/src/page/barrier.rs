@@ -10,8 +10,8 @@ use crate::inner::pacing::ENOUGH_FREE;
 use crate::inner::relocation::{PageFigures, Relocation, most_for_trigger};
 use crate::roots::file_region::{FileRegion, ROOT_AREA_BYTES, open_at_first};
 use crate::roots::region::RootMemory;
-use crate::space::PAGE_BYTES;
 use crate::space::pages::Pages;
+use crate::space::{Block, PAGE_BYTES};
 use crate::stats::Durations;
 use gc_core::fault::{FaultError, Registration};
 use gc_core::views::{Gate, MIN_SPAN, Views};
@@ -35,7 +35,7 @@ impl Relocation for PageBarrier {
         repair_everything(inner, &self.0);
     }
 
-    fn admit(&self, inner: &HeapInner, first: usize, count: usize) {
+    fn admit(&self, inner: &HeapInner, first: Block, count: usize) {
         // A repair must find the blocks as they were at the flip, or not visit them at all.
         self.0.make_resident(inner, first, count);
     }
@@ -44,7 +44,7 @@ impl Relocation for PageBarrier {
         self.0.flip.is_active()
     }
 
-    fn opens(&self, block: usize) {
+    fn opens(&self, block: Block) {
         self.0.forget_first(block);
     }
 

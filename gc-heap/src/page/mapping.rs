@@ -6,7 +6,7 @@
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES};
 use gc_core::fault::{self, FaultError, Registration, Served, Server};
 use gc_core::flip::Flip;
 use gc_core::page_state::PageState;
@@ -21,7 +21,7 @@ use std::sync::{Arc, Weak};
 const REACH: usize = 64;
 
 /// The pages of a block that hold objects which threads may access.
-pub(crate) fn pages_with_objects(inner: &HeapInner, block: usize) -> Range<usize> {
+pub(crate) fn pages_with_objects(inner: &HeapInner, block: Block) -> Range<usize> {
     let bytes = match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => 0,
         // A source: nothing refers to it any more.
@@ -29,7 +29,7 @@ pub(crate) fn pages_with_objects(inner: &HeapInner, block: usize) -> Range<usize
         BlockState::Closed | BlockState::Open | BlockState::EvacuationTarget => inner.memory.blocks.used_bytes(block),
         BlockState::LargeFirst | BlockState::LargeContinued => BLOCK_BYTES,
     };
-    let first = block * BLOCK_PAGES;
+    let first = block.number() * BLOCK_PAGES;
     first..first + bytes.div_ceil(PAGE_BYTES)
 }
 
@@ -44,7 +44,7 @@ impl Pages {
         // Blocks that have never been allocated. Nothing refers to them; a thread that allocates
         // one now finds its pages mapped, or installs them.
         let unused = inner.memory.free.never_taken();
-        let unused = unused.start * BLOCK_BYTES..unused.end * BLOCK_BYTES;
+        let unused = unused.start.start()..unused.end.start();
         // Small heaps have no whole GiB to exclude; in tests they exclude smaller units.
         let unit = if inner.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
@@ -227,8 +227,8 @@ impl Pages {
     pub(crate) fn restore_page_tables(&self, inner: &HeapInner, range: Range<usize>) -> Result<(), SysError> {
         let flip = self.flip.get();
         let is_repaired = |page| self.states.state(page, flip) >= PageState::Repaired;
-        let blocks = range.start / BLOCK_BYTES..range.end.min(inner.memory.bytes) / BLOCK_BYTES;
-        debug_assert!(blocks.flat_map(|block| pages_with_objects(inner, block)).all(is_repaired));
+        let blocks = Block::containing(range.start)..Block::containing(range.end.min(inner.memory.bytes));
+        debug_assert!(Block::range(blocks).flat_map(|block| pages_with_objects(inner, block)).all(is_repaired));
         if range.is_empty() {
             return Ok(());
         }

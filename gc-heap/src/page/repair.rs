@@ -25,7 +25,7 @@ use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Words;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use crate::space::{BLOCK_PAGES, Block, PAGE_BYTES};
 use gc_core::forwarding::{Entry, Forwarding};
 use gc_core::prefetch::prefetch;
 use gc_core::units::{BlockGranule, GRANULE_BYTES, Granule};
@@ -42,13 +42,13 @@ pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
     if start >= inner.config.max_bytes {
         return repair.roots();
     }
-    let block = start / BLOCK_BYTES;
+    let block = Block::containing(start);
     match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => {}
         BlockState::EvacuationTarget => repair.produce(),
         BlockState::Closed | BlockState::Open => repair.in_place(block),
         BlockState::LargeFirst => repair.large(block),
-        BlockState::LargeContinued => repair.large(block - inner.memory.blocks.run(block)),
+        BlockState::LargeContinued => repair.large(inner.memory.blocks.first_of(block)),
     }
     repair.drain();
 }
@@ -56,24 +56,27 @@ pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
 /// Rewrites every slot, roots included, inside a pause, after a relocation that gated nothing.
 pub(crate) fn repair_everything(inner: &HeapInner, pages: &Pages) {
     inner.root_pages().into_iter().flatten().for_each(|page| repair_page(inner, pages, page));
-    (0..inner.memory.blocks.len()).for_each(|block| repair_block(inner, pages, block));
+    inner.memory.blocks.all().for_each(|block| repair_block(inner, pages, block));
 }
 
-fn repair_block(inner: &HeapInner, pages: &Pages, block: usize) {
+fn repair_block(inner: &HeapInner, pages: &Pages, block: Block) {
     match inner.memory.forwarding.of_block(block) {
         // A block of the set that survives: its forwarding table lists the objects that stayed in
         // place.
         Some(forwarding) if inner.memory.blocks.state(block) == BlockState::Closed && !inner.is_newborn(block) => {
-            let mut repair = Repair::new(inner, pages, block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES);
+            let mut repair = Repair::new(inner, pages, block.start()..(block + 1).start());
             for (granule, entry) in forwarding.iter() {
-                let own = Granule::of_block(block, granule);
+                let own = block.granule(granule);
                 if entry.destination() == Some(own) {
                     repair.object(own.offset(), own.offset());
                 }
             }
             repair.drain();
         }
-        _ => (block * BLOCK_PAGES..(block + 1) * BLOCK_PAGES).for_each(|page| repair_page(inner, pages, page)),
+        _ => {
+            let first = block.number() * BLOCK_PAGES;
+            (first..first + BLOCK_PAGES).for_each(|page| repair_page(inner, pages, page));
+        }
     }
 }
 
@@ -133,7 +136,7 @@ impl<'a> Repair<'a> {
             return;
         }
         let offset = self.inner.memory.space.offset(word) as usize;
-        if let Some(forwarding) = self.inner.memory.forwarding.of_block(offset / BLOCK_BYTES) {
+        if let Some(forwarding) = self.inner.memory.forwarding.of_block(Block::containing(offset)) {
             let granule = Granule::at(offset).in_block();
             prefetch(forwarding.word_address(granule));
             self.enter(Some((slot, forwarding, granule)));
@@ -187,7 +190,7 @@ impl<'a> Repair<'a> {
     fn moved_if_known(&self, word: u64) -> Option<u64> {
         let inner = self.inner;
         let target = inner.memory.space.offset(word) as usize;
-        let block = (target < inner.config.max_bytes).then_some(target / BLOCK_BYTES)?;
+        let block = (target < inner.config.max_bytes).then_some(Block::containing(target))?;
         let entry = inner.memory.forwarding.of_block(block)?.entry(Granule::at(target).in_block())?;
         entry.destination().map(|granule| self.pages.gate.view() as u64 + granule.offset() as u64)
     }
@@ -247,28 +250,28 @@ impl<'a> Repair<'a> {
     /// A page of a destination block.
     fn produce(&mut self) {
         let inner = self.inner;
-        let block = self.page.start / BLOCK_BYTES;
+        let block = Block::containing(self.page.start);
         let Some(mut granule) = self.pages.first(self.page.start / PAGE_BYTES) else { return };
         loop {
             let source = granule.block();
             let Some(forwarding) = inner.memory.forwarding.of_block(source) else { return };
             for (start, entry) in forwarding.iter_from(granule.in_block()) {
                 let Some(to) = entry.destination().map(Granule::offset) else { return };
-                if to / BLOCK_BYTES != block || to >= self.page.end {
+                if Block::containing(to) != block || to >= self.page.end {
                     return;
                 }
-                self.object(Granule::of_block(source, start).offset(), to);
+                self.object(source.granule(start).offset(), to);
             }
             // The plan continues with the next block of the set.
             let Some(next) = self.pages.next_source(source) else { return };
-            granule = Granule::of_block(next, BlockGranule::FIRST);
+            granule = next.granule(BlockGranule::FIRST);
         }
     }
 
     /// A page of a block that stays.
-    fn in_place(&mut self, block: usize) {
+    fn in_place(&mut self, block: Block) {
         let inner = self.inner;
-        let end = (block * BLOCK_BYTES + inner.memory.blocks.used_bytes(block)).min(self.page.end);
+        let end = (block.start() + inner.memory.blocks.used_bytes(block)).min(self.page.end);
         if self.page.start >= end {
             return;
         }
@@ -279,21 +282,17 @@ impl<'a> Repair<'a> {
             return; // a source
         }
         let first = Granule::at(self.page.start);
-        if let Some(before) = inner.memory.marks.last_before(first, Granule::of_block(block, BlockGranule::FIRST)) {
+        if let Some(before) = inner.memory.marks.last_before(first, block.granule(BlockGranule::FIRST)) {
             self.object(before.offset(), before.offset());
         }
-        for word in 0..PAGE_GRANULES / 64 {
-            let mut bits = inner.memory.marks.load(first.number() / 64 + word);
-            while bits != 0 {
-                let offset = Granule::new(first.number() + word * 64 + bits.trailing_zeros() as usize).offset();
-                self.object(offset, offset);
-                bits &= bits - 1;
-            }
-        }
+        let words = first.number() / 64..first.number() / 64 + PAGE_GRANULES / 64;
+        inner.memory.marks.each_set(words, |granule| {
+            self.object(granule.offset(), granule.offset());
+        });
     }
 
     /// A page of a young block: everything in it is live, its objects follow one another.
-    fn young(&mut self, block: usize, end: usize) {
+    fn young(&mut self, block: Block, end: usize) {
         let page = self.page.start / PAGE_BYTES;
         let mut offset = match self.pages.first(page) {
             Some(granule) => granule.offset(),
@@ -306,14 +305,14 @@ impl<'a> Repair<'a> {
 
     /// Walks a young block up to a page, and records for each page on the way which object overlaps
     /// its start.
-    fn walk(&self, block: usize, until: usize) -> usize {
-        let fill = block * BLOCK_BYTES + self.inner.memory.blocks.used_bytes(block);
-        let mut offset = block * BLOCK_BYTES;
-        let mut page = block * BLOCK_PAGES;
+    fn walk(&self, block: Block, until: usize) -> usize {
+        let fill = block.start() + self.inner.memory.blocks.used_bytes(block);
+        let mut offset = block.start();
+        let mut page = block.number() * BLOCK_PAGES;
         self.pages.set_first(page, Granule::at(offset));
         loop {
             let next = if offset < fill { offset + self.header(offset).1 } else { usize::MAX };
-            while (page + 1) * PAGE_BYTES < next.min((block + 1) * BLOCK_BYTES) {
+            while (page + 1) * PAGE_BYTES < next.min((block + 1).start()) {
                 page += 1;
                 self.pages.set_first(page, Granule::at(offset));
             }
@@ -325,8 +324,8 @@ impl<'a> Repair<'a> {
     }
 
     /// A page of a large object, which begins in block `head`.
-    fn large(&mut self, head: usize) {
-        let offset = head * BLOCK_BYTES;
+    fn large(&mut self, head: Block) {
+        let offset = head.start();
         let (kind, bytes) = self.header(offset);
         if offset + bytes > self.page.start {
             self.part(kind, bytes, offset, offset);

@@ -3,8 +3,8 @@
 
 use crate::inner::HeapInner;
 use crate::page::repair::repair_page;
-use crate::space::BLOCK_PAGES;
 use crate::space::pages::Pages;
+use crate::space::{BLOCK_PAGES, Block};
 use gc_core::fault::Served;
 use gc_core::flip::Flip;
 use gc_core::page_flip::Repaired;
@@ -41,8 +41,8 @@ impl Pages {
     /// Repairs a page if no thread has begun to. Not for a source's page: it is not needed, and
     /// with private memory it must stay where the destinations' repair reads it.
     fn try_repair(&self, inner: &HeapInner, page: usize) -> bool {
-        let block = page / BLOCK_PAGES;
-        if block < inner.memory.blocks.len() && inner.memory.forwarding.contains(block) {
+        let block = Block::new(page / BLOCK_PAGES);
+        if block.number() < inner.memory.blocks.len() && inner.memory.forwarding.contains(block) {
             return false;
         }
         self.states.repair_if_gated(page, self.flip.get(), || repair_page(inner, self, page))
@@ -75,9 +75,9 @@ impl Pages {
 
     /// Makes the pages of a block that the caller has just allocated accessible without a fault. It
     /// holds no object that needs repair, and after this no repair will visit it.
-    pub(crate) fn make_resident(&self, inner: &HeapInner, block: usize, blocks: usize) {
+    pub(crate) fn make_resident(&self, inner: &HeapInner, block: Block, blocks: usize) {
         if self.flip.is_active() {
-            let pages = block * BLOCK_PAGES..(block + blocks) * BLOCK_PAGES;
+            let pages = block.number() * BLOCK_PAGES..(block + blocks).number() * BLOCK_PAGES;
             for page in pages.clone() {
                 self.repair(inner, page);
             }

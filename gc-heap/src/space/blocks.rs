@@ -1,6 +1,6 @@
 //! State, allocation epoch and live bytes of each block.
 
-use super::BLOCK_BYTES;
+use super::{BLOCK_BYTES, Block};
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
@@ -74,88 +74,98 @@ impl BlockTable {
         self.state.len()
     }
 
-    pub(crate) fn state(&self, block: usize) -> BlockState {
-        BlockState::from_u8(self.state[block].load(Ordering::Acquire) & !OLD)
+    /// All of them, in ascending order.
+    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = Block> + ExactSizeIterator + use<> {
+        Block::new(0).run(self.len())
+    }
+
+    pub(crate) fn state(&self, block: Block) -> BlockState {
+        BlockState::from_u8(self.state[block.number()].load(Ordering::Acquire) & !OLD)
     }
 
     /// Keeps the generation. Release: a thread that sees the use sees the allocation epoch and the
     /// run set before.
-    pub(crate) fn set_state(&self, block: usize, state: BlockState) {
-        let old = self.state[block].load(Ordering::Relaxed) & OLD;
-        self.state[block].store(state as u8 | old, Ordering::Release);
+    pub(crate) fn set_state(&self, block: Block, state: BlockState) {
+        let old = self.state[block.number()].load(Ordering::Relaxed) & OLD;
+        self.state[block.number()].store(state as u8 | old, Ordering::Release);
     }
 
     /// Sets use and generation. Release: as [`set_state`](Self::set_state).
-    pub(crate) fn set_use(&self, block: usize, state: BlockState, is_old: bool) {
-        self.state[block].store(state as u8 | if is_old { OLD } else { 0 }, Ordering::Release);
+    pub(crate) fn set_use(&self, block: Block, state: BlockState, is_old: bool) {
+        self.state[block.number()].store(state as u8 | if is_old { OLD } else { 0 }, Ordering::Release);
     }
 
     /// Whether the block's objects are old, in a heap with generations.
-    pub(crate) fn is_old(&self, block: usize) -> bool {
-        self.state[block].load(Ordering::Acquire) & OLD != 0
+    pub(crate) fn is_old(&self, block: Block) -> bool {
+        self.state[block.number()].load(Ordering::Acquire) & OLD != 0
     }
 
     /// The marking during or after which the block's memory was first published.
-    pub(crate) fn allocation_epoch(&self, block: usize) -> u32 {
-        self.allocation_epoch[block].load(Ordering::Acquire)
+    pub(crate) fn allocation_epoch(&self, block: Block) -> u32 {
+        self.allocation_epoch[block.number()].load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_allocation_epoch(&self, block: usize, epoch: u32) {
-        self.allocation_epoch[block].store(epoch, Ordering::Release);
+    pub(crate) fn set_allocation_epoch(&self, block: Block, epoch: u32) {
+        self.allocation_epoch[block.number()].store(epoch, Ordering::Release);
     }
 
     /// Bytes marked live by the last marking. Large objects count in their first block.
-    pub(crate) fn live_bytes(&self, block: usize) -> u32 {
-        self.live_bytes[block].load(Ordering::Relaxed)
+    pub(crate) fn live_bytes(&self, block: Block) -> u32 {
+        self.live_bytes[block.number()].load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_live_bytes(&self, block: usize, bytes: u32) {
-        self.live_bytes[block].store(bytes, Ordering::Relaxed);
+    pub(crate) fn set_live_bytes(&self, block: Block, bytes: u32) {
+        self.live_bytes[block.number()].store(bytes, Ordering::Relaxed);
     }
 
     /// Adds marked bytes; several markers may.
     #[inline]
-    pub(crate) fn add_live(&self, block: usize, bytes: u32) {
-        self.live_bytes[block].fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn add_live(&self, block: Block, bytes: u32) {
+        self.live_bytes[block.number()].fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Adds marked bytes; the caller is the only marker.
     #[inline(always)]
-    pub(crate) fn add_live_alone(&self, block: usize, bytes: u32) {
-        let live = &self.live_bytes[block];
+    pub(crate) fn add_live_alone(&self, block: Block, bytes: u32) {
+        let live = &self.live_bytes[block.number()];
         live.store(live.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn run(&self, block: usize) -> usize {
-        self.run[block].load(Ordering::Relaxed) as usize
+    pub(crate) fn run(&self, block: Block) -> usize {
+        self.run[block.number()].load(Ordering::Relaxed) as usize
     }
 
-    pub(crate) fn set_run(&self, block: usize, blocks: usize) {
-        self.run[block].store(blocks as u32, Ordering::Relaxed);
+    /// The first block of the large object that continues in a block.
+    pub(crate) fn first_of(&self, continued: Block) -> Block {
+        continued - self.run(continued)
     }
 
-    pub(crate) fn used_bytes(&self, block: usize) -> usize {
-        self.used_bytes[block].load(Ordering::Acquire) as usize
+    pub(crate) fn set_run(&self, block: Block, blocks: usize) {
+        self.run[block.number()].store(blocks as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn used_bytes(&self, block: Block) -> usize {
+        self.used_bytes[block.number()].load(Ordering::Acquire) as usize
     }
 
     /// Release: a thread that sees the fill sees the headers below it.
-    pub(crate) fn set_used_bytes(&self, block: usize, bytes: usize) {
-        debug_assert!(bytes <= BLOCK_BYTES, "block {block} is filled with {bytes} bytes");
-        self.used_bytes[block].store(bytes as u32, Ordering::Release);
+    pub(crate) fn set_used_bytes(&self, block: Block, bytes: usize) {
+        debug_assert!(bytes <= BLOCK_BYTES, "{block:?} is filled with {bytes} bytes");
+        self.used_bytes[block.number()].store(bytes as u32, Ordering::Release);
     }
 
-    pub(crate) fn is_pinned(&self, block: usize) -> bool {
-        self.pins[block].load(Ordering::SeqCst) != 0
+    pub(crate) fn is_pinned(&self, block: Block) -> bool {
+        self.pins[block.number()].load(Ordering::SeqCst) != 0
     }
 
     /// SeqCst: before the check whether the block is in a set (see `handles::pinned`).
-    pub(crate) fn pin(&self, block: usize) {
-        let before = self.pins[block].fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn pin(&self, block: Block) {
+        let before = self.pins[block.number()].fetch_add(1, Ordering::SeqCst);
         assert!(before != u32::MAX, "more pins of one block than can be counted");
     }
 
-    pub(crate) fn unpin(&self, block: usize) {
-        let before = self.pins[block].fetch_sub(1, Ordering::SeqCst);
-        debug_assert!(before != 0, "a pin of block {block} ends that was not counted");
+    pub(crate) fn unpin(&self, block: Block) {
+        let before = self.pins[block.number()].fetch_sub(1, Ordering::SeqCst);
+        debug_assert!(before != 0, "a pin of {block:?} ends that was not counted");
     }
 }

@@ -6,7 +6,7 @@
 //! the object's own place is published: it stays, and its block survives the cycle.
 
 use crate::object::header::Header;
-use crate::space::BLOCK_BYTES;
+use crate::space::Block;
 use crate::space::memory::Memory;
 use gc_core::forwarding::Entry;
 use gc_core::units::Granule;
@@ -49,7 +49,7 @@ pub(crate) fn relocate_object(
         Err(granule) => return (granule.offset(), Copied::Elsewhere),
     };
     let bytes = header.bytes().expect("an object that is evacuated is not large, so its header says the size");
-    debug_assert!(offset / BLOCK_BYTES == (offset + bytes - 1) / BLOCK_BYTES, "it lies in one block");
+    debug_assert!(Block::containing(offset) == Block::containing(offset + bytes - 1), "it lies in one block");
     let Some(to) = place.bump(bytes) else {
         return match entry.publish(Granule::at(offset)) {
             Ok(()) => (offset, Copied::Kept),

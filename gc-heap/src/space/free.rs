@@ -16,14 +16,14 @@ mod stall_queue;
 mod uncommit;
 
 use self::chunks::Chunks;
-pub(crate) use self::chunks::{CHUNK_BLOCKS, TakenChunk};
+pub(crate) use self::chunks::{CHUNK_BLOCKS, TakenChunk, blocks_of};
 use self::figures::add;
 use self::order::Order;
 use self::runs::Runs;
 pub(crate) use self::stall_queue::StallTicket;
 use self::stall_queue::Waiter;
 use crate::lock::{Condvar, Mutex};
-use crate::space::BLOCK_BYTES;
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::views::Dumps;
 use gc_core::zeroed::{NoMemory, with_room};
 use std::collections::VecDeque;
@@ -136,13 +136,13 @@ impl FreeSpace {
 
     /// Blocks that were just taken are dumped. Called for all that were taken without their memory,
     /// also if they are given back at once: as long as they have it, they are not noted again.
-    fn note(&self, block: usize, count: usize) {
+    fn note(&self, block: Block, count: usize) {
         if let Some(dumps) = &self.dumps {
-            dumps.note(block * BLOCK_BYTES, count * BLOCK_BYTES);
+            dumps.note(block.start(), count * BLOCK_BYTES);
         }
     }
 
-    fn note_all(&self, blocks: &[usize]) {
+    fn note_all(&self, blocks: &[Block]) {
         blocks.iter().for_each(|&block| self.note(block, 1));
     }
 
@@ -160,11 +160,11 @@ impl FreeSpace {
     pub(crate) fn all_committed(&self) {
         let mut state = self.state.lock();
         let blocks = state.order.blocks();
-        state.order.push_first((0..blocks).rev(), 0).for_each(drop);
+        state.order.push_first(Block::new(0).run(blocks).rev(), 0).for_each(drop);
         self.committed.store(blocks, Ordering::Relaxed);
         self.committed_peak.store(blocks, Ordering::Relaxed);
         drop(state);
-        self.note(0, blocks);
+        self.note(Block::new(0), blocks);
     }
 
     /// Withholds this many blocks from mutators, in addition to the reserve, as destinations of the
@@ -181,7 +181,7 @@ impl FreeSpace {
     }
 
     /// Takes one block, the lowest.
-    pub(crate) fn take(&self, taker: AllocClass) -> Option<usize> {
+    pub(crate) fn take(&self, taker: AllocClass) -> Option<Block> {
         let mut state = self.state.lock();
         if !self.may_allocate(&state, taker, 1) {
             return None;
@@ -197,7 +197,7 @@ impl FreeSpace {
 
     /// Takes one block for a collector thread that packs objects from block `end`: the lowest if it
     /// is below, otherwise the highest, which is next to large objects or at the end of the heap.
-    pub(crate) fn take_below(&self, end: usize) -> Option<usize> {
+    pub(crate) fn take_below(&self, end: Block) -> Option<Block> {
         let mut state = self.state.lock();
         let block = match state.free.lowest()? {
             lowest if lowest < end => self.pop(&mut state).0,
@@ -209,7 +209,7 @@ impl FreeSpace {
     }
 
     /// Takes these blocks, for objects that move there, or none.
-    pub(crate) fn take_these(&self, blocks: &[usize]) -> bool {
+    pub(crate) fn take_these(&self, blocks: &[Block]) -> bool {
         let mut state = self.state.lock();
         if !blocks.iter().all(|&block| state.free.is_free(block)) {
             return false;
@@ -240,7 +240,7 @@ impl FreeSpace {
     }
 
     /// Takes so many blocks, or none.
-    pub(crate) fn take_many(&self, taker: AllocClass, count: usize) -> Option<Vec<usize>> {
+    pub(crate) fn take_many(&self, taker: AllocClass, count: usize) -> Option<Vec<Block>> {
         let mut blocks = Vec::new();
         while blocks.len() < count {
             let mut state = self.state.lock();
@@ -270,7 +270,7 @@ impl FreeSpace {
     }
 
     /// Takes `count` blocks in a row, the highest; the first of them is returned.
-    pub(crate) fn take_run(&self, taker: AllocClass, count: usize) -> Option<usize> {
+    pub(crate) fn take_run(&self, taker: AllocClass, count: usize) -> Option<Block> {
         let mut state = self.state.lock();
         if !self.may_allocate(&state, taker, count) {
             return None;
@@ -282,9 +282,9 @@ impl FreeSpace {
         Some(first)
     }
 
-    fn pop_run(&self, state: &mut State, count: usize) -> Option<usize> {
+    fn pop_run(&self, state: &mut State, count: usize) -> Option<Block> {
         let first = state.free.highest(count)?;
-        for block in first..first + count {
+        for block in first.run(count) {
             debug_assert!(state.free.is_free(block));
             state.free.take(block);
             self.mark_taken(state, block);
@@ -309,7 +309,7 @@ impl FreeSpace {
 
     /// Takes the lowest block. `true`: its memory is not there yet.
     #[inline]
-    fn pop(&self, state: &mut State) -> (usize, bool) {
+    fn pop(&self, state: &mut State) -> (Block, bool) {
         let block = state.free.take_lowest().expect("as many blocks are free as were counted");
         let commits = self.mark_taken(state, block);
         let never = self.never_taken();
@@ -320,7 +320,7 @@ impl FreeSpace {
     }
 
     /// Frees blocks, serving stalled threads first.
-    pub(crate) fn free_blocks(&self, blocks: impl IntoIterator<Item = usize>) {
+    pub(crate) fn free_blocks(&self, blocks: impl IntoIterator<Item = Block>) {
         let mut blocks = blocks.into_iter();
         loop {
             let mut state = self.state.lock();
@@ -335,7 +335,7 @@ impl FreeSpace {
     }
 
     /// Frees blocks whose memory is there. Returns how many.
-    fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = usize>) -> usize {
+    fn put_back(&self, state: &mut State, blocks: impl IntoIterator<Item = Block>) -> usize {
         let now = self.born.elapsed().as_millis() as u32;
         let State { free, order, chunks, .. } = state;
         let blocks = blocks.into_iter().inspect(|&block| chunks.note_freed(block, now));
@@ -354,28 +354,47 @@ impl FreeSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::Range;
     use std::time::Duration;
+
+    fn run(blocks: Range<usize>) -> impl Iterator<Item = Block> {
+        blocks.map(Block::new)
+    }
+
+    /// The numbers of what is taken for new objects.
+    fn take(space: &FreeSpace) -> Option<usize> {
+        space.take(AllocClass::Mutator).map(Block::number)
+    }
+
+    fn take_run(space: &FreeSpace, count: usize) -> Option<usize> {
+        space.take_run(AllocClass::Mutator, count).map(Block::number)
+    }
+
+    fn never_taken(space: &FreeSpace) -> Range<usize> {
+        let Range { start, end } = space.never_taken();
+        start.number()..end.number()
+    }
 
     #[test]
     fn single_blocks_are_taken_from_the_bottom() {
         let space = FreeSpace::new(8, 0).unwrap();
-        let taken: Vec<_> = (0..8).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
+        let taken: Vec<_> = (0..8).map(|_| take(&space).unwrap()).collect();
         assert_eq!(taken, (0..8).collect::<Vec<_>>());
-        assert_eq!(space.take(AllocClass::Mutator), None);
-        space.free_blocks([3, 5]);
-        assert_eq!(space.take(AllocClass::Mutator), Some(3));
+        assert_eq!(take(&space), None);
+        space.free_blocks([3, 5].map(Block::new));
+        assert_eq!(take(&space), Some(3));
         assert_eq!((space.figures().committed, space.figures().committed_peak), (8, 8));
     }
 
     #[test]
     fn runs_are_taken_from_the_top_and_do_not_overlap_single_blocks() {
         let space = FreeSpace::new(130, 0).unwrap();
-        assert_eq!(space.take_run(AllocClass::Mutator, 70), Some(60));
-        assert_eq!(space.take(AllocClass::Mutator), Some(0));
-        space.free_blocks(110..120);
-        assert_eq!(space.take_run(AllocClass::Mutator, 60), None);
-        assert_eq!(space.take_run(AllocClass::Mutator, 59), Some(1));
-        let rest: Vec<_> = std::iter::from_fn(|| space.take(AllocClass::Mutator)).collect();
+        assert_eq!(take_run(&space, 70), Some(60));
+        assert_eq!(take(&space), Some(0));
+        space.free_blocks(run(110..120));
+        assert_eq!(take_run(&space, 60), None);
+        assert_eq!(take_run(&space, 59), Some(1));
+        let rest: Vec<_> = std::iter::from_fn(|| take(&space)).collect();
         assert_eq!(rest, (110..120).collect::<Vec<_>>());
     }
 
@@ -383,22 +402,18 @@ mod tests {
     #[test]
     fn what_was_never_taken_lies_between_single_blocks_and_runs() {
         let space = FreeSpace::new(100, 0).unwrap();
-        assert_eq!(space.never_taken(), 0..100);
-        assert_eq!(space.take_run(AllocClass::Mutator, 10), Some(90));
-        assert_eq!((space.take(AllocClass::Mutator), space.never_taken()), (Some(0), 1..90));
-        space.free_blocks((90..100).chain([0]));
-        assert_eq!(space.take_run(AllocClass::Mutator, 3), Some(97));
-        assert_eq!(
-            (space.take(AllocClass::Mutator), space.never_taken()),
-            (Some(0), 1..90),
-            "free now, and taken before"
-        );
+        assert_eq!(never_taken(&space), 0..100);
+        assert_eq!(take_run(&space, 10), Some(90));
+        assert_eq!((take(&space), never_taken(&space)), (Some(0), 1..90));
+        space.free_blocks(run(90..100).chain(run(0..1)));
+        assert_eq!(take_run(&space, 3), Some(97));
+        assert_eq!((take(&space), never_taken(&space)), (Some(0), 1..90), "free now, and taken before");
         // Below what was taken from the top, and over both marks at last.
-        assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken()), (Some(77), 1..77));
-        let singles: Vec<_> = (0..76).map(|_| space.take(AllocClass::Mutator).unwrap()).collect();
-        assert_eq!((singles, space.never_taken().len()), ((1..77).collect(), 0));
-        space.free_blocks(20..40);
-        assert_eq!((space.take_run(AllocClass::Mutator, 20), space.never_taken().len()), (Some(20), 0));
+        assert_eq!((take_run(&space, 20), never_taken(&space)), (Some(77), 1..77));
+        let singles: Vec<_> = (0..76).map(|_| take(&space).unwrap()).collect();
+        assert_eq!((singles, never_taken(&space).len()), ((1..77).collect(), 0));
+        space.free_blocks(run(20..40));
+        assert_eq!((take_run(&space, 20), never_taken(&space).len()), (Some(20), 0));
     }
 
     #[test]
@@ -423,15 +438,15 @@ mod tests {
             let space = FreeSpace::new(blocks, 0).unwrap();
             while space.take(AllocClass::Mutator).is_some() {}
             // The only run is the farthest from where the search begins.
-            space.free_blocks((64..blocks).step_by(2));
-            space.free_blocks(0..32);
+            space.free_blocks(run(64..blocks).step_by(2));
+            space.free_blocks(run(0..32));
             space
         };
         let time = |space: &FreeSpace| {
             let begun = Instant::now();
             for _ in 0..8 {
                 let first = space.take_run(AllocClass::Mutator, 2).unwrap();
-                space.free_blocks(first..first + 2);
+                space.free_blocks(first.run(2));
             }
             begun.elapsed()
         };

@@ -4,7 +4,7 @@ use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::space::blocks::{BlockState, BlockTable};
 use crate::space::free::FreeSpace;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, Block, PAGE_BYTES};
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
@@ -142,15 +142,21 @@ impl Memory {
         self.forwarding.peak_bytes() + old
     }
 
+    /// Frees blocks in a row that were taken for a large object, and hold none.
+    pub(crate) fn free_unused(&self, first: Block, count: usize) {
+        first.run(count).for_each(|block| self.end_use(block));
+        self.free.free_blocks(first.run(count));
+    }
+
     /// Clears the mark bits of a block.
-    pub(crate) fn clear_marks(&self, block: usize) {
-        self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, 0);
+    pub(crate) fn clear_marks(&self, block: Block) {
+        self.marks.store_words(block.mark_words(), 0);
     }
 
     /// Marks a whole block: objects allocated in it later are live, and the marker finds their bits
     /// set.
-    pub(crate) fn fill_marks(&self, block: usize) {
-        self.marks.store_words(block * BLOCK_MARK_WORDS, BLOCK_MARK_WORDS, u64::MAX);
+    pub(crate) fn fill_marks(&self, block: Block) {
+        self.marks.store_words(block.mark_words(), u64::MAX);
     }
 
     /// Bytes in blocks that are not free.
@@ -163,7 +169,7 @@ impl Memory {
     /// Prepares an allocated block for bumping. Nothing can refer into it yet.
     ///
     /// `live`: marking or weak resolution runs, and new objects must count as marked.
-    pub(crate) fn open_block(&self, block: usize, epoch: u32, live: bool) {
+    pub(crate) fn open_block(&self, block: Block, epoch: u32, live: bool) {
         self.prepare_block(block);
         if live {
             self.fill_marks(block);
@@ -173,41 +179,41 @@ impl Memory {
 
     /// Begins the use of an allocated block, for objects that are newborn in the marking `epoch`:
     /// of a TLAB, or a large object. All that is born is young.
-    pub(crate) fn begin_use(&self, block: usize, state: BlockState, epoch: u32) {
+    pub(crate) fn begin_use(&self, block: Block, state: BlockState, epoch: u32) {
         self.blocks.set_allocation_epoch(block, epoch);
         self.blocks.set_use(block, state, false);
     }
 
     /// As [`begin_use`](Self::begin_use), for what is copied: that is old where there are
     /// generations.
-    pub(crate) fn begin_target(&self, block: usize, state: BlockState, epoch: u32) {
+    pub(crate) fn begin_target(&self, block: Block, state: BlockState, epoch: u32) {
         self.blocks.set_allocation_epoch(block, epoch);
         self.blocks.set_use(block, state, self.generations.is_some());
     }
 
     /// Ends the use of a block that holds no live object, before it is given to the free space.
-    pub(crate) fn end_use(&self, block: usize) {
+    pub(crate) fn end_use(&self, block: Block) {
         if let Some(generations) = self.generations.as_ref().filter(|_| self.blocks.is_old(block)) {
-            generations.remembered.forget(block * BLOCK_GRANULES..(block + 1) * BLOCK_GRANULES);
+            generations.remembered.forget(block.granules());
         }
         self.blocks.set_allocation_epoch(block, 0);
         self.blocks.set_use(block, BlockState::Free, false);
     }
 
     /// As [`open_block`](Self::open_block), for copies.
-    pub(crate) fn open_target(&self, block: usize, epoch: u32) {
+    pub(crate) fn open_target(&self, block: Block, epoch: u32) {
         self.prepare_block(block);
         self.begin_target(block, BlockState::Open, epoch);
     }
 
-    fn prepare_block(&self, block: usize) {
+    fn prepare_block(&self, block: Block) {
         before_reuse();
         self.blocks.set_live_bytes(block, 0);
         self.blocks.set_used_bytes(block, 0);
     }
 
     /// Ends allocation in a block that holds `fill` bytes; an untouched one is freed.
-    pub(crate) fn close_block(&self, block: usize, fill: usize) {
+    pub(crate) fn close_block(&self, block: Block, fill: usize) {
         self.blocks.set_used_bytes(block, fill);
         if fill == 0 {
             self.clear_marks(block);
@@ -219,8 +225,8 @@ impl Memory {
     }
 
     /// The block that a bump region's limit ends, and the bytes bumped.
-    pub(crate) fn filled(&self, top: u64, limit: u64) -> (usize, usize) {
-        let block = self.space.offset(limit - 1) as usize / BLOCK_BYTES;
+    pub(crate) fn filled(&self, top: u64, limit: u64) -> (Block, usize) {
+        let block = Block::containing(self.space.offset(limit - 1) as usize);
         (block, BLOCK_BYTES - (limit - top) as usize)
     }
 }
@@ -294,19 +300,19 @@ impl Generations {
     }
 
     /// Whether a block is promoted where it stands. Asked for stale young words alone.
-    pub(crate) fn is_promoted(&self, block: usize) -> bool {
+    pub(crate) fn is_promoted(&self, block: Block) -> bool {
         // Relaxed: written before the flip, and cleared after the handshake that follows the next
         // marking, as the forwarding is.
-        self.promoted[block].load(Ordering::Relaxed) != 0
+        self.promoted[block.number()].load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn set_promoted(&self, block: usize, promoted: bool) {
-        self.promoted[block].store(u8::from(promoted), Ordering::Relaxed);
+    pub(crate) fn set_promoted(&self, block: Block, promoted: bool) {
+        self.promoted[block.number()].store(u8::from(promoted), Ordering::Relaxed);
     }
 
     /// The blocks that are promoted where they stand.
-    pub(crate) fn promoted(&self) -> impl Iterator<Item = usize> {
-        (0..self.promoted.len()).filter(|&block| self.is_promoted(block))
+    pub(crate) fn promoted(&self) -> impl Iterator<Item = Block> {
+        Block::new(0).run(self.promoted.len()).filter(|&block| self.is_promoted(block))
     }
 }
 
@@ -342,16 +348,16 @@ impl ForwardingTable {
 
     /// The block's forwarding, if it is in the relocation set.
     #[inline]
-    pub(crate) fn of_block(&self, block: usize) -> Option<&Forwarding> {
+    pub(crate) fn of_block(&self, block: Block) -> Option<&Forwarding> {
         // SAFETY: a non-null pointer came from `Box::into_raw` in `insert`, and `clear` runs only
         // when no thread can be resolving a stale word: after the handshake that follows weak
         // resolution.
-        unsafe { self.table[block].load(Ordering::Acquire).as_ref() }
+        unsafe { self.table[block.number()].load(Ordering::Acquire).as_ref() }
     }
 
     /// Whether the block is in a relocation set, of this plan or of the last one.
-    pub(crate) fn contains(&self, block: usize) -> bool {
-        !self.table[block].load(Ordering::SeqCst).is_null()
+    pub(crate) fn contains(&self, block: Block) -> bool {
+        !self.table[block.number()].load(Ordering::SeqCst).is_null()
     }
 
     /// The entry of the object at a stale offset. `Some(None)`: its block is not in the set and it
@@ -360,7 +366,7 @@ impl ForwardingTable {
     /// invariant can produce.
     #[inline]
     pub(crate) fn lookup(&self, offset: usize) -> Option<Option<Entry<'_>>> {
-        match self.of_block(offset / BLOCK_BYTES) {
+        match self.of_block(Block::containing(offset)) {
             None => Some(None),
             Some(forwarding) => forwarding.entry(Granule::at(offset).in_block()).map(Some),
         }
@@ -375,18 +381,18 @@ impl ForwardingTable {
         self.lookup(offset).unwrap_or_else(|| dangling(offset))
     }
 
-    pub(crate) fn insert(&self, block: usize, forwarding: Box<Forwarding>) {
+    pub(crate) fn insert(&self, block: Block, forwarding: Box<Forwarding>) {
         let bytes = bytes_of(&forwarding);
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
         // SeqCst: before the check for pins (see `handles::pinned`).
-        let old = self.table[block].swap(Box::into_raw(forwarding), Ordering::SeqCst);
+        let old = self.table[block.number()].swap(Box::into_raw(forwarding), Ordering::SeqCst);
         debug_assert!(old.is_null());
     }
 
     /// Drops a block's forwarding. No thread may hold a stale word any more.
-    pub(crate) fn clear(&self, block: usize) {
-        let old = self.table[block].swap(null_mut(), Ordering::AcqRel);
+    pub(crate) fn clear(&self, block: Block) {
+        let old = self.table[block.number()].swap(null_mut(), Ordering::AcqRel);
         if !old.is_null() {
             // SAFETY: from `Box::into_raw` in `insert`, and taken out of the table by this swap
             // alone.
@@ -398,9 +404,7 @@ impl ForwardingTable {
 
 impl Drop for ForwardingTable {
     fn drop(&mut self) {
-        for block in 0..self.table.len() {
-            self.clear(block);
-        }
+        Block::new(0).run(self.table.len()).for_each(|block| self.clear(block));
     }
 }
 

@@ -7,8 +7,7 @@ pub(crate) mod free;
 pub(crate) mod memory;
 pub(crate) mod pages;
 
-pub(crate) use gc_core::forwarding::BLOCK_MARK_WORDS;
-pub(crate) use gc_core::units::{BLOCK_BYTES, BLOCK_GRANULES};
+pub(crate) use gc_core::units::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, Block};
 
 /// Objects above this size take runs of blocks of their own and are copied in pauses only.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;

@@ -5,7 +5,7 @@
 //! Mutators that touch a gated page do this themselves, in the fault handler; the collector does
 //! the rest. The states are in `gc_core::page_state`.
 
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES};
 use crate::stats::Histogram;
 use gc_core::flip::CurrentFlip;
 use gc_core::page_state::{PageState, PageStates};
@@ -105,26 +105,26 @@ impl Pages {
         self.first[page].store(granule.number() as u64 + 1, Ordering::Release);
     }
 
-    pub(crate) fn forget_first(&self, block: usize) {
-        self.forget_first_from(block * BLOCK_PAGES, block);
+    pub(crate) fn forget_first(&self, block: Block) {
+        self.forget_first_from(block.number() * BLOCK_PAGES, block);
     }
 
     /// From a page of the block on.
-    pub(crate) fn forget_first_from(&self, page: usize, block: usize) {
-        for page in page..(block + 1) * BLOCK_PAGES {
+    pub(crate) fn forget_first_from(&self, page: usize, block: Block) {
+        for page in page..(block + 1).number() * BLOCK_PAGES {
             self.first[page].store(NONE, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn next_source(&self, block: usize) -> Option<usize> {
-        match self.next_source[block].load(Ordering::Acquire) {
+    pub(crate) fn next_source(&self, block: Block) -> Option<Block> {
+        match self.next_source[block.number()].load(Ordering::Acquire) {
             END => None,
-            next => Some(next as usize - 1),
+            next => Some(Block::new(next as usize - 1)),
         }
     }
 
-    pub(crate) fn set_next_source(&self, block: usize, next: Option<usize>) {
-        self.next_source[block].store(next.map_or(END, |next| next as u32 + 1), Ordering::Release);
+    pub(crate) fn set_next_source(&self, block: Block, next: Option<Block>) {
+        self.next_source[block.number()].store(next.map_or(END, |next| next.number() as u32 + 1), Ordering::Release);
     }
 
     /// Pages of a range that were installed.

@@ -2,7 +2,7 @@
 
 use crate::inner::generation::GoodWords;
 use crate::slot::SlotType;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES};
+use crate::space::{BLOCK_GRANULES, Block};
 use crate::{
     AllocSize, Ephemeron, Event, Gc, Heap, HeapBuilder, Local, MIN_HEAP_BYTES, Mutator, Phase, PhaseSpan, Root,
     RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
@@ -48,7 +48,7 @@ pub(super) fn granule<T>(heap: &Heap, slot: &T) -> usize {
 pub(super) fn is_old(heap: &Heap, object: Gc<'_, Node>) -> bool {
     let memory = &heap.inner().memory;
     let (word, space) = (<Node as SlotType>::to_word(object), &memory.space);
-    assert_eq!(space.is_old(word), memory.blocks.is_old(space.offset(word) as usize / BLOCK_BYTES), "G1");
+    assert_eq!(space.is_old(word), memory.blocks.is_old(Block::containing(space.offset(word) as usize)), "G1");
     space.is_old(word)
 }
 
@@ -216,14 +216,15 @@ fn what_stays_young_stays_remembered() {
 fn a_stale_word_is_looked_up_in_the_forwarding_of_its_generation() {
     let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).generations(true).build().unwrap();
     let memory = &heap.inner().memory;
-    let (block, generations) = (3, memory.generations.as_ref().unwrap());
-    let offset = block * BLOCK_BYTES + 64;
+    let (block, generations) = (Block::new(3), memory.generations.as_ref().unwrap());
+    let offset = block.start() + 64;
     let places = [(&memory.forwarding, 5), (&generations.old_forwarding, 6)].map(|(table, place)| {
         let mut bits = [0; crate::space::BLOCK_MARK_WORDS];
         bits[0] = 1 << 8;
         table.insert(block, Box::new(gc_core::forwarding::Forwarding::new(bits).unwrap()));
-        table.entry(offset).unwrap().publish(Granule::new(place * BLOCK_GRANULES)).unwrap();
-        place * BLOCK_BYTES
+        let place = Block::new(place).start();
+        table.entry(offset).unwrap().publish(Granule::at(place)).unwrap();
+        place
     });
     let stale = GoodWords::new(heap.inner(), heap.inner().next_good());
     let words = [stale.view, stale.old_view];
@@ -249,14 +250,14 @@ fn a_large_object_is_promoted_as_a_whole_and_forgotten_when_it_dies() {
             slots.iter().for_each(|slot| slot.set(m, Some(young)));
             let set = &heap.inner().memory.generations.as_ref().unwrap().remembered;
             let granules = slots.map(|slot| granule(heap, slot));
-            assert!(granules.iter().all(|&slot| blocks.is_old(slot / BLOCK_GRANULES)));
+            assert!(granules.iter().all(|&slot| blocks.is_old(Granule::new(slot).block())));
             assert!(granules.iter().all(|&slot| set.contains(slot, Sort::Strong)));
             granules
         };
         // Dead: freed, or nothing of it is remembered where another object may be.
         m.collect();
         m.collect();
-        assert!(before.iter().all(|&slot| !blocks.is_old(slot / BLOCK_GRANULES)), "it is still there");
+        assert!(before.iter().all(|&slot| !blocks.is_old(Granule::new(slot).block())), "it is still there");
         assert_eq!(remembered(heap), []);
     });
 }

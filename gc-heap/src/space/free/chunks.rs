@@ -5,11 +5,10 @@
 //! be uncommitted. It is uncommitted as a whole or not at all, because a hole splits the page.
 
 use super::{FreeSpace, SLICE, State, add};
-use crate::space::BLOCK_BYTES;
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::views::HUGE_PAGE;
 use gc_core::zeroed::{NoMemory, table};
 use std::iter::repeat;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// Blocks of a chunk.
@@ -48,15 +47,15 @@ impl Chunks {
 
     /// Notes that a block became free.
     #[inline]
-    pub(super) fn note_freed(&mut self, block: usize, now: u32) {
-        if let Some(chunk) = self.0.get_mut(block / CHUNK_BLOCKS) {
+    pub(super) fn note_freed(&mut self, block: Block, now: u32) {
+        if let Some(chunk) = self.0.get_mut(block.number() / CHUNK_BLOCKS) {
             chunk.freed = now;
         }
     }
 
     /// The chunk of a block that is uncommitted with its chunk alone.
-    pub(super) fn undivided(&self, block: usize) -> Option<usize> {
-        let chunk = block / CHUNK_BLOCKS;
+    pub(super) fn undivided(&self, block: Block) -> Option<usize> {
+        let chunk = block.number() / CHUNK_BLOCKS;
         self.0.get(chunk).filter(|chunk| chunk.page != Page::Small).map(|_| chunk)
     }
 
@@ -67,9 +66,14 @@ impl Chunks {
     }
 }
 
+/// The first block of a chunk.
+pub(super) fn first_of(chunk: usize) -> Block {
+    Block::new(chunk * CHUNK_BLOCKS)
+}
+
 /// The blocks of a chunk, in ascending order.
-pub(super) fn blocks_of(chunk: usize) -> Range<usize> {
-    chunk * CHUNK_BLOCKS..(chunk + 1) * CHUNK_BLOCKS
+pub(crate) fn blocks_of(chunk: usize) -> impl DoubleEndedIterator<Item = Block> {
+    first_of(chunk).run(CHUNK_BLOCKS)
 }
 
 /// A free chunk that nobody can allocate until it is returned.
@@ -161,15 +165,15 @@ impl FreeSpace {
         if huge {
             self.set_page(&mut state, chunk, Page::Huge);
         }
-        let is_there = |block: &usize| now_committed >> (block % CHUNK_BLOCKS) & 1 == 1;
+        let has = |blocks: u32, block: Block| blocks >> (block.number() % CHUNK_BLOCKS) & 1 == 1;
+        let is_there = |&block: &Block| has(now_committed, block);
         let freed = state.free.give(blocks_of(chunk).filter(|block| !is_there(block)));
         add(&self.free, freed as isize);
         // From the end: the lowest become the first to be used, and the last to be uncommitted.
         self.put_back(&mut state, blocks_of(chunk).rev().filter(is_there));
         self.serve(state);
-        for block in blocks_of(chunk).filter(is_there).filter(|block| committed >> (block % CHUNK_BLOCKS) & 1 == 0) {
-            self.note(block, 1);
-        }
+        let is_new = |&block: &Block| !has(committed, block);
+        blocks_of(chunk).filter(is_there).filter(is_new).for_each(|block| self.note(block, 1));
     }
 
     /// Begins to make a chunk huge whose blocks are in use: until [`made`](Self::made) none of them
@@ -196,7 +200,7 @@ impl FreeSpace {
     }
 
     /// Blocks have been uncommitted: of a huge page nothing is left.
-    pub(super) fn chunks_gone(&self, state: &mut State, blocks: &[usize]) {
+    pub(super) fn chunks_gone(&self, state: &mut State, blocks: &[Block]) {
         for &block in blocks {
             if let Some(chunk) = state.chunks.undivided(block) {
                 self.set_page(state, chunk, Page::Small);
@@ -220,17 +224,17 @@ mod tests {
     #[test]
     fn a_free_chunk_is_taken_made_and_used_from_the_bottom() {
         let space = space(4 * CHUNK_BLOCKS + 3);
-        assert_eq!(space.take(AllocClass::Mutator), Some(0));
+        assert_eq!(space.take(AllocClass::Mutator), Some(Block::new(0)));
         let taken = space.take_chunk().unwrap();
         assert_eq!((taken.offset(), taken.committed), (HUGE_PAGE, 0));
         let figures = space.figures();
         assert_eq!((figures.used, figures.committed), (1, 1), "what is being made is nobody's");
         for block in (1..CHUNK_BLOCKS).chain([2 * CHUNK_BLOCKS]) {
-            assert_eq!(space.take(AllocClass::Mutator), Some(block), "nobody waits for it");
+            assert_eq!(space.take(AllocClass::Mutator), Some(Block::new(block)), "nobody waits for it");
         }
         space.return_chunk(taken, true);
         assert_eq!((space.figures().huge, space.figures().committed), (1, 2 * CHUNK_BLOCKS + 1));
-        assert_eq!(space.take(AllocClass::Mutator), Some(CHUNK_BLOCKS));
+        assert_eq!(space.take(AllocClass::Mutator), Some(Block::new(CHUNK_BLOCKS)));
         assert_eq!((space.huge_chunk(0), space.huge_chunk(2)), (Some(1), None));
         // What was refused is as before, with the first block's memory.
         let taken = space.take_chunk().unwrap();
@@ -257,14 +261,16 @@ mod tests {
             idle
         };
         // Of the second chunk, which is small, each block by itself.
-        space.free_blocks([1, 5, CHUNK_BLOCKS + 7]);
+        let [one, five, of_second] = [1, 5, CHUNK_BLOCKS + 7].map(Block::new);
+        space.free_blocks([one, five, of_second]);
         let gone = idle(&space);
-        assert_eq!(gone, [CHUNK_BLOCKS + 7]);
+        assert_eq!(gone, [of_second]);
         space.uncommitted(&gone, true);
         assert_eq!(space.figures().huge, 1);
-        space.free_blocks(blocks.iter().copied().filter(|&block| block < CHUNK_BLOCKS && block != 1 && block != 5));
+        let of_first = |&block: &Block| block < Block::new(CHUNK_BLOCKS) && block != one && block != five;
+        space.free_blocks(blocks.iter().copied().filter(of_first));
         let gone = idle(&space);
-        assert_eq!(gone, (0..CHUNK_BLOCKS).collect::<Vec<_>>());
+        assert!(gone.iter().copied().eq(blocks_of(0)));
         space.uncommitted(&gone, true);
         assert_eq!((space.figures().huge, space.figures().committed), (0, CHUNK_BLOCKS - 1));
     }
@@ -274,8 +280,8 @@ mod tests {
     fn a_chunk_is_idle_when_its_last_block_has_been_free_for_the_delay() {
         let mut chunks = Chunks::new(CHUNK_BLOCKS).unwrap();
         chunks.0[0].page = Page::Huge;
-        chunks.note_freed(3, 100);
-        chunks.note_freed(4, 900);
+        chunks.note_freed(Block::new(3), 100);
+        chunks.note_freed(Block::new(4), 900);
         assert!(!chunks.is_idle(0, 1000, 200) && chunks.is_idle(0, 1100, 200));
     }
 
@@ -287,7 +293,7 @@ mod tests {
         }
         assert!(!space.begin_chunk(0), "the last block has no memory");
         space.take(AllocClass::Mutator).unwrap();
-        space.free_blocks([3]);
+        space.free_blocks([Block::new(3)]);
         assert!(space.begin_chunk(0) && !space.begin_chunk(0));
         assert_eq!(space.take_uncommittable(Duration::ZERO, 64).blocks, [], "a hole would split what is being made");
         space.made(0, true);
@@ -303,7 +309,7 @@ mod tests {
         let waiting = space.await_blocks(3 * CHUNK_BLOCKS, false);
         assert!(space.take_chunk().is_none());
         drop(waiting);
-        space.free_blocks(run..run + 2 * CHUNK_BLOCKS);
+        space.free_blocks(run.run(2 * CHUNK_BLOCKS));
         assert!(space.take_chunk().is_some());
     }
 }

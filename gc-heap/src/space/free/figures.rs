@@ -1,7 +1,7 @@
 //! The figures of the free space, which are written under its lock.
 
 use super::{CHUNK_BLOCKS, FreeSpace, State};
-use crate::space::BLOCK_BYTES;
+use crate::space::{BLOCK_BYTES, Block};
 use gc_core::sys::Process;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,9 +70,9 @@ impl FreeSpace {
 
     /// Blocks in a row that have never been taken: what is below was taken one by one, what is
     /// above for large objects.
-    pub(crate) fn never_taken(&self) -> Range<usize> {
+    pub(crate) fn never_taken(&self) -> Range<Block> {
         let ends = self.never_taken.load(Ordering::Relaxed);
-        ends as u32 as usize..(ends >> 32) as usize
+        Block::new(ends as u32 as usize)..Block::new((ends >> 32) as usize)
     }
 
     /// Bytes that the last marking found live.
@@ -113,13 +113,14 @@ impl FreeSpace {
     }
 
     /// Under the lock.
-    pub(super) fn set_never_taken(&self, blocks: Range<usize>) {
-        self.never_taken.store(blocks.start as u64 | (blocks.end as u64) << 32, Ordering::Relaxed);
+    pub(super) fn set_never_taken(&self, blocks: Range<Block>) {
+        let [start, end] = [blocks.start, blocks.end].map(|block| block.number() as u64);
+        self.never_taken.store(start | end << 32, Ordering::Relaxed);
     }
 
     /// Counts a block that is taken. `true`: its memory is not there yet.
     #[inline]
-    pub(super) fn mark_taken(&self, state: &mut State, block: usize) -> bool {
+    pub(super) fn mark_taken(&self, state: &mut State, block: Block) -> bool {
         add(&self.free, -1);
         add(&self.taken, 1);
         let commits = !state.order.remove(block);

@@ -1,6 +1,7 @@
 //! Free blocks in the order in which they became free: a list whose elements may leave from the
 //! middle.
 
+use crate::space::Block;
 use gc_core::zeroed::{NoMemory, table};
 
 /// A block in the list, or one of its ends.
@@ -38,25 +39,26 @@ impl Order {
 
     /// Adds blocks that become free at `since`, each before the first, while they are read from
     /// the returned iterator, which must be read to its end.
-    pub(super) fn push_first<I: Iterator<Item = usize>>(&mut self, blocks: I, since: u32) -> Pushed<'_, I> {
+    pub(super) fn push_first<I: Iterator<Item = Block>>(&mut self, blocks: I, since: u32) -> Pushed<'_, I> {
         let first = self.links[self.blocks()].behind;
         Pushed { order: self, blocks, since, first }
     }
 
     /// Whether a block is in the list.
-    pub(super) fn contains(&self, block: usize) -> bool {
-        self.links[block].before != block as u32
+    pub(super) fn contains(&self, block: Block) -> bool {
+        self.links[block.number()].before != block.number() as u32
     }
 
     /// The last block, and since when it is free.
-    pub(super) fn last(&self) -> Option<(usize, u32)> {
+    pub(super) fn last(&self) -> Option<(Block, u32)> {
         let last = self.links[self.blocks()].before as usize;
-        (last < self.blocks()).then(|| (last, self.links[last].since))
+        (last < self.blocks()).then(|| (Block::new(last), self.links[last].since))
     }
 
     /// Takes a block out. `false`: it was not in the list.
     #[inline]
-    pub(super) fn remove(&mut self, block: usize) -> bool {
+    pub(super) fn remove(&mut self, block: Block) -> bool {
+        let block = block.number();
         let link = &mut self.links[block];
         let Link { before, behind, .. } = *link;
         if before == block as u32 {
@@ -79,21 +81,22 @@ pub(super) struct Pushed<'a, I> {
     first: u32,
 }
 
-impl<I: Iterator<Item = usize>> Iterator for Pushed<'_, I> {
-    type Item = usize;
+impl<I: Iterator<Item = Block>> Iterator for Pushed<'_, I> {
+    type Item = Block;
 
     #[inline]
-    fn next(&mut self) -> Option<usize> {
+    fn next(&mut self) -> Option<Block> {
         let Pushed { order: Order { links, len }, blocks, since, first } = self;
         let end = links.len() - 1;
         let Some(block) = blocks.next() else {
             links[end].behind = *first;
             return None;
         };
-        links[block] = Link { before: end as u32, behind: *first, since: *since };
-        links[*first as usize].before = block as u32;
+        let number = block.number();
+        links[number] = Link { before: end as u32, behind: *first, since: *since };
+        links[*first as usize].before = number as u32;
         *len += 1;
-        *first = block as u32;
+        *first = number as u32;
         Some(block)
     }
 }
@@ -105,22 +108,23 @@ mod tests {
     #[test]
     fn blocks_leave_from_both_ends_and_from_the_middle() {
         let mut order = Order::new(5).unwrap();
-        assert!(order.last().is_none() && !order.remove(4));
-        let mut push = |blocks: &[usize], since| {
+        let [zero, one, two, three, four] = std::array::from_fn(Block::new);
+        assert!(order.last().is_none() && !order.remove(four));
+        let mut push = |blocks: &[Block], since| {
             assert_eq!(order.push_first(blocks.iter().copied(), since).count(), blocks.len());
         };
-        push(&[3], 30);
-        push(&[0, 4], 31);
+        push(&[three], 30);
+        push(&[zero, four], 31);
         push(&[], 32);
-        push(&[1], 33);
-        assert_eq!((order.len(), order.last()), (4, Some((3, 30))));
-        assert!(order.remove(4) && !order.remove(4) && !order.remove(2));
-        assert!(order.remove(3) && order.remove(1));
-        assert_eq!((order.len(), order.last()), (1, Some((0, 31))));
-        assert_eq!(order.push_first([4].into_iter(), 7).last(), Some(4));
-        assert!(order.remove(0));
-        assert_eq!(order.last(), Some((4, 7)));
-        assert!(order.remove(4) && order.last().is_none());
+        push(&[one], 33);
+        assert_eq!((order.len(), order.last()), (4, Some((three, 30))));
+        assert!(order.remove(four) && !order.remove(four) && !order.remove(two));
+        assert!(order.remove(three) && order.remove(one));
+        assert_eq!((order.len(), order.last()), (1, Some((zero, 31))));
+        assert_eq!(order.push_first([four].into_iter(), 7).last(), Some(four));
+        assert!(order.remove(zero));
+        assert_eq!(order.last(), Some((four, 7)));
+        assert!(order.remove(four) && order.last().is_none());
         assert_eq!(order.len(), 0);
     }
 }

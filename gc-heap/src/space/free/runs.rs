@@ -8,6 +8,7 @@
 //! before the next search, or when too many words are noted. A search thus waits for at most
 //! [`STALE`] paths through the tree.
 
+use crate::space::Block;
 use gc_core::zeroed::{NoMemory, table};
 use std::iter::repeat;
 
@@ -72,6 +73,12 @@ fn longest(word: u64) -> u32 {
     low as u32
 }
 
+/// The index of a block's word, and the block's bit there.
+#[inline(always)]
+fn bit_of(block: Block) -> (usize, u64) {
+    (block.number() / LEAF, 1 << (block.number() % LEAF))
+}
+
 pub(super) struct Runs {
     words: Box<[u64]>,
     /// Each a bitmap of the words before it (the first: of `words`) that are not zero; the last has
@@ -127,8 +134,9 @@ impl Runs {
         &self.words
     }
 
-    pub(super) fn is_free(&self, block: usize) -> bool {
-        self.words[block / LEAF] >> (block % LEAF) & 1 == 1
+    pub(super) fn is_free(&self, block: Block) -> bool {
+        let (index, bit) = bit_of(block);
+        self.words[index] & bit != 0
     }
 
     /// Which of the 32 blocks of a chunk are free, the lowest in the lowest bit.
@@ -138,9 +146,9 @@ impl Runs {
 
     /// Takes a free block.
     #[inline]
-    pub(super) fn take(&mut self, block: usize) {
-        let index = block / LEAF;
-        self.words[index] &= !(1 << (block % LEAF));
+    pub(super) fn take(&mut self, block: Block) {
+        let (index, bit) = bit_of(block);
+        self.words[index] &= !bit;
         if self.words[index] == 0 {
             self.summarize(index, false);
         }
@@ -148,21 +156,21 @@ impl Runs {
     }
 
     /// The lowest free block.
-    pub(super) fn lowest(&mut self) -> Option<usize> {
+    pub(super) fn lowest(&mut self) -> Option<Block> {
         if self.words[self.first] == 0 {
             self.first = self.first_word()?;
         }
-        Some(self.first * LEAF + self.words[self.first].trailing_zeros() as usize)
+        Some(Block::new(self.first * LEAF + self.words[self.first].trailing_zeros() as usize))
     }
 
     /// Takes the lowest free block.
     #[inline]
-    pub(super) fn take_lowest(&mut self) -> Option<usize> {
+    pub(super) fn take_lowest(&mut self) -> Option<Block> {
         if self.words[self.first] == 0 {
             self.first = self.first_word()?;
         }
         let index = self.first;
-        let block = index * LEAF + self.words[index].trailing_zeros() as usize;
+        let block = Block::new(index * LEAF + self.words[index].trailing_zeros() as usize);
         self.words[index] &= self.words[index] - 1;
         if self.words[index] == 0 {
             self.summarize(index, false);
@@ -172,17 +180,18 @@ impl Runs {
     }
 
     /// Frees blocks. Returns how many.
-    pub(super) fn give(&mut self, blocks: impl IntoIterator<Item = usize>) -> usize {
+    pub(super) fn give(&mut self, blocks: impl IntoIterator<Item = Block>) -> usize {
         let (mut index, mut mask, mut count) = (0, 0, 0);
         for block in blocks {
             debug_assert!(!self.is_free(block));
             count += 1;
             // Neighbours follow one another: one write for those of a word.
-            if block / LEAF != index {
+            let (word, bit) = bit_of(block);
+            if word != index {
                 self.give_word(index, std::mem::take(&mut mask));
-                index = block / LEAF;
+                index = word;
             }
-            mask |= 1 << (block % LEAF);
+            mask |= bit;
         }
         self.give_word(index, mask);
         count
@@ -265,7 +274,7 @@ impl Runs {
     }
 
     /// The highest `count` free blocks in a row.
-    pub(super) fn highest(&mut self, count: usize) -> Option<usize> {
+    pub(super) fn highest(&mut self, count: usize) -> Option<Block> {
         self.settle();
         let wanted = u32::try_from(count).ok().filter(|&wanted| wanted > 0 && self.tree[1].longest >= wanted)?;
         let leaves = self.tree.len() / 2;
@@ -276,13 +285,13 @@ impl Runs {
                 node = 2 * node + 1;
                 start += half;
             } else if left.suffix + right.prefix >= wanted {
-                return Some(start + half + right.prefix as usize - count);
+                return Some(Block::new(start + half + right.prefix as usize - count));
             } else {
                 node *= 2;
             }
             half /= 2;
         }
-        Some(start + starts(self.words[node - leaves], count).ilog2() as usize)
+        Some(Block::new(start + starts(self.words[node - leaves], count).ilog2() as usize))
     }
 }
 
@@ -291,8 +300,8 @@ mod tests {
     use super::*;
 
     /// The highest run, by looking at each block.
-    fn slow(free: &[bool], count: usize) -> Option<usize> {
-        free.windows(count).rposition(|window| window.iter().all(|free| *free))
+    fn slow(free: &[bool], count: usize) -> Option<Block> {
+        free.windows(count).rposition(|window| window.iter().all(|free| *free)).map(Block::new)
     }
 
     #[test]
@@ -308,7 +317,7 @@ mod tests {
                 let first = random as usize % blocks;
                 let len = 1 + (random >> 32) as usize % [1, 3, 100][step % 3];
                 let (part, give) = (first..(first + len).min(blocks), random >> 60 & 1 == 1);
-                let change: Vec<_> = part.filter(|&block| free[block] != give).collect();
+                let change: Vec<_> = part.filter(|&block| free[block] != give).map(Block::new).collect();
                 if give {
                     // Down or up, and in parts.
                     let (down, up) = change.split_at(change.len() / 2);
@@ -317,24 +326,25 @@ mod tests {
                 } else {
                     change.iter().for_each(|&block| runs.take(block));
                 }
-                change.into_iter().for_each(|block| free[block] = give);
-                assert!(free.iter().enumerate().all(|(block, &free)| runs.is_free(block) == free));
+                change.into_iter().for_each(|block| free[block.number()] = give);
+                assert!(free.iter().enumerate().all(|(block, &free)| runs.is_free(Block::new(block)) == free));
                 for count in [1, 2, 5, 64, 65, 200] {
                     assert_eq!(runs.highest(count), slow(&free, count), "{count} of {blocks} after {step} steps");
                 }
-                let lowest = free.iter().position(|free| *free);
+                let lowest = free.iter().position(|free| *free).map(Block::new);
                 assert_eq!(runs.take_lowest(), lowest, "of {blocks} after {step} steps");
                 if step % 2 == 0 {
                     runs.give(lowest);
                 } else if let Some(lowest) = lowest {
-                    free[lowest] = false;
+                    free[lowest.number()] = false;
                 }
             }
             assert_eq!(runs.highest(blocks + 1), None);
             while runs.take_lowest().is_some() {}
             assert_eq!(runs.highest(1), None);
-            runs.give([blocks - 1]);
-            assert_eq!((runs.highest(1), runs.take_lowest()), (Some(blocks - 1), Some(blocks - 1)));
+            let last = Block::new(blocks - 1);
+            runs.give([last]);
+            assert_eq!((runs.highest(1), runs.take_lowest()), (Some(last), Some(last)));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{AllocClass, FreeSpace, State};
 use crate::lock::MutexGuard;
+use crate::space::Block;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub(super) struct Waiter {
     /// A compaction was requested for it.
     compacting: bool,
     /// The blocks assigned to it.
-    assigned: Option<Vec<usize>>,
+    assigned: Option<Vec<Block>>,
 }
 
 impl State {
@@ -86,7 +87,7 @@ impl FreeSpace {
             let assigned = if self.free.load(Ordering::Relaxed) < kept + before + count {
                 None
             } else if run {
-                self.pop_run(state, count).map(|first| (first..first + count).collect())
+                self.pop_run(state, count).map(|first| first.run(count).collect())
             } else {
                 Some((0..count).map(|_| self.pop(state).0).collect())
             };
@@ -114,7 +115,7 @@ pub(crate) struct StallTicket<'a> {
 impl StallTicket<'_> {
     /// Takes the blocks assigned to this waiter. If there are none, waits until there are,
     /// `wake_all` is called, it reaches the head of the queue, or `timeout` expires.
-    pub(crate) fn take(&self, timeout: Duration) -> Option<Vec<usize>> {
+    pub(crate) fn take(&self, timeout: Duration) -> Option<Vec<Block>> {
         let mut state = self.space.state.lock();
         if self.space.hand_over(&mut state) {
             self.space.returned.notify_all();
@@ -134,7 +135,7 @@ impl StallTicket<'_> {
         state.waiting.iter().position(|waiter| waiter.id == self.id)
     }
 
-    fn assigned(&self, state: &mut State) -> Option<Vec<usize>> {
+    fn assigned(&self, state: &mut State) -> Option<Vec<Block>> {
         let index = self.index(state)?;
         state.waiting[index].assigned.as_ref()?;
         state.waiting.remove(index)?.assigned
@@ -253,7 +254,7 @@ mod tests {
         space.free_blocks([all[0], all[7]]);
         assert_eq!((take(&one), space.take(AllocClass::Mutator)), (0, None));
         space.free_blocks([all[1]]);
-        assert_eq!(run.take(Duration::ZERO), Some(vec![0, 1, 2]));
+        assert_eq!(run.take(Duration::ZERO), Some(Block::new(0).run(3).collect()));
         assert_eq!(take(&one), 1);
         assert!(space.take(AllocClass::Mutator).is_some());
     }

@@ -1,14 +1,15 @@
 //! Uncommitting free blocks.
 
-use super::chunks::blocks_of;
-use super::{FreeSpace, add};
+use super::chunks::first_of;
+use super::{CHUNK_BLOCKS, FreeSpace, add};
+use crate::space::Block;
 use std::time::Duration;
 
 /// What [`FreeSpace::take_uncommittable`] has found.
 #[derive(Debug, Default)]
 pub(crate) struct Idle {
     /// Blocks to be uncommitted, in the order of their addresses.
-    pub(crate) blocks: Vec<usize>,
+    pub(crate) blocks: Vec<Block>,
     /// How many it has looked at. 0: there are no more.
     pub(crate) looked: usize,
 }
@@ -38,10 +39,10 @@ impl FreeSpace {
             && let Some((block, since)) = state.order.last()
             && now.wrapping_sub(since) >= delay
         {
-            let blocks = match state.chunks.undivided(block) {
-                None => block..block + 1,
+            let (first, count) = match state.chunks.undivided(block) {
+                None => (block, 1),
                 Some(chunk) if state.chunks.is_idle(chunk, now, delay) && state.free.chunk(chunk) == u32::MAX => {
-                    blocks_of(chunk)
+                    (first_of(chunk), CHUNK_BLOCKS)
                 }
                 Some(_) => {
                     state.order.remove(block);
@@ -50,8 +51,8 @@ impl FreeSpace {
                     continue;
                 }
             };
-            idle.looked += blocks.len();
-            for block in blocks {
+            idle.looked += count;
+            for block in first.run(count) {
                 state.order.remove(block);
                 state.free.take(block);
                 add(&self.free, -1);
@@ -66,7 +67,7 @@ impl FreeSpace {
 
     /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still
     /// there, and they are as if freed just now.
-    pub(crate) fn uncommitted(&self, blocks: &[usize], gone: bool) {
+    pub(crate) fn uncommitted(&self, blocks: &[Block], gone: bool) {
         if blocks.is_empty() {
             return;
         }
@@ -96,15 +97,16 @@ mod tests {
         for _ in 0..4 {
             space.take(AllocClass::Mutator);
         }
-        space.free_blocks([2, 1, 0]);
+        let [zero, one, two] = [0, 1, 2].map(Block::new);
+        space.free_blocks([two, one, zero]);
         let idle = space.take_uncommittable(Duration::ZERO, 2).blocks;
-        assert_eq!(idle, [1, 2]);
+        assert_eq!(idle, [one, two]);
         assert_eq!((space.free(), space.figures().used), (1, 1), "what is given back is nobody's");
         space.uncommitted(&idle, true);
         let figures = space.figures();
         assert_eq!((space.free(), figures.committed, figures.committed_peak), (3, 2, 4));
         let taken = [space.take(AllocClass::Mutator), space.take(AllocClass::Mutator), space.take(AllocClass::Mutator)];
-        assert_eq!(taken, [Some(0), Some(1), Some(2)]);
+        assert_eq!(taken, [zero, one, two].map(Some));
         assert_eq!(space.figures().committed, 4);
     }
 
