@@ -129,6 +129,8 @@ pub(crate) struct Config {
     pub(crate) barrier: Barrier,
     pub(crate) backing: Backing,
     pub(crate) max_bytes: usize,
+    pub(crate) soft_max_bytes: Option<usize>,
+    pub(crate) spare_bytes: Option<usize>,
     pub(crate) workers: usize,
     pub(crate) pretouch: bool,
     pub(crate) huge_pages: HugePages,
@@ -204,6 +206,8 @@ impl Default for HeapBuilder {
             barrier: Barrier::default(),
             backing: Backing::Memfd,
             max_bytes: DEFAULT_BYTES,
+            soft_max_bytes: None,
+            spare_bytes: None,
             workers: 1,
             pretouch: false,
             huge_pages: HugePages::Never,
@@ -252,6 +256,32 @@ impl HeapBuilder {
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.config.max_bytes = bytes;
         self.sized = true;
+        self
+    }
+
+    /// The memory that the heap tries to make do with, in bytes: a soft maximum, which may be
+    /// changed while the program runs
+    /// ([`Heap::set_soft_max_bytes`](crate::Heap::set_soft_max_bytes)). Default: the maximum; more
+    /// is the maximum, too.
+    ///
+    /// Cycles begin early enough that no more than this is used, evacuation frees as much as that
+    /// takes, and free memory beyond is uncommitted in slices of 64 MiB, at most two a second. No
+    /// thread waits because of it, and no allocation fails: what the program needs beyond, it gets
+    /// up to [`max_bytes`](Self::max_bytes). If what lives takes more than four fifths of it, the
+    /// heap tries to make do with a quarter more than that, so cycles do not follow one another.
+    pub fn soft_max_bytes(mut self, bytes: usize) -> Self {
+        self.config.soft_max_bytes = Some(bytes);
+        self
+    }
+
+    /// Memory that the heap tries to leave the system, in bytes. While less is available without
+    /// swapping (`MemAvailable`, or what the tightest control group has left below `memory.high`
+    /// and `memory.max`), the heap makes do with a quarter more than what lives, as with a soft
+    /// maximum of 0; when that begins, one cycle packs what lives. It ends when twice as much is
+    /// available, after a minute at least. `None`: the heap does not look. Default: `None`. A heap
+    /// that looks does so once a second: some 50 us of its collector's thread.
+    pub fn spare_bytes(mut self, bytes: Option<usize>) -> Self {
+        self.config.spare_bytes = bytes;
         self
     }
 

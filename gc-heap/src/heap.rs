@@ -1,6 +1,7 @@
 //! The public handle of a heap.
 
 mod choice;
+mod memory;
 
 use crate::active::is_inside;
 use crate::collector::driver::Collector;
@@ -18,7 +19,6 @@ use crate::space::BLOCK_BYTES;
 use crate::stats::{Durations, HeapStats, LossTotal, LossTotals, Pauses, SlowPaths};
 use crate::warning::BuildWarning;
 use choice::{Choice, choose};
-use gc_core::sys::SysError;
 use gc_core::views::HUGE_PAGE;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -86,43 +86,6 @@ impl Heap {
         self.inner().check_collector();
     }
 
-    /// Uncommits all free memory now. Returns the number of bytes.
-    ///
-    /// # Panics
-    /// If this process is a child made by `fork`: the memory is the parent's.
-    pub fn release_memory(&self) -> usize {
-        self.inner().check_process();
-        self.inner().uncommit(Duration::ZERO)
-    }
-
-    /// Bytes of the heap's memory that each of its views maps by 2 MiB pages: the collector's view,
-    /// then those of the mutators (with [`Barrier::Page`](crate::Barrier::Page) the last is that
-    /// from which a flip's pages come). From `ShmemPmdMapped` of `/proc/self/smaps`, for which the
-    /// kernel walks the page tables of the whole process: milliseconds per GiB of small pages. A
-    /// view maps a page at its first touch of it, so
-    /// [`HeapStats::huge_bytes`] may be more. 0 of private memory, which `AnonHugePages` counts
-    /// there.
-    ///
-    /// # Errors
-    /// What reading the file gives.
-    ///
-    /// ```
-    /// let heap = gc_heap::Heap::builder().max_bytes(16 << 20).build()?;
-    /// for (view, bytes) in heap.huge_mapped_bytes()?.iter().enumerate() {
-    ///     println!("view {view}: {bytes} bytes in 2 MiB pages");
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn huge_mapped_bytes(&self) -> Result<Vec<usize>, SysError> {
-        self.inner().memory.views.huge_mapped_bytes()
-    }
-
-    /// Maximum size in bytes.
-    #[must_use]
-    pub fn max_bytes(&self) -> usize {
-        self.inner().config.max_bytes
-    }
-
     /// The current counters and sizes. Takes a lock briefly; for any thread, inside a heap or not.
     ///
     /// In a child made by `fork` they are of the `fork`, and no lock is waited for. If a thread of
@@ -151,9 +114,11 @@ impl Heap {
         let marked_by_helpers = counters.marked_by_helpers.get();
         HeapStats {
             max_bytes: inner.config.max_bytes,
+            soft_max_bytes: inner.schedule.soft_max.bytes(),
             used_bytes: blocks.used * BLOCK_BYTES,
             committed_bytes: blocks.committed * BLOCK_BYTES,
             committed_peak_bytes: blocks.committed_peak * BLOCK_BYTES,
+            uncommitted_bytes: blocks.given_back as u64 * BLOCK_BYTES as u64,
             huge_bytes: blocks.huge * HUGE_PAGE,
             huge_pages_made: counters.huge_pages_made.get(),
             huge_pages_refused: counters.huge_pages_refused.get(),

@@ -40,12 +40,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct HeapStats {
     /// Maximum size in bytes.
     pub max_bytes: usize,
+    /// The memory that the heap tries to make do with, in bytes: see
+    /// [`HeapBuilder::soft_max_bytes`](crate::HeapBuilder::soft_max_bytes).
+    pub soft_max_bytes: usize,
     /// Bytes in blocks that are not free. Blocks that are being uncommitted count as free.
     pub used_bytes: usize,
     /// Committed bytes (counted once, however many views map them).
     pub committed_bytes: usize,
     /// Maximum of the committed bytes so far.
     pub committed_peak_bytes: usize,
+    /// Bytes ever uncommitted: memory that was given back, and committed again, counts each time.
+    pub uncommitted_bytes: u64,
     /// Of the committed bytes, those in 2 MiB pages, as the heap counts those that it has made and
     /// not uncommitted since: with [`HugePages::Background`](crate::HugePages::Background), and
     /// with [`HugePages::Collapse`](crate::HugePages::Collapse) if all pages were free. 0 with

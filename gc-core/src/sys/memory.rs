@@ -56,7 +56,8 @@ fn memory_limit_below(root: &Path) -> Result<MemoryLimit, SysError> {
 }
 
 /// Bytes that can be allocated now without swapping: `MemAvailable` (Linux 3.14), or less if a
-/// memory cgroup has less left below its limit. A cgroup's reclaimable page cache counts as left.
+/// memory cgroup has less left below its limit, or below what slows its processes down
+/// (`memory.high`). A cgroup's reclaimable page cache counts as left.
 pub fn available_memory() -> Result<usize, SysError> {
     let available = meminfo(Path::new("/"), "MemAvailable:")?;
     Ok(cgroups(Path::new("/")).fold(available, |available, group| available.min(group.left())))
@@ -146,19 +147,22 @@ fn field(text: &str, name: &str) -> Option<usize> {
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
-/// Limit and usage of one memory cgroup, in bytes.
+/// Limits and usage of one memory cgroup, in bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Cgroup {
     /// Where the limit stands.
     file: PathBuf,
+    /// No limit is `usize::MAX`, or a number that is nearly as large.
     limit: usize,
+    /// From here on the kernel takes pages away and slows the processes down.
+    high: usize,
     used: usize,
     reclaimable: usize,
 }
 
 impl Cgroup {
     fn left(&self) -> usize {
-        self.limit.saturating_sub(self.used.saturating_sub(self.reclaimable))
+        self.limit.min(self.high).saturating_sub(self.used.saturating_sub(self.reclaimable))
     }
 }
 
@@ -166,6 +170,7 @@ impl Cgroup {
 struct Version {
     mounts: &'static [&'static str],
     limit: &'static str,
+    high: Option<&'static str>,
     used: &'static str,
     reclaimable: &'static str,
 }
@@ -174,6 +179,7 @@ struct Version {
 const VERSION_1: Version = Version {
     mounts: &["sys/fs/cgroup/memory"],
     limit: "memory.limit_in_bytes",
+    high: None,
     used: "memory.usage_in_bytes",
     reclaimable: "total_inactive_file ",
 };
@@ -182,6 +188,7 @@ const VERSION_1: Version = Version {
 const VERSION_2: Version = Version {
     mounts: &["sys/fs/cgroup", "sys/fs/cgroup/unified"],
     limit: "memory.max",
+    high: Some("memory.high"),
     used: "memory.current",
     reclaimable: "inactive_file ",
 };
@@ -190,10 +197,14 @@ impl Version {
     /// Reads the group of a directory; `None` if it has no limit or cannot be read.
     fn group(&self, directory: &Path) -> Option<Cgroup> {
         let text = |name| read(&directory.join(name), "read(cgroup)").unwrap_or_default();
-        let limit = text(self.limit).trim().parse().ok()?;
+        let bytes = |name| text(name).trim().parse().ok();
+        let (limit, high) = (bytes(self.limit), self.high.and_then(bytes));
+        // No limit of either sort: the group says nothing.
+        limit.or(high)?;
+        let [limit, high] = [limit, high].map(|bytes| bytes.unwrap_or(usize::MAX));
         let used = text(self.used).trim().parse().unwrap_or(0);
         let reclaimable = field(&text("memory.stat"), self.reclaimable).unwrap_or(0);
-        Some(Cgroup { file: directory.join(self.limit), limit, used, reclaimable })
+        Some(Cgroup { file: directory.join(self.limit), limit, high, used, reclaimable })
     }
 }
 
@@ -257,12 +268,30 @@ mod tests {
                 ("sys/fs/cgroup/slice/memory.current", "400000\n"),
                 ("sys/fs/cgroup/slice/memory.stat", "anon 1\ninactive_file 100000\n"),
                 ("sys/fs/cgroup/slice/unit/memory.max", "max\n"),
+                ("sys/fs/cgroup/slice/unit/memory.high", "max\n"),
             ],
         );
         let found: Vec<_> = cgroups(&root.0).collect();
         let file = root.0.join("sys/fs/cgroup/slice/memory.max");
-        assert_eq!(found, [Cgroup { file, limit: 1_000_000, used: 400_000, reclaimable: 100_000 }]);
+        let (limit, high) = (1_000_000, usize::MAX);
+        assert_eq!(found, [Cgroup { file, limit, high, used: 400_000, reclaimable: 100_000 }]);
         assert_eq!(found[0].left(), 700_000);
+    }
+
+    #[test]
+    fn what_slows_a_cgroup_down_is_no_limit_and_leaves_less() {
+        let root = Root::new(
+            "high",
+            &[
+                ("proc/meminfo", "MemTotal:       2000 kB\n"),
+                ("proc/self/cgroup", "0::/unit\n"),
+                ("sys/fs/cgroup/unit/memory.max", "max\n"),
+                ("sys/fs/cgroup/unit/memory.high", "600000\n"),
+                ("sys/fs/cgroup/unit/memory.current", "400000\n"),
+            ],
+        );
+        let left: Vec<_> = cgroups(&root.0).map(|group| group.left()).collect();
+        assert_eq!((left, memory_limit_below(&root.0).unwrap().bytes), (vec![200_000], 2000 << 10));
     }
 
     #[test]

@@ -247,8 +247,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
         }
         // No censuses during stop-the-world compaction, nor by a part of the heap.
         #[cfg(feature = "census")]
-        let walks =
-            if goal == EvacuationGoal::Reclaim && !K::IS_YOUNG { heap_walk::requests(inner) } else { Vec::new() };
+        let walks = if !goal.is_compaction() && !K::IS_YOUNG { heap_walk::requests(inner) } else { Vec::new() };
         // Roots dropped before mark start are not traced.
         reclaim::reclaim_dropped_roots(inner);
         // Uncommit stack memory that was not needed since the last marking. No page is gated.
@@ -359,7 +358,7 @@ impl<'a, P: Pauses<'a>, K: Kind> Cycle<'a, P, K> {
             inner.schedule.effort.collected(Collected {
                 collecting: used,
                 taken: inner.memory.free.allocated(),
-                compacted: self.goal != EvacuationGoal::Reclaim || self.relocated.compacted,
+                compacted: self.goal.is_compaction() || self.relocated.compacted,
                 gained: self.relocated.gained,
                 scattered: self.left.scattered / BLOCK_BYTES,
             });

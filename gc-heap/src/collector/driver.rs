@@ -5,6 +5,7 @@ use super::cycle::{Cycles, Yield};
 use super::evacuation_set::EvacuationGoal;
 use super::huge::HugeChunks;
 use super::idle::Idle;
+use super::pressure::{self, Pressure};
 use super::telemetry::CycleReport;
 use super::ways::{Way, collect_in_a_pause};
 use crate::config::HugePages;
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 /// Minimum time between two scans for memory to uncommit.
 const CHORES: Duration = Duration::from_millis(500);
 
+/// The most blocks beyond the soft maximum that are uncommitted at a time: 64 MiB.
+const SLICE_BLOCKS: usize = 1024;
+
 /// The collector thread.
 pub(crate) struct Collector {
     inner: Arc<HeapInner>,
@@ -27,12 +31,16 @@ pub(crate) struct Collector {
     allocated: usize,
     report: CycleReport,
     idle: Idle,
+    /// Looks whether the system is short of memory, if the heap is to.
+    pressure: Option<Pressure>,
     /// What makes huge pages, if something does.
     huge: Option<HugeChunks>,
     /// Whether the next cycle is that of an idle heap.
     is_idle: bool,
-    /// When the free space was last scanned for memory to uncommit.
+    /// When the free space was last scanned for memory to uncommit, and when memory beyond the
+    /// soft maximum was last uncommitted.
     looked_for_idle: Instant,
+    uncommitted_beyond: Instant,
 }
 
 impl Drop for Collector {
@@ -45,12 +53,13 @@ impl Drop for Collector {
 
 impl Collector {
     pub(crate) fn new(inner: Arc<HeapInner>, way: Box<dyn Way>) -> Collector {
-        let idle = Idle::new(inner.config.idle_after, inner.memory.blocks.len());
+        let idle = Idle::new(inner.config.idle_after, inner.config.uncommit_delay, inner.memory.blocks.len());
         if let Some(generations) = inner.memory.generations.as_ref().filter(|_| inner.config.stress.is_on()) {
             generations.promote_at_once();
         }
         let makes_huge = inner.config.huge_pages == HugePages::Background;
         Collector {
+            pressure: inner.config.spare_bytes.map(Pressure::new),
             huge: makes_huge.then(|| HugeChunks::new(&inner)),
             cycles: Cycles::new(inner.config.stress.seed),
             choice: Choice::new(inner.memory.generations.is_some(), inner.config.stress.is_on()),
@@ -61,6 +70,7 @@ impl Collector {
             idle,
             is_idle: false,
             looked_for_idle: Instant::now(),
+            uncommitted_beyond: Instant::now(),
         }
     }
 
@@ -74,12 +84,14 @@ impl Collector {
         inner.pace_begins();
         loop {
             match self.next_work() {
-                Work::Cycle(asked) => {
+                Work::Cycle { kind: asked, packs } => {
                     let kind = self.possible(asked);
                     inner.pace_cycle_begins(kind);
                     let begun = self.report.begins(&inner, self.cycles.next());
+                    let goal =
+                        if packs || self.idle.is_slow() { EvacuationGoal::Pack } else { EvacuationGoal::Reclaim };
                     match kind {
-                        CycleKind::Whole => self.way.collect(&inner, &mut self.cycles, EvacuationGoal::Reclaim),
+                        CycleKind::Whole => self.way.collect(&inner, &mut self.cycles, goal),
                         CycleKind::Young => self.way.collect_young(&inner, &mut self.cycles),
                     }
                     self.choose_next(kind);
@@ -98,6 +110,8 @@ impl Collector {
                     if is_idle && inner.config.uncommit_delay.is_some() {
                         inner.uncommit(Duration::ZERO);
                     }
+                    self.look_for_pressure();
+                    self.uncommit_beyond();
                 }
                 Work::Compaction(run) => {
                     let begun = self.report.begins(&inner, self.cycles.next());
@@ -174,12 +188,45 @@ impl Collector {
     /// How long to wait for work: at most until memory may have to be uncommitted.
     fn next_look(&self) -> Duration {
         let uncommits = self.inner.config.uncommit_delay.filter(|_| self.inner.memory.free.free_committed() > 0);
-        self.idle.wait(uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES)))
+        let looks = uncommits.map_or(Duration::MAX, |delay| (delay / 4).max(CHORES));
+        let looks = if self.pressure.is_some() { looks.min(pressure::LOOK) } else { looks };
+        let is_beyond = self.inner.committed_beyond() > 0 || self.inner.uses_more_than_its_goal();
+        self.idle.wait(if is_beyond { CHORES.min(looks) } else { looks })
+    }
+
+    /// Where the system is short of memory, the heap makes do with little more than what lives, and
+    /// packs that once.
+    fn look_for_pressure(&mut self) {
+        let inner = &self.inner;
+        let now = Instant::now();
+        let Some(pressure) = self.pressure.as_mut().filter(|pressure| pressure.is_due(now)) else { return };
+        // Where it cannot be read, nobody says that memory is short.
+        let read = gc_core::sys::available_memory().map_err(|error| inner.report.refusals.note(error));
+        let Some(change) = pressure.look(now, read.unwrap_or(usize::MAX)) else { return };
+        inner.schedule.soft_max.press(change == pressure::Change::Begins);
+        inner.pace_anew();
+        if change == pressure::Change::Begins {
+            inner.schedule.requests.request_packing();
+        }
+    }
+
+    /// Uncommits free memory beyond the soft maximum: a slice at a time, so that the next cycle
+    /// does not wait, and a program that needs it again soon has lost little.
+    fn uncommit_beyond(&mut self) {
+        let blocks = self.inner.committed_beyond();
+        if blocks > 0 && self.uncommitted_beyond.elapsed() >= CHORES {
+            self.uncommitted_beyond = Instant::now();
+            self.inner.uncommit_some(Duration::ZERO, blocks.min(SLICE_BLOCKS));
+        }
     }
 
     fn idle_work(&mut self) {
         if self.idle.look(self.inner.memory.free.allocated()) {
             self.is_idle = true;
+            self.inner.schedule.requests.request_packing();
+        } else if self.idle.is_overdue(self.inner.memory.free.allocated()) {
+            self.inner.schedule.requests.request_packing();
+        } else if self.inner.uses_more_than_its_goal() {
             self.inner.request_cycle();
         }
         // Scan at a quarter of the delay: each scan takes the free-space lock repeatedly.
@@ -189,6 +236,8 @@ impl Collector {
             self.looked_for_idle = Instant::now();
             self.inner.uncommit(delay);
         }
+        self.look_for_pressure();
+        self.uncommit_beyond();
         self.inner.roots.strong.reclaim();
         self.inner.roots.weak.reclaim();
     }

@@ -13,6 +13,9 @@ use std::sync::atomic::Ordering;
 pub(crate) enum EvacuationGoal {
     /// Free memory whose gain justifies the copying.
     Reclaim,
+    /// Free as much as can be had while the program runs, at any cost but that of copying nearly
+    /// full blocks: memory is to be given back.
+    Pack,
     /// All memory that can be freed, at any cost: pack objects towards the start of the heap.
     Compact,
     /// As `Compact`, and full blocks move too, because adjacent free blocks are needed: those above
@@ -22,6 +25,12 @@ pub(crate) enum EvacuationGoal {
 
 /// Blocks fuller than this (of 64 KiB) are not evacuated: copying them frees too little.
 const FULLEST: u32 = (BLOCK_BYTES as u32 / 100) * 75;
+
+/// As [`FULLEST`], where memory is to be given back.
+const FULLEST_TO_PACK: u32 = (BLOCK_BYTES as u32 / 100) * 95;
+
+/// Packing has to free this fraction of the blocks that it looks at.
+const WORTH_PACKING: usize = 32;
 
 /// Target at the end of a cycle: the free share of the memory that does not last, in percent.
 const WANTED_FREE: usize = 85;
@@ -112,9 +121,22 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64
                 fits
             });
         }
+        EvacuationGoal::Pack => {
+            let all = set.len();
+            set.retain(|&block| blocks.live_bytes(block) <= FULLEST_TO_PACK);
+            set.sort_unstable_by_key(|&block| blocks.live_bytes(block));
+            let live: usize = set.iter().map(|&block| blocks.live_bytes(block) as usize).sum();
+            let gain = set.len().saturating_sub(live.div_ceil(BLOCK_BYTES) + inner.config.workers);
+            if gain <= all / WORTH_PACKING {
+                return Vec::new();
+            }
+        }
         EvacuationGoal::Reclaim => {
-            let gainable = inner.config.max_bytes.saturating_sub(lasting_bytes as usize);
-            let mut free = inner.memory.free.free() * BLOCK_BYTES;
+            // What lies beyond the goal of the soft maximum is neither free nor to be gained.
+            let beyond = inner.schedule.soft_max.beyond((lasting_bytes as usize).div_ceil(BLOCK_BYTES)) * BLOCK_BYTES;
+            let heap = inner.config.max_bytes - beyond;
+            let gainable = heap.saturating_sub(lasting_bytes as usize);
+            let mut free = (inner.memory.free.free() * BLOCK_BYTES).saturating_sub(beyond);
             if free >= gainable / 100 * ENOUGH_FREE {
                 return Vec::new();
             }
@@ -131,7 +153,6 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64
                 count += 1;
             }
             set.truncate(count);
-            let heap = inner.config.max_bytes;
             if free - free_before < heap / WORTH_GAINING && free_before >= heap / SHORT {
                 return Vec::new();
             }
@@ -149,6 +170,13 @@ fn packed_end(inner: &HeapInner, set: &[Block]) -> Block {
     let needed = live.div_ceil(BLOCK_BYTES) + inner.config.workers;
     let is_there = |&block: &Block| blocks.state(block) == BlockState::Free || set.binary_search(&block).is_ok();
     blocks.all().filter(is_there).nth(needed).unwrap_or(Block::new(blocks.len()))
+}
+
+impl EvacuationGoal {
+    /// Whether it is that of a compaction in a pause, which threads that wait for memory ask for.
+    pub(super) fn is_compaction(self) -> bool {
+        matches!(self, EvacuationGoal::Compact | EvacuationGoal::MakeRun)
+    }
 }
 
 impl HeapInner {

@@ -270,7 +270,7 @@ mod tests {
             heap.enter(|m| {
                 m.collect();
                 // No cycle begins by itself.
-                inner.schedule.requests.set_trigger(0, 0);
+                inner.schedule.requests.set_trigger(0, 0, 0);
                 let table =
                     m.build::<Table>(AllocSize::tail::<Table>(OBJECTS), |m| m.place_array((), OBJECTS, None)).unwrap();
                 let place = |m: &mut Mutator<'_>, index: usize| {

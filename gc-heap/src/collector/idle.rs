@@ -19,6 +19,8 @@ const AGAIN: usize = 16;
 pub(super) struct Idle {
     /// Time with hardly any allocation after which the heap is idle.
     after: Option<Duration>,
+    /// Time without a cycle after which the next one packs what lives; after twice that, it begins.
+    slow_after: Option<Duration>,
     blocks: usize,
     /// Blocks allocated by the last check, and by the end of the last idle cycle.
     seen: usize,
@@ -27,12 +29,15 @@ pub(super) struct Idle {
     busy: Instant,
     /// A cycle has run since.
     done: bool,
+    /// When the last cycle ended, and the blocks allocated by then.
+    ended: (Instant, usize),
     wait: Duration,
 }
 
 impl Idle {
-    pub(super) fn new(after: Option<Duration>, blocks: usize) -> Idle {
-        Idle { after, blocks, seen: 0, collected: 0, busy: Instant::now(), done: false, wait: BUSY }
+    pub(super) fn new(after: Option<Duration>, slow_after: Option<Duration>, blocks: usize) -> Idle {
+        let (now, wait) = (Instant::now(), BUSY);
+        Idle { after, slow_after, blocks, seen: 0, collected: 0, busy: now, done: false, ended: (now, 0), wait }
     }
 
     /// How long to wait for work before the next check. `most`: the caller's maximum.
@@ -46,6 +51,20 @@ impl Idle {
 
     fn is_wanted(&self) -> bool {
         !self.done && self.seen > self.collected
+    }
+
+    /// Whether a cycle that begins now is one of a program that allocates slowly: memory that it
+    /// does not need for so long is given back, and packing what lives is rare.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow_after.is_some_and(|after| self.ended.0.elapsed() >= after)
+    }
+
+    /// Checks, when there was no request, whether a cycle should run now because none has for long,
+    /// in a program that allocates too much to be idle. `allocated` as for [`look`](Self::look).
+    pub(super) fn is_overdue(&self, allocated: usize) -> bool {
+        let (since, before) = self.ended;
+        let is_long = self.slow_after.is_some_and(|after| since.elapsed() >= after.saturating_mul(2));
+        is_long && allocated - before > self.blocks / LITTLE
     }
 
     /// Checks, when there was no request, whether an idle cycle should run now. `allocated`: blocks
@@ -64,6 +83,7 @@ impl Idle {
     /// Records the end of a cycle: an idle cycle, or another.
     pub(super) fn cycle_ended(&mut self, allocated: usize, idle: bool) {
         self.seen = allocated;
+        self.ended = (Instant::now(), allocated);
         if idle {
             (self.collected, self.done) = (allocated, true);
         } else {
@@ -78,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_idle_heap_is_collected_once() {
-        let mut idle = Idle::new(Some(Duration::ZERO), 1024);
+        let mut idle = Idle::new(Some(Duration::ZERO), None, 1024);
         assert!(!idle.look(0), "nothing was ever allocated");
         assert!(idle.look(1));
         idle.cycle_ended(1, true);
@@ -88,13 +108,13 @@ mod tests {
         idle.cycle_ended(100, false);
         assert!(!idle.look(100), "all that there was has been looked at");
         assert!(idle.look(101), "the program has asked for a cycle itself, so it did something");
-        let mut never = Idle::new(None, 1024);
+        let mut never = Idle::new(None, None, 1024);
         assert!(!never.look(1000) && !never.look(1000));
     }
 
     #[test]
     fn the_collector_of_an_idle_heap_sleeps() {
-        let mut idle = Idle::new(Some(Duration::from_secs(3600)), 1024);
+        let mut idle = Idle::new(Some(Duration::from_secs(3600)), None, 1024);
         idle.look(1000);
         assert_eq!(idle.wait(QUIET), BUSY);
         let mut slept = Duration::ZERO;
@@ -105,5 +125,17 @@ mod tests {
         assert!(slept > Duration::from_secs(300), "{slept:?} in twenty looks");
         idle.look(1100);
         assert_eq!(idle.wait(QUIET), BUSY);
+    }
+
+    #[test]
+    fn a_slow_program_is_collected_now_and_then() {
+        let mut slow = Idle::new(None, Some(Duration::ZERO), 1024);
+        assert!(slow.is_slow() && !slow.is_overdue(16) && slow.is_overdue(17));
+        slow.cycle_ended(17, false);
+        assert!(!slow.is_overdue(33) && slow.is_overdue(34));
+        for after in [None, Some(Duration::from_secs(3600))] {
+            let fast = Idle::new(None, after, 1024);
+            assert!(!fast.is_slow() && !fast.is_overdue(1000), "{after:?}");
+        }
     }
 }

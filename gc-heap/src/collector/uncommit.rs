@@ -10,10 +10,17 @@ const UNCOMMIT_BATCH: usize = 256;
 impl HeapInner {
     /// Uncommits memory that has been free for a while. Returns the number of bytes.
     pub(crate) fn uncommit(&self, delay: Duration) -> usize {
-        let mut bytes = 0;
         // At most the amount that is idle now: blocks that the kernel refuses to uncommit would be
-        // found again and again. In slices, so that few blocks at a time cannot be allocated.
-        let mut left = self.memory.free.free_committed();
+        // found again and again.
+        self.uncommit_some(delay, self.memory.free.free_committed())
+    }
+
+    /// As [`uncommit`](Self::uncommit), of so many blocks at most: those that have been free for
+    /// the longest.
+    pub(crate) fn uncommit_some(&self, delay: Duration, blocks: usize) -> usize {
+        let mut bytes = 0;
+        // In slices, so that few blocks at a time cannot be allocated.
+        let mut left = blocks;
         while left > 0 {
             let idle = self.memory.free.take_uncommittable(delay, left.min(UNCOMMIT_BATCH));
             if idle.looked == 0 {

@@ -5,6 +5,9 @@ use crate::lock::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// Memory is short if less than this fraction of what should be free is left while a cycle runs.
+const SHORT: usize = 3;
+
 /// A request: done when that many of its kind have finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ticket {
@@ -15,7 +18,11 @@ pub(crate) enum Ticket {
 /// Work for the collector.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    Cycle(CycleKind),
+    Cycle {
+        kind: CycleKind,
+        /// Whether it packs what lives: somebody wants memory back.
+        packs: bool,
+    },
     /// Stop-the-world compaction, for a run of that many blocks.
     Compaction(usize),
     /// No request: time for idle work.
@@ -30,6 +37,8 @@ pub(crate) struct State {
     started: u64,
     /// A cycle of the kind that comes next is wanted.
     wanted: bool,
+    /// The next whole cycle packs what lives.
+    packs: bool,
     pub(crate) compactions_requested: u64,
     pub(crate) compactions_started: u64,
     pub(crate) needed_run: usize,
@@ -50,6 +59,8 @@ pub(crate) struct Control {
     /// A mutator that leaves fewer than this requests a cycle or updates the pacing. Not below the
     /// trigger.
     pub(crate) attention: AtomicUsize,
+    /// Memory is short if a running cycle leaves fewer.
+    pub(crate) short: AtomicUsize,
     triggered: AtomicBool,
     /// Whether the next cycle is young, unless somebody asks for a whole one.
     next_is_young: AtomicBool,
@@ -69,6 +80,7 @@ impl Control {
             compactions_finished: AtomicU64::new(0),
             trigger: AtomicUsize::new(blocks / 2),
             attention: AtomicUsize::new(blocks / 2),
+            short: AtomicUsize::new(blocks / 2 / SHORT),
             triggered: AtomicBool::new(false),
             next_is_young: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -118,6 +130,12 @@ impl Control {
         drop(state);
         self.work.notify_one();
         Ticket::Cycle(number)
+    }
+
+    /// As [`request`](Self::request): the cycle packs what lives.
+    pub(crate) fn request_packing(&self) -> Ticket {
+        self.state.lock().packs = true;
+        self.request()
     }
 
     /// The end of the whole cycle that runs, if one does.
@@ -208,10 +226,11 @@ impl Control {
                     state.started += 1;
                     state.requested = state.requested.max(state.started);
                 }
+                let packs = whole && std::mem::take(&mut state.packs);
                 state.wanted = false;
                 state.compacted = false;
                 self.running.store(true, Ordering::Relaxed);
-                return Work::Cycle(kind);
+                return Work::Cycle { kind, packs };
             }
             if !waited {
                 state = self.work.wait_for(state, timeout);
@@ -220,10 +239,12 @@ impl Control {
         Work::Idle
     }
 
-    /// Sets the number of free blocks below which mutators request a cycle, and the number below
-    /// which they update the pacing.
-    pub(crate) fn set_trigger(&self, trigger: usize, look: usize) {
+    /// Sets the number of free blocks below which mutators request a cycle, of which so many lie
+    /// beyond what the heap tries to make do with, and the number below which they update the
+    /// pacing.
+    pub(crate) fn set_trigger(&self, trigger: usize, beyond: usize, look: usize) {
         self.trigger.store(trigger, Ordering::Relaxed);
+        self.short.store((trigger - beyond) / SHORT, Ordering::Relaxed);
         self.attention.store(trigger.max(look), Ordering::Relaxed);
     }
 
@@ -259,6 +280,9 @@ impl Control {
 mod tests {
     use super::*;
 
+    const WHOLE: Work = Work::Cycle { kind: CycleKind::Whole, packs: false };
+    const YOUNG: Work = Work::Cycle { kind: CycleKind::Young, packs: false };
+
     /// Otherwise a thread that is out of memory waits as long as others request cycles, and so do
     /// all threads behind it in the queue.
     #[test]
@@ -268,11 +292,11 @@ mod tests {
             control.request();
             control.wait_for_work(Duration::ZERO)
         };
-        assert_eq!(begun(), Work::Cycle(CycleKind::Whole));
+        assert_eq!(begun(), WHOLE);
         control.state.lock().compactions_requested = 1;
         assert_eq!(begun(), Work::Compaction(0));
         control.state.lock().compactions_requested = 2;
-        assert_eq!(begun(), Work::Cycle(CycleKind::Whole), "nor the other way round");
+        assert_eq!(begun(), WHOLE, "nor the other way round");
         assert_eq!(begun(), Work::Compaction(0));
     }
 
@@ -282,7 +306,7 @@ mod tests {
         assert!(control.running_whole().is_none());
         control.request();
         assert!(control.running_whole().is_none(), "it has not begun");
-        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Whole));
+        assert_eq!(control.wait_for_work(Duration::ZERO), WHOLE);
         assert!(matches!(control.running_whole(), Some(Ticket::Cycle(1))));
         control.cycle_finished(CycleKind::Whole);
         assert!(control.running_whole().is_none());
@@ -294,19 +318,35 @@ mod tests {
         let control = Control::new(64);
         control.set_next(CycleKind::Young);
         control.request_next();
-        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Young));
+        assert_eq!(control.wait_for_work(Duration::ZERO), YOUNG);
         let ticket = control.request();
         control.cycle_finished(CycleKind::Young);
         assert!(!control.is_done(ticket));
         // That which comes next is whole, and the one that another thread has asked for as well.
         control.request_next();
-        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Whole));
+        assert_eq!(control.wait_for_work(Duration::ZERO), WHOLE);
         control.cycle_finished(CycleKind::Whole);
         assert!(control.is_done(ticket));
         assert_eq!(control.wait_for_work(Duration::ZERO), Work::Idle);
         control.set_next(CycleKind::Whole);
         control.request_next();
-        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle(CycleKind::Whole));
+        assert_eq!(control.wait_for_work(Duration::ZERO), WHOLE);
         assert_eq!(control.next_cycle(), 3);
+    }
+
+    #[test]
+    fn one_whole_cycle_packs_for_all_that_want_it() {
+        let control = Control::new(64);
+        control.set_next(CycleKind::Young);
+        control.request_next();
+        assert_eq!(control.wait_for_work(Duration::ZERO), YOUNG);
+        let tickets = [control.request_packing(), control.request_packing()];
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle { kind: CycleKind::Whole, packs: true });
+        let late = control.request_packing();
+        control.cycle_finished(CycleKind::Whole);
+        assert_eq!([tickets[0], tickets[1], late].map(|ticket| control.is_done(ticket)), [true, true, false]);
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Cycle { kind: CycleKind::Whole, packs: true });
+        control.request();
+        assert_eq!(control.wait_for_work(Duration::ZERO), WHOLE, "and the next one does not");
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod phase;
 pub(crate) mod record;
 pub(crate) mod registration;
 pub(crate) mod relocation;
+pub(crate) mod soft_max;
 pub(crate) mod tlab;
 
 use crate::config::Config;
@@ -53,6 +54,7 @@ use phase::PhaseWords;
 use record::MutatorRecord;
 use registration::{FinalizerTarget, Registration};
 use relocation::Relocation;
+use soft_max::SoftMax;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
@@ -111,6 +113,7 @@ pub(crate) struct Schedule {
     pub(crate) requests: Control,
     pub(crate) pacing: Mutex<Pacing>,
     pub(crate) throttle: Throttle,
+    pub(crate) soft_max: SoftMax,
     pub(crate) helpers: Helpers,
     pub(crate) effort: Effort,
     #[cfg(feature = "census")]
@@ -179,6 +182,7 @@ impl HeapInner {
                 requests: Control::new(blocks),
                 pacing: Mutex::new(Pacing::new(blocks)),
                 throttle: Throttle::default(),
+                soft_max: SoftMax::new(blocks, config.soft_max_bytes),
                 helpers: Helpers::new(&config.name),
                 effort: Effort::new(config.collecting_limit, blocks),
                 #[cfg(feature = "census")]

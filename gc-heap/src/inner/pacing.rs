@@ -6,7 +6,7 @@ mod throttle;
 
 use self::model::Model;
 pub(crate) use self::throttle::Throttle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// An interval shorter than this, in seconds, says nothing of a rate.
 const SHORTEST: f64 = 0.001;
@@ -30,13 +30,30 @@ pub(crate) struct Pacing {
     pub(crate) allocated: usize,
     /// Blocks that mutators had taken for copies when the last cycle began.
     pub(crate) copied: usize,
+    /// Blocks in use when the last cycle ended, and those of them that were allocated before it.
+    pub(crate) used: usize,
+    pub(crate) lasting: usize,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 impl Pacing {
     pub(crate) fn new(blocks: usize) -> Pacing {
         let now = Instant::now();
         let (whole, young) = (Model::new(blocks), Model::new(blocks));
-        Pacing { whole, young, measured: (now, 0), begun: now, allocated_by_whole: 0, allocated: 0, copied: 0 }
+        let [allocated_by_whole, allocated, copied, used, lasting] = [0; 5];
+        Pacing {
+            whole,
+            young,
+            measured: (now, 0),
+            begun: now,
+            allocated_by_whole,
+            allocated,
+            copied,
+            used,
+            lasting,
+            took: Duration::ZERO,
+        }
     }
 
     pub(crate) fn measure(&mut self, allocated: usize) {

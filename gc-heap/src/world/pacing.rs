@@ -14,14 +14,22 @@ use std::time::Instant;
 const LOOKS: usize = 32;
 
 impl Pacing {
-    /// The number of free blocks below which the next cycle begins.
-    fn trigger(&self, inner: &HeapInner) -> usize {
+    /// The number of free blocks below which the next cycle begins, and those of them that lie
+    /// beyond the goal of the soft maximum.
+    fn trigger(&self, inner: &HeapInner) -> (usize, usize) {
         let least = least(inner);
         let model = match inner.schedule.requests.next_kind() {
             CycleKind::Young => &self.young,
             CycleKind::Whole => &self.whole,
         };
-        inner.relocation.trigger(inner, least, model.wanted(least as f64) as usize)
+        let trigger = inner.relocation.trigger(inner, least, model.wanted(least as f64) as usize);
+        let beyond = inner.schedule.soft_max.beyond(self.used);
+        if beyond == 0 {
+            return (trigger, 0);
+        }
+        // What lies beyond counts as used, and half of the rest is for the program.
+        let rest = inner.memory.blocks.len() - beyond - self.used;
+        (beyond + trigger.min(rest / 2), beyond)
     }
 }
 
@@ -69,9 +77,13 @@ impl HeapInner {
     pub(crate) fn pace_cycle_ended(&self, kind: CycleKind, survived: u64, stay: u64) {
         let mut pacing = self.schedule.pacing.lock();
         let figures = self.memory.free.figures();
-        pacing.measure(self.memory.free.allocated());
-        let seconds = pacing.begun.elapsed().as_secs_f64();
+        let allocated = self.memory.free.allocated();
+        pacing.measure(allocated);
+        pacing.took = pacing.begun.elapsed();
+        let seconds = pacing.took.as_secs_f64();
         let copied = (self.memory.free.copied() - pacing.copied) as f64;
+        pacing.used = figures.used;
+        pacing.lasting = figures.used.saturating_sub(allocated - pacing.allocated);
         let (used, blocks) = (figures.used as f64, |bytes: u64| bytes as f64 / BLOCK_BYTES as f64);
         match kind {
             CycleKind::Whole => {
@@ -87,6 +99,30 @@ impl HeapInner {
         self.pace(&pacing);
     }
 
+    /// Acts on a soft maximum that has changed.
+    pub(crate) fn pace_anew(&self) {
+        self.pace(&self.schedule.pacing.lock());
+        self.request_if_due();
+        // Free memory may lie beyond it.
+        self.schedule.requests.work.notify_one();
+    }
+
+    /// Whether more is in use than the goal of the soft maximum, because the program has allocated
+    /// it during the last cycle, and since: another one would free some. At most a fifth of the
+    /// time goes to such cycles.
+    pub(crate) fn uses_more_than_its_goal(&self) -> bool {
+        let pacing = self.schedule.pacing.lock();
+        let goal = self.schedule.soft_max.goal(pacing.lasting);
+        self.memory.free.figures().used > goal && pacing.begun.elapsed() >= 5 * pacing.took
+    }
+
+    /// Blocks that are committed beyond the goal of the soft maximum, and not in use.
+    pub(crate) fn committed_beyond(&self) -> usize {
+        let goal = self.schedule.soft_max.goal(self.schedule.pacing.lock().used);
+        let figures = self.memory.free.figures();
+        figures.committed.saturating_sub(goal.max(figures.used))
+    }
+
     /// Updates the prediction after a mutator has allocated a fraction of the heap.
     pub(crate) fn pace_look(&self) {
         // If another thread is updating, this one need not.
@@ -100,6 +136,7 @@ impl HeapInner {
     /// replaces a newer one.
     fn pace(&self, pacing: &Pacing) {
         let step = (self.memory.blocks.len() / LOOKS).max(1);
-        self.schedule.requests.set_trigger(pacing.trigger(self), self.memory.free.free().saturating_sub(step));
+        let (trigger, beyond) = pacing.trigger(self);
+        self.schedule.requests.set_trigger(trigger, beyond, self.memory.free.free().saturating_sub(step));
     }
 }

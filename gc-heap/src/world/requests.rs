@@ -4,9 +4,6 @@ use crate::inner::HeapInner;
 use crate::inner::control::Ticket;
 use std::sync::atomic::Ordering;
 
-/// Memory is short if less than this fraction of the trigger is left while a cycle runs.
-const SHORT: usize = 3;
-
 impl HeapInner {
     pub(crate) fn request_cycle(&self) -> Ticket {
         self.schedule.requests.request()
@@ -38,8 +35,7 @@ impl HeapInner {
     /// Whether mutators should yield to the collector: it is working, and memory is short.
     pub(crate) fn is_short(&self) -> bool {
         let control = &self.schedule.requests;
-        control.running.load(Ordering::Relaxed)
-            && self.memory.free.free() < control.trigger.load(Ordering::Relaxed) / SHORT
+        control.running.load(Ordering::Relaxed) && self.memory.free.free() < control.short.load(Ordering::Relaxed)
     }
 
     /// Whether a mutator that takes blocks may have to wait before, if only for its processor.
@@ -57,13 +53,20 @@ impl HeapInner {
 
     #[cold]
     fn attend(&self) {
-        let control = &self.schedule.requests;
-        let is_due = || self.memory.free.free() < control.trigger.load(Ordering::Relaxed);
         // A running cycle sets the trigger when it ends.
-        if !is_due() && !control.running.load(Ordering::Relaxed) {
+        if !self.is_due() && !self.schedule.requests.running.load(Ordering::Relaxed) {
             self.pace_look();
         }
-        if is_due() && control.request_soon() {
+        self.request_if_due();
+    }
+
+    fn is_due(&self) -> bool {
+        self.memory.free.free() < self.schedule.requests.trigger.load(Ordering::Relaxed)
+    }
+
+    /// Requests the next cycle if few blocks are left.
+    pub(crate) fn request_if_due(&self) {
+        if self.is_due() && self.schedule.requests.request_soon() {
             // In a pause all threads wait for it, without a stall.
             self.has_worked(self.relocation.stops_the_world());
         }

@@ -66,11 +66,13 @@ fn forked() {
             assert_eq!(heap.enter(|_| ()), Err(EnterError::Forked));
             assert_eq!(heap.thread().err(), Some(EnterError::Forked));
             assert_eq!(thread.enter(|_| ()), Err(EnterError::Forked));
-            let calls: [&dyn Fn(); 4] = [
+            let calls: [&dyn Fn(); 6] = [
                 &|| heap.collect(),
                 &|| assert_ne!(heap.census().objects(), 0),
                 &|| assert_ne!(heap.heap_snapshot().census().objects(), 0),
                 &|| assert_ne!(heap.release_memory(), 0),
+                &|| assert_ne!(heap.trim(), 0),
+                &|| heap.set_soft_max_bytes(0),
             ];
             for call in calls {
                 assert!(catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());

@@ -23,6 +23,7 @@ mod finalize;
 mod foreign;
 mod fork;
 mod fragments;
+mod giving_back;
 mod harness;
 mod huge;
 mod identity_hash;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         ("addresses", addresses::TESTS),
         ("losses", losses::TESTS),
         ("marking", marking::TESTS),
+        ("giving_back", giving_back::TESTS),
         ("memory", memory::TESTS),
         ("model", model::TESTS),
         ("pace", pace::TESTS),

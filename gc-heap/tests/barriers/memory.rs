@@ -1,13 +1,12 @@
 //! When memory is short: what fits is found, what does not is an error, and the heap goes on.
 
 use crate::common::{Random, checked, panic_of, panics, sorts, stress};
+use crate::giving_back::of_the_file;
 use crate::harness::{Tests, tests};
 use gc_heap::{
     AllocSize, Array, Barrier, BuildError, ByteSize, Bytes, Heap, HugePages, Local, Mutator, Num, OutOfMemory, Slot,
     SlotArray, Tagged, Trace, Value,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 #[derive(Trace)]
 struct Node {
@@ -200,103 +199,6 @@ pub(crate) fn a_room_that_cannot_exist_is_out_of_memory(barrier: Barrier) {
     })
     .unwrap();
     assert!(heap.enter(|m| m.reserve(AllocSize::NONE).is_ok()).unwrap());
-}
-
-/// Memory that the system says the heap's file has.
-fn of_the_file(name: &str) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
-    let ours = |path: &std::path::PathBuf| {
-        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains(&format!("memfd:{name}")))
-    };
-    let file = fds.into_iter().find(ours).expect("the heap's file");
-    std::fs::metadata(file).unwrap().blocks() * 512
-}
-
-pub(crate) fn memory_is_given_back_on_request(barrier: Barrier) {
-    let name = format!("given-back-{barrier:?}");
-    let heap = Heap::builder()
-        .max_bytes(64 << 20)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .uncommit_delay(None)
-        .name(&name)
-        .build()
-        .unwrap();
-    heap.enter(|m| {
-        let kept = table(m, 10);
-        (0..10).for_each(|index| place(m, kept, index, 2000).unwrap());
-        {
-            let m = &mut *m.frame();
-            let garbage = table(m, 20);
-            (0..20).for_each(|index| place(m, garbage, index, 1 << 20).unwrap());
-        }
-        let before = of_the_file(&name);
-        assert!(before > 20 << 20 && heap.stats().committed_bytes as u64 >= before);
-        m.collect();
-        m.collect();
-        assert!(of_the_file(&name) > 20 << 20, "nothing is given back unasked");
-        let returned = heap.release_memory();
-        let after = of_the_file(&name);
-        assert!(returned > 19 << 20 && after < 2 << 20, "{returned} given back, {after} left");
-        assert!(heap.stats().committed_bytes < 2 << 20 && heap.stats().committed_peak_bytes > 20 << 20);
-        assert_eq!(heap.release_memory(), 0);
-        // What is kept is kept, and the rest can be had again, empty.
-        assert_eq!(check_all(m, kept), 10);
-        let garbage = table(m, 20);
-        (0..20).for_each(|index| place(m, garbage, index, 1 << 20).unwrap());
-        assert_eq!(check_all(m, garbage), 20);
-    })
-    .unwrap();
-}
-
-pub(crate) fn memory_is_given_back_after_a_while(barrier: Barrier) {
-    let name = format!("after-a-while-{barrier:?}");
-    let delay = Duration::from_millis(100);
-    let heap = Heap::builder()
-        .max_bytes(64 << 20)
-        .barrier(barrier)
-        .backing(crate::common::backing())
-        .uncommit_delay(Some(delay))
-        .name(&name)
-        .build()
-        .unwrap();
-    heap.enter(|m| {
-        let m = &mut *m.frame();
-        let garbage = table(m, 20);
-        (0..20).for_each(|index| place(m, garbage, index, 1 << 20).unwrap());
-    })
-    .unwrap();
-    heap.collect();
-    while of_the_file(&name) > 2 << 20 || heap.stats().committed_bytes > 3 << 20 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Giving memory back while others allocate costs them time, never memory.
-pub(crate) fn giving_back_does_not_starve_who_allocates(barrier: Barrier) {
-    let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
-    /// Ends the thread that gives back also where a panic ends the other.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                heap.release_memory();
-            }
-        });
-        let _done = Done(&done);
-        heap.enter(|m| {
-            let table = table(m, 10);
-            (0..30_000).for_each(|step| place(m, table, step % 10, 1000).unwrap());
-        })
-        .unwrap();
-    });
 }
 
 pub(crate) fn a_pretouched_heap_is_committed_from_the_start() {
@@ -556,13 +458,11 @@ pub(crate) const TESTS: Tests = Tests {
     ],
     concurrent: tests![
         a_room_that_cannot_exist_is_out_of_memory,
-        giving_back_does_not_starve_who_allocates,
         iterators_that_lie,
         placing_past_the_room_panics_in_stress_mode,
         placing_past_the_room_is_safe,
         numbers_keep_their_place
     ],
     once: tests![a_pretouched_heap_is_committed_from_the_start, what_a_builder_refuses],
-    file: tests![memory_is_given_back_on_request, memory_is_given_back_after_a_while],
     ..Tests::NONE
 };

@@ -18,8 +18,9 @@ pub(crate) struct Figures {
     pub(crate) committed_peak: usize,
     /// Chunks that are huge pages.
     pub(crate) huge: usize,
-    /// Blocks ever taken.
+    /// Blocks ever taken, and ever uncommitted.
     pub(crate) taken: usize,
+    pub(crate) given_back: usize,
     /// Found by the last marking.
     pub(crate) live_bytes: u64,
 }
@@ -36,6 +37,7 @@ impl Figures {
             huge: self.huge.min(committed / CHUNK_BLOCKS),
             committed_peak: self.committed_peak.max(committed),
             taken: self.taken.max(self.used),
+            given_back: self.given_back,
             live_bytes: self.live_bytes.min((self.used * BLOCK_BYTES) as u64),
         }
     }
@@ -108,6 +110,7 @@ impl FreeSpace {
             committed_peak: self.committed_peak.load(Ordering::Relaxed),
             huge: self.huge.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
+            given_back: self.given_back.load(Ordering::Relaxed),
             live_bytes: self.live_bytes.load(Ordering::Relaxed),
         }
     }
