@@ -7,7 +7,7 @@
 use crate::flip::Flip;
 use crate::page_state::{Abandoned, PageState, PageStates};
 use crate::rules::{Rule, kept};
-use crate::units::Block;
+use crate::units::{Block, Page};
 
 /// The thread that has repaired a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl PageStates {
     ///
     /// # Errors
     /// If a thread has unwound while it repaired the page.
-    pub fn repair_or_wait(&self, page: usize, flip: Flip, repair: impl FnOnce()) -> Result<Repaired, Abandoned> {
+    pub fn repair_or_wait(&self, page: Page, flip: Flip, repair: impl FnOnce()) -> Result<Repaired, Abandoned> {
         match self.claim(page, flip) {
             Ok(claim) => {
                 repair();
@@ -41,7 +41,7 @@ impl PageStates {
 
     /// As [`repair_or_wait`](PageStates::repair_or_wait), but leaves the page to a thread that has
     /// begun to repair it. `true`: this one has repaired it.
-    pub fn repair_if_gated(&self, page: usize, flip: Flip, repair: impl FnOnce()) -> bool {
+    pub fn repair_if_gated(&self, page: Page, flip: Flip, repair: impl FnOnce()) -> bool {
         let Ok(claim) = self.claim(page, flip) else { return false };
         repair();
         claim.repaired();
@@ -111,10 +111,12 @@ mod tests {
     #[test]
     fn a_block_is_opened_when_no_repair_will_visit_it() {
         let (states, flip) = (PageStates::new(2).unwrap(), Flip::FIRST);
-        let admit = || (0..2).for_each(|page| _ = states.repair_or_wait(page, flip, || ()).unwrap());
+        let pages = Page::new(0)..Page::new(2);
+        let admit =
+            || Page::range(pages.clone()).for_each(|page| _ = states.repair_or_wait(page, flip, || ()).unwrap());
         let mut opened = false;
         admit_then_open(admit, || {
-            assert_eq!(states.first_unrepaired(0..2, flip), None, "a page of the block can still be claimed");
+            assert_eq!(states.first_unrepaired(pages.clone(), flip), None, "a page of the block can still be claimed");
             opened = true;
         });
         assert!(opened);

@@ -33,6 +33,7 @@
 use crate::flip::{Flip, STATE_BITS};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{futex, thread};
+use crate::units::Page;
 use crate::waiting::{Waiting, announce_and_sleep};
 use crate::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
@@ -139,14 +140,14 @@ fn abandon(word_of_page: &AtomicU32, flip: Flip, held: PageState, awaited: u32) 
 #[must_use = "pages that are taken and not moved are lost"]
 pub struct Move<'a> {
     words: &'a [AtomicU32],
-    /// Number of the first of the words whose page's move has not ended.
-    first: usize,
+    /// The first page whose move has not ended.
+    first: Page,
     flip: Flip,
 }
 
 impl Move<'_> {
     /// The pages whose move has not ended.
-    pub fn pages(&self) -> Range<usize> {
+    pub fn pages(&self) -> Range<Page> {
         self.first..self.first + self.words.len()
     }
 
@@ -177,12 +178,12 @@ impl Drop for Move<'_> {
 /// it cannot have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abandoned {
-    page: usize,
+    page: Page,
 }
 
 impl Abandoned {
-    /// The page's number.
-    pub fn page(&self) -> usize {
+    /// The page.
+    pub fn page(&self) -> Page {
         self.page
     }
 }
@@ -192,7 +193,7 @@ impl std::fmt::Display for Abandoned {
         write!(
             f,
             "page {} of the heap was left half done: the thread that repaired or moved it has panicked",
-            self.page
+            self.page.number()
         )
     }
 }
@@ -233,15 +234,15 @@ impl PageStates {
     }
 
     /// The state of a page since `flip` (Acquire).
-    pub fn state(&self, page: usize, flip: Flip) -> PageState {
-        state_in(self.words[page].load(Ordering::Acquire), flip)
+    pub fn state(&self, page: Page, flip: Flip) -> PageState {
+        state_in(self.words[page.number()].load(Ordering::Acquire), flip)
     }
 
     /// Claims a gated page; the caller alone may then write it. For a page that is not gated it
     /// returns the state: on `Claimed` the caller [waits](PageStates::wait_until_repaired), which
     /// also reports an `Abandoned` page; in any other state there is nothing to repair.
-    pub fn claim(&self, page: usize, flip: Flip) -> Result<Claim<'_>, PageState> {
-        let word_of_page = &self.words[page];
+    pub fn claim(&self, page: Page, flip: Flip) -> Result<Claim<'_>, PageState> {
+        let word_of_page = &self.words[page.number()];
         let mut seen = word_of_page.load(Ordering::Acquire);
         loop {
             match state_in(seen, flip) {
@@ -267,13 +268,13 @@ impl PageStates {
     ///
     /// # Errors
     /// [`Abandoned`] if the claimant has unwound: the page is not repaired and will not be.
-    pub fn wait_until_repaired(&self, page: usize, flip: Flip) -> Result<u32, Abandoned> {
+    pub fn wait_until_repaired(&self, page: Page, flip: Flip) -> Result<u32, Abandoned> {
         let rounds = self.wait(page, flip, |state| state < PageState::Abandoned, CLAIMED_AWAITED);
         if self.state(page, flip) == PageState::Abandoned { Err(Abandoned { page }) } else { Ok(rounds) }
     }
 
-    fn wait(&self, page: usize, flip: Flip, goes_on: impl Fn(PageState) -> bool, awaited: u32) -> u32 {
-        let word_of_page = &self.words[page];
+    fn wait(&self, page: Page, flip: Flip, goes_on: impl Fn(PageState) -> bool, awaited: u32) -> u32 {
+        let word_of_page = &self.words[page.number()];
         let mut waiting = Waiting::default();
         loop {
             let seen = word_of_page.load(Ordering::Acquire);
@@ -291,10 +292,10 @@ impl PageStates {
 
     /// The first run of repaired, not yet installed pages in `within`, for one CONTINUE; if there
     /// is none, an empty range at the end of `within`.
-    pub fn run_to_install(&self, within: Range<usize>, flip: Flip) -> Range<usize> {
-        let is_repaired = |page: &usize| self.state(*page, flip) == PageState::Repaired;
-        let start = within.clone().find(is_repaired).unwrap_or(within.end);
-        let end = (start..within.end).find(|page| !is_repaired(page)).unwrap_or(within.end);
+    pub fn run_to_install(&self, within: Range<Page>, flip: Flip) -> Range<Page> {
+        let is_repaired = |page: &Page| self.state(*page, flip) == PageState::Repaired;
+        let start = Page::range(within.clone()).find(is_repaired).unwrap_or(within.end);
+        let end = Page::range(start..within.end).find(|page| !is_repaired(page)).unwrap_or(within.end);
         start..end
     }
 
@@ -303,14 +304,14 @@ impl PageStates {
     ///
     /// # Panics
     /// In debug builds, if a page was not even repaired: it must not have been mapped.
-    pub fn install(&self, pages: Range<usize>, flip: Flip) {
-        for page in pages {
+    pub fn install(&self, pages: Range<Page>, flip: Flip) {
+        for page in Page::range(pages) {
             let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Installed));
             // Not a store: that would end the release sequence of `repaired`, and a thread that
             // reads `Installed` reads the page too. An exchange continues it, so that Relaxed is
             // enough.
-            let before = self.words[page].compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
-            debug_assert!(before.is_ok() || before == Err(to), "page {page} was mapped unrepaired: {before:?}");
+            let before = self.words[page.number()].compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+            debug_assert!(before.is_ok() || before == Err(to), "{page:?} was mapped unrepaired: {before:?}");
         }
     }
 
@@ -318,9 +319,9 @@ impl PageStates {
     /// then move them, and must end the [`Move`] afterwards. (AcqRel: the mover sees the repaired
     /// bytes; a thread that reads a page and then still finds it short of `Moving` has read it at
     /// its source.)
-    pub fn begin_move(&self, pages: Range<usize>, flip: Flip) -> Move<'_> {
+    pub fn begin_move(&self, pages: Range<Page>, flip: Flip) -> Move<'_> {
         let (from, to) = (word(flip, PageState::Repaired), word(flip, PageState::Moving));
-        let words = &self.words[pages.clone()];
+        let words = &self.words[pages.start.number()..pages.end.number()];
         let is_taken = |word: &&AtomicU32| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         let count = words.iter().take_while(is_taken).count();
         Move { words: &words[..count], first: pages.start, flip }
@@ -331,7 +332,7 @@ impl PageStates {
     ///
     /// # Errors
     /// [`Abandoned`] if a thread has unwound while it moved or repaired the page.
-    pub fn wait_while_moving(&self, page: usize, flip: Flip) -> Result<PageState, Abandoned> {
+    pub fn wait_while_moving(&self, page: Page, flip: Flip) -> Result<PageState, Abandoned> {
         self.wait(page, flip, |state| state == PageState::Moving, MOVING_AWAITED);
         match self.state(page, flip) {
             PageState::Abandoned => Err(Abandoned { page }),
@@ -341,8 +342,8 @@ impl PageStates {
 
     /// The first page of `within` that is not repaired yet. An UNREGISTER is allowed when there is
     /// none in the whole heap.
-    pub fn first_unrepaired(&self, within: Range<usize>, flip: Flip) -> Option<usize> {
-        within.into_iter().find(|page| self.state(*page, flip) < PageState::Repaired)
+    pub fn first_unrepaired(&self, within: Range<Page>, flip: Flip) -> Option<Page> {
+        Page::range(within).find(|page| self.state(*page, flip) < PageState::Repaired)
     }
 }
 
@@ -350,35 +351,39 @@ impl PageStates {
 mod tests {
     use super::*;
 
+    fn pages(numbers: Range<usize>) -> Range<Page> {
+        Page::new(numbers.start)..Page::new(numbers.end)
+    }
+
     #[test]
     fn a_page_goes_through_its_states_in_order() {
         let states = PageStates::new(3).unwrap();
         let flip = Flip::FIRST;
-        assert_eq!(states.state(1, flip), PageState::Gated);
-        let claim = states.claim(1, flip).unwrap();
-        assert_eq!(states.state(1, flip), PageState::Claimed);
-        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Claimed);
+        assert_eq!(states.state(Page::new(1), flip), PageState::Gated);
+        let claim = states.claim(Page::new(1), flip).unwrap();
+        assert_eq!(states.state(Page::new(1), flip), PageState::Claimed);
+        assert_eq!(states.claim(Page::new(1), flip).unwrap_err(), PageState::Claimed);
         claim.repaired();
-        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Repaired);
-        assert_eq!(states.wait_until_repaired(1, flip), Ok(0));
-        states.install(1..2, flip);
-        states.install(1..2, flip);
-        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Installed);
-        assert_eq!(states.state(0, flip), PageState::Gated);
+        assert_eq!(states.claim(Page::new(1), flip).unwrap_err(), PageState::Repaired);
+        assert_eq!(states.wait_until_repaired(Page::new(1), flip), Ok(0));
+        states.install(pages(1..2), flip);
+        states.install(pages(1..2), flip);
+        assert_eq!(states.claim(Page::new(1), flip).unwrap_err(), PageState::Installed);
+        assert_eq!(states.state(Page::new(0), flip), PageState::Gated);
     }
 
     #[test]
     fn another_flip_gates_every_page() {
         let states = PageStates::new(2).unwrap();
         let flip = Flip::FIRST;
-        states.claim(0, flip).unwrap().repaired();
-        let _left_claimed = states.claim(1, flip).unwrap();
+        states.claim(Page::new(0), flip).unwrap().repaired();
+        let _left_claimed = states.claim(Page::new(1), flip).unwrap();
         let next = flip.next();
-        assert_eq!(states.first_unrepaired(0..2, next), Some(0));
-        states.claim(0, next).unwrap().repaired();
-        states.claim(1, next).unwrap().repaired();
-        assert_eq!(states.first_unrepaired(0..2, next), None);
-        assert_eq!(states.state(0, flip), PageState::Gated, "the past flip is over");
+        assert_eq!(states.first_unrepaired(pages(0..2), next), Some(Page::new(0)));
+        states.claim(Page::new(0), next).unwrap().repaired();
+        states.claim(Page::new(1), next).unwrap().repaired();
+        assert_eq!(states.first_unrepaired(pages(0..2), next), None);
+        assert_eq!(states.state(Page::new(0), flip), PageState::Gated, "the past flip is over");
     }
 
     /// A thread that waited for it would sleep for ever.
@@ -387,8 +392,8 @@ mod tests {
         let states = PageStates::new(2).unwrap();
         let flip = Flip::FIRST;
         std::thread::scope(|scope| {
-            let claim = states.claim(1, flip).unwrap();
-            let waiter = scope.spawn(|| states.wait_until_repaired(1, flip));
+            let claim = states.claim(Page::new(1), flip).unwrap();
+            let waiter = scope.spawn(|| states.wait_until_repaired(Page::new(1), flip));
             let claimant = scope.spawn(move || {
                 let _claim = claim;
                 // So that the waiter sleeps.
@@ -396,13 +401,13 @@ mod tests {
                 std::panic::resume_unwind(Box::new("a repair fails"));
             });
             assert!(claimant.join().is_err());
-            assert_eq!(waiter.join().unwrap(), Err(Abandoned { page: 1 }));
+            assert_eq!(waiter.join().unwrap(), Err(Abandoned { page: Page::new(1) }));
         });
-        assert_eq!(states.claim(1, flip).unwrap_err(), PageState::Abandoned, "a page is repaired once");
-        assert_eq!(states.first_unrepaired(0..2, flip), Some(0));
-        assert_eq!(states.run_to_install(0..2, flip), 2..2);
-        assert!(Abandoned { page: 1 }.to_string().contains("page 1"));
-        states.claim(1, flip.next()).unwrap().repaired();
+        assert_eq!(states.claim(Page::new(1), flip).unwrap_err(), PageState::Abandoned, "a page is repaired once");
+        assert_eq!(states.first_unrepaired(pages(0..2), flip), Some(Page::new(0)));
+        assert_eq!(states.run_to_install(pages(0..2), flip), pages(2..2));
+        assert!(Abandoned { page: Page::new(1) }.to_string().contains("page 1"));
+        states.claim(Page::new(1), flip.next()).unwrap().repaired();
     }
 
     /// The same, of a page that was being moved. The pages whose move had ended are there.
@@ -410,41 +415,44 @@ mod tests {
     fn a_page_whose_mover_panics_is_abandoned_and_nobody_waits_for_it() {
         let states = PageStates::new(3).unwrap();
         let flip = Flip::FIRST;
-        (0..3).for_each(|page| states.claim(page, flip).unwrap().repaired());
+        Page::range(pages(0..3)).for_each(|page| states.claim(page, flip).unwrap().repaired());
         std::thread::scope(|scope| {
-            let mut pages = states.begin_move(0..3, flip);
-            pages.end_first(true);
-            assert_eq!(pages.pages(), 1..3);
-            let waiters = [1, 2].map(|page| {
+            let mut taken = states.begin_move(pages(0..3), flip);
+            taken.end_first(true);
+            assert_eq!(taken.pages(), pages(1..3));
+            let waiters = [1, 2].map(Page::new).map(|page| {
                 scope.spawn({
                     let states = &states;
                     move || states.wait_while_moving(page, flip)
                 })
             });
             let mover = scope.spawn(move || {
-                let _pages = pages;
+                let _taken = taken;
                 // So that the waiters sleep.
                 std::thread::sleep(std::time::Duration::from_millis(50));
                 std::panic::resume_unwind(Box::new("a move fails"));
             });
             assert!(mover.join().is_err());
-            assert_eq!(waiters.map(|waiter| waiter.join().unwrap()), [1, 2].map(|page| Err(Abandoned { page })));
+            assert_eq!(
+                waiters.map(|waiter| waiter.join().unwrap()),
+                [1, 2].map(Page::new).map(|page| Err(Abandoned { page }))
+            );
         });
-        assert_eq!(states.wait_while_moving(0, flip), Ok(PageState::Installed));
-        assert!(states.begin_move(1..3, flip).pages().is_empty(), "a page is moved once");
+        assert_eq!(states.wait_while_moving(Page::new(0), flip), Ok(PageState::Installed));
+        assert!(states.begin_move(pages(1..3), flip).pages().is_empty(), "a page is moved once");
     }
 
     #[test]
     fn runs_hold_repaired_pages_only() {
         let states = PageStates::new(8).unwrap();
         let flip = Flip::FIRST;
-        for page in [1, 2, 3, 5] {
+        for page in [1, 2, 3, 5].map(Page::new) {
             states.claim(page, flip).unwrap().repaired();
         }
-        states.install(1..2, flip);
-        assert_eq!(states.run_to_install(0..8, flip), 2..4);
-        assert_eq!(states.run_to_install(0..3, flip), 2..3);
-        assert_eq!(states.run_to_install(4..8, flip), 5..6);
-        assert_eq!(states.run_to_install(6..8, flip), 8..8);
+        states.install(pages(1..2), flip);
+        assert_eq!(states.run_to_install(pages(0..8), flip), pages(2..4));
+        assert_eq!(states.run_to_install(pages(0..3), flip), pages(2..3));
+        assert_eq!(states.run_to_install(pages(4..8), flip), pages(5..6));
+        assert_eq!(states.run_to_install(pages(6..8), flip), pages(8..8));
     }
 }

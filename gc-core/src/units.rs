@@ -18,6 +18,10 @@ pub const BLOCK_BYTES: usize = 64 << 10;
 pub const BLOCK_GRANULES: usize = BLOCK_BYTES / GRANULE_BYTES;
 /// 64-bit words of a block's mark bits.
 pub const BLOCK_MARK_WORDS: usize = BLOCK_GRANULES / 64;
+/// Bytes of a page: the unit of gating and repair, with the page barrier.
+pub const PAGE_BYTES: usize = 4096;
+/// Pages of a block.
+pub const BLOCK_PAGES: usize = BLOCK_BYTES / PAGE_BYTES;
 
 /// What places of one unit have in common.
 macro_rules! numbered {
@@ -135,6 +139,65 @@ impl Block {
     pub const fn mark_words(self) -> Range<usize> {
         self.0 * BLOCK_MARK_WORDS..(self.0 + 1) * BLOCK_MARK_WORDS
     }
+
+    /// Its pages.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pages(self) -> Range<Page> {
+        Page(self.0 * BLOCK_PAGES)..Page((self.0 + 1) * BLOCK_PAGES)
+    }
+}
+
+/// A page of the heap's file, which holds roots too, behind the heap proper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Page(usize);
+
+numbered!(Page, "page");
+
+impl Page {
+    /// The page that holds the byte at an offset.
+    #[inline(always)]
+    #[must_use]
+    pub const fn containing(offset: usize) -> Page {
+        Page(offset / PAGE_BYTES)
+    }
+
+    /// The pages that hold bytes of a range of offsets.
+    #[inline(always)]
+    #[must_use]
+    pub const fn holding(offsets: Range<usize>) -> Range<Page> {
+        Page(offsets.start / PAGE_BYTES)..Page(offsets.end.div_ceil(PAGE_BYTES))
+    }
+
+    /// The offset at which it begins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn start(self) -> usize {
+        self.0 * PAGE_BYTES
+    }
+
+    /// The offsets of the pages of a range.
+    #[inline(always)]
+    #[must_use]
+    pub const fn offsets(pages: &Range<Page>) -> Range<usize> {
+        pages.start.start()..pages.end.start()
+    }
+
+    /// The block that it is part of; behind the heap proper, one that there is not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn block(self) -> Block {
+        Block(self.0 / BLOCK_PAGES)
+    }
+
+    /// The words of the mark bitmap that hold the bits of its granules.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mark_words(self) -> Range<usize> {
+        const WORDS: usize = PAGE_BYTES / GRANULE_BYTES / 64;
+        self.0 * WORDS..(self.0 + 1) * WORDS
+    }
 }
 
 /// A granule of the heap: where an object begins, or a slot is.
@@ -222,5 +285,17 @@ mod tests {
         assert_eq!((block.run(2).len(), (block + 5) - block, (block + 1) - 1), (2, 5, block));
         assert_eq!((block.start(), (block + 1).start()), (3 * BLOCK_BYTES, 4 * BLOCK_BYTES));
         assert_eq!(block.mark_words().start * 64, block.granules().start.number());
+    }
+
+    #[test]
+    fn the_pages_of_a_block_are_those_of_its_bytes() {
+        let block = Block::new(3);
+        let pages = block.pages();
+        assert_eq!(Page::holding(block.start()..(block + 1).start()), pages);
+        assert_eq!(Page::offsets(&pages), block.start()..(block + 1).start());
+        assert!(Page::range(pages.clone()).all(|page| page.block() == block && page == Page::containing(page.start())));
+        let words = (pages.start.mark_words().start, (pages.end - 1).mark_words().end);
+        assert_eq!(words, (block.mark_words().start, block.mark_words().end));
+        assert_eq!(Page::holding(block.start() + 1..block.start() + PAGE_BYTES + 1), pages.start..pages.start + 2);
     }
 }

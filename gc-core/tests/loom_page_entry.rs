@@ -13,6 +13,7 @@ mod support;
 use gc_core::flip::CurrentFlip;
 use gc_core::page_state::{PageState, PageStates};
 use gc_core::sync::atomic::{AtomicU64, Ordering, fence};
+use gc_core::units::Page;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Heap {
 
     /// `repair`, by who claims the page.
     fn repair(&self) {
-        if let Ok(claim) = self.states.claim(0, self.flip.get()) {
+        if let Ok(claim) = self.states.claim(Page::new(0), self.flip.get()) {
             // SAFETY: the claimant's alone; loom checks it.
             self.bytes.with_mut(|bytes| unsafe { *bytes = REPAIRED });
             claim.repaired();
@@ -69,7 +70,7 @@ impl Heap {
 
     /// `Gate::install`, or `restore_page_tables`, of a page that somebody has repaired.
     fn install(&self) {
-        if self.rules.look && self.states.state(0, self.flip.get()) != PageState::Repaired {
+        if self.rules.look && self.states.state(Page::new(0), self.flip.get()) != PageState::Repaired {
             return;
         }
         if self.rules.fence {

@@ -13,7 +13,7 @@ use gc_core::page_flip::{Releaser, admit_then_open};
 use gc_core::page_state::PageStates;
 use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
-use gc_core::units::Block;
+use gc_core::units::{Block, Page};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -69,7 +69,7 @@ impl Heap {
 
     /// Repairs a page with `work`, or waits for the thread that does.
     fn repair(&self, page: usize, work: impl FnOnce()) {
-        self.states.repair_or_wait(page, self.flip.get(), work).unwrap();
+        self.states.repair_or_wait(Page::new(page), self.flip.get(), work).unwrap();
     }
 
     /// Serves a fault at a page, whose repair is `work`.

@@ -11,6 +11,7 @@ use gc_core::flip::Flip;
 use gc_core::page_state::{PageState, PageStates};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
 use gc_core::sync::futex;
+use gc_core::units;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
@@ -18,6 +19,13 @@ use loom::thread;
 use support::check;
 
 const OLD: u32 = 0;
+
+/// The one page of most models.
+const FIRST: units::Page = units::Page::new(0);
+
+fn pages(numbers: std::ops::Range<usize>) -> std::ops::Range<units::Page> {
+    units::Page::new(numbers.start)..units::Page::new(numbers.end)
+}
 
 /// One page with its state, and how often it was repaired.
 struct Page {
@@ -42,7 +50,7 @@ impl Page {
     /// What a thread does that faults on the page, and what it reads then.
     fn touch(&self, flip: Flip) -> u32 {
         if self.repair(flip).is_err() {
-            self.states.wait_until_repaired(0, flip).unwrap();
+            self.states.wait_until_repaired(FIRST, flip).unwrap();
         }
         self.read()
     }
@@ -50,7 +58,7 @@ impl Page {
     /// What a thread does that repairs ahead: it passes over a page that another has claimed. Every
     /// repair adds one to the bytes, as forwarding twice would forward too far.
     fn repair(&self, flip: Flip) -> Result<(), PageState> {
-        match self.states.claim(0, flip) {
+        match self.states.claim(FIRST, flip) {
             Ok(claim) => {
                 // SAFETY: only the claimant is here; loom checks it.
                 self.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
@@ -94,7 +102,7 @@ fn nobody_reads_a_page_before_it_is_repaired() {
         let page = Page::new();
         let repairer = spawn(&page, |page| page.touch(Flip::FIRST));
         let reader =
-            spawn(&page, |page| (page.states.state(0, Flip::FIRST) >= PageState::Repaired).then(|| page.read()));
+            spawn(&page, |page| (page.states.state(FIRST, Flip::FIRST) >= PageState::Repaired).then(|| page.read()));
         assert!(matches!(reader.join().unwrap(), None | Some(1)));
         repairer.join().unwrap();
     });
@@ -104,11 +112,11 @@ fn nobody_reads_a_page_before_it_is_repaired() {
 fn the_second_claimant_backs_off_until_the_first_is_done() {
     check(3, || {
         let page = Page::new();
-        let claim = page.states.claim(0, Flip::FIRST).unwrap();
+        let claim = page.states.claim(FIRST, Flip::FIRST).unwrap();
         let second = spawn(&page, |page| {
             // Gated is excluded: the claim above was made before this thread.
-            assert!(page.states.claim(0, Flip::FIRST).is_err());
-            page.states.wait_until_repaired(0, Flip::FIRST).unwrap();
+            assert!(page.states.claim(FIRST, Flip::FIRST).is_err());
+            page.states.wait_until_repaired(FIRST, Flip::FIRST).unwrap();
             page.read()
         });
         // SAFETY: we are the claimant; loom checks it.
@@ -124,7 +132,7 @@ fn installing_and_repairing_do_not_disturb_each_other() {
         let page = Page::new();
         let installers = [0, 1].map(|_| {
             spawn(&page, |page| {
-                let run = page.states.run_to_install(0..1, Flip::FIRST);
+                let run = page.states.run_to_install(pages(0..1), Flip::FIRST);
                 // What is installed is read by mutators at once.
                 let read = (!run.is_empty()).then(|| page.read());
                 page.states.install(run, Flip::FIRST);
@@ -135,8 +143,8 @@ fn installing_and_repairing_do_not_disturb_each_other() {
         for installer in installers {
             assert!(matches!(installer.join().unwrap(), None | Some(1)));
         }
-        assert!(page.states.state(0, Flip::FIRST) >= PageState::Repaired);
-        assert_eq!(page.states.first_unrepaired(0..1, Flip::FIRST), None);
+        assert!(page.states.state(FIRST, Flip::FIRST) >= PageState::Repaired);
+        assert_eq!(page.states.first_unrepaired(pages(0..1), Flip::FIRST), None);
     });
 }
 
@@ -146,11 +154,11 @@ fn who_sees_a_page_installed_sees_it_repaired() {
         let page = Page::new();
         let repairer = spawn(&page, |page| page.repair(Flip::FIRST));
         let installer = spawn(&page, |page| {
-            let run = page.states.run_to_install(0..1, Flip::FIRST);
+            let run = page.states.run_to_install(pages(0..1), Flip::FIRST);
             page.states.install(run, Flip::FIRST);
         });
         let reader =
-            spawn(&page, |page| (page.states.state(0, Flip::FIRST) == PageState::Installed).then(|| page.read()));
+            spawn(&page, |page| (page.states.state(FIRST, Flip::FIRST) == PageState::Installed).then(|| page.read()));
         assert!(matches!(reader.join().unwrap(), None | Some(1)));
         installer.join().unwrap();
         repairer.join().unwrap().unwrap();
@@ -162,7 +170,7 @@ fn a_flip_gates_what_was_installed_and_the_page_is_repaired_once_more() {
     check(3, || {
         let page = Page::new();
         page.touch(Flip::FIRST);
-        page.states.install(0..1, Flip::FIRST);
+        page.states.install(pages(0..1), Flip::FIRST);
         // The stop: every thread is started after the number moved.
         let second = Flip::FIRST.next();
         let other = spawn(&page, move |page| page.touch(second));
@@ -176,10 +184,10 @@ fn a_flip_gates_what_was_installed_and_the_page_is_repaired_once_more() {
 fn all_who_wait_for_a_claimant_are_woken() {
     check(2, || {
         let page = Page::new();
-        let claim = page.states.claim(0, Flip::FIRST).unwrap();
+        let claim = page.states.claim(FIRST, Flip::FIRST).unwrap();
         let waiters = [0, 1].map(|_| {
             spawn(&page, |page| {
-                page.states.wait_until_repaired(0, Flip::FIRST).unwrap();
+                page.states.wait_until_repaired(FIRST, Flip::FIRST).unwrap();
                 page.read()
             })
         });
@@ -198,16 +206,16 @@ fn all_who_wait_for_a_claimant_are_woken() {
 fn a_claim_that_is_dropped_wakes_all_who_wait() {
     check(2, || {
         let page = Page::new();
-        let claim = page.states.claim(0, Flip::FIRST).unwrap();
-        let waiters = [0, 1].map(|_| spawn(&page, |page| page.states.wait_until_repaired(0, Flip::FIRST).is_ok()));
+        let claim = page.states.claim(FIRST, Flip::FIRST).unwrap();
+        let waiters = [0, 1].map(|_| spawn(&page, |page| page.states.wait_until_repaired(FIRST, Flip::FIRST).is_ok()));
         // SAFETY: we are the claimant; loom checks it.
         page.bytes.with_mut(|bytes| unsafe { *bytes += 1 });
         drop(claim);
         for waiter in waiters {
             assert!(!waiter.join().unwrap(), "a half-repaired page was taken for repaired");
         }
-        assert_eq!(page.states.claim(0, Flip::FIRST).unwrap_err(), PageState::Abandoned);
-        assert!(page.states.run_to_install(0..1, Flip::FIRST).is_empty());
+        assert_eq!(page.states.claim(FIRST, Flip::FIRST).unwrap_err(), PageState::Abandoned);
+        assert!(page.states.run_to_install(pages(0..1), Flip::FIRST).is_empty());
     });
 }
 
@@ -221,17 +229,17 @@ fn all_who_wait_for_a_mover_are_woken() {
         let waiters = [0, 1].map(|_| {
             spawn(&page, |page| {
                 loop {
-                    match page.states.state(0, Flip::FIRST) {
+                    match page.states.state(FIRST, Flip::FIRST) {
                         PageState::Installed => return page.read(),
                         PageState::Moving => {
-                            page.states.wait_while_moving(0, Flip::FIRST).unwrap();
+                            page.states.wait_while_moving(FIRST, Flip::FIRST).unwrap();
                         }
-                        _ => page.states.begin_move(0..1, Flip::FIRST).end(true),
+                        _ => page.states.begin_move(pages(0..1), Flip::FIRST).end(true),
                     }
                 }
             })
         });
-        page.states.begin_move(0..1, Flip::FIRST).end(false);
+        page.states.begin_move(pages(0..1), Flip::FIRST).end(false);
         for waiter in waiters {
             assert_eq!(waiter.join().unwrap(), OLD + 1);
         }
@@ -243,16 +251,19 @@ fn all_who_wait_for_a_mover_are_woken() {
 fn a_move_that_is_dropped_wakes_all_who_wait() {
     check(2, || {
         let states = Arc::new(PageStates::new(2).unwrap());
-        (0..2).for_each(|page| states.claim(page, Flip::FIRST).unwrap().repaired());
-        let mut pages = states.begin_move(0..2, Flip::FIRST);
-        let waiters = [0, 1].map(|page| {
+        units::Page::range(pages(0..2)).for_each(|page| states.claim(page, Flip::FIRST).unwrap().repaired());
+        let mut taken = states.begin_move(pages(0..2), Flip::FIRST);
+        let waiters = [0, 1].map(units::Page::new).map(|page| {
             let states = Arc::clone(&states);
             thread::spawn(move || states.wait_while_moving(page, Flip::FIRST))
         });
-        pages.end_first(true);
-        drop(pages);
+        taken.end_first(true);
+        drop(taken);
         let [first, second] = waiters.map(|waiter| waiter.join().unwrap());
-        assert_eq!((first, second.map_err(|abandoned| abandoned.page())), (Ok(PageState::Installed), Err(1)));
+        assert_eq!(
+            (first, second.map_err(|abandoned| abandoned.page())),
+            (Ok(PageState::Installed), Err(units::Page::new(1)))
+        );
     });
 }
 

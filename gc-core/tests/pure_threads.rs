@@ -11,7 +11,7 @@ use gc_core::loss::{Loss, LossRing};
 use gc_core::page_state::PageStates;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{MutatorState, StopGate};
-use gc_core::units::{Block, BlockGranule, Granule};
+use gc_core::units::{Block, BlockGranule, Granule, Page};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, yield_now};
@@ -212,17 +212,18 @@ fn a_page_is_repaired_by_one_before_it_is_installed() {
             let (pages, contents) = (&pages, &contents);
             s.spawn(move || {
                 for i in 0..3 {
-                    let page = if me == 0 { i } else { 2 - i };
+                    let number = if me == 0 { i } else { 2 - i };
+                    let page = Page::new(number);
                     match pages.claim(page, flip) {
                         Ok(claim) => {
-                            contents[page].add();
+                            contents[number].add();
                             claim.repaired();
                         }
                         Err(_) => {
                             pages.wait_until_repaired(page, flip).unwrap();
                         }
                     }
-                    assert_eq!(contents[page].get(), 1);
+                    assert_eq!(contents[number].get(), 1);
                 }
             });
         }

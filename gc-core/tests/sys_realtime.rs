@@ -4,6 +4,7 @@
 
 use gc_core::flip::{CurrentFlip, Flip};
 use gc_core::page_state::{PageState, PageStates};
+use gc_core::units::Page;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -87,9 +88,9 @@ fn sleeps(what: &str, test: impl Fn(i32) -> Option<Duration> + Sync) {
 fn a_real_time_thread_sleeps_until_a_page_is_repaired() {
     sleeps("repair", |policy| {
         let (states, flip) = (PageStates::new(1).unwrap(), Flip::FIRST);
-        let claim = states.claim(0, flip).unwrap();
+        let claim = states.claim(Page::new(0), flip).unwrap();
         let wait = || {
-            states.wait_until_repaired(0, flip).unwrap();
+            states.wait_until_repaired(Page::new(0), flip).unwrap();
         };
         wait_for_an_ordinary_thread(policy, wait, |waits| {
             waits();
@@ -102,19 +103,19 @@ fn a_real_time_thread_sleeps_until_a_page_is_repaired() {
 fn a_real_time_thread_sleeps_until_a_page_has_moved() {
     sleeps("move", |policy| {
         let (states, flip) = (PageStates::new(2).unwrap(), Flip::FIRST);
-        states.claim(0, flip).unwrap().repaired();
-        states.claim(1, flip).unwrap().repaired();
-        let taken = states.begin_move(0..2, flip);
-        assert_eq!(taken.pages(), 0..2);
+        states.claim(Page::new(0), flip).unwrap().repaired();
+        states.claim(Page::new(1), flip).unwrap().repaired();
+        let taken = states.begin_move(Page::new(0)..Page::new(2), flip);
+        assert_eq!(taken.pages(), Page::new(0)..Page::new(2));
         let took = wait_for_an_ordinary_thread(
             policy,
-            || assert_eq!(states.wait_while_moving(1, flip), Ok(PageState::Installed)),
+            || assert_eq!(states.wait_while_moving(Page::new(1), flip), Ok(PageState::Installed)),
             |waits| {
                 waits();
                 taken.end(true);
             },
         );
-        assert_eq!(states.state(1, flip), PageState::Installed);
+        assert_eq!(states.state(Page::new(1), flip), PageState::Installed);
         took
     });
 }

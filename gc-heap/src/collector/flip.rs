@@ -8,7 +8,7 @@ use crate::page::mapping::pages_with_objects;
 use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{Block, PAGE_BYTES};
+use crate::space::{Block, Page};
 use gc_core::page_flip::Releaser;
 use gc_core::sys::end_process;
 use gc_core::views::{InstallResult, MIN_SPAN};
@@ -38,7 +38,7 @@ impl HeapInner {
     }
 
     /// Pages that hold roots, in the heap's file.
-    pub(crate) fn root_pages(&self) -> Vec<Range<usize>> {
+    pub(crate) fn root_pages(&self) -> Vec<Range<Page>> {
         let mut pages = Vec::new();
         pages.extend(self.world.mutators.lock().iter().map(|record| record.local_pages()));
         pages.extend(self.roots.stacks.lock().iter().map(|stack| stack.pages()));
@@ -52,7 +52,7 @@ impl HeapInner {
 /// Repairs and maps every page. On return no page is gated and the sources are free.
 pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, workers: usize) {
     // First the pages that running threads probably access next.
-    for page in inner.root_pages().into_iter().flatten() {
+    for page in inner.root_pages().into_iter().flat_map(Page::range) {
         repair(inner, pages, page);
     }
     let current: Vec<Block> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
@@ -90,7 +90,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
             let end = (start + GIVE_BACK).min(heap);
             let blocks = Block::range(Block::containing(start)..Block::containing(end));
             blocks.for_each(|block| repair_pages_of(inner, pages, block));
-            let range = start / PAGE_BYTES..end / PAGE_BYTES;
+            let range = Page::holding(start..end);
             if pages.gate.is_private() {
                 install_all(inner, pages, range);
             } else if pages.installed(range.clone()) > MAX_REPLACED && push(&mut behind.lock(), start).is_ok() {
@@ -141,7 +141,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
 
 /// Panics, so that the collector fails and the flip does not end, if the page was abandoned: the
 /// end would make it accessible.
-fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
+fn repair(inner: &HeapInner, pages: &Pages, page: Page) {
     match pages.repair_or_wait(inner, page) {
         Ok(true) => inner.report.counters.pages_repaired.add(1),
         Ok(false) => {}
@@ -152,7 +152,7 @@ fn repair(inner: &HeapInner, pages: &Pages, page: usize) {
 /// Repairs the pages of a block that hold objects, or waits for the threads that are repairing
 /// them.
 fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: Block) {
-    pages_with_objects(inner, block).for_each(|page| repair(inner, pages, page));
+    Page::range(pages_with_objects(inner, block)).for_each(|page| repair(inner, pages, page));
 }
 
 /// Frees a source of which no page is copied any more. At once: a stalled mutator takes the first
@@ -164,7 +164,7 @@ fn release(inner: &HeapInner, block: Block) {
 }
 
 /// Private memory: moves pages back that would otherwise be lost with the from-view.
-fn install_all(inner: &HeapInner, pages: &Pages, range: Range<usize>) {
+fn install_all(inner: &HeapInner, pages: &Pages, range: Range<Page>) {
     match pages.install_all(inner, range) {
         InstallResult::Present => {}
         // The only copy of the page would be lost.
@@ -181,7 +181,6 @@ mod tests {
     use crate::events::PauseKind;
     use crate::inner::pending_pause::VmOperation;
     use crate::slot::SlotType;
-    use crate::space::BLOCK_PAGES;
     use crate::{AllocSize, Backing, Barrier, Bytes, Gc, Heap, MIN_HEAP_BYTES, Mutator};
 
     /// A flip that moves nothing, and what follows it.
@@ -209,7 +208,7 @@ mod tests {
             let Ok(heap) = builder.build() else { continue };
             let inner = heap.inner();
             heap.enter(|m| {
-                let page = next_block(m).number() * BLOCK_PAGES;
+                let page = next_block(m).pages().start;
                 m.blocking(|| {
                     assert!(inner.stop(VmOperation::RelocateStart, PauseKind::Flip));
                     let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();

@@ -12,7 +12,7 @@ use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
 use crate::space::free::AllocClass;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, Block, Page};
 use gc_core::units::Granule;
 use gc_core::zeroed::with_room_for_one;
 use std::sync::atomic::Ordering;
@@ -176,7 +176,7 @@ impl DestinationPacker<'_> {
                 return false;
             };
             entry.set(Granule::at(to));
-            for page in to / PAGE_BYTES..=(to + bytes - 1) / PAGE_BYTES {
+            for page in Page::range(Page::holding(to..to + bytes)) {
                 if self.pages.first(page).is_none() {
                     self.pages.set_first(page, from);
                 }
@@ -220,7 +220,8 @@ impl DestinationPacker<'_> {
         if let Some(last) = self.tops.last_mut() {
             *last = top;
             let destination = self.plan.destinations[count - 1];
-            self.pages.forget_first_from(destination.number() * BLOCK_PAGES + top.div_ceil(PAGE_BYTES), destination);
+            let kept = Page::holding(destination.start()..destination.start() + top);
+            self.pages.forget_first_of(kept.end..destination.pages().end);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::events::MutatorThread;
 use crate::inner::loss::Account;
 use crate::roots::region::{NoAddresses, Region, RootMemory};
-use crate::space::Block;
+use crate::space::{Block, Page};
 use gc_core::locals::Locals;
 use gc_core::parked_tlab::ParkedTlab;
 use gc_core::stop::{Held, MutatorState};
@@ -134,7 +134,7 @@ impl MutatorRecord {
     }
 
     /// Pages of the heap's file that hold the locals in use.
-    pub(crate) fn local_pages(&self) -> std::ops::Range<usize> {
+    pub(crate) fn local_pages(&self) -> std::ops::Range<Page> {
         self.locals.pages(self.published_locals() * 8)
     }
 

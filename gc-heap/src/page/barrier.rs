@@ -11,7 +11,7 @@ use crate::inner::relocation::{PageFigures, Relocation, most_for_trigger};
 use crate::roots::file_region::{FileRegion, ROOT_AREA_BYTES, open_at_first};
 use crate::roots::region::RootMemory;
 use crate::space::pages::Pages;
-use crate::space::{Block, PAGE_BYTES};
+use crate::space::{Block, Page};
 use crate::stats::Durations;
 use gc_core::fault::{FaultError, Registration};
 use gc_core::views::{Gate, MIN_SPAN, Views};
@@ -74,8 +74,8 @@ impl Relocation for PageBarrier {
         if !pages.flip.is_active() {
             return;
         }
-        let range = offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES);
-        for page in range.clone() {
+        let range = Page::holding(offset..offset + bytes);
+        for page in Page::range(range.clone()) {
             pages.repair(inner, page);
         }
         if pages.gate.is_private() {

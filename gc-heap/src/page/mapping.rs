@@ -6,7 +6,7 @@
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, Block, PAGE_BYTES, Page};
 use gc_core::fault::{self, FaultError, Registration, Served, Server};
 use gc_core::flip::Flip;
 use gc_core::page_state::PageState;
@@ -21,7 +21,7 @@ use std::sync::{Arc, Weak};
 const REACH: usize = 64;
 
 /// The pages of a block that hold objects which threads may access.
-pub(crate) fn pages_with_objects(inner: &HeapInner, block: Block) -> Range<usize> {
+pub(crate) fn pages_with_objects(inner: &HeapInner, block: Block) -> Range<Page> {
     let bytes = match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => 0,
         // A source: nothing refers to it any more.
@@ -29,8 +29,7 @@ pub(crate) fn pages_with_objects(inner: &HeapInner, block: Block) -> Range<usize
         BlockState::Closed | BlockState::Open | BlockState::EvacuationTarget => inner.memory.blocks.used_bytes(block),
         BlockState::LargeFirst | BlockState::LargeContinued => BLOCK_BYTES,
     };
-    let first = block.number() * BLOCK_PAGES;
-    first..first + bytes.div_ceil(PAGE_BYTES)
+    Page::holding(block.start()..block.start() + bytes)
 }
 
 impl Pages {
@@ -71,7 +70,7 @@ impl Pages {
     /// Reads a word of another page than the one being repaired: with private memory that page may
     /// have moved, or be moving. The words read in this way (headers, lengths) do not change.
     pub(crate) fn word_elsewhere(&self, offset: usize) -> u64 {
-        let (page, flip) = (offset / PAGE_BYTES, self.flip.get());
+        let (page, flip) = (Page::containing(offset), self.flip.get());
         loop {
             match self.states.state(page, flip) {
                 PageState::Installed => return word_at(self.gate.view() + offset),
@@ -91,10 +90,10 @@ impl Pages {
 
     /// Installs repaired pages: each run of them with one call. On return none of `pages` is
     /// moving.
-    pub(crate) fn install(&self, pages: Range<usize>) {
+    pub(crate) fn install(&self, pages: Range<Page>) {
         self.install_runs(pages.clone(), false);
         if self.gate.is_private() {
-            for page in pages {
+            for page in Page::range(pages) {
                 self.wait_while_moving(page, self.flip.get());
             }
         }
@@ -102,12 +101,12 @@ impl Pages {
 
     /// For a thread that cannot continue without the page, in its fault handler or not. Returns the
     /// page's state when no thread is moving it.
-    fn wait_while_moving(&self, page: usize, flip: Flip) -> PageState {
+    fn wait_while_moving(&self, page: Page, flip: Flip) -> PageState {
         self.states.wait_while_moving(page, flip).unwrap_or_else(|abandoned| end_process(format_args!("{abandoned}")))
     }
 
     /// Maps every run of repaired pages. Failed pages are left to the threads that access them.
-    pub(crate) fn install_runs(&self, pages: Range<usize>, existing: bool) {
+    pub(crate) fn install_runs(&self, pages: Range<Page>, existing: bool) {
         let flip = self.flip.get();
         let mut rest = pages;
         loop {
@@ -124,12 +123,13 @@ impl Pages {
 
     /// Maps a run of repaired pages, with private memory the part before the first page that
     /// another thread is moving. Returns its end. `existing`: pages without memory stay absent.
-    pub(crate) fn install_run(&self, run: Range<usize>, existing: bool) -> (usize, InstallResult) {
+    pub(crate) fn install_run(&self, run: Range<Page>, existing: bool) -> (Page, InstallResult) {
         let flip = self.flip.get();
         if !self.gate.is_private() {
-            assert!(run.clone().all(|page| self.states.state(page, flip) >= PageState::Repaired));
+            assert!(Page::range(run.clone()).all(|page| self.states.state(page, flip) >= PageState::Repaired));
+            let bytes = Page::offsets(&run);
             // SAFETY: every page of the run is repaired, as asserted.
-            let done = unsafe { self.gate.install(run.start * PAGE_BYTES, run.len() * PAGE_BYTES) };
+            let done = unsafe { self.gate.install(bytes.start, bytes.len()) };
             let end = run.end;
             if done == InstallResult::Present {
                 self.states.install(run, flip);
@@ -141,7 +141,8 @@ impl Pages {
         if pages.is_empty() {
             return (pages.end, InstallResult::Present);
         }
-        let (offset, len) = (pages.start * PAGE_BYTES, pages.len() * PAGE_BYTES);
+        let bytes = Page::offsets(&pages);
+        let (offset, len) = (bytes.start, bytes.len());
         // SAFETY: they were repaired, and `begin_move` has made this thread the only one to bring
         // them in.
         let done =
@@ -151,9 +152,9 @@ impl Pages {
             return (pages.end, done);
         }
         // Some pages may have been mapped before it failed: those are no longer in the other view.
-        for page in pages.clone() {
+        for page in Page::range(pages.clone()) {
             // SAFETY: as above.
-            let present = unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) } == InstallResult::Present;
+            let present = unsafe { self.gate.install(page.start(), PAGE_BYTES) } == InstallResult::Present;
             taken.end_first(present);
         }
         (pages.end, done)
@@ -173,14 +174,14 @@ impl Pages {
 
     /// Private memory: maps a repaired page, with the run around it, or waits for the thread that
     /// is moving it.
-    pub(crate) fn install_one(&self, page: usize, run: Range<usize>) -> InstallResult {
+    pub(crate) fn install_one(&self, page: Page, run: Range<Page>) -> InstallResult {
         let flip = self.flip.get();
         if self.states.state(page, flip) == PageState::Installed {
             // It faulted nevertheless: another thread was faster, or the page had no memory. An
             // existing page stays.
             // SAFETY: repaired and installed; a thread that brings it in now brings in memory that
             // was never used.
-            return unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) };
+            return unsafe { self.gate.install(page.start(), PAGE_BYTES) };
         }
         // A failure here is detected below, for the faulting page.
         let _ = self.install_run(run, false);
@@ -200,12 +201,13 @@ impl Pages {
 
     /// The run of repaired, not yet mapped pages around a page: the collector may have repaired
     /// them, and mapping a page together with others costs a twentieth of mapping it alone.
-    pub(crate) fn repaired_around(&self, page: usize) -> Range<usize> {
+    pub(crate) fn repaired_around(&self, page: Page) -> Range<Page> {
         let flip = self.flip.get();
-        let waits = |page: &usize| self.states.state(*page, flip) == PageState::Repaired;
-        let (low, high) = (page / REACH * REACH, (page / REACH * REACH + REACH).min(self.states.pages()));
-        let start = (low..page).rev().take_while(waits).last().unwrap_or(page);
-        let end = (page + 1..high).take_while(waits).last().map_or(page + 1, |last| last + 1);
+        let waits = |page: &Page| self.states.state(*page, flip) == PageState::Repaired;
+        let low = Page::new(page.number() / REACH * REACH);
+        let high = (low + REACH).min(Page::new(self.states.pages()));
+        let start = Page::range(low..page).rev().take_while(waits).last().unwrap_or(page);
+        let end = Page::range(page + 1..high).take_while(waits).last().map_or(page + 1, |last| last + 1);
         start..end
     }
 
@@ -213,10 +215,10 @@ impl Pages {
     ///
     /// # Panics
     /// While pages are gated.
-    pub(super) fn install_ungated(&self, page: usize) -> InstallResult {
+    pub(super) fn install_ungated(&self, page: Page) -> InstallResult {
         assert!(!self.flip.is_active(), "a page is mapped unrepaired");
         // SAFETY: nothing is gated. The next flip's pause waits for this thread.
-        unsafe { self.gate.install(page * PAGE_BYTES, PAGE_BYTES) }
+        unsafe { self.gate.install(page.start(), PAGE_BYTES) }
     }
 
     /// Maps a part of the view again by its page tables. All pages in it that hold objects or roots
@@ -228,7 +230,8 @@ impl Pages {
         let flip = self.flip.get();
         let is_repaired = |page| self.states.state(page, flip) >= PageState::Repaired;
         let blocks = Block::containing(range.start)..Block::containing(range.end.min(inner.memory.bytes));
-        debug_assert!(Block::range(blocks).flat_map(|block| pages_with_objects(inner, block)).all(is_repaired));
+        let pages = Block::range(blocks).flat_map(|block| Page::range(pages_with_objects(inner, block)));
+        debug_assert!({ pages }.all(is_repaired));
         if range.is_empty() {
             return Ok(());
         }
@@ -269,8 +272,8 @@ unsafe impl Server for FaultServer {
         let inner = unsafe { &*inner };
         let pages = &*self.pages;
         let begin_ns = inner.report.events.now();
-        let page = (address - pages.gate.view()) / PAGE_BYTES;
-        if page >= pages.states.pages() {
+        let page = Page::containing(address - pages.gate.view());
+        if page.number() >= pages.states.pages() {
             return Served::No;
         }
         let served = pages.serve(inner, page);

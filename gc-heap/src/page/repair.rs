@@ -25,24 +25,20 @@ use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Words;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_PAGES, Block, PAGE_BYTES};
+use crate::space::{Block, Page};
 use gc_core::forwarding::{Entry, Forwarding};
 use gc_core::prefetch::prefetch;
-use gc_core::units::{BlockGranule, GRANULE_BYTES, Granule};
+use gc_core::units::{BlockGranule, Granule};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Granules of a page.
-const PAGE_GRANULES: usize = PAGE_BYTES / GRANULE_BYTES;
-
 /// Repairs a page that the caller has claimed.
-pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
-    let start = page * PAGE_BYTES;
-    let mut repair = Repair::new(inner, pages, start..start + PAGE_BYTES);
-    if start >= inner.config.max_bytes {
+pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: Page) {
+    let mut repair = Repair::new(inner, pages, page.start()..(page + 1).start());
+    if page.start() >= inner.config.max_bytes {
         return repair.roots();
     }
-    let block = Block::containing(start);
+    let block = page.block();
     match inner.memory.blocks.state(block) {
         BlockState::Free | BlockState::LargeUninitialized => {}
         BlockState::EvacuationTarget => repair.produce(),
@@ -55,7 +51,7 @@ pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: usize) {
 
 /// Rewrites every slot, roots included, inside a pause, after a relocation that gated nothing.
 pub(crate) fn repair_everything(inner: &HeapInner, pages: &Pages) {
-    inner.root_pages().into_iter().flatten().for_each(|page| repair_page(inner, pages, page));
+    inner.root_pages().into_iter().flat_map(Page::range).for_each(|page| repair_page(inner, pages, page));
     inner.memory.blocks.all().for_each(|block| repair_block(inner, pages, block));
 }
 
@@ -73,10 +69,7 @@ fn repair_block(inner: &HeapInner, pages: &Pages, block: Block) {
             }
             repair.drain();
         }
-        _ => {
-            let first = block.number() * BLOCK_PAGES;
-            (first..first + BLOCK_PAGES).for_each(|page| repair_page(inner, pages, page));
-        }
+        _ => Page::range(block.pages()).for_each(|page| repair_page(inner, pages, page)),
     }
 }
 
@@ -250,14 +243,14 @@ impl<'a> Repair<'a> {
     /// A page of a destination block.
     fn produce(&mut self) {
         let inner = self.inner;
-        let block = Block::containing(self.page.start);
-        let Some(mut granule) = self.pages.first(self.page.start / PAGE_BYTES) else { return };
+        let page = Page::containing(self.page.start);
+        let Some(mut granule) = self.pages.first(page) else { return };
         loop {
             let source = granule.block();
             let Some(forwarding) = inner.memory.forwarding.of_block(source) else { return };
             for (start, entry) in forwarding.iter_from(granule.in_block()) {
                 let Some(to) = entry.destination().map(Granule::offset) else { return };
-                if Block::containing(to) != block || to >= self.page.end {
+                if Block::containing(to) != page.block() || to >= self.page.end {
                     return;
                 }
                 self.object(source.granule(start).offset(), to);
@@ -285,15 +278,14 @@ impl<'a> Repair<'a> {
         if let Some(before) = inner.memory.marks.last_before(first, block.granule(BlockGranule::FIRST)) {
             self.object(before.offset(), before.offset());
         }
-        let words = first.number() / 64..first.number() / 64 + PAGE_GRANULES / 64;
-        inner.memory.marks.each_set(words, |granule| {
+        inner.memory.marks.each_set(Page::containing(self.page.start).mark_words(), |granule| {
             self.object(granule.offset(), granule.offset());
         });
     }
 
     /// A page of a young block: everything in it is live, its objects follow one another.
     fn young(&mut self, block: Block, end: usize) {
-        let page = self.page.start / PAGE_BYTES;
+        let page = Page::containing(self.page.start);
         let mut offset = match self.pages.first(page) {
             Some(granule) => granule.offset(),
             None => self.walk(block, page),
@@ -305,14 +297,14 @@ impl<'a> Repair<'a> {
 
     /// Walks a young block up to a page, and records for each page on the way which object overlaps
     /// its start.
-    fn walk(&self, block: Block, until: usize) -> usize {
+    fn walk(&self, block: Block, until: Page) -> usize {
         let fill = block.start() + self.inner.memory.blocks.used_bytes(block);
         let mut offset = block.start();
-        let mut page = block.number() * BLOCK_PAGES;
+        let mut page = block.pages().start;
         self.pages.set_first(page, Granule::at(offset));
         loop {
             let next = if offset < fill { offset + self.header(offset).1 } else { usize::MAX };
-            while (page + 1) * PAGE_BYTES < next.min((block + 1).start()) {
+            while (page + 1).start() < next.min((block + 1).start()) {
                 page += 1;
                 self.pages.set_first(page, Granule::at(offset));
             }

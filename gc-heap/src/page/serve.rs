@@ -4,7 +4,7 @@
 use crate::inner::HeapInner;
 use crate::page::repair::repair_page;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_PAGES, Block};
+use crate::space::{Block, Page};
 use gc_core::fault::Served;
 use gc_core::flip::Flip;
 use gc_core::page_flip::Repaired;
@@ -21,7 +21,7 @@ impl Pages {
     ///
     /// # Errors
     /// If a thread has unwound while it repaired the page.
-    pub(crate) fn repair_or_wait(&self, inner: &HeapInner, page: usize) -> Result<bool, Abandoned> {
+    pub(crate) fn repair_or_wait(&self, inner: &HeapInner, page: Page) -> Result<bool, Abandoned> {
         match self.states.repair_or_wait(page, self.flip.get(), || repair_page(inner, self, page))? {
             Repaired::Here => Ok(true),
             Repaired::Elsewhere(0) => Ok(false),
@@ -34,14 +34,14 @@ impl Pages {
 
     /// As [`repair_or_wait`](Self::repair_or_wait), for a thread that cannot continue without the
     /// page: a mutator, in its fault handler or not.
-    pub(crate) fn repair(&self, inner: &HeapInner, page: usize) -> bool {
+    pub(crate) fn repair(&self, inner: &HeapInner, page: Page) -> bool {
         self.repair_or_wait(inner, page).unwrap_or_else(|abandoned| end_process(format_args!("{abandoned}")))
     }
 
     /// Repairs a page if no thread has begun to. Not for a source's page: it is not needed, and
     /// with private memory it must stay where the destinations' repair reads it.
-    fn try_repair(&self, inner: &HeapInner, page: usize) -> bool {
-        let block = Block::new(page / BLOCK_PAGES);
+    fn try_repair(&self, inner: &HeapInner, page: Page) -> bool {
+        let block = page.block();
         if block.number() < inner.memory.blocks.len() && inner.memory.forwarding.contains(block) {
             return false;
         }
@@ -53,13 +53,13 @@ impl Pages {
     ///
     /// # Panics
     /// If a thread has unwound while it moved one of the pages.
-    pub(crate) fn install_all(&self, inner: &HeapInner, pages: Range<usize>) -> InstallResult {
+    pub(crate) fn install_all(&self, inner: &HeapInner, pages: Range<Page>) -> InstallResult {
         let flip = self.flip.get();
-        for page in pages.clone() {
+        for page in Page::range(pages.clone()) {
             self.repair(inner, page);
         }
         self.install_runs(pages.clone(), true);
-        for page in pages {
+        for page in Page::range(pages) {
             while self.states.wait_while_moving(page, flip).unwrap_or_else(|abandoned| panic!("{abandoned}"))
                 != PageState::Installed
             {
@@ -77,8 +77,8 @@ impl Pages {
     /// holds no object that needs repair, and after this no repair will visit it.
     pub(crate) fn make_resident(&self, inner: &HeapInner, block: Block, blocks: usize) {
         if self.flip.is_active() {
-            let pages = block.number() * BLOCK_PAGES..(block + blocks).number() * BLOCK_PAGES;
-            for page in pages.clone() {
+            let pages = block.pages().start..(block + blocks).pages().start;
+            for page in Page::range(pages.clone()) {
                 self.repair(inner, page);
             }
             self.install(pages);
@@ -86,7 +86,7 @@ impl Pages {
     }
 
     /// A page that was found repaired but still faults, or was just repaired, is installed.
-    pub(crate) fn serve(&self, inner: &HeapInner, page: usize) -> Served {
+    pub(crate) fn serve(&self, inner: &HeapInner, page: Page) -> Served {
         let ended = |flip: Flip| {
             if self.still_registered.load(Ordering::Relaxed) {
                 return served(self.install_ungated(page), flip);
@@ -96,15 +96,15 @@ impl Pages {
         self.flip.serve(|flip| self.serve_gated(inner, page, flip), ended)
     }
 
-    fn serve_gated(&self, inner: &HeapInner, page: usize, flip: Flip) -> Served {
+    fn serve_gated(&self, inner: &HeapInner, page: Page, flip: Flip) -> Served {
         if self.repair(inner, page) {
             self.by_mutators.fetch_add(1, Ordering::Relaxed);
         }
         self.stress_delay(inner);
         let cluster = inner.config.fault_cluster;
-        let start = page / cluster * cluster;
-        let end = (start + cluster).min(self.states.pages());
-        for neighbour in (start..end).filter(|&neighbour| neighbour != page) {
+        let start = Page::new(page.number() / cluster * cluster);
+        let end = (start + cluster).min(Page::new(self.states.pages()));
+        for neighbour in Page::range(start..end).filter(|&neighbour| neighbour != page) {
             if self.try_repair(inner, neighbour) {
                 self.by_mutators.fetch_add(1, Ordering::Relaxed);
             }

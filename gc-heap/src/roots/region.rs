@@ -7,7 +7,7 @@
 
 use super::arenas::{Arenas, Piece};
 use super::file_region::{FileRegion, RegionKind};
-use crate::space::PAGE_BYTES;
+use crate::space::{PAGE_BYTES, Page};
 use gc_core::sys::SysError;
 use gc_core::views::Views;
 use std::ops::Range;
@@ -187,12 +187,12 @@ impl Region {
     }
 
     /// Pages of the heap's file that hold the first `bytes`; none of a private region.
-    pub(crate) fn pages(&self, bytes: usize) -> Range<usize> {
+    pub(crate) fn pages(&self, bytes: usize) -> Range<Page> {
         match &self.home {
-            Home::Own { .. } | Home::Private { .. } => 0..0,
+            Home::Own { .. } | Home::Private { .. } => Page::new(0)..Page::new(0),
             Home::Gated { area, offset, .. } => {
-                let first = area.in_file(*offset) / PAGE_BYTES;
-                first..first + bytes.div_ceil(PAGE_BYTES)
+                let start = area.in_file(*offset);
+                Page::holding(start..start + bytes)
             }
         }
     }

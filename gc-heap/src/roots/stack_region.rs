@@ -2,6 +2,7 @@
 //! marking and giving memory back, is in [`gc_core::root_stack`].
 
 use crate::roots::region::Region;
+use crate::space::Page;
 use gc_core::root_stack::RootStackState;
 use gc_core::views::Views;
 use std::any::Any;
@@ -119,7 +120,7 @@ impl StackRegion {
     }
 
     /// Pages of the heap's file that hold slots below the top.
-    pub(crate) fn pages(&self) -> std::ops::Range<usize> {
+    pub(crate) fn pages(&self) -> std::ops::Range<Page> {
         self.region.pages(self.state.top() * 8)
     }
 

@@ -6,6 +6,7 @@
 
 use crate::lock::Mutex;
 use crate::roots::region::{Region, RegionWord, RootMemory};
+use crate::space::Page;
 use crossbeam_queue::SegQueue;
 use gc_core::root_table::{self, Dropped, Entries};
 use gc_core::sys::Process;
@@ -84,7 +85,7 @@ impl RootTable {
     }
 
     /// Pages of the heap's file that hold the slots.
-    pub(crate) fn pages(&self) -> Vec<std::ops::Range<usize>> {
+    pub(crate) fn pages(&self) -> Vec<std::ops::Range<Page>> {
         self.state.lock().chunks.iter().map(|chunk| chunk.pages(CHUNK * 8)).collect()
     }
 

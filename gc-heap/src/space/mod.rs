@@ -7,16 +7,10 @@ pub(crate) mod free;
 pub(crate) mod memory;
 pub(crate) mod pages;
 
-pub(crate) use gc_core::units::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, Block};
+pub(crate) use gc_core::units::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, BLOCK_PAGES, Block, PAGE_BYTES, Page};
 
 /// Objects above this size take runs of blocks of their own and are copied in pauses only.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;
-
-/// Bytes of a page, the unit of gating and repair.
-pub(crate) const PAGE_BYTES: usize = 4096;
-
-/// Pages of a block.
-pub(crate) const BLOCK_PAGES: usize = BLOCK_BYTES / PAGE_BYTES;
 
 /// Maximum number of collector threads of a heap: each copies to a block of its own from the
 /// relocation reserve, which is at most a quarter of the heap.

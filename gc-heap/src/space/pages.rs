@@ -5,7 +5,7 @@
 //! Mutators that touch a gated page do this themselves, in the fault handler; the collector does
 //! the rest. The states are in `gc_core::page_state`.
 
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES, Page};
 use crate::stats::Histogram;
 use gc_core::flip::CurrentFlip;
 use gc_core::page_state::{PageState, PageStates};
@@ -93,26 +93,26 @@ impl Pages {
     }
 
     /// The granule recorded for a page of the heap proper.
-    pub(crate) fn first(&self, page: usize) -> Option<Granule> {
-        match self.first[page].load(Ordering::Acquire) {
+    pub(crate) fn first(&self, page: Page) -> Option<Granule> {
+        match self.first[page.number()].load(Ordering::Acquire) {
             NONE => None,
             granule => Some(Granule::new(granule as usize - 1)),
         }
     }
 
     /// Records it. Several threads may record the same.
-    pub(crate) fn set_first(&self, page: usize, granule: Granule) {
-        self.first[page].store(granule.number() as u64 + 1, Ordering::Release);
+    pub(crate) fn set_first(&self, page: Page, granule: Granule) {
+        self.first[page.number()].store(granule.number() as u64 + 1, Ordering::Release);
     }
 
     pub(crate) fn forget_first(&self, block: Block) {
-        self.forget_first_from(block.number() * BLOCK_PAGES, block);
+        self.forget_first_of(block.pages());
     }
 
-    /// From a page of the block on.
-    pub(crate) fn forget_first_from(&self, page: usize, block: Block) {
-        for page in page..(block + 1).number() * BLOCK_PAGES {
-            self.first[page].store(NONE, Ordering::Relaxed);
+    /// Of some pages.
+    pub(crate) fn forget_first_of(&self, pages: Range<Page>) {
+        for page in Page::range(pages) {
+            self.first[page.number()].store(NONE, Ordering::Relaxed);
         }
     }
 
@@ -128,8 +128,8 @@ impl Pages {
     }
 
     /// Pages of a range that were installed.
-    pub(crate) fn installed(&self, pages: Range<usize>) -> usize {
+    pub(crate) fn installed(&self, pages: Range<Page>) -> usize {
         let flip = self.flip.get();
-        pages.filter(|&page| self.states.state(page, flip) == PageState::Installed).count()
+        Page::range(pages).filter(|&page| self.states.state(page, flip) == PageState::Installed).count()
     }
 }
