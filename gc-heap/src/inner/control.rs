@@ -229,6 +229,8 @@ impl Control {
                 let packs = whole && std::mem::take(&mut state.packs);
                 state.wanted = false;
                 state.compacted = false;
+                // Whoever asked for it: what it leaves free says whether another one is needed.
+                self.triggered.store(true, Ordering::SeqCst);
                 self.running.store(true, Ordering::Relaxed);
                 return Work::Cycle { kind, packs };
             }
@@ -310,6 +312,21 @@ mod tests {
         assert!(matches!(control.running_whole(), Some(Ticket::Cycle(1))));
         control.cycle_finished(CycleKind::Whole);
         assert!(control.running_whole().is_none());
+    }
+
+    /// A thread that waits for memory has asked for it, and others take the little that is left
+    /// meanwhile.
+    #[test]
+    fn who_finds_little_while_a_cycle_runs_asks_for_no_other() {
+        let control = Control::new(64);
+        control.request();
+        assert_eq!(control.wait_for_work(Duration::ZERO), WHOLE);
+        assert!(!control.request_soon());
+        control.request_whole_soon();
+        control.cycle_finished(CycleKind::Whole);
+        assert_eq!(control.wait_for_work(Duration::ZERO), Work::Idle);
+        assert!(control.request_soon(), "what it has left is little, too");
+        assert_eq!(control.wait_for_work(Duration::ZERO), WHOLE);
     }
 
     /// Otherwise a thread that wants all dead objects gone goes on when the young ones are.
