@@ -58,14 +58,20 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
     let current: Vec<Block> = inner.world.mutators.lock().iter().flat_map(|record| record.current_blocks()).collect();
     current.into_iter().for_each(|block| repair_pages_of(inner, pages, block));
     let FlipPlan { sources, destinations, done, .. } = plan;
-    let releaser = Mutex::new(Releaser::new(sources, done));
+    // Of each source freed a part replaces what was withheld as destinations.
+    let (all, lent) = (sources.len(), inner.memory.free.lent());
+    let releaser = Mutex::new((Releaser::new(sources, done), all));
     let next = AtomicUsize::new(0);
     inner.schedule.helpers.run_parallel(workers, || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&block) = destinations.get(index) else { return };
             repair_pages_of(inner, pages, block);
-            releaser.lock().repaired(index, |block| release(inner, block));
+            let (releaser, left) = &mut *releaser.lock();
+            releaser.repaired(index, |block| {
+                *left -= 1;
+                release(inner, block, lent * *left / all);
+            });
         }
     });
     let (heap, left) = (inner.config.max_bytes, pages.left());
@@ -157,10 +163,10 @@ fn repair_pages_of(inner: &HeapInner, pages: &Pages, block: Block) {
 
 /// Frees a source of which no page is copied any more. At once: a stalled mutator takes the first
 /// block freed.
-fn release(inner: &HeapInner, block: Block) {
+fn release(inner: &HeapInner, block: Block, lent: usize) {
     inner.memory.blocks.set_live_bytes(block, 0);
     inner.memory.end_use(block);
-    inner.memory.free.free_blocks([block]);
+    inner.memory.free.free_source(block, lent);
 }
 
 /// Private memory: moves pages back that would otherwise be lost with the from-view.

@@ -10,7 +10,6 @@ use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose
 use crate::inner::HeapInner;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
-use crate::space::free::AllocClass;
 use crate::space::pages::Pages;
 use crate::space::{BLOCK_BYTES, Block, Page};
 use gc_core::units::Granule;
@@ -194,7 +193,7 @@ impl DestinationPacker<'_> {
                 .and_then(|()| with_room_for_one(&mut self.tops))
                 .and_then(|()| with_room_for_one(done));
             self.inner.did_without(room)?;
-            let block = self.inner.memory.free.take(AllocClass::Collector)?;
+            let block = self.inner.memory.free.take_destination()?;
             self.pages.forget_first(block);
             self.plan.destinations.push(block);
             self.plan.done.push(false);
@@ -214,7 +213,7 @@ impl DestinationPacker<'_> {
         if let Some(&(before, _)) = self.plan.sources.last() {
             self.pages.set_next_source(before, None);
         }
-        inner.memory.free.free_blocks(self.plan.destinations.drain(count..));
+        inner.memory.free.return_destinations(self.plan.destinations.drain(count..));
         self.plan.done.truncate(count);
         self.tops.truncate(count);
         if let Some(last) = self.tops.last_mut() {
@@ -248,7 +247,7 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
     for &block in &plan.destinations {
         inner.memory.end_use(block);
     }
-    inner.memory.free.free_blocks(plan.destinations);
+    inner.memory.free.return_destinations(plan.destinations.into_iter());
 }
 
 #[cfg(test)]

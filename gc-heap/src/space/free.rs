@@ -9,6 +9,7 @@
 //! freed in slices.
 
 mod chunks;
+mod destinations;
 mod figures;
 mod order;
 mod runs;
@@ -63,6 +64,8 @@ struct State {
     reserve: usize,
     /// Further blocks reserved as destinations of a flip.
     destinations: usize,
+    /// Destinations that a flip has taken, and that its sources have not replaced yet.
+    lent: usize,
 }
 
 /// The free blocks of a heap.
@@ -108,6 +111,7 @@ impl FreeSpace {
             blocks_wanted: 0,
             reserve,
             destinations: 0,
+            lent: 0,
         };
         Ok(FreeSpace {
             blocks,
@@ -165,19 +169,6 @@ impl FreeSpace {
         self.committed_peak.store(blocks, Ordering::Relaxed);
         drop(state);
         self.note(Block::new(0), blocks);
-    }
-
-    /// Withholds this many blocks from mutators, in addition to the reserve, as destinations of the
-    /// next flip. Serves waiters if the number has decreased.
-    pub(crate) fn keep(&self, destinations: usize) {
-        let mut state = self.state.lock();
-        state.destinations = destinations;
-        self.serve(state);
-    }
-
-    /// Blocks that mutators may not allocate: the reserve, and the destinations of the next flip.
-    pub(crate) fn kept(&self) -> usize {
-        self.state.lock().kept()
     }
 
     /// Takes one block, the lowest.

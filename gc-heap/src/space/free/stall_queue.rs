@@ -27,11 +27,6 @@ impl State {
         self.waiting.iter().filter(|waiter| waiter.assigned.is_none())
     }
 
-    /// Blocks that mutators may not allocate.
-    pub(super) fn kept(&self) -> usize {
-        self.reserve + self.destinations
-    }
-
     fn is_first(&self, id: u64) -> bool {
         self.unserved().next().is_some_and(|waiter| waiter.id == id)
     }
