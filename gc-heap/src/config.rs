@@ -332,9 +332,10 @@ impl HeapBuilder {
         self
     }
 
-    /// With [`Barrier::Page`]: number of pages that a fault repairs and maps at once, the touched
-    /// one and its neighbours. A power of two up to 64. Default: 1, the touched page alone: more
-    /// pages mean fewer faults, each of which takes longer (docs/performance.md).
+    /// With [`Barrier::Page`]: number of pages that a fault repairs and maps at once, at least: the
+    /// touched one and its neighbours. A power of two up to 64. Default: 1, the touched page alone:
+    /// more pages mean fewer faults, each of which takes longer (docs/performance.md). Where
+    /// mutators have repaired many since the flip, a fault repairs a 64th as many, up to 64.
     pub fn fault_cluster(mut self, pages: usize) -> Self {
         self.config.fault_cluster = pages;
         self

@@ -58,6 +58,7 @@ impl Pages {
             }
         };
         self.set_left(&left);
+        self.count_from_flip();
         self.flip.begin();
         if inner.config.verify
             && let Ok(present @ 1..) = self.gate.present_pages(&left)

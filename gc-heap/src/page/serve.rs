@@ -4,7 +4,7 @@
 use crate::inner::HeapInner;
 use crate::page::repair::repair_page;
 use crate::space::pages::Pages;
-use crate::space::{Block, Page};
+use crate::space::{BLOCK_PAGES, Block, Page};
 use gc_core::fault::Served;
 use gc_core::flip::Flip;
 use gc_core::page_flip::Repaired;
@@ -14,6 +14,21 @@ use gc_core::views::InstallResult;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+
+/// A fault repairs so much of what mutators have repaired since the flip, up to [`MOST`] pages. A
+/// page costs several times as much in a fault of its own as in a batch, and threads that have
+/// touched many pages at random will touch most of the others.
+const PART: u64 = 64;
+
+/// The most pages that a fault repairs: of four blocks, 0.1 ms or so.
+const MOST: usize = 4 * BLOCK_PAGES;
+
+/// Pages that a fault repairs at once: a power of two, as `least` is. `repaired`: by mutators since
+/// the flip.
+fn cluster(least: usize, repaired: u64) -> usize {
+    let part = (repaired / PART).max(1);
+    least.max(MOST.min(1 << part.ilog2()))
+}
 
 impl Pages {
     /// Repairs a page unless that is done; if another thread is repairing it, waits until it is
@@ -101,7 +116,7 @@ impl Pages {
             self.by_mutators.fetch_add(1, Ordering::Relaxed);
         }
         self.stress_delay(inner);
-        let cluster = inner.config.fault_cluster;
+        let cluster = cluster(inner.config.fault_cluster, self.by_mutators_since_flip());
         let start = Page::new(page.number() / cluster * cluster);
         let end = (start + cluster).min(Page::new(self.states.pages()));
         for neighbour in Page::range(start..end).filter(|&neighbour| neighbour != page) {
@@ -128,5 +143,18 @@ fn served(done: InstallResult, flip: Flip) -> Served {
         InstallResult::Present => Served::Yes,
         InstallResult::NotGated => Served::Nothing(u64::from(flip.number()) << 1 | 1),
         InstallResult::Refused(error) => Served::Refused(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_faults_often_repairs_more_at_once() {
+        let clusters = |least| [0, 127, 128, 300, 1024, 4095, 4096, u64::MAX].map(|repaired| cluster(least, repaired));
+        assert_eq!(clusters(1), [1, 1, 2, 4, 16, 32, 64, 64]);
+        assert_eq!(clusters(4), [4, 4, 4, 4, 16, 32, 64, 64]);
+        assert_eq!(clusters(64), [64; 8], "what the program asks for");
     }
 }

@@ -51,8 +51,9 @@ pub(crate) struct Pages {
     pub(crate) faults: Histogram,
     /// Rounds of waiting for another thread that was repairing the page.
     pub(crate) waits: AtomicU64,
-    /// Pages repaired by mutators.
+    /// Pages repaired by mutators, and by the time of the last flip.
     pub(crate) by_mutators: AtomicU64,
+    by_mutators_at_flip: AtomicU64,
     /// Dangling references found in repair. Nonzero means that an invariant is broken.
     pub(crate) dangling: AtomicU64,
     /// For the stress mode.
@@ -78,9 +79,20 @@ impl Pages {
             faults: Histogram::default(),
             waits: AtomicU64::new(0),
             by_mutators: AtomicU64::new(0),
+            by_mutators_at_flip: AtomicU64::new(0),
             dangling: AtomicU64::new(0),
             random: AtomicU64::new(1),
         })
+    }
+
+    /// Begins to count anew the pages that mutators repair. In the pause.
+    pub(crate) fn count_from_flip(&self) {
+        self.by_mutators_at_flip.store(self.by_mutators.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Pages that mutators have repaired since the flip.
+    pub(crate) fn by_mutators_since_flip(&self) -> u64 {
+        self.by_mutators.load(Ordering::Relaxed) - self.by_mutators_at_flip.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_left(&self, left: &Range<usize>) {

@@ -83,6 +83,28 @@ pub(crate) fn a_mutator_reads_while_pages_come_back() {
     }
 }
 
+/// A thread that reads at random all over the heap while pages come back: where each of its faults
+/// repairs one page, it hardly comes on until the collector has repaired all others.
+pub(crate) fn who_touches_many_pages_repairs_several_at_once() {
+    const CHUNKS: usize = 12_000;
+    let heap = moving(128 << 20).verify(false).build().unwrap();
+    let mut random = Random::new(7);
+    while_collecting(&heap, Duration::from_millis(5), || {
+        heap.enter(|m| {
+            let table = table(m, CHUNKS);
+            fill(m, table, |_| 500);
+            while busy(&heap, 20) {
+                let index = random.below(CHUNKS);
+                assert_eq!(table.get(m).tail()[index].get(m).map(|found| found.id), Some(index as u64));
+                m.safepoint();
+            }
+        })
+        .unwrap();
+    });
+    let (faults, repaired) = (heap.faults().count, heap.stats().pages_repaired_by_mutators);
+    assert!(repaired > faults + faults / 4, "{repaired} pages in {faults} faults");
+}
+
 /// Slots of large objects: one word after the other, one in three, weak ones; and an object without
 /// slots beside them.
 pub(crate) fn arrays_over_many_pages() {
@@ -128,6 +150,7 @@ pub(crate) const TESTS: Tests = Tests {
         objects_that_cross_pages,
         objects_that_fill_blocks_exactly,
         a_mutator_reads_while_pages_come_back,
+        who_touches_many_pages_repairs_several_at_once,
         arrays_over_many_pages,
     ],
     ..Tests::NONE
