@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::compare::CompareArgs;
+use crate::curve::CurveArgs;
 use crate::failure::Failure;
 use crate::min_heap::MinHeapArgs;
 use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
@@ -82,6 +83,8 @@ Examples:
   gc-bench gcbench --barrier load,page,stw         the barriers side by side
   gc-bench gcbench --against old/gc-bench --repeats 20
                                                    two builds in turn; then gc-bench compare
+  gc-bench curve binary-trees --barrier load,page,stw --peer g1
+                                                   what they cost by the size of the heap
   gc-bench gcbench --barrier load --peer g1,zgc    beside collectors of the JVM
   gc-bench --json -                                one JSON document on standard output, no more
 
@@ -136,6 +139,10 @@ pub(crate) enum Command {
     /// Interrupted, the same command goes on where it ended
     #[command(name = "minheap")]
     MinHeap(MinHeapArgs),
+    /// What each collector costs in heaps of several times the least one, over the least cost that
+    /// no collector can be blamed for: lower-bound overhead. Interrupted, the same command goes on
+    /// where it ended
+    Curve(CurveArgs),
     /// Show that a pause does not grow: the same churn beside 16 MiB to 4 GiB of live data, and 10
     /// to 1,000,000 roots
     PauseScaling(ScalingArgs),

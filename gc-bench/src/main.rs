@@ -8,7 +8,7 @@
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`schedule`] | how often each is run, and in which order |
 //! | [`publish`], [`journal`] | what the book's tables name, and runs kept as they are made |
-//! | [`min_heap`] | the least heap in which a workload can be done |
+//! | [`min_heap`], [`curve`], [`tries`] | the least heap in which a workload can be done, what it costs in larger ones, and runs that may end for lack of memory |
 //! | [`compare`] | two builds, or two reports, figure by figure |
 //! | [`peer`] | collectors of other runtimes, with the same work |
 //! | [`session`], [`child`], [`outcome`] | a process for each run: the parent's side and the run's |
@@ -31,6 +31,7 @@ mod clock;
 mod collector;
 mod compare;
 mod configuration;
+mod curve;
 mod document;
 mod failure;
 mod gaps;
@@ -70,12 +71,14 @@ mod time;
 mod timeline;
 mod track;
 mod trend;
+mod tries;
 mod workload;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::curve::CurveArgs;
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::output::{Json, OutputArgs, Outputs};
@@ -131,6 +134,7 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
             bench(&runs, document.text.as_bytes(), Vec::new(), &args.session.output, None)
         }
         Command::Primitives(args) => primitives(&args),
+        Command::Curve(args) => curves(&args),
         Command::MinHeap(args) => print(&min_heap::min_heap(&args, machine::memory())?),
         Command::List => print(list::TEXT),
         Command::RunOne => child::main(),
@@ -174,6 +178,14 @@ fn bench(
         eprintln!("gc-bench: {line}");
     }
     show(&outputs, || report::table::text(&document))
+}
+
+/// `gc-bench curve`.
+fn curves(args: &CurveArgs) -> Result<(), Failure> {
+    let mut outputs = Outputs::prepare(&args.least.run.session.output)?;
+    let found = curve::curves(args, machine::memory(), Head::now(record::CURVES))?;
+    outputs.write(&report::json::text(&found), &report::curve::page(&found))?;
+    show(&outputs, || report::curve::table(&found))
 }
 
 /// `gc-bench primitives`.

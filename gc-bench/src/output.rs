@@ -32,6 +32,13 @@ pub(crate) struct OutputArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
+impl OutputArgs {
+    /// Whether a file was asked for.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.json.is_some() || self.html.is_some() || self.out.is_some()
+    }
+}
+
 /// Where the JSON goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Json {

@@ -26,6 +26,9 @@ pub(crate) const RUNS: u32 = 2;
 /// As [`RUNS`], for a report of primitives.
 pub(crate) const PRIMITIVES: u32 = 1;
 
+/// As [`RUNS`], for a report of curves.
+pub(crate) const CURVES: u32 = 1;
+
 /// A value in nanoseconds, and how many samples it stands for.
 pub(crate) type Bucket = (u64, u64);
 

@@ -1,5 +1,6 @@
 //! What a reader gets: one table, one JSON document, one page.
 
+pub(crate) mod curve;
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod markdown;

@@ -1,6 +1,7 @@
 //! The plots: each a function from figures to an SVG.
 
 pub(crate) mod barriers;
+pub(crate) mod curve;
 pub(crate) mod primitives;
 
 use super::svg::{Anchor, Svg};

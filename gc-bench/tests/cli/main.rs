@@ -3,6 +3,7 @@
 mod account;
 mod common;
 mod compare;
+mod curve;
 mod min_heap;
 mod peers;
 mod primitives;
