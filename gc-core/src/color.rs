@@ -16,6 +16,8 @@
 //! word has a young bit and the slot's own address has none, because an old object is accessed by
 //! old addresses alone ([`AddressSpace::young_bits`]).
 
+use crate::units::Offset;
+
 /// Parity of the relocation in which a pointer was made. One of the two is *good* at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -216,8 +218,8 @@ impl AddressSpace {
     /// The offset of an address: bytes from the start of the heap.
     #[inline]
     #[must_use]
-    pub const fn offset(&self, address: u64) -> u64 {
-        address & (self.span - 1)
+    pub const fn offset(&self, address: u64) -> Offset {
+        Offset::new((address & (self.span - 1)) as usize)
     }
 
     /// Whether the address lies in this heap's reservation, whatever its color.
@@ -331,7 +333,7 @@ mod tests {
     #[test]
     fn an_address_splits_and_joins() {
         let address = A.view(Color::Odd) | 0xabc8;
-        assert_eq!(A.offset(address), 0xabc8);
+        assert_eq!(A.offset(address), Offset::new(0xabc8));
         assert_eq!(A.color(address), Some(Color::Odd));
         assert_eq!(A.color(A.base() | 8), None);
         assert!(A.owns(address) && !A.owns(address << 1));

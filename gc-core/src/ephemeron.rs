@@ -18,7 +18,7 @@ use crate::rules::{Rule, kept};
 use crate::slot::{self, Barriers, Remap, Visited};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, store_last};
-use crate::units::Granule;
+use crate::units::Offset;
 use crate::weak::{self, WeakBarriers};
 use crate::zeroed::{with_room, with_room_for_one};
 use std::collections::HashMap;
@@ -107,9 +107,9 @@ pub enum Scan {
 #[inline]
 pub fn scan(
     key: &AtomicU64,
-    pair: usize,
+    pair: Offset,
     marker: &impl Remap,
-    is_live: impl Fn(usize) -> bool,
+    is_live: impl Fn(Offset) -> bool,
     waiting: Option<&PendingEphemerons>,
 ) -> Scan {
     // The value was written before the key. Without a key there is no value.
@@ -154,9 +154,9 @@ impl Hasher for OffsetHasher {
 #[derive(Debug)]
 struct Pairs {
     /// By offset of the key, the first of its links.
-    first: HashMap<usize, u32, BuildHasherDefault<OffsetHasher>>,
+    first: HashMap<Offset, u32, BuildHasherDefault<OffsetHasher>>,
     /// Offset of the pair, and the next link of the same key.
-    links: Vec<(usize, u32)>,
+    links: Vec<(Offset, u32)>,
     /// The first of the links that are not in use, which are linked in the same way.
     free: u32,
 }
@@ -169,7 +169,7 @@ impl Default for Pairs {
 
 impl Pairs {
     /// Adds a pair. `false`: the allocator has no memory for it.
-    fn add(&mut self, key: usize, pair: usize) -> bool {
+    fn add(&mut self, key: Offset, pair: Offset) -> bool {
         if self.first.try_reserve(1).is_err() || (self.free == END && with_room_for_one(&mut self.links).is_err()) {
             return false;
         }
@@ -188,7 +188,7 @@ impl Pairs {
     }
 
     /// Visits the pairs of a key from a link on, and frees their links. Returns how many.
-    fn visit(&mut self, mut link: u32, mut visit: impl FnMut(usize)) -> usize {
+    fn visit(&mut self, mut link: u32, mut visit: impl FnMut(Offset)) -> usize {
         let mut visited = 0;
         while link != END {
             let (pair, next) = self.links[link as usize];
@@ -239,8 +239,8 @@ impl PendingEphemerons {
         self.room.store(room.saturating_mul(2).max(least), Ordering::Relaxed);
     }
 
-    fn list(&self, key: usize) -> Option<&List> {
-        self.lists.get(Granule::at(key).number() % LISTS)
+    fn list(&self, key: Offset) -> Option<&List> {
+        self.lists.get(key.granule().number() % LISTS)
     }
 
     /// Lets the pair at an offset wait for its key ([`Scan::Waits`]). [`Scan::Value`]: `is_live`
@@ -253,7 +253,7 @@ impl PendingEphemerons {
     ///
     /// Where the allocator has no memory there is room for no more pairs than wait now, until
     /// [`widen`](Self::widen): it would refuse the next ones too, at the price of a system call.
-    pub fn wait_for(&self, key: usize, pair: usize, is_live: impl Fn() -> bool) -> Scan {
+    pub fn wait_for(&self, key: Offset, pair: Offset, is_live: impl Fn() -> bool) -> Scan {
         let before = !kept(Rule::LookUnderLock) && is_live();
         let Some(list) = self.list(key) else { return if is_live() { Scan::Value } else { Scan::Full } };
         let mut list = list.lock();
@@ -274,7 +274,7 @@ impl PendingEphemerons {
     /// Visits the pairs that wait for an object that the caller has just marked. `alone`: there is
     /// no other marker.
     #[inline]
-    pub fn take(&self, key: usize, alone: bool, visit: impl FnMut(usize)) {
+    pub fn take(&self, key: Offset, alone: bool, visit: impl FnMut(Offset)) {
         // The number is exact for the only marker; of several, one may just be putting a pair
         // there.
         if alone && self.is_empty() || !kept(Rule::LookAfterMark) {
@@ -305,7 +305,7 @@ impl PendingEphemerons {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let bytes = |list: &Pairs| {
-            let (first, link) = (size_of::<(usize, u32)>() + 1, size_of::<(usize, u32)>());
+            let (first, link) = (size_of::<(Offset, u32)>() + 1, size_of::<(Offset, u32)>());
             list.first.capacity() * first + list.links.capacity() * link
         };
         self.lists.iter().map(|list| bytes(&list.lock())).sum()
@@ -313,7 +313,7 @@ impl PendingEphemerons {
 
     /// Takes the pairs that wait. After the marking, the keys of those are dead; before its end it
     /// is called while no other marker runs.
-    pub fn take_all(&self, mut visit: impl FnMut(usize)) {
+    pub fn take_all(&self, mut visit: impl FnMut(Offset)) {
         for list in &self.lists {
             let Pairs { first, links, free } = &mut *list.lock();
             for (_, mut link) in first.drain() {
@@ -333,27 +333,41 @@ impl PendingEphemerons {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::units::Granule;
+
+    /// A pair and its key, by number.
+    fn wait(waiting: &PendingEphemerons, key: usize, pair: usize, is_live: bool) -> Scan {
+        waiting.wait_for(Granule::new(key).offset(), Granule::new(pair).offset(), || is_live)
+    }
+
+    fn take(waiting: &PendingEphemerons, key: usize, mut visit: impl FnMut(usize)) {
+        waiting.take(Granule::new(key).offset(), true, |pair| visit(pair.granule().number()));
+    }
+
+    fn take_all(waiting: &PendingEphemerons, mut visit: impl FnMut(usize)) {
+        waiting.take_all(|pair| visit(pair.granule().number()));
+    }
 
     #[test]
     fn pairs_wait_by_key_and_are_taken_once() {
         let waiting = PendingEphemerons::new(usize::MAX);
         for pair in 0..1000 {
-            assert_eq!(waiting.wait_for(pair % 10 * 8, pair * 16, || false), Scan::Waits);
+            assert_eq!(wait(&waiting, pair % 10, pair, false), Scan::Waits);
         }
-        assert_eq!(waiting.wait_for(8, 16, || true), Scan::Value);
+        assert_eq!(wait(&waiting, 1, 1, true), Scan::Value);
         assert_eq!(waiting.len(), 1000);
         let mut taken = Vec::new();
-        waiting.take(24, true, |pair| taken.push(pair / 16));
+        take(&waiting, 3, |pair| taken.push(pair));
         taken.sort_unstable();
         assert_eq!(taken, (0..1000).filter(|pair| pair % 10 == 3).collect::<Vec<_>>());
-        waiting.take(24, true, |_| panic!("taken before"));
-        waiting.take(4096, true, |_| panic!("nothing waits for it"));
-        assert_eq!(waiting.wait_for(24, 16, || false), Scan::Waits);
+        take(&waiting, 3, |_| panic!("taken before"));
+        take(&waiting, 512, |_| panic!("nothing waits for it"));
+        assert_eq!(wait(&waiting, 3, 1, false), Scan::Waits);
         let mut dead = Vec::new();
-        waiting.take_all(|pair| dead.push(pair));
+        take_all(&waiting, |pair| dead.push(pair));
         dead.sort_unstable();
         assert_eq!(dead.len(), 901);
-        assert!(dead.windows(2).all(|pair| pair[0] < pair[1] || pair[0] == 16));
+        assert!(dead.windows(2).all(|pair| pair[0] < pair[1] || pair[0] == 1));
     }
 
     #[test]
@@ -361,19 +375,19 @@ mod tests {
         let waiting = PendingEphemerons::new(100);
         for round in 0..50 {
             for pair in 0..100 {
-                assert_eq!(waiting.wait_for(pair % 7 * 8, pair * 16, || false), Scan::Waits);
+                assert_eq!(wait(&waiting, pair % 7, pair, false), Scan::Waits);
             }
-            assert_eq!(waiting.wait_for(8, 16, || false), Scan::Full);
-            assert_eq!(waiting.wait_for(8, 16, || true), Scan::Value);
+            assert_eq!(wait(&waiting, 1, 1, false), Scan::Full);
+            assert_eq!(wait(&waiting, 1, 1, true), Scan::Value);
             let mut taken = Vec::new();
-            (0..6).for_each(|key| waiting.take(key * 8, true, |pair| taken.push(pair / 16)));
-            waiting.take_all(|pair| taken.push(pair / 16));
+            (0..6).for_each(|key| take(&waiting, key, |pair| taken.push(pair)));
+            take_all(&waiting, |pair| taken.push(pair));
             taken.sort_unstable();
             assert_eq!(taken, (0..100).collect::<Vec<_>>(), "round {round}");
         }
         assert!(waiting.bytes() < 100 * 100 + LISTS * 100, "{} bytes", waiting.bytes());
         waiting.widen(0);
-        assert!((0..200).all(|pair| waiting.wait_for(0, pair * 16, || false) == Scan::Waits));
-        assert_eq!(waiting.wait_for(0, 16, || false), Scan::Full);
+        assert!((0..200).all(|pair| wait(&waiting, 0, pair, false) == Scan::Waits));
+        assert_eq!(wait(&waiting, 0, 1, false), Scan::Full);
     }
 }

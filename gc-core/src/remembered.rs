@@ -52,19 +52,19 @@ impl Part {
         Ok(Part { maps: [map()?, map()?, map()?], chunks: zeroed(granules.div_ceil(CHUNK))? })
     }
 
-    fn word(&self, slot: usize, sort: Sort) -> &AtomicU64 {
-        &self.maps[sort as usize][slot / 64]
+    fn word(&self, slot: Granule, sort: Sort) -> &AtomicU64 {
+        &self.maps[sort as usize][slot.number() / 64]
     }
 
     /// Visits the words that are not 0, each with the number of its first granule.
-    fn each_word(&self, mut visit: impl FnMut(&AtomicU64, u64, usize, Sort)) {
+    fn each_word(&self, mut visit: impl FnMut(&AtomicU64, u64, Granule, Sort)) {
         for (chunk, _) in self.chunks.iter().enumerate().filter(|(_, has_bits)| has_bits.load(Ordering::Relaxed) != 0) {
             for sort in Sort::ALL {
                 let map = &self.maps[sort as usize];
                 for index in (chunk * CHUNK / 64)..((chunk + 1) * CHUNK / 64).min(map.len()) {
                     let bits = map[index].load(Ordering::Relaxed);
                     if bits != 0 {
-                        visit(&map[index], bits, index * 64, sort);
+                        visit(&map[index], bits, Granule::new(index * 64), sort);
                     }
                 }
             }
@@ -79,7 +79,7 @@ fn each_bit(mut bits: u64, mut visit: impl FnMut(usize)) {
     }
 }
 
-/// The remembered slots of a heap, by granule (a word of the heap).
+/// The remembered slots of a heap.
 #[derive(Debug)]
 pub struct RememberedSet {
     parts: [Part; 2],
@@ -111,8 +111,8 @@ impl RememberedSet {
     /// Relaxed: the collector reads the bit after a pause that the thread has arrived at since, and
     /// the word of the slot too.
     #[inline]
-    pub fn add(&self, slot: usize, sort: Sort) {
-        let bit = 1 << (slot % 64);
+    pub fn add(&self, slot: Granule, sort: Sort) {
+        let bit = 1 << (slot.number() % 64);
         let word = |part: &'_ Part| part.word(slot, sort).load(Ordering::Relaxed);
         if word(self.now()) & bit != 0 || !kept(Rule::LookInNow) && word(self.then()) & bit != 0 {
             return;
@@ -123,7 +123,7 @@ impl RememberedSet {
         } else {
             map.store(map.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
         }
-        let chunk = &self.now().chunks[slot / CHUNK];
+        let chunk = &self.now().chunks[slot.number() / CHUNK];
         // Read first: most slots of a chunk find it set, and its cache line stays shared.
         if chunk.load(Ordering::Relaxed) == 0 {
             chunk.store(1, Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl RememberedSet {
     ///
     /// It remembers by what it has found, whichever thread has healed or overwritten the slot
     /// meanwhile: a mutator that heals remembers nothing.
-    pub fn revisit(&self, slot: &AtomicU64, entry: usize, sort: Sort, resolve: impl Fn(u64) -> Option<(bool, u64)>) {
+    pub fn revisit(&self, slot: &AtomicU64, entry: Granule, sort: Sort, resolve: impl Fn(u64) -> Option<(bool, u64)>) {
         // Acquire: the object may be a mutator's.
         let word = slot.load(Ordering::Acquire);
         let Some((is_old, good)) = resolve(word) else { return };
@@ -148,14 +148,14 @@ impl RememberedSet {
 
     /// Whether a slot is in the part that is now.
     #[must_use]
-    pub fn contains(&self, slot: usize, sort: Sort) -> bool {
-        self.now().word(slot, sort).load(Ordering::Relaxed) >> (slot % 64) & 1 != 0
+    pub fn contains(&self, slot: Granule, sort: Sort) -> bool {
+        self.now().word(slot, sort).load(Ordering::Relaxed) >> (slot.number() % 64) & 1 != 0
     }
 
     /// Whether a slot is in one of the parts. For verification.
     #[must_use]
-    pub fn contains_in_any(&self, slot: usize, sort: Sort) -> bool {
-        self.parts.iter().any(|part| part.word(slot, sort).load(Ordering::Relaxed) >> (slot % 64) & 1 != 0)
+    pub fn contains_in_any(&self, slot: Granule, sort: Sort) -> bool {
+        self.parts.iter().any(|part| part.word(slot, sort).load(Ordering::Relaxed) >> (slot.number() % 64) & 1 != 0)
     }
 
     /// Exchanges the parts. Called in a pause, when the part that is then is empty: see
@@ -167,7 +167,7 @@ impl RememberedSet {
 
     /// Takes the slots that were remembered before the last exchange. Called by the collector,
     /// before the next one.
-    pub fn take_then(&self, mut visit: impl FnMut(usize, Sort)) {
+    pub fn take_then(&self, mut visit: impl FnMut(Granule, Sort)) {
         self.then().each_word(|word, bits, first, sort| {
             word.store(0, Ordering::Relaxed);
             each_bit(bits, |bit| visit(first + bit, sort));
@@ -177,7 +177,7 @@ impl RememberedSet {
     }
 
     /// Visits the slots that were remembered before the last exchange, and keeps them.
-    pub fn each_then(&self, mut visit: impl FnMut(usize, Sort)) {
+    pub fn each_then(&self, mut visit: impl FnMut(Granule, Sort)) {
         self.then().each_word(|_, bits, first, sort| each_bit(bits, |bit| visit(first + bit, sort)));
     }
 
@@ -214,26 +214,25 @@ mod tests {
 
     fn taken(set: &RememberedSet) -> Vec<(usize, Sort)> {
         let mut taken = Vec::new();
-        set.take_then(|slot, sort| taken.push((slot, sort)));
+        set.take_then(|slot, sort| taken.push((slot.number(), sort)));
         taken
     }
 
     #[test]
     fn what_is_added_is_taken_once_after_an_exchange() {
         let set = RememberedSet::new(1000).unwrap();
-        for slot in [3, 64, 999, 3] {
-            set.add(slot, Sort::Strong);
-        }
-        set.add(3, Sort::Weak);
-        set.add(8, Sort::Pair);
+        let add = |slot, sort| set.add(Granule::new(slot), sort);
+        [3, 64, 999, 3].into_iter().for_each(|slot| add(slot, Sort::Strong));
+        add(3, Sort::Weak);
+        add(8, Sort::Pair);
         assert_eq!((set.len(), taken(&set)), (5, vec![]));
         set.exchange();
         assert!(set.is_empty());
-        set.add(64, Sort::Strong);
+        add(64, Sort::Strong);
         let strong = [3, 64, 999].map(|slot| (slot, Sort::Strong));
         let all = [&strong[..], &[(3, Sort::Weak), (8, Sort::Pair)]].concat();
         let mut seen = Vec::new();
-        set.each_then(|slot, sort| seen.push((slot, sort)));
+        set.each_then(|slot, sort| seen.push((slot.number(), sort)));
         assert_eq!((seen, taken(&set)), (all.clone(), all));
         assert_eq!(taken(&set), []);
         set.exchange();
@@ -244,7 +243,7 @@ mod tests {
     fn a_range_is_forgotten_in_both_parts() {
         let set = RememberedSet::new(256).unwrap();
         for _ in 0..2 {
-            for slot in 0..256 {
+            for slot in Granule::new(0).run(256) {
                 Sort::ALL.into_iter().for_each(|sort| set.add(slot, sort));
             }
             set.exchange();
@@ -252,6 +251,7 @@ mod tests {
         set.forget(Granule::new(64)..Granule::new(192));
         assert_eq!(set.len(), 3 * 128);
         assert!(taken(&set).iter().all(|(slot, _)| !(64..192).contains(slot)));
-        assert!(set.contains(63, Sort::Pair) && !set.contains(64, Sort::Strong));
+        let contains = |slot, sort| set.contains(Granule::new(slot), sort);
+        assert!(contains(63, Sort::Pair) && !contains(64, Sort::Strong));
     }
 }

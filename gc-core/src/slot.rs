@@ -18,7 +18,7 @@ use crate::color::AddressSpace;
 use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
-use crate::units::Granule;
+use crate::units::Offset;
 use std::hint::cold_path;
 
 // `cold_path` counts in the function whose branch it is in. In a method of `Barriers` it would be
@@ -216,11 +216,10 @@ pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
 #[inline]
 #[must_use]
 pub fn must_log(space: &AddressSpace, bad_mask: u64, marks: &MarkBitmap, word: u64) -> bool {
-    word & bad_mask != 0 || !marks.get(Granule::at(space.offset(word) as usize))
+    word & bad_mask != 0 || !marks.get(space.offset(word).granule())
 }
 
-/// The marker's operations for slots. A place is the offset of an object, in units of the
-/// implementor.
+/// The marker's operations for slots.
 pub trait Remap {
     /// Whether a loaded word is a reference.
     fn is_reference(&self, word: u64) -> bool;
@@ -236,14 +235,14 @@ pub trait Remap {
     }
 
     /// The place of the object of a good reference.
-    fn place(&self, word: u64) -> usize;
+    fn place(&self, word: u64) -> Offset;
 
     /// The new place of the object of a stale reference. All objects have their places before a
     /// marking begins.
-    fn remap(&self, word: u64) -> usize;
+    fn remap(&self, word: u64) -> Offset;
 
     /// The good reference to the object at a place.
-    fn good(&self, place: usize) -> u64;
+    fn good(&self, place: Offset) -> u64;
 }
 
 /// What a marker finds in a slot.
@@ -254,12 +253,12 @@ pub enum Visited {
     /// A reference to an object that the marking does not collect, and takes for live.
     Exempt,
     /// A reference to the object at a place.
-    Object(usize),
+    Object(Offset),
 }
 
 /// The place of the object that a slot refers to, if the marking follows it; heals the slot.
 #[inline(always)]
-pub fn visit(slot: &AtomicU64, marker: &impl Remap) -> Option<usize> {
+pub fn visit(slot: &AtomicU64, marker: &impl Remap) -> Option<Offset> {
     match look(slot, marker) {
         Visited::Object(place) => Some(place),
         Visited::Nothing | Visited::Exempt => None,

@@ -1,13 +1,17 @@
 //! What a number means: places in a heap, as types, so that one cannot be taken for another.
 //!
-//! An offset counts bytes from the start of the heap, and is a plain `usize`, as lengths are. The
-//! types here count in larger units. Each is a `usize` in memory, and each conversion is the shift
-//! or mask that it says.
+//! [`Offset`] counts bytes from the start of the heap; [`Granule`], [`Page`] and [`Block`] count in
+//! larger units. Each is a `usize` in memory, and each conversion is the shift or mask that it
+//! says.
 //!
 //! How many there are of something, blocks as well as bytes, is a `usize`: places are numbered,
 //! things are counted. A place and a count add up to a place, and the difference of two places is a
 //! count.
+//!
+//! [`views`](crate::views) and [`sys`](crate::sys) know files and mappings, and no heap: what they
+//! take is a `usize` of bytes, which [`Offset::bytes`] gives.
 
+use std::fmt;
 use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
 
 /// Bytes of a granule: objects start at multiples of it.
@@ -23,37 +27,9 @@ pub const PAGE_BYTES: usize = 4096;
 /// Pages of a block.
 pub const BLOCK_PAGES: usize = BLOCK_BYTES / PAGE_BYTES;
 
-/// What places of one unit have in common.
-macro_rules! numbered {
-    ($place:ident, $one:literal) => {
-        impl $place {
-            #[doc = concat!("The ", $one, " with this number.")]
-            #[inline(always)]
-            #[must_use]
-            pub const fn new(number: usize) -> $place {
-                $place(number)
-            }
-
-            /// Its number.
-            #[inline(always)]
-            #[must_use]
-            pub const fn number(self) -> usize {
-                self.0
-            }
-
-            /// Those of a range, in ascending order.
-            #[inline(always)]
-            pub fn range(range: Range<$place>) -> impl DoubleEndedIterator<Item = $place> + ExactSizeIterator + Clone {
-                (range.start.0..range.end.0).map($place)
-            }
-
-            /// So many in a row, of which this is the first.
-            #[inline(always)]
-            pub fn run(self, len: usize) -> impl DoubleEndedIterator<Item = $place> + ExactSizeIterator + Clone {
-                $place::range(self..self + len)
-            }
-        }
-
+/// Sums and differences of places and counts.
+macro_rules! counted {
+    ($place:ident) => {
         impl Add<usize> for $place {
             type Output = $place;
 
@@ -97,6 +73,106 @@ macro_rules! numbered {
     };
 }
 
+/// What places of one unit have in common.
+macro_rules! numbered {
+    ($place:ident, $one:literal) => {
+        impl $place {
+            #[doc = concat!("The ", $one, " with this number.")]
+            #[inline(always)]
+            #[must_use]
+            pub const fn new(number: usize) -> $place {
+                $place(number)
+            }
+
+            /// Its number.
+            #[inline(always)]
+            #[must_use]
+            pub const fn number(self) -> usize {
+                self.0
+            }
+
+            /// Those of a range, in ascending order.
+            #[inline(always)]
+            pub fn range(range: Range<$place>) -> impl DoubleEndedIterator<Item = $place> + ExactSizeIterator + Clone {
+                (range.start.0..range.end.0).map($place)
+            }
+
+            /// So many in a row, of which this is the first.
+            #[inline(always)]
+            pub fn run(self, len: usize) -> impl DoubleEndedIterator<Item = $place> + ExactSizeIterator + Clone {
+                $place::range(self..self + len)
+            }
+        }
+
+        counted!($place);
+    };
+}
+
+/// A byte of the heap, counted from its start; behind the heap proper, of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Offset(usize);
+
+counted!(Offset);
+
+impl Offset {
+    /// So many bytes from the start of the heap.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(bytes: usize) -> Offset {
+        Offset(bytes)
+    }
+
+    /// Bytes from the start of the heap.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        self.0
+    }
+
+    /// The address in a view that begins at `view`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_view(self, view: u64) -> u64 {
+        view + self.0 as u64
+    }
+
+    /// The offset of a word that comes so many words behind the one here.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self, index: usize) -> Offset {
+        Offset(self.0 + index * GRANULE_BYTES)
+    }
+
+    /// The granule that begins here.
+    #[inline(always)]
+    #[must_use]
+    pub const fn granule(self) -> Granule {
+        debug_assert!(self.0.is_multiple_of(GRANULE_BYTES), "no granule begins at this offset");
+        Granule(self.0 / GRANULE_BYTES)
+    }
+
+    /// The page that holds the byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn page(self) -> Page {
+        Page(self.0 / PAGE_BYTES)
+    }
+
+    /// The block that holds the byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn block(self) -> Block {
+        Block(self.0 / BLOCK_BYTES)
+    }
+}
+
+impl fmt::LowerHex for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
 /// A block of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -105,18 +181,11 @@ pub struct Block(usize);
 numbered!(Block, "block");
 
 impl Block {
-    /// The block that holds the byte at an offset.
-    #[inline(always)]
-    #[must_use]
-    pub const fn containing(offset: usize) -> Block {
-        Block(offset / BLOCK_BYTES)
-    }
-
     /// The offset at which it begins.
     #[inline(always)]
     #[must_use]
-    pub const fn start(self) -> usize {
-        self.0 * BLOCK_BYTES
+    pub const fn start(self) -> Offset {
+        Offset(self.0 * BLOCK_BYTES)
     }
 
     /// One of its granules.
@@ -156,32 +225,25 @@ pub struct Page(usize);
 numbered!(Page, "page");
 
 impl Page {
-    /// The page that holds the byte at an offset.
+    /// The pages that hold the `bytes` from an offset on.
     #[inline(always)]
     #[must_use]
-    pub const fn containing(offset: usize) -> Page {
-        Page(offset / PAGE_BYTES)
-    }
-
-    /// The pages that hold bytes of a range of offsets.
-    #[inline(always)]
-    #[must_use]
-    pub const fn holding(offsets: Range<usize>) -> Range<Page> {
-        Page(offsets.start / PAGE_BYTES)..Page(offsets.end.div_ceil(PAGE_BYTES))
+    pub const fn holding(start: Offset, bytes: usize) -> Range<Page> {
+        start.page()..Page((start.0 + bytes).div_ceil(PAGE_BYTES))
     }
 
     /// The offset at which it begins.
     #[inline(always)]
     #[must_use]
-    pub const fn start(self) -> usize {
-        self.0 * PAGE_BYTES
+    pub const fn start(self) -> Offset {
+        Offset(self.0 * PAGE_BYTES)
     }
 
-    /// The offsets of the pages of a range.
+    /// The bytes of the pages of a range.
     #[inline(always)]
     #[must_use]
-    pub const fn offsets(pages: &Range<Page>) -> Range<usize> {
-        pages.start.start()..pages.end.start()
+    pub const fn bytes(pages: &Range<Page>) -> Range<usize> {
+        pages.start.start().0..pages.end.start().0
     }
 
     /// The block that it is part of; behind the heap proper, one that there is not.
@@ -208,19 +270,11 @@ pub struct Granule(usize);
 numbered!(Granule, "granule");
 
 impl Granule {
-    /// The granule at an offset, which is a multiple of its size.
-    #[inline(always)]
-    #[must_use]
-    pub const fn at(offset: usize) -> Granule {
-        debug_assert!(offset.is_multiple_of(GRANULE_BYTES), "no granule begins at this offset");
-        Granule(offset / GRANULE_BYTES)
-    }
-
     /// The offset at which it begins.
     #[inline(always)]
     #[must_use]
-    pub const fn offset(self) -> usize {
-        self.0 * GRANULE_BYTES
+    pub const fn offset(self) -> Offset {
+        Offset(self.0 * GRANULE_BYTES)
     }
 
     /// Its block.
@@ -271,9 +325,9 @@ mod tests {
     fn a_granule_is_its_block_and_its_place_there() {
         for number in [0, 1, BLOCK_GRANULES - 1, BLOCK_GRANULES, 5 * BLOCK_GRANULES + 17] {
             let granule = Granule::new(number);
-            assert_eq!(Granule::at(granule.offset()), granule);
+            assert_eq!(granule.offset().granule(), granule);
             assert_eq!(granule.block().granule(granule.in_block()), granule);
-            assert_eq!(Block::containing(granule.offset()), granule.block());
+            assert_eq!(granule.offset().block(), granule.block());
             assert!(granule.block().granules().contains(&granule));
         }
     }
@@ -283,7 +337,7 @@ mod tests {
         let block = Block::new(3);
         assert!(block.run(2).eq([block, block + 1]) && block.run(2).rev().eq([block + 1, block]));
         assert_eq!((block.run(2).len(), (block + 5) - block, (block + 1) - 1), (2, 5, block));
-        assert_eq!((block.start(), (block + 1).start()), (3 * BLOCK_BYTES, 4 * BLOCK_BYTES));
+        assert_eq!((block.start(), (block + 1).start()), (Offset::new(3 * BLOCK_BYTES), Offset::new(4 * BLOCK_BYTES)));
         assert_eq!(block.mark_words().start * 64, block.granules().start.number());
     }
 
@@ -291,11 +345,11 @@ mod tests {
     fn the_pages_of_a_block_are_those_of_its_bytes() {
         let block = Block::new(3);
         let pages = block.pages();
-        assert_eq!(Page::holding(block.start()..(block + 1).start()), pages);
-        assert_eq!(Page::offsets(&pages), block.start()..(block + 1).start());
-        assert!(Page::range(pages.clone()).all(|page| page.block() == block && page == Page::containing(page.start())));
+        assert_eq!(Page::holding(block.start(), BLOCK_BYTES), pages);
+        assert_eq!(Page::bytes(&pages), block.start().bytes()..(block + 1).start().bytes());
+        assert!(Page::range(pages.clone()).all(|page| page.block() == block && page == page.start().page()));
         let words = (pages.start.mark_words().start, (pages.end - 1).mark_words().end);
         assert_eq!(words, (block.mark_words().start, block.mark_words().end));
-        assert_eq!(Page::holding(block.start() + 1..block.start() + PAGE_BYTES + 1), pages.start..pages.start + 2);
+        assert_eq!(Page::holding(block.start() + 1, PAGE_BYTES), pages.start..pages.start + 2);
     }
 }

@@ -16,7 +16,7 @@ use gc_core::grey::GreyBlocks;
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
-use gc_core::units::{Block, BlockGranule, Granule};
+use gc_core::units::{Block, BlockGranule, Granule, Offset};
 use gc_core::weak::{self, WeakBarriers};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -121,7 +121,7 @@ impl Heap {
 
     /// The good word. All entries are published.
     fn resolve(&self, word: u64) -> u64 {
-        if is_bad(word) { good(self.remap(word) / 8) } else { word }
+        if is_bad(word) { good(self.remap(word).granule().number()) } else { word }
     }
 
     fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> u64 {
@@ -145,8 +145,9 @@ impl Heap {
 
     /// The marker comes to a pair of a live object, in the pass over all of them or after it.
     fn discover(&self, index: usize) {
-        let is_live = |place: usize| self.marks.get(Granule::at(place));
-        match ephemeron::scan(&self.pairs[index].key, index, self, is_live, Some(&self.waiting)) {
+        let is_live = |place: Offset| self.marks.get(place.granule());
+        let pair = Granule::new(index).offset();
+        match ephemeron::scan(&self.pairs[index].key, pair, self, is_live, Some(&self.waiting)) {
             Scan::Value => self.visit_value(index),
             Scan::Full => self.blocks.add(Block::new(index)),
             _ => {}
@@ -170,7 +171,7 @@ impl Heap {
 
     fn visit_value(&self, index: usize) {
         if let Some(place) = slot::visit(&self.pairs[index].value, self) {
-            self.mark(place / 8);
+            self.mark(place.granule().number());
         }
     }
 
@@ -179,7 +180,7 @@ impl Heap {
         assert_ne!(object, UNDEFINED, "the marker follows the value of an empty pair");
         if self.marks.set(Granule::new(object)) {
             let mut found = Vec::new();
-            self.waiting.take(object * 8, false, |index| found.push(index));
+            self.waiting.take(Granule::new(object).offset(), false, |pair| found.push(pair.granule().number()));
             found.into_iter().for_each(|index| self.visit_value(index));
         }
     }
@@ -193,7 +194,7 @@ impl Heap {
 
     /// The pairs that still wait are resolved.
     fn clear(&self) {
-        self.waiting.take_all(|index| self.blocks.add(Block::new(index)));
+        self.waiting.take_all(|pair| self.blocks.add(Block::new(pair.granule().number())));
         while let Some(index) = self.blocks.take(Block::new(0)).map(Block::number) {
             let Pair { key, value } = &self.pairs[index];
             let resolved = |word| {
@@ -231,7 +232,7 @@ impl Heap {
     }
 }
 
-/// The marker. A place is an offset in bytes.
+/// The marker.
 impl Remap for Heap {
     fn is_reference(&self, word: u64) -> bool {
         word != 0
@@ -241,17 +242,17 @@ impl Remap for Heap {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> usize {
-        granule(word) * 8
+    fn place(&self, word: u64) -> Offset {
+        Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, word: u64) -> usize {
+    fn remap(&self, word: u64) -> Offset {
         self.forwarding_memory.with(|_| ());
         self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().offset()
     }
 
-    fn good(&self, place: usize) -> u64 {
-        good(place / 8)
+    fn good(&self, place: Offset) -> u64 {
+        good(place.granule().number())
     }
 }
 

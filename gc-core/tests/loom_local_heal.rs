@@ -13,7 +13,7 @@ mod support;
 use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::AtomicU64;
-use gc_core::units::{BlockGranule, Granule};
+use gc_core::units::{BlockGranule, Granule, Offset};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -113,16 +113,16 @@ impl Remap for Heap {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> usize {
-        granule(word)
+    fn place(&self, word: u64) -> Offset {
+        Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, _word: u64) -> usize {
-        self.forwarding.entry(BlockGranule::new(OLD)).unwrap().destination().expect("published before").number()
+    fn remap(&self, _word: u64) -> Offset {
+        self.forwarding.entry(BlockGranule::new(OLD)).unwrap().destination().expect("published before").offset()
     }
 
-    fn good(&self, place: usize) -> u64 {
-        good(place)
+    fn good(&self, place: Offset) -> u64 {
+        good(place.granule().number())
     }
 }
 

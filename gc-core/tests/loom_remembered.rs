@@ -8,11 +8,12 @@ use gc_core::remembered::{RememberedSet, Sort};
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
+use gc_core::units::Granule;
 use loom::sync::Arc;
 use loom::thread;
 use support::check;
 
-const SLOTS: [usize; 2] = [5, 6];
+const SLOTS: [Granule; 2] = [Granule::new(5), Granule::new(6)];
 const YOUNG: u64 = 1;
 const OLD: u64 = 2;
 
@@ -20,21 +21,21 @@ const OLD: u64 = 2;
 /// them. Joining stands for the pause, `loom_stop` is its model. In each pause every slot that
 /// holds a young reference must be in the part that is now. Between the pauses the collector works
 /// on the part that is then: it resolves what it finds there, and keeps what stays young.
-fn every_young_word_is_remembered_at_a_pause(slots: [usize; 2]) {
+fn every_young_word_is_remembered_at_a_pause(slots: [Granule; 2]) {
     let set = Arc::new(RememberedSet::new(64).unwrap());
     let words: Arc<[AtomicU64; 64]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-    let store = |slot: usize| {
+    let store = |slot: Granule| {
         let (set, words) = (Arc::clone(&set), Arc::clone(&words));
         thread::spawn(move || {
-            words[slot].store(YOUNG, Ordering::Release);
+            words[slot.number()].store(YOUNG, Ordering::Release);
             set.add(slot, Sort::Strong);
         })
     };
     let pause = |threads: [thread::JoinHandle<()>; 2]| {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         for slot in slots {
-            let is_young = words[slot].load(Ordering::Relaxed) == YOUNG;
-            assert!(!is_young || set.contains(slot, Sort::Strong), "slot {slot} is not remembered");
+            let is_young = words[slot.number()].load(Ordering::Relaxed) == YOUNG;
+            assert!(!is_young || set.contains(slot, Sort::Strong), "{slot:?} is not remembered");
         }
         set.exchange();
     };
@@ -43,9 +44,9 @@ fn every_young_word_is_remembered_at_a_pause(slots: [usize; 2]) {
     let threads = slots.map(store);
     set.take_then(|slot, sort| {
         assert_eq!(sort, Sort::Strong);
-        let word = words[slot].load(Ordering::Acquire);
+        let word = words[slot.number()].load(Ordering::Acquire);
         // A store that comes first stays; what is found young is remembered, whoever wins.
-        if words[slot].compare_exchange(word, OLD, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if words[slot.number()].compare_exchange(word, OLD, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             set.add(slot, Sort::Strong);
         }
     });

@@ -11,7 +11,7 @@ use gc_core::forwarding::Forwarding;
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::AtomicU64;
-use gc_core::units::{BlockGranule, Granule};
+use gc_core::units::{BlockGranule, Granule, Offset};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Heap {
 
     /// The marker visits the slot when all entries are published, and reads the object.
     fn visit(&self) -> u64 {
-        slot::visit(&self.slot, &Marker(self)).map_or(0, |found| self.read(found))
+        slot::visit(&self.slot, &Marker(self)).map_or(0, |found| self.read(found.granule().number()))
     }
 }
 
@@ -146,17 +146,17 @@ impl Remap for Marker<'_> {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> usize {
-        granule(word)
+    fn place(&self, word: u64) -> Offset {
+        Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, word: u64) -> usize {
+    fn remap(&self, word: u64) -> Offset {
         let entry = self.0.forwarding.entry(BlockGranule::new(granule(word))).unwrap();
-        entry.destination().expect("the relocation is complete").number()
+        entry.destination().expect("the relocation is complete").offset()
     }
 
-    fn good(&self, place: usize) -> u64 {
-        good(place)
+    fn good(&self, place: Offset) -> u64 {
+        good(place.granule().number())
     }
 }
 

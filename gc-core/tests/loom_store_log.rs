@@ -13,7 +13,7 @@ use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
-use gc_core::units::{BlockGranule, Granule};
+use gc_core::units::{BlockGranule, Granule, Offset};
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Heap {
     /// The marker comes to the slot.
     fn visit(&self) {
         if let Some(found) = slot::visit(&self.slot, self) {
-            self.marking.mark(found);
+            self.marking.mark(found.granule().number());
         }
     }
 
@@ -74,7 +74,7 @@ impl Heap {
     /// Mark end, when all have come to it.
     fn mark_end(&self) {
         let remaps = |word| self.remap_logged && is_bad(word);
-        self.marking.take_logs(|word| if remaps(word) { self.remap(word) } else { granule(word) });
+        self.marking.take_logs(|word| if remaps(word) { self.remap(word).granule().number() } else { granule(word) });
         assert!(self.marking.marks.get(Granule::new(B)), "an object that was reachable at mark start is not marked");
         assert!(!is_bad(self.slot.load(Ordering::Acquire)), "a slot is stale after marking");
     }
@@ -89,16 +89,16 @@ impl Remap for Heap {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> usize {
-        granule(word)
+    fn place(&self, word: u64) -> Offset {
+        Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, word: u64) -> usize {
-        self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().number()
+    fn remap(&self, word: u64) -> Offset {
+        self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().offset()
     }
 
-    fn good(&self, place: usize) -> u64 {
-        good(place)
+    fn good(&self, place: Offset) -> u64 {
+        good(place.granule().number())
     }
 }
 
@@ -130,7 +130,7 @@ impl Barriers for Mutator<'_> {
     }
 
     fn resolve(&self, word: u64) -> u64 {
-        good(self.heap.remap(word))
+        good(self.heap.remap(word).granule().number())
     }
 
     fn is_logging(&self) -> bool {

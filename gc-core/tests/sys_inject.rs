@@ -4,6 +4,7 @@
 
 use gc_core::ephemeron::{PendingEphemerons, Scan};
 use gc_core::sys::{self, HeapFile, RegisterMode, UffdSource, inject};
+use gc_core::units::Offset;
 
 fn count(of: &[(&str, u64)], call: &str) -> u64 {
     of.iter().find(|(name, _)| *name == call).map_or(0, |(_, count)| *count)
@@ -52,25 +53,28 @@ fn calls_are_counted_and_refused_by_number() {
 fn a_refusal_of_room_for_pairs_is_remembered() {
     let table = "alloc(table)";
     let waiting = PendingEphemerons::new(usize::MAX);
+    let [key, pair] = [8, 16].map(Offset::new);
     let refused = || count(&inject::refusals(), table);
     let before = refused();
     inject::refuse(table, libc::ENOMEM, 0, u64::MAX);
-    assert!((0..1000).all(|pair| waiting.wait_for(pair * 8, pair * 16, || false) == Scan::Full));
+    assert!(
+        (0..1000).all(|pair| waiting.wait_for(Offset::new(pair * 8), Offset::new(pair * 16), || false) == Scan::Full)
+    );
     assert_eq!((refused(), waiting.len()), (before + 1, 0));
     waiting.widen(64);
-    assert_eq!(waiting.wait_for(8, 16, || false), Scan::Full);
+    assert_eq!(waiting.wait_for(key, pair, || false), Scan::Full);
     assert_eq!(refused(), before + 2);
     // The lists themselves.
     let without = PendingEphemerons::new(usize::MAX);
     inject::refuse_nothing();
-    assert_eq!(without.wait_for(8, 16, || false), Scan::Full);
-    assert_eq!(without.wait_for(8, 16, || true), Scan::Value);
-    without.take(8, false, |_| panic!("nothing waits"));
+    assert_eq!(without.wait_for(key, pair, || false), Scan::Full);
+    assert_eq!(without.wait_for(key, pair, || true), Scan::Value);
+    without.take(key, false, |_| panic!("nothing waits"));
     without.take_all(|_| panic!("nothing waits"));
     assert_eq!(without.bytes(), 0);
     // There is memory again.
     waiting.widen(64);
-    assert_eq!(waiting.wait_for(8, 16, || false), Scan::Waits);
+    assert_eq!(waiting.wait_for(key, pair, || false), Scan::Waits);
 }
 
 /// The name of a call, and the call.

@@ -24,7 +24,7 @@ pub(crate) fn is_bad(word: u64) -> bool {
 
 /// The granule of a word of any color.
 pub(crate) fn granule(word: u64) -> usize {
-    SPACE.offset(word) as usize / 8
+    SPACE.offset(word).granule().number()
 }
 
 /// Whether a mutator logs a word that it overwrites.

@@ -2,6 +2,7 @@
 
 use crate::events::LossKind;
 use crate::inner::mutator::{Counts, Mutator, Sampled};
+use crate::space::Offset;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
 use crate::stats::Histogram;
@@ -106,7 +107,7 @@ impl Mutator<'_> {
         if !inner.memory.space.owns(word) {
             return None;
         }
-        let offset = inner.memory.space.offset(word) as usize;
+        let offset = inner.memory.space.offset(word);
         let place = match inner.forwarding_of(word).lookup(offset)? {
             None => offset,
             Some(entry) => match entry.destination() {
@@ -117,7 +118,7 @@ impl Mutator<'_> {
         Some(self.good_word(word, place))
     }
 
-    fn copy(&self, offset: usize, entry: Entry<'_>) -> usize {
+    fn copy(&self, offset: Offset, entry: Entry<'_>) -> Offset {
         self.stress_delay();
         let (place, copied) = relocate_object(&self.inner().memory, offset, entry, &mut MutatorPlace(self));
         match copied {
@@ -164,7 +165,7 @@ impl WeakBarriers for Mutator<'_> {
     }
 
     fn is_live(&self, good: u64) -> bool {
-        self.inner().is_live(self.inner().memory.space.offset(good) as usize)
+        self.inner().is_live(self.inner().memory.space.offset(good))
     }
 
     #[cold]
@@ -180,7 +181,7 @@ impl WeakBarriers for Mutator<'_> {
 struct MutatorPlace<'a, 's>(&'a Mutator<'s>);
 
 impl CopyPlace for MutatorPlace<'_, '_> {
-    fn bump(&mut self, bytes: usize) -> Option<usize> {
+    fn bump(&mut self, bytes: usize) -> Option<Offset> {
         let m = self.0;
         if m.tlabs.copy.rest() < bytes {
             let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
@@ -188,7 +189,7 @@ impl CopyPlace for MutatorPlace<'_, '_> {
             m.inner().open_target(block, m.epoch.get());
             m.tlabs.copy.open(m.target_word(block.start()));
         }
-        Some(m.inner().memory.space.offset(m.tlabs.copy.bump(bytes)?) as usize)
+        Some(m.inner().memory.space.offset(m.tlabs.copy.bump(bytes)?))
     }
 
     fn rewind(&mut self, bytes: usize) {

@@ -73,7 +73,7 @@ impl Place {
         if !self.is_in_object() {
             return None;
         }
-        let block = Block::containing(memory.space.offset(address) as usize);
+        let block = memory.space.offset(address).block();
         Some(match memory.blocks.state(block) {
             BlockState::LargeContinued => memory.blocks.first_of(block),
             _ => block,
@@ -84,7 +84,7 @@ impl Place {
     /// use; all other slots outside of the views, or behind the heap's last block.
     fn is_of(self, slot: &AtomicU64, m: &Mutator<'_>) -> bool {
         let (address, memory) = (std::ptr::from_ref(slot).addr() as u64, &m.inner().memory);
-        let in_heap = memory.space.owns(address) && (memory.space.offset(address) as usize) < memory.bytes;
+        let in_heap = memory.space.owns(address) && memory.space.offset(address).bytes() < memory.bytes;
         match self.holder_block(slot, m) {
             None => !in_heap,
             Some(block) => {

@@ -70,7 +70,6 @@ pub(super) fn during<R>(f: impl FnOnce() -> R) -> (R, Vec<Store>) {
 
 mod tests {
     use super::*;
-    use crate::space::Block;
     use crate::{
         AllocSize, Ephemeron, FinalizerQueue, Gc, Heap, MIN_HEAP_BYTES, Mutator, Root, RootStack, Slot, SlotArray,
         Tagged, Trace, Value, Weak, WeakSlot,
@@ -271,7 +270,7 @@ mod tests {
             let m = m.reserve(AllocSize::of::<Node>() + AllocSize::tail::<Nodes>(LEN)).unwrap();
             let (small, large) = (node(m), m.place_array::<Nodes>((), LEN, None));
             let space = &heap.inner().memory.space;
-            let blocks = [small.word(), large.word()].map(|word| Block::containing(space.offset(word) as usize));
+            let blocks = [small.word(), large.word()].map(|word| space.offset(word).block());
             let block = |slot: &Slot<Option<Node>>, at: Place| at.holder_block(slot.raw(), m);
             assert_eq!(block(&small.strong, Place::Field), Some(blocks[0]));
             for index in [0, LEN / 2, LEN - 1] {

@@ -3,6 +3,7 @@
 use crate::inner::heap_walk::{Node, RootSort, Walked};
 use crate::object::Kind;
 use crate::object::slot_name::SlotName;
+use crate::space::Offset;
 use std::collections::BTreeMap;
 
 /// The name of an edge, and whether it keeps its target alive.
@@ -77,7 +78,7 @@ impl<'a> SnapshotNode<'a> {
     /// distinguishes objects, but does not identify the same object in another snapshot.
     #[must_use]
     pub fn id(&self) -> usize {
-        self.object().map_or(self.number, |object| self.graph.synthetic.len() + object.offset / 8)
+        self.object().map_or(self.number, |object| self.graph.synthetic.len() + object.offset.granule().number())
     }
 
     /// The node's outgoing edges; an object's in the order of its slots.
@@ -124,7 +125,7 @@ struct Raw {
 
 impl Graph {
     pub(super) fn new(walked: &Walked) -> Graph {
-        let number = |offset: usize| walked.nodes.binary_search_by_key(&offset, |node| node.offset).ok();
+        let number = |offset: Offset| walked.nodes.binary_search_by_key(&offset, |node| node.offset).ok();
         let mut roots: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for &(sort, offset) in &walked.roots {
             roots.entry(root_name(sort)).or_default().extend(number(offset));

@@ -12,6 +12,7 @@ use super::roots::Roots;
 use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::inner::registration::{OnDeath, Registration};
+use crate::space::Offset;
 use std::sync::atomic::Ordering;
 
 /// All registrations. Owned by the collector.
@@ -30,7 +31,7 @@ pub(crate) struct Finalized {
 }
 
 /// The offset of a registered object, if it is live; heals its word.
-fn live(inner: &HeapInner, watch: &Registration) -> Result<(), usize> {
+fn live(inner: &HeapInner, watch: &Registration) -> Result<(), Offset> {
     let slot = watch.cell.collector_slot();
     let word = slot.load(Ordering::Acquire);
     if word & inner.exempt_bits() != 0 {

@@ -8,7 +8,7 @@ use crate::page::mapping::pages_with_objects;
 use crate::roots::region::RootMemory;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{Block, Page};
+use crate::space::{Block, Offset, Page};
 use gc_core::page_flip::Releaser;
 use gc_core::sys::end_process;
 use gc_core::views::{InstallResult, MIN_SPAN};
@@ -94,9 +94,9 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
                 continue;
             }
             let end = (start + GIVE_BACK).min(heap);
-            let blocks = Block::range(Block::containing(start)..Block::containing(end));
+            let range = Page::holding(Offset::new(start), end - start);
+            let blocks = Block::range(range.start.block()..range.end.block());
             blocks.for_each(|block| repair_pages_of(inner, pages, block));
-            let range = Page::holding(start..end);
             if pages.gate.is_private() {
                 install_all(inner, pages, range);
             } else if pages.installed(range.clone()) > MAX_REPLACED && push(&mut behind.lock(), start).is_ok() {
@@ -201,7 +201,7 @@ mod tests {
     fn next_block(m: &mut Mutator<'_>) -> Block {
         let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
         let object: Gc<'_, Bytes> = m.place_bytes((), &[1; 8]);
-        Block::containing(m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize)
+        m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)).block()
     }
 
     /// A repair that panics leaves a page in which some references are updated and some are not. A

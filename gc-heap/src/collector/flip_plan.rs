@@ -11,8 +11,7 @@ use crate::inner::HeapInner;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, Block, Page};
-use gc_core::units::Granule;
+use crate::space::{BLOCK_BYTES, Block, Offset, Page};
 use gc_core::zeroed::with_room_for_one;
 use std::sync::atomic::Ordering;
 
@@ -174,8 +173,8 @@ impl DestinationPacker<'_> {
                 self.drop_last(block, count, top);
                 return false;
             };
-            entry.set(Granule::at(to));
-            for page in Page::range(Page::holding(to..to + bytes)) {
+            entry.set(to.granule());
+            for page in Page::range(Page::holding(to, bytes)) {
                 if self.pages.first(page).is_none() {
                     self.pages.set_first(page, from);
                 }
@@ -186,7 +185,7 @@ impl DestinationPacker<'_> {
         true
     }
 
-    fn place(&mut self, bytes: usize) -> Option<usize> {
+    fn place(&mut self, bytes: usize) -> Option<Offset> {
         if self.tops.last().is_none_or(|&top| top + bytes > BLOCK_BYTES) {
             let FlipPlan { destinations, done, .. } = &mut self.plan;
             let room = with_room_for_one(destinations)
@@ -219,7 +218,7 @@ impl DestinationPacker<'_> {
         if let Some(last) = self.tops.last_mut() {
             *last = top;
             let destination = self.plan.destinations[count - 1];
-            let kept = Page::holding(destination.start()..destination.start() + top);
+            let kept = Page::holding(destination.start(), top);
             self.pages.forget_first_of(kept.end..destination.pages().end);
         }
     }

@@ -10,8 +10,7 @@ use crate::inner::heap_walk::{Edge, Node, Request, RootSort, Walked};
 use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
-use crate::space::Block;
-use gc_core::units::Granule;
+use crate::space::Offset;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +61,7 @@ impl HeapWalker<'_> {
     }
 
     /// Records an object. Returns its kind and size.
-    fn object(&mut self, offset: usize) -> (&'static Kind, usize) {
+    fn object(&mut self, offset: Offset) -> (&'static Kind, usize) {
         let inner = self.inner;
         let word = |at: usize| inner.memory.word(offset + at).load(Ordering::Relaxed);
         let (kind, bytes) = inner.marked_object(offset);
@@ -75,20 +74,20 @@ impl HeapWalker<'_> {
     }
 
     /// The offset that a slot's word refers to, if that is a visited object.
-    fn target(&self, slot: &AtomicU64) -> Option<usize> {
+    fn target(&self, slot: &AtomicU64) -> Option<Offset> {
         let inner = self.inner;
         let word = slot.load(Ordering::Acquire);
         if !is_reference(word) || !inner.is_good(word) {
             return None;
         }
-        let offset = inner.memory.space.offset(word) as usize;
-        let is_found = offset < inner.config.max_bytes
-            && inner.memory.marks.get(Granule::at(offset))
-            && inner.is_marked_block(Block::containing(offset));
+        let offset = inner.memory.space.offset(word);
+        let is_found = offset.bytes() < inner.config.max_bytes
+            && inner.memory.marks.get(offset.granule())
+            && inner.is_marked_block(offset.block());
         is_found.then_some(offset)
     }
 
-    fn slot(&mut self, holder: usize, at: usize, role: SlotRole) {
+    fn slot(&mut self, holder: Offset, at: usize, role: SlotRole) {
         if role == SlotRole::Value {
             return; // with its key
         }

@@ -9,9 +9,8 @@ use super::evacuation_set::{cancel_forwarding, forward};
 use super::pauses::{Pauses, Stopped};
 use super::run_plan::{Batch, Content, Move, Stretch, free_blocks, plan};
 use crate::inner::HeapInner;
-use crate::space::Block;
 use crate::space::blocks::BlockState;
-use gc_core::units::{BlockGranule, Granule};
+use crate::space::{Block, BlockGranule, GRANULE_BYTES, Offset};
 use gc_core::zeroed::{NoMemory, push, with_room_for_one};
 use std::sync::atomic::Ordering;
 
@@ -134,7 +133,7 @@ fn prepare(inner: &HeapInner, batch: &Batch, forwarded: &mut Vec<Block>) -> Resu
 fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     let (memory, blocks) = (&inner.memory, &inner.memory.blocks);
     let (start, end) = (from.start(), to.start());
-    let word = |offset: usize| memory.word(offset).load(Ordering::Relaxed);
+    let word = |offset: Offset| memory.word(offset).load(Ordering::Relaxed);
     // `prepare` has moved this object's mark to its table, and no object has moved there since: a
     // batch writes blocks that were free, or that an object has left.
     let (_, bytes) = inner.marked_object(start);
@@ -142,19 +141,18 @@ fn move_object(inner: &HeapInner, &Move { from, to, len }: &Move) -> usize {
     let forwarding = inner.planned_forwarding(from).of_block(from);
     let copy = |at: usize| memory.word(end + at).store(word(start + at), Ordering::Relaxed);
     if to > from {
-        (0..bytes).step_by(8).rev().for_each(copy);
+        (0..bytes).step_by(GRANULE_BYTES).rev().for_each(copy);
     } else {
-        (0..bytes).step_by(8).for_each(copy);
+        (0..bytes).step_by(GRANULE_BYTES).for_each(copy);
     }
     blocks.set_live_bytes(from, 0);
     blocks.set_live_bytes(to, 0);
     blocks.set_run(to, len);
-    (to + 1).run(len - 1).for_each(|block| blocks.set_run(block, block - to));
     for block in to.run(len).rev() {
         let state = if block == to { BlockState::LargeFirst } else { BlockState::LargeContinued };
         memory.begin_target(block, state, inner.world.phase.epoch());
     }
     let entry = forwarding.and_then(|forwarding| forwarding.entry(BlockGranule::FIRST));
-    entry.expect("a marked object begins the block").set(Granule::at(end));
+    entry.expect("a marked object begins the block").set(end.granule());
     bytes
 }

@@ -11,17 +11,16 @@ use crate::inner::HeapInner;
 use crate::inner::generation::GoodWords;
 use crate::object::Kind;
 use crate::slot::is_reference;
-use crate::space::Block;
 use crate::space::blocks::BlockState;
+use crate::space::{Block, Offset};
 use gc_core::forwarding::Entry;
 use gc_core::prefetch::prefetch;
 use gc_core::remembered::Sort;
-use gc_core::units::Granule;
 use std::sync::atomic::AtomicU64;
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
 const AHEAD: usize = 16;
-const NONE: usize = usize::MAX;
+const NONE: Offset = Offset::new(usize::MAX);
 
 /// A marker shares work when it has more entries than this: the older half, from which most is
 /// reachable. A depth-first walk of a tree never has many.
@@ -67,8 +66,8 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     exempt: u64,
     /// Offsets to be marked, the newest last. Its capacity never changes: what does not fit goes
     /// into chunks.
-    pub(super) stack: Vec<usize>,
-    queue: [usize; AHEAD],
+    pub(super) stack: Vec<Offset>,
+    queue: [Offset; AHEAD],
     next: usize,
     /// Chunks, and the unscanned rests of long arrays, which are processed when the stack is empty.
     pub(super) queues: Queues,
@@ -78,9 +77,9 @@ pub(crate) struct Marker<'a, const MANY: bool> {
     pub(super) again: Option<Again>,
     pub(super) last_grey: Block,
     /// Weak slots of marked objects, by offset: as many as the shared has room for.
-    pub(crate) weak: Vec<usize>,
+    pub(crate) weak: Vec<Offset>,
     /// Ephemerons found before `ephemeron_phase`, by offset.
-    pub(crate) pairs: Vec<usize>,
+    pub(crate) pairs: Vec<Offset>,
     /// Whether every mark looks up the pairs that wait for it: true after the first pass over the
     /// recorded pairs.
     pub(crate) ephemeron_phase: bool,
@@ -137,7 +136,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    pub(super) fn push(&mut self, offset: usize) {
+    pub(super) fn push(&mut self, offset: Offset) {
         if self.stack.len() < self.stack.capacity() {
             self.stack.push(offset);
         } else {
@@ -148,7 +147,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     /// The older half moves to a chunk, or to the overflow path if there is no chunk.
     #[cold]
     #[inline(never)]
-    fn push_full(&mut self, offset: usize) {
+    fn push_full(&mut self, offset: Offset) {
         let half = (self.stack.len() / 2).min(CHUNK);
         match self.shared.take_chunk() {
             Some(chunk) => self.put(chunk, half),
@@ -158,13 +157,13 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     /// Moves the oldest entries to the shared queue.
-    fn put(&mut self, mut chunk: Vec<usize>, entries: usize) {
+    fn put(&mut self, mut chunk: Vec<Offset>, entries: usize) {
         chunk.extend(self.stack.drain(..entries));
         self.queues.chunks.push(chunk);
         self.queued += 1;
     }
 
-    fn load(&mut self, mut chunk: Vec<usize>) {
+    fn load(&mut self, mut chunk: Vec<Offset>) {
         debug_assert!(self.stack.len() + chunk.len() <= self.stack.capacity());
         self.stack.append(&mut chunk);
         self.shared.give_chunk(chunk);
@@ -200,7 +199,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
                 if word & self.exempt == 0 {
                     let offset = self.remap(word);
                     // A stale young word may lead to what is old now.
-                    if self.exempt == 0 || !self.inner.is_exempt(Block::containing(offset)) {
+                    if self.exempt == 0 || !self.inner.is_exempt(offset.block()) {
                         self.push(offset);
                     }
                 }
@@ -211,9 +210,9 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    pub(super) fn prefetch(&self, offset: usize) {
-        prefetch(std::ptr::without_provenance(self.canonical + offset));
-        prefetch(self.inner.memory.marks.word_address(Granule::at(offset)));
+    pub(super) fn prefetch(&self, offset: Offset) {
+        prefetch(std::ptr::without_provenance(self.canonical + offset.bytes()));
+        prefetch(self.inner.memory.marks.word_address(offset.granule()));
     }
 
     /// Marks everything on the stack and everything reachable from it.
@@ -328,7 +327,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    fn mark(&mut self, offset: usize) {
+    fn mark(&mut self, offset: Offset) {
         if self.set_mark(offset) {
             self.scan(offset);
             if self.ephemeron_phase {
@@ -338,8 +337,8 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    pub(super) fn set_mark(&self, offset: usize) -> bool {
-        let granule = Granule::at(offset);
+    pub(super) fn set_mark(&self, offset: Offset) -> bool {
+        let granule = offset.granule();
         if MANY { self.inner.memory.marks.set(granule) } else { self.inner.memory.marks.set_alone(granule) }
     }
 
@@ -349,12 +348,12 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
     }
 
     #[inline(always)]
-    pub(super) fn word(&self, offset: usize) -> &'a AtomicU64 {
+    pub(super) fn word(&self, offset: Offset) -> &'a AtomicU64 {
         self.inner.memory.word(offset)
     }
 
     #[inline(always)]
-    fn scan(&mut self, offset: usize) {
+    fn scan(&mut self, offset: Offset) {
         self.objects += 1;
         // Otherwise the log would grow during the whole marking: a reference that mutators
         // overwrite repeatedly is logged until it is marked. Tested right after the addition,
@@ -369,18 +368,18 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
     /// Counts an object that was just marked, and returns its kind.
     #[inline(always)]
-    pub(super) fn count_object(&mut self, offset: usize) -> &'static Kind {
+    pub(super) fn count_object(&mut self, offset: Offset) -> &'static Kind {
         self.objects += 1;
         self.count_bytes(offset)
     }
 
     #[inline(always)]
-    fn count_bytes(&mut self, offset: usize) -> &'static Kind {
+    fn count_bytes(&mut self, offset: Offset) -> &'static Kind {
         // Acquire is not needed: the reference to this object was loaded Acquire, and the header
         // was written before it was stored.
         let (kind, bytes) = self.inner.memory.object(offset);
         self.bytes += bytes as u64;
-        let block = Block::containing(offset);
+        let block = offset.block();
         let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
         if MANY {
             self.add_live(block, counted);
@@ -433,19 +432,19 @@ impl<const MANY: bool> Remap for Marker<'_, MANY> {
     }
 
     #[inline(always)]
-    fn place(&self, word: u64) -> usize {
-        self.inner.memory.space.offset(word) as usize
+    fn place(&self, word: u64) -> Offset {
+        self.inner.memory.space.offset(word)
     }
 
     #[inline(always)]
-    fn remap(&self, word: u64) -> usize {
+    fn remap(&self, word: u64) -> Offset {
         self.inner.remap_from(self.good.bad_mask, word)
     }
 
     #[inline(always)]
-    fn good(&self, place: usize) -> u64 {
+    fn good(&self, place: Offset) -> u64 {
         // The last flip's promotions are carried out by now.
-        let is_old = self.good.young_bit != 0 && self.inner.memory.blocks.is_old(Block::containing(place));
+        let is_old = self.good.young_bit != 0 && self.inner.memory.blocks.is_old(place.block());
         self.good.of(is_old, place)
     }
 }
@@ -465,7 +464,7 @@ impl HeapInner {
     ///
     /// # Panics
     /// If the entry is not published.
-    pub(super) fn relocated_object(&self, entry: Entry<'_>) -> (usize, &'static Kind) {
+    pub(super) fn relocated_object(&self, entry: Entry<'_>) -> (Offset, &'static Kind) {
         let offset = entry.destination().expect("a relocation ends when every entry is published").offset();
         // An entry is that of an object that was marked, and its destination holds the copy that
         // was published; what was copied or kept is live until the next mark start.
@@ -477,8 +476,8 @@ impl HeapInner {
     ///
     /// # Panics
     /// If the current or last marking has found none there, and the current plan has none.
-    pub(super) fn marked_object(&self, offset: usize) -> (&'static Kind, usize) {
-        let (block, granule) = (Block::containing(offset), Granule::at(offset));
+    pub(super) fn marked_object(&self, offset: Offset) -> (&'static Kind, usize) {
+        let (block, granule) = (offset.block(), offset.granule());
         // A plan moves the bits of its blocks to their forwarding.
         let is_planned = || {
             let forwarding = self.planned_forwarding(block).of_block(block);
@@ -555,12 +554,12 @@ mod tests {
             // it.
             m.collect();
             let inner = heap.inner();
-            let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node)) as usize;
+            let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node));
             let first = list.get(m);
-            let stale = inner.memory.word(offset_of(first) + 8).load(std::sync::atomic::Ordering::Relaxed);
+            let stale = inner.memory.word(offset_of(first).word(1)).load(std::sync::atomic::Ordering::Relaxed);
             assert!(!inner.is_good(stale));
             let now = offset_of(first.next.get(m).unwrap());
-            assert_ne!(now, inner.memory.space.offset(stale) as usize);
+            assert_ne!(now, inner.memory.space.offset(stale));
             inner.world.log.push(vec![stale]);
             let shared = SharedMarkQueue::new(inner, 1, Roots::default());
             let mut marker = Marker::<false>::new(inner, &shared);

@@ -5,7 +5,7 @@ use super::roots::Roots;
 use crate::inner::HeapInner;
 use crate::lock::Mutex;
 use crate::object::Kind;
-use crate::space::Block;
+use crate::space::{Block, Offset};
 use crossbeam_deque::{Steal, Stealer, Worker};
 use crossbeam_queue::SegQueue;
 use gc_core::crew::Crew;
@@ -29,15 +29,15 @@ const LOCAL_IN_STRESS: usize = 32;
 /// The elements of a long array that are not visited yet.
 #[derive(Debug)]
 pub(super) struct Rest {
-    /// Offset of the next.
-    pub(super) next: usize,
+    /// The next.
+    pub(super) next: Offset,
     pub(super) elements: usize,
     pub(super) kind: &'static Kind,
 }
 
 /// Work that an idle marker finds.
 pub(super) enum Found {
-    Chunk(Vec<usize>),
+    Chunk(Vec<Offset>),
     Rest(Rest),
     /// A block with marked but unscanned objects.
     Grey(Block),
@@ -47,7 +47,7 @@ pub(super) enum Found {
 pub(super) struct Queues {
     pub(super) seat: usize,
     /// Offsets to be marked, by chunks.
-    pub(super) chunks: Worker<Vec<usize>>,
+    pub(super) chunks: Worker<Vec<Offset>>,
     pub(super) arrays: Worker<Rest>,
 }
 
@@ -65,11 +65,11 @@ pub(crate) struct SharedMarkQueue<'a> {
     weak_room: AtomicUsize,
     pair_room: AtomicUsize,
     pub(crate) waiting: PendingEphemerons,
-    stealers: Vec<(Stealer<Vec<usize>>, Stealer<Rest>)>,
+    stealers: Vec<(Stealer<Vec<Offset>>, Stealer<Rest>)>,
     /// Queues that no marker has.
     free_queues: Mutex<Vec<Queues>>,
     /// Chunks that hold nothing.
-    free_chunks: SegQueue<Vec<usize>>,
+    free_chunks: SegQueue<Vec<Offset>>,
     /// Chunks that there are, and that there may be.
     chunks: AtomicUsize,
     max_chunks: usize,
@@ -84,7 +84,7 @@ pub(crate) struct SharedMarkQueue<'a> {
 impl<'a> SharedMarkQueue<'a> {
     /// For so many markers at most.
     pub(crate) fn new(inner: &'a HeapInner, markers: usize, roots: Roots) -> SharedMarkQueue<'a> {
-        let max_chunks = inner.memory.used_bytes() / PART / (CHUNK * size_of::<usize>());
+        let max_chunks = inner.memory.used_bytes() / PART / (CHUNK * size_of::<Offset>());
         // Alternately none, one, and the normal number.
         match inner.world.phase.epoch() as usize % 3 {
             few @ 0..=1 if inner.config.stress.is_on() => {
@@ -131,8 +131,8 @@ impl<'a> SharedMarkQueue<'a> {
 
     /// Records a pair for which there is no room: by its block, where the marks say which objects
     /// live; of an old object, which has none, with all that are remembered.
-    pub(super) fn add_pair_block(&self, inner: &HeapInner, pair: usize) {
-        let block = Block::containing(pair);
+    pub(super) fn add_pair_block(&self, inner: &HeapInner, pair: Offset) {
+        let block = pair.block();
         match inner.is_exempt(block) {
             true => self.remembered_pairs.store(true, Ordering::Relaxed),
             false => self.pair_blocks.add(block),
@@ -159,7 +159,7 @@ impl<'a> SharedMarkQueue<'a> {
     }
 
     /// A chunk without entries; `None`: there are as many as there may be, or no memory for more.
-    pub(super) fn take_chunk(&self) -> Option<Vec<usize>> {
+    pub(super) fn take_chunk(&self) -> Option<Vec<Offset>> {
         if let Some(chunk) = self.free_chunks.pop() {
             return Some(chunk);
         }
@@ -172,7 +172,7 @@ impl<'a> SharedMarkQueue<'a> {
         chunk
     }
 
-    pub(super) fn give_chunk(&self, chunk: Vec<usize>) {
+    pub(super) fn give_chunk(&self, chunk: Vec<Offset>) {
         debug_assert!(chunk.is_empty() && chunk.capacity() == CHUNK);
         self.free_chunks.push(chunk);
     }
@@ -204,7 +204,7 @@ impl<'a> SharedMarkQueue<'a> {
 
     /// Peak of the bytes in mark stacks, the markers' own stacks included.
     pub(crate) fn peak_bytes(&self) -> usize {
-        (self.chunks.load(Ordering::Relaxed) * CHUNK + self.stealers.len() * self.local) * size_of::<usize>()
+        (self.chunks.load(Ordering::Relaxed) * CHUNK + self.stealers.len() * self.local) * size_of::<Offset>()
     }
 }
 

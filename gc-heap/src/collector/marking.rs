@@ -9,6 +9,7 @@ use super::roots::Roots;
 use crate::events::PauseKind;
 use crate::inner::HeapInner;
 use crate::inner::pending_pause::VmOperation;
+use crate::space::Offset;
 use gc_core::ephemeron::PendingEphemerons;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +22,7 @@ const WIDE_STACKS: usize = 64;
 #[derive(Default)]
 pub(super) struct MarkResult {
     /// Weak slots, by offset: a list of each marker. The others are found by `Memory::weak_blocks`.
-    pub(super) weak: Vec<Vec<usize>>,
+    pub(super) weak: Vec<Vec<Offset>>,
     /// Ephemerons whose key has no mark. The others are found by `Memory::pair_blocks`.
     pub(super) waiting: PendingEphemerons,
     pub(super) live_bytes: u64,
@@ -33,8 +34,8 @@ pub(super) struct MarkResult {
 /// Results of the helper markers.
 #[derive(Default)]
 struct HelperResults {
-    weak: Vec<Vec<usize>>,
-    pairs: Vec<Vec<usize>>,
+    weak: Vec<Vec<Offset>>,
+    pairs: Vec<Vec<Offset>>,
     objects: u64,
     bytes: u64,
 }
@@ -139,7 +140,7 @@ impl<const MANY: bool> Marking<'_, MANY> {
     }
 
     /// Counts what was marked. Returns the weak slots, and the live objects and their bytes.
-    fn finish(mut self) -> (Vec<Vec<usize>>, u64, u64) {
+    fn finish(mut self) -> (Vec<Vec<Offset>>, u64, u64) {
         let (mut objects, mut live_bytes) = self.marker.count();
         let helpers = self.helpers.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut weak = helpers.weak;

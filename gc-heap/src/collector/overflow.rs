@@ -2,8 +2,7 @@
 //! mark stack" in `docs/protocol.md`.
 
 use super::mark::Marker;
-use crate::space::{BLOCK_MARK_WORDS, Block};
-use gc_core::units::BlockGranule;
+use crate::space::{BLOCK_MARK_WORDS, Block, BlockGranule};
 use std::sync::atomic::Ordering;
 
 /// Entries whose objects are being fetched meanwhile.
@@ -38,7 +37,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
                 // A pair may wait for any object, and is looked up when the block is scanned.
                 if kind.has_slots() || self.ephemeron_phase {
                     // After the mark is set, so that the marker that takes the block sees it.
-                    self.shared.greys.add(Block::containing(offset));
+                    self.shared.greys.add(offset.block());
                 }
             }
         }
@@ -98,6 +97,7 @@ mod tests {
     use crate::collector::reclaim::each_pair;
     use crate::collector::roots::Roots;
     use crate::inner::HeapInner;
+    use crate::space::Offset;
     use crate::{AllocSize, Array, Ephemeron, Heap, Local, Mutator, OutOfMemory, Root, Slot, SlotArray, Trace};
 
     #[derive(Trace)]
@@ -171,7 +171,7 @@ mod tests {
         });
         let shared = SharedMarkQueue::of(inner, markers, Roots::of(inner), local, chunks);
         let mut sums = Vec::new();
-        let mut pairs: Vec<Vec<usize>> = Vec::new();
+        let mut pairs: Vec<Vec<Offset>> = Vec::new();
         // As `Marking::drain` does it.
         for ephemeron_phase in [false, true] {
             shared.crew.begin(false);

@@ -3,7 +3,7 @@
 
 use super::mark::Marker;
 use super::reclaim::each_pair;
-use crate::space::Block;
+use crate::space::{Block, Offset};
 use gc_core::remembered::Sort;
 use gc_core::zeroed::push;
 
@@ -77,7 +77,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
         }
     }
 
-    fn pass_over_pair(&mut self, pair: usize) {
+    fn pass_over_pair(&mut self, pair: Offset) {
         self.scan_pair(pair);
         if !self.stack.is_empty() {
             self.drain();

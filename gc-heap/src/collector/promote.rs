@@ -21,9 +21,9 @@ use crate::inner::generation::GoodWords;
 use crate::object::Kind;
 use crate::object::slots::{SlotRole, bits};
 use crate::slot::is_reference;
-use crate::space::Block;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Generations;
+use crate::space::{Block, Offset};
 use gc_core::remembered::Sort;
 use std::sync::atomic::Ordering;
 
@@ -63,7 +63,7 @@ pub(super) fn carry_out(inner: &HeapInner, set: &[Block], flipped: bool) {
     }
     let walk = Walk { inner, generations, good: inner.good_words() };
     if inner.world.phase.is_young() {
-        generations.remembered.take_then(|granule, sort| walk.remembered(granule * 8, sort));
+        generations.remembered.take_then(|granule, sort| walk.remembered(granule.offset(), sort));
         generations.promoted().for_each(|block| walk.marked(block));
     } else {
         generations.remembered.take_then(|_, _| ());
@@ -119,27 +119,27 @@ impl Walk<'_> {
     }
 
     /// A slot that was remembered before mark start.
-    fn remembered(&self, slot: usize, sort: Sort) {
+    fn remembered(&self, slot: Offset, sort: Sort) {
         match sort {
             Sort::Strong | Sort::Weak => self.slot(slot, slot, sort),
             Sort::Pair => self.pair(slot),
         }
     }
 
-    fn pair(&self, key: usize) {
+    fn pair(&self, key: Offset) {
         // Without a key the value is undefined, and may be stale for ever.
         if self.inner.memory.word(key).load(Ordering::Acquire) != 0 {
             self.slot(key, key, Sort::Pair);
-            self.slot(key + 8, key, Sort::Pair);
+            self.slot(key.word(1), key, Sort::Pair);
         }
     }
 
     #[inline(always)]
-    fn object(&self, offset: usize, kind: &'static Kind) {
+    fn object(&self, offset: Offset, kind: &'static Kind) {
         // Most objects have strong slots alone, and none in a tail.
         if kind.weak == 0 && kind.more.is_none() && !kind.tail_has_slots() {
             for at in bits(kind.strong | kind.tagged) {
-                let slot = offset + at * 8;
+                let slot = offset.word(at);
                 self.slot(slot, slot, Sort::Strong);
             }
         } else {
@@ -148,11 +148,11 @@ impl Walk<'_> {
     }
 
     #[inline(never)]
-    fn any_object(&self, offset: usize, kind: &'static Kind) {
-        let word = |at: usize| self.inner.memory.word(offset + at * 8);
+    fn any_object(&self, offset: Offset, kind: &'static Kind) {
+        let word = |at: usize| self.inner.memory.word(offset.word(at));
         let len = if kind.has_tail() { word(1).load(Ordering::Relaxed) as usize } else { 0 };
         kind.slots(len).for_each(|(at, role)| {
-            let slot = offset + at * 8;
+            let slot = offset.word(at);
             match role {
                 SlotRole::Strong => self.slot(slot, slot, Sort::Strong),
                 SlotRole::Weak => self.slot(slot, slot, Sort::Weak),
@@ -164,9 +164,9 @@ impl Walk<'_> {
 
     /// Heals a slot that holds a stale young word, and remembers `entry` if what it leads to is
     /// young.
-    fn slot(&self, slot: usize, entry: usize, sort: Sort) {
+    fn slot(&self, slot: Offset, entry: Offset, sort: Sort) {
         let resolve = |word| if is_reference(word) { self.inner.resolve_young(self.good, word) } else { None };
-        self.generations.remembered.revisit(self.inner.memory.word(slot), entry / 8, sort, resolve);
+        self.generations.remembered.revisit(self.inner.memory.word(slot), entry.granule(), sort, resolve);
     }
 }
 

@@ -7,18 +7,17 @@ use crate::roots::region::RootMemory;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::free::SLICE;
-use crate::space::{BLOCK_BYTES, Block};
+use crate::space::{BLOCK_BYTES, Block, Granule, Offset};
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
 use gc_core::remembered::Sort;
-use gc_core::units::Granule;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Clears weak slots whose object is dead and remaps the others: those of marked objects, and weak
 /// roots.
-pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[Vec<usize>]) {
+pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[Vec<Offset>]) {
     resolve_slots(inner, slots);
     inner.roots.weak.for_each(|slot| {
         resolve_slot(inner, slot);
@@ -27,7 +26,7 @@ pub(crate) fn resolve_weak(inner: &HeapInner, slots: &[Vec<usize>]) {
 
 /// As `resolve_weak`, for slots in objects only: the listed ones, and those in the blocks that the
 /// markers have added because their lists were full.
-pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[Vec<usize>]) {
+pub(crate) fn resolve_slots(inner: &HeapInner, slots: &[Vec<Offset>]) {
     for &slot in slots.iter().flatten() {
         resolve_slot(inner, inner.memory.word(slot));
     }
@@ -44,7 +43,7 @@ fn resolve_block(inner: &HeapInner, block: Block) {
 
 /// Visits the ephemerons of marked objects whose key is in a block that a marker has seen, by their
 /// offsets, in ascending order within each object.
-pub(super) fn each_pair(inner: &HeapInner, block: Block, mut visit: impl FnMut(usize)) {
+pub(super) fn each_pair(inner: &HeapInner, block: Block, mut visit: impl FnMut(Offset)) {
     each_group(inner, block, |first, group| {
         bits(group.keys).for_each(|word| visit((first + word).offset()));
     });
@@ -69,17 +68,12 @@ fn each_group(inner: &HeapInner, block: Block, mut visit: impl FnMut(Granule, Sl
 }
 
 /// As `each_group`, of the object at a granule.
-fn each_group_of(
-    inner: &HeapInner,
-    granule: Granule,
-    within: &Range<Granule>,
-    visit: &mut impl FnMut(Granule, SlotGroup),
-) {
-    let offset = granule.offset();
+fn each_group_of(inner: &HeapInner, first: Granule, part: &Range<Granule>, visit: &mut impl FnMut(Granule, SlotGroup)) {
+    let offset = first.offset();
     let (kind, _) = inner.marked_object(offset);
-    let part = within.start.max(granule) - granule..within.end - granule;
-    let len = if kind.has_tail() { inner.memory.word(offset + 8).load(Ordering::Relaxed) as usize } else { 0 };
-    kind.slots_in(part, len).for_each(|group| visit(granule + group.first, group));
+    let words = part.start.max(first) - first..part.end - first;
+    let len = if kind.has_tail() { inner.memory.word(offset.word(1)).load(Ordering::Relaxed) as usize } else { 0 };
+    kind.slots_in(words, len).for_each(|group| visit(first + group.first, group));
 }
 
 /// Empties the ephemerons whose key is dead: those that still wait, and those in the blocks that
@@ -87,8 +81,8 @@ fn each_group_of(
 /// key no thread reads them.
 pub(crate) fn resolve_pairs(inner: &HeapInner, waiting: &PendingEphemerons) {
     let mut emptied = 0;
-    let mut resolve = |pair| {
-        let (key, value) = (inner.memory.word(pair), inner.memory.word(pair + 8));
+    let mut resolve = |pair: Offset| {
+        let (key, value) = (inner.memory.word(pair), inner.memory.word(pair.word(1)));
         emptied += u64::from(slots::resolve_pair(key, value, is_reference, |word| resolved(inner, word)));
     };
     waiting.take_all(&mut resolve);
@@ -116,7 +110,7 @@ pub(crate) fn resolve_remembered(inner: &HeapInner) {
         Sort::Strong => {}
         Sort::Weak => resolve_slot(inner, inner.memory.word(offset)),
         Sort::Pair => {
-            let (key, value) = (inner.memory.word(offset), inner.memory.word(offset + 8));
+            let (key, value) = (inner.memory.word(offset), inner.memory.word(offset.word(1)));
             emptied += u64::from(slots::resolve_pair(key, value, is_reference, |word| resolved(inner, word)));
         }
     });

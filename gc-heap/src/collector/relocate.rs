@@ -10,17 +10,18 @@ use super::evacuation_set::EvacuationGoal;
 use crate::inner::HeapInner;
 use crate::space::evacuate::{Copied, CopyPlace, relocate_object};
 use crate::space::free::AllocClass;
-use crate::space::{BLOCK_BYTES, Block};
-use gc_core::units::Granule;
+use crate::space::{BLOCK_BYTES, Block, Offset};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Of a place without a block: where no block ends.
+const NO_BLOCK: Offset = Offset::new(0);
 
 /// The destination of a collector thread's copies.
 struct CollectorPlace<'a> {
     inner: &'a HeapInner,
-    /// Offsets.
-    top: usize,
-    limit: usize,
+    top: Offset,
+    limit: Offset,
     /// Copies are packed below this block, or moved out of the way of runs; `None`: into the lowest
     /// free block.
     below: Option<Block>,
@@ -29,7 +30,7 @@ struct CollectorPlace<'a> {
 }
 
 impl CopyPlace for CollectorPlace<'_> {
-    fn bump(&mut self, bytes: usize) -> Option<usize> {
+    fn bump(&mut self, bytes: usize) -> Option<Offset> {
         if self.limit - self.top < bytes {
             let free = &self.inner.memory.free;
             let block = match self.below {
@@ -57,10 +58,10 @@ impl CopyPlace for CollectorPlace<'_> {
 
 impl CollectorPlace<'_> {
     fn close(&mut self) {
-        if self.limit != 0 {
-            let block = Block::containing(self.limit - 1);
+        if self.limit != NO_BLOCK {
+            let block = (self.limit - 1).block();
             self.inner.memory.close_block(block, self.top - block.start());
-            (self.top, self.limit) = (0, 0);
+            (self.top, self.limit) = (NO_BLOCK, NO_BLOCK);
         }
     }
 }
@@ -70,7 +71,7 @@ pub(crate) fn relocate(inner: &HeapInner, set: &[Block], goal: EvacuationGoal, w
     let next = AtomicUsize::new(0);
     inner.schedule.helpers.run_parallel(workers, || {
         let random = Cell::new(inner.config.stress.seed);
-        let mut place = CollectorPlace { inner, top: 0, limit: 0, below: None, random };
+        let mut place = CollectorPlace { inner, top: NO_BLOCK, limit: NO_BLOCK, below: None, random };
         let mut copied = 0;
         let mut kept = 0;
         while let Some(&block) = set.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -112,7 +113,7 @@ fn evacuate(inner: &HeapInner, block: Block, place: &mut CollectorPlace<'_>, cop
                     Copied::Kept => *kept += 1,
                     Copied::Elsewhere => {}
                 }
-                Granule::at(offset)
+                offset.granule()
             }
         };
         empty &= destination != own;
@@ -135,16 +136,16 @@ mod tests {
         entry: Entry<'a>,
         /// Where the other thread has copied the object: published when this one has chosen its own
         /// place.
-        other: usize,
+        other: Offset,
         /// `None`: nothing should be copied here.
-        to: Option<usize>,
+        to: Option<Offset>,
         rewound: usize,
     }
 
     impl CopyPlace for Beside<'_> {
-        fn bump(&mut self, _: usize) -> Option<usize> {
+        fn bump(&mut self, _: usize) -> Option<Offset> {
             assert!(self.to.is_some(), "an object that was moved before is copied");
-            assert_eq!(self.entry.publish(Granule::at(self.other)), Ok(()));
+            assert_eq!(self.entry.publish(self.other.granule()), Ok(()));
             self.to
         }
 
@@ -157,14 +158,14 @@ mod tests {
 
     /// Runs `f` with an object's offset, its forwarding, and the offset of a block that nobody
     /// uses.
-    fn with_object(f: impl FnOnce(&HeapInner, usize, Entry<'_>, usize)) {
+    fn with_object(f: impl FnOnce(&HeapInner, Offset, Entry<'_>, Offset)) {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
         heap.enter(|m| {
             let m = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
             let object: Gc<'_, Bytes> = m.place_bytes((), &[7; LEN]);
             let inner = heap.inner();
-            let offset = inner.memory.space.offset(<Bytes as SlotType>::to_word(object)) as usize;
-            let granule = Granule::at(offset).in_block();
+            let offset = inner.memory.space.offset(<Bytes as SlotType>::to_word(object));
+            let granule = offset.granule().in_block();
             let mut bits = [0; BLOCK_MARK_WORDS];
             bits[granule.number() / 64] |= 1 << (granule.number() % 64);
             let forwarding = Forwarding::new(bits).unwrap();
@@ -181,7 +182,7 @@ mod tests {
             let other = block + BLOCK_BYTES / 2;
             let mut place = Beside { entry, other, to: Some(block), rewound: 0 };
             assert_eq!(relocate_object(&inner.memory, offset, entry, &mut place), (other, Copied::Elsewhere));
-            assert_eq!((entry.destination(), place.rewound), (Some(Granule::at(other)), 16 + LEN));
+            assert_eq!((entry.destination(), place.rewound), (Some(other.granule()), 16 + LEN));
         });
     }
 
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn a_header_is_not_believed_once_the_object_is_elsewhere() {
         with_object(|inner, offset, entry, block| {
-            entry.publish(Granule::at(block)).unwrap();
+            entry.publish(block.granule()).unwrap();
             // As part of what is there now: 512 KiB, of no kind.
             inner.memory.word(offset).store(u64::MAX << 48, Ordering::Relaxed);
             let mut place = Beside { entry, other: block, to: None, rewound: 0 };

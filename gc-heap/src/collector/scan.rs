@@ -5,7 +5,7 @@ use super::mark::Marker;
 use super::mark_queue::{CHUNK, Rest};
 use crate::barrier::collector::{self as slots, Scan};
 use crate::object::Kind;
-use crate::space::Block;
+use crate::space::Offset;
 use std::sync::atomic::Ordering;
 
 /// Elements of an array visited at a time: bounds what a long array adds to the stack.
@@ -14,17 +14,17 @@ const PIECE: usize = 1024;
 impl<const MANY: bool> Marker<'_, MANY> {
     /// Marks the values of the pairs that wait for an object that has just been marked.
     #[cold]
-    pub(super) fn mark_values_of(&mut self, offset: usize) {
-        self.shared.waiting.take(offset, !MANY, |pair| self.visit(self.word(pair + 8)));
+    pub(super) fn mark_values_of(&mut self, offset: Offset) {
+        self.shared.waiting.take(offset, !MANY, |pair| self.visit(self.word(pair.word(1))));
     }
 
     /// Visits a pair of a marked object: marks its value if its key is live, otherwise the pair
     /// waits.
-    pub(super) fn scan_pair(&mut self, pair: usize) {
+    pub(super) fn scan_pair(&mut self, pair: Offset) {
         let inner = self.inner;
         let waiting = self.ephemeron_phase.then_some(&self.shared.waiting);
         match slots::scan_pair(self.word(pair), pair, self, |key| inner.is_live(key), waiting) {
-            Scan::Value => self.visit(self.word(pair + 8)),
+            Scan::Value => self.visit(self.word(pair.word(1))),
             Scan::Later => self.note_pair(pair),
             Scan::Full => self.shared.add_pair_block(inner, pair),
             Scan::Empty | Scan::Waits => {}
@@ -32,7 +32,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
     }
 
     /// Records a pair for the pass over them, in the list or by its block.
-    fn note_pair(&mut self, pair: usize) {
+    fn note_pair(&mut self, pair: Offset) {
         if self.pairs.len() == self.pairs.capacity() {
             let room = self.shared.take_pair_room(self.pairs.capacity().max(CHUNK));
             if room == 0 || self.pairs.try_reserve_exact(room).is_err() {
@@ -43,23 +43,23 @@ impl<const MANY: bool> Marker<'_, MANY> {
     }
 
     #[cold]
-    fn scan_pairs(&mut self, first: usize, mut map: u64) {
+    fn scan_pairs(&mut self, first: Offset, mut map: u64) {
         while map != 0 {
-            self.scan_pair(first + map.trailing_zeros() as usize * 8);
+            self.scan_pair(first.word(map.trailing_zeros() as usize));
             map &= map - 1;
         }
     }
 
     /// The pass over the recorded pairs, when nothing else is left to mark. From now on every mark
     /// looks up waiting pairs. `others`: lists of other markers.
-    pub(crate) fn start_ephemeron_phase(&mut self, others: Vec<Vec<usize>>) {
+    pub(crate) fn start_ephemeron_phase(&mut self, others: Vec<Vec<Offset>>) {
         self.ephemeron_phase = true;
         let own = std::mem::take(&mut self.pairs);
         others.into_iter().chain([own]).flatten().for_each(|pair| self.scan_pair(pair));
     }
 
     #[inline(always)]
-    pub(super) fn scan_slots(&mut self, offset: usize, kind: &'static Kind) {
+    pub(super) fn scan_slots(&mut self, offset: Offset, kind: &'static Kind) {
         self.visit_map(offset, kind.strong | kind.tagged);
         if kind.weak != 0 {
             self.note_weak(offset, kind.weak);
@@ -69,15 +69,15 @@ impl<const MANY: bool> Marker<'_, MANY> {
         }
         if let Some(more) = kind.more {
             for group in 0..more.strong.len() {
-                let first = offset + (group + 1) * 64 * 8;
+                let first = offset.word((group + 1) * 64);
                 self.visit_map(first, more.strong[group] | more.tagged[group]);
                 self.note_weak(first, more.weak[group]);
             }
             for (group, &pairs) in more.pairs.iter().enumerate() {
-                self.scan_pairs(offset + group * 64 * 8, pairs);
+                self.scan_pairs(offset.word(group * 64), pairs);
             }
             if more.tail_pairs != 0 {
-                let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
+                let len = self.word(offset.word(1)).load(Ordering::Relaxed) as usize;
                 for index in 0..len {
                     let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
                     self.scan_pairs(element, more.tail_pairs);
@@ -87,16 +87,16 @@ impl<const MANY: bool> Marker<'_, MANY> {
     }
 
     #[inline(always)]
-    fn visit_map(&mut self, first: usize, mut map: u64) {
+    fn visit_map(&mut self, first: Offset, mut map: u64) {
         while map != 0 {
-            self.visit(self.word(first + map.trailing_zeros() as usize * 8));
+            self.visit(self.word(first.word(map.trailing_zeros() as usize)));
             map &= map - 1;
         }
     }
 
-    fn note_weak(&mut self, first: usize, mut map: u64) {
+    fn note_weak(&mut self, first: Offset, mut map: u64) {
         while map != 0 {
-            let slot = first + map.trailing_zeros() as usize * 8;
+            let slot = first.word(map.trailing_zeros() as usize);
             if self.word(slot).load(Ordering::Relaxed) != 0 {
                 if self.weak.len() < self.weak.capacity() {
                     self.weak.push(slot);
@@ -112,16 +112,16 @@ impl<const MANY: bool> Marker<'_, MANY> {
     /// marking.
     #[cold]
     #[inline(never)]
-    fn note_weak_full(&mut self, slot: usize) {
+    fn note_weak_full(&mut self, slot: Offset) {
         match self.shared.take_weak_room(self.weak.capacity().max(CHUNK)) {
             room if room != 0 && self.weak.try_reserve_exact(room).is_ok() => self.weak.push(slot),
-            _ => self.shared.add_weak_block(Block::containing(slot)),
+            _ => self.shared.add_weak_block(slot.block()),
         }
     }
 
     #[inline(always)]
-    fn scan_tail(&mut self, offset: usize, kind: &'static Kind) {
-        let len = self.word(offset + 8).load(Ordering::Relaxed) as usize;
+    fn scan_tail(&mut self, offset: Offset, kind: &'static Kind) {
+        let len = self.word(offset.word(1)).load(Ordering::Relaxed) as usize;
         let first = offset + kind.fixed_bytes as usize;
         if len > PIECE {
             self.queues.arrays.push(Rest { next: first, elements: len, kind });
@@ -131,7 +131,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
         }
     }
 
-    fn scan_elements(&mut self, first: usize, elements: usize, kind: &'static Kind) {
+    fn scan_elements(&mut self, first: Offset, elements: usize, kind: &'static Kind) {
         let stride = kind.tail_stride as usize;
         let strong = kind.tail_strong | kind.tail_tagged;
         for index in 0..elements {

@@ -9,7 +9,7 @@ use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
-use crate::space::{BLOCK_BYTES, Block, LARGE_BYTES};
+use crate::space::{BLOCK_BYTES, GRANULE_BYTES, LARGE_BYTES, Offset};
 use gc_core::remembered::Sort;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,7 +40,7 @@ struct Verifier<'a> {
     inner: &'a HeapInner,
     when: Checkpoint,
     seen: Vec<u64>,
-    todo: Vec<usize>,
+    todo: Vec<Offset>,
     slots: u64,
 }
 
@@ -49,7 +49,7 @@ struct Verifier<'a> {
 /// # Panics
 /// With a description, if an invariant does not hold.
 pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
-    let seen = vec![0; inner.config.max_bytes / 8 / 64];
+    let seen = vec![0; inner.config.max_bytes / GRANULE_BYTES / 64];
     let mut verifier = Verifier { inner, when, seen, todo: Vec::new(), slots: 0 };
     for record in inner.world.mutators.lock().clone() {
         record.each_local(|slot| verifier.strong(slot, "a local"));
@@ -76,7 +76,7 @@ impl Verifier<'_> {
     }
 
     /// The offset of the word's object, after checks that apply to every slot.
-    fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(u64, usize)> {
+    fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(u64, Offset)> {
         self.slots += 1;
         let inner = self.inner;
         let word = slot.load(Ordering::Relaxed);
@@ -86,8 +86,8 @@ impl Verifier<'_> {
         if inner.memory.space.color(word).is_none() {
             self.fail("a word that is no address of this heap", place, word);
         }
-        let mut offset = inner.memory.space.offset(word) as usize;
-        if offset >= inner.config.max_bytes || !offset.is_multiple_of(8) {
+        let mut offset = inner.memory.space.offset(word);
+        if offset.bytes() >= inner.config.max_bytes || !offset.bytes().is_multiple_of(GRANULE_BYTES) {
             self.fail("a reference outside the heap", place, word);
         }
         if !inner.is_good(word) {
@@ -97,13 +97,13 @@ impl Verifier<'_> {
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
         } else if inner.memory.generations.is_some()
-            && inner.memory.space.is_old(word) != inner.memory.blocks.is_old(Block::containing(offset))
+            && inner.memory.space.is_old(word) != inner.memory.blocks.is_old(offset.block())
         {
             self.fail("the color of a good word is not its block's generation", place, word);
-        } else if self.when != Checkpoint::Marked && inner.forwarding_of(word).contains(Block::containing(offset)) {
+        } else if self.when != Checkpoint::Marked && inner.forwarding_of(word).contains(offset.block()) {
             // A good reference into an evacuated block: correct only if the block has been reused
             // since (or kept).
-            if inner.memory.blocks.state(Block::containing(offset)) == BlockState::Free {
+            if inner.memory.blocks.state(offset.block()) == BlockState::Free {
                 self.fail("a good reference into an evacuated block", place, word);
             }
         }
@@ -112,10 +112,10 @@ impl Verifier<'_> {
 
     /// Rules G1, G4 and G10 for a slot of an object, or of its pair: `entry` is the slot that is
     /// remembered.
-    fn check_generation(&self, holder: usize, slot: &AtomicU64, (entry, sort): (usize, Sort), place: &str) {
+    fn check_generation(&self, holder: Offset, slot: &AtomicU64, (entry, sort): (Offset, Sort), place: &str) {
         let Some(generations) = &self.inner.memory.generations else { return };
         let (word, space, blocks) = (slot.load(Ordering::Relaxed), &self.inner.memory.space, &self.inner.memory.blocks);
-        if !is_reference(word) || !blocks.is_old(Block::containing(holder)) || space.is_old(word) {
+        if !is_reference(word) || !blocks.is_old(holder.block()) || space.is_old(word) {
             return;
         }
         // Otherwise the next cycle is whole, and its marking visits and heals every slot (G15).
@@ -126,8 +126,8 @@ impl Verifier<'_> {
         // has stored between mark start and a young flip is remembered for the next cycle, and
         // healed by it.
         let is_remembered = match self.when {
-            Checkpoint::Relocated => generations.remembered.contains(entry / 8, sort),
-            Checkpoint::Marked | Checkpoint::Freed => generations.remembered.contains_in_any(entry / 8, sort),
+            Checkpoint::Relocated => generations.remembered.contains(entry.granule(), sort),
+            Checkpoint::Marked | Checkpoint::Freed => generations.remembered.contains_in_any(entry.granule(), sort),
         };
         let heals_later = match self.when {
             // Weak slots are resolved after mark end, and so are pairs, whose values are visited
@@ -164,32 +164,32 @@ impl Verifier<'_> {
         }
     }
 
-    fn reach(&mut self, offset: usize, place: &str, word: u64) {
-        let granule = offset / 8;
+    fn reach(&mut self, offset: Offset, place: &str, word: u64) {
+        let granule = offset.granule().number();
         let (index, bit) = (granule / 64, 1 << (granule % 64));
         if self.seen[index] & bit != 0 {
             return;
         }
         self.seen[index] |= bit;
-        let state = self.inner.memory.blocks.state(Block::containing(offset));
+        let state = self.inner.memory.blocks.state(offset.block());
         if !matches!(state, BlockState::Closed | BlockState::Open | BlockState::LargeFirst) {
             self.fail(&format!("a reference into a block that is {state:?}"), place, word);
         }
         self.todo.push(offset);
     }
 
-    fn object(&mut self, offset: usize) {
+    fn object(&mut self, offset: Offset) {
         let inner = self.inner;
         let header = inner.memory.word(offset).load(Ordering::Relaxed);
         if header & 0xffff_ffff_fff0 == 0 || header & 0x3f != 0 {
             panic!("verification ({:?}): no object's header at offset {offset:#x}: {header:#x}", self.when);
         }
         let (kind, bytes) = inner.memory.object(offset);
-        let len = if kind.has_tail() { inner.memory.word(offset + 8).load(Ordering::Relaxed) } else { 0 };
+        let len = if kind.has_tail() { inner.memory.word(offset.word(1)).load(Ordering::Relaxed) } else { 0 };
         if bytes != kind.size_of(len) {
             panic!("verification ({:?}): {} at offset {offset:#x}: size {bytes}, length {len}", self.when, kind.name());
         }
-        if bytes <= LARGE_BYTES && Block::containing(offset) != Block::containing(offset + bytes - 1) {
+        if bytes <= LARGE_BYTES && offset.block() != (offset + bytes - 1).block() {
             panic!("verification ({:?}): {} at offset {offset:#x} crosses blocks", self.when, kind.name());
         }
         if bytes > LARGE_BYTES {
@@ -197,30 +197,30 @@ impl Verifier<'_> {
         }
         let name = kind.name();
         kind.slots(len as usize).for_each(|(word, role)| {
-            let at = word * 8;
-            let slot = inner.memory.word(offset + at);
+            let at = offset.word(word);
+            let slot = inner.memory.word(at);
             let entry = match role {
-                SlotRole::Strong => Some((offset + at, Sort::Strong)),
-                SlotRole::Weak => Some((offset + at, Sort::Weak)),
-                SlotRole::Key => Some((offset + at, Sort::Pair)),
-                SlotRole::Value if inner.memory.word(offset + at - 8).load(Ordering::Relaxed) != 0 => {
-                    Some((offset + at - 8, Sort::Pair))
+                SlotRole::Strong => Some((at, Sort::Strong)),
+                SlotRole::Weak => Some((at, Sort::Weak)),
+                SlotRole::Key => Some((at, Sort::Pair)),
+                SlotRole::Value => {
+                    let key = offset.word(word - 1);
+                    (inner.memory.word(key).load(Ordering::Relaxed) != 0).then_some((key, Sort::Pair))
                 }
-                SlotRole::Value => None,
             };
             entry.into_iter().for_each(|entry| self.check_generation(offset, slot, entry, name));
             match role {
                 SlotRole::Strong => self.strong(slot, name),
                 SlotRole::Weak => self.weak(slot, name),
-                SlotRole::Key => self.pair(slot, inner.memory.word(offset + at + 8), name),
+                SlotRole::Key => self.pair(slot, inner.memory.word(at.word(1)), name),
                 SlotRole::Value => {} // with its key
             }
         });
     }
 
     /// The blocks of a large object.
-    fn run(&self, offset: usize, bytes: usize, kind: &Kind) {
-        let (blocks, first) = (&self.inner.memory.blocks, Block::containing(offset));
+    fn run(&self, offset: Offset, bytes: usize, kind: &Kind) {
+        let (blocks, first) = (&self.inner.memory.blocks, offset.block());
         let run = bytes.div_ceil(BLOCK_BYTES);
         let continues = |block| blocks.state(block) == BlockState::LargeContinued && blocks.first_of(block) == first;
         let begins = offset == first.start() && blocks.state(first) == BlockState::LargeFirst;

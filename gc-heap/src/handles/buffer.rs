@@ -119,9 +119,9 @@ impl Mutator<'_> {
     {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
         let inner = self.inner();
-        let (offset, len) = (inner.memory.space.offset(object.word()) as usize, object.tail_len());
+        let (offset, len) = (inner.memory.space.offset(object.word()), object.tail_len());
         inner.relocation.lend(inner, offset, T::KIND.size_of(len as u64));
-        let address = inner.memory.views.canonical() + offset + T::KIND.fixed_bytes as usize;
+        let address = inner.memory.views.canonical() + offset.bytes() + T::KIND.fixed_bytes as usize;
         // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays
         // where it is.
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) }
@@ -258,7 +258,7 @@ impl<T: Trace<Tail: Byte>> fmt::Debug for Unfilled<T> {
 
 #[cfg(test)]
 mod tests {
-    use crate::space::BLOCK_BYTES;
+    use crate::space::{BLOCK_BYTES, Offset};
     use crate::{AllocSize, Array, Bytes, Heap, MIN_HEAP_BYTES, Num};
     use std::io::Write;
 
@@ -278,7 +278,7 @@ mod tests {
             let words = || {
                 (at..at + LEN)
                     .step_by(8)
-                    .map(|offset| heap.memory.word(offset).load(std::sync::atomic::Ordering::Relaxed))
+                    .map(|offset| heap.memory.word(Offset::new(offset)).load(std::sync::atomic::Ordering::Relaxed))
             };
             let stale = words().filter(|&word| word == 0xaaaa_aaaa_aaaa_aaaa).count() * 8;
             assert!(stale > LEN / 2, "{stale} of {LEN} bytes are as they were");

@@ -27,7 +27,7 @@ use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
 use crate::object::{Tail, TailElement, Trace};
 use crate::slot::Gc;
-use crate::space::Block;
+use crate::space::Offset;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ use std::sync::atomic::Ordering;
 pub struct Pinned<T: Trace> {
     root: Root<T>,
     inner: Arc<HeapInner>,
-    offset: usize,
+    offset: Offset,
     /// Elements of the tail.
     pub(super) len: usize,
     _holds: PhantomData<fn(T) -> T>,
@@ -117,7 +117,7 @@ impl<T: Trace> Pinned<T> {
         T::Tail: TailElement,
     {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
-        let address = self.inner.memory.views.canonical() + self.offset + T::KIND.fixed_bytes as usize;
+        let address = self.inner.memory.views.canonical() + self.offset.bytes() + T::KIND.fixed_bytes as usize;
         std::ptr::with_exposed_provenance_mut(address)
     }
 }
@@ -128,7 +128,7 @@ impl<T: Trace> Drop for Pinned<T> {
             return; // a child made by `fork`: no relocation is planned
         }
         self.inner.world.pins.fetch_sub(1, Ordering::SeqCst);
-        self.inner.memory.blocks.unpin(Block::containing(self.offset));
+        self.inner.memory.blocks.unpin(self.offset.block());
     }
 }
 
@@ -166,8 +166,8 @@ impl Mutator<'_> {
     pub fn pin<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> Pinned<T> {
         let root = Root::new(self, object);
         let inner = Arc::clone(self.heap_arc());
-        let offset = inner.memory.space.offset(object.word()) as usize;
-        let block = Block::containing(offset);
+        let offset = inner.memory.space.offset(object.word());
+        let block = offset.block();
         inner.memory.blocks.pin(block);
         inner.world.pins.fetch_add(1, Ordering::SeqCst);
         if inner.forwarding_of(object.word()).contains(block) {

@@ -7,11 +7,10 @@
 
 use super::HeapInner;
 use super::mutator::Mutator;
-use crate::space::Block;
 use crate::space::memory::{ForwardingTable, Generations};
+use crate::space::{Block, Offset};
 use gc_core::color::GoodColors;
 use gc_core::remembered::Sort;
-use gc_core::units::Granule;
 use std::sync::atomic::AtomicU64;
 
 impl HeapInner {
@@ -47,9 +46,9 @@ impl HeapInner {
     }
 
     /// Whether the object at an offset is live: marked, allocated since mark start, or exempt.
-    pub(crate) fn is_live(&self, offset: usize) -> bool {
-        let block = Block::containing(offset);
-        self.memory.marks.get(Granule::at(offset)) || self.is_newborn(block) || self.is_exempt(block)
+    pub(crate) fn is_live(&self, offset: Offset) -> bool {
+        let block = offset.block();
+        self.memory.marks.get(offset.granule()) || self.is_newborn(block) || self.is_exempt(block)
     }
 
     /// Whether a block is of old objects while the cycle that runs, or the last one, is young: they
@@ -127,8 +126,8 @@ impl HeapInner {
 
     /// The good word of the object at an offset, by the generation of its block. Called by the
     /// collector, while no flip has happened whose promotions are not carried out.
-    pub(crate) fn good_word(&self, offset: usize) -> u64 {
-        self.good_words().of(self.memory.blocks.is_old(Block::containing(offset)), offset)
+    pub(crate) fn good_word(&self, offset: Offset) -> u64 {
+        self.good_words().of(self.memory.blocks.is_old(offset.block()), offset)
     }
 
     /// Whether a word is a good reference of this heap.
@@ -156,25 +155,25 @@ impl HeapInner {
 
     /// Whether the object of a stale word is old now, if it is at `place`: asked of the word and of
     /// the plan, and not of the block, whose generation changes after the flip (G8, G9).
-    pub(crate) fn is_old_at(&self, stale: u64, place: usize) -> bool {
+    pub(crate) fn is_old_at(&self, stale: u64, place: Offset) -> bool {
         let Some(generations) = &self.memory.generations else { return false };
         // What is copied is old; what a plan with an entry keeps stays what it was.
         self.memory.space.is_old(stale)
-            || self.memory.space.offset(stale) as usize != place
-            || generations.is_promoted(Block::containing(place))
+            || self.memory.space.offset(stale) != place
+            || generations.is_promoted(place.block())
     }
 
     /// The offset of a word's object, when the last relocation is complete.
     #[inline]
-    pub(crate) fn remap(&self, word: u64) -> usize {
+    pub(crate) fn remap(&self, word: u64) -> Offset {
         self.remap_from(self.good_words().bad_mask, word)
     }
 
     /// As [`remap`](Self::remap), for a caller that has the bits that no good word has.
     #[inline]
-    pub(crate) fn remap_from(&self, bad_mask: u64, word: u64) -> usize {
+    pub(crate) fn remap_from(&self, bad_mask: u64, word: u64) -> Offset {
         debug_assert!(self.memory.space.owns(word));
-        let offset = self.memory.space.offset(word) as usize;
+        let offset = self.memory.space.offset(word);
         if word & bad_mask == 0 {
             return offset;
         }
@@ -215,9 +214,9 @@ impl HeapInner {
 
     /// Visits what a young marking has to: the slots of old objects that were remembered before
     /// mark start, by their offsets. In a whole cycle, none.
-    pub(crate) fn each_remembered(&self, mut visit: impl FnMut(usize, Sort)) {
+    pub(crate) fn each_remembered(&self, mut visit: impl FnMut(Offset, Sort)) {
         if let Some(generations) = self.memory.generations.as_ref().filter(|_| self.world.phase.is_young()) {
-            generations.remembered.each_then(|granule, sort| visit(granule * 8, sort));
+            generations.remembered.each_then(|granule, sort| visit(granule.offset(), sort));
         }
     }
 
@@ -241,14 +240,14 @@ impl HeapInner {
 impl Mutator<'_> {
     /// The good word of the object at an offset, which a stale word led to.
     #[inline(always)]
-    pub(crate) fn good_word(&self, stale: u64, offset: usize) -> u64 {
+    pub(crate) fn good_word(&self, stale: u64, offset: Offset) -> u64 {
         let is_old = self.inner.memory.generations.is_some() && self.inner.is_old_at(stale, offset);
-        (if is_old { self.old_view.get() } else { self.good_view.get() }) + offset as u64
+        offset.in_view(if is_old { self.old_view.get() } else { self.good_view.get() })
     }
 
     /// As [`good_word`](Self::good_word), in a block that this thread copies to.
-    pub(crate) fn target_word(&self, offset: usize) -> u64 {
-        self.old_view.get() + offset as u64
+    pub(crate) fn target_word(&self, offset: Offset) -> u64 {
+        offset.in_view(self.old_view.get())
     }
 
     /// Remembers a slot of an old object that is given a young word (G3). The slot's own address
@@ -269,7 +268,7 @@ impl Mutator<'_> {
         if let Some(generations) = &self.inner.memory.generations
             && self.inner.memory.space.owns(word)
         {
-            generations.remembered.add(self.inner.memory.space.offset(slot) as usize / 8, sort);
+            generations.remembered.add(self.inner.memory.space.offset(slot).granule(), sort);
         }
     }
 }
@@ -299,7 +298,7 @@ impl GoodWords {
 
     /// The good word of the object at an offset.
     #[inline(always)]
-    pub(crate) fn of(&self, is_old: bool, offset: usize) -> u64 {
-        (if is_old { self.old_view } else { self.view }) + offset as u64
+    pub(crate) fn of(&self, is_old: bool, offset: Offset) -> u64 {
+        offset.in_view(if is_old { self.old_view } else { self.view })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::lock::Mutex;
 use crate::object::Kind;
+use crate::space::Offset;
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,18 +17,18 @@ pub(crate) struct Request {
 #[derive(Clone, Copy)]
 pub(crate) struct Node {
     pub(crate) kind: &'static Kind,
-    pub(crate) offset: usize,
+    pub(crate) offset: Offset,
     pub(crate) bytes: usize,
 }
 
 /// A reference from one object to another, by offset.
 #[derive(Clone, Copy)]
 pub(crate) struct Edge {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
+    pub(crate) from: Offset,
+    pub(crate) to: Offset,
     /// Where the slot is: the object that holds it, and the byte within. An ephemeron's value is
     /// held by the object, and kept by the key, from which the edge goes.
-    pub(crate) holder: usize,
+    pub(crate) holder: Offset,
     pub(crate) at: usize,
     pub(crate) weak: bool,
 }
@@ -49,5 +50,5 @@ pub(crate) struct Walked {
     /// By offset, ascending. Only with a graph; so the following.
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<Edge>,
-    pub(crate) roots: Vec<(RootSort, usize)>,
+    pub(crate) roots: Vec<(RootSort, Offset)>,
 }

@@ -93,6 +93,7 @@ mod tests {
     use super::Helpers;
     use crate::lock::Mutex;
     use crate::roots::table::RootCell;
+    use crate::space::Offset;
     use crate::{Heap, MIN_HEAP_BYTES, Mutator};
     use gc_core::sys::thread_cpu_time;
     use std::collections::HashSet;
@@ -108,7 +109,7 @@ mod tests {
             let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES + 1).barrier(barrier).workers(workers).build().unwrap();
             let inner = heap.inner();
             // Of this heap, and past its end: a mark there is out of bounds.
-            let nowhere = inner.good_words().of(false, inner.memory.views.span() - 4096);
+            let nowhere = inner.good_words().of(false, Offset::new(inner.memory.views.span() - 4096));
             let _root = RootCell::new(&inner.roots.strong, nowhere, true);
             catch_unwind(AssertUnwindSafe(|| heap.collect())).expect_err("it came back as if done");
             let why = inner.schedule.requests.failure().expect("the collector has given up");

@@ -9,7 +9,7 @@
 use crate::error::BuildError;
 use crate::inner::HeapInner;
 use crate::inner::mutator::Mutator;
-use crate::space::Block;
+use crate::space::{Block, Offset};
 use crate::stats::{Durations, LossTotal};
 use gc_core::fault::Registration;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub(crate) trait Relocation: Send + Sync {
     fn publish(&self, _m: &Mutator<'_>) {}
 
     /// Called before an object's bytes are used through the canonical view.
-    fn lend(&self, _inner: &HeapInner, _offset: usize, _bytes: usize) {}
+    fn lend(&self, _inner: &HeapInner, _offset: Offset, _bytes: usize) {}
 
     /// The number of free blocks below which the next cycle begins. `least` must stay free in any
     /// case; after `wanted` a cycle ends in time, as predicted.

@@ -121,7 +121,7 @@ impl Tlab {
         let old = self.block_end.get();
         if old != 0 {
             // The end may be the heap's, one past the last offset: subtract before splitting.
-            let new = view + memory.space.offset(old - 1) + 1;
+            let new = memory.space.offset(old - 1).in_view(view) + 1;
             self.cells().for_each(|limit| limit.set(new - (old - limit.get())));
         }
     }

@@ -71,7 +71,7 @@ impl Mutator<'_> {
         let (heap, account) = (self.inner(), &self.record().account);
         let begun = account.begin(heap);
         let view = self.good_view.get();
-        heap.memory.zero(view, (start - view) as usize, bytes);
+        heap.memory.zero(view, heap.memory.space.offset(start), bytes);
         account.end(heap, LossKind::Zeroing, begun);
     }
 
@@ -93,7 +93,7 @@ impl Mutator<'_> {
             self.inner.memory.free_unused(first + needed, count - needed);
         }
         admit_then_open(|| self.inner.relocation.admit(&self.inner, first, needed), || self.open_run(first, needed));
-        Some(self.good_view.get() + first.start() as u64)
+        Some(first.start().in_view(self.good_view.get()))
     }
 
     /// Begins the use of a run for a large object.
@@ -104,7 +104,6 @@ impl Mutator<'_> {
         }
         blocks.set_live_bytes(first, 0);
         blocks.set_run(first, count);
-        (first + 1).run(count - 1).for_each(|block| blocks.set_run(block, block - first));
         for block in first.run(count).rev() {
             let state = if block == first { BlockState::LargeFirst } else { BlockState::LargeContinued };
             self.inner.memory.begin_use(block, state, self.epoch.get());
@@ -134,7 +133,7 @@ mod tests {
     /// Whether all words of the run that was just reserved, from the second page on, are these.
     fn reserved_words_are(m: &Mutator<'_>, word: u64) -> bool {
         let run = *m.tlabs.reserved.borrow().runs.first().expect("one run is reserved");
-        let address = m.good_view.get() as usize + run.first.start();
+        let address = run.first.start().in_view(m.good_view.get()) as usize;
         // Writing each page's first byte commits the page.
         (PAGE_BYTES..LEN / 8 * 8).step_by(8).filter(|at| !at.is_multiple_of(PAGE_BYTES)).all(|at| {
             // SAFETY: reserved and not placed yet; mapped in the good view.

@@ -23,7 +23,7 @@ impl Mutator<'_> {
             || self.inner.relocation.admit(&self.inner, block, 1),
             || self.inner.open_block(block, self.epoch.get(), self.is_marking_or_resolving()),
         );
-        self.tlabs.active.open(self.good_view.get() + block.start() as u64);
+        self.tlabs.active.open(block.start().in_view(self.good_view.get()));
     }
 
     /// Replaces the TLAB or the spare one, whichever has less space left, by a newly allocated

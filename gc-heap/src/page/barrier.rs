@@ -11,7 +11,7 @@ use crate::inner::relocation::{PageFigures, Relocation, most_for_trigger};
 use crate::roots::file_region::{FileRegion, ROOT_AREA_BYTES, open_at_first};
 use crate::roots::region::RootMemory;
 use crate::space::pages::Pages;
-use crate::space::{Block, Page};
+use crate::space::{Block, Offset, Page};
 use crate::stats::Durations;
 use gc_core::fault::{FaultError, Registration};
 use gc_core::views::{Gate, MIN_SPAN, Views};
@@ -69,12 +69,12 @@ impl Relocation for PageBarrier {
     }
 
     /// The pages are repaired, and, with anonymous memory, mapped.
-    fn lend(&self, inner: &HeapInner, offset: usize, bytes: usize) {
+    fn lend(&self, inner: &HeapInner, offset: Offset, bytes: usize) {
         let pages = &*self.0;
         if !pages.flip.is_active() {
             return;
         }
-        let range = Page::holding(offset..offset + bytes);
+        let range = Page::holding(offset, bytes);
         for page in Page::range(range.clone()) {
             pages.repair(inner, page);
         }

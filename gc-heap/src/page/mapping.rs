@@ -6,7 +6,7 @@
 use crate::inner::HeapInner;
 use crate::space::blocks::BlockState;
 use crate::space::pages::Pages;
-use crate::space::{BLOCK_BYTES, Block, PAGE_BYTES, Page};
+use crate::space::{BLOCK_BYTES, Block, Offset, PAGE_BYTES, Page};
 use gc_core::fault::{self, FaultError, Registration, Served, Server};
 use gc_core::flip::Flip;
 use gc_core::page_state::PageState;
@@ -29,7 +29,7 @@ pub(crate) fn pages_with_objects(inner: &HeapInner, block: Block) -> Range<Page>
         BlockState::Closed | BlockState::Open | BlockState::EvacuationTarget => inner.memory.blocks.used_bytes(block),
         BlockState::LargeFirst | BlockState::LargeContinued => BLOCK_BYTES,
     };
-    Page::holding(block.start()..block.start() + bytes)
+    Page::holding(block.start(), bytes)
 }
 
 impl Pages {
@@ -43,7 +43,7 @@ impl Pages {
         // Blocks that have never been allocated. Nothing refers to them; a thread that allocates
         // one now finds its pages mapped, or installs them.
         let unused = inner.memory.free.never_taken();
-        let unused = unused.start.start()..unused.end.start();
+        let unused = unused.start.start().bytes()..unused.end.start().bytes();
         // Small heaps have no whole GiB to exclude; in tests they exclude smaller units.
         let unit = if inner.config.stress.delay_one_in != 0 { MIN_SPAN } else { GIB };
         // SAFETY: mutators are stopped; the faults of those that will touch the view are served.
@@ -70,16 +70,16 @@ impl Pages {
 
     /// Reads a word of another page than the one being repaired: with private memory that page may
     /// have moved, or be moving. The words read in this way (headers, lengths) do not change.
-    pub(crate) fn word_elsewhere(&self, offset: usize) -> u64 {
-        let (page, flip) = (Page::containing(offset), self.flip.get());
+    pub(crate) fn word_elsewhere(&self, offset: Offset) -> u64 {
+        let (page, flip) = (offset.page(), self.flip.get());
         loop {
             match self.states.state(page, flip) {
-                PageState::Installed => return word_at(self.gate.view() + offset),
+                PageState::Installed => return word_at(self.gate.view() + offset.bytes()),
                 PageState::Moving | PageState::Abandoned => {
                     self.wait_while_moving(page, flip);
                 }
                 _ => {
-                    let word = word_at(self.gate.repair_base() + offset);
+                    let word = word_at(self.gate.repair_base() + offset.bytes());
                     fence(Ordering::Acquire);
                     if self.states.state(page, flip) < PageState::Moving {
                         return word;
@@ -128,7 +128,7 @@ impl Pages {
         let flip = self.flip.get();
         if !self.gate.is_private() {
             assert!(Page::range(run.clone()).all(|page| self.states.state(page, flip) >= PageState::Repaired));
-            let bytes = Page::offsets(&run);
+            let bytes = Page::bytes(&run);
             // SAFETY: every page of the run is repaired, as asserted.
             let done = unsafe { self.gate.install(bytes.start, bytes.len()) };
             let end = run.end;
@@ -142,7 +142,7 @@ impl Pages {
         if pages.is_empty() {
             return (pages.end, InstallResult::Present);
         }
-        let bytes = Page::offsets(&pages);
+        let bytes = Page::bytes(&pages);
         let (offset, len) = (bytes.start, bytes.len());
         // SAFETY: they were repaired, and `begin_move` has made this thread the only one to bring
         // them in.
@@ -155,7 +155,7 @@ impl Pages {
         // Some pages may have been mapped before it failed: those are no longer in the other view.
         for page in Page::range(pages.clone()) {
             // SAFETY: as above.
-            let present = unsafe { self.gate.install(page.start(), PAGE_BYTES) } == InstallResult::Present;
+            let present = unsafe { self.gate.install(page.start().bytes(), PAGE_BYTES) } == InstallResult::Present;
             taken.end_first(present);
         }
         (pages.end, done)
@@ -182,7 +182,7 @@ impl Pages {
             // existing page stays.
             // SAFETY: repaired and installed; a thread that brings it in now brings in memory that
             // was never used.
-            return unsafe { self.gate.install(page.start(), PAGE_BYTES) };
+            return unsafe { self.gate.install(page.start().bytes(), PAGE_BYTES) };
         }
         // A failure here is detected below, for the faulting page.
         let _ = self.install_run(run, false);
@@ -219,7 +219,7 @@ impl Pages {
     pub(super) fn install_ungated(&self, page: Page) -> InstallResult {
         assert!(!self.flip.is_active(), "a page is mapped unrepaired");
         // SAFETY: nothing is gated. The next flip's pause waits for this thread.
-        unsafe { self.gate.install(page.start(), PAGE_BYTES) }
+        unsafe { self.gate.install(page.start().bytes(), PAGE_BYTES) }
     }
 
     /// Maps a part of the view again by its page tables. All pages in it that hold objects or roots
@@ -230,8 +230,8 @@ impl Pages {
     pub(crate) fn restore_page_tables(&self, inner: &HeapInner, range: Range<usize>) -> Result<(), SysError> {
         let flip = self.flip.get();
         let is_repaired = |page| self.states.state(page, flip) >= PageState::Repaired;
-        let blocks = Block::containing(range.start)..Block::containing(range.end.min(inner.memory.bytes));
-        let pages = Block::range(blocks).flat_map(|block| Page::range(pages_with_objects(inner, block)));
+        let [start, end] = [range.start, range.end.min(inner.memory.bytes)].map(|at| Offset::new(at).block());
+        let pages = Block::range(start..end).flat_map(|block| Page::range(pages_with_objects(inner, block)));
         debug_assert!({ pages }.all(is_repaired));
         if range.is_empty() {
             return Ok(());
@@ -273,7 +273,7 @@ unsafe impl Server for FaultServer {
         let inner = unsafe { &*inner };
         let pages = &*self.pages;
         let begin_ns = inner.report.events.now();
-        let page = Page::containing(address - pages.gate.view());
+        let page = Offset::new(address - pages.gate.view()).page();
         if page.number() >= pages.states.pages() {
             return Served::No;
         }

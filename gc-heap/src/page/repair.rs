@@ -25,17 +25,16 @@ use crate::object::word::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::memory::Words;
 use crate::space::pages::Pages;
-use crate::space::{Block, Page};
+use crate::space::{Block, BlockGranule, GRANULE_BYTES, Granule, Offset, Page};
 use gc_core::forwarding::{Entry, Forwarding};
 use gc_core::prefetch::prefetch;
-use gc_core::units::{BlockGranule, Granule};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// Repairs a page that the caller has claimed.
 pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: Page) {
     let mut repair = Repair::new(inner, pages, page.start()..(page + 1).start());
-    if page.start() >= inner.config.max_bytes {
+    if page.start().bytes() >= inner.config.max_bytes {
         return repair.roots();
     }
     let block = page.block();
@@ -77,15 +76,15 @@ struct Repair<'a> {
     inner: &'a HeapInner,
     pages: &'a Pages,
     /// Offsets of the page.
-    page: Range<usize>,
+    page: Range<Offset>,
     /// The words of the heap, where pages are repaired.
     words: Words<'a>,
     /// Whether other pages may have moved: private memory, while pages are gated.
     scattered: bool,
     /// Slots whose forwarding is being fetched, and then those whose entry is: rings, so that the
     /// misses of several overlap.
-    looked_up: [Option<(usize, &'a Forwarding, BlockGranule)>; AHEAD],
-    found: [Option<(usize, Entry<'a>)>; AHEAD],
+    looked_up: [Option<(Offset, &'a Forwarding, BlockGranule)>; AHEAD],
+    found: [Option<(Offset, Entry<'a>)>; AHEAD],
     next: usize,
 }
 
@@ -93,7 +92,7 @@ struct Repair<'a> {
 const AHEAD: usize = 8;
 
 impl<'a> Repair<'a> {
-    fn new(inner: &'a HeapInner, pages: &'a Pages, page: Range<usize>) -> Repair<'a> {
+    fn new(inner: &'a HeapInner, pages: &'a Pages, page: Range<Offset>) -> Repair<'a> {
         let gated = pages.flip.is_active();
         let memory = &inner.memory;
         let words = if gated { memory.words_for_repair(&pages.gate) } else { memory.words() };
@@ -102,13 +101,13 @@ impl<'a> Repair<'a> {
     }
 
     #[inline(always)]
-    fn load(&self, offset: usize) -> u64 {
+    fn load(&self, offset: Offset) -> u64 {
         self.words.word(offset).load(Ordering::Relaxed)
     }
 
     /// As `load`, of a word that may be in another page: a header, or a length.
     #[inline(always)]
-    fn load_constant(&self, offset: usize) -> u64 {
+    fn load_constant(&self, offset: Offset) -> u64 {
         if self.scattered && !self.page.contains(&offset) {
             return self.pages.word_elsewhere(offset);
         }
@@ -116,21 +115,21 @@ impl<'a> Repair<'a> {
     }
 
     #[inline(always)]
-    fn store(&self, offset: usize, word: u64) {
+    fn store(&self, offset: Offset, word: u64) {
         self.words.word(offset).store(word, Ordering::Relaxed);
     }
 
     /// Rewrites the slot at an offset, at the latest before the page is done; at once if its object
     /// does not move.
     #[inline(always)]
-    fn rewrite(&mut self, slot: usize) {
+    fn rewrite(&mut self, slot: Offset) {
         let word = self.load(slot);
         if !is_reference(word) {
             return;
         }
-        let offset = self.inner.memory.space.offset(word) as usize;
-        if let Some(forwarding) = self.inner.memory.forwarding.of_block(Block::containing(offset)) {
-            let granule = Granule::at(offset).in_block();
+        let offset = self.inner.memory.space.offset(word);
+        if let Some(forwarding) = self.inner.memory.forwarding.of_block(offset.block()) {
+            let granule = offset.granule().in_block();
             prefetch(forwarding.word_address(granule));
             self.enter(Some((slot, forwarding, granule)));
         }
@@ -138,7 +137,7 @@ impl<'a> Repair<'a> {
 
     /// Advances the rings by one.
     #[inline(always)]
-    fn enter(&mut self, entering: Option<(usize, &'a Forwarding, BlockGranule)>) {
+    fn enter(&mut self, entering: Option<(Offset, &'a Forwarding, BlockGranule)>) {
         let next = self.next;
         self.next = (next + 1) % AHEAD;
         let found = std::mem::replace(&mut self.looked_up[next], entering).and_then(|(slot, forwarding, granule)| {
@@ -151,7 +150,7 @@ impl<'a> Repair<'a> {
         });
         if let Some((slot, entry)) = std::mem::replace(&mut self.found[next], found) {
             match entry.destination() {
-                Some(granule) => self.store(slot, self.pages.gate.view() as u64 + granule.offset() as u64),
+                Some(granule) => self.store(slot, granule.offset().in_view(self.pages.gate.view() as u64)),
                 None => self.count_dangling(),
             }
         }
@@ -170,7 +169,7 @@ impl<'a> Repair<'a> {
     /// Rewrites the value of an ephemeron. Without a key it is undefined, and may refer to no
     /// object; but its key may be on a page that mutators access already, so it is rewritten
     /// whenever possible: one of them may have read the key before another removed it.
-    fn rewrite_value(&self, offset: usize) {
+    fn rewrite_value(&self, offset: Offset) {
         let word = self.load(offset);
         if is_reference(word)
             && let Some(word) = self.moved_if_known(word)
@@ -182,17 +181,18 @@ impl<'a> Repair<'a> {
     /// The new reference for a word, if it refers to an object that moves.
     fn moved_if_known(&self, word: u64) -> Option<u64> {
         let inner = self.inner;
-        let target = inner.memory.space.offset(word) as usize;
-        let block = (target < inner.config.max_bytes).then_some(Block::containing(target))?;
-        let entry = inner.memory.forwarding.of_block(block)?.entry(Granule::at(target).in_block())?;
-        entry.destination().map(|granule| self.pages.gate.view() as u64 + granule.offset() as u64)
+        let target = inner.memory.space.offset(word);
+        let block = (target.bytes() < inner.config.max_bytes).then_some(target.block())?;
+        let entry = inner.memory.forwarding.of_block(block)?.entry(target.granule().in_block())?;
+        entry.destination().map(|granule| granule.offset().in_view(self.pages.gate.view() as u64))
     }
 
     /// Rewrites every word of a page of roots that is a reference. Words above a stack's top, or of
     /// dropped entries, may be dangling; those that refer to no object stay.
     fn roots(&self) {
         let inner = self.inner;
-        for offset in self.page.clone().step_by(8) {
+        for slot in Granule::range(self.page.start.granule()..self.page.end.granule()) {
+            let offset = slot.offset();
             let word = self.load(offset);
             if !is_reference(word) || !inner.memory.space.owns(word) {
                 continue;
@@ -205,52 +205,52 @@ impl<'a> Repair<'a> {
 
     /// Kind and size of the object at an offset.
     #[inline(always)]
-    fn header(&self, offset: usize) -> (&'static Kind, usize) {
+    fn header(&self, offset: Offset) -> (&'static Kind, usize) {
         self.inner.memory.object_by(offset, |offset| self.load_constant(offset))
     }
 
     /// Copies the part of the object at `from` that lies, at its new place `to`, in the page, and
     /// rewrites its slots. With `from == to` it only rewrites. Returns the object's size.
     #[inline(always)]
-    fn object(&mut self, from: usize, to: usize) -> usize {
+    fn object(&mut self, from: Offset, to: Offset) -> usize {
         let (kind, bytes) = self.header(from);
         self.part(kind, bytes, from, to);
         bytes
     }
 
     #[inline(always)]
-    fn part(&mut self, kind: &'static Kind, bytes: usize, from: usize, to: usize) {
+    fn part(&mut self, kind: &'static Kind, bytes: usize, from: Offset, to: Offset) {
         // The object's bytes that are in the page.
-        let low = self.page.start.saturating_sub(to).min(bytes);
-        let high = self.page.end.saturating_sub(to).min(bytes);
+        let part = |end: Offset| end.bytes().saturating_sub(to.bytes()).min(bytes);
+        let (low, high) = (part(self.page.start), part(self.page.end));
         if from != to {
-            for at in (low..high).step_by(8) {
+            for at in (low..high).step_by(GRANULE_BYTES) {
                 self.store(to + at, self.load(from + at));
             }
         }
         if low >= high {
             return;
         }
-        let words = low / 8..high / 8;
-        let length = if kind.has_tail() { self.load_constant(from + 8) as usize } else { 0 };
+        let words = low / GRANULE_BYTES..high / GRANULE_BYTES;
+        let length = if kind.has_tail() { self.load_constant(from.word(1)) as usize } else { 0 };
         kind.slots_in(words, length).for_each(|group| {
-            let first = to + group.first * 8;
-            bits(group.strong | group.weak | group.keys).for_each(|word| self.rewrite(first + word * 8));
-            bits(group.values).for_each(|word| self.rewrite_value(first + word * 8));
+            let first = to.word(group.first);
+            bits(group.strong | group.weak | group.keys).for_each(|word| self.rewrite(first.word(word)));
+            bits(group.values).for_each(|word| self.rewrite_value(first.word(word)));
         });
     }
 
     /// A page of a destination block.
     fn produce(&mut self) {
         let inner = self.inner;
-        let page = Page::containing(self.page.start);
+        let page = self.page.start.page();
         let Some(mut granule) = self.pages.first(page) else { return };
         loop {
             let source = granule.block();
             let Some(forwarding) = inner.memory.forwarding.of_block(source) else { return };
             for (start, entry) in forwarding.iter_from(granule.in_block()) {
                 let Some(to) = entry.destination().map(Granule::offset) else { return };
-                if Block::containing(to) != page.block() || to >= self.page.end {
+                if to.block() != page.block() || to >= self.page.end {
                     return;
                 }
                 self.object(source.granule(start).offset(), to);
@@ -274,18 +274,18 @@ impl<'a> Repair<'a> {
         if inner.memory.forwarding.of_block(block).is_some() {
             return; // a source
         }
-        let first = Granule::at(self.page.start);
+        let first = self.page.start.granule();
         if let Some(before) = inner.memory.marks.last_before(first, block.granule(BlockGranule::FIRST)) {
             self.object(before.offset(), before.offset());
         }
-        inner.memory.marks.each_set(Page::containing(self.page.start).mark_words(), |granule| {
+        inner.memory.marks.each_set(self.page.start.page().mark_words(), |granule| {
             self.object(granule.offset(), granule.offset());
         });
     }
 
     /// A page of a young block: everything in it is live, its objects follow one another.
-    fn young(&mut self, block: Block, end: usize) {
-        let page = Page::containing(self.page.start);
+    fn young(&mut self, block: Block, end: Offset) {
+        let page = self.page.start.page();
         let mut offset = match self.pages.first(page) {
             Some(granule) => granule.offset(),
             None => self.walk(block, page),
@@ -297,21 +297,22 @@ impl<'a> Repair<'a> {
 
     /// Walks a young block up to a page, and records for each page on the way which object overlaps
     /// its start.
-    fn walk(&self, block: Block, until: Page) -> usize {
+    fn walk(&self, block: Block, until: Page) -> Offset {
         let fill = block.start() + self.inner.memory.blocks.used_bytes(block);
         let mut offset = block.start();
         let mut page = block.pages().start;
-        self.pages.set_first(page, Granule::at(offset));
+        self.pages.set_first(page, offset.granule());
         loop {
-            let next = if offset < fill { offset + self.header(offset).1 } else { usize::MAX };
-            while (page + 1).start() < next.min((block + 1).start()) {
+            let next = (offset < fill).then(|| offset + self.header(offset).1);
+            let end = (block + 1).start();
+            while (page + 1).start() < next.map_or(end, |next| next.min(end)) {
                 page += 1;
-                self.pages.set_first(page, Granule::at(offset));
+                self.pages.set_first(page, offset.granule());
             }
-            if page >= until || next == usize::MAX {
-                return self.pages.first(until).map_or(fill, Granule::offset);
+            match next {
+                Some(next) if page < until => offset = next,
+                _ => return self.pages.first(until).map_or(fill, Granule::offset),
             }
-            offset = next;
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::arenas::{Arenas, Piece};
 use super::file_region::{FileRegion, RegionKind};
-use crate::space::{PAGE_BYTES, Page};
+use crate::space::{Offset, PAGE_BYTES, Page};
 use gc_core::sys::SysError;
 use gc_core::views::Views;
 use std::ops::Range;
@@ -190,10 +190,7 @@ impl Region {
     pub(crate) fn pages(&self, bytes: usize) -> Range<Page> {
         match &self.home {
             Home::Own { .. } | Home::Private { .. } => Page::new(0)..Page::new(0),
-            Home::Gated { area, offset, .. } => {
-                let start = area.in_file(*offset);
-                Page::holding(start..start + bytes)
-            }
+            Home::Gated { area, offset, .. } => Page::holding(Offset::new(area.in_file(*offset)), bytes),
         }
     }
 }

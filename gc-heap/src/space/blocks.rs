@@ -140,8 +140,12 @@ impl BlockTable {
         continued - self.run(continued)
     }
 
-    pub(crate) fn set_run(&self, block: Block, blocks: usize) {
-        self.run[block.number()].store(blocks as u32, Ordering::Relaxed);
+    /// For all blocks of a large object.
+    pub(crate) fn set_run(&self, first: Block, len: usize) {
+        self.run[first.number()].store(len as u32, Ordering::Relaxed);
+        for block in (first + 1).run(len - 1) {
+            self.run[block.number()].store((block - first) as u32, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn used_bytes(&self, block: Block) -> usize {

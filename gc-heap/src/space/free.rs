@@ -142,7 +142,7 @@ impl FreeSpace {
     /// also if they are given back at once: as long as they have it, they are not noted again.
     fn note(&self, block: Block, count: usize) {
         if let Some(dumps) = &self.dumps {
-            dumps.note(block.start(), count * BLOCK_BYTES);
+            dumps.note(block.start().bytes(), count * BLOCK_BYTES);
         }
     }
 

@@ -4,13 +4,12 @@ use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::space::blocks::{BlockState, BlockTable};
 use crate::space::free::FreeSpace;
-use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, Block, PAGE_BYTES};
+use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, Block, GRANULE_BYTES, Offset, PAGE_BYTES};
 use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
 use gc_core::grey::GreyBlocks;
 use gc_core::remembered::RememberedSet;
-use gc_core::units::Granule;
 use gc_core::views::{Gate, Views};
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::marker::PhantomData;
@@ -50,12 +49,12 @@ pub(crate) struct Words<'a> {
 impl<'a> Words<'a> {
     /// The word at an offset.
     #[inline(always)]
-    pub(crate) fn word(self, offset: usize) -> &'a AtomicU64 {
-        debug_assert!(offset < self.bytes && offset.is_multiple_of(8));
+    pub(crate) fn word(self, offset: Offset) -> &'a AtomicU64 {
+        debug_assert!(offset.bytes() < self.bytes && offset.bytes().is_multiple_of(GRANULE_BYTES));
         // SAFETY: the view maps `bytes` from `base` on, readable and writable as long as the heap's
         // memory; every word is accessed atomically by the collector and by threads that repair
         // pages, and offsets below `bytes` are all that ever get here.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset) }
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.base + offset.bytes()) }
     }
 }
 
@@ -82,7 +81,7 @@ impl Memory {
 
     /// The word at an offset, through the canonical view.
     #[inline(always)]
-    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+    pub(crate) fn word(&self, offset: Offset) -> &AtomicU64 {
         Words { base: self.views.canonical(), bytes: self.bytes, _memory: PhantomData }.word(offset)
     }
 
@@ -98,7 +97,7 @@ impl Memory {
 
     /// The kind and the size of the object at an offset.
     #[inline(always)]
-    pub(crate) fn object(&self, offset: usize) -> (&'static Kind, usize) {
+    pub(crate) fn object(&self, offset: Offset) -> (&'static Kind, usize) {
         self.object_by(offset, |offset| self.word(offset).load(Ordering::Relaxed))
     }
 
@@ -111,28 +110,29 @@ impl Memory {
     /// threads that repair a page call it, and blocks that were in use stay so until all pages are
     /// repaired).
     #[inline(always)]
-    pub(crate) fn object_by(&self, offset: usize, load: impl Fn(usize) -> u64) -> (&'static Kind, usize) {
+    pub(crate) fn object_by(&self, offset: Offset, load: impl Fn(Offset) -> u64) -> (&'static Kind, usize) {
         let header = load(offset);
         // SAFETY: a header made by `header_for`, as said above; the length word exists where the
         // header does not say the size.
-        unsafe { (Header(header).kind(), object_bytes(header, || load(offset + 8))) }
+        unsafe { (Header(header).kind(), object_bytes(header, || load(offset.word(1)))) }
     }
 
     /// Zeroes `bytes` from an offset on, a multiple of 8 as they are, in the view of mutators that
     /// begins at `view`. The calling thread has allocated the blocks, and there is no object yet.
-    pub(crate) fn zero(&self, view: u64, offset: usize, bytes: usize) {
-        debug_assert!(offset + bytes <= self.bytes);
+    pub(crate) fn zero(&self, view: u64, offset: Offset, bytes: usize) {
+        debug_assert!(offset.bytes() + bytes <= self.bytes);
         // SAFETY: mapped and writable in each view; nothing refers to memory that a thread has
         // allocated and not made an object of, so no other thread accesses it.
-        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(view as usize + offset).write_bytes(0, bytes) }
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(offset.in_view(view) as usize).write_bytes(0, bytes) }
     }
 
     /// As [`zero`](Self::zero), but only commits the pages: writes the first byte of each.
-    pub(crate) fn commit(&self, view: u64, offset: usize, bytes: usize) {
-        debug_assert!(offset + bytes <= self.bytes);
-        for page in (offset..offset + bytes).step_by(PAGE_BYTES) {
+    pub(crate) fn commit(&self, view: u64, offset: Offset, bytes: usize) {
+        debug_assert!(offset.bytes() + bytes <= self.bytes);
+        for page in (0..bytes).step_by(PAGE_BYTES) {
+            let address = (offset + page).in_view(view) as usize;
             // SAFETY: as in `zero`.
-            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(view as usize + page).write_volatile(0) }
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0) }
         }
     }
 
@@ -226,7 +226,7 @@ impl Memory {
 
     /// The block that a bump region's limit ends, and the bytes bumped.
     pub(crate) fn filled(&self, top: u64, limit: u64) -> (Block, usize) {
-        let block = Block::containing(self.space.offset(limit - 1) as usize);
+        let block = self.space.offset(limit - 1).block();
         (block, BLOCK_BYTES - (limit - top) as usize)
     }
 }
@@ -365,10 +365,10 @@ impl ForwardingTable {
     /// reference is to an object that was dead when its block was planned, which only a broken
     /// invariant can produce.
     #[inline]
-    pub(crate) fn lookup(&self, offset: usize) -> Option<Option<Entry<'_>>> {
-        match self.of_block(Block::containing(offset)) {
+    pub(crate) fn lookup(&self, offset: Offset) -> Option<Option<Entry<'_>>> {
+        match self.of_block(offset.block()) {
             None => Some(None),
-            Some(forwarding) => forwarding.entry(Granule::at(offset).in_block()).map(Some),
+            Some(forwarding) => forwarding.entry(offset.granule().in_block()).map(Some),
         }
     }
 
@@ -377,7 +377,7 @@ impl ForwardingTable {
     /// # Panics
     /// Where `lookup` gives `None`.
     #[inline]
-    pub(crate) fn entry(&self, offset: usize) -> Option<Entry<'_>> {
+    pub(crate) fn entry(&self, offset: Offset) -> Option<Entry<'_>> {
         self.lookup(offset).unwrap_or_else(|| dangling(offset))
     }
 
@@ -410,6 +410,6 @@ impl Drop for ForwardingTable {
 
 #[cold]
 #[inline(never)]
-fn dangling(offset: usize) -> ! {
+fn dangling(offset: Offset) -> ! {
     panic!("heap corrupted: a stale reference to offset {offset:#x}, where no object was live (a missed barrier)")
 }

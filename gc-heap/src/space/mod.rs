@@ -7,7 +7,10 @@ pub(crate) mod free;
 pub(crate) mod memory;
 pub(crate) mod pages;
 
-pub(crate) use gc_core::units::{BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, BLOCK_PAGES, Block, PAGE_BYTES, Page};
+pub(crate) use gc_core::units::{
+    BLOCK_BYTES, BLOCK_GRANULES, BLOCK_MARK_WORDS, BLOCK_PAGES, GRANULE_BYTES, PAGE_BYTES,
+};
+pub(crate) use gc_core::units::{Block, BlockGranule, Granule, Offset, Page};
 
 /// Objects above this size take runs of blocks of their own and are copied in pauses only.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 2;

@@ -5,11 +5,10 @@
 //! Mutators that touch a gated page do this themselves, in the fault handler; the collector does
 //! the rest. The states are in `gc_core::page_state`.
 
-use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, PAGE_BYTES, Page};
+use crate::space::{BLOCK_BYTES, BLOCK_PAGES, Block, Granule, PAGE_BYTES, Page};
 use crate::stats::Histogram;
 use gc_core::flip::CurrentFlip;
 use gc_core::page_state::{PageState, PageStates};
-use gc_core::units::Granule;
 use gc_core::views::Gate;
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::ops::Range;

@@ -2,13 +2,12 @@
 
 use crate::inner::generation::GoodWords;
 use crate::slot::SlotType;
-use crate::space::{BLOCK_GRANULES, Block};
+use crate::space::{BLOCK_GRANULES, Block, Granule};
 use crate::{
     AllocSize, Ephemeron, Event, Gc, Heap, HeapBuilder, Local, MIN_HEAP_BYTES, Mutator, Phase, PhaseSpan, Root,
     RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
 };
 use gc_core::remembered::Sort;
-use gc_core::units::Granule;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
@@ -41,19 +40,19 @@ pub(super) fn with_mutator(f: impl for<'s> FnOnce(&mut Mutator<'s>, &Heap)) {
     heap.enter(|m| f(m, &heap)).unwrap();
 }
 
-pub(super) fn granule<T>(heap: &Heap, slot: &T) -> usize {
-    heap.inner().memory.space.offset(std::ptr::from_ref(slot).addr() as u64) as usize / 8
+pub(super) fn granule<T>(heap: &Heap, slot: &T) -> Granule {
+    heap.inner().memory.space.offset(std::ptr::from_ref(slot).addr() as u64).granule()
 }
 
 pub(super) fn is_old(heap: &Heap, object: Gc<'_, Node>) -> bool {
     let memory = &heap.inner().memory;
     let (word, space) = (<Node as SlotType>::to_word(object), &memory.space);
-    assert_eq!(space.is_old(word), memory.blocks.is_old(Block::containing(space.offset(word) as usize)), "G1");
+    assert_eq!(space.is_old(word), memory.blocks.is_old(space.offset(word).block()), "G1");
     space.is_old(word)
 }
 
 /// What is remembered now, which is empty afterwards.
-pub(super) fn remembered(heap: &Heap) -> Vec<(usize, Sort)> {
+pub(super) fn remembered(heap: &Heap) -> Vec<(Granule, Sort)> {
     let set = &heap.inner().memory.generations.as_ref().unwrap().remembered;
     set.exchange();
     let mut taken = Vec::new();
@@ -82,7 +81,7 @@ pub(super) fn old_and_young(
 fn each_store_of_a_young_reference_into_an_old_object_is_remembered_once() {
     with_mutator(|m, heap| {
         old_and_young(heap, m, |m, old, young| {
-            let at = |slot: usize, sort| vec![(slot, sort)];
+            let at = |slot: Granule, sort| vec![(slot, sort)];
             let (strong, tagged) = (granule(heap, &old.strong), granule(heap, &old.tagged));
             let (weak, pair) = (granule(heap, &old.weak), granule(heap, &old.pair));
             assert_eq!(remembered(heap), []);
@@ -160,7 +159,7 @@ fn what_survives_is_old_and_its_slots_are_healed() {
         let words =
             [&granule(heap, &holder.tagged), &granule(heap, &holder.weak), &granule(heap, &holder.pair), &first];
         for &slot in words {
-            assert_eq!(heap.inner().memory.word(slot * 8).load(Relaxed), good);
+            assert_eq!(heap.inner().memory.word(slot.offset()).load(Relaxed), good);
         }
         assert_eq!(remembered(heap), []);
         let (key, value) = holder.pair.get(m).unwrap();
@@ -203,7 +202,7 @@ fn what_stays_young_stays_remembered() {
             let (holder, young) = (holder.get(m), young.get(m));
             assert!(is_old(&heap, holder) && !is_old(&heap, young));
             let slot = granule(&heap, &holder.strong);
-            assert_eq!(heap.inner().memory.word(slot * 8).load(Relaxed), <Node as SlotType>::to_word(young));
+            assert_eq!(heap.inner().memory.word(slot.offset()).load(Relaxed), <Node as SlotType>::to_word(young));
             assert_eq!(remembered(&heap), [(slot, Sort::Strong)]);
             holder.strong.set(m, None);
         });
@@ -223,12 +222,12 @@ fn a_stale_word_is_looked_up_in_the_forwarding_of_its_generation() {
         bits[0] = 1 << 8;
         table.insert(block, Box::new(gc_core::forwarding::Forwarding::new(bits).unwrap()));
         let place = Block::new(place).start();
-        table.entry(offset).unwrap().publish(Granule::at(place)).unwrap();
+        table.entry(offset).unwrap().publish(place.granule()).unwrap();
         place
     });
     let stale = GoodWords::new(heap.inner(), heap.inner().next_good());
     let words = [stale.view, stale.old_view];
-    assert_eq!(words.map(|view| heap.inner().remap(view + offset as u64)), places);
+    assert_eq!(words.map(|view| heap.inner().remap(offset.in_view(view))), places);
     heap.inner().drop_forwarding([block]);
 }
 
@@ -250,14 +249,14 @@ fn a_large_object_is_promoted_as_a_whole_and_forgotten_when_it_dies() {
             slots.iter().for_each(|slot| slot.set(m, Some(young)));
             let set = &heap.inner().memory.generations.as_ref().unwrap().remembered;
             let granules = slots.map(|slot| granule(heap, slot));
-            assert!(granules.iter().all(|&slot| blocks.is_old(Granule::new(slot).block())));
+            assert!(granules.iter().all(|&slot| blocks.is_old(slot.block())));
             assert!(granules.iter().all(|&slot| set.contains(slot, Sort::Strong)));
             granules
         };
         // Dead: freed, or nothing of it is remembered where another object may be.
         m.collect();
         m.collect();
-        assert!(before.iter().all(|&slot| !blocks.is_old(Granule::new(slot).block())), "it is still there");
+        assert!(before.iter().all(|&slot| !blocks.is_old(slot.block())), "it is still there");
         assert_eq!(remembered(heap), []);
     });
 }

@@ -3,6 +3,7 @@
 use super::tests::{Node, at_once, granule, is_old, node, old_and_young, remembered, root, with_mutator};
 use crate::events::CycleKind;
 use crate::slot::SlotType;
+use crate::space::Granule;
 use crate::{
     AllocSize, Event, FinalizerQueue, Gc, Heap, MIN_HEAP_BYTES, Mutator, Phase, PhaseSpan, Root, RootStack, Stress,
     Tagged, Weak,
@@ -106,8 +107,8 @@ fn remembered_slots_are_roots_of_a_young_cycle() {
         young(m, heap);
         assert!(dead.get(m).is_none() && holder.get(m).weak.get(m).is_none(), "kept by a weak slot");
         assert!(deaths.take().is_some(), "a young object has died");
-        let good = |slot: usize| {
-            let word = heap.inner().memory.word(slot * 8).load(Relaxed);
+        let good = |slot: Granule| {
+            let word = heap.inner().memory.word(slot.offset()).load(Relaxed);
             assert!(word == 0 || heap.inner().memory.space.is_old(word) && heap.inner().is_good(word), "{word:#x}");
         };
         for _ in 0..2 {
@@ -202,7 +203,7 @@ fn a_whole_cycle_forgets_the_slots_of_dead_old_objects() {
             m.collect();
             let young = root(m);
             dead.get(m).strong.set(m, Some(young.get(m)));
-            assert_eq!(granule(heap, &dead.get(m).strong) / 8192, granule(heap, &kept.get(m).strong) / 8192);
+            assert_eq!(granule(heap, &dead.get(m).strong).block(), granule(heap, &kept.get(m).strong).block());
             granule(heap, &dead.get(m).strong)
         };
         let before = heap.stats();
