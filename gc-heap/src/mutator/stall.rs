@@ -201,6 +201,23 @@ mod tests {
     use super::*;
     use crate::{AllocSize, Heap, MIN_HEAP_BYTES};
 
+    /// Little is left of what a cycle began with, and it will last.
+    #[test]
+    fn nobody_yields_while_the_throttle_decides() {
+        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).build().unwrap();
+        let (inner, schedule) = (heap.inner(), &heap.inner().schedule);
+        // The collector's thread sets the trigger when it begins, and when a cycle ends.
+        heap.collect();
+        schedule.requests.set_trigger(usize::MAX, 0, usize::MAX);
+        schedule.requests.running.store(true, std::sync::atomic::Ordering::Relaxed);
+        // Nothing is in use to be marked, and no young cycle has taken any time: no wait.
+        schedule.throttle.begin(inner.report.events.now(), &schedule.pacing.lock().young, 0, 0);
+        heap.enter(|m| (0..100).for_each(|_| m.before_taking(1, AllocSize::NONE).unwrap())).unwrap();
+        assert_eq!(heap.stats().stalls + heap.loss_durations(LossKind::Yields).count, 0);
+        schedule.throttle.end();
+        assert!(inner.is_short(), "as where objects are relocated");
+    }
+
     /// Each yield to the collector is a stall or, where it was short, a loss.
     #[test]
     fn every_yield_is_told_of() {

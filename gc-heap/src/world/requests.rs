@@ -32,10 +32,14 @@ impl HeapInner {
         self.schedule.requests.wait(Ticket::Cycle(number));
     }
 
-    /// Whether mutators should yield to the collector: it is working, and memory is short.
+    /// Whether mutators should yield to the collector: it is working, and memory is short. While a
+    /// marking runs the throttle knows whether what is left lasts, and a yield may take as long as
+    /// the kernel's tick.
     pub(crate) fn is_short(&self) -> bool {
         let control = &self.schedule.requests;
-        control.running.load(Ordering::Relaxed) && self.memory.free.free() < control.short.load(Ordering::Relaxed)
+        !self.schedule.throttle.runs()
+            && control.running.load(Ordering::Relaxed)
+            && self.memory.free.free() < control.short.load(Ordering::Relaxed)
     }
 
     /// Whether a mutator that takes blocks may have to wait before, if only for its processor.
