@@ -62,7 +62,7 @@ pub(super) fn by_flips<'a>(
             }
         }
     }
-    flip_plan::keep_for_the_next(inner, lasting_bytes);
+    flip_plan::keep_for_the_next(inner, pages, lasting_bytes);
     result
 }
 

@@ -52,6 +52,13 @@ pub(crate) fn lasting_bytes(inner: &HeapInner, live_bytes: u64) -> u64 {
     live_bytes + large.map(|block| (behind(block) - blocks.live_bytes(block) as usize) as u64).sum::<u64>()
 }
 
+/// Bytes that live in blocks which a relocation may evacuate to gain memory.
+pub(crate) fn movable_bytes(inner: &HeapInner) -> usize {
+    let blocks = &inner.memory.blocks;
+    let closed = blocks.all().filter(|&block| blocks.state(block) == BlockState::Closed && inner.collects(block));
+    closed.map(|block| blocks.live_bytes(block)).filter(|&live| live <= FULLEST).map(|live| live as usize).sum()
+}
+
 /// Selects the evacuation set and installs its forwarding tables. The set is in the order of
 /// evacuation.
 pub(crate) fn plan(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64) -> Vec<Block> {

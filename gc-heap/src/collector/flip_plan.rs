@@ -6,7 +6,7 @@
 //! at the plan: `D` of them hold the objects of `D / r` source blocks of density `r` and so gain
 //! `D (1/r - 1)` blocks.
 
-use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose, forward};
+use crate::collector::evacuation_set::{EvacuationGoal, cancel_forwarding, choose, forward, movable_bytes};
 use crate::inner::HeapInner;
 use crate::inner::pacing::ENOUGH_FREE;
 use crate::space::blocks::BlockState;
@@ -55,24 +55,30 @@ const KEPT: usize = 4;
 /// threads would not be served.
 const GIVEN: usize = 4;
 
-/// Number of blocks to withhold for the next flip: none if dead blocks alone are enough.
-fn destinations(inner: &HeapInner, lasting_bytes: u64) -> usize {
-    let gainable = inner.memory.blocks.len().saturating_sub(lasting_bytes as usize / BLOCK_BYTES);
-    if inner.memory.free.free() >= gainable / 100 * ENOUGH_FREE { 0 } else { gainable / KEPT }
+/// Number of blocks to withhold for the next flip: none if dead blocks alone are enough, and no
+/// more than it may fill, by what the last plan could have moved.
+fn destinations(inner: &HeapInner, pages: &Pages, lasting_bytes: u64) -> usize {
+    let blocks = inner.memory.blocks.len();
+    let gainable = blocks.saturating_sub(lasting_bytes as usize / BLOCK_BYTES);
+    if inner.memory.free.free() >= gainable / 100 * ENOUGH_FREE {
+        return 0;
+    }
+    (gainable / KEPT).min(pages.most_destinations(blocks))
 }
 
 /// At the end of a cycle: withholds from mutators the blocks that the next flip needs, as far as
 /// they can be spared.
-pub(crate) fn keep_for_the_next(inner: &HeapInner, lasting_bytes: u64) {
+pub(crate) fn keep_for_the_next(inner: &HeapInner, pages: &Pages, lasting_bytes: u64) {
     let free = inner.memory.free.free();
-    inner.memory.free.keep(destinations(inner, lasting_bytes).min(free - free / GIVEN));
+    inner.memory.free.keep(destinations(inner, pages, lasting_bytes).min(free - free / GIVEN));
 }
 
 /// Selects the evacuation set and fixes every destination.
 pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, lasting_bytes: u64) -> FlipDecision {
     // Released sources are reserved for the next plan until that has enough; finally mutators get
     // their share of the free blocks.
-    inner.memory.free.keep(destinations(inner, lasting_bytes));
+    pages.moved.store(movable_bytes(inner).div_ceil(BLOCK_BYTES) as u32, Ordering::Relaxed);
+    inner.memory.free.keep(destinations(inner, pages, lasting_bytes));
     let set = choose(inner, goal, lasting_bytes);
     if set.is_empty() {
         return FlipDecision::Nothing;
@@ -251,8 +257,40 @@ pub(crate) fn abandon(inner: &HeapInner, plan: FlipPlan) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::events::{Event, PauseKind};
     use crate::{AllocSize, Backing, Barrier, Bytes, Heap, Mutator};
+
+    /// What is dead is so in whole blocks. Were a quarter of the memory withheld for flips that
+    /// never come, threads would wait for it, and cycles would follow one another.
+    #[test]
+    fn nothing_is_withheld_where_nothing_can_be_moved() {
+        let builder = Heap::builder().max_bytes(64 << 20).barrier(Barrier::Page);
+        let Ok(heap) = builder.build() else { return };
+        let inner = heap.inner();
+        heap.enter(|m| {
+            let fill = |m: &mut Mutator<'_>, free: usize| {
+                while inner.memory.free.free() > free {
+                    m.reserve(AllocSize::tail::<Bytes>(1000)).unwrap().place_bytes::<Bytes>((), &[1; 1000]);
+                }
+            };
+            inner.schedule.requests.set_trigger(0, 0, 0);
+            fill(m, 400);
+            m.collect();
+            inner.schedule.requests.set_trigger(0, 0, 0);
+            // As if a cycle had ended now.
+            fill(m, 400);
+            let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();
+            keep_for_the_next(inner, pages, inner.memory.free.live_bytes());
+            let (kept, blocks) = (inner.memory.free.kept() - inner.memory.free.reserve(), inner.memory.blocks.len());
+            assert!(kept <= blocks / 64, "{kept} of {blocks} blocks");
+            // Until a plan has found something, as much as could be.
+            pages.moved.store(blocks as u32, Ordering::Relaxed);
+            keep_for_the_next(inner, pages, inner.memory.free.live_bytes());
+            assert!(inner.memory.free.kept() > blocks / 5);
+        })
+        .unwrap();
+    }
 
     /// Nothing free but the reserve, nothing dead as a whole: each flip gains little, and room for
     /// the next. The destinations of one are young blocks to the next, which finds their objects

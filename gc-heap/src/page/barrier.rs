@@ -89,8 +89,8 @@ impl Relocation for PageBarrier {
         // the cycle gains nothing.
         let useless = blocks.saturating_sub(self.0.lasting.load(Ordering::Relaxed) as usize) / 100 * ENOUGH_FREE;
         let density = f64::from(self.0.density.load(Ordering::Relaxed)) / 1000.0;
-        let moved = self.0.moved.load(Ordering::Relaxed) as usize;
-        let destinations = destinations((wanted - least) as f64, density, moved, blocks);
+        let most = self.0.most_destinations(blocks);
+        let destinations = destinations((wanted - least) as f64, density, most, blocks);
         // Mutators may not allocate the blocks reserved for the next flip.
         let kept = inner.memory.free.kept() - inner.memory.free.reserve();
         (wanted + destinations.max(kept)).min(most_for_trigger(inner)).min(useless.max(wanted + kept))
@@ -155,11 +155,11 @@ pub(crate) fn map(config: &Config) -> Result<(Views, RootMemory, Arc<Pages>), Bu
 ///
 /// `D` blocks hold the objects of sources of density `r` and gain `D (1/r - 1)`. At most a quarter
 /// of the heap is reserved for this: if that is not enough, cycles follow one another, and finally
-/// a stop-the-world compaction. And at most as much as there is to move, which is little if objects
-/// are large: the last time `moved` blocks moved, and this time at most twice as many.
-fn destinations(expected: f64, density: f64, moved: usize, blocks: usize) -> usize {
+/// a stop-the-world compaction. And at most as much as there is to move, `most`, which is little if
+/// objects are large.
+fn destinations(expected: f64, density: f64, most: usize, blocks: usize) -> usize {
     let wanted = expected * density / (1.0 - density).max(0.05);
-    (wanted as usize).min(blocks / 4).min((2 * moved).max(blocks / 64))
+    (wanted as usize).min(blocks / 4).min(most)
 }
 
 #[cfg(test)]
@@ -171,6 +171,6 @@ mod tests {
         assert_eq!(destinations(100.0, 0.5, 500, 1000), 100);
         assert_eq!(destinations(100.0, 0.0, 500, 1000), 0);
         assert_eq!(destinations(1000.0, 0.9, 500, 1000), 250, "a quarter at most");
-        assert_eq!(destinations(1000.0, 0.9, 20, 1000), 40, "no more than what may be moved");
+        assert_eq!(destinations(1000.0, 0.9, 40, 1000), 40, "no more than what may be moved");
     }
 }

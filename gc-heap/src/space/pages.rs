@@ -84,6 +84,12 @@ impl Pages {
         })
     }
 
+    /// The most destinations that the next flip may need, of a heap of so many blocks: the last
+    /// time `moved` blocks could be moved, and this time at most twice as many.
+    pub(crate) fn most_destinations(&self, blocks: usize) -> usize {
+        (2 * self.moved.load(Ordering::Relaxed) as usize).max(blocks / 64)
+    }
+
     /// Begins to count anew the pages that mutators repair. In the pause.
     pub(crate) fn count_from_flip(&self) {
         self.by_mutators_at_flip.store(self.by_mutators.load(Ordering::Relaxed), Ordering::Relaxed);
