@@ -4,7 +4,9 @@
 //! mark word and header, so that the misses of several objects overlap. With one marker the mark
 //! bits are set without locked operations: mutators only log references and never mark.
 
-use super::mark_queue::{CHUNK, Found, Queues, SharedMarkQueue};
+mod share;
+
+use super::mark_queue::{CHUNK, Queues, SharedMarkQueue};
 use super::overflow::Again;
 use crate::barrier::collector::{self as slots, Remap};
 use crate::inner::HeapInner;
@@ -26,13 +28,6 @@ const NONE: Offset = Offset::new(usize::MAX);
 /// reachable. A depth-first walk of a tree never has many.
 const SHARE_ABOVE: usize = 4;
 
-/// Objects marked before the helpers are called, and between two wake-ups of a sleeper: a wake-up
-/// costs as much as marking about a hundred objects.
-const CALL_AFTER: u64 = 2048;
-
-/// Objects marked between two times that a marker shares.
-const SHARE_EVERY: u64 = 64;
-
 /// Objects marked between two checks of the store log.
 const LOOK_EVERY: u64 = 4096;
 
@@ -41,17 +36,6 @@ const BUFFERS_AT_ONCE: usize = 16;
 
 /// Blocks whose live bytes a marker caches while other markers run.
 const COUNTED: usize = 64;
-
-/// Ends the round for the other markers when this one panics.
-struct AbortOnPanic<'a>(&'a SharedMarkQueue<'a>);
-
-impl Drop for AbortOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.crew.give_up();
-        }
-    }
-}
 
 /// One marker. `MANY`: other markers run concurrently.
 pub(crate) struct Marker<'a, const MANY: bool> {
@@ -259,73 +243,6 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
         }
     }
 
-    /// Shares half of this marker's work with idle markers.
-    #[cold]
-    #[inline(never)]
-    fn share(&mut self) {
-        let crew = &self.shared.crew;
-        if crew.all_hungry_sleep() && self.objects < self.wake_from {
-            return;
-        }
-        self.share_from = self.objects + SHARE_EVERY;
-        // Until helpers have come, and while roots are left, they take roots.
-        if self.call() || self.shared.roots.any_left() {
-            return;
-        }
-        if self.queues.chunks.is_empty() {
-            let Some(chunk) = self.shared.take_chunk() else { return };
-            self.put(chunk, (self.stack.len() / 2).min(CHUNK));
-        }
-        self.wake_from = self.objects + CALL_AFTER;
-        self.shared.crew.tell();
-    }
-
-    /// Calls the helpers, if this marker has to and has not done so.
-    pub(super) fn call(&mut self) -> bool {
-        let uncalled = std::mem::take(&mut self.uncalled);
-        if uncalled {
-            self.shared.crew.called();
-            self.inner.schedule.helpers.open();
-        }
-        uncalled
-    }
-
-    /// Works until no marker has work left, roots included, or one has panicked. All markers call
-    /// it; the marker with `calls` calls the helpers as soon as there is work for several.
-    pub(crate) fn drain_parallel(&mut self, calls: bool) {
-        let shared = self.shared;
-        let _abort = AbortOnPanic(shared);
-        if MANY {
-            self.uncalled = calls;
-            self.share_from = self.objects + if calls { CALL_AFTER } else { 0 };
-            self.wake_from = self.share_from;
-        }
-        loop {
-            self.drain();
-            if shared.roots.visit_next(self.inner, |slot| self.visit(slot)) {
-                if MANY && self.objects >= self.share_from && shared.roots.any_left() {
-                    self.call();
-                }
-                continue;
-            }
-            if !MANY {
-                return;
-            }
-            match shared.crew.seek(|| shared.steal(self.queues.seat)) {
-                Some(Found::Chunk(chunk)) => self.load(chunk),
-                Some(Found::Rest(rest)) => self.scan_piece(rest),
-                Some(Found::Grey(block)) => self.scan_again(block),
-                None => break,
-            }
-        }
-        self.uncalled = false;
-    }
-
-    /// Called by a marker that leaves before the marking ends.
-    pub(crate) fn leave(self) {
-        self.shared.give_queues(self.queues);
-    }
-
     #[inline(always)]
     fn mark(&mut self, offset: Offset) {
         if self.set_mark(offset) {
@@ -490,82 +407,4 @@ impl HeapInner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::roots::Roots;
-    use super::*;
-    use crate::slot::SlotType;
-    use crate::{AllocSize, Gc, Heap, Local, MIN_HEAP_BYTES, Slot, Stress, Trace};
-
-    #[derive(Trace)]
-    struct Node {
-        next: Slot<Option<Node>>,
-    }
-
-    #[test]
-    fn the_store_log_is_taken_while_marking_runs_and_a_part_at_a_time() {
-        const WORDS: usize = 1024;
-        const BUFFERS: usize = 60;
-        let nodes = 5 * LOOK_EVERY;
-        let heap = Heap::builder().max_bytes(16 << 20).build().unwrap();
-        heap.enter(|m| {
-            let room = AllocSize::of::<Node>();
-            let list: Local<'_, Option<Node>> = m.local(None);
-            for _ in 0..nodes {
-                let m = m.reserve(room).unwrap();
-                list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
-            }
-            let first = <Option<Node> as SlotType>::to_word(list.get(m));
-            // No cycle runs: half of the heap is free. The objects are older than the marking.
-            let inner = heap.inner();
-            inner.world.phase.next_epoch();
-            // Like a thread that overwrites one reference repeatedly.
-            let log = |buffers: usize| (0..buffers).for_each(|_| inner.world.log.push(vec![first; WORDS]));
-            let shared = SharedMarkQueue::new(inner, 1, Roots::default());
-            let mut marker = Marker::<false>::new(inner, &shared);
-
-            log(BUFFERS_AT_ONCE + 1);
-            assert!(marker.take_logs());
-            assert_eq!(inner.world.log.len(), 1);
-            // Marking drains the rest of the log automatically.
-            log(BUFFERS);
-            marker.drain();
-            assert_eq!((inner.world.log.len(), marker.objects), (0, nodes));
-            assert!(shared.peak_bytes() <= 4 * BUFFERS_AT_ONCE * WORDS * 8, "{}", shared.peak_bytes());
-            assert!(!marker.take_logs());
-        })
-        .unwrap();
-    }
-
-    /// A thread that overwrites a slot without having loaded it logs the word that it finds there.
-    #[test]
-    fn a_logged_word_from_before_the_last_relocation_is_followed_to_where_its_object_is() {
-        // Moves what can be moved in every cycle.
-        let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
-        let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).stress(stress).build().unwrap();
-        heap.enter(|m| {
-            let list = m
-                .build::<Node>(AllocSize::of::<Node>().times(2), |m| {
-                    let last = m.place(NodeInit { next: None });
-                    m.place(NodeInit { next: Some(last) })
-                })
-                .unwrap();
-            m.collect();
-            // A block that a thread may still allocate in does not move: the first cycle has closed
-            // it.
-            m.collect();
-            let inner = heap.inner();
-            let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node));
-            let first = list.get(m);
-            let stale = inner.memory.word(offset_of(first).word(1)).load(std::sync::atomic::Ordering::Relaxed);
-            assert!(!inner.is_good(stale));
-            let now = offset_of(first.next.get(m).unwrap());
-            assert_ne!(now, inner.memory.space.offset(stale));
-            inner.world.log.push(vec![stale]);
-            let shared = SharedMarkQueue::new(inner, 1, Roots::default());
-            let mut marker = Marker::<false>::new(inner, &shared);
-            assert!(marker.take_logs());
-            assert_eq!(marker.stack, [now]);
-        })
-        .unwrap();
-    }
-}
+mod tests;
