@@ -58,13 +58,15 @@ impl HeapBuilder {
         self
     }
 
-    /// Whether core dumps contain the objects (and, with [`Barrier::Page`], the roots): each page
-    /// once. If off, a dump contains the rest of the process, such as stacks, and is as small as
-    /// without the heap; an attached debugger sees everything either way. Default: on.
+    /// Whether core dumps contain the objects (and, with [`Barrier::Page`](crate::Barrier::Page),
+    /// the roots): each page once. If off, a dump contains the rest of the process, such as stacks,
+    /// and is as small as without the heap; an attached debugger sees everything either way.
+    /// Default: on.
     ///
     /// A dump has an object at its address in the canonical view, not at the address in references:
     /// the address with both bits of the views cleared, as `docs/tuning.md` says. With
-    /// [`Barrier::Page`] it has the lowest 32,768 slots of each [`RootStack`](crate::RootStack).
+    /// [`Barrier::Page`](crate::Barrier::Page) it has the lowest 32,768 slots of each
+    /// [`RootStack`](crate::RootStack).
     pub fn dump_objects(mut self, dump: bool) -> Self {
         self.config.dump_objects = dump;
         self

@@ -23,7 +23,8 @@ impl Heap {
     /// threads that are not inside a heap; threads inside call it in
     /// [`Mutator::blocking`](crate::Mutator::blocking).
     ///
-    /// A heap that is idle does the same by itself ([`HeapBuilder::idle_after`]).
+    /// A heap that is idle does the same by itself
+    /// ([`HeapBuilder::idle_after`](crate::HeapBuilder::idle_after)).
     ///
     /// # Panics
     /// As [`collect`](Self::collect).
@@ -66,10 +67,10 @@ impl Heap {
     }
 
     /// Changes the memory that the heap tries to make do with: see
-    /// [`HeapBuilder::soft_max_bytes`]. More than the maximum is the maximum. Takes a lock briefly,
-    /// and does not wait for the effect: a cycle begins if more is in use, and memory beyond is
-    /// uncommitted little by little. [`trim`](Self::trim) does so at once. For any thread, inside a
-    /// heap or not.
+    /// [`HeapBuilder::soft_max_bytes`](crate::HeapBuilder::soft_max_bytes). More than the maximum
+    /// is the maximum. Takes a lock briefly, and does not wait for the effect: a cycle begins if
+    /// more is in use, and memory beyond is uncommitted little by little. [`trim`](Self::trim) does
+    /// so at once. For any thread, inside a heap or not.
     ///
     /// # Panics
     /// If this process is a child made by `fork`: the memory is the parent's.
@@ -92,8 +93,8 @@ impl Heap {
     /// from which a flip's pages come). From `ShmemPmdMapped` of `/proc/self/smaps`, for which the
     /// kernel walks the page tables of the whole process: milliseconds per GiB of small pages. A
     /// view maps a page at its first touch of it, so
-    /// [`HeapStats::huge_bytes`] may be more. 0 of private memory, which `AnonHugePages` counts
-    /// there.
+    /// [`HeapStats::huge_bytes`](crate::HeapStats::huge_bytes) may be more. 0 of private memory,
+    /// which `AnonHugePages` counts there.
     ///
     /// # Errors
     /// What reading the file gives.
@@ -114,8 +115,8 @@ impl Heap {
     /// microsecond), those that were swapped out included, and with
     /// [`Barrier::Page`](crate::Barrier::Page) those of roots, which lie in the file; of private
     /// memory those that are in the page tables (`PAGEMAP_SCAN`, Linux 6.7). Less than
-    /// [`HeapStats::committed_bytes`] by what no thread has touched yet, as the end of the block in
-    /// which it allocates.
+    /// [`HeapStats::committed_bytes`](crate::HeapStats::committed_bytes) by what no thread has
+    /// touched yet, as the end of the block in which it allocates.
     ///
     /// # Errors
     /// What the call gives.
