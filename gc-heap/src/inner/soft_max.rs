@@ -16,7 +16,8 @@ const LEAST_LEFT: usize = 16;
 pub(crate) struct SoftMax {
     /// Of the heap.
     blocks: usize,
-    /// Relaxed: it guards nothing, and who reads an older value acts as before the change.
+    /// Relaxed: it guards nothing, and a thread that reads an older value acts as before the
+    /// change.
     soft: AtomicUsize,
     /// The system is short of memory: as if the soft maximum were 0.
     pressed: AtomicBool,

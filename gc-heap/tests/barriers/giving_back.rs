@@ -1,34 +1,17 @@
 //! Memory that the heap gives back: unasked, on request, and beyond its soft maximum.
 
-use crate::common::plain;
+use crate::common::{plain, while_repeating};
 use crate::harness::{Tests, tests};
-use gc_heap::{AllocSize, Barrier, Bytes, Heap, HeapStats, Local, Mutator, SlotArray};
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::memory::{self, Table, check_all, table};
+use gc_heap::{AllocSize, Barrier, Bytes, Heap, HeapStats, Local, Mutator};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-type Table = SlotArray<Option<Bytes>>;
 
 const MIB: usize = 1 << 20;
 
-fn table<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Table> {
-    m.build::<Table>(AllocSize::tail::<Table>(len), |m| m.place_array((), len, None)).unwrap()
-}
-
-fn bytes(index: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (index * 7 + at * 3) as u8).collect()
-}
-
 /// Gives a slot of a table an object, whose bytes depend on the slot.
 fn place(m: &mut Mutator<'_>, table: Local<'_, Table>, index: usize, len: usize) {
-    let m = m.reserve(AllocSize::tail::<Bytes>(len)).unwrap_or_else(|error| panic!("{index}: {error}"));
-    table.get(m).tail()[index].set(m, Some(m.place_bytes::<Bytes>((), &bytes(index, len))));
-}
-
-/// Checks the objects of a table, and counts them.
-fn check_all(m: &Mutator<'_>, table: Local<'_, Table>) -> usize {
-    let slots = table.get(m).tail().iter().enumerate();
-    let objects = slots.filter_map(|(index, slot)| slot.get(m).map(|object| (index, object)));
-    objects.inspect(|(index, object)| assert!(object.tail() == bytes(*index, object.tail_len()))).count()
+    memory::place(m, table, index, len).unwrap_or_else(|error| panic!("{index}: {error}"));
 }
 
 /// Memory that the system says the heap's file has.
@@ -105,27 +88,18 @@ pub(crate) fn memory_is_given_back_after_a_while(barrier: Barrier) {
 /// Giving memory back while others allocate costs them time, never memory.
 pub(crate) fn giving_back_does_not_starve_who_allocates(barrier: Barrier) {
     let heap = Heap::builder().max_bytes(4 << 20).barrier(barrier).backing(crate::common::backing()).build().unwrap();
-    /// Ends the thread that gives back also where a panic ends the other.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                heap.release_memory();
-            }
-        });
-        let _done = Done(&done);
-        heap.enter(|m| {
-            let table = table(m, 10);
-            (0..30_000).for_each(|step| place(m, table, step % 10, 1000));
-        })
-        .unwrap();
-    });
+    while_repeating(
+        || {
+            heap.release_memory();
+        },
+        || {
+            heap.enter(|m| {
+                let table = table(m, 10);
+                (0..30_000).for_each(|step| place(m, table, step % 10, 1000));
+            })
+            .unwrap();
+        },
+    );
 }
 
 /// Allocates so many bytes of objects of 1,000 bytes, and keeps none.
@@ -287,31 +261,27 @@ pub(crate) fn trimming_leaves_what_lives(barrier: Barrier) {
 /// While others allocate and change what lives.
 pub(crate) fn trimming_disturbs_nobody(barrier: Barrier) {
     let heap = plain(barrier, 64 * MIB).verify(true).build().unwrap();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let trims = scope.spawn(|| {
-            let mut bytes = 0;
-            while !done.load(Ordering::Relaxed) {
-                bytes += heap.trim();
+    let trimmed = AtomicUsize::new(0);
+    let trim = || {
+        trimmed.fetch_add(heap.trim(), Ordering::Relaxed);
+    };
+    let work = |seed: usize| {
+        heap.enter(|m| {
+            let kept = table(m, 500);
+            for step in 0..5000 {
+                place(m, kept, step * seed % 500, 1000);
+                churn(m, 8 << 10);
             }
-            bytes
-        });
-        let work = |seed: usize| {
-            heap.enter(|m| {
-                let kept = table(m, 500);
-                for step in 0..5000 {
-                    place(m, kept, step * seed % 500, 1000);
-                    churn(m, 8 << 10);
-                }
-                check_all(m, kept)
-            })
-        };
-        let works = [7, 11].map(|seed| scope.spawn(move || work(seed)));
-        let counts = works.map(|work| work.join().unwrap().unwrap());
-        done.store(true, Ordering::Relaxed);
-        assert_eq!(counts, [500; 2]);
-        assert!(trims.join().unwrap() > 0);
+            check_all(m, kept)
+        })
+    };
+    let counts = while_repeating(trim, || {
+        std::thread::scope(|scope| {
+            [7, 11].map(|seed| scope.spawn(move || work(seed))).map(|work| work.join().unwrap().unwrap())
+        })
     });
+    assert_eq!(counts, [500; 2]);
+    assert!(trimmed.load(Ordering::Relaxed) > 0);
 }
 
 pub(crate) fn an_idle_heap_is_packed(barrier: Barrier) {

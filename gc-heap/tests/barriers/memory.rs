@@ -14,9 +14,9 @@ struct Node {
     next: Slot<Option<Node>>,
 }
 
-type Table = SlotArray<Option<Bytes>>;
+pub(crate) type Table = SlotArray<Option<Bytes>>;
 
-fn table<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Table> {
+pub(crate) fn table<'s>(m: &mut Mutator<'s>, len: usize) -> Local<'s, Table> {
     m.build::<Table>(AllocSize::tail::<Table>(len), |m| m.place_array((), len, None)).unwrap()
 }
 
@@ -24,7 +24,8 @@ fn bytes(index: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (index * 7 + at * 3) as u8).collect()
 }
 
-fn place(m: &mut Mutator<'_>, table: Local<'_, Table>, index: usize, len: usize) -> Result<(), OutOfMemory> {
+/// Gives a slot of a table an object, whose bytes depend on the slot.
+pub(crate) fn place(m: &mut Mutator<'_>, table: Local<'_, Table>, index: usize, len: usize) -> Result<(), OutOfMemory> {
     let m = m.reserve(AllocSize::tail::<Bytes>(len))?;
     table.get(m).tail()[index].set(m, Some(m.place_bytes::<Bytes>((), &bytes(index, len))));
     Ok(())
@@ -42,7 +43,8 @@ fn fill(m: &mut Mutator<'_>, table: Local<'_, Table>, len: usize) -> usize {
     fill_from(m, table, 0, len).0
 }
 
-fn check_all(m: &Mutator<'_>, table: Local<'_, Table>) -> usize {
+/// Checks the objects of a table, and counts them.
+pub(crate) fn check_all(m: &Mutator<'_>, table: Local<'_, Table>) -> usize {
     let slots = table.get(m).tail().iter().enumerate();
     let objects = slots.filter_map(|(index, slot)| slot.get(m).map(|object| (index, object)));
     objects.inspect(|(index, object)| assert!(object.tail() == bytes(*index, object.tail_len()))).count()

@@ -80,7 +80,16 @@ pub(crate) fn every_heap(barrier: Barrier, max_bytes: usize, seed: u64) -> impl 
 /// Runs `work` while another thread, outside the heap, collects all the time, with a pause between
 /// two cycles.
 pub(crate) fn while_collecting<R>(heap: &Heap, pause: Duration, work: impl FnOnce() -> R) -> R {
-    /// Ends the collecting thread also where `work` panics.
+    let collect = || {
+        heap.collect();
+        std::thread::sleep(pause);
+    };
+    while_repeating(collect, work)
+}
+
+/// Runs `work` while another thread, outside the heap, repeats something.
+pub(crate) fn while_repeating<R>(again: impl Fn() + Sync, work: impl FnOnce() -> R) -> R {
+    /// Ends the other thread also where `work` panics.
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
@@ -91,8 +100,7 @@ pub(crate) fn while_collecting<R>(heap: &Heap, pause: Duration, work: impl FnOnc
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                heap.collect();
-                std::thread::sleep(pause);
+                again();
             }
         });
         let _done = Done(&done);
