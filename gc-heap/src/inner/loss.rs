@@ -205,7 +205,7 @@ impl HeapInner {
 
 #[cfg(test)]
 mod tests {
-    use super::account::RING_ENTRIES;
+    use super::account::{RING_ENTRIES, delay};
     use super::*;
     use crate::{Heap, MIN_HEAP_BYTES};
     use std::time::{Duration, Instant};
@@ -237,7 +237,7 @@ mod tests {
         heap.enter(|m| {
             let account = &m.record().account;
             for n in 1..=3 * RING_ENTRIES as u64 {
-                account.add(LossKind::Faults, 2, n * 1_000_000, 10, 10, 0);
+                account.add(heap.inner(), Entry { count: 2, ..delay(LossKind::Faults, n * 1_000_000, 10) });
             }
         })
         .unwrap();

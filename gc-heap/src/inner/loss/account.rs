@@ -1,6 +1,6 @@
 //! A mutator's account of its delays, and how a delay that encloses others is measured.
 
-use super::{RUN_DELAY, ThreadTimes};
+use super::{ASKING_NS, RUN_DELAY, ThreadTimes};
 use crate::config::Config;
 use crate::events::LossKind;
 use crate::events::probes::probe;
@@ -66,6 +66,12 @@ struct Without {
 }
 
 impl Without {
+    /// Of this, as much as fits into a window of that length.
+    fn within(self, window_ns: u64) -> Without {
+        let waited_ns = self.waited_ns.min(window_ns);
+        Without { waited_ns, stolen_ns: self.stolen_ns.min(window_ns - waited_ns) }
+    }
+
     /// Of this, what must have been in a window of that length before a delay of that length.
     fn outside(self, delay_ns: u64, window_ns: u64) -> Without {
         let all_ns = (self.waited_ns + self.stolen_ns).saturating_sub(delay_ns).min(window_ns);
@@ -130,11 +136,14 @@ impl Account {
             std::ptr::from_ref(delay).addr() as u64
         });
         let thread = thread.unwrap_or(0);
-        if get(&self.thread) != thread || monotonic_ns().saturating_sub(get(&self.asked_ns)) >= LOOK_NS {
+        set(&self.looked_ns, now_ns);
+        if get(&self.thread) != thread {
+            // What the kernel said before was of another thread.
             set(&self.thread, thread);
             self.ask();
+        } else if monotonic_ns().saturating_sub(get(&self.asked_ns)) >= LOOK_NS {
+            self.ask_after(heap, now_ns);
         }
-        set(&self.looked_ns, now_ns);
     }
 
     /// The mutator is about to park, or to leave: what it waited for a processor inside the heap is
@@ -189,11 +198,23 @@ impl Account {
         set(&self.looked_ns, until_ns);
     }
 
+    /// Asks after a delay that ended at `end_ns`, so that what the thread was without in it counts
+    /// no more. Since that end the thread has only asked: if that took long, it lost its processor
+    /// meanwhile, which no delay has counted. That is common: the question for its processor time
+    /// makes the kernel notice that a thread's time slice is over.
+    fn ask_after(&self, heap: &HeapInner, end_ns: u64) {
+        let without = self.ask();
+        let window_ns = heap.report.events.now().saturating_sub(end_ns);
+        if window_ns >= ASKING_NS {
+            self.was_without(heap, (end_ns, window_ns), without.within(window_ns));
+        }
+    }
+
     fn was_without(&self, heap: &HeapInner, (begin_ns, length_ns): (u64, u64), without: Without) {
         for (kind, ns) in [(LossKind::Preemptions, without.waited_ns), (LossKind::Steal, without.stolen_ns)] {
             if ns != 0 {
                 heap.report.losses.record(kind, ns);
-                self.add(kind, 1, begin_ns, length_ns, ns, 0);
+                self.add(heap, Entry { lost_ns: ns, ..delay(kind, begin_ns, length_ns) });
             }
         }
     }
@@ -213,7 +234,7 @@ impl Account {
     pub(crate) fn end(&self, heap: &HeapInner, kind: LossKind, begun: Begun) -> u64 {
         let (length_ns, own_ns) = self.ends(heap, begun);
         heap.report.losses.record(kind, own_ns);
-        self.add(kind, 1, begun.begin_ns, length_ns, own_ns, 0);
+        self.add(heap, Entry { lost_ns: own_ns, ..delay(kind, begun.begin_ns, length_ns) });
         own_ns
     }
 
@@ -236,16 +257,17 @@ impl Account {
     /// Records a delay that encloses no other.
     pub(crate) fn note(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64, ns: u64) {
         heap.report.losses.record(kind, ns);
-        self.add(kind, 1, begin_ns, ns, ns, 0);
+        self.add(heap, delay(kind, begin_ns, ns));
     }
 
     /// As [`note`](Self::note), for a sleep that ends now, before which the thread has
     /// [looked](Self::look).
     pub(super) fn note_wait(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64) {
-        self.note(heap, kind, begin_ns, heap.report.events.now() - begin_ns);
-        if self.ring.is_some() {
-            // How long a thread slept, the kernel does not tell.
-            self.ask();
+        let ns = heap.report.events.now() - begin_ns;
+        self.note(heap, kind, begin_ns, ns);
+        // How long a thread slept, the kernel does not tell. `add` has asked after a long sleep.
+        if self.ring.is_some() && ns < LOOK_NS {
+            self.ask_after(heap, begin_ns + ns);
         }
     }
 
@@ -285,27 +307,34 @@ impl Account {
         heap.report.losses.fault_kernel_ns.fetch_add(kernel_ns, Ordering::Relaxed);
         let (begin_ns, length_ns) = (begin_ns - kernel_ns, ns + kernel_ns);
         self.look(heap, begin_ns);
-        self.add(LossKind::Faults, 1, begin_ns, length_ns, length_ns, kernel_ns);
+        self.add(heap, Entry { kernel_ns, ..delay(LossKind::Faults, begin_ns, length_ns) });
     }
 
     /// Writes a delay into the ring, and says that its time is accounted for.
-    pub(super) fn add(&self, kind: LossKind, count: u64, begin_ns: u64, length_ns: u64, lost_ns: u64, kernel_ns: u64) {
-        self.exclude(lost_ns);
-        probe!(loss, kind as u8, self.mutator, lost_ns);
+    pub(super) fn add(&self, heap: &HeapInner, entry: Entry) {
+        self.exclude(entry.lost_ns);
+        probe!(loss, entry.kind, self.mutator, entry.lost_ns);
         let Some(ring) = &self.ring else { return };
         if self.set_fresh(false) {
             // It must not be merged with what came before the delay that encloses it: entries lie
             // apart, or in one another.
             ring.flush();
         }
-        ring.record(Entry { kind: kind as u8, count, begin_ns, length_ns, lost_ns, kernel_ns });
-        let end_ns = begin_ns + length_ns;
+        let end_ns = entry.end_ns();
         set(&self.looked_ns, end_ns);
-        if length_ns >= LOOK_NS && !matches!(kind, LossKind::Preemptions | LossKind::Steal) {
+        let without = [LossKind::Preemptions, LossKind::Steal].map(|kind| kind as u8);
+        let asks = entry.length_ns >= LOOK_NS && !without.contains(&entry.kind);
+        ring.record(entry);
+        if asks {
             // Waits for a processor in it are this delay's.
-            self.ask();
+            self.ask_after(heap, end_ns);
         }
     }
+}
+
+/// A delay of that length that encloses no other.
+pub(super) fn delay(kind: LossKind, begin_ns: u64, length_ns: u64) -> Entry {
+    Entry { kind: kind as u8, count: 1, begin_ns, length_ns, lost_ns: length_ns, kernel_ns: 0 }
 }
 
 /// No thread but the owner writes, so these are ordinary loads and stores. A handler may come
@@ -390,6 +419,56 @@ mod tests {
         })
         .unwrap();
         assert_eq!(heap.stats().losses.kind(LossKind::Steal).total_ns, 0);
+    }
+
+    #[test]
+    fn what_fits_a_window_is_no_more_than_it() {
+        let without = |waited_ns, stolen_ns| Without { waited_ns, stolen_ns };
+        assert_eq!(without(30, 40).within(100), without(30, 40));
+        assert_eq!(without(30, 40).within(50), without(30, 20));
+        assert_eq!(without(60, 40).within(50), without(50, 0));
+    }
+
+    /// The question for the thread's processor time is where the kernel often takes its processor
+    /// away: between the end of a delay and what the thread does next.
+    #[test]
+    fn what_a_thread_waits_while_it_asks_is_accounted_for() {
+        let heap = recording();
+        if heap.enter(|_| ThreadTimes::now().is_none()).unwrap() {
+            return println!("IGNORED, the kernel does not say how long a thread has waited");
+        }
+        let ends = AtomicBool::new(false);
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let (passed_ns, waited_ns) = std::thread::scope(|scope| {
+            for _ in 0..processors {
+                scope.spawn(|| {
+                    while !ends.load(Ordering::Relaxed) {
+                        std::hint::spin_loop()
+                    }
+                });
+            }
+            let found = heap.enter(|m| {
+                let (account, inner) = (&m.record().account, heap.inner());
+                let (from, from_ns) = (ThreadTimes::now().unwrap(), heap.now_ns());
+                let waited_ns = || ThreadTimes::now().unwrap().waited_ns - from.waited_ns;
+                // Delays, one after another, until the thread has waited for long.
+                while waited_ns() < 200 * MS && heap.now_ns() - from_ns < 20_000 * MS {
+                    let begin_ns = heap.now_ns();
+                    account.look(inner, begin_ns);
+                    while heap.now_ns() - begin_ns < LOOK_NS + LOOK_NS / 4 {}
+                    account.note(inner, LossKind::Locks, begin_ns, heap.now_ns() - begin_ns);
+                }
+                (heap.now_ns() - from_ns, waited_ns())
+            });
+            ends.store(true, Ordering::Relaxed);
+            found.unwrap()
+        });
+        let total = |kind| heap.stats().losses.kind(kind).total_ns;
+        let accounted_ns: u64 = [LossKind::Locks, LossKind::Preemptions, LossKind::Steal].map(total).iter().sum();
+        assert!(waited_ns >= 100 * MS, "the processors are too many, or idle: {waited_ns}");
+        // Beside the delays and the waits there is what the loop itself takes.
+        let missing_ns = passed_ns.saturating_sub(accounted_ns);
+        assert!(missing_ns < waited_ns / 4, "{missing_ns} of {passed_ns} are missing, it waited {waited_ns}");
     }
 
     /// What the thread was without before it waited for a lock is no part of that wait, and not

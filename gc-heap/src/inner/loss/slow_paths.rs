@@ -1,8 +1,9 @@
 //! The cost of slow paths of loads and stores, most of which are not timed.
 
-use super::account::{Account, Begun, get};
+use super::account::{Account, Begun, delay, get};
 use crate::events::LossKind;
 use crate::inner::HeapInner;
+use gc_core::loss::Loss as Entry;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
@@ -82,7 +83,7 @@ impl SlowPathLosses {
         let count = u64::from(untimed) + timed;
         heap.report.losses.sampled(kind).fetch_add(lost_ns, Ordering::Relaxed);
         account.look(heap, begin_ns - before_ns);
-        account.add(kind, count, begin_ns - before_ns, lost_ns, lost_ns, 0);
+        account.add(heap, Entry { count, ..delay(kind, begin_ns - before_ns, lost_ns) });
         self.until_ns.set(begin_ns + ns);
     }
 }
