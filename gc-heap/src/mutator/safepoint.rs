@@ -268,8 +268,7 @@ impl Safepoints for Mutator<'_> {
         if begin_ns != 0 {
             let ns = heap.report.events.now() - begin_ns;
             // As before a stop: the handshake is answered, and does not wait for the question.
-            self.record().account.look(heap, begin_ns);
-            self.record().account.note(heap, LossKind::Handshakes, begin_ns, ns);
+            self.record().account.note_with_look(heap, LossKind::Handshakes, begin_ns, ns);
         }
     }
 

@@ -1,5 +1,8 @@
 //! A mutator's account of its delays, and how a delay that encloses others is measured.
 
+#[cfg(test)]
+mod tests;
+
 use super::{ASKING_NS, RUN_DELAY, ThreadTimes};
 use crate::config::Config;
 use crate::events::LossKind;
@@ -66,6 +69,10 @@ struct Without {
 }
 
 impl Without {
+    fn less(self, part: Without) -> Without {
+        Without { waited_ns: self.waited_ns - part.waited_ns, stolen_ns: self.stolen_ns - part.stolen_ns }
+    }
+
     /// Of this, as much as fits into a window of that length.
     fn within(self, window_ns: u64) -> Without {
         let waited_ns = self.waited_ns.min(window_ns);
@@ -184,8 +191,8 @@ impl Account {
     }
 
     /// The thread looks at the clock, in a slow path or a safepoint. If it had not for long by
-    /// `until_ns`, where a delay may have begun, it may have lost its processor: `Preemptions` and
-    /// `Steal`.
+    /// `until_ns`, where a delay may have begun that lasts on, it may have lost its processor:
+    /// `Preemptions` and `Steal`.
     pub(crate) fn look(&self, heap: &HeapInner, until_ns: u64) {
         let since_ns = get(&self.looked_ns);
         let window_ns = until_ns.saturating_sub(since_ns);
@@ -208,6 +215,26 @@ impl Account {
         if window_ns >= ASKING_NS {
             self.was_without(heap, (end_ns, window_ns), without.within(window_ns));
         }
+    }
+
+    /// Records a delay that is over, and what the thread was without before it; and while it asked
+    /// for that, see [`ask_after`](Self::ask_after).
+    pub(super) fn add_with_look(&self, heap: &HeapInner, entry: Entry) {
+        let (since_ns, end_ns) = (get(&self.looked_ns), entry.end_ns());
+        let window_ns = entry.begin_ns.saturating_sub(since_ns);
+        let (mut asked_ns, mut while_asking) = (0, Without::default());
+        if window_ns >= LOOK_NS && self.ring.is_some() {
+            let without = self.ask();
+            asked_ns = heap.report.events.now().saturating_sub(end_ns);
+            if asked_ns >= ASKING_NS {
+                while_asking = without.within(asked_ns);
+            }
+            // As much as may have been in the delay counts there.
+            let before = without.less(while_asking).outside(entry.length_ns, window_ns);
+            self.was_without(heap, (since_ns, window_ns), before);
+        }
+        self.add(heap, entry);
+        self.was_without(heap, (end_ns, asked_ns), while_asking);
     }
 
     fn was_without(&self, heap: &HeapInner, (begin_ns, length_ns): (u64, u64), without: Without) {
@@ -260,6 +287,12 @@ impl Account {
         self.add(heap, delay(kind, begin_ns, ns));
     }
 
+    /// As [`note`](Self::note), with what the thread was without before.
+    pub(crate) fn note_with_look(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64, ns: u64) {
+        heap.report.losses.record(kind, ns);
+        self.add_with_look(heap, delay(kind, begin_ns, ns));
+    }
+
     /// As [`note`](Self::note), for a sleep that ends now, before which the thread has
     /// [looked](Self::look).
     pub(super) fn note_wait(&self, heap: &HeapInner, kind: LossKind, begin_ns: u64) {
@@ -306,8 +339,7 @@ impl Account {
         }
         heap.report.losses.fault_kernel_ns.fetch_add(kernel_ns, Ordering::Relaxed);
         let (begin_ns, length_ns) = (begin_ns - kernel_ns, ns + kernel_ns);
-        self.look(heap, begin_ns);
-        self.add(heap, Entry { kernel_ns, ..delay(LossKind::Faults, begin_ns, length_ns) });
+        self.add_with_look(heap, Entry { kernel_ns, ..delay(LossKind::Faults, begin_ns, length_ns) });
     }
 
     /// Writes a delay into the ring, and says that its time is accounted for.
@@ -346,164 +378,4 @@ pub(super) fn get(word: &AtomicU64) -> u64 {
 
 fn set(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Relaxed);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::{account, entries, recording};
-    use super::*;
-
-    const MS: u64 = 1_000_000;
-
-    fn times(now_ns: u64, waited_ns: u64, ran_ns: u64, sleeps: Option<u64>) -> ThreadTimes {
-        ThreadTimes { now_ns, waited_ns, ran_ns, sleeps }
-    }
-
-    /// What a thread neither ran, nor waited, nor slept was taken from its processor.
-    #[test]
-    fn time_that_passes_without_the_processor_is_stolen() {
-        let heap = recording();
-        let account = account(&heap);
-        let answer = |now_ns, waited_ns, ran_ns, sleeps| {
-            let Without { waited_ns, stolen_ns } = account.answer(times(now_ns, waited_ns, ran_ns, sleeps));
-            (waited_ns, stolen_ns)
-        };
-        let slept = Some(7);
-        assert_eq!(answer(100 * MS, 3 * MS, 80 * MS, slept).1, 0, "there was no question before");
-        assert_eq!(answer(110 * MS, 5 * MS, 85 * MS, slept), (2 * MS, 3 * MS));
-        assert_eq!(answer(120 * MS, 5 * MS, 95 * MS - 10_000, slept), (0, 0), "the questions' own time");
-        // As long a time, in which the clocks may have drifted by as much.
-        assert_eq!(answer(1_120 * MS, 5 * MS, 1_095 * MS - 900_000, slept), (0, 0));
-        assert_eq!(answer(1_220 * MS, 5 * MS, 1_100 * MS, Some(8)), (0, 0), "it slept");
-        assert_eq!(answer(1_230 * MS, 6 * MS, 1_100 * MS, None), (MS, 0), "nobody knows");
-        assert_eq!(answer(1_240 * MS, 6 * MS, 1_100 * MS, Some(8)), (0, 0), "nor what was before");
-        assert_eq!(answer(1_250 * MS, 6 * MS, 1_101 * MS, Some(8)), (0, 9 * MS));
-        // Another thread's totals.
-        assert_eq!(answer(1_260 * MS, 0, 0, Some(8)).0, 0);
-    }
-
-    #[test]
-    fn what_may_have_been_in_the_delay_after_it_is_not_the_windows() {
-        let without = |waited_ns, stolen_ns| Without { waited_ns, stolen_ns };
-        assert_eq!(without(30, 40).outside(0, 100), without(30, 40));
-        assert_eq!(without(30, 40).outside(50, 100), without(20, 0));
-        assert_eq!(without(30, 40).outside(80, 100), without(0, 0));
-        assert_eq!(without(30, 40).outside(10, 50), without(30, 20));
-        assert_eq!(without(0, 40).outside(10, 100), without(0, 30));
-    }
-
-    /// Both kinds have the window as theirs, and lose no more than it together.
-    #[test]
-    fn a_window_has_waits_and_steal() {
-        let heap = recording();
-        let (account, inner) = (account(&heap), heap.inner());
-        account.was_without(inner, (MS, 5 * MS), Without { waited_ns: 2 * MS, stolen_ns: 3 * MS });
-        account.was_without(inner, (9 * MS, MS), Without { waited_ns: 0, stolen_ns: MS / 2 });
-        let (window, other) = ((MS, 5 * MS), (9 * MS, MS));
-        let expected =
-            [(window, 2 * MS), (window, 3 * MS), (other, MS / 2)].map(|((from, ns), lost)| (from, ns, lost, 1));
-        assert_eq!(entries(&account), expected);
-        let total = |kind| heap.stats().losses.kind(kind).total_ns;
-        assert_eq!((total(LossKind::Preemptions), total(LossKind::Steal)), (2 * MS, 3 * MS + MS / 2));
-    }
-
-    /// A thread that sleeps inside the heap without `blocking`, and asks after each sleep.
-    #[test]
-    fn a_sleep_is_no_steal() {
-        let heap = recording();
-        heap.enter(|m| {
-            for _ in 0..10 {
-                std::thread::sleep(std::time::Duration::from_millis(2));
-                m.record().account.look(heap.inner(), heap.now_ns());
-            }
-        })
-        .unwrap();
-        assert_eq!(heap.stats().losses.kind(LossKind::Steal).total_ns, 0);
-    }
-
-    #[test]
-    fn what_fits_a_window_is_no_more_than_it() {
-        let without = |waited_ns, stolen_ns| Without { waited_ns, stolen_ns };
-        assert_eq!(without(30, 40).within(100), without(30, 40));
-        assert_eq!(without(30, 40).within(50), without(30, 20));
-        assert_eq!(without(60, 40).within(50), without(50, 0));
-    }
-
-    /// The question for the thread's processor time is where the kernel often takes its processor
-    /// away: between the end of a delay and what the thread does next.
-    #[test]
-    fn what_a_thread_waits_while_it_asks_is_accounted_for() {
-        let heap = recording();
-        if heap.enter(|_| ThreadTimes::now().is_none()).unwrap() {
-            return println!("IGNORED, the kernel does not say how long a thread has waited");
-        }
-        let ends = AtomicBool::new(false);
-        let processors = std::thread::available_parallelism().unwrap().get();
-        let (passed_ns, waited_ns) = std::thread::scope(|scope| {
-            for _ in 0..processors {
-                scope.spawn(|| {
-                    while !ends.load(Ordering::Relaxed) {
-                        std::hint::spin_loop()
-                    }
-                });
-            }
-            let found = heap.enter(|m| {
-                let (account, inner) = (&m.record().account, heap.inner());
-                let (from, from_ns) = (ThreadTimes::now().unwrap(), heap.now_ns());
-                let waited_ns = || ThreadTimes::now().unwrap().waited_ns - from.waited_ns;
-                // Delays, one after another, until the thread has waited for long.
-                while waited_ns() < 200 * MS && heap.now_ns() - from_ns < 20_000 * MS {
-                    let begin_ns = heap.now_ns();
-                    account.look(inner, begin_ns);
-                    while heap.now_ns() - begin_ns < LOOK_NS + LOOK_NS / 4 {}
-                    account.note(inner, LossKind::Locks, begin_ns, heap.now_ns() - begin_ns);
-                }
-                (heap.now_ns() - from_ns, waited_ns())
-            });
-            ends.store(true, Ordering::Relaxed);
-            found.unwrap()
-        });
-        let total = |kind| heap.stats().losses.kind(kind).total_ns;
-        let accounted_ns: u64 = [LossKind::Locks, LossKind::Preemptions, LossKind::Steal].map(total).iter().sum();
-        assert!(waited_ns >= 100 * MS, "the processors are too many, or idle: {waited_ns}");
-        // Beside the delays and the waits there is what the loop itself takes.
-        let missing_ns = passed_ns.saturating_sub(accounted_ns);
-        assert!(missing_ns < waited_ns / 4, "{missing_ns} of {passed_ns} are missing, it waited {waited_ns}");
-    }
-
-    /// What the thread was without before it waited for a lock is no part of that wait, and not
-    /// lost by it.
-    #[test]
-    fn a_wait_for_a_lock_begins_with_a_look() {
-        let heap = recording();
-        heap.enter(|m| {
-            let account = &m.record().account;
-            let lock = &heap.inner().roots.stacks;
-            let has = std::sync::Barrier::new(2);
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let guard = lock.lock();
-                    has.wait();
-                    std::thread::sleep(std::time::Duration::from_millis(100));
-                    drop(guard);
-                });
-                has.wait();
-                std::thread::sleep(std::time::Duration::from_nanos(2 * LOOK_NS));
-                // Long ago. Since then it has waited, or its processor did not run: a thread on a
-                // quiet machine has hardly waited, and on a busy one it may not be known whether
-                // it slept.
-                set(&account.looked_ns, heap.now_ns() - 2 * LOOK_NS);
-                let Some(times) = ThreadTimes::now() else { return };
-                account.answer(times);
-                set(&account.waited_ns, 0);
-                set(&account.asked_ns, times.now_ns - times.waited_ns - 10 * LOOK_NS);
-                drop(lock.lock());
-            });
-        })
-        .unwrap();
-        let total = |kind| heap.stats().losses.kind(kind).total_ns;
-        assert!(total(LossKind::Locks) >= 3 * MS, "{}", total(LossKind::Locks));
-        let without = total(LossKind::Preemptions) + total(LossKind::Steal);
-        assert!(without >= LOOK_NS / 2, "{without}");
-    }
 }

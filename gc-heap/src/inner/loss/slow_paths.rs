@@ -82,8 +82,7 @@ impl SlowPathLosses {
         let lost_ns = before_ns + ns;
         let count = u64::from(untimed) + timed;
         heap.report.losses.sampled(kind).fetch_add(lost_ns, Ordering::Relaxed);
-        account.look(heap, begin_ns - before_ns);
-        account.add(heap, Entry { count, ..delay(kind, begin_ns - before_ns, lost_ns) });
+        account.add_with_look(heap, Entry { count, ..delay(kind, begin_ns - before_ns, lost_ns) });
         self.until_ns.set(begin_ns + ns);
     }
 }
