@@ -245,9 +245,9 @@ pub enum LossKind {
     /// The thread could run, and waited for a processor that other threads had; of the heap (its
     /// collector threads) or not. Only what lies between other delays, in which such waits are
     /// included. The thread asks the system in its slow paths, once it has not looked at the clock
-    /// for 200 us: so shorter waits are not seen, and of a wait it is known that it lies between
-    /// two slow paths. Only if the heap [records](crate::HeapBuilder::record_losses) losses, and
-    /// the kernel has `CONFIG_SCHED_INFO`.
+    /// for 200 us: so shorter waits are not seen, but for those of 20 us and more in the question
+    /// itself, and of a wait it is known that it lies between two slow paths. Only if the heap
+    /// [records](crate::HeapBuilder::record_losses) losses, and the kernel has `CONFIG_SCHED_INFO`.
     Preemptions,
     /// The processor itself did not run: a hypervisor had given it to another machine ([steal
     /// time], which a Linux guest knows of from its hypervisor), or it served interrupts, where the

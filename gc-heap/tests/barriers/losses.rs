@@ -202,7 +202,10 @@ pub(crate) fn waking_up_and_handshakes_are_counted(barrier: Barrier) {
     let heap = recording(barrier);
     let mut calls = Vec::new();
     while_collecting(&heap, Duration::ZERO, || {
+        let entering_ns = heap.now_ns();
         heap.enter(|m| {
+            // A pause may hold it where it enters.
+            calls.push((entering_ns, heap.now_ns()));
             let concurrent = barrier != Barrier::StopTheWorld;
             while total(&heap, LossKind::WakeUps).count < 50
                 || (concurrent && total(&heap, LossKind::Handshakes).count < 50)
@@ -225,7 +228,9 @@ pub(crate) fn waking_up_and_handshakes_are_counted(barrier: Barrier) {
     let losses = losses(&events);
     assert_plausible(barrier, &losses, 0, heap.now_ns());
     let wake_ups = within(&losses, LossKind::WakeUps, &calls);
-    for loss in wake_ups.iter().filter(|loss| loss.count == 1) {
+    // One that enters late in a pause may find it over, and wakes from its own look at the clock.
+    let entered_ns = calls[0].1;
+    for loss in wake_ups.iter().filter(|loss| loss.count == 1 && loss.start_ns >= entered_ns) {
         assert!(ends.contains(&loss.start_ns), "{loss:?} begins where no pause ends");
     }
     for kind in [LossKind::WakeUps, LossKind::Handshakes] {
@@ -333,7 +338,8 @@ pub(crate) fn waiting_for_a_processor_is_counted(barrier: Barrier) {
     let losses = losses(&heap.take_events().0);
     assert_plausible(barrier, &losses, 0, heap.now_ns());
     let told = losses.iter().filter(|loss| loss.kind == LossKind::Preemptions);
-    assert!(told.clone().all(|loss| loss.lost_ns > 0 && loss.total_ns >= 200_000), "{losses:?}");
+    // In 200 us between two looks, or in a question, which takes some microseconds otherwise.
+    assert!(told.clone().all(|loss| loss.lost_ns > 0 && loss.total_ns >= 20_000), "{losses:?}");
     assert_eq!(told.map(|loss| loss.lost_ns).sum::<u64>(), of.total_ns);
 }
 

@@ -1,7 +1,7 @@
 //! A mutator's account of its delays, and how a delay that encloses others is measured.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{ASKING_NS, RUN_DELAY, ThreadTimes};
 use crate::config::Config;
@@ -248,11 +248,7 @@ impl Account {
 
     /// Begins a delay that may enclose others.
     pub(crate) fn begin(&self, heap: &HeapInner) -> Begun {
-        self.begin_at(heap, heap.report.events.now())
-    }
-
-    /// As [`begin`](Self::begin), where the thread has just looked at the clock.
-    pub(super) fn begin_at(&self, heap: &HeapInner, begin_ns: u64) -> Begun {
+        let begin_ns = heap.report.events.now();
         self.look(heap, begin_ns);
         Begun { begin_ns, lost_ns: get(&self.lost_ns), fresh: self.set_fresh(true) }
     }

@@ -44,11 +44,11 @@ impl SlowPathLosses {
 
     /// Begins a timed one that may enclose other delays, and records the `untimed` ones before it.
     pub(crate) fn begin(&self, heap: &HeapInner, account: &Account, kind: LossKind, untimed: u32) -> Begun {
-        let begin_ns = heap.report.events.now();
         if untimed != 0 {
-            self.untimed(heap, account, (kind, begin_ns), untimed);
+            // It may ask, and lose its processor meanwhile: so this one begins after it.
+            self.untimed(heap, account, (kind, heap.report.events.now()), untimed);
         }
-        account.begin_at(heap, begin_ns)
+        account.begin(heap)
     }
 
     /// Ends it. `is_usual`: the untimed ones take as long.
@@ -89,6 +89,7 @@ impl SlowPathLosses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::account::tests::{shared, spin};
     use super::super::tests::{account, entries, recording};
     use super::*;
 
@@ -116,6 +117,22 @@ mod tests {
         losses.untimed(inner, &account, (LOADS, 10_000_000), 3);
         let found = entries(&account);
         assert!(found[0].0 + found[0].1 == 10_000_000 && found[0].3 == 3 && found[0].2 < 500, "{found:?}");
+    }
+
+    /// The thread loses its processor where it asks on behalf of the untimed ones: that time is not
+    /// also the timed one's that begins next.
+    #[test]
+    fn what_a_thread_waits_before_a_timed_one_is_not_part_of_it() {
+        let losses = SlowPathLosses::default();
+        let losses = std::sync::Mutex::new(losses);
+        let found = shared(|account, heap| {
+            spin(heap, 250_000);
+            let losses = losses.lock().unwrap();
+            let begun = losses.begin(heap, account, LossKind::Locks, 1);
+            losses.end(heap, account, LossKind::Locks, begun, false);
+        });
+        let Some([passed_ns, accounted_ns, waited_ns]) = found else { return };
+        assert!(accounted_ns <= passed_ns && accounted_ns < waited_ns + waited_ns / 2, "{accounted_ns}, {waited_ns}");
     }
 
     #[test]

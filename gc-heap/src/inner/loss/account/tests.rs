@@ -78,7 +78,7 @@ fn what_fits_a_window_is_no_more_than_it() {
 
 /// Lets `work` record delays in a thread that has to share its processor, until it has waited
 /// for one for 200 ms. Returns what passed, what of it is in the account, and what it waited.
-fn shared(work: impl Fn(&Account, &HeapInner) + Sync) -> Option<[u64; 3]> {
+pub(in super::super) fn shared(work: impl Fn(&Account, &HeapInner) + Sync) -> Option<[u64; 3]> {
     let heap = recording();
     if heap.enter(|_| ThreadTimes::now().is_none()).unwrap() {
         println!("IGNORED, the kernel does not say how long a thread has waited");
@@ -112,7 +112,7 @@ fn shared(work: impl Fn(&Account, &HeapInner) + Sync) -> Option<[u64; 3]> {
     Some([passed_ns, accounted_ns, waited_ns])
 }
 
-fn spin(heap: &HeapInner, ns: u64) -> u64 {
+pub(in super::super) fn spin(heap: &HeapInner, ns: u64) -> u64 {
     let begin_ns = heap.report.events.now();
     while heap.report.events.now() - begin_ns < ns {}
     begin_ns
