@@ -87,9 +87,11 @@ Examples:
                                                    what they cost by the size of the heap
   gc-bench gcbench --barrier load --peer g1,zgc    beside collectors of the JVM
   gc-bench --json -                                one JSON document on standard output, no more
+  gc-bench gcbench --html - > page.html            the page on standard output, no more
 
-Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be (nothing is written then);
-3 compare found more than --threshold allows.";
+Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be, or would overwrite an earlier
+report without --force (nothing is run or written then); 3 compare found more than --threshold
+allows.";
 
 const PRIMITIVES_AFTER: &str = "\
 Reading the table:

@@ -81,7 +81,7 @@ use crate::cli::{Cli, Command};
 use crate::curve::CurveArgs;
 use crate::failure::Failure;
 use crate::journal::Journal;
-use crate::output::{Json, OutputArgs, Outputs};
+use crate::output::Outputs;
 use crate::plan::Runs;
 use crate::primitives::PrimitivesArgs;
 use crate::record::Head;
@@ -103,18 +103,19 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         Err(help) => return print(&help),
     };
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => bench(&plan::standard_runs(&args)?, &[], Vec::new(), &args.session.output, None),
+        Command::Run(args) => {
+            let runs = plan::standard_runs(&args)?;
+            bench(&runs, &[], Vec::new(), Outputs::prepare(&args.session.output)?, None)
+        }
         Command::Publish(args) => {
             let mut runs = args.runs()?;
-            if let Some(out) = &args.output.out {
-                let made = std::fs::create_dir_all(out);
-                made.map_err(|e| Failure::input(format!("cannot make the folder {}: {e}", out.display())))?;
-            }
+            // Makes the folder that the journal is in, too.
+            let outputs = Outputs::prepare(&args.output)?;
             let journal = Journal::open(&args.journal(), &mut runs)?;
             if journal.len() > 0 {
                 eprintln!("gc-bench: {} of {} runs were made before", journal.len(), runs.all());
             }
-            bench(&runs, &[], Vec::new(), &args.output, Some(journal))
+            bench(&runs, &[], Vec::new(), outputs, Some(journal))
         }
         Command::Tables(args) => publish::tables(&args),
         Command::Compare(args) => match compare::compare(&args) {
@@ -123,15 +124,17 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         },
         Command::PauseScaling(args) => {
             let (runs, left_out) = plan::scaling_runs(&args, machine::memory())?;
+            let outputs = Outputs::prepare(&args.output)?;
             for line in &left_out {
                 eprintln!("gc-bench: {line}");
             }
-            bench(&runs, &[], left_out, &args.output, None)
+            bench(&runs, &[], left_out, outputs, None)
         }
         Command::Json(args) => {
+            let outputs = Outputs::prepare(&args.session.output)?;
             let document = document::load(args.json.file.as_deref())?;
             let runs = plan::json_runs(&args, document.text.len() as u64, document.census)?;
-            bench(&runs, document.text.as_bytes(), Vec::new(), &args.session.output, None)
+            bench(&runs, document.text.as_bytes(), Vec::new(), outputs, None)
         }
         Command::Primitives(args) => primitives(&args),
         Command::Curve(args) => curves(&args),
@@ -148,7 +151,7 @@ fn bench(
     runs: &Runs,
     document: &[u8],
     mut left_out: Vec<String>,
-    output: &OutputArgs,
+    mut outputs: Outputs,
     mut journal: Option<Journal>,
 ) -> Result<(), Failure> {
     let memory = machine::memory();
@@ -158,7 +161,6 @@ fn bench(
     if runs.plans.is_empty() {
         return Err(Failure::input("this machine has too little memory for any of the points"));
     }
-    let mut outputs = Outputs::prepare(output)?;
     let head = Head::now(record::RUNS);
     let (records, order) = session::run_all(runs, document, journal.as_mut())?;
     let (wanted, made) = (runs.schedule.repeats, records.iter().map(|run| run.repeat).max().unwrap_or(0));
@@ -170,7 +172,7 @@ fn bench(
     match (&written, journal) {
         (Ok(()), Some(journal)) => journal.remove(),
         // What the runs found is not lost with the file.
-        (Err(_), _) if outputs.json != Json::StandardOutput => print(&report::table::text(&document))?,
+        (Err(_), _) if !outputs.use_standard_output() => print(&report::table::text(&document))?,
         _ => {}
     }
     written?;
@@ -197,12 +199,12 @@ fn primitives(args: &PrimitivesArgs) -> Result<(), Failure> {
     show(&outputs, || report::primitives::table(&found))
 }
 
-/// Prints the table, unless standard output has the JSON, and says which files there are.
+/// Prints the table, unless standard output has the JSON or the page, and says which files there
+/// are.
 fn show(outputs: &Outputs, table: impl FnOnce() -> String) -> Result<(), Failure> {
-    if outputs.json == Json::StandardOutput {
-        return Ok(());
+    if !outputs.use_standard_output() {
+        print(&table())?;
     }
-    print(&table())?;
     for file in outputs.files() {
         eprintln!("wrote {}", file.display());
     }

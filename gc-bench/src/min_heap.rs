@@ -140,7 +140,7 @@ pub(crate) fn prepare(args: &MinHeapArgs, plans: &[Plan], memory: Memory) -> Res
 pub(crate) fn min_heap(args: &MinHeapArgs, memory: Memory) -> Result<String, Failure> {
     if args.run.session.output.is_asked() {
         return Err(Failure::input(
-            "minheap prints a table and keeps its tries (--keep): leave out --json, --html, --out",
+            "minheap prints a table and keeps its tries (--keep): leave out --json, --html, --out, --force",
         ));
     }
     let runs = standard_runs(&args.run)?;

@@ -2,9 +2,9 @@
 //!
 //! Whether the files can be written is checked before anything is run; results go to a temporary
 //! file beside the target and are renamed over it, so that a reader never meets half a report and a
-//! failed run leaves the last one alone. A link stays one, and the file that it leads to is
-//! replaced; a device or a pipe is written to as it is, because a rename would put a file in its
-//! place.
+//! failed run leaves the last one alone. An earlier report stays, unless `--force` is given. A link
+//! stays one, and the file that it leads to is replaced; a device or a pipe is written to as it is,
+//! because a rename would put a file in its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,36 +22,56 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "FILE|-")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write the page there and, unless asked for too, no JSON
-    #[arg(long, value_name = "FILE")]
+    /// Write the page there and, unless asked for too, no JSON; `-`: to standard output, and
+    /// nothing else there
+    #[arg(long, value_name = "FILE|-")]
     pub(crate) html: Option<PathBuf>,
 
     /// Folder of gc-bench-report.json and gc-bench-report.html, made if it is not there [default:
     /// the current one]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Overwrite an earlier report; without it, nothing is run where one of the files is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 impl OutputArgs {
-    /// Whether a file was asked for.
+    /// Whether anything was said of files.
     pub(crate) fn is_asked(&self) -> bool {
-        self.json.is_some() || self.html.is_some() || self.out.is_some()
+        self.json.is_some() || self.html.is_some() || self.out.is_some() || self.force
     }
 }
 
-/// Where the JSON goes.
+/// Where the JSON or the page goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Json {
+enum Target {
     Nowhere,
     StandardOutput,
     File(PathBuf),
 }
 
+impl Target {
+    /// What was asked for; `usual` where nothing was.
+    fn new(asked: Option<&PathBuf>, usual: Option<PathBuf>) -> Self {
+        match asked {
+            Some(path) if path.as_os_str() == "-" => Self::StandardOutput,
+            Some(path) => Self::File(path.clone()),
+            None => usual.map_or(Self::Nowhere, Self::File),
+        }
+    }
+
+    fn file(&self) -> Option<&Path> {
+        if let Self::File(path) = self { Some(path) } else { None }
+    }
+}
+
 /// Where everything goes, found writable.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    pub(crate) json: Json,
-    pub(crate) html: Option<PathBuf>,
+    json: Target,
+    html: Target,
     /// Folders made for this report, outermost last: taken away again if it is never written.
     made: Vec<PathBuf>,
     written: bool,
@@ -61,18 +81,16 @@ impl Outputs {
     /// Works out the targets and tries each folder.
     pub(crate) fn prepare(args: &OutputArgs) -> Result<Self, Failure> {
         let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
-        let in_folder = |name: &str| folder.join(name);
         let asked_files = args.json.is_some() || args.html.is_some();
         // Without any wish both files; with `--out` both there; otherwise what was asked for and no
         // more.
         let both = args.out.is_some() || !asked_files;
-        let json = match &args.json {
-            Some(path) if path.as_os_str() == "-" => Json::StandardOutput,
-            Some(path) => Json::File(path.clone()),
-            None if both => Json::File(in_folder("gc-bench-report.json")),
-            None => Json::Nowhere,
-        };
-        let html = args.html.clone().or_else(|| both.then(|| in_folder("gc-bench-report.html")));
+        let usual = |name: &str| both.then(|| folder.join(name));
+        let json = Target::new(args.json.as_ref(), usual("gc-bench-report.json"));
+        let html = Target::new(args.html.as_ref(), usual("gc-bench-report.html"));
+        if (&json, &html) == (&Target::StandardOutput, &Target::StandardOutput) {
+            return Err(Failure::input("standard output cannot hold both the JSON and the page: name a file for one"));
+        }
         let mut outputs = Self { json, html, made: Vec::new(), written: false };
         if let Some(out) = &args.out {
             outputs.make_folder(out)?;
@@ -84,16 +102,24 @@ impl Outputs {
         if targets.len() == 2 && led_to(&targets[0]) == led_to(&targets[1]) {
             return Err(Failure::input(format!("{} cannot hold both the JSON and the page", targets[0].display())));
         }
+        let earlier: Vec<String> =
+            targets.iter().filter(|target| holds_something(target)).map(|target| target.display().to_string()).collect();
+        if !earlier.is_empty() && !args.force {
+            let (files, are) = (earlier.join(" and "), if earlier.len() == 1 { "is" } else { "are" });
+            let elsewhere = "--force overwrites, --out DIR writes elsewhere";
+            return Err(Failure::input(format!("{files} {are} there already: {elsewhere}")));
+        }
         Ok(outputs)
     }
 
     /// The files that will be written.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let json = match &self.json {
-            Json::File(path) => Some(path.as_path()),
-            _ => None,
-        };
-        json.into_iter().chain(self.html.as_deref())
+        self.json.file().into_iter().chain(self.html.file())
+    }
+
+    /// Whether the JSON or the page goes to standard output, which then has nothing else.
+    pub(crate) fn use_standard_output(&self) -> bool {
+        self.json == Target::StandardOutput || self.html == Target::StandardOutput
     }
 
     fn make_folder(&mut self, out: &Path) -> Result<(), Failure> {
@@ -107,15 +133,12 @@ impl Outputs {
 
     /// Writes the texts of the files asked for.
     pub(crate) fn write(&mut self, json: &str, html: &str) -> Result<(), Failure> {
-        let files = match &self.json {
-            Json::File(path) => Some((path.as_path(), json)),
-            _ => None,
-        };
-        replace(files.into_iter().chain(self.html.as_deref().map(|path| (path, html))))?;
+        let both = || [(&self.json, json), (&self.html, html)].into_iter();
+        replace(both().filter_map(|(target, text)| Some((target.file()?, text))))?;
         self.written = true;
-        if self.json == Json::StandardOutput {
+        for (_, text) in both().filter(|(target, _)| **target == Target::StandardOutput) {
             let mut out = io::stdout().lock();
-            out.write_all(json.as_bytes())
+            out.write_all(text.as_bytes())
                 .and_then(|()| out.flush())
                 .map_err(|e| Failure::run(format!("cannot write to standard output: {e}")))?;
         }
@@ -152,6 +175,11 @@ fn cannot_write(target: &Path, e: &io::Error) -> Failure {
 /// Whether something else than a file has that name.
 fn is_special(target: &Path) -> bool {
     fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// Whether a file has that name, or a link there leads to one, and it is not empty.
+fn holds_something(target: &Path) -> bool {
+    fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() > 0)
 }
 
 /// The file that a link leads to, and its folder's own name.
@@ -242,7 +270,13 @@ mod tests {
     use super::*;
 
     fn args(json: Option<&Path>, html: Option<&Path>, out: Option<&Path>) -> OutputArgs {
-        OutputArgs { json: json.map(Path::to_owned), html: html.map(Path::to_owned), out: out.map(Path::to_owned) }
+        let owned = |path: Option<&Path>| path.map(Path::to_owned);
+        OutputArgs { json: owned(json), html: owned(html), out: owned(out), force: false }
+    }
+
+    /// The same, where earlier reports do not matter.
+    fn forced(json: Option<&Path>, html: Option<&Path>, out: Option<&Path>) -> OutputArgs {
+        OutputArgs { force: true, ..args(json, html, out) }
     }
 
     fn scratch(name: &str) -> PathBuf {
@@ -261,7 +295,11 @@ mod tests {
         let json = Outputs::prepare(&args(Some(&file), None, None)).unwrap();
         assert_eq!(json.files().collect::<Vec<_>>(), [file.as_path()]);
         let dash = Outputs::prepare(&args(Some(Path::new("-")), None, None)).unwrap();
-        assert_eq!((dash.files().count(), &dash.json), (0, &Json::StandardOutput));
+        assert_eq!((dash.files().count(), dash.use_standard_output()), (0, true));
+        let dash = Outputs::prepare(&args(None, Some(Path::new("-")), None)).unwrap();
+        assert_eq!((dash.files().count(), dash.use_standard_output()), (0, true));
+        let e = Outputs::prepare(&args(Some(Path::new("-")), Some(Path::new("-")), None)).expect_err("both");
+        assert!(e.code() == 2 && e.line().contains("standard output cannot hold both"), "{e}");
         let dash = Outputs::prepare(&args(Some(Path::new("-")), None, Some(&dir))).unwrap();
         assert_eq!(dash.files().count(), 1);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "preparing leaves nothing behind");
@@ -288,18 +326,40 @@ mod tests {
         let (file, link, full) = (dir.join("file"), dir.join("link"), Path::new("/dev/full"));
         fs::write(&file, "old").unwrap();
         symlink("file", &link).unwrap();
-        Outputs::prepare(&args(Some(&link), None, None)).unwrap().write("{}", "").unwrap();
+        Outputs::prepare(&forced(Some(&link), None, None)).unwrap().write("{}", "").unwrap();
         assert!(link.is_symlink() && fs::read_to_string(&file).unwrap() == "{}");
         let e = Outputs::prepare(&args(Some(&link), Some(&file), None)).expect_err("one file");
         assert!(e.code() == 2 && e.line().contains("cannot hold both"), "{e}");
         // By a link, so that what fails here does no harm.
         let device = dir.join("full");
         symlink(full, &device).unwrap();
-        let e = Outputs::prepare(&args(Some(&device), Some(&file), None)).unwrap().write("{1}", "<p>");
+        let e = Outputs::prepare(&forced(Some(&device), Some(&file), None)).unwrap().write("{1}", "<p>");
         let e = e.expect_err("no space");
         assert!(e.code() == 1 && e.line().contains("No space left"), "{e}");
         assert!(device.is_symlink() && !fs::metadata(full).unwrap().is_file());
         assert_eq!(fs::read_to_string(&file).unwrap(), "{}", "neither is written");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn an_earlier_report_is_overwritten_by_force_alone() {
+        let dir = scratch("earlier");
+        let (file, link, page) = (dir.join("file"), dir.join("link"), dir.join("page"));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &link).unwrap();
+        for target in [&file, &link] {
+            let e = Outputs::prepare(&args(Some(target), None, None)).expect_err("it is there");
+            assert!(e.code() == 2 && e.line().contains(&target.display().to_string()), "{e}");
+            assert!(e.line().contains("is there already") && e.line().contains("--force"), "{e}");
+            Outputs::prepare(&forced(Some(target), None, None)).expect("forced");
+        }
+        // Nothing is lost with an empty file, or a device.
+        fs::write(&page, "").unwrap();
+        Outputs::prepare(&args(Some(Path::new("/dev/null")), Some(&page), None)).expect("nothing is there");
+        fs::write(&page, "old").unwrap();
+        let e = Outputs::prepare(&args(Some(&file), Some(&page), None)).expect_err("both are there");
+        assert!(e.line().contains("/file and ") && e.line().contains("/page are there already"), "{e}");
+        assert_eq!((fs::read_to_string(&file).unwrap(), fs::read_dir(&dir).unwrap().count()), ("old".into(), 3));
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -2,7 +2,7 @@
 //! the same command goes on behind the last one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -65,11 +65,14 @@ pub(crate) struct Try {
 /// All tries of this build so far.
 pub(crate) struct Tries {
     path: PathBuf,
+    file: File,
     build: String,
     made: BTreeMap<(String, u64, u64), Try>,
 }
 
 impl Tries {
+    /// Of that file, which is made if it is not there: one that cannot be written is found before
+    /// anything is run.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -94,11 +97,11 @@ impl Tries {
         if !text.is_empty() && made.is_empty() && others == 0 {
             return Err(Failure::input(format!("{} has no tries: name another file with --keep", path.display())));
         }
-        if whole.len() < text.len() {
-            let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(whole.len() as u64));
-            cut.map_err(|e| Failure::input(format!("cannot write to {}: {e}", path.display())))?;
-        }
-        Ok(Self { path, build, made })
+        let file = OpenOptions::new().create(true).append(true).open(&path).and_then(|file| {
+            if whole.len() < text.len() { file.set_len(whole.len() as u64).map(|()| file) } else { Ok(file) }
+        });
+        let file = file.map_err(|e| Failure::input(format!("cannot write to {}: {e}", path.display())))?;
+        Ok(Self { path, file, build, made })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -135,8 +138,7 @@ impl Tries {
     fn keep(&mut self, of: Try) -> Result<Try, Failure> {
         let mut line = serde_json::to_vec(&of).expect("plain data");
         line.push(b'\n');
-        let file = OpenOptions::new().create(true).append(true).open(&self.path);
-        let written = file.and_then(|mut file| file.write_all(&line));
+        let written = self.file.write_all(&line);
         written.map_err(|e| Failure::run(format!("cannot write to {}: {e}", self.path.display())))?;
         self.made.insert((of.settings.clone(), of.heap_bytes, of.number), of.clone());
         Ok(of)

@@ -26,7 +26,7 @@ const ARGS: [&str; 13] = [
 #[test]
 fn costs_are_held_against_the_least_and_runs_are_not_made_twice() {
     let scratch = Scratch::new("curve");
-    let args = [&ARGS[..], &["--repeats", "3", "--order-seed", "1", "--workers", "1"]].concat();
+    let args = [&ARGS[..], &["--repeats", "3", "--order-seed", "1", "--workers", "1", "--force"]].concat();
     let out = scratch.bench(&args);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let said = text(&out.stdout).to_owned();
@@ -79,4 +79,6 @@ fn a_curve_that_cannot_be_is_refused() {
     assert_refused(&["curve", "gcbench", "--until-ci", "2%"], 2, &["--until-ci"]);
     assert_refused(&["curve", "gcbench", "--rate", "sweep"], 2, &["sweep"]);
     assert_refused(&["minheap", "gcbench", "--json", "-"], 2, &["--json"]);
+    assert_refused(&["minheap", "gcbench", "--force"], 2, &["--force"]);
+    assert_refused(&["curve", "gcbench", "--keep", "/nowhere/at/all"], 2, &["/nowhere/at/all"]);
 }

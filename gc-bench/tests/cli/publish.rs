@@ -44,6 +44,10 @@ fn a_session_that_is_killed_goes_on_and_its_tables_are_written() {
         let is_it = |run: &&Value| ["settings", "measured_ns", "tracks"].iter().all(|&key| run[key] == kept[key]);
         assert_eq!(runs.iter().filter(is_it).count(), 1, "a run that was kept is in the report as it was");
     }
+    let again = scratch.bench(&ARGS);
+    let said = text(&again.stderr);
+    assert_eq!((again.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("there already") && !journal.exists(), "{said}");
     fs::write(scratch.0.join("other.json"), report.replacen("\"format\": 2", "\"format\": 3", 1)).unwrap();
     fs::write(scratch.0.join("page.md"), "# Here\n\n<!-- figures: full -->\n<!-- end of figures -->\n").unwrap();
     let out = scratch.bench(&["tables", "gc-bench-report.json", "page.md"]);

@@ -117,9 +117,42 @@ fn a_place_that_cannot_be_written() {
     assert_refused(&["gcbench", "--out", "/proc/nowhere"], 2, &["/proc/nowhere"]);
     assert_refused(&["gcbench", "--json", folder], 2, &[folder, "folder"]);
     assert_refused(&["gcbench", "--html", "/no/such/folder/page.html"], 2, &["/no/such/folder"]);
-    assert_refused(&["--html", "-", "--json", "-", "--out", file], 2, &[file]);
+    assert_refused(&["--html", "-", "--json", "-"], 2, &["standard output cannot hold both"]);
     assert_eq!(scratch.entries(), ["file"]);
     assert_eq!(fs::read_to_string(file).unwrap(), "x");
+}
+
+/// Named before anything runs: the work that was asked for would take ten minutes.
+#[test]
+fn an_earlier_report_is_not_overwritten() {
+    let scratch = Scratch::new("earlier");
+    let files = ["gc-bench-report.html", "gc-bench-report.json"];
+    files.iter().for_each(|name| fs::write(scratch.0.join(name), name).unwrap());
+    for (args, named) in [
+        (&["table-churn"][..], &files[..]),
+        (&["json"], &files),
+        (&["pause-scaling"], &files),
+        (&["primitives"], &files),
+        (&["publish"], &files),
+        (&["curve"], &files),
+        (&["table-churn", "--json", "gc-bench-report.json"], &files[1..]),
+        (&["table-churn", "--html", "gc-bench-report.html", "--json", "-"], &files[..1]),
+        (&["table-churn", "--out", "."], &files),
+    ] {
+        let out = scratch.bench(args);
+        let said = text(&out.stderr);
+        assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
+        assert!(said.contains("there already") && said.contains("--force"), "{args:?}: {said}");
+        assert!(files.iter().all(|name| said.contains(name) == named.contains(name)), "{args:?}: {said}");
+        assert!(out.stdout.is_empty(), "{}", text(&out.stdout));
+        assert_eq!(scratch.entries(), files, "{args:?} leaves nothing behind");
+    }
+    assert!(files.iter().all(|name| fs::read_to_string(scratch.0.join(name)).unwrap() == *name));
+    let forced = ["message-ring", "--quick", "--size", "20000", "--force", "--html", files[0]];
+    let out = scratch.bench(&forced);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(fs::read_to_string(scratch.0.join(files[0])).unwrap().starts_with("<!doctype html>"));
+    assert_eq!(fs::read_to_string(scratch.0.join(files[1])).unwrap(), files[1]);
 }
 
 #[test]
@@ -127,7 +160,8 @@ fn a_run_that_fails_is_code_1_and_keeps_the_last_report() {
     let scratch = Scratch::new("failing");
     fs::write(scratch.0.join("gc-bench-report.json"), "the last one").unwrap();
     // Room for the records and not for what dies beside them: it is accepted, and cannot work.
-    let out = scratch.bench(&["binary-trees", "--threads", "1", "--size", "16", "--heap", "6200k", "--repeats", "1"]);
+    let args = ["binary-trees", "--threads", "1", "--size", "16", "--heap", "6200k", "--repeats", "1", "--force"];
+    let out = scratch.bench(&args);
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");
     assert!(said.lines().count() == 1 && said.contains("out of memory"), "{said}");

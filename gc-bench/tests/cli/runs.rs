@@ -294,12 +294,31 @@ fn a_plain_run_goes_to_the_current_folder_and_asking_for_one_file_writes_one() {
 }
 
 #[test]
+fn a_page_on_standard_output_has_nothing_beside_it() {
+    let scratch = Scratch::new("page-out");
+    let args = ["message-ring", "--quick", "--size", "20000", "--html", "-"];
+    let out = scratch.bench(&args);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let page = text(&out.stdout);
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
+    assert_eq!((page.matches("<!doctype").count(), scratch.entries()), (1, Vec::new()));
+    // With the JSON in a file, the table is on neither.
+    let out = scratch.bench(&[&args[..], &["--json", "found.json"]].concat());
+    let page = text(&out.stdout);
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
+    assert_eq!(scratch.entries(), ["found.json"]);
+    assert!(text(&out.stderr).contains("wrote found.json"), "{}", text(&out.stderr));
+    let lists = scratch.bench(&["primitives", "barrier", "--quick", "--html", "-"]);
+    assert!(text(&lists.stdout).starts_with("<!doctype html>") && text(&lists.stdout).ends_with("</html>\n"));
+}
+
+#[test]
 fn a_session_goes_on_until_its_intervals_are_narrow_or_its_bound() {
     let scratch = Scratch::new("until");
     let base = ["message-ring", "--quick", "--size", "3000"];
     // So wide that five runs do, and so narrow that the bound ends it.
     for (percent, repeats, reached) in [("50%", 5, None), ("0.000001%", 6, Some(false))] {
-        let until = ["--until-ci", percent, "--max-repeats", "6", "--json", "found.json"];
+        let until = ["--until-ci", percent, "--max-repeats", "6", "--json", "found.json", "--force"];
         let out = scratch.bench(&[&base[..], &until].concat());
         assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
         let document: Value = serde_json::from_str(&fs::read_to_string(scratch.0.join("found.json")).unwrap()).unwrap();
@@ -376,6 +395,7 @@ fn help_teaches_and_list_names_everything() {
         "--order-seed",
         "95 % interval",
         "baseline",
+        "--force",
     ] {
         assert!(text(&help.stdout).contains(word), "{word}");
     }
@@ -386,6 +406,8 @@ fn help_teaches_and_list_names_everything() {
     {
         assert!(text(&list.stdout).contains(word), "{word}");
     }
+    let wide: Vec<&str> = text(&list.stdout).lines().filter(|line| line.chars().count() > 60).collect();
+    assert!(wide.is_empty(), "wider than 60 columns: {wide:#?}");
     assert_eq!(scratch.entries(), Vec::<String>::new());
 }
 
