@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::machine::Memory;
 use crate::peer::Peer;
 use crate::peer::java::{Java, Machine};
+use crate::processors::{self, Cpus};
 use crate::size::{bytes, parse_count};
 
 /// How the heap is built; every workload takes these.
@@ -46,6 +47,12 @@ pub(crate) struct HeapArgs {
     /// barriers are compared a second row with 1]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     workers: Option<u64>,
+
+    /// Processors that a run's process, with all its threads, may use: how many, or which (a list
+    /// with a comma or a dash: `0,2-3`, `1-1`); the others are withheld from it, and the number of
+    /// workers of stw follows [default: all that this process may use]
+    #[arg(long, value_name = "N|LIST")]
+    cpus: Option<Cpus>,
 
     /// Pages of the heap: 4 KiB, or 2 MiB ones made of touched memory before the run (about 3 s per
     /// GiB) or while it goes on, or where the system's shmem_enabled is advise [default: collapse
@@ -112,22 +119,34 @@ impl HeapArgs {
         if self.peer.is_empty() { Ok(None) } else { Java::find(self.jdk.as_deref()).map(Some) }
     }
 
-    /// Of that size, one for each barrier that was named. Pages that nobody chose are large ones
-    /// where that helps the workload.
+    /// The processors that were asked for; none where all may be used.
+    pub(crate) fn cpus(&self) -> Result<Vec<usize>, Failure> {
+        self.cpus.as_ref().map_or(Ok(Vec::new()), Cpus::choose)
+    }
+
+    /// Of that size, one for each barrier that was named, on these processors. Pages that nobody
+    /// chose are large ones where that helps the workload.
     ///
     /// The baseline, which stops the program, has as many workers as there are processors: while
     /// the program is stopped they are all free. Where it is compared with others, it is run with
     /// one worker as well, which tells what the others cost a processor from what stopping costs.
-    pub(crate) fn plans(&self, heap_bytes: u64, large_pages_help: bool, java: Option<&Java>) -> Vec<HeapPlan> {
+    pub(crate) fn plans(
+        &self,
+        heap_bytes: u64,
+        large_pages_help: bool,
+        java: Option<&Java>,
+        cpus: &[usize],
+    ) -> Vec<HeapPlan> {
         let compared = self.barrier.len() > 1;
-        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(MAX_WORKERS);
+        let all = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let processors = if cpus.is_empty() { all() } else { cpus.len() as u64 }.min(MAX_WORKERS);
         let workers = |barrier: Collector| match self.workers {
             Some(workers) => vec![workers],
             None if barrier != Collector::STW => vec![0],
             None if compared && processors > 1 => vec![processors, 1],
             None => vec![processors],
         };
-        let one = self.plan(heap_bytes, large_pages_help);
+        let one = HeapPlan { cpus: cpus.to_vec(), ..self.plan(heap_bytes, large_pages_help) };
         let of = |barrier| workers(barrier).into_iter().map(move |workers| (barrier, workers));
         let each = self.barrier.iter().copied().flat_map(of);
         let builds: Vec<Option<PathBuf>> = std::iter::once(None).chain(self.against.clone().map(Some)).collect();
@@ -155,6 +174,7 @@ impl HeapArgs {
             workers: self.workers.unwrap_or(0),
             pretouch,
             huge_pages: self.huge_pages.unwrap_or_else(own_choice),
+            cpus: Vec::new(),
             java: None,
             against: None,
         }
@@ -173,6 +193,9 @@ pub(crate) struct HeapPlan {
     pub(crate) pretouch: bool,
     #[serde(with = "by_name")]
     pub(crate) huge_pages: HugePages,
+    /// The processors that its process may use; none: all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) cpus: Vec<usize>,
     /// Of a peer: the kit that it comes from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) java: Option<Java>,
@@ -194,6 +217,12 @@ impl HeapPlan {
             (barrier, _) => barrier.to_string(),
         };
         if self.against.is_some() { format!("{collector}, other build") } else { collector }
+    }
+
+    /// Where its process runs, in words; `None`: wherever this one may.
+    pub(crate) fn place(&self) -> Option<String> {
+        let kind = if self.cpus.len() == 1 { "processor" } else { "processors" };
+        (!self.cpus.is_empty()).then(|| format!("on {kind} {}", processors::list(&self.cpus)))
     }
 
     /// The same heap, of a peer.

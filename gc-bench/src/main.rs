@@ -19,6 +19,7 @@
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`hiccups`] | what it ran on, and what that does to a loop without a heap |
 //! | [`process`], [`threads`] | what the process used, and each role of its threads |
+//! | [`processors`] | which processors a run's process may use |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
 //! | [`record`], [`timeline`], [`configuration`], [`results`] | results of a run, of its repeats, of a session |
 //! | [`report`], [`output`] | results, what they look like, and how they are written |
@@ -55,6 +56,7 @@ mod plan;
 mod pooled;
 mod primitives;
 mod process;
+mod processors;
 mod publish;
 mod rate;
 mod record;

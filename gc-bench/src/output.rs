@@ -102,8 +102,11 @@ impl Outputs {
         if targets.len() == 2 && led_to(&targets[0]) == led_to(&targets[1]) {
             return Err(Failure::input(format!("{} cannot hold both the JSON and the page", targets[0].display())));
         }
-        let earlier: Vec<String> =
-            targets.iter().filter(|target| holds_something(target)).map(|target| target.display().to_string()).collect();
+        let earlier: Vec<String> = targets
+            .iter()
+            .filter(|target| holds_something(target))
+            .map(|target| target.display().to_string())
+            .collect();
         if !earlier.is_empty() && !args.force {
             let (files, are) = (earlier.join(" and "), if earlier.len() == 1 { "is" } else { "are" });
             let elsewhere = "--force overwrites, --out DIR writes elsewhere";

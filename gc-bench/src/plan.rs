@@ -112,10 +112,11 @@ impl SessionArgs {
         self.heap.check_barriers()?;
         self.heap.check_against()?;
         let (schedule, java) = (self.repeats.schedule(usual_repeats)?, self.heap.java()?);
+        let cpus = self.heap.cpus()?;
         let mut plans = Vec::new();
         for work in works {
             let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
-            let heaps = self.heap.plans(heap_bytes, work.large_pages_help() && !self.quick, java.as_ref());
+            let heaps = self.heap.plans(heap_bytes, work.large_pages_help() && !self.quick, java.as_ref(), &cpus);
             for (rate, rate_percent) in self.rate.series() {
                 let plan = |heap: &HeapPlan| Plan {
                     work: work.clone(),
@@ -177,10 +178,14 @@ impl Plan {
     /// The label without the barrier: runs that share it did the same work.
     pub(crate) fn work_label(&self) -> String {
         let work = self.work.label();
-        match (self.rate_percent, self.rate) {
+        let work = match (self.rate_percent, self.rate) {
             (0, 0) => work,
             (0, rate) => format!("{work}, {} op/s each", grouped(rate)),
             (percent, _) => format!("{work}, {percent} % of its rate"),
+        };
+        match self.heap.place() {
+            Some(place) => format!("{work}, {place}"),
+            None => work,
         }
     }
 
@@ -239,11 +244,11 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
     if !args.heap.peer.is_empty() {
         return Err(Failure::input("pause-scaling is of this heap alone: leave out --peer"));
     }
-    let (mut plans, mut left_out) = (Vec::new(), Vec::new());
+    let (mut plans, mut left_out, cpus) = (Vec::new(), Vec::new(), args.heap.cpus()?);
     for point in PauseScaling::points(&args.points, args.quick) {
         let live = bytes(point.live_bytes);
         let work = Work::from(point);
-        let heap = args.heap.plans(work.heap_bytes(args.quick), false, None).remove(0);
+        let heap = args.heap.plans(work.heap_bytes(args.quick), false, None, &cpus).remove(0);
         // Side metadata comes on top of the heap.
         let need = heap.heap_bytes + heap.heap_bytes / 16;
         if need > memory.available_bytes {
@@ -353,6 +358,24 @@ mod tests {
             "gcbench, stw, 3 workers"
         );
         assert!(runs(&["gcbench", "--barrier", "stw,stw"]).unwrap_err().line().contains("twice"));
+    }
+
+    #[test]
+    fn withheld_processors_are_in_the_plan_and_the_baseline_has_no_worker_for_them() {
+        let own = gc_core::sys::affinity().unwrap();
+        let plans = runs(&["gcbench", "--barrier", "load,stw", "--cpus", "1"]).unwrap();
+        let found: Vec<_> = plans.iter().map(|p| (p.heap.workers, p.heap.cpus.clone())).collect();
+        assert_eq!(found, [(0, vec![own[0]]), (1, vec![own[0]])], "one worker, and so no second row");
+        assert_eq!(plans[0].label(), format!("gcbench, on processor {}", own[0]));
+        assert_eq!(settings(&plans[0])["cpus"], json!([own[0]]));
+        assert_eq!(settings(&runs(&["gcbench"]).unwrap()[0]).get("cpus"), None);
+        let all = format!("{}-{}", own[0], own[own.len() - 1]);
+        if own.len() > 1 && own[own.len() - 1] - own[0] == own.len() - 1 {
+            assert_eq!(runs(&["gcbench", "--cpus", &all]).unwrap()[0].label(), format!("gcbench, on processors {all}"));
+        }
+        for wrong in ["0", "x", "60000", "2-1", "65000-65001"] {
+            assert_eq!(runs(&["gcbench", "--cpus", wrong]).expect_err(wrong).code(), 2);
+        }
     }
 
     #[test]

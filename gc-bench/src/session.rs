@@ -12,6 +12,7 @@ use crate::configuration::cpu_ns_per_op;
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::plan::{Plan, Runs};
+use crate::processors::within;
 use crate::record::Record;
 use crate::results::{Order as Sequence, Outcome};
 use crate::rng::SplitMix;
@@ -167,7 +168,11 @@ fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record,
     let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
     let program = plan.heap.against.clone().map_or_else(this_program, Ok);
     let program = program.map_err(|e| failed(format!("cannot find this program to start it again: {e}")))?;
-    let child = Command::new(program).arg("run-one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    // It inherits its processors, whichever build it is of.
+    let child = within(&plan.heap.cpus, || {
+        Command::new(program).arg("run-one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    });
+    let child = child.map_err(|e| failed(format!("--cpus: {e}")))?;
     let mut child = Guard(child.map_err(|e| failed(format!("cannot start a process: {e}")))?);
     let mut stdin = child.0.stdin.take().expect("asked for");
     let mut order = serde_json::to_vec(order).expect("plain data");
@@ -181,7 +186,11 @@ fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record,
         match serde_json::from_str(&line) {
             Ok(Message::Progress { phase, done }) => meter.show(&phase, done),
             Ok(Message::Warning { message }) => meter.warn(message),
-            Ok(Message::Record(r)) => record = Some(*r),
+            Ok(Message::Record(mut r)) => {
+                // An older build knows nothing of them.
+                r.settings.heap.cpus.clone_from(&plan.heap.cpus);
+                record = Some(*r);
+            }
             Ok(Message::Failure { code: 2, message }) => return Err(Failure::input(message)),
             Ok(Message::Failure { message, .. }) => return Err(failed(message)),
             Err(e) => return Err(failed(format!("its process said what is not a message ({e})"))),

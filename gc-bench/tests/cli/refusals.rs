@@ -51,6 +51,29 @@ fn words_that_mean_nothing() {
 }
 
 #[test]
+fn processors_that_are_not_there() {
+    assert_refused(&["gcbench", "--cpus", "0"], 2, &["--cpus", "at least 1"]);
+    assert_refused(&["gcbench", "--cpus", "two"], 2, &["--cpus", "0,2-3"]);
+    assert_refused(&["gcbench", "--cpus", "3-1"], 2, &["--cpus", "3 is more than 1"]);
+    assert_refused(&["table-churn", "--cpus", "60000"], 2, &["--cpus 60000", "this process has"]);
+    assert_refused(&["pause-scaling", "--cpus", "0-0,59999"], 2, &["59999 is not among"]);
+    assert_refused(&["json", "--cpus", "60000"], 2, &["--cpus 60000"]);
+    assert_refused(&["curve", "--cpus", "60000"], 2, &["--cpus 60000"]);
+}
+
+#[test]
+fn a_sandbox_that_binds_no_process_to_processors() {
+    let scratch = Scratch::new("no-affinity");
+    let calls = [(libc::SYS_sched_setaffinity, None)];
+    let args = ["gcbench", "--quick", "--cpus", "1"];
+    let out = bench_with(&scratch, &args, &calls, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("--cpus: sched_setaffinity") && said.contains("not permitted"), "{said}");
+    assert_eq!(scratch.entries(), Vec::<String>::new(), "nothing was run");
+}
+
+#[test]
 fn repeats_that_cannot_be() {
     assert_refused(&["gcbench", "--until-ci", "2"], 2, &["--until-ci", "2%"]);
     assert_refused(&["gcbench", "--until-ci", "0%"], 2, &["--until-ci"]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -396,6 +397,7 @@ fn help_teaches_and_list_names_everything() {
         "95 % interval",
         "baseline",
         "--force",
+        "--cpus",
     ] {
         assert!(text(&help.stdout).contains(word), "{word}");
     }
@@ -439,6 +441,54 @@ fn a_run_ends_with_the_bench_that_started_it() {
     wait("the end of the run's process", &|| !fs::exists(format!("/proc/{child}/exe")).unwrap_or(false));
     assert!(out.is_empty());
     assert_eq!(scratch.entries(), Vec::<String>::new());
+}
+
+/// Every thread of it: mutators, collector, and what the bench has beside them.
+#[test]
+fn a_run_stays_on_the_processors_that_it_was_given() {
+    let scratch = Scratch::new("cpus");
+    let allowed = |task: &Path| {
+        let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+        status.lines().find_map(|line| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned()))
+    };
+    let own = allowed("/proc/thread-self".as_ref()).unwrap();
+    let first = own.split([',', '-']).next().unwrap().to_owned();
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
+        .args(["table-churn", "--quick", "--seconds", "600", "--cpus", "1"])
+        .current_dir(&scratch.0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let tasks = |pid: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    };
+    let since = Instant::now();
+    let found = loop {
+        assert!(since.elapsed() < Duration::from_secs(30), "the run does not start");
+        std::thread::sleep(Duration::from_millis(20));
+        let children = format!("/proc/{0}/task/{0}/children", bench.id());
+        let Ok(children) = fs::read_to_string(children) else { continue };
+        let tasks = children.split_whitespace().next().map(tasks).unwrap_or_default();
+        // The collector and two mutators beside the main thread.
+        if tasks.len() >= 4 {
+            break tasks.iter().filter_map(|task| allowed(task)).collect::<Vec<_>>();
+        }
+    };
+    let of_the_bench = allowed(format!("/proc/{}", bench.id()).as_ref());
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    assert!(found.len() >= 4 && found.iter().all(|list| *list == first), "{found:?}, not {first}");
+    assert_eq!(of_the_bench, Some(own), "the bench itself has all");
+
+    let document =
+        json(&["gcbench", "--quick", "--size", "1", "--barrier", "stw", "--cpus", &format!("{first}-{first}")]);
+    let run = only_run(&document);
+    assert_eq!(run["settings"]["cpus"], serde_json::json!([first.parse::<u64>().unwrap()]));
+    assert_eq!(run["settings"]["workers"], 1, "as many as processors");
+    let label = document["configurations"][0]["label"].as_str().unwrap();
+    assert!(label.contains(&format!("on processor {first}")), "{label}");
 }
 
 #[test]

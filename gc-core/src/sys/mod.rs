@@ -64,7 +64,7 @@ pub use memory::{
 pub use pagemap::present_pages;
 pub use patience::Patience;
 pub use process::{Process, shared_state};
-pub use sched::{RunDelay, set_thread_slice, set_timer_slack, thread_sleeps};
+pub use sched::{RunDelay, affinity, set_affinity, set_thread_slice, set_timer_slack, thread_sleeps};
 pub use signal::{
     AlternateStack, OldHandler, SIGBUS, SIGSEGV, SignalContext, SignalFlags, SignalHandler, SignalInfo, absent_page,
     alternate_stack, alternate_stack_minimum, block_signal, install_signal_handler, preserve_errno,

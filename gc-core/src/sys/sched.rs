@@ -1,5 +1,5 @@
-//! Scheduling of the calling thread: its time slice, how late its timers may be, how long it waited
-//! for a processor, and how often it slept.
+//! Scheduling of the calling thread: its time slice, its processors, how late its timers may be,
+//! how long it waited for a processor, and how often it slept.
 
 use super::error::SysError;
 use super::inject::refused;
@@ -73,6 +73,52 @@ pub fn set_timer_slack(slack: Duration) -> Result<(), SysError> {
     // SAFETY: sets a number of the calling thread, no memory is involved.
     let set = !refused("prctl(SET_TIMERSLACK)") && unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, ns, 0, 0, 0) } == 0;
     if set { Ok(()) } else { Err(SysError::last("prctl(SET_TIMERSLACK)", &[("ns", ns as usize)])) }
+}
+
+/// Room for the numbers of so many processors: more than any kernel knows (`CONFIG_NR_CPUS`).
+const MOST_PROCESSORS: usize = 1 << 16;
+
+/// The processors that the calling thread may run on, in ascending order: [`sched_getaffinity`]
+/// (Linux 2.5.8).
+///
+/// # Errors
+/// What a sandbox answers.
+///
+/// [`sched_getaffinity`]: https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html
+pub fn affinity() -> Result<Vec<usize>, SysError> {
+    let mut mask = vec![0_u64; MOST_PROCESSORS / 64];
+    let size = size_of_val(&mask[..]);
+    // SAFETY: the kernel writes at most `size` bytes to a buffer of that size, whose elements are
+    // integers.
+    let got = !refused("sched_getaffinity")
+        && unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size, mask.as_mut_ptr()) } >= 0;
+    if !got {
+        return Err(SysError::last("sched_getaffinity", &[("size", size)]));
+    }
+    Ok((0..MOST_PROCESSORS).filter(|at| mask[at / 64] >> (at % 64) & 1 != 0).collect())
+}
+
+/// Lets the calling thread run on these processors alone, and so the threads and processes that it
+/// creates from now on: [`sched_setaffinity`] (Linux 2.5.8). Processors that are offline, or that a
+/// cpuset withholds, do not count.
+///
+/// # Errors
+/// `EINVAL` where none counts, or a number is none that a kernel has; `EPERM` from a sandbox.
+///
+/// [`sched_setaffinity`]: https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html
+pub fn set_affinity(processors: &[usize]) -> Result<(), SysError> {
+    let mut mask = vec![0_u64; MOST_PROCESSORS / 64];
+    for &at in processors {
+        let Some(word) = mask.get_mut(at / 64) else {
+            return Err(SysError::new("sched_setaffinity", &[("processor", at)], libc::EINVAL));
+        };
+        *word |= 1 << (at % 64);
+    }
+    let size = size_of_val(&mask[..]);
+    // SAFETY: the kernel reads `size` bytes of a buffer of that size, and touches no other memory.
+    let set = !refused("sched_setaffinity")
+        && unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, mask.as_ptr()) } == 0;
+    if set { Ok(()) } else { Err(SysError::last("sched_setaffinity", &[("processors", processors.len())])) }
 }
 
 /// How often the calling thread has given its processor away: it slept, or waited for something.
@@ -203,6 +249,27 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    /// The threads that it creates inherit its processors, and its own creator keeps its own.
+    #[test]
+    fn a_thread_runs_on_the_processors_that_it_asked_for() {
+        let before = affinity().unwrap();
+        assert!(!before.is_empty() && before.is_sorted(), "{before:?}");
+        let count = |of: &[usize]| std::thread::available_parallelism().is_ok_and(|n| n.get() <= of.len());
+        for at in [before[0], before[before.len() - 1]] {
+            std::thread::spawn(move || {
+                set_affinity(&[at]).unwrap();
+                let inherited = std::thread::spawn(move || (affinity().unwrap(), count(&[at]))).join().unwrap();
+                assert_eq!((affinity().unwrap(), inherited), (vec![at], (vec![at], true)));
+            })
+            .join()
+            .unwrap();
+        }
+        for none in [&[][..], &[MOST_PROCESSORS], &[MOST_PROCESSORS - 1]] {
+            assert_eq!(set_affinity(none).unwrap_err().errno(), libc::EINVAL, "{none:?}");
+        }
+        assert_eq!(affinity().unwrap(), before, "what was refused changed nothing");
     }
 
     /// The thread itself sleeps, and is preempted as well where the processors are busy.
