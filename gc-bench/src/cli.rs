@@ -64,6 +64,7 @@ Reading the table:
               machine's, and are in the run's figures as well
   note        other programs ran; or figures rise or fall over the repeats, or over the quarters of
               a run, more clearly than chance explains
+  doubt       what of the build or the machine makes the figures doubtful
 
 The baseline, --barrier stw, is the same collector with the program stopped for the whole
 collection; the load barrier's test is compiled in. It has as many workers as there are processors;

@@ -18,6 +18,7 @@
 //! | [`mmu`], [`lost`] | lost time of the mutators: by windows of time, and besides pauses and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
 //! | [`machine`], [`hiccups`] | what it ran on, and what that does to a loop without a heap |
+//! | [`built`], [`environment`] | what the program is built of, and what surrounds a session on its machine |
 //! | [`process`], [`threads`] | what the process used, and each role of its threads |
 //! | [`processors`] | which processors a run's process may use |
 //! | [`json_text`], [`document`] | the `json` workload's parser and its input |
@@ -25,6 +26,7 @@
 //! | [`report`], [`output`] | results, what they look like, and how they are written |
 //! | [`size`], [`by_name`], [`rng`], [`time`] | sizes and names as people write them, random numbers, dates |
 
+mod built;
 mod by_name;
 mod child;
 mod cli;
@@ -34,6 +36,7 @@ mod compare;
 mod configuration;
 mod curve;
 mod document;
+mod environment;
 mod failure;
 mod gaps;
 mod heap;
@@ -163,12 +166,13 @@ fn bench(
     if runs.plans.is_empty() {
         return Err(Failure::input("this machine has too little memory for any of the points"));
     }
-    let head = Head::now(record::RUNS);
+    let mut head = Head::now(record::RUNS);
     let (records, order) = session::run_all(runs, document, journal.as_mut())?;
     let (wanted, made) = (runs.schedule.repeats, records.iter().map(|run| run.repeat).max().unwrap_or(0));
     if made < wanted {
         left_out.push(format!("{made} of {wanted} repeats were made: another would have ended after the budget"));
     }
+    head.environment.end();
     let document = Document::new(head, left_out, order, records);
     let written = outputs.write(&report::json::text(&document), &report::html::text(&document));
     match (&written, journal) {
@@ -187,7 +191,8 @@ fn bench(
 /// `gc-bench curve`.
 fn curves(args: &CurveArgs) -> Result<(), Failure> {
     let mut outputs = Outputs::prepare(&args.least.run.session.output)?;
-    let found = curve::curves(args, machine::memory(), Head::now(record::CURVES))?;
+    let mut found = curve::curves(args, machine::memory(), Head::now(record::CURVES))?;
+    found.head.environment.end();
     outputs.write(&report::json::text(&found), &report::curve::page(&found))?;
     show(&outputs, || report::curve::table(&found))
 }
@@ -196,7 +201,8 @@ fn curves(args: &CurveArgs) -> Result<(), Failure> {
 fn primitives(args: &PrimitivesArgs) -> Result<(), Failure> {
     let plan = primitives::Plan::new(args)?;
     let mut outputs = Outputs::prepare(&args.output)?;
-    let found = plan.run(Head::now(record::PRIMITIVES))?;
+    let mut found = plan.run(Head::now(record::PRIMITIVES))?;
+    found.head.environment.end();
     outputs.write(&report::json::text(&found), &report::primitives::page(&found))?;
     show(&outputs, || report::primitives::table(&found))
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::built::Build;
 use crate::by_name;
 use crate::collector::Collector;
+use crate::environment::Environment;
 use crate::gaps::{Gaps, NotAccounted};
 use crate::hiccups::Hiccups;
 use crate::laggards::Laggard;
@@ -45,6 +47,10 @@ pub(crate) struct Head {
     pub(crate) when: String,
     pub(crate) machine: Machine,
     pub(crate) kernel: Kernel,
+    #[serde(default)]
+    pub(crate) build: Build,
+    #[serde(default)]
+    pub(crate) environment: Environment,
 }
 
 impl Head {
@@ -59,6 +65,8 @@ impl Head {
             when: time::now(),
             machine: machine::machine(),
             kernel: machine::kernel(),
+            build: Build::this(),
+            environment: Environment::now(),
         }
     }
 }

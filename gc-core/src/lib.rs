@@ -58,3 +58,6 @@ pub mod units;
 mod waiting;
 pub mod weak;
 pub mod zeroed;
+
+/// The features of this crate, and whether each was compiled in.
+pub const FEATURES: [(&str, bool); 2] = [("inject", cfg!(feature = "inject")), ("losses", cfg!(feature = "losses"))];

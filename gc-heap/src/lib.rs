@@ -155,3 +155,11 @@ struct KernelFeatures;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/weak.md")]
 struct WeakThings;
+
+/// The features of this crate, and whether each was compiled in.
+pub const FEATURES: [(&str, bool); 4] = [
+    ("census", cfg!(feature = "census")),
+    ("log", cfg!(feature = "log")),
+    ("losses", cfg!(feature = "losses")),
+    ("usdt", cfg!(feature = "usdt")),
+];

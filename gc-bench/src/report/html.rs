@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::environment::{doubts, doubts_of_runs, facts};
 use super::plot::barriers::{self, Utilisation, class};
 use super::plot::{self, Point};
 use super::svg::escape;
@@ -30,7 +31,11 @@ pub(crate) fn page(of: &Head, title: &str, body: impl FnOnce(&mut String)) -> St
     let _ = writeln!(out, "<title>gc-bench: a Parallax run of {}</title>", escape(&of.when));
     let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>");
     head(&mut out, of, title);
+    for doubt in doubts(of) {
+        let _ = writeln!(out, "<p class=\"warn\">Doubt: {}.</p>", escape(&doubt));
+    }
     body(&mut out);
+    surroundings(&mut out, of);
     out.push_str("</body>\n</html>\n");
     out
 }
@@ -83,6 +88,15 @@ fn head(out: &mut String, of: &Head, title: &str) {
     }
 }
 
+/// What a reader needs to repeat the session.
+fn surroundings(out: &mut String, of: &Head) {
+    out.push_str("<h2>Build and machine</h2>\n<table class=\"facts\">\n");
+    for (name, value) in facts(of) {
+        let _ = writeln!(out, "<tr><th class=\"name\">{name}</th><td>{}</td></tr>", escape(&value));
+    }
+    out.push_str("</table>\n");
+}
+
 /// What a reader must know before the figures.
 fn warnings(out: &mut String, document: &Document) {
     for line in &document.left_out {
@@ -90,6 +104,9 @@ fn warnings(out: &mut String, document: &Document) {
     }
     for note in notes(document) {
         let _ = writeln!(out, "<p class=\"warn\">{}</p>", escape(&note));
+    }
+    for doubt in doubts_of_runs(document) {
+        let _ = writeln!(out, "<p class=\"warn\">Doubt: {}.</p>", escape(&doubt));
     }
 }
 
@@ -249,6 +266,19 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn the_page_has_what_repeats_it_and_what_makes_it_doubtful() {
+        let mut document = document();
+        let page = text(&document);
+        assert!(page.contains("<h2>Build and machine</h2>") && page.contains("0123456789abcdef"), "{page}");
+        assert!(!page.contains("Doubt:"));
+        document.head.environment.governors = vec!["<powersave>".into()];
+        document.runs[0].stolen_percent = 60.0;
+        let page = text(&document);
+        assert!(page.contains("Doubt: the frequency governor is &lt;powersave&gt;, not performance."), "{page}");
+        assert!(page.contains("Doubt: gcbench: the hypervisor took 20.0 % of a processor for others."), "{page}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a reader gets: one table, one JSON document, one page.
 
 pub(crate) mod curve;
+pub(crate) mod environment;
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod markdown;
@@ -162,16 +163,28 @@ impl Group<'_> {
 
 #[cfg(test)]
 pub(crate) mod samples {
+    use crate::built::Build;
     use crate::collector::Collector;
+    use crate::environment::Environment;
     use crate::lost::{Kind, Lost, Times};
+    use crate::machine::{Kernel, Machine};
     use crate::record::{Head, Record, samples::record};
     use crate::results::{Document, Order};
 
+    /// Of a quiet machine, and of a build that is known.
     pub(crate) fn head() -> Head {
+        let now = Head::now(crate::record::RUNS);
+        let build = Build { revision: "0123456789abcdef".into(), dirty: Some(false), ..Build::default() };
+        let processors = || "0-1".to_owned();
+        let environment = Environment { online: processors(), affinity: processors(), ..Environment::default() };
         Head {
             profile: "release".into(),
             command: vec!["gc-bench".into(), "run".into()],
-            ..Head::now(crate::record::RUNS)
+            machine: Machine { virtual_machine: false, ..now.machine },
+            kernel: Kernel { clocksource: "tsc".into(), ..now.kernel },
+            build,
+            environment,
+            ..now
         }
     }
 

@@ -4,6 +4,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table};
 
+use super::environment::{doubts, doubts_of_runs};
 use super::{Group, by_barrier, groups, notes};
 use crate::collector::Collector;
 use crate::configuration::Against;
@@ -320,6 +321,9 @@ pub(crate) fn text(document: &Document) -> String {
     for note in notes(document) {
         out += &format!("note: {note}\n");
     }
+    for doubt in doubts(&document.head).into_iter().chain(doubts_of_runs(document)) {
+        out += &format!("doubt: {doubt}\n");
+    }
     out
 }
 
@@ -434,6 +438,9 @@ mod tests {
         assert!(!text(&document).contains("note:"));
         document.runs[1].other_cpu_percent = 31.0;
         assert!(text(&document).contains("31.0 % of a processor during gcbench (repeat 2)"));
+        assert!(!text(&document).contains("doubt:"));
+        document.head.build.dirty = Some(true);
+        assert!(text(&document).contains("\ndoubt: the program was built of files that differ from revision 0123"));
     }
 
     #[test]

@@ -282,6 +282,41 @@ fn both_files_appear_with_a_table() {
     document["runs"].as_array().unwrap().iter().for_each(assert_run);
     assert!(document["machine"]["cpus"].as_u64() > Some(0) && document["kernel"]["release"].is_string());
     assert_eq!(fs::read_dir(scratch.0.join("new/folder")).unwrap().count(), 2, "no temporary file is left");
+    assert_surroundings(&document, &page);
+}
+
+/// What a reader needs to repeat it is in the JSON, and on the page.
+#[track_caller]
+fn assert_surroundings(document: &Value, page: &str) {
+    let (build, around) = (&document["build"], &document["environment"]);
+    let affinity = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let affinity = affinity.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    assert_eq!(around["affinity"], affinity);
+    assert!(build["rustc"].as_str().unwrap().starts_with("rustc 1."), "{build}");
+    for feature in ["gc-core/losses", "gc-heap/census", "gc-heap/log", "gc-heap/losses", "gc-heap/usdt"] {
+        assert!(build["features"].as_array().unwrap().iter().any(|on| on == feature), "{feature}: {build}");
+    }
+    for key in ["revision", "target", "flags", "opt_level", "lock"] {
+        assert!(build[key].is_string(), "{key}: {build}");
+    }
+    let slack: u64 = fs::read_to_string("/proc/self/timerslack_ns").unwrap().trim().parse().unwrap();
+    assert_eq!(around["timer_slack_ns"], slack);
+    for key in ["online", "smt", "governors", "caches", "mitigations", "mitigations_asked", "limits", "swap_bytes"] {
+        assert!(!around[key].is_null(), "{key}: {around}");
+    }
+    for state in [&around["began"], &around["ended"]] {
+        assert_eq!(state["load"].as_array().unwrap().len(), 3, "{around}");
+        assert!(state["pressure"].is_object() && state["swap_used_bytes"].is_u64(), "{around}");
+    }
+    let took_ns = around["ended"]["at_ns"].as_u64().unwrap() - around["began"]["at_ns"].as_u64().unwrap();
+    let runs = document["runs"].as_array().unwrap();
+    let measured_ns: u64 = runs.iter().map(|run| run["measured_ns"].as_u64().unwrap()).sum();
+    assert!(took_ns > measured_ns, "the session, of {took_ns} ns, has its runs in it, of {measured_ns}");
+    assert!(page.contains("Build and machine") && page.contains(build["rustc"].as_str().unwrap()), "{page}");
+    for word in ["revision", "timer slack", "load at the end", "preemption"] {
+        let known = word != "revision" || build["revision"] != "";
+        assert!(!known || page.contains(&format!("<th class=\"name\">{word}</th>")), "{word}: {page}");
+    }
 }
 
 #[test]
