@@ -59,7 +59,7 @@ fn main() {
     };
     // Not the newest of all: with a commit of another file the program stays as it is.
     tell("REVISION", &of_sources(&["log", "-1", "--format=%H"]).unwrap_or_default());
-    let changes = of_sources(&["status", "--porcelain"]);
+    let changes = of_sources(&["--no-optional-locks", "status", "--porcelain"]);
     let dirty = changes.map(|changes| (!changes.is_empty()).to_string());
     tell("DIRTY", &dirty.unwrap_or_default());
     tell("LOCK", &output("git", &["hash-object", "Cargo.lock"]).unwrap_or_default());

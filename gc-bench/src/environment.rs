@@ -261,7 +261,8 @@ mod tests {
     #[test]
     fn what_is_not_there_is_empty() {
         let root = Root::new("nothing", &[]);
-        assert_eq!((Environment::below(&root.0), State::below(&root.0)), Default::default());
+        assert_eq!(Environment::below(&root.0), Environment::default());
+        assert_eq!(State::below(&root.0), State::default());
     }
 
     #[test]

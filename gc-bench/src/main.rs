@@ -90,6 +90,7 @@ use crate::output::Outputs;
 use crate::plan::Runs;
 use crate::primitives::PrimitivesArgs;
 use crate::record::Head;
+use crate::report::data::Data;
 use crate::results::Document;
 
 fn main() -> ExitCode {
@@ -174,7 +175,8 @@ fn bench(
     }
     head.environment.end();
     let document = Document::new(head, left_out, order, records);
-    let written = outputs.write(&report::json::text(&document), &report::html::text(&document));
+    let json = report::json::text(&document);
+    let written = outputs.write(&json, &report::html::text(&document, &json));
     match (&written, journal) {
         (Ok(()), Some(journal)) => journal.remove(),
         // What the runs found is not lost with the file.
@@ -193,7 +195,8 @@ fn curves(args: &CurveArgs) -> Result<(), Failure> {
     let mut outputs = Outputs::prepare(&args.least.run.session.output)?;
     let mut found = curve::curves(args, machine::memory(), Head::now(record::CURVES))?;
     found.head.environment.end();
-    outputs.write(&report::json::text(&found), &report::curve::page(&found))?;
+    let json = report::json::text(&found);
+    outputs.write(&json, &report::curve::page(&found, &Data::whole(&json)))?;
     show(&outputs, || report::curve::table(&found))
 }
 
@@ -203,7 +206,8 @@ fn primitives(args: &PrimitivesArgs) -> Result<(), Failure> {
     let mut outputs = Outputs::prepare(&args.output)?;
     let mut found = plan.run(Head::now(record::PRIMITIVES))?;
     found.head.environment.end();
-    outputs.write(&report::json::text(&found), &report::primitives::page(&found))?;
+    let json = report::json::text(&found);
+    outputs.write(&json, &report::primitives::page(&found, &Data::whole(&json)))?;
     show(&outputs, || report::primitives::table(&found))
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::html::{figure, page as page_of};
+use super::data::Data;
+use super::html::{figure, heading, page as page_of};
 use super::plot::curve::{Dot, Line, plot};
 use super::svg::escape;
 use crate::curve::{Bound, Curve, Curves, Figure, Point};
@@ -100,8 +101,8 @@ pub(crate) fn table(found: &Curves) -> String {
 }
 
 /// A page that stands alone.
-pub(crate) fn page(found: &Curves) -> String {
-    page_of(&found.head, "what collectors cost in heaps of different sizes", |out| {
+pub(crate) fn page(found: &Curves, data: &Data) -> String {
+    page_of(&found.head, "what collectors cost in heaps of different sizes", data, |out| {
         out.push_str(
             "<p class=\"quiet\">A cost is held against the least cost that any run had without the part that is \
              the collector&#39;s by name: pauses, and the time of its threads. So a collector costs at least as much \
@@ -112,12 +113,14 @@ pub(crate) fn page(found: &Curves) -> String {
 }
 
 fn section(out: &mut String, curve: &Curve) {
-    let _ = writeln!(out, "<h2>{}</h2>\n<p class=\"quiet\">{}</p>", escape(&curve.work), escape(&least(curve)));
+    heading(out, &curve.work);
+    let _ = writeln!(out, "<p class=\"quiet\">{}</p>", escape(&least(curve)));
     out.push_str("<div class=\"grid\">\n");
     let collectors = collectors(curve);
     let classes: Vec<String> = (0..collectors.len()).map(super::plot::barriers::class).collect();
     let names: Vec<String> = collectors.iter().map(|name| escape(name)).collect();
-    let keys: Vec<_> = classes.iter().map(String::as_str).zip(names.iter().map(String::as_str)).collect();
+    let kinds: Vec<String> = classes.iter().map(|class| format!("line mark {class}")).collect();
+    let keys: Vec<_> = kinds.iter().map(String::as_str).zip(names.iter().map(String::as_str)).collect();
     for of in &COSTS {
         let line = |(collector, class): (&&str, &String)| {
             let dots = sizes(curve).into_iter().filter_map(|(factor, _)| {
@@ -167,11 +170,11 @@ mod tests {
 
     #[test]
     fn the_page_stands_alone_and_its_plots_hold_numbers() {
-        let page = page(&found());
+        let page = page(&found(), &Data::whole("{}"));
         for elsewhere in ["http://", "https://", "<script", "<link", "<img", "@import", "url(", "NaN", "inf"] {
             assert!(!page.contains(elsewhere), "{elsewhere}");
         }
         assert!(page.contains("out of &lt;memory&gt;") && !page.contains("<memory>"));
-        assert_eq!((page.matches("<svg").count(), page.matches("</svg>").count()), (2, 2));
+        assert_eq!((page.matches("<figure").count(), page.matches("</figure>").count()), (2, 2));
     }
 }

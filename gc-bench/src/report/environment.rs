@@ -57,14 +57,14 @@ pub(crate) fn facts(of: &Head) -> Vec<(&'static str, String)> {
     add("clock", kernel.clocksource.clone());
     add("timer slack", if around.timer_slack_ns > 0 { duration(around.timer_slack_ns) } else { String::new() });
     add("huge pages", format!("{}, of shared memory {}", kernel.thp, kernel.shmem_thp));
-    let states = [("at the begin", Some(&around.began)), ("at the end", around.ended.as_ref())];
-    for (when, state) in states.into_iter().filter_map(|(when, state)| Some((when, state?))) {
+    let states = [("load at the begin", Some(&around.began)), ("load at the end", around.ended.as_ref())];
+    for (name, state) in states.into_iter().filter_map(|(name, state)| Some((name, state?))) {
         let load: Vec<String> = state.load.iter().map(|load| format!("{load:.2}")).collect();
         let waits = state.pressure.iter().map(|(of, p)| format!("{of} {} %", three(p.avg10_percent)));
         let waits = waits.collect::<Vec<_>>().join(", ");
         if !load.is_empty() {
             let waits = if waits.is_empty() { waits } else { format!("; some thread waited for {waits} of 10 s") };
-            add(if when == "at the begin" { "load at the begin" } else { "load at the end" }, load.join(", ") + &waits);
+            add(name, load.join(", ") + &waits);
         }
     }
     facts

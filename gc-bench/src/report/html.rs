@@ -1,12 +1,15 @@
-//! The report as one page: nothing in it is loaded from elsewhere, and it reads in light and in
-//! dark.
+//! The report as one page: nothing in it is loaded from elsewhere, and it reads in light, in dark,
+//! on paper and on a telephone. Colors tell nothing that shapes do not tell as well.
 
 use std::fmt::Write as _;
 
+use super::causes::longest;
+use super::data::Data;
 use super::environment::{doubts, doubts_of_runs, facts};
+use super::kinds::kinds;
 use super::plot::barriers::{self, Utilisation, class};
 use super::plot::{self, Point};
-use super::svg::escape;
+use super::svg::{escape, key};
 use super::table::{legend as reading, rows};
 use super::{Group, Work, by_barrier, groups, notes};
 use crate::record::{Head, Record};
@@ -18,14 +21,20 @@ const MMU: &str = "Minimum mutator utilisation (stops, stalls, losses)";
 const MEASURED_MMU: &str = "Minimum mutator utilisation (the program's samples of 100 µs and more)";
 const STYLE: &str = include_str!("page.css");
 
-/// The page.
-pub(crate) fn text(document: &Document) -> String {
-    page(&document.head, "what the program felt of its collector", |out| body(out, document))
+/// The page, with the report's JSON in it.
+pub(crate) fn text(document: &Document, json: &str) -> String {
+    let data = Data::of(document, json);
+    page(&document.head, "what the program felt of its collector", &data, |out| body(out, document))
 }
 
-/// A page with the head that all have.
-pub(crate) fn page(of: &Head, title: &str, body: impl FnOnce(&mut String)) -> String {
-    let mut out = String::with_capacity(1 << 20);
+/// A page with the head that all have, contents, and at its end what repeats it.
+pub(crate) fn page(of: &Head, title: &str, data: &Data, body: impl FnOnce(&mut String)) -> String {
+    let mut main = String::with_capacity(1 << 20);
+    body(&mut main);
+    surroundings(&mut main, of);
+    heading(&mut main, "Data");
+    data.section(&mut main);
+    let mut out = String::with_capacity(main.len() + (1 << 16));
     out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     let _ = writeln!(out, "<title>gc-bench: a Parallax run of {}</title>", escape(&of.when));
@@ -34,10 +43,34 @@ pub(crate) fn page(of: &Head, title: &str, body: impl FnOnce(&mut String)) -> St
     for doubt in doubts(of) {
         let _ = writeln!(out, "<p class=\"warn\">Doubt: {}.</p>", escape(&doubt));
     }
-    body(&mut out);
-    surroundings(&mut out, of);
+    contents(&mut out, &main);
+    out.push_str(&main);
     out.push_str("</body>\n</html>\n");
     out
+}
+
+/// Begins a section, which the contents name: its name is in its address.
+pub(super) fn heading(out: &mut String, title: &str) {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let words: String = title.chars().map(plain).collect();
+    let name = words.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    let is_taken = |name: &str| out.contains(&format!("<h2 id=\"{name}\">"));
+    let mut names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}")));
+    let name = names.find(|name| !is_taken(name)).unwrap_or_default();
+    let _ = writeln!(out, "<h2 id=\"{name}\">{}</h2>", escape(title));
+}
+
+/// The sections of a page's main part.
+fn contents(out: &mut String, main: &str) {
+    out.push_str("<nav><ul>\n");
+    for part in main.split("<h2 id=\"").skip(1) {
+        if let Some((name, rest)) = part.split_once("\">")
+            && let Some((title, _)) = rest.split_once("</h2>")
+        {
+            let _ = writeln!(out, "<li><a href=\"#{name}\">{title}</a></li>");
+        }
+    }
+    out.push_str("</ul></nav>\n");
 }
 
 fn body(out: &mut String, document: &Document) {
@@ -49,6 +82,7 @@ fn body(out: &mut String, document: &Document) {
     }
     let works = by_barrier(document);
     if works.is_empty() {
+        heading(out, "Figures");
         summary(out, &groups, |g| g.label.clone());
     }
     for work in &works {
@@ -90,7 +124,8 @@ fn head(out: &mut String, of: &Head, title: &str) {
 
 /// What a reader needs to repeat the session.
 fn surroundings(out: &mut String, of: &Head) {
-    out.push_str("<h2>Build and machine</h2>\n<table class=\"facts\">\n");
+    heading(out, "Build and machine");
+    out.push_str("<table class=\"facts\">\n");
     for (name, value) in facts(of) {
         let _ = writeln!(out, "<tr><th class=\"name\">{name}</th><td>{}</td></tr>", escape(&value));
     }
@@ -137,13 +172,20 @@ fn summary(out: &mut String, groups: &[Group<'_>], name: impl Fn(&Group<'_>) -> 
 
 /// The barriers of one workload, side by side.
 fn comparison(out: &mut String, work: &Work<'_>) {
-    let _ = writeln!(out, "<h2>{}: the barriers side by side</h2>", escape(&work.name));
+    heading(out, &format!("{}: the barriers side by side", work.name));
     summary(out, &work.groups, |g| g.barrier().to_owned());
     let classes: Vec<String> = (0..work.groups.len()).map(class).collect();
+    let kinds: Vec<String> = classes.iter().map(|class| format!("line mark {class}")).collect();
     let keys: Vec<(&str, &str)> =
-        classes.iter().map(String::as_str).zip(work.groups.iter().map(Group::barrier)).collect();
+        kinds.iter().map(String::as_str).zip(work.groups.iter().map(Group::barrier)).collect();
     out.push_str("<div class=\"grid\">\n");
-    figure(out, "", "Time", &[("c0", "wall"), ("c1", "CPU, collector included")], &barriers::times(&work.groups));
+    figure(
+        out,
+        "",
+        "Time",
+        &[("bar c0 half", "wall"), ("hollow c1", "CPU, collector included")],
+        &barriers::times(&work.groups),
+    );
     let lost = "faults and slow paths: p50, p99, longest";
     let waits = [("c0", "pauses: p50, p99, longest"), ("c1", "longest stall"), ("c4", lost)];
     figure(out, "", "How long threads stood", &waits, &barriers::waits(&work.groups));
@@ -154,11 +196,11 @@ fn comparison(out: &mut String, work: &Work<'_>) {
     out.push_str("</div>\n");
 }
 
-/// The colors of a plot and what they stand for.
+/// The shapes and colors of a plot and what they stand for.
 pub(super) fn legend(out: &mut String, keys: &[(&str, &str)]) {
     out.push_str("<p class=\"legend\">");
     for (class, what) in keys {
-        let _ = write!(out, "<span class=\"key {class}\"></span>{what}");
+        let _ = write!(out, "<span>{}{what}</span> ", key(class));
     }
     out.push_str("</p>");
 }
@@ -171,7 +213,7 @@ pub(super) fn figure(out: &mut String, class: &str, title: &str, keys: &[(&str, 
 
 fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     let middle = group.middle();
-    let _ = writeln!(out, "<h2>{}</h2>", escape(&group.label));
+    heading(out, &group.label);
     let _ = writeln!(
         out,
         "<p class=\"quiet\">{} operations in {} s, heap {}, {} cycles, checksum {}; {} pauses and {} stalls (of the run in the \
@@ -190,26 +232,54 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
         group.not_accounted().map_or("none".into(), |share| format!("{} %", three(share * 100.0))),
     );
     out.push_str("<div class=\"grid\">\n");
-    let keys = [("c0", "whole pause"), ("c1 hollow", "of it, until the last thread stood still")];
+    let keys = [("bar c0 half", "whole pause"), ("hollow c1", "of it, until the last thread stood still")];
     figure(out, "", "Pauses", &keys, &plot::pauses(&group.runs, range));
+    let keys = [("c0", "p50"), ("c4", "p99"), ("c1", "longest")];
+    figure(out, "", "Pauses by kind", &keys, &plot::kinds::plot(&kinds(&group.runs)));
     let each = if group.runs.len() > 1 { "one operation (a line a run)" } else { "one operation" };
-    let keys = [("c0", each), ("c1", "metered over 100 ms")];
+    let keys = [("line c0", each), ("line c1", "metered over 100 ms")];
     figure(out, "", "Latency the program saw", &keys, &plot::latency(&group.runs));
     let lines: [(&str, &str, Utilisation); 2] =
         [("c0", "by events of the heap", Record::mmu_at), ("c1", "by samples of the program", Record::measured_mmu_at)];
-    let keys = lines.map(|(class, name, _)| (class, name));
+    let keys = [("line mark c0", lines[0].1), ("line mark c1", lines[1].1)];
     let lines = lines.map(|(class, name, of)| (class.to_owned(), name, group, of));
     figure(out, "", "Minimum mutator utilisation", &keys, &barriers::mmu(lines.into_iter()));
-    let keys = [
-        ("c4", "used"),
-        ("c5", "committed"),
-        ("c0", "mark"),
-        ("c3", "plan"),
-        ("c1", "relocate"),
-        ("c2", "other phases"),
-    ];
+    let keys = [("line c4 solid", "used"), ("line c5 dashed", "committed")];
     figure(out, "wide", "Heap over time", &keys, &plot::occupancy(middle));
     out.push_str("</div>\n");
+    gaps(out, group);
+}
+
+/// How many gaps are explained one by one.
+const GAPS: usize = 10;
+
+/// The longest gaps of all runs, and where they come from.
+fn gaps(out: &mut String, group: &Group<'_>) {
+    let found = longest(&group.runs, GAPS);
+    if found.is_empty() {
+        out.push_str("<p class=\"quiet\">No gap: no sample of the program took a millisecond.</p>\n");
+        return;
+    }
+    let all: u64 = group.runs.iter().map(|run| run.gaps.count).sum();
+    let _ = writeln!(out, "<h3 class=\"of-table\">The {} longest of {} gaps</h3>", found.len(), grouped(all));
+    out.push_str("<div class=\"scroll\"><table class=\"gaps\">\n<thead><tr><th>length</th><th>run</th><th>thread</th>");
+    out.push_str(
+        "<th>at</th><th class=\"name\">cause</th><th class=\"name\">collector's phase</th></tr></thead>\n<tbody>\n",
+    );
+    for gap in &found {
+        let phases = if gap.phases.is_empty() { "none".to_owned() } else { gap.phases.join(", ") };
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{} s</td><td class=\"cause\">{}</td><td class=\"cause\">{}</td></tr>",
+            duration(gap.ns),
+            gap.repeat,
+            gap.mutator,
+            three(gap.at_ns as f64 / 1e9),
+            escape(&gap.cause()),
+            escape(&phases),
+        );
+    }
+    out.push_str("</tbody></table></div>\n");
 }
 
 fn scaling_section(out: &mut String, groups: &[(&PauseScaling, &Group<'_>)]) {
@@ -225,12 +295,12 @@ fn scaling_section(out: &mut String, groups: &[(&PauseScaling, &Group<'_>)]) {
         .filter(|(of, _)| Some(of.live_bytes) == live_of_roots)
         .map(|(of, g)| Point { x: of.roots as f64, label: grouped(of.roots), run: g.middle() })
         .collect();
-    out.push_str("<h2>Does a pause grow?</h2>\n");
+    heading(out, "Does a pause grow?");
     out.push_str(
         "<p class=\"quiet\">One thread replaces live objects and makes garbage while cycle follows cycle.</p>\n",
     );
     out.push_str("<div class=\"grid\">\n");
-    let keys = [("c0", "p50"), ("c4", "p99"), ("c1", "max")];
+    let keys = [("line mark c0", "p50"), ("line mark c4", "p99"), ("line mark c1", "max")];
     figure(out, "", "By live data", &keys, &plot::scaling(&by_live, "live data"));
     figure(out, "", "By roots", &keys, &plot::scaling(&by_roots, "root slots"));
     out.push_str("</div>\n");
@@ -241,22 +311,33 @@ mod tests {
     use super::*;
     use crate::report::samples::{barriers, document};
 
+    /// The page of a report.
+    fn page_of(document: &Document) -> String {
+        text(document, &crate::report::json::text(document))
+    }
+
+    /// Of a page what a reader sees: letters of the data behind it may spell anything.
+    fn seen(page: &str) -> &str {
+        page.split("<h2 id=\"data\">").next().unwrap()
+    }
+
     #[test]
     fn the_page_stands_alone() {
-        let page = text(&document());
+        let page = page_of(&document());
         for elsewhere in ["http://", "https://", "<script", "<link", "<img", "@import", "url("] {
             assert!(!page.contains(elsewhere), "{elsewhere}");
         }
-        assert_eq!(page.matches("<svg").count(), 8);
-        assert!(page.contains("prefers-color-scheme: dark") && !page.contains("NaN"));
+        assert_eq!(page.matches("<figure").count(), 10);
+        assert!(page.contains("prefers-color-scheme: dark") && page.contains("@media print"));
+        assert!(!seen(&page).contains("NaN"));
     }
 
     #[test]
     fn barriers_are_compared_on_the_page() {
-        let page = text(&barriers());
-        assert!(page.contains("the barriers side by side") && !page.contains("NaN"));
-        // Four plots that compare, four of each barrier.
-        assert_eq!(page.matches("<svg").count(), 4 + 3 * 4);
+        let page = page_of(&barriers());
+        assert!(page.contains("the barriers side by side") && !seen(&page).contains("NaN"));
+        // Four plots that compare, five of each barrier.
+        assert_eq!(page.matches("<figure").count(), 4 + 3 * 5);
         for part in [
             "page: fault p99 6.00 µs",
             "stw: wall time 4.00 s",
@@ -269,14 +350,49 @@ mod tests {
     }
 
     #[test]
+    fn contents_name_each_section_once() {
+        let page = page_of(&barriers());
+        let names: Vec<&str> = page.split("<h2 id=\"").skip(1).map(|part| part.split('"').next().unwrap()).collect();
+        assert_eq!(
+            names,
+            [
+                "gcbench-the-barriers-side-by-side",
+                "gcbench",
+                "gcbench-page",
+                "gcbench-stw",
+                "build-and-machine",
+                "data"
+            ]
+        );
+        assert!(names.iter().all(|name| page.matches(&format!("href=\"#{name}\"")).count() == 1));
+        let mut out = String::new();
+        ["A, b", "a b", "a_b <x>", "A b"].iter().for_each(|title| heading(&mut out, title));
+        let expected = "<h2 id=\"a-b\">A, b</h2>\n<h2 id=\"a-b-2\">a b</h2>\n<h2 id=\"a-b-x\">a_b &lt;x&gt;</h2>\n\
+                        <h2 id=\"a-b-3\">A b</h2>\n";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn pauses_have_kinds_and_gaps_have_causes_on_the_page() {
+        let mut document = document();
+        let page = page_of(&document);
+        assert!(page.contains("mark start: longest 144 µs") && page.contains("177 \u{d7} mark start"), "{page}");
+        // Of 13 to 15 ms of each run: a stall from 14 to 14.9.
+        assert!(page.contains("The 3 longest of 3 gaps"), "{page}");
+        assert!(page.contains("stall 900 µs, not accounted for 1.10 ms"), "{page}");
+        document.runs.iter_mut().for_each(|run| run.tracks[0].long_samples.clear());
+        assert_eq!(page_of(&document).matches("No gap: no sample").count(), 2);
+    }
+
+    #[test]
     fn the_page_has_what_repeats_it_and_what_makes_it_doubtful() {
         let mut document = document();
-        let page = text(&document);
-        assert!(page.contains("<h2>Build and machine</h2>") && page.contains("0123456789abcdef"), "{page}");
+        let page = page_of(&document);
+        assert!(page.contains("Build and machine</h2>") && page.contains("0123456789abcdef"), "{page}");
         assert!(!page.contains("Doubt:"));
         document.head.environment.governors = vec!["<powersave>".into()];
         document.runs[0].stolen_percent = 60.0;
-        let page = text(&document);
+        let page = page_of(&document);
         assert!(page.contains("Doubt: the frequency governor is &lt;powersave&gt;, not performance."), "{page}");
         assert!(page.contains("Doubt: gcbench: the hypervisor took 20.0 % of a processor for others."), "{page}");
     }
@@ -285,6 +401,6 @@ mod tests {
     fn what_a_command_line_says_cannot_become_markup() {
         let mut document = document();
         document.head.command.push("--out=<script>".into());
-        assert!(!text(&document).contains("<script"));
+        assert!(!page_of(&document).contains("<script"));
     }
 }

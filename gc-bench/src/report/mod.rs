@@ -1,9 +1,12 @@
 //! What a reader gets: one table, one JSON document, one page.
 
+pub(crate) mod causes;
 pub(crate) mod curve;
+pub(crate) mod data;
 pub(crate) mod environment;
 pub(crate) mod html;
 pub(crate) mod json;
+pub(crate) mod kinds;
 pub(crate) mod markdown;
 pub(crate) mod plot;
 pub(crate) mod primitives;

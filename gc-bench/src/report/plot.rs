@@ -2,13 +2,15 @@
 
 pub(crate) mod barriers;
 pub(crate) mod curve;
+pub(crate) mod kinds;
 pub(crate) mod primitives;
 
 use super::svg::{Anchor, Svg};
 use crate::record::{Bucket, Record};
 use crate::size::{bytes, duration, grouped, short};
 
-const WIDTH: f64 = 640.0;
+/// As wide as a plot is on a page with two in a row: labels have the size that the style says.
+const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 30.0;
@@ -201,13 +203,16 @@ pub(crate) fn latency(runs: &[&Record]) -> String {
     svg.finish()
 }
 
-/// The names and classes of the phases in the occupancy plots.
-pub(crate) fn phase_class(name: &str) -> &'static str {
-    match name {
-        n if n.contains("mark") => "c0",
-        n if n.contains("relocat") || n.contains("flip") || n.contains("repair") => "c1",
-        n if n.contains("plan") => "c3",
-        _ => "c2",
+/// The lanes of phases in the occupancy plots: names and classes.
+const LANES: [(&str, &str); 4] = [("mark", "c0"), ("plan", "c3"), ("relocate", "c1"), ("other", "c2")];
+
+/// The lane that a phase is drawn in.
+fn lane(phase: &str) -> usize {
+    match phase {
+        n if n.contains("mark") => 0,
+        n if n.contains("plan") => 1,
+        n if n.contains("relocat") || n.contains("flip") || n.contains("repair") => 2,
+        _ => 3,
     }
 }
 
@@ -217,7 +222,8 @@ const MAX_SHAPES: usize = 4000;
 /// How full the heap was over the measured part, and below it the phases of the cycles.
 pub(crate) fn occupancy(run: &Record) -> String {
     const WIDE: f64 = 1080.0;
-    const STRIP: f64 = 22.0;
+    const LANE: f64 = 13.0;
+    const STRIP: f64 = LANE * LANES.len() as f64 + 8.0;
     let label = "Heap occupancy over time, with the phases of the cycles";
     if run.occupancy.is_empty() {
         return nothing(label, "the run was too short to see the heap fill");
@@ -236,17 +242,21 @@ pub(crate) fn occupancy(run: &Record) -> String {
     let used: Vec<_> = run.occupancy.iter().map(|o| point(o.at_ns, o.used_bytes)).collect();
     let committed: Vec<_> = run.occupancy.iter().map(|o| point(o.at_ns, o.committed_bytes)).collect();
     svg.area("c4 soft", &used, HEIGHT - BOTTOM);
-    svg.polyline("line c4", &used);
+    svg.polyline("line c4 solid", &used);
     svg.polyline("line c5 dashed", &committed);
-    // Concurrent phases as bands of a strip below the plot: they would hide the curve they explain.
+    // Concurrent phases in lanes below the plot: they would hide the curve they explain.
     let strip = HEIGHT - BOTTOM + 6.0;
+    for (n, (name, _)) in LANES.iter().enumerate() {
+        svg.text("tick", (LEFT - 6.0, strip + LANE * n as f64 + 10.0), Anchor::End, name);
+    }
     let phases = run.phases.iter().take(MAX_SHAPES);
     for p in phases {
         let (from, to) = (x.at(p.start_ns as f64), x.at((p.start_ns + p.duration_ns) as f64));
         let hint = format!("{}: {} at {}", p.name, duration(p.duration_ns), duration(p.start_ns));
-        svg.rect(phase_class(&p.name), (from, strip), ((to - from).max(0.4), STRIP - 8.0), &hint);
+        let n = lane(&p.name);
+        let top = strip + LANE * n as f64 + 1.0;
+        svg.rect(LANES[n].1, (from, top), ((to - from).max(0.4), LANE - 3.0), &hint);
     }
-    svg.text("tick", (LEFT - 6.0, strip + 11.0), Anchor::End, "phases");
     for v in round_steps(run.wall_s) {
         let at = x.at(v * 1e9);
         svg.line("axis", (at, strip + STRIP - 6.0), (at, strip + STRIP - 2.0));
@@ -289,7 +299,7 @@ pub(crate) fn scaling(points: &[Point<'_>], x_title: &str) -> String {
         let at: Vec<_> = points.iter().map(|p| (x.at(p.x), y.at(figure(p.run) as f64))).collect();
         svg.polyline(&format!("line {class}"), &at);
         for (p, &center) in points.iter().zip(&at) {
-            svg.circle(class, center, 3.5, &format!("{name} at {}: {}", p.label, duration(figure(p.run))));
+            svg.mark(class, center, 3.5, &format!("{name} at {}: {}", p.label, duration(figure(p.run))));
         }
     }
     frame(&mut svg, x_title);

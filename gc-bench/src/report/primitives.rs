@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Table};
 
+use super::data::Data;
 use super::html;
 use super::plot::primitives::{by_bytes, ranges};
 use super::svg::escape;
@@ -83,8 +84,8 @@ pub(crate) fn table(found: &Primitives) -> String {
 }
 
 /// The page.
-pub(crate) fn page(found: &Primitives) -> String {
-    html::page(&found.head, "what the kernel's mechanisms cost here", |out| {
+pub(crate) fn page(found: &Primitives, data: &Data) -> String {
+    html::page(&found.head, "what the kernel's mechanisms cost here", data, |out| {
         let _ = writeln!(out, "<p class=\"quiet\">{}.</p>", escape(&noise(found)));
         if found.noisy() {
             out.push_str("<p class=\"warn\">Other processes ran meanwhile: read it with care.</p>\n");
@@ -99,11 +100,12 @@ pub(crate) fn page(found: &Primitives) -> String {
 }
 
 fn section(out: &mut String, group: Group, rows: &[&Row]) {
-    let _ = writeln!(out, "<h2>{}</h2>\n<div class=\"grid\">", capital(group.title()));
+    html::heading(out, &capital(group.title()));
+    out.push_str("<div class=\"grid\">\n");
     if !group.compared_with().is_empty() {
         let _ = writeln!(out, "<p class=\"quiet wide\">Compared: with {}.</p>", group.compared_with());
     }
-    let keys = [("c0", "median"), ("c4", "quartiles"), ("c1", "p99")];
+    let keys = [("c0", "median"), ("bar c4 half", "quartiles"), ("c1", "p99")];
     let title = if rows.iter().any(|row| row.per == Per::Page) { "Time of a call or a page" } else { "Time of a call" };
     html::figure(out, "wide", title, &keys, &ranges(rows));
     if matches!(group, Group::TakeAway | Group::Batch | Group::Chunk) {
@@ -181,12 +183,12 @@ mod tests {
 
     #[test]
     fn the_page_stands_alone_and_its_plots_hold_numbers() {
-        let page = page(&found());
+        let page = page(&found(), &Data::whole("{}"));
         for elsewhere in ["http://", "https://", "<script", "<link", "<img", "@import", "url(", "NaN", "inf"] {
             assert!(!page.contains(elsewhere), "{elsewhere}");
         }
         assert!(page.contains("failed: &lt;killed&gt;") && !page.contains("<killed>"));
         // Ranges of four groups, by size of two.
-        assert_eq!((page.matches("<svg").count(), page.matches("</svg>").count()), (6, 6));
+        assert_eq!((page.matches("<figure").count(), page.matches("</figure>").count()), (6, 6));
     }
 }

@@ -1,6 +1,7 @@
 //! The built bench, run as its users run it.
 
 mod account;
+mod browser;
 mod common;
 mod compare;
 mod curve;

@@ -47,20 +47,19 @@ pub(crate) fn mmu<'a>(lines: impl Iterator<Item = (String, &'a str, &'a Group<'a
         let at: Vec<_> = points.iter().map(|&(ms, share)| (x.at(ms as f64), y.at(share))).collect();
         svg.polyline(&format!("line {class}"), &at);
         for (&(ms, share), &center) in points.iter().zip(&at) {
-            svg.circle(class, center, 3.5, &format!("{name}: {} % of any {ms} ms", three(share * 100.0)));
+            svg.mark(class, center, 3.5, &format!("{name}: {} % of any {ms} ms", three(share * 100.0)));
         }
     }
     frame(&mut svg, "length of the window");
     svg.finish()
 }
 
-/// Height of a bar or of a row of points.
-const ROW: f64 = 34.0;
+/// Height of a row: its name, and below that its bars or points.
+const ROW: f64 = 48.0;
 
 fn row_names(svg: &mut Svg, groups: &[Group<'_>]) {
     for (i, group) in groups.iter().enumerate() {
-        let y = TOP + ROW * (i as f64 + 0.5);
-        svg.text("tick", (LEFT - 6.0, y + 4.0), Anchor::End, group.barrier());
+        svg.text("note", (LEFT + 2.0, TOP + ROW * i as f64 + 12.0), Anchor::Start, group.barrier());
     }
 }
 
@@ -77,14 +76,15 @@ pub(crate) fn times(groups: &[Group<'_>]) -> String {
     }
     row_names(&mut svg, groups);
     for (i, group) in groups.iter().enumerate() {
-        let top = TOP + ROW * i as f64 + 4.0;
+        let top = TOP + ROW * i as f64 + 18.0;
         type Seconds = fn(&Record) -> f64;
-        let figures: [(&str, &str, Seconds); 2] = [("c0", "wall time", |r| r.wall_s), ("c1", "CPU time", |r| r.cpu_s)];
+        let figures: [(&str, &str, Seconds); 2] =
+            [("c0 half", "wall time", |r| r.wall_s), ("c1 outline", "CPU time", |r| r.cpu_s)];
         for (n, (class, name, of)) in figures.into_iter().enumerate() {
             let seconds = group.mean(of);
             let hint = format!("{}: {name} {} s", group.barrier(), three(seconds));
-            let place = (x.at(0.0), top + 13.0 * n as f64);
-            svg.rect(&format!("{class} half"), place, ((x.at(seconds) - x.at(0.0)).max(0.5), 11.0), &hint);
+            let place = (x.at(0.0), top + 14.0 * n as f64);
+            svg.rect(class, place, ((x.at(seconds) - x.at(0.0)).max(0.5), 11.0), &hint);
         }
     }
     svg.finish()
@@ -112,9 +112,9 @@ pub(crate) fn waits(groups: &[Group<'_>]) -> String {
         for (class, name, of) in figures {
             let Some(ns) = of(group.figures) else { continue };
             let line = match class {
-                "c0" => 0.25,
-                "c1" => 0.5,
-                _ => 0.75,
+                "c0" => 0.45,
+                "c1" => 0.65,
+                _ => 0.85,
             };
             points.push((class, format!("{}: {name} {}", group.barrier(), duration(ns as u64)), ns, i as f64 + line));
         }
@@ -132,7 +132,7 @@ pub(crate) fn waits(groups: &[Group<'_>]) -> String {
     }
     row_names(&mut svg, groups);
     for (class, hint, ns, row) in points {
-        svg.circle(class, (x.at(ns), TOP + ROW * row), 3.5, &hint);
+        svg.mark(class, (x.at(ns), TOP + ROW * row), 3.5, &hint);
     }
     svg.finish()
 }

@@ -58,7 +58,7 @@ pub(crate) fn plot(label: &str, lines: &[Line]) -> String {
             if let Some((low, high)) = *spread {
                 svg.line(&format!("line {class}"), (center.0, y.at(low.max(1e-3))), (center.0, y.at(high)));
             }
-            svg.circle(class, *center, 3.5, hint);
+            svg.mark(class, *center, 3.5, hint);
         }
     }
     frame(&mut svg, "size of the heap, in multiples of the least one");

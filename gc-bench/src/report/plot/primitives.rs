@@ -46,8 +46,8 @@ pub(crate) fn ranges(rows: &[&Row]) -> String {
         svg.line("axis", (x.at(f.min_ns), y), (x.at(f.p99_ns), y));
         let (from, to) = (x.at(f.p25_ns), x.at(f.p75_ns));
         svg.rect("c4 half", (from, y - 4.0), ((to - from).max(1.0), 8.0), &hint);
-        svg.circle("c1", (x.at(f.p99_ns), y), 2.0, &hint);
-        svg.circle("c0", (x.at(f.median_ns), y), 3.5, &hint);
+        svg.mark("c1", (x.at(f.p99_ns), y), 2.0, &hint);
+        svg.mark("c0", (x.at(f.median_ns), y), 3.5, &hint);
     }
     svg.finish()
 }
@@ -96,7 +96,7 @@ pub(crate) fn by_bytes(rows: &[&Row]) -> String {
         svg.polyline(&format!("line {class}{dashed}"), &points);
         for ((row, f), &center) in of_name.iter().zip(&points) {
             let hint = format!("{name}, {}: {}", bytes(row.bytes), nanoseconds(f.median_ns));
-            svg.circle(&class, center, 3.0, &hint);
+            svg.mark(&class, center, 3.0, &hint);
         }
         ends.extend(points.last().map(|&(_, y)| (y, *name, class)));
     }
@@ -106,7 +106,7 @@ pub(crate) fn by_bytes(rows: &[&Row]) -> String {
     for (y, name, class) in ends {
         let at = y.max(free);
         free = at + 14.0;
-        svg.circle(&class, (right + 14.0, at), 3.5, name);
+        svg.mark(&class, (right + 14.0, at), 3.5, name);
         svg.text("tick", (right + 24.0, at + 4.0), Anchor::Start, name);
     }
     svg.finish()
