@@ -20,6 +20,7 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, store_last};
 use crate::units::Offset;
 use crate::weak::{self, WeakBarriers};
+use crate::word::{GoodWord, Word};
 use crate::zeroed::{with_room, with_room_for_one};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -28,9 +29,14 @@ use std::sync::PoisonError;
 /// The pair of two slots, if its key is there: both words good. `values` are the barriers for the
 /// value's slot.
 #[inline(always)]
-pub fn get(key: &AtomicU64, value: &AtomicU64, m: &impl WeakBarriers, values: &impl Barriers) -> Option<(u64, u64)> {
+pub fn get(
+    key: &AtomicU64,
+    value: &AtomicU64,
+    m: &impl WeakBarriers,
+    values: &impl Barriers,
+) -> Option<(GoodWord, GoodWord)> {
     let word = weak::load(key, m);
-    (word != 0).then(|| (word, slot::load(value, values)))
+    (!word.is_null()).then(|| (word, slot::load(value, values)))
 }
 
 /// The value of the pair, if it has this key, which the caller has. Keeps no other key alive.
@@ -38,36 +44,36 @@ pub fn get(key: &AtomicU64, value: &AtomicU64, m: &impl WeakBarriers, values: &i
 pub fn value_of(
     key: &AtomicU64,
     value: &AtomicU64,
-    wanted: u64,
+    wanted: GoodWord,
     m: &impl Barriers,
     values: &impl Barriers,
-) -> Option<u64> {
+) -> Option<GoodWord> {
     has_key(key, wanted, m).then(|| slot::load(value, values))
 }
 
 /// Whether the pair has this key.
 #[inline(always)]
-pub fn has_key(key: &AtomicU64, wanted: u64, m: &impl Barriers) -> bool {
+pub fn has_key(key: &AtomicU64, wanted: GoodWord, m: &impl Barriers) -> bool {
     // Acquire: a thread that sees the key sees the value that was written before it.
     slot::load(key, m) == wanted
 }
 
 /// Replaces the pair by one of a key and a value, or removes it.
 #[inline(always)]
-pub fn set(key: &AtomicU64, value: &AtomicU64, pair: Option<(u64, u64)>, m: &impl Barriers) {
+pub fn set(key: &AtomicU64, value: &AtomicU64, pair: Option<(GoodWord, GoodWord)>, m: &impl Barriers) {
     let old = key.swap(0, Ordering::AcqRel);
     if old != 0 && m.is_logging() && kept(Rule::LogStores) {
         // Somebody may have it by this pair alone. (A key is not kept alive from here.)
-        m.log(value.load(Ordering::Acquire));
+        m.log(Word::of(value, Ordering::Acquire));
     }
     let Some((new_key, new_value)) = pair else { return };
     if !kept(Rule::ValueThenKey) {
-        slot::publish(key, new_key);
+        slot::publish(key, new_key.word());
     }
     // The marker reads the value as soon as it sees the key.
-    slot::publish(value, new_value);
+    slot::publish(value, new_value.word());
     if kept(Rule::ValueThenKey) {
-        slot::publish(key, new_key);
+        slot::publish(key, new_key.word());
     }
 }
 
@@ -76,8 +82,8 @@ pub fn set(key: &AtomicU64, value: &AtomicU64, pair: Option<(u64, u64)>, m: &imp
 pub fn resolve(
     key: &AtomicU64,
     value: &AtomicU64,
-    is_reference: impl Fn(u64) -> bool,
-    resolved: impl Fn(u64) -> u64,
+    is_reference: impl Fn(Word) -> bool,
+    resolved: impl Fn(Word) -> GoodWord,
 ) -> bool {
     let cleared = weak::resolve(key, is_reference, resolved);
     if cleared && !kept(Rule::ClearKeyAlone) {

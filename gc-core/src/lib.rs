@@ -57,6 +57,7 @@ mod sync;
 pub mod units;
 mod waiting;
 pub mod weak;
+pub mod word;
 pub mod zeroed;
 
 /// The features of this crate, and whether each was compiled in.

@@ -11,6 +11,7 @@
 
 use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::word::Word;
 use std::cell::Cell;
 
 const SLOT_BYTES: usize = 8;
@@ -111,14 +112,14 @@ impl Watermark {
         top: u64,
         is_scanned: bool,
         slot: impl Fn(u64) -> &'a AtomicU64,
-        log: impl Fn(u64),
+        log: impl Fn(Word),
     ) {
         if is_scanned {
             return self.clear();
         }
         let end = self.0.get().min(top);
         if kept(Rule::LogPops) {
-            (address..end).step_by(SLOT_BYTES).for_each(|address| log(slot(address).load(Ordering::Relaxed)));
+            (address..end).step_by(SLOT_BYTES).for_each(|address| log(Word::of(slot(address), Ordering::Relaxed)));
         }
         self.0.set(address);
     }

@@ -15,6 +15,7 @@ use crate::rules::{Rule, kept};
 use crate::slot::heal;
 use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::units::Granule;
+use crate::word::{GoodWord, Word};
 use crate::zeroed::{NoMemory, zeroed};
 use std::ops::Range;
 
@@ -136,11 +137,17 @@ impl RememberedSet {
     ///
     /// It remembers by what it has found, whichever thread has healed or overwritten the slot
     /// meanwhile: a mutator that heals remembers nothing.
-    pub fn revisit(&self, slot: &AtomicU64, entry: Granule, sort: Sort, resolve: impl Fn(u64) -> Option<(bool, u64)>) {
+    pub fn revisit(
+        &self,
+        slot: &AtomicU64,
+        entry: Granule,
+        sort: Sort,
+        resolve: impl Fn(Word) -> Option<(bool, GoodWord)>,
+    ) {
         // Acquire: the object may be a mutator's.
-        let word = slot.load(Ordering::Acquire);
+        let word = Word::of(slot, Ordering::Acquire);
         let Some((is_old, good)) = resolve(word) else { return };
-        let is_own = good == word || heal(slot, word, good);
+        let is_own = good.word() == word || heal(slot, word, good);
         if !is_old && (is_own || kept(Rule::RememberFound)) {
             self.add(entry, sort);
         }

@@ -17,6 +17,7 @@ use crate::rules::{Rule, kept, order};
 use crate::slot::publish;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
+use crate::word::{GoodWord, Word};
 use std::ops::Range;
 use std::sync::PoisonError;
 
@@ -74,12 +75,12 @@ impl RootStackState {
 
     /// Writes the slot at the top, which is below the limit, and covers it. Called by the owner.
     #[inline(always)]
-    pub fn push(&self, slot: &AtomicU64, top: usize, word: u64) {
+    pub fn push(&self, slot: &AtomicU64, top: usize, word: GoodWord) {
         if !kept(Rule::WriteThenCover) {
             self.set_top(top + 1);
         }
         // Release: the marker may have read a higher top before values were popped.
-        publish(slot, word);
+        publish(slot, word.word());
         if kept(Rule::WriteThenCover) {
             self.set_top(top + 1);
         }
@@ -94,17 +95,17 @@ impl RootStackState {
 
     /// Overwrites a slot. `log` logs its old word while marking runs. Called by the owner.
     #[inline(always)]
-    pub fn overwrite(&self, slot: &AtomicU64, word: u64, log: impl FnOnce()) {
+    pub fn overwrite(&self, slot: &AtomicU64, word: GoodWord, log: impl FnOnce()) {
         log();
-        publish(slot, word);
+        publish(slot, word.word());
     }
 
     /// Logs the words that are about to be popped or overwritten while the marking of this epoch
     /// runs, unless the stack is scanned.
     #[inline(always)]
-    pub fn log<'a>(&self, epoch: u32, slots: impl Iterator<Item = &'a AtomicU64>, log: impl FnMut(u64)) {
+    pub fn log<'a>(&self, epoch: u32, slots: impl Iterator<Item = &'a AtomicU64>, log: impl FnMut(Word)) {
         if self.scanned.load(Ordering::Acquire) != epoch && kept(Rule::LogPops) {
-            slots.map(|slot| slot.load(Ordering::Acquire)).for_each(log);
+            slots.map(|slot| Word::of(slot, Ordering::Acquire)).for_each(log);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::rules::{Rule, kept};
 use crate::slot::publish;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
+use crate::word::Word;
 
 /// Maximum number of entries of dropped roots reclaimed while the lock is held once: a thread that
 /// needs a root waits for the lock, and a pause may wait for that thread.
@@ -58,7 +59,7 @@ pub fn reclaim_some(dropped: &impl Dropped, entries: &mut impl Entries) -> bool 
 
 /// Allocates an entry for a new root and stores its word. `idle`: no marking runs, and none can
 /// begin, because the caller is a running mutator. `None`: the table did not grow.
-pub fn take(dropped: &impl Dropped, entries: &mut impl Entries, word: u64, idle: bool) -> Option<usize> {
+pub fn take(dropped: &impl Dropped, entries: &mut impl Entries, word: Word, idle: bool) -> Option<usize> {
     if entries.free().is_empty() && (idle || !kept(Rule::ReclaimWhileIdle)) {
         reclaim_some(dropped, entries);
     }

@@ -19,6 +19,7 @@ use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
 use crate::units::Offset;
+use crate::word::{GoodWord, Word};
 use std::hint::cold_path;
 
 // `cold_path` counts in the function whose branch it is in. In a method of `Barriers` it would be
@@ -27,19 +28,19 @@ use std::hint::cold_path;
 /// The mutator's operations for the barriers, for slots of one type.
 pub trait Barriers {
     /// Whether a loaded word is a stale reference, or one of another heap.
-    fn is_bad(&self, word: u64) -> bool;
+    fn is_bad(&self, word: Word) -> bool;
 
     /// The good word for a bad one, after it was offered to [`heal`](heal()) in its slot.
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64;
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord;
 
     /// The good word for a bad one that is in no slot.
-    fn resolve(&self, word: u64) -> u64;
+    fn resolve(&self, word: Word) -> GoodWord;
 
     /// Whether marking runs, as of this mutator's last safepoint.
     fn is_logging(&self) -> bool;
 
     /// Logs an overwritten word, if [`must_log`] returns `true`.
-    fn log(&self, word: u64);
+    fn log(&self, word: Word);
 
     /// Whether a store has more to do than to store: one flag, so that a heap whose stores are
     /// watched at all times costs the others nothing. If this is false, marking does not run.
@@ -61,18 +62,18 @@ pub trait Barriers {
     /// or after the store, with no safepoint between, where the slot [is
     /// watched](Self::is_watched).
     #[inline(always)]
-    fn remember(&self, _slot: &AtomicU64, _word: u64) {}
+    fn remember(&self, _slot: &AtomicU64, _word: GoodWord) {}
 }
 
 /// Loads a slot, and heals it.
 #[inline(always)]
-pub fn load(slot: &AtomicU64, m: &impl Barriers) -> u64 {
-    let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+pub fn load(slot: &AtomicU64, m: &impl Barriers) -> GoodWord {
+    let word = Word::of(slot, order(Rule::LoadAcquire, Ordering::Acquire));
     if m.is_bad(word) {
         cold_path();
         return m.heal(slot, word);
     }
-    word
+    GoodWord::new(word)
 }
 
 /// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called if it
@@ -81,44 +82,44 @@ pub fn load(slot: &AtomicU64, m: &impl Barriers) -> u64 {
 /// Relaxed: another thread heals such a slot only after a pause that this one has left since, and
 /// the reference that it stores was published before that pause.
 #[inline(always)]
-pub fn load_own(slot: &AtomicU64, m: &impl Barriers, if_good: impl FnOnce()) -> u64 {
-    let word = slot.load(Ordering::Relaxed);
+pub fn load_own(slot: &AtomicU64, m: &impl Barriers, if_good: impl FnOnce()) -> GoodWord {
+    let word = Word::of(slot, Ordering::Relaxed);
     if m.is_bad(word) {
         cold_path();
         return m.heal(slot, word);
     }
     if_good();
-    word
+    GoodWord::new(word)
 }
 
 /// Stores to a slot.
 #[inline(always)]
-pub fn store(slot: &AtomicU64, word: u64, m: &impl Barriers) {
+pub fn store(slot: &AtomicU64, word: GoodWord, m: &impl Barriers) {
     store_and_log(slot, word, m, Ordering::Acquire, |_| true);
 }
 
 /// Stores to a slot that no thread but the caller stores to.
 #[inline(always)]
-pub fn store_own(slot: &AtomicU64, word: u64, m: &impl Barriers) {
+pub fn store_own(slot: &AtomicU64, word: GoodWord, m: &impl Barriers) {
     store_and_log(slot, word, m, Ordering::Relaxed, |_| true);
 }
 
 /// Stores to a slot. An old word for which `pays` is false is not a reference: it is not logged,
 /// and no call is made.
 #[inline(always)]
-pub fn store_where(slot: &AtomicU64, word: u64, m: &impl Barriers, pays: impl Fn(u64) -> bool) {
+pub fn store_where(slot: &AtomicU64, word: GoodWord, m: &impl Barriers, pays: impl Fn(Word) -> bool) {
     store_and_log(slot, word, m, Ordering::Acquire, pays);
 }
 
 #[inline(always)]
-fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering, pays: impl Fn(u64) -> bool) {
+fn store_and_log(slot: &AtomicU64, word: GoodWord, m: &impl Barriers, load: Ordering, pays: impl Fn(Word) -> bool) {
     let log = || {
         if m.is_watching_stores() && kept(Rule::LogStores) {
             cold_path();
             if m.is_watched(slot) {
                 m.remember(slot, word);
                 if m.is_logging() {
-                    let old = slot.load(load);
+                    let old = Word::of(slot, load);
                     if pays(old) {
                         m.log(old);
                     }
@@ -129,7 +130,7 @@ fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering,
     if kept(Rule::LogThenStore) {
         log();
     }
-    publish(slot, word);
+    publish(slot, word.word());
     if !kept(Rule::LogThenStore) {
         log();
     }
@@ -137,14 +138,14 @@ fn store_and_log(slot: &AtomicU64, word: u64, m: &impl Barriers, load: Ordering,
 
 /// Stores to a slot whose old word need not be logged.
 #[inline(always)]
-pub fn publish(slot: &AtomicU64, word: u64) {
-    store_last(slot, word, order(Rule::StoreRelease, Ordering::Release));
+pub fn publish(slot: &AtomicU64, word: Word) {
+    store_last(slot, word.bits(), order(Rule::StoreRelease, Ordering::Release));
 }
 
 /// Stores to a slot, and returns the old word.
 #[inline(always)]
-pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
-    let old = slot.swap(word, Ordering::AcqRel);
+pub fn swap(slot: &AtomicU64, word: GoodWord, m: &impl Barriers) -> GoodWord {
+    let old = Word::new(slot.swap(word.bits(), Ordering::AcqRel));
     if m.is_watching_stores() {
         cold_path();
         if m.is_watched(slot) {
@@ -158,7 +159,7 @@ pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
         cold_path();
         return m.resolve(old);
     }
-    old
+    GoodWord::new(old)
 }
 
 /// Stores `new` if the slot holds the object of `expected`, a good word.
@@ -166,20 +167,25 @@ pub fn swap(slot: &AtomicU64, word: u64, m: &impl Barriers) -> u64 {
 /// # Errors
 /// The slot's word, good, if it is another.
 #[inline(always)]
-pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barriers) -> Result<u64, u64> {
+pub fn compare_exchange(
+    slot: &AtomicU64,
+    expected: GoodWord,
+    new: GoodWord,
+    m: &impl Barriers,
+) -> Result<GoodWord, GoodWord> {
     // Heal first: a stale word for the same object would compare as different.
-    let mut word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+    let mut word = Word::of(slot, order(Rule::LoadAcquire, Ordering::Acquire));
     loop {
         if m.is_bad(word) {
             cold_path();
             m.heal(slot, word);
-            word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+            word = Word::of(slot, order(Rule::LoadAcquire, Ordering::Acquire));
             continue;
         }
-        if word != expected {
-            return Err(word);
+        if word != expected.word() {
+            return Err(GoodWord::new(word));
         }
-        match slot.compare_exchange(word, new, Ordering::AcqRel, Ordering::Acquire) {
+        match slot.compare_exchange(word.bits(), new.bits(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 if m.is_watching_stores() {
                     cold_path();
@@ -190,9 +196,9 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
                         }
                     }
                 }
-                return Ok(word);
+                return Ok(expected);
             }
-            Err(now) => word = now,
+            Err(now) => word = Word::new(now),
         }
     }
 }
@@ -200,14 +206,14 @@ pub fn compare_exchange(slot: &AtomicU64, expected: u64, new: u64, m: &impl Barr
 /// Heals a slot in which a stale word was found. `false`: another thread has healed or overwritten
 /// it, and its word is at least as new and stays.
 #[inline(always)]
-pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
+pub fn heal(slot: &AtomicU64, stale: Word, good: GoodWord) -> bool {
     // Release: the copy, which the caller may have made, is written before a reference to it.
     let release = order(Rule::HealRelease, Ordering::Release);
     if !kept(Rule::HealByCas) {
-        store_last(slot, good, release);
+        store_last(slot, good.bits(), release);
         return true;
     }
-    slot.compare_exchange(stale, good, release, Ordering::Relaxed).is_ok()
+    slot.compare_exchange(stale.bits(), good.bits(), release, Ordering::Relaxed).is_ok()
 }
 
 /// Whether a reference that is overwritten while marking runs has to be logged: not if its object
@@ -215,34 +221,34 @@ pub fn heal(slot: &AtomicU64, stale: u64, good: u64) -> bool {
 /// word is logged untested.
 #[inline]
 #[must_use]
-pub fn must_log(space: &AddressSpace, bad_mask: u64, marks: &MarkBitmap, word: u64) -> bool {
-    word & bad_mask != 0 || !marks.get(space.offset(word).granule())
+pub fn must_log(space: &AddressSpace, bad_mask: u64, marks: &MarkBitmap, word: Word) -> bool {
+    word.has_any(bad_mask) || !marks.get(space.offset(word.bits()).granule())
 }
 
 /// The marker's operations for slots.
 pub trait Remap {
     /// Whether a loaded word is a reference.
-    fn is_reference(&self, word: u64) -> bool;
+    fn is_reference(&self, word: Word) -> bool;
 
     /// Whether a reference is stale, or [exempt](Self::is_exempt): one test for both.
-    fn is_bad(&self, word: u64) -> bool;
+    fn is_bad(&self, word: Word) -> bool;
 
     /// Whether the marking does not collect the object of a reference, stale or good: it takes it
     /// for live, and does not follow it. Asked of words that are bad, and of what they lead to.
     #[inline(always)]
-    fn is_exempt(&self, _word: u64) -> bool {
+    fn is_exempt(&self, _word: Word) -> bool {
         false
     }
 
     /// The place of the object of a good reference.
-    fn place(&self, word: u64) -> Offset;
+    fn place(&self, word: GoodWord) -> Offset;
 
     /// The new place of the object of a stale reference. All objects have their places before a
     /// marking begins.
-    fn remap(&self, word: u64) -> Offset;
+    fn remap(&self, word: Word) -> Offset;
 
     /// The good reference to the object at a place.
-    fn good(&self, place: Offset) -> u64;
+    fn good(&self, place: Offset) -> GoodWord;
 }
 
 /// What a marker finds in a slot.
@@ -268,12 +274,12 @@ pub fn visit(slot: &AtomicU64, marker: &impl Remap) -> Option<Offset> {
 /// What a slot refers to; heals the slot.
 #[inline(always)]
 pub fn look(slot: &AtomicU64, marker: &impl Remap) -> Visited {
-    let word = slot.load(order(Rule::LoadAcquire, Ordering::Acquire));
+    let word = Word::of(slot, order(Rule::LoadAcquire, Ordering::Acquire));
     if !marker.is_reference(word) {
         return Visited::Nothing;
     }
     if !marker.is_bad(word) {
-        return Visited::Object(marker.place(word));
+        return Visited::Object(marker.place(GoodWord::new(word)));
     }
     if marker.is_exempt(word) {
         return Visited::Exempt;
@@ -282,5 +288,5 @@ pub fn look(slot: &AtomicU64, marker: &impl Remap) -> Visited {
     let good = marker.good(place);
     // A mutator that is faster heals with the same word, or stores a good one.
     heal(slot, word, good);
-    if marker.is_exempt(good) { Visited::Exempt } else { Visited::Object(place) }
+    if marker.is_exempt(good.word()) { Visited::Exempt } else { Visited::Object(place) }
 }

@@ -12,6 +12,7 @@ use crate::rules::{Rule, kept};
 use crate::slot::{Barriers, heal};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::store_last;
+use crate::word::{GoodWord, Word};
 use std::hint::cold_path;
 
 /// The mutator's operations for weak slots.
@@ -27,19 +28,19 @@ pub trait WeakBarriers: Barriers {
 
     /// Whether the object of a good word is live, by its mark or its birth. Called after marking
     /// has ended.
-    fn is_live(&self, good: u64) -> bool;
+    fn is_live(&self, good: GoodWord) -> bool;
 
     /// [`load_slow`], out of line.
-    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64;
+    fn load_slow(&self, slot: &AtomicU64, word: Word) -> GoodWord;
 }
 
-/// Loads a weak slot: a good word, or 0.
+/// Loads a weak slot.
 #[inline(always)]
-pub fn load(slot: &AtomicU64, m: &impl WeakBarriers) -> u64 {
+pub fn load(slot: &AtomicU64, m: &impl WeakBarriers) -> GoodWord {
     // Acquire: as in every slot.
-    let word = slot.load(Ordering::Acquire);
+    let word = Word::of(slot, Ordering::Acquire);
     if !m.is_bad(word) && !m.is_marking_or_resolving() {
-        return word;
+        return GoodWord::new(word);
     }
     cold_path();
     m.load_slow(slot, word)
@@ -47,45 +48,45 @@ pub fn load(slot: &AtomicU64, m: &impl WeakBarriers) -> u64 {
 
 /// A weak load that the fast test did not settle: a stale word, or marking or resolution runs.
 #[inline(always)]
-pub fn load_slow(slot: &AtomicU64, word: u64, m: &impl WeakBarriers) -> u64 {
-    if word == 0 {
-        return 0;
+pub fn load_slow(slot: &AtomicU64, word: Word, m: &impl WeakBarriers) -> GoodWord {
+    if word.is_null() {
+        return GoodWord::NULL;
     }
-    let good = if m.is_bad(word) { m.resolve(word) } else { word };
+    let good = if m.is_bad(word) { m.resolve(word) } else { GoodWord::new(word) };
     if m.is_resolving() && kept(Rule::WeakTestsMark) && !m.is_live(good) {
         // Dead: the collector is about to clear the slot. Marking is over, so this load may not
         // revive the object.
-        return 0;
+        return GoodWord::NULL;
     }
-    if good != word {
+    if good.word() != word {
         // A failure means that the slot was cleared, healed or overwritten, which is all correct.
         heal(slot, word, good);
     }
     if m.is_logging() && kept(Rule::WeakLogs) {
-        m.log(good);
+        m.log(good.word());
     }
     good
 }
 
 /// Heals a weak slot, or clears it if its object is dead. Called by the collector, after mark end.
-/// `resolved` returns the good word of a live object, 0 for a dead one. `true`: the slot was
+/// `resolved` returns the good word of a live object, null for a dead one. `true`: the slot was
 /// cleared.
 #[inline]
-pub fn resolve(slot: &AtomicU64, is_reference: impl Fn(u64) -> bool, resolved: impl Fn(u64) -> u64) -> bool {
-    let mut word = slot.load(Ordering::Acquire);
+pub fn resolve(slot: &AtomicU64, is_reference: impl Fn(Word) -> bool, resolved: impl Fn(Word) -> GoodWord) -> bool {
+    let mut word = Word::of(slot, Ordering::Acquire);
     while is_reference(word) {
         let resolved = resolved(word);
-        if resolved == word {
+        if resolved.word() == word {
             return false;
         }
         if !kept(Rule::ClearByCas) {
-            store_last(slot, resolved, Ordering::Release);
-            return resolved == 0;
+            store_last(slot, resolved.bits(), Ordering::Release);
+            return resolved.is_null();
         }
-        match slot.compare_exchange(word, resolved, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => return resolved == 0,
+        match slot.compare_exchange(word.bits(), resolved.bits(), Ordering::Release, Ordering::Acquire) {
+            Ok(_) => return resolved.is_null(),
             // A mutator stored or healed: check again.
-            Err(now) => word = now,
+            Err(now) => word = Word::new(now),
         }
     }
     false

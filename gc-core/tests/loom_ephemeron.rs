@@ -18,10 +18,11 @@ use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::{Block, BlockGranule, Granule, Offset};
 use gc_core::weak::{self, WeakBarriers};
+use gc_core::word::{GoodWord, Word};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
-use support::words::{good, granule, is_bad, must_log, stale};
+use support::words::{good, granule, is_bad, must_log, slot as slot_of, stale};
 use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 use support::{check, store};
 
@@ -59,8 +60,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(key: u64, value: u64) -> Pair {
-        Pair { key: AtomicU64::new(key), value: AtomicU64::new(value) }
+    fn new(key: impl Into<Word>, value: GoodWord) -> Pair {
+        Pair { key: slot_of(key), value: slot_of(value) }
     }
 }
 
@@ -106,7 +107,7 @@ impl Heap {
             marks,
             forwarding,
             forwarding_memory: UnsafeCell::new(()),
-            weak: AtomicU64::new(good(KEY)),
+            weak: slot_of(good(KEY)),
             pairs,
             waiting: PendingEphemerons::new(rules.room),
             blocks: GreyBlocks::new(64).unwrap(),
@@ -120,26 +121,26 @@ impl Heap {
     }
 
     /// The good word. All entries are published.
-    fn resolve(&self, word: u64) -> u64 {
-        if is_bad(word) { good(self.remap(word).granule().number()) } else { word }
+    fn resolve(&self, word: Word) -> GoodWord {
+        if is_bad(word) { good(self.remap(word).granule().number()) } else { GoodWord::new(word) }
     }
 
-    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> u64 {
+    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> GoodWord {
         weak::load(slot, &Running(self, mutator))
     }
 
-    fn get(&self, mutator: &Mutator, pair: &Pair) -> Option<(u64, u64)> {
+    fn get(&self, mutator: &Mutator, pair: &Pair) -> Option<(GoodWord, GoodWord)> {
         let mutator = Running(self, mutator);
         ephemeron::get(&pair.key, &pair.value, &mutator, &mutator)
     }
 
     /// Of a key that the caller has.
-    fn value_of(&self, mutator: &Mutator, pair: &Pair, key: u64) -> Option<u64> {
+    fn value_of(&self, mutator: &Mutator, pair: &Pair, key: GoodWord) -> Option<GoodWord> {
         let mutator = Running(self, mutator);
         ephemeron::value_of(&pair.key, &pair.value, key, &mutator, &mutator)
     }
 
-    fn set(&self, mutator: &Mutator, pair: &Pair, new: Option<(u64, u64)>) {
+    fn set(&self, mutator: &Mutator, pair: &Pair, new: Option<(GoodWord, GoodWord)>) {
         ephemeron::set(&pair.key, &pair.value, new, &Running(self, mutator));
     }
 
@@ -199,9 +200,9 @@ impl Heap {
             let Pair { key, value } = &self.pairs[index];
             let resolved = |word| {
                 let found = self.resolve(word);
-                if self.marks.get(Granule::new(granule(found))) { found } else { 0 }
+                if self.marks.get(Granule::new(granule(found))) { found } else { GoodWord::NULL }
             };
-            ephemeron::resolve(key, value, |word| word != 0, resolved);
+            ephemeron::resolve(key, value, |word| !word.is_null(), resolved);
         }
     }
 
@@ -218,7 +219,7 @@ impl Heap {
         self.clear();
         // The weak slot, too; it is not what this model is about.
         if !self.marks.get(Granule::new(KEY)) {
-            let _ = self.weak.compare_exchange(good(KEY), 0, Ordering::Release, Ordering::Relaxed);
+            let _ = self.weak.compare_exchange(good(KEY).bits(), 0, Ordering::Release, Ordering::Relaxed);
         }
         self.world.phase.resolving.store(false, Ordering::SeqCst);
         (0..self.rules.handshakes).for_each(|_| self.world.handshake());
@@ -227,31 +228,31 @@ impl Heap {
         self.marks.store_words(0..1, 0);
     }
 
-    fn is_freed(&self, word: u64) -> bool {
+    fn is_freed(&self, word: GoodWord) -> bool {
         self.freed.load(Ordering::Acquire) >> granule(word) & 1 == 1
     }
 }
 
 /// The marker.
 impl Remap for Heap {
-    fn is_reference(&self, word: u64) -> bool {
-        word != 0
+    fn is_reference(&self, word: Word) -> bool {
+        !word.is_null()
     }
 
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> Offset {
+    fn place(&self, word: GoodWord) -> Offset {
         Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, word: u64) -> Offset {
+    fn remap(&self, word: Word) -> Offset {
         self.forwarding_memory.with(|_| ());
         self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().offset()
     }
 
-    fn good(&self, place: Offset) -> u64 {
+    fn good(&self, place: Offset) -> GoodWord {
         good(place.granule().number())
     }
 }
@@ -260,17 +261,17 @@ impl Remap for Heap {
 struct Running<'a>(&'a Heap, &'a Mutator);
 
 impl Barriers for Running<'_> {
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         let good = self.resolve(word);
         slot::heal(slot, word, good);
         good
     }
 
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         self.0.resolve(word)
     }
 
@@ -278,7 +279,7 @@ impl Barriers for Running<'_> {
         self.1.logging
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         if must_log(&self.0.marks, word) {
             self.1.log.borrow_mut().push(word);
         }
@@ -290,17 +291,17 @@ impl WeakBarriers for Running<'_> {
         self.1.resolving
     }
 
-    fn is_live(&self, good: u64) -> bool {
+    fn is_live(&self, good: GoodWord) -> bool {
         self.0.marks.get(Granule::new(granule(good)))
     }
 
-    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn load_slow(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         weak::load_slow(slot, word, self)
     }
 }
 
 /// Runs a mutator that enters, works and leaves, beside the collector; `work` gives what it keeps.
-fn run(heap: Arc<Heap>, work: impl Fn(&Heap, &mut Mutator) -> Vec<u64> + Send + Sync + 'static) -> Arc<Heap> {
+fn run(heap: Arc<Heap>, work: impl Fn(&Heap, &mut Mutator) -> Vec<GoodWord> + Send + Sync + 'static) -> Arc<Heap> {
     let mut mutator = World::attach(&heap.world);
     let worker = {
         let heap = Arc::clone(&heap);
@@ -319,9 +320,9 @@ fn run(heap: Arc<Heap>, work: impl Fn(&Heap, &mut Mutator) -> Vec<u64> + Send + 
 }
 
 /// Upgrades the first key, and goes along the chain.
-fn along(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
+fn along(heap: &Heap, mutator: &mut Mutator) -> Vec<GoodWord> {
     let key = heap.load_weak(mutator, &heap.weak);
-    if key == 0 {
+    if key.is_null() {
         return vec![];
     }
     mutator.safepoint();
@@ -355,7 +356,7 @@ fn a_key_that_comes_alive_late_must_be_looked_for() {
 }
 
 /// Reads the first pair without having its key.
-fn iterate(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
+fn iterate(heap: &Heap, mutator: &mut Mutator) -> Vec<GoodWord> {
     let mut kept = heap.get(mutator, &heap.pairs[0]);
     mutator.safepoint();
     kept = kept.or_else(|| heap.get(mutator, &heap.pairs[0]));
@@ -374,7 +375,7 @@ fn a_pair_that_was_read_must_have_its_key_logged() {
 }
 
 /// Reads a pair whose key is alive all the time, without having it.
-fn see(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
+fn see(heap: &Heap, mutator: &mut Mutator) -> Vec<GoodWord> {
     for _ in 0..2 {
         let (key, value) = heap.get(mutator, &heap.pairs[0]).expect("the pair of a live key vanished");
         assert_eq!((key, value), (good(YOUNG_KEY), good(VALUE)));
@@ -397,7 +398,7 @@ fn without_a_handshake_a_load_in_flight_tests_a_cleared_mark() {
 }
 
 /// Takes the value of a pair whose key is alive, and removes the pair.
-fn remove(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
+fn remove(heap: &Heap, mutator: &mut Mutator) -> Vec<GoodWord> {
     let value = heap.value_of(mutator, &heap.pairs[0], good(YOUNG_KEY)).unwrap();
     heap.set(mutator, &heap.pairs[0], None);
     mutator.safepoint();
@@ -405,7 +406,7 @@ fn remove(heap: &Heap, mutator: &mut Mutator) -> Vec<u64> {
 }
 
 fn of_live_key(rules: Rules) -> Arc<Heap> {
-    Heap::new(rules, [Pair::new(good(YOUNG_KEY), good(VALUE)), Pair::new(0, good(UNDEFINED))])
+    Heap::new(rules, [Pair::new(good(YOUNG_KEY), good(VALUE)), Pair::new(GoodWord::NULL, good(UNDEFINED))])
 }
 
 #[test]
@@ -421,7 +422,7 @@ fn who_removes_a_pair_must_log_its_value() {
 
 /// Fills an empty pair, and replaces one whose key is dying; both must stand afterwards.
 fn fill(rules: Rules) {
-    let heap = Heap::new(rules, [Pair::new(good(KEY), good(YOUNG_VALUE)), Pair::new(0, good(UNDEFINED))]);
+    let heap = Heap::new(rules, [Pair::new(good(KEY), good(YOUNG_VALUE)), Pair::new(GoodWord::NULL, good(UNDEFINED))]);
     let heap = run(heap, |heap, mutator| {
         heap.set(mutator, &heap.pairs[1], Some((good(YOUNG_KEY), good(YOUNG_VALUE))));
         mutator.safepoint();
@@ -429,8 +430,8 @@ fn fill(rules: Rules) {
         vec![]
     });
     for pair in &heap.pairs {
-        assert_eq!(pair.key.load(Ordering::Acquire), good(YOUNG_KEY), "a new pair was cleared");
-        assert_eq!(pair.value.load(Ordering::Acquire), good(YOUNG_VALUE), "a new pair lost its value");
+        assert_eq!(pair.key.load(Ordering::Acquire), good(YOUNG_KEY).bits(), "a new pair was cleared");
+        assert_eq!(pair.value.load(Ordering::Acquire), good(YOUNG_VALUE).bits(), "a new pair lost its value");
     }
 }
 
@@ -459,7 +460,7 @@ fn clearing_the_value_as_well_takes_that_of_a_new_pair() {
 
 /// Two markers: one comes to the pair, the other marks its key.
 fn two_markers(rules: Rules) {
-    let heap = Heap::new(rules, [Pair::new(good(MIDDLE), good(VALUE)), Pair::new(0, good(UNDEFINED))]);
+    let heap = Heap::new(rules, [Pair::new(good(MIDDLE), good(VALUE)), Pair::new(GoodWord::NULL, good(UNDEFINED))]);
     let other = {
         let heap = Arc::clone(&heap);
         thread::spawn(move || heap.mark(MIDDLE))

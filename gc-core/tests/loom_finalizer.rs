@@ -14,10 +14,11 @@ use gc_core::slot::Barriers;
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::Granule;
 use gc_core::weak::{self, WeakBarriers};
+use gc_core::word::{GoodWord, Word};
 use loom::sync::Mutex;
 use loom::thread;
 use std::sync::Arc;
-use support::words::{good, granule, must_log};
+use support::words::{good, granule, must_log, slot};
 use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 use support::{check, store};
 
@@ -44,8 +45,8 @@ const CHILD: usize = 2;
 const DEAD: usize = 3;
 
 /// The number of the object of a word; 0 for null.
-fn number(word: u64) -> usize {
-    if word == 0 { 0 } else { granule(word) }
+fn number(word: Word) -> usize {
+    if word.is_null() { 0 } else { granule(word) }
 }
 
 struct Heap {
@@ -72,10 +73,10 @@ impl Heap {
             rules,
             world,
             marks: MarkBitmap::new(64).unwrap(),
-            weak: AtomicU64::new(good(OBJECT)),
-            child: AtomicU64::new(good(CHILD)),
-            inner: AtomicU64::new(good(DEAD)),
-            watched: AtomicU64::new(good(OBJECT)),
+            weak: slot(good(OBJECT)),
+            child: slot(good(CHILD)),
+            inner: slot(good(DEAD)),
+            watched: slot(good(OBJECT)),
             queue: Mutex::new(Vec::new()),
             freed: AtomicU64::new(0),
         })
@@ -83,7 +84,7 @@ impl Heap {
 
     /// The number of the object that a weak load gives; 0 for none.
     fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> usize {
-        number(weak::load(slot, &Running(self, mutator)))
+        number(weak::load(slot, &Running(self, mutator)).word())
     }
 
     fn alive(&self, object: usize) {
@@ -101,7 +102,7 @@ impl Heap {
             taken.append(&mut self.queue.lock().unwrap());
             for &object in &taken {
                 self.alive(object);
-                self.alive(granule(self.child.load(Ordering::Acquire)));
+                self.alive(granule(Word::of(&self.child, Ordering::Acquire)));
                 let inner = self.load_weak(mutator, &self.inner);
                 if inner != 0 {
                     self.alive(inner);
@@ -120,21 +121,21 @@ impl Heap {
     /// `Marker::mark`, of an object and what it leads to.
     fn mark(&self, object: usize) {
         if self.marks.set_alone(Granule::new(object)) && object == OBJECT {
-            self.mark(granule(self.child.load(Ordering::Acquire)));
+            self.mark(granule(Word::of(&self.child, Ordering::Acquire)));
         }
     }
 
     fn resolve_slot(&self, slot: &AtomicU64) {
         weak::resolve(
             slot,
-            |word| word != 0,
-            |word| if self.marks.get(Granule::new(granule(word))) { word } else { 0 },
+            |word| !word.is_null(),
+            |word| if self.marks.get(Granule::new(granule(word))) { GoodWord::new(word) } else { GoodWord::NULL },
         );
     }
 
     /// `finalize::revive`.
     fn revive(&self) {
-        let object = number(self.watched.load(Ordering::Acquire));
+        let object = number(Word::of(&self.watched, Ordering::Acquire));
         if object == 0 || self.marks.get(Granule::new(object)) {
             return;
         }
@@ -192,23 +193,23 @@ impl Heap {
 struct Running<'a>(&'a Heap, &'a Mutator);
 
 impl Barriers for Running<'_> {
-    fn is_bad(&self, _word: u64) -> bool {
+    fn is_bad(&self, _word: Word) -> bool {
         false
     }
 
-    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
-        word
+    fn heal(&self, _slot: &AtomicU64, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
-    fn resolve(&self, word: u64) -> u64 {
-        word
+    fn resolve(&self, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
     fn is_logging(&self) -> bool {
         self.1.logging
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         if must_log(&self.0.marks, word) {
             self.1.log.borrow_mut().push(word);
         }
@@ -220,11 +221,11 @@ impl WeakBarriers for Running<'_> {
         self.1.resolving
     }
 
-    fn is_live(&self, good: u64) -> bool {
+    fn is_live(&self, good: GoodWord) -> bool {
         self.0.marks.get(Granule::new(granule(good)))
     }
 
-    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn load_slow(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         weak::load_slow(slot, word, self)
     }
 }

@@ -10,6 +10,7 @@ mod support;
 
 use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::Ordering;
+use gc_core::word::Word;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ fn work(mutator: &mut Mutator, logged: &Logged) {
     if mutator.resolving {
         // SAFETY: the collector has not been answered; loom checks it.
         logged.0.with_mut(|count| unsafe { *count += 1 });
-        mutator.log.get_mut().push(1);
+        mutator.log.get_mut().push(Word::new(1));
     }
 }
 

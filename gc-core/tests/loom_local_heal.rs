@@ -14,6 +14,7 @@ use gc_core::forwarding::{BLOCK_MARK_WORDS, Forwarding};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::AtomicU64;
 use gc_core::units::{BlockGranule, Granule, Offset};
+use gc_core::word::{GoodWord, Word};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Heap {
         Arc::new(Heap {
             world: World::new(Stops::ALL),
             forwarding: Forwarding::new(bits).unwrap(),
-            slot: AtomicU64::new(stale(OLD)),
+            slot: AtomicU64::new(stale(OLD).bits()),
             fields: [FIELD; 5].map(UnsafeCell::new),
         })
     }
@@ -83,15 +84,15 @@ impl Heap {
 struct Copier<'a>(&'a Heap, usize);
 
 impl Barriers for Copier<'_> {
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, _slot: &AtomicU64, word: Word) -> GoodWord {
         self.resolve(word)
     }
 
-    fn resolve(&self, _word: u64) -> u64 {
+    fn resolve(&self, _word: Word) -> GoodWord {
         good(self.0.resolve(self.1))
     }
 
@@ -99,29 +100,29 @@ impl Barriers for Copier<'_> {
         false
     }
 
-    fn log(&self, _word: u64) {
+    fn log(&self, _word: Word) {
         unreachable!("nothing is stored");
     }
 }
 
 impl Remap for Heap {
-    fn is_reference(&self, word: u64) -> bool {
-        word != 0
+    fn is_reference(&self, word: Word) -> bool {
+        !word.is_null()
     }
 
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> Offset {
+    fn place(&self, word: GoodWord) -> Offset {
         Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, _word: u64) -> Offset {
+    fn remap(&self, _word: Word) -> Offset {
         self.forwarding.entry(BlockGranule::new(OLD)).unwrap().destination().expect("published before").offset()
     }
 
-    fn good(&self, place: Offset) -> u64 {
+    fn good(&self, place: Offset) -> GoodWord {
         good(place.granule().number())
     }
 }

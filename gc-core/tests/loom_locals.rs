@@ -14,12 +14,13 @@ use gc_core::scan::Pieces;
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::Granule;
+use gc_core::word::{GoodWord, Word};
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
 use support::check;
 use support::marking::{A, B, Marking};
-use support::words::{good, granule};
+use support::words::{good, granule, slot as slot_of};
 
 /// The marking that runs.
 const EPOCH: u32 = 2;
@@ -39,7 +40,7 @@ impl Thread {
     fn new() -> Arc<Thread> {
         let locals = Locals::default();
         locals.publish_top(TOP);
-        Arc::new(Thread { slots: [good(A), good(B), 0].map(AtomicU64::new), locals, marking: Marking::new() })
+        Arc::new(Thread { slots: [good(A), good(B), GoodWord::NULL].map(slot_of), locals, marking: Marking::new() })
     }
 
     fn slot(&self, address: u64) -> &AtomicU64 {
@@ -51,8 +52,8 @@ impl Thread {
         let slots = self.locals.top_to_scan(EPOCH) as usize / 8;
         let visit = || {
             for slot in &self.slots[..slots] {
-                let word = slot.load(Ordering::Acquire);
-                if word != 0 {
+                let word = Word::of(slot, Ordering::Acquire);
+                if !word.is_null() {
                     self.marking.mark(granule(word));
                 }
             }
@@ -66,7 +67,7 @@ struct Mutator {
     thread: Arc<Thread>,
     top: u64,
     watermark: Watermark,
-    log: RefCell<Vec<u64>>,
+    log: RefCell<Vec<Word>>,
 }
 
 impl Mutator {
@@ -76,8 +77,8 @@ impl Mutator {
         Mutator { thread, top: TOP, watermark, log: RefCell::default() }
     }
 
-    fn push(&mut self, word: u64) {
-        slot::publish(self.thread.slot(self.top), word);
+    fn push(&mut self, word: GoodWord) {
+        slot::publish(self.thread.slot(self.top), word.word());
         self.top += 8;
     }
 
@@ -90,7 +91,7 @@ impl Mutator {
         self.top = address;
     }
 
-    fn set(&mut self, address: u64, word: u64) {
+    fn set(&mut self, address: u64, word: GoodWord) {
         slot::store_own(self.thread.slot(address), word, self);
     }
 
@@ -103,23 +104,23 @@ impl Mutator {
 
 /// No word is stale.
 impl Barriers for Mutator {
-    fn is_bad(&self, _word: u64) -> bool {
+    fn is_bad(&self, _word: Word) -> bool {
         false
     }
 
-    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
-        word
+    fn heal(&self, _slot: &AtomicU64, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
-    fn resolve(&self, word: u64) -> u64 {
-        word
+    fn resolve(&self, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
     fn is_logging(&self) -> bool {
         true
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         self.thread.marking.log(&mut self.log.borrow_mut(), word);
     }
 }
@@ -167,7 +168,7 @@ fn overwrite_both(m: &mut Mutator) {
     let young = m.thread.marking.allocate(0);
     m.set(SECOND, young);
     m.publish();
-    m.set(0, 0);
+    m.set(0, GoodWord::NULL);
 }
 
 #[test]

@@ -12,10 +12,11 @@ use gc_core::bitmap::MarkBitmap;
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::Granule;
+use gc_core::word::{GoodWord, Word};
 use loom::thread;
 use std::sync::Arc;
 use support::check;
-use support::words::{good, granule, must_log};
+use support::words::{good, granule, must_log, slot as slot_of};
 use support::world::{Mutator, Rules, VmOperation, World};
 
 /// The chain: object `n` refers to `n + 1`.
@@ -23,8 +24,8 @@ const FIRST: usize = 1;
 const LAST: usize = 3;
 
 /// The number of the object of a word; 0 for null.
-fn number(word: u64) -> u64 {
-    if word == 0 { 0 } else { granule(word) as u64 }
+fn number(word: GoodWord) -> u64 {
+    if word.is_null() { 0 } else { granule(word) as u64 }
 }
 
 struct Heap {
@@ -42,15 +43,15 @@ impl Heap {
         Arc::new(Heap {
             world,
             marks: MarkBitmap::new(64).unwrap(),
-            slots: [good(1), good(2), good(3), 0].map(AtomicU64::new),
+            slots: [good(1), good(2), good(3), GoodWord::NULL].map(slot_of),
         })
     }
 
     /// `Marker::mark`, by the only marker, and `Marker::drain`.
-    fn mark_from(&self, word: u64) {
+    fn mark_from(&self, word: Word) {
         let mut word = word;
-        while word != 0 && self.marks.set_alone(Granule::new(granule(word))) {
-            word = self.slots[granule(word)].load(Ordering::Acquire);
+        while !word.is_null() && self.marks.set_alone(Granule::new(granule(word))) {
+            word = Word::of(&self.slots[granule(word)], Ordering::Acquire);
         }
     }
 
@@ -62,7 +63,7 @@ impl Heap {
 
     /// `marking::mark_with`.
     fn mark(&self) {
-        self.mark_from(good(FIRST));
+        self.mark_from(good(FIRST).word());
         loop {
             self.take_logs();
             self.world.handshake();
@@ -82,7 +83,7 @@ impl Heap {
         let slot = &self.slots[object as usize];
         let mutator = Running(self, mutator);
         let found = slot::load(slot, &mutator);
-        slot::store(slot, 0, &mutator);
+        slot::store(slot, GoodWord::NULL, &mutator);
         number(found)
     }
 }
@@ -91,23 +92,23 @@ impl Heap {
 struct Running<'a>(&'a Heap, &'a Mutator);
 
 impl Barriers for Running<'_> {
-    fn is_bad(&self, _word: u64) -> bool {
+    fn is_bad(&self, _word: Word) -> bool {
         false
     }
 
-    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
-        word
+    fn heal(&self, _slot: &AtomicU64, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
-    fn resolve(&self, word: u64) -> u64 {
-        word
+    fn resolve(&self, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
     fn is_logging(&self) -> bool {
         self.1.logging
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         if must_log(&self.0.marks, word) {
             self.1.log.borrow_mut().push(word);
         }

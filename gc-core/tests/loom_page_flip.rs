@@ -14,6 +14,7 @@ use gc_core::page_state::PageStates;
 use gc_core::rules::{Rule, without};
 use gc_core::sync::atomic::{AtomicU32, Ordering};
 use gc_core::units::{Block, Page};
+use gc_core::word::Word;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -287,7 +288,7 @@ fn a_fill_is_published() {
             // Past the flip it would get another block.
             if m.touch() == 0 {
                 heap.pages[0].add();
-                m.log.get_mut().push(8);
+                m.log.get_mut().push(Word::new(8));
             }
             m.park();
         });

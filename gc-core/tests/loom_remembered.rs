@@ -9,13 +9,14 @@ use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::Granule;
+use gc_core::word::{GoodWord, Word};
 use loom::sync::Arc;
 use loom::thread;
 use support::check;
 
 const SLOTS: [Granule; 2] = [Granule::new(5), Granule::new(6)];
-const YOUNG: u64 = 1;
-const OLD: u64 = 2;
+const YOUNG: GoodWord = GoodWord::of_bits(1);
+const OLD: GoodWord = GoodWord::of_bits(2);
 
 /// Two mutators store young references into old slots, before a pause and after it, and remember
 /// them. Joining stands for the pause, `loom_stop` is its model. In each pause every slot that
@@ -27,14 +28,14 @@ fn every_young_word_is_remembered_at_a_pause(slots: [Granule; 2]) {
     let store = |slot: Granule| {
         let (set, words) = (Arc::clone(&set), Arc::clone(&words));
         thread::spawn(move || {
-            words[slot.number()].store(YOUNG, Ordering::Release);
+            words[slot.number()].store(YOUNG.bits(), Ordering::Release);
             set.add(slot, Sort::Strong);
         })
     };
     let pause = |threads: [thread::JoinHandle<()>; 2]| {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         for slot in slots {
-            let is_young = words[slot.number()].load(Ordering::Relaxed) == YOUNG;
+            let is_young = words[slot.number()].load(Ordering::Relaxed) == YOUNG.bits();
             assert!(!is_young || set.contains(slot, Sort::Strong), "{slot:?} is not remembered");
         }
         set.exchange();
@@ -46,7 +47,7 @@ fn every_young_word_is_remembered_at_a_pause(slots: [Granule; 2]) {
         assert_eq!(sort, Sort::Strong);
         let word = words[slot.number()].load(Ordering::Acquire);
         // A store that comes first stays; what is found young is remembered, whoever wins.
-        if words[slot.number()].compare_exchange(word, OLD, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if words[slot.number()].compare_exchange(word, OLD.bits(), Ordering::AcqRel, Ordering::Relaxed).is_err() {
             set.add(slot, Sort::Strong);
         }
     });
@@ -54,7 +55,7 @@ fn every_young_word_is_remembered_at_a_pause(slots: [Granule; 2]) {
 }
 
 /// A stale young word, and the good one of the same object, which has stayed young.
-const STALE: u64 = 8;
+const STALE: Word = Word::new(8);
 
 struct Healing {
     slot: AtomicU64,
@@ -62,16 +63,16 @@ struct Healing {
 }
 
 impl Barriers for Healing {
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         word == STALE
     }
 
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         slot::heal(slot, word, YOUNG);
         YOUNG
     }
 
-    fn resolve(&self, _: u64) -> u64 {
+    fn resolve(&self, _: Word) -> GoodWord {
         YOUNG
     }
 
@@ -79,26 +80,25 @@ impl Barriers for Healing {
         false
     }
 
-    fn log(&self, _: u64) {}
+    fn log(&self, _: Word) {}
 }
 
 /// After a flip the slot of an object that has been promoted holds a stale word of one that stays
 /// young. A mutator loads the slot and heals it, or stores an old word, while the collector
 /// revisits it. At the next pause a slot that holds a young word must be remembered.
 fn a_slot_is_revisited_beside(mutator: fn(&Healing)) {
-    let heap = Arc::new(Healing { slot: AtomicU64::new(STALE), set: RememberedSet::new(64).unwrap() });
+    let heap = Arc::new(Healing { slot: AtomicU64::new(STALE.bits()), set: RememberedSet::new(64).unwrap() });
     let thread = {
         let heap = Arc::clone(&heap);
         thread::spawn(move || mutator(&heap))
     };
-    heap.set.revisit(&heap.slot, SLOTS[0], Sort::Strong, |word| match word {
-        STALE | YOUNG => Some((false, YOUNG)),
-        _ => None,
+    heap.set.revisit(&heap.slot, SLOTS[0], Sort::Strong, |word| {
+        (word == STALE || word == YOUNG.word()).then_some((false, YOUNG))
     });
     thread.join().unwrap();
-    let word = heap.slot.load(Ordering::Relaxed);
+    let word = Word::of(&heap.slot, Ordering::Relaxed);
     assert_ne!(word, STALE, "the slot is not healed");
-    assert!(word != YOUNG || heap.set.contains(SLOTS[0], Sort::Strong), "the slot is not remembered");
+    assert!(word != YOUNG.word() || heap.set.contains(SLOTS[0], Sort::Strong), "the slot is not remembered");
 }
 
 fn loads(heap: &Healing) {

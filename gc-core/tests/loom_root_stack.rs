@@ -14,12 +14,13 @@ use gc_core::scan::Pieces;
 use gc_core::slot::publish;
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::Granule;
+use gc_core::word::{GoodWord, Word};
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
 use support::check;
 use support::marking::{A, B, DEAD, Marking};
-use support::words::{good, granule};
+use support::words::{good, granule, slot as slot_of};
 
 /// The marking that runs.
 const EPOCH: u32 = 2;
@@ -33,7 +34,7 @@ struct Region {
 impl Region {
     fn new() -> Arc<Region> {
         // Above the top is what was popped long ago.
-        let slots = [good(A), good(B), good(DEAD)].map(AtomicU64::new);
+        let slots = [good(A), good(B), good(DEAD)].map(slot_of);
         let state = RootStackState::new(3);
         state.set_top(2);
         Arc::new(Region { slots, state, marking: Marking::new() })
@@ -44,8 +45,8 @@ impl Region {
         let top = self.state.top();
         let visit = || {
             for slot in &self.slots[..top] {
-                let word = slot.load(Ordering::Acquire);
-                if word != 0 {
+                let word = Word::of(slot, Ordering::Acquire);
+                if !word.is_null() {
                     self.marking.mark(granule(word));
                 }
             }
@@ -57,7 +58,7 @@ impl Region {
 /// The owner of the stack, and its log.
 struct RootStack {
     region: Arc<Region>,
-    log: RefCell<Vec<u64>>,
+    log: RefCell<Vec<Word>>,
 }
 
 impl RootStack {
@@ -65,7 +66,7 @@ impl RootStack {
         RootStack { region, log: RefCell::default() }
     }
 
-    fn push(&mut self, word: u64) {
+    fn push(&mut self, word: GoodWord) {
         let top = self.region.state.len();
         self.region.state.push(&self.region.slots[top], top, word);
     }
@@ -75,7 +76,7 @@ impl RootStack {
         self.region.state.cut(index, || self.log_slot(index));
     }
 
-    fn set(&mut self, index: usize, word: u64) {
+    fn set(&mut self, index: usize, word: GoodWord) {
         self.region.state.overwrite(&self.region.slots[index], word, || self.log_slot(index));
     }
 
@@ -183,8 +184,8 @@ fn scan_in_pieces(work: fn(&mut RootStack)) {
     let pieces = Arc::new(Pieces::new(2));
     let visit = move |region: &Region, pieces: &Pieces, index: usize| {
         let visit = || {
-            let word = region.slots[index].load(Ordering::Acquire);
-            if word != 0 {
+            let word = Word::of(&region.slots[index], Ordering::Acquire);
+            if !word.is_null() {
                 let object = granule(word);
                 assert!(
                     !region.marking.marks.set(Granule::new(object)) || object == A || object == B,
@@ -248,7 +249,7 @@ impl Memory {
         if index >= self.state.limit() {
             self.state.raise(index + 1);
         }
-        publish(&self.slots[index], 1 + index as u64);
+        publish(&self.slots[index], Word::new(1 + index as u64));
     }
 
     /// What the kernel takes reads as zero.

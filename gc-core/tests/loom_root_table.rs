@@ -15,12 +15,13 @@ use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::Granule;
 use gc_core::weak;
+use gc_core::word::{GoodWord, Word};
 use loom::cell::UnsafeCell;
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
 use std::sync::Arc;
 use support::check;
-use support::words::{good, granule, must_log};
+use support::words::{good, granule, must_log, slot as slot_of};
 use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 
 /// Reachable at mark start; allocated while marking runs, and so live without a visit; dead.
@@ -76,23 +77,23 @@ impl Entries for Locked<'_> {
 struct Running<'a>(&'a Table, &'a Mutator);
 
 impl Barriers for Running<'_> {
-    fn is_bad(&self, _word: u64) -> bool {
+    fn is_bad(&self, _word: Word) -> bool {
         false
     }
 
-    fn heal(&self, _slot: &AtomicU64, word: u64) -> u64 {
-        word
+    fn heal(&self, _slot: &AtomicU64, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
-    fn resolve(&self, word: u64) -> u64 {
-        word
+    fn resolve(&self, word: Word) -> GoodWord {
+        GoodWord::new(word)
     }
 
     fn is_logging(&self) -> bool {
         self.1.logging
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         if must_log(&self.0.marks, word) {
             self.1.log.borrow_mut().push(word);
         }
@@ -104,7 +105,7 @@ impl Table {
         Arc::new(Table {
             world: World::new(WorldRules::ALL),
             marks: MarkBitmap::new(64).unwrap(),
-            slots: [good(object), 0].map(AtomicU64::new),
+            slots: [good(object), GoodWord::NULL].map(slot_of),
             free: Mutex::new(vec![1]),
             dropped: DroppedEntries(Mutex::new(Vec::new())),
             owners: [(); 2].map(UnsafeCell::new),
@@ -114,7 +115,7 @@ impl Table {
     /// A root of the young object. `None`: the table would grow.
     fn make(&self, logging: bool) -> Option<usize> {
         let mut locked = Locked(&self.slots, self.free.lock().unwrap());
-        let entry = root_table::take(&self.dropped, &mut locked, good(YOUNG), !logging)?;
+        let entry = root_table::take(&self.dropped, &mut locked, good(YOUNG).word(), !logging)?;
         drop(locked);
         self.own(entry);
         Some(entry)
@@ -136,8 +137,8 @@ impl Table {
     /// The collector marks.
     fn mark(&self) {
         for slot in &self.slots {
-            let word = slot.load(Ordering::Acquire);
-            if word != 0 {
+            let word = Word::of(slot, Ordering::Acquire);
+            if !word.is_null() {
                 self.marks.set_alone(Granule::new(granule(word)));
             }
         }
@@ -155,7 +156,11 @@ impl Table {
     /// The collector resolves weak roots: all but `YOUNG` is dead.
     fn resolve(&self) {
         for slot in &self.slots {
-            weak::resolve(slot, |word| word != 0, |word| if word == good(DEAD) { 0 } else { word });
+            weak::resolve(
+                slot,
+                |word| !word.is_null(),
+                |word| if word == good(DEAD).word() { GoodWord::NULL } else { GoodWord::new(word) },
+            );
         }
     }
 }
@@ -184,7 +189,7 @@ fn drop_and_reuse() {
         mutator.safepoint();
         if let Some(second) = table.make(mutator.logging) {
             assert_ne!(first, second, "two roots have one entry");
-            assert_eq!(table.slots[second].load(Ordering::Acquire), good(YOUNG));
+            assert_eq!(table.slots[second].load(Ordering::Acquire), good(YOUNG).bits());
         }
     });
     table.mark();
@@ -240,7 +245,10 @@ fn resolve_and_reuse() {
     table.resolve();
     let made = mutator.join().unwrap();
     assert_ne!(made[0], made[1], "two roots have one entry");
-    assert!(table.slots.iter().all(|slot| slot.load(Ordering::Acquire) == good(YOUNG)), "a new weak root was cleared");
+    assert!(
+        table.slots.iter().all(|slot| slot.load(Ordering::Acquire) == good(YOUNG).bits()),
+        "a new weak root was cleared"
+    );
 }
 
 #[test]

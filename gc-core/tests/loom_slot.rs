@@ -12,6 +12,7 @@ use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::AtomicU64;
 use gc_core::units::{BlockGranule, Granule, Offset};
+use gc_core::word::{GoodWord, Word};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl Heap {
         let mut bits = [0; gc_core::forwarding::BLOCK_MARK_WORDS];
         bits[0] = 1 << OLD;
         let heap = Heap {
-            slot: AtomicU64::new(stale(OLD)),
+            slot: AtomicU64::new(stale(OLD).bits()),
             forwarding: Forwarding::new(bits).unwrap(),
             fields: [0; 6].map(UnsafeCell::new),
         };
@@ -66,9 +67,9 @@ impl Heap {
     }
 
     /// The good word, after copying the object to `place` if nobody has.
-    fn resolve(&self, word: u64, place: usize) -> u64 {
+    fn resolve(&self, word: Word, place: usize) -> GoodWord {
         if !is_bad(word) {
-            return word;
+            return GoodWord::new(word);
         }
         let entry = self.forwarding.entry(BlockGranule::new(granule(word))).expect("only the old object is ever stale");
         let found = entry.destination().map(Granule::number).unwrap_or_else(|| {
@@ -83,9 +84,9 @@ impl Heap {
         self.object(slot::load(&self.slot, &Copier(self, place)))
     }
 
-    fn object(&self, word: u64) -> u64 {
+    fn object(&self, word: GoodWord) -> u64 {
         assert!(!is_bad(word), "a stale word came out of a load");
-        if word == 0 { 0 } else { self.read(granule(word)) }
+        if word.is_null() { 0 } else { self.read(granule(word)) }
     }
 
     /// An object is made and stored.
@@ -94,11 +95,11 @@ impl Heap {
         slot::store(&self.slot, good(NEW), &Copier(self, MAIN));
     }
 
-    fn swap(&self, new: u64, place: usize) -> u64 {
+    fn swap(&self, new: GoodWord, place: usize) -> GoodWord {
         slot::swap(&self.slot, new, &Copier(self, place))
     }
 
-    fn compare_exchange(&self, expected: u64, new: u64, place: usize) -> Result<u64, u64> {
+    fn compare_exchange(&self, expected: GoodWord, new: GoodWord, place: usize) -> Result<GoodWord, GoodWord> {
         slot::compare_exchange(&self.slot, expected, new, &Copier(self, place))
     }
 
@@ -112,17 +113,17 @@ impl Heap {
 struct Copier<'a>(&'a Heap, usize);
 
 impl Barriers for Copier<'_> {
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         let good = self.resolve(word);
         slot::heal(slot, word, good);
         good
     }
 
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         self.0.resolve(word, self.1)
     }
 
@@ -130,7 +131,7 @@ impl Barriers for Copier<'_> {
         false
     }
 
-    fn log(&self, _word: u64) {
+    fn log(&self, _word: Word) {
         unreachable!("no marking runs");
     }
 }
@@ -138,24 +139,24 @@ impl Barriers for Copier<'_> {
 struct Marker<'a>(&'a Heap);
 
 impl Remap for Marker<'_> {
-    fn is_reference(&self, word: u64) -> bool {
-        word != 0
+    fn is_reference(&self, word: Word) -> bool {
+        !word.is_null()
     }
 
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> Offset {
+    fn place(&self, word: GoodWord) -> Offset {
         Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, word: u64) -> Offset {
+    fn remap(&self, word: Word) -> Offset {
         let entry = self.0.forwarding.entry(BlockGranule::new(granule(word))).unwrap();
         entry.destination().expect("the relocation is complete").offset()
     }
 
-    fn good(&self, place: Offset) -> u64 {
+    fn good(&self, place: Offset) -> GoodWord {
         good(place.granule().number())
     }
 }
@@ -210,7 +211,7 @@ fn a_null_stays_null() {
     check(4, || {
         let heap = Heap::new();
         let loads = PLACES.map(|place| spawn(&heap, move |heap| heap.get(place)));
-        slot::store(&heap.slot, 0, &Copier(&heap, MAIN));
+        slot::store(&heap.slot, GoodWord::NULL, &Copier(&heap, MAIN));
         for load in loads {
             assert!([MOVED, 0].contains(&load.join().unwrap()));
         }
@@ -227,7 +228,7 @@ fn a_swap_gives_what_the_one_before_it_stored() {
             heap.write(NEW, FRESH);
             heap.swap(good(NEW), PLACES[1])
         });
-        let mine = heap.swap(0, MAIN);
+        let mine = heap.swap(GoodWord::NULL, MAIN);
         let (mine, theirs) = (heap.object(mine), heap.object(swap.join().unwrap()));
         load.join().unwrap();
         match heap.get(MAIN) {
@@ -248,7 +249,7 @@ fn of_two_compare_exchanges_of_a_stale_slot_one_succeeds() {
             heap.compare_exchange(current, good(NEW), PLACES[1]).is_ok()
         });
         let current = heap.resolve(stale(OLD), MAIN);
-        let mine = heap.compare_exchange(current, 0, MAIN).is_ok();
+        let mine = heap.compare_exchange(current, GoodWord::NULL, MAIN).is_ok();
         assert_ne!(mine, other.join().unwrap(), "exactly one succeeds");
         assert_eq!(heap.get(MAIN), if mine { 0 } else { FRESH });
         load.join().unwrap();

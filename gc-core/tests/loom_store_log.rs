@@ -14,6 +14,7 @@ use gc_core::rules::{Rule, without};
 use gc_core::slot::{self, Barriers, Remap};
 use gc_core::sync::atomic::{AtomicU64, Ordering};
 use gc_core::units::{BlockGranule, Granule, Offset};
+use gc_core::word::{GoodWord, Word};
 use loom::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl Heap {
         let heap = Heap {
             remap_logged,
             forwarding: Forwarding::new(bits).unwrap(),
-            slot: AtomicU64::new(stale(A)),
+            slot: AtomicU64::new(stale(A).bits()),
             marking: Marking::new(),
         };
         heap.forwarding.entry(BlockGranule::new(A)).unwrap().publish(Granule::new(B)).unwrap();
@@ -58,14 +59,14 @@ impl Heap {
     }
 
     /// A store, and the safepoint after it.
-    fn set(&self, word: u64) {
+    fn set(&self, word: GoodWord) {
         let mutator = Mutator::of(self);
         slot::store(&self.slot, word, &mutator);
         mutator.safepoint();
     }
 
     /// A swap, and the safepoint after it.
-    fn swap(&self, word: u64) {
+    fn swap(&self, word: GoodWord) {
         let mutator = Mutator::of(self);
         slot::swap(&self.slot, word, &mutator);
         mutator.safepoint();
@@ -76,28 +77,28 @@ impl Heap {
         let remaps = |word| self.remap_logged && is_bad(word);
         self.marking.take_logs(|word| if remaps(word) { self.remap(word).granule().number() } else { granule(word) });
         assert!(self.marking.marks.get(Granule::new(B)), "an object that was reachable at mark start is not marked");
-        assert!(!is_bad(self.slot.load(Ordering::Acquire)), "a slot is stale after marking");
+        assert!(!is_bad(Word::of(&self.slot, Ordering::Acquire)), "a slot is stale after marking");
     }
 }
 
 impl Remap for Heap {
-    fn is_reference(&self, word: u64) -> bool {
-        word != 0
+    fn is_reference(&self, word: Word) -> bool {
+        !word.is_null()
     }
 
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn place(&self, word: u64) -> Offset {
+    fn place(&self, word: GoodWord) -> Offset {
         Granule::new(granule(word)).offset()
     }
 
-    fn remap(&self, word: u64) -> Offset {
+    fn remap(&self, word: Word) -> Offset {
         self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().offset()
     }
 
-    fn good(&self, place: Offset) -> u64 {
+    fn good(&self, place: Offset) -> GoodWord {
         good(place.granule().number())
     }
 }
@@ -105,7 +106,7 @@ impl Remap for Heap {
 /// A mutator while marking runs, and its log.
 struct Mutator<'a> {
     heap: &'a Heap,
-    own: RefCell<Vec<u64>>,
+    own: RefCell<Vec<Word>>,
 }
 
 impl Mutator<'_> {
@@ -119,17 +120,17 @@ impl Mutator<'_> {
 }
 
 impl Barriers for Mutator<'_> {
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         let good = self.resolve(word);
         slot::heal(slot, word, good);
         good
     }
 
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         good(self.heap.remap(word).granule().number())
     }
 
@@ -137,7 +138,7 @@ impl Barriers for Mutator<'_> {
         true
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         self.heap.marking.log(&mut self.own.borrow_mut(), word);
     }
 }
@@ -195,7 +196,7 @@ fn of_two_stores_the_first_logs_what_was_there_at_mark_start() {
     check(3, || {
         let heap = Heap::new(true);
         let mutators = [
-            spawn(&heap, |heap| heap.set(0)),
+            spawn(&heap, |heap| heap.set(GoodWord::NULL)),
             spawn(&heap, |heap| {
                 heap.get();
                 heap.swap(heap.marking.allocate(0));

@@ -15,11 +15,12 @@ use gc_core::slot::{self, Barriers};
 use gc_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use gc_core::units::{BlockGranule, Granule};
 use gc_core::weak::{self, WeakBarriers};
+use gc_core::word::{GoodWord, Word};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
 use support::check;
-use support::words::{good, granule, is_bad, must_log, stale};
+use support::words::{good, granule, is_bad, must_log, slot as slot_of, stale};
 use support::world::{Mutator, Rules as WorldRules, VmOperation, World};
 
 /// What a model can leave out, to show that it finds what follows.
@@ -61,7 +62,7 @@ unsafe impl Send for Heap {}
 impl Heap {
     /// A heap that is being marked. `word`: what the weak slot of the weakly reachable object
     /// holds.
-    fn new(rules: Rules, word: u64) -> Arc<Heap> {
+    fn new(rules: Rules, word: Word) -> Arc<Heap> {
         let world = World::new(WorldRules::ALL);
         world.phase.logging.store(true, Ordering::SeqCst);
         let mut bits = [0; BLOCK_MARK_WORDS];
@@ -74,21 +75,21 @@ impl Heap {
             marks: MarkBitmap::new(64).unwrap(),
             forwarding,
             forwarding_memory: UnsafeCell::new(()),
-            slots: [word, good(ALIVE)].map(AtomicU64::new),
+            slots: [word, good(ALIVE).word()].map(slot_of),
             freed: AtomicBool::new(false),
         })
     }
 
     /// The good word. All entries are published.
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         if !is_bad(word) {
-            return word;
+            return GoodWord::new(word);
         }
         self.forwarding_memory.with(|_| ());
         good(self.forwarding.entry(BlockGranule::new(granule(word))).unwrap().destination().unwrap().number())
     }
 
-    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> u64 {
+    fn load_weak(&self, mutator: &Mutator, slot: &AtomicU64) -> GoodWord {
         weak::load(slot, &Running(self, mutator))
     }
 
@@ -96,13 +97,13 @@ impl Heap {
     /// heap. Tells whether it has got the weakly reachable object, and so keeps it.
     fn mutate(&self, mutator: &mut Mutator) -> bool {
         mutator.unpark();
-        let mut kept = self.load_weak(mutator, &self.slots[0]) != 0;
+        let mut kept = !self.load_weak(mutator, &self.slots[0]).is_null();
         mutator.safepoint();
-        kept |= self.load_weak(mutator, &self.slots[0]) != 0;
+        kept |= !self.load_weak(mutator, &self.slots[0]).is_null();
         if kept {
             assert!(!self.freed.load(Ordering::Acquire), "an object that a weak load gave was freed");
         }
-        assert_ne!(self.load_weak(mutator, &self.slots[1]), 0, "a live object was said to be dead");
+        assert!(!self.load_weak(mutator, &self.slots[1]).is_null(), "a live object was said to be dead");
         mutator.park();
         kept
     }
@@ -117,10 +118,10 @@ impl Heap {
     fn resolve_slot(&self, slot: &AtomicU64) {
         weak::resolve(
             slot,
-            |word| word != 0,
+            |word| !word.is_null(),
             |word| {
                 let found = self.resolve(word);
-                if self.marks.get(Granule::new(granule(found))) { found } else { 0 }
+                if self.marks.get(Granule::new(granule(found))) { found } else { GoodWord::NULL }
             },
         );
     }
@@ -149,17 +150,17 @@ impl Heap {
 struct Running<'a>(&'a Heap, &'a Mutator);
 
 impl Barriers for Running<'_> {
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         is_bad(word)
     }
 
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         let good = self.resolve(word);
         slot::heal(slot, word, good);
         good
     }
 
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         self.0.resolve(word)
     }
 
@@ -167,7 +168,7 @@ impl Barriers for Running<'_> {
         self.1.logging
     }
 
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         if must_log(&self.0.marks, word) {
             self.1.log.borrow_mut().push(word);
         }
@@ -182,16 +183,16 @@ impl WeakBarriers for Running<'_> {
         }
     }
 
-    fn is_live(&self, good: u64) -> bool {
+    fn is_live(&self, good: GoodWord) -> bool {
         self.0.marks.get(Granule::new(granule(good)))
     }
 
-    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn load_slow(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         weak::load_slow(slot, word, self)
     }
 }
 
-fn run(rules: Rules, word: u64) {
+fn run(rules: Rules, word: Word) {
     let heap = Heap::new(rules, word);
     let mut mutator = World::attach(&heap.world);
     let mutator = {
@@ -230,7 +231,7 @@ fn a_weak_load_that_does_not_test_the_mark_gives_what_is_freed() {
 #[test]
 #[should_panic(expected = "was freed")]
 fn a_weak_load_whose_phase_changes_under_it_gives_what_is_freed() {
-    check(3, || run(Rules { own_phase: false, ..ALL }, good(WEAK)));
+    check(3, || run(Rules { own_phase: false, ..ALL }, good(WEAK).word()));
 }
 
 #[test]
@@ -242,5 +243,5 @@ fn without_a_handshake_a_weak_load_in_flight_looks_into_dropped_forwarding() {
 #[test]
 #[should_panic(expected = "a live object was said to be dead")]
 fn without_a_handshake_a_weak_load_in_flight_tests_a_cleared_mark() {
-    check(3, || run(Rules { handshakes: 0, ..ALL }, good(WEAK)));
+    check(3, || run(Rules { handshakes: 0, ..ALL }, good(WEAK).word()));
 }

@@ -26,6 +26,7 @@ use crate::roots::table::RootCell;
 use crate::slot::words::RootWord;
 use crate::slot::{Gc, Referent, SlotType};
 use gc_core::sys::Process;
+use gc_core::word::GoodWord;
 use std::any::type_name;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -123,7 +124,7 @@ impl<P: Send + 'static> Queue<P> {
     }
 
     /// `object`: the word of a good reference.
-    fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: u64, end: OnDeath, key: usize) {
+    fn watch(self: &Arc<Self>, m: &Mutator<'_>, object: GoodWord, end: OnDeath, key: usize) {
         let cell = access::new_root(&m.inner().roots.watched, Place::WeakRoot, object, m);
         m.inner().roots.new_registrations.push(Registration { cell, end, queue: Arc::<Queue<P>>::clone(self), key });
     }

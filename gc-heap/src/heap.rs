@@ -440,6 +440,7 @@ impl HeapInner {
 mod tests {
     use crate::roots::table::RootCell;
     use crate::{AllocSize, Bytes, FinalizerQueue, Heap, MIN_HEAP_BYTES, ResourceQueue};
+    use gc_core::word::Word;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
 
@@ -450,7 +451,7 @@ mod tests {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
         let (objects, resources) = (FinalizerQueue::<Bytes>::new(&heap), ResourceQueue::<u32>::new(&heap));
         // No view is there.
-        let _nowhere = RootCell::new(&heap.inner().roots.weak, 0x1000, true);
+        let _nowhere = RootCell::new(&heap.inner().roots.weak, Word::new(0x1000), true);
         let failed = |wait: &dyn Fn()| {
             let panic = catch_unwind(AssertUnwindSafe(wait)).expect_err("it came back as if there were a collector");
             let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
@@ -483,7 +484,7 @@ mod tests {
     fn a_running_thread_hears_that_the_collector_has_failed() {
         let heap = Heap::builder().max_bytes(MIN_HEAP_BYTES).verify(true).build().unwrap();
         // No view is there.
-        let _nowhere = RootCell::new(&heap.inner().roots.weak, 0x1000, true);
+        let _nowhere = RootCell::new(&heap.inner().roots.weak, Word::new(0x1000), true);
         std::thread::scope(|scope| {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 heap.enter(|m| {

@@ -4,6 +4,7 @@
 use super::words::{good, must_log};
 use gc_core::bitmap::MarkBitmap;
 use gc_core::units::Granule;
+use gc_core::word::{GoodWord, Word};
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 
@@ -17,7 +18,7 @@ const WORDS: usize = 2;
 pub(crate) struct Marking {
     pub(crate) marks: MarkBitmap,
     /// `HeapInner::log`.
-    log: Mutex<Vec<u64>>,
+    log: Mutex<Vec<Word>>,
     /// Headers of the young objects: loom panics where the marker reads one whose writing is not
     /// ordered before.
     headers: [UnsafeCell<u64>; 2],
@@ -50,7 +51,7 @@ impl Marking {
 
     /// `open_block` and `place`, while marking runs: makes the `index`th young object, and gives
     /// its word.
-    pub(crate) fn allocate(&self, index: usize) -> u64 {
+    pub(crate) fn allocate(&self, index: usize) -> GoodWord {
         self.marks.store_words(YOUNG / 64..WORDS, u64::MAX);
         // SAFETY: not published yet.
         self.headers[index].with_mut(|header| unsafe { *header = 1 });
@@ -58,24 +59,24 @@ impl Marking {
     }
 
     /// Into the mutator's own log.
-    pub(crate) fn log(&self, own: &mut Vec<u64>, word: u64) {
+    pub(crate) fn log(&self, own: &mut Vec<Word>, word: Word) {
         if must_log(&self.marks, word) {
             own.push(word);
         }
     }
 
     /// `Mutator::flush_log`, at a safepoint.
-    pub(crate) fn flush_log(&self, own: &mut Vec<u64>) {
+    pub(crate) fn flush_log(&self, own: &mut Vec<Word>) {
         self.log.lock().unwrap().append(own);
     }
 
     /// `Marking::drain_logs`.
-    pub(crate) fn take_logs(&self, remap: impl Fn(u64) -> usize) {
+    pub(crate) fn take_logs(&self, remap: impl Fn(Word) -> usize) {
         self.take_log().into_iter().for_each(|word| self.mark(remap(word)));
     }
 
     /// What was logged, for models with markers of their own.
-    pub(crate) fn take_log(&self) -> Vec<u64> {
+    pub(crate) fn take_log(&self) -> Vec<Word> {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 }

@@ -5,6 +5,7 @@ use super::Futex;
 use gc_core::pause::{self, Reached, Runs, Safepoints};
 use gc_core::stop::{Handshake, Held, MutatorState, StopGate};
 use gc_core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use gc_core::word::Word;
 use loom::cell::UnsafeCell;
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
@@ -69,7 +70,7 @@ pub(crate) struct World {
     mutators: Mutex<Vec<Arc<Record>>>,
     pub(crate) phase: PhaseWords,
     /// Words that mutators overwrote while marking ran.
-    pub(crate) log: Mutex<Vec<u64>>,
+    pub(crate) log: Mutex<Vec<Word>>,
     op: AtomicU8,
     done: AtomicBool,
     gate_futex: Futex,
@@ -254,7 +255,7 @@ pub(crate) struct Mutator {
     pub(crate) logging: bool,
     pub(crate) resolving: bool,
     epoch: u32,
-    pub(crate) log: RefCell<Vec<u64>>,
+    pub(crate) log: RefCell<Vec<Word>>,
 }
 
 impl Mutator {

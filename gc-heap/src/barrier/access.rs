@@ -13,6 +13,7 @@ use crate::object::word::is_reference;
 use crate::roots::table::{RootCell, RootTable};
 use gc_core::remembered::Sort;
 use gc_core::slot::{self, Barriers};
+use gc_core::word::{GoodWord, Word};
 use gc_core::{ephemeron, weak};
 use std::hint::cold_path;
 use std::marker::PhantomData;
@@ -36,20 +37,20 @@ impl<'a, 's, S: Words> Typed<'a, 's, S> {
 
 impl<S: Words> Barriers for Typed<'_, '_, S> {
     #[inline(always)]
-    fn is_bad(&self, word: u64) -> bool {
+    fn is_bad(&self, word: Word) -> bool {
         match S::KIND {
-            SlotKind::Tagged => is_reference(word) && word & self.0.bad_mask() != 0,
-            _ => word & self.0.bad_mask() != 0,
+            SlotKind::Tagged => is_reference(word) && word.has_any(self.0.bad_mask()),
+            _ => word.has_any(self.0.bad_mask()),
         }
     }
 
     #[inline(always)]
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         self.0.heal(slot, word)
     }
 
     #[inline(always)]
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         self.0.resolve(word)
     }
 
@@ -59,7 +60,7 @@ impl<S: Words> Barriers for Typed<'_, '_, S> {
     }
 
     #[inline(always)]
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         self.0.log(word);
     }
 
@@ -76,7 +77,7 @@ impl<S: Words> Barriers for Typed<'_, '_, S> {
     }
 
     #[inline(always)]
-    fn remember(&self, slot: &AtomicU64, word: u64) {
+    fn remember(&self, slot: &AtomicU64, word: GoodWord) {
         if self.1.is_in_object() {
             self.0.remember(slot, Sort::Strong, word);
         }
@@ -94,9 +95,9 @@ impl<S: Words> Barriers for Typed<'_, '_, S> {
 /// may store to the slot between this read and the store, except after [`swap`] and
 /// [`compare_exchange`].
 #[inline(always)]
-pub(super) fn on_store(slot: &AtomicU64, at: Place, old: impl FnOnce() -> u64, new: u64, m: &Mutator<'_>) {
+pub(super) fn on_store(slot: &AtomicU64, at: Place, old: impl FnOnce() -> Word, new: GoodWord, m: &Mutator<'_>) {
     debug_assert!(at.is_of(slot, m), "{at:?} is not the place of {slot:p}");
-    debug_assert!(is_good(new, m), "a store of {new:#x}, which is stale");
+    debug_assert!(is_good(new.word(), m), "a store of {new:?}, which is stale");
     #[cfg(test)]
     recorder::record(std::ptr::from_ref(slot).addr(), at, old(), new);
     #[cfg(not(test))]
@@ -118,19 +119,19 @@ pub(super) fn on_end<'a, I: Iterator<Item = &'a AtomicU64>>(at: Place, slots: im
 }
 
 /// What a slot may be given: a good reference of this heap, or no reference of this heap.
-fn is_good(word: u64, m: &Mutator<'_>) -> bool {
-    !is_reference(word) || !m.inner().memory.space.owns(word) || word & m.bad_mask() == 0
+fn is_good(word: Word, m: &Mutator<'_>) -> bool {
+    !is_reference(word) || !m.inner().memory.space.owns(word.bits()) || !word.has_any(m.bad_mask())
 }
 
 /// As [`on_store`], for the first word of a slot of an object that no thread has a reference to
 /// yet. The slot is at this address, and there is no mutator. Returns the word to write.
 #[inline(always)]
-pub(crate) fn initial(address: usize, at: Place, word: u64) -> u64 {
+pub(crate) fn initial(address: usize, at: Place, word: GoodWord) -> u64 {
     #[cfg(test)]
-    recorder::record(address, at, 0, word);
+    recorder::record(address, at, Word::NULL, word);
     #[cfg(not(test))]
     let _ = (address, at);
-    word
+    word.bits()
 }
 
 /// As [`initial`], for strong slots that have just been initialised by a copy of their bytes.
@@ -138,62 +139,62 @@ pub(crate) fn initial(address: usize, at: Place, word: u64) -> u64 {
 pub(crate) fn initialised<'a>(slots: impl FnOnce() -> &'a [AtomicU64]) {
     #[cfg(test)]
     for slot in slots() {
-        recorder::record(std::ptr::from_ref(slot).addr(), Place::Field, 0, slot.load(Ordering::Relaxed));
+        recorder::record(std::ptr::from_ref(slot).addr(), Place::Field, Word::NULL, GoodWord::new(relaxed(slot)()));
     }
     #[cfg(not(test))]
     let _ = slots;
 }
 
-fn relaxed(slot: &AtomicU64) -> impl FnOnce() -> u64 {
-    || slot.load(Ordering::Relaxed)
+fn relaxed(slot: &AtomicU64) -> impl FnOnce() -> Word {
+    || Word::of(slot, Ordering::Relaxed)
 }
 
 /// Loads a slot, and heals it.
 #[inline(always)]
-pub(crate) fn load<S: Words>(slot: &AtomicU64, at: Place, m: &Mutator<'_>) -> u64 {
+pub(crate) fn load<S: Words>(slot: &AtomicU64, at: Place, m: &Mutator<'_>) -> GoodWord {
     slot::load(slot, &Typed::<S>::of(at, m))
 }
 
 /// Loads a slot that no thread but the caller stores to, and heals it. `if_good` is called if it
 /// needs no healing.
 #[inline(always)]
-pub(crate) fn load_own<S: Words>(slot: &AtomicU64, at: Place, m: &Mutator<'_>, if_good: impl FnOnce()) -> u64 {
+pub(crate) fn load_own<S: Words>(slot: &AtomicU64, at: Place, m: &Mutator<'_>, if_good: impl FnOnce()) -> GoodWord {
     slot::load_own(slot, &Typed::<S>::of(at, m), if_good)
 }
 
 /// Loads a word that is no reference, or that the caller tests for null alone: no barrier.
 #[inline(always)]
-pub(crate) fn load_plain(slot: &AtomicU64, _at: Place) -> u64 {
+pub(crate) fn load_plain(slot: &AtomicU64, _at: Place) -> Word {
     // Relaxed: the word leads nowhere from here.
-    slot.load(Ordering::Relaxed)
+    Word::of(slot, Ordering::Relaxed)
 }
 
 /// Stores to a slot.
 #[inline(always)]
-pub(crate) fn store<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
+pub(crate) fn store<S: Words>(slot: &AtomicU64, at: Place, word: GoodWord, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
     slot::store(slot, word, &Typed::<S>::of(at, m));
 }
 
 /// Stores to a slot that no thread but the caller stores to.
 #[inline(always)]
-pub(crate) fn store_own<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
+pub(crate) fn store_own<S: Words>(slot: &AtomicU64, at: Place, word: GoodWord, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
     slot::store_own(slot, word, &Typed::<S>::of(at, m));
 }
 
 /// Stores to a slot that most of the time holds no reference, which is tested before it is logged.
 #[inline(always)]
-pub(crate) fn store_over_value<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
+pub(crate) fn store_over_value<S: Words>(slot: &AtomicU64, at: Place, word: GoodWord, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
     slot::store_where(slot, word, &Typed::<S>::of(at, m), is_reference);
 }
 
 /// Stores to a slot, and returns the old word, good.
 #[inline(always)]
-pub(crate) fn swap<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) -> u64 {
+pub(crate) fn swap<S: Words>(slot: &AtomicU64, at: Place, word: GoodWord, m: &Mutator<'_>) -> GoodWord {
     let old = slot::swap(slot, word, &Typed::<S>::of(at, m));
-    on_store(slot, at, || old, word, m);
+    on_store(slot, at, || old.word(), word, m);
     old
 }
 
@@ -205,37 +206,37 @@ pub(crate) fn swap<S: Words>(slot: &AtomicU64, at: Place, word: u64, m: &Mutator
 pub(crate) fn compare_exchange<S: Words>(
     slot: &AtomicU64,
     at: Place,
-    expected: u64,
-    new: u64,
+    expected: GoodWord,
+    new: GoodWord,
     m: &Mutator<'_>,
-) -> Result<u64, u64> {
+) -> Result<GoodWord, GoodWord> {
     let old = slot::compare_exchange(slot, expected, new, &Typed::<S>::of(at, m))?;
-    on_store(slot, at, || old, new, m);
+    on_store(slot, at, || old.word(), new, m);
     Ok(old)
 }
 
-/// Loads a weak slot: a good word, or 0.
+/// Loads a weak slot.
 #[inline(always)]
-pub(crate) fn load_weak(slot: &AtomicU64, _at: Place, m: &Mutator<'_>) -> u64 {
+pub(crate) fn load_weak(slot: &AtomicU64, _at: Place, m: &Mutator<'_>) -> GoodWord {
     weak::load(slot, m)
 }
 
 /// Stores to a weak slot. The overwritten word is not logged: a weak slot does not keep its object
 /// alive.
 #[inline(always)]
-pub(crate) fn store_weak(slot: &AtomicU64, at: Place, word: u64, m: &Mutator<'_>) {
+pub(crate) fn store_weak(slot: &AtomicU64, at: Place, word: GoodWord, m: &Mutator<'_>) {
     on_store(slot, at, relaxed(slot), word, m);
     if m.watching.get() && at.is_in_object() {
         cold_path();
         m.remember(slot, Sort::Weak, word);
     }
-    slot::publish(slot, word);
+    slot::publish(slot, word.word());
 }
 
 /// A new entry of a table of roots.
-pub(crate) fn new_root(table: &Arc<RootTable>, at: Place, word: u64, m: &Mutator<'_>) -> RootCell {
-    let cell = RootCell::new(table, word, !m.is_logging());
-    on_store(cell.slot(table), at, || 0, word, m);
+pub(crate) fn new_root(table: &Arc<RootTable>, at: Place, word: GoodWord, m: &Mutator<'_>) -> RootCell {
+    let cell = RootCell::new(table, word.word(), !m.is_logging());
+    on_store(cell.slot(table), at, || Word::NULL, word, m);
     cell
 }
 
@@ -255,19 +256,19 @@ pub(crate) struct Pair<'a> {
 impl Pair<'_> {
     /// Key and value, if the key is there; both good.
     #[inline(always)]
-    pub(crate) fn load<S: Words>(self, m: &Mutator<'_>) -> Option<(u64, u64)> {
+    pub(crate) fn load<S: Words>(self, m: &Mutator<'_>) -> Option<(GoodWord, GoodWord)> {
         ephemeron::get(self.key, self.value, m, &Typed::<S>::of(Place::EphemeronValue, m))
     }
 
     /// The value, if the pair has this key, which the caller has.
     #[inline(always)]
-    pub(crate) fn value_of<S: Words>(self, key: u64, m: &Mutator<'_>) -> Option<u64> {
+    pub(crate) fn value_of<S: Words>(self, key: GoodWord, m: &Mutator<'_>) -> Option<GoodWord> {
         ephemeron::value_of(self.key, self.value, key, m, &Typed::<S>::of(Place::EphemeronValue, m))
     }
 
     /// Whether the pair has this key.
     #[inline(always)]
-    pub(crate) fn has_key(self, key: u64, m: &Mutator<'_>) -> bool {
+    pub(crate) fn has_key(self, key: GoodWord, m: &Mutator<'_>) -> bool {
         ephemeron::has_key(self.key, key, m)
     }
 
@@ -280,12 +281,12 @@ impl Pair<'_> {
     /// Replaces the pair by one of a key and a value, or removes it. Each of the two words that is
     /// stored comes to [`on_store`].
     #[inline(always)]
-    pub(crate) fn store(self, pair: Option<(u64, u64)>, m: &Mutator<'_>) {
+    pub(crate) fn store(self, pair: Option<(GoodWord, GoodWord)>, m: &Mutator<'_>) {
         let Pair { key, value } = self;
-        on_store(key, Place::Key, relaxed(key), pair.map_or(0, |(key, _)| key), m);
+        on_store(key, Place::Key, relaxed(key), pair.map_or(GoodWord::NULL, |(key, _)| key), m);
         if let Some((_, new)) = pair {
             // Without a key the value's word is undefined.
-            let old = || if relaxed(key)() == 0 { 0 } else { relaxed(value)() };
+            let old = || if relaxed(key)().is_null() { Word::NULL } else { relaxed(value)() };
             on_store(value, Place::EphemeronValue, old, new, m);
         }
         if let Some((new_key, new_value)) = pair.filter(|_| m.watching.get()) {

@@ -3,6 +3,7 @@
 
 use crate::inner::HeapInner;
 use crate::roots::table::RootCell;
+use gc_core::word::Word;
 
 pub(crate) use gc_core::ephemeron::{Scan, resolve as resolve_pair, scan as scan_pair};
 pub(crate) use gc_core::slot::{Remap, visit};
@@ -10,6 +11,6 @@ pub(crate) use gc_core::weak::resolve as resolve_weak;
 
 /// The root of an object that the collector has revived. `word` is its own, stale or good, of a
 /// table that the marking has visited.
-pub(crate) fn new_root(inner: &HeapInner, word: u64) -> RootCell {
+pub(crate) fn new_root(inner: &HeapInner, word: Word) -> RootCell {
     RootCell::new(&inner.roots.strong, word, true)
 }

@@ -9,6 +9,7 @@ use crate::stats::Histogram;
 use gc_core::forwarding::Entry;
 use gc_core::slot::{self, Barriers};
 use gc_core::weak::{self, WeakBarriers};
+use gc_core::word::{GoodWord, Word};
 use std::sync::atomic::AtomicU64;
 
 /// One in this many of a thread's slow paths of loads is timed.
@@ -20,7 +21,7 @@ const STORES_TIMED_ONE_IN: u32 = 64;
 impl Mutator<'_> {
     /// Resolves a stale word that was loaded from a slot, and heals the slot. `None`: see
     /// [`try_resolve`](Self::try_resolve).
-    pub(crate) fn heal_slow(&self, slot: &AtomicU64, word: u64) -> Option<u64> {
+    pub(crate) fn heal_slow(&self, slot: &AtomicU64, word: Word) -> Option<GoodWord> {
         self.load_counted(|| {
             let good = self.try_resolve(word)?;
             if slot::heal(slot, word, good) {
@@ -90,24 +91,24 @@ impl Mutator<'_> {
     /// The good word for a word of any color: the object's new place, after copying it there if no
     /// thread has.
     #[inline(never)]
-    pub(crate) fn resolve(&self, word: u64) -> u64 {
-        if word & self.bad_mask() == 0 {
-            return word;
+    pub(crate) fn resolve(&self, word: Word) -> GoodWord {
+        if !word.has_any(self.bad_mask()) {
+            return GoodWord::new(word);
         }
         self.load_counted(|| self.try_resolve(word)).expect("a reference of this heap to a live object")
     }
 
     /// As `resolve`; `None` for a reference of another heap, or to an object that was dead when its
     /// block was planned.
-    fn try_resolve(&self, word: u64) -> Option<u64> {
+    fn try_resolve(&self, word: Word) -> Option<GoodWord> {
         let inner = self.inner();
-        if word & self.bad_mask() == 0 {
-            return Some(word);
+        if !word.has_any(self.bad_mask()) {
+            return Some(GoodWord::new(word));
         }
-        if !inner.memory.space.owns(word) {
+        if !inner.memory.space.owns(word.bits()) {
             return None;
         }
-        let offset = inner.memory.space.offset(word);
+        let offset = inner.memory.space.offset(word.bits());
         let place = match inner.forwarding_of(word).lookup(offset)? {
             None => offset,
             Some(entry) => match entry.destination() {
@@ -133,17 +134,17 @@ impl Mutator<'_> {
 /// For slots that hold references alone.
 impl Barriers for Mutator<'_> {
     #[inline(always)]
-    fn is_bad(&self, word: u64) -> bool {
-        word & self.bad_mask() != 0
+    fn is_bad(&self, word: Word) -> bool {
+        word.has_any(self.bad_mask())
     }
 
     #[inline(always)]
-    fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         Mutator::heal(self, slot, word)
     }
 
     #[inline(always)]
-    fn resolve(&self, word: u64) -> u64 {
+    fn resolve(&self, word: Word) -> GoodWord {
         Mutator::resolve(self, word)
     }
 
@@ -153,7 +154,7 @@ impl Barriers for Mutator<'_> {
     }
 
     #[inline(always)]
-    fn log(&self, word: u64) {
+    fn log(&self, word: Word) {
         Mutator::log(self, word);
     }
 }
@@ -164,13 +165,13 @@ impl WeakBarriers for Mutator<'_> {
         self.resolving.get()
     }
 
-    fn is_live(&self, good: u64) -> bool {
-        self.inner().is_live(self.inner().memory.space.offset(good))
+    fn is_live(&self, good: GoodWord) -> bool {
+        self.inner().is_live(self.inner().memory.space.offset(good.bits()))
     }
 
     #[cold]
     #[inline(never)]
-    fn load_slow(&self, slot: &AtomicU64, word: u64) -> u64 {
+    fn load_slow(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         self.stress_delay(); // loaded, but not looked up yet
         weak::load_slow(slot, word, self)
     }
@@ -187,7 +188,7 @@ impl CopyPlace for MutatorPlace<'_, '_> {
             let block = m.inner().memory.free.take(AllocClass::MutatorCopy)?;
             m.tlabs.copy.close(&m.inner().memory);
             m.inner().open_target(block, m.epoch.get());
-            m.tlabs.copy.open(m.target_word(block.start()));
+            m.tlabs.copy.open(m.target_word(block.start()).bits());
         }
         Some(m.inner().memory.space.offset(m.tlabs.copy.bump(bytes)?))
     }

@@ -4,14 +4,15 @@ use super::Place;
 use super::access::{on_end, on_store};
 use crate::inner::mutator::Mutator;
 use gc_core::slot::publish;
+use gc_core::word::{GoodWord, Word};
 use std::sync::atomic::AtomicU64;
 
 /// Stores the first word of a local.
 #[inline(always)]
-pub(crate) fn push(slot: &AtomicU64, word: u64, m: &Mutator<'_>) {
-    on_store(slot, Place::Local, || 0, word, m);
+pub(crate) fn push(slot: &AtomicU64, word: GoodWord, m: &Mutator<'_>) {
+    on_store(slot, Place::Local, || Word::NULL, word, m);
     // Release: the marker may visit a slot that ended after mark start and is used again.
-    publish(slot, word);
+    publish(slot, word.word());
 }
 
 /// Ends the locals from an address on, up to the thread's top, which the caller lowers then.

@@ -4,6 +4,7 @@ use crate::events::LossKind;
 use crate::inner::mutator::Mutator;
 use crate::object::word::is_reference;
 use gc_core::slot::must_log;
+use gc_core::word::Word;
 
 /// Capacity of a mutator's store log; a full log is passed to the marker.
 const LOG_WORDS: usize = 1024;
@@ -11,7 +12,7 @@ const LOG_WORDS: usize = 1024;
 impl Mutator<'_> {
     /// SATB barrier (Yuasa's deletion barrier, 1990): enqueues the overwritten reference unless its
     /// object is already marked.
-    pub(crate) fn log_slow(&self, word: u64) {
+    pub(crate) fn log_slow(&self, word: Word) {
         if self.counts.stores.counts_untimed() {
             self.log_word(word);
         } else {
@@ -21,15 +22,15 @@ impl Mutator<'_> {
 
     #[cold]
     #[inline(never)]
-    fn log_timed(&self, word: u64) {
+    fn log_timed(&self, word: Word) {
         self.store_timed(|| self.log_word(word));
     }
 
     /// In a function of its own it would save the registers once more.
     #[inline(always)]
-    fn log_word(&self, word: u64) {
+    fn log_word(&self, word: Word) {
         if !is_reference(word)
-            || word & self.inner.exempt_bits() != 0
+            || word.has_any(self.inner.exempt_bits())
             || !must_log(&self.inner.memory.space, self.bad_mask.get(), &self.inner.memory.marks, word)
         {
             return;

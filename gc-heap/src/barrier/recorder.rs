@@ -1,6 +1,7 @@
 //! A barrier that records every store and every end of a slot, for tests.
 
 use super::Place;
+use gc_core::word::{GoodWord, Word};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,10 +54,10 @@ pub(super) fn ended_during<R>(f: impl FnOnce() -> R) -> (R, Vec<End>) {
     (result, ENDS.take().expect("recording began above"))
 }
 
-pub(super) fn record(slot: usize, at: Place, old: u64, new: u64) {
+pub(super) fn record(slot: usize, at: Place, old: Word, new: GoodWord) {
     STORES.with_borrow_mut(|stores| {
         if let Some(stores) = stores {
-            stores.push(Store { slot, at, old, new });
+            stores.push(Store { slot, at, old: old.bits(), new: new.bits() });
         }
     });
 }
@@ -92,7 +93,7 @@ mod tests {
         std::ptr::from_ref(slot).addr()
     }
 
-    const NIL: u64 = Value::NIL.word();
+    const NIL: u64 = Value::NIL.word().bits();
 
     /// Runs `f`, and compares what it stored with what is expected: of each slot the address, the
     /// place, the old word and the new one.
@@ -114,7 +115,7 @@ mod tests {
         with_mutator(|m, _| {
             let m = m.reserve(AllocSize::of::<Node>().times(3)).unwrap();
             let (holder, a, b) = (node(m), node(m), node(m));
-            let (a_word, b_word) = (a.word(), b.word());
+            let (a_word, b_word) = (a.word().bits(), b.word().bits());
             let strong = address(&holder.strong);
             expect(|| holder.strong.set(m, Some(a)), &[(strong, Place::Field, 0, a_word)]);
             expect(|| holder.strong.swap(m, Some(b)), &[(strong, Place::Field, a_word, b_word)]);
@@ -122,8 +123,8 @@ mod tests {
             assert!(expect(|| exchange(Some(b), Some(a)), &[(strong, Place::Field, b_word, a_word)]));
             assert!(!expect(|| exchange(Some(b), None), &[]), "an exchange that fails stores nothing");
             let tagged = address(&holder.tagged);
-            expect(|| holder.tagged.set(m, Value::TRUE), &[(tagged, Place::Field, NIL, Value::TRUE.word())]);
-            expect(|| holder.tagged.swap(m, a.into()), &[(tagged, Place::Field, Value::TRUE.word(), a_word)]);
+            expect(|| holder.tagged.set(m, Value::TRUE), &[(tagged, Place::Field, NIL, Value::TRUE.word().bits())]);
+            expect(|| holder.tagged.swap(m, a.into()), &[(tagged, Place::Field, Value::TRUE.word().bits(), a_word)]);
             let weak = address(&holder.weak);
             expect(|| holder.weak.set(m, Some(a)), &[(weak, Place::WeakField, 0, a_word)]);
             expect(|| holder.weak.set(m, None), &[(weak, Place::WeakField, a_word, 0)]);
@@ -148,7 +149,7 @@ mod tests {
             let arrays = AllocSize::tail::<SlotArray<Option<Node>>>(3).times(3);
             let m = m.reserve(AllocSize::of::<Node>().times(3) + arrays).unwrap();
             let target = node(m);
-            let word = target.word();
+            let word = target.word().bits();
             let init = NodeInit {
                 strong: Some(target),
                 tagged: Value::TRUE,
@@ -159,7 +160,7 @@ mod tests {
             let of = |at: usize, place, new| Store { slot: at, at: place, old: 0, new };
             let expected = [
                 of(address(&placed.strong), Place::Field, word),
-                of(address(&placed.tagged), Place::Field, Value::TRUE.word()),
+                of(address(&placed.tagged), Place::Field, Value::TRUE.word().bits()),
                 of(address(&placed.weak), Place::WeakField, word),
                 of(address(&placed.pair), Place::Key, word),
                 of(address(&placed.pair) + 8, Place::EphemeronValue, word),
@@ -193,7 +194,7 @@ mod tests {
         with_mutator(|m, heap| {
             let m = m.reserve(AllocSize::of::<Node>()).unwrap();
             let (target, queue) = (node(m), FinalizerQueue::<Node>::new(heap));
-            let word = target.word();
+            let word = target.word().bits();
             let (slot, root) = expect_one(|| Root::<Option<Node>>::new(m, Some(target)), Place::Root, 0, word);
             assert_eq!(expect_one(|| root.set(m, None), Place::Root, word, 0).0, slot);
             expect_one(|| Weak::<Node>::new(m, target), Place::WeakRoot, 0, word);
@@ -211,7 +212,7 @@ mod tests {
             let (mut frame, out) = expect_one(|| m.frame_for::<Option<Node>>(), Place::Local, 0, 0).1;
             let m = frame.reserve(AllocSize::of::<Node>()).unwrap();
             let target = node(m);
-            expect_one(|| out.put(m, Some(target)), Place::Local, 0, target.word());
+            expect_one(|| out.put(m, Some(target)), Place::Local, 0, target.word().bits());
         });
     }
 
@@ -230,7 +231,7 @@ mod tests {
         with_mutator(|m, heap| {
             let m = m.reserve(AllocSize::of::<Node>()).unwrap();
             let target = node(m);
-            let word = target.word();
+            let word = target.word().bits();
             let (slot, root) = expect_one(|| Root::<Option<Node>>::new(m, Some(target)), Place::Root, 0, word);
             assert_eq!(expect_ends(|| drop(root), Place::Root, &[word]).1, [slot]);
             let weak = Weak::<Node>::new(m, target);
@@ -242,9 +243,9 @@ mod tests {
             let stack = &mut RootStack::<Tagged>::new(heap).unwrap();
             [one, two, one, target.into()].into_iter().for_each(|value| stack.push(m, value));
             expect_ends(|| stack.pop(m), Place::Stack, &[word]);
-            expect_ends(|| stack.truncate(m, 1), Place::Stack, &[two.word(), one.word()]);
+            expect_ends(|| stack.truncate(m, 1), Place::Stack, &[two.word().bits(), one.word().bits()]);
             let mut bound = stack.bind(m);
-            expect_ends(|| bound.pop(), Place::Stack, &[one.word()]);
+            expect_ends(|| bound.pop(), Place::Stack, &[one.word().bits()]);
         });
         with_mutator(|m, _| {
             let words = |m: &mut Mutator<'_>| {
@@ -252,7 +253,7 @@ mod tests {
                 let m = frame.reserve(AllocSize::of::<Node>()).unwrap();
                 let target = node(m);
                 let (_first, _second) = (m.local(Some(target)), m.local(None::<Gc<'_, Node>>));
-                target.word()
+                target.word().bits()
             };
             let (word, ends) = ended_during(|| words(m));
             assert_eq!(
@@ -270,7 +271,7 @@ mod tests {
             let m = m.reserve(AllocSize::of::<Node>() + AllocSize::tail::<Nodes>(LEN)).unwrap();
             let (small, large) = (node(m), m.place_array::<Nodes>((), LEN, None));
             let space = &heap.inner().memory.space;
-            let blocks = [small.word(), large.word()].map(|word| space.offset(word).block());
+            let blocks = [small.word().bits(), large.word().bits()].map(|word| space.offset(word).block());
             let block = |slot: &Slot<Option<Node>>, at: Place| at.holder_block(slot.raw(), m);
             assert_eq!(block(&small.strong, Place::Field), Some(blocks[0]));
             for index in [0, LEN / 2, LEN - 1] {
@@ -286,12 +287,12 @@ mod tests {
             let m = m.reserve(AllocSize::of::<Node>()).unwrap();
             let target = Value::from(node(m));
             let mut stack = RootStack::<Tagged>::new(heap).unwrap();
-            let (one, two, word) = (Value::int(1), Value::int(2), target.word());
+            let (one, two, word) = (Value::int(1), Value::int(2), target.word().bits());
             let (first, ()) = expect_one(|| stack.push(m, target), Place::Stack, 0, word);
-            let push = expect_one(|| stack.push(m, one), Place::Stack, 0, one.word());
+            let push = expect_one(|| stack.push(m, one), Place::Stack, 0, one.word().bits());
             assert_eq!(push.0, first + 8);
             let at = |index: usize, old: Value<'_>, new: Value<'_>| {
-                [(first + 8 * index, Place::Stack, if index < 2 { old.word() } else { 0 }, new.word())]
+                [(first + 8 * index, Place::Stack, if index < 2 { old.word().bits() } else { 0 }, new.word().bits())]
             };
             expect(|| stack.set(m, 0, two), &at(0, target, two));
             expect(|| stack.poke(m, 0, target), &at(1, one, target));
@@ -308,12 +309,12 @@ mod tests {
             expect(|| _ = bound.window(2, 1, two), &at(2, two, two));
             let mut full = RootStack::<Tagged>::with_capacity(heap, 1 << 14).unwrap();
             while full.room() > 0 {
-                expect_one(|| full.push(m, one), Place::Stack, 0, one.word());
+                expect_one(|| full.push(m, one), Place::Stack, 0, one.word().bits());
             }
             full.truncate(m, 0);
             let mut bound = full.bind(m);
             while bound.room() > 0 {
-                expect_one(|| bound.push(two), Place::Stack, 0, two.word());
+                expect_one(|| bound.push(two), Place::Stack, 0, two.word().bits());
             }
         });
     }

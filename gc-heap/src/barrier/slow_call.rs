@@ -23,12 +23,13 @@
 
 use crate::inner::mutator::Mutator;
 use gc_core::remembered::Sort;
+use gc_core::word::{GoodWord, Word};
 use std::hint::cold_path;
 use std::sync::atomic::AtomicU64;
 
 /// The good word for a stale one, healed in its slot; 0 if there is none.
 extern "C" fn heal_entry(m: &Mutator<'_>, slot: &AtomicU64, word: u64) -> u64 {
-    m.heal_slow(slot, word).unwrap_or(0)
+    m.heal_slow(slot, Word::new(word)).map_or(0, GoodWord::bits)
 }
 
 /// The start of `bytes` new bytes; 0 if the reserved memory is used up.
@@ -37,13 +38,13 @@ extern "C" fn bump_entry(m: &Mutator<'_>, bytes: u64) -> u64 {
 }
 
 extern "C" fn log_entry(m: &Mutator<'_>, word: u64) -> u64 {
-    m.log_slow(word);
+    m.log_slow(Word::new(word));
     0
 }
 
 /// `slot` has the [`Sort`] in its three lowest bits, which no slot's address has.
 extern "C" fn remember_entry(m: &Mutator<'_>, slot: u64, word: u64) -> u64 {
-    m.remember_slow(slot & !7, Sort::ALL[(slot & 7) as usize], word);
+    m.remember_slow(slot & !7, Sort::ALL[(slot & 7) as usize], Word::new(word));
     0
 }
 
@@ -149,8 +150,8 @@ mod imp {
     }
 
     #[inline(always)]
-    pub(crate) fn heal(m: &Mutator<'_>, slot: &AtomicU64, word: u64) -> u64 {
-        call!(heal_stub, std::ptr::from_ref(m), std::ptr::from_ref(slot), word)
+    pub(crate) fn heal(m: &Mutator<'_>, slot: &AtomicU64, word: Word) -> u64 {
+        call!(heal_stub, std::ptr::from_ref(m), std::ptr::from_ref(slot), word.bits())
     }
 
     #[inline(always)]
@@ -159,13 +160,13 @@ mod imp {
     }
 
     #[inline(always)]
-    pub(crate) fn log(m: &Mutator<'_>, word: u64) {
-        call!(log_stub, std::ptr::from_ref(m), word, 0_u64);
+    pub(crate) fn log(m: &Mutator<'_>, word: Word) {
+        call!(log_stub, std::ptr::from_ref(m), word.bits(), 0_u64);
     }
 
     #[inline(always)]
-    pub(crate) fn remember(m: &Mutator<'_>, slot: u64, word: u64) {
-        call!(remember_stub, std::ptr::from_ref(m), slot, word);
+    pub(crate) fn remember(m: &Mutator<'_>, slot: u64, word: Word) {
+        call!(remember_stub, std::ptr::from_ref(m), slot, word.bits());
     }
 
     #[cfg(test)]
@@ -441,28 +442,28 @@ mod imp {
 mod imp {
     use super::*;
 
-    pub(crate) fn heal(m: &Mutator<'_>, slot: &AtomicU64, word: u64) -> u64 {
-        heal_entry(m, slot, word)
+    pub(crate) fn heal(m: &Mutator<'_>, slot: &AtomicU64, word: Word) -> u64 {
+        heal_entry(m, slot, word.bits())
     }
 
     pub(crate) fn bump(m: &Mutator<'_>, bytes: u64) -> u64 {
         bump_entry(m, bytes)
     }
 
-    pub(crate) fn log(m: &Mutator<'_>, word: u64) {
-        log_entry(m, word);
+    pub(crate) fn log(m: &Mutator<'_>, word: Word) {
+        log_entry(m, word.bits());
     }
 
-    pub(crate) fn remember(m: &Mutator<'_>, slot: u64, word: u64) {
-        remember_entry(m, slot, word);
+    pub(crate) fn remember(m: &Mutator<'_>, slot: u64, word: Word) {
+        remember_entry(m, slot, word.bits());
     }
 }
 
 #[cold]
 #[inline(never)]
-fn no_good_word(m: &Mutator<'_>, word: u64) -> ! {
-    if m.inner().memory.space.owns(word) {
-        panic!("heap corrupted: a stale reference {word:#x} to an object that was dead (a missed barrier)");
+fn no_good_word(m: &Mutator<'_>, word: Word) -> ! {
+    if m.inner().memory.space.owns(word.bits()) {
+        panic!("heap corrupted: a stale reference {:#x} to an object that was dead (a missed barrier)", word.bits());
     }
     panic!("a reference of one heap was used with a mutator of another");
 }
@@ -481,11 +482,11 @@ fn past_the_room(m: &Mutator<'_>, bytes: u64) -> ! {
 impl Mutator<'_> {
     /// Resolves a stale word that was loaded from a slot, and heals the slot.
     #[inline(always)]
-    pub(crate) fn heal(&self, slot: &AtomicU64, word: u64) -> u64 {
+    pub(crate) fn heal(&self, slot: &AtomicU64, word: Word) -> GoodWord {
         cold_path();
         match imp::heal(self, slot, word) {
             0 => no_good_word(self, word),
-            good => good,
+            good => GoodWord::of_bits(good),
         }
     }
 
@@ -502,14 +503,14 @@ impl Mutator<'_> {
 
     /// Remembers a slot of an old object, by its address, that is given a young word.
     #[inline(always)]
-    pub(crate) fn remember_call(&self, slot: u64, sort: Sort, word: u64) {
+    pub(crate) fn remember_call(&self, slot: u64, sort: Sort, word: GoodWord) {
         cold_path();
-        imp::remember(self, slot | sort as u64, word);
+        imp::remember(self, slot | sort as u64, word.word());
     }
 
     /// Logs a word that is about to be overwritten.
     #[inline(always)]
-    pub(crate) fn log(&self, word: u64) {
+    pub(crate) fn log(&self, word: Word) {
         cold_path();
         imp::log(self, word);
     }

@@ -5,12 +5,13 @@ use super::access::{on_end, on_store};
 use crate::inner::mutator::Mutator;
 use crate::roots::stack_region::StackRegion;
 use gc_core::slot::publish;
+use gc_core::word::{GoodWord, Word};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pushes a word. `slot` is the stack's slot at `top`, which is below the limit.
 #[inline(always)]
-pub(crate) fn push(region: &StackRegion, slot: &AtomicU64, top: usize, word: u64, m: &Mutator<'_>) {
-    on_store(slot, Place::Stack, || 0, word, m);
+pub(crate) fn push(region: &StackRegion, slot: &AtomicU64, top: usize, word: GoodWord, m: &Mutator<'_>) {
+    on_store(slot, Place::Stack, || Word::NULL, word, m);
     region.state.push(slot, top, word);
 }
 
@@ -22,7 +23,7 @@ pub(crate) fn push(region: &StackRegion, slot: &AtomicU64, top: usize, word: u64
 #[cold]
 #[inline(never)]
 #[track_caller]
-pub(crate) fn push_slow(region: &StackRegion, word: u64, m: &Mutator<'_>) -> usize {
+pub(crate) fn push_slow(region: &StackRegion, word: GoodWord, m: &Mutator<'_>) -> usize {
     let top = region.len();
     let limit = region.admit(top + 1);
     push(region, region.slot(top), top, word, m);
@@ -31,8 +32,8 @@ pub(crate) fn push_slow(region: &StackRegion, word: u64, m: &Mutator<'_>) -> usi
 
 /// Stores to a slot below the top.
 #[inline(always)]
-pub(crate) fn overwrite(region: &StackRegion, slot: &AtomicU64, index: usize, word: u64, m: &Mutator<'_>) {
-    on_store(slot, Place::Stack, || slot.load(Ordering::Relaxed), word, m);
+pub(crate) fn overwrite(region: &StackRegion, slot: &AtomicU64, index: usize, word: GoodWord, m: &Mutator<'_>) {
+    on_store(slot, Place::Stack, || Word::of(slot, Ordering::Relaxed), word, m);
     region.state.overwrite(slot, word, || {
         if m.is_logging() {
             log_range(region, m, index, index + 1);
@@ -53,12 +54,12 @@ pub(crate) fn cut(region: &StackRegion, new_top: usize, top: impl Fn() -> usize,
 
 /// Adds slots, which are below the limit, up to `new_top`. `top` is the stack's.
 #[inline(always)]
-pub(crate) fn fill(region: &StackRegion, top: usize, new_top: usize, word: u64, m: &Mutator<'_>) {
+pub(crate) fn fill(region: &StackRegion, top: usize, new_top: usize, word: GoodWord, m: &Mutator<'_>) {
     for index in top..new_top {
         let slot = region.slot(index);
-        on_store(slot, Place::Stack, || 0, word, m);
+        on_store(slot, Place::Stack, || Word::NULL, word, m);
         // The top after the slots: as in `push`.
-        publish(slot, word);
+        publish(slot, word.word());
     }
     region.state.set_top(new_top);
 }

@@ -13,6 +13,7 @@ use crate::barrier::collector as slots;
 use crate::inner::HeapInner;
 use crate::inner::registration::{OnDeath, Registration};
 use crate::space::Offset;
+use gc_core::word::Word;
 use std::sync::atomic::Ordering;
 
 /// All registrations. Owned by the collector.
@@ -33,8 +34,8 @@ pub(crate) struct Finalized {
 /// The offset of a registered object, if it is live; heals its word.
 fn live(inner: &HeapInner, watch: &Registration) -> Result<(), Offset> {
     let slot = watch.cell.collector_slot();
-    let word = slot.load(Ordering::Acquire);
-    if word & inner.exempt_bits() != 0 {
+    let word = Word::of(slot, Ordering::Acquire);
+    if word.has_any(inner.exempt_bits()) {
         return Ok(());
     }
     let offset = inner.remap(word);
@@ -42,7 +43,7 @@ fn live(inner: &HeapInner, watch: &Registration) -> Result<(), Offset> {
         return Err(offset);
     }
     // No other thread writes it.
-    slot.store(inner.good_word(offset), Ordering::Release);
+    slot.store(inner.good_word(offset).bits(), Ordering::Release);
     Ok(())
 }
 
@@ -64,7 +65,7 @@ impl Watches {
             self.watches.extract_if(.., |watch| watch.end == OnDeath::Release && dead(watch)).collect();
         (done.revived, done.released) = (revived.len() as u64, released.len() as u64);
         for Registration { cell, queue, key, .. } in revived {
-            let word = cell.collector_slot().load(Ordering::Relaxed);
+            let word = Word::of(cell.collector_slot(), Ordering::Relaxed);
             queue.publish(key, Some(slots::new_root(inner, word)));
         }
         released.into_iter().for_each(|watch| watch.queue.publish(watch.key, None));

@@ -201,7 +201,7 @@ mod tests {
     fn next_block(m: &mut Mutator<'_>) -> Block {
         let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
         let object: Gc<'_, Bytes> = m.place_bytes((), &[1; 8]);
-        m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object)).block()
+        m.inner().memory.space.offset(<Bytes as SlotType>::to_word(object).bits()).block()
     }
 
     /// A repair that panics leaves a page in which some references are updated and some are not. A

@@ -11,6 +11,7 @@ use crate::object::Kind;
 use crate::object::slots::SlotRole;
 use crate::slot::is_reference;
 use crate::space::Offset;
+use gc_core::word::Word;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,11 +77,11 @@ impl HeapWalker<'_> {
     /// The offset that a slot's word refers to, if that is a visited object.
     fn target(&self, slot: &AtomicU64) -> Option<Offset> {
         let inner = self.inner;
-        let word = slot.load(Ordering::Acquire);
+        let word = Word::of(slot, Ordering::Acquire);
         if !is_reference(word) || !inner.is_good(word) {
             return None;
         }
-        let offset = inner.memory.space.offset(word);
+        let offset = inner.memory.space.offset(word.bits());
         let is_found = offset.bytes() < inner.config.max_bytes
             && inner.memory.marks.get(offset.granule())
             && inner.is_marked_block(offset.block());

@@ -18,6 +18,7 @@ use crate::space::{Block, Offset};
 use gc_core::forwarding::Entry;
 use gc_core::prefetch::prefetch;
 use gc_core::remembered::Sort;
+use gc_core::word::{GoodWord, Word};
 use std::sync::atomic::AtomicU64;
 
 /// Objects whose header is being fetched. Measured: 8 to 16 are best.
@@ -180,7 +181,7 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
             let Some(words) = self.inner.world.log.pop() else { break };
             // Whatever its color.
             words.into_iter().for_each(|word| {
-                if word & self.exempt == 0 {
+                if !word.has_any(self.exempt) {
                     let offset = self.remap(word);
                     // A stale young word may lead to what is old now.
                     if self.exempt == 0 || !self.inner.is_exempt(offset.block()) {
@@ -334,32 +335,32 @@ impl<'a, const MANY: bool> Marker<'a, MANY> {
 
 impl<const MANY: bool> Remap for Marker<'_, MANY> {
     #[inline(always)]
-    fn is_reference(&self, word: u64) -> bool {
+    fn is_reference(&self, word: Word) -> bool {
         is_reference(word)
     }
 
     #[inline(always)]
-    fn is_bad(&self, word: u64) -> bool {
-        word & self.bad_mask != 0
+    fn is_bad(&self, word: Word) -> bool {
+        word.has_any(self.bad_mask)
     }
 
     #[inline(always)]
-    fn is_exempt(&self, word: u64) -> bool {
-        word & self.exempt != 0
+    fn is_exempt(&self, word: Word) -> bool {
+        word.has_any(self.exempt)
     }
 
     #[inline(always)]
-    fn place(&self, word: u64) -> Offset {
-        self.inner.memory.space.offset(word)
+    fn place(&self, word: GoodWord) -> Offset {
+        self.inner.memory.space.offset(word.bits())
     }
 
     #[inline(always)]
-    fn remap(&self, word: u64) -> Offset {
+    fn remap(&self, word: Word) -> Offset {
         self.inner.remap_from(self.good.bad_mask, word)
     }
 
     #[inline(always)]
-    fn good(&self, place: Offset) -> u64 {
+    fn good(&self, place: Offset) -> GoodWord {
         // The last flip's promotions are carried out by now.
         let is_old = self.good.young_bit != 0 && self.inner.memory.blocks.is_old(place.block());
         self.good.of(is_old, place)

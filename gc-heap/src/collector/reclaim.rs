@@ -11,6 +11,7 @@ use crate::space::{BLOCK_BYTES, Block, Granule, Offset};
 use gc_core::ephemeron::PendingEphemerons;
 use gc_core::grey::GreyBlocks;
 use gc_core::remembered::Sort;
+use gc_core::word::{GoodWord, Word};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,12 +119,12 @@ pub(crate) fn resolve_remembered(inner: &HeapInner) {
 }
 
 /// The good word of a live object, 0 of a dead one. A word that is exempt stays as it is.
-fn resolved(inner: &HeapInner, word: u64) -> u64 {
-    if word & inner.exempt_bits() != 0 {
-        return word;
+fn resolved(inner: &HeapInner, word: Word) -> GoodWord {
+    if word.has_any(inner.exempt_bits()) {
+        return GoodWord::new(word);
     }
     let offset = inner.remap(word);
-    if inner.is_live(offset) { inner.good_word(offset) } else { 0 }
+    if inner.is_live(offset) { inner.good_word(offset) } else { GoodWord::NULL }
 }
 
 /// Retires TLABs of threads parked since before mark start: a thread may stay parked for hours, and

@@ -164,7 +164,7 @@ mod tests {
             let m = m.reserve(AllocSize::tail::<Bytes>(LEN)).unwrap();
             let object: Gc<'_, Bytes> = m.place_bytes((), &[7; LEN]);
             let inner = heap.inner();
-            let offset = inner.memory.space.offset(<Bytes as SlotType>::to_word(object));
+            let offset = inner.memory.space.offset(<Bytes as SlotType>::to_word(object).bits());
             let granule = offset.granule().in_block();
             let mut bits = [0; BLOCK_MARK_WORDS];
             bits[granule.number() / 64] |= 1 << (granule.number() % 64);

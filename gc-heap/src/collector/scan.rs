@@ -198,7 +198,7 @@ mod tests {
             let inner = heap.inner();
             let shared = SharedMarkQueue::new(inner, 1, Roots::default());
             let mut marker = Marker::<false>::new(inner, &shared);
-            let word = <Nodes as SlotType>::to_word(nodes.get(m));
+            let word = <Nodes as SlotType>::to_word(nodes.get(m)).bits();
             marker.visit(&AtomicU64::new(word));
             marker.drain();
             assert_eq!((marker.objects, marker.queued), (LEN as u64 + 1, 0));

@@ -11,6 +11,7 @@ use crate::slot::is_reference;
 use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_BYTES, GRANULE_BYTES, LARGE_BYTES, Offset};
 use gc_core::remembered::Sort;
+use gc_core::word::Word;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The point in the cycle at which verification runs; determines which invariants must hold.
@@ -71,22 +72,22 @@ pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
 }
 
 impl Verifier<'_> {
-    fn fail(&self, what: &str, place: &str, word: u64) -> ! {
-        panic!("verification ({:?}): {what}: {place} holds {word:#x}", self.when)
+    fn fail(&self, what: &str, place: &str, word: Word) -> ! {
+        panic!("verification ({:?}): {what}: {place} holds {:#x}", self.when, word.bits())
     }
 
     /// The offset of the word's object, after checks that apply to every slot.
-    fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(u64, Offset)> {
+    fn check(&mut self, slot: &AtomicU64, place: &str) -> Option<(Word, Offset)> {
         self.slots += 1;
         let inner = self.inner;
-        let word = slot.load(Ordering::Relaxed);
+        let word = Word::of(slot, Ordering::Relaxed);
         if !is_reference(word) {
             return None;
         }
-        if inner.memory.space.color(word).is_none() {
+        if inner.memory.space.color(word.bits()).is_none() {
             self.fail("a word that is no address of this heap", place, word);
         }
-        let mut offset = inner.memory.space.offset(word);
+        let mut offset = inner.memory.space.offset(word.bits());
         if offset.bytes() >= inner.config.max_bytes || !offset.bytes().is_multiple_of(GRANULE_BYTES) {
             self.fail("a reference outside the heap", place, word);
         }
@@ -97,7 +98,7 @@ impl Verifier<'_> {
                 Some(None) => self.fail("a stale reference to an object that was never moved", place, word),
             }
         } else if inner.memory.generations.is_some()
-            && inner.memory.space.is_old(word) != inner.memory.blocks.is_old(offset.block())
+            && inner.memory.space.is_old(word.bits()) != inner.memory.blocks.is_old(offset.block())
         {
             self.fail("the color of a good word is not its block's generation", place, word);
         } else if self.when != Checkpoint::Marked && inner.forwarding_of(word).contains(offset.block()) {
@@ -114,8 +115,9 @@ impl Verifier<'_> {
     /// remembered.
     fn check_generation(&self, holder: Offset, slot: &AtomicU64, (entry, sort): (Offset, Sort), place: &str) {
         let Some(generations) = &self.inner.memory.generations else { return };
-        let (word, space, blocks) = (slot.load(Ordering::Relaxed), &self.inner.memory.space, &self.inner.memory.blocks);
-        if !is_reference(word) || !blocks.is_old(holder.block()) || space.is_old(word) {
+        let (word, space, blocks) =
+            (Word::of(slot, Ordering::Relaxed), &self.inner.memory.space, &self.inner.memory.blocks);
+        if !is_reference(word) || !blocks.is_old(holder.block()) || space.is_old(word.bits()) {
             return;
         }
         // Otherwise the next cycle is whole, and its marking visits and heals every slot (G15).
@@ -147,7 +149,7 @@ impl Verifier<'_> {
     fn strong(&mut self, slot: &AtomicU64, place: &str) {
         let Some((word, offset)) = self.check(slot, place) else { return };
         let inner = self.inner;
-        let stale = !inner.is_good(word) && word & inner.exempt_bits() == 0;
+        let stale = !inner.is_good(word) && !word.has_any(inner.exempt_bits());
         if stale && self.when != Checkpoint::Relocated {
             self.fail("a reachable slot is stale after marking", place, word);
         }
@@ -164,7 +166,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn reach(&mut self, offset: Offset, place: &str, word: u64) {
+    fn reach(&mut self, offset: Offset, place: &str, word: Word) {
         let granule = offset.granule().number();
         let (index, bit) = (granule / 64, 1 << (granule % 64));
         if self.seen[index] & bit != 0 {
@@ -235,7 +237,7 @@ impl Verifier<'_> {
         self.weak(key, place);
         let Some((word, offset)) = self.check(key, place) else { return };
         if self.when != Checkpoint::Relocated {
-            if !self.inner.is_good(word) && word & self.inner.exempt_bits() == 0 {
+            if !self.inner.is_good(word) && !word.has_any(self.inner.exempt_bits()) {
                 self.fail("the key of a reachable ephemeron is stale after marking", place, word);
             }
             if !self.inner.is_live(offset) {

@@ -119,7 +119,7 @@ impl Mutator<'_> {
     {
         const { assert!(!<T::Tail as Tail>::MAP.has_slots(), "a tail that holds references cannot be lent") }
         let inner = self.inner();
-        let (offset, len) = (inner.memory.space.offset(object.word()), object.tail_len());
+        let (offset, len) = (inner.memory.space.offset(object.word().bits()), object.tail_len());
         inner.relocation.lend(inner, offset, T::KIND.size_of(len as u64));
         let address = inner.memory.views.canonical() + offset.bytes() + T::KIND.fixed_bytes as usize;
         // SAFETY: as in `Pinned::tail`; no safepoint comes before 'g ends, so the object stays

@@ -3,6 +3,7 @@
 use crate::barrier::{self, Place, access};
 use crate::inner::mutator::{Mutator, Scope};
 use crate::slot::{Rootable, Slot, SlotType};
+use gc_core::word::GoodWord;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -165,7 +166,7 @@ impl<'s> Mutator<'s> {
     /// The word is one of `S`, or the local is not loaded before it is stored to.
     #[inline(always)]
     #[track_caller]
-    unsafe fn push_word<S>(&self, word: u64) -> Local<'s, S> {
+    unsafe fn push_word<S>(&self, word: GoodWord) -> Local<'s, S> {
         let address = self.local_top.get();
         if address == self.local_limit.get() {
             self.more_locals();
@@ -233,7 +234,7 @@ impl<'s> Mutator<'s> {
     #[track_caller]
     pub fn frame_for<S: SlotType>(&mut self) -> (Frame<'_>, ReturnSlot<'s, S>) {
         // SAFETY: a return slot gives the local when it has stored to it.
-        let local = unsafe { self.push_word(0) };
+        let local = unsafe { self.push_word(GoodWord::NULL) };
         (self.frame(), ReturnSlot { local })
     }
 

@@ -166,11 +166,11 @@ impl Mutator<'_> {
     pub fn pin<'g, T: Trace>(&'g self, object: Gc<'g, T>) -> Pinned<T> {
         let root = Root::new(self, object);
         let inner = Arc::clone(self.heap_arc());
-        let offset = inner.memory.space.offset(object.word());
+        let offset = inner.memory.space.offset(object.word().bits());
         let block = offset.block();
         inner.memory.blocks.pin(block);
         inner.world.pins.fetch_add(1, Ordering::SeqCst);
-        if inner.forwarding_of(object.word()).contains(block) {
+        if inner.forwarding_of(object.word().word()).contains(block) {
             inner.world.plan_aborted.store(true, Ordering::SeqCst);
         }
         let len = if T::KIND.has_tail() { object.tail_len() } else { 0 };

@@ -11,6 +11,7 @@ use crate::space::memory::{ForwardingTable, Generations};
 use crate::space::{Block, Offset};
 use gc_core::color::GoodColors;
 use gc_core::remembered::Sort;
+use gc_core::word::{GoodWord, Word};
 use std::sync::atomic::AtomicU64;
 
 impl HeapInner {
@@ -126,21 +127,21 @@ impl HeapInner {
 
     /// The good word of the object at an offset, by the generation of its block. Called by the
     /// collector, while no flip has happened whose promotions are not carried out.
-    pub(crate) fn good_word(&self, offset: Offset) -> u64 {
+    pub(crate) fn good_word(&self, offset: Offset) -> GoodWord {
         self.good_words().of(self.memory.blocks.is_old(offset.block()), offset)
     }
 
     /// Whether a word is a good reference of this heap.
-    pub(crate) fn is_good(&self, word: u64) -> bool {
-        self.memory.space.color(word).is_some() && word & self.good_words().bad_mask == 0
+    pub(crate) fn is_good(&self, word: Word) -> bool {
+        self.memory.space.color(word.bits()).is_some() && !word.has_any(self.good_words().bad_mask)
     }
 
     /// The forwarding in which a stale word is looked up: that of its own generation. A block that
     /// was old, was freed and is young now may have both.
     #[inline(always)]
-    pub(crate) fn forwarding_of(&self, stale: u64) -> &ForwardingTable {
+    pub(crate) fn forwarding_of(&self, stale: Word) -> &ForwardingTable {
         match &self.memory.generations {
-            Some(generations) if self.memory.space.is_old(stale) => &generations.old_forwarding,
+            Some(generations) if self.memory.space.is_old(stale.bits()) => &generations.old_forwarding,
             _ => &self.memory.forwarding,
         }
     }
@@ -155,26 +156,26 @@ impl HeapInner {
 
     /// Whether the object of a stale word is old now, if it is at `place`: asked of the word and of
     /// the plan, and not of the block, whose generation changes after the flip (G8, G9).
-    pub(crate) fn is_old_at(&self, stale: u64, place: Offset) -> bool {
+    pub(crate) fn is_old_at(&self, stale: Word, place: Offset) -> bool {
         let Some(generations) = &self.memory.generations else { return false };
         // What is copied is old; what a plan with an entry keeps stays what it was.
-        self.memory.space.is_old(stale)
-            || self.memory.space.offset(stale) != place
+        self.memory.space.is_old(stale.bits())
+            || self.memory.space.offset(stale.bits()) != place
             || generations.is_promoted(place.block())
     }
 
     /// The offset of a word's object, when the last relocation is complete.
     #[inline]
-    pub(crate) fn remap(&self, word: u64) -> Offset {
+    pub(crate) fn remap(&self, word: Word) -> Offset {
         self.remap_from(self.good_words().bad_mask, word)
     }
 
     /// As [`remap`](Self::remap), for a caller that has the bits that no good word has.
     #[inline]
-    pub(crate) fn remap_from(&self, bad_mask: u64, word: u64) -> Offset {
-        debug_assert!(self.memory.space.owns(word));
-        let offset = self.memory.space.offset(word);
-        if word & bad_mask == 0 {
+    pub(crate) fn remap_from(&self, bad_mask: u64, word: Word) -> Offset {
+        debug_assert!(self.memory.space.owns(word.bits()));
+        let offset = self.memory.space.offset(word.bits());
+        if !word.has_any(bad_mask) {
             return offset;
         }
         match self.forwarding_of(word).entry(offset) {
@@ -223,13 +224,13 @@ impl HeapInner {
     /// Whether the object of a young word, stale or good, is old now; `None` for a word that is not
     /// young. For the collector, when all entries are published: with the good word.
     #[inline(always)]
-    pub(crate) fn resolve_young(&self, words: GoodWords, word: u64) -> Option<(bool, u64)> {
+    pub(crate) fn resolve_young(&self, words: GoodWords, word: Word) -> Option<(bool, GoodWord)> {
         let space = &self.memory.space;
-        if !space.owns(word) || word & space.young_bits() == 0 {
+        if !space.owns(word.bits()) || !word.has_any(space.young_bits()) {
             return None;
         }
-        if word & words.bad_mask == 0 {
-            return Some((false, word));
+        if !word.has_any(words.bad_mask) {
+            return Some((false, GoodWord::new(word)));
         }
         let place = self.remap_from(words.bad_mask, word);
         let is_old = self.is_old_at(word, place);
@@ -240,22 +241,22 @@ impl HeapInner {
 impl Mutator<'_> {
     /// The good word of the object at an offset, which a stale word led to.
     #[inline(always)]
-    pub(crate) fn good_word(&self, stale: u64, offset: Offset) -> u64 {
+    pub(crate) fn good_word(&self, stale: Word, offset: Offset) -> GoodWord {
         let is_old = self.inner.memory.generations.is_some() && self.inner.is_old_at(stale, offset);
-        offset.in_view(if is_old { self.old_view.get() } else { self.good_view.get() })
+        GoodWord::of_bits(offset.in_view(if is_old { self.old_view.get() } else { self.good_view.get() }))
     }
 
     /// As [`good_word`](Self::good_word), in a block that this thread copies to.
-    pub(crate) fn target_word(&self, offset: Offset) -> u64 {
-        offset.in_view(self.old_view.get())
+    pub(crate) fn target_word(&self, offset: Offset) -> GoodWord {
+        GoodWord::of_bits(offset.in_view(self.old_view.get()))
     }
 
     /// Remembers a slot of an old object that is given a young word (G3). The slot's own address
     /// says that its holder is old: an old object is accessed by its old address alone.
     #[inline(always)]
-    pub(crate) fn remember(&self, slot: &AtomicU64, sort: Sort, word: u64) {
+    pub(crate) fn remember(&self, slot: &AtomicU64, sort: Sort, word: GoodWord) {
         let address = std::ptr::from_ref(slot).addr() as u64;
-        if word & !address & self.young_bit.get() != 0 {
+        if word.word().has_any(!address & self.young_bit.get()) {
             std::hint::cold_path();
             self.remember_call(address, sort, word);
         }
@@ -263,10 +264,10 @@ impl Mutator<'_> {
 
     /// By a call that keeps the registers: otherwise every function with a store in it would save
     /// some, in heaps without generations too.
-    pub(crate) fn remember_slow(&self, slot: u64, sort: Sort, word: u64) {
+    pub(crate) fn remember_slow(&self, slot: u64, sort: Sort, word: Word) {
         // The bits of a number may look like those of a reference.
         if let Some(generations) = &self.inner.memory.generations
-            && self.inner.memory.space.owns(word)
+            && self.inner.memory.space.owns(word.bits())
         {
             generations.remembered.add(self.inner.memory.space.offset(slot).granule(), sort);
         }
@@ -298,7 +299,7 @@ impl GoodWords {
 
     /// The good word of the object at an offset.
     #[inline(always)]
-    pub(crate) fn of(&self, is_old: bool, offset: Offset) -> u64 {
-        offset.in_view(if is_old { self.old_view } else { self.view })
+    pub(crate) fn of(&self, is_old: bool, offset: Offset) -> GoodWord {
+        GoodWord::of_bits(offset.in_view(if is_old { self.old_view } else { self.view }))
     }
 }

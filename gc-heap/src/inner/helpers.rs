@@ -110,7 +110,7 @@ mod tests {
             let inner = heap.inner();
             // Of this heap, and past its end: a mark there is out of bounds.
             let nowhere = inner.good_words().of(false, Offset::new(inner.memory.views.span() - 4096));
-            let _root = RootCell::new(&inner.roots.strong, nowhere, true);
+            let _root = RootCell::new(&inner.roots.strong, nowhere.word(), true);
             catch_unwind(AssertUnwindSafe(|| heap.collect())).expect_err("it came back as if done");
             let why = inner.schedule.requests.failure().expect("the collector has given up");
             assert!(why.contains("out of bounds"), "{why}");

@@ -46,6 +46,7 @@ use external::External;
 use gc_core::stop::{Handshake, StopGate};
 use gc_core::sys::Process;
 use gc_core::views::Views;
+use gc_core::word::Word;
 use gc_core::zeroed::NoMemory;
 use helpers::Helpers;
 use pacing::{Pacing, Throttle};
@@ -70,7 +71,7 @@ pub(crate) struct World {
     pub(crate) handshake: Handshake,
     pub(crate) pause: PendingPause,
     /// Words that mutators overwrote while marking ran.
-    pub(crate) log: SegQueue<Vec<u64>>,
+    pub(crate) log: SegQueue<Vec<Word>>,
     /// An object of the planned evacuation set was pinned: nothing is relocated by this plan.
     pub(crate) plan_aborted: AtomicBool,
     /// Number of pins, counted with anonymous memory, where they prevent flips.

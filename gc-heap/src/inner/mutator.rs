@@ -6,6 +6,7 @@ use crate::inner::record::MutatorRecord;
 use crate::inner::tlab::Tlabs;
 use gc_core::color::GoodColors;
 use gc_core::locals::Watermark;
+use gc_core::word::Word;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub struct Mutator<'s> {
     pub(crate) flip: Cell<u32>,
     /// Whether the memory of the large object that was bumped last is all zero.
     pub(crate) large_is_zero: Cell<bool>,
-    pub(crate) log: RefCell<Vec<u64>>,
+    pub(crate) log: RefCell<Vec<Word>>,
     pub(crate) counts: Counts,
     pub(crate) random: Cell<u64>,
     pub(crate) until_cycle: Cell<u32>,

@@ -7,6 +7,7 @@ use crate::object::trace::fields_at;
 use crate::object::{Byte, Field, Init, Tail, TailElement, Trace};
 use crate::slot::Gc;
 use crate::space::LARGE_BYTES;
+use gc_core::word::GoodWord;
 
 impl<'s> Mutator<'s> {
     /// Writes the header of a new object.
@@ -42,7 +43,7 @@ impl<'s> Mutator<'s> {
         unsafe {
             self.write_header::<T>(start, bytes, len);
             T::write(init, fields);
-            Gc::from_word(start)
+            Gc::from_word(GoodWord::of_bits(start))
         }
     }
 
@@ -94,7 +95,7 @@ impl<'s> Mutator<'s> {
         unsafe {
             self.write_header::<I::Object>(start, const { <I::Object as Trace>::KIND.fixed_bytes as usize }, 0);
             init.write(fields);
-            Gc::from_word(start)
+            Gc::from_word(GoodWord::of_bits(start))
         }
     }
 
@@ -413,6 +414,6 @@ impl<'s> Mutator<'s> {
 
 #[inline(always)]
 fn tail_of<T: Trace>(gc: Gc<'_, T>) -> *mut T::Tail {
-    let start = std::ptr::with_exposed_provenance_mut::<u8>(gc.word() as usize);
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(gc.word().bits() as usize);
     start.wrapping_add(T::KIND.fixed_bytes as usize).cast()
 }

@@ -1,9 +1,11 @@
 //! What a word says by itself.
 
+use gc_core::word::Word;
+
 /// Whether a word is a reference (of any color).
 #[inline(always)]
-pub(crate) const fn is_reference(word: u64) -> bool {
-    word.wrapping_sub(1) < (1 << 48) - 1
+pub(crate) const fn is_reference(word: Word) -> bool {
+    word.bits().wrapping_sub(1) < (1 << 48) - 1
 }
 
 /// Bytes of the header: fields start here in an object without a tail.

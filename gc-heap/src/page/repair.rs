@@ -28,6 +28,7 @@ use crate::space::pages::Pages;
 use crate::space::{Block, BlockGranule, GRANULE_BYTES, Granule, Offset, Page};
 use gc_core::forwarding::{Entry, Forwarding};
 use gc_core::prefetch::prefetch;
+use gc_core::word::{GoodWord, Word};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -115,19 +116,25 @@ impl<'a> Repair<'a> {
     }
 
     #[inline(always)]
-    fn store(&self, offset: Offset, word: u64) {
-        self.words.word(offset).store(word, Ordering::Relaxed);
+    fn store(&self, offset: Offset, word: GoodWord) {
+        self.words.word(offset).store(word.bits(), Ordering::Relaxed);
+    }
+
+    /// The word of the object at an offset in the mutators' view.
+    #[inline(always)]
+    fn in_mutators_view(&self, offset: Offset) -> GoodWord {
+        GoodWord::of_bits(offset.in_view(self.pages.gate.view() as u64))
     }
 
     /// Rewrites the slot at an offset, at the latest before the page is done; at once if its object
     /// does not move.
     #[inline(always)]
     fn rewrite(&mut self, slot: Offset) {
-        let word = self.load(slot);
+        let word = Word::new(self.load(slot));
         if !is_reference(word) {
             return;
         }
-        let offset = self.inner.memory.space.offset(word);
+        let offset = self.inner.memory.space.offset(word.bits());
         if let Some(forwarding) = self.inner.memory.forwarding.of_block(offset.block()) {
             let granule = offset.granule().in_block();
             prefetch(forwarding.word_address(granule));
@@ -150,7 +157,7 @@ impl<'a> Repair<'a> {
         });
         if let Some((slot, entry)) = std::mem::replace(&mut self.found[next], found) {
             match entry.destination() {
-                Some(granule) => self.store(slot, granule.offset().in_view(self.pages.gate.view() as u64)),
+                Some(granule) => self.store(slot, self.in_mutators_view(granule.offset())),
                 None => self.count_dangling(),
             }
         }
@@ -170,7 +177,7 @@ impl<'a> Repair<'a> {
     /// object; but its key may be on a page that mutators access already, so it is rewritten
     /// whenever possible: one of them may have read the key before another removed it.
     fn rewrite_value(&self, offset: Offset) {
-        let word = self.load(offset);
+        let word = Word::new(self.load(offset));
         if is_reference(word)
             && let Some(word) = self.moved_if_known(word)
         {
@@ -179,12 +186,12 @@ impl<'a> Repair<'a> {
     }
 
     /// The new reference for a word, if it refers to an object that moves.
-    fn moved_if_known(&self, word: u64) -> Option<u64> {
+    fn moved_if_known(&self, word: Word) -> Option<GoodWord> {
         let inner = self.inner;
-        let target = inner.memory.space.offset(word);
+        let target = inner.memory.space.offset(word.bits());
         let block = (target.bytes() < inner.config.max_bytes).then_some(target.block())?;
         let entry = inner.memory.forwarding.of_block(block)?.entry(target.granule().in_block())?;
-        entry.destination().map(|granule| granule.offset().in_view(self.pages.gate.view() as u64))
+        entry.destination().map(|granule| self.in_mutators_view(granule.offset()))
     }
 
     /// Rewrites every word of a page of roots that is a reference. Words above a stack's top, or of
@@ -193,8 +200,8 @@ impl<'a> Repair<'a> {
         let inner = self.inner;
         for slot in Granule::range(self.page.start.granule()..self.page.end.granule()) {
             let offset = slot.offset();
-            let word = self.load(offset);
-            if !is_reference(word) || !inner.memory.space.owns(word) {
+            let word = Word::new(self.load(offset));
+            if !is_reference(word) || !inner.memory.space.owns(word.bits()) {
                 continue;
             }
             if let Some(word) = self.moved_if_known(word) {
@@ -225,7 +232,7 @@ impl<'a> Repair<'a> {
         let (low, high) = (part(self.page.start), part(self.page.end));
         if from != to {
             for at in (low..high).step_by(GRANULE_BYTES) {
-                self.store(to + at, self.load(from + at));
+                self.words.word(to + at).store(self.load(from + at), Ordering::Relaxed);
             }
         }
         if low >= high {

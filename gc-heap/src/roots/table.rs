@@ -10,6 +10,7 @@ use crate::space::Page;
 use crossbeam_queue::SegQueue;
 use gc_core::root_table::{self, Dropped, Entries};
 use gc_core::sys::Process;
+use gc_core::word::Word;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -134,7 +135,7 @@ pub(crate) struct RootCell {
 
 impl RootCell {
     /// `idle`: no marking runs (and none can begin, since the caller borrows a mutator).
-    pub(crate) fn new(table: &Arc<RootTable>, word: u64, idle: bool) -> RootCell {
+    pub(crate) fn new(table: &Arc<RootTable>, word: Word, idle: bool) -> RootCell {
         let mut state = table.state.lock();
         // Through the mutators' view: a store through the canonical view could be overwritten by a
         // concurrent repair. It may fault while the table is locked; that cannot deadlock, because

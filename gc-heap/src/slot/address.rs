@@ -3,6 +3,7 @@
 use crate::inner::mutator::Mutator;
 use crate::object::Trace;
 use crate::slot::{AnyGc, Gc};
+use gc_core::word::GoodWord;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -48,7 +49,7 @@ use std::marker::PhantomData;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address<'g> {
     /// A good reference: an object has one, between two safepoints.
-    word: u64,
+    word: GoodWord,
     /// Neither `Send` nor `Sync`, as [`Gc`].
     _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
 }
@@ -75,12 +76,12 @@ impl Hash for Address<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Objects lie at multiples of 8: the bits that differ come first.
-        state.write_u64(self.word >> 3);
+        state.write_u64(self.word.bits() >> 3);
     }
 }
 
 impl fmt::Debug for Address<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({:#x})", self.word)
+        write!(f, "Address({:#x})", self.word.bits())
     }
 }

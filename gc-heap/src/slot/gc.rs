@@ -5,6 +5,7 @@ use crate::object::header::Header;
 use crate::object::trace::fields_at;
 use crate::object::word::is_reference;
 use crate::object::{IdentityHash, Kind, Tail, TailElement, Trace};
+use gc_core::word::{GoodWord, Word};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -37,15 +38,15 @@ impl<'g, T: Trace> Gc<'g, T> {
     /// `word` is a good reference to an object of type `T`, and the mutator stays borrowed for
     /// `'g`.
     #[inline(always)]
-    pub(crate) unsafe fn from_word(word: u64) -> Gc<'g, T> {
-        let start = std::ptr::with_exposed_provenance_mut(word as usize);
+    pub(crate) unsafe fn from_word(word: GoodWord) -> Gc<'g, T> {
+        let start = std::ptr::with_exposed_provenance_mut(word.bits() as usize);
         // SAFETY: a reference is not 0.
         Gc { start: unsafe { NonNull::new_unchecked(start) }, _borrows: PhantomData }
     }
 
     #[inline(always)]
-    pub(crate) fn word(self) -> u64 {
-        self.start.as_ptr() as u64
+    pub(crate) fn word(self) -> GoodWord {
+        GoodWord::of_bits(self.start.as_ptr() as u64)
     }
 
     /// The object, for as long as the mutator is borrowed (`*gc` and `gc.field` do for shorter
@@ -177,39 +178,39 @@ pub(super) const DOUBLE_OFFSET: u64 = 1 << 48;
 const CANONICAL_NAN: u64 = 0x7ff8 << 48;
 const SIGN: u64 = 1 << 63;
 
-/// A word that stays good for `'g`: an immediate, or a good reference to an object.
+/// A good word with how long it stays good, `'g`.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct GoodWord<'g> {
-    word: u64,
+pub(super) struct HeldWord<'g> {
+    word: GoodWord,
     /// Neither `Send` nor `Sync`, as [`Gc`].
     _borrows: PhantomData<(&'g Mutator<'static>, *const ())>,
 }
 
-impl<'g> GoodWord<'g> {
+impl<'g> HeldWord<'g> {
     /// # Safety
     /// The word is an immediate or a good reference, and the mutator stays borrowed for `'g`.
     #[inline(always)]
-    pub(super) const unsafe fn new(word: u64) -> GoodWord<'g> {
-        GoodWord { word, _borrows: PhantomData }
+    pub(super) const unsafe fn new(word: GoodWord) -> HeldWord<'g> {
+        HeldWord { word, _borrows: PhantomData }
     }
 
     /// A tag has upper bits, so this is no reference, whatever the payload.
     #[inline(always)]
-    pub(super) const fn immediate<const TAG: u64>(payload: u64) -> GoodWord<'g> {
-        const { assert!(!is_reference(TAG) && TAG >> 48 != 0) }
-        GoodWord { word: TAG | payload, _borrows: PhantomData }
+    pub(super) const fn immediate<const TAG: u64>(payload: u64) -> HeldWord<'g> {
+        const { assert!(!is_reference(Word::new(TAG)) && TAG >> 48 != 0) }
+        HeldWord { word: GoodWord::of_bits(TAG | payload), _borrows: PhantomData }
     }
 
     /// The bits of a double, moved up: with only two NaNs they do not wrap around.
     #[inline(always)]
-    pub(super) const fn num(x: f64) -> GoodWord<'g> {
+    pub(super) const fn num(x: f64) -> HeldWord<'g> {
         let bits = if x.is_nan() { CANONICAL_NAN | x.to_bits() & SIGN } else { x.to_bits() };
-        GoodWord { word: bits + DOUBLE_OFFSET, _borrows: PhantomData }
+        HeldWord { word: GoodWord::of_bits(bits + DOUBLE_OFFSET), _borrows: PhantomData }
     }
 
     #[inline(always)]
-    pub(super) const fn get(self) -> u64 {
+    pub(super) const fn get(self) -> GoodWord {
         self.word
     }
 
@@ -217,14 +218,14 @@ impl<'g> GoodWord<'g> {
     #[inline(always)]
     pub(super) fn reference(self) -> Option<AnyGc<'g>> {
         // SAFETY: a reference, so a good one.
-        is_reference(self.word).then(|| unsafe { AnyGc::from_word(self.word) })
+        is_reference(self.word.word()).then(|| unsafe { AnyGc::from_word(self.word) })
     }
 }
 
-impl<'g> From<AnyGc<'g>> for GoodWord<'g> {
+impl<'g> From<AnyGc<'g>> for HeldWord<'g> {
     #[inline(always)]
-    fn from(gc: AnyGc<'g>) -> GoodWord<'g> {
-        GoodWord { word: gc.word(), _borrows: PhantomData }
+    fn from(gc: AnyGc<'g>) -> HeldWord<'g> {
+        HeldWord { word: gc.word(), _borrows: PhantomData }
     }
 }
 
@@ -272,15 +273,15 @@ impl<'g> AnyGc<'g> {
     /// # Safety
     /// `word` is a good reference, and the mutator stays borrowed for `'g`.
     #[inline(always)]
-    pub(crate) unsafe fn from_word(word: u64) -> AnyGc<'g> {
-        let start = std::ptr::with_exposed_provenance_mut(word as usize);
+    pub(crate) unsafe fn from_word(word: GoodWord) -> AnyGc<'g> {
+        let start = std::ptr::with_exposed_provenance_mut(word.bits() as usize);
         // SAFETY: a reference is not 0.
         AnyGc { start: unsafe { NonNull::new_unchecked(start) }, _borrows: PhantomData }
     }
 
     #[inline(always)]
-    pub(crate) fn word(self) -> u64 {
-        self.start.as_ptr() as u64
+    pub(crate) fn word(self) -> GoodWord {
+        GoodWord::of_bits(self.start.as_ptr() as u64)
     }
 
     /// What the object is.

@@ -12,8 +12,9 @@
 //! references from all else. Every NaN is stored as the quiet NaN of its sign, `7ff8...` or
 //! `fff8...`: another payload could look like a tag, or forge a reference.
 
-use super::gc::{AnyGc, DOUBLE_OFFSET, Gc, GoodWord};
+use super::gc::{AnyGc, DOUBLE_OFFSET, Gc, HeldWord};
 use crate::object::Trace;
+use gc_core::word::{GoodWord, Word};
 use std::fmt;
 
 const IMMEDIATE: u64 = 0xfffa << 48;
@@ -46,7 +47,7 @@ const SPECIAL: u64 = IMMEDIATE | 1 << 32;
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Value<'g> {
-    word: GoodWord<'g>,
+    word: HeldWord<'g>,
 }
 
 /// What a [`Value`] is, to match on.
@@ -75,24 +76,29 @@ impl<'g> Value<'g> {
     pub const TRUE: Value<'static> = Value::immediate::<IMMEDIATE>(3);
 
     const fn immediate<const TAG: u64>(payload: u64) -> Value<'g> {
-        Value { word: GoodWord::immediate::<TAG>(payload) }
+        Value { word: HeldWord::immediate::<TAG>(payload) }
     }
 
     #[inline(always)]
-    pub(super) const fn of(word: GoodWord<'g>) -> Value<'g> {
+    pub(super) const fn of(word: HeldWord<'g>) -> Value<'g> {
         Value { word }
     }
 
     #[inline(always)]
-    pub(crate) const fn word(self) -> u64 {
+    pub(crate) const fn word(self) -> GoodWord {
         self.word.get()
+    }
+
+    #[inline(always)]
+    const fn bits(self) -> u64 {
+        self.word().bits()
     }
 
     /// A double. Every NaN becomes the canonical one of its sign.
     #[inline(always)]
     #[must_use]
     pub const fn num(x: f64) -> Value<'g> {
-        Value { word: GoodWord::num(x) }
+        Value { word: HeldWord::num(x) }
     }
 
     /// An integer.
@@ -162,7 +168,7 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn as_num(self) -> Option<f64> {
-        word_as_num(self.word())
+        word_as_num(self.word().word())
     }
 
     /// The integer, if it is one of 32 bits: as [`as_int48`](Self::as_int48), and a test more.
@@ -179,28 +185,28 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn as_int48(self) -> Option<i64> {
-        if self.word() & !PAYLOAD == INT { Some((self.word() as i64) << 16 >> 16) } else { None }
+        if self.bits() & !PAYLOAD == INT { Some((self.bits() as i64) << 16 >> 16) } else { None }
     }
 
     /// The boolean, if it is one.
     #[inline(always)]
     #[must_use]
     pub const fn as_bool(self) -> Option<bool> {
-        if self.word() & !1 == IMMEDIATE | 2 { Some(self.word() & 1 == 1) } else { None }
+        if self.bits() & !1 == IMMEDIATE | 2 { Some(self.bits() & 1 == 1) } else { None }
     }
 
     /// The embedder's constant, if it is one.
     #[inline(always)]
     #[must_use]
     pub const fn as_special(self) -> Option<u32> {
-        if self.word() >> 32 == SPECIAL >> 32 { Some(self.word() as u32) } else { None }
+        if self.bits() >> 32 == SPECIAL >> 32 { Some(self.bits() as u32) } else { None }
     }
 
     /// Whether this is nil.
     #[inline(always)]
     #[must_use]
     pub const fn is_nil(self) -> bool {
-        self.word() == IMMEDIATE
+        self.bits() == IMMEDIATE
     }
 
     /// The reference, if it is one.
@@ -241,15 +247,15 @@ impl<'g> Value<'g> {
     #[inline(always)]
     #[must_use]
     pub const fn is_identical(self, other: Value<'_>) -> bool {
-        self.word() == other.word()
+        self.bits() == other.bits()
     }
 }
 
 /// The double that a word holds, if it does; needs no barrier.
 #[inline(always)]
-pub(crate) const fn word_as_num(word: u64) -> Option<f64> {
-    if word.wrapping_sub(DOUBLE_OFFSET) < IMMEDIATE - DOUBLE_OFFSET {
-        Some(f64::from_bits(word - DOUBLE_OFFSET))
+pub(crate) const fn word_as_num(word: Word) -> Option<f64> {
+    if word.bits().wrapping_sub(DOUBLE_OFFSET) < IMMEDIATE - DOUBLE_OFFSET {
+        Some(f64::from_bits(word.bits() - DOUBLE_OFFSET))
     } else {
         None
     }

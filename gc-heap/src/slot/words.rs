@@ -6,13 +6,14 @@
 //! 0, where it says so), and only its methods store to it. The barrier makes it good when it is
 //! loaded, and it stays good as long as the mutator is borrowed.
 
-use super::gc::{AnyGc, Gc, GoodWord};
+use super::gc::{AnyGc, Gc, HeldWord};
 use super::value::Value;
 use crate::barrier::Place;
 use crate::barrier::access::{self, Pair, Words};
 use crate::inner::mutator::Mutator;
 use crate::object::{Field, FieldName, SlotKind, Trace, WordMap};
 use crate::roots::table::{RootCell, RootTable};
+use gc_core::word::GoodWord;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -36,12 +37,12 @@ pub unsafe trait SlotType: 'static {
     const COPIES: bool = false;
 
     #[doc(hidden)]
-    fn to_word(loaded: Self::Loaded<'_>) -> u64;
+    fn to_word(loaded: Self::Loaded<'_>) -> GoodWord;
 
     /// # Safety
     /// The word came from `to_word` of this type, is good, and the mutator stays borrowed for `'g`.
     #[doc(hidden)]
-    unsafe fn from_word<'g>(word: u64) -> Self::Loaded<'g>;
+    unsafe fn from_word<'g>(word: GoodWord) -> Self::Loaded<'g>;
 }
 
 /// Any [`Value`]: what slots of a dynamically typed language hold.
@@ -106,12 +107,12 @@ macro_rules! slot_types {
             const COPIES: bool = $copies;
 
             #[inline(always)]
-            fn to_word(loaded: Self::Loaded<'_>) -> u64 {
+            fn to_word(loaded: Self::Loaded<'_>) -> GoodWord {
                 $to(loaded)
             }
 
             #[inline(always)]
-            unsafe fn from_word<'g>(word: u64) -> Self::Loaded<'g> {
+            unsafe fn from_word<'g>(word: GoodWord) -> Self::Loaded<'g> {
                 // SAFETY: the caller's.
                 unsafe { $from(word) }
             }
@@ -122,27 +123,27 @@ macro_rules! slot_types {
 /// # Safety
 /// As [`Gc::from_word`], or 0.
 #[inline(always)]
-unsafe fn gc_or_null<'g, T: Trace>(word: u64) -> Option<Gc<'g, T>> {
+unsafe fn gc_or_null<'g, T: Trace>(word: GoodWord) -> Option<Gc<'g, T>> {
     // SAFETY: the caller's, and not null.
-    if word == 0 { None } else { Some(unsafe { Gc::from_word(word) }) }
+    if word.is_null() { None } else { Some(unsafe { Gc::from_word(word) }) }
 }
 
 /// # Safety
 /// As [`AnyGc::from_word`], or 0.
 #[inline(always)]
-unsafe fn any_or_null<'g>(word: u64) -> Option<AnyGc<'g>> {
+unsafe fn any_or_null<'g>(word: GoodWord) -> Option<AnyGc<'g>> {
     // SAFETY: the caller's, and not null.
-    if word == 0 { None } else { Some(unsafe { AnyGc::from_word(word) }) }
+    if word.is_null() { None } else { Some(unsafe { AnyGc::from_word(word) }) }
 }
 
 slot_types! {
     // `Gc` and `Value` are transparent. `Option<NonNull<_>>`, of which `Gc` is one, is guaranteed
     // to lie as a pointer, with null for `None`.
     [T: Trace] T, Gc<'g, T>, Strong, true, Gc::word, Gc::from_word;
-    [T: Trace] Option<T>, Option<Gc<'g, T>>, Strong, true, |gc: Option<Gc<'_, T>>| gc.map_or(0, Gc::word), gc_or_null;
-    [] Tagged, Value<'g>, Tagged, true, Value::word, |word| Value::of(GoodWord::new(word));
+    [T: Trace] Option<T>, Option<Gc<'g, T>>, Strong, true, |gc: Option<Gc<'_, T>>| gc.map_or(GoodWord::NULL, Gc::word), gc_or_null;
+    [] Tagged, Value<'g>, Tagged, true, Value::word, |word| Value::of(HeldWord::new(word));
     [] AnyObject, AnyGc<'g>, Strong, false, AnyGc::word, AnyGc::from_word;
-    [] Option<AnyObject>, Option<AnyGc<'g>>, Strong, false, |gc: Option<AnyGc<'_>>| gc.map_or(0, AnyGc::word), any_or_null;
+    [] Option<AnyObject>, Option<AnyGc<'g>>, Strong, false, |gc: Option<AnyGc<'_>>| gc.map_or(GoodWord::NULL, AnyGc::word), any_or_null;
 }
 
 impl<S: SlotType> Words for S {
@@ -311,19 +312,19 @@ pub struct WeakSlot<T> {
 
 impl<T: Referent> WeakSlot<T> {
     pub(super) fn holds_nothing(&self) -> bool {
-        access::load_plain(&self.word, Place::WeakField) == 0
+        access::load_plain(&self.word, Place::WeakField).is_null()
     }
 
     #[inline(always)]
     pub(super) fn load<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let word = access::load_weak(&self.word, Place::WeakField, m);
         // SAFETY: the module's invariant, and not 0.
-        (word != 0).then(|| unsafe { T::from_word(word) })
+        (!word.is_null()).then(|| unsafe { T::from_word(word) })
     }
 
     #[inline(always)]
     pub(super) fn store(&self, value: Option<T::Loaded<'_>>, m: &Mutator<'_>) {
-        access::store_weak(&self.word, Place::WeakField, value.map_or(0, T::to_word), m);
+        access::store_weak(&self.word, Place::WeakField, value.map_or(GoodWord::NULL, T::to_word), m);
     }
 }
 
@@ -335,7 +336,13 @@ unsafe impl<T: Referent> Field for WeakSlot<T> {
     #[inline(always)]
     unsafe fn write<'g>(init: Option<T::Loaded<'g>>, dst: *mut Self) {
         // SAFETY: the caller's; published by a later Release.
-        unsafe { dst.cast::<u64>().write(access::initial(dst.addr(), Place::WeakField, init.map_or(0, T::to_word))) }
+        unsafe {
+            dst.cast::<u64>().write(access::initial(
+                dst.addr(),
+                Place::WeakField,
+                init.map_or(GoodWord::NULL, T::to_word),
+            ))
+        }
     }
 }
 
@@ -423,7 +430,8 @@ unsafe impl<K: Referent, S: SlotType> Field for Ephemeron<K, S> {
 
     #[inline(always)]
     unsafe fn write<'g>(init: Self::Init<'g>, dst: *mut Self) {
-        let (key, value) = init.map_or((0, 0), |(key, value)| (K::to_word(key), S::to_word(value)));
+        let (key, value) =
+            init.map_or((GoodWord::NULL, GoodWord::NULL), |(key, value)| (K::to_word(key), S::to_word(value)));
         let words = dst.cast::<u64>();
         // SAFETY: the caller's; published by a later Release.
         unsafe {
@@ -488,6 +496,6 @@ impl<T: Referent> WeakRootWord<T> {
     pub(super) fn load<'g>(&self, m: &'g Mutator<'_>) -> Option<T::Loaded<'g>> {
         let word = access::load_weak(self.cell.slot(&m.inner().roots.weak), Place::WeakRoot, m);
         // SAFETY: the module's invariant, and not 0.
-        (word != 0).then(|| unsafe { T::from_word(word) })
+        (!word.is_null()).then(|| unsafe { T::from_word(word) })
     }
 }

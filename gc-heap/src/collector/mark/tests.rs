@@ -4,6 +4,7 @@ use super::*;
 use crate::collector::roots::Roots;
 use crate::slot::SlotType;
 use crate::{AllocSize, Gc, Heap, Local, MIN_HEAP_BYTES, Slot, Stress, Trace};
+use gc_core::word::Word;
 
 #[derive(Trace)]
 struct Node {
@@ -23,7 +24,7 @@ fn the_store_log_is_taken_while_marking_runs_and_a_part_at_a_time() {
             let m = m.reserve(room).unwrap();
             list.set(m, Some(m.place(NodeInit { next: list.get(m) })));
         }
-        let first = <Option<Node> as SlotType>::to_word(list.get(m));
+        let first = <Option<Node> as SlotType>::to_word(list.get(m)).word();
         // No cycle runs: half of the heap is free. The objects are older than the marking.
         let inner = heap.inner();
         inner.world.phase.next_epoch();
@@ -63,12 +64,13 @@ fn a_logged_word_from_before_the_last_relocation_is_followed_to_where_its_object
         // it.
         m.collect();
         let inner = heap.inner();
-        let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node));
+        let offset_of = |node: Gc<'_, Node>| inner.memory.space.offset(<Node as SlotType>::to_word(node).bits());
         let first = list.get(m);
-        let stale = inner.memory.word(offset_of(first).word(1)).load(std::sync::atomic::Ordering::Relaxed);
+        let slot = inner.memory.word(offset_of(first).word(1));
+        let stale = Word::of(slot, std::sync::atomic::Ordering::Relaxed);
         assert!(!inner.is_good(stale));
         let now = offset_of(first.next.get(m).unwrap());
-        assert_ne!(now, inner.memory.space.offset(stale));
+        assert_ne!(now, inner.memory.space.offset(stale.bits()));
         inner.world.log.push(vec![stale]);
         let shared = SharedMarkQueue::new(inner, 1, Roots::default());
         let mut marker = Marker::<false>::new(inner, &shared);

@@ -8,6 +8,7 @@ use crate::{
     RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
 };
 use gc_core::remembered::Sort;
+use gc_core::word::Word;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
@@ -46,7 +47,7 @@ pub(super) fn granule<T>(heap: &Heap, slot: &T) -> Granule {
 
 pub(super) fn is_old(heap: &Heap, object: Gc<'_, Node>) -> bool {
     let memory = &heap.inner().memory;
-    let (word, space) = (<Node as SlotType>::to_word(object), &memory.space);
+    let (word, space) = (<Node as SlotType>::to_word(object).bits(), &memory.space);
     assert_eq!(space.is_old(word), memory.blocks.is_old(space.offset(word).block()), "G1");
     space.is_old(word)
 }
@@ -111,7 +112,7 @@ fn each_store_of_a_young_reference_into_an_old_object_is_remembered_once() {
             young.pair.set(m, Some((young, Some(old))));
             assert_eq!(remembered(heap), [], "nothing of these leads from an old object to a young one");
             // Any bits, among them those of a young reference below those of a number.
-            let word = <Node as SlotType>::to_word(young);
+            let word = <Node as SlotType>::to_word(young).bits();
             (0..16).for_each(|high| old.tagged.set(m, Value::num(f64::from_bits(word | high << 48))));
             assert_eq!(remembered(heap), [], "a number is no reference");
             old.pair.set(m, None);
@@ -154,7 +155,7 @@ fn what_survives_is_old_and_its_slots_are_healed() {
         m.collect();
         let (holder, target) = (holder.get(m), target.get(m));
         assert!(is_old(heap, holder) && is_old(heap, target));
-        let good = <Node as SlotType>::to_word(target);
+        let good = <Node as SlotType>::to_word(target).bits();
         let first = granule(heap, &holder.strong);
         let words =
             [&granule(heap, &holder.tagged), &granule(heap, &holder.weak), &granule(heap, &holder.pair), &first];
@@ -202,7 +203,10 @@ fn what_stays_young_stays_remembered() {
             let (holder, young) = (holder.get(m), young.get(m));
             assert!(is_old(&heap, holder) && !is_old(&heap, young));
             let slot = granule(&heap, &holder.strong);
-            assert_eq!(heap.inner().memory.word(slot.offset()).load(Relaxed), <Node as SlotType>::to_word(young));
+            assert_eq!(
+                heap.inner().memory.word(slot.offset()).load(Relaxed),
+                <Node as SlotType>::to_word(young).bits()
+            );
             assert_eq!(remembered(&heap), [(slot, Sort::Strong)]);
             holder.strong.set(m, None);
         });
@@ -227,7 +231,7 @@ fn a_stale_word_is_looked_up_in_the_forwarding_of_its_generation() {
     });
     let stale = GoodWords::new(heap.inner(), heap.inner().next_good());
     let words = [stale.view, stale.old_view];
-    assert_eq!(words.map(|view| heap.inner().remap(offset.in_view(view))), places);
+    assert_eq!(words.map(|view| heap.inner().remap(Word::new(offset.in_view(view)))), places);
     heap.inner().drop_forwarding([block]);
 }
 

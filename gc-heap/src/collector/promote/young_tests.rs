@@ -9,6 +9,7 @@ use crate::{
     Tagged, Weak,
 };
 use gc_core::remembered::Sort;
+use gc_core::word::Word;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -31,7 +32,7 @@ pub(super) fn young(m: &mut Mutator<'_>, heap: &Heap) {
 }
 
 fn address(object: Gc<'_, Node>) -> u64 {
-    <Node as SlotType>::to_word(object)
+    <Node as SlotType>::to_word(object).bits()
 }
 
 /// Dead young objects go, and dead old ones stay until a whole cycle; what survives is old, and
@@ -109,7 +110,10 @@ fn remembered_slots_are_roots_of_a_young_cycle() {
         assert!(deaths.take().is_some(), "a young object has died");
         let good = |slot: Granule| {
             let word = heap.inner().memory.word(slot.offset()).load(Relaxed);
-            assert!(word == 0 || heap.inner().memory.space.is_old(word) && heap.inner().is_good(word), "{word:#x}");
+            assert!(
+                word == 0 || heap.inner().memory.space.is_old(word) && heap.inner().is_good(Word::new(word)),
+                "{word:#x}"
+            );
         };
         for _ in 0..2 {
             let holder = holder.get(m);
@@ -119,7 +123,7 @@ fn remembered_slots_are_roots_of_a_young_cycle() {
             let (key, value) = holder.pair.get(m).expect("the key is reachable");
             assert!(is_old(heap, key) && is_old(heap, value.unwrap()));
             assert!(holder.strong.get(m).unwrap().strong.get(m).unwrap().ptr_eq(key));
-            let tagged = <Tagged as SlotType>::to_word(holder.tagged.get(m));
+            let tagged = <Tagged as SlotType>::to_word(holder.tagged.get(m)).bits();
             assert!(heap.inner().memory.space.is_old(tagged));
             young(m, heap);
         }
@@ -333,7 +337,7 @@ fn roots_lead_to_what_was_promoted() {
         assert!(is_old(heap, object.get(m)) && object.get(m).ptr_eq(strong.get(m)));
         assert!(weak.get(m).unwrap().ptr_eq(object.get(m)) && pinned.get(m).ptr_eq(object.get(m)));
         let top = stack.get(m, 0);
-        assert_eq!(<Tagged as SlotType>::to_word(top), address(object.get(m)));
+        assert_eq!(<Tagged as SlotType>::to_word(top).bits(), address(object.get(m)));
     });
 }
 
