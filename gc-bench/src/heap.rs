@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gc_core::probe::Capabilities;
-use gc_heap::{BuildError, Heap, HeapBuilder, HugePages};
+use gc_heap::{BuildError, ByteSize, Heap, HeapBuilder, HugePages, MIN_HEAP_BYTES};
 use serde::{Deserialize, Serialize};
 
 use crate::by_name;
@@ -17,7 +18,7 @@ use crate::machine::Memory;
 use crate::peer::Peer;
 use crate::peer::java::{Java, Machine};
 use crate::processors::{self, Cpus};
-use crate::size::{bytes, parse_count};
+use crate::size::{bytes, parse_count, parse_seconds};
 
 /// How the heap is built; every workload takes these.
 #[derive(Debug, Args)]
@@ -63,6 +64,40 @@ pub(crate) struct HeapArgs {
     /// Do not touch the heap's pages before the run: their first touch then falls into it
     #[arg(long)]
     no_pretouch: bool,
+
+    #[command(flatten)]
+    giving_back: GivingBack,
+}
+
+/// When the heap gives memory back.
+#[derive(Debug, Args)]
+struct GivingBack {
+    /// The memory that the heap tries to make do with: a number with k, m or g (KiB, MiB, GiB), at
+    /// most its maximum [default: the maximum]
+    #[arg(long, value_name = "SIZE")]
+    soft_max: Option<ByteSize>,
+
+    /// How many seconds memory stays free before the heap gives it back [default: the heap's own
+    /// choice, 300]
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    uncommit_delay: Option<f64>,
+
+    /// Memory to leave the system: while less is available, the heap makes do with little more than
+    /// what lives [default: it does not look]
+    #[arg(long, value_name = "SIZE")]
+    spare: Option<ByteSize>,
+}
+
+impl GivingBack {
+    /// The first option that was given, by its name.
+    fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--soft-max", self.soft_max.is_some()),
+            ("--uncommit-delay", self.uncommit_delay.is_some()),
+            ("--spare", self.spare.is_some()),
+        ];
+        options.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
+    }
 }
 
 fn huge_pages() -> impl TypedValueParser<Value = HugePages> {
@@ -116,7 +151,13 @@ impl HeapArgs {
 
     /// The kit that the peers need, where there are any.
     pub(crate) fn java(&self) -> Result<Option<Java>, Failure> {
-        if self.peer.is_empty() { Ok(None) } else { Java::find(self.jdk.as_deref()).map(Some) }
+        if self.peer.is_empty() {
+            return Ok(None);
+        }
+        if let Some(option) = self.giving_back.given() {
+            return Err(Failure::input(format!("{option} is of this heap alone: leave out that or --peer")));
+        }
+        Java::find(self.jdk.as_deref()).map(Some)
     }
 
     /// The processors that were asked for; none where all may be used.
@@ -175,6 +216,9 @@ impl HeapArgs {
             pretouch,
             huge_pages: self.huge_pages.unwrap_or_else(own_choice),
             cpus: Vec::new(),
+            soft_max_bytes: self.giving_back.soft_max.map(ByteSize::bytes),
+            uncommit_delay_s: self.giving_back.uncommit_delay,
+            spare_bytes: self.giving_back.spare.map(ByteSize::bytes),
             java: None,
             against: None,
         }
@@ -196,6 +240,15 @@ pub(crate) struct HeapPlan {
     /// The processors that its process may use; none: all.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) cpus: Vec<usize>,
+    /// The memory that it tries to make do with, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) soft_max_bytes: Option<u64>,
+    /// How long memory stays free before it is given back, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    uncommit_delay_s: Option<f64>,
+    /// Memory that it leaves the system, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    spare_bytes: Option<u64>,
     /// Of a peer: the kit that it comes from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) java: Option<Java>,
@@ -234,7 +287,31 @@ impl HeapPlan {
     pub(crate) fn builder(&self) -> HeapBuilder {
         let builder = self.barrier.apply(Heap::builder());
         let builder = builder.max_bytes(self.heap_bytes as usize).pretouch(self.pretouch).huge_pages(self.huge_pages);
+        let builder = builder.spare_bytes(self.spare_bytes.map(|bytes| bytes as usize));
+        let builder = match self.soft_max_bytes {
+            Some(bytes) => builder.soft_max_bytes(bytes as usize),
+            None => builder,
+        };
+        let builder = match self.uncommit_delay_s {
+            Some(seconds) => builder.uncommit_delay(Some(Duration::from_secs_f64(seconds))),
+            None => builder,
+        };
         if self.workers > 0 { builder.workers(self.workers as usize) } else { builder }
+    }
+
+    /// Refuses a soft maximum that says nothing, or that no heap can keep.
+    fn check_soft_max(&self) -> Result<(), Failure> {
+        let Some(soft_max) = self.soft_max_bytes else { return Ok(()) };
+        let (said, most, least) = (bytes(soft_max), bytes(self.heap_bytes), bytes(MIN_HEAP_BYTES as u64));
+        if soft_max > self.heap_bytes {
+            return Err(Failure::input(format!(
+                "a soft maximum of {said} is more than the heap's maximum of {most}: it would change nothing"
+            )));
+        }
+        if soft_max < MIN_HEAP_BYTES as u64 {
+            return Err(Failure::input(format!("a soft maximum of {said} is less than the smallest heap has, {least}")));
+        }
+        Ok(())
     }
 
     /// Rejects a heap that cannot be built here, before anything is run.
@@ -246,6 +323,7 @@ impl HeapPlan {
             }
             other => Failure::input(other.to_string()),
         })?;
+        self.check_soft_max()?;
         if self.pretouch && self.heap_bytes > memory.available_bytes {
             let (heap, free) = (bytes(self.heap_bytes), bytes(memory.available_bytes));
             return Err(Failure::input(format!(

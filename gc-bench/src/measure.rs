@@ -65,6 +65,8 @@ pub(crate) struct Closed {
     pub(crate) wall: Duration,
     pub(crate) used: Used,
     pub(crate) cycles: u64,
+    /// What the heap uncommitted.
+    pub(crate) uncommitted_bytes: u64,
     pub(crate) heap: HeapEvents,
     pub(crate) lost: Since,
     /// When the measured part began.
@@ -79,7 +81,7 @@ impl Closed {
     pub(crate) fn of_peer(wall: Duration, used: Used, cycles: u64, stops: Vec<Stop>, used_by: Threads) -> Self {
         let (since, lost) = (Instant::now(), Since::default());
         let heap = HeapEvents::of_stops(stops, wall.as_nanos() as u64);
-        Self { wall, used, cycles, heap, lost, since, allocated: (0, 0), used_by }
+        Self { wall, used, cycles, uncommitted_bytes: 0, heap, lost, since, allocated: (0, 0), used_by }
     }
 }
 
@@ -147,11 +149,12 @@ impl<'a> Bench<'a> {
         let to_ns = window.from_ns + wall.as_nanos() as u64;
         let heap = HeapEvents::of(&events, lost, window.from_ns, to_ns);
         let cycles = after.stats().cycles - window.before.stats().cycles;
+        let uncommitted_bytes = after.stats().uncommitted_bytes - window.before.stats().uncommitted_bytes;
         let mutators_ns = wall.as_nanos() as f64 * self.threads as f64;
         let lost = after.since(&window.before, self.barrier, mutators_ns, self.clock_ns);
         let allocated = (window.before.stats().allocated_bytes, after.stats().allocated_bytes);
         let since = window.usage.since();
-        window.closed = Some(Closed { wall, used, cycles, heap, lost, since, allocated, used_by });
+        window.closed = Some(Closed { wall, used, cycles, uncommitted_bytes, heap, lost, since, allocated, used_by });
     }
 
     /// Says how much of the current part is done, from 0 to 1. Costs a store.

@@ -126,6 +126,9 @@ pub(crate) fn least(
 
 /// The tries made before, and what was asked for, checked.
 pub(crate) fn prepare(args: &MinHeapArgs, plans: &[Plan], memory: Memory) -> Result<Tries, Failure> {
+    if plans.iter().any(|plan| plan.heap.soft_max_bytes.is_some()) {
+        return Err(Failure::input("the size of the heap is what is looked for: leave out --soft-max"));
+    }
     for plan in plans {
         plan.check(memory)?;
     }

@@ -97,6 +97,7 @@ pub(crate) fn record(
         ops_per_s: measured.ops as f64 / wall_s.max(1e-9),
         committed_peak_bytes,
         pss_peak_bytes,
+        uncommitted_bytes: closed.uncommitted_bytes,
         cycles: closed.cycles,
         checksum: measured.checksum,
         documents: measured.documents,

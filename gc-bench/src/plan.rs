@@ -211,6 +211,13 @@ impl Plan {
                 "a heap of {heap} cannot hold {name} at this size: more than {least} are alive at once"
             )));
         }
+        let (lasts, soft_max) = (self.work.lasting_live_bytes(), self.heap.soft_max_bytes);
+        if let Some(soft_max) = soft_max.filter(|&soft_max| soft_max < lasts) {
+            let (soft_max, lasts) = (bytes(soft_max), bytes(lasts));
+            return Err(Failure::input(format!(
+                "a soft maximum of {soft_max} cannot hold {name} at this size: more than {lasts} are alive all the time"
+            )));
+        }
         if self.work.threads() > 1024 {
             return Err(Failure::input("more than 1024 mutator threads measure nothing but the scheduler"));
         }
@@ -481,6 +488,34 @@ mod tests {
         assert!(check(&["message-ring", "--heap", "64m"]).contains("alive at once"));
         assert!(runs(&["gcbench", "--heap", "21g", "--no-pretouch"]).unwrap()[0].check(ROOMY).is_ok());
         assert!(runs(&["table-churn", "--heap", "1g"]).unwrap()[0].check(ROOMY).is_ok());
+    }
+
+    #[test]
+    fn what_a_heap_gives_back_is_in_the_settings() {
+        let args = ["message-ring", "--soft-max", "512m", "--uncommit-delay", "2.5", "--spare", "1g"];
+        let plan = &runs(&args).unwrap()[0];
+        let of = settings(plan);
+        assert_eq!((of["soft_max_bytes"].as_u64(), of["spare_bytes"].as_u64()), (Some(512 << 20), Some(1 << 30)));
+        assert_eq!(of["uncommit_delay_s"].as_f64(), Some(2.5));
+        assert!(plan.check(ROOMY).is_ok());
+        assert_eq!(serde_json::from_value::<Plan>(of).unwrap(), *plan);
+        let heap = plan.heap.builder().pretouch(false).build().unwrap();
+        assert_eq!((heap.max_bytes(), heap.soft_max_bytes()), (1 << 30, 512 << 20));
+    }
+
+    #[test]
+    fn a_soft_maximum_that_cannot_work_is_refused() {
+        let said = |args: &[&str]| runs(args).unwrap()[0].check(ROOMY).expect_err("refused").line();
+        let above = said(&["gcbench", "--heap", "256m", "--soft-max", "257m"]);
+        assert!(above.contains("257 MiB is more than the heap's maximum of 256 MiB"), "{above}");
+        assert!(said(&["gcbench", "--soft-max", "1m"]).contains("less than the smallest heap has, 4 MiB"));
+        let below = said(&["message-ring", "--soft-max", "64m"]);
+        assert!(below.contains("cannot hold message-ring at this size: more than 200 MiB are alive"), "{below}");
+        assert!(runs(&["gcbench", "--heap", "256m", "--soft-max", "256m"]).unwrap()[0].check(ROOMY).is_ok());
+        for args in [["--soft-max", "64m"], ["--uncommit-delay", "1"], ["--spare", "1g"]] {
+            let said = runs(&[&["gcbench", "--peer", "g1"][..], &args].concat()).expect_err("refused").line();
+            assert!(said.contains(args[0]) && said.contains("leave out that or --peer"), "{said}");
+        }
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub(crate) struct Record {
     pub(crate) ops_per_s: f64,
     pub(crate) committed_peak_bytes: u64,
     pub(crate) pss_peak_bytes: u64,
+    /// What the heap uncommitted in the measured part; what it committed again counts each time.
+    #[serde(default)]
+    pub(crate) uncommitted_bytes: u64,
     pub(crate) cycles: u64,
     pub(crate) checksum: i64,
     /// Documents parsed; 0 save for `json`.
@@ -245,6 +248,7 @@ pub(crate) mod samples {
             ops_per_s: 2.5e6,
             committed_peak_bytes: heap_bytes,
             pss_peak_bytes: heap_bytes + (9 << 20),
+            uncommitted_bytes: 0,
             cycles: 20,
             checksum: -15,
             documents: 0,

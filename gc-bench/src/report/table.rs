@@ -167,6 +167,7 @@ fn page_faults(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
 
 const ROWS: &[Row] = &[
     ("heap", "", |g| bytes(g.runs[0].heap_bytes)),
+    ("", "soft maximum", |g| g.runs[0].settings.heap.soft_max_bytes.map_or(NONE.into(), bytes)),
     ("wall time", "", |g| seconds(g.figures.wall_s.estimate)),
     ("", RANGE, range),
     ("CPU time", "", |g| seconds(g.figures.cpu_s.estimate)),
@@ -178,6 +179,7 @@ const ROWS: &[Row] = &[
     ("", RATIO, |g| ratio(g, |a| Some(a.ops_per_s))),
     ("peak memory", "committed", |g| ours(g, || bytes(g.most(|r| r.committed_peak_bytes)))),
     ("", "PSS", |g| bytes(g.most(|r| r.pss_peak_bytes))),
+    ("given back", "", |g| some_bytes(g.mean_u64(|r| r.uncommitted_bytes))),
     ("cycles", "", |g| grouped(g.mean_u64(|r| r.cycles))),
     ("pauses", "count", |g| grouped(g.mean_u64(|r| r.pauses.count))),
     ("", "p50", |g| percentile(g.figures.pauses.p50_ns)),
@@ -269,6 +271,11 @@ const ROWS: &[Row] = &[
     ("", "max", |g| none_or(g.most(|r| r.hiccups.max_ns))),
     ("checksum", "", |g| g.runs[0].checksum.to_string()),
 ];
+
+/// Bytes, and a dash where there are none.
+fn some_bytes(n: u64) -> String {
+    if n == 0 { NONE.into() } else { bytes(n) }
+}
 
 /// Of something that was not there, a dash.
 fn none_or(ns: u64) -> String {

@@ -22,6 +22,11 @@ pub(crate) trait Workload {
     /// A lower bound of what is alive at once: a heap below it cannot work.
     fn min_live_bytes(&self) -> u64;
 
+    /// A lower bound of what is alive at any time: a soft maximum below it is never kept.
+    fn lasting_live_bytes(&self) -> u64 {
+        self.min_live_bytes()
+    }
+
     /// Mutator threads.
     fn threads(&self) -> u64 {
         1

@@ -19,6 +19,21 @@ fn a_heap_that_cannot_be() {
 }
 
 #[test]
+fn a_soft_maximum_that_cannot_be() {
+    let above = ["gcbench", "--heap", "64m", "--soft-max", "65m"];
+    assert_refused(&above, 2, &["soft maximum of 65 MiB", "more than the heap's maximum of 64 MiB"]);
+    assert_refused(&["gcbench", "--soft-max", "0"], 2, &["soft maximum of 0 B", "less than the smallest heap"]);
+    assert_refused(&["message-ring", "--soft-max", "64m"], 2, &["soft maximum of 64 MiB", "alive all the time"]);
+    assert_refused(&["json", "--soft-max", "1g"], 2, &["more than the heap's maximum of 512 MiB"]);
+    assert_refused(&["gcbench", "--soft-max", "lots"], 2, &["lots", "256m"]);
+    assert_refused(&["gcbench", "--spare", "1x"], 2, &["1x", "256m"]);
+    assert_refused(&["gcbench", "--uncommit-delay", "0"], 2, &["--uncommit-delay", "above 0"]);
+    assert_refused(&["minheap", "gcbench", "--soft-max", "64m"], 2, &["leave out --soft-max"]);
+    assert_refused(&["curve", "gcbench", "--soft-max", "64m"], 2, &["leave out --soft-max"]);
+    assert_refused(&["gcbench", "--peer", "g1", "--soft-max", "64m"], 2, &["--soft-max", "leave out that or --peer"]);
+}
+
+#[test]
 fn a_barrier_that_is_not_there() {
     assert_refused(&["gcbench", "--barrier", "paige"], 2, &["paige", "load", "page", "stw"]);
     assert_refused(&["gcbench", "--barrier", "load,load"], 2, &["load is named twice"]);

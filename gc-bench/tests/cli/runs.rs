@@ -236,6 +236,22 @@ fn message_ring_holds_the_last_messages() {
     assert_eq!(run["latency"]["count"], 100_001);
 }
 
+/// Without it the heap uses all of its 128 MiB before a cycle begins.
+#[test]
+fn a_soft_maximum_holds_a_workload() {
+    let base = ["message-ring", "--quick", "--no-pretouch"];
+    let peak = |document: &Value| only_run(document)["committed_peak_bytes"].as_u64().unwrap() >> 20;
+    let without = json(&base);
+    assert!(peak(&without) > 110, "{} MiB", peak(&without));
+    assert!(without["runs"][0]["settings"].get("soft_max_bytes").is_none());
+    let with = json(&[&base[..], &["--soft-max", "48m", "--uncommit-delay", "30"]].concat());
+    // What is allocated while a cycle runs that begins late is beyond it.
+    assert!(peak(&with) < 100, "{} MiB", peak(&with));
+    let settings = &with["runs"][0]["settings"];
+    assert_eq!((settings["soft_max_bytes"].as_u64(), settings["uncommit_delay_s"].as_f64()), (Some(48 << 20), Some(30.0)));
+    assert!(with["runs"][0]["uncommitted_bytes"].is_u64());
+}
+
 #[test]
 fn table_churn_runs_for_as_long_and_as_fast_as_it_is_told() {
     let base = ["table-churn", "--quick", "--size", "20000", "--heap", "96m", "--seconds", "0.5"];
