@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gc_heap::Heap;
 
+use crate::collector::Collector;
 use crate::failure::Failure;
 use crate::hiccups;
 use crate::measure::{Bench, Gauge, StopWatching, watch};
@@ -83,7 +84,9 @@ fn run(plan: &Plan, document: &[u8], progress: bool) -> Result<Record, Failure> 
     let measured = thread::scope(|scope| {
         let report = progress.then_some(|phase: &str, done: f64| say(&Message::Progress { phase: phase.into(), done }));
         let (heap, gauge) = (&heap, &gauge);
-        let watcher = scope.spawn(move || watch(heap, gauge, report));
+        // Of private memory the kernel would walk the page tables, 40 times a second.
+        let resident = plan.heap.barrier != Collector::PAGE_ANONYMOUS;
+        let watcher = scope.spawn(move || watch(heap, gauge, resident, report));
         let _stop = StopWatching { gauge, watcher: watcher.thread().clone() };
         plan.work.run(&bench)
     })?;

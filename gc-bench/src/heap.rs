@@ -62,6 +62,7 @@ pub(crate) struct HeapArgs {
     huge_pages: Option<HugePages>,
 
     /// Do not touch the heap's pages before the run: their first touch then falls into it
+    /// (those of tides are never touched)
     #[arg(long)]
     no_pretouch: bool,
 
@@ -109,6 +110,14 @@ fn huge_pages() -> impl TypedValueParser<Value = HugePages> {
     ];
     PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))
         .try_map(|name| name.parse::<HugePages>())
+}
+
+/// What a workload chooses of its heap where nobody says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    /// Large pages, where the kernel can make them of memory that was touched.
+    pub(crate) large_pages: bool,
+    pub(crate) pretouch: bool,
 }
 
 /// The most that a heap takes.
@@ -171,13 +180,7 @@ impl HeapArgs {
     /// The baseline, which stops the program, has as many workers as there are processors: while
     /// the program is stopped they are all free. Where it is compared with others, it is run with
     /// one worker as well, which tells what the others cost a processor from what stopping costs.
-    pub(crate) fn plans(
-        &self,
-        heap_bytes: u64,
-        large_pages_help: bool,
-        java: Option<&Java>,
-        cpus: &[usize],
-    ) -> Vec<HeapPlan> {
+    pub(crate) fn plans(&self, heap_bytes: u64, choice: Choice, java: Option<&Java>, cpus: &[usize]) -> Vec<HeapPlan> {
         let compared = self.barrier.len() > 1;
         let all = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let processors = if cpus.is_empty() { all() } else { cpus.len() as u64 }.min(MAX_WORKERS);
@@ -187,7 +190,7 @@ impl HeapArgs {
             None if compared && processors > 1 => vec![processors, 1],
             None => vec![processors],
         };
-        let one = HeapPlan { cpus: cpus.to_vec(), ..self.plan(heap_bytes, large_pages_help) };
+        let one = HeapPlan { cpus: cpus.to_vec(), ..self.plan(heap_bytes, choice) };
         let of = |barrier| workers(barrier).into_iter().map(move |workers| (barrier, workers));
         let each = self.barrier.iter().copied().flat_map(of);
         let builds: Vec<Option<PathBuf>> = std::iter::once(None).chain(self.against.clone().map(Some)).collect();
@@ -204,10 +207,10 @@ impl HeapArgs {
         ours.chain(peers).collect()
     }
 
-    fn plan(&self, heap_bytes: u64, large_pages_help: bool) -> HeapPlan {
-        let pretouch = !self.no_pretouch;
+    fn plan(&self, heap_bytes: u64, choice: Choice) -> HeapPlan {
+        let pretouch = choice.pretouch && !self.no_pretouch;
         let own_choice = || {
-            if large_pages_help && pretouch && can_collapse() { HugePages::Collapse } else { HugePages::Never }
+            if choice.large_pages && pretouch && can_collapse() { HugePages::Collapse } else { HugePages::Never }
         };
         HeapPlan {
             barrier: self.barrier[0],
@@ -309,7 +312,9 @@ impl HeapPlan {
             )));
         }
         if soft_max < MIN_HEAP_BYTES as u64 {
-            return Err(Failure::input(format!("a soft maximum of {said} is less than the smallest heap has, {least}")));
+            return Err(Failure::input(format!(
+                "a soft maximum of {said} is less than the smallest heap has, {least}"
+            )));
         }
         Ok(())
     }

@@ -38,6 +38,16 @@ lru-cache
   heap 1.5 times --size; --size MiB alive [1024];
   --threads [2]; --skew [0.8]; --seconds [10]; --seed
 
+tides
+  By name only. Live data that rises, stays, falls and
+  stays, a quarter of --period each, from an eighth of
+  --size and back; an operation replaces an object of 1,000
+  bytes and looks at another. Its heap is not touched
+  beforehand: the page shows used, committed and resident
+  memory over time.
+  heap twice --size; --size MiB alive at high water [512];
+  --threads [2]; --period [2.5]; --seconds [10]; --seed
+
 Each has --rate operations a second and thread (those that
 latency is of, and parts of what a thread does besides), due
 every millisecond by a thousandth: then a latency sample is

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collector::Collector;
 use crate::failure::Failure;
-use crate::heap::{HeapArgs, HeapPlan};
+use crate::heap::{Choice, HeapArgs, HeapPlan};
 use crate::json_text::Census;
 use crate::machine::Memory;
 use crate::output::OutputArgs;
@@ -111,12 +111,19 @@ impl SessionArgs {
     fn runs(&self, works: Vec<Work>, usual_repeats: u64) -> Result<Runs, Failure> {
         self.heap.check_barriers()?;
         self.heap.check_against()?;
+        if !self.heap.peer.is_empty()
+            && let Some(work) = works.iter().find(|work| !work.has_peers())
+        {
+            return Err(Failure::input(format!("{} is of this heap alone: leave out --peer", work.name())));
+        }
         let (schedule, java) = (self.repeats.schedule(usual_repeats)?, self.heap.java()?);
         let cpus = self.heap.cpus()?;
         let mut plans = Vec::new();
         for work in works {
             let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
-            let heaps = self.heap.plans(heap_bytes, work.large_pages_help() && !self.quick, java.as_ref(), &cpus);
+            let large_pages = work.large_pages_help() && !self.quick;
+            let choice = Choice { large_pages, pretouch: work.wants_pretouch() };
+            let heaps = self.heap.plans(heap_bytes, choice, java.as_ref(), &cpus);
             for (rate, rate_percent) in self.rate.series() {
                 let plan = |heap: &HeapPlan| Plan {
                     work: work.clone(),
@@ -234,9 +241,6 @@ pub(crate) fn standard_runs(args: &RunArgs) -> Result<Runs, Failure> {
 /// The runs of `gc-bench json`, for a document of that many bytes.
 pub(crate) fn json_runs(args: &JsonArgs, document_bytes: u64, census: Census) -> Result<Runs, Failure> {
     let session = &args.session;
-    if !session.heap.peer.is_empty() {
-        return Err(Failure::input("json is of this heap alone: leave out --peer"));
-    }
     let json = Json::new(&args.json, session.quick, document_bytes, census)?;
     session.runs(vec![json.into()], 1)
 }
@@ -255,7 +259,8 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
     for point in PauseScaling::points(&args.points, args.quick) {
         let live = bytes(point.live_bytes);
         let work = Work::from(point);
-        let heap = args.heap.plans(work.heap_bytes(args.quick), false, None, &cpus).remove(0);
+        let choice = Choice { large_pages: false, pretouch: work.wants_pretouch() };
+        let heap = args.heap.plans(work.heap_bytes(args.quick), choice, None, &cpus).remove(0);
         // Side metadata comes on top of the heap.
         let need = heap.heap_bytes + heap.heap_bytes / 16;
         if need > memory.available_bytes {
@@ -425,10 +430,11 @@ mod tests {
     fn an_option_is_refused_with_the_workloads_that_have_it() {
         let said = |args: &[&str]| runs(args).expect_err("refused").line();
         assert!(said(&["gcbench", "--threads", "2"]).contains("gcbench has no use for --threads"));
-        assert!(said(&["gcbench", "--threads", "2"]).contains("(binary-trees, table-churn, lru-cache)"));
+        assert!(said(&["gcbench", "--threads", "2"]).contains("(binary-trees, table-churn, lru-cache, tides)"));
         assert!(
-            said(&["--seed", "2"])
-                .contains("gcbench has no use for --seed: name the workloads that have (table-churn, lru-cache)")
+            said(&["--seed", "2"]).contains(
+                "gcbench has no use for --seed: name the workloads that have (table-churn, lru-cache, tides)"
+            )
         );
         assert!(said(&["--size", "2"]).contains("name the one it is for"));
         assert!(said(&["binary-trees", "--size", "60"]).contains("--size of binary-trees must be 5 to 32"));
@@ -501,6 +507,20 @@ mod tests {
         assert_eq!(serde_json::from_value::<Plan>(of).unwrap(), *plan);
         let heap = plan.heap.builder().pretouch(false).build().unwrap();
         assert_eq!((heap.max_bytes(), heap.soft_max_bytes()), (1 << 30, 512 << 20));
+    }
+
+    /// Its heap shows what memory it has, and its soft maximum may lie between low and high water.
+    #[test]
+    fn a_heap_whose_load_rises_and_falls_is_not_touched_beforehand() {
+        let plan = &runs(&["tides", "--soft-max", "100m"]).unwrap()[0];
+        assert!(!plan.heap.pretouch && plan.check(ROOMY).is_ok());
+        assert_eq!((plan.heap.heap_bytes, plan.label().as_str()), (1 << 30, "tides, 2 threads"));
+        let of = settings(plan);
+        assert_eq!((of["period_seconds"].as_f64(), of["warm_up_seconds"].as_f64()), (Some(2.5), Some(2.5)));
+        let below = &runs(&["tides", "--soft-max", "60m"]).unwrap()[0];
+        assert!(below.check(ROOMY).expect_err("refused").line().contains("more than 64 MiB are alive all the time"));
+        let said = runs(&["tides", "--peer", "g1"]).expect_err("refused").line();
+        assert_eq!(said, "tides is of this heap alone: leave out --peer");
     }
 
     #[test]

@@ -304,6 +304,7 @@ pub(crate) mod samples {
                     at_ns: i * 20_000_000,
                     used_bytes: heap_bytes / 4 + (i % 10) * (heap_bytes / 20),
                     committed_bytes: heap_bytes * 3 / 4,
+                    resident_bytes: Some(heap_bytes * 2 / 3),
                 })
                 .collect(),
             settings,

@@ -29,6 +29,9 @@ pub(crate) struct Occupancy {
     pub(crate) at_ns: u64,
     pub(crate) used_bytes: u64,
     pub(crate) committed_bytes: u64,
+    /// What the system holds for it; not of private memory, where reading it takes too long.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) resident_bytes: Option<u64>,
 }
 
 /// One mutator's samples: they, and the time in which it was idle, are the whole measured part.

@@ -23,6 +23,7 @@ struct Look {
     at: Instant,
     used: u64,
     committed: u64,
+    resident: Option<u64>,
     allocated: u64,
 }
 
@@ -117,27 +118,31 @@ impl Gauge {
                 at_ns: nanos(start, look.at),
                 used_bytes: look.used,
                 committed_bytes: look.committed,
+                resident_bytes: look.resident,
             })
             .collect();
-        // Between two samples a cycle may have begun and ended: its own reports draw the teeth of
-        // the saw.
-        let committed = out.last().map_or(0, |o| o.committed_bytes);
-        out.extend(closed.heap.fill.iter().map(|&(at_ns, used_bytes)| Occupancy {
-            at_ns,
-            used_bytes,
-            committed_bytes: 0,
-        }));
         out.retain(|o| o.at_ns <= wall);
-        out.sort_by_key(|o| o.at_ns);
-        let mut last = out.iter().map(|o| o.committed_bytes).find(|&c| c > 0).unwrap_or(committed);
-        for o in &mut out {
-            if o.committed_bytes == 0 {
-                o.committed_bytes = last;
-            }
-            last = o.committed_bytes;
-        }
-        out
+        with_teeth(out, closed.heap.fill.iter().copied().filter(|&(at_ns, _)| at_ns <= wall))
     }
+}
+
+/// The watcher's looks with what was in use where phases ended: between two looks a cycle may have
+/// begun and ended, and its own reports draw the teeth of the saw. They do not say what was
+/// committed and resident: that is as at the look before, and at the first one before that.
+fn with_teeth(mut looks: Vec<Occupancy>, teeth: impl Iterator<Item = (u64, u64)>) -> Vec<Occupancy> {
+    looks.sort_by_key(|look| look.at_ns);
+    let first = looks.first().copied();
+    let teeth = teeth.map(|(at_ns, used_bytes)| {
+        let after = looks.partition_point(|look| look.at_ns <= at_ns);
+        let look = after.checked_sub(1).map(|at| looks[at]).or(first);
+        let (committed_bytes, resident_bytes) =
+            look.map_or((0, None), |look| (look.committed_bytes, look.resident_bytes));
+        Occupancy { at_ns, used_bytes, committed_bytes, resident_bytes }
+    });
+    let mut out: Vec<Occupancy> = teeth.collect();
+    out.append(&mut looks);
+    out.sort_by_key(|o| o.at_ns);
+    out
 }
 
 /// How often the watcher looks. Each look takes some microseconds of a processor.
@@ -145,8 +150,9 @@ const LOOK: Duration = Duration::from_millis(25);
 /// Looks kept of one run: of a longer one every second is dropped, and fewer are made.
 const MAX_LOOKS: usize = 2000;
 
-/// Samples the heap while a workload runs, and reports progress to the parent.
-pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&str, f64)>) {
+/// Samples the heap while a workload runs, and reports progress to the parent. The system is asked
+/// how much of the heap is `resident` where that takes some microseconds.
+pub(crate) fn watch(heap: &Heap, gauge: &Gauge, resident: bool, mut report: Option<impl FnMut(&str, f64)>) {
     let (mut looks, mut every) = (0u32, 1);
     while !gauge.stop.load(Ordering::Acquire) {
         let phase = gauge.phase.load(Ordering::Relaxed);
@@ -156,6 +162,7 @@ pub(crate) fn watch(heap: &Heap, gauge: &Gauge, mut report: Option<impl FnMut(&s
                 at: Instant::now(),
                 used: stats.used_bytes as u64,
                 committed: stats.committed_bytes as u64,
+                resident: if resident { heap.resident_bytes().ok().map(|bytes| bytes as u64) } else { None },
                 allocated: stats.allocated_bytes,
             };
             let mut samples = gauge.samples.lock().expect("no holder panics");
@@ -210,5 +217,21 @@ mod tests {
         let readings = [(0.0, 100.0), (30.0, 130.0), (50.0, 150.0), (60.0, 170.0), (100.0, 250.0)];
         assert_eq!(quarters(&readings, 100.0), [25.0, 25.0, 50.0, 50.0]);
         assert_eq!(quarters(&[(0.0, 0.0), (8.0, 4.0)], 8.0), [1.0; 4]);
+    }
+
+    #[test]
+    fn a_tooth_has_the_memory_of_the_look_before() {
+        let of = |at_ns, used_bytes, committed_bytes, resident_bytes| Occupancy {
+            at_ns,
+            used_bytes,
+            committed_bytes,
+            resident_bytes,
+        };
+        let looks = vec![of(10, 1, 100, Some(90)), of(20, 2, 200, Some(190))];
+        let found = with_teeth(looks.clone(), [(5, 7), (15, 8), (30, 9)].into_iter());
+        let expected =
+            [of(5, 7, 100, Some(90)), looks[0], of(15, 8, 100, Some(90)), looks[1], of(30, 9, 200, Some(190))];
+        assert_eq!(found, expected);
+        assert_eq!(with_teeth(Vec::new(), [(5, 7)].into_iter()), [of(5, 7, 0, None)]);
     }
 }

@@ -244,7 +244,8 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
     let keys = [("line mark c0", lines[0].1), ("line mark c1", lines[1].1)];
     let lines = lines.map(|(class, name, of)| (class.to_owned(), name, group, of));
     figure(out, "", "Minimum mutator utilisation", &keys, &barriers::mmu(lines.into_iter()));
-    let keys = [("line c4 solid", "used"), ("line c5 dashed", "committed")];
+    let mut keys = vec![("line c4 solid", "used"), ("line c5 dashed", "committed")];
+    keys.extend(middle.occupancy.iter().any(|o| o.resident_bytes.is_some()).then_some(("line c3", "resident")));
     figure(out, "wide", "Heap over time", &keys, &plot::occupancy(middle));
     out.push_str("</div>\n");
     gaps(out, group);

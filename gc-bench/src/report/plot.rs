@@ -244,6 +244,10 @@ pub(crate) fn occupancy(run: &Record) -> String {
     svg.area("c4 soft", &used, HEIGHT - BOTTOM);
     svg.polyline("line c4 solid", &used);
     svg.polyline("line c5 dashed", &committed);
+    let resident: Vec<_> = run.occupancy.iter().filter_map(|o| Some(point(o.at_ns, o.resident_bytes?))).collect();
+    if !resident.is_empty() {
+        svg.polyline("line c3", &resident);
+    }
     // Concurrent phases in lanes below the plot: they would hide the curve they explain.
     let strip = HEIGHT - BOTTOM + 6.0;
     for (n, (name, _)) in LANES.iter().enumerate() {
@@ -341,5 +345,8 @@ mod tests {
         }
         assert!(pauses(&[&run], pause_range([&run].into_iter())).contains("longest 148 µs"));
         assert!(occupancy(&run).contains("relocate: 3.00 ms"));
+        let mut without = run.clone();
+        without.occupancy.iter_mut().for_each(|o| o.resident_bytes = None);
+        assert_eq!([&run, &without].map(|run| occupancy(run).matches("line c3").count()), [1, 0]);
     }
 }

@@ -52,6 +52,17 @@ pub(crate) trait Workload {
         false
     }
 
+    /// Whether its heap is touched beforehand where nobody says; not where the run shows how much
+    /// memory the heap has.
+    fn wants_pretouch(&self) -> bool {
+        true
+    }
+
+    /// Whether other runtimes have it.
+    fn has_peers(&self) -> bool {
+        true
+    }
+
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure>;
 }
 

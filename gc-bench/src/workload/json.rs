@@ -107,6 +107,10 @@ impl Workload for Json {
         with_threads(Self::NAME, self.threads)
     }
 
+    fn has_peers(&self) -> bool {
+        false
+    }
+
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
         run(self, bench)
     }

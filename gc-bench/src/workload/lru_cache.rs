@@ -281,8 +281,8 @@ impl Operations for Cache<'_> {
         self.put(m, key)
     }
 
-    fn checksum(&self) -> u64 {
-        self.sum
+    fn checksum(&mut self, _: &mut Mutator<'_>) -> Result<u64, OutOfMemory> {
+        Ok(self.sum)
     }
 }
 

@@ -15,6 +15,7 @@ mod options;
 pub(crate) mod pause_scaling;
 mod steady;
 mod table_churn;
+mod tides;
 mod work;
 
 pub(crate) use options::WorkArgs;

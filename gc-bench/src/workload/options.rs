@@ -16,16 +16,18 @@ use super::gcbench::GcBench;
 use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
 use super::table_churn::TableChurn;
+use super::tides::Tides;
 use super::work::Work;
 use crate::failure::Failure;
 
 /// The four of a plain run, in its order, and those that are run by name alone.
-static STANDARD: [Entry; 5] = [
+static STANDARD: [Entry; 6] = [
     Entry::of::<GcBench>(),
     Entry::of::<BinaryTrees>(),
     Entry::of::<MessageRing>(),
     Entry::of::<TableChurn>(),
     Entry::of::<LruCache>(),
+    Entry::of::<Tides>(),
 ];
 
 /// A standard workload: its name, its options, and what it makes of them.

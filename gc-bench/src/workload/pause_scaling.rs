@@ -73,6 +73,10 @@ impl Workload for PauseScaling {
         format!("{} live, {} roots", bytes(self.live_bytes), grouped(self.roots))
     }
 
+    fn has_peers(&self) -> bool {
+        false
+    }
+
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
         run(self, bench)
     }

@@ -58,8 +58,8 @@ pub(super) trait Operations {
     /// The next operation.
     fn op(&mut self, m: &mut Mutator<'_>) -> Result<(), OutOfMemory>;
 
-    /// Of what was read.
-    fn checksum(&self) -> u64;
+    /// Of what was read, or of what is there when the measured part is over.
+    fn checksum(&mut self, m: &mut Mutator<'_>) -> Result<u64, OutOfMemory>;
 }
 
 /// Such a workload.
@@ -112,7 +112,7 @@ fn thread_body<W: Steady>(of: &W, bench: &Bench<'_>, barrier: &Barrier, id: u64)
             ops += 1;
         }
         track.finish();
-        Ok(Part { ops, sum: thread.checksum(), track })
+        Ok(Part { ops, sum: thread.checksum(m)?, track })
     });
     result.map_err(from_enter)?.map_err(from_memory)
 }

@@ -184,8 +184,8 @@ impl Operations for Churn<'_> {
         }
     }
 
-    fn checksum(&self) -> u64 {
-        self.sum
+    fn checksum(&mut self, _: &mut Mutator<'_>) -> Result<u64, OutOfMemory> {
+        Ok(self.sum)
     }
 }
 

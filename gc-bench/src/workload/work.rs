@@ -12,6 +12,7 @@ use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
 use super::pause_scaling::PauseScaling;
 use super::table_churn::TableChurn;
+use super::tides::Tides;
 
 /// What a run is to do: a workload with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,7 @@ pub(crate) enum Work {
     MessageRing(MessageRing),
     TableChurn(TableChurn),
     LruCache(LruCache),
+    Tides(Tides),
     Json(Json),
     PauseScaling(PauseScaling),
 }
@@ -37,6 +39,7 @@ impl Deref for Work {
             Self::MessageRing(work) => work,
             Self::TableChurn(work) => work,
             Self::LruCache(work) => work,
+            Self::Tides(work) => work,
             Self::Json(work) => work,
             Self::PauseScaling(work) => work,
         }
@@ -53,4 +56,4 @@ macro_rules! works {
     };
 }
 
-works!(GcBench BinaryTrees MessageRing TableChurn LruCache Json PauseScaling);
+works!(GcBench BinaryTrees MessageRing TableChurn LruCache Tides Json PauseScaling);
