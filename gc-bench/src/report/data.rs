@@ -8,7 +8,7 @@ use crate::results::Document;
 use crate::size::bytes;
 
 /// A page with more in it gets slow.
-const MOST: usize = 8 << 20;
+const MOST: usize = 4 << 20;
 
 /// What a page offers: the JSON, and what it is.
 pub(crate) struct Data {
@@ -31,18 +31,25 @@ impl Data {
         if json.len() <= most {
             return Self::whole(json);
         }
+        // The largest part comes first: metered latency is known to three digits.
         let mut less = document.clone();
+        less.runs.iter_mut().for_each(|run| run.histograms.metered = Default::default());
+        let what = "the report without the histograms of metered latency";
+        let text = json::text(&less);
+        if text.len() <= most {
+            return Self { json: text, what };
+        }
         for run in &mut less.runs {
             (run.tracks, run.stops, run.phases, run.occupancy) = Default::default();
             run.delays.clear();
         }
-        let what = "the report without what happened when (tracks, stops, delays, phases, occupancy)";
+        let what = "the report without the histograms of metered latency, and without what happened when";
         let text = json::text(&less);
         if text.len() <= most {
             return Self { json: text, what };
         }
         less.runs.iter_mut().for_each(|run| run.histograms = Default::default());
-        let what = "the report without what happened when, and without histograms";
+        let what = "the report without histograms, and without what happened when";
         Self { json: json::text(&less), what }
     }
 
@@ -92,14 +99,19 @@ mod tests {
         let json = json::text(&document);
         let whole = Data::within(&document, &json, json.len());
         assert_eq!((&whole.json, whole.what), (&json, "the whole report"));
-        let mut last = json.len();
-        for most in [json.len() - 1, 0] {
-            let less = Data::within(&document, &json, most);
-            assert!(less.json.len() < last && less.what.contains("without"), "{}", less.what);
-            last = less.json.len();
-            let read: Document = serde_json::from_str(&less.json).unwrap();
-            assert_eq!((read.runs.len(), read.runs[0].ops), (document.runs.len(), document.runs[0].ops));
-            assert_eq!((read.runs[0].stops.len(), read.configurations.len()), (0, document.configurations.len()));
-        }
+        let sizes: Vec<usize> = (0..3)
+            .scan(json.len(), |last, _| {
+                let less = Data::within(&document, &json, *last - 1);
+                let read: Document = serde_json::from_str(&less.json).unwrap();
+                assert_eq!((read.runs.len(), read.runs[0].ops), (document.runs.len(), document.runs[0].ops));
+                assert_eq!(read.configurations.len(), document.configurations.len());
+                assert!(read.runs.iter().all(|run| run.histograms.metered.full.is_empty()), "{}", less.what);
+                assert_eq!(read.runs[0].stops.is_empty(), less.what.contains("happened when"), "{}", less.what);
+                *last = less.json.len();
+                Some(*last)
+            })
+            .collect();
+        assert!(sizes[0] < json.len() && sizes[1] < sizes[0] && sizes[2] < sizes[1], "{sizes:?}");
+        assert_eq!(Data::within(&document, &json, 0).json.len(), sizes[2], "all that can go has gone");
     }
 }

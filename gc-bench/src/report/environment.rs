@@ -43,7 +43,7 @@ pub(crate) fn facts(of: &Head) -> Vec<(&'static str, String)> {
     add("governor", around.governors.join(", "));
     add("frequency boost", around.boost.map_or(String::new(), |on| if on { "on" } else { "off" }.into()));
     let cache = |of: &crate::environment::Cache| {
-        format!("L{} {} {} of {}", of.level, of.kind.to_lowercase(), of.size, of.shared_by)
+        format!("L{} {} {} of processors {}", of.level, of.kind.to_lowercase(), of.size, of.shared_by)
     };
     add("caches", around.caches.iter().map(cache).collect::<Vec<_>>().join("; "));
     add("mitigations asked for", around.mitigations_asked.clone());

@@ -43,8 +43,11 @@ pub(crate) fn page(of: &Head, title: &str, data: &Data, body: impl FnOnce(&mut S
     for doubt in doubts(of) {
         let _ = writeln!(out, "<p class=\"warn\">Doubt: {}.</p>", escape(&doubt));
     }
-    contents(&mut out, &main);
-    out.push_str(&main);
+    // What a reader must know before the figures comes before the contents, too.
+    let (before, sections) = main.split_at(main.find("<h2 ").unwrap_or(0));
+    out.push_str(before);
+    contents(&mut out, sections);
+    out.push_str(sections);
     out.push_str("</body>\n</html>\n");
     out
 }
@@ -60,10 +63,10 @@ pub(super) fn heading(out: &mut String, title: &str) {
     let _ = writeln!(out, "<h2 id=\"{name}\">{}</h2>", escape(title));
 }
 
-/// The sections of a page's main part.
-fn contents(out: &mut String, main: &str) {
+/// The names of sections, which lead to them.
+fn contents(out: &mut String, sections: &str) {
     out.push_str("<nav><ul>\n");
-    for part in main.split("<h2 id=\"").skip(1) {
+    for part in sections.split("<h2 id=\"").skip(1) {
         if let Some((name, rest)) = part.split_once("\">")
             && let Some((title, _)) = rest.split_once("</h2>")
         {

@@ -94,8 +94,8 @@ mod tests {
         let keys = |list: Value| list.as_array().unwrap().iter().map(|of| of.as_object().unwrap().len() + 2).sum();
         let of_runs: usize = keys(serde_json::to_value(&document.runs).unwrap());
         let keys: usize = of_runs + keys(serde_json::to_value(&document.configurations).unwrap());
-        let keys = keys + super::text(&document.head).lines().count();
-        assert!(text.lines().count() < keys + 20, "{} for {keys} keys of head, runs and sums", text.lines().count());
+        let keys = keys + [super::text(&document.head), super::text(&document.order)].concat().lines().count();
+        assert!(text.lines().count() < keys + 20, "{} for {keys} keys of all parts", text.lines().count());
     }
 
     #[test]

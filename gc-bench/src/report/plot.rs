@@ -156,6 +156,19 @@ pub(crate) fn pauses(runs: &[&Record], range: (f64, f64)) -> String {
     svg.finish()
 }
 
+/// A line of many points without those that nobody can tell from the one before them: a histogram
+/// of metered latency has tens of thousands.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for (n, &point) in points.iter().enumerate() {
+        let is_near = kept.last().is_some_and(|last| (last.0 - point.0).abs() + (last.1 - point.1).abs() < 0.5);
+        if !is_near || n + 1 == points.len() {
+            kept.push(point);
+        }
+    }
+    kept
+}
+
 /// What share of the operations took longer than what, as they were and metered over 100 ms: both
 /// axes logarithmic, a line a run and kind.
 pub(crate) fn latency(runs: &[&Record]) -> String {
@@ -192,7 +205,7 @@ pub(crate) fn latency(runs: &[&Record]) -> String {
             let left = (total - below as f64).max(0.5);
             points.push((x.at((total / left).log10().min(total.log10())), y.at(ns as f64)));
         }
-        svg.polyline(class, &points);
+        svg.polyline(class, &thinned(&points));
     };
     for (i, run) in runs.iter().enumerate() {
         let thin = if i == 0 { "" } else { " thin" };
@@ -325,6 +338,16 @@ mod tests {
         assert!(s.at(0.0).is_finite());
         assert_eq!(round_steps(10.0), [0.0, 2.5, 5.0, 7.5, 10.0]);
         assert_eq!(round_steps(0.0), [0.0]);
+    }
+
+    #[test]
+    fn a_thinned_line_stays_where_it_was() {
+        let points: Vec<_> = (0..=10_000).map(|n| (f64::from(n) / 100.0, f64::from(n / 1000))).collect();
+        let kept = thinned(&points);
+        assert!(kept.len() < 300, "{}", kept.len());
+        assert_eq!((kept.first(), kept.last()), (points.first(), points.last()));
+        let near = |a: &(f64, f64), b: &(f64, f64)| (a.0 - b.0).abs() + (a.1 - b.1).abs() < 0.5;
+        assert!(points.iter().all(|point| kept.iter().any(|other| near(point, other))));
     }
 
     #[test]
