@@ -25,7 +25,9 @@ pub(crate) struct Gap {
 fn lost(run: &Record, mutator: u64) -> Vec<(String, Vec<Stretch>)> {
     let mut all: Vec<(String, Vec<Stretch>)> = Vec::new();
     for stop in &run.stops {
-        let stretch = Stretch::from((stop.start_ns, stop.start_ns + stop.duration_ns - stop.before_ns));
+        // One that ended before the measured part is empty.
+        let to = (stop.start_ns + stop.duration_ns).saturating_sub(stop.before_ns);
+        let stretch = Stretch::from((stop.start_ns, to));
         let cause = format!("pause ({})", stop.kind);
         match all.iter_mut().find(|(name, _)| *name == cause) {
             Some((_, stretches)) => stretches.push(stretch),
@@ -133,7 +135,7 @@ mod tests {
             safepoint_ns: 1,
             before_ns: before_ms * MS,
         };
-        run.stops = vec![stop("mark start", 0, 12, 4), stop("flip", 12, 2, 0)];
+        run.stops = vec![stop("mark end", 0, 1, 2), stop("mark start", 0, 12, 4), stop("flip", 12, 2, 0)];
         run.delays.insert("slow_paths".into(), vec![(7, 13 * MS, 4 * MS, 2 * MS), (8, 10 * MS, 10 * MS, 10 * MS)]);
         run.delays.insert("stall".into(), vec![(7, 30 * MS, MS, MS)]);
         run.phases = vec![Phase { name: "mark".into(), start_ns: 0, duration_ns: 11 * MS }];
