@@ -6,7 +6,7 @@
 
 use crate::common::{backing, deadline_after, set_backing, while_collecting};
 use crate::harness::{Tests, tests};
-use crate::{addresses, coroutines, dumps, extremes, fork, huge, limits, refusals};
+use crate::{addresses, control_group, coroutines, dumps, extremes, fork, huge, limits, refusals};
 use gc_heap::{AllocSize, Backing, Barrier, Heap, HeapBuilder, Mutator, Slot, SlotArray, Stress, Trace};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output};
@@ -46,6 +46,7 @@ pub(crate) fn play(scene: &str) -> ExitCode {
         .chain(refusals::SCENES)
         .chain(dumps::SCENES)
         .chain(addresses::SCENES)
+        .chain(control_group::SCENES)
         .chain(coroutines::SCENES)
         .find(|(name, _)| *name == scene)
         .expect("a scene of this name")

@@ -103,13 +103,13 @@ pub(crate) fn giving_back_does_not_starve_who_allocates(barrier: Barrier) {
 }
 
 /// Allocates so many bytes of objects of 1,000 bytes, and keeps none.
-fn churn(m: &mut Mutator<'_>, bytes: usize) {
+pub(crate) fn churn(m: &mut Mutator<'_>, bytes: usize) {
     for _ in 0..bytes / 1024 {
         m.reserve(AllocSize::tail::<Bytes>(1000)).unwrap().place_bytes::<Bytes>((), &[1; 1000]);
     }
 }
 
-fn wait_until(heap: &Heap, holds: impl Fn(HeapStats) -> bool) {
+pub(crate) fn wait_until(heap: &Heap, holds: impl Fn(HeapStats) -> bool) {
     while !holds(heap.stats()) {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -183,7 +183,7 @@ pub(crate) fn a_lower_soft_maximum_gives_memory_back(barrier: Barrier) {
 
 /// Ten in a hundred objects live, spread over all blocks: a cycle and `release_memory` gain
 /// nothing.
-fn sparse(m: &mut Mutator<'_>, kept: Local<'_, Table>) {
+pub(crate) fn sparse(m: &mut Mutator<'_>, kept: Local<'_, Table>) {
     for index in 0..kept.get(m).tail_len() {
         place(m, kept, index, 1000);
         churn(m, 9 * 1024);

@@ -11,6 +11,7 @@ mod census;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
+mod control_group;
 mod coroutines;
 mod cycle;
 mod dumps;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ("attacks", attacks::TESTS),
         ("census", census::TESTS),
         ("child", child::TESTS),
+        ("control_group", control_group::TESTS),
         ("coroutines", coroutines::TESTS),
         ("cycle", cycle::TESTS),
         ("ephemeron", ephemeron::TESTS),
