@@ -88,8 +88,8 @@ impl Collector {
                     let kind = self.possible(asked);
                     inner.pace_cycle_begins(kind);
                     let begun = self.report.begins(&inner, self.cycles.next());
-                    let goal =
-                        if packs || self.idle.is_slow() { EvacuationGoal::Pack } else { EvacuationGoal::Reclaim };
+                    let is_slow = self.idle.is_slow();
+                    let goal = if packs || is_slow { EvacuationGoal::Pack } else { EvacuationGoal::Reclaim };
                     match kind {
                         CycleKind::Whole => self.way.collect(&inner, &mut self.cycles, goal),
                         CycleKind::Young => self.way.collect_young(&inner, &mut self.cycles),
@@ -98,7 +98,9 @@ impl Collector {
                     let Yield { marked_bytes, stay_young_bytes, .. } = self.cycles.yielded;
                     inner.pace_cycle_ended(kind, marked_bytes, stay_young_bytes);
                     let is_idle = std::mem::take(&mut self.is_idle);
-                    self.idle.cycle_ended(inner.memory.free.allocated(), is_idle);
+                    let allocated = inner.memory.free.allocated();
+                    let meanwhile = self.idle.allocated_since(allocated);
+                    self.idle.cycle_ended(allocated, is_idle);
                     self.report.ended(&inner, begun);
                     inner.schedule.requests.cycle_finished(asked);
                     if inner.schedule.external.is_due() {
@@ -109,6 +111,10 @@ impl Collector {
                     self.huge.iter_mut().for_each(|huge| huge.cycle_ended(&inner));
                     if is_idle && inner.config.uncommit_delay.is_some() {
                         inner.uncommit(Duration::ZERO);
+                    } else if is_slow && kind == CycleKind::Whole {
+                        // Until the next cycle the program needs about as much as since the last.
+                        let surplus = inner.memory.free.free_committed().saturating_sub(meanwhile);
+                        inner.uncommit_some(Duration::ZERO, surplus);
                     }
                     self.look_for_pressure();
                     self.uncommit_beyond();

@@ -19,7 +19,8 @@ const AGAIN: usize = 16;
 pub(super) struct Idle {
     /// Time with hardly any allocation after which the heap is idle.
     after: Option<Duration>,
-    /// Time without a cycle after which the next one packs what lives; after twice that, it begins.
+    /// Time without a cycle after which the next one packs what lives; after one and a half times
+    /// that, it begins.
     slow_after: Option<Duration>,
     blocks: usize,
     /// Blocks allocated by the last check, and by the end of the last idle cycle.
@@ -46,7 +47,14 @@ impl Idle {
             Some(after) if self.is_wanted() => after.saturating_sub(self.busy.elapsed()),
             _ => QUIET,
         };
-        self.wait.min(most).min(until_idle.max(Duration::from_millis(10)))
+        let until_overdue = self.overdue_after().and_then(|after| after.checked_sub(self.ended.0.elapsed()));
+        let until = until_idle.min(until_overdue.unwrap_or(QUIET));
+        self.wait.min(most).min(until.max(Duration::from_millis(10)))
+    }
+
+    /// Time without a cycle after which one begins in a program that allocates slowly.
+    fn overdue_after(&self) -> Option<Duration> {
+        self.slow_after.map(|after| after.saturating_add(after / 2))
     }
 
     fn is_wanted(&self) -> bool {
@@ -59,12 +67,16 @@ impl Idle {
         self.slow_after.is_some_and(|after| self.ended.0.elapsed() >= after)
     }
 
+    /// Blocks allocated since the last cycle ended. `allocated` as for [`look`](Self::look).
+    pub(super) fn allocated_since(&self, allocated: usize) -> usize {
+        allocated - self.ended.1
+    }
+
     /// Checks, when there was no request, whether a cycle should run now because none has for long,
     /// in a program that allocates too much to be idle. `allocated` as for [`look`](Self::look).
     pub(super) fn is_overdue(&self, allocated: usize) -> bool {
-        let (since, before) = self.ended;
-        let is_long = self.slow_after.is_some_and(|after| since.elapsed() >= after.saturating_mul(2));
-        is_long && allocated - before > self.blocks / LITTLE
+        let is_long = self.overdue_after().is_some_and(|after| self.ended.0.elapsed() >= after);
+        is_long && self.allocated_since(allocated) > self.blocks / LITTLE
     }
 
     /// Checks, when there was no request, whether an idle cycle should run now. `allocated`: blocks
@@ -137,5 +149,9 @@ mod tests {
             let fast = Idle::new(None, after, 1024);
             assert!(!fast.is_slow() && !fast.is_overdue(1000), "{after:?}");
         }
+        // However rarely the collector looks by then.
+        let mut rare = Idle::new(None, Some(Duration::from_secs(2)), 1024);
+        (0..10).for_each(|_| assert!(!rare.look(0)));
+        assert!(rare.wait(QUIET) <= Duration::from_secs(3));
     }
 }

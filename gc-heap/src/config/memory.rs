@@ -82,6 +82,11 @@ impl HeapBuilder {
 
     /// How long a block stays free before its memory is uncommitted; `None`: never. Default: five
     /// minutes.
+    ///
+    /// A program that allocates so slowly that no cycle begins for half as long again is packed by
+    /// a cycle of its own. Of what is free then as much stays committed as it has allocated since
+    /// the cycle before, and the rest is uncommitted at once: so ten minutes after a peak, with the
+    /// default, it holds about what lives.
     pub fn uncommit_delay(mut self, delay: Option<Duration>) -> Self {
         self.config.uncommit_delay = delay;
         self

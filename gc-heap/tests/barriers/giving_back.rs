@@ -5,7 +5,7 @@ use crate::harness::{Tests, tests};
 use crate::memory::{self, Table, check_all, table};
 use gc_heap::{AllocSize, Barrier, Bytes, Heap, HeapStats, Local, Mutator};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
 
@@ -208,6 +208,26 @@ pub(crate) fn a_slow_program_is_packed(barrier: Barrier) {
     .unwrap();
 }
 
+/// With the delay's default of five minutes: ten minutes after a peak.
+pub(crate) fn a_slow_program_is_packed_soon_after_its_peak(barrier: Barrier) {
+    let delay = Duration::from_secs(2);
+    let heap = plain(barrier, 64 * MIB).idle_after(None).uncommit_delay(Some(delay)).build().unwrap();
+    heap.enter(|m| {
+        let kept = table(m, 4000);
+        sparse(m, kept);
+        m.collect();
+        let (peak, live) = (Instant::now(), bytes_of(4000));
+        // What it allocates between two cycles stays committed.
+        while heap.stats().committed_bytes > live + live / 10 + 4 * MIB {
+            assert!(peak.elapsed() < delay * 11 / 4, "{:?} after the peak: {:?}", peak.elapsed(), heap.stats());
+            churn(m, 8 << 10);
+            m.blocking(|| std::thread::sleep(Duration::from_millis(10)));
+        }
+        assert_eq!(check_all(m, kept), 4000);
+    })
+    .unwrap();
+}
+
 /// As if the system had too little whatever it has: nobody asks for a cycle.
 pub(crate) fn a_heap_spares_the_system(barrier: Barrier) {
     let of = |spares| plain(barrier, 128 * MIB).spare_bytes(spares).build().unwrap();
@@ -307,6 +327,7 @@ pub(crate) const TESTS: Tests = Tests {
         trimming_leaves_what_lives,
         an_idle_heap_is_packed,
         a_slow_program_is_packed,
+        a_slow_program_is_packed_soon_after_its_peak,
         a_heap_spares_the_system
     ],
     ..Tests::NONE
