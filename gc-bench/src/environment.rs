@@ -3,9 +3,9 @@
 //! what is not there is empty, or has no key.
 
 pub(crate) mod cgroup;
+mod files;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use gc_core::sys;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::processors;
 use cgroup::Limit;
+use files::{entries, read};
 
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -78,20 +79,6 @@ pub(crate) struct Pressure {
     pub(crate) avg10_percent: f64,
     /// Since the machine started.
     pub(crate) total_ns: u64,
-}
-
-/// A file's text without its ends; empty where there is none.
-fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-/// The entries of a folder whose names begin so, in order.
-fn entries(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let found = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    let mut found: Vec<PathBuf> = found.filter(named).collect();
-    found.sort();
-    found
 }
 
 impl Environment {
@@ -193,6 +180,7 @@ impl Pressure {
 #[cfg(test)]
 pub(crate) mod samples {
     use super::*;
+    use std::fs;
 
     /// A folder with these files, for tests of what is read.
     pub(crate) struct Root(pub(crate) PathBuf);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::read;
+use super::files::read;
 
 /// A limit that a group sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

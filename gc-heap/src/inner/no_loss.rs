@@ -65,6 +65,8 @@ impl Account {
 
     pub(crate) fn note(&self, _: &HeapInner, _: LossKind, _begin_ns: u64, _ns: u64) {}
 
+    pub(crate) fn note_with_look(&self, _: &HeapInner, _: LossKind, _begin_ns: u64, _ns: u64) {}
+
     pub(crate) fn exclude(&self, _ns: u64) {}
 
     pub(crate) fn lost_ns(&self) -> u64 {
