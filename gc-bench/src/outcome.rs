@@ -58,7 +58,8 @@ impl Footprint {
             committed_peak_bytes,
             pss_peak_bytes: pss_bytes().saturating_sub(own_bytes) + given_back,
             occupancy: gauge.occupancy(closed),
-            quarters: if plan.work.is_steady() { gauge.quarters(closed) } else { Vec::new() },
+            // At a set rate the work is set too, and blocks taken say how full they were before.
+            quarters: if plan.work.is_steady() && plan.rate == 0 { gauge.quarters(closed) } else { Vec::new() },
         }
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gc_core::sys::{monotonic_ns, set_timer_slack};
+use gc_core::sys::{RunDelay, monotonic_ns, set_timer_slack};
 use gc_heap::Mutator;
 
 use crate::recorder::{Recorder, nanos};
@@ -62,6 +62,9 @@ pub(crate) struct Track {
     /// The start of the measured part, by the monotonic clock.
     base_ns: u64,
     pace: Option<Pace>,
+    /// The kernel's record of this thread's waits for a processor, at a set rate and where there is
+    /// one.
+    run_delay: Option<RunDelay>,
     operations: Recorder,
     other: Recorder,
     idle_ns: u64,
@@ -88,6 +91,7 @@ impl Track {
             open: None,
             base_ns: monotonic_ns(),
             pace: (rate > 0).then(|| Pace::new(rate)),
+            run_delay: None,
             operations: Recorder::new(),
             other: Recorder::new(),
             idle_ns: 0,
@@ -143,6 +147,7 @@ impl Track {
             self.left = 0;
             // Where a sandbox refuses, sleeps end later; the samples show it.
             let _ = set_timer_slack(Duration::ZERO);
+            self.run_delay = RunDelay::of_this_thread().ok();
         }
     }
 
@@ -247,11 +252,13 @@ impl Track {
             if now_ns >= wakes_ns {
                 break;
             }
+            let before_ns = self.waited_ns();
             let woke_ns = m.blocking(|| {
                 thread::sleep(Duration::from_nanos(wakes_ns - now_ns));
                 self.now_ns()
             });
-            self.woke(due_ns, woke_ns);
+            let waited_ns = self.waited_ns() - before_ns;
+            self.woke(due_ns, woke_ns, waited_ns);
         }
         while self.now_ns() < due_ns {
             m.safepoint();
@@ -262,11 +269,17 @@ impl Track {
         true
     }
 
-    /// The thread woke from its sleep until `due_ns`. If it is late, the kernel held it up: it was
-    /// outside the heap.
-    pub(crate) fn woke(&mut self, due_ns: u64, woke_ns: u64) {
+    /// How long this thread has waited for a processor so far; 0 where the kernel does not say.
+    fn waited_ns(&self) -> u64 {
+        let total = self.run_delay.as_ref().and_then(|delay| delay.total().ok());
+        total.map_or(0, |total| total.as_nanos() as u64)
+    }
+
+    /// The thread woke from its sleep until `due_ns`, in which it waited so long for a processor.
+    /// If it is late, it was held up outside the heap.
+    pub(crate) fn woke(&mut self, due_ns: u64, woke_ns: u64, waited_ns: u64) {
         if let Some(pace) = &mut self.pace {
-            pace.woke(due_ns, woke_ns);
+            pace.woke(due_ns, woke_ns, waited_ns);
         }
     }
 
@@ -326,8 +339,9 @@ impl Track {
         self.pace.as_ref().map(|pace| &pace.found.responses)
     }
 
-    /// With a set rate: when operations were due and the thread still slept, and for how long.
-    pub(crate) fn late(&self) -> &[(u64, u64)] {
+    /// With a set rate: when operations were due and the thread still slept, for how long, and how
+    /// long of that it waited for a processor.
+    pub(crate) fn late(&self) -> &[(u64, u64, u64)] {
         self.pace.as_ref().map_or(&[], |pace| &pace.found.late)
     }
 

@@ -74,12 +74,13 @@ impl HeapEvents {
         }
     }
 
-    /// Adds the time in which a mutator's operations were due and its thread still slept outside
-    /// the heap: [`Track::late`].
+    /// Adds the time in which a mutator's operations were due and its thread, which had slept
+    /// outside the heap, waited for a processor: [`Track::late`]. What else kept it is not known.
     pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track]) {
-        for (track, &(due_ns, late_ns)) in tracks.iter().flat_map(|track| track.late().iter().map(move |l| (track, l)))
-        {
-            self.add_delay(LATE_WAKE_UPS, track.mutator(), (due_ns, due_ns + late_ns), 1.0);
+        let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track, late)));
+        for (track, &(due_ns, late_ns, waited_ns)) in late {
+            let part = waited_ns as f64 / late_ns as f64;
+            self.add_delay(LATE_WAKE_UPS, track.mutator(), (due_ns, due_ns + late_ns), part);
         }
     }
 
@@ -271,7 +272,8 @@ mod tests {
         assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 1e6));
     }
 
-    /// What a mutator slept beyond its due time is its loss, where it was longer than other sleeps.
+    /// What a mutator waited for a processor beyond its due time is its loss, where it slept longer
+    /// than otherwise.
     #[test]
     fn a_sleep_beyond_a_due_time_is_in_the_account() {
         let heap = gc_heap::Heap::builder().max_bytes(8 << 20).build().unwrap();
@@ -280,12 +282,15 @@ mod tests {
             track.start(m, Instant::now());
             let unmetered = Track::new(1, 0);
             for (due_ms, woke_ns) in [(3, 3 * MS - 40_000), (4, 4 * MS + 99_999), (5, 7 * MS)] {
-                track.woke(due_ms * MS, woke_ns);
+                track.woke(due_ms * MS, woke_ns, 3 * MS);
             }
+            track.woke(8 * MS, 10 * MS, MS / 2);
             let mut found = HeapEvents::of(&[], 0, 0, 60 * MS);
             found.add_late_wake_ups(&[track, unmetered]);
-            assert_eq!(found.delays["late_wake_ups"], [(m.number(), 5 * MS, 2 * MS, 2 * MS)]);
-            assert_eq!(found.lost_by(m.number()).between(4 * MS, 6 * MS), 1e6);
+            let expected = [(m.number(), 5 * MS, 2 * MS, 2 * MS), (m.number(), 8 * MS, 2 * MS, MS / 2)];
+            assert_eq!(found.delays["late_wake_ups"], expected);
+            let lost = found.lost_by(m.number());
+            assert_eq!((lost.between(4 * MS, 6 * MS), lost.between(8 * MS, 10 * MS)), (1e6, 5e5));
         })
         .unwrap();
     }

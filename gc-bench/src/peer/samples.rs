@@ -66,7 +66,9 @@ impl SaidTrack {
         let stretches = pairs(&self.stretches)?.into_iter().map(|(ns, samples)| (ns, u64::try_from(samples).ok()));
         let paced = match (&self.ticks, &self.responses) {
             (Some(ticks), Some(responses)) => {
-                let late = pairs(&self.late)?.into_iter().map(|(due_ns, ns)| Some((due_ns, u64::try_from(ns).ok()?)));
+                // What its threads waited for a processor, a peer does not say.
+                let late =
+                    pairs(&self.late)?.into_iter().map(|(due_ns, ns)| Some((due_ns, u64::try_from(ns).ok()?, 0)));
                 let (ticks, responses) = (ticks.recorder()?, responses.recorder()?);
                 Some(Paced { ticks, responses, late: late.collect::<Option<Vec<_>>>()? })
             }

@@ -13,8 +13,9 @@ pub(crate) struct Paced {
     /// From due to done: of a tick's work, and of each sample.
     pub(crate) ticks: Recorder,
     pub(crate) responses: Recorder,
-    /// When the thread slept beyond a due time, and by how much: by [`LONG_SAMPLE_NS`] and more.
-    pub(crate) late: Vec<(u64, u64)>,
+    /// When the thread slept beyond a due time, by how much ([`LONG_SAMPLE_NS`] and more), and how
+    /// long of that it could run and waited for a processor, as the kernel says.
+    pub(crate) late: Vec<(u64, u64, u64)>,
 }
 
 /// A track's rate, and how far it has come.
@@ -84,11 +85,11 @@ impl Pace {
         self.in_tick = in_tick;
     }
 
-    /// The thread woke from its sleep until `due_ns`.
-    pub(super) fn woke(&mut self, due_ns: u64, woke_ns: u64) {
+    /// The thread woke from its sleep until `due_ns`, in which it waited so long for a processor.
+    pub(super) fn woke(&mut self, due_ns: u64, woke_ns: u64, waited_ns: u64) {
         let late_ns = woke_ns.saturating_sub(due_ns);
         if late_ns >= LONG_SAMPLE_NS {
-            self.found.late.push((due_ns, late_ns));
+            self.found.late.push((due_ns, late_ns, waited_ns.min(late_ns)));
         }
     }
 }

@@ -53,9 +53,11 @@ impl Mutator<'_> {
         let (heap, account) = (self.inner(), &self.record().account);
         let (begin_ns, lost_ns) = (heap.report.events.now(), account.lost_ns());
         let result = f();
-        // What it enclosed has its own cause.
-        let enclosed_ns = account.lost_ns() - lost_ns;
-        let ns = (heap.report.events.now() - begin_ns).saturating_sub(enclosed_ns);
+        // What it enclosed has its own cause. A delay in it may have asked what the thread was
+        // without before, which lies outside.
+        let length_ns = heap.report.events.now() - begin_ns;
+        let enclosed_ns = (account.lost_ns() - lost_ns).min(length_ns);
+        let ns = length_ns - enclosed_ns;
         timed.record(ns);
         let untimed = counts.take_untimed(one_in - 1);
         counts.losses.timed(heap, account, (kind, begin_ns + enclosed_ns), ns, untimed);

@@ -27,6 +27,7 @@ use gc_core::handler_cell::HandlerCell;
 use gc_core::loss::Loss as Entry;
 use gc_core::sys::{Process, RunDelay, monotonic_ns, thread_cpu_time, thread_sleeps};
 pub(crate) use slow_paths::SlowPathLosses;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 pub(crate) use totals::Totals;
 
@@ -58,14 +59,22 @@ struct Opened {
     /// A child made by `fork` has a copy of the descriptor, which is of its parent's thread.
     process: Process,
     file: Option<RunDelay>,
+    /// No other thread has had it.
+    number: u64,
 }
 
 impl OwnDelay {
+    /// What tells this thread from all others, also from those that have ended.
+    fn number(&self) -> u64 {
+        self.0.get().map_or(0, |opened| opened.number)
+    }
+
     /// Opens the record, unless it is open. Not for handlers.
     fn open(&self) {
         if self.0.get().is_none_or(|opened| !opened.process.is_current()) {
-            let file = RunDelay::of_this_thread().ok();
-            drop(self.0.replace(Some(Arc::new(Opened { process: Process::current(), file }))));
+            static OPENED: AtomicU64 = AtomicU64::new(1);
+            let (file, number) = (RunDelay::of_this_thread().ok(), OPENED.fetch_add(1, Ordering::Relaxed));
+            drop(self.0.replace(Some(Arc::new(Opened { process: Process::current(), file, number }))));
         }
     }
 }

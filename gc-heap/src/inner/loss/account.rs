@@ -54,7 +54,7 @@ pub(crate) struct Account {
     waited_ns: AtomicU64,
     ran_ns: AtomicU64,
     sleeps: AtomicU64,
-    /// The thread that was asked for: the address of its record.
+    /// The thread that was asked for, by the number of its record.
     thread: AtomicU64,
 }
 
@@ -140,7 +140,7 @@ impl Account {
         // Not in the destructors of a thread that ends.
         let thread = RUN_DELAY.try_with(|delay| {
             delay.open();
-            std::ptr::from_ref(delay).addr() as u64
+            delay.number()
         });
         let thread = thread.unwrap_or(0);
         set(&self.looked_ns, now_ns);
@@ -365,9 +365,8 @@ pub(super) fn delay(kind: LossKind, begin_ns: u64, length_ns: u64) -> Entry {
     Entry { kind: kind as u8, count: 1, begin_ns, length_ns, lost_ns: length_ns, kernel_ns: 0 }
 }
 
-/// No thread but the owner writes, so these are ordinary loads and stores. A handler may come
-/// between a load and a store of the code that it interrupts: what it has added is lost then from
-/// `lost_ns`, so that a fault counts in the delay that encloses it too.
+/// No thread but the owner writes, so these are ordinary loads and stores. Its handler runs where
+/// the thread touches a page of the heap or of roots, which is not between the two.
 pub(super) fn get(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
 }

@@ -146,6 +146,20 @@ fn what_a_thread_waits_while_it_asks_after_its_own_work_is_accounted_for() {
     assert!(accounted_ns > waited_ns / 4 * 3, "it waited {waited_ns}, and {accounted_ns} are accounted for");
 }
 
+/// A thread-local value of a new thread may lie where that of one that has ended did.
+#[test]
+fn a_thread_has_a_number_that_no_other_had() {
+    let own = || {
+        RUN_DELAY.with(|delay| {
+            delay.open();
+            delay.number()
+        })
+    };
+    let numbers: std::collections::BTreeSet<u64> =
+        (0..10).map(|_| std::thread::spawn(own).join().unwrap()).chain([own(), own()]).collect();
+    assert!(numbers.len() == 11 && !numbers.contains(&0), "{numbers:?}");
+}
+
 /// What the thread was without before it waited for a lock is no part of that wait, and not
 /// lost by it.
 #[test]
