@@ -22,7 +22,7 @@ fn field() {
 }
 
 fn word() {
-    <Node as SlotType>::from_word(4096);
+    <Node as SlotType>::from_word(gc_core::word::GoodWord::of_bits(4096));
 }
 
 fn main() {}

@@ -18,11 +18,11 @@ fn default_mutator<'s>() -> Mutator<'s> {
 }
 
 fn from_a_word<'g>() -> Gc<'g, Node> {
-    Gc::from_word(4096)
+    Gc::from_word(gc_core::word::GoodWord::of_bits(4096))
 }
 
 fn any_from_a_word<'g>() -> AnyGc<'g> {
-    AnyGc::from_word(4096)
+    AnyGc::from_word(gc_core::word::GoodWord::of_bits(4096))
 }
 
 fn from_a_pointer<'g>(node: &'g Node) -> Gc<'g, Node> {
