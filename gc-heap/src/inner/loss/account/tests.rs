@@ -146,6 +146,23 @@ fn what_a_thread_waits_while_it_asks_after_its_own_work_is_accounted_for() {
     assert!(accounted_ns > waited_ns / 4 * 3, "it waited {waited_ns}, and {accounted_ns} are accounted for");
 }
 
+/// A delay in a slow path may record what the thread was without before the slow path began. That
+/// is no part of it, and does not make it later than it was.
+#[test]
+fn a_slow_path_is_not_recorded_in_the_future() {
+    let heap = recording();
+    heap.enter(|m| {
+        let account = &m.record().account;
+        m.store_timed(|| account.exclude(10_000 * MS));
+        let now_ns = heap.now_ns();
+        assert!(get(&account.looked_ns) <= now_ns, "it looks again in ten seconds");
+        for (begin_ns, length_ns, ..) in entries(account) {
+            assert!(begin_ns + length_ns <= now_ns, "{begin_ns} and {length_ns} ns, and it is {now_ns}");
+        }
+    })
+    .unwrap();
+}
+
 /// A thread-local value of a new thread may lie where that of one that has ended did.
 #[test]
 fn a_thread_has_a_number_that_no_other_had() {
