@@ -4,9 +4,8 @@ use crate::common::plain;
 use crate::harness::{Tests, tests};
 use gc_heap::{
     AllocSize, AnyObject, Backing, Barrier, BuildError, Bytes, Event, Heap, HeapBuilder, HeapStats, Local, Mutator,
-    OutOfMemory, Slot, SlotArray, Stall, StallCause, Trace, Tried,
+    OutOfMemory, Slot, SlotArray, StallCause, Trace, Tried,
 };
-use std::cell::Cell;
 use std::time::Duration;
 
 #[derive(Trace)]
@@ -155,30 +154,6 @@ pub(crate) fn who_was_served_by_a_flip_needs_no_other_cycle() {
     let (before, after) = (replace_at_random(&heap, KEPT, BYTES, REPLACED, rest), heap.stats());
     let (cycles, flips) = (after.cycles - before.cycles, after.relocations - before.relocations);
     assert!(flips > 2 && cycles <= flips + 2, "{cycles} cycles, {flips} flips");
-}
-
-/// What a plan takes as destinations was withheld from the program before. Where it is withheld
-/// once more, a program that has enough for the time of a cycle waits at each flip, until as many
-/// sources are free.
-pub(crate) fn nobody_waits_for_what_a_flip_has_taken() {
-    const KEPT: usize = 28_000;
-    const BYTES: usize = 1000;
-    const REPLACED: usize = 75_000;
-    let waits = || {
-        let heap = plain(Barrier::Page, 64 << 20).build().unwrap();
-        let waits = Cell::new(0);
-        let is_wait = |event: &&Event| matches!(event, Event::Stall(Stall { cause: StallCause::NoBlock, .. }));
-        let before = replace_at_random(&heap, KEPT, BYTES, REPLACED, |m| {
-            waits.set(waits.get() + heap.take_events().0.iter().filter(is_wait).count() as u64);
-            rest(m);
-        });
-        let flips = heap.stats().relocations - before.relocations;
-        assert!(flips > 2, "{flips} flips");
-        (flips, waits.get())
-    };
-    // Where the machine is busy with other things, cycles are long.
-    let seen: Vec<_> = (0..5).map(|_| waits()).collect();
-    assert!(seen.iter().any(|&(flips, waits)| waits <= flips / 4), "flips and waits: {seen:?}");
 }
 
 /// A `collect` before anything lives finds nothing in no time. The next cycle begins when half of
@@ -424,7 +399,7 @@ pub(crate) const TESTS: Tests = Tests {
         what_lies_behind_large_objects_is_not_kept_for,
         an_early_cycle_that_finds_nothing_changes_nothing,
     ],
-    page: tests![who_was_served_by_a_flip_needs_no_other_cycle, nobody_waits_for_what_a_flip_has_taken],
+    page: tests![who_was_served_by_a_flip_needs_no_other_cycle],
     once: tests![a_limit_on_collecting_is_a_share, neither_copies_nor_a_fast_start_begin_cycles],
     ..Tests::NONE
 };
