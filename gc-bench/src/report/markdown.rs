@@ -4,31 +4,38 @@
 use std::fmt::Write as _;
 
 use super::{Group, Work, notes, works};
+use crate::interval::{mean, of_mean};
 use crate::pooled::{Figure, Pooled};
 use crate::results::Document;
 use crate::size::{bytes, duration, three};
 
-/// A row: its name, whether the short table has it, and the cell of a group.
-type Row = (&'static str, bool, fn(&Group<'_>) -> String);
+/// A row: its name, whether the short table has it, and the cell of a group in a table that is
+/// short or not. Percentiles and shares have their intervals in the long one alone.
+type Row = (&'static str, bool, fn(&Group<'_>, bool) -> String);
 
 const NONE: &str = "-";
 
 const ROWS: &[Row] = &[
-    ("wall, s", true, |g| if is_timed(g) { NONE.into() } else { with_interval(g.figures.wall_s, 1.0) }),
-    ("million op/s", true, |g| if is_timed(g) { with_interval(g.figures.ops_per_s, 1e-6) } else { NONE.into() }),
-    ("CPU, s", false, |g| with_interval(g.figures.cpu_s, 1.0)),
+    ("wall, s", true, |g, _| if is_timed(g) { NONE.into() } else { with_interval(g.figures.wall_s, 1.0) }),
+    ("million op/s", true, |g, _| if is_timed(g) { with_interval(g.figures.ops_per_s, 1e-6) } else { NONE.into() }),
+    ("CPU, s", false, |g, _| with_interval(g.figures.cpu_s, 1.0)),
     // Where it is small the figures below are of a program that hardly collects.
-    ("cycles a run", true, |g| three(g.mean(|r| r.cycles as f64))),
-    ("pauses: p99 / longest", true, |g| both(g.figures.pauses.p99_ns, &g.figures.pauses)),
-    ("latency: p99.9 / worst", false, |g| both(g.figures.latency.p999_ns, &g.figures.latency)),
-    ("metered over 100 ms: p99.9 / worst", true, |g| both(g.figures.metered.ms_100.p999_ns, &g.figures.metered.ms_100)),
-    ("in gaps of 1 ms and more: share of time / longest", true, |g| {
-        format!("{} % / {}", three(g.mean(|r| r.gaps.share) * 100.0), none_or(g.most(|r| r.gaps.max_ns)))
+    ("cycles a run", true, |g, _| three(g.mean(|r| r.cycles as f64))),
+    ("pauses: p99 / longest", true, |g, brief| both(g.figures.pauses.p99_ns, &g.figures.pauses, brief)),
+    ("latency: p99.9 / worst", false, |g, brief| both(g.figures.latency.p999_ns, &g.figures.latency, brief)),
+    ("metered over 100 ms: p99.9 / worst", true, |g, brief| {
+        both(g.figures.metered.ms_100.p999_ns, &g.figures.metered.ms_100, brief)
     }),
-    ("of the gaps not accounted for", false, |g| {
+    ("in gaps of 1 ms and more: share of time / longest", true, |g, brief| {
+        let shares: Vec<f64> = g.runs.iter().map(|r| r.gaps.share * 100.0).collect();
+        // No run has a share below 0.
+        let ends = of_mean(&shares).filter(|_| !brief).map(|i| (three(i.low.max(0.0)), three(i.high)));
+        format!("{} %{} / {}", three(mean(&shares)), in_brackets(ends), none_or(g.most(|r| r.gaps.max_ns)))
+    }),
+    ("of the gaps not accounted for", false, |g, _| {
         g.not_accounted().map_or(NONE.into(), |share| format!("{} %", three(share * 100.0)))
     }),
-    ("stalls: a run / longest", false, |g| {
+    ("stalls: a run / longest", false, |g, _| {
         if g.is_peer() {
             return NONE.into();
         }
@@ -49,14 +56,23 @@ fn none_or(ns: u64) -> String {
     if ns == 0 { NONE.into() } else { duration(ns) }
 }
 
-fn both(percentile: Option<Figure>, pooled: &Pooled) -> String {
-    let percentile = percentile.map_or(NONE.into(), |figure| duration(figure.estimate as u64));
-    format!("{percentile} / {}", pooled.max_ns.map_or(NONE.into(), duration))
+/// A percentile and the largest sample; in a table that is not short with the percentile's
+/// interval.
+fn both(percentile: Option<Figure>, pooled: &Pooled, brief: bool) -> String {
+    let longest = pooled.max_ns.map_or(NONE.into(), duration);
+    let Some(figure) = percentile else { return format!("{NONE} / {longest}") };
+    let words = |ns: f64| duration(ns as u64);
+    let ends = figure.interval().filter(|_| !brief).map(|i| (words(i.low), words(i.high)));
+    format!("{}{} / {longest}", words(figure.estimate), in_brackets(ends))
+}
+
+fn in_brackets(ends: Option<(String, String)>) -> String {
+    ends.map_or(String::new(), |(low, high)| format!(" ({low} to {high})"))
 }
 
 fn with_interval(figure: Figure, unit: f64) -> String {
-    let interval = figure.interval().map(|i| format!(" ({} to {})", three(i.low * unit), three(i.high * unit)));
-    three(figure.estimate * unit) + &interval.unwrap_or_default()
+    let ends = figure.interval().map(|i| (three(i.low * unit), three(i.high * unit)));
+    three(figure.estimate * unit) + &in_brackets(ends)
 }
 
 fn table(work: &Work<'_>, brief: bool) -> String {
@@ -65,7 +81,7 @@ fn table(work: &Work<'_>, brief: bool) -> String {
     let mut out = format!("| {}, {heap} | {} |\n", work.name, names.join(" | "));
     out += &format!("| --- |{}\n", " --- |".repeat(names.len()));
     for (name, _, cell) in ROWS.iter().filter(|(_, short, _)| *short || !brief) {
-        let cells: Vec<String> = work.groups.iter().map(cell).collect();
+        let cells: Vec<String> = work.groups.iter().map(|g| cell(g, brief)).collect();
         if cells.iter().any(|cell| cell != NONE) {
             let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
         }
@@ -158,7 +174,7 @@ pub(crate) fn filled(document: &str, report: &Document) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples::{barriers, document};
+    use crate::report::samples::{barriers, document, of_runs};
 
     #[test]
     fn a_place_is_filled_and_filled_anew() {
@@ -202,5 +218,28 @@ mod tests {
         assert!(line("cycles a run").matches(" | ").count() >= 2, "{text}");
         assert!(line("pauses: p99").contains("| - / "), "{text}");
         assert!(line("stalls").contains("0.00 / -"), "{text}");
+    }
+
+    /// Twenty runs, ten of them with a share of 10 % and ten with none: the variance is 500 / 19,
+    /// the standard error sqrt(500 / 19 / 20), and t of 19 degrees of freedom 2.093.
+    #[test]
+    fn percentiles_and_shares_have_intervals_in_the_long_table() {
+        let runs = (1..=20).map(|repeat| {
+            let mut run = crate::record::samples::record("gcbench", repeat);
+            run.gaps.share = if repeat % 2 == 0 { 0.1 } else { 0.0 };
+            run
+        });
+        let report = of_runs(runs.collect());
+        let line = |brief: bool, name: &str| {
+            let text = text(&report, brief);
+            text.lines().find(|line| line.starts_with(&format!("| {name}"))).unwrap().to_owned()
+        };
+        assert!(line(false, "in gaps").contains("| 5.00 % (2.60 to 7.40) / "), "{}", line(false, "in gaps"));
+        assert!(line(true, "in gaps").contains("| 5.00 % / "), "{}", line(true, "in gaps"));
+        // All runs have the same pauses.
+        let pauses = line(true, "pauses");
+        let p99 = pauses.split(" | ").nth(1).unwrap().split(" / ").next().unwrap();
+        assert!(p99.ends_with("µs") && line(false, "pauses").contains(&format!("| {p99} ({p99} to {p99}) / ")));
+        assert!(!pauses.contains(" to "), "{pauses}");
     }
 }
