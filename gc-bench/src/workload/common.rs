@@ -11,6 +11,12 @@ use crate::size::grouped;
 
 pub(super) const MIB: u64 = 1 << 20;
 
+/// How many threads do an operation over and over, and for how long that is measured.
+pub(crate) struct Timed {
+    pub(super) threads: u64,
+    pub(super) seconds: f64,
+}
+
 /// A workload with its settings, and the work itself.
 pub(crate) trait Workload {
     /// Its name on the command line and in reports.
@@ -27,19 +33,25 @@ pub(crate) trait Workload {
         self.min_live_bytes()
     }
 
+    /// Where threads work for a set time: what its threads, its seconds and its label follow from.
+    fn timed(&self) -> Option<Timed> {
+        None
+    }
+
     /// Mutator threads.
     fn threads(&self) -> u64 {
-        1
+        self.timed().map_or(1, |timed| timed.threads)
     }
 
     /// Length of the measured part; 0 where the work is fixed.
     fn seconds(&self) -> f64 {
-        0.0
+        self.timed().map_or(0.0, |timed| timed.seconds)
     }
 
     /// What tells its runs apart, save for the barrier.
     fn label(&self) -> String {
-        self.name().to_owned()
+        let alone = || self.name().to_owned();
+        self.timed().map_or_else(alone, |timed| with_threads(self.name(), timed.threads))
     }
 
     /// Whether all of the measured part does the same work, so that its quarters can be compared.

@@ -18,7 +18,7 @@ use gc_heap::{
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{MIB, Meetings, Workload, from_enter, from_memory, pick, with_threads};
+use super::common::{MIB, Meetings, Timed, Workload, from_enter, from_memory, pick};
 use crate::failure::Failure;
 use crate::json_text::{Census, MAX_DEPTH, Sink, Stop, parse};
 use crate::measure::{Bench, Measured};
@@ -95,16 +95,8 @@ impl Workload for Json {
         self.parsed_bytes.saturating_mul(KEPT as u64 + 2)
     }
 
-    fn threads(&self) -> u64 {
-        self.threads
-    }
-
-    fn seconds(&self) -> f64 {
-        self.seconds
-    }
-
-    fn label(&self) -> String {
-        with_threads(Self::NAME, self.threads)
+    fn timed(&self) -> Option<Timed> {
+        Some(Timed { threads: self.threads, seconds: self.seconds })
     }
 
     fn has_peers(&self) -> bool {

@@ -9,7 +9,7 @@ use clap::Args;
 use gc_heap::{Mutator, OutOfMemory};
 use serde::{Deserialize, Serialize};
 
-use super::common::{Meetings, from_enter, from_memory, pick};
+use super::common::{Meetings, Timed, from_enter, from_memory, pick};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
 use crate::rng::PEER_SEED;
@@ -40,6 +40,13 @@ pub(super) struct Settings {
     pub(super) seconds: f64,
     pub(super) warm_up_seconds: f64,
     pub(super) seed: u64,
+}
+
+impl Settings {
+    /// What each of these workloads answers to [`Workload::timed`](super::common::Workload::timed).
+    pub(super) fn timed(&self) -> Option<Timed> {
+        Some(Timed { threads: self.threads, seconds: self.seconds })
+    }
 }
 
 impl Options {

@@ -12,7 +12,7 @@ use clap::Args;
 use gc_heap::{AllocSize, Bytes, Local, Mutator, OutOfMemory, SlotArray};
 use serde::{Deserialize, Serialize};
 
-use super::common::{MIB, Standard, Workload, check_size, pick, with_threads};
+use super::common::{MIB, Standard, Timed, Workload, check_size, pick};
 use super::steady::{self, Operations, Steady};
 use crate::failure::Failure;
 use crate::measure::{Bench, Measured};
@@ -88,16 +88,8 @@ impl Workload for Tides {
         self.size * MIB / LOW
     }
 
-    fn threads(&self) -> u64 {
-        self.steady.threads
-    }
-
-    fn seconds(&self) -> f64 {
-        self.steady.seconds
-    }
-
-    fn label(&self) -> String {
-        with_threads(Self::NAME, self.steady.threads)
+    fn timed(&self) -> Option<Timed> {
+        self.steady.timed()
     }
 
     fn is_steady(&self) -> bool {
