@@ -10,5 +10,6 @@ mod peers;
 mod primitives;
 mod publish;
 mod refusals;
+mod report;
 mod runs;
 mod sandbox;
