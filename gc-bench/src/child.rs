@@ -16,6 +16,7 @@ use crate::peer;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::session::{Message, Order};
+use crate::size::short;
 use crate::workload::Work;
 
 /// `gc-bench run-one`: reads an [`Order`], answers with [`Message`]s. The parent reads the outcome
@@ -47,7 +48,7 @@ pub(crate) fn main() -> Result<(), Failure> {
     if let Some(limit_s) = limit_s {
         thread::spawn(move || {
             thread::sleep(Duration::from_secs_f64(limit_s));
-            let message = format!("took longer than {limit_s:.0} s");
+            let message = format!("took longer than {} s", short(limit_s));
             say(&Message::Failure { code: 1, message });
             exit(1);
         });

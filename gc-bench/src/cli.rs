@@ -9,6 +9,8 @@ use crate::min_heap::MinHeapArgs;
 use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
 use crate::primitives::PrimitivesArgs;
 use crate::publish::{PublishArgs, TablesArgs};
+use crate::sweep::SweepArgs;
+use crate::sweep::merge::MergeArgs;
 
 const ABOUT: &str = "Measures the Parallax heap: a garbage collector that compacts while the program runs.";
 
@@ -87,6 +89,7 @@ Examples:
   gc-bench curve binary-trees --barrier load,page,stw --peer g1
                                                    what they cost by the size of the heap
   gc-bench gcbench --barrier load --peer g1,zgc    beside collectors of the JVM
+  gc-bench sweep heaps.toml                        what a file names; in shards, merged after
   gc-bench --json -                                one JSON document on standard output, no more
   gc-bench gcbench --html - > page.html            the page on standard output, no more
 
@@ -114,6 +117,47 @@ Examples:
 Nothing of the system is changed, and no privilege is needed that the system does not ask for.
 Each group has a process of its own; its memory is gone when the next begins.";
 
+const SWEEP_AFTER: &str = r#"A file:
+  repeats = 5                      # runs of each point [3]
+  timeout = 120                    # seconds after which a run is ended [600]
+  barrier = ["load", "page"]       # columns of the report, as of --barrier; `peer` is the same
+  factors = [1.5, 2, 3]            # heaps in multiples of each workload's least one; or
+                                   # heap = ["64m", "128m"]; or neither: the workloads' own
+  quick = true                     # every other key is an option of a plain run by its name
+
+  [[workload]]
+  name = "binary-trees"
+  least = "37m"                    # for factors: what gc-bench minheap found
+  threads = [1, 2]                 # a list is each of its values in turn
+
+  [[workload]]
+  name = "gcbench"
+  least = "21m"
+  size = 10
+  label = "short"                  # tells it from another entry of the same workload
+
+  A point is a choice of a value for each list. `order-seed` sets the random order, which
+  otherwise follows from the file. What stands in a [[workload]] is of that one, what stands
+  above of all. In JSON `workload` is a list of objects. gc-bench list names workloads.
+
+Runs:
+  Every repeat is each point once, in a random order of its own. Each run is kept as it ends, in
+  gc-bench-sweep.runs; the report is written when all are over, and that file goes. With runs in
+  it the sweep begins by --resume, behind them, or by --force, without them. `sweep` in the JSON
+  has what became of each run: done, out_of_memory, timed_out, crashed, failed, or impossible (it
+  could not begin), and why. None of these ends the sweep, or is an error.
+
+Examples:
+  gc-bench sweep heaps.toml                         all of it
+  gc-bench sweep heaps.toml --resume                the rest, after an interrupt
+  gc-bench sweep heaps.toml --shard 2/3             the second of three parts, on one machine
+  gc-bench merge gc-bench-report-*-of-3.json        the parts as one report
+  gc-bench sweep heaps.toml --job-array slurm --shards 8 > job.sh; sbatch job.sh
+
+Exit codes: 0 the runs were made, whatever became of them; 1 the sweep could not go on (a file
+that cannot be written, an interrupt; --resume goes on); 2 the file or an option is wrong, or
+something would be overwritten (nothing is run then)."#;
+
 #[derive(Debug, Parser)]
 #[command(name = "gc-bench", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER)]
 #[command(args_conflicts_with_subcommands = true, allow_negative_numbers = true)]
@@ -135,6 +179,13 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Write the tables of such a report into documents
     Tables(TablesArgs),
+    /// Run what a file names: workloads with barriers, heaps and options, in a random order, here
+    /// or in shards on several machines. A run that ends out of memory, by a crash or too late is a
+    /// result. Interrupted, it goes on with --resume
+    #[command(after_help = SWEEP_AFTER)]
+    Sweep(SweepArgs),
+    /// Put the reports of a sweep's shards together, as one session would have made them
+    Merge(MergeArgs),
     /// Compare two builds in one report (runs with --against), or two reports: each figure's ratio
     /// with its interval
     Compare(CompareArgs),
@@ -176,22 +227,8 @@ where
     match Cli::try_parse_from(args) {
         Ok(cli) => Ok(Ok(cli)),
         Err(e) if matches!(e.kind(), DisplayHelp | DisplayVersion) => Ok(Err(e.render().to_string())),
-        Err(e) => Err(Failure::input(one_line(&e.to_string()))),
+        Err(e) => Err(Failure::of_command_line(&e)),
     }
-}
-
-/// clap prints several paragraphs; keep the error and the hint, leave the usage to `--help`.
-fn one_line(error: &str) -> String {
-    let mut parts = Vec::new();
-    for line in error.lines().map(str::trim) {
-        if line.starts_with("Usage:") || line.starts_with("For more information") {
-            break;
-        }
-        if !line.is_empty() {
-            parts.push(line.strip_prefix("error: ").unwrap_or(line));
-        }
-    }
-    format!("{} (gc-bench --help explains)", parts.join(" "))
 }
 
 #[cfg(test)]
@@ -236,12 +273,25 @@ mod tests {
     #[test]
     fn the_help_fits_a_terminal_as_it_is_written() {
         let mut cli = Cli::command().term_width(100);
-        for (mut of, text) in
-            [(cli.clone(), AFTER), (cli.find_subcommand_mut("primitives").unwrap().clone(), PRIMITIVES_AFTER)]
-        {
+        let mut of = |name: &str| cli.find_subcommand_mut(name).unwrap().clone();
+        let subcommands = [(of("primitives"), PRIMITIVES_AFTER), (of("sweep"), SWEEP_AFTER)];
+        for (mut of, text) in [(cli, AFTER)].into_iter().chain(subcommands) {
             let help = of.render_long_help().to_string();
             assert!(help.contains(text), "wrapped once more:\n{help}");
         }
+    }
+
+    #[test]
+    fn the_file_of_the_help_is_a_sweep() {
+        let (_, rest) = SWEEP_AFTER.split_once("A file:\n").unwrap();
+        let (text, _) = rest.split_once("\n  A point").unwrap();
+        let path = std::env::temp_dir().join(format!("gc-bench-help-{}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let sweep = crate::sweep::file::read(&path);
+        std::fs::remove_file(&path).unwrap();
+        let runs = sweep.unwrap().runs;
+        // Two barriers, three heaps; twice one workload, once another.
+        assert_eq!((runs.plans.len(), runs.schedule.repeats), (2 * 3 * 3, 5));
     }
 
     #[test]

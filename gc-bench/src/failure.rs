@@ -22,6 +22,21 @@ impl Failure {
         Self::Run(message.into())
     }
 
+    /// Of a command line that clap refuses: it prints several paragraphs, of which the error and
+    /// the hint are kept, and the usage is left to `--help`.
+    pub(crate) fn of_command_line(error: &clap::Error) -> Self {
+        let (error, mut parts) = (error.to_string(), Vec::new());
+        for line in error.lines().map(str::trim) {
+            if line.starts_with("Usage:") || line.starts_with("For more information") {
+                break;
+            }
+            if !line.is_empty() {
+                parts.push(line.strip_prefix("error: ").unwrap_or(line));
+            }
+        }
+        Self::Input(format!("{} (gc-bench --help explains)", parts.join(" ")))
+    }
+
     /// The process's exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -2,15 +2,20 @@
 //! ended.
 //!
 //! The first line says what was asked for, and each line after it is a run. A run is appended when
-//! it is over, in one write; a line that is not whole (the machine went down) is dropped. One
-//! session has the file at a time.
+//! it is over, in one write; a line that is not whole (its session was killed in the write) is
+//! dropped. One session has the file at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::plan::{Plan, Runs};
@@ -18,21 +23,36 @@ use crate::record::Record;
 
 /// What a session is to do: another one's runs are not mixed with its own.
 #[derive(Debug, Serialize, Deserialize)]
-struct Request {
+pub(crate) struct Request {
     /// What makes the runs: those of two builds are not figures of either.
     build: String,
     /// Of the order: the session that goes on makes the same.
     seed: u64,
     repeats: u64,
-    plans: Vec<serde_json::Value>,
+    plans: Vec<Value>,
+    /// What else tells it from other requests.
+    #[serde(skip_serializing_if = "Value::is_null", default)]
+    more: Value,
 }
 
-/// The runs of a session that were made so far.
+impl Request {
+    pub(crate) fn new(runs: &Runs, more: Value) -> Result<Self, Failure> {
+        let (seed, repeats) = (runs.schedule.seed, runs.schedule.repeats);
+        Ok(Self { build: this_build()?, seed, repeats, plans: runs.settings(), more })
+    }
+
+    /// Whether both ask for the same, save for the build and the seed.
+    fn is_as(&self, other: &Self) -> bool {
+        (self.repeats, &self.plans, &self.more) == (other.repeats, &other.plans, &other.more)
+    }
+}
+
+/// The runs of a session that were made so far, a line each.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct Journal<Line = Record> {
     path: PathBuf,
     file: File,
-    kept: Vec<Record>,
+    kept: Vec<Line>,
 }
 
 fn failed(path: &Path, what: &str, e: &io::Error) -> Failure {
@@ -41,41 +61,80 @@ fn failed(path: &Path, what: &str, e: &io::Error) -> Failure {
 
 /// What tells this build from others: a hash of its program.
 pub(crate) fn this_build() -> Result<String, Failure> {
+    static BUILD: OnceLock<String> = OnceLock::new();
+    if let Some(build) = BUILD.get() {
+        return Ok(build.clone());
+    }
     let program = fs::read("/proc/self/exe");
     let program = program.map_err(|e| Failure::run(format!("cannot read this program: {e}")))?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&program);
-    Ok(format!("{:016x}", hasher.finish()))
+    Ok(BUILD.get_or_init(|| format!("{:016x}", hasher.finish())).clone())
 }
 
-impl Journal {
-    /// Of these runs, which take the seed of the session that began the file, if there is one.
-    pub(crate) fn open(path: &Path, runs: &mut Runs) -> Result<Self, Failure> {
-        let plans = runs.plans.iter().map(|plan| serde_json::to_value(plan).expect("plain data")).collect();
-        let (build, repeats) = (this_build()?, runs.schedule.repeats);
-        let mut request = Request { build, seed: runs.schedule.seed, repeats, plans };
-        let open = OpenOptions::new().read(true).create(true).append(true).open(path);
-        let mut file = open.map_err(|e| failed(path, "write", &e))?;
+/// How long a session waits for the file of another one: where that was just killed, a process that
+/// it was about to start has the file until it executes its program.
+const PATIENCE: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_millis(20);
+
+/// Takes the file for this session alone.
+fn lock(path: &Path, file: &File) -> Result<(), Failure> {
+    let mut waited = Duration::ZERO;
+    loop {
         match file.try_lock() {
-            Ok(()) => {}
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if waited < PATIENCE => {
+                sleep(STEP);
+                waited += STEP;
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(Failure::input(format!("another session writes to {}: wait for it", path.display())));
             }
             Err(TryLockError::Error(e)) => return Err(failed(path, "lock", &e)),
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|e| failed(path, "read", &e))?;
-        let whole: Vec<&str> = text.split_inclusive('\n').take_while(|line| line.ends_with('\n')).collect();
+    }
+}
+
+impl Journal {
+    /// Of these runs, which take the seed of the session that began the file, if there is one.
+    pub(crate) fn open(path: &Path, runs: &mut Runs) -> Result<Self, Failure> {
+        let mut request = Request::new(runs, Value::Null)?;
+        let journal = Self::of(path, &mut request, false)?;
+        runs.schedule.seed = request.seed;
+        Ok(journal)
+    }
+
+    /// The run of that plan and repeat, if it was made before.
+    pub(crate) fn take(&mut self, plan: &Plan) -> Option<Record> {
+        let label = plan.label();
+        let at = self.kept.iter().position(|run| run.repeat == plan.repeat && run.settings.label() == label)?;
+        Some(self.kept.swap_remove(at))
+    }
+}
+
+impl<Line: Serialize + DeserializeOwned> Journal<Line> {
+    /// Of that request, which takes the seed of the session that began the file, if there is one;
+    /// where it begins anew, what the file has is dropped.
+    pub(crate) fn of(path: &Path, request: &mut Request, anew: bool) -> Result<Self, Failure> {
+        let open = OpenOptions::new().read(true).create(true).append(true).open(path);
+        let mut file = open.map_err(|e| failed(path, "write", &e))?;
+        lock(path, &file)?;
+        let mut text = Vec::new();
+        if !anew {
+            file.read_to_end(&mut text).map_err(|e| failed(path, "read", &e))?;
+        }
+        let whole: Vec<&[u8]> =
+            text.split_inclusive(|&byte| byte == b'\n').take_while(|line| line.ends_with(b"\n")).collect();
         let (mut kept, mut length) = (Vec::new(), 0);
         // A session that has made no run leaves nothing to be mixed.
         if let [first, made @ ..] = &whole[..]
             && !made.is_empty()
         {
-            let begun: Option<Request> = serde_json::from_str(first).ok();
+            let begun: Option<Request> = serde_json::from_slice(first).ok();
             let refuse = |why: &str| {
                 Err(Failure::input(format!("{} has runs of another {why}: move it away or delete it", path.display())))
             };
-            let Some(begun) = begun.filter(|of| (of.repeats, &of.plans) == (repeats, &request.plans)) else {
+            let Some(begun) = begun.filter(|begun| begun.is_as(request)) else {
                 return refuse("request");
             };
             if begun.build != request.build {
@@ -83,15 +142,14 @@ impl Journal {
             }
             (request.seed, length) = (begun.seed, first.len());
             for line in made {
-                let Ok(record) = serde_json::from_str(line) else { break };
+                let Ok(record) = serde_json::from_slice(line) else { break };
                 kept.push(record);
                 length += line.len();
             }
         }
-        runs.schedule.seed = request.seed;
         let mut begin = || {
             file.set_len(length as u64)?;
-            if length == 0 { file.write_all(&line(&request)) } else { Ok(()) }
+            if length == 0 { file.write_all(&line(request)) } else { Ok(()) }
         };
         begin().map_err(|e| failed(path, "write", &e))?;
         Ok(Self { path: path.to_owned(), file, kept })
@@ -102,16 +160,14 @@ impl Journal {
         self.kept.len()
     }
 
-    /// The run of that plan and repeat, if it was made before.
-    pub(crate) fn take(&mut self, plan: &Plan) -> Option<Record> {
-        let label = plan.label();
-        let at = self.kept.iter().position(|run| run.repeat == plan.repeat && run.settings.label() == label)?;
-        Some(self.kept.swap_remove(at))
+    /// All runs that were made before this session.
+    pub(crate) fn take_all(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.kept)
     }
 
     /// Keeps a run that was just made.
-    pub(crate) fn keep(&mut self, record: &Record) -> Result<(), Failure> {
-        self.file.write_all(&line(record)).map_err(|e| failed(&self.path, "write", &e))
+    pub(crate) fn keep(&mut self, run: &Line) -> Result<(), Failure> {
+        self.file.write_all(&line(run)).map_err(|e| failed(&self.path, "write", &e))
     }
 
     /// The report has them all.

@@ -8,6 +8,7 @@
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`schedule`] | how often each is run, and in which order |
 //! | [`publish`], [`journal`] | what the book's tables name, and runs kept as they are made |
+//! | [`sweep`], [`status`] | many configurations in one file, in shards that are merged; and how a run ended |
 //! | [`min_heap`], [`curve`], [`tries`] | the least heap in which a workload can be done, what it costs in larger ones, and runs that may end for lack of memory |
 //! | [`compare`] | two builds, or two reports, figure by figure |
 //! | [`peer`] | collectors of other runtimes, with the same work |
@@ -71,6 +72,8 @@ mod schedule;
 mod session;
 mod size;
 mod stats;
+mod status;
+mod sweep;
 mod threads;
 mod time;
 mod timeline;
@@ -92,6 +95,7 @@ use crate::primitives::PrimitivesArgs;
 use crate::record::Head;
 use crate::report::data::Data;
 use crate::results::Document;
+use crate::sweep::{Asked, SweepArgs};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()).and_then(dispatch) {
@@ -124,6 +128,13 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
             bench(&runs, &[], Vec::new(), outputs, Some(journal))
         }
         Command::Tables(args) => publish::tables(&args),
+        Command::Sweep(args) => sweeps(&args),
+        Command::Merge(args) => {
+            let mut outputs = Outputs::prepare(&args.output)?;
+            let merged = sweep::merge::merge(&args)?;
+            hand_over(&merged, &mut outputs, sweep::table::text)?;
+            show(&outputs, || sweep::table::text(&merged))
+        }
         Command::Compare(args) => match compare::compare(&args) {
             Ok(text) => print(&text),
             Err((text, failure)) => print(&text).and(Err(failure)),
@@ -175,19 +186,41 @@ fn bench(
     }
     head.environment.end();
     let document = Document::new(head, left_out, order, records);
-    let json = report::json::text(&document);
-    let written = outputs.write(&json, &report::html::text(&document, &json));
-    match (&written, journal) {
-        (Ok(()), Some(journal)) => journal.remove(),
-        // What the runs found is not lost with the file.
-        (Err(_), _) if !outputs.use_standard_output() => print(&report::table::text(&document))?,
-        _ => {}
+    hand_over(&document, &mut outputs, report::table::text)?;
+    if let Some(journal) = journal {
+        journal.remove();
     }
-    written?;
     for line in document.left_out.iter().filter(|_| made < wanted) {
         eprintln!("gc-bench: {line}");
     }
     show(&outputs, || report::table::text(&document))
+}
+
+/// Writes a report of runs. Where a file cannot be written, what the runs found is not lost with
+/// it: the table is printed.
+fn hand_over(document: &Document, outputs: &mut Outputs, table: fn(&Document) -> String) -> Result<(), Failure> {
+    let json = report::json::text(document);
+    let written = outputs.write(&json, &report::html::text(document, &json));
+    if written.is_err() && !outputs.use_standard_output() {
+        print(&table(document))?;
+    }
+    written
+}
+
+/// `gc-bench sweep`.
+fn sweeps(args: &SweepArgs) -> Result<(), Failure> {
+    match args.run()? {
+        Asked::Script(text) => print(&text),
+        Asked::Done(report) => {
+            eprintln!("gc-bench: all runs were made before: {} has them", report.display());
+            Ok(())
+        }
+        Asked::Report(document, mut outputs, journal) => {
+            hand_over(&document, &mut outputs, sweep::table::text)?;
+            journal.remove();
+            show(&outputs, || sweep::table::text(&document))
+        }
+    }
 }
 
 /// `gc-bench curve`.

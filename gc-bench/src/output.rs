@@ -15,7 +15,7 @@ use clap::Args;
 use crate::failure::Failure;
 
 /// Where the results go.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct OutputArgs {
     /// Write the JSON there and, unless asked for too, no page; `-`: to standard output, and
     /// nothing else there
@@ -42,7 +42,24 @@ impl OutputArgs {
     pub(crate) fn is_asked(&self) -> bool {
         self.json.is_some() || self.html.is_some() || self.out.is_some() || self.force
     }
+
+    /// Where the JSON and the page go, which are called so where nothing else is said. Without any
+    /// wish there are both; with `--out` both there; otherwise what was asked for and no more.
+    fn targets(&self, name: &str) -> (Target, Target) {
+        let folder = self.out.clone().unwrap_or_else(|| PathBuf::from("."));
+        let both = self.out.is_some() || self.json.is_none() && self.html.is_none();
+        let usual = |ending: &str| both.then(|| folder.join(format!("{name}.{ending}")));
+        (Target::new(self.json.as_ref(), usual("json")), Target::new(self.html.as_ref(), usual("html")))
+    }
+
+    /// The file of the JSON, if it goes to one.
+    pub(crate) fn json_file(&self, name: &str) -> Option<PathBuf> {
+        self.targets(name).0.file().map(Path::to_owned)
+    }
 }
+
+/// What a report is called where nothing else is said.
+pub(crate) const REPORT: &str = "gc-bench-report";
 
 /// Where the JSON or the page goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +97,12 @@ pub(crate) struct Outputs {
 impl Outputs {
     /// Works out the targets and tries each folder.
     pub(crate) fn prepare(args: &OutputArgs) -> Result<Self, Failure> {
-        let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
-        let asked_files = args.json.is_some() || args.html.is_some();
-        // Without any wish both files; with `--out` both there; otherwise what was asked for and no
-        // more.
-        let both = args.out.is_some() || !asked_files;
-        let usual = |name: &str| both.then(|| folder.join(name));
-        let json = Target::new(args.json.as_ref(), usual("gc-bench-report.json"));
-        let html = Target::new(args.html.as_ref(), usual("gc-bench-report.html"));
+        Self::prepare_as(args, REPORT)
+    }
+
+    /// The same, of a report of that name.
+    pub(crate) fn prepare_as(args: &OutputArgs, name: &str) -> Result<Self, Failure> {
+        let (json, html) = args.targets(name);
         if (&json, &html) == (&Target::StandardOutput, &Target::StandardOutput) {
             return Err(Failure::input("standard output cannot hold both the JSON and the page: name a file for one"));
         }

@@ -133,6 +133,7 @@ impl SessionArgs {
                     repeat: 1,
                     quick: self.quick,
                     stretches: self.stretches,
+                    point: None,
                 };
                 plans.extend(heaps.iter().map(plan));
             }
@@ -153,6 +154,11 @@ impl Runs {
     pub(crate) fn all(&self) -> usize {
         self.plans.len() * self.schedule.repeats as usize
     }
+
+    /// What the JSON of each plan's runs says that it is.
+    pub(crate) fn settings(&self) -> Vec<serde_json::Value> {
+        self.plans.iter().map(|plan| serde_json::to_value(plan).expect("plain data")).collect()
+    }
 }
 
 /// One run. Its JSON is flat: an option that its workload does not have is not there.
@@ -171,6 +177,9 @@ pub(crate) struct Plan {
     pub(crate) quick: bool,
     /// Whether the report keeps the order of all samples.
     pub(crate) stretches: bool,
+    /// What tells it from the other points of its sweep, if it is one: `heap 64 MiB`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) point: Option<String>,
 }
 
 impl Plan {
@@ -190,10 +199,8 @@ impl Plan {
             (0, rate) => format!("{work}, {} op/s each", grouped(rate)),
             (percent, _) => format!("{work}, {percent} % of its rate"),
         };
-        match self.heap.place() {
-            Some(place) => format!("{work}, {place}"),
-            None => work,
-        }
+        let place = self.heap.place();
+        [place.as_ref(), self.point.as_ref()].into_iter().flatten().fold(work, |work, part| format!("{work}, {part}"))
     }
 
     /// Whether this run, as fast as it goes, shows the rate that `other` is to have a part of.
@@ -275,6 +282,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
                 repeat: 1,
                 quick: args.quick,
                 stretches: false,
+                point: None,
             }));
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::{self, Configuration};
 use crate::failure::Failure;
 use crate::record::{Head, RUNS, Record};
+use crate::sweep::made::Swept;
 
 /// A whole report of runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub(crate) struct Document {
     pub(crate) configurations: Vec<Configuration>,
     /// In the order in which they were made.
     pub(crate) runs: Vec<Record>,
+    /// Of a sweep; no key without one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) sweep: Option<Swept>,
 }
 
 /// In which order the runs were made.
@@ -69,6 +73,6 @@ impl Document {
 
     pub(crate) fn new(head: Head, left_out: Vec<String>, order: Order, runs: Vec<Record>) -> Self {
         let configurations = configuration::all(&order.configurations, &runs);
-        Self { head, left_out, order, configurations, runs }
+        Self { head, left_out, order, configurations, runs, sweep: None }
     }
 }

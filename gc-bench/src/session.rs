@@ -1,8 +1,9 @@
 //! The parent's side of a run: a process for each, so that every peak is that run's own.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write, stderr};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -124,12 +125,17 @@ fn run_one(plan: &Plan, document: &[u8], meter: &mut Meter) -> Result<Record, Fa
     let label = plan.label() + &repeat;
     meter.begin(&label);
     let record = run(plan, document, meter)?;
+    meter.end(&format!("{label}: {}", in_a_line(&record)));
+    Ok(record)
+}
+
+/// What a run gave, for the progress.
+pub(crate) fn in_a_line(record: &Record) -> String {
     let (wall, cycles, longest) = (three(record.wall_s), grouped(record.cycles), duration(record.pauses.max_ns));
     let (metered, gaps) = (duration(record.metered.ms_100.max_ns), duration(record.gaps.total_ns));
-    meter.end(&format!(
-        "{label}: {wall} s, {cycles} cycles, longest pause {longest}, longest latency of 100 ms metered {metered}, {gaps} in gaps of 1 ms and more"
-    ));
-    Ok(record)
+    format!(
+        "{wall} s, {cycles} cycles, longest pause {longest}, longest latency of 100 ms metered {metered}, {gaps} in gaps of 1 ms and more"
+    )
 }
 
 /// Stands for an interval without end, which JSON has no number for.
@@ -163,7 +169,54 @@ fn this_program() -> io::Result<PathBuf> {
     Ok(if program.exists() { program } else { "/proc/self/exe".into() })
 }
 
+/// Why the process of a run has no result.
+enum Ended {
+    /// It said why.
+    Said { code: u8, message: String },
+    /// It was gone before it said anything.
+    Gone(ExitStatus),
+}
+
+impl Ended {
+    fn into_failure(self, plan: &Plan) -> Failure {
+        let label = plan.label();
+        match self {
+            Self::Said { code: 2, message } => Failure::input(message),
+            Self::Said { message, .. } => Failure::run(format!("{label}: {message}")),
+            Self::Gone(status) => Failure::run(format!("{label}: its process ended without a result ({status})")),
+        }
+    }
+}
+
+/// Signals that ask a process to end: `SIGHUP`, `SIGINT`, `SIGTERM`.
+const ASKS_TO_END: [i32; 3] = [1, 2, 15];
+const KILLED: i32 = 9;
+
+/// What ends a run's process by a signal soon ends this one as well, where it ends the session.
+const SOON: Duration = Duration::from_secs(1);
+
+/// One run that is a result whatever becomes of it: the inner failure is the run's, the outer one
+/// the session's. One whose process is asked to end, as by an interrupt or a job's end, is none.
+pub(crate) fn attempt(plan: &Plan, limit: Duration, meter: &mut Meter) -> Result<Result<Record, Failure>, Failure> {
+    let limit_s = Some(limit.as_secs_f64());
+    let told = told(&Order { plan: plan.clone(), progress: meter.shows(), limit_s }, &[], meter)?;
+    if let Err(Ended::Gone(status)) = &told {
+        match status.signal() {
+            Some(signal) if ASKS_TO_END.contains(&signal) => {
+                return Err(Failure::run(format!("{}: its process was asked to end ({status})", plan.label())));
+            }
+            Some(KILLED) => std::thread::sleep(SOON),
+            _ => {}
+        }
+    }
+    Ok(told.map_err(|ended| ended.into_failure(plan)))
+}
+
 fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record, Failure> {
+    told(order, document, meter)?.map_err(|ended| ended.into_failure(&order.plan))
+}
+
+fn told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Result<Record, Ended>, Failure> {
     let plan = &order.plan;
     let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
     let program = plan.heap.against.clone().map_or_else(this_program, Ok);
@@ -191,16 +244,20 @@ fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record,
                 r.settings.heap.cpus.clone_from(&plan.heap.cpus);
                 record = Some(*r);
             }
-            Ok(Message::Failure { code: 2, message }) => return Err(Failure::input(message)),
-            Ok(Message::Failure { message, .. }) => return Err(failed(message)),
-            Err(e) => return Err(failed(format!("its process said what is not a message ({e})"))),
+            Ok(Message::Failure { code, message }) => return Ok(Err(Ended::Said { code, message })),
+            // Its process ended in the middle of a line.
+            Err(e) if e.is_eof() => break,
+            Err(e) => {
+                let message = format!("its process said what is not a message ({e})");
+                return Ok(Err(Ended::Said { code: 1, message }));
+            }
         }
     }
     let status = child.0.wait().map_err(|e| failed(format!("cannot wait for its process: {e}")))?;
     drop(stdin);
     match record {
-        Some(record) if status.success() => Ok(record),
-        _ => Err(failed(format!("its process ended without a result ({status})"))),
+        Some(record) if status.success() => Ok(Ok(record)),
+        _ => Ok(Err(Ended::Gone(status))),
     }
 }
 
@@ -244,7 +301,7 @@ impl Meter {
     }
 
     /// A run was made before.
-    fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.done += 1;
         self.runs = self.runs.max(self.done);
     }

@@ -15,6 +15,7 @@ use crate::machine::Memory;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::session::{Meter, run_within};
+use crate::status::Status;
 
 /// What a run cost.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -128,7 +129,7 @@ impl Tries {
         let result = plan.check(memory).and_then(|()| run_within(&plan, limit, meter));
         let (took_s, cost, why) = match result {
             Ok(record) => (Some(began.elapsed().as_secs_f64()), Some(Cost::of(&record)), None),
-            Err(failure) if is_shortage(&failure) => (None, None, Some(failure.line())),
+            Err(failure) if Status::of(&failure).is_shortage() => (None, None, Some(failure.line())),
             Err(failure) => return Err(failure),
         };
         let build = self.build.clone();
@@ -150,13 +151,6 @@ fn settings(plan: &Plan) -> String {
     let mut plan = plan.clone();
     (plan.heap.heap_bytes, plan.repeat) = (0, 1);
     serde_json::to_string(&plan).expect("plain data")
-}
-
-/// Whether a run ended for lack of memory, and not by a fault of the program.
-fn is_shortage(failure: &Failure) -> bool {
-    let line = failure.line();
-    let of_memory = ["out of memory", "OutOfMemoryError", "took longer than"];
-    matches!(failure, Failure::Input(_)) || of_memory.iter().any(|part| line.contains(part))
 }
 
 #[cfg(test)]
@@ -188,13 +182,5 @@ mod tests {
         fs::write(&path, "something else\n").unwrap();
         assert!(Tries::open(path.clone()).is_err_and(|e| e.line().contains("--keep")));
         fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_fault_is_no_shortage() {
-        assert!(is_shortage(&Failure::run("gcbench: out of memory: a heap of 4 MiB")));
-        assert!(is_shortage(&Failure::run("x: its virtual machine ended: java.lang.OutOfMemoryError")));
-        assert!(is_shortage(&Failure::input("a heap of 1 MiB cannot hold it")));
-        assert!(!is_shortage(&Failure::run("gcbench: panic: index out of bounds")));
     }
 }

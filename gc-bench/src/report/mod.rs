@@ -60,6 +60,7 @@ pub(crate) fn notes(document: &Document) -> Vec<String> {
         notes.extend(trend(of, of.trends.repeats, "operations a second, from the first repeat to the last,"));
         notes.extend(trend(of, of.trends.quarters, "allocations, from the first quarter of a run to the last,"));
     }
+    notes.extend(document.sweep.iter().flat_map(|swept| swept.notes(&document.order.configurations)));
     if let Some(until) = document.order.until.as_ref().filter(|until| !until.reached) {
         let (wanted, widest) = (short(until.half_width * 100.0), three(until.widest * 100.0));
         notes.push(format!("the session ended before all intervals were {wanted} % to either side: one is {widest} %"));

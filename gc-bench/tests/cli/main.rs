@@ -13,3 +13,4 @@ mod refusals;
 mod report;
 mod runs;
 mod sandbox;
+mod sweep;

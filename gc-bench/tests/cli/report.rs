@@ -323,6 +323,7 @@ fn help_teaches_and_list_names_everything() {
         "baseline",
         "--force",
         "--cpus",
+        "sweep",
     ] {
         assert!(text(&help.stdout).contains(word), "{word}");
     }
