@@ -12,7 +12,7 @@ use crate::events::Listeners;
 use crate::space::{BLOCK_BYTES, max_workers};
 use crate::warning::BuildWarning;
 pub use barrier::Barrier;
-use gc_core::views::Mirror;
+use gc_core::views::{ADDRESS_LIMIT, Mirror};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -131,6 +131,7 @@ pub(crate) struct Config {
     pub(crate) barrier: Barrier,
     pub(crate) backing: Backing,
     pub(crate) max_bytes: usize,
+    pub(crate) address_factor: usize,
     pub(crate) soft_max_bytes: Option<usize>,
     pub(crate) spare_bytes: Option<usize>,
     pub(crate) workers: usize,
@@ -152,6 +153,13 @@ pub(crate) struct Config {
     #[cfg(feature = "losses")]
     pub(crate) record_losses: bool,
     pub(crate) late_after: Duration,
+}
+
+impl Config {
+    /// Bytes of the heap's offsets.
+    pub(crate) fn address_bytes(&self) -> usize {
+        self.max_bytes.saturating_mul(self.address_factor).min(ADDRESS_LIMIT)
+    }
 }
 
 #[cfg(not(feature = "losses"))]
@@ -208,6 +216,7 @@ impl Default for HeapBuilder {
             barrier: Barrier::default(),
             backing: Backing::Memfd,
             max_bytes: DEFAULT_BYTES,
+            address_factor: 1,
             soft_max_bytes: None,
             spare_bytes: None,
             workers: 1,

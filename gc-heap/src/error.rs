@@ -201,6 +201,12 @@ pub enum BuildError {
         /// The requested value.
         workers: usize,
     },
+    /// A multiple of the heap's maximum, for its addresses, that is out of range.
+    #[error("an address factor of {factor} requested; allowed: 1 to 16 times the heap's maximum")]
+    AddressFactor {
+        /// The requested value.
+        factor: usize,
+    },
     /// A limit on collecting that is not a share.
     #[error(
         "invalid collecting limit: {share}; allowed: a share of processor time above 0 and at most 1, or `None` for no limit"
@@ -243,8 +249,9 @@ pub enum BuildError {
     #[error("cannot map the heap: {0}")]
     Views(Box<ViewsError>),
     /// The program's allocator had no memory for one of the heap's tables: about 3 % of its maximum
-    /// size, and with [`Barrier::Page`](crate::Barrier::Page) 24 MiB more, because a table there
-    /// covers the 24 GiB of addresses for roots too. Most of it is committed only when it is used.
+    /// size (times its [address factor](crate::HeapBuilder::address_factor)), and with
+    /// [`Barrier::Page`](crate::Barrier::Page) 24 MiB more, because a table there covers the 24 GiB
+    /// of addresses for roots too. Most of it is committed only when it is used.
     #[error("no memory for a table of the heap: {0}; make the heap smaller or raise the process's limits")]
     Tables(Box<SysError>),
     /// The memory could not be populated.

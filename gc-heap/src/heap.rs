@@ -409,6 +409,7 @@ impl HeapInner {
 
     /// What building a heap does to its memory.
     fn prepare(&self) -> Result<Option<BuildWarning>, BuildError> {
+        // Of the offsets, where there are more, the lowest have memory.
         let bytes = self.config.max_bytes;
         if self.config.single_view && self.relocation.heals_slots() {
             let hide = |view| self.memory.views.protect_view(view, false);

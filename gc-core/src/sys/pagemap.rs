@@ -2,7 +2,7 @@
 
 use super::inject::refused;
 use super::{SysError, page_size};
-use linux_raw_sys::general::{PAGE_IS_PRESENT, page_region, pm_scan_arg};
+use linux_raw_sys::general::{PAGE_IS_PFNZERO, PAGE_IS_PRESENT, page_region, pm_scan_arg};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
@@ -18,6 +18,20 @@ const PAGEMAP_SCAN: libc::Ioctl = (3 << 30 | (size_of::<pm_scan_arg>() as u32) <
 ///
 /// [`PAGEMAP_SCAN`]: https://docs.kernel.org/admin-guide/mm/pagemap.html
 pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
+    pages_that(address, len, PAGE_IS_PRESENT, 0)
+}
+
+/// As [`present_pages`], without those that are the page of zeroes that all processes share: memory
+/// that was read and never written.
+///
+/// # Errors
+/// As [`present_pages`].
+pub fn committed_pages(address: usize, len: usize) -> Result<usize, SysError> {
+    pages_that(address, len, PAGE_IS_PRESENT, PAGE_IS_PFNZERO)
+}
+
+/// How many pages are all that `are` says, and nothing that `are_not` says.
+fn pages_that(address: usize, len: usize, are: u32, are_not: u32) -> Result<usize, SysError> {
     if refused("open(/proc/self/pagemap)") {
         return Err(SysError::last("open(/proc/self/pagemap)", &[]));
     }
@@ -35,10 +49,10 @@ pub fn present_pages(address: usize, len: usize) -> Result<usize, SysError> {
         vec: regions.as_mut_ptr().expose_provenance() as u64,
         vec_len: regions.len() as u64,
         max_pages: 0,
-        category_inverted: 0,
-        category_mask: PAGE_IS_PRESENT.into(),
+        category_inverted: are_not.into(),
+        category_mask: (are | are_not).into(),
         category_anyof_mask: 0,
-        return_mask: PAGE_IS_PRESENT.into(),
+        return_mask: are.into(),
     };
     let mut bytes = 0;
     while scan.start < end {

@@ -334,9 +334,8 @@ impl Views {
         match &self.file {
             Some(file) => file.committed_bytes(),
             None => {
-                let pages =
-                    sys::present_pages(self.view(0), self.bytes)? + sys::present_pages(self.view(1), self.bytes)?;
-                Ok(pages * sys::page_size())
+                let pages = |view| sys::committed_pages(self.view(view), self.bytes);
+                Ok((pages(0)? + pages(1)?) * sys::page_size())
             }
         }
     }
@@ -396,8 +395,27 @@ impl Views {
                 self.dumps.iter().for_each(|dumps| dumps.forget(offset, len));
                 Ok(())
             }
-            // SAFETY: the range is ours, and the caller has no use for its bytes.
-            None => unsafe { sys::discard(self.view(0) + offset, len) },
+            None => self.discard(offset, len),
+        }
+    }
+
+    /// Uncommits private memory, whose pages are in the from-view while they are gated.
+    fn discard(&self, offset: usize, len: usize) -> Result<(), SysError> {
+        let now = || self.parts.as_ref().map_or((false, 0), |parts| parts.moved());
+        loop {
+            let (moved, flips) = now();
+            // SAFETY: the ranges are ours, and the caller has no use for their bytes.
+            unsafe {
+                // A page that is brought from there meanwhile is in the view by the next call.
+                if moved {
+                    sys::discard(self.view(1) + offset, len)?;
+                }
+                sys::discard(self.view(0) + offset, len)?;
+            }
+            // A flip that has begun since may have moved what was to be found in the view.
+            if now().1 == flips {
+                return Ok(());
+            }
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) open: Vec<Range<usize>>,
     /// Pages may be in the from-view.
     pub(super) moved: bool,
+    /// How often a flip has begun to move parts.
+    pub(super) flips: u64,
     /// Whether core dumps contain open parts.
     pub(super) dumped: bool,
 }
@@ -86,6 +88,12 @@ impl Parts {
     /// How many parts there are: each costs a flip a system call.
     pub fn count(&self) -> usize {
         self.lock().open.len()
+    }
+
+    /// Whether pages may be in the from-view, and how often a flip has begun.
+    pub(super) fn moved(&self) -> (bool, u64) {
+        let state = self.lock();
+        (state.moved, state.flips)
     }
 
     /// Has open parts, now and later, included in core dumps.

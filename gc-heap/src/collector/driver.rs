@@ -53,7 +53,7 @@ impl Drop for Collector {
 
 impl Collector {
     pub(crate) fn new(inner: Arc<HeapInner>, way: Box<dyn Way>) -> Collector {
-        let idle = Idle::new(inner.config.idle_after, inner.config.uncommit_delay, inner.memory.blocks.len());
+        let idle = Idle::new(inner.config.idle_after, inner.config.uncommit_delay, inner.memory.max_blocks());
         if let Some(generations) = inner.memory.generations.as_ref().filter(|_| inner.config.stress.is_on()) {
             generations.promote_at_once();
         }
@@ -167,7 +167,7 @@ impl Collector {
             old_bytes: yielded.old_bytes,
             allocated,
             kept: yielded.kept,
-            blocks: inner.memory.blocks.len(),
+            blocks: inner.memory.max_blocks(),
             is_remembered: inner.may_collect_young(),
         };
         inner.schedule.requests.set_next(self.choice.next(ended));

@@ -11,7 +11,7 @@ use crate::space::pages::Pages;
 use crate::space::{Block, Offset, Page};
 use gc_core::page_flip::Releaser;
 use gc_core::sys::end_process;
-use gc_core::views::{InstallResult, MIN_SPAN};
+use gc_core::views::{HUGE_PAGE, InstallResult, MIN_SPAN};
 use gc_core::zeroed::push;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// kernel flushes translations on every processor that runs the program for each such entry (13
 /// us), however many one call moves; so larger calls save nothing, and hold the memory map's lock
 /// for longer.
-const GIVE_BACK: usize = 2 << 20;
+const GIVE_BACK: usize = HUGE_PAGE;
 
 /// Mapped pages that restoring a 2 MiB chunk's page table may replace (the kernel unmaps each under
 /// `mmap_lock`: 100 to 200 us for a few hundred). If there are more, the other pages are installed
@@ -74,7 +74,7 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
             });
         }
     });
-    let (heap, left) = (inner.config.max_bytes, pages.left());
+    let (heap, left) = (inner.memory.bytes, pages.left());
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let restore = |pages: &Pages, range: Range<usize>| {
@@ -89,15 +89,22 @@ pub(crate) fn repair_all(inner: &HeapInner, pages: &Pages, plan: &mut FlipPlan, 
             if start >= heap {
                 return;
             }
-            // These blocks were not flipped.
-            if left.contains(&start) {
+            // These blocks were not flipped; or they are free and have no page, and a thread that
+            // allocates one meanwhile installs what it touches.
+            if left.contains(&start) || inner.memory.free.is_bare(start / HUGE_PAGE) {
                 continue;
             }
             let end = (start + GIVE_BACK).min(heap);
             let range = Page::holding(Offset::new(start), end - start);
             let blocks = Block::range(range.start.block()..range.end.block());
             blocks.for_each(|block| repair_pages_of(inner, pages, block));
-            if pages.gate.is_private() {
+            if pages.gate.no_move().is_some() {
+                // A copy of a page without memory has some, and a thread that takes a free block
+                // brings its pages in.
+                let in_use = |block: &Block| inner.memory.blocks.state(*block) != BlockState::Free;
+                let blocks = Block::range(range.start.block()..range.end.block());
+                blocks.filter(in_use).for_each(|block| install_all(inner, pages, block.pages()));
+            } else if pages.gate.is_private() {
                 install_all(inner, pages, range);
             } else if pages.installed(range.clone()) > MAX_REPLACED && push(&mut behind.lock(), start).is_ok() {
                 pages.install(range);
@@ -230,6 +237,38 @@ mod tests {
                     assert_eq!(panic.downcast_ref::<String>(), Some(&abandoned.to_string()));
                     assert!(pages.flip.is_active(), "a half-repaired page was made accessible");
                 });
+            })
+            .unwrap();
+        }
+    }
+
+    /// Private memory is elsewhere while pages are gated. Fails where it comes back when the flip
+    /// ends, and nobody counts it.
+    #[test]
+    fn what_is_uncommitted_while_pages_are_gated_is_gone() {
+        for backing in [Backing::Memfd, Backing::Anonymous] {
+            let builder = Heap::builder().max_bytes(16 << 20).barrier(Barrier::Page).backing(backing);
+            let Ok(heap) = builder.build() else { continue };
+            let inner = heap.inner();
+            heap.enter(|m| {
+                let kept = {
+                    let m = m.reserve(AllocSize::tail::<Bytes>(8)).unwrap();
+                    crate::Root::<Bytes>::new(m, m.place_bytes::<Bytes>((), &[7; 8]))
+                };
+                m.reserve(AllocSize::tail::<Bytes>(8 << 20)).unwrap().place_bytes::<Bytes>((), &vec![1; 8 << 20]);
+                m.collect();
+                assert!(heap.resident_bytes().unwrap() >= 8 << 20);
+                m.blocking(|| {
+                    assert!(inner.stop(VmOperation::RelocateStart, PauseKind::Flip));
+                    assert!(heap.release_memory() >= 8 << 20);
+                    let resident = || heap.resident_bytes().unwrap();
+                    assert!(resident() < 2 << 20, "{} bytes are there", resident());
+                    let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();
+                    repair_all(inner, pages, &mut FlipPlan::default(), 1);
+                    inner.handshake();
+                    assert!(resident() < 2 << 20, "{} bytes came back", resident());
+                });
+                assert_eq!(kept.get(m).tail(), [7; 8]);
             })
             .unwrap();
         }

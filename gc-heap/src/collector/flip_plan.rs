@@ -58,7 +58,7 @@ const GIVEN: usize = 4;
 /// Number of blocks to withhold for the next flip: none if dead blocks alone are enough, and no
 /// more than it may fill, by what the last plan could have moved.
 fn destinations(inner: &HeapInner, pages: &Pages, lasting_bytes: u64) -> usize {
-    let blocks = inner.memory.blocks.len();
+    let blocks = inner.memory.max_blocks();
     let gainable = blocks.saturating_sub(lasting_bytes as usize / BLOCK_BYTES);
     if inner.memory.free.free() >= gainable / 100 * ENOUGH_FREE {
         return 0;
@@ -103,7 +103,7 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
             break;
         }
     }
-    let (heap, got) = (inner.memory.blocks.len(), filler.plan.sources.len());
+    let (heap, got) = (inner.memory.max_blocks(), filler.plan.sources.len());
     let gained = got.saturating_sub(filler.plan.destinations.len());
     filler.plan.again = got < set.len() && gained < heap / MIN_GAIN && gained < (set.len() - wanted) / 4;
     if filler.plan.again && gained == 0 {
@@ -129,7 +129,7 @@ pub(crate) fn plan_flip(inner: &HeapInner, pages: &Pages, goal: EvacuationGoal, 
 
 /// Fallback when a flip is impossible: stop-the-world compaction, if memory is low.
 pub(crate) fn without_a_flip(inner: &HeapInner) -> FlipDecision {
-    if inner.memory.free.free() < inner.memory.blocks.len() / MUTATOR_SHARE {
+    if inner.memory.free.free() < inner.memory.max_blocks() / MUTATOR_SHARE {
         FlipDecision::NoRoom
     } else {
         FlipDecision::Nothing
@@ -282,7 +282,7 @@ mod tests {
             fill(m, 400);
             let pages = inner.relocation.state().downcast_ref::<Pages>().unwrap();
             keep_for_the_next(inner, pages, inner.memory.free.live_bytes());
-            let (kept, blocks) = (inner.memory.free.kept() - inner.memory.free.reserve(), inner.memory.blocks.len());
+            let (kept, blocks) = (inner.memory.free.kept() - inner.memory.free.reserve(), inner.memory.max_blocks());
             assert!(kept <= blocks / 64, "{kept} of {blocks} blocks");
             // Until a plan has found something, as much as could be.
             pages.moved.store(blocks as u32, Ordering::Relaxed);
@@ -330,7 +330,7 @@ mod tests {
                 let flips = events.iter().filter(is_flip).count();
                 assert!(flips > 1, "{flips} flips");
                 let free = inner.memory.free.free();
-                assert!(free > inner.memory.blocks.len() / 32, "{free} blocks free after {flips} flips");
+                assert!(free > inner.memory.max_blocks() / 32, "{free} blocks free after {flips} flips");
                 let slots = table.get(m).tail().iter().enumerate();
                 slots.for_each(|(index, slot)| assert_eq!(slot.get(m).unwrap().tail(), [index as u8; LEN]));
             })

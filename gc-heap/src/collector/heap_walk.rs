@@ -82,7 +82,7 @@ impl HeapWalker<'_> {
             return None;
         }
         let offset = inner.memory.space.offset(word.bits());
-        let is_found = offset.bytes() < inner.config.max_bytes
+        let is_found = offset.bytes() < inner.memory.bytes
             && inner.memory.marks.get(offset.granule())
             && inner.is_marked_block(offset.block());
         is_found.then_some(offset)

@@ -75,7 +75,7 @@ impl HugeChunks {
         HugeChunks {
             seen: inner.memory.free.allocated(),
             given_back: inner.memory.free.given_back(),
-            credit: FIRST.min(chunks / 8) * CHUNK_BLOCKS,
+            credit: FIRST.min(inner.memory.max_blocks() / CHUNK_BLOCKS / 8) * CHUNK_BLOCKS,
             next: 0,
             left: chunks,
             mapping: None,

@@ -32,7 +32,7 @@ pub(super) fn can_make_runs(stopped: Stopped<'_>) -> bool {
 /// forwarding table to `forwarded`.
 pub(super) fn make_runs(stopped: Stopped<'_>, forwarded: &mut Vec<Block>) {
     let inner = stopped.inner();
-    let most = inner.memory.blocks.len() / PER_PAUSE;
+    let most = inner.memory.max_blocks() / PER_PAUSE;
     let mut copied = 0;
     for _ in 0..PLANS {
         let Some(batches) = planned(inner) else { return };

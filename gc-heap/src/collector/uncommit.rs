@@ -31,10 +31,8 @@ impl HeapInner {
             for run in idle.blocks.chunk_by(|&a, &b| a + 1 == b) {
                 // After a failure the memory stays committed: it is used again, and the call is
                 // repeated when it has been idle for as long again.
-                let given = self.memory.views.uncommit(run[0].start().bytes(), run.len() * BLOCK_BYTES);
-                let gone = given.map_err(|error| self.report.refusals.note(error)).is_ok();
+                let gone = self.memory.free.uncommit(run);
                 bytes += if gone { run.len() * BLOCK_BYTES } else { 0 };
-                self.memory.free.uncommitted(run, gone);
             }
         }
         bytes

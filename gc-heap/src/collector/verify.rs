@@ -50,7 +50,7 @@ struct Verifier<'a> {
 /// # Panics
 /// With a description, if an invariant does not hold.
 pub(crate) fn verify(inner: &HeapInner, when: Checkpoint) {
-    let seen = vec![0; inner.config.max_bytes / GRANULE_BYTES / 64];
+    let seen = vec![0; inner.memory.bytes / GRANULE_BYTES / 64];
     let mut verifier = Verifier { inner, when, seen, todo: Vec::new(), slots: 0 };
     for record in inner.world.mutators.lock().clone() {
         record.each_local(|slot| verifier.strong(slot, "a local"));
@@ -88,7 +88,7 @@ impl Verifier<'_> {
             self.fail("a word that is no address of this heap", place, word);
         }
         let mut offset = inner.memory.space.offset(word.bits());
-        if offset.bytes() >= inner.config.max_bytes || !offset.bytes().is_multiple_of(GRANULE_BYTES) {
+        if offset.bytes() >= inner.memory.bytes || !offset.bytes().is_multiple_of(GRANULE_BYTES) {
             self.fail("a reference outside the heap", place, word);
         }
         if !inner.is_good(word) {

@@ -7,6 +7,8 @@ use crate::space::BLOCK_BYTES;
 
 /// Maximum number of collector threads.
 const MAX_WORKERS: usize = 64;
+/// Maximum of addresses, as a multiple of the heap's maximum.
+const MAX_ADDRESS_FACTOR: usize = 16;
 /// Maximum number of pages of a fault cluster.
 const MAX_CLUSTER_PAGES: usize = 64;
 
@@ -56,6 +58,9 @@ impl HeapBuilder {
         }
         if bytes > memory {
             return Err(BuildError::TooLarge { bytes, memory });
+        }
+        if !(1..=MAX_ADDRESS_FACTOR).contains(&config.address_factor) {
+            return Err(BuildError::AddressFactor { factor: config.address_factor });
         }
         let (name, nul) = (config.name.as_bytes(), config.name.contains('\0'));
         if nul || name.len() > MAX_NAME_BYTES {
@@ -134,6 +139,8 @@ mod tests {
             base().name("a\0b"),
             base().workers(0),
             base().workers(65),
+            base().address_factor(0),
+            base().address_factor(17),
             base().collecting_limit(Some(0.0)),
             base().backing(Backing::Anonymous),
             base().huge_pages(HugePages::Collapse),

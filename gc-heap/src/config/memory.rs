@@ -19,6 +19,37 @@ impl HeapBuilder {
         self
     }
 
+    /// How many times its maximum the heap has in addresses, in each of its views: 1 to 16.
+    /// Default: 1, an address for each byte of memory.
+    ///
+    /// A large object, of more than 32 KiB, is contiguous, so it needs a run of free addresses.
+    /// With a factor of 1 it needs as long a run of free *memory*, and where what is free lies
+    /// between others, threads wait for a pause that moves large objects. With a factor of 2 and
+    /// more a run of addresses is nearly always free, and it gets its memory from free blocks
+    /// elsewhere, which are uncommitted first: the heap never has more memory than
+    /// [`max_bytes`](Self::max_bytes). So allocations of large objects neither fail nor wait for
+    /// such a pause as long as enough memory is free, wherever that is.
+    ///
+    /// It costs addresses, tables (about 3 % of the addresses that are in use), and where a run
+    /// gets memory from elsewhere some 0.1 ms a MiB for uncommitting, and first touches. Statistics
+    /// and all other options count memory. With [`Backing::Anonymous`](crate::Backing::Anonymous)
+    /// the addresses count where promised memory is limited (`RLIMIT_DATA`,
+    /// `vm.overcommit_memory=2`). docs/tuning.md has more ("Fragmentation").
+    ///
+    /// ```
+    /// use gc_heap::{BuildError, Heap};
+    ///
+    /// let heap = Heap::builder().max_bytes(64 << 20).address_factor(4).build()?;
+    /// assert_eq!(heap.max_bytes(), 64 << 20);
+    /// let refused = Heap::builder().address_factor(0).build();
+    /// assert!(matches!(refused, Err(BuildError::AddressFactor { factor: 0 })));
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn address_factor(mut self, factor: usize) -> Self {
+        self.config.address_factor = factor;
+        self
+    }
+
     /// The memory that the heap tries to make do with, in bytes: a soft maximum, which may be
     /// changed while the program runs
     /// ([`Heap::set_soft_max_bytes`](crate::Heap::set_soft_max_bytes)). Default: the maximum; more

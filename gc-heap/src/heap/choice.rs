@@ -33,7 +33,7 @@ pub(super) fn choose(config: &Config) -> Result<Choice, BuildError> {
         }
     };
     let map = if config.generations { Views::of_generations } else { Views::new };
-    let views = dumped(map(&config.name, config.max_bytes, config.mirror)?, config)?;
+    let views = dumped(map(&config.name, config.address_bytes(), config.mirror)?, config)?;
     Ok(Choice { views, roots: RootMemory::private(), relocation, way, warning: None })
 }
 

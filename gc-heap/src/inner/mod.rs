@@ -126,7 +126,7 @@ pub(crate) struct Schedule {
 pub(crate) struct Report {
     pub(crate) events: Events,
     pub(crate) counters: Counters,
-    pub(crate) refusals: crate::refused::Noted,
+    pub(crate) refusals: Arc<crate::refused::Noted>,
     /// Durations of the slow paths of loads that mutators timed.
     pub(crate) slow_paths: Histogram,
     /// As [`slow_paths`](Self::slow_paths), for stores.
@@ -163,9 +163,10 @@ impl HeapInner {
         let blocks = config.max_bytes / BLOCK_BYTES;
         let reserve = relocation_reserve(blocks, config.workers);
         let process = Process::current();
+        let refusals = Arc::default();
         Ok(HeapInner {
             process,
-            memory: Memory::new(views, config.max_bytes, reserve)?,
+            memory: Memory::new(views, config.address_bytes(), config.max_bytes, reserve, &refusals)?,
             world: World {
                 phase: PhaseWords::new(),
                 attaching: Mutex::default(),
@@ -193,7 +194,7 @@ impl HeapInner {
             report: Report {
                 events: Events::new(config.listeners.clone(), process),
                 counters: Counters::default(),
-                refusals: Default::default(),
+                refusals,
                 slow_paths: Histogram::default(),
                 stores: Histogram::default(),
                 losses: Default::default(),

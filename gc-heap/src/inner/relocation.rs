@@ -128,7 +128,7 @@ pub(crate) trait Relocation: Send + Sync {
 
 /// The most free blocks at which a cycle may begin.
 pub(crate) fn most_for_trigger(inner: &HeapInner) -> usize {
-    inner.memory.blocks.len() * 3 / 4
+    inner.memory.max_blocks() * 3 / 4
 }
 
 /// What a heap reports of pages that are repaired.

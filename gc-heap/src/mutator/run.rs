@@ -7,7 +7,7 @@ use crate::events::LossKind;
 use crate::inner::tlab::Run;
 use crate::object::map::MAX_WORDS;
 use crate::space::blocks::BlockState;
-use crate::space::free::AllocClass;
+use crate::space::free::{AllocClass, TakenRun};
 use crate::space::{BLOCK_BYTES, Block};
 use gc_core::forwarding::before_reuse;
 use gc_core::page_flip::admit_then_open;
@@ -19,13 +19,26 @@ impl Mutator<'_> {
     /// Takes a run for a reservation.
     pub(super) fn take_run(&mut self, count: usize, room: AllocSize) -> Result<Block, OutOfMemory> {
         self.before_taking(count, room)?;
-        if count <= self.inner.memory.blocks.len()
-            && let Some(first) = self.inner.memory.free.take_run(AllocClass::Mutator, count)
+        if count <= self.inner.memory.max_blocks()
+            && let Some(taken) = self.inner.memory.free.begin_run(AllocClass::Mutator, count)
+            && let Some(first) = self.completed(taken)
         {
             self.inner.after_taking();
             return Ok(first);
         }
         self.stall(count, true, room).map(|blocks| blocks[0])
+    }
+
+    /// Gets a run the memory that it lacks. Parked, because uncommitting that of other blocks takes
+    /// milliseconds where they are many. `None`: the system refuses it.
+    fn completed(&mut self, taken: TakenRun) -> Option<Block> {
+        match taken {
+            TakenRun::Complete(first) => Some(first),
+            TakenRun::Lacking(lacking) => {
+                let (inner, first) = (std::sync::Arc::clone(&self.inner), lacking.blocks()[0]);
+                self.parked(|| inner.memory.free.complete(lacking)).then_some(first)
+            }
+        }
     }
 
     /// Commits the memory of a run, and zeroes it if it is for slots, in slices with a safepoint

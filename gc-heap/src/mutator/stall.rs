@@ -69,7 +69,7 @@ impl Mutator<'_> {
         let inner = std::sync::Arc::clone(&self.inner);
         let bytes = room.total_bytes();
         let out_of_memory = |tried| Err(inner.out_of_memory(room, tried));
-        if count > inner.memory.blocks.len().saturating_sub(inner.memory.free.reserve()) {
+        if count > inner.memory.max_blocks().saturating_sub(inner.memory.free.reserve()) {
             return out_of_memory(Tried::TooMuch);
         }
         inner.has_worked(true);

@@ -84,7 +84,7 @@ impl Relocation for PageBarrier {
     }
 
     fn trigger(&self, inner: &HeapInner, least: usize, wanted: usize) -> usize {
-        let blocks = inner.memory.blocks.len();
+        let blocks = inner.memory.max_blocks();
         // While more than this is free, a plan relocates nothing, and if no block dies as a whole,
         // the cycle gains nothing.
         let useless = blocks.saturating_sub(self.0.lasting.load(Ordering::Relaxed) as usize) / 100 * ENOUGH_FREE;
@@ -138,7 +138,7 @@ impl Relocation for PageBarrier {
 
 /// Maps the memory of a heap. The file extends beyond the heap proper, for the roots.
 pub(crate) fn map(config: &Config) -> Result<(Views, RootMemory, Arc<Pages>), BuildError> {
-    let roots_at = config.max_bytes.next_multiple_of(MIN_SPAN);
+    let roots_at = config.address_bytes().next_multiple_of(MIN_SPAN);
     let bytes = roots_at + ROOT_AREA_BYTES;
     let views = match config.backing {
         Backing::Memfd => Views::new(&config.name, bytes, config.mirror)?,
@@ -146,7 +146,7 @@ pub(crate) fn map(config: &Config) -> Result<(Views, RootMemory, Arc<Pages>), Bu
     };
     let gate = Gate::new(&views)?;
     let roots = FileRegion::new(&views, roots_at);
-    let pages = Pages::new(gate, views.bytes(), config.max_bytes)?;
+    let pages = Pages::new(gate, views.bytes(), config.address_bytes())?;
     Ok((views, RootMemory::Gated(Arc::new(roots)), Arc::new(pages)))
 }
 

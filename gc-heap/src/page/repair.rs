@@ -35,7 +35,7 @@ use std::sync::atomic::Ordering;
 /// Repairs a page that the caller has claimed.
 pub(crate) fn repair_page(inner: &HeapInner, pages: &Pages, page: Page) {
     let mut repair = Repair::new(inner, pages, page.start()..(page + 1).start());
-    if page.start().bytes() >= inner.config.max_bytes {
+    if page.start().bytes() >= inner.memory.bytes {
         return repair.roots();
     }
     let block = page.block();
@@ -189,7 +189,7 @@ impl<'a> Repair<'a> {
     fn moved_if_known(&self, word: Word) -> Option<GoodWord> {
         let inner = self.inner;
         let target = inner.memory.space.offset(word.bits());
-        let block = (target.bytes() < inner.config.max_bytes).then_some(target.block())?;
+        let block = (target.bytes() < inner.memory.bytes).then_some(target.block())?;
         let entry = inner.memory.forwarding.of_block(block)?.entry(target.granule().in_block())?;
         entry.destination().map(|granule| self.in_mutators_view(granule.offset()))
     }

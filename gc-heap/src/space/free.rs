@@ -7,10 +7,14 @@
 //! free for longer, and are uncommitted. All allocation waits for the lock: the time that it is
 //! held depends on the request, never on the size of the heap, and large numbers of blocks are
 //! freed in slices.
+//!
+//! A heap may have more blocks, which are offsets, than its maximum of memory: see `limit`. Free is
+//! what may still be used, so blocks for which there is no memory do not count.
 
 mod chunks;
 mod destinations;
 mod figures;
+mod limit;
 mod order;
 mod runs;
 mod stall_queue;
@@ -19,6 +23,7 @@ mod uncommit;
 use self::chunks::Chunks;
 pub(crate) use self::chunks::{CHUNK_BLOCKS, TakenChunk, blocks_of};
 use self::figures::add;
+pub(crate) use self::limit::{Lacking, TakenRun};
 use self::order::Order;
 use self::runs::Runs;
 pub(crate) use self::stall_queue::StallTicket;
@@ -28,6 +33,7 @@ use crate::space::{BLOCK_BYTES, Block};
 use gc_core::views::Dumps;
 use gc_core::zeroed::{NoMemory, with_room};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -48,6 +54,9 @@ pub(crate) enum AllocClass {
 /// Maximum number of blocks processed while the lock is held once.
 pub(crate) const SLICE: usize = 64;
 
+/// What uncommits neighbours.
+type Uncommit = Box<dyn Fn(&[Block]) -> bool + Send + Sync>;
+
 struct State {
     free: Runs,
     /// Free blocks whose memory is there.
@@ -66,12 +75,19 @@ struct State {
     destinations: usize,
     /// Destinations that a flip has taken, and that its sources have not replaced yet.
     lent: usize,
+    /// Free blocks whose memory is on its way to others.
+    giving: usize,
 }
 
 /// The free blocks of a heap.
 pub(crate) struct FreeSpace {
     /// All of the heap.
     blocks: usize,
+    /// How many of them may have memory at once.
+    limit: usize,
+    /// Uncommits neighbouring blocks, which nobody uses meanwhile; `false`: they have their memory
+    /// still. Called without the lock.
+    uncommit: Uncommit,
     state: Mutex<State>,
     /// Notified when a waiter has got blocks, or has reached the head of the queue, and by
     /// `wake_all`.
@@ -101,10 +117,23 @@ pub(crate) struct FreeSpace {
 }
 
 impl FreeSpace {
+    /// All blocks may have memory at once.
+    #[cfg(test)]
     pub(crate) fn new(blocks: usize, reserve: usize) -> Result<FreeSpace, NoMemory> {
+        FreeSpace::limited(blocks, blocks, reserve, |_| unreachable!("each block has memory of its own"))
+    }
+
+    /// At most `limit` of the blocks may have memory at once; where that is fewer, `uncommit` takes
+    /// it from some: neighbours, which nobody uses meanwhile. `false`: they have it still.
+    pub(crate) fn limited(
+        blocks: usize,
+        limit: usize,
+        reserve: usize,
+        uncommit: impl Fn(&[Block]) -> bool + Send + Sync + 'static,
+    ) -> Result<FreeSpace, NoMemory> {
         let state = State {
             free: Runs::new(blocks)?,
-            order: Order::new(blocks)?,
+            order: Order::new(blocks, limit < blocks)?,
             chunks: Chunks::default(),
             waiting: VecDeque::new(),
             next: 0,
@@ -112,12 +141,15 @@ impl FreeSpace {
             reserve,
             destinations: 0,
             lent: 0,
+            giving: 0,
         };
         Ok(FreeSpace {
             blocks,
+            limit,
+            uncommit: Box::new(uncommit),
             state: Mutex::new(state),
             returned: Condvar::new(),
-            free: AtomicUsize::new(blocks),
+            free: AtomicUsize::new(limit),
             uncommitting: AtomicUsize::new(0),
             committed: AtomicUsize::new(0),
             committed_peak: AtomicUsize::new(0),
@@ -160,10 +192,11 @@ impl FreeSpace {
         self.state.lock().reserve
     }
 
-    /// All memory is there from the start (pretouched heaps). Nothing has been taken yet.
+    /// All memory is there from the start (pretouched heaps), that of the lowest blocks. Nothing
+    /// has been taken yet.
     pub(crate) fn all_committed(&self) {
         let mut state = self.state.lock();
-        let blocks = state.order.blocks();
+        let blocks = self.limit;
         state.order.push_first(Block::new(0).run(blocks).rev(), 0).for_each(drop);
         self.committed.store(blocks, Ordering::Relaxed);
         self.committed_peak.store(blocks, Ordering::Relaxed);
@@ -174,6 +207,9 @@ impl FreeSpace {
     /// Takes one block, the lowest.
     pub(crate) fn take(&self, taker: AllocClass) -> Option<Block> {
         let mut state = self.state.lock();
+        if self.has_bare_blocks() && taker == AllocClass::Mutator {
+            state = self.bring_memory_down(state);
+        }
         if !self.may_allocate(&state, taker, 1) {
             return None;
         }
@@ -190,6 +226,10 @@ impl FreeSpace {
     /// is below, otherwise the highest, which is next to large objects or at the end of the heap.
     pub(crate) fn take_below(&self, end: Block) -> Option<Block> {
         let mut state = self.state.lock();
+        if self.has_bare_blocks() {
+            state = self.bring_memory_below(state, end);
+            self.next(&mut state)?;
+        }
         let block = match state.free.lowest()? {
             lowest if lowest < end => self.pop(&mut state).0,
             _ => self.pop_run(&mut state, 1)?,
@@ -206,12 +246,20 @@ impl FreeSpace {
             return false;
         }
         for &block in blocks {
-            state.free.take(block);
-            self.mark_taken(&mut state, block);
             let never = self.never_taken();
             if never.contains(&block) {
                 self.set_never_taken(never.start..block);
             }
+        }
+        let is_bare = |&&block: &&Block| !state.order.contains(block);
+        if self.has_bare_blocks() && blocks.iter().filter(is_bare).count() > self.unassigned(&state) {
+            let lacking = self.lend(&mut state, blocks.to_vec(), None);
+            drop(state);
+            return lacking.is_some_and(|lacking| self.complete(lacking));
+        }
+        for &block in blocks {
+            state.free.take(block);
+            self.mark_taken(&mut state, block);
         }
         drop(state);
         self.note_all(blocks);
@@ -260,7 +308,8 @@ impl FreeSpace {
         }
     }
 
-    /// Takes `count` blocks in a row, the highest; the first of them is returned.
+    /// Takes `count` blocks in a row, the highest; the first of them is returned. Only where all of
+    /// them have memory, or there is memory for them.
     pub(crate) fn take_run(&self, taker: AllocClass, count: usize) -> Option<Block> {
         let mut state = self.state.lock();
         if !self.may_allocate(&state, taker, count) {
@@ -274,17 +323,25 @@ impl FreeSpace {
     }
 
     fn pop_run(&self, state: &mut State, count: usize) -> Option<Block> {
-        let first = state.free.highest(count)?;
+        let first = self.find_run(state, count)?;
         for block in first.run(count) {
             debug_assert!(state.free.is_free(block));
             state.free.take(block);
             self.mark_taken(state, block);
         }
-        let never = self.never_taken();
-        if first < never.end && first + count > never.start {
-            self.set_never_taken(never.start..first.max(never.start));
-        }
+        self.check(state);
+        self.run_was_taken(first, count);
         Some(first)
+    }
+
+    /// A run is taken: of what was never taken on both sides of it the longer part remains so.
+    fn run_was_taken(&self, first: Block, count: usize) {
+        let (never, end) = (self.never_taken(), first + count);
+        if first < never.end && end > never.start {
+            let (below, above) = (never.start..first.max(never.start), end.min(never.end)..never.end);
+            let len = |part: &Range<Block>| part.end - part.start;
+            self.set_never_taken(if len(&above) > len(&below) { above } else { below });
+        }
     }
 
     fn may_allocate(&self, state: &State, taker: AllocClass, count: usize) -> bool {
@@ -298,11 +355,14 @@ impl FreeSpace {
         free >= kept + count
     }
 
-    /// Takes the lowest block. `true`: its memory is not there yet.
+    /// Takes the lowest block, or where no memory is left for it the lowest that has some. `true`:
+    /// its memory is not there yet.
     #[inline]
     fn pop(&self, state: &mut State) -> (Block, bool) {
-        let block = state.free.take_lowest().expect("as many blocks are free as were counted");
+        let taken = if self.has_bare_blocks() { self.take_next(state) } else { state.free.take_lowest() };
+        let block = taken.expect("as many blocks are free as were counted");
         let commits = self.mark_taken(state, block);
+        self.check(state);
         let never = self.never_taken();
         if never.contains(&block) {
             self.set_never_taken(block + 1..never.end);
@@ -332,6 +392,7 @@ impl FreeSpace {
         let blocks = blocks.into_iter().inspect(|&block| chunks.note_freed(block, now));
         let freed = free.give(order.push_first(blocks, now));
         add(&self.free, freed as isize);
+        self.check(state);
         freed
     }
 
@@ -345,7 +406,6 @@ impl FreeSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ops::Range;
     use std::time::Duration;
 
     fn run(blocks: Range<usize>) -> impl Iterator<Item = Block> {

@@ -2,6 +2,7 @@
 
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
+use crate::refused::Noted;
 use crate::space::blocks::{BlockState, BlockTable};
 use crate::space::free::FreeSpace;
 use crate::space::{BLOCK_BYTES, BLOCK_GRANULES, Block, GRANULE_BYTES, Offset, PAGE_BYTES};
@@ -14,11 +15,12 @@ use gc_core::views::{Gate, Views};
 use gc_core::zeroed::{NoMemory, zeroed};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// The memory of one heap.
 pub(crate) struct Memory {
-    pub(crate) views: Views,
+    pub(crate) views: Arc<Views>,
     pub(crate) space: AddressSpace,
     pub(crate) blocks: BlockTable,
     pub(crate) free: FreeSpace,
@@ -34,7 +36,7 @@ pub(crate) struct Memory {
     pub(crate) pair_blocks: GreyBlocks,
     /// What generations add.
     pub(crate) generations: Option<Generations>,
-    /// Bytes of the heap.
+    /// Bytes of the heap's offsets: its maximum, or a multiple of that.
     pub(crate) bytes: usize,
 }
 
@@ -59,8 +61,22 @@ impl<'a> Words<'a> {
 }
 
 impl Memory {
-    pub(crate) fn new(views: Views, bytes: usize, reserve: usize) -> Result<Memory, NoMemory> {
-        let blocks = bytes / BLOCK_BYTES;
+    /// Of `bytes` of offsets, at most `max_bytes` of which have memory at once. What the system
+    /// refuses to uncommit is noted in `refusals`.
+    pub(crate) fn new(
+        views: Views,
+        bytes: usize,
+        max_bytes: usize,
+        reserve: usize,
+        refusals: &Arc<Noted>,
+    ) -> Result<Memory, NoMemory> {
+        let (blocks, limit) = (bytes / BLOCK_BYTES, max_bytes / BLOCK_BYTES);
+        let (views, refusals) = (Arc::new(views), Arc::clone(refusals));
+        let file = Arc::clone(&views);
+        let uncommit = move |run: &[Block]| {
+            let gone = file.uncommit(run[0].start().bytes(), run.len() * BLOCK_BYTES);
+            gone.map_err(|error| refusals.note(error)).is_ok()
+        };
         Ok(Memory {
             space: match views.has_generations() {
                 false => AddressSpace::new(views.base() as u64, views.span() as u64),
@@ -68,7 +84,7 @@ impl Memory {
             },
             generations: if views.has_generations() { Some(Generations::new(blocks)?) } else { None },
             blocks: BlockTable::new(blocks)?,
-            free: FreeSpace::new(blocks, reserve)?.dumped(views.dumps().cloned()),
+            free: FreeSpace::limited(blocks, limit, reserve, uncommit)?.dumped(views.dumps().cloned()),
             marks: MarkBitmap::new(blocks * BLOCK_GRANULES)?,
             forwarding: ForwardingTable::new(blocks)?,
             greys: GreyBlocks::new(blocks)?,
@@ -77,6 +93,11 @@ impl Memory {
             views,
             bytes,
         })
+    }
+
+    /// Blocks that may have memory at once: the heap's maximum.
+    pub(crate) fn max_blocks(&self) -> usize {
+        self.free.limit()
     }
 
     /// The word at an offset, through the canonical view.

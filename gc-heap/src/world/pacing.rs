@@ -28,7 +28,7 @@ impl Pacing {
             return (trigger, 0);
         }
         // What lies beyond counts as used, and half of the rest is for the program.
-        let rest = inner.memory.blocks.len() - beyond - self.used;
+        let rest = inner.memory.max_blocks() - beyond - self.used;
         (beyond + trigger.min(rest / 2), beyond)
     }
 }
@@ -37,7 +37,7 @@ impl Pacing {
 /// stalls on its way to a safepoint.
 fn least(inner: &HeapInner) -> usize {
     let mutators = inner.world.mutators.lock().len();
-    let few = (inner.memory.free.reserve() + 3 * mutators.max(1) + 1).min(inner.memory.blocks.len() / 4);
+    let few = (inner.memory.free.reserve() + 3 * mutators.max(1) + 1).min(inner.memory.max_blocks() / 4);
     debug_assert!(few * BLOCK_BYTES <= inner.config.max_bytes);
     few
 }
@@ -65,7 +65,7 @@ impl HeapInner {
             CycleKind::Young => &pacing.young,
             CycleKind::Whole => &pacing.whole,
         };
-        let used = self.memory.blocks.len() - self.memory.free.free();
+        let used = self.memory.max_blocks() - self.memory.free.free();
         // Where the world is stopped, a mutator on its way to the pause would wait for nothing.
         if !self.relocation.stops_the_world() {
             self.schedule.throttle.begin(self.report.events.now(), model, used, self.memory.free.kept());
@@ -135,7 +135,7 @@ impl HeapInner {
     /// Sets the trigger, and when it is updated next. Under the lock, so that no older trigger
     /// replaces a newer one.
     fn pace(&self, pacing: &Pacing) {
-        let step = (self.memory.blocks.len() / LOOKS).max(1);
+        let step = (self.memory.max_blocks() / LOOKS).max(1);
         let (trigger, beyond) = pacing.trigger(self);
         self.schedule.requests.set_trigger(trigger, beyond, self.memory.free.free().saturating_sub(step));
     }

@@ -52,6 +52,7 @@ mod sizes;
 mod snapshot;
 #[path = "../soak/mod.rs"]
 mod soak;
+mod sparse;
 mod stacks;
 mod stats;
 mod stress;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         ("roots", roots::TESTS),
         ("sizes", sizes::TESTS),
         ("snapshot", snapshot::TESTS),
+        ("sparse", sparse::TESTS),
         ("stacks", stacks::TESTS),
         ("stats", stats::TESTS),
         ("stress", stress::TESTS),

@@ -7,8 +7,8 @@ use crate::common::backing;
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject::{refusals, refuse, refuse_nothing};
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildError, Bytes, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Root, RootStack,
-    Stress, Tagged, Trace, Value,
+    AllocSize, Backing, Barrier, BuildError, BuildWarning, Bytes, EnterError, Heap, HugePages, MIN_HEAP_BYTES, Mutator,
+    OutOfMemory, Root, RootStack, SlotArray, Stress, Tagged, Trace, Value,
 };
 use std::os::unix::process::ExitStatusExt;
 
@@ -22,6 +22,8 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("stuck-parts", stuck_parts),
     ("typed", typed),
     ("not-given-back", not_given_back),
+    ("not-lent", not_lent),
+    ("copied", copied),
     ("threads", threads),
     ("time-slice", time_slice),
 ];
@@ -378,6 +380,84 @@ fn not_given_back() {
     assert!(heap.release_memory() > 0 && heap.stats().committed_bytes < held);
 }
 
+/// The kernel copies pages of private memory where it cannot move them, also those that are not
+/// there.
+fn copied() {
+    const MIB: usize = 1 << 20;
+    // Each source of a descriptor is asked for moves.
+    refuse("ioctl(UFFDIO_API)", libc::EINVAL, 0, 3);
+    let stress = Stress { cycle_every: u32::MAX, ..Stress::default() };
+    let builder = Heap::builder().max_bytes(16 * MIB).address_factor(4).stress(stress);
+    let heap = match builder.barrier(Barrier::Page).backing(Backing::Anonymous).build() {
+        Ok(heap) => heap,
+        Err(error) => return println!("not tested: {error}"),
+    };
+    assert!(matches!(heap.warnings(), [BuildWarning::PagesCopied(_)]), "{:?}", heap.warnings());
+    heap.enter(|m| {
+        let numbers: Vec<Root<Bytes>> = (0..5000)
+            .map(|number| {
+                let m = m.reserve(AllocSize::tail::<Bytes>(200).times(2)).unwrap();
+                m.place_bytes::<Bytes>((), &[0; 200]);
+                Root::new(m, m.place_bytes::<Bytes>((), &[number as u8; 200]))
+            })
+            .collect();
+        m.reserve(AllocSize::tail::<Bytes>(8 * MIB)).unwrap().place_bytes::<Bytes>((), &vec![1; 8 * MIB]);
+        for _ in 0..5 {
+            m.collect();
+            heap.release_memory();
+            let resident = heap.resident_bytes().unwrap();
+            assert!(resident < 6 * MIB, "{resident} bytes for objects of 1 MiB");
+        }
+        numbers.iter().enumerate().for_each(|(number, root)| assert_eq!(root.get(m).tail(), [number as u8; 200]));
+    })
+    .unwrap();
+    assert!(heap.stats().relocations >= 3, "{:?}", heap.stats());
+}
+
+/// Fails where a flip commits the memory of all free blocks.
+fn free_blocks_get_no_memory_where_pages_are_copied() {
+    plays_well("copied");
+}
+
+/// A large object needs the memory of blocks elsewhere, and the system does not take it from them.
+fn not_lent() {
+    type Table = SlotArray<Option<Bytes>>;
+    const MIB: usize = 1 << 20;
+    let heap = Heap::builder().max_bytes(16 * MIB).address_factor(2).uncommit_delay(None).build().unwrap();
+    heap.enter(|m| {
+        let table = m.build::<Table>(AllocSize::tail::<Table>(14), |m| m.place_array((), 14, None)).unwrap();
+        let large = |m: &mut Mutator<'_>, index: usize, len: usize| {
+            let m = m.reserve(AllocSize::tail::<Bytes>(len))?;
+            table.get(m).tail()[index].set(m, Some(m.place_bytes::<Bytes>((), &vec![index as u8; len])));
+            Ok::<_, OutOfMemory>(())
+        };
+        (0..14).for_each(|index| large(m, index, MIB - 64).unwrap());
+        (0..14).step_by(2).for_each(|index| table.get(m).tail()[index].set(m, None));
+        m.collect();
+        let held = (heap.stats().committed_bytes, heap.stats().used_bytes);
+        refuse("fallocate(PUNCH_HOLE)", libc::ENOSPC, 0, u64::MAX);
+        // What has its memory can be used; else the heap does what one without more addresses does,
+        // and nothing is lost.
+        let got = large(m, 0, 5 * MIB);
+        assert!(heap.refusals().count > 0 && heap.stats().committed_peak_bytes <= 16 * MIB, "{got:?}");
+        table.get(m).tail()[0].set(m, None);
+        m.collect();
+        refuse_nothing();
+        let now = (heap.stats().committed_bytes, heap.stats().used_bytes);
+        assert!(now.0 >= held.0 && now.1 <= held.1 + MIB, "{held:?}, {now:?}");
+        large(m, 0, 5 * MIB).unwrap();
+        let slots = table.get(m).tail().iter().enumerate();
+        let objects = slots.filter_map(|(index, slot)| slot.get(m).map(|object| (index, object)));
+        objects.for_each(|(index, object)| assert!(object.tail() == vec![index as u8; object.tail_len()]));
+    })
+    .unwrap();
+}
+
+/// Fails where a run that got no memory is used, or lost.
+fn memory_that_is_not_lent_is_an_error_and_the_heap_goes_on() {
+    plays_well("not-lent");
+}
+
 /// Fails where memory that the system did not take back counts as given back.
 fn memory_that_is_not_taken_back_is_asked_for_again() {
     plays_well("not-given-back");
@@ -396,6 +476,8 @@ pub(crate) const TESTS: Tests = Tests {
     once: tests![
         what_is_refused_is_named,
         memory_that_is_not_taken_back_is_asked_for_again,
+        memory_that_is_not_lent_is_an_error_and_the_heap_goes_on,
+        free_blocks_get_no_memory_where_pages_are_copied,
         threads_that_are_refused_are_an_error_or_done_without,
         a_time_slice_that_is_refused_is_said,
     ],

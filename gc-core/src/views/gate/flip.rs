@@ -111,6 +111,7 @@ impl Gate {
     unsafe fn flip_parts(&self, opened: &Parts) -> Result<(), FlipError> {
         // Parts that are opened from here on are open in both views, and were not moved.
         let mut opened = opened.lock();
+        opened.flips += 1;
         let mut moved = 0;
         let taken = opened.open.iter().try_for_each(|part| {
             // SAFETY: as in `flip`.

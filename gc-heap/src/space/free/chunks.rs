@@ -20,7 +20,7 @@ const _: () = assert!(CHUNK_BLOCKS == u32::BITS as usize);
 
 /// What the pages of a chunk are.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Page {
+pub(super) enum Page {
     #[default]
     Small,
     /// The collector makes them one, while the blocks are in use: no block is uncommitted.
@@ -57,6 +57,11 @@ impl Chunks {
     pub(super) fn undivided(&self, block: Block) -> Option<usize> {
         let chunk = block.number() / CHUNK_BLOCKS;
         self.0.get(chunk).filter(|chunk| chunk.page != Page::Small).map(|_| chunk)
+    }
+
+    /// Whether the collector makes the pages of a block one.
+    pub(super) fn is_being_made(&self, block: Block) -> bool {
+        self.0.get(block.number() / CHUNK_BLOCKS).is_some_and(|chunk| chunk.page == Page::Making)
     }
 
     /// Whether a chunk is huge, and no block of it became free within the last `delay`.
@@ -98,10 +103,10 @@ impl FreeSpace {
         Ok(())
     }
 
-    /// All chunks are huge from the start (pretouched heaps).
+    /// All chunks that are committed are huge from the start (pretouched heaps).
     pub(crate) fn all_huge(&self) {
         let mut state = self.state.lock();
-        (0..state.chunks.0.len()).for_each(|chunk| self.set_page(&mut state, chunk, Page::Huge));
+        (0..self.limit / CHUNK_BLOCKS).for_each(|chunk| self.set_page(&mut state, chunk, Page::Huge));
     }
 
     /// The lowest huge chunk from this one on.
@@ -136,11 +141,14 @@ impl FreeSpace {
     /// is made so. None while threads wait for blocks, or may soon.
     pub(crate) fn take_chunk(&self) -> Option<TakenChunk> {
         let chunk = self.find_chunk(0, |state, chunk| {
-            state.free.chunk(chunk) == ALL && state.chunks.0[chunk].page == Page::Small
+            state.free.chunk(chunk) == ALL
+                && state.chunks.0[chunk].page == Page::Small
+                && self.has_memory_for(state, chunk)
         })?;
         let mut state = self.state.lock();
         let left = self.free().saturating_sub(state.kept() + CHUNK_BLOCKS);
-        if state.blocks_wanted > 0 || left < self.blocks / 16 || state.free.chunk(chunk) != ALL {
+        let is_left = state.free.chunk(chunk) == ALL && self.has_memory_for(&state, chunk);
+        if state.blocks_wanted > 0 || left < self.limit / 16 || !is_left {
             return None;
         }
         let mut committed = 0;
@@ -151,6 +159,19 @@ impl FreeSpace {
         add(&self.free, -(CHUNK_BLOCKS as isize));
         add(&self.uncommitting, CHUNK_BLOCKS as isize);
         Some(TakenChunk { chunk, committed })
+    }
+
+    /// Whether there is memory for the blocks of a free chunk that have none.
+    fn has_memory_for(&self, state: &State, chunk: usize) -> bool {
+        let there = state.order.chunk(chunk).map_or(CHUNK_BLOCKS, |there| there.count_ones() as usize);
+        CHUNK_BLOCKS - there <= self.unassigned(state)
+    }
+
+    /// Whether a chunk is free and has no memory; `false` where the heap has no more offsets than
+    /// memory, and nobody keeps that.
+    pub(crate) fn is_bare(&self, chunk: usize) -> bool {
+        let state = self.state.lock();
+        state.free.chunk(chunk) == ALL && state.order.chunk(chunk) == Some(0)
     }
 
     /// Returns a chunk, as free as before. `huge`: it is one page now. Otherwise it has what was
@@ -171,6 +192,7 @@ impl FreeSpace {
         add(&self.free, freed as isize);
         // From the end: the lowest become the first to be used, and the last to be uncommitted.
         self.put_back(&mut state, blocks_of(chunk).rev().filter(is_there));
+        self.check(&state);
         self.serve(state);
         let is_new = |&block: &Block| !has(committed, block);
         blocks_of(chunk).filter(is_there).filter(is_new).for_each(|block| self.note(block, 1));
@@ -180,8 +202,10 @@ impl FreeSpace {
     /// is uncommitted. `false`: some memory of it is not there, or it is huge.
     pub(crate) fn begin_chunk(&self, chunk: usize) -> bool {
         let mut state = self.state.lock();
+        // One that is not free may be on its way to be, without its memory.
+        let is_uncommitting = state.giving > 0 || self.uncommitting.load(Ordering::Relaxed) > 0;
         let is_there = |block| !state.free.is_free(block) || state.order.contains(block);
-        if state.chunks.0[chunk].page != Page::Small || !blocks_of(chunk).all(is_there) {
+        if is_uncommitting || state.chunks.0[chunk].page != Page::Small || !blocks_of(chunk).all(is_there) {
             return false;
         }
         self.set_page(&mut state, chunk, Page::Making);
@@ -194,7 +218,7 @@ impl FreeSpace {
         self.set_page(&mut state, chunk, if huge { Page::Huge } else { Page::Small });
     }
 
-    fn set_page(&self, state: &mut State, chunk: usize, page: Page) {
+    pub(super) fn set_page(&self, state: &mut State, chunk: usize, page: Page) {
         let was = std::mem::replace(&mut state.chunks.0[chunk].page, page);
         add(&self.huge, isize::from(page == Page::Huge) - isize::from(was == Page::Huge));
     }

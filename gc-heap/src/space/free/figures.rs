@@ -50,7 +50,12 @@ pub(super) fn add(figure: &AtomicUsize, change: isize) {
 }
 
 impl FreeSpace {
-    /// Free blocks now.
+    /// Blocks that may have memory at once.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Blocks for which there is memory now.
     pub(crate) fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
     }
@@ -105,7 +110,7 @@ impl FreeSpace {
     fn load_figures(&self) -> Figures {
         let not_used = self.uncommitting.load(Ordering::Relaxed) + self.free.load(Ordering::Relaxed);
         Figures {
-            used: self.blocks.saturating_sub(not_used),
+            used: self.limit.saturating_sub(not_used),
             committed: self.committed.load(Ordering::Relaxed),
             committed_peak: self.committed_peak.load(Ordering::Relaxed),
             huge: self.huge.load(Ordering::Relaxed),

@@ -1,6 +1,7 @@
 //! Free blocks in the order in which they became free: a list whose elements may leave from the
-//! middle.
+//! middle. Where they are searched by their places too, these are kept beside.
 
+use super::runs::Runs;
 use crate::space::Block;
 use gc_core::zeroed::{NoMemory, table};
 
@@ -18,14 +19,32 @@ struct Link {
 pub(super) struct Order {
     links: Box<[Link]>,
     len: usize,
+    /// Which blocks are in the list, by their places.
+    places: Option<Runs>,
 }
 
 impl Order {
-    /// No block is in it.
-    pub(super) fn new(blocks: usize) -> Result<Order, NoMemory> {
+    /// No block is in it. `searched`: by their places too.
+    pub(super) fn new(blocks: usize, searched: bool) -> Result<Order, NoMemory> {
         // The ends of an empty list are their own neighbours, too.
         let alone = |element| Link { before: element, behind: element, since: 0 };
-        Ok(Order { links: table(blocks + 1, (0..=blocks as u32).map(alone))?, len: 0 })
+        let links = table(blocks + 1, (0..=blocks as u32).map(alone))?;
+        Ok(Order { links, len: 0, places: if searched { Some(Runs::none(blocks)?) } else { None } })
+    }
+
+    /// The lowest block, where they are searched.
+    pub(super) fn lowest(&mut self) -> Option<Block> {
+        self.places.as_mut()?.lowest()
+    }
+
+    /// The highest `count` blocks in a row, where they are searched.
+    pub(super) fn highest(&mut self, count: usize) -> Option<Block> {
+        self.places.as_mut()?.highest(count)
+    }
+
+    /// Which of the 32 blocks of a chunk are in the list, where they are searched.
+    pub(super) fn chunk(&self, chunk: usize) -> Option<u32> {
+        self.places.as_ref().map(|places| places.chunk(chunk))
     }
 
     /// Blocks of the heap.
@@ -68,6 +87,9 @@ impl Order {
         self.links[before as usize].behind = behind;
         self.links[behind as usize].before = before;
         self.len -= 1;
+        if let Some(places) = &mut self.places {
+            places.take(Block::new(block));
+        }
         true
     }
 }
@@ -86,7 +108,7 @@ impl<I: Iterator<Item = Block>> Iterator for Pushed<'_, I> {
 
     #[inline]
     fn next(&mut self) -> Option<Block> {
-        let Pushed { order: Order { links, len }, blocks, since, first } = self;
+        let Pushed { order: Order { links, len, places }, blocks, since, first } = self;
         let end = links.len() - 1;
         let Some(block) = blocks.next() else {
             links[end].behind = *first;
@@ -97,6 +119,9 @@ impl<I: Iterator<Item = Block>> Iterator for Pushed<'_, I> {
         links[*first as usize].before = number as u32;
         *len += 1;
         *first = number as u32;
+        if let Some(places) = places {
+            places.give([block]);
+        }
         Some(block)
     }
 }
@@ -107,7 +132,7 @@ mod tests {
 
     #[test]
     fn blocks_leave_from_both_ends_and_from_the_middle() {
-        let mut order = Order::new(5).unwrap();
+        let mut order = Order::new(5, true).unwrap();
         let [zero, one, two, three, four] = std::array::from_fn(Block::new);
         assert!(order.last().is_none() && !order.remove(four));
         let mut push = |blocks: &[Block], since| {
@@ -118,6 +143,8 @@ mod tests {
         push(&[], 32);
         push(&[one], 33);
         assert_eq!((order.len(), order.last()), (4, Some((three, 30))));
+        let places = (order.lowest(), order.highest(2), order.highest(3), order.chunk(0));
+        assert_eq!(places, (Some(zero), Some(three), None, Some(0b11011)));
         assert!(order.remove(four) && !order.remove(four) && !order.remove(two));
         assert!(order.remove(three) && order.remove(one));
         assert_eq!((order.len(), order.last()), (1, Some((zero, 31))));
@@ -125,6 +152,7 @@ mod tests {
         assert!(order.remove(zero));
         assert_eq!(order.last(), Some((four, 7)));
         assert!(order.remove(four) && order.last().is_none());
-        assert_eq!(order.len(), 0);
+        assert_eq!((order.len(), order.lowest(), order.chunk(0)), (0, None, Some(0)));
+        assert_eq!(Order::new(5, false).unwrap().chunk(0), None, "nobody searches them");
     }
 }

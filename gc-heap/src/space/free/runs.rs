@@ -96,6 +96,15 @@ pub(super) struct Runs {
 impl Runs {
     /// All blocks are free.
     pub(super) fn new(blocks: usize) -> Result<Runs, NoMemory> {
+        Runs::of(blocks, true)
+    }
+
+    /// No block is free.
+    pub(super) fn none(blocks: usize) -> Result<Runs, NoMemory> {
+        Runs::of(blocks, false)
+    }
+
+    fn of(blocks: usize, all: bool) -> Result<Runs, NoMemory> {
         let words = blocks.div_ceil(LEAF);
         let leaves = words.next_power_of_two();
         let mut runs = Runs {
@@ -107,7 +116,7 @@ impl Runs {
         };
         for (index, word) in runs.words.iter_mut().enumerate() {
             let free = (blocks - index * LEAF).min(LEAF);
-            *word = u64::MAX >> (LEAF - free);
+            *word = if all { u64::MAX >> (LEAF - free) } else { 0 };
             runs.tree[leaves + index] = Part::of_word(*word);
         }
         let mut half = LEAF as u32;
@@ -307,6 +316,13 @@ mod tests {
     #[test]
     fn it_finds_what_a_search_of_all_blocks_finds() {
         for blocks in [1, 63, 64, 65, 130, 1000, 5000] {
+            let mut none = Runs::none(blocks).unwrap();
+            assert_eq!((none.lowest(), none.highest(1)), (None, None));
+            none.give([Block::new(blocks / 2)]);
+            assert_eq!((none.lowest(), none.highest(1), none.highest(2)), {
+                let middle = Some(Block::new(blocks / 2));
+                (middle, middle, None)
+            });
             let (mut runs, mut free) = (Runs::new(blocks).unwrap(), vec![true; blocks]);
             let mut random = 0x9e37_79b9_7f4a_7c15_u64;
             for step in 0..if blocks < 5000 { 3000 } else { 300 } {

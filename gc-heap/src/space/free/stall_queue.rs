@@ -3,7 +3,7 @@
 //! The thread that frees blocks assigns them to waiters under the lock, so a waiter that has not
 //! been scheduled yet cannot lose them to a later waiter or to the next relocation.
 
-use super::{AllocClass, FreeSpace, State};
+use super::{AllocClass, FreeSpace, Lacking, State, TakenRun};
 use crate::lock::MutexGuard;
 use crate::space::Block;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,17 @@ pub(super) struct Waiter {
     run: bool,
     /// A compaction was requested for it.
     compacting: bool,
+    /// The system has refused to take the memory of other blocks: only a run that lacks none helps.
+    complete: bool,
     /// The blocks assigned to it.
-    assigned: Option<Vec<Block>>,
+    assigned: Option<Assigned>,
+}
+
+/// What a waiter gets.
+enum Assigned {
+    Blocks(Vec<Block>),
+    /// A run, for which the waiter has to get memory.
+    Lacking(Lacking),
 }
 
 impl State {
@@ -45,7 +54,7 @@ impl FreeSpace {
         let mut state = self.state.lock();
         let id = state.next;
         state.next += 1;
-        state.waiting.push_back(Waiter { id, count, run, compacting: false, assigned: None });
+        state.waiting.push_back(Waiter { id, count, run, compacting: false, complete: false, assigned: None });
         state.blocks_wanted += count;
         self.serve(state);
         StallTicket { space: self, id }
@@ -72,7 +81,7 @@ impl FreeSpace {
     fn hand_over(&self, state: &mut State) -> bool {
         let (mut before, mut served) = (0, false);
         for index in 0..state.waiting.len() {
-            let Waiter { count, run, compacting, .. } = state.waiting[index];
+            let Waiter { count, run, compacting, complete, .. } = state.waiting[index];
             if state.waiting[index].assigned.is_some() {
                 continue;
             }
@@ -81,15 +90,22 @@ impl FreeSpace {
             let kept = if compacting { state.reserve } else { state.kept() };
             let assigned = if self.free.load(Ordering::Relaxed) < kept + before + count {
                 None
+            } else if run && complete {
+                self.pop_run(state, count).map(|first| Assigned::Blocks(first.run(count).collect()))
             } else if run {
-                self.pop_run(state, count).map(|first| first.run(count).collect())
+                self.pop_run_or_lend(state, count, AllocClass::Mutator).map(|taken| match taken {
+                    TakenRun::Complete(first) => Assigned::Blocks(first.run(count).collect()),
+                    TakenRun::Lacking(lacking) => Assigned::Lacking(lacking),
+                })
             } else {
-                Some((0..count).map(|_| self.pop(state).0).collect())
+                Some(Assigned::Blocks((0..count).map(|_| self.pop(state).0).collect()))
             };
             if assigned.is_some() {
+                if matches!(assigned, Some(Assigned::Blocks(_))) {
+                    self.is_for(AllocClass::Mutator, count);
+                }
                 state.waiting[index].assigned = assigned;
                 state.blocks_wanted -= count;
-                self.is_for(AllocClass::Mutator, count);
                 served = true;
             } else if run && compacting {
                 break;
@@ -121,19 +137,36 @@ impl StallTicket<'_> {
             assigned = self.assigned(&mut state);
         }
         drop(state);
-        assigned.iter().for_each(|blocks| self.space.note_all(blocks));
-        assigned
+        let waiter = assigned?;
+        match waiter.assigned? {
+            Assigned::Blocks(blocks) => {
+                self.space.note_all(&blocks);
+                Some(blocks)
+            }
+            Assigned::Lacking(lacking) => {
+                let blocks = lacking.blocks().to_vec();
+                if self.space.complete(lacking) {
+                    return Some(blocks);
+                }
+                let mut state = self.space.state.lock();
+                state.blocks_wanted += waiter.count;
+                state.waiting.push_front(Waiter { complete: true, assigned: None, ..waiter });
+                self.space.serve(state);
+                None
+            }
+        }
     }
 
-    /// The waiter's place in the queue. A served waiter leaves the queue with its blocks.
+    /// The waiter's place in the queue. A served waiter leaves the queue with its blocks; one whose
+    /// run then gets no memory comes back to its head.
     fn index(&self, state: &State) -> Option<usize> {
         state.waiting.iter().position(|waiter| waiter.id == self.id)
     }
 
-    fn assigned(&self, state: &mut State) -> Option<Vec<Block>> {
+    fn assigned(&self, state: &mut State) -> Option<Waiter> {
         let index = self.index(state)?;
         state.waiting[index].assigned.as_ref()?;
-        state.waiting.remove(index)?.assigned
+        state.waiting.remove(index)
     }
 
     /// Records that a compaction is requested: until this waiter is served, no later waiter takes
@@ -154,7 +187,7 @@ impl StallTicket<'_> {
     /// is being uncommitted.
     pub(crate) fn only_gc_can_help(&self) -> bool {
         let state = self.space.state.lock();
-        state.is_first(self.id) && self.space.uncommitting.load(Ordering::Relaxed) == 0
+        state.is_first(self.id) && state.giving == 0 && self.space.uncommitting.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -164,10 +197,11 @@ impl Drop for StallTicket<'_> {
         let Some(waiter) = self.index(&state).and_then(|index| state.waiting.remove(index)) else { return };
         match waiter.assigned {
             // The waiter was served after it had given up.
-            Some(blocks) => {
+            Some(Assigned::Blocks(blocks)) => {
                 self.space.note_all(&blocks);
                 self.space.put_back(&mut state, blocks);
             }
+            Some(Assigned::Lacking(lacking)) => self.space.undo(&mut state, &lacking, &[]),
             None => state.blocks_wanted -= waiter.count,
         }
         // The blocks of this waiter may be enough for the next one; or the next one is now at the

@@ -1,7 +1,7 @@
 //! Uncommitting free blocks.
 
 use super::chunks::first_of;
-use super::{CHUNK_BLOCKS, FreeSpace, add};
+use super::{CHUNK_BLOCKS, FreeSpace, State, add};
 use crate::space::Block;
 use std::time::Duration;
 
@@ -12,6 +12,12 @@ pub(crate) struct Idle {
     pub(crate) blocks: Vec<Block>,
     /// How many it has looked at. 0: there are no more.
     pub(crate) looked: usize,
+}
+
+/// Neighbours whose memory has been free for the longest; none where they stay with others.
+pub(super) struct Last {
+    pub(super) first: Block,
+    pub(super) count: usize,
 }
 
 impl FreeSpace {
@@ -29,45 +35,65 @@ impl FreeSpace {
     /// before that they are passed over, for one more `delay`.
     pub(crate) fn take_uncommittable(&self, delay: Duration, most: usize) -> Idle {
         let mut state = self.state.lock();
-        let mut idle = Idle::default();
         if state.blocks_wanted > 0 {
-            return idle;
+            return Idle::default();
         }
+        self.take_idle(&mut state, delay, most)
+    }
+
+    /// As [`take_uncommittable`](Self::take_uncommittable), whoever waits.
+    pub(super) fn take_idle(&self, state: &mut State, delay: Duration, most: usize) -> Idle {
+        let mut idle = Idle::default();
         let now = self.born.elapsed().as_millis() as u32;
         let delay = delay.as_millis().min(u128::from(u32::MAX)) as u32;
         while idle.looked < most
-            && let Some((block, since)) = state.order.last()
-            && now.wrapping_sub(since) >= delay
+            && let Some(Last { first, count }) = self.take_last(state, now, delay)
         {
-            let (first, count) = match state.chunks.undivided(block) {
-                None => (block, 1),
-                Some(chunk) if state.chunks.is_idle(chunk, now, delay) && state.free.chunk(chunk) == u32::MAX => {
-                    (first_of(chunk), CHUNK_BLOCKS)
-                }
-                Some(_) => {
-                    state.order.remove(block);
-                    state.order.push_first([block].into_iter(), now).for_each(drop);
-                    idle.looked += 1;
-                    continue;
-                }
-            };
-            idle.looked += count;
-            for block in first.run(count) {
-                state.order.remove(block);
-                state.free.take(block);
-                add(&self.free, -1);
-                add(&self.uncommitting, 1);
-                idle.blocks.push(block);
-            }
+            idle.looked += count.max(1);
+            idle.blocks.extend(first.run(count));
+            add(&self.free, -(count as isize));
+            add(&self.uncommitting, count as isize);
         }
-        drop(state);
         idle.blocks.sort_unstable();
         idle
     }
 
+    /// Takes the block whose memory has been free for the longest, and at least for `delay`, out of
+    /// the free ones; of a huge page all or, after a look, none.
+    pub(super) fn take_last(&self, state: &mut State, now: u32, delay: u32) -> Option<Last> {
+        let (block, since) = state.order.last()?;
+        if now.wrapping_sub(since) < delay {
+            return None;
+        }
+        let (first, count) = match state.chunks.undivided(block) {
+            None => (block, 1),
+            Some(chunk) if state.chunks.is_idle(chunk, now, delay) && state.free.chunk(chunk) == u32::MAX => {
+                (first_of(chunk), CHUNK_BLOCKS)
+            }
+            Some(_) => {
+                state.order.remove(block);
+                state.order.push_first([block].into_iter(), now).for_each(drop);
+                (block, 0)
+            }
+        };
+        for block in first.run(count) {
+            state.order.remove(block);
+            state.free.take(block);
+        }
+        Some(Last { first, count })
+    }
+
+    /// Uncommits neighbours that [`take_uncommittable`](Self::take_uncommittable) has given.
+    /// `false`: they have their memory still.
+    pub(crate) fn uncommit(&self, run: &[Block]) -> bool {
+        let gone = (self.uncommit)(run);
+        self.uncommitted(run, gone);
+        gone
+    }
+
     /// Returns blocks whose memory was to be given back. `gone`: it was. Otherwise it is still
     /// there, and they are as if freed just now.
-    pub(crate) fn uncommitted(&self, blocks: &[Block], gone: bool) {
+    pub(super) fn uncommitted(&self, blocks: &[Block], gone: bool) {
         if blocks.is_empty() {
             return;
         }
@@ -79,6 +105,7 @@ impl FreeSpace {
             add(&self.free, freed);
             add(&self.committed, -freed);
             add(&self.given_back, freed);
+            self.check(&state);
         } else {
             self.put_back(&mut state, blocks.iter().copied());
         }
