@@ -9,6 +9,7 @@ use crate::min_heap::MinHeapArgs;
 use crate::plan::{JsonArgs, RunArgs, ScalingArgs};
 use crate::primitives::PrimitivesArgs;
 use crate::publish::{PublishArgs, TablesArgs};
+use crate::reproduce::ReproduceArgs;
 use crate::sweep::SweepArgs;
 use crate::sweep::merge::MergeArgs;
 
@@ -95,7 +96,7 @@ Examples:
 
 Exit codes: 0 done; 1 a run failed; 2 what was asked for cannot be, or would overwrite an earlier
 report without --force (nothing is run or written then); 3 compare found more than --threshold
-allows.";
+allows, or what reproduce looks at has left its band.";
 
 const PRIMITIVES_AFTER: &str = "\
 Reading the table:
@@ -186,6 +187,9 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Put the reports of a sweep's shards together, as one session would have made them
     Merge(MergeArgs),
+    /// Make the book's tables again, and see whether the ratios that they show come out within
+    /// their bands: exit code 3 where one does not. `gc-bench reproduce list` names them
+    Reproduce(ReproduceArgs),
     /// Compare two builds in one report (runs with --against), or two reports: each figure's ratio
     /// with its interval
     Compare(CompareArgs),

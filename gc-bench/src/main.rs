@@ -8,6 +8,7 @@
 //! | [`workload`], [`measure`] | the work with the options that are its own, and the measured part of it |
 //! | [`schedule`] | how often each is run, and in which order |
 //! | [`publish`], [`journal`] | what the book's tables name, and runs kept as they are made |
+//! | [`reproduce`] | the book's tables again, and whether what they show comes out |
 //! | [`sweep`], [`status`] | many configurations in one file, in shards that are merged; and how a run ended |
 //! | [`min_heap`], [`curve`], [`tries`] | the least heap in which a workload can be done, what it costs in larger ones, and runs that may end for lack of memory |
 //! | [`compare`] | two builds, or two reports, figure by figure |
@@ -66,6 +67,7 @@ mod rate;
 mod record;
 mod recorder;
 mod report;
+mod reproduce;
 mod results;
 mod rng;
 mod schedule;
@@ -129,6 +131,16 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         }
         Command::Tables(args) => publish::tables(&args),
         Command::Sweep(args) => sweeps(&args),
+        Command::Reproduce(args) => {
+            if let Some(list) = args.list()? {
+                return print(&list);
+            }
+            let (runs, mut outputs) = (args.runs()?, Outputs::prepare(&args.output)?);
+            let document = made(&runs, &[], Vec::new(), &mut outputs, None)?;
+            let (text, judged) = args.judge(&document);
+            show(&outputs, || text)?;
+            judged
+        }
         Command::Merge(args) => {
             let mut outputs = Outputs::prepare(&args.output)?;
             let merged = sweep::merge::merge(&args)?;
@@ -162,15 +174,27 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
     }
 }
 
-/// Runs the plans and reports: it rejects impossible requests before anything is run, and writes
-/// nothing unless every run succeeded.
+/// Runs the plans and reports.
 fn bench(
     runs: &Runs,
     document: &[u8],
-    mut left_out: Vec<String>,
+    left_out: Vec<String>,
     mut outputs: Outputs,
-    mut journal: Option<Journal>,
+    journal: Option<Journal>,
 ) -> Result<(), Failure> {
+    let document = made(runs, document, left_out, &mut outputs, journal)?;
+    show(&outputs, || report::table::text(&document))
+}
+
+/// Runs the plans and writes the report: it rejects impossible requests before anything is run, and
+/// writes nothing unless every run succeeded.
+fn made(
+    runs: &Runs,
+    document: &[u8],
+    mut left_out: Vec<String>,
+    outputs: &mut Outputs,
+    mut journal: Option<Journal>,
+) -> Result<Document, Failure> {
     let memory = machine::memory();
     for plan in &runs.plans {
         plan.check(memory)?;
@@ -186,14 +210,14 @@ fn bench(
     }
     head.environment.end();
     let document = Document::new(head, left_out, order, records);
-    hand_over(&document, &mut outputs, report::table::text)?;
+    hand_over(&document, outputs, report::table::text)?;
     if let Some(journal) = journal {
         journal.remove();
     }
     for line in document.left_out.iter().filter(|_| made < wanted) {
         eprintln!("gc-bench: {line}");
     }
-    show(&outputs, || report::table::text(&document))
+    Ok(document)
 }
 
 /// Writes a report of runs. Where a file cannot be written, what the runs found is not lost with

@@ -11,6 +11,7 @@ mod primitives;
 mod publish;
 mod refusals;
 mod report;
+mod reproduce;
 mod runs;
 mod sandbox;
 mod sweep;
