@@ -19,7 +19,7 @@
 //! | [`pooled`], [`interval`], [`trend`] | repeats: samples together, intervals, what drifts |
 //! | [`mmu`], [`lost`] | lost time of the mutators: by windows of time, and besides pauses and stalls |
 //! | [`mod@primitives`] | what the kernel's mechanisms cost by themselves |
-//! | [`machine`], [`hiccups`] | what it ran on, and what that does to a loop without a heap |
+//! | [`machine`], [`hiccups`], [`standstill`] | what it ran on, and what that does to a loop without a heap, and to a mutator |
 //! | [`built`], [`environment`] | what the program is built of, and what surrounds a session on its machine |
 //! | [`process`], [`threads`] | what the process used, and each role of its threads |
 //! | [`processors`] | which processors a run's process may use |
@@ -73,6 +73,7 @@ mod rng;
 mod schedule;
 mod session;
 mod size;
+mod standstill;
 mod stats;
 mod status;
 mod sweep;

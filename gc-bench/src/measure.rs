@@ -96,6 +96,10 @@ impl<'a> Bench<'a> {
     /// The calling thread is a mutator of the run, until the result is dropped: what it used of the
     /// machine in the measured part counts as the mutators'.
     pub(crate) fn attend(&self) -> Attendance<'_> {
+        if self.rate > 0 {
+            // Where the kernel does not allow it, the report says that nobody has watched.
+            let _ = self.gauge.watches.add_this_thread();
+        }
         self.roster.attend()
     }
 
@@ -118,6 +122,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn start(&self, track: &mut Track, m: &Mutator<'_>) {
         let since = self.window.lock().expect("no holder panics").as_ref().map(|window| window.usage.since());
         track.start(m, since.expect("the measured part has begun"));
+        self.gauge.watches.measure_this_thread(track.mutator(), track.base_ns());
     }
 
     /// Begins the measured part: times, samples and events from now on count. Called once per run.

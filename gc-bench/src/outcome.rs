@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::process::pss_bytes;
 use crate::record::{Histograms, Record};
 use crate::recorder::Recorder;
+use crate::standstill::{Seen, Standstills};
 use crate::stats::Samples;
 use crate::timeline::{Occupancy, Sampled};
 use crate::track::Track;
@@ -43,6 +44,8 @@ pub(crate) struct Footprint {
     pub(crate) pss_peak_bytes: u64,
     pub(crate) occupancy: Vec<Occupancy>,
     pub(crate) quarters: Vec<f64>,
+    /// Of mutators at a set rate, where the kernel lets them be watched.
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Footprint {
@@ -58,6 +61,7 @@ impl Footprint {
             committed_peak_bytes,
             pss_peak_bytes: pss_bytes().saturating_sub(own_bytes) + given_back,
             occupancy: gauge.occupancy(closed),
+            seen: gauge.seen(closed),
             // At a set rate the work is set too, and blocks taken say how full they were before.
             quarters: if plan.work.is_steady() && plan.rate == 0 { gauge.quarters(closed) } else { Vec::new() },
         }
@@ -80,16 +84,20 @@ pub(crate) fn record(
     let (wall_s, measured_ns) = (closed.wall.as_secs_f64(), closed.wall.as_nanos() as u64);
     let sampled = if plan.stretches { Track::sampled_whole } else { Track::sampled };
     let tracks: Vec<Sampled> = tracks.iter().map(|track| sampled(track, measured_ns)).collect();
-    let Footprint { committed_peak_bytes, pss_peak_bytes, occupancy, quarters } = footprint;
+    let Footprint { committed_peak_bytes, pss_peak_bytes, occupancy, quarters, seen } = footprint;
     let (mut events, lost) = (closed.heap, closed.lost);
+    let standstills = seen.as_ref().map(|seen| Standstills::of(&seen.standstills));
+    let seen = seen.unwrap_or_default();
+    events.add_standstills(&seen.standstills);
     events.place_preemptions(&tracks);
-    events.add_late_wake_ups(&measured.tracks);
+    events.add_late_wake_ups(&measured.tracks, &seen.off);
     Record {
         workload: plan.work.name().to_owned(),
         barrier: plan.heap.barrier,
         heap_bytes: plan.heap.heap_bytes,
         threads: closed.used_by,
         hiccups,
+        standstills,
         repeat: plan.repeat,
         wall_s,
         measured_ns,

@@ -17,6 +17,7 @@ use crate::machine::{self, Kernel, Machine};
 use crate::metered::Metered;
 use crate::mmu::Mmu;
 use crate::plan::Plan;
+use crate::standstill::Standstills;
 use crate::stats::Summary;
 use crate::threads::Threads;
 use crate::time;
@@ -82,6 +83,10 @@ pub(crate) struct Record {
     pub(crate) threads: Threads,
     /// What the machine did to a loop without a heap, before the run.
     pub(crate) hiccups: Hiccups,
+    /// Times in which the mutators' processors did not run; no key where they were not watched: as
+    /// fast as it goes, and where the kernel does not allow it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) standstills: Option<Standstills>,
     pub(crate) repeat: u64,
     pub(crate) wall_s: f64,
     /// The same, exactly: what samples and idle time of each mutator add up to.
@@ -240,6 +245,7 @@ pub(crate) mod samples {
             heap_bytes,
             threads: Threads { mutators: usage(3_000_000_000), collector: usage(400_000_000), bench: usage(1_000_000) },
             hiccups: Hiccups { threads: 1, seconds: 0.3, threshold_ns: 100_000, count: 2, ..Hiccups::default() },
+            standstills: None,
             repeat,
             wall_s: 2.0 + repeat as f64,
             measured_ns,

@@ -20,7 +20,7 @@ use gc_heap::Mutator;
 use crate::recorder::{Recorder, nanos};
 use crate::timeline::Sampled;
 use pace::Pace;
-pub(crate) use pace::Paced;
+pub(crate) use pace::{Late, Paced};
 use stretches::{IDLE, MOST_SAMPLES, Stretches};
 pub(crate) use stretches::{LONG_SAMPLE_NS, Piece};
 
@@ -253,12 +253,13 @@ impl Track {
                 break;
             }
             let before_ns = self.waited_ns();
-            let woke_ns = m.blocking(|| {
+            let (asleep_ns, woke_ns) = m.blocking(|| {
+                let asleep_ns = self.now_ns();
                 thread::sleep(Duration::from_nanos(wakes_ns - now_ns));
-                self.now_ns()
+                (asleep_ns, self.now_ns())
             });
             let waited_ns = self.waited_ns() - before_ns;
-            self.woke(due_ns, woke_ns, waited_ns);
+            self.woke(Late { due_ns, asleep_ns, woke_ns, waited_ns });
         }
         while self.now_ns() < due_ns {
             m.safepoint();
@@ -275,11 +276,10 @@ impl Track {
         total.map_or(0, |total| total.as_nanos() as u64)
     }
 
-    /// The thread woke from its sleep until `due_ns`, in which it waited so long for a processor.
-    /// If it is late, it was held up outside the heap.
-    pub(crate) fn woke(&mut self, due_ns: u64, woke_ns: u64, waited_ns: u64) {
+    /// The thread woke from a sleep. If it is late, it was held up outside the heap.
+    pub(crate) fn woke(&mut self, sleep: Late) {
         if let Some(pace) = &mut self.pace {
-            pace.woke(due_ns, woke_ns, waited_ns);
+            pace.woke(sleep);
         }
     }
 
@@ -339,10 +339,14 @@ impl Track {
         self.pace.as_ref().map(|pace| &pace.found.responses)
     }
 
-    /// With a set rate: when operations were due and the thread still slept, for how long, and how
-    /// long of that it waited for a processor.
-    pub(crate) fn late(&self) -> &[(u64, u64, u64)] {
+    /// With a set rate: when operations were due and the thread still slept.
+    pub(crate) fn late(&self) -> &[Late] {
         self.pace.as_ref().map_or(&[], |pace| &pace.found.late)
+    }
+
+    /// The start of the measured part, by the monotonic clock.
+    pub(crate) fn base_ns(&self) -> u64 {
+        self.base_ns
     }
 
     /// Its number in the heap's events.

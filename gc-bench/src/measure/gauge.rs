@@ -9,6 +9,7 @@ use gc_heap::Heap;
 
 use super::Closed;
 use crate::recorder::nanos;
+use crate::standstill::{Seen, Watches};
 use crate::timeline::Occupancy;
 
 /// The parts of a run.
@@ -51,6 +52,7 @@ pub(crate) struct Gauge {
     start: Mutex<Option<Instant>>,
     stop: AtomicBool,
     samples: Mutex<Vec<Look>>,
+    pub(super) watches: Watches,
 }
 
 impl Gauge {
@@ -63,6 +65,7 @@ impl Gauge {
             start: Mutex::new(None),
             stop: AtomicBool::new(false),
             samples: Mutex::new(Vec::new()),
+            watches: Watches::default(),
         }
     }
 
@@ -88,6 +91,11 @@ impl Gauge {
 
     pub(super) fn open(&self) {
         *self.start.lock().expect("no holder panics") = Some(Instant::now());
+    }
+
+    /// What was seen of the mutators in the measured part; `None` where none was watched.
+    pub(crate) fn seen(&self, closed: &Closed) -> Option<Seen> {
+        self.watches.seen(closed.wall.as_nanos() as u64)
     }
 
     /// Bytes allocated in each quarter of the measured part; empty where it was short.
@@ -176,6 +184,7 @@ pub(crate) fn watch(heap: &Heap, gauge: &Gauge, resident: bool, mut report: Opti
                 every *= 2;
             }
         }
+        gauge.watches.drain();
         if looks.is_multiple_of(8)
             && let Some(report) = &mut report
         {

@@ -6,12 +6,17 @@ use gc_heap::{Event, LossKind, StallCause};
 
 use crate::laggards::{self, Laggard};
 use crate::mmu::{self, Interval, LostTime, Mmu, Stretch};
+use crate::standstill::Stretch as Seen;
 use crate::stats::Samples;
 use crate::timeline::{Delay, Phase, Sampled, Stop};
-use crate::track::Track;
+use crate::track::{Late, Track};
 
-/// The delays that are sleeps until a due time that ended after it.
+/// The delays that are sleeps until a due time that ended after it, and those in which a thread had
+/// a processor that did not run.
 const LATE_WAKE_UPS: &str = "late_wake_ups";
+/// Of these sleeps, that the kernel ended them late.
+const LATE_TIMERS: &str = "late_timers";
+const STANDSTILLS: &str = "standstills";
 
 /// What the heap reported of a stretch of time.
 pub(crate) struct HeapEvents {
@@ -48,12 +53,18 @@ impl HeapEvents {
     /// Adds waits for a processor, and times in which it did not run, to the delays. Of these the
     /// heap knows that they lie between two slow paths, and their length. A thread without a
     /// processor takes no sample: so they lie in its long samples there, as far as there is room,
-    /// in the longest first.
+    /// in the longest first. A thread whose processor stands still has it: a wait for one lies
+    /// elsewhere. (Steal does not: it is what a hypervisor says of standstills.)
     pub(crate) fn place_preemptions(&mut self, tracks: &[Sampled]) {
+        let still = self.delays.get(STANDSTILLS).cloned().unwrap_or_default();
+        let stood_still = |mutator: u64, (from, to): Interval| -> u64 {
+            let own = still.iter().filter(|delay| delay.0 == mutator);
+            own.map(|&(_, start, ns, _)| (start + ns).min(to).saturating_sub(start.max(from))).sum()
+        };
         // What is taken of each long sample.
         let mut taken_ns: BTreeMap<(u64, u64), u64> = BTreeMap::new();
-        for (kind, (mutator, from, ns, mut lost_ns)) in std::mem::take(&mut self.preempted) {
-            let kind = &name(kind);
+        for (loss, (mutator, from, ns, mut lost_ns)) in std::mem::take(&mut self.preempted) {
+            let kind = &name(loss);
             let track = tracks.iter().find(|track| track.mutator == mutator);
             let samples = track.into_iter().flat_map(|track| &track.long_samples);
             let inside = samples.map(|&(start, length)| (start.max(from), (start + length).min(from + ns)));
@@ -61,7 +72,8 @@ impl HeapEvents {
             inside.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
             for (start, end) in inside {
                 let taken_ns = taken_ns.entry((mutator, start)).or_default();
-                let part_ns = lost_ns.min((end - start).saturating_sub(*taken_ns));
+                let still_ns = if loss == LossKind::Steal { 0 } else { stood_still(mutator, (start, end)) };
+                let part_ns = lost_ns.min((end - start).saturating_sub(*taken_ns + still_ns));
                 lost_ns -= part_ns;
                 *taken_ns += part_ns;
                 if part_ns > 0 {
@@ -74,13 +86,31 @@ impl HeapEvents {
         }
     }
 
+    /// Adds times in which mutators had a processor that did not run. They lie within whatever else
+    /// the thread did then: who adds the kinds up counts some of it twice, [`Self::lost_by`] does
+    /// not.
+    pub(crate) fn add_standstills(&mut self, found: &[Seen]) {
+        for &(mutator, from, ns) in found {
+            self.add_delay(STANDSTILLS, mutator, (from, from + ns), 1.0);
+        }
+    }
+
     /// Adds the time in which a mutator's operations were due and its thread, which had slept
-    /// outside the heap, waited for a processor: [`Track::late`]. What else kept it is not known.
-    pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track]) {
+    /// outside the heap, waited for a processor: [`Track::late`]. And the time in which it slept
+    /// on, as far as it is seen to have been `off` a processor: the timer came late. What else kept
+    /// it is not known.
+    pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track], off: &[Seen]) {
         let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track, late)));
-        for (track, &(due_ns, late_ns, waited_ns)) in late {
-            let part = waited_ns as f64 / late_ns as f64;
-            self.add_delay(LATE_WAKE_UPS, track.mutator(), (due_ns, due_ns + late_ns), part);
+        for (track, &Late { due_ns, asleep_ns, woke_ns, waited_ns }) in late {
+            let (mutator, late_ns) = (track.mutator(), (woke_ns - due_ns) as f64);
+            self.add_delay(LATE_WAKE_UPS, mutator, (due_ns, woke_ns), waited_ns as f64 / late_ns);
+            let own = off.iter().filter(|stretch| stretch.0 == mutator);
+            let asleep =
+                |&(_, from, ns): &Seen| (from + ns).min(woke_ns).saturating_sub(from.max(due_ns).max(asleep_ns));
+            let timer_ns = own.map(asleep).sum::<u64>().saturating_sub(waited_ns);
+            if timer_ns > 0 {
+                self.add_delay(LATE_TIMERS, mutator, (due_ns, woke_ns), timer_ns as f64 / late_ns);
+            }
         }
     }
 
@@ -272,6 +302,26 @@ mod tests {
         assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 1e6));
     }
 
+    /// 5 ms without a sample, in 4 of which the processor stood still, of which the hypervisor says
+    /// 2; the thread also waited 3 ms for a processor: 1 there, and 2 in the other long sample.
+    #[test]
+    fn a_standstill_is_no_wait_for_a_processor() {
+        let without = |kind, lost_ms: u64| {
+            let (start_ns, total_ns, lost_ns) = (10 * MS, 20 * MS, lost_ms * MS);
+            Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator: 1 })
+        };
+        let events = [without(LossKind::Preemptions, 3), without(LossKind::Steal, 2)];
+        let mut found = HeapEvents::of(&events, 0, 0, 60 * MS);
+        found.add_standstills(&[(1, 13 * MS, 4 * MS), (2, 13 * MS, 40 * MS)]);
+        let long_samples = vec![(12 * MS, 5 * MS), (20 * MS, 3 * MS)];
+        found.place_preemptions(&[Sampled { mutator: 1, long_samples, ..Sampled::default() }]);
+        assert_eq!(found.delays["standstills"], [(1, 13 * MS, 4 * MS, 4 * MS), (2, 13 * MS, 40 * MS, 40 * MS)]);
+        assert_eq!(found.delays["preemptions"], [(1, 12 * MS, 5 * MS, MS), (1, 20 * MS, 3 * MS, 2 * MS)]);
+        assert_eq!(found.delays["steal"], [(1, 12 * MS, 5 * MS, 2 * MS)]);
+        let lost = found.lost_by(1);
+        assert_eq!(lost.between(13 * MS, 17 * MS), 4e6, "what overlaps counts once");
+    }
+
     /// What a mutator waited for a processor beyond its due time is its loss, where it slept longer
     /// than otherwise.
     #[test]
@@ -282,15 +332,20 @@ mod tests {
             track.start(m, Instant::now());
             let unmetered = Track::new(1, 0);
             for (due_ms, woke_ns) in [(3, 3 * MS - 40_000), (4, 4 * MS + 99_999), (5, 7 * MS)] {
-                track.woke(due_ms * MS, woke_ns, 3 * MS);
+                track.woke(Late { due_ns: due_ms * MS, asleep_ns: 0, woke_ns, waited_ns: 3 * MS });
             }
-            track.woke(8 * MS, 10 * MS, MS / 2);
+            // Of the last 2 ms it was off its processor for 1.6, in 0.1 of which it was not asleep
+            // yet; in 0.5 it waited for one.
+            let asleep_ns = 8 * MS + 400_000;
+            track.woke(Late { due_ns: 8 * MS, asleep_ns, woke_ns: 10 * MS, waited_ns: MS / 2 });
+            let off = [(m.number(), 8 * MS + 300_000, 1_600_000), (m.number() + 1, 8 * MS, MS)];
             let mut found = HeapEvents::of(&[], 0, 0, 60 * MS);
-            found.add_late_wake_ups(&[track, unmetered]);
+            found.add_late_wake_ups(&[track, unmetered], &off);
+            assert_eq!(found.delays["late_timers"], [(m.number(), 8 * MS, 2 * MS, MS)]);
             let expected = [(m.number(), 5 * MS, 2 * MS, 2 * MS), (m.number(), 8 * MS, 2 * MS, MS / 2)];
             assert_eq!(found.delays["late_wake_ups"], expected);
             let lost = found.lost_by(m.number());
-            assert_eq!((lost.between(4 * MS, 6 * MS), lost.between(8 * MS, 10 * MS)), (1e6, 5e5));
+            assert_eq!((lost.between(4 * MS, 6 * MS), lost.between(8 * MS, 10 * MS)), (1e6, 1.5e6));
         })
         .unwrap();
     }

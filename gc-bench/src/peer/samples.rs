@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::recorder::Recorder;
-use crate::track::{Paced, Track};
+use crate::track::{Late, Paced, Track};
 
 /// One line of JSON. Times by the monotonic clock.
 #[derive(Debug, Deserialize)]
@@ -67,8 +67,10 @@ impl SaidTrack {
         let paced = match (&self.ticks, &self.responses) {
             (Some(ticks), Some(responses)) => {
                 // What its threads waited for a processor, a peer does not say.
-                let late =
-                    pairs(&self.late)?.into_iter().map(|(due_ns, ns)| Some((due_ns, u64::try_from(ns).ok()?, 0)));
+                let late = pairs(&self.late)?.into_iter().map(|(due_ns, ns)| {
+                    let woke_ns = due_ns + u64::try_from(ns).ok()?;
+                    Some(Late { due_ns, asleep_ns: due_ns, woke_ns, waited_ns: 0 })
+                });
                 let (ticks, responses) = (ticks.recorder()?, responses.recorder()?);
                 Some(Paced { ticks, responses, late: late.collect::<Option<Vec<_>>>()? })
             }

@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::environment::cgroup;
-use crate::record::Head;
+use crate::record::{Head, Record};
 use crate::results::Document;
 use crate::size::{bytes, duration, three};
 
@@ -155,6 +155,14 @@ pub(crate) fn doubts_of_runs(document: &Document) -> Vec<String> {
             let (percent, label) = (three(stolen), &group.label);
             doubts.push(format!("{label}: the hypervisor took {percent} % of a processor for others"));
         }
+        let is_own = |run: &Record| run.settings.heap.barrier.peer().is_none();
+        if group.runs.iter().any(|run| run.settings.rate > 0 && is_own(run) && run.standstills.is_none()) {
+            let label = &group.label;
+            doubts.push(format!(
+                "{label}: nobody watched for processors that stand still: the kernel allows it with CAP_PERFMON, or with \
+                 kernel.perf_event_paranoid=1"
+            ));
+        }
         let lost = group.runs.iter().filter(|run| run.lost_events > 0).count();
         if lost > 0 {
             doubts.push(format!("{}: the heap could not keep all events of {lost} runs", group.label));
@@ -173,7 +181,18 @@ mod tests {
     use super::*;
     use crate::environment::cgroup::Limit;
     use crate::environment::{Environment, Pressure, State};
-    use crate::report::samples::{document, head};
+    use crate::report::samples::{document, head, of_runs};
+
+    #[test]
+    fn a_rate_without_a_watch_is_a_doubt() {
+        let mut runs = document().runs;
+        assert_eq!(doubts_of_runs(&document()), [""; 0], "as fast as it goes nobody is watched");
+        runs[0].settings.rate = 1000;
+        let doubts = doubts_of_runs(&of_runs(runs.clone()));
+        assert!(doubts[0].contains("nobody watched for processors that stand still"), "{doubts:?}");
+        runs[0].standstills = Some(crate::standstill::Standstills::default());
+        assert_eq!(doubts_of_runs(&of_runs(runs)), [""; 0]);
+    }
 
     #[test]
     fn a_quiet_machine_and_a_known_build_leave_no_doubt() {

@@ -269,6 +269,9 @@ const ROWS: &[Row] = &[
     ("without a heap", "hiccups", |g| grouped(g.mean_u64(|r| r.hiccups.count))),
     ("", "share", |g| percent(g.mean(|r| r.hiccups.share))),
     ("", "max", |g| none_or(g.most(|r| r.hiccups.max_ns))),
+    ("standstills", "count", |g| g.mean_some(|r| Some(r.standstills?.count as f64)).map_or(NONE.into(), three)),
+    ("", "total", |g| g.mean_some(|r| Some(r.standstills?.total_ns as f64)).map_or(NONE.into(), nanoseconds)),
+    ("", "max", |g| none_or(g.most(|r| r.standstills.map_or(0, |found| found.max_ns)))),
     ("checksum", "", |g| g.runs[0].checksum.to_string()),
 ];
 

@@ -8,14 +8,25 @@ const TICK_NS: u64 = 1_000_000;
 /// Late sleeps that a track has room for from the start.
 const LATE_ROOM: usize = 1024;
 
+/// A sleep that ended [`LONG_SAMPLE_NS`] and more beyond the due time of what was next. Times from
+/// the start of the measured part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Late {
+    pub(crate) due_ns: u64,
+    /// When the thread asked the kernel to let it sleep: it does nothing else from here on.
+    pub(crate) asleep_ns: u64,
+    pub(crate) woke_ns: u64,
+    /// How long of it after the due time the thread could run and waited for a processor, as the
+    /// kernel says.
+    pub(crate) waited_ns: u64,
+}
+
 /// What a track at a set rate records beside its samples.
 pub(crate) struct Paced {
     /// From due to done: of a tick's work, and of each sample.
     pub(crate) ticks: Recorder,
     pub(crate) responses: Recorder,
-    /// When the thread slept beyond a due time, by how much ([`LONG_SAMPLE_NS`] and more), and how
-    /// long of that it could run and waited for a processor, as the kernel says.
-    pub(crate) late: Vec<(u64, u64, u64)>,
+    pub(crate) late: Vec<Late>,
 }
 
 /// A track's rate, and how far it has come.
@@ -85,11 +96,11 @@ impl Pace {
         self.in_tick = in_tick;
     }
 
-    /// The thread woke from its sleep until `due_ns`, in which it waited so long for a processor.
-    pub(super) fn woke(&mut self, due_ns: u64, woke_ns: u64, waited_ns: u64) {
-        let late_ns = woke_ns.saturating_sub(due_ns);
+    /// The thread woke from a sleep. Kept if it is late.
+    pub(super) fn woke(&mut self, sleep: Late) {
+        let late_ns = sleep.woke_ns.saturating_sub(sleep.due_ns);
         if late_ns >= LONG_SAMPLE_NS {
-            self.found.late.push((due_ns, late_ns, waited_ns.min(late_ns)));
+            self.found.late.push(Late { waited_ns: sleep.waited_ns.min(late_ns), ..sleep });
         }
     }
 }
