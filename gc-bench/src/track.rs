@@ -252,14 +252,17 @@ impl Track {
             if now_ns >= wakes_ns {
                 break;
             }
-            let before_ns = self.waited_ns();
-            let (asleep_ns, woke_ns) = m.blocking(|| {
+            let slept = m.blocking(|| {
+                let before_ns = self.waited_ns();
+                // To leave the heap may have taken some of the time, or all of it.
                 let asleep_ns = self.now_ns();
-                thread::sleep(Duration::from_nanos(wakes_ns - now_ns));
-                (asleep_ns, self.now_ns())
+                let ns = wakes_ns.checked_sub(asleep_ns)?;
+                thread::sleep(Duration::from_nanos(ns));
+                let woke_ns = self.now_ns();
+                let waited_ns = self.waited_ns().zip(before_ns).map(|(after, before)| after.saturating_sub(before));
+                Some(Late { due_ns, asleep_ns, woke_ns, waited_ns })
             });
-            let waited_ns = self.waited_ns() - before_ns;
-            self.woke(Late { due_ns, asleep_ns, woke_ns, waited_ns });
+            slept.into_iter().for_each(|slept| self.woke(slept));
         }
         while self.now_ns() < due_ns {
             m.safepoint();
@@ -270,10 +273,10 @@ impl Track {
         true
     }
 
-    /// How long this thread has waited for a processor so far; 0 where the kernel does not say.
-    fn waited_ns(&self) -> u64 {
+    /// How long this thread has waited for a processor so far, where the kernel says it.
+    fn waited_ns(&self) -> Option<u64> {
         let total = self.run_delay.as_ref().and_then(|delay| delay.total().ok());
-        total.map_or(0, |total| total.as_nanos() as u64)
+        total.map(|total| total.as_nanos() as u64)
     }
 
     /// The thread woke from a sleep. If it is late, it was held up outside the heap.

@@ -11,11 +11,11 @@ use crate::stats::Samples;
 use crate::timeline::{Delay, Phase, Sampled, Stop};
 use crate::track::{Late, Track};
 
-/// The delays that are sleeps until a due time that ended after it, and those in which a thread had
-/// a processor that did not run.
+/// The delays that are sleeps until a due time that ended after it.
 const LATE_WAKE_UPS: &str = "late_wake_ups";
 /// Of these sleeps, that the kernel ended them late.
 const LATE_TIMERS: &str = "late_timers";
+/// Those in which a thread had a processor that did not run.
 const STANDSTILLS: &str = "standstills";
 
 /// What the heap reported of a stretch of time.
@@ -54,12 +54,23 @@ impl HeapEvents {
     /// heap knows that they lie between two slow paths, and their length. A thread without a
     /// processor takes no sample: so they lie in its long samples there, as far as there is room,
     /// in the longest first. A thread whose processor stands still has it: a wait for one lies
-    /// elsewhere. (Steal does not: it is what a hypervisor says of standstills.)
+    /// elsewhere. Steal is what a hypervisor says of standstills: what was seen of them is no
+    /// second loss.
     pub(crate) fn place_preemptions(&mut self, tracks: &[Sampled]) {
         let still = self.delays.get(STANDSTILLS).cloned().unwrap_or_default();
-        let stood_still = |mutator: u64, (from, to): Interval| -> u64 {
+        let stood_still = |mutator: u64, (from, to): Interval| -> Vec<Interval> {
             let own = still.iter().filter(|delay| delay.0 == mutator);
-            own.map(|&(_, start, ns, _)| (start + ns).min(to).saturating_sub(start.max(from))).sum()
+            let inside = own.map(|&(_, start, ns, _)| (start.max(from), (start + ns).min(to)));
+            inside.filter(|(from, to)| from < to).collect()
+        };
+        let without_standstills = |mutator: u64, (mut from, to): Interval| -> Vec<Interval> {
+            let mut pieces = Vec::new();
+            for (start, end) in stood_still(mutator, (from, to)) {
+                pieces.push((from, start));
+                from = end;
+            }
+            pieces.push((from, to));
+            pieces
         };
         // What is taken of each long sample.
         let mut taken_ns: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -68,12 +79,17 @@ impl HeapEvents {
             let track = tracks.iter().find(|track| track.mutator == mutator);
             let samples = track.into_iter().flat_map(|track| &track.long_samples);
             let inside = samples.map(|&(start, length)| (start.max(from), (start + length).min(from + ns)));
-            let mut inside: Vec<Interval> = inside.filter(|(start, end)| start < end).collect();
+            let inside = inside.filter(|(start, end)| start < end);
+            let pieces = inside.flat_map(|inside| without_standstills(mutator, inside));
+            let mut inside: Vec<Interval> = pieces.filter(|(start, end)| start < end).collect();
+            if loss == LossKind::Steal {
+                let seen_ns = stood_still(mutator, (from, from + ns)).iter().map(|(from, to)| to - from).sum();
+                lost_ns = lost_ns.saturating_sub(seen_ns);
+            }
             inside.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
             for (start, end) in inside {
                 let taken_ns = taken_ns.entry((mutator, start)).or_default();
-                let still_ns = if loss == LossKind::Steal { 0 } else { stood_still(mutator, (start, end)) };
-                let part_ns = lost_ns.min((end - start).saturating_sub(*taken_ns + still_ns));
+                let part_ns = lost_ns.min((end - start).saturating_sub(*taken_ns));
                 lost_ns -= part_ns;
                 *taken_ns += part_ns;
                 if part_ns > 0 {
@@ -103,7 +119,9 @@ impl HeapEvents {
         let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track, late)));
         for (track, &Late { due_ns, asleep_ns, woke_ns, waited_ns }) in late {
             let (mutator, late_ns) = (track.mutator(), (woke_ns - due_ns) as f64);
-            self.add_delay(LATE_WAKE_UPS, mutator, (due_ns, woke_ns), waited_ns as f64 / late_ns);
+            self.add_delay(LATE_WAKE_UPS, mutator, (due_ns, woke_ns), waited_ns.unwrap_or(0) as f64 / late_ns);
+            // Of the time off a processor nobody knows what was a wait for one.
+            let Some(waited_ns) = waited_ns else { continue };
             let own = off.iter().filter(|stretch| stretch.0 == mutator);
             let asleep =
                 |&(_, from, ns): &Seen| (from + ns).min(woke_ns).saturating_sub(from.max(due_ns).max(asleep_ns));
@@ -302,24 +320,30 @@ mod tests {
         assert_eq!((lost.between(13 * MS, 18 * MS), lost.between(11 * MS, 12 * MS)), (5e6, 1e6));
     }
 
-    /// 5 ms without a sample, in 4 of which the processor stood still, of which the hypervisor says
-    /// 2; the thread also waited 3 ms for a processor: 1 there, and 2 in the other long sample.
+    /// 5 ms without a sample, in 4 of which the processor stood still. The thread also waited for a
+    /// processor for 3.5 ms: 3 in the other long sample, and the rest where it did not stand still.
     #[test]
     fn a_standstill_is_no_wait_for_a_processor() {
-        let without = |kind, lost_ms: u64| {
-            let (start_ns, total_ns, lost_ns) = (10 * MS, 20 * MS, lost_ms * MS);
-            Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator: 1 })
+        let of = |steal_ms: u64| {
+            let without = |kind, lost_ns: u64| {
+                let (start_ns, total_ns) = (10 * MS, 20 * MS);
+                Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator: 1 })
+            };
+            let preempted = without(LossKind::Preemptions, 3 * MS + MS / 2);
+            let mut found = HeapEvents::of(&[preempted, without(LossKind::Steal, steal_ms * MS)], 0, 0, 60 * MS);
+            found.add_standstills(&[(1, 13 * MS, 4 * MS), (2, 13 * MS, 40 * MS)]);
+            let long_samples = vec![(12 * MS, 5 * MS), (20 * MS, 3 * MS)];
+            found.place_preemptions(&[Sampled { mutator: 1, long_samples, ..Sampled::default() }]);
+            found
         };
-        let events = [without(LossKind::Preemptions, 3), without(LossKind::Steal, 2)];
-        let mut found = HeapEvents::of(&events, 0, 0, 60 * MS);
-        found.add_standstills(&[(1, 13 * MS, 4 * MS), (2, 13 * MS, 40 * MS)]);
-        let long_samples = vec![(12 * MS, 5 * MS), (20 * MS, 3 * MS)];
-        found.place_preemptions(&[Sampled { mutator: 1, long_samples, ..Sampled::default() }]);
+        let found = of(2);
         assert_eq!(found.delays["standstills"], [(1, 13 * MS, 4 * MS, 4 * MS), (2, 13 * MS, 40 * MS, 40 * MS)]);
-        assert_eq!(found.delays["preemptions"], [(1, 12 * MS, 5 * MS, MS), (1, 20 * MS, 3 * MS, 2 * MS)]);
-        assert_eq!(found.delays["steal"], [(1, 12 * MS, 5 * MS, 2 * MS)]);
-        let lost = found.lost_by(1);
-        assert_eq!(lost.between(13 * MS, 17 * MS), 4e6, "what overlaps counts once");
+        assert_eq!(found.delays["preemptions"], [(1, 20 * MS, 3 * MS, 3 * MS), (1, 12 * MS, MS, MS / 2)]);
+        assert_eq!(found.delays.get("steal"), None, "the hypervisor tells of a part of what was seen");
+        assert_eq!(found.lost_by(1).between(12 * MS, 17 * MS), 4.5e6);
+        // What the hypervisor tells beyond that was not seen: it lies where there is room, and the
+        // rest anywhere.
+        assert_eq!(of(5).delays["steal"], [(1, 12 * MS, MS, MS / 2), (1, 10 * MS, 20 * MS, MS / 2)]);
     }
 
     /// What a mutator waited for a processor beyond its due time is its loss, where it slept longer
@@ -332,12 +356,12 @@ mod tests {
             track.start(m, Instant::now());
             let unmetered = Track::new(1, 0);
             for (due_ms, woke_ns) in [(3, 3 * MS - 40_000), (4, 4 * MS + 99_999), (5, 7 * MS)] {
-                track.woke(Late { due_ns: due_ms * MS, asleep_ns: 0, woke_ns, waited_ns: 3 * MS });
+                track.woke(Late { due_ns: due_ms * MS, asleep_ns: 0, woke_ns, waited_ns: Some(3 * MS) });
             }
             // Of the last 2 ms it was off its processor for 1.6, in 0.1 of which it was not asleep
             // yet; in 0.5 it waited for one.
             let asleep_ns = 8 * MS + 400_000;
-            track.woke(Late { due_ns: 8 * MS, asleep_ns, woke_ns: 10 * MS, waited_ns: MS / 2 });
+            track.woke(Late { due_ns: 8 * MS, asleep_ns, woke_ns: 10 * MS, waited_ns: Some(MS / 2) });
             let off = [(m.number(), 8 * MS + 300_000, 1_600_000), (m.number() + 1, 8 * MS, MS)];
             let mut found = HeapEvents::of(&[], 0, 0, 60 * MS);
             found.add_late_wake_ups(&[track, unmetered], &off);

@@ -28,8 +28,9 @@ const ROWS: &[Row] = &[
     }),
     ("in gaps of 1 ms and more: share of time / longest", true, |g, brief| {
         let shares: Vec<f64> = g.runs.iter().map(|r| r.gaps.share * 100.0).collect();
-        // No run has a share below 0.
-        let ends = of_mean(&shares).filter(|_| !brief).map(|i| (three(i.low.max(0.0)), three(i.high)));
+        // No run has a share below 0, or above 100.
+        let ends = of_mean(&shares).filter(|i| !brief && i.low < i.high);
+        let ends = ends.map(|i| (three(i.low.max(0.0)), three(i.high.min(100.0))));
         format!("{} %{} / {}", three(mean(&shares)), in_brackets(ends), none_or(g.most(|r| r.gaps.max_ns)))
     }),
     ("of the gaps not accounted for", false, |g, _| {

@@ -16,9 +16,9 @@ pub(crate) struct Late {
     /// When the thread asked the kernel to let it sleep: it does nothing else from here on.
     pub(crate) asleep_ns: u64,
     pub(crate) woke_ns: u64,
-    /// How long of it after the due time the thread could run and waited for a processor, as the
-    /// kernel says.
-    pub(crate) waited_ns: u64,
+    /// How long the thread could run then and waited for a processor, where the kernel says it. The
+    /// timer is due some microseconds before the due time, so it is after that but for these.
+    pub(crate) waited_ns: Option<u64>,
 }
 
 /// What a track at a set rate records beside its samples.
@@ -100,7 +100,7 @@ impl Pace {
     pub(super) fn woke(&mut self, sleep: Late) {
         let late_ns = sleep.woke_ns.saturating_sub(sleep.due_ns);
         if late_ns >= LONG_SAMPLE_NS {
-            self.found.late.push(Late { waited_ns: sleep.waited_ns.min(late_ns), ..sleep });
+            self.found.late.push(Late { waited_ns: sleep.waited_ns.map(|ns| ns.min(late_ns)), ..sleep });
         }
     }
 }

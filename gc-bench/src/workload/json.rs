@@ -334,7 +334,7 @@ fn querying(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>, id: u64) -> Result<
 }
 
 fn parsing(of: &Json, bench: &Bench<'_>, scene: &Scene<'_>) -> Result<(u64, Track), Failure> {
-    let _attends = bench.attend();
+    let _attends = bench.attend_beside();
     let mut meetings = Meetings::new(&scene.barrier, 2);
     let stack = RootStack::with_capacity(bench.heap, stack_slots(scene.census)).map_err(from_memory)?;
     let mut track = bench.track_beside();
