@@ -322,7 +322,7 @@ mod tests {
     }
 
     impl File {
-        /// Whoever has taken a block uses it.
+        /// A thread that has taken a block writes to it.
         fn touch(&self, block: Block) {
             if !self.has[block.number()].swap(true, Ordering::SeqCst) {
                 let blocks = self.blocks.fetch_add(1, Ordering::SeqCst) + 1;
@@ -488,7 +488,7 @@ mod tests {
         assert!(take_run(&space, &file, 8).is_none());
         assert_eq!((space.free(), space.free_committed()), before);
         assert_eq!((space.figures().committed, space.figures().used), (32, 16));
-        // Who waits is back in the queue, and is served by a run that has its memory.
+        // The stalled thread is back in the queue, and gets the first run that has its memory.
         let waiting = space.await_blocks(8, true);
         assert!(waiting.take(Duration::ZERO).is_none() && waiting.is_first() && waiting.only_gc_can_help());
         space.free_blocks(all[17..24].iter().copied().step_by(2));

@@ -41,7 +41,7 @@ impl FreeSpace {
         self.take_idle(&mut state, delay, most)
     }
 
-    /// As [`take_uncommittable`](Self::take_uncommittable), whoever waits.
+    /// As [`take_uncommittable`](Self::take_uncommittable), also while threads wait for blocks.
     pub(super) fn take_idle(&self, state: &mut State, delay: Duration, most: usize) -> Idle {
         let mut idle = Idle::default();
         let now = self.born.elapsed().as_millis() as u32;
