@@ -56,7 +56,7 @@ impl Footprint {
         // heap gives memory back.
         let given_back = committed_peak_bytes.saturating_sub(stats.committed_bytes as u64);
         // What the bench itself keeps of the run is not the run's.
-        let own_bytes: u64 = measured.tracks.iter().map(Track::bytes).sum();
+        let own_bytes = measured.tracks.iter().map(Track::bytes).sum::<u64>() + gauge.watch_bytes();
         Self {
             committed_peak_bytes,
             pss_peak_bytes: pss_bytes().saturating_sub(own_bytes) + given_back,

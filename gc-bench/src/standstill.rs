@@ -161,7 +161,15 @@ impl Watches {
         // A thread's number may have been that of another.
         if let Some(watch) = self.lock().iter_mut().rev().find(|watch| watch.thread == thread) {
             watch.measured = Some((mutator, base_ns));
+            // What was seen while the heap was filled is of no use.
+            (watch.reading.found, watch.reading.off) = Default::default();
         }
+    }
+
+    /// Memory that it takes, which is the bench's.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of = |watch: &Watch| watch.reading.found.capacity() + watch.reading.off.capacity();
+        (self.lock().iter().map(of).sum::<usize>() * size_of::<(u64, u64)>()) as u64
     }
 
     /// Reads what the kernel has written, so that there is room for more. Called some times a

@@ -93,6 +93,11 @@ impl Gauge {
         *self.start.lock().expect("no holder panics") = Some(Instant::now());
     }
 
+    /// Memory in which the bench keeps what was seen of the mutators.
+    pub(crate) fn watch_bytes(&self) -> u64 {
+        self.watches.bytes()
+    }
+
     /// What was seen of the mutators in the measured part; `None` where none was watched.
     pub(crate) fn seen(&self, closed: &Closed) -> Option<Seen> {
         self.watches.seen(closed.wall.as_nanos() as u64)

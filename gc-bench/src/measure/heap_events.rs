@@ -116,13 +116,18 @@ impl HeapEvents {
     /// on, as far as it is seen to have been `off` a processor: the timer came late. What else kept
     /// it is not known.
     pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track], off: &[Seen]) {
+        let mut of_mutator: BTreeMap<u64, Vec<Seen>> = BTreeMap::new();
+        off.iter().for_each(|&stretch| of_mutator.entry(stretch.0).or_default().push(stretch));
         let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track, late)));
         for (track, &Late { due_ns, asleep_ns, woke_ns, waited_ns }) in late {
             let (mutator, late_ns) = (track.mutator(), (woke_ns - due_ns) as f64);
             self.add_delay(LATE_WAKE_UPS, mutator, (due_ns, woke_ns), waited_ns.unwrap_or(0) as f64 / late_ns);
             // Of the time off a processor nobody knows what was a wait for one.
             let Some(waited_ns) = waited_ns else { continue };
-            let own = off.iter().filter(|stretch| stretch.0 == mutator);
+            // They are in their order, and a long run has very many.
+            let own = of_mutator.get(&mutator).map_or(&[][..], Vec::as_slice);
+            let own = &own[own.partition_point(|&(_, from, ns)| from + ns <= due_ns)..];
+            let own = own.iter().take_while(|&&(_, from, _)| from < woke_ns);
             let asleep =
                 |&(_, from, ns): &Seen| (from + ns).min(woke_ns).saturating_sub(from.max(due_ns).max(asleep_ns));
             let timer_ns = own.map(asleep).sum::<u64>().saturating_sub(waited_ns);
