@@ -6,6 +6,7 @@
 //! forget when a sample was, so the track also keeps their order, coarsely (`stretches`). From
 //! these follow the gaps, the measured utilisation and the metered latency.
 
+mod late;
 mod pace;
 mod stretches;
 #[cfg(test)]
@@ -19,8 +20,9 @@ use gc_heap::Mutator;
 
 use crate::recorder::{Recorder, nanos};
 use crate::timeline::Sampled;
+pub(crate) use late::{Late, Moment, Part};
 use pace::Pace;
-pub(crate) use pace::{Late, Paced};
+pub(crate) use pace::Paced;
 use stretches::{IDLE, MOST_SAMPLES, Stretches};
 pub(crate) use stretches::{LONG_SAMPLE_NS, Piece};
 
@@ -252,17 +254,16 @@ impl Track {
             if now_ns >= wakes_ns {
                 break;
             }
-            let slept = m.blocking(|| {
-                let before_ns = self.waited_ns();
+            let left = self.moment();
+            let (asleep, woke) = m.blocking(|| {
+                let asleep = self.moment();
                 // To leave the heap may have taken some of the time, or all of it.
-                let asleep_ns = self.now_ns();
-                let ns = wakes_ns.checked_sub(asleep_ns)?;
+                let Some(ns) = wakes_ns.checked_sub(asleep.at_ns) else { return (asleep, asleep) };
                 thread::sleep(Duration::from_nanos(ns));
-                let woke_ns = self.now_ns();
-                let waited_ns = self.waited_ns().zip(before_ns).map(|(after, before)| after.saturating_sub(before));
-                Some(Late { due_ns, asleep_ns, woke_ns, waited_ns })
+                (asleep, self.moment())
             });
-            slept.into_iter().for_each(|slept| self.woke(slept));
+            let back = self.moment();
+            self.is_back(Late { due_ns, left, asleep, woke, back });
         }
         while self.now_ns() < due_ns {
             m.safepoint();
@@ -273,16 +274,17 @@ impl Track {
         true
     }
 
-    /// How long this thread has waited for a processor so far, where the kernel says it.
-    fn waited_ns(&self) -> Option<u64> {
+    /// Now, and how long this thread has waited for a processor so far: asked first, so that a
+    /// sleep begins at its moment.
+    fn moment(&self) -> Moment {
         let total = self.run_delay.as_ref().and_then(|delay| delay.total().ok());
-        total.map(|total| total.as_nanos() as u64)
+        Moment { waited_ns: total.map(|total| total.as_nanos() as u64), at_ns: self.now_ns() }
     }
 
-    /// The thread woke from a sleep. If it is late, it was held up outside the heap.
-    pub(crate) fn woke(&mut self, sleep: Late) {
+    /// The thread is back in the heap from a sleep. If it is late, it was held up on its way.
+    pub(crate) fn is_back(&mut self, late: Late) {
         if let Some(pace) = &mut self.pace {
-            pace.woke(sleep);
+            pace.is_back(late);
         }
     }
 
@@ -342,7 +344,7 @@ impl Track {
         self.pace.as_ref().map(|pace| &pace.found.responses)
     }
 
-    /// With a set rate: when operations were due and the thread still slept.
+    /// With a set rate: when operations were due and the thread was not back from its sleep.
     pub(crate) fn late(&self) -> &[Late] {
         self.pace.as_ref().map_or(&[], |pace| &pace.found.late)
     }

@@ -9,7 +9,7 @@ use crate::mmu::{self, Interval, LostTime, Mmu, Stretch};
 use crate::standstill::Stretch as Seen;
 use crate::stats::Samples;
 use crate::timeline::{Delay, Phase, Sampled, Stop};
-use crate::track::{Late, Track};
+use crate::track::{Part, Track};
 
 /// The delays that are sleeps until a due time that ended after it.
 const LATE_WAKE_UPS: &str = "late_wake_ups";
@@ -111,28 +111,34 @@ impl HeapEvents {
         }
     }
 
-    /// Adds the time in which a mutator's operations were due and its thread, which had slept
-    /// outside the heap, waited for a processor: [`Track::late`]. And the time in which it slept
-    /// on, as far as it is seen to have been `off` a processor: the timer came late. What else kept
-    /// it is not known.
+    /// Adds the time in which a mutator's operations were due and its thread, which was on its way
+    /// out of the heap, slept there or was on its way back, waited for a processor:
+    /// [`Track::late`]. And the time in which it slept on, as far as it is seen to have been `off`
+    /// a processor: the timer came late. What else kept it is not known.
     pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track], off: &[Seen]) {
         let mut of_mutator: BTreeMap<u64, Vec<Seen>> = BTreeMap::new();
         off.iter().for_each(|&stretch| of_mutator.entry(stretch.0).or_default().push(stretch));
-        let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track, late)));
-        for (track, &Late { due_ns, asleep_ns, woke_ns, waited_ns }) in late {
-            let (mutator, late_ns) = (track.mutator(), (woke_ns - due_ns) as f64);
-            self.add_delay(LATE_WAKE_UPS, mutator, (due_ns, woke_ns), waited_ns.unwrap_or(0) as f64 / late_ns);
+        let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track.mutator(), late)));
+        for (mutator, late) in late {
+            let mut add = |kind: &str, part: &Part, ns: u64| {
+                let share = ns as f64 / (part.to_ns - part.from_ns) as f64;
+                self.add_delay(kind, mutator, (part.from_ns, part.to_ns), share);
+            };
+            for way in late.ways().filter(|way| way.waited_ns.is_some_and(|ns| ns > 0)) {
+                add(LATE_WAKE_UPS, &way, way.waited_ns.unwrap_or(0));
+            }
+            let Some(sleep) = late.sleep() else { continue };
+            add(LATE_WAKE_UPS, &sleep, sleep.waited_ns.unwrap_or(0));
             // Of the time off a processor nobody knows what was a wait for one.
-            let Some(waited_ns) = waited_ns else { continue };
+            let Some(waited_ns) = sleep.waited_ns else { continue };
             // They are in their order, and a long run has very many.
             let own = of_mutator.get(&mutator).map_or(&[][..], Vec::as_slice);
-            let own = &own[own.partition_point(|&(_, from, ns)| from + ns <= due_ns)..];
-            let own = own.iter().take_while(|&&(_, from, _)| from < woke_ns);
-            let asleep =
-                |&(_, from, ns): &Seen| (from + ns).min(woke_ns).saturating_sub(from.max(due_ns).max(asleep_ns));
+            let own = &own[own.partition_point(|&(_, from, ns)| from + ns <= sleep.from_ns)..];
+            let own = own.iter().take_while(|&&(_, from, _)| from < sleep.to_ns);
+            let asleep = |&(_, from, ns): &Seen| (from + ns).min(sleep.to_ns).saturating_sub(from.max(sleep.from_ns));
             let timer_ns = own.map(asleep).sum::<u64>().saturating_sub(waited_ns);
             if timer_ns > 0 {
-                self.add_delay(LATE_TIMERS, mutator, (due_ns, woke_ns), timer_ns as f64 / late_ns);
+                add(LATE_TIMERS, &sleep, timer_ns);
             }
         }
     }
@@ -248,6 +254,7 @@ fn name(kind: LossKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::track::{Late, Moment};
     use gc_heap::PauseKind;
     use gc_heap::{Loss, Pause, Stall};
     use std::time::Instant;
@@ -360,21 +367,32 @@ mod tests {
             let mut track = Track::new(1, 1_000);
             track.start(m, Instant::now());
             let unmetered = Track::new(1, 0);
+            let late = |due_ns: u64, at: [(u64, u64); 4]| {
+                let [left, asleep, woke, back] =
+                    at.map(|(at_ns, waited_ns)| Moment { at_ns, waited_ns: Some(waited_ns) });
+                Late { due_ns, left, asleep, woke, back }
+            };
             for (due_ms, woke_ns) in [(3, 3 * MS - 40_000), (4, 4 * MS + 99_999), (5, 7 * MS)] {
-                track.woke(Late { due_ns: due_ms * MS, asleep_ns: 0, woke_ns, waited_ns: Some(3 * MS) });
+                track.is_back(late(due_ms * MS, [(0, 0), (0, 0), (woke_ns, 3 * MS), (woke_ns, 3 * MS)]));
             }
             // Of the last 2 ms it was off its processor for 1.6, in 0.1 of which it was not asleep
-            // yet; in 0.5 it waited for one.
+            // yet but waited for one, as in 0.5 of its sleep and in 0.7 of 1 ms on its way back.
             let asleep_ns = 8 * MS + 400_000;
-            track.woke(Late { due_ns: 8 * MS, asleep_ns, woke_ns: 10 * MS, waited_ns: Some(MS / 2) });
+            let waits = [(8 * MS - 50_000, 7), (asleep_ns, 100_007), (10 * MS, 600_007), (11 * MS, 1_300_007)];
+            track.is_back(late(8 * MS, waits));
             let off = [(m.number(), 8 * MS + 300_000, 1_600_000), (m.number() + 1, 8 * MS, MS)];
             let mut found = HeapEvents::of(&[], 0, 0, 60 * MS);
             found.add_late_wake_ups(&[track, unmetered], &off);
-            assert_eq!(found.delays["late_timers"], [(m.number(), 8 * MS, 2 * MS, MS)]);
-            let expected = [(m.number(), 5 * MS, 2 * MS, 2 * MS), (m.number(), 8 * MS, 2 * MS, MS / 2)];
+            assert_eq!(found.delays["late_timers"], [(m.number(), asleep_ns, 1_600_000, MS)]);
+            let expected = [
+                (m.number(), 5 * MS, 2 * MS, 2 * MS),
+                (m.number(), 8 * MS, 400_000, 100_000),
+                (m.number(), 10 * MS, MS, 700_000),
+                (m.number(), asleep_ns, 1_600_000, MS / 2),
+            ];
             assert_eq!(found.delays["late_wake_ups"], expected);
             let lost = found.lost_by(m.number());
-            assert_eq!((lost.between(4 * MS, 6 * MS), lost.between(8 * MS, 10 * MS)), (1e6, 1.5e6));
+            assert_eq!((lost.between(4 * MS, 6 * MS), lost.between(8 * MS, 11 * MS)), (1e6, 2.3e6));
         })
         .unwrap();
     }

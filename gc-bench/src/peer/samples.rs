@@ -69,7 +69,7 @@ impl SaidTrack {
                 // What its threads waited for a processor, a peer does not say.
                 let late = pairs(&self.late)?.into_iter().map(|(due_ns, ns)| {
                     let woke_ns = due_ns + u64::try_from(ns).ok()?;
-                    Some(Late { due_ns, asleep_ns: due_ns, woke_ns, waited_ns: None })
+                    Some(Late::asleep(due_ns, woke_ns))
                 });
                 let (ticks, responses) = (ticks.recorder()?, responses.recorder()?);
                 Some(Paced { ticks, responses, late: late.collect::<Option<Vec<_>>>()? })

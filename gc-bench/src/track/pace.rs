@@ -1,25 +1,12 @@
 //! A set rate of operations: when they are due, and how late they were done.
 
-use super::stretches::LONG_SAMPLE_NS;
+use super::late::Late;
 use crate::recorder::Recorder;
 
 /// Operations of a set rate are due together once a tick, so that the thread sleeps in between.
 const TICK_NS: u64 = 1_000_000;
-/// Late sleeps that a track has room for from the start.
+/// Late ways back that a track has room for from the start.
 const LATE_ROOM: usize = 1024;
-
-/// A sleep that ended [`LONG_SAMPLE_NS`] and more beyond the due time of what was next. Times from
-/// the start of the measured part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Late {
-    pub(crate) due_ns: u64,
-    /// When the thread asked the kernel to let it sleep: it does nothing else from here on.
-    pub(crate) asleep_ns: u64,
-    pub(crate) woke_ns: u64,
-    /// How long the thread could run then and waited for a processor, where the kernel says it. The
-    /// timer is due some microseconds before the due time, so it is after that but for these.
-    pub(crate) waited_ns: Option<u64>,
-}
 
 /// What a track at a set rate records beside its samples.
 pub(crate) struct Paced {
@@ -96,11 +83,10 @@ impl Pace {
         self.in_tick = in_tick;
     }
 
-    /// The thread woke from a sleep. Kept if it is late.
-    pub(super) fn woke(&mut self, sleep: Late) {
-        let late_ns = sleep.woke_ns.saturating_sub(sleep.due_ns);
-        if late_ns >= LONG_SAMPLE_NS {
-            self.found.late.push(Late { waited_ns: sleep.waited_ns.map(|ns| ns.min(late_ns)), ..sleep });
+    /// The thread is back from a sleep. Kept if it is late.
+    pub(super) fn is_back(&mut self, late: Late) {
+        if late.is_late() {
+            self.found.late.push(late);
         }
     }
 }
