@@ -10,21 +10,60 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Maximum number of events kept until they are taken.
 const MAX_EVENTS: usize = 1 << 20;
 
+/// Events that are kept in one piece: some 300 KiB.
+const CHUNK_EVENTS: usize = 1 << 12;
+
+/// Events until they are taken. In chunks, because a mutator may be the thread that adds one, and
+/// one piece of memory that grows is moved, for milliseconds.
 #[derive(Default)]
 struct Record {
-    events: Vec<Event>,
+    chunks: Vec<Vec<Event>>,
     lost: u64,
 }
 
 impl Record {
     /// Drops the event if there are too many, or no memory for more: the program may be at a limit.
     fn keep(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS && self.events.try_reserve(1).is_ok() {
-            self.events.push(event);
-        } else {
-            self.lost += 1;
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK_EVENTS => chunk.push(event),
+            _ => match self.new_chunk() {
+                Some(chunk) => chunk.push(event),
+                None => self.lost += 1,
+            },
         }
     }
+
+    /// Events that were taken out, and are older than the others.
+    fn put_back(&mut self, mut chunks: Vec<Vec<Event>>) {
+        if chunks.try_reserve(self.chunks.len()).is_ok() {
+            chunks.append(&mut self.chunks);
+            self.chunks = chunks;
+        } else {
+            self.lost += chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        }
+    }
+
+    fn new_chunk(&mut self) -> Option<&mut Vec<Event>> {
+        let mut chunk = Vec::new();
+        let fits = self.chunks.len() < MAX_EVENTS / CHUNK_EVENTS;
+        let got = fits && chunk.try_reserve_exact(CHUNK_EVENTS).is_ok() && self.chunks.try_reserve(1).is_ok();
+        got.then(|| self.chunks.push(chunk))?;
+        self.chunks.last_mut()
+    }
+}
+
+/// All events of the chunks, which are left empty; those of the first alone where there is no
+/// memory for more.
+fn join(chunks: &mut Vec<Vec<Event>>) -> Vec<Event> {
+    if chunks.is_empty() {
+        return Vec::new();
+    }
+    let more = chunks[1..].iter().map(Vec::len).sum();
+    let mut all = chunks.remove(0);
+    if all.try_reserve_exact(more).is_ok() {
+        chunks.drain(..).for_each(|chunk| all.extend(chunk));
+    }
+    all
 }
 
 pub(crate) struct Events {
@@ -137,11 +176,82 @@ impl Events {
         dropped
     }
 
-    /// Takes the events since the last call, and the number of those that did not fit. None in a
-    /// child made by `fork` in which the lock is held.
+    /// Takes the events since the last call, and the number of those that did not fit. Where there
+    /// is no memory for all, the others are left for the next call. None in a child made by `fork`
+    /// in which the lock is held.
     pub(crate) fn take(&self) -> (Vec<Event>, u64) {
         let Some(mut record) = self.record.lock_in(self.process) else { return Default::default() };
         let lost = std::mem::take(&mut record.lost) + self.losses.take_missed();
-        (std::mem::take(&mut record.events), lost)
+        let mut chunks = std::mem::take(&mut record.chunks);
+        // A mutator that adds events would wait.
+        drop(record);
+        let events = join(&mut chunks);
+        if !chunks.is_empty() {
+            self.record.lock().put_back(chunks);
+        }
+        (events, lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Stall, StallCause};
+
+    fn event(start_ns: u64) -> Event {
+        Event::Stall(Stall { cause: StallCause::NoBlock, start_ns, total_ns: 1, bytes: 8, mutator: 1 })
+    }
+
+    fn starts(events: &[Event]) -> Vec<u64> {
+        let start = |event: &Event| match event {
+            Event::Stall(stall) => stall.start_ns,
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(start).collect()
+    }
+
+    fn events() -> Events {
+        Events::new(Listeners::default(), Process::current())
+    }
+
+    #[test]
+    fn events_are_taken_in_their_order_whatever_chunks_they_are_in() {
+        let events = events();
+        let all = 2 * CHUNK_EVENTS as u64 + 7;
+        (0..all).for_each(|n| events.push(event(n)));
+        assert_eq!(starts(&events.take().0), (0..all).collect::<Vec<_>>());
+        assert!(events.take().0.is_empty());
+        events.push(event(9));
+        assert_eq!(starts(&events.take().0), [9]);
+    }
+
+    /// The thread that adds an event may be a mutator: what is kept already is not moved for it.
+    #[test]
+    fn an_event_that_is_kept_stays_where_it_is() {
+        let events = events();
+        events.push(event(0));
+        let place = || events.record.lock().chunks[0].as_ptr();
+        let first = place();
+        (1..20 * CHUNK_EVENTS as u64).for_each(|n| events.push(event(n)));
+        assert_eq!(place(), first);
+        let record = events.record.lock();
+        assert!(record.chunks.iter().all(|chunk| chunk.capacity() == CHUNK_EVENTS));
+    }
+
+    #[test]
+    fn what_is_put_back_comes_before_what_was_added_meanwhile() {
+        let mut record = Record::default();
+        record.keep(event(2));
+        record.put_back(vec![vec![event(0)], vec![event(1)]]);
+        record.keep(event(3));
+        assert_eq!(starts(&join(&mut record.chunks)), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn too_many_events_are_counted() {
+        let events = events();
+        (0..MAX_EVENTS as u64 + 3).for_each(|n| events.push(event(n)));
+        let (kept, lost) = events.take();
+        assert_eq!((kept.len(), lost), (MAX_EVENTS, 3));
     }
 }
