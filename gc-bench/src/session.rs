@@ -1,9 +1,10 @@
 //! The parent's side of a run: a process for each, so that every peak is that run's own.
 
-use std::io::{self, BufRead, BufReader, IsTerminal, Write, stderr};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write, stderr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -216,6 +217,17 @@ fn run_told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Record,
     told(order, document, meter)?.map_err(|ended| ended.into_failure(&order.plan))
 }
 
+/// A process ends itself at its limit, and says so. One that has not by so much later cannot: it is
+/// stopped, or waits in the kernel.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// The lines that a process says, read by a thread, which ends with the process.
+fn lines_of(out: impl Read + Send + 'static) -> Receiver<io::Result<String>> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || BufReader::new(out).lines().try_for_each(|line| sender.send(line)));
+    lines
+}
+
 fn told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Result<Record, Ended>, Failure> {
     let plan = &order.plan;
     let failed = |what: String| Failure::run(format!("{}: {what}", plan.label()));
@@ -228,13 +240,27 @@ fn told(order: &Order, document: &[u8], meter: &mut Meter) -> Result<Result<Reco
     let child = child.map_err(|e| failed(format!("--cpus: {e}")))?;
     let mut child = Guard(child.map_err(|e| failed(format!("cannot start a process: {e}")))?);
     let mut stdin = child.0.stdin.take().expect("asked for");
+    let limit_s = order.limit_s;
     let mut order = serde_json::to_vec(order).expect("plain data");
     order.push(b'\n');
     // A process that is gone already says why below; the broken pipe is not the news.
     let _ = stdin.write_all(&order).and_then(|()| stdin.write_all(document)).and_then(|()| stdin.flush());
-    let lines = BufReader::new(child.0.stdout.take().expect("asked for")).lines();
+    let lines = lines_of(child.0.stdout.take().expect("asked for"));
+    let deadline = limit_s.map(|limit_s| Instant::now() + Duration::from_secs_f64(limit_s) + SILENT);
     let mut record = None;
-    for line in lines {
+    loop {
+        let line = match deadline {
+            None => lines.recv().map_err(RecvTimeoutError::from),
+            Some(at) => lines.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        let line = match line {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let message = format!("took longer than {} s, and was killed", short(limit_s.unwrap_or_default()));
+                return Ok(Err(Ended::Said { code: 1, message }));
+            }
+        };
         let line = line.map_err(|e| failed(format!("cannot read from its process: {e}")))?;
         match serde_json::from_str(&line) {
             Ok(Message::Progress { phase, done }) => meter.show(&phase, done),

@@ -301,9 +301,12 @@ fn reports_that_are_not_of_one_sweep_are_not_merged() {
 #[test]
 fn whatever_becomes_of_a_run_is_a_result() {
     let scratch = with_file("sweep-results", "");
-    let crash = scratch.0.join("crash");
-    fs::write(&crash, "#!/bin/sh\n[ \"$1\" = --version ] && echo 'gc-bench 0' && exit\nkill -SEGV $$\n").unwrap();
-    fs::set_permissions(&crash, fs::Permissions::from_mode(0o755)).unwrap();
+    for (program, signal) in [("crash", "SEGV"), ("stop", "STOP")] {
+        let program = scratch.0.join(program);
+        let text = format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'gc-bench 0' && exit\nkill -{signal} $$\n");
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let file = r#"
         repeats = 1
         quick = true
@@ -311,6 +314,7 @@ fn whatever_becomes_of_a_run_is_a_result() {
         workload = [
             { name = "table-churn", seconds = 600, size = 1000 },
             { name = "message-ring", size = 3000, against = "./crash" },
+            { name = "message-ring", label = "stops", size = 3000, against = "./stop" },
             { name = "binary-trees", threads = 1, size = 16, heap = ["6200k", "5m"] },
         ]
     "#;
@@ -330,6 +334,9 @@ fn whatever_becomes_of_a_run_is_a_result() {
     assert!(late == "timed_out" && why.contains("took longer than 2 s"), "{late}: {why}");
     let (crashed, why) = status("message-ring, load, other build");
     assert!(crashed == "crashed" && why.contains("signal: 11"), "{crashed}: {why}");
+    // A process that is stopped cannot end itself.
+    let (stopped, why) = status("message-ring, stops, load, other build");
+    assert!(stopped == "timed_out" && why.contains("took longer than 2 s, and was killed"), "{stopped}: {why}");
     let (short, why) = status("binary-trees, 1 thread, heap 6.05 MiB");
     assert!(short == "out_of_memory" && why.contains("out of memory"), "{short}: {why}");
     let (impossible, why) = status("binary-trees, 1 thread, heap 5 MiB");
