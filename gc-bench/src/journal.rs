@@ -194,6 +194,18 @@ mod tests {
         Runs { plans, schedule: Schedule { seed, ..Schedule::once() } }
     }
 
+    /// A report of a session that went on is that of one that nothing cut.
+    #[test]
+    fn a_figure_is_read_back_as_it_was() {
+        let mut random = crate::rng::SplitMix::new(7);
+        for _ in 0..20_000 {
+            // From 0 to 2, as shares are and seconds may be.
+            let figure = (random.next() >> 11) as f64 / (1u64 << 52) as f64;
+            let read: f64 = serde_json::from_slice(&line(&figure)).unwrap();
+            assert_eq!(read.to_bits(), figure.to_bits());
+        }
+    }
+
     #[test]
     fn a_session_goes_on_where_it_was_interrupted() {
         let path = std::env::temp_dir().join(format!("gc-bench-journal-{}", std::process::id()));
