@@ -34,7 +34,10 @@ const ROWS: &[Row] = &[
         format!("{} %{} / {}", three(mean(&shares)), in_brackets(ends), none_or(g.most(|r| r.gaps.max_ns)))
     }),
     ("of the gaps not accounted for", false, |g, _| {
-        g.not_accounted().map_or(NONE.into(), |share| format!("{} %", three(share * 100.0)))
+        let Some(share) = g.not_accounted() else { return NONE.into() };
+        let ends = g.not_accounted_interval().filter(|i| i.low < i.high);
+        let ends = ends.map(|i| (three(i.low * 100.0), three(i.high * 100.0)));
+        format!("{} %{}", three(share * 100.0), in_brackets(ends))
     }),
     ("stalls: a run / longest", false, |g, _| {
         if g.is_peer() {

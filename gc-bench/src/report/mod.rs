@@ -14,7 +14,7 @@ pub(crate) mod svg;
 pub(crate) mod table;
 
 use crate::configuration::Configuration;
-use crate::interval::mean;
+use crate::interval::{Interval, bootstrap, mean};
 use crate::record::Record;
 use crate::results::Document;
 use crate::size::{short, three};
@@ -148,10 +148,20 @@ impl Group<'_> {
     /// The share of all runs' gaps together that is not accounted for; `None` where there is no
     /// gap, or no account.
     pub(crate) fn not_accounted(&self) -> Option<f64> {
+        let all: Vec<usize> = (0..self.runs.len()).collect();
+        self.not_accounted_of(&all)
+    }
+
+    /// The interval of [`not_accounted`](Self::not_accounted): a few runs may have most of it.
+    pub(crate) fn not_accounted_interval(&self) -> Option<Interval> {
+        bootstrap(&[self.runs.len()], |drawn| self.not_accounted_of(&drawn[0]))
+    }
+
+    fn not_accounted_of(&self, runs: &[usize]) -> Option<f64> {
         if self.is_peer() {
             return None;
         }
-        let sum = |of: fn(&Record) -> u64| self.runs.iter().map(|run| of(run)).sum::<u64>();
+        let sum = |of: fn(&Record) -> u64| runs.iter().map(|&run| of(self.runs[run])).sum::<u64>();
         let (ns, gaps_ns) = (sum(|r| r.not_accounted.ns), sum(|r| r.gaps.total_ns));
         (gaps_ns > 0).then(|| ns as f64 / gaps_ns as f64)
     }
@@ -281,6 +291,21 @@ pub(crate) mod samples {
         assert_eq!(of(&runs), Some(0.01));
         runs.iter_mut().for_each(|run| run.gaps.total_ns = 0);
         assert_eq!(of(&runs), None);
+    }
+
+    /// Of ten runs one has all that is not accounted for: without it there is none.
+    #[test]
+    fn what_is_not_accounted_for_in_one_run_may_be_none() {
+        let runs = (1..=10).map(|repeat| {
+            let mut run = crate::record::samples::record("gcbench", repeat);
+            run.gaps.total_ns = 100;
+            run.not_accounted.ns = if repeat == 4 { 90 } else { 0 };
+            run
+        });
+        let document = of_runs(runs.collect());
+        let found = super::groups(&document)[0].not_accounted_interval().unwrap();
+        assert_eq!((found.estimate, found.low), (0.09, 0.0));
+        assert!(found.high >= 0.18 && found.high < 0.5, "{found:?}");
     }
 
     #[test]
