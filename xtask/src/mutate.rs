@@ -77,6 +77,8 @@ fn cargo(copy: &Path, mutation: &Mutation, seconds: u32, rest: &[&str]) -> Resul
     command.env("CARGO_TARGET_DIR", copy.with_file_name("target")).env("RUSTFLAGS", "--cap-lints=warn");
     // A third of the disk and less of the time, for backtraces that nobody reads.
     command.env("CARGO_PROFILE_DEV_DEBUG", "false");
+    // From one mutation to the next a few lines of one file change.
+    command.env("CARGO_INCREMENTAL", "1");
     let output = command.output().map_err(|error| format!("timeout cargo test: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let end = match output.status.code() {
