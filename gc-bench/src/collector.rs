@@ -9,7 +9,7 @@ use gc_heap::{Backing, Barrier, HeapBuilder, ParseOptionError};
 
 use crate::peer::Peer;
 
-/// The values of `--barrier`, and those of `--peer`.
+/// The values of `--barrier`, and those of `--peer`, of which one is no collector at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Collector {
     barrier: Barrier,
@@ -117,6 +117,7 @@ mod tests {
             (Collector::PAGE_ANONYMOUS, "page-anonymous"),
             (Collector::GENERATIONS, "load-generations"),
             (Collector::of_peer(Peer::G1), "g1"),
+            (Collector::of_peer(Peer::Manual), "manual"),
         ] {
             assert_eq!((collector.to_string().as_str(), name.parse()), (name, Ok(collector)));
             assert_eq!(collector.is_page(), name.starts_with("page"));

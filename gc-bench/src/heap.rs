@@ -35,8 +35,9 @@ pub(crate) struct HeapArgs {
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
 
-    /// Collectors of other runtimes to run the same work in turn with these, with commas between
-    /// them; they need a Java development kit
+    /// Others to run the same work in turn with these, with commas between them: collectors of
+    /// other runtimes, of which those of the JVM need a Java development kit, and memory that the
+    /// program frees itself
     #[arg(long, value_parser = Peer::parser(), value_delimiter = ',')]
     pub(crate) peer: Vec<Peer>,
 
@@ -160,13 +161,16 @@ impl HeapArgs {
 
     /// The kit that the peers need, where there are any.
     pub(crate) fn java(&self) -> Result<Option<Java>, Failure> {
-        if self.peer.is_empty() {
-            return Ok(None);
-        }
-        if let Some(option) = self.giving_back.given() {
+        if let Some(option) = self.giving_back.given().filter(|_| !self.peer.is_empty()) {
             return Err(Failure::input(format!("{option} is of this heap alone: leave out that or --peer")));
         }
-        Java::find(self.jdk.as_deref()).map(Some)
+        if self.peer.iter().any(|peer| peer.is_of_jvm()) {
+            return Java::find(self.jdk.as_deref()).map(Some);
+        }
+        if self.jdk.is_some() {
+            return Err(Failure::input("--jdk is of the JVM's collectors: name one with --peer, or leave it out"));
+        }
+        Ok(None)
     }
 
     /// The processors that were asked for; none where all may be used.
@@ -201,7 +205,10 @@ impl HeapArgs {
         let peers = self.peer.iter().map(|&peer| HeapPlan {
             barrier: Collector::of_peer(peer),
             workers: 0,
-            java: java.cloned(),
+            java: java.filter(|_| peer.is_of_jvm()).cloned(),
+            // Neither is said to a system's allocator.
+            pretouch: one.pretouch && peer.has_heap(),
+            huge_pages: if peer.has_heap() { one.huge_pages } else { HugePages::Never },
             ..one.clone()
         });
         ours.chain(peers).collect()
@@ -273,6 +280,11 @@ impl HeapPlan {
             (barrier, _) => barrier.to_string(),
         };
         if self.against.is_some() { format!("{collector}, other build") } else { collector }
+    }
+
+    /// Whether there is a heap of that size: not where the program frees its memory itself.
+    pub(crate) fn has_size(&self) -> bool {
+        self.barrier.peer().is_none_or(Peer::has_heap)
     }
 
     /// Where its process runs, in words; `None`: wherever this one may.

@@ -12,7 +12,7 @@
 //! | [`sweep`], [`status`] | many configurations in one file, in shards that are merged; and how a run ended |
 //! | [`min_heap`], [`curve`], [`tries`] | the least heap in which a workload can be done, what it costs in larger ones, and runs that may end for lack of memory |
 //! | [`compare`] | two builds, or two reports, figure by figure |
-//! | [`peer`] | collectors of other runtimes, with the same work |
+//! | [`peer`] | collectors of other runtimes and memory freed by hand, with the same work |
 //! | [`session`], [`child`], [`outcome`] | a process for each run: the parent's side and the run's |
 //! | [`track`], [`recorder`], [`stats`], [`clock`] | samples: they tile a thread's time, are cheap to take, exact where it matters |
 //! | [`gaps`], [`metered`] | what the program lost by its own samples, and its latency from due arrivals |

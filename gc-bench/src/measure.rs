@@ -1,5 +1,6 @@
 //! The measured part of a run: where it begins and ends, and what the heap did in it.
 
+mod by_hand;
 mod gauge;
 mod heap_events;
 
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use gc_heap::{Heap, Mutator};
 
+pub(crate) use self::by_hand::ByHand;
 use self::gauge::{FINISHING, MEASURED, WARM_UP};
 pub(crate) use self::gauge::{Gauge, StopWatching, watch};
 pub(crate) use self::heap_events::HeapEvents;

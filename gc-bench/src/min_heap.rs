@@ -129,6 +129,12 @@ pub(crate) fn prepare(args: &MinHeapArgs, plans: &[Plan], memory: Memory) -> Res
     if plans.iter().any(|plan| plan.heap.soft_max_bytes.is_some()) {
         return Err(Failure::input("the size of the heap is what is looked for: leave out --soft-max"));
     }
+    if let Some(plan) = plans.iter().find(|plan| !plan.heap.has_size()) {
+        let peer = plan.heap.barrier;
+        return Err(Failure::input(format!(
+            "{peer} memory has no heap whose size could change: leave out --peer {peer}"
+        )));
+    }
     for plan in plans {
         plan.check(memory)?;
     }

@@ -219,7 +219,7 @@ impl Plan {
     pub(crate) fn check(&self, memory: Memory) -> Result<(), Failure> {
         self.heap.check(memory)?;
         let (name, least) = (self.work.name(), self.work.min_live_bytes());
-        if self.heap.heap_bytes < least {
+        if self.heap.has_size() && self.heap.heap_bytes < least {
             let (heap, least) = (bytes(self.heap.heap_bytes), bytes(least));
             return Err(Failure::input(format!(
                 "a heap of {heap} cannot hold {name} at this size: more than {least} are alive at once"

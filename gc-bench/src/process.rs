@@ -34,6 +34,25 @@ fn without_files(rollup: &str) -> u64 {
     private.zip(shared).map(|(private, shared)| private + shared).or(field("Pss:")).map_or(0, |kib| kib << 10)
 }
 
+/// The most memory that this process had so far, without pages of files. 0 where the kernel does
+/// not say.
+///
+/// It is the peak of the resident set, which the kernel keeps, and no proportional one: for a
+/// process that shares no memory but that of files.
+pub(crate) fn peak_bytes() -> u64 {
+    peak_without_files(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// Pages of files are the program's own, and as many at the peak as now.
+fn peak_without_files(status: &str) -> u64 {
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let peak = field("VmHWM:").map(|peak| peak.saturating_sub(field("RssFile:").unwrap_or(0)));
+    peak.map_or(0, |kib| kib << 10)
+}
+
 /// What the machine's processors did since it started, in ticks of 1/100 s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Ticks {
@@ -155,6 +174,15 @@ mod tests {
             "Rss: 70 kB\nPss:      60 kB\nPss_Dirty: 9 kB\nPss_Anon: 20 kB\nPss_File: 30 kB\nPss_Shmem: 10 kB\n";
         assert_eq!(without_files(rollup), 30 << 10);
         assert_eq!((without_files("Pss: 60 kB\n"), without_files("")), (60 << 10, 0));
+    }
+
+    /// What was given back counts: it was there.
+    #[test]
+    fn a_peak_is_kept() {
+        let status = "VmPeak:\t  900 kB\nVmHWM:\t     500 kB\nVmRSS:\t 90 kB\nRssAnon: 60 kB\nRssFile:\t  30 kB\n";
+        assert_eq!((peak_without_files(status), peak_without_files("")), (470 << 10, 0));
+        drop(std::hint::black_box(vec![1u8; 48 << 20]));
+        assert!(peak_bytes() >= 48 << 20, "{}", peak_bytes());
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_parser = Collector::parser(), value_delimiter = ',', default_value = "load,page,stw")]
     barrier: Vec<Collector>,
 
-    /// Collectors of other runtimes beside them, as of a plain run
+    /// Collectors of other runtimes and memory that the program frees itself beside them, as of a
+    /// plain run
     #[arg(long, value_parser = Peer::parser(), value_delimiter = ',')]
     peer: Vec<Peer>,
 

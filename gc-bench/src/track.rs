@@ -9,6 +9,7 @@
 mod late;
 mod pace;
 mod stretches;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gc_core::sys::{RunDelay, monotonic_ns, set_timer_slack};
-use gc_heap::Mutator;
 
 use crate::recorder::{Recorder, nanos};
 use crate::timeline::Sampled;
@@ -25,6 +25,7 @@ use pace::Pace;
 pub(crate) use pace::Paced;
 use stretches::{IDLE, MOST_SAMPLES, Stretches};
 pub(crate) use stretches::{LONG_SAMPLE_NS, Piece};
+pub(crate) use tenant::{Tenant, Unhoused};
 
 /// What a sample is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl Track {
 
     /// Begins the measured part, which began at `base`: forgets the samples so far. What has gone
     /// by since `base` was idle. With a set rate, the first operations are due in a millisecond.
-    pub(crate) fn start(&mut self, m: &Mutator<'_>, base: Instant) {
+    pub(crate) fn start(&mut self, m: &impl Tenant, base: Instant) {
         for recorder in [&mut self.operations, &mut self.other] {
             recorder.clear();
         }
@@ -169,7 +170,7 @@ impl Track {
     /// Waits until the next operation may begin; false: the time is over. Nothing but a few
     /// instructions where no rate was set.
     #[inline]
-    pub(crate) fn admit(&mut self, m: &mut Mutator<'_>) -> bool {
+    pub(crate) fn admit(&mut self, m: &mut impl Tenant) -> bool {
         if self.left == 0 && !self.next_tick(m) {
             return false;
         }
@@ -205,16 +206,23 @@ impl Track {
     /// Begins a sample of that series where the last one ends, and waits until it may. For code
     /// that cannot wait at an operation's end.
     #[inline]
-    pub(crate) fn begin(&mut self, m: &mut Mutator<'_>, series: Series) {
+    pub(crate) fn begin(&mut self, m: &mut impl Tenant, series: Series) {
+        self.go_on(series);
+        self.admit(m);
+    }
+
+    /// Begins a sample of that series where the last one ends. It belongs to the operation before,
+    /// and waits for no due time.
+    #[inline]
+    pub(crate) fn go_on(&mut self, series: Series) {
         if let Some(open) = self.open.replace(series) {
             self.end(open);
         }
-        self.admit(m);
     }
 
     /// Runs `f` outside the heap: the thread has nothing to do until something has happened
     /// elsewhere. What is due after it is due later by that time.
-    pub(crate) fn rest<R>(&mut self, m: &mut Mutator<'_>, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn rest<R>(&mut self, m: &mut impl Tenant, f: impl FnOnce() -> R) -> R {
         self.finish();
         let out = m.blocking(f);
         let (from_ns, now_ns) = (self.last_ns, self.now_ns());
@@ -242,7 +250,7 @@ impl Track {
     /// Waits for the next tick that has operations; false: it would begin too late.
     #[cold]
     #[inline(never)]
-    fn next_tick(&mut self, m: &mut Mutator<'_>) -> bool {
+    fn next_tick(&mut self, m: &mut impl Tenant) -> bool {
         self.end_tick();
         let Some(pace) = &mut self.pace else { return false };
         let Some(left) = pace.next_tick() else { return false };

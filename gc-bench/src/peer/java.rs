@@ -76,6 +76,7 @@ impl Java {
             Peer::G1 => "-XX:+UseG1GC",
             Peer::Parallel => "-XX:+UseParallelGC",
             Peer::Zgc => "-XX:+UseZGC",
+            Peer::Manual => unreachable!("it has no virtual machine"),
         });
         if of.pretouch {
             java.arg("-XX:+AlwaysPreTouch");

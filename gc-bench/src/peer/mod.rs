@@ -1,8 +1,8 @@
-//! Collectors of other runtimes, with the same workloads: rows beside this project's, from the
-//! same session.
+//! Collectors of other runtimes, and memory that the program frees itself, with the same workloads:
+//! rows beside this project's, from the same session.
 //!
-//! A peer's program (`peers/java/Peer.java`) takes the samples as the workloads here do, and
-//! everything that is computed from samples is computed here, by the same code.
+//! The program of a collector (`peers/java/Peer.java`) takes the samples as the workloads here do,
+//! and everything that is computed from samples is computed here, by the same code.
 
 pub(crate) mod java;
 pub(crate) mod run;
@@ -19,17 +19,30 @@ pub(crate) enum Peer {
     G1,
     Parallel,
     Zgc,
+    /// No collector: `malloc` and `free`, in this program.
+    Manual,
 }
 
 impl Peer {
-    const ALL: [Self; 3] = [Self::G1, Self::Parallel, Self::Zgc];
+    const ALL: [Self; 4] = [Self::G1, Self::Parallel, Self::Zgc, Self::Manual];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::G1 => "g1",
             Self::Parallel => "parallel",
             Self::Zgc => "zgc",
+            Self::Manual => "manual",
         }
+    }
+
+    /// Whether it is a collector of the JVM.
+    pub(crate) fn is_of_jvm(self) -> bool {
+        matches!(self, Self::G1 | Self::Parallel | Self::Zgc)
+    }
+
+    /// Whether it has a heap, with a size that can be set.
+    pub(crate) fn has_heap(self) -> bool {
+        self != Self::Manual
     }
 
     pub(crate) fn by_name(name: &str) -> Option<Self> {
@@ -42,6 +55,7 @@ impl Peer {
             (Self::G1, "HotSpot's default: generational, mostly concurrent marking, evacuates in pauses"),
             (Self::Parallel, "HotSpot's for throughput: generational, collects in pauses"),
             (Self::Zgc, "HotSpot's for latency: concurrent, with a load barrier; generational from JDK 23 on"),
+            (Self::Manual, "no collector: the program frees its memory itself, by malloc and free"),
         ];
         PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))
             .map(|name| Self::by_name(&name).expect("one of the values"))

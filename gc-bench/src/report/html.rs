@@ -224,7 +224,7 @@ fn section(out: &mut String, group: &Group<'_>, range: (f64, f64)) {
          {} a run in gaps of 1 ms and more, of all of which {} is not accounted for.</p>",
         grouped(middle.ops),
         three(middle.wall_s),
-        bytes(middle.heap_bytes),
+        if middle.settings.heap.has_size() { bytes(middle.heap_bytes) } else { "none".into() },
         grouped(middle.cycles),
         middle.checksum,
         grouped(middle.pauses.count),

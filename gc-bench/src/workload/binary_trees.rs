@@ -16,10 +16,10 @@ use crate::track::{Series, Track};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BinaryTrees {
     /// Depth of the kept tree.
-    size: u64,
+    pub(super) size: u64,
     /// Depth at which it warms up.
-    warm_up: u64,
-    threads: u64,
+    pub(super) warm_up: u64,
+    pub(super) threads: u64,
 }
 
 #[derive(Debug, Args)]
@@ -75,14 +75,25 @@ impl Workload for BinaryTrees {
         false
     }
 
+    /// Every node that is counted.
+    fn expected_checksum(&self) -> Option<i64> {
+        let (depth, threads) = (self.size as u32, self.threads);
+        let tree = |depth: u32| (2i64 << depth) - 1;
+        let each_depth = (MIN_DEPTH..=depth).step_by(2).map(|d| {
+            let trees = (1u64 << (depth - d + MIN_DEPTH)) / threads * threads;
+            trees as i64 * tree(d)
+        });
+        Some(tree(depth + 1) + tree(depth) + each_depth.sum::<i64>())
+    }
+
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
         alone(bench, |m| run(self, bench, m))
     }
 }
 
-const MIN_DEPTH: u32 = 4;
+pub(super) const MIN_DEPTH: u32 = 4;
 /// Trees up to this depth are built within one reservation; also what a latency sample is taken of.
-const UNIT: u32 = 4;
+pub(super) const UNIT: u32 = 4;
 
 #[derive(Trace)]
 struct Tree {
@@ -120,7 +131,7 @@ fn build<'s>(m: &mut Mutator<'s>, depth: u32, track: &mut Track) -> Result<Local
 
 /// Trees up to this depth are counted without a safepoint: some microseconds. Also what a sample of
 /// counting is taken of, so that none of them is long by its own work.
-const COUNTED_WHOLE: u32 = 9;
+pub(super) const COUNTED_WHOLE: u32 = 9;
 
 /// The nodes of a small tree. Children come in pairs.
 fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> i64 {

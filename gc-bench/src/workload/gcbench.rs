@@ -15,9 +15,9 @@ use crate::track::{Series, Track};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GcBench {
     /// Rounds.
-    size: u64,
+    pub(super) size: u64,
     /// Rounds of warm-up.
-    warm_up: u64,
+    pub(super) warm_up: u64,
 }
 
 #[derive(Debug, Args)]
@@ -53,18 +53,23 @@ impl Workload for GcBench {
         tree(STRETCH_DEPTH).max(tree(LONG_LIVED_DEPTH) + 8 * ARRAY_LEN as u64)
     }
 
+    /// The depth noted in the left child of the long-lived tree.
+    fn expected_checksum(&self) -> Option<i64> {
+        Some(i64::from(LONG_LIVED_DEPTH) - 1)
+    }
+
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {
         alone(bench, |m| run(self, bench, m))
     }
 }
 
-const STRETCH_DEPTH: u32 = 18;
-const LONG_LIVED_DEPTH: u32 = 16;
-const MIN_DEPTH: u32 = 4;
-const MAX_DEPTH: u32 = 16;
-const ARRAY_LEN: usize = 500_000;
+pub(super) const STRETCH_DEPTH: u32 = 18;
+pub(super) const LONG_LIVED_DEPTH: u32 = 16;
+pub(super) const MIN_DEPTH: u32 = 4;
+pub(super) const MAX_DEPTH: u32 = 16;
+pub(super) const ARRAY_LEN: usize = 500_000;
 /// Trees up to this depth are built within one reservation; also what a latency sample is taken of.
-const UNIT: u32 = 4;
+pub(super) const UNIT: u32 = 4;
 
 #[derive(Trace)]
 struct Node {
@@ -78,7 +83,7 @@ struct Node {
 const NODE_BYTES: u64 = 32;
 
 /// Nodes of a tree of depth `d`.
-const fn tree_size(d: u32) -> usize {
+pub(super) const fn tree_size(d: u32) -> usize {
     (2 << d) - 1
 }
 

@@ -22,11 +22,11 @@ use crate::size::parse_count;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LruCache {
     /// MiB alive in all caches together.
-    size: u64,
+    pub(super) size: u64,
     /// Exponent of the distribution.
-    skew: f64,
+    pub(super) skew: f64,
     #[serde(flatten)]
-    steady: steady::Settings,
+    pub(super) steady: steady::Settings,
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +63,14 @@ impl Standard for LruCache {
             skew: args.skew.unwrap_or(0.8),
             steady: args.steady.settings(quick),
         }])
+    }
+}
+
+impl LruCache {
+    /// Of each cache, how many entries it has room for, and its chains as a power of two.
+    pub(super) fn shape(&self) -> (u64, u32) {
+        let room = (self.size * MIB / self.steady.threads / ENTRY_BYTES).max(1);
+        (room, room.next_power_of_two().trailing_zeros().max(1))
     }
 }
 
@@ -110,24 +118,24 @@ struct Ends {
 
 type Table = SlotArray<Option<Entry>>;
 
-const PAYLOAD_MIN: usize = 24;
-const PAYLOAD_SPREAD: u64 = 489;
+pub(super) const PAYLOAD_MIN: usize = 24;
+pub(super) const PAYLOAD_SPREAD: u64 = 489;
 
 /// An entry, its payload of middle length, and its slot of the table.
 const ENTRY_BYTES: u64 = 48 + 16 + PAYLOAD_MIN as u64 + PAYLOAD_SPREAD / 2 + 8;
 
 /// There are so many keys for each entry of a cache.
-const KEYS: u64 = 10;
+pub(super) const KEYS: u64 = 10;
 
 /// Keys with the density of `1 / rank ^ skew`, by the inverse of its integral.
-struct Zipf {
+pub(super) struct Zipf {
     scale: f64,
     power: f64,
     keys: f64,
 }
 
 impl Zipf {
-    fn new(keys: u64, skew: f64) -> Self {
+    pub(super) fn new(keys: u64, skew: f64) -> Self {
         // At 1 the integral is a logarithm; so near it that no key differs.
         let rest = if (1.0 - skew).abs() < 1e-6 { 1e-6 } else { 1.0 - skew };
         let keys = keys as f64;
@@ -135,11 +143,17 @@ impl Zipf {
     }
 
     #[inline(always)]
-    fn key(&self, random: u64) -> u64 {
+    pub(super) fn key(&self, random: u64) -> u64 {
         let part = (random >> 11) as f64 / (1u64 << 53) as f64;
         let rank = (part * self.scale + 1.0).powf(self.power);
         (rank - 1.0).min(self.keys - 1.0) as u64
     }
+}
+
+/// The chain of a key.
+#[inline(always)]
+pub(super) fn bucket(key: u64, table_bits: u32) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - table_bits)) as usize
 }
 
 /// One thread's cache and its sequence of operations.
@@ -158,8 +172,7 @@ pub(super) struct Cache<'s> {
 
 impl<'s> Cache<'s> {
     fn new(m: &mut Mutator<'s>, of: &LruCache, thread: u64) -> Result<Self, OutOfMemory> {
-        let room = (of.size * MIB / of.steady.threads / ENTRY_BYTES).max(1);
-        let table_bits = room.next_power_of_two().trailing_zeros().max(1);
+        let (room, table_bits) = of.shape();
         let slots = 1 << table_bits;
         let m = m.reserve(AllocSize::tail::<Table>(slots) + AllocSize::of::<Ends>())?;
         let table = m.local(m.place_array::<Table>((), slots, None));
@@ -179,7 +192,7 @@ impl<'s> Cache<'s> {
 
     #[inline(always)]
     fn bucket(&self, key: u64) -> usize {
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - self.table_bits)) as usize
+        bucket(key, self.table_bits)
     }
 
     #[inline(always)]

@@ -11,17 +11,17 @@ use crate::size::parse_count;
 use crate::track::Series;
 
 /// Bytes of a message.
-const MESSAGE_BYTES: usize = 1024;
+pub(super) const MESSAGE_BYTES: usize = 1024;
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MessageRing {
     /// Pushes.
-    size: u64,
+    pub(super) size: u64,
     /// Pushes of warm-up.
-    warm_up: u64,
+    pub(super) warm_up: u64,
     /// Messages that stay.
-    held: u64,
+    pub(super) held: u64,
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +54,14 @@ impl Workload for MessageRing {
 
     fn min_live_bytes(&self) -> u64 {
         self.held * (8 + 16 + MESSAGE_BYTES as u64)
+    }
+
+    /// Of the last messages: of the measured part, and where it is short of those before.
+    fn expected_checksum(&self) -> Option<i64> {
+        let Self { size, warm_up, held } = *self;
+        let number = |at: u64| if at < held { at } else { (at - held).wrapping_sub(warm_up) };
+        let all = held + warm_up + size;
+        Some((all - held..all).map(|at| i64::from(number(at) as i8)).sum())
     }
 
     fn run(&self, bench: &Bench<'_>) -> Result<Measured, Failure> {

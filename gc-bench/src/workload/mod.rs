@@ -10,6 +10,7 @@ mod common;
 mod gcbench;
 pub(crate) mod json;
 mod lru_cache;
+pub(crate) mod manual;
 mod message_ring;
 mod options;
 pub(crate) mod pause_scaling;

@@ -16,15 +16,15 @@ use crate::rng::Rng;
 use crate::size::parse_count;
 
 /// Slots of a table, as a power of two: fixed, as in the peers.
-const TABLE_BITS: u32 = 20;
+pub(super) const TABLE_BITS: u32 = 20;
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TableChurn {
     /// Records a thread.
-    size: u64,
+    pub(super) size: u64,
     #[serde(flatten)]
-    steady: steady::Settings,
+    pub(super) steady: steady::Settings,
 }
 
 #[derive(Debug, Args)]
@@ -89,11 +89,11 @@ struct Record {
 
 type Table = SlotArray<Option<Record>>;
 
-const PAYLOAD_MIN: usize = 24;
-const PAYLOAD_SPREAD: u64 = 489;
+pub(super) const PAYLOAD_MIN: usize = 24;
+pub(super) const PAYLOAD_SPREAD: u64 = 489;
 
 #[inline(always)]
-fn hash(key: u64) -> usize {
+pub(super) fn hash(key: u64) -> usize {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TABLE_BITS)) as usize
 }
 

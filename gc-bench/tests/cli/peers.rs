@@ -1,5 +1,5 @@
-//! Rows of other runtimes. Where no Java development kit is on the path, what needs one is not
-//! tested, and says so.
+//! Rows of other runtimes, and of memory that the program frees itself. Where no Java development
+//! kit is on the path, what needs one is not tested, and says so.
 
 use std::process::Command;
 
@@ -28,9 +28,11 @@ fn assert_same_work(ours: &Value, peer: &Value) {
     assert_eq!(ours["workload"], peer["workload"]);
     if !["table-churn", "lru-cache"].contains(&work) {
         assert_eq!(ours["checksum"], peer["checksum"], "{work}");
-        for count in ["operations", "other"] {
-            assert_eq!(ours[count]["count"], peer[count]["count"], "{work}: {count}");
-        }
+        assert_eq!(ours["operations"]["count"], peer["operations"]["count"], "{work}");
+        let others = [ours, peer].map(|run| run["other"]["count"].as_u64().unwrap());
+        // To free trees is work of its own, which no collected heap has.
+        let frees = peer["barrier"] == "manual" && ["gcbench", "binary-trees"].contains(&work);
+        assert!(if frees { others[0] < others[1] } else { others[0] == others[1] }, "{work}: {others:?}");
         assert_eq!(ours["ops"], peer["ops"], "{work}");
     }
     assert_eq!(ours["settings"]["size"], peer["settings"]["size"]);
@@ -45,16 +47,13 @@ fn assert_same_work(ours: &Value, peer: &Value) {
     assert!(number("cpu_s") > 0.0 && number("pss_peak_bytes") > 1e6 && number("wall_s") > 0.0, "{work}");
     assert!(peer["metered"]["100ms"]["max_ns"].as_u64() >= peer["metered"]["1ms"]["p50_ns"].as_u64());
     assert_eq!(peer["pauses"]["count"], peer["stops"].as_array().unwrap().len());
-    assert!(peer["settings"]["java"]["jdk"].is_string());
+    assert_eq!(peer["settings"]["java"]["jdk"].is_string(), peer["barrier"] != "manual");
 }
 
-#[test]
-fn a_peer_does_the_same_work() {
-    if !has_kit() {
-        return;
-    }
-    let document = json(&["--quick", "--barrier", "load", "--peer", "parallel"]);
-    let (ours, peers) = (of(&document, "load"), of(&document, "parallel"));
+/// The standard workloads, each by this heap and by a peer, whose runs these are.
+#[track_caller]
+fn assert_all_the_same<'a>(document: &'a Value, peer: &str) -> Vec<&'a Value> {
+    let (ours, peers) = (of(document, "load"), of(document, peer));
     assert_eq!((ours.len(), peers.len()), (5, 5));
     for ours in &ours {
         let same = |peer: &&&Value| {
@@ -63,6 +62,56 @@ fn a_peer_does_the_same_work() {
         };
         assert_same_work(ours, peers.iter().find(same).unwrap());
     }
+    peers
+}
+
+/// Needs nothing but this program, so it is tested everywhere.
+#[test]
+fn memory_freed_by_hand_does_the_same_work() {
+    let document = json(&["--quick", "--barrier", "load", "--peer", "manual"]);
+    for run in assert_all_the_same(&document, "manual") {
+        let work = &run["workload"];
+        assert_eq!((run["cycles"].as_u64(), run["pauses"]["count"].as_u64()), (Some(0), Some(0)), "{work}");
+        assert_eq!(run["threads"]["collector"]["count"], 0, "{work}");
+        assert_eq!(run["threads"]["mutators"]["count"].as_u64(), Some(run["tracks"].as_array().unwrap().len() as u64));
+        assert_eq!(run["settings"]["pretouch"], false, "{work}");
+        assert_eq!(run["settings"]["huge_pages"], "never", "{work}");
+    }
+    // Two tables of 8 MiB, and what 50,000 records take in each.
+    let churn = of(&document, "manual").into_iter().find(|run| run["workload"] == "table-churn").unwrap();
+    let peak = churn["pss_peak_bytes"].as_f64().unwrap();
+    assert!((40e6..90e6).contains(&peak), "{peak}");
+
+    let args = ["lru-cache", "--quick", "--seconds", "1", "--rate", "20000", "--barrier", "load", "--peer", "manual"];
+    let document = json(&args);
+    for barrier in ["load", "manual"] {
+        let run = of(&document, barrier)[0];
+        assert_eq!((run["ops"].as_u64(), run["latency"]["count"].as_u64()), (Some(40_000), Some(2_000)), "{barrier}");
+    }
+    assert_same_work(of(&document, "load")[0], of(&document, "manual")[0]);
+}
+
+/// It has no heap, and so no size of one.
+#[test]
+fn memory_freed_by_hand_has_no_heap() {
+    assert_refused(&["minheap", "gcbench", "--peer", "manual"], 2, &["manual", "no heap", "leave out --peer"]);
+    assert_refused(&["curve", "gcbench", "--peer", "manual"], 2, &["manual", "no heap", "leave out --peer"]);
+    assert_refused(&["gcbench", "--peer", "manual", "--jdk", "/nowhere"], 2, &["--jdk", "JVM"]);
+    assert_refused(&["tides", "--peer", "manual"], 2, &["tides", "leave out --peer"]);
+    let scratch = Scratch::new("no-heap");
+    let out = scratch.bench(&["message-ring", "--quick", "--size", "100000", "--peer", "manual", "--repeats", "1"]);
+    let table = text(&out.stdout);
+    let heap = table.lines().find(|line| line.trim_start().starts_with("heap ")).unwrap_or_default();
+    assert_eq!(heap.split_whitespace().collect::<Vec<_>>(), ["heap", "128", "MiB", "-"], "{table}");
+}
+
+#[test]
+fn a_peer_does_the_same_work() {
+    if !has_kit() {
+        return;
+    }
+    let document = json(&["--quick", "--barrier", "load", "--peer", "parallel"]);
+    let peers = assert_all_the_same(&document, "parallel");
     // Some tens of MB a second go through heaps of 128 MiB.
     let stops: usize = peers.iter().map(|peer| peer["stops"].as_array().unwrap().len()).sum();
     assert!(stops > 0, "no collection was seen");
