@@ -139,28 +139,30 @@ pub(crate) fn choose(inner: &HeapInner, goal: EvacuationGoal, lasting_bytes: u64
             }
         }
         EvacuationGoal::Reclaim => {
-            // What lies beyond the goal of the soft maximum is neither free nor to be gained.
+            // What lies beyond the goal of the soft maximum is neither free nor to be gained. Where
+            // more than the goal is in use, less than nothing is free, and the set makes up for it.
             let beyond = inner.schedule.soft_max.beyond((lasting_bytes as usize).div_ceil(BLOCK_BYTES)) * BLOCK_BYTES;
             let heap = inner.config.max_bytes - beyond;
             let gainable = heap.saturating_sub(lasting_bytes as usize);
-            let mut free = (inner.memory.free.free() * BLOCK_BYTES).saturating_sub(beyond);
-            if free >= gainable / 100 * ENOUGH_FREE {
+            let share = |percent: usize| (gainable / 100 * percent) as isize;
+            let mut free = (inner.memory.free.free() * BLOCK_BYTES) as isize - beyond as isize;
+            if free >= share(ENOUGH_FREE) {
                 return Vec::new();
             }
             set.retain(|&block| blocks.live_bytes(block) <= FULLEST);
             set.sort_unstable_by_key(|&block| blocks.live_bytes(block));
-            let wanted = gainable / 100 * WANTED_FREE;
             let free_before = free;
             let mut count = 0;
             for &block in &set {
-                if free >= wanted {
+                if free >= share(WANTED_FREE) {
                     break;
                 }
-                free += BLOCK_BYTES - blocks.live_bytes(block) as usize;
+                free += (BLOCK_BYTES - blocks.live_bytes(block) as usize) as isize;
                 count += 1;
             }
             set.truncate(count);
-            if free - free_before < heap / WORTH_GAINING && free_before >= heap / SHORT {
+            let part = |fraction: usize| (heap / fraction) as isize;
+            if free - free_before < part(WORTH_GAINING) && free_before >= part(SHORT) {
                 return Vec::new();
             }
         }

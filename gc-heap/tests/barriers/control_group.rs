@@ -3,11 +3,11 @@
 //! takes write access to the hierarchy), a line says so.
 
 use crate::child::command;
-use crate::common::{backing, plain};
+use crate::common::plain;
 use crate::giving_back::{churn, sparse, wait_until};
 use crate::harness::{Tests, tests};
 use crate::memory::{check_all, table};
-use gc_heap::{Backing, Barrier, BuildError, BuildWarning, Heap, HeapStats};
+use gc_heap::{Barrier, BuildError, BuildWarning, Heap, HeapStats};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -165,11 +165,7 @@ fn a_heap_spares_its_control_group() {
     plays_in_a_group("group-enough", Limit::Max, 1024 * MIB);
 }
 
-/// Where the heap is made of a file, as for all trials of giving memory back.
 fn a_heap_with_the_page_barrier_spares_its_control_group() {
-    if backing() == Backing::Anonymous {
-        return;
-    }
     plays_in_a_group("group-short-page", Limit::Max, 128 * MIB);
 }
 
