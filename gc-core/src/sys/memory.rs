@@ -37,6 +37,16 @@ pub struct MemoryLimit {
     pub bytes: usize,
     /// Of the tightest memory cgroup, or `/proc/meminfo` where none has less than the machine.
     pub file: PathBuf,
+    /// The least `memory.high` of a memory cgroup (version 2), where that is less: above it the
+    /// kernel takes pages away and slows the processes down, but fails nothing.
+    pub high: Option<usize>,
+}
+
+impl MemoryLimit {
+    /// The bytes that this process can use at full speed.
+    pub fn unslowed_bytes(&self) -> usize {
+        self.high.unwrap_or(self.bytes)
+    }
 }
 
 /// As [`total_memory`], with where it stands.
@@ -49,10 +59,16 @@ pub fn memory_limit() -> Result<MemoryLimit, SysError> {
 
 /// As [`memory_limit`], of a file system with this root.
 fn memory_limit_below(root: &Path) -> Result<MemoryLimit, SysError> {
-    let machine = MemoryLimit { bytes: meminfo(root, "MemTotal:")?, file: root.join("proc/meminfo") };
-    Ok(cgroups(root).fold(machine, |tightest, group| {
-        if group.limit < tightest.bytes { MemoryLimit { bytes: group.limit, file: group.file } } else { tightest }
-    }))
+    let mut tightest = MemoryLimit { bytes: meminfo(root, "MemTotal:")?, file: root.join("proc/meminfo"), high: None };
+    let mut high = usize::MAX;
+    for group in cgroups(root) {
+        high = high.min(group.high);
+        if group.limit < tightest.bytes {
+            (tightest.bytes, tightest.file) = (group.limit, group.file);
+        }
+    }
+    tightest.high = Some(high).filter(|&high| high < tightest.bytes);
+    Ok(tightest)
 }
 
 /// Bytes that can be allocated now without swapping: `MemAvailable` (Linux 3.14), or less if a
@@ -291,7 +307,36 @@ mod tests {
             ],
         );
         let left: Vec<_> = cgroups(&root.0).map(|group| group.left()).collect();
-        assert_eq!((left, memory_limit_below(&root.0).unwrap().bytes), (vec![200_000], 2000 << 10));
+        let limit = memory_limit_below(&root.0).unwrap();
+        assert_eq!((left, limit.bytes, limit.unslowed_bytes()), (vec![200_000], 2000 << 10, 600_000));
+    }
+
+    /// One of a group further up slows the processes down as well, and one above the limit does not
+    /// come to that.
+    #[test]
+    fn the_least_of_all_groups_slows_down_where_it_is_below_the_limit() {
+        let root = |name, high: &'static str, max: &'static str| {
+            Root::new(
+                name,
+                &[
+                    ("proc/meminfo", "MemTotal:       2000 kB\n"),
+                    ("proc/self/cgroup", "0::/slice/unit\n"),
+                    ("sys/fs/cgroup/slice/memory.max", "max\n"),
+                    ("sys/fs/cgroup/slice/memory.high", high),
+                    ("sys/fs/cgroup/slice/unit/memory.max", max),
+                    ("sys/fs/cgroup/slice/unit/memory.high", "900000\n"),
+                ],
+            )
+        };
+        let cases = [
+            ("above", "800000\n", "max\n", 2000 << 10, Some(800_000)),
+            ("below", "max\n", "1000000\n", 1_000_000, Some(900_000)),
+            ("not", "max\n", "900000\n", 900_000, None),
+        ];
+        for (name, high, max, bytes, least) in cases {
+            let limit = memory_limit_below(&root(name, high, max).0).unwrap();
+            assert_eq!((limit.bytes, limit.high), (bytes, least), "{name}");
+        }
     }
 
     #[test]
@@ -326,10 +371,11 @@ mod tests {
         ];
         for (limit, bytes, file) in cases {
             let root = Root::new("limit", &files(limit));
-            assert_eq!(memory_limit_below(&root.0).unwrap(), MemoryLimit { bytes, file: root.0.join(file) });
+            let limit = MemoryLimit { bytes, file: root.0.join(file), high: None };
+            assert_eq!((memory_limit_below(&root.0).unwrap(), limit.unslowed_bytes()), (limit, bytes));
         }
         let root = Root::new("no-limit", &files("9223372036854771712\n")[..2]);
-        let machine = MemoryLimit { bytes: 2000 << 10, file: root.0.join("proc/meminfo") };
+        let machine = MemoryLimit { bytes: 2000 << 10, file: root.0.join("proc/meminfo"), high: None };
         assert_eq!(memory_limit_below(&root.0).unwrap(), machine);
     }
 

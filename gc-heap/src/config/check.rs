@@ -31,7 +31,8 @@ impl HeapBuilder {
     /// assert!(matches!(error, BuildError::Workers { workers: 65 }), "{error}");
     /// ```
     pub fn check(&self) -> Result<(), BuildError> {
-        self.check_within(memory())
+        self.check_options(memory())?;
+        self.config.barrier.try_out(&self.config)
     }
 
     /// [`check`](Self::check) for a machine or control group with `memory` bytes, for a heap that
@@ -45,14 +46,14 @@ impl HeapBuilder {
     /// assert_eq!(error.to_string(), says);
     /// ```
     pub fn check_within(&self, memory: usize) -> Result<(), BuildError> {
-        self.check_options(memory)?;
+        self.check_options(Room { memory, unslowed: memory })?;
         self.config.barrier.try_out(&self.config)
     }
 
     /// The checks of the options and of the machine's memory.
-    pub(super) fn check_options(&self, memory: usize) -> Result<(), BuildError> {
+    pub(super) fn check_options(&self, room: Room) -> Result<(), BuildError> {
         let config = &self.config;
-        let bytes = self.bytes(memory);
+        let (bytes, memory) = (self.bytes(room), room.memory);
         if bytes < MIN_HEAP_BYTES {
             return Err(BuildError::TooSmall { bytes, least: MIN_HEAP_BYTES });
         }
@@ -87,14 +88,27 @@ impl HeapBuilder {
     }
 
     /// The requested size, or the default for a machine with this much memory.
-    pub(super) fn bytes(&self, memory: usize) -> usize {
-        if self.sized { self.config.max_bytes } else { default_bytes(memory) }
+    pub(super) fn bytes(&self, room: Room) -> usize {
+        if self.sized { self.config.max_bytes } else { default_bytes(room.unslowed) }
     }
 }
 
-/// Bytes of memory; if unknown, no option is refused for lack of memory.
-pub(super) fn memory() -> usize {
-    gc_core::sys::total_memory().unwrap_or(usize::MAX)
+/// Bytes of memory that a process may use.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// At most.
+    memory: usize,
+    /// Before the kernel slows it down: `memory.high` of a control group may be less.
+    unslowed: usize,
+}
+
+/// What there is here; if unknown, no option is refused for lack of memory.
+pub(super) fn memory() -> Room {
+    let limit = gc_core::sys::memory_limit();
+    limit.map_or(Room { memory: usize::MAX, unslowed: usize::MAX }, |limit| Room {
+        memory: limit.bytes,
+        unslowed: limit.unslowed_bytes(),
+    })
 }
 
 /// The default size of a heap: leaves memory for the rest of the process.
@@ -116,6 +130,14 @@ mod tests {
     fn the_default_leaves_room_beside_the_heap() {
         let default = |mib: usize| default_bytes(mib << 20) >> 20;
         assert_eq!([usize::MAX >> 20, 1024, 512, 256, 100, 2].map(default), [256, 256, 256, 128, 50, 4]);
+    }
+
+    /// What slows a process down refuses no heap, but the default keeps clear of it.
+    #[test]
+    fn the_default_leaves_room_below_what_slows_down() {
+        let room = Room { memory: 1 << 30, unslowed: 100 << 20 };
+        assert_eq!(Heap::builder().bytes(room), 50 << 20);
+        assert!(Heap::builder().max_bytes(200 << 20).check_options(room).is_ok());
     }
 
     /// In a release build too: the high bits of an address would be taken for the object's size.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 impl HeapBuilder {
     /// Maximum memory for objects, in bytes; rounded up to 64 KiB. From 4 MiB to the machine's
-    /// memory. Default: 256 MiB, or half of the memory of the machine or its control group if that
-    /// is less.
+    /// memory. Default: 256 MiB, or half of the memory of the machine or its control group
+    /// (`memory.max`, `memory.high`) if that is less.
     ///
     /// A control group's limit covers the whole process: besides the objects also the collector's
     /// tables, page tables for each view, and the program. With a heap of more than about 80 % of

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn more_than_four_fifths_of_the_limit_is_warned_of() {
-        let limit = MemoryLimit { bytes: 1000 << 20, file: "/sys/fs/cgroup/unit/memory.max".into() };
+        let limit = MemoryLimit { bytes: 1000 << 20, file: "/sys/fs/cgroup/unit/memory.max".into(), high: None };
         assert_eq!(near_memory_limit(800 << 20, &limit), None);
         let warning = near_memory_limit((800 << 20) + 1, &limit).expect("a byte more");
         let text = warning.to_string();

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub(crate) const SCENES: &[(&str, fn())] = &[
     ("group-default", the_limit_is_half_for_objects),
+    ("group-slows", the_default_keeps_clear_of_what_slows_down),
     ("group-short-load", || a_heap_gives_back(Barrier::Load)),
     ("group-short-page", || a_heap_gives_back(Barrier::Page)),
     ("group-enough", a_heap_keeps_its_memory),
@@ -121,6 +122,13 @@ fn the_limit_is_half_for_objects() {
     assert!(matches!(error, BuildError::TooLarge { memory, .. } if memory == 100 * MIB), "{error}");
 }
 
+/// No limit, so what is larger is neither refused nor warned of.
+fn the_default_keeps_clear_of_what_slows_down() {
+    join();
+    assert_eq!(Heap::builder().build().unwrap().max_bytes(), 50 * MIB);
+    assert_eq!(Heap::builder().max_bytes(200 * MIB).build().unwrap().warnings(), []);
+}
+
 /// A heap that has held 40 MiB and more, mostly of garbage. Of 128 MiB it leaves its group less
 /// than the 112 that it is to spare. It is never idle, which would be another reason.
 fn used(barrier: Barrier, then: impl FnOnce(&Heap) + Send) {
@@ -156,6 +164,7 @@ fn a_heap_keeps_its_memory() {
 
 fn the_default_size_is_half_of_a_control_group() {
     plays_in_a_group("group-default", Limit::Max, 100 * MIB);
+    plays_in_a_group("group-slows", Limit::High, 100 * MIB);
 }
 
 /// The machine has enough: what is short is the group's.
