@@ -134,6 +134,7 @@ pub(crate) struct Config {
     pub(crate) address_factor: usize,
     pub(crate) soft_max_bytes: Option<usize>,
     pub(crate) spare_bytes: Option<usize>,
+    pub(crate) memory_stall_limit: Option<f64>,
     pub(crate) workers: usize,
     pub(crate) pretouch: bool,
     pub(crate) huge_pages: HugePages,
@@ -219,6 +220,7 @@ impl Default for HeapBuilder {
             address_factor: 1,
             soft_max_bytes: None,
             spare_bytes: None,
+            memory_stall_limit: None,
             workers: 1,
             pretouch: false,
             huge_pages: HugePages::Never,
@@ -355,6 +357,7 @@ impl HeapBuilder {
         let near = limit.and_then(|limit| warnings::near_memory_limit(max_bytes, &limit));
         let mut warnings: Vec<_> = near.into_iter().collect();
         warnings.extend(warnings::background(&mut config));
+        warnings.extend(warnings::memory_stalls(&mut config));
         let asked = config.workers;
         config.workers = asked.min(max_workers(max_bytes / BLOCK_BYTES));
         if config.workers < asked {

@@ -215,6 +215,14 @@ pub enum BuildError {
         /// The requested value.
         share: f64,
     },
+    /// A limit on waits for memory that is not a share.
+    #[error(
+        "invalid limit of memory stalls: {share}; allowed: a share of time above 0 and at most 1, or `None` not to look"
+    )]
+    MemoryStallLimit {
+        /// The requested value.
+        share: f64,
+    },
     /// Anonymous memory under a barrier that needs several views of it.
     #[error("anonymous memory works with the page barrier only; use `Backing::Memfd` with the others")]
     Backing,

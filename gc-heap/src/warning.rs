@@ -79,4 +79,11 @@ pub enum BuildWarning {
         "pages of the heap are copied when they are touched after a flip, because they cannot be moved: {0}; Linux 6.8 can"
     )]
     PagesCopied(SysError),
+    /// [`memory_stall_limit`](crate::HeapBuilder::memory_stall_limit) has no effect: the kernel
+    /// does not say how long threads wait for memory.
+    #[error(
+        "the heap does not see when threads wait for memory: {0}; Linux 4.20 says it if built with CONFIG_PSI and started \
+         with psi=1; `spare_bytes` goes by the memory that is available"
+    )]
+    NoMemoryStalls(SysError),
 }

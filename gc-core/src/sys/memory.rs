@@ -1,6 +1,7 @@
 //! How much memory there is, and the limits on mapping it.
 
 use super::SysError;
+use super::cgroup::cgroups;
 use super::inject::refused;
 use std::fs;
 use std::ops::Range;
@@ -144,7 +145,7 @@ fn chosen(text: &str) -> Option<&str> {
     text.split_once('[')?.1.split_once(']').map(|(word, _)| word)
 }
 
-fn read(path: &Path, call: &'static str) -> Result<String, SysError> {
+pub(super) fn read(path: &Path, call: &'static str) -> Result<String, SysError> {
     if refused(call) {
         return Err(SysError::last(call, &[]));
     }
@@ -159,105 +160,24 @@ fn meminfo(root: &Path, name: &str) -> Result<usize, SysError> {
 }
 
 /// The number that follows `name` at the start of a line.
-fn field(text: &str, name: &str) -> Option<usize> {
+pub(super) fn field(text: &str, name: &str) -> Option<usize> {
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
-/// Limits and usage of one memory cgroup, in bytes.
-#[derive(Debug, PartialEq, Eq)]
-struct Cgroup {
-    /// Where the limit stands.
-    file: PathBuf,
-    /// No limit is `usize::MAX`, or a number that is nearly as large.
-    limit: usize,
-    /// From here on the kernel takes pages away and slows the processes down.
-    high: usize,
-    used: usize,
-    reclaimable: usize,
-}
-
-impl Cgroup {
-    fn left(&self) -> usize {
-        self.limit.min(self.high).saturating_sub(self.used.saturating_sub(self.reclaimable))
-    }
-}
-
-/// The file and field names of one version of cgroups.
-struct Version {
-    mounts: &'static [&'static str],
-    limit: &'static str,
-    high: Option<&'static str>,
-    used: &'static str,
-    reclaimable: &'static str,
-}
-
-/// "No limit" is a number near 2^63 here, which `min` never selects.
-const VERSION_1: Version = Version {
-    mounts: &["sys/fs/cgroup/memory"],
-    limit: "memory.limit_in_bytes",
-    high: None,
-    used: "memory.usage_in_bytes",
-    reclaimable: "total_inactive_file ",
-};
-
-/// "No limit" is the word `max` here. Where both versions run, this one is mounted a level deeper.
-const VERSION_2: Version = Version {
-    mounts: &["sys/fs/cgroup", "sys/fs/cgroup/unified"],
-    limit: "memory.max",
-    high: Some("memory.high"),
-    used: "memory.current",
-    reclaimable: "inactive_file ",
-};
-
-impl Version {
-    /// Reads the group of a directory; `None` if it has no limit or cannot be read.
-    fn group(&self, directory: &Path) -> Option<Cgroup> {
-        let text = |name| read(&directory.join(name), "read(cgroup)").unwrap_or_default();
-        let bytes = |name| text(name).trim().parse().ok();
-        let (limit, high) = (bytes(self.limit), self.high.and_then(bytes));
-        // No limit of either sort: the group says nothing.
-        limit.or(high)?;
-        let [limit, high] = [limit, high].map(|bytes| bytes.unwrap_or(usize::MAX));
-        let used = text(self.used).trim().parse().unwrap_or(0);
-        let reclaimable = field(&text("memory.stat"), self.reclaimable).unwrap_or(0);
-        Some(Cgroup { file: directory.join(self.limit), limit, high, used, reclaimable })
-    }
-}
-
-/// The memory cgroups with a limit, from the one of this process up to the root of each hierarchy,
-/// `cgroups(7)`. Groups that cannot be read (a container shows only its own part of the tree) are
-/// skipped.
-fn cgroups(root: &Path) -> impl Iterator<Item = Cgroup> {
-    let lines = read(&root.join("proc/self/cgroup"), "read(/proc/self/cgroup)").unwrap_or_default();
-    let mut found = Vec::new();
-    for line in lines.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let version = match controllers {
-            "" => VERSION_2,
-            names if names.split(',').any(|name| name == "memory") => VERSION_1,
-            _ => continue,
-        };
-        for mount in version.mounts {
-            let mount = root.join(mount);
-            let own = mount.join(path.trim_start_matches('/'));
-            let up = own.ancestors().take_while(|directory| directory.starts_with(&mount));
-            found.extend(up.filter_map(|directory| version.group(directory)));
-        }
-    }
-    found.into_iter()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::cgroup::Cgroup;
     use super::*;
-    use std::path::PathBuf;
 
     /// A file tree for tests, deleted when dropped.
-    struct Root(PathBuf);
+    pub(in crate::sys) struct Root(PathBuf);
 
     impl Root {
-        fn new(name: &str, files: &[(&str, &str)]) -> Root {
+        pub(in crate::sys) fn path(&self) -> &Path {
+            &self.0
+        }
+
+        pub(in crate::sys) fn new(name: &str, files: &[(&str, &str)]) -> Root {
             let root = std::env::temp_dir().join(format!("parallax-{name}-{}", std::process::id()));
             for (path, text) in files {
                 let path = root.join(path);

@@ -12,6 +12,7 @@
 //! allocates nothing: it may be made in a signal handler.
 
 mod advise;
+mod cgroup;
 mod end;
 mod error;
 mod file;
@@ -28,6 +29,7 @@ mod patience;
 mod process;
 mod sched;
 mod signal;
+mod stalls;
 mod thread;
 mod time;
 mod uffd;
@@ -70,6 +72,7 @@ pub use signal::{
     alternate_stack, alternate_stack_minimum, block_signal, install_signal_handler, preserve_errno,
     set_alternate_stack, signal_is_blocked, unblock_signal,
 };
+pub use stalls::memory_stalls;
 pub use thread::{ThreadName, ThreadState, processor_time, spawn_thread, this_thread, thread_state};
 pub use time::{monotonic_ns, process_cpu_time, thread_cpu_time, tick_length};
 pub use uffd::{

@@ -59,7 +59,7 @@ impl Collector {
         }
         let makes_huge = inner.config.huge_pages == HugePages::Background;
         Collector {
-            pressure: inner.config.spare_bytes.map(Pressure::new),
+            pressure: Pressure::new(inner.config.spare_bytes, inner.config.memory_stall_limit),
             huge: makes_huge.then(|| HugeChunks::new(&inner)),
             cycles: Cycles::new(inner.config.stress.seed),
             choice: Choice::new(inner.memory.generations.is_some(), inner.config.stress.is_on()),
@@ -206,9 +206,8 @@ impl Collector {
         let inner = &self.inner;
         let now = Instant::now();
         let Some(pressure) = self.pressure.as_mut().filter(|pressure| pressure.is_due(now)) else { return };
-        // Where it cannot be read, nobody says that memory is short.
-        let read = gc_core::sys::available_memory().map_err(|error| inner.report.refusals.note(error));
-        let Some(change) = pressure.look(now, read.unwrap_or(usize::MAX)) else { return };
+        let reading = pressure.read(|error| inner.report.refusals.note(error));
+        let Some(change) = pressure.look(now, reading) else { return };
         inner.schedule.soft_max.press(change == pressure::Change::Begins);
         inner.pace_anew();
         if change == pressure::Change::Begins {

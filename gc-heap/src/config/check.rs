@@ -75,6 +75,11 @@ impl HeapBuilder {
         {
             return Err(BuildError::CollectingLimit { share });
         }
+        if let Some(share) = config.memory_stall_limit
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return Err(BuildError::MemoryStallLimit { share });
+        }
         check_images(gc_core::sys::images_end())?;
         config.barrier.check(config)?;
         if config.huge_pages == HugePages::Collapse && !config.pretouch {
@@ -164,6 +169,9 @@ mod tests {
             base().address_factor(0),
             base().address_factor(17),
             base().collecting_limit(Some(0.0)),
+            base().memory_stall_limit(Some(0.0)),
+            base().memory_stall_limit(Some(1.01)),
+            base().memory_stall_limit(Some(f64::NAN)),
             base().backing(Backing::Anonymous),
             base().huge_pages(HugePages::Collapse),
             base().fault_cluster(3),

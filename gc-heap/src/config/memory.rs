@@ -76,6 +76,26 @@ impl HeapBuilder {
         self
     }
 
+    /// The largest share of time, above 0 and at most 1, in which a thread may have to wait for
+    /// memory before the heap makes do with little, as while less than
+    /// [`spare_bytes`](Self::spare_bytes) is available: until, after a minute at least, it is half
+    /// of that. Threads wait where the kernel reclaims memory for them, or reads again what it has
+    /// reclaimed. The kernel says it of the last ten seconds and of all threads in the process's
+    /// control group of version 2, in a process without one of all in the machine (`some avg10` of
+    /// `memory.pressure`, Linux 4.20). Unlike available memory it says what a shortage costs, whose
+    /// cause may be a page cache too small for what is read. `None`: the heap does not look.
+    /// Default: `None`. A heap that looks does so once a second: some 20 us of its collector's
+    /// thread. Where the kernel does not say it, [`Heap::warnings`](crate::Heap::warnings) does.
+    ///
+    /// ```
+    /// let heap = gc_heap::Heap::builder().memory_stall_limit(Some(0.1)).build()?;
+    /// # Ok::<(), gc_heap::BuildError>(())
+    /// ```
+    pub fn memory_stall_limit(mut self, share: Option<f64>) -> Self {
+        self.config.memory_stall_limit = share;
+        self
+    }
+
     /// Commits the whole heap while building, so that the program pays for no first touch
     /// (microseconds per page).
     pub fn pretouch(mut self, pretouch: bool) -> Self {

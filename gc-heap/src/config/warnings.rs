@@ -37,6 +37,14 @@ pub(crate) fn background(config: &mut Config) -> Option<BuildWarning> {
     Some(warning)
 }
 
+/// Of stalls that the kernel does not tell: the heap does not look then.
+pub(crate) fn memory_stalls(config: &mut Config) -> Option<BuildWarning> {
+    config.memory_stall_limit?;
+    let error = sys::memory_stalls().err()?;
+    config.memory_stall_limit = None;
+    Some(BuildWarning::NoMemoryStalls(error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,14 @@
 //! takes write access to the hierarchy), a line says so.
 
 use crate::child::command;
-use crate::common::plain;
+use crate::common::{plain, while_repeating};
 use crate::giving_back::{churn, sparse, wait_until};
 use crate::harness::{Tests, tests};
 use crate::memory::{check_all, table};
 use gc_heap::{Barrier, BuildError, BuildWarning, Heap, HeapStats};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,6 +21,7 @@ pub(crate) const SCENES: &[(&str, fn())] = &[
     ("group-short-load", || a_heap_gives_back(Barrier::Load)),
     ("group-short-page", || a_heap_gives_back(Barrier::Page)),
     ("group-enough", a_heap_keeps_its_memory),
+    ("group-waits", a_heap_sees_that_threads_wait),
 ];
 
 const MIB: usize = 1 << 20;
@@ -76,7 +80,6 @@ impl Group {
 
 /// Into a file that is there.
 fn write(file: &Path, number: usize) -> std::io::Result<()> {
-    use std::io::Write;
     std::fs::OpenOptions::new().write(true).open(file)?.write_all(number.to_string().as_bytes())
 }
 
@@ -162,6 +165,64 @@ fn a_heap_keeps_its_memory() {
     });
 }
 
+/// Larger than what the group has left beside the heap.
+const READ: usize = 160 * MIB;
+
+/// Nobody has said how much the heap is to spare. A thread reads a file again and again that does
+/// not fit beside it, and waits for its pages.
+fn a_heap_sees_that_threads_wait() {
+    join();
+    let heap = plain(Barrier::Load, 96 * MIB).memory_stall_limit(Some(0.01)).idle_after(None).build().unwrap();
+    let file = file_of(READ);
+    let read = || {
+        let mut part = vec![0; MIB];
+        for at in (0..READ).step_by(MIB) {
+            file.read_exact_at(&mut part, at as u64).unwrap();
+        }
+    };
+    let work = |m: &mut gc_heap::Mutator<'_>| {
+        let kept = table(m, 4000);
+        sparse(m, kept);
+        churn(m, 20 * MIB);
+        m.blocking(|| while_repeating(read, || wait_until(&heap, is_small)));
+        assert_eq!(check_all(m, kept), 4000);
+    };
+    heap.enter(work).unwrap();
+}
+
+/// A file on a disk that is gone when it is closed.
+fn file_of(bytes: usize) -> File {
+    let path = Path::new(FOLDER).join(format!("parallax-read-{}", std::process::id()));
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let part = vec![1; MIB];
+    for _ in 0..bytes / MIB {
+        file.write_all(&part).unwrap();
+        file.sync_data().unwrap();
+    }
+    file
+}
+
+/// Where files of the tests may be.
+const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// Whether the kernel can reclaim the pages of files there.
+fn folder_is_on_a_disk() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let above = fields.filter(|fields| fields.len() > 2 && Path::new(FOLDER).starts_with(fields[1]));
+    above.max_by_key(|fields| fields[1].len()).is_some_and(|fields| !["tmpfs", "ramfs"].contains(&fields[2]))
+}
+
+fn a_heap_gives_memory_back_where_threads_wait() {
+    let heap = Heap::builder().max_bytes(gc_heap::MIN_HEAP_BYTES).memory_stall_limit(Some(0.01)).build().unwrap();
+    match heap.warnings() {
+        [] if folder_is_on_a_disk() => plays_in_a_group("group-waits", Limit::Max, 96 * MIB),
+        [] => eprintln!("NOT TESTED: {FOLDER} is not on a disk, so no thread waits for its files"),
+        warnings => eprintln!("NOT TESTED: {}", warnings[0]),
+    }
+}
+
 fn the_default_size_is_half_of_a_control_group() {
     plays_in_a_group("group-default", Limit::Max, 100 * MIB);
     plays_in_a_group("group-slows", Limit::High, 100 * MIB);
@@ -179,7 +240,11 @@ fn a_heap_with_the_page_barrier_spares_its_control_group() {
 }
 
 pub(crate) const TESTS: Tests = Tests {
-    once: tests![the_default_size_is_half_of_a_control_group, a_heap_spares_its_control_group],
+    once: tests![
+        the_default_size_is_half_of_a_control_group,
+        a_heap_spares_its_control_group,
+        a_heap_gives_memory_back_where_threads_wait
+    ],
     page: tests![a_heap_with_the_page_barrier_spares_its_control_group],
     ..Tests::NONE
 };
