@@ -168,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn v8_reads_the_same() {
+        if runs(&["gcbench", "--peer", "v8"]).unwrap().len() == 2 {
+            assert_reads_the_same("v8");
+        } else {
+            println!("NOT TESTED: V8, because no `node` is on the path");
+        }
+    }
+
+    #[test]
     fn a_wrong_checksum_is_a_failure() {
         let plan = fixed(&["message-ring", "--size", "1000", "--barrier", "load"], None);
         assert_eq!(plan.work.expected_checksum().map(|right| checked(&plan, right).is_ok()), Some(true));

@@ -174,7 +174,7 @@ pub(crate) fn curves(args: &CurveArgs, memory: Memory, head: Head) -> Result<Cur
             "curve runs every point as often as --repeats says: leave out --until-ci and sweeps",
         ));
     }
-    let mut tries = prepare(&args.least, &runs.plans, memory)?;
+    let mut tries = prepare(&args.least, &runs, memory)?;
     let repeats = runs.schedule.repeats;
     let mut meter = Meter::new(runs.plans.len() * (1 + args.factors.len() * repeats as usize));
     let mut found = Vec::new();

@@ -17,6 +17,8 @@ use crate::failure::Failure;
 use crate::machine::Memory;
 use crate::peer::Peer;
 use crate::peer::java::{Java, Machine};
+use crate::peer::kits::{KitArgs, Kits};
+use crate::peer::node::Node;
 use crate::processors::{self, Cpus};
 use crate::size::{bytes, parse_count, parse_seconds};
 
@@ -36,14 +38,12 @@ pub(crate) struct HeapArgs {
     against: Option<PathBuf>,
 
     /// Others to run the same work in turn with these, with commas between them: collectors of
-    /// other runtimes, of which those of the JVM need a Java development kit, and memory that the
-    /// program frees itself
+    /// other runtimes, which must be installed, and memory that the program frees itself
     #[arg(long, value_parser = Peer::parser(), value_delimiter = ',')]
     pub(crate) peer: Vec<Peer>,
 
-    /// The folder of that kit [default: JAVA_HOME, else where `java` is on the path]
-    #[arg(long, value_name = "DIR", requires = "peer")]
-    jdk: Option<PathBuf>,
+    #[command(flatten)]
+    kits: KitArgs,
 
     /// Collector threads [default: the heap's own choice; of stw as many as processors, and where
     /// barriers are compared a second row with 1]
@@ -159,18 +159,12 @@ impl HeapArgs {
         Err(Failure::input(format!("--against {}: {why}; name a built gc-bench", program.display())))
     }
 
-    /// The kit that the peers need, where there are any.
-    pub(crate) fn java(&self) -> Result<Option<Java>, Failure> {
+    /// What the peers need.
+    pub(crate) fn kits(&self) -> Result<Kits, Failure> {
         if let Some(option) = self.giving_back.given().filter(|_| !self.peer.is_empty()) {
             return Err(Failure::input(format!("{option} is of this heap alone: leave out that or --peer")));
         }
-        if self.peer.iter().any(|peer| peer.is_of_jvm()) {
-            return Java::find(self.jdk.as_deref()).map(Some);
-        }
-        if self.jdk.is_some() {
-            return Err(Failure::input("--jdk is of the JVM's collectors: name one with --peer, or leave it out"));
-        }
-        Ok(None)
+        self.kits.find(&self.peer)
     }
 
     /// The processors that were asked for; none where all may be used.
@@ -184,7 +178,7 @@ impl HeapArgs {
     /// The baseline, which stops the program, has as many workers as there are processors: while
     /// the program is stopped they are all free. Where it is compared with others, it is run with
     /// one worker as well, which tells what the others cost a processor from what stopping costs.
-    pub(crate) fn plans(&self, heap_bytes: u64, choice: Choice, java: Option<&Java>, cpus: &[usize]) -> Vec<HeapPlan> {
+    pub(crate) fn plans(&self, heap_bytes: u64, choice: Choice, kits: &Kits, cpus: &[usize]) -> Vec<HeapPlan> {
         let compared = self.barrier.len() > 1;
         let all = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let processors = if cpus.is_empty() { all() } else { cpus.len() as u64 }.min(MAX_WORKERS);
@@ -202,13 +196,14 @@ impl HeapArgs {
             builds.iter().map(move |against| (barrier, workers, against.clone())).collect::<Vec<_>>()
         });
         let ours = ours.map(|(barrier, workers, against)| HeapPlan { barrier, workers, against, ..one.clone() });
-        let peers = self.peer.iter().map(|&peer| HeapPlan {
+        let peers = self.peer.iter().filter(|&&peer| kits.have(peer)).map(|&peer| HeapPlan {
             barrier: Collector::of_peer(peer),
             workers: 0,
-            java: java.filter(|_| peer.is_of_jvm()).cloned(),
-            // Neither is said to a system's allocator.
-            pretouch: one.pretouch && peer.has_heap(),
-            huge_pages: if peer.has_heap() { one.huge_pages } else { HugePages::Never },
+            java: kits.java.clone().filter(|_| peer.is_of_jvm()),
+            node: kits.node.clone().filter(|_| peer == Peer::V8),
+            // The others cannot be told.
+            pretouch: one.pretouch && peer.is_of_jvm(),
+            huge_pages: if peer.is_of_jvm() { one.huge_pages } else { HugePages::Never },
             ..one.clone()
         });
         ours.chain(peers).collect()
@@ -230,6 +225,7 @@ impl HeapArgs {
             uncommit_delay_s: self.giving_back.uncommit_delay,
             spare_bytes: self.giving_back.spare.map(ByteSize::bytes),
             java: None,
+            node: None,
             against: None,
         }
     }
@@ -262,6 +258,8 @@ pub(crate) struct HeapPlan {
     /// Of a peer: the kit that it comes from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) java: Option<Java>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) node: Option<Node>,
     /// The program that runs it, if it is another build of this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) against: Option<PathBuf>,
@@ -273,6 +271,10 @@ impl HeapPlan {
     pub(crate) fn collector(&self) -> String {
         if let Some(java) = &self.java {
             return format!("{}, JDK {}", self.barrier, java.jdk);
+        }
+        if let Some(node) = &self.node {
+            let isolates = if node.isolates > 1 { format!(", {} isolates", node.isolates) } else { String::new() };
+            return format!("{}, Node.js {}{isolates}", self.barrier, node.version);
         }
         let collector = match (self.barrier, self.workers) {
             (Collector::STW, 1) => format!("{}, 1 worker", self.barrier),
@@ -291,6 +293,14 @@ impl HeapPlan {
     pub(crate) fn place(&self) -> Option<String> {
         let kind = if self.cpus.len() == 1 { "processor" } else { "processors" };
         (!self.cpus.is_empty()).then(|| format!("on {kind} {}", processors::list(&self.cpus)))
+    }
+
+    /// The same for a run with so many mutators.
+    pub(crate) fn for_mutators(mut self, mutators: u64) -> Self {
+        if let Some(node) = &mut self.node {
+            node.isolates = mutators;
+        }
+        self
     }
 
     /// The same heap, of a peer.

@@ -191,7 +191,7 @@ mod tests {
 
     fn runs(of: &[Record], seed: u64) -> Runs {
         let plans = of.iter().map(|run| run.settings.clone()).collect();
-        Runs { plans, schedule: Schedule { seed, ..Schedule::once() } }
+        Runs { plans, schedule: Schedule { seed, ..Schedule::once() }, left_out: Vec::new() }
     }
 
     /// A report of a session that went on is that of one that nothing cut.

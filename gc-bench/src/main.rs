@@ -203,6 +203,8 @@ fn made(
     if runs.plans.is_empty() {
         return Err(Failure::input("this machine has too little memory for any of the points"));
     }
+    runs.say_what_is_left_out();
+    left_out.extend(runs.left_out.iter().cloned());
     let mut head = Head::now(record::RUNS);
     let (records, order) = session::run_all(runs, document, journal.as_mut())?;
     let (wanted, made) = (runs.schedule.repeats, records.iter().map(|run| run.repeat).max().unwrap_or(0));

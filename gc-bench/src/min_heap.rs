@@ -14,7 +14,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::machine::Memory;
-use crate::plan::{Plan, RunArgs, standard_runs};
+use crate::plan::{Plan, RunArgs, Runs, standard_runs};
 use crate::session::Meter;
 use crate::size::{bytes, parse_count, parse_percent, three};
 use crate::tries::Tries;
@@ -125,7 +125,8 @@ pub(crate) fn least(
 }
 
 /// The tries made before, and what was asked for, checked.
-pub(crate) fn prepare(args: &MinHeapArgs, plans: &[Plan], memory: Memory) -> Result<Tries, Failure> {
+pub(crate) fn prepare(args: &MinHeapArgs, runs: &Runs, memory: Memory) -> Result<Tries, Failure> {
+    let plans = &runs.plans;
     if plans.iter().any(|plan| plan.heap.soft_max_bytes.is_some()) {
         return Err(Failure::input("the size of the heap is what is looked for: leave out --soft-max"));
     }
@@ -138,6 +139,7 @@ pub(crate) fn prepare(args: &MinHeapArgs, plans: &[Plan], memory: Memory) -> Res
     for plan in plans {
         plan.check(memory)?;
     }
+    runs.say_what_is_left_out();
     let tries = Tries::open(args.keep.clone())?;
     if tries.len() > 0 {
         eprintln!("gc-bench: {} tries were made before", tries.len());
@@ -153,7 +155,7 @@ pub(crate) fn min_heap(args: &MinHeapArgs, memory: Memory) -> Result<String, Fai
         ));
     }
     let runs = standard_runs(&args.run)?;
-    let mut tries = prepare(args, &runs.plans, memory)?;
+    let mut tries = prepare(args, &runs, memory)?;
     let mut meter = Meter::new(runs.plans.len());
     let mut found = Vec::new();
     for plan in &runs.plans {

@@ -10,6 +10,7 @@ use crate::heap::{Choice, HeapArgs, HeapPlan};
 use crate::json_text::Census;
 use crate::machine::Memory;
 use crate::output::OutputArgs;
+use crate::peer::kits::Kits;
 use crate::rate::Rate;
 use crate::schedule::{RepeatArgs, Schedule};
 use crate::size::{bytes, grouped};
@@ -116,18 +117,18 @@ impl SessionArgs {
         {
             return Err(Failure::input(format!("{} is of this heap alone: leave out --peer", work.name())));
         }
-        let (schedule, java) = (self.repeats.schedule(usual_repeats)?, self.heap.java()?);
+        let (schedule, kits) = (self.repeats.schedule(usual_repeats)?, self.heap.kits()?);
         let cpus = self.heap.cpus()?;
         let mut plans = Vec::new();
         for work in works {
             let heap_bytes = self.heap_size.map_or_else(|| work.heap_bytes(self.quick), ByteSize::bytes);
             let large_pages = work.large_pages_help() && !self.quick;
             let choice = Choice { large_pages, pretouch: work.wants_pretouch() };
-            let heaps = self.heap.plans(heap_bytes, choice, java.as_ref(), &cpus);
+            let heaps = self.heap.plans(heap_bytes, choice, &kits, &cpus);
             for (rate, rate_percent) in self.rate.series() {
                 let plan = |heap: &HeapPlan| Plan {
                     work: work.clone(),
-                    heap: heap.clone(),
+                    heap: heap.clone().for_mutators(work.threads()),
                     rate,
                     rate_percent,
                     repeat: 1,
@@ -138,7 +139,7 @@ impl SessionArgs {
                 plans.extend(heaps.iter().map(plan));
             }
         }
-        Ok(Runs { plans, schedule })
+        Ok(Runs { plans, schedule, left_out: kits.left_out() })
     }
 }
 
@@ -147,12 +148,21 @@ impl SessionArgs {
 pub(crate) struct Runs {
     pub(crate) plans: Vec<Plan>,
     pub(crate) schedule: Schedule,
+    /// What cannot be run here, a sentence each: peers that are not installed.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Runs {
     /// How many, at first.
     pub(crate) fn all(&self) -> usize {
         self.plans.len() * self.schedule.repeats as usize
+    }
+
+    /// Says on standard error which peers are not installed.
+    pub(crate) fn say_what_is_left_out(&self) {
+        for line in &self.left_out {
+            eprintln!("gc-bench: {line}");
+        }
     }
 
     /// What the JSON of each plan's runs says that it is.
@@ -267,7 +277,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
         let live = bytes(point.live_bytes);
         let work = Work::from(point);
         let choice = Choice { large_pages: false, pretouch: work.wants_pretouch() };
-        let heap = args.heap.plans(work.heap_bytes(args.quick), choice, None, &cpus).remove(0);
+        let heap = args.heap.plans(work.heap_bytes(args.quick), choice, &Kits::default(), &cpus).remove(0);
         // Side metadata comes on top of the heap.
         let need = heap.heap_bytes + heap.heap_bytes / 16;
         if need > memory.available_bytes {
@@ -286,7 +296,7 @@ pub(crate) fn scaling_runs(args: &ScalingArgs, memory: Memory) -> Result<(Runs, 
             }));
         }
     }
-    Ok((Runs { plans, schedule: Schedule::once() }, left_out))
+    Ok((Runs { plans, schedule: Schedule::once(), left_out: Vec::new() }, left_out))
 }
 
 /// Plans as the command line makes them, for tests.

@@ -13,6 +13,7 @@ use crate::collector::Collector;
 use crate::failure::Failure;
 use crate::output::{self, OutputArgs};
 use crate::peer::Peer;
+use crate::peer::kits::KitArgs;
 use crate::plan::{RunArgs, Runs, standard_runs};
 use crate::report::markdown;
 use crate::results::Document;
@@ -30,10 +31,8 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_parser = Peer::parser(), value_delimiter = ',')]
     peer: Vec<Peer>,
 
-    /// The folder of a Java development kit for them [default: JAVA_HOME, else where `java` is on
-    /// the path]
-    #[arg(long, value_name = "DIR", requires = "peer")]
-    jdk: Option<PathBuf>,
+    #[command(flatten)]
+    kits: KitArgs,
 
     /// About how many minutes it may take: table-churn as fast as it goes is measured for 2 to 10 s
     /// a run, as long as they allow, and no repeat is begun that would end later
@@ -107,7 +106,10 @@ impl PublishArgs {
             line.extend(
                 (!peers.is_empty()).then(|| [OsString::from("--peer"), peers.as_str().into()]).into_iter().flatten(),
             );
-            line.extend(self.jdk.iter().flat_map(|jdk| [OsString::from("--jdk"), jdk.into()]));
+            let named = [("--jdk", &self.kits.jdk), ("--node", &self.kits.node)];
+            let named =
+                named.into_iter().filter_map(|(option, path)| Some([OsString::from(option), path.as_ref()?.into()]));
+            line.extend(named.flatten());
             line.extend(self.quick.then(|| "--quick".into()));
             line.extend(work.iter().map(OsString::from));
             let line = Line::try_parse_from(line).map_err(|e| Failure::input(e.to_string()))?;

@@ -291,6 +291,7 @@ pub(crate) mod samples {
             quarters: vec![5e8, 5.1e8, 4.9e8, 5e8],
             stops: (0..59)
                 .map(|i| Stop {
+                    mutator: None,
                     kind: "mark start".into(),
                     start_ns: i * 30_000_000,
                     duration_ns: 9_000 + i * i * 40,

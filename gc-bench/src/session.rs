@@ -51,7 +51,7 @@ pub(crate) fn run_all(
     document: &[u8],
     mut journal: Option<&mut Journal>,
 ) -> Result<(Vec<Record>, Sequence), Failure> {
-    let Runs { plans, schedule } = runs;
+    let Runs { plans, schedule, .. } = runs;
     let mut meter = Meter::new(plans.len() * schedule.repeats as usize);
     let mut random = SplitMix::new(schedule.seed);
     let (mut records, mut order) = (Vec::new(), Vec::new());

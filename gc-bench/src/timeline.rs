@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// One stop of the program's threads. Times count from the start of the measured part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stop {
+    /// The mutator that it stopped, where each has a heap of its own; else it stopped all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) mutator: Option<u64>,
     pub(crate) kind: String,
     pub(crate) start_ns: u64,
     pub(crate) duration_ns: u64,

@@ -185,8 +185,15 @@ impl HeapEvents {
         let mut out = Self::none(length_ns);
         for stop in &stops {
             out.pauses.record(stop.duration_ns);
-            out.safepoint.record(stop.safepoint_ns);
-            out.stopped.push((stop.start_ns, stop.start_ns + stop.duration_ns - stop.before_ns));
+            // A runtime that does not say it has 0.
+            if stop.safepoint_ns > 0 {
+                out.safepoint.record(stop.safepoint_ns);
+            }
+            let interval = (stop.start_ns, stop.start_ns + stop.duration_ns - stop.before_ns);
+            match stop.mutator {
+                None => out.stopped.push(interval),
+                Some(mutator) => out.own.entry(mutator).or_default().push(Stretch::from(interval)),
+            }
         }
         Self { stops, ..out }
     }
@@ -206,6 +213,7 @@ impl HeapEvents {
                     out.stopped.push(interval(p.start_ns, p.total_ns));
                     laggards::add(&mut out.laggards, p);
                     out.stops.push(Stop {
+                        mutator: None,
                         kind: p.kind.to_string(),
                         start_ns: p.start_ns.saturating_sub(from_ns),
                         duration_ns: p.total_ns,

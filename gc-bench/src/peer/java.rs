@@ -38,17 +38,18 @@ fn version(text: &str) -> Option<String> {
 }
 
 impl Java {
-    /// The kit in that folder, else `JAVA_HOME`'s, else the one on the path.
-    pub(crate) fn find(home: Option<&Path>) -> Result<Self, Failure> {
+    /// The kit in that folder, else `JAVA_HOME`'s, else the one on the path; or why there is none
+    /// that can be used.
+    pub(super) fn find(home: Option<&Path>) -> Result<Self, String> {
         let of_environment = || std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         let bin = home.map(Path::to_owned).or_else(of_environment).map(|home| home.join("bin")).unwrap_or_default();
         let said = |name: &str| Command::new(bin.join(name)).arg("-version").output();
         let missing = |name: &str, why: &dyn std::fmt::Display| {
             let place = if is_empty(&bin) { "the path".into() } else { bin.display().to_string() };
-            Failure::input(format!(
-                "--peer needs a JDK, and there is no usable `{name}` in {place} ({why}): install one (openjdk-25-jdk, or \
-                 a Temurin archive) and name its folder with --jdk"
-            ))
+            format!(
+                "there is no usable `{name}` in {place} ({why}): install a JDK (openjdk-25-jdk, or a Temurin archive) \
+                 and name its folder with --jdk"
+            )
         };
         let java = said("java").map_err(|e| missing("java", &e))?;
         said("javac").map_err(|e| missing("javac", &e))?;
@@ -76,7 +77,7 @@ impl Java {
             Peer::G1 => "-XX:+UseG1GC",
             Peer::Parallel => "-XX:+UseParallelGC",
             Peer::Zgc => "-XX:+UseZGC",
-            Peer::Manual => unreachable!("it has no virtual machine"),
+            Peer::V8 | Peer::Manual => unreachable!("it is not of the JVM"),
         });
         if of.pretouch {
             java.arg("-XX:+AlwaysPreTouch");
@@ -105,9 +106,7 @@ mod tests {
 
     #[test]
     fn a_kit_that_is_not_there_is_one_line_that_says_what_to_do() {
-        let said = Java::find(Some(Path::new("/nowhere/at/all"))).unwrap_err();
-        assert_eq!(said.code(), 2);
-        let line = said.line();
+        let line = Java::find(Some(Path::new("/nowhere/at/all"))).unwrap_err();
         assert!(line.contains("/nowhere/at/all") && line.contains("--jdk") && !line.contains('\n'), "{line}");
     }
 }

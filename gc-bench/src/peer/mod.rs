@@ -1,10 +1,12 @@
 //! Collectors of other runtimes, and memory that the program frees itself, with the same workloads:
 //! rows beside this project's, from the same session.
 //!
-//! The program of a collector (`peers/java/Peer.java`) takes the samples as the workloads here do,
-//! and everything that is computed from samples is computed here, by the same code.
+//! The program of a collector (`peers/`) takes the samples as the workloads here do, and
+//! everything that is computed from samples is computed here, by the same code.
 
 pub(crate) mod java;
+pub(crate) mod kits;
+pub(crate) mod node;
 pub(crate) mod run;
 mod safepoints;
 mod samples;
@@ -19,18 +21,21 @@ pub(crate) enum Peer {
     G1,
     Parallel,
     Zgc,
+    /// Of Node.js.
+    V8,
     /// No collector: `malloc` and `free`, in this program.
     Manual,
 }
 
 impl Peer {
-    const ALL: [Self; 4] = [Self::G1, Self::Parallel, Self::Zgc, Self::Manual];
+    const ALL: [Self; 5] = [Self::G1, Self::Parallel, Self::Zgc, Self::V8, Self::Manual];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::G1 => "g1",
             Self::Parallel => "parallel",
             Self::Zgc => "zgc",
+            Self::V8 => "v8",
             Self::Manual => "manual",
         }
     }
@@ -55,6 +60,7 @@ impl Peer {
             (Self::G1, "HotSpot's default: generational, mostly concurrent marking, evacuates in pauses"),
             (Self::Parallel, "HotSpot's for throughput: generational, collects in pauses"),
             (Self::Zgc, "HotSpot's for latency: concurrent, with a load barrier; generational from JDK 23 on"),
+            (Self::V8, "V8's: generational, marks concurrently; an isolate with a heap of its own for each thread"),
             (Self::Manual, "no collector: the program frees its memory itself, by malloc and free"),
         ];
         PossibleValuesParser::new(choices.map(|(choice, help)| PossibleValue::new(choice.name()).help(help)))

@@ -1,8 +1,8 @@
-//! A run of a peer, in a process of its own below this one.
+//! A run of another runtime, in a process of its own below this one.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -22,8 +22,9 @@ use crate::record::Record;
 use crate::session::Guard;
 use crate::threads::{self, Threads};
 
-/// The program, as this one was built with it.
-const SOURCE: &str = include_str!("../../peers/java/Peer.java");
+/// The programs, as this one was built with them.
+const JAVA: &str = include_str!("../../peers/java/Peer.java");
+const V8: &str = include_str!("../../peers/v8/peer.js");
 
 /// A folder that is gone when the run is over.
 struct Scratch(PathBuf);
@@ -31,11 +32,20 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("gc-bench-peer-{}", std::process::id()));
-        let failed = |e| Failure::run(format!("cannot write to {}: {e}", path.display()));
-        fs::create_dir_all(&path).map_err(failed)?;
-        fs::write(path.join("Peer.java"), SOURCE).map_err(failed)?;
+        fs::create_dir_all(&path).map_err(|e| cannot_write(&path, &e))?;
         Ok(Self(path))
     }
+
+    /// A file in it.
+    fn file(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.0.join(name);
+        fs::write(&path, text).map_err(|e| cannot_write(&path, &e))?;
+        Ok(path)
+    }
+}
+
+fn cannot_write(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::run(format!("cannot write to {}: {e}", path.display()))
 }
 
 impl Drop for Scratch {
@@ -57,6 +67,14 @@ struct Outcome {
     said: Said,
     used: Used,
     pss_bytes: u64,
+}
+
+/// The line that says why, in what a virtual machine wrote to standard error.
+fn news(text: &str) -> &str {
+    // What the machine says of its own environment is not the news.
+    let is_news = |line: &&str| !line.trim().is_empty() && !line.starts_with("NOTE: Picked up");
+    let is_memory = |line: &&str| line.contains("out of memory");
+    text.lines().find(is_memory).or_else(|| text.lines().find(is_news)).unwrap_or("no message")
 }
 
 fn wait_for(mut command: Command) -> Result<Outcome, Failure> {
@@ -83,10 +101,7 @@ fn wait_for(mut command: Command) -> Result<Outcome, Failure> {
     let (Some(said), Some(busy), true) = (said, ended, status.success()) else {
         let mut text = String::new();
         let _ = child.0.stderr.take().map(|mut stderr| stderr.read_to_string(&mut text));
-        // What the machine says of its own environment is not the news.
-        let is_news = |line: &&str| !line.trim().is_empty() && !line.starts_with("NOTE: Picked up");
-        let first = text.lines().find(is_news).unwrap_or("no message");
-        return Err(failed(format!("ended without a result ({status}): {first}")));
+        return Err(failed(format!("ended without a result ({status}): {}", news(&text))));
     };
     let seconds = (said.to_ns - said.from_ns).max(1) as f64 / 1e9;
     let own_percent = said.cpu_ns as f64 / 1e9 / seconds * 100.0;
@@ -98,21 +113,37 @@ fn wait_for(mut command: Command) -> Result<Outcome, Failure> {
     Ok(Outcome { said, used, pss_bytes })
 }
 
-/// Runs a plan whose collector is a peer.
-pub(crate) fn run(plan: &Plan, peer: Peer, hiccups: Hiccups) -> Result<Record, Failure> {
-    let java = plan.heap.java.as_ref().ok_or_else(|| Failure::input("a peer needs a JDK: --jdk DIR"))?;
-    let scratch = Scratch::new()?;
-    java.compile(&scratch.0.join("Peer.java"), &scratch.0)?;
+/// The process of a run, and the log of its safepoints where it writes one.
+fn start(plan: &Plan, peer: Peer, scratch: &Scratch) -> Result<(Command, Option<PathBuf>), Failure> {
+    let missing = |what: &str| Failure::input(format!("{peer} needs {what}"));
+    if peer == Peer::V8 {
+        let node = plan.heap.node.as_ref().ok_or_else(|| missing("Node.js: --node PROGRAM"))?;
+        return Ok((node.command(&scratch.file("peer.js", V8)?), None));
+    }
+    let java = plan.heap.java.as_ref().ok_or_else(|| missing("a JDK: --jdk DIR"))?;
+    java.compile(&scratch.file("Peer.java", JAVA)?, &scratch.0)?;
     let log = scratch.0.join("safepoints.log");
+    Ok((java.machine(&plan.heap.machine(peer), &scratch.0, &log), Some(log)))
+}
+
+/// Runs a plan whose collector is a peer, in a process of its own.
+pub(crate) fn run(plan: &Plan, peer: Peer, hiccups: Hiccups) -> Result<Record, Failure> {
+    let scratch = Scratch::new()?;
     // Threads take it over from the one that starts them, in another process as well; where a
     // sandbox refuses, sleeps end later and the samples show it.
     let _ = set_timer_slack(Duration::ZERO);
-    let mut command = java.machine(&plan.heap.machine(peer), &scratch.0, &log);
+    let (mut command, log) = start(plan, peer, &scratch)?;
     command.args(arguments(plan));
     let Outcome { said, used, pss_bytes } = wait_for(command)?;
     let tracks = said.tracks().ok_or_else(|| Failure::run("its program's samples cannot be read"))?;
-    let log = fs::read_to_string(&log).map_err(|e| Failure::run(format!("cannot read the log of safepoints: {e}")))?;
-    let stops = stops(&log, said.from_ns, said.to_ns);
+    let stops = match log {
+        None => said.stops(),
+        Some(log) => {
+            let text = fs::read_to_string(&log);
+            let text = text.map_err(|e| Failure::run(format!("cannot read the log of safepoints: {e}")))?;
+            stops(&text, said.from_ns, said.to_ns)
+        }
+    };
     let of = |count, cpu_ns| threads::Usage { count, cpu_ns, ..threads::Usage::default() };
     let used_by = Threads {
         mutators: of(tracks.len() as u64, said.mutators_cpu_ns),
@@ -125,4 +156,18 @@ pub(crate) fn run(plan: &Plan, peer: Peer, hiccups: Hiccups) -> Result<Record, F
     let measured = Measured::new(said.ops, said.checksum, tracks);
     let footprint = Footprint { pss_peak_bytes: pss_bytes, ..Footprint::default() };
     Ok(record(plan, footprint, &measured, closed, hiccups))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_memory_is_the_news() {
+        let java = "NOTE: Picked up JDK_JAVA_OPTIONS: -Da\n\nException in thread \"main\" java.lang.OutOfMemoryError: x\n at y";
+        assert_eq!(news(java), "Exception in thread \"main\" java.lang.OutOfMemoryError: x");
+        let v8 = "\n<--- Last few GCs --->\n\n[7:0x1] 5 ms: Scavenge\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n";
+        assert!(news(v8).starts_with("FATAL ERROR: "));
+        assert_eq!((news("\n\n a \nb"), news("")), (" a ", "no message"));
+    }
 }

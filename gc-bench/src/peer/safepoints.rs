@@ -19,6 +19,7 @@ pub(super) fn stops(log: &str, from_ns: u64, to_ns: u64) -> Vec<Stop> {
         let (duration_ns, safepoint_ns) = (field("Total:")?, field("Reaching safepoint:")?);
         let start_ns = ended_ns.checked_sub(duration_ns)?;
         (ended_ns > from_ns && start_ns < to_ns).then(|| Stop {
+            mutator: None,
             kind: kind.to_owned(),
             start_ns: start_ns.saturating_sub(from_ns),
             duration_ns,
@@ -46,6 +47,7 @@ mod tests {
 [2400ns] Safepoint \"Behind\", Time since last: 51 ns, Reaching safepoint: 20 ns, At safepoint: 60 ns, Total: 90 ns
 ";
         let stop = |kind: &str, start_ns, duration_ns, safepoint_ns, before_ns| Stop {
+            mutator: None,
             kind: kind.into(),
             start_ns,
             duration_ns,

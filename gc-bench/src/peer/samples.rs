@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::recorder::Recorder;
+use crate::timeline::Stop;
 use crate::track::{Late, Paced, Track};
 
 /// One line of JSON. Times by the monotonic clock.
@@ -18,6 +19,19 @@ pub(super) struct Said {
     pub(super) ops: u64,
     pub(super) checksum: i64,
     tracks: Vec<SaidTrack>,
+    /// Where the runtime has no log of them.
+    #[serde(default)]
+    stops: Vec<SaidStop>,
+}
+
+/// A time in which the collector had threads stopped.
+#[derive(Debug, Deserialize)]
+struct SaidStop {
+    kind: String,
+    /// The mutator that it stopped; none: all.
+    mutator: Option<u64>,
+    start_ns: u64,
+    duration_ns: u64,
 }
 
 /// A mutator's samples.
@@ -55,6 +69,23 @@ fn pairs(flat: &[i64]) -> Option<Vec<(u64, i64)>> {
 }
 
 impl Said {
+    /// The stops that it said, as far as they lie in the measured part; times from its start.
+    pub(super) fn stops(&self) -> Vec<Stop> {
+        let &Self { from_ns, to_ns, .. } = self;
+        let inside = |stop: &&SaidStop| stop.start_ns + stop.duration_ns > from_ns && stop.start_ns < to_ns;
+        let stop = |stop: &SaidStop| Stop {
+            mutator: stop.mutator,
+            kind: stop.kind.clone(),
+            start_ns: stop.start_ns.saturating_sub(from_ns),
+            duration_ns: stop.duration_ns,
+            safepoint_ns: 0,
+            before_ns: from_ns.saturating_sub(stop.start_ns),
+        };
+        let mut stops: Vec<Stop> = self.stops.iter().filter(inside).map(stop).collect();
+        stops.sort_by_key(|stop| stop.start_ns);
+        stops
+    }
+
     /// The tracks, numbered from 1. `None` if they are not what a program of ours writes.
     pub(super) fn tracks(&self) -> Option<Vec<Track>> {
         self.tracks.iter().zip(1..).map(|(track, number)| track.read(number)).collect()
@@ -103,6 +134,23 @@ mod tests {
         assert_eq!((sampled.mutator, sampled.operations, sampled.idle_ns), (1, 8, 100));
         assert_eq!((sampled.long_samples, sampled.operations_ns), (vec![(140, 5_000_000_000)], 5_000_000_100));
         assert!(tracks[0].responses().is_none() && tracks[0].late().is_empty());
+    }
+
+    #[test]
+    fn stops_are_those_of_the_measured_part() {
+        let stops = r#""stops":[{"kind":"b","mutator":2,"start_ns":700,"duration_ns":300},
+            {"kind":"a","mutator":null,"start_ns":2,"duration_ns":9},{"kind":"c","start_ns":900,"duration_ns":1},
+            {"kind":"d","start_ns":1,"duration_ns":4}],"tracks""#;
+        let said: Said = serde_json::from_str(&LINE.replace("\"tracks\"", stops)).unwrap();
+        let stop = |kind: &str, mutator, start_ns, duration_ns, before_ns| Stop {
+            mutator,
+            kind: kind.into(),
+            start_ns,
+            duration_ns,
+            safepoint_ns: 0,
+            before_ns,
+        };
+        assert_eq!(said.stops(), [stop("a", None, 0, 9, 3), stop("b", Some(2), 695, 300, 0)]);
     }
 
     #[test]

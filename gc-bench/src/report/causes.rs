@@ -24,7 +24,7 @@ pub(crate) struct Gap {
 /// The stretches of this run that a mutator lost, by their cause.
 fn lost(run: &Record, mutator: u64) -> Vec<(String, Vec<Stretch>)> {
     let mut all: Vec<(String, Vec<Stretch>)> = Vec::new();
-    for stop in &run.stops {
+    for stop in run.stops.iter().filter(|stop| stop.mutator.is_none_or(|stopped| stopped == mutator)) {
         // One that ended before the measured part is empty.
         let to = (stop.start_ns + stop.duration_ns).saturating_sub(stop.before_ns);
         let stretch = Stretch::from((stop.start_ns, to));
@@ -129,6 +129,7 @@ mod tests {
     fn a_gap_is_what_pauses_and_the_thread_s_own_delays_took() {
         let mut run = run(3, &[(10 * MS, 10 * MS)]);
         let stop = |kind: &str, start_ms: u64, ms: u64, before_ms: u64| Stop {
+            mutator: None,
             kind: kind.into(),
             start_ns: start_ms * MS,
             duration_ns: ms * MS,

@@ -57,6 +57,7 @@ mod tests {
     fn pauses_are_told_apart_by_what_they_are_for() {
         let mut runs = [record("gcbench", 1), record("gcbench", 2)];
         let stop = |kind: &str, duration_ns| Stop {
+            mutator: None,
             kind: kind.into(),
             start_ns: 0,
             duration_ns,

@@ -261,6 +261,10 @@ fn plans(name: &str, mut own: Table, all: &Table, heaps: Option<&Heaps>) -> Resu
             let line = line.chain(heap.map(OsString::from)).chain(["--", name].map(OsString::from));
             let line = Line::try_parse_from(line).map_err(|e| Failure::of_command_line(&e).line())?;
             let runs = standard_runs(&line.run).map_err(|e| e.line())?;
+            // All that the file names is made, on each machine that makes a part.
+            if let Some(missing) = runs.left_out.into_iter().next() {
+                return Err(missing);
+            }
             let point = (!point.is_empty()).then_some(point);
             plans.extend(runs.plans.into_iter().map(|plan| Plan { point: point.clone(), ..plan }));
         }
@@ -303,7 +307,7 @@ fn sweep(mut all: Table) -> Result<Sweep, String> {
     if let Some(twice) = plans.iter().map(Plan::label).find(|label| !labels.insert(label.clone())) {
         return Err(format!("two points are called {twice}: give the workload of one a `label`"));
     }
-    let mut runs = Runs { plans, schedule: Schedule { repeats, ..Schedule::once() } };
+    let mut runs = Runs { plans, schedule: Schedule { repeats, ..Schedule::once() }, left_out: Vec::new() };
     // The same file has the same order on every machine that is to run a part of it.
     runs.schedule.seed = seed.unwrap_or_else(|| {
         let text = runs.settings().iter().map(Value::to_string).collect::<String>() + &repeats.to_string();

@@ -1,5 +1,5 @@
 //! Rows of other runtimes, and of memory that the program frees itself. Where no Java development
-//! kit is on the path, what needs one is not tested, and says so.
+//! kit or no Node.js is on the path, what needs one is not tested, and says so.
 
 use std::process::Command;
 
@@ -8,10 +8,22 @@ use serde_json::Value;
 
 /// Whether `java` and `javac` are on the path.
 fn has_kit() -> bool {
-    let starts = |name: &str| Command::new(name).arg("-version").output().is_ok_and(|out| out.status.success());
-    let has = starts("java") && starts("javac");
+    let has = starts("java", "-version") && starts("javac", "-version");
     if !has {
         println!("NOT TESTED: peers of the JVM, because no `java` and `javac` are on the path");
+    }
+    has
+}
+
+fn starts(name: &str, version: &str) -> bool {
+    Command::new(name).arg(version).output().is_ok_and(|out| out.status.success())
+}
+
+/// Whether `node` is on the path.
+fn has_node() -> bool {
+    let has = starts("node", "--version");
+    if !has {
+        println!("NOT TESTED: V8, because no `node` is on the path");
     }
     has
 }
@@ -47,7 +59,12 @@ fn assert_same_work(ours: &Value, peer: &Value) {
     assert!(number("cpu_s") > 0.0 && number("pss_peak_bytes") > 1e6 && number("wall_s") > 0.0, "{work}");
     assert!(peer["metered"]["100ms"]["max_ns"].as_u64() >= peer["metered"]["1ms"]["p50_ns"].as_u64());
     assert_eq!(peer["pauses"]["count"], peer["stops"].as_array().unwrap().len());
-    assert_eq!(peer["settings"]["java"]["jdk"].is_string(), peer["barrier"] != "manual");
+    let kit = match peer["barrier"].as_str().unwrap() {
+        "manual" => return,
+        "v8" => &peer["settings"]["node"]["version"],
+        _ => &peer["settings"]["java"]["jdk"],
+    };
+    assert!(kit.is_string(), "{kit}");
 }
 
 /// The standard workloads, each by this heap and by a peer, whose runs these are.
@@ -138,10 +155,104 @@ fn a_peer_keeps_a_rate() {
 }
 
 #[test]
+fn v8_does_the_same_work() {
+    if !has_node() {
+        return;
+    }
+    let document = json(&["--quick", "--barrier", "load", "--peer", "v8"]);
+    let peers = assert_all_the_same(&document, "v8");
+    for run in &peers {
+        let (work, mutators) = (&run["workload"], run["tracks"].as_array().unwrap().len() as u64);
+        assert_eq!(run["settings"]["node"]["isolates"], mutators, "{work}");
+        assert_eq!(run["settings"]["pretouch"], false, "{work}");
+        assert!(
+            run["cycles"].as_u64() > Some(0) && run["pauses"]["max_ns"].as_u64() > Some(0),
+            "{work}: no collection"
+        );
+        // A pause is of the one thread whose isolate collects.
+        for stop in run["stops"].as_array().unwrap() {
+            let stopped = stop["mutator"].as_u64();
+            assert_eq!(stopped.is_some(), mutators > 1, "{work}: {stop}");
+            assert!(stopped.is_none_or(|mutator| (1..=mutators).contains(&mutator)), "{work}: {stop}");
+        }
+    }
+    let labels = document["order"]["configurations"].as_array().unwrap();
+    let isolates = labels.iter().filter(|label| label.as_str().unwrap().ends_with(", 2 isolates")).count();
+    assert_eq!(isolates, 2, "{labels:?}");
+
+    // Its entries are larger, and do not fit into half of the usual heap each.
+    let args = ["lru-cache", "--quick", "--seconds", "1", "--rate", "20000", "--heap", "192m", "--peer", "v8"];
+    let document = json(&args);
+    let run = of(&document, "v8")[0];
+    assert_same_work(of(&document, "load")[0], run);
+    assert_eq!((run["ops"].as_u64(), run["latency"]["count"].as_u64()), (Some(40_000), Some(2_000)));
+}
+
+/// A node takes nearly twice as much as here, so the largest tree does not fit. The line says why,
+/// and nothing is left behind.
+#[test]
+fn v8_without_memory_is_one_line() {
+    if !has_node() {
+        return;
+    }
+    let scratch = Scratch::new("v8-memory");
+    let out = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
+        .args(["gcbench", "--quick", "--size", "1", "--heap", "32m", "--barrier", "load", "--peer", "v8"])
+        .env("TMPDIR", &scratch.0)
+        .current_dir(&scratch.0)
+        .output()
+        .expect("the bench starts");
+    let said = text(&out.stderr);
+    let line = said.lines().last().unwrap_or_default();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(line.contains("gcbench, v8, Node.js ") && line.contains("out of memory"), "{said}");
+    assert_eq!(scratch.entries(), Vec::<String>::new());
+}
+
+/// What is not installed is left out, and a line says so; the rest is run.
+#[test]
+fn a_peer_that_is_not_installed_is_left_out() {
+    let scratch = Scratch::new("not-installed");
+    let bench = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_gc-bench"))
+            .args(args)
+            .env("PATH", &scratch.0)
+            .env_remove("JAVA_HOME")
+            .current_dir(&scratch.0)
+            .output()
+            .expect("the bench starts")
+    };
+    let args = ["message-ring", "--quick", "--size", "1000", "--repeats", "1", "--peer", "v8,manual,zgc"];
+    let out = bench(&[&args[..], &["--json", "-"]].concat());
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let document: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let labels = document["order"]["configurations"].as_array().unwrap();
+    assert_eq!(
+        labels.iter().map(|label| label.as_str().unwrap()).collect::<Vec<_>>(),
+        ["message-ring", "message-ring, manual"]
+    );
+    let left_out = document["left_out"].as_array().unwrap();
+    for (line, parts) in left_out.iter().zip([["v8 is left out", "--node"], ["zgc is left out", "--jdk"]]) {
+        let line = line.as_str().unwrap();
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        assert!(said.contains(&format!("gc-bench: {line}\n")), "{said}");
+    }
+    assert_eq!(left_out.len(), 2);
+    // A sweep makes all that its file names.
+    std::fs::write(scratch.0.join("a.toml"), "workload = [\"gcbench\"]\nquick = true\npeer = [\"v8\"]\n").unwrap();
+    let out = bench(&["sweep", "a.toml"]);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("v8 is left out"), "{}", text(&out.stderr));
+}
+
+#[test]
 fn what_a_peer_cannot_have_is_refused() {
     assert_refused(&["gcbench", "--peer", "g2"], 2, &["g2", "parallel"]);
     assert_refused(&["gcbench", "--jdk", "/nowhere"], 2, &["--peer"]);
     assert_refused(&["gcbench", "--peer", "g1", "--jdk", "/nowhere/jdk"], 2, &["/nowhere/jdk", "install", "--jdk"]);
+    assert_refused(&["gcbench", "--peer", "v8", "--node", "/nowhere/node"], 2, &["/nowhere/node", "install", "--node"]);
+    assert_refused(&["gcbench", "--peer", "manual", "--node", "/nowhere"], 2, &["--node", "v8"]);
     assert_refused(&["gcbench", "--peer", "g1,g1"], 2, &["g1 is named twice"]);
     assert_refused(&["json", "--peer", "g1"], 2, &["leave out --peer"]);
     assert_refused(&["pause-scaling", "--peer", "g1"], 2, &["leave out --peer"]);
