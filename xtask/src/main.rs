@@ -1,8 +1,10 @@
-//! Tasks of this workspace that cargo does not have: `cargo xtask mutate`, `cargo xtask package`.
+//! Tasks of this workspace that cargo does not have: `cargo xtask mutate`, `cargo xtask sensitivity`,
+//! `cargo xtask package`.
 
 mod mutate;
 mod mutation;
 mod package;
+mod sensitivity;
 mod tree;
 
 use std::process::ExitCode;
@@ -16,6 +18,15 @@ Removes a rule from a copy of this workspace and runs the test that must fail th
   --check  only look whether every text that a mutation replaces is in the sources, exactly once
   --all    run all mutations; the exit code is 1 if a test of one passes
   NAME..   run these
+
+Usage: cargo xtask sensitivity [REPEATS [WORKLOAD]]
+
+Builds gc-bench three times, twice from the same source and once with a slowdown of 3 % in the
+allocation path, and looks whether `gc-bench compare` finds it, and finds no difference where there
+is none. For an idle machine, half an hour.
+
+  REPEATS   runs of each, 20 where it is not given
+  WORKLOAD  of gc-bench, gcbench where it is not given
 
 Usage: cargo xtask package [ARGUMENT OF CARGO PACKAGE]..
 
@@ -32,6 +43,7 @@ fn main() -> ExitCode {
         ["mutate", names @ ..] if !names.is_empty() && names.iter().all(|name| !name.starts_with('-')) => {
             mutate::run(names)
         }
+        ["sensitivity", arguments @ ..] if arguments.len() <= 2 => sensitivity::run(arguments),
         ["package", arguments @ ..] => package::run(arguments),
         _ => Err(USAGE.to_owned()),
     };
