@@ -281,8 +281,8 @@ impl Heap {
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record;
-    /// losses that did not fit count one by one. Where memory is too short to give all at once, the
-    /// next call gives the others. No events if the heap has listeners ([`HeapBuilder::on_event`]).
+    /// losses that did not fit count one by one. Where memory is too short to give all at once, it gives
+    /// some, and the next calls the others, in their order. No events if the heap has listeners ([`HeapBuilder::on_event`]).
     /// Takes locks briefly; for any thread.
     ///
     /// A child made by `fork` has a copy of the record, which it may take once, as the parent may;

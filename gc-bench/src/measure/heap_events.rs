@@ -113,19 +113,35 @@ impl HeapEvents {
 
     /// Adds the time in which a mutator's operations were due and its thread, which was on its way
     /// out of the heap, slept there or was on its way back, waited for a processor:
-    /// [`Track::late`]. And the time in which it slept on, as far as it is seen to have been `off`
+    /// [`Track::late`]. After [`place_preemptions`](Self::place_preemptions), of which it leaves out
+    /// what is the same. And the time in which it slept on, as far as it is seen to have been `off`
     /// a processor: the timer came late. What else kept it is not known.
     pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track], off: &[Seen]) {
         let mut of_mutator: BTreeMap<u64, Vec<Seen>> = BTreeMap::new();
         off.iter().for_each(|&stretch| of_mutator.entry(stretch.0).or_default().push(stretch));
+        let waits = [LossKind::Preemptions, LossKind::WakeUps].map(name);
+        let waits: Vec<Delay> = waits.iter().filter_map(|kind| self.delays.get(kind)).flatten().copied().collect();
+        // Of a part of a way, what the heap's own waits of that mutator have of it.
+        let counted = |mutator: u64, part: &Part| -> u64 {
+            let own = waits.iter().filter(|wait| wait.0 == mutator);
+            let inside = own.map(|&(_, from, ns, lost_ns)| {
+                let overlap_ns = (from + ns).min(part.to_ns).saturating_sub(from.max(part.from_ns));
+                lost_ns as f64 * overlap_ns as f64 / ns.max(1) as f64
+            });
+            inside.sum::<f64>().round() as u64
+        };
         let late = tracks.iter().flat_map(|track| track.late().iter().map(move |late| (track.mutator(), late)));
         for (mutator, late) in late {
             let mut add = |kind: &str, part: &Part, ns: u64| {
                 let share = ns as f64 / (part.to_ns - part.from_ns) as f64;
                 self.add_delay(kind, mutator, (part.from_ns, part.to_ns), share);
             };
-            for way in late.ways().filter(|way| way.waited_ns.is_some_and(|ns| ns > 0)) {
-                add(LATE_WAKE_UPS, &way, way.waited_ns.unwrap_or(0));
+            for way in late.ways() {
+                // The heap may have recorded the same wait, as it asks on the way, too.
+                let ns = way.waited_ns.unwrap_or(0).saturating_sub(counted(mutator, &way));
+                if ns > 0 {
+                    add(LATE_WAKE_UPS, &way, ns);
+                }
             }
             let Some(sleep) = late.sleep() else { continue };
             add(LATE_WAKE_UPS, &sleep, sleep.waited_ns.unwrap_or(0));

@@ -140,6 +140,33 @@ fn a_sleep_beyond_a_due_time_is_in_the_account() {
     .unwrap();
 }
 
+/// 1 ms of a way of 2 ms out of the heap: the heap has recorded the same wait when it asked on the
+/// way, and 0.3 ms of a wake-up on the way back.
+#[test]
+fn a_wait_that_the_heap_has_recorded_too_counts_once() {
+    let heap = gc_heap::Heap::builder().max_bytes(8 << 20).build().unwrap();
+    heap.enter(|m| {
+        let mut track = Track::new(1, 1_000);
+        track.start(m, Instant::now());
+        let at = |at_ns, waited_ns| Moment { at_ns, waited_ns: Some(waited_ns) };
+        let (left, out) = (at(4 * MS - 10_000, 5), at(6 * MS, MS + 5));
+        track.is_back(Late { due_ns: 4 * MS, left, asleep: out, woke: out, back: at(7 * MS, MS + 500_005) });
+        let loss = |kind, start_ns, total_ns, lost_ns| {
+            Event::Loss(Loss { kind, start_ns, total_ns, lost_ns, kernel_ns: 0, count: 1, mutator: m.number() })
+        };
+        let events =
+            [loss(LossKind::Preemptions, 3 * MS, 3 * MS - 1000, MS), loss(LossKind::WakeUps, 6 * MS, 300_000, 300_000)];
+        let mut found = HeapEvents::of(&events, 0, 0, 60 * MS);
+        let long_samples = vec![(4 * MS, 2 * MS)];
+        found.place_preemptions(&[Sampled { mutator: m.number(), long_samples, ..Sampled::default() }]);
+        found.add_late_wake_ups(&[track], &[]);
+        assert_eq!(found.delays["late_wake_ups"], [(m.number(), 6 * MS, MS, 200_000)]);
+        let lost = found.lost_by(m.number());
+        assert_eq!((lost.between(4 * MS, 6 * MS).round(), lost.between(6 * MS, 7 * MS).round()), (1e6, 440_000.0));
+    })
+    .unwrap();
+}
+
 #[test]
 fn faults_are_lost_to_the_mutator_that_had_them() {
     let fault = |start_us: u64, us: u64, lost_us: u64, mutator: u64| {
