@@ -281,9 +281,9 @@ impl Heap {
     }
 
     /// Takes the events since the last call, and the number of those that did not fit the record;
-    /// losses that did not fit count one by one. Where memory is too short to give all at once, it gives
-    /// some, and the next calls the others, in their order. No events if the heap has listeners ([`HeapBuilder::on_event`]).
-    /// Takes locks briefly; for any thread.
+    /// losses that did not fit count one by one. Where memory is too short to give all at once, it
+    /// gives some, and the next calls the others, in their order. No events if the heap has
+    /// listeners ([`HeapBuilder::on_event`]). Takes locks briefly; for any thread.
     ///
     /// A child made by `fork` has a copy of the record, which it may take once, as the parent may;
     /// of locks that are held there as for [`pauses`](Self::pauses), what they guard is not in the

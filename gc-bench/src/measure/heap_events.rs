@@ -113,9 +113,9 @@ impl HeapEvents {
 
     /// Adds the time in which a mutator's operations were due and its thread, which was on its way
     /// out of the heap, slept there or was on its way back, waited for a processor:
-    /// [`Track::late`]. After [`place_preemptions`](Self::place_preemptions), of which it leaves out
-    /// what is the same. And the time in which it slept on, as far as it is seen to have been `off`
-    /// a processor: the timer came late. What else kept it is not known.
+    /// [`Track::late`]. After [`place_preemptions`](Self::place_preemptions), of which it leaves
+    /// out what is the same. And the time in which it slept on, as far as it is seen to have been
+    /// `off` a processor: the timer came late. What else kept it is not known.
     pub(crate) fn add_late_wake_ups(&mut self, tracks: &[Track], off: &[Seen]) {
         let mut of_mutator: BTreeMap<u64, Vec<Seen>> = BTreeMap::new();
         off.iter().for_each(|&stretch| of_mutator.entry(stretch.0).or_default().push(stretch));
