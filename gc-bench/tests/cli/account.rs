@@ -337,6 +337,7 @@ fn the_account_of_each_workload_adds_up() {
     account_of(&["table-churn", "--barrier", "page", "--size", "40000", "--heap", "64m", "--seconds", "1"]);
     account_of(&["message-ring", "--heap", "64m", "--size", "300000"]);
     account_of(&["gcbench", "--heap", "64m", "--size", "1", "--barrier", "stw"]);
+    account_of(&["lru-cache", "--seconds", "1"]);
     let runs = account_of(&["binary-trees", "--heap", "32m", "--size", "13", "--threads", "2"]);
     assert!(number(&runs[0]["other"], "count") > 0, "counting is a series of its own");
 }
