@@ -27,9 +27,11 @@ const LISTED: &[(&str, &str)] = &[
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_of_unit_tests = name == "tests" || name.ends_with("_tests");
         if path.is_dir() {
             files(&path, found);
-        } else {
+        } else if !is_of_unit_tests {
             found.push(path);
         }
     }
