@@ -46,6 +46,6 @@ impl Events {
     /// Adds drained losses, and the number of missed ones.
     pub(crate) fn push_losses(&self, losses: &mut Vec<Event>, missed: u64) {
         self.losses.miss(missed);
-        self.losses.miss(self.push_all(losses));
+        self.push_all(losses);
     }
 }

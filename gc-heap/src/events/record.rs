@@ -13,8 +13,8 @@ const MAX_EVENTS: usize = 1 << 20;
 /// Events that are kept in one piece: 384 KiB.
 const CHUNK_EVENTS: usize = 1 << 12;
 
-/// Events until they are taken. In chunks, because a mutator may be the thread that adds one, and
-/// one piece of memory that grows is moved, for milliseconds.
+/// Events until they are taken or delivered. In chunks, because a mutator may be the thread that
+/// adds one, and one piece of memory that grows is moved, for milliseconds.
 #[derive(Default)]
 struct Record {
     chunks: Vec<Vec<Event>>,
@@ -58,7 +58,7 @@ pub(crate) struct Events {
     process: Process,
     record: Mutex<Record>,
     /// Events of the collector not delivered to listeners yet, because a pause was in progress.
-    pending: Mutex<Vec<Event>>,
+    pending: Mutex<Record>,
     listeners: Listeners,
     /// When the heap was built, by the monotonic clock.
     origin_ns: u64,
@@ -98,7 +98,7 @@ impl Events {
 
     /// Adds an event, also inside a pause. Listeners receive it in [`deliver`](Self::deliver).
     pub(crate) fn push(&self, event: Event) {
-        if self.has_listeners() { self.pending.lock().push(event) } else { self.keep(event) }
+        if self.has_listeners() { self.pending.lock().keep(event) } else { self.keep(event) }
     }
 
     /// Reports an event of a thread that no other waits for and that holds no lock: listeners
@@ -126,14 +126,15 @@ impl Events {
             }
             self.telling.store(false, Ordering::Relaxed);
         }
-        self.pending.lock().extend(events);
+        let mut pending = self.pending.lock();
+        events.into_iter().for_each(|event| pending.keep(event));
     }
 
     /// Delivers pushed events to listeners. Called on the collector thread, outside pauses.
     pub(crate) fn deliver(&self) {
         if self.has_listeners() {
-            let pending = std::mem::take(&mut *self.pending.lock());
-            pending.iter().for_each(|event| self.listeners.tell(event));
+            let pending = std::mem::take(&mut self.pending.lock().chunks);
+            pending.iter().flatten().for_each(|event| self.listeners.tell(event));
         }
     }
 
@@ -141,26 +142,16 @@ impl Events {
         self.record.lock().keep(event);
     }
 
-    /// Adds many events at once. Returns the number of those that are dropped because too many
-    /// wait for the listeners. They stay in `events` in a child made by `fork` in which the lock is
-    /// held.
+    /// Adds many events at once. They stay in `events` in a child made by `fork` in which the lock
+    /// is held.
     #[cfg(feature = "losses")]
-    pub(super) fn push_all(&self, events: &mut Vec<Event>) -> u64 {
-        if events.is_empty() {
-            return 0;
+    pub(super) fn push_all(&self, events: &mut Vec<Event>) {
+        let place = if self.has_listeners() { &self.pending } else { &self.record };
+        if !events.is_empty()
+            && let Some(mut place) = place.lock_in(self.process)
+        {
+            events.drain(..).for_each(|event| place.keep(event));
         }
-        let mut dropped = 0;
-        if self.has_listeners() {
-            let Some(mut pending) = self.pending.lock_in(self.process) else { return 0 };
-            let fit = events.len().min(MAX_EVENTS.saturating_sub(pending.len()));
-            dropped = (events.len() - fit) as u64;
-            pending.extend(events.drain(..fit));
-        } else {
-            let Some(mut record) = self.record.lock_in(self.process) else { return 0 };
-            events.iter().for_each(|event| record.keep(*event));
-        }
-        events.clear();
-        dropped
     }
 
     /// Takes the events since the last call, and the number of those that did not fit. Where there
@@ -168,7 +159,9 @@ impl Events {
     /// in which the lock is held.
     pub(crate) fn take(&self) -> (Vec<Event>, u64) {
         let Some(mut record) = self.record.lock_in(self.process) else { return Default::default() };
-        let lost = std::mem::take(&mut record.lost) + self.losses.take_missed();
+        // Those that wait for listeners are delivered, but for what did not fit.
+        let waiting = self.pending.lock_in(self.process).map_or(0, |mut pending| std::mem::take(&mut pending.lost));
+        let lost = std::mem::take(&mut record.lost) + waiting + self.losses.take_missed();
         let (mut chunks, mut events) = record.take();
         // A mutator that adds events would wait while they are copied.
         drop(record);
@@ -223,6 +216,26 @@ mod tests {
         assert_eq!(place(), first);
         let record = events.record.lock();
         assert!(record.chunks.iter().all(|chunk| chunk.capacity() == CHUNK_EVENTS));
+    }
+
+    /// Those that wait for listeners, too.
+    #[test]
+    fn an_event_that_waits_for_a_listener_stays_where_it_is() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut listeners = Listeners::default();
+        let to = Arc::clone(&told);
+        listeners.add(move |event| to.lock().push(*event));
+        let events = Events::new(listeners, Process::current());
+        events.push(event(0));
+        let place = || events.pending.lock().chunks[0].as_ptr();
+        let first = place();
+        let all = 5 * CHUNK_EVENTS as u64;
+        (1..all).for_each(|n| events.push(event(n)));
+        assert_eq!(place(), first);
+        events.deliver();
+        assert_eq!(starts(&told.lock()), (0..all).collect::<Vec<_>>());
+        (0..MAX_EVENTS as u64 + 3).for_each(|n| events.push(event(n)));
+        assert_eq!((events.take().1, events.take().1), (3, 0), "what did not fit is told once");
     }
 
     #[test]
