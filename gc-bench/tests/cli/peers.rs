@@ -195,18 +195,28 @@ fn v8_without_memory_is_one_line() {
     if !has_node() {
         return;
     }
-    let scratch = Scratch::new("v8-memory");
+    let said = fails_in_a_line(
+        "v8-memory",
+        &["gcbench", "--quick", "--size", "1", "--heap", "32m", "--barrier", "load", "--peer", "v8"],
+        None,
+    );
+    assert!(said.contains("gcbench, v8, Node.js ") && said.contains("out of memory"), "{said}");
+}
+
+/// The last line on standard error of runs that fail, and leave nothing behind.
+fn fails_in_a_line(name: &str, args: &[&str], variable: Option<(&str, &str)>) -> String {
+    let scratch = Scratch::new(name);
     let out = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
-        .args(["gcbench", "--quick", "--size", "1", "--heap", "32m", "--barrier", "load", "--peer", "v8"])
+        .args(args)
+        .envs(variable)
         .env("TMPDIR", &scratch.0)
         .current_dir(&scratch.0)
         .output()
         .expect("the bench starts");
     let said = text(&out.stderr);
-    let line = said.lines().last().unwrap_or_default();
     assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(line.contains("gcbench, v8, Node.js ") && line.contains("out of memory"), "{said}");
     assert_eq!(scratch.entries(), Vec::<String>::new());
+    said.lines().last().unwrap_or_default().to_owned()
 }
 
 /// What is not installed is left out, and a line says so; the rest is run.
@@ -265,19 +275,12 @@ fn a_peer_that_fails_is_one_line() {
     if !has_kit() {
         return;
     }
-    let scratch = Scratch::new("peer-fails");
-    let out = Command::new(env!("CARGO_BIN_EXE_gc-bench"))
-        .args(["message-ring", "--quick", "--barrier", "load", "--peer", "parallel"])
-        .env("JDK_JAVA_OPTIONS", "-XX:MaxDirectMemorySize=64k")
-        .env("TMPDIR", &scratch.0)
-        .current_dir(&scratch.0)
-        .output()
-        .expect("the bench starts");
-    let said = text(&out.stderr);
-    let line = said.lines().last().unwrap_or_default();
-    assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(line.contains("message-ring, parallel") && line.contains("OutOfMemoryError"), "{said}");
-    assert_eq!(scratch.entries(), Vec::<String>::new());
+    let said = fails_in_a_line(
+        "peer-fails",
+        &["message-ring", "--quick", "--barrier", "load", "--peer", "parallel"],
+        Some(("JDK_JAVA_OPTIONS", "-XX:MaxDirectMemorySize=64k")),
+    );
+    assert!(said.contains("message-ring, parallel") && said.contains("OutOfMemoryError"), "{said}");
 }
 
 /// A bench that is killed takes the virtual machine with it.

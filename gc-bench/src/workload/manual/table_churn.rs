@@ -10,8 +10,9 @@ use crate::workload::table_churn::{PAYLOAD_MIN, PAYLOAD_SPREAD, TABLE_BITS, Tabl
 /// A record that comes from a box.
 ///
 /// Every pointer to one in a table, in `next` and in `link` is null, or counted in the `references`
-/// of the record that it points to. A record is freed when they are none, so whoever reads such a
-/// pointer finds a record. What has been replaced has no `next` and no `link`.
+/// of the record that it points to. The thread that takes the last one away frees the record, so a
+/// thread that reads such a pointer finds a record. What has been replaced has no `next` and no
+/// `link`.
 struct Record {
     next: *mut Record,
     link: *mut Record,
