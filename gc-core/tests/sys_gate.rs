@@ -5,12 +5,15 @@
 #[path = "sys/gate.rs"]
 mod gate;
 #[cfg(not(loom))]
+#[path = "sys/moves.rs"]
+mod moves;
+#[cfg(not(loom))]
 #[path = "sys/trials.rs"]
 mod trials;
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
-    trials::run(gate::trials())
+    trials::run([gate::trials(), moves::trials()].concat())
 }
 
 /// Models know no kernel.

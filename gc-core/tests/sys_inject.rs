@@ -95,7 +95,7 @@ fn userfaultfd_calls_are_refused() {
             ("ioctl(UFFDIO_REGISTER)", &|| sys::uffd_register(&uffd, at, page, RegisterMode::MISSING)),
             ("ioctl(UFFDIO_CONTINUE)", &|| sys::uffd_continue(&uffd, at, page, true).map(drop)),
             ("ioctl(UFFDIO_COPY)", &|| sys::uffd_copy(&uffd, at, at, page, true).map(drop)),
-            ("ioctl(UFFDIO_MOVE)", &|| sys::uffd_move(&uffd, at, at, page, true, false).map(drop)),
+            ("ioctl(UFFDIO_MOVE)", &|| sys::uffd_move(&uffd, at, at, page, true).map(drop)),
             ("ioctl(UFFDIO_WAKE)", &|| sys::uffd_wake(&uffd, at, page)),
             ("ioctl(UFFDIO_UNREGISTER)", &|| sys::uffd_unregister(&uffd, at, page)),
         ]

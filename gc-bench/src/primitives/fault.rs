@@ -106,7 +106,7 @@ impl Absent {
             match self.kind {
                 Kind::Continue => sys::uffd_continue(&self.uffd, to, len, wake),
                 Kind::Copy => sys::uffd_copy(&self.uffd, to, from, len, wake),
-                Kind::Move => sys::uffd_move(&self.uffd, to, from, len, wake, false),
+                Kind::Move => sys::uffd_move(&self.uffd, to, from, len, wake),
             }
         }
     }

@@ -63,7 +63,7 @@ pub use memory::{
     MemoryLimit, anonymous_huge_pages, available_memory, huge_mapped_bytes, kernel_release, max_map_count,
     memory_limit, page_size, shmem_huge_pages, total_memory,
 };
-pub use pagemap::{committed_pages, present_pages};
+pub use pagemap::{Pagemap, committed_pages, present_pages};
 pub use patience::Patience;
 pub use process::{Process, shared_state};
 pub use sched::{RunDelay, affinity, set_affinity, set_thread_slice, set_timer_slack, thread_sleeps};

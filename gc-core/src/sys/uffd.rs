@@ -145,7 +145,6 @@ const UFFDIO_MOVE: u32 = 3 << 30 | (size_of::<raw::uffdio_move>() as u32) << 16 
 // The header writes these with a cast, `((__u64)1<<0)`, which the generated bindings drop.
 const UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1 << 0;
 const UFFDIO_MOVE_MODE_DONTWAKE: u64 = 1 << 0;
-const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 
 /// Makes one ioctl of a descriptor, unless `inject` refuses it, and returns whether it succeeded;
 /// otherwise `errno` is set. It allocates nothing: a signal handler may call it.
@@ -282,9 +281,15 @@ pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
 
 /// Moves the pages of `from..from + len` to absent pages of a range registered in missing mode,
 /// without copying, and returns how many bytes it moved; the source is then absent. Private
-/// anonymous memory of one process only. 0.036 us a page 2 MiB at once, 1.2 us one page. `holes`:
-/// pages absent from the source are skipped and count as moved; otherwise they are errors. `wake`
-/// as in [`uffd_continue`].
+/// anonymous memory of one process only. 0.036 us a page 2 MiB at once, 1.2 us one page. `wake` as
+/// in [`uffd_continue`].
+///
+/// `UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES` is not used. The kernel's loop over the pages keeps the
+/// `EAGAIN` of a page that it tries again (Linux 6.18), and goes on when that page is moved: it
+/// then finds it present in the destination, and the call ends with `EEXIST` though nothing was
+/// there before. With the flag, a hole that was tried again keeps the call in the kernel for ever,
+/// and only a fatal signal ends it. A page is tried again when `madvise(MADV_DONTNEED)` of 2 MiB of
+/// either range frees its page table meanwhile.
 ///
 /// `int ioctl(int fd, UFFDIO_MOVE, struct uffdio_move *)` ([kernel documentation], Linux 6.8).
 ///
@@ -300,17 +305,9 @@ pub unsafe fn uffd_copy(uffd: &Uffd, to: usize, from: usize, len: usize, wake: b
 /// may access the destination.
 ///
 /// [kernel documentation]: https://docs.kernel.org/admin-guide/mm/userfaultfd.html
-pub unsafe fn uffd_move(
-    uffd: &Uffd,
-    to: usize,
-    from: usize,
-    len: usize,
-    wake: bool,
-    holes: bool,
-) -> Result<usize, SysError> {
+pub unsafe fn uffd_move(uffd: &Uffd, to: usize, from: usize, len: usize, wake: bool) -> Result<usize, SysError> {
     let call = "ioctl(UFFDIO_MOVE)";
-    let quiet = if wake { 0 } else { UFFDIO_MOVE_MODE_DONTWAKE };
-    let mode = quiet | if holes { UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES } else { 0 };
+    let mode = if wake { 0 } else { UFFDIO_MOVE_MODE_DONTWAKE };
     let mut moved = raw::uffdio_move { dst: to as u64, src: from as u64, len: len as u64, mode, move_: 0 };
     // SAFETY: the request's own structure; the caller owns both ranges.
     let done = unsafe { ioctl(uffd, call, UFFDIO_MOVE, &mut moved) };

@@ -37,7 +37,7 @@ pub use self::error::{FlipError, GateError, InstallResult};
 use self::rehearsal::Rehearsal;
 use super::bases::Base;
 use super::{Parts, Views};
-use crate::sys::{self, MoveError, Patience, SysError, Uffd, UffdSource};
+use crate::sys::{self, MoveError, Pagemap, Patience, SysError, Uffd, UffdSource};
 use crate::sys::{UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM, UFFD_FEATURE_MOVE, UFFD_FEATURE_SIGBUS};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -65,6 +65,8 @@ pub struct Gate {
     /// The last page was installed by a fallback instead of `supply`: the next refusal is not
     /// retried for long.
     detour: AtomicBool,
+    /// Of private memory whose pages are moved: which exist. `None` where it cannot be opened.
+    pagemap: Option<Pagemap>,
     rehearsal: Rehearsal,
 }
 
@@ -123,6 +125,8 @@ impl Gate {
                             return Err(GateError { refused, flip: Some(Box::new(error)) });
                         }
                         let (_base, detour) = (Arc::clone(&views.base), AtomicBool::new(false));
+                        // Opened here for the same reason as the descriptor.
+                        let pagemap = if supply == PageSource::Move { Pagemap::open().ok() } else { None };
                         let no_move = refused.last().filter(|_| supply == PageSource::Copy).map(|(_, error)| *error);
                         return Ok(Gate {
                             _base,
@@ -135,6 +139,7 @@ impl Gate {
                             opened: views.parts().cloned(),
                             no_move,
                             detour,
+                            pagemap,
                             rehearsal,
                         });
                     }

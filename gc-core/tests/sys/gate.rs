@@ -320,8 +320,6 @@ fn what_is_not_in_the_view_is_refused() {
     assert_eq!(sys::present_pages(PAGE, usize::MAX).unwrap_err().errno(), libc::EINVAL);
 }
 
-/// Where two were at it, one found a page of its own registered by the other, and nobody serves
-/// that fault.
 /// Offsets of pages that a test of parts writes: one in each part, the last three opened later.
 const IN_PARTS: [usize; 5] = [PAGE, 3 * MIN_SPAN + 2 * PAGE, 4 * MIN_SPAN, MIN_SPAN, 7 * MIN_SPAN + 5 * PAGE];
 
@@ -378,6 +376,8 @@ fn parts_are_moved_one_after_the_other_and_opened_meanwhile() {
     assert_eq!(read(gate.view() + 5 * MIN_SPAN), None);
 }
 
+/// Where two were at it, one found a page of its own registered by the other, and nobody serves
+/// that fault.
 fn rehearsals_at_once_leave_each_other_alone() {
     let (_views, gate) = gated(2 * MIN_SPAN).unwrap();
     std::thread::scope(|scope| {

@@ -175,13 +175,13 @@ fn move_takes_the_page_itself() {
     let (to, from) = private_ranges(&uffd);
     // SAFETY: as above.
     unsafe {
-        assert_eq!(sys::uffd_move(&uffd, to + PAGE, from + PAGE, 3 * PAGE, false, false).unwrap(), 3 * PAGE);
+        assert_eq!(sys::uffd_move(&uffd, to + PAGE, from + PAGE, 3 * PAGE, false).unwrap(), 3 * PAGE);
         assert_eq!((try_read(to), try_read(to + PAGE), try_read(to + 3 * PAGE)), (Err(libc::EFAULT), Ok(2), Ok(4)));
         assert_eq!(word(from + PAGE).read_volatile(), 0, "what moved away is fresh memory");
-        let second = sys::uffd_move(&uffd, to + PAGE, from + 5 * PAGE, PAGE, false, false).unwrap_err();
+        let second = sys::uffd_move(&uffd, to + PAGE, from + 5 * PAGE, PAGE, false).unwrap_err();
         assert_eq!((second.call(), second.errno()), ("ioctl(UFFDIO_MOVE)", libc::EEXIST), "{second}");
         assert_eq!(word(from + 5 * PAGE).read_volatile(), 6, "what was refused stays");
-        let hole = sys::uffd_move(&uffd, to + 7 * PAGE, from + 2 * PAGE, PAGE, false, false).unwrap_err();
+        let hole = sys::uffd_move(&uffd, to + 7 * PAGE, from + 2 * PAGE, PAGE, false).unwrap_err();
         assert_eq!(hole.errno(), libc::ENOENT, "{hole}");
         sys::uffd_unregister(&uffd, to, BYTES).unwrap();
         sys::unmap(to, BYTES).unwrap();
@@ -196,7 +196,7 @@ fn a_file_of_a_heap_cannot_be_moved_but_its_holes_can_be_filled() {
     // SAFETY: as above.
     unsafe {
         sys::uffd_register(&uffd, heap.view, BYTES, RegisterMode::MISSING).unwrap();
-        let refused = sys::uffd_move(&uffd, heap.view + 5 * PAGE, heap.canonical, PAGE, false, false).unwrap_err();
+        let refused = sys::uffd_move(&uffd, heap.view + 5 * PAGE, heap.canonical, PAGE, false).unwrap_err();
         assert_eq!(refused.errno(), libc::EINVAL, "{refused}");
         let page = heap.view + 5 * PAGE;
         assert_eq!(sys::uffd_copy(&uffd, page, heap.canonical + 8 * PAGE, PAGE, false).unwrap(), PAGE);

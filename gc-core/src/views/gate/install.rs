@@ -4,6 +4,7 @@ use super::error::InstallResult;
 use super::{Gate, PageSource, before_entry};
 use crate::sys::{self, Patience, SysError};
 use crate::views::MIN_SPAN;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 impl Gate {
@@ -112,20 +113,20 @@ impl Gate {
         unsafe {
             match self.supply {
                 PageSource::Continue => sys::uffd_continue(&self.uffd, self.view + offset, len, false),
-                PageSource::Move => self.move_run(offset, len, false),
+                PageSource::Move => self.move_run(offset, len),
                 PageSource::Copy => self.copy(offset, len),
             }
         }
     }
 
-    /// Moves pages. `holes`: absent ones are skipped.
+    /// Moves pages, up to the first that is absent.
     ///
     /// # Safety
     /// As [`install`](Gate::install).
-    unsafe fn move_run(&self, offset: usize, len: usize, holes: bool) -> Result<usize, SysError> {
+    unsafe fn move_run(&self, offset: usize, len: usize) -> Result<usize, SysError> {
         let (to, from) = (self.view + offset, self.from + offset);
         // SAFETY: the ranges are in our views, and the caller has repaired the pages.
-        let run = |len| unsafe { sys::uffd_move(&self.uffd, to, from, len, false, holes) };
+        let run = |len| unsafe { sys::uffd_move(&self.uffd, to, from, len, false) };
         // One call moves within one mapping; parts are mappings of their own, of whole 2 MiB.
         let in_part = MIN_SPAN - offset % MIN_SPAN;
         match run(len) {
@@ -154,7 +155,8 @@ impl Gate {
     }
 
     /// As [`install`](Gate::install), for private memory: pages that are absent from the from-view
-    /// are skipped, and stay absent.
+    /// are skipped, and stay absent. (Where the kernel does not say which they are, they become
+    /// pages of zeroes.)
     ///
     /// # Safety
     /// As [`install`](Gate::install).
@@ -169,22 +171,48 @@ impl Gate {
         let mut patience = Patience::short();
         while at < end {
             // SAFETY: the range is in our views, and the caller has repaired it.
-            let moved = unsafe { self.move_run(at, end - at, true) };
-            match moved {
+            let error = match unsafe { self.move_run(at, end - at) } {
                 Ok(bytes @ 1..) => {
                     at += bytes;
                     patience.renew();
+                    continue;
                 }
-                Ok(0) if patience.again(&self.no_progress(at)) => {}
-                // The failed page is installed by a fallback.
-                // SAFETY: as above.
-                Ok(0) | Err(_) => match unsafe { self.install(at, sys::page_size()) } {
-                    InstallResult::Present => at += sys::page_size(),
-                    other => return other,
-                },
+                Ok(0) => self.no_progress(at),
+                // Page tables that are freed meanwhile give this as well.
+                Err(error) if error.errno() == libc::EINVAL => self.no_progress(at),
+                Err(error) => error,
+            };
+            if error.errno() == libc::ENOENT {
+                match self.first_existing(at..end) {
+                    Ok(None) => break,
+                    Ok(Some(next)) if next > at => {
+                        at = next;
+                        continue;
+                    }
+                    // A page that exists is refused, or the kernel does not say: see below.
+                    Ok(Some(_)) | Err(_) => {}
+                }
+            } else if patience.again(&error) {
+                continue;
+            }
+            // The failed page is installed by a fallback.
+            // SAFETY: as above.
+            match unsafe { self.install(at, sys::page_size()) } {
+                InstallResult::Present => at += sys::page_size(),
+                other => return other,
             }
         }
         InstallResult::Present
+    }
+
+    /// The offset of the first page that exists in a range of the from-view. The kernel is asked
+    /// for it, and not to skip holes itself, because it may do that for ever
+    /// ([`sys::uffd_move`]).
+    fn first_existing(&self, range: Range<usize>) -> Result<Option<usize>, SysError> {
+        let no_answer = SysError::new("open(/proc/self/pagemap)", &[], libc::ENOENT);
+        let pagemap = self.pagemap.as_ref().ok_or(no_answer)?;
+        let page = pagemap.first_page(self.from + range.start, range.len())?;
+        Ok(page.map(|address| address - self.from))
     }
 
     /// The error for a call that neither fails nor makes progress.
