@@ -1,16 +1,18 @@
 //! The heap of a run: its options, and whether it can be built.
 
+mod own;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gc_core::probe::Capabilities;
-use gc_heap::{BuildError, ByteSize, Heap, HeapBuilder, HugePages, MIN_HEAP_BYTES};
+use gc_heap::{BuildError, Heap, HeapBuilder, HugePages};
 use serde::{Deserialize, Serialize};
 
+use self::own::Own;
 use crate::by_name;
 use crate::collector::Collector;
 use crate::failure::Failure;
@@ -20,7 +22,7 @@ use crate::peer::java::{Java, Machine};
 use crate::peer::kits::{KitArgs, Kits};
 use crate::peer::node::Node;
 use crate::processors::{self, Cpus};
-use crate::size::{bytes, parse_count, parse_seconds};
+use crate::size::{bytes, parse_count};
 
 /// How the heap is built; every workload takes these.
 #[derive(Debug, Args)]
@@ -68,38 +70,7 @@ pub(crate) struct HeapArgs {
     no_pretouch: bool,
 
     #[command(flatten)]
-    giving_back: GivingBack,
-}
-
-/// When the heap gives memory back.
-#[derive(Debug, Args)]
-struct GivingBack {
-    /// The memory that the heap tries to make do with: a number with k, m or g (KiB, MiB, GiB), at
-    /// most its maximum [default: the maximum]
-    #[arg(long, value_name = "SIZE")]
-    soft_max: Option<ByteSize>,
-
-    /// How many seconds memory stays free before the heap gives it back [default: the heap's own
-    /// choice, 300]
-    #[arg(long, value_name = "S", value_parser = parse_seconds)]
-    uncommit_delay: Option<f64>,
-
-    /// Memory to leave the system: while less is available, the heap makes do with little more than
-    /// what lives [default: it does not look]
-    #[arg(long, value_name = "SIZE")]
-    spare: Option<ByteSize>,
-}
-
-impl GivingBack {
-    /// The first option that was given, by its name.
-    fn given(&self) -> Option<&'static str> {
-        let options = [
-            ("--soft-max", self.soft_max.is_some()),
-            ("--uncommit-delay", self.uncommit_delay.is_some()),
-            ("--spare", self.spare.is_some()),
-        ];
-        options.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
-    }
+    own: Own,
 }
 
 fn huge_pages() -> impl TypedValueParser<Value = HugePages> {
@@ -161,7 +132,7 @@ impl HeapArgs {
 
     /// What the peers need.
     pub(crate) fn kits(&self) -> Result<Kits, Failure> {
-        if let Some(option) = self.giving_back.given().filter(|_| !self.peer.is_empty()) {
+        if let Some(option) = self.own.given().filter(|_| !self.peer.is_empty()) {
             return Err(Failure::input(format!("{option} is of this heap alone: leave out that or --peer")));
         }
         self.kits.find(&self.peer)
@@ -221,9 +192,7 @@ impl HeapArgs {
             pretouch,
             huge_pages: self.huge_pages.unwrap_or_else(own_choice),
             cpus: Vec::new(),
-            soft_max_bytes: self.giving_back.soft_max.map(ByteSize::bytes),
-            uncommit_delay_s: self.giving_back.uncommit_delay,
-            spare_bytes: self.giving_back.spare.map(ByteSize::bytes),
+            own: self.own.clone(),
             java: None,
             node: None,
             against: None,
@@ -246,15 +215,8 @@ pub(crate) struct HeapPlan {
     /// The processors that its process may use; none: all.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) cpus: Vec<usize>,
-    /// The memory that it tries to make do with, where that was said.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) soft_max_bytes: Option<u64>,
-    /// How long memory stays free before it is given back, where that was said.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    uncommit_delay_s: Option<f64>,
-    /// Memory that it leaves the system, where that was said.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    spare_bytes: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) own: Own,
     /// Of a peer: the kit that it comes from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) java: Option<Java>,
@@ -312,33 +274,8 @@ impl HeapPlan {
     pub(crate) fn builder(&self) -> HeapBuilder {
         let builder = self.barrier.apply(Heap::builder());
         let builder = builder.max_bytes(self.heap_bytes as usize).pretouch(self.pretouch).huge_pages(self.huge_pages);
-        let builder = builder.spare_bytes(self.spare_bytes.map(|bytes| bytes as usize));
-        let builder = match self.soft_max_bytes {
-            Some(bytes) => builder.soft_max_bytes(bytes as usize),
-            None => builder,
-        };
-        let builder = match self.uncommit_delay_s {
-            Some(seconds) => builder.uncommit_delay(Some(Duration::from_secs_f64(seconds))),
-            None => builder,
-        };
+        let builder = self.own.apply(builder);
         if self.workers > 0 { builder.workers(self.workers as usize) } else { builder }
-    }
-
-    /// Refuses a soft maximum that says nothing, or that no heap can keep.
-    fn check_soft_max(&self) -> Result<(), Failure> {
-        let Some(soft_max) = self.soft_max_bytes else { return Ok(()) };
-        let (said, most, least) = (bytes(soft_max), bytes(self.heap_bytes), bytes(MIN_HEAP_BYTES as u64));
-        if soft_max > self.heap_bytes {
-            return Err(Failure::input(format!(
-                "a soft maximum of {said} is more than the heap's maximum of {most}: it would change nothing"
-            )));
-        }
-        if soft_max < MIN_HEAP_BYTES as u64 {
-            return Err(Failure::input(format!(
-                "a soft maximum of {said} is less than the smallest heap has, {least}"
-            )));
-        }
-        Ok(())
     }
 
     /// Rejects a heap that cannot be built here, before anything is run.
@@ -350,7 +287,7 @@ impl HeapPlan {
             }
             other => Failure::input(other.to_string()),
         })?;
-        self.check_soft_max()?;
+        self.own.check_soft_max(self.heap_bytes)?;
         if self.pretouch && self.heap_bytes > memory.available_bytes {
             let (heap, free) = (bytes(self.heap_bytes), bytes(memory.available_bytes));
             return Err(Failure::input(format!(

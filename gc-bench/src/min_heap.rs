@@ -127,7 +127,7 @@ pub(crate) fn least(
 /// The tries made before, and what was asked for, checked.
 pub(crate) fn prepare(args: &MinHeapArgs, runs: &Runs, memory: Memory) -> Result<Tries, Failure> {
     let plans = &runs.plans;
-    if plans.iter().any(|plan| plan.heap.soft_max_bytes.is_some()) {
+    if plans.iter().any(|plan| plan.heap.own.soft_max_bytes.is_some()) {
         return Err(Failure::input("the size of the heap is what is looked for: leave out --soft-max"));
     }
     if let Some(plan) = plans.iter().find(|plan| !plan.heap.has_size()) {

@@ -235,7 +235,7 @@ impl Plan {
                 "a heap of {heap} cannot hold {name} at this size: more than {least} are alive at once"
             )));
         }
-        let (lasts, soft_max) = (self.work.lasting_live_bytes(), self.heap.soft_max_bytes);
+        let (lasts, soft_max) = (self.work.lasting_live_bytes(), self.heap.own.soft_max_bytes);
         if let Some(soft_max) = soft_max.filter(|&soft_max| soft_max < lasts) {
             let (soft_max, lasts) = (bytes(soft_max), bytes(lasts));
             return Err(Failure::input(format!(

@@ -30,6 +30,15 @@ pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a share, above zero and at most 1.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        Ok(_) => Err("must be above 0 and at most 1".into()),
+        Err(_) => Err(format!("`{text}` is not a share such as 0.1")),
+    }
+}
+
 /// Bytes for people: `256 MiB`, `1.5 GiB`.
 pub(crate) fn bytes(n: u64) -> String {
     ByteSize::new(n).to_string()
@@ -95,6 +104,8 @@ mod tests {
         assert!(parse_percent("2").is_err() && parse_percent("%").is_err() && parse_percent("nan%").is_err());
         assert!(parse_percent("0%").is_err() && parse_percent("51%").is_err());
         assert_eq!((parse_percent("2%"), parse_percent("0.5 %")), (Ok(0.02), Ok(0.005)));
+        assert!(parse_share("0").is_err() && parse_share("1.01").is_err() && parse_share("nan").is_err());
+        assert_eq!((parse_share("1"), parse_share("0.25")), (Ok(1.0), Ok(0.25)));
     }
 
     #[test]

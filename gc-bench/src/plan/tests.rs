@@ -195,6 +195,31 @@ fn what_a_heap_gives_back_is_in_the_settings() {
     assert_eq!((heap.max_bytes(), heap.soft_max_bytes()), (1 << 30, 512 << 20));
 }
 
+#[test]
+fn options_of_the_heap_reach_it_and_stand_in_the_settings() {
+    let plan = |args: &[&str]| runs(&[&["gcbench", "--no-pretouch"], args].concat()).unwrap().remove(0);
+    let given = plan(&["--address-factor", "4", "--memory-stall-limit", "0.25"]);
+    let of = settings(&given);
+    assert_eq!((of["address_factor"].as_u64(), of["memory_stall_limit"].as_f64()), (Some(4), Some(0.25)));
+    assert!(given.check(ROOMY).is_ok());
+    assert_eq!(serde_json::from_value::<Plan>(of).unwrap(), given);
+    let same = |args: &[&str], set: fn(gc_heap::HeapBuilder) -> gc_heap::HeapBuilder| {
+        let expected = set(plan(&[]).heap.builder());
+        assert_eq!(format!("{:?}", plan(args).heap.builder()), format!("{expected:?}"));
+    };
+    same(&["--address-factor", "4"], |builder| builder.address_factor(4));
+    same(&["--memory-stall-limit", "0.25"], |builder| builder.memory_stall_limit(Some(0.25)));
+    let of = settings(&plan(&[]));
+    assert_eq!((of.get("address_factor"), of.get("memory_stall_limit")), (None, None), "nobody set them");
+}
+
+#[test]
+fn an_address_factor_that_the_heap_refuses_is_refused_in_its_words() {
+    let own = gc_heap::Heap::builder().address_factor(17).check().unwrap_err();
+    let said = runs(&["gcbench", "--address-factor", "17"]).unwrap()[0].check(ROOMY).expect_err("refused").line();
+    assert_eq!(said, own.to_string());
+}
+
 /// Its heap shows what memory it has, and its soft maximum may lie between low and high water.
 #[test]
 fn a_heap_whose_load_rises_and_falls_is_not_touched_beforehand() {
@@ -218,7 +243,13 @@ fn a_soft_maximum_that_cannot_work_is_refused() {
     let below = said(&["message-ring", "--soft-max", "64m"]);
     assert!(below.contains("cannot hold message-ring at this size: more than 200 MiB are alive"), "{below}");
     assert!(runs(&["gcbench", "--heap", "256m", "--soft-max", "256m"]).unwrap()[0].check(ROOMY).is_ok());
-    for args in [["--soft-max", "64m"], ["--uncommit-delay", "1"], ["--spare", "1g"]] {
+    for args in [
+        ["--soft-max", "64m"],
+        ["--uncommit-delay", "1"],
+        ["--spare", "1g"],
+        ["--address-factor", "2"],
+        ["--memory-stall-limit", "0.1"],
+    ] {
         let said = runs(&[&["gcbench", "--peer", "g1"][..], &args].concat()).expect_err("refused").line();
         assert!(said.contains(args[0]) && said.contains("leave out that or --peer"), "{said}");
     }

@@ -167,7 +167,7 @@ fn page_faults(g: &Group<'_>, role: fn(&Record) -> Usage) -> String {
 
 const ROWS: &[Row] = &[
     ("heap", "", |g| if g.runs[0].settings.heap.has_size() { bytes(g.runs[0].heap_bytes) } else { NONE.into() }),
-    ("", "soft maximum", |g| g.runs[0].settings.heap.soft_max_bytes.map_or(NONE.into(), bytes)),
+    ("", "soft maximum", |g| g.runs[0].settings.heap.own.soft_max_bytes.map_or(NONE.into(), bytes)),
     ("wall time", "", |g| seconds(g.figures.wall_s.estimate)),
     ("", RANGE, range),
     ("CPU time", "", |g| seconds(g.figures.cpu_s.estimate)),

@@ -34,6 +34,17 @@ fn a_soft_maximum_that_cannot_be() {
 }
 
 #[test]
+fn an_option_of_the_heap_that_it_does_not_take() {
+    assert_refused(&["pause-scaling", "--address-factor", "17"], 2, &["an address factor of 17", "1 to 16"]);
+    assert_refused(&["gcbench", "--address-factor", "0"], 2, &["--address-factor <N>", "at least 1"]);
+    assert_refused(&["gcbench", "--address-factor", "half"], 2, &["half", "--address-factor <N>", "whole number"]);
+    for share in ["1.5", "0", "nan"] {
+        assert_refused(&["json", "--memory-stall-limit", share], 2, &[share, "above 0 and at most 1"]);
+    }
+    assert_refused(&["gcbench", "--memory-stall-limit", "10%"], 2, &["10%", "a share such as 0.1"]);
+}
+
+#[test]
 fn a_barrier_that_is_not_there() {
     assert_refused(&["gcbench", "--barrier", "paige"], 2, &["paige", "load", "page", "stw"]);
     assert_refused(&["gcbench", "--barrier", "load,load"], 2, &["load is named twice"]);

@@ -77,6 +77,18 @@ fn a_soft_maximum_holds_a_workload() {
     assert!(with["runs"][0]["uncommitted_bytes"].is_u64());
 }
 
+/// The views of a heap with four times the addresses are larger, and the work is the same.
+#[test]
+fn a_heap_with_more_addresses_than_memory_does_the_same_work() {
+    let base = ["gcbench", "--quick", "--repeats", "1"];
+    let (without, with) = (json(&base), json(&[&base[..], &["--address-factor=4"]].concat()));
+    let run = only_run(&with);
+    assert_eq!((&run["checksum"], &run["ops"]), (&only_run(&without)["checksum"], &only_run(&without)["ops"]));
+    assert_eq!(run["settings"]["address_factor"], 4);
+    assert!(only_run(&without)["settings"].get("address_factor").is_none());
+    assert_eq!(run["heap_bytes"], only_run(&without)["heap_bytes"], "its maximum is of memory");
+}
+
 #[test]
 fn table_churn_runs_for_as_long_and_as_fast_as_it_is_told() {
     let base = ["table-churn", "--quick", "--size", "20000", "--heap", "96m", "--seconds", "0.5"];
