@@ -251,16 +251,23 @@ fn huge_kib(address: usize) -> usize {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// Whether the mapping that begins at an address has a flag of those that `smaps` gives.
+fn has_flag(address: usize, wanted: &str) -> bool {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mapping = smaps.split_once(&format!("\n{address:x}-")).unwrap().1;
+    mapping.lines().find(|line| line.starts_with("VmFlags:")).unwrap().split(' ').any(|flag| flag == wanted)
+}
+
 #[test]
 fn advice_about_huge_pages_is_taken() {
     let heap = heap(4 * MIB);
     heap.advise_huge().unwrap();
-    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-    for place in places(&heap) {
-        let mapping = smaps.split_once(&format!("\n{place:x}-")).unwrap().1;
-        let flags = mapping.lines().find(|line| line.starts_with("VmFlags:")).unwrap();
-        assert!(flags.split(' ').any(|flag| flag == "hg"), "{flags}");
-    }
+    assert!(places(&heap).iter().all(|&place| has_flag(place, "hg") && !has_flag(place, "nh")));
+    heap.prevent_huge().unwrap();
+    assert!(places(&heap).iter().all(|&place| has_flag(place, "nh") && !has_flag(place, "hg")));
+    let private = Views::anonymous(4 * MIB).unwrap();
+    private.prevent_huge().unwrap();
+    assert!(has_flag(private.view(0), "nh"));
 }
 
 #[test]

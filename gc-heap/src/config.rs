@@ -47,7 +47,7 @@ pub enum Backing {
 /// Whether the heap requests 2 MiB pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HugePages {
-    /// 4 KiB pages.
+    /// 4 KiB pages, whatever the system's setting (`MADV_NOHUGEPAGE`).
     #[default]
     Never,
     /// `MADV_HUGEPAGE`: effective where the system's `shmem_enabled` is `advise`.

@@ -34,8 +34,11 @@ impl Heap {
         let Choice { views, roots, relocation, way, warning } = choose(&config)?;
         warnings.extend(warning);
         warnings.extend(crate::config::warnings::huge_pages(&config));
-        if config.huge_pages == HugePages::Advise {
-            views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?;
+        match config.huge_pages {
+            HugePages::Advise => views.advise_huge().map_err(|error| BuildError::HugePages(Box::new(error)))?,
+            // Refused by a kernel that has small pages only.
+            HugePages::Never => drop(views.prevent_huge()),
+            HugePages::Collapse | HugePages::Background => {}
         }
         let inner = Arc::new(HeapInner::new(config, views, roots, relocation)?);
         let faults = inner.relocation.serve_faults(&inner)?;

@@ -104,6 +104,16 @@ impl Views {
         self.all().try_for_each(|view| unsafe { sys::huge(view, self.bytes()) })
     }
 
+    /// Prevents 2 MiB pages in all views, whatever the system's setting: where it is `always`, the
+    /// first touch of a word takes 2 MiB, also of memory that was given back.
+    ///
+    /// # Errors
+    /// As [`sys::no_huge`].
+    pub fn prevent_huge(&self) -> Result<(), SysError> {
+        // SAFETY: the views are ours; the advice changes no bytes.
+        self.all().try_for_each(|view| unsafe { sys::no_huge(view, self.bytes()) })
+    }
+
     /// Makes one huge page of the 2 MiB at `offset`, whatever the system's setting, and maps it in
     /// every accessible view. What is there keeps its bytes, and the rest is zeroes: memory that
     /// has been committed nowhere is committed by this, as a whole.

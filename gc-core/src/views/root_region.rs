@@ -26,7 +26,12 @@ impl RootRegion {
             &[("len", bytes)],
             libc::EINVAL,
         ))?;
-        Ok(RootRegion { address: sys::reserve(len, sys::page_size())?, len })
+        let region = RootRegion { address: sys::reserve(len, sys::page_size())?, len };
+        // A stack that holds a few words would take 2 MiB where the system's setting is `always`. A
+        // kernel that refuses this has small pages only.
+        // SAFETY: the mapping is ours, and the advice changes no byte.
+        let _ = unsafe { sys::no_huge(region.address, region.len) };
+        Ok(region)
     }
 
     /// Makes `offset..offset + len`, whole pages, readable and writable; parts that are open

@@ -5,8 +5,8 @@ use crate::common::{Random, checked, plain, stress, while_collecting};
 use crate::harness::{Tests, tests};
 use gc_core::sys::inject::{refuse, refuse_nothing};
 use gc_heap::{
-    AllocSize, Backing, Barrier, BuildWarning, Bytes, Heap, HugePages, Local, MIN_HEAP_BYTES, Mutator, SlotArray,
-    Stress,
+    AllocSize, Backing, Barrier, BuildWarning, Bytes, Heap, HugePages, Local, MIN_HEAP_BYTES, Mutator, RootStack,
+    SlotArray, Stress,
 };
 use std::time::{Duration, Instant};
 
@@ -223,6 +223,38 @@ fn a_kernel_without_huge_pages_is_done_without() {
     plays_well("no-huge-pages");
 }
 
+/// Whether the kernel may make huge pages of the mapping that an address lies in.
+fn may_be_huge(address: usize) -> bool {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut inside = false;
+    for line in smaps.lines() {
+        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+        let bounds = range.map(|(start, end)| (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)));
+        if let Some((Ok(start), Ok(end))) = bounds {
+            inside = (start..end).contains(&address);
+        } else if inside && line.starts_with("VmFlags:") {
+            return !line.split(' ').any(|flag| flag == "nh");
+        }
+    }
+    panic!("{address:#x} is in no mapping")
+}
+
+/// Where the system makes huge pages of all memory, a block or a stack that holds one word would
+/// take 2 MiB, and a heap more memory than its maximum.
+pub(crate) fn small_pages_are_small_whatever_the_system_says(barrier: Barrier) {
+    let heap = plain(barrier, 8 << 20).build().unwrap();
+    let stack: RootStack = RootStack::with_capacity(&heap, 4096).unwrap();
+    for _ in 0..3 {
+        heap.enter(|m| {
+            let array = table(m, 1);
+            assert!(!may_be_huge(array.get(m).tail().as_ptr().addr()));
+            assert!(!may_be_huge(stack.slots(m).as_ptr().addr()));
+        })
+        .unwrap();
+        heap.collect();
+    }
+}
+
 fn private_memory_is_left_alone() {
     let builder = Heap::builder().max_bytes(MIN_HEAP_BYTES).barrier(Barrier::Page).backing(Backing::Anonymous);
     match builder.huge_pages(HugePages::Background).build() {
@@ -232,6 +264,7 @@ fn private_memory_is_left_alone() {
 }
 
 pub(crate) const TESTS: Tests = Tests {
+    every: tests![small_pages_are_small_whatever_the_system_says],
     file: tests![
         pages_are_made_while_the_program_runs,
         every_view_has_them_again_after_a_cycle,
