@@ -90,7 +90,7 @@ Examples:
   gc-bench curve binary-trees --barrier load,page,stw --peer g1
                                                    what they cost by the size of the heap
   gc-bench gcbench --barrier load --peer g1,zgc    beside collectors of the JVM
-  gc-bench gcbench --peer v8,manual                beside V8, and malloc and free
+  gc-bench gcbench --peer go,v8,manual             beside Go, V8, and malloc and free
   gc-bench sweep heaps.toml                        what a file names; in shards, merged after
   gc-bench --json -                                one JSON document on standard output, no more
   gc-bench gcbench --html - > page.html            the page on standard output, no more

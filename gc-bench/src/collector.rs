@@ -118,6 +118,7 @@ mod tests {
             (Collector::GENERATIONS, "load-generations"),
             (Collector::of_peer(Peer::G1), "g1"),
             (Collector::of_peer(Peer::V8), "v8"),
+            (Collector::of_peer(Peer::Go), "go"),
             (Collector::of_peer(Peer::Manual), "manual"),
         ] {
             assert_eq!((collector.to_string().as_str(), name.parse()), (name, Ok(collector)));

@@ -18,6 +18,7 @@ use crate::collector::Collector;
 use crate::failure::Failure;
 use crate::machine::Memory;
 use crate::peer::Peer;
+use crate::peer::go::Go;
 use crate::peer::java::{Java, Machine};
 use crate::peer::kits::{KitArgs, Kits};
 use crate::peer::node::Node;
@@ -172,6 +173,7 @@ impl HeapArgs {
             workers: 0,
             java: kits.java.clone().filter(|_| peer.is_of_jvm()),
             node: kits.node.clone().filter(|_| peer == Peer::V8),
+            go: kits.go.clone().filter(|_| peer == Peer::Go),
             // The others cannot be told.
             pretouch: one.pretouch && peer.is_of_jvm(),
             huge_pages: if peer.is_of_jvm() { one.huge_pages } else { HugePages::Never },
@@ -195,6 +197,7 @@ impl HeapArgs {
             own: self.own.clone(),
             java: None,
             node: None,
+            go: None,
             against: None,
         }
     }
@@ -222,6 +225,8 @@ pub(crate) struct HeapPlan {
     pub(crate) java: Option<Java>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) node: Option<Node>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) go: Option<Go>,
     /// The program that runs it, if it is another build of this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) against: Option<PathBuf>,
@@ -237,6 +242,9 @@ impl HeapPlan {
         if let Some(node) = &self.node {
             let isolates = if node.isolates > 1 { format!(", {} isolates", node.isolates) } else { String::new() };
             return format!("{}, Node.js {}{isolates}", self.barrier, node.version);
+        }
+        if let Some(go) = &self.go {
+            return format!("{}, Go {}", self.barrier, go.version);
         }
         let collector = match (self.barrier, self.workers) {
             (Collector::STW, 1) => format!("{}, 1 worker", self.barrier),

@@ -130,11 +130,10 @@ pub(crate) fn prepare(args: &MinHeapArgs, runs: &Runs, memory: Memory) -> Result
     if plans.iter().any(|plan| plan.heap.own.soft_max_bytes.is_some()) {
         return Err(Failure::input("the size of the heap is what is looked for: leave out --soft-max"));
     }
-    if let Some(plan) = plans.iter().find(|plan| !plan.heap.has_size()) {
-        let peer = plan.heap.barrier;
-        return Err(Failure::input(format!(
-            "{peer} memory has no heap whose size could change: leave out --peer {peer}"
-        )));
+    let mut peers = plans.iter().filter_map(|plan| plan.heap.barrier.peer());
+    if let Some(peer) = peers.find(|peer| !peer.keeps_to_heap()) {
+        let why = if peer.has_heap() { "takes more than a heap that is too small" } else { "has no heap" };
+        return Err(Failure::input(format!("{peer} {why}, so none is the least: leave out --peer {peer}")));
     }
     for plan in plans {
         plan.check(memory)?;

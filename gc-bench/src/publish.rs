@@ -106,7 +106,7 @@ impl PublishArgs {
             line.extend(
                 (!peers.is_empty()).then(|| [OsString::from("--peer"), peers.as_str().into()]).into_iter().flatten(),
             );
-            let named = [("--jdk", &self.kits.jdk), ("--node", &self.kits.node)];
+            let named = [("--jdk", &self.kits.jdk), ("--node", &self.kits.node), ("--go", &self.kits.go)];
             let named =
                 named.into_iter().filter_map(|(option, path)| Some([OsString::from(option), path.as_ref()?.into()]));
             line.extend(named.flatten());

@@ -64,7 +64,7 @@ mod tests {
     fn a_fault_is_no_shortage() {
         for (failure, status) in [
             (Failure::run("gcbench: out of memory: a heap of 4 MiB"), Status::OutOfMemory),
-            (Failure::run("x: its virtual machine ended: java.lang.OutOfMemoryError"), Status::OutOfMemory),
+            (Failure::run("x: its process ended: java.lang.OutOfMemoryError"), Status::OutOfMemory),
             (Failure::run("gcbench: took longer than 3 s"), Status::TimedOut),
             (Failure::input("a heap of 1 MiB cannot hold it"), Status::Impossible),
             (Failure::run("gcbench: panic: index out of bounds"), Status::Crashed),

@@ -77,7 +77,7 @@ impl Java {
             Peer::G1 => "-XX:+UseG1GC",
             Peer::Parallel => "-XX:+UseParallelGC",
             Peer::Zgc => "-XX:+UseZGC",
-            Peer::V8 | Peer::Manual => unreachable!("it is not of the JVM"),
+            Peer::Go | Peer::V8 | Peer::Manual => unreachable!("it is not of the JVM"),
         });
         if of.pretouch {
             java.arg("-XX:+AlwaysPreTouch");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Peer;
+use super::go::Go;
 use super::java::Java;
 use super::node::Node;
 use crate::failure::Failure;
@@ -20,6 +21,10 @@ pub(crate) struct KitArgs {
     /// The program of Node.js, for v8 [default: `node` on the path]
     #[arg(long, value_name = "PROGRAM", requires = "peer")]
     pub(crate) node: Option<PathBuf>,
+
+    /// The program of Go's toolchain, for go [default: `go` on the path]
+    #[arg(long, value_name = "PROGRAM", requires = "peer")]
+    pub(crate) go: Option<PathBuf>,
 }
 
 /// An option that says where something is: its name, whether it was given, which peers need that,
@@ -31,6 +36,7 @@ type Place = (&'static str, bool, fn(Peer) -> bool, &'static str);
 pub(crate) struct Kits {
     pub(crate) java: Option<Java>,
     pub(crate) node: Option<Node>,
+    pub(crate) go: Option<Go>,
     /// The peers that cannot be run here, each with why.
     missing: Vec<(Peer, String)>,
 }
@@ -39,10 +45,11 @@ impl KitArgs {
     /// What these peers need. One that was named and cannot be used is refused, and so is one that
     /// no peer needs; a peer whose kit was not named and is not installed is left out.
     pub(crate) fn find(&self, peers: &[Peer]) -> Result<Kits, Failure> {
-        let is_v8 = |peer: Peer| peer == Peer::V8;
-        let named: [Place; 2] = [
+        let (is_v8, is_go) = (|peer: Peer| peer == Peer::V8, |peer: Peer| peer == Peer::Go);
+        let named: [Place; 3] = [
             ("--jdk", self.jdk.is_some(), Peer::is_of_jvm, "collectors of the JVM"),
             ("--node", self.node.is_some(), is_v8, "v8"),
+            ("--go", self.go.is_some(), is_go, "go"),
         ];
         for (option, is_named, needs, who) in named {
             if is_named && !peers.iter().any(|&peer| needs(peer)) {
@@ -54,6 +61,7 @@ impl KitArgs {
             let (found, is_named) = match peer {
                 Peer::Manual => (Ok(()), false),
                 Peer::V8 => (Node::find(self.node.as_deref()).map(|node| kits.node = Some(node)), self.node.is_some()),
+                Peer::Go => (Go::find(self.go.as_deref()).map(|go| kits.go = Some(go)), self.go.is_some()),
                 // One for all three.
                 _ if kits.java.is_some() => (Ok(()), false),
                 _ => (Java::find(self.jdk.as_deref()).map(|java| kits.java = Some(java)), self.jdk.is_some()),
@@ -96,6 +104,9 @@ mod tests {
         let node = KitArgs { node: Some("/nowhere/node".into()), ..KitArgs::default() };
         assert!(node.find(&[Peer::V8]).unwrap_err().line().contains("--peer v8: there is no usable `/nowhere/node`"));
         assert!(node.find(&[Peer::G1]).unwrap_err().line().contains("--node is for v8"));
+        let go = KitArgs { go: Some("/nowhere/go".into()), ..KitArgs::default() };
+        assert!(go.find(&[Peer::Go]).unwrap_err().line().contains("--peer go: there is no usable `/nowhere/go`"));
+        assert!(go.find(&[Peer::V8]).unwrap_err().line().contains("--go is for go"));
         let none = KitArgs::default().find(&[Peer::Manual]).unwrap();
         assert!(none.have(Peer::Manual) && none.java.is_none() && none.left_out().is_empty());
     }

@@ -4,6 +4,7 @@
 //! The program of a collector (`peers/`) takes the samples as the workloads here do, and
 //! everything that is computed from samples is computed here, by the same code.
 
+pub(crate) mod go;
 pub(crate) mod java;
 pub(crate) mod kits;
 pub(crate) mod node;
@@ -21,6 +22,7 @@ pub(crate) enum Peer {
     G1,
     Parallel,
     Zgc,
+    Go,
     /// Of Node.js.
     V8,
     /// No collector: `malloc` and `free`, in this program.
@@ -28,13 +30,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 5] = [Self::G1, Self::Parallel, Self::Zgc, Self::V8, Self::Manual];
+    const ALL: [Self; 6] = [Self::G1, Self::Parallel, Self::Zgc, Self::Go, Self::V8, Self::Manual];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::G1 => "g1",
             Self::Parallel => "parallel",
             Self::Zgc => "zgc",
+            Self::Go => "go",
             Self::V8 => "v8",
             Self::Manual => "manual",
         }
@@ -50,6 +53,11 @@ impl Peer {
         self != Self::Manual
     }
 
+    /// Whether a run fails for which that size is too small.
+    pub(crate) fn keeps_to_heap(self) -> bool {
+        !matches!(self, Self::Manual | Self::Go)
+    }
+
     pub(crate) fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|peer| peer.name() == name)
     }
@@ -60,6 +68,7 @@ impl Peer {
             (Self::G1, "HotSpot's default: generational, mostly concurrent marking, evacuates in pauses"),
             (Self::Parallel, "HotSpot's for throughput: generational, collects in pauses"),
             (Self::Zgc, "HotSpot's for latency: concurrent, with a load barrier; generational from JDK 23 on"),
+            (Self::Go, "Go's: concurrent marking, nothing is moved"),
             (Self::V8, "V8's: generational, marks concurrently; an isolate with a heap of its own for each thread"),
             (Self::Manual, "no collector: the program frees its memory itself, by malloc and free"),
         ];

@@ -24,6 +24,7 @@ use crate::threads::{self, Threads};
 
 /// The programs, as this one was built with them.
 const JAVA: &str = include_str!("../../peers/java/Peer.java");
+const GO: &str = include_str!("../../peers/go/peer.go");
 const V8: &str = include_str!("../../peers/v8/peer.js");
 
 /// A folder that is gone when the run is over.
@@ -78,7 +79,7 @@ fn news(text: &str) -> &str {
 }
 
 fn wait_for(mut command: Command) -> Result<Outcome, Failure> {
-    let failed = |what: String| Failure::run(format!("its virtual machine {what}"));
+    let failed = |what: String| Failure::run(format!("its process {what}"));
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = Guard(child.map_err(|e| failed(format!("does not start: {e}")))?);
     // Held until the child has ended: it ends itself when this end of the pipe is closed.
@@ -119,6 +120,12 @@ fn start(plan: &Plan, peer: Peer, scratch: &Scratch) -> Result<(Command, Option<
     if peer == Peer::V8 {
         let node = plan.heap.node.as_ref().ok_or_else(|| missing("Node.js: --node PROGRAM"))?;
         return Ok((node.command(&scratch.file("peer.js", V8)?), None));
+    }
+    if peer == Peer::Go {
+        let go = plan.heap.go.as_ref().ok_or_else(|| missing("Go: --go PROGRAM"))?;
+        let program = scratch.0.join("peer");
+        go.build(&scratch.file("peer.go", GO)?, &program)?;
+        return Ok((Command::new(program), None));
     }
     let java = plan.heap.java.as_ref().ok_or_else(|| missing("a JDK: --jdk DIR"))?;
     java.compile(&scratch.file("Peer.java", JAVA)?, &scratch.0)?;

@@ -1,5 +1,5 @@
 //! Rows of other runtimes, and of memory that the program frees itself. Where no Java development
-//! kit or no Node.js is on the path, what needs one is not tested, and says so.
+//! kit, no Node.js or no Go is on the path, what needs one is not tested, and says so.
 
 use std::process::Command;
 
@@ -62,6 +62,7 @@ fn assert_same_work(ours: &Value, peer: &Value) {
     let kit = match peer["barrier"].as_str().unwrap() {
         "manual" => return,
         "v8" => &peer["settings"]["node"]["version"],
+        "go" => &peer["settings"]["go"]["version"],
         _ => &peer["settings"]["java"]["jdk"],
     };
     assert!(kit.is_string(), "{kit}");
@@ -219,6 +220,46 @@ fn fails_in_a_line(name: &str, args: &[&str], variable: Option<(&str, &str)>) ->
     said.lines().last().unwrap_or_default().to_owned()
 }
 
+/// Whether `go` is on the path.
+fn has_go() -> bool {
+    let has = starts("go", "version");
+    if !has {
+        println!("NOT TESTED: Go, because no `go` is on the path");
+    }
+    has
+}
+
+#[test]
+fn go_does_the_same_work() {
+    if !has_go() {
+        return;
+    }
+    let document = json(&["--quick", "--barrier", "load", "--peer", "go"]);
+    let peers = assert_all_the_same(&document, "go");
+    assert!(peers.iter().any(|run| run["cycles"].as_u64() > Some(0)), "no collection was seen");
+    for run in peers {
+        // One may have ended between the reading of the clock and that of the count.
+        let [cycles, pauses] = [&run["cycles"], &run["pauses"]["count"]].map(|count| count.as_u64().unwrap());
+        assert!(cycles.abs_diff(pauses) <= 1, "{}: {cycles} and {pauses}", run["workload"]);
+    }
+    let args = ["lru-cache", "--quick", "--seconds", "1", "--rate", "20000", "--barrier", "load", "--peer", "go"];
+    let document = json(&args);
+    let run = of(&document, "go")[0];
+    assert_same_work(of(&document, "load")[0], run);
+    assert_eq!((run["ops"].as_u64(), run["latency"]["count"].as_u64()), (Some(40_000), Some(2_000)));
+}
+
+/// It takes more memory where it needs more.
+#[test]
+fn the_least_heap_of_go_is_not_looked_for() {
+    if has_go() {
+        for command in ["minheap", "curve"] {
+            let parts = ["go takes more than a heap that is too small", "leave out --peer go"];
+            assert_refused(&[command, "gcbench", "--peer", "go"], 2, &parts);
+        }
+    }
+}
+
 /// What is not installed is left out, and a line says so; the rest is run.
 #[test]
 fn a_peer_that_is_not_installed_is_left_out() {
@@ -232,7 +273,7 @@ fn a_peer_that_is_not_installed_is_left_out() {
             .output()
             .expect("the bench starts")
     };
-    let args = ["message-ring", "--quick", "--size", "1000", "--repeats", "1", "--peer", "v8,manual,zgc"];
+    let args = ["message-ring", "--quick", "--size", "1000", "--repeats", "1", "--peer", "v8,manual,zgc,go"];
     let out = bench(&[&args[..], &["--json", "-"]].concat());
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(0), "{said}");
@@ -243,12 +284,14 @@ fn a_peer_that_is_not_installed_is_left_out() {
         ["message-ring", "message-ring, manual"]
     );
     let left_out = document["left_out"].as_array().unwrap();
-    for (line, parts) in left_out.iter().zip([["v8 is left out", "--node"], ["zgc is left out", "--jdk"]]) {
+    for (line, parts) in
+        left_out.iter().zip([["v8 is left out", "--node"], ["zgc is left out", "--jdk"], ["go is left out", "--go"]])
+    {
         let line = line.as_str().unwrap();
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
         assert!(said.contains(&format!("gc-bench: {line}\n")), "{said}");
     }
-    assert_eq!(left_out.len(), 2);
+    assert_eq!(left_out.len(), 3);
     // A sweep makes all that its file names.
     std::fs::write(scratch.0.join("a.toml"), "workload = [\"gcbench\"]\nquick = true\npeer = [\"v8\"]\n").unwrap();
     let out = bench(&["sweep", "a.toml"]);
@@ -262,6 +305,7 @@ fn what_a_peer_cannot_have_is_refused() {
     assert_refused(&["gcbench", "--jdk", "/nowhere"], 2, &["--peer"]);
     assert_refused(&["gcbench", "--peer", "g1", "--jdk", "/nowhere/jdk"], 2, &["/nowhere/jdk", "install", "--jdk"]);
     assert_refused(&["gcbench", "--peer", "v8", "--node", "/nowhere/node"], 2, &["/nowhere/node", "install", "--node"]);
+    assert_refused(&["gcbench", "--peer", "go", "--go", "/nowhere/go"], 2, &["/nowhere/go", "install", "--go"]);
     assert_refused(&["gcbench", "--peer", "manual", "--node", "/nowhere"], 2, &["--node", "v8"]);
     assert_refused(&["gcbench", "--peer", "g1,g1"], 2, &["g1 is named twice"]);
     assert_refused(&["json", "--peer", "g1"], 2, &["leave out --peer"]);
