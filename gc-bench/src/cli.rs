@@ -188,7 +188,7 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Put the reports of a sweep's shards together, as one session would have made them
     Merge(MergeArgs),
-    /// Make the book's tables again, and see whether the ratios that they show come out within
+    /// Make the book's figures again, and see whether the ratios that they show come out within
     /// their bands: exit code 3 where one does not. `gc-bench reproduce list` names them
     Reproduce(ReproduceArgs),
     /// Compare two builds in one report (runs with --against), or two reports: each figure's ratio

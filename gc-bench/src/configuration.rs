@@ -75,14 +75,15 @@ fn mean_of(runs: &[&Record], figure: impl Fn(&Record) -> f64) -> Figure {
     Figure::new(mean(&values), interval::of_mean(&values))
 }
 
-fn ratio_of(new: &[&Record], old: &[&Record], figure: impl Fn(&Record) -> f64) -> Figure {
+/// The ratio of two means, with its interval.
+pub(crate) fn ratio_of(new: &[&Record], old: &[&Record], figure: impl Fn(&Record) -> f64) -> Figure {
     let (new, old) = (figures(new, &figure), figures(old, &figure));
     let below = mean(&old);
     let estimate = if below == 0.0 { 0.0 } else { mean(&new) / below };
     Figure::new(estimate, interval::of_ratio(&new, &old))
 }
 
-fn merged(runs: &[&Record], buckets: fn(&Record) -> &[Bucket]) -> Merged {
+pub(crate) fn merged(runs: &[&Record], buckets: fn(&Record) -> &[Bucket]) -> Merged {
     Merged::new(runs.iter().map(|run| buckets(run)))
 }
 

@@ -94,9 +94,10 @@ use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::output::Outputs;
 use crate::plan::Runs;
-use crate::primitives::PrimitivesArgs;
+use crate::primitives::{Primitives, PrimitivesArgs};
 use crate::record::Head;
 use crate::report::data::Data;
+use crate::reproduce::ReproduceArgs;
 use crate::results::Document;
 use crate::sweep::{Asked, SweepArgs};
 
@@ -132,16 +133,7 @@ fn dispatch(parsed: Result<Cli, String>) -> Result<(), Failure> {
         }
         Command::Tables(args) => publish::tables(&args),
         Command::Sweep(args) => sweeps(&args),
-        Command::Reproduce(args) => {
-            if let Some(list) = args.list()? {
-                return print(&list);
-            }
-            let (runs, mut outputs) = (args.runs()?, Outputs::prepare(&args.output)?);
-            let document = made(&runs, &[], Vec::new(), &mut outputs, None)?;
-            let (text, judged) = args.judge(&document);
-            show(&outputs, || text)?;
-            judged
-        }
+        Command::Reproduce(args) => reproduces(&args),
         Command::Merge(args) => {
             let mut outputs = Outputs::prepare(&args.output)?;
             let merged = sweep::merge::merge(&args)?;
@@ -260,15 +252,47 @@ fn curves(args: &CurveArgs) -> Result<(), Failure> {
     show(&outputs, || report::curve::table(&found))
 }
 
+/// `gc-bench reproduce`.
+fn reproduces(args: &ReproduceArgs) -> Result<(), Failure> {
+    if let Some(list) = args.list()? {
+        return print(&list);
+    }
+    let (plan, runs) = (args.primitives()?, args.runs()?);
+    // What cannot be written is said before anything is run.
+    let apart = plan.map(|plan| Ok((plan, Outputs::prepare_as(&args.output, "gc-bench-primitives")?))).transpose()?;
+    let runs = runs.map(|runs| Ok((runs, Outputs::prepare(&args.output)?))).transpose()?;
+    let (mut primitives, mut document, mut outputs) = (None, None, Vec::new());
+    if let Some((plan, mut own)) = apart {
+        primitives = Some(measured(&plan, &mut own)?);
+        outputs.push(own);
+    }
+    if let Some((runs, mut own)) = runs {
+        document = Some(made(&runs, &[], Vec::new(), &mut own, None)?);
+        outputs.push(own);
+    }
+    let (text, judged) = args.judge(document.as_ref(), primitives.as_ref());
+    if !outputs.iter().any(Outputs::use_standard_output) {
+        print(&text)?;
+    }
+    outputs.iter().for_each(say_files);
+    judged
+}
+
 /// `gc-bench primitives`.
 fn primitives(args: &PrimitivesArgs) -> Result<(), Failure> {
     let plan = primitives::Plan::new(args)?;
     let mut outputs = Outputs::prepare(&args.output)?;
+    let found = measured(&plan, &mut outputs)?;
+    show(&outputs, || report::primitives::table(&found))
+}
+
+/// Measures primitives and writes their report.
+fn measured(plan: &primitives::Plan, outputs: &mut Outputs) -> Result<Primitives, Failure> {
     let mut found = plan.run(Head::now(record::PRIMITIVES))?;
     found.head.environment.end();
     let json = report::json::text(&found);
     outputs.write(&json, &report::primitives::page(&found, &Data::whole(&json)))?;
-    show(&outputs, || report::primitives::table(&found))
+    Ok(found)
 }
 
 /// Prints the table, unless standard output has the JSON or the page, and says which files there
@@ -277,10 +301,14 @@ fn show(outputs: &Outputs, table: impl FnOnce() -> String) -> Result<(), Failure
     if !outputs.use_standard_output() {
         print(&table())?;
     }
+    say_files(outputs);
+    Ok(())
+}
+
+fn say_files(outputs: &Outputs) {
     for file in outputs.files() {
         eprintln!("wrote {}", file.display());
     }
-    Ok(())
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -287,6 +287,23 @@ fn gaps(out: &mut String, group: &Group<'_>) {
 }
 
 fn scaling_section(out: &mut String, groups: &[(&PauseScaling, &Group<'_>)]) {
+    let mut collectors: Vec<&str> = groups.iter().map(|(_, g)| g.barrier()).collect();
+    collectors.dedup();
+    heading(out, "Does a pause grow?");
+    out.push_str(
+        "<p class=\"quiet\">One thread replaces live objects and makes garbage while cycle follows cycle.</p>\n",
+    );
+    out.push_str("<div class=\"grid\">\n");
+    for collector in &collectors {
+        let own: Vec<_> = groups.iter().filter(|(_, g)| g.barrier() == *collector).copied().collect();
+        let of = if collectors.len() > 1 { format!(", {collector}") } else { String::new() };
+        scaling_plots(out, &own, &of);
+    }
+    out.push_str("</div>\n");
+}
+
+/// Of one collector, which `name` names where there are several.
+fn scaling_plots(out: &mut String, groups: &[(&PauseScaling, &Group<'_>)], name: &str) {
     let few = groups.iter().map(|(of, _)| of.roots).min().unwrap_or(0);
     let live_of_roots = groups.iter().find(|(of, _)| of.roots > few).map(|(of, _)| of.live_bytes);
     let by_live: Vec<Point<'_>> = groups
@@ -299,15 +316,9 @@ fn scaling_section(out: &mut String, groups: &[(&PauseScaling, &Group<'_>)]) {
         .filter(|(of, _)| Some(of.live_bytes) == live_of_roots)
         .map(|(of, g)| Point { x: of.roots as f64, label: grouped(of.roots), run: g.middle() })
         .collect();
-    heading(out, "Does a pause grow?");
-    out.push_str(
-        "<p class=\"quiet\">One thread replaces live objects and makes garbage while cycle follows cycle.</p>\n",
-    );
-    out.push_str("<div class=\"grid\">\n");
     let keys = [("line mark c0", "p50"), ("line mark c4", "p99"), ("line mark c1", "max")];
-    figure(out, "", "By live data", &keys, &plot::scaling(&by_live, "live data"));
-    figure(out, "", "By roots", &keys, &plot::scaling(&by_roots, "root slots"));
-    out.push_str("</div>\n");
+    figure(out, "", &format!("By live data{name}"), &keys, &plot::scaling(&by_live, "live data"));
+    figure(out, "", &format!("By roots{name}"), &keys, &plot::scaling(&by_roots, "root slots"));
 }
 
 #[cfg(test)]
