@@ -48,6 +48,14 @@ tides
   heap twice --size; --size MiB alive at high water [512];
   --threads [2]; --period [2.5]; --seconds [10]; --seed
 
+robson
+  By name only. Memory is filled with objects of 64 bytes,
+  every other one is dropped, the rest filled with objects
+  of twice the size, and so on to 256 KiB: holes too small
+  for what comes next. An operation is an object made.
+  heap twice --size; --size MiB alive [64]; --rounds [20];
+  one thread
+
 Each has --rate operations a second and thread (those that
 latency is of, and parts of what a thread does besides), due
 every millisecond by a thousandth: then a latency sample is

@@ -14,6 +14,7 @@ pub(crate) mod manual;
 mod message_ring;
 mod options;
 pub(crate) mod pause_scaling;
+mod robson;
 mod steady;
 mod table_churn;
 mod tides;

@@ -15,19 +15,21 @@ use super::common::Standard;
 use super::gcbench::GcBench;
 use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
+use super::robson::Robson;
 use super::table_churn::TableChurn;
 use super::tides::Tides;
 use super::work::Work;
 use crate::failure::Failure;
 
 /// The four of a plain run, in its order, and those that are run by name alone.
-static STANDARD: [Entry; 6] = [
+static STANDARD: [Entry; 7] = [
     Entry::of::<GcBench>(),
     Entry::of::<BinaryTrees>(),
     Entry::of::<MessageRing>(),
     Entry::of::<TableChurn>(),
     Entry::of::<LruCache>(),
     Entry::of::<Tides>(),
+    Entry::of::<Robson>(),
 ];
 
 /// A standard workload: its name, its options, and what it makes of them.

@@ -11,6 +11,7 @@ use super::json::Json;
 use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
 use super::pause_scaling::PauseScaling;
+use super::robson::Robson;
 use super::table_churn::TableChurn;
 use super::tides::Tides;
 
@@ -25,6 +26,7 @@ pub(crate) enum Work {
     TableChurn(TableChurn),
     LruCache(LruCache),
     Tides(Tides),
+    Robson(Robson),
     Json(Json),
     PauseScaling(PauseScaling),
 }
@@ -40,6 +42,7 @@ impl Deref for Work {
             Self::TableChurn(work) => work,
             Self::LruCache(work) => work,
             Self::Tides(work) => work,
+            Self::Robson(work) => work,
             Self::Json(work) => work,
             Self::PauseScaling(work) => work,
         }
@@ -56,4 +59,4 @@ macro_rules! works {
     };
 }
 
-works!(GcBench BinaryTrees MessageRing TableChurn LruCache Tides Json PauseScaling);
+works!(GcBench BinaryTrees MessageRing TableChurn LruCache Tides Robson Json PauseScaling);

@@ -102,6 +102,24 @@ fn table_churn_runs_for_as_long_and_as_fast_as_it_is_told() {
     assert_eq!(run["ops"], 20_500 / 2);
 }
 
+/// Whatever the barrier, and with more addresses than memory: the bench checks the checksum, and
+/// the heap is smaller than what a heap that moves nothing would need.
+#[test]
+fn holes_that_are_too_small_are_no_obstacle() {
+    for barrier in ["load", "load-generations", "stw"] {
+        let base = ["robson", "--quick", "--rounds", "2", "--barrier", barrier];
+        for more in [&[][..], &["--address-factor", "2"]] {
+            let document = json(&[&base[..], more].concat());
+            let run = only_run(&document);
+            // 8 MiB, and 13 sizes.
+            let made = (8 << 20) / 64 + (1..13).map(|stage| (4 << 20) / (64 << stage)).sum::<u64>();
+            assert_eq!((run["ops"].as_u64(), run["latency"]["count"].as_u64()), (Some(2 * made), Some(2 * made)));
+            assert_eq!(run["heap_bytes"], 16 << 20);
+            assert!(run["cycles"].as_u64() > Some(2), "{barrier}: {}", run["cycles"]);
+        }
+    }
+}
+
 /// Of a run: its looks at the heap, each with its time in seconds and MiB used, committed and
 /// resident.
 fn looks(run: &Value) -> Vec<(f64, [f64; 3])> {
