@@ -36,6 +36,7 @@ pub mod ephemeron;
 pub mod flip;
 pub mod forwarding;
 pub mod grey;
+pub mod length;
 pub mod locals;
 #[cfg(feature = "losses")]
 pub mod loss;

@@ -116,6 +116,12 @@ pub enum Rule {
     LockBeforeWaking,
     /// A thread looks under the lock whether a brake is on, and then waits.
     LookBeforeWaiting,
+    /// The elements of an array that grows are made, and then its length is stored.
+    MakeThenGrow,
+    /// The length of an array that grows is stored Release.
+    LengthRelease,
+    /// The length of an array that grows is read Acquire.
+    LengthAcquire,
 }
 
 /// Whether the rule holds, as it does outside of models.

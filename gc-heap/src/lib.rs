@@ -99,6 +99,7 @@ pub use log::GcLog;
 pub use mutator::Mutator;
 pub use mutator::alloc_size::AllocSize;
 pub use mutator::enter::HeapThread;
+pub use mutator::grow::Growth;
 pub use mutator::keep::{Kept, SlotTypes, Words};
 #[doc(hidden)]
 pub use object::__private;
@@ -114,8 +115,8 @@ pub use renamed::{LEAST_HEAP_BYTES, Out, Room, Sort};
 #[doc(hidden)]
 pub use slot::Rootable as Word;
 pub use slot::{
-    Address, AnyGc, AnyObject, Array, Bytes, Ephemeron, Gc, Referent, Rootable, Slot, SlotArray, SlotType, Tagged,
-    Unpacked, Value, Weak, WeakKey, WeakSlot,
+    Address, AnyGc, AnyObject, Array, Bytes, Ephemeron, Gc, GrowableArray, GrowableElement, Referent, Rootable, Slot,
+    SlotArray, SlotType, Tagged, Unpacked, Value, Weak, WeakKey, WeakSlot,
 };
 pub use stats::{Durations, HeapStats, LossTotal, LossTotals, Pauses, SlowPaths};
 pub use text::{ByteSize, ParseOptionError};

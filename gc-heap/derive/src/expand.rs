@@ -96,6 +96,11 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         quote!(&<Self as #private::Trace>::DERIVED.__gc_heap_kind::<Self>(true))
     };
 
+    let grows = input.grows.then(|| {
+        quote!(
+            const GROWS: bool = true;
+        )
+    });
     let hash_type = if input.identity_hash { quote!(#private::HashWord) } else { quote!(#private::NoHashWord) };
     let hash_impl = input.identity_hash.then(|| {
         quote! {
@@ -168,6 +173,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
                 unsafe { &[#(#names,)*] }
             };
             const KIND: &'static #private::Kind = #kind;
+            #grows
 
             #[inline(always)]
             unsafe fn write<#g>(__gc_heap_init: <Self as #private::Trace>::Init<#g>, __gc_heap_to: *mut Self) {

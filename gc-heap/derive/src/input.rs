@@ -18,6 +18,7 @@ pub(crate) struct Input {
     pub(crate) fields: Fields,
     pub(crate) tail: Option<Type>,
     pub(crate) identity_hash: bool,
+    pub(crate) grows: bool,
     /// Path of `gc_heap`.
     pub(crate) krate: Path,
     /// Of what an object is made from: `'g`, unless a type of the struct has a `'g` of its own.
@@ -52,7 +53,7 @@ impl Input {
         for field in &fields {
             refuse_attribute(field)?;
         }
-        let Options { tail, identity_hash, krate } = Options::read(&input.attrs)?;
+        let Options { tail, identity_hash, grows, krate } = Options::read(&input.attrs)?;
         let krate = krate.unwrap_or_else(|| parse_quote!(::gc_heap));
         let lifetime = free_lifetime(&input.generics, &fields);
         Ok(Self {
@@ -62,6 +63,7 @@ impl Input {
             fields,
             tail,
             identity_hash,
+            grows,
             krate,
             lifetime,
         })
@@ -115,6 +117,8 @@ fn bounded(mut generics: Generics, fields: &Fields, krate: &Path) -> Generics {
 struct Options {
     tail: Option<Type>,
     identity_hash: bool,
+    /// For `gc_heap`'s own array that grows.
+    grows: bool,
     krate: Option<Path>,
 }
 
@@ -132,6 +136,8 @@ impl Options {
                     if std::mem::replace(&mut options.identity_hash, true) {
                         return Err(twice());
                     }
+                } else if meta.path.is_ident("grows") {
+                    options.grows = true;
                 } else if meta.path.is_ident("crate") {
                     if options.krate.replace(meta.value()?.call(Path::parse_mod_style)?).is_some() {
                         return Err(twice());

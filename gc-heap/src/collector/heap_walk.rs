@@ -64,11 +64,10 @@ impl HeapWalker<'_> {
     /// Records an object. Returns its kind and size.
     fn object(&mut self, offset: Offset) -> (&'static Kind, usize) {
         let inner = self.inner;
-        let word = |at: usize| inner.memory.word(offset + at).load(Ordering::Relaxed);
         let (kind, bytes) = inner.marked_object(offset);
         if self.graph {
             self.walked.nodes.push(Node { kind, offset, bytes });
-            let len = if kind.has_tail() { word(8) as usize } else { 0 };
+            let len = if kind.has_tail() { inner.memory.len_of(offset) } else { 0 };
             kind.slots(len).for_each(|(word, role)| self.slot(offset, word * 8, role));
         }
         (kind, bytes)

@@ -57,6 +57,8 @@ pub(super) fn carry_out(inner: &HeapInner, set: &[Block], flipped: bool) {
     // In a pause a large object may have moved since the plan.
     for block in generations.promoted().filter(|&block| !inner.memory.forwarding.contains(block)) {
         let state = blocks.state(block);
+        // An array that grows has blocks of one generation.
+        let _growing = (state == BlockState::LargeFirst).then(|| inner.memory.growing.lock());
         let run = if state == BlockState::LargeFirst { blocks.run(block) } else { 1 };
         blocks.set_use(block, state, true);
         (block + 1).run(run - 1).for_each(|part| blocks.set_use(part, BlockState::LargeContinued, true));
@@ -149,8 +151,7 @@ impl Walk<'_> {
 
     #[inline(never)]
     fn any_object(&self, offset: Offset, kind: &'static Kind) {
-        let word = |at: usize| self.inner.memory.word(offset.word(at));
-        let len = if kind.has_tail() { word(1).load(Ordering::Relaxed) as usize } else { 0 };
+        let len = if kind.has_tail() { self.inner.memory.len_of(offset) } else { 0 };
         kind.slots(len).for_each(|(at, role)| {
             let slot = offset.word(at);
             match role {

@@ -14,7 +14,7 @@ use gc_core::remembered::Sort;
 use gc_core::word::{GoodWord, Word};
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Clears weak slots whose object is dead and remaps the others: those of marked objects, and weak
 /// roots.
@@ -73,7 +73,7 @@ fn each_group_of(inner: &HeapInner, first: Granule, part: &Range<Granule>, visit
     let offset = first.offset();
     let (kind, _) = inner.marked_object(offset);
     let words = part.start.max(first) - first..part.end - first;
-    let len = if kind.has_tail() { inner.memory.word(offset.word(1)).load(Ordering::Relaxed) as usize } else { 0 };
+    let len = if kind.has_tail() { inner.memory.len_of(offset) } else { 0 };
     kind.slots_in(words, len).for_each(|group| visit(first + group.first, group));
 }
 

@@ -77,7 +77,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
                 self.scan_pairs(offset.word(group * 64), pairs);
             }
             if more.tail_pairs != 0 {
-                let len = self.word(offset.word(1)).load(Ordering::Relaxed) as usize;
+                let len = self.inner.memory.len_of(offset);
                 for index in 0..len {
                     let element = offset + kind.fixed_bytes as usize + index * kind.tail_stride as usize;
                     self.scan_pairs(element, more.tail_pairs);
@@ -121,7 +121,7 @@ impl<const MANY: bool> Marker<'_, MANY> {
 
     #[inline(always)]
     fn scan_tail(&mut self, offset: Offset, kind: &'static Kind) {
-        let len = self.word(offset.word(1)).load(Ordering::Relaxed) as usize;
+        let len = self.inner.memory.len_of(offset);
         let first = offset + kind.fixed_bytes as usize;
         if len > PIECE {
             self.queues.arrays.push(Rest { next: first, elements: len, kind });

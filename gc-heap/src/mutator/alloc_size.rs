@@ -45,8 +45,10 @@ pub struct AllocSize {
     /// Large objects, and the blocks that the largest of them takes.
     pub(crate) runs: usize,
     pub(crate) run_blocks: usize,
-    /// Whether a large object's tail may have slots: the memory for it is zeroed.
+    /// Whether the memory for a large object is zeroed: its tail may have slots, or grows.
     pub(crate) slots: bool,
+    /// Whether a large object grows: there are better free blocks behind it.
+    pub(crate) grows: bool,
 }
 
 const fn sum(a: usize, b: usize) -> usize {
@@ -60,32 +62,36 @@ const fn max(a: usize, b: usize) -> usize {
 
 impl AllocSize {
     /// No room.
-    pub const NONE: AllocSize = AllocSize { fast: 0, small: 0, largest: 0, runs: 0, run_blocks: 0, slots: false };
+    pub const NONE: AllocSize =
+        AllocSize { fast: 0, small: 0, largest: 0, runs: 0, run_blocks: 0, slots: false, grows: false };
 
-    const fn bytes(bytes: Option<usize>, slots: bool) -> AllocSize {
+    const fn bytes(bytes: Option<usize>, slots: bool, grows: bool) -> AllocSize {
         match bytes {
             Some(bytes) if bytes <= LARGE_BYTES => {
                 AllocSize { fast: bytes, small: bytes, largest: bytes, ..AllocSize::NONE }
             }
-            Some(bytes) if bytes < MOST => {
-                AllocSize { fast: MOST, runs: 1, run_blocks: bytes.div_ceil(BLOCK_BYTES), slots, ..AllocSize::NONE }
-            }
+            Some(bytes) if bytes < MOST => AllocSize { slots, grows, ..AllocSize::blocks(bytes.div_ceil(BLOCK_BYTES)) },
             _ => AllocSize { fast: MOST, small: MOST, ..AllocSize::NONE },
         }
+    }
+
+    /// Blocks in a row.
+    pub(super) const fn blocks(count: usize) -> AllocSize {
+        AllocSize { fast: MOST, runs: 1, run_blocks: count, ..AllocSize::NONE }
     }
 
     /// Room for one object of a type without a tail.
     #[inline(always)]
     #[must_use]
     pub const fn of<T: Trace>() -> AllocSize {
-        AllocSize::bytes(T::KIND.checked_size_of(0), false)
+        AllocSize::bytes(T::KIND.checked_size_of(0), false, false)
     }
 
     /// Room for one object with a tail of `len` elements.
     #[inline(always)]
     #[must_use]
     pub const fn tail<T: Trace>(len: usize) -> AllocSize {
-        AllocSize::bytes(T::KIND.checked_size_of(len), T::KIND.tail_may_have_slots())
+        AllocSize::bytes(T::KIND.checked_size_of(len), T::KIND.tail_may_have_slots() || T::GROWS, T::GROWS)
     }
 
     /// Room for both.
@@ -99,6 +105,7 @@ impl AllocSize {
             runs: sum(self.runs, other.runs),
             run_blocks: max(self.run_blocks, other.run_blocks),
             slots: self.slots | other.slots,
+            grows: self.grows | other.grows,
         }
     }
 
@@ -109,7 +116,7 @@ impl AllocSize {
         if n == 0 {
             return AllocSize::NONE;
         }
-        let AllocSize { fast, small, largest, runs, run_blocks, slots } = self;
+        let AllocSize { fast, small, largest, runs, run_blocks, slots, grows } = self;
         let fast = fast.saturating_mul(n);
         AllocSize {
             fast: if fast > MOST { MOST } else { fast },
@@ -118,6 +125,7 @@ impl AllocSize {
             runs: sum(runs.saturating_mul(n), 0),
             run_blocks,
             slots,
+            grows,
         }
     }
 

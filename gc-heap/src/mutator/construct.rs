@@ -5,7 +5,7 @@ use crate::barrier::access;
 use crate::object::header::header_for;
 use crate::object::trace::fields_at;
 use crate::object::{Byte, Field, Init, Tail, TailElement, Trace};
-use crate::slot::Gc;
+use crate::slot::{Gc, GrowableArray, GrowableElement};
 use crate::space::LARGE_BYTES;
 use gc_core::word::GoodWord;
 
@@ -107,7 +107,7 @@ impl<'s> Mutator<'s> {
         let start = self.bump_sized(bytes);
         // The memory was reserved for another object: a tail with slots must hold no stale words
         // while it is not written yet.
-        if const { T::KIND.tail_may_have_slots() } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
+        if const { T::KIND.tail_may_have_slots() || T::GROWS } && bytes > LARGE_BYTES && !self.large_is_zero.get() {
             self.zero_large(start, bytes);
         }
         self.new_object(start, bytes, len, init)
@@ -180,6 +180,18 @@ impl<'s> Mutator<'s> {
         len: usize,
     ) -> Gc<'g, T> {
         self.tailed::<T>(init, len)
+    }
+
+    /// Places an array that grows, whose elements are zero: without a pass over them where it is
+    /// large. The caller makes them empty before another thread sees the array.
+    #[track_caller]
+    pub(super) fn place_zeroed<E: GrowableElement>(&self, len: usize) -> Gc<'_, GrowableArray<E>> {
+        let gc = self.tailed::<GrowableArray<E>>((), len);
+        if len * size_of::<E>() <= LARGE_BYTES {
+            // SAFETY: `len` elements were bumped after the fixed part.
+            unsafe { tail_of(gc).write_bytes(0, len) };
+        }
+        gc
     }
 
     /// Collects first: the elements are not in an object yet, so no other thread sees them, and

@@ -20,6 +20,7 @@ pub(crate) mod allocate;
 pub(crate) mod bump;
 pub(crate) mod construct;
 pub(crate) mod enter;
+pub(crate) mod grow;
 pub(crate) mod keep;
 pub(crate) mod run;
 pub(crate) mod safepoint;

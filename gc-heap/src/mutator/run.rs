@@ -20,7 +20,7 @@ impl Mutator<'_> {
     pub(super) fn take_run(&mut self, count: usize, room: AllocSize) -> Result<Block, OutOfMemory> {
         self.before_taking(count, room)?;
         if count <= self.inner.memory.max_blocks()
-            && let Some(taken) = self.inner.memory.free.begin_run(AllocClass::Mutator, count)
+            && let Some(taken) = self.inner.memory.free.begin_run(AllocClass::Mutator, count, room.grows)
             && let Some(first) = self.completed(taken)
         {
             self.inner.after_taking();
@@ -31,7 +31,7 @@ impl Mutator<'_> {
 
     /// Gets a run the memory that it lacks. Parked, because uncommitting that of other blocks takes
     /// milliseconds where they are many. `None`: the system refuses it.
-    fn completed(&mut self, taken: TakenRun) -> Option<Block> {
+    pub(super) fn completed(&mut self, taken: TakenRun) -> Option<Block> {
         match taken {
             TakenRun::Complete(first) => Some(first),
             TakenRun::Lacking(lacking) => {
@@ -46,7 +46,12 @@ impl Mutator<'_> {
     /// `LargeUninitialized` keeps it from being freed or moved.
     ///
     /// A tail without slots is written only once, when it is placed.
-    pub(super) fn prepare(&mut self, Run { first, count, zero }: Run) {
+    pub(super) fn prepare(&mut self, run: Run) {
+        self.prepare_with(run, 0);
+    }
+
+    /// As [`prepare`](Self::prepare), with another word instead of zeroes.
+    pub(super) fn prepare_with(&mut self, Run { first, count, zero }: Run, word: u64) {
         for block in first.run(count) {
             self.inner.memory.blocks.set_state(block, BlockState::LargeUninitialized);
         }
@@ -58,7 +63,7 @@ impl Mutator<'_> {
             let len = SLICE.min(bytes - slice);
             let begun = self.record().account.begin(&self.inner);
             if zero {
-                self.inner.memory.zero(view, offset, len);
+                self.inner.memory.fill(offset.in_view(view) as usize, len, word);
             } else {
                 self.inner.memory.commit(view, offset, len);
                 if slice == 0 {

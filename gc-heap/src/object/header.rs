@@ -4,12 +4,14 @@
 //! |--------|------------------------------------------------------------------------------------|
 //! | 0..3   | kept for flags: pins and identity hashes                                           |
 //! | 4..47  | address of the [`Kind`], which is aligned to 64 bytes                              |
-//! | 48..63 | size in 8-byte granules; 0 above 65535, the size then follows from kind and length |
+//! | 48..63 | size in 8-byte granules; 0 above 32 KiB, the size then follows from kind and length |
 
 use super::kind::Kind;
 
-/// Largest size that a header can hold.
-pub(crate) const MAX_HEADER_BYTES: usize = 0xffff * 8;
+/// Largest size that a header says: that of the largest object which is not large, so that no
+/// header changes where a large object grows.
+pub(crate) const MAX_HEADER_BYTES: usize = 32 << 10;
+const _: () = assert!(MAX_HEADER_BYTES / 8 <= 0xffff);
 
 const SIZE_SHIFT: u32 = 48;
 
@@ -28,7 +30,7 @@ const KIND_MASK: u64 = ((1 << SIZE_SHIFT) - 1) & !0xf;
 pub(crate) struct Header(pub(crate) u64);
 
 impl Header {
-    /// Size in bytes if the header holds it: for objects up to 65535 granules.
+    /// Size in bytes if the header holds it: for objects up to [`MAX_HEADER_BYTES`].
     #[inline]
     pub(crate) const fn bytes(self) -> Option<usize> {
         match self.0 >> SIZE_SHIFT {
@@ -57,7 +59,7 @@ impl Header {
 pub(crate) fn header_for(kind: &'static Kind, bytes: usize) -> u64 {
     let address = core::ptr::from_ref(kind).expose_provenance() as u64;
     debug_assert!(address & !KIND_MASK == 0 && bytes.is_multiple_of(8), "a kind at {address:#x}");
-    // Granules above 65535 become 0. A caller with a constant size pays one `or`.
+    // Larger ones become 0. A caller with a constant size pays one `or`.
     let granules = if bytes > MAX_HEADER_BYTES { 0 } else { (bytes / 8) as u64 };
     address | granules << SIZE_SHIFT
 }
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn size_above_the_header_comes_from_the_length() {
-        for elements in [8190, 65534, 65535, 1 << 20] {
+        for elements in [4094, 4095, 8190, 65535, 1 << 20] {
             let kind = <SlotArray<Tagged>>::KIND;
             let bytes = kind.size_of(elements);
             let header = header_for(kind, bytes);

@@ -254,6 +254,10 @@ pub unsafe trait Trace: Sized + 'static {
     #[doc(hidden)]
     const IDENTITY_HASH: bool = <Self::Hash as MaybeHashWord>::IS;
 
+    /// Whether objects grow where they are, so that their length may change while it is read.
+    #[doc(hidden)]
+    const GROWS: bool = false;
+
     /// What the derived impl is made with; not to be given.
     #[doc(hidden)]
     const DERIVED: Derived = Derived::NEW;

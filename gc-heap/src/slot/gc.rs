@@ -5,6 +5,7 @@ use crate::object::header::Header;
 use crate::object::trace::fields_at;
 use crate::object::word::is_reference;
 use crate::object::{IdentityHash, Kind, Tail, TailElement, Trace};
+use gc_core::length;
 use gc_core::word::{GoodWord, Word};
 use std::fmt;
 use std::marker::PhantomData;
@@ -68,8 +69,21 @@ impl<'g, T: Trace> Gc<'g, T> {
         if <T::Tail as Tail>::STRIDE == 0 {
             return 0;
         }
-        // SAFETY: as in `as_ref`; a tailed object has its length in word 1, and it never changes.
+        if T::GROWS {
+            return length::read(self.length_word());
+        }
+        // SAFETY: as in `as_ref`; a tailed object has its length in word 1, and where the type does
+        // not grow it never changes.
         unsafe { self.start.add(1).read() as usize }
+    }
+
+    /// The length of an array that grows: every thread accesses it atomically.
+    #[inline(always)]
+    pub(crate) fn length_word(self) -> &'g AtomicU64 {
+        debug_assert!(T::GROWS && <T::Tail as Tail>::STRIDE != 0);
+        // SAFETY: as in `as_ref`; a tailed object has its length in word 1, and no thread accesses
+        // it otherwise once the object is published, since the type grows.
+        unsafe { self.start.add(1).cast().as_ref() }
     }
 
     /// The tail.
@@ -81,7 +95,7 @@ impl<'g, T: Trace> Gc<'g, T> {
     {
         let first = self.start.as_ptr().wrapping_byte_add(T::KIND.fixed_bytes as usize).cast::<T::Tail>();
         // SAFETY: as in `as_ref`; the allocator initialised `tail_len` elements at the end of the
-        // fixed part.
+        // fixed part, or the thread that grew the array did before it stored the length.
         unsafe { std::slice::from_raw_parts(first, self.tail_len()) }
     }
 

@@ -29,7 +29,7 @@ pub(crate) mod words;
 
 pub use address::Address;
 pub use any_object::WeakKey;
-pub use builtin::{Array, Bytes, SlotArray};
+pub use builtin::{Array, Bytes, GrowableArray, GrowableElement, SlotArray};
 pub use gc::{AnyGc, Gc};
 pub use types::Rootable;
 pub use value::{Unpacked, Value};

@@ -148,6 +148,22 @@ impl BlockTable {
         }
     }
 
+    /// Makes blocks that were taken for it, the `more` ones behind the `len` that it has, a part of
+    /// a large object, as old as that. The caller has the lock [`growing`].
+    ///
+    /// [`growing`]: super::memory::Memory::growing
+    pub(crate) fn extend(&self, first: Block, len: usize, more: usize) {
+        let epoch = self.allocation_epoch[first.number()].load(Ordering::Acquire);
+        let is_old = self.is_old(first);
+        for block in (first + len).run(more) {
+            self.run[block.number()].store((block - first) as u32, Ordering::Relaxed);
+            self.set_live_bytes(block, 0);
+            self.set_allocation_epoch(block, epoch);
+            self.set_use(block, BlockState::LargeContinued, is_old);
+        }
+        self.run[first.number()].store((len + more) as u32, Ordering::Relaxed);
+    }
+
     pub(crate) fn used_bytes(&self, block: Block) -> usize {
         self.used_bytes[block.number()].load(Ordering::Acquire) as usize
     }

@@ -11,6 +11,7 @@
 //! A heap may have more blocks, which are offsets, than its maximum of memory: see `limit`. Free is
 //! what may still be used, so blocks for which there is no memory do not count.
 
+mod behind;
 mod chunks;
 mod destinations;
 mod figures;
@@ -20,6 +21,7 @@ mod runs;
 mod stall_queue;
 mod uncommit;
 
+pub(crate) use self::behind::Behind;
 use self::chunks::Chunks;
 pub(crate) use self::chunks::{CHUNK_BLOCKS, TakenChunk, blocks_of};
 use self::figures::add;

@@ -1,5 +1,6 @@
 //! The heap's memory: its views, its blocks, and the tables that say what is in them.
 
+use crate::lock::Mutex;
 use crate::object::Kind;
 use crate::object::header::{Header, object_bytes};
 use crate::refused::Noted;
@@ -10,6 +11,7 @@ use gc_core::bitmap::MarkBitmap;
 use gc_core::color::AddressSpace;
 use gc_core::forwarding::{Entry, Forwarding, before_reuse};
 use gc_core::grey::GreyBlocks;
+use gc_core::length;
 use gc_core::remembered::RememberedSet;
 use gc_core::views::{Gate, Views};
 use gc_core::zeroed::{NoMemory, zeroed};
@@ -34,6 +36,9 @@ pub(crate) struct Memory {
     pub(crate) weak_blocks: GreyBlocks,
     /// Blocks with pairs that are in no list.
     pub(crate) pair_blocks: GreyBlocks,
+    /// Held by the thread that makes an array longer, and where a large object's generation changes
+    /// while mutators run. Never over a safepoint.
+    pub(crate) growing: Mutex<()>,
     /// What generations add.
     pub(crate) generations: Option<Generations>,
     /// Bytes of the heap's offsets: its maximum, or a multiple of that.
@@ -90,6 +95,7 @@ impl Memory {
             greys: GreyBlocks::new(blocks)?,
             weak_blocks: GreyBlocks::new(blocks)?,
             pair_blocks: GreyBlocks::new(blocks)?,
+            growing: Mutex::default(),
             views,
             bytes,
         })
@@ -126,10 +132,10 @@ impl Memory {
     ///
     /// Offsets that come here are those of objects: references lead there, mark bits and entries of
     /// a forwarding stand for them, or the object before ends there in a young block. A thread that
-    /// makes an object writes its header before any of these exists, no thread changes its kind or
-    /// its size, and only the collector, which calls this, frees the block (after a flip also
-    /// threads that repair a page call it, and blocks that were in use stay so until all pages are
-    /// repaired).
+    /// makes an object writes its header before any of these exists, no thread changes its kind,
+    /// and none its size but the one that makes an array longer, and only the collector, which
+    /// calls this, frees the block (after a flip also threads that repair a page call it, and
+    /// blocks that were in use stay so until all pages are repaired).
     #[inline(always)]
     pub(crate) fn object_by(&self, offset: Offset, load: impl Fn(Offset) -> u64) -> (&'static Kind, usize) {
         let header = load(offset);
@@ -141,10 +147,33 @@ impl Memory {
     /// Zeroes `bytes` from an offset on, a multiple of 8 as they are, in the view of mutators that
     /// begins at `view`. The calling thread has allocated the blocks, and there is no object yet.
     pub(crate) fn zero(&self, view: u64, offset: Offset, bytes: usize) {
-        debug_assert!(offset.bytes() + bytes <= self.bytes);
-        // SAFETY: mapped and writable in each view; nothing refers to memory that a thread has
-        // allocated and not made an object of, so no other thread accesses it.
-        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(offset.in_view(view) as usize).write_bytes(0, bytes) }
+        self.fill(offset.in_view(view) as usize, bytes, 0);
+    }
+
+    /// Writes the same word to `bytes` bytes of the heap from an address on, in the view of
+    /// mutators; the calling thread has allocated the block, and they lie in no object, or behind
+    /// the length of an array that the thread grows. Where the word is not 0, they begin and end
+    /// with one.
+    pub(crate) fn fill(&self, address: usize, bytes: usize, word: u64) {
+        debug_assert!(self.space.offset(address as u64).bytes() + bytes <= self.bytes);
+        if word == 0 {
+            // SAFETY: mapped and writable in each view, and no other thread accesses it: nothing
+            // refers to memory that a thread has allocated and not made an object of, and nobody
+            // but one thread, which has the lock for it, goes past an array's length.
+            return unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, bytes) };
+        }
+        debug_assert!(address.is_multiple_of(8) && bytes.is_multiple_of(8));
+        for at in (0..bytes).step_by(8) {
+            // SAFETY: as above, and aligned.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u64>(address + at).write(word) }
+        }
+    }
+
+    /// The length of the object at an offset, which has a tail: as it is now, where it grows. All
+    /// elements below it are there.
+    #[inline(always)]
+    pub(crate) fn len_of(&self, offset: Offset) -> usize {
+        length::read(self.word(offset.word(1)))
     }
 
     /// As [`zero`](Self::zero), but only commits the pages: writes the first byte of each.

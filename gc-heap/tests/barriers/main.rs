@@ -25,6 +25,7 @@ mod foreign;
 mod fork;
 mod fragments;
 mod giving_back;
+mod grow;
 mod harness;
 mod huge;
 mod identity_hash;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         ("foreign", foreign::TESTS),
         ("fork", fork::TESTS),
         ("fragments", fragments::TESTS),
+        ("grow", grow::TESTS),
         ("huge", huge::TESTS),
         ("late", late::TESTS),
         ("identity_hash", identity_hash::TESTS),

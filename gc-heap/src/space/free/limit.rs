@@ -158,12 +158,18 @@ impl FreeSpace {
 
     /// As [`take_run`](Self::take_run); where the run lacks memory, the caller has to
     /// [`complete`](Self::complete) it: that takes 70 us a MiB, so no pause should wait for it.
-    pub(crate) fn begin_run(&self, taker: AllocClass, count: usize) -> Option<TakenRun> {
+    /// `grows`: with as many free blocks behind it as possible, where there are more than memory.
+    pub(crate) fn begin_run(&self, taker: AllocClass, count: usize, grows: bool) -> Option<TakenRun> {
         let mut state = self.state.lock();
         if !self.may_allocate(&state, taker, count) {
             return None;
         }
-        let taken = self.pop_run_or_lend(&mut state, count, taker)?;
+        let middle = if grows && self.has_bare_blocks() { state.free.middle(count) } else { None };
+        let taken = middle.and_then(|first| self.take_at(&mut state, first, count, taker));
+        let taken = match taken {
+            Some(taken) => taken,
+            None => self.pop_run_or_lend(&mut state, count, taker)?,
+        };
         if let TakenRun::Complete(first) = taken {
             self.is_for(taker, count);
             drop(state);

@@ -282,6 +282,15 @@ impl Runs {
         }
     }
 
+    /// `count` free blocks in the middle of the longest run, so that as many others as possible are
+    /// free behind them, and before them for the next.
+    pub(super) fn middle(&mut self, count: usize) -> Option<Block> {
+        self.settle();
+        let longest = self.tree[1].longest as usize;
+        let around = longest.checked_sub(count).filter(|_| count > 0)?;
+        Some(self.highest(longest)? + around / 2)
+    }
+
     /// The highest `count` free blocks in a row.
     pub(super) fn highest(&mut self, count: usize) -> Option<Block> {
         self.settle();
@@ -344,7 +353,11 @@ mod tests {
                 }
                 change.into_iter().for_each(|block| free[block.number()] = give);
                 assert!(free.iter().enumerate().all(|(block, &free)| runs.is_free(Block::new(block)) == free));
+                let longest = free.split(|free| !free).map(<[bool]>::len).max().unwrap();
                 for count in [1, 2, 5, 64, 65, 200] {
+                    let around = longest.checked_sub(count);
+                    let middle = around.map(|around| slow(&free, longest).unwrap() + around / 2);
+                    assert_eq!(runs.middle(count), middle, "{count} of {blocks} after {step} steps");
                     assert_eq!(runs.highest(count), slow(&free, count), "{count} of {blocks} after {step} steps");
                 }
                 let lowest = free.iter().position(|free| *free).map(Block::new);
@@ -355,7 +368,7 @@ mod tests {
                     free[lowest.number()] = false;
                 }
             }
-            assert_eq!(runs.highest(blocks + 1), None);
+            assert_eq!((runs.highest(blocks + 1), runs.middle(blocks + 1)), (None, None));
             while runs.take_lowest().is_some() {}
             assert_eq!(runs.highest(1), None);
             let last = Block::new(blocks - 1);

@@ -55,7 +55,7 @@ fn space(blocks: usize, limit: usize, reserve: usize) -> (FreeSpace, Arc<File>) 
 
 /// Takes a run, and uses it.
 fn take_run(space: &FreeSpace, file: &File, count: usize) -> Option<Block> {
-    let first = match space.begin_run(MUTATOR, count)? {
+    let first = match space.begin_run(MUTATOR, count, false)? {
         TakenRun::Complete(first) => first,
         TakenRun::Lacking(lacking) => {
             let first = lacking.blocks()[0];
@@ -281,7 +281,9 @@ fn nothing_is_lent_by_a_chunk_that_is_being_made_huge() {
     assert_eq!((space.figures().committed, space.free(), space.free_committed()), before);
     space.made(0, false);
     // Nor is one begun of which some lend.
-    let Some(TakenRun::Lacking(lacking)) = space.begin_run(MUTATOR, 4) else { panic!("no block has memory in a row") };
+    let Some(TakenRun::Lacking(lacking)) = space.begin_run(MUTATOR, 4, false) else {
+        panic!("no block has memory in a row")
+    };
     assert!(!space.begin_chunk(1));
     assert!(space.complete(lacking) && space.begin_chunk(1));
 }
