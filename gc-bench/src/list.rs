@@ -56,6 +56,14 @@ robson
   heap twice --size; --size MiB alive [64]; --rounds [20];
   one thread
 
+idle
+  By name only. Nothing is allocated; ten times a second an
+  object is looked at: what the heap costs all the same, in
+  wake-ups (voluntary switches) and processor time of the
+  collector. Its heap is not touched beforehand.
+  heap four times --size; --size MiB alive [64]; --seconds
+  [10]; one thread
+
 Each has --rate operations a second and thread (those that
 latency is of, and parts of what a thread does besides), due
 every millisecond by a thousandth: then a latency sample is

@@ -8,6 +8,7 @@
 mod binary_trees;
 mod common;
 mod gcbench;
+mod idle;
 pub(crate) mod json;
 mod lru_cache;
 pub(crate) mod manual;

@@ -13,6 +13,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Id};
 use super::binary_trees::BinaryTrees;
 use super::common::Standard;
 use super::gcbench::GcBench;
+use super::idle::Idle;
 use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
 use super::robson::Robson;
@@ -22,7 +23,7 @@ use super::work::Work;
 use crate::failure::Failure;
 
 /// The four of a plain run, in its order, and those that are run by name alone.
-static STANDARD: [Entry; 7] = [
+static STANDARD: [Entry; 8] = [
     Entry::of::<GcBench>(),
     Entry::of::<BinaryTrees>(),
     Entry::of::<MessageRing>(),
@@ -30,6 +31,7 @@ static STANDARD: [Entry; 7] = [
     Entry::of::<LruCache>(),
     Entry::of::<Tides>(),
     Entry::of::<Robson>(),
+    Entry::of::<Idle>(),
 ];
 
 /// A standard workload: its name, its options, and what it makes of them.

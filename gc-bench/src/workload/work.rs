@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::binary_trees::BinaryTrees;
 use super::common::Workload;
 use super::gcbench::GcBench;
+use super::idle::Idle;
 use super::json::Json;
 use super::lru_cache::LruCache;
 use super::message_ring::MessageRing;
@@ -27,6 +28,7 @@ pub(crate) enum Work {
     LruCache(LruCache),
     Tides(Tides),
     Robson(Robson),
+    Idle(Idle),
     Json(Json),
     PauseScaling(PauseScaling),
 }
@@ -43,6 +45,7 @@ impl Deref for Work {
             Self::LruCache(work) => work,
             Self::Tides(work) => work,
             Self::Robson(work) => work,
+            Self::Idle(work) => work,
             Self::Json(work) => work,
             Self::PauseScaling(work) => work,
         }
@@ -59,4 +62,4 @@ macro_rules! works {
     };
 }
 
-works!(GcBench BinaryTrees MessageRing TableChurn LruCache Tides Robson Json PauseScaling);
+works!(GcBench BinaryTrees MessageRing TableChurn LruCache Tides Robson Idle Json PauseScaling);

@@ -120,6 +120,19 @@ fn holes_that_are_too_small_are_no_obstacle() {
     }
 }
 
+/// Ten looks a second, and a collector that is asleep nearly all the time.
+#[test]
+fn a_program_that_does_nothing_costs_next_to_nothing() {
+    for barrier in ["load", "load-generations", "stw"] {
+        let document = json(&["idle", "--quick", "--seconds", "2", "--barrier", barrier]);
+        let run = only_run(&document);
+        assert_eq!((run["ops"].as_u64(), run["latency"]["count"].as_u64()), (Some(20), Some(20)));
+        assert_eq!(run["cycles"], 0, "{barrier}");
+        let of = |key: &str| run["threads"]["collector"][key].as_u64().unwrap();
+        assert!(of("cpu_ns") < 100_000_000 && of("voluntary_switches") < 200, "{}", run["threads"]);
+    }
+}
+
 /// Of a run: its looks at the heap, each with its time in seconds and MiB used, committed and
 /// resident.
 fn looks(run: &Value) -> Vec<(f64, [f64; 3])> {

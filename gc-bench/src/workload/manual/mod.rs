@@ -28,7 +28,7 @@ pub(crate) fn run(work: &Work, bench: &ByHand) -> Result<Measured, Failure> {
         Work::MessageRing(of) => Ok(message_ring::run(of, bench)),
         Work::TableChurn(of) => Ok(steady::run(&of.steady, bench, |id| table_churn::Churn::new(of, id))),
         Work::LruCache(of) => Ok(steady::run(&of.steady, bench, |id| lru_cache::Cache::new(of, id))),
-        Work::Tides(_) | Work::Robson(_) | Work::Json(_) | Work::PauseScaling(_) => {
+        Work::Tides(_) | Work::Robson(_) | Work::Idle(_) | Work::Json(_) | Work::PauseScaling(_) => {
             Err(Failure::input(format!("{} is of this heap alone: leave out --peer", work.name())))
         }
     }
