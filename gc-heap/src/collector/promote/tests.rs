@@ -4,8 +4,8 @@ use crate::inner::generation::GoodWords;
 use crate::slot::SlotType;
 use crate::space::{BLOCK_GRANULES, Block, Granule};
 use crate::{
-    AllocSize, Ephemeron, Event, Gc, Heap, HeapBuilder, Local, MIN_HEAP_BYTES, Mutator, Phase, PhaseSpan, Root,
-    RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
+    AllocSize, Ephemeron, Event, Gc, GrowableArray, Heap, HeapBuilder, Local, MIN_HEAP_BYTES, Mutator, Phase,
+    PhaseSpan, Root, RootStack, Slot, SlotArray, Tagged, Trace, Value, WeakSlot,
 };
 use gc_core::remembered::Sort;
 use gc_core::word::Word;
@@ -263,4 +263,38 @@ fn a_large_object_is_promoted_as_a_whole_and_forgotten_when_it_dies() {
         assert!(before.iter().all(|&slot| !blocks.is_old(slot.block())), "it is still there");
         assert_eq!(remembered(heap), []);
     });
+}
+
+/// What an array grows by is as old as the array: what is stored there is remembered, and forgotten
+/// when it dies.
+#[test]
+fn an_old_array_grows_by_old_blocks() {
+    type Nodes = GrowableArray<Slot<Option<Node>>>;
+    const LEN: usize = 2 * BLOCK_GRANULES;
+    let heap = at_once(Heap::builder().max_bytes(MIN_HEAP_BYTES).address_factor(4));
+    heap.enter(|m| {
+        let blocks = &heap.inner().memory.blocks;
+        let before = {
+            let mut frame = m.frame();
+            let m = &mut *frame;
+            let array = m.build::<Nodes>(AllocSize::tail::<Nodes>(LEN), |m| m.place_array((), LEN, None)).unwrap();
+            assert!(m.grow_in_place(array, 2 * LEN).unwrap(), "while it is young");
+            m.collect();
+            assert!(m.grow_in_place(array, 3 * LEN).unwrap(), "when it is old");
+            let young = root(m);
+            let (array, young) = (array.get(m), young.get(m));
+            let slots = [0, LEN + LEN / 2, 3 * LEN - 1].map(|index| &array.tail()[index]);
+            slots.iter().for_each(|slot| slot.set(m, Some(young)));
+            let set = &heap.inner().memory.generations.as_ref().unwrap().remembered;
+            let granules = slots.map(|slot| granule(&heap, slot));
+            assert!(granules.iter().all(|&slot| blocks.is_old(slot.block())));
+            assert!(granules.iter().all(|&slot| set.contains(slot, Sort::Strong)));
+            granules
+        };
+        m.collect();
+        m.collect();
+        assert!(before.iter().all(|&slot| !blocks.is_old(slot.block())), "it is still there");
+        assert_eq!(remembered(&heap), []);
+    })
+    .unwrap();
 }
