@@ -2,19 +2,20 @@
 #![cfg(not(loom))]
 
 use gc_core::sys::{Process, shared_state};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Fails where `fork` does not wait for the thread that has the lock: the child then waits for a
 /// thread that it does not have.
 #[test]
 fn a_child_is_made_when_nobody_changes_what_heaps_share() {
-    let done = AtomicBool::new(false);
+    let (done, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     let before = Process::current();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let shared = shared_state();
+                rounds.fetch_add(1, Ordering::Relaxed);
                 let begun = Instant::now();
                 while begun.elapsed() < Duration::from_micros(200) {}
                 drop(shared);
@@ -23,6 +24,11 @@ fn a_child_is_made_when_nobody_changes_what_heaps_share() {
         });
         let codes: Vec<i32> = (0..50)
             .map(|_| {
+                // Just after the thread has taken the lock.
+                let round = rounds.load(Ordering::Relaxed);
+                while rounds.load(Ordering::Relaxed) == round {
+                    std::thread::yield_now();
+                }
                 // SAFETY: the child asks for the lock, looks at a number, and ends without what its
                 // parent has to do at its end; the alarm ends it where it hangs.
                 let child = unsafe { libc::fork() };

@@ -28,6 +28,17 @@ fn build<'s>(m: &mut Mutator<'s>, depth: u32) -> Result<Local<'s, Tree>, OutOfMe
     })
 }
 
+/// A tree between garbage, so that a cycle evacuates the blocks that it lies in.
+fn scatter<'s>(m: &mut Mutator<'s>, depth: u32) -> Result<Local<'s, Tree>, OutOfMemory> {
+    m.scope_local(|m| {
+        let (left, right) =
+            if depth > 2 { (Some(scatter(m, depth - 1)?), Some(scatter(m, depth - 1)?)) } else { (None, None) };
+        let m = m.reserve(AllocSize::of::<Tree>().times(4))?;
+        small(m, 1);
+        Ok(m.place(TreeInit { left: left.map(|tree| tree.get(m)), right: right.map(|tree| tree.get(m)) }))
+    })
+}
+
 fn count(m: &Mutator<'_>, tree: Gc<'_, Tree>) -> u64 {
     1 + tree.left.get(m).map_or(0, |t| count(m, t)) + tree.right.get(m).map_or(0, |t| count(m, t))
 }
@@ -39,17 +50,20 @@ fn heaps(barrier: Barrier) -> impl Iterator<Item = Heap> {
 pub(crate) fn trees_survive_while_garbage_goes(barrier: Barrier) {
     for heap in heaps(barrier) {
         heap.enter(|m| {
-            let kept = build(m, 14).unwrap();
-            for _ in 0..60 {
+            for _ in 0..6 {
                 let m = &mut *m.frame();
-                let tree = build(m, 12).unwrap();
-                assert_eq!(count(m, tree.get(m)), (2 << 12) - 1);
-                assert_eq!(count(m, kept.get(m)), (2 << 14) - 1);
+                let kept = scatter(m, 15).unwrap();
+                for _ in 0..10 {
+                    let m = &mut *m.frame();
+                    let tree = build(m, 12).unwrap();
+                    assert_eq!(count(m, tree.get(m)), (2 << 12) - 1);
+                    assert_eq!(count(m, kept.get(m)), (1 << 14) - 1);
+                }
             }
         })
         .unwrap();
         let stats = heap.stats();
-        assert!(stats.cycles > 0 && stats.verified_slots > 0, "{stats:?}");
+        assert!(stats.cycles > 0 && stats.verified_slots > 0 && stats.relocations > 0, "{stats:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::inner::generation::GoodWords;
 use crate::slot::SlotType;
+use crate::space::blocks::BlockState;
 use crate::space::{BLOCK_GRANULES, Block, Granule};
 use crate::{
     AllocSize, Ephemeron, Event, Gc, GrowableArray, Heap, HeapBuilder, Local, MIN_HEAP_BYTES, Mutator, Phase,
@@ -233,6 +234,27 @@ fn a_stale_word_is_looked_up_in_the_forwarding_of_its_generation() {
     let words = [stale.view, stale.old_view];
     assert_eq!(words.map(|view| heap.inner().remap(Word::new(offset.in_view(view)))), places);
     heap.inner().drop_forwarding([block]);
+}
+
+/// Nothing else forgets them: a block that is free may be a TLAB at once.
+#[test]
+fn slots_of_a_block_are_forgotten_when_its_use_ends() {
+    with_mutator(|_, heap| {
+        let memory = &heap.inner().memory;
+        let set = &memory.generations.as_ref().unwrap().remembered;
+        let block = heap.inner().take_block().unwrap();
+        memory.blocks.set_use(block, BlockState::Closed, true);
+        let slots = [0, 64, BLOCK_GRANULES - 1].map(|granule| block.granules().start + granule);
+        slots.iter().for_each(|&slot| set.add(slot, Sort::Weak));
+        // Those of both parts.
+        set.exchange();
+        slots.iter().for_each(|&slot| set.add(slot, Sort::Strong));
+        memory.end_use(block);
+        for sort in [Sort::Strong, Sort::Weak] {
+            assert!(slots.iter().all(|&slot| !set.contains_in_any(slot, sort)));
+        }
+        memory.free.free_blocks([block]);
+    });
 }
 
 /// A large object is promoted with all of its blocks, and the slots of each are remembered.
