@@ -24,12 +24,17 @@ const TRIES: usize = 4;
 /// Elements copied between two safepoints.
 const PIECE: usize = 1 << 14;
 
+/// How often a thread yields while memory behind an array is being uncommitted: about 2 ms.
+const YIELDS: usize = 2000;
+
 /// How an array became longer.
+#[must_use = "a copy has to be stored where the program keeps the array"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
     /// It is the same array: every reference to it leads to the longer one.
     InPlace,
-    /// The local refers to a longer copy. Other references lead to the array as it was.
+    /// The local refers to a longer copy. Other references lead to the array as it was, and so do
+    /// its pins, weak slots and finalizers.
     Copied,
 }
 
@@ -86,7 +91,9 @@ impl Mutator<'_> {
     /// ```
     ///
     /// Other threads may use the array meanwhile. Those that store to it while it is copied store
-    /// to the array as it was: a program whose threads share such arrays orders that itself.
+    /// to the array as it was, and of two threads that make one array longer at once the later may
+    /// get a copy: a program whose threads share such arrays orders that itself. An array may be
+    /// copied as well while memory behind it is being uncommitted or made a huge page.
     ///
     /// # Errors
     /// [`OutOfMemory`], as [`reserve`](Self::reserve): the array is as it was.
@@ -98,11 +105,7 @@ impl Mutator<'_> {
         array: Local<'_, GrowableArray<E>>,
         len: usize,
     ) -> Result<Growth, OutOfMemory> {
-        if self.grow_in_place(array, len)? {
-            return Ok(Growth::InPlace);
-        }
-        self.grow_by_copy(array, len)?;
-        Ok(Growth::Copied)
+        if self.grow_in_place(array, len)? { Ok(Growth::InPlace) } else { self.grow_by_copy(array, len) }
     }
 
     /// As [`grow`](Self::grow), but never copies. `false`: the array is as it was, because it is
@@ -144,12 +147,18 @@ impl Mutator<'_> {
         };
         self.begin_to_grow();
         for _ in 0..TRIES {
+            if array.get(self).tail_len() >= len {
+                return Ok(true);
+            }
             let Some(place) = Place::of(array.get(self), self) else { return Ok(false) };
             let (end, count) = (place.end(), needed.saturating_sub(place.have));
             if count > 0 && !self.take_behind(end, count, E::EMPTY)? {
-                return Ok(false);
-            }
-            if self.join(array, len, end, count) {
+                // Unless it has moved, or another thread has made it longer: then those were not
+                // the blocks behind it.
+                if Place::of(array.get(self), self).is_some_and(|now| now.end() == end) {
+                    return Ok(false);
+                }
+            } else if self.join(array, len, needed, (end, count)) {
                 return Ok(true);
             }
         }
@@ -161,6 +170,10 @@ impl Mutator<'_> {
         self.run_safepoint();
         self.clear_stress_limit();
         self.release_reserved();
+        if self.inner.config.stress.is_on() {
+            // Nothing is reserved.
+            self.tlabs.active.limit_to(0);
+        }
         if self.stress_cycle_due() {
             self.inner.schedule.requests.request_next();
         }
@@ -172,13 +185,19 @@ impl Mutator<'_> {
     fn take_behind(&mut self, at: Block, count: usize, empty: u64) -> Result<bool, OutOfMemory> {
         let room = AllocSize::blocks(count);
         self.before_taking(count, room)?;
-        let behind = match self.inner.memory.free.begin_behind(at, count, Vec::new()) {
-            Behind::Short => {
-                let lent = self.stall(count, false, room)?;
-                self.inner.memory.free.begin_behind(at, count, lent)
+        let mut behind = self.inner.memory.free.begin_behind(at, count, Vec::new());
+        for _ in 0..YIELDS {
+            match behind {
+                Behind::Busy => self.let_collector_in(room),
+                Behind::Short => {
+                    let lent = self.stall(count, false, room).inspect_err(|_| self.inner.check_collector())?;
+                    behind = self.inner.memory.free.begin_behind(at, count, lent);
+                    break;
+                }
+                Behind::Taken(_) | Behind::InUse => break,
             }
-            behind => behind,
-        };
+            behind = self.inner.memory.free.begin_behind(at, count, Vec::new());
+        }
         let Behind::Taken(taken) = behind else { return Ok(false) };
         let Some(first) = self.completed(taken) else { return Ok(false) };
         self.inner.after_taking();
@@ -196,21 +215,24 @@ impl Mutator<'_> {
         &mut self,
         array: Local<'_, GrowableArray<E>>,
         len: usize,
-        end: Block,
-        count: usize,
+        needed: usize,
+        (end, count): (Block, usize),
     ) -> bool {
         if count > 0 {
             self.tlabs.reserved.get_mut().runs.pop();
         }
         let (array, memory) = (array.get(self), &self.inner.memory);
-        let ends_there = || Place::of(array, self).is_some_and(|place| place.end() == end);
-        if count > 0 && ends_there() {
+        // By as many blocks as were taken: it may have moved, and been made longer, and end there.
+        let fits = |place: Place| place.end() == end && place.have + count == needed;
+        let ends_there = || Place::of(array, self).is_some_and(fits);
+        let is_admitted = ends_there();
+        if count > 0 && is_admitted {
             // A repair must find the blocks as they were at the flip, or not visit them at all.
             self.inner.relocation.admit(&self.inner, end, count);
         }
         let growing = memory.growing.lock();
         let is_longer = array.tail_len() >= len;
-        let joins = !is_longer && ends_there();
+        let joins = !is_longer && is_admitted && ends_there();
         if joins {
             length::grow(array.length_word(), len, |from| {
                 // What is new in the last block that it had.
@@ -235,7 +257,7 @@ impl Mutator<'_> {
         &mut self,
         array: Local<'_, GrowableArray<E>>,
         len: usize,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<Growth, OutOfMemory> {
         let m = &mut *self.frame();
         let copy = {
             let m = m.reserve(AllocSize::tail::<GrowableArray<E>>(len))?;
@@ -254,7 +276,11 @@ impl Mutator<'_> {
             }
             m.safepoint();
         }
+        if array.get(m).tail_len() >= len {
+            // Another thread has made it longer meanwhile: the copy may lack elements.
+            return Ok(Growth::InPlace);
+        }
         array.set(m, copy.get(m));
-        Ok(())
+        Ok(Growth::Copied)
     }
 }

@@ -63,7 +63,9 @@ pub(crate) fn trees_survive_while_garbage_goes(barrier: Barrier) {
         })
         .unwrap();
         let stats = heap.stats();
-        assert!(stats.cycles > 0 && stats.verified_slots > 0 && stats.relocations > 0, "{stats:?}");
+        assert!(stats.cycles > 0 && stats.verified_slots > 0, "{stats:?}");
+        // What a pause may do at any time it does when memory is short.
+        assert!(stats.relocations > 0 || barrier == Barrier::StopTheWorld, "{stats:?}");
     }
 }
 

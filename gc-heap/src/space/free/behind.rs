@@ -2,6 +2,7 @@
 
 use super::{AllocClass, FreeSpace, State, TakenRun};
 use crate::space::Block;
+use std::sync::atomic::Ordering;
 
 /// What there is behind an array.
 pub(crate) enum Behind {
@@ -9,6 +10,8 @@ pub(crate) enum Behind {
     Taken(TakenRun),
     /// Free blocks, and too little memory for them.
     Short,
+    /// Blocks of which some are being uncommitted, or lent, by another thread.
+    Busy,
     /// Other objects, or the end of the heap.
     InUse,
 }
@@ -23,15 +26,17 @@ impl FreeSpace {
         let mut state = self.state.lock();
         self.put_back(&mut state, lent);
         let is_there = first.number() + count <= self.blocks;
+        let is_busy = state.giving > 0 || self.uncommitting.load(Ordering::Relaxed) > 0;
         let behind = if !is_there || !first.run(count).all(|block| state.free.is_free(block)) {
-            Behind::InUse
+            if is_there && is_busy { Behind::Busy } else { Behind::InUse }
         } else if !has_waited && !self.may_allocate(&state, taker, count) {
             Behind::Short
         } else {
             self.take_at(&mut state, first, count, taker).map_or(Behind::InUse, Behind::Taken)
         };
         let complete = matches!(behind, Behind::Taken(TakenRun::Complete(_)));
-        if complete {
+        // What it has waited for was counted when it got that.
+        if complete && !has_waited {
             self.is_for(taker, count);
         }
         if has_waited {
@@ -68,6 +73,7 @@ impl FreeSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn taken(behind: Behind) -> Option<Block> {
         match behind {
@@ -89,6 +95,20 @@ mod tests {
         assert_eq!((space.free(), space.figures().used), (91, 9));
         assert!(matches!(space.begin_behind(other + 5, 5, Vec::new()), Behind::InUse));
         assert_eq!(taken(space.begin_behind(other + 9, 6, Vec::new())), Some(run + 4));
+    }
+
+    /// The collector's thread gives memory back at any time: an array that is copied for that has
+    /// lost its place although nothing is behind it.
+    #[test]
+    fn blocks_that_are_being_given_back_are_not_in_use() {
+        let space = FreeSpace::new(20, 0).unwrap();
+        let run = space.take_run(AllocClass::Mutator, 10).unwrap();
+        space.free_blocks((run + 6).run(4));
+        let idle = space.take_uncommittable(Duration::ZERO, 4).blocks;
+        assert!(idle.contains(&(run + 6)), "{idle:?}");
+        assert!(matches!(space.begin_behind(run + 6, 2, Vec::new()), Behind::Busy));
+        space.uncommitted(&idle, true);
+        assert_eq!(taken(space.begin_behind(run + 6, 2, Vec::new())), Some(run + 6));
     }
 
     #[test]
