@@ -7,7 +7,7 @@
 use crate::rules::{Rule, kept, order};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Elements of the array. Acquire: who reads a length sees all elements below it made.
+/// Elements of the array. Acquire: a thread that reads a length sees all elements below it made.
 #[inline(always)]
 pub fn read(length: &AtomicU64) -> usize {
     length.load(order(Rule::LengthAcquire, Ordering::Acquire)) as usize

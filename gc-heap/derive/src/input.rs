@@ -137,7 +137,9 @@ impl Options {
                         return Err(twice());
                     }
                 } else if meta.path.is_ident("grows") {
-                    options.grows = true;
+                    if std::mem::replace(&mut options.grows, true) {
+                        return Err(twice());
+                    }
                 } else if meta.path.is_ident("crate") {
                     if options.krate.replace(meta.value()?.call(Path::parse_mod_style)?).is_some() {
                         return Err(twice());
@@ -147,6 +149,10 @@ impl Options {
                 }
                 Ok(())
             })?;
+        }
+        // The heap's own arrays alone grow: it is no option of an embedder's types.
+        if options.grows && !options.krate.as_ref().is_some_and(|path| path.is_ident("crate")) {
+            return Err(Error::new(Span::call_site(), "`grows` is for types of the heap's own"));
         }
         Ok(options)
     }

@@ -64,10 +64,15 @@ impl HeapWalker<'_> {
     /// Records an object. Returns its kind and size.
     fn object(&mut self, offset: Offset) -> (&'static Kind, usize) {
         let inner = self.inner;
-        let (kind, bytes) = inner.marked_object(offset);
+        let (kind, mut bytes) = inner.marked_object(offset);
         if self.graph {
-            self.walked.nodes.push(Node { kind, offset, bytes });
             let len = if kind.has_tail() { inner.memory.len_of(offset) } else { 0 };
+            if kind.has_tail() {
+                // Of an array that grows meanwhile, as of the length by which its slots are
+                // visited.
+                bytes = kind.size_of(len as u64);
+            }
+            self.walked.nodes.push(Node { kind, offset, bytes });
             kind.slots(len).for_each(|(word, role)| self.slot(offset, word * 8, role));
         }
         (kind, bytes)

@@ -162,7 +162,7 @@ impl Mutator<'_> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(array.get(self).tail_len() >= len)
     }
 
     /// The safepoint, as of a reservation.
@@ -282,5 +282,40 @@ impl Mutator<'_> {
         }
         array.set(m, copy.get(m));
         Ok(Growth::Copied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Heap, Num};
+
+    type Numbers = GrowableArray<Num<u64>>;
+
+    /// Elements that fill blocks exactly with the header.
+    fn filling(blocks: usize) -> usize {
+        (blocks * BLOCK_BYTES - Numbers::KIND.fixed_bytes as usize) / 8
+    }
+
+    /// An array may have moved, and been made longer, while a thread filled the blocks that it has
+    /// taken, and end before them all the same: joined, it would have more blocks than its length
+    /// says.
+    #[test]
+    fn as_many_blocks_are_joined_as_the_length_lacks() {
+        let heap = Heap::builder().max_bytes(16 << 20).address_factor(4).build().unwrap();
+        heap.enter(|m| {
+            let len = filling(2);
+            let array = m.build::<Numbers>(AllocSize::tail::<Numbers>(len), |m| m.place_array((), len, 7)).unwrap();
+            let free = heap.inner().memory.free.free();
+            for (count, needed) in [(2, 3), (1, 4)] {
+                let end = Place::of(array.get(m), m).unwrap().end();
+                assert!(m.take_behind(end, count, 0).unwrap());
+                assert!(!m.join(array, filling(needed), needed, (end, count)));
+                assert_eq!((array.get(m).tail_len(), heap.inner().memory.free.free()), (len, free));
+            }
+            assert!(m.grow_in_place(array, filling(4)).unwrap());
+            assert_eq!(Place::of(array.get(m), m).unwrap().have, 4);
+        })
+        .unwrap();
     }
 }

@@ -69,7 +69,9 @@ impl Pages {
     }
 
     /// Reads a word of another page than the one being repaired: with private memory that page may
-    /// have moved, or be moving. The words read in this way (headers, lengths) do not change.
+    /// have moved, or be moving. The words read in this way are headers, which do not change, and
+    /// lengths, which only become larger, and by elements that lie on no page that is repaired
+    /// later.
     pub(crate) fn word_elsewhere(&self, offset: Offset) -> u64 {
         let (page, flip) = (offset.page(), self.flip.get());
         loop {

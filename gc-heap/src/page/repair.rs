@@ -5,7 +5,7 @@
 //! lock, does not panic on a sound heap. The caller has claimed the page, so it is written by one
 //! thread, once. It reads and writes through the canonical view; the data that it reads do not
 //! change while pages are gated: sources, mark bits, headers, forwarding, the use of blocks that
-//! were in use at the flip.
+//! were in use at the flip. (The length of an array that grows may change: see `docs/protocol.md`.)
 //!
 //! The repair depends on the kind of page:
 //!

@@ -133,7 +133,7 @@ pub type SlotArray<S> = Array<Slot<S>>;
 /// }
 /// ```
 #[derive(Trace)]
-#[trace(tail = E, grows)]
+#[trace(crate = crate, tail = E, grows)]
 pub struct GrowableArray<E: GrowableElement>(PhantomData<fn() -> E>);
 
 /// An element of a [`GrowableArray`]: `Slot<Option<T>>`, `Slot<Tagged>`, `Num<N>`. Sealed.
@@ -183,6 +183,7 @@ macro_rules! growable_elements {
 growable_elements! {
     [T: Trace] Slot<Option<T>>, 0, |from: &Self, to: &Self, m| to.set(m, from.get(m)), |_, _| ();
     [] Slot<Option<AnyObject>>, 0, |from: &Self, to: &Self, m| to.set(m, from.get(m)), |_, _| ();
-    [] Slot<Tagged>, Value::NIL.word().bits(), |from: &Self, to: &Self, m| to.set(m, from.get(m)), |slot: &Self, m| slot.set(m, Value::NIL);
+    [] Slot<Tagged>, Value::NIL.word().bits(),
+        |from: &Self, to: &Self, m| to.set(m, from.get(m)), |slot: &Self, m| slot.set(m, Value::NIL);
     [N: Number] Num<N>, 0, |from: &Self, to: &Self, _| to.set(from.get()), |_, _| ();
 }

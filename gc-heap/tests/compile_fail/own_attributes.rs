@@ -9,4 +9,8 @@ struct Misspelt;
 #[trace(tail = u8, tail = u16)]
 struct Twice;
 
+#[derive(Trace)]
+#[trace(tail = u8, grows)]
+struct NotTheHeaps;
+
 fn main() {}

@@ -257,6 +257,22 @@ fn slots_of_a_block_are_forgotten_when_its_use_ends() {
     });
 }
 
+/// Stores a young object to slots of old ones, and asserts that each is remembered.
+fn stored_and_remembered<const N: usize>(
+    heap: &Heap,
+    m: &Mutator<'_>,
+    slots: [&Slot<Option<Node>>; N],
+    young: Gc<'_, Node>,
+) -> [Granule; N] {
+    slots.iter().for_each(|slot| slot.set(m, Some(young)));
+    let memory = &heap.inner().memory;
+    let set = &memory.generations.as_ref().unwrap().remembered;
+    let granules = slots.map(|slot| granule(heap, slot));
+    assert!(granules.iter().all(|&slot| memory.blocks.is_old(slot.block())));
+    assert!(granules.iter().all(|&slot| set.contains(slot, Sort::Strong)));
+    granules
+}
+
 /// A large object is promoted with all of its blocks, and the slots of each are remembered.
 #[test]
 fn a_large_object_is_promoted_as_a_whole_and_forgotten_when_it_dies() {
@@ -271,13 +287,7 @@ fn a_large_object_is_promoted_as_a_whole_and_forgotten_when_it_dies() {
             m.collect();
             let young = root(m);
             let (array, young) = (array.get(m), young.get(m));
-            let slots = [0, LEN / 2, LEN - 1].map(|index| &array.tail()[index]);
-            slots.iter().for_each(|slot| slot.set(m, Some(young)));
-            let set = &heap.inner().memory.generations.as_ref().unwrap().remembered;
-            let granules = slots.map(|slot| granule(heap, slot));
-            assert!(granules.iter().all(|&slot| blocks.is_old(slot.block())));
-            assert!(granules.iter().all(|&slot| set.contains(slot, Sort::Strong)));
-            granules
+            stored_and_remembered(heap, m, [0, LEN / 2, LEN - 1].map(|index| &array.tail()[index]), young)
         };
         // Dead: freed, or nothing of it is remembered where another object may be.
         m.collect();
@@ -305,13 +315,7 @@ fn an_old_array_grows_by_old_blocks() {
             assert!(m.grow_in_place(array, 3 * LEN).unwrap(), "when it is old");
             let young = root(m);
             let (array, young) = (array.get(m), young.get(m));
-            let slots = [0, LEN + LEN / 2, 3 * LEN - 1].map(|index| &array.tail()[index]);
-            slots.iter().for_each(|slot| slot.set(m, Some(young)));
-            let set = &heap.inner().memory.generations.as_ref().unwrap().remembered;
-            let granules = slots.map(|slot| granule(&heap, slot));
-            assert!(granules.iter().all(|&slot| blocks.is_old(slot.block())));
-            assert!(granules.iter().all(|&slot| set.contains(slot, Sort::Strong)));
-            granules
+            stored_and_remembered(&heap, m, [0, LEN + LEN / 2, 3 * LEN - 1].map(|index| &array.tail()[index]), young)
         };
         m.collect();
         m.collect();
